@@ -1,0 +1,693 @@
+"""Views: named modalities aligned by row, and Ragged: rows of unequal length."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NoReturn, Self
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import ArrayLike, NDArray
+
+__all__ = ["Channels", "Ragged", "Views", "n_rows", "take_rows"]
+
+IntArray = NDArray[np.int64]
+
+
+class _Immutable:
+    """Objects whose attributes cannot be set after they are made."""
+
+    __slots__ = ()
+
+    def __setattr__(self, name: str, value: Any) -> NoReturn:
+        raise AttributeError(f"{type(self).__name__} is immutable: cannot set {name!r}")
+
+    def __delattr__(self, name: str) -> NoReturn:
+        raise AttributeError(f"{type(self).__name__} is immutable: cannot delete {name!r}")
+
+
+class Ragged(_Immutable):
+    """Rows of unequal length: region vectors of an image, words of a sentence.
+
+    Parameters
+    ----------
+    values : array of shape (n_elements, ...)
+        The elements of all rows, one row after the other.
+    offsets : array-like of int, shape (n_rows + 1,)
+        Row ``i`` is ``values[offsets[i]:offsets[i + 1]]``.
+    info : mapping, optional
+        What rides along. Arrays whose first axis has ``n_elements`` entries (boxes, scores)
+        follow the rows when rows are taken; anything else (a vocabulary) is kept as it is.
+
+    Raises
+    ------
+    ValueError
+        If the offsets do not run from 0 to ``len(values)`` without falling.
+    """
+
+    __slots__ = ("info", "offsets", "values")
+
+    values: NDArray[Any]
+    offsets: IntArray
+    info: Mapping[str, Any]
+
+    def __init__(
+        self, values: ArrayLike, offsets: ArrayLike, info: Mapping[str, Any] | None = None
+    ) -> None:
+        array = _read_only(np.asarray(values))
+        bounds = np.asarray(offsets)
+        if (
+            bounds.ndim != 1
+            or len(bounds) < 2
+            or not np.issubdtype(bounds.dtype, np.integer)
+            or bounds[0] != 0
+            or array.ndim < 1
+            or bounds[-1] != len(array)
+            or np.any(np.diff(bounds) < 0)
+        ):
+            raise ValueError(
+                "Ragged expects integer offsets that rise from 0 to the number of elements "
+                f"({len(array) if array.ndim else 'a scalar'}), got offsets of shape "
+                f"{bounds.shape} and type {bounds.dtype}"
+                + (f" from {bounds[0]} to {bounds[-1]}" if bounds.ndim == 1 and len(bounds) else "")
+            )
+        object.__setattr__(self, "values", array)
+        object.__setattr__(self, "offsets", _read_only(bounds.astype(np.int64, copy=False)))
+        object.__setattr__(self, "info", dict(info or {}))
+
+    @classmethod
+    def from_list(cls, rows: Sequence[ArrayLike], info: Mapping[str, Any] | None = None) -> Self:
+        """Build from one array per row.
+
+        Parameters
+        ----------
+        rows : sequence of array-like, each of shape (R_i, ...)
+            All shapes must agree after the first axis.
+        info : mapping, optional
+            See the class.
+        """
+        arrays = [np.asarray(row) for row in rows]
+        if not arrays:
+            raise ValueError("Ragged.from_list expects at least one row, got none")
+        shapes = {a.shape[1:] for a in arrays if a.size}
+        if any(a.ndim == 0 for a in arrays) or len(shapes) > 1:
+            raise ValueError(
+                "Ragged.from_list expects rows that agree in all axes but the first, got "
+                f"trailing shapes {sorted(shapes)}"
+            )
+        if shapes:
+            trailing = next(iter(shapes))
+            dtype = np.result_type(*[a for a in arrays if a.size])
+            arrays = [a if a.size else np.empty((0, *trailing), dtype) for a in arrays]
+        offsets = np.concatenate([[0], np.cumsum([len(a) for a in arrays])])
+        return cls(np.concatenate(arrays), offsets, info)
+
+    @property
+    def shape(self) -> tuple[int]:
+        """``(n_rows,)``, as scikit-learn counts samples."""
+        return (len(self),)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the elements."""
+        return self.values.dtype
+
+    @property
+    def lengths(self) -> IntArray:
+        """Number of elements of each row, shape (n_rows,)."""
+        return np.diff(self.offsets)
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def __getitem__(self, rows: Any) -> Any:
+        """Return one row as an array for an int, else a Ragged of the rows asked for."""
+        rows = _drop_ellipsis(rows)
+        if isinstance(rows, (int, np.integer)):
+            i = int(_positions(rows, len(self))[0])
+            return self.values[self.offsets[i] : self.offsets[i + 1]]
+        at = _positions(rows, len(self))
+        lengths = self.lengths[at]
+        offsets = np.concatenate([[0], np.cumsum(lengths)])
+        element = np.arange(offsets[-1]) + np.repeat(self.offsets[at] - offsets[:-1], lengths)
+        n = len(self.values)
+        info = {
+            key: part[element]
+            if isinstance(part, np.ndarray) and part.ndim and len(part) == n
+            else part
+            for key, part in self.info.items()
+        }
+        return type(self)(self.values[element], offsets, info)
+
+    def __iter__(self) -> Iterator[NDArray[Any]]:
+        for start, stop in zip(self.offsets[:-1], self.offsets[1:]):
+            yield self.values[start:stop]
+
+    def padded(
+        self, length: int | None = None, fill: float = 0
+    ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+        """Return a dense array and the mask of real elements.
+
+        Parameters
+        ----------
+        length : int, optional
+            Length of every row; the longest row by default. Longer rows are cut.
+        fill : number
+            What stands in the padding.
+
+        Returns
+        -------
+        array of shape (n_rows, length, ...)
+        mask : bool array of shape (n_rows, length)
+        """
+        lengths = self.lengths
+        width = int(lengths.max()) if length is None else int(length)
+        mask = np.arange(width) < lengths[:, None]
+        dense = np.full((len(self), width, *self.values.shape[1:]), fill, dtype=self.dtype)
+        kept = np.arange(len(self.values)) - np.repeat(self.offsets[:-1], lengths) < width
+        dense[mask] = self.values[kept]
+        return dense, mask
+
+    def __repr__(self) -> str:
+        extra = f", info: {', '.join(self.info)}" if self.info else ""
+        return (
+            f"Ragged(n={len(self)}, {len(self.values)} elements of shape "
+            f"{self.values.shape[1:]} {self.dtype}{extra})"
+        )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.values, self.offsets, self.info)
+
+
+class Views(_Immutable):
+    """Named modalities of the same samples: row ``i`` of every view belongs together.
+
+    Behaves like an array of ``n`` rows wherever scikit-learn splits data, so that pipelines,
+    cross-validation and grid search work on several modalities at once.
+
+    Parameters
+    ----------
+    views : mapping of str to array-like, optional
+        The views in order; an alternative to keywords for names that are no identifiers.
+    **named : array-like
+        The views in order. Each is an ndarray, memmap, CSR matrix, tensor, list of strings,
+        paths or PIL images, `Ragged`, or a pandas column (taken by position). A mapping makes
+        a view of several row-aligned channels (`Channels`).
+
+    Raises
+    ------
+    ValueError
+        If the views are empty or their numbers of rows differ, with the names and sizes.
+    TypeError
+        If a view is not something with rows.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from crossfit import Views
+    >>> v = Views(image=np.zeros((3, 4)), text=["a cat", "a dog", "a bird"])
+    >>> v.shape
+    (3,)
+    >>> v[[0, 2]]["text"].tolist()
+    ['a cat', 'a bird']
+    """
+
+    __slots__ = ("_groups", "_index", "_n", "_values")
+
+    _values: dict[str, Any]
+    _index: dict[str, IntArray]
+    _groups: IntArray | None
+    _n: int
+
+    def __init__(self, views: Mapping[str, Any] | None = None, /, **named: Any) -> None:
+        given = {**(views or {}), **named}
+        if not given:
+            raise ValueError(f"{type(self).__name__} expects at least one view, got none")
+        values = {str(name): _as_values(part, str(name)) for name, part in given.items()}
+        sizes = {name: n_rows(part) for name, part in values.items()}
+        if len(set(sizes.values())) > 1:
+            raise ValueError(f"views must have equally many rows, got {_listed(sizes)}")
+        self._set(values, {}, None, next(iter(sizes.values())))
+
+    def _set(
+        self,
+        values: dict[str, Any],
+        index: dict[str, IntArray],
+        groups: IntArray | None,
+        n: int,
+    ) -> None:
+        if n == 0:
+            raise ValueError(f"views must not be empty, got 0 rows in {', '.join(values)}")
+        object.__setattr__(self, "_values", values)
+        object.__setattr__(self, "_index", index)
+        object.__setattr__(self, "_groups", groups)
+        object.__setattr__(self, "_n", n)
+
+    @classmethod
+    def _build(
+        cls,
+        values: dict[str, Any],
+        index: dict[str, IntArray],
+        groups: IntArray | None,
+        n: int,
+    ) -> Self:
+        made = cls.__new__(cls)
+        made._set(values, index, groups, n)
+        return made
+
+    @classmethod
+    def from_captions(
+        cls,
+        images: Any,
+        captions: Any,
+        image_index: ArrayLike,
+        *,
+        names: tuple[str, str] = ("image", "text"),
+    ) -> Self:
+        """Build from images that have several captions each.
+
+        A row is a pair of a caption and its image; each image is stored, encoded and ranked
+        once.
+
+        Parameters
+        ----------
+        images : array-like of n_images rows
+            Anything that a view can be.
+        captions : array-like of n rows
+            Anything that a view can be.
+        image_index : array-like of int, shape (n,)
+            The row of `images` that each caption describes.
+        names : pair of str
+            Names of the two views.
+
+        Raises
+        ------
+        ValueError
+            If the sizes disagree or an index points outside `images`.
+
+        Warns
+        -----
+        UserWarning
+            If some images have no caption; they are left out, because a row is a pair.
+        """
+        image, text = names
+        items, rows = _as_values(images, image), _as_values(captions, text)
+        index = np.asarray(image_index)
+        n, n_items = n_rows(rows), n_rows(items)
+        if index.ndim != 1 or not np.issubdtype(index.dtype, np.integer):
+            raise ValueError(
+                "image_index must be one integer per caption, got an array of shape "
+                f"{index.shape} and type {index.dtype}"
+            )
+        if len(index) != n:
+            raise ValueError(
+                f"image_index must have one entry per caption, got {len(index)} entries for "
+                f"{n} captions"
+            )
+        if n and (index.min() < 0 or index.max() >= n_items):
+            raise ValueError(
+                f"image_index must lie between 0 and {n_items - 1} for {n_items} images, got "
+                f"values from {index.min()} to {index.max()}"
+            )
+        groups = index.astype(np.int64)
+        compact, index = _compact(items, groups)
+        if n_rows(compact) < n_items:
+            warnings.warn(
+                f"{n_items - n_rows(compact)} of {n_items} images have no caption and are left out",
+                stacklevel=2,
+            )
+        return cls._build({image: compact, text: rows}, {image: index}, groups, n)
+
+    @property
+    def shape(self) -> tuple[int]:
+        """``(n,)``: the number of rows (pairs)."""
+        return (self._n,)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the views, in order."""
+        return tuple(self._values)
+
+    @property
+    def groups(self) -> IntArray:
+        """Group of each row, shape (n,): rows that share an item, or that must stay together.
+
+        Every row has its own group unless several rows share an item or groups were given.
+        Scikit-learn's group splitters need this handed to them as ``groups=views.groups``.
+        """
+        return np.arange(self._n) if self._groups is None else self._groups
+
+    def __len__(self) -> int:
+        return self._n
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._values
+
+    # Without this, Python would iterate through __getitem__ and call rows views.
+    __iter__ = None  # type: ignore[assignment]
+
+    def __array__(self, *args: Any, **kwargs: Any) -> NoReturn:
+        raise TypeError(
+            f"{type(self).__name__} holds the views {', '.join(self.names)} and is no single "
+            f"array: select one, for instance views[{self.names[0]!r}]"
+        )
+
+    def __getitem__(self, key: Any) -> Any:
+        """Return the values of one view for a name, or the rows asked for as Views.
+
+        Parameters
+        ----------
+        key : str, or int, slice, integer array or boolean mask
+            An int gives Views of one row. ``views[rows, ...]`` is understood too.
+        """
+        if isinstance(key, str):
+            values = self._item_values(key)
+            return take_rows(values, self._index[key]) if key in self._index else values
+        key = _drop_ellipsis(key)
+        at = _positions(key, self._n)
+        # A slice of an array is a view of the same memory: keep it where nothing is shared.
+        rows = key if isinstance(key, slice) else at
+        values, index = {}, {}
+        for name, part in self._values.items():
+            if name in self._index:
+                values[name], index[name] = _compact(part, self._index[name][at])
+            else:
+                values[name] = take_rows(part, rows)
+        return self._build(values, index, self.groups[at], len(at))
+
+    def _item_values(self, name: str) -> Any:
+        if name not in self._values:
+            raise ValueError(f"no view {name!r}: the views are {', '.join(self.names)}")
+        return self._values[name]
+
+    def distinct(self, name: str) -> tuple[Any, IntArray]:
+        """Return the distinct items of a view and which of them each row has.
+
+        Parameters
+        ----------
+        name : str
+            A view.
+
+        Returns
+        -------
+        values : array-like of n_items rows
+            In order of first appearance.
+        row_to_item : int array of shape (n,)
+        """
+        values = self._item_values(name)
+        return values, self._index.get(name, np.arange(self._n))
+
+    def first_rows(self, name: str) -> IntArray:
+        """Return the first row in which each distinct item of a view appears."""
+        if name in self._index:
+            return np.unique(self._index[name], return_index=True)[1]
+        self._item_values(name)
+        return np.arange(self._n)
+
+    def select(self, *names: str) -> Self:
+        """Return Views of some of the modalities, in the order asked for."""
+        if not names:
+            raise ValueError(f"select expects view names, one of {', '.join(self.names)}")
+        return self._build(
+            {name: self._item_values(name) for name in names},
+            {name: self._index[name] for name in names if name in self._index},
+            self._groups,
+            self._n,
+        )
+
+    def replace(self, **named: Any) -> Self:
+        """Return Views in which some views have other values.
+
+        Parameters
+        ----------
+        **named : array-like of n rows, or of n_items rows
+            New values by row, or by distinct item for a view that several rows share.
+
+        Raises
+        ------
+        ValueError
+            If there is no such view or the number of rows fits neither.
+        """
+        values, index = dict(self._values), dict(self._index)
+        for name, given in named.items():
+            part = _as_values(given, name)
+            n, n_items = n_rows(part), n_rows(self._item_values(name))
+            if n not in (n_items, self._n):
+                wanted = f"{self._n} rows" + (f" or {n_items} items" if name in index else "")
+                raise ValueError(f"view {name!r} must have {wanted}, got {n}")
+            values[name] = part
+            if n != n_items:
+                del index[name]
+        return self._build(values, index, self._groups, self._n)
+
+    def rename(self, names: Mapping[str, str]) -> Self:
+        """Return the same views under other names; names left out stay."""
+        return self._build(
+            {names.get(name, name): part for name, part in self._values.items()},
+            {names.get(name, name): part for name, part in self._index.items()},
+            self._groups,
+            self._n,
+        )
+
+    def with_groups(self, groups: ArrayLike) -> Self:
+        """Return the same views with coarser groups, for instance one recording's clips.
+
+        Parameters
+        ----------
+        groups : array-like of shape (n,)
+            Rows with equal entries are kept together by splits and are no negatives of each
+            other. Rows that share an item must be in one group.
+        """
+        given = np.asarray(groups)
+        if given.shape != (self._n,):
+            raise ValueError(f"groups must have shape ({self._n},), got {given.shape}")
+        _, codes = np.unique(given, return_inverse=True)
+        for name, index in self._index.items():
+            first = codes[self.first_rows(name)]
+            if np.any(first[index] != codes):
+                raise ValueError(f"groups must not split an item that rows of {name!r} share")
+        return self._build(self._values, self._index, codes.astype(np.int64), self._n)
+
+    def map(self, function: Callable[[Any, str], Any], *names: str) -> Self:
+        """Apply ``function(values, name)`` to the distinct items of some or all views.
+
+        The result must have one row per item; which rows share an item stays the same.
+        """
+        values = dict(self._values)
+        for name in names or self.names:
+            part = _as_values(function(self._item_values(name), name), name)
+            if n_rows(part) != n_rows(values[name]):
+                raise ValueError(
+                    f"view {name!r} has {n_rows(values[name])} items, but the function "
+                    f"returned {n_rows(part)}"
+                )
+            values[name] = part
+        return self._build(values, self._index, self._groups, self._n)
+
+    def item_labels(self, name: str, y: ArrayLike) -> NDArray[Any]:
+        """Reduce row labels to the distinct items of a view.
+
+        Parameters
+        ----------
+        name : str
+            A view.
+        y : array-like of shape (n,) or (n, n_classes)
+            Labels of the rows.
+
+        Returns
+        -------
+        array of shape (n_items,) or (n_items, n_classes)
+
+        Raises
+        ------
+        ValueError
+            If an item's rows carry different labels.
+        """
+        labels = np.asarray(y)
+        if len(labels) != self._n:
+            raise ValueError(f"expected one label per row ({self._n}), got {len(labels)}")
+        reduced = labels[self.first_rows(name)]
+        differs = reduced[self.distinct(name)[1]] != labels
+        if np.any(differs):
+            row = int(np.argwhere(differs)[0, 0])
+            raise ValueError(
+                f"item {int(self.distinct(name)[1][row])} of view {name!r} has conflicting "
+                f"labels in its rows (row {row} among them)"
+            )
+        return reduced
+
+    def relevance(self, query: str, gallery: str, y: ArrayLike | None = None) -> sp.csr_array:
+        """Say which items of one view are right answers to the items of another.
+
+        Parameters
+        ----------
+        query, gallery : str
+            Two views.
+        y : array-like of shape (n,) or (n, n_classes), optional
+            Labels of the rows. Without them an item is relevant if some row pairs the two;
+            with them, if they share a label. ``-1`` in a label vector is unlabelled and
+            relevant to nothing.
+
+        Returns
+        -------
+        csr_array of shape (n_query_items, n_gallery_items)
+            Nonzero where relevant; with an indicator matrix, the number of shared labels.
+        """
+        _, rows = self.distinct(query)
+        _, columns = self.distinct(gallery)
+        shape = (n_rows(self._values[query]), n_rows(self._values[gallery]))
+        if y is None:
+            paired = sp.csr_array((np.ones(self._n, np.int32), (rows, columns)), shape=shape)
+            paired.sum_duplicates()
+            paired.data[:] = 1
+            return paired
+        labels = np.asarray(y)
+        if labels.ndim == 1:
+            classes, codes = np.unique(labels, return_inverse=True)
+            known = classes[codes] != -1 if labels.dtype.kind in "iuf" else np.full(self._n, True)
+            labels = sp.csr_array(
+                (known.astype(np.int32), (np.arange(self._n), codes)),
+                shape=(self._n, len(classes)),
+            ).toarray()
+        one = sp.csr_array(self.item_labels(query, labels).astype(np.int32))
+        other = sp.csr_array(self.item_labels(gallery, labels).astype(np.int32))
+        return sp.csr_array(one @ other.T)
+
+    def __repr__(self) -> str:
+        parts = []
+        for name, part in self._values.items():
+            items = f"{n_rows(part)} items, " if name in self._index else ""
+            parts.append(f"{name}: {items}{_described(part)}")
+        return f"{type(self).__name__}(n={self._n}, {'; '.join(parts)})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (type(self), self._values, self._index, self._groups, self._n)
+
+
+class Channels(Views):
+    """A view of several row-aligned parts, for instance a feature map and detected objects.
+
+    Made by giving `Views` a mapping, or by `crossfit.compose.ChannelUnion`. Its parts are
+    read like views: ``views["image"]["objects"]``.
+    """
+
+    __slots__ = ()
+
+
+def _rebuild(cls: type[Views], *state: Any) -> Views:
+    return cls._build(*state)
+
+
+def n_rows(values: Any) -> int:
+    """Return the number of rows of anything that a view can hold."""
+    return int(values.shape[0])
+
+
+def take_rows(values: Any, rows: Any) -> Any:
+    """Return rows of anything that a view can hold, as the same kind of thing."""
+    taken = values[rows]
+    return _read_only(taken) if isinstance(taken, np.ndarray) else taken
+
+
+def _read_only(array: NDArray[Any]) -> NDArray[Any]:
+    seen = array.view()
+    seen.setflags(write=False)
+    return seen
+
+
+def _drop_ellipsis(key: Any) -> Any:
+    if isinstance(key, tuple) and len(key) == 2 and key[1] is Ellipsis:
+        return key[0]
+    return key
+
+
+def _positions(rows: Any, n: int) -> IntArray:
+    if isinstance(rows, slice):
+        return np.arange(n)[rows]
+    at = np.atleast_1d(np.asarray(rows))
+    if at.dtype == bool:
+        if at.shape != (n,):
+            raise IndexError(f"a row mask must have shape ({n},), got {at.shape}")
+        return np.flatnonzero(at)
+    if at.size == 0:
+        return np.empty(0, np.int64)
+    if at.ndim != 1 or not np.issubdtype(at.dtype, np.integer):
+        raise IndexError(
+            "rows are taken by an int, a slice, a 1-D integer array or a mask, got "
+            f"{type(rows).__name__} of type {at.dtype} and shape {at.shape}"
+        )
+    if at.min() < -n or at.max() >= n:
+        raise IndexError(f"row {at.max() if at.max() >= n else at.min()} of {n} rows")
+    return np.where(at < 0, at + n, at).astype(np.int64)
+
+
+def _compact(values: Any, index: IntArray) -> tuple[Any, IntArray]:
+    """Keep only the items that `index` uses, in order of first appearance."""
+    used, first, inverse = np.unique(index, return_index=True, return_inverse=True)
+    order = np.argsort(first, kind="stable")
+    items = used[order]
+    rank = np.empty_like(order)
+    rank[order] = np.arange(len(order))
+    if not np.array_equal(items, np.arange(n_rows(values))):
+        values = take_rows(values, items)
+    return values, rank[inverse]
+
+
+def _as_values(given: Any, name: str) -> Any:
+    """Bring what the user gave for a view into one of the forms that views hold."""
+    if isinstance(given, Mapping):
+        return Channels(given)
+    if isinstance(given, Views):
+        return given if isinstance(given, Channels) else Channels(given._values)
+    if isinstance(given, Ragged) or type(given).__module__.partition(".")[0] == "torch":
+        return given
+    if sp.issparse(given):
+        return given.tocsr()
+    if hasattr(given, "to_numpy"):
+        given = given.to_numpy()
+    if isinstance(given, (list, tuple)):
+        given = _from_sequence(given, name)
+    if not isinstance(given, np.ndarray):
+        if not hasattr(given, "__array__"):
+            raise TypeError(
+                f"view {name!r} must be an array, a sparse matrix, a tensor, a list, a Ragged "
+                f"or a mapping of channels, got {type(given).__name__}"
+            )
+        given = np.asarray(given)
+    if given.ndim == 0:
+        raise TypeError(f"view {name!r} must have rows, got a single value")
+    if given.dtype.kind in "US":
+        given = given.astype(object)
+    return _read_only(given)
+
+
+def _from_sequence(given: Sequence[Any], name: str) -> NDArray[Any]:
+    first = next(iter(given), None)
+    if isinstance(first, (bool, int, float, complex, np.generic, np.ndarray, list, tuple)):
+        try:
+            return np.asarray(given)
+        except ValueError:
+            raise ValueError(
+                f"view {name!r} is a list of rows of unequal shape: wrap it as "
+                "Ragged.from_list(rows)"
+            ) from None
+    # Strings, paths, pictures: numpy must not look inside them.
+    held = np.empty(len(given), dtype=object)
+    for i, element in enumerate(given):
+        held[i] = os.fspath(element) if isinstance(element, os.PathLike) else element
+    return held
+
+
+def _described(values: Any) -> str:
+    if isinstance(values, (Channels, Ragged)):
+        return repr(values)
+    kind = "csr " if sp.issparse(values) else ""
+    if isinstance(values, np.ndarray) and values.dtype == object and len(values):
+        return f"{values.shape} {type(values.flat[0]).__name__}"
+    return f"{kind}{tuple(values.shape)} {values.dtype}"
+
+
+def _listed(sizes: Mapping[str, int]) -> str:
+    return ", ".join(f"{name}: {n}" for name, n in sizes.items())
