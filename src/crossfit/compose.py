@@ -1,0 +1,254 @@
+"""Composing transformers over Views: one per view, several per view, and columns as views."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike
+from sklearn.base import BaseEstimator, clone
+from sklearn.utils.metaestimators import _BaseComposition, available_if
+from sklearn.utils.validation import check_is_fitted
+
+from crossfit.base import ViewsTransformerMixin
+from crossfit.views import Channels, Views
+
+__all__ = ["ChannelUnion", "ColumnsAsViews", "ViewTransformer"]
+
+Named = Sequence[tuple[str, Any]]
+
+
+def _check_names(owner: str, transformers: Any, special: tuple[str, ...] = ()) -> None:
+    well_formed = isinstance(transformers, Sequence) and all(
+        isinstance(pair, (tuple, list)) and len(pair) == 2 and isinstance(pair[0], str)
+        for pair in transformers
+    )
+    if not well_formed or not transformers:
+        raise TypeError(
+            f"{owner} expects a list of (name, transformer) pairs, got {transformers!r}"
+        )
+    names = [name for name, _ in transformers]
+    if len(set(names)) < len(names):
+        raise ValueError(f"{owner} expects every name once, got {', '.join(names)}")
+    for name, transformer in transformers:
+        if isinstance(transformer, str):
+            if transformer not in special:
+                raise ValueError(
+                    f"{owner}: {name!r} must be a transformer"
+                    + (f" or one of {', '.join(special)}" if special else "")
+                    + f", got {transformer!r}"
+                )
+        elif not hasattr(transformer, "fit") or not hasattr(transformer, "transform"):
+            raise TypeError(
+                f"{owner}: {name!r} must be a transformer with fit and transform, got "
+                f"{type(transformer).__name__}"
+            )
+
+
+class ViewTransformer(
+    ViewsTransformerMixin,
+    _BaseComposition,  # type: ignore[misc]
+):
+    """Apply a transformer to each view.
+
+    Transformers see the distinct items of a view, once each, however many rows share them.
+
+    Parameters
+    ----------
+    transformers : list of (str, transformer)
+        The view's name and any scikit-learn transformer or pipeline; ``"passthrough"`` and
+        ``"drop"`` are understood too. Parameters of the parts are reached as
+        ``<view>__<parameter>``.
+    remainder : {"passthrough", "drop"}
+        What becomes of views that are not named.
+
+    Attributes
+    ----------
+    transformers_ : dict of str to transformer
+        The fitted transformers by view.
+    views_in_ : dict of str to str
+        The views of the fit.
+
+    Examples
+    --------
+    >>> from sklearn.decomposition import PCA
+    >>> from sklearn.feature_extraction.text import TfidfVectorizer
+    >>> ViewTransformer([("image", PCA(8)), ("text", TfidfVectorizer())]).get_params()["image"]
+    PCA(n_components=8)
+    """
+
+    def __init__(self, transformers: Named, remainder: str = "passthrough") -> None:
+        self.transformers = transformers
+        self.remainder = remainder
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Return the parameters, those of the transformers included."""
+        return self._get_params("transformers", deep=deep)
+
+    def set_params(self, **params: Any) -> Self:
+        """Set parameters, those of the transformers included."""
+        self._set_params("transformers", **params)
+        return self
+
+    def fit(self, X: Views, y: ArrayLike | None = None) -> Self:
+        """Fit every transformer on its view.
+
+        Parameters
+        ----------
+        X : Views
+        y : array-like of shape (n,) or (n, n_classes), optional
+            Labels of the rows, handed to the transformers by item.
+
+        Raises
+        ------
+        ValueError
+            If a view that is named is missing.
+        """
+        self.fit_transform(X, y)
+        return self
+
+    def fit_transform(self, X: Views, y: ArrayLike | None = None) -> Views:
+        """Fit every transformer on its view and return the transformed Views."""
+        if not isinstance(X, Views):
+            raise TypeError(f"ViewTransformer expects Views, got {type(X).__name__}")
+        _check_names("ViewTransformer", self.transformers, ("passthrough", "drop"))
+        if self.remainder not in ("passthrough", "drop"):
+            raise ValueError(f"remainder must be 'passthrough' or 'drop', got {self.remainder!r}")
+        missing = [name for name, _ in self.transformers if name not in X]
+        if missing:
+            raise ValueError(
+                f"ViewTransformer needs the view {missing[0]!r}, got {', '.join(X.names)}"
+            )
+        chosen = dict.fromkeys(X.names, self.remainder) | dict(self.transformers)
+        fitted: dict[str, Any] = {}
+        transformed: dict[str, Any] = {}
+        for name in X.names:
+            transformer = chosen[name]
+            if isinstance(transformer, str):
+                fitted[name] = transformer
+                continue
+            values, _ = X.distinct(name)
+            labels = None if y is None else X.item_labels(name, y)
+            fitted[name] = clone(transformer)
+            if hasattr(fitted[name], "fit_transform"):
+                transformed[name] = fitted[name].fit_transform(values, labels)
+            else:
+                transformed[name] = fitted[name].fit(values, labels).transform(values)
+        self.transformers_ = fitted
+        self.views_in_ = {name: name for name in X.names}
+        return self._assemble(X, transformed)
+
+    def transform(self, X: Views) -> Views:
+        """Transform any subset of the views of the fit."""
+        check_is_fitted(self)
+        if not isinstance(X, Views):
+            raise TypeError(f"ViewTransformer expects Views, got {type(X).__name__}")
+        unknown = [name for name in X.names if name not in self.transformers_]
+        if unknown:
+            raise ValueError(
+                f"no view {unknown[0]!r}: ViewTransformer was fitted on "
+                f"{', '.join(self.transformers_)}"
+            )
+        return self._assemble(
+            X,
+            {
+                name: self.transformers_[name].transform(X.distinct(name)[0])
+                for name in X.names
+                if not isinstance(self.transformers_[name], str)
+            },
+        )
+
+    def _assemble(self, X: Views, transformed: Mapping[str, Any]) -> Views:
+        kept = [name for name in X.names if self.transformers_[name] != "drop"]
+        if not kept:
+            raise ValueError(f"ViewTransformer drops every view it was given: {', '.join(X.names)}")
+        return X.select(*kept).map(lambda values, name: transformed.get(name, values))
+
+
+class ChannelUnion(
+    ViewsTransformerMixin,
+    _BaseComposition,  # type: ignore[misc]
+):
+    """Apply several transformers to one view and keep the results side by side as channels.
+
+    Parameters
+    ----------
+    transformers : list of (str, transformer)
+        The channel's name and the transformer that makes it, for instance a convolution map and
+        detected objects of the same picture.
+
+    Attributes
+    ----------
+    transformers_ : dict of str to transformer
+        The fitted transformers by channel.
+    """
+
+    def __init__(self, transformers: Named) -> None:
+        self.transformers = transformers
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Return the parameters, those of the transformers included."""
+        return self._get_params("transformers", deep=deep)
+
+    def set_params(self, **params: Any) -> Self:
+        """Set parameters, those of the transformers included."""
+        self._set_params("transformers", **params)
+        return self
+
+    def fit(self, X: Any, y: ArrayLike | None = None) -> Self:
+        """Fit every transformer on the same values."""
+        _check_names("ChannelUnion", self.transformers)
+        self.transformers_ = {
+            name: clone(transformer).fit(X, y) for name, transformer in self.transformers
+        }
+        return self
+
+    def transform(self, X: Any) -> Channels:
+        """Return the `Channels` of all transformers."""
+        check_is_fitted(self)
+        return Channels({name: part.transform(X) for name, part in self.transformers_.items()})
+
+
+class ColumnsAsViews(BaseEstimator):
+    """Show a method one array whose columns are split into its views.
+
+    Lets tools that know only ``fit(X, y)``, scikit-learn's estimator checks above all, drive a
+    cross-modal method. It splits columns and does nothing else: every error is the method's.
+
+    Parameters
+    ----------
+    estimator : CrossModalEstimator
+        The method; cloned in `fit`.
+    """
+
+    def __init__(self, estimator: Any) -> None:
+        self.estimator = estimator
+
+    def _split(self, X: Any) -> tuple[Any, Any]:
+        if not hasattr(X, "shape"):
+            X = np.asarray(X)
+        if hasattr(X, "iloc"):
+            X = X.to_numpy()
+        if len(X.shape) < 2 or X.shape[1] < 2:
+            return X, X
+        half = X.shape[1] // 2
+        return X[:, :half], X[:, half:]
+
+    def fit(self, X: Any, y: ArrayLike | None = None) -> Self:
+        """Fit the method on the two halves of the columns."""
+        self.estimator_ = clone(self.estimator).fit(*self._split(X), y)
+        if hasattr(X, "shape"):
+            self.n_features_in_ = X.shape[1]
+        return self
+
+    @available_if(lambda self: hasattr(self.estimator, "transform"))
+    def transform(self, X: Any) -> Any:
+        """Return both embeddings side by side, shape (n, 2 n_components)."""
+        check_is_fitted(self)
+        return np.hstack(self.estimator_.transform(*self._split(X)))
+
+    def score(self, X: Any, y: ArrayLike | None = None) -> float:
+        """Return the method's score on the two halves of the columns."""
+        check_is_fitted(self)
+        return float(self.estimator_.score(*self._split(X), y))

@@ -1,0 +1,344 @@
+"""The extractor contract: a scikit-learn transformer over items, batched and cached by content."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib.metadata
+import inspect
+import json
+import logging
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.utils.validation import check_is_fitted
+
+from crossfit.cache import FeatureCache
+
+__all__ = ["Extractor"]
+
+logger = logging.getLogger("crossfit")
+
+
+class Extractor(TransformerMixin, BaseEstimator):
+    """What every extractor is.
+
+    An author derives from `ImageExtractor` or `TextExtractor`, which say what an item is, and
+    writes `_extract`; an extractor that learns from training rows writes `_fit` too. The public
+    methods check their input, split it into batches, show a bar on long runs and hand back rows
+    in the order they came in. Equal items of one call are computed once.
+
+    Features of extractors without `_fit` are kept in the `FeatureCache` if they have a parameter
+    ``cache`` that is true. An entry belongs to the content of the item, the class (its name, the
+    version of its package and the source of its module), the weights and all parameters except
+    those listed in ``neutral_parameters``.
+
+    Notes
+    -----
+    Parameters with a meaning here: ``batch_size`` (items per call of `_extract`), ``cache`` and
+    ``verbose`` (``"auto"`` shows a bar on a terminal once a run lasts, True always, False never).
+    None of them is obligatory.
+    """
+
+    expects: ClassVar[str]
+    """What the input should be, as error messages say it."""
+
+    neutral_parameters: ClassVar[frozenset[str]] = frozenset(
+        {"batch_size", "cache", "device", "n_jobs", "verbose"}
+    )
+    """Parameters that do not change the output."""
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {}
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        # Outputs may have three axes or ragged rows, which set_output cannot put into a frame.
+        super().__init_subclass__(auto_wrap_output_keys=None, **kwargs)
+
+    # -- for authors ---------------------------------------------------------------------------
+
+    def _fit(self, items: list[Any], y: Any) -> None:
+        """Learn from the training items; override where there is something to learn."""
+
+    def _extract(self, batch: list[Any]) -> np.ndarray | Sequence[np.ndarray]:
+        """Return one row of features for each loaded item of `batch`."""
+        raise NotImplementedError(f"{type(self).__name__} must write _extract(batch)")
+
+    def _collect(self, rows: list[np.ndarray]) -> Any:
+        """Put the rows of a whole call together; override for ragged output."""
+        return np.stack(rows)
+
+    def _weights_id(self) -> str:
+        """Return what identifies trained weights, for instance their SHA-256."""
+        return ""
+
+    def _n_outputs(self) -> int | None:
+        """Return the size of the last axis of the output, where it is known."""
+        return None
+
+    # -- what an item is: ImageExtractor and TextExtractor answer this ---------------------------
+
+    def _as_items(self, X: Any) -> list[Any]:
+        """Return the items of `X`, or raise if it is not what is expected."""
+        raise NotImplementedError
+
+    def _content(self, item: Any) -> bytes:
+        """Return bytes that differ whenever two items differ."""
+        raise NotImplementedError
+
+    def _load(self, item: Any) -> Any:
+        """Return what `_extract` gets for an item."""
+        return item
+
+    # -- public ----------------------------------------------------------------------------------
+
+    def fit(self, X: Any, y: Any = None) -> Self:
+        """Check the input and learn from it where there is something to learn.
+
+        Parameters
+        ----------
+        X : array-like of n items
+            See the class.
+        y : array-like of shape (n,), optional
+            Labels, for extractors that use them.
+
+        Returns
+        -------
+        self
+        """
+        self._validate_params()
+        self._fit(self._as_items(X), y)
+        width = self._n_outputs()
+        if width is not None:
+            self.n_features_out_ = width
+        return self
+
+    def transform(self, X: Any) -> Any:
+        """Return the features of items, in their order.
+
+        Parameters
+        ----------
+        X : array-like of n items
+            See the class.
+
+        Returns
+        -------
+        ndarray or Ragged of n rows
+            See the class.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If `X` is not what the extractor expects, or an item cannot be read.
+        """
+        check_is_fitted(self)
+        self._validate_params()
+        items = self._as_items(X)
+        digests = [hashlib.sha256(self._content(item)).hexdigest() for item in items]
+        first = {digest: items[i] for i, digest in reversed(list(enumerate(digests)))}
+        rows: dict[str, np.ndarray] = {}
+        prefix = self._cache_prefix()
+        keys = {digest: prefix + digest for digest in first}
+        if prefix:
+            cache = FeatureCache()
+            found = cache.get_many(keys.values())
+            rows = {digest: found[key] for digest, key in keys.items() if key in found}
+        todo = [digest for digest in dict.fromkeys(digests) if digest not in rows]
+        size = getattr(self, "batch_size", 256)
+        with self._progress(len(todo)) as bar:
+            for start in range(0, len(todo), size):
+                part = todo[start : start + size]
+                extracted = self._extract([self._load(first[digest]) for digest in part])
+                if len(extracted) != len(part):
+                    raise ValueError(
+                        f"{type(self).__name__}._extract returned {len(extracted)} rows for a "
+                        f"batch of {len(part)}"
+                    )
+                new = dict(zip(part, map(np.asarray, extracted)))
+                rows.update(new)
+                if prefix:
+                    cache.put_many(
+                        {keys[digest]: row for digest, row in new.items()}, type(self).__name__
+                    )
+                bar.update(len(part))
+        return self._collect([rows[digest] for digest in digests])
+
+    def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
+        """Return names of the output's last axis: the class in lower case and a number.
+
+        Parameters
+        ----------
+        input_features : None
+            Ignored: items have no features.
+
+        Returns
+        -------
+        ndarray of str objects
+        """
+        check_is_fitted(self)
+        width = self._n_outputs()
+        if width is None:
+            raise AttributeError(f"the output of {type(self).__name__} has no named features")
+        name = type(self).__name__.lower()
+        return np.array([f"{name}{i}" for i in range(width)], dtype=object)
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return not self._needs_fit() or any(
+            name.endswith("_") and not name.startswith("_") for name in vars(self)
+        )
+
+    def __crossfit_state__(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        """Return what was fitted: plain values for JSON, and arrays."""
+        fitted = {
+            name: value
+            for name, value in vars(self).items()
+            if name.endswith("_") and not name.startswith("_")
+        }
+        arrays = {name: part for name, part in fitted.items() if isinstance(part, np.ndarray)}
+        return {name: part for name, part in fitted.items() if name not in arrays}, arrays
+
+    def __crossfit_restore__(
+        self, state: Mapping[str, Any], arrays: Mapping[str, np.ndarray]
+    ) -> None:
+        """Take back what `__crossfit_state__` gave, on an instance with the same parameters."""
+        for name, value in {**state, **arrays}.items():
+            # JSON turns tuples into lists; a fitted list is always a tuple here.
+            setattr(self, name, tuple(value) if isinstance(value, list) else value)
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.requires_fit = self._needs_fit()
+        tags.no_validation = True
+        tags.input_tags.two_d_array = False
+        return tags
+
+    # -- inside ----------------------------------------------------------------------------------
+
+    @classmethod
+    def _needs_fit(cls) -> bool:
+        return cls._fit is not Extractor._fit
+
+    def _progress(self, total: int) -> Any:
+        from tqdm import tqdm
+
+        verbose = getattr(self, "verbose", "auto")
+        return tqdm(
+            total=total,
+            desc=type(self).__name__,
+            unit="items",
+            delay=0.0 if verbose is True else 2.0,
+            leave=False,
+            disable=not (sys.stderr.isatty() if verbose == "auto" else verbose),
+        )
+
+    def _cache_prefix(self) -> str:
+        """Return the part of a cache key that all items share, or "" for no caching."""
+        if self._needs_fit() or not getattr(self, "cache", False):
+            return ""
+        identity = _identity(type(self))
+        if identity is None:
+            logger.debug("%s is not cached: its source is unknown", type(self).__name__)
+            return ""
+        params = {
+            name: value
+            for name, value in self.get_params().items()
+            if name not in self.neutral_parameters
+        }
+        try:
+            text = json.dumps(
+                [identity, params, self._weights_id()], sort_keys=True, default=_plain
+            )
+        except TypeError as error:
+            logger.debug("%s is not cached: %s", type(self).__name__, error)
+            return ""
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _identity(cls: type) -> list[list[str]] | None:
+    """Return what tells the code of an extractor from any other, or None if nothing does."""
+    identity = []
+    for part in cls.__mro__:
+        if part is Extractor or not issubclass(part, Extractor):
+            continue
+        try:
+            # The source as well as the version: an editable install keeps its version while its
+            # author changes the code, and a notebook has none.
+            file = Path(inspect.getsourcefile(part) or "")
+            source = hashlib.sha256(file.read_bytes()).hexdigest()
+        except (OSError, TypeError):
+            source = ""
+        version = _version(part.__module__.partition(".")[0])
+        if not source and not version:
+            return None
+        identity.append([f"{part.__module__}.{part.__qualname__}", version, source])
+    return identity
+
+
+@functools.cache
+def _version(package: str) -> str:
+    version = getattr(sys.modules.get(package), "__version__", None)
+    if version is None:  # slow: this reads the file lists of all distributions
+        names = importlib.metadata.packages_distributions().get(package)
+        version = importlib.metadata.version(names[0]) if names else ""
+    return str(version)
+
+
+def _plain(value: Any) -> Any:
+    """Return a JSON form of a parameter that is equal only for equal values."""
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, np.ndarray) and not value.dtype.hasobject:
+        data = np.ascontiguousarray(value)
+        return [data.dtype.str, value.shape, hashlib.sha256(data.tobytes()).hexdigest()]
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if isinstance(value, BaseEstimator):  # its parameters are listed beside it
+        return f"{type(value).__module__}.{type(value).__qualname__}"
+    if isinstance(value, Mapping):
+        return dict(value)
+    raise TypeError(f"a parameter of type {type(value).__name__} has no lasting identity")
+
+
+def sequence_of(X: Any, expects: str, owner: str) -> list[Any]:
+    """Return the members of a list, tuple, one-dimensional array or column.
+
+    Parameters
+    ----------
+    X : array-like of n items
+        What the user gave.
+    expects, owner : str
+        For the error message.
+
+    Raises
+    ------
+    TypeError
+        If `X` is no such thing.
+    ValueError
+        If it is empty.
+    """
+    if not isinstance(X, (list, tuple)):
+        values = np.asarray(X) if hasattr(X, "__array__") else None
+        if values is None or values.ndim != 1:
+            raise TypeError(f"{owner} expects {expects}, got {describe(X)}")
+        X = values
+    if not len(X):
+        raise ValueError(f"{owner} expects {expects}, got {describe(X)}")
+    return list(X)
+
+
+def describe(X: Any, member: Any = None) -> str:
+    """Name a wrong input: its container, size and the type of the offending `member`."""
+    if hasattr(X, "__array__") and not isinstance(X, (list, tuple)):
+        X = np.asarray(X)
+        if X.dtype != object or X.ndim != 1:
+            return f"{X.dtype} array of shape {X.shape}"
+        container = "object array"
+    elif isinstance(X, (list, tuple)):
+        container = type(X).__name__
+    else:
+        return f"a single {type(X).__name__}"
+    return f"{container} of {len(X)}" + (f" {type(member).__name__}" if len(X) else "")

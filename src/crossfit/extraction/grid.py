@@ -1,0 +1,174 @@
+"""Grid features: gradients and colours of the cells of an image, with no trained weights."""
+
+from __future__ import annotations
+
+from numbers import Integral
+from typing import Any, ClassVar
+
+import numpy as np
+from PIL import Image
+from sklearn.utils._param_validation import Interval, StrOptions
+
+from crossfit.extraction.images import ImageExtractor
+
+__all__ = ["GridFeatures"]
+
+_COLOUR_MOMENTS = 6
+
+
+class GridFeatures(ImageExtractor):
+    """Histograms of gradients and of hues, and moments of colour, in a grid of cells.
+
+    An image is resized to a square and cut into ``grid`` x ``grid`` cells. A cell is described by
+
+    - a histogram of gradient orientations [1]_ of the luma, each pixel counting for the length of
+      its gradient in the bin of its unsigned orientation, normalised over the image by L2-Hys
+      (to length 1, cut at 0.2, to length 1 again);
+    - a histogram of hues, the angles in the plane of the chroma channels Cb and Cr, each pixel
+      counting for its chroma, so that grey pixels count for nothing;
+    - mean and standard deviation of Y, Cb and Cr.
+
+    Parameters
+    ----------
+    grid : int
+        Cells in a row and in a column.
+    orientations : int
+        Bins of the gradient histogram, over half a turn.
+    color_bins : int
+        Bins of the hue histogram, over a full turn.
+    size : int
+        Side in pixels to which images are resized, a multiple of `grid`.
+    output : {"flat", "pooled", "regions"}
+        All cells in one vector, row by row; their mean; or one vector for each cell.
+    batch_size : int
+        Images worked on at once.
+    cache : bool
+        Keep features in the feature cache.
+    verbose : {"auto", True, False}
+        Progress bar: on a terminal when a run lasts, always, never.
+
+    Attributes
+    ----------
+    n_features_out_ : int
+        Size of the last axis of the output.
+
+    Notes
+    -----
+    With ``c = orientations + color_bins + 6``, `transform` returns float32 of shape
+    (n, grid**2 * c), (n, c) or (n, grid**2, c).
+
+    References
+    ----------
+    .. [1] N. Dalal, B. Triggs: Histograms of oriented gradients for human detection, CVPR 2005.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> images = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), dtype=np.uint8)
+    >>> GridFeatures(cache=False).fit_transform(images).shape
+    (2, 828)
+    """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "grid": [Interval(Integral, 1, None, closed="left")],
+        "orientations": [Interval(Integral, 1, None, closed="left")],
+        "color_bins": [Interval(Integral, 1, None, closed="left")],
+        "size": [Interval(Integral, 2, None, closed="left")],
+        "output": [StrOptions({"flat", "pooled", "regions"})],
+        "batch_size": [Interval(Integral, 1, None, closed="left")],
+        "cache": ["boolean"],
+        "verbose": [StrOptions({"auto"}), "boolean"],
+    }
+
+    def __init__(
+        self,
+        grid: int = 6,
+        orientations: int = 9,
+        color_bins: int = 8,
+        size: int = 96,
+        output: str = "flat",
+        *,
+        batch_size: int = 32,
+        cache: bool = True,
+        verbose: bool | str = "auto",
+    ) -> None:
+        self.grid = grid
+        self.orientations = orientations
+        self.color_bins = color_bins
+        self.size = size
+        self.output = output
+        self.batch_size = batch_size
+        self.cache = cache
+        self.verbose = verbose
+
+    def _validate_params(self) -> None:
+        super()._validate_params()
+        if self.size % self.grid:
+            raise ValueError(
+                f"size must be a multiple of grid, got size={self.size} and grid={self.grid}"
+            )
+
+    def _n_outputs(self) -> int:
+        cell = self.orientations + self.color_bins + _COLOUR_MOMENTS
+        return cell * self.grid**2 if self.output == "flat" else cell
+
+    def _extract(self, batch: list[np.ndarray]) -> np.ndarray:
+        pixels = np.stack([self._resized(image) for image in batch])
+        n = len(batch)
+
+        # Differences of neighbours, zero on the border, as in [1]_.
+        luma = pixels[..., 0].astype(np.int16)
+        dy, dx = np.zeros_like(luma), np.zeros_like(luma)
+        dy[:, 1:-1] = luma[:, 2:] - luma[:, :-2]
+        dx[:, :, 1:-1] = luma[:, :, 2:] - luma[:, :, :-2]
+        gradients = self._histogram(dy, dx, self.orientations, half_turn=True)
+        # L2-Hys keeps eps so that a flat image stays zero.
+        gradients /= np.sqrt((gradients**2).sum((1, 2), keepdims=True) + 1e-10)
+        np.minimum(gradients, 0.2, out=gradients)
+        gradients /= np.sqrt((gradients**2).sum((1, 2), keepdims=True) + 1e-10)
+
+        chroma = pixels[..., 1:].astype(np.int16) - 128
+        hues = self._histogram(chroma[..., 1], chroma[..., 0], self.color_bins, half_turn=False)
+        hues /= 128 * (self.size // self.grid) ** 2
+
+        means = self._cell_means(pixels)
+        squares = self._cell_means(np.square(pixels, dtype=np.uint16))
+        deviations = np.sqrt(np.maximum(squares - means**2, 0))
+        moments = np.concatenate([means, deviations], axis=-1) / 255
+
+        # Gradients have length 1 over the whole image, the other parts about 1 in each cell.
+        regions = np.concatenate([gradients * self.grid, hues, moments], axis=-1)
+        if self.output == "pooled":
+            return regions.mean(1).astype(np.float32)
+        regions = regions.astype(np.float32)
+        return regions.reshape(n, -1) if self.output == "flat" else regions
+
+    def _resized(self, image: np.ndarray) -> np.ndarray:
+        square = Image.fromarray(image)
+        if square.size != (self.size, self.size):
+            square = square.resize((self.size, self.size), Image.Resampling.BILINEAR)
+        return np.asarray(square.convert("YCbCr"))
+
+    def _cell_means(self, values: np.ndarray) -> np.ndarray:
+        """Average (n, size, size, channels) over cells, to (n, grid**2, channels)."""
+        n, grid, side = len(values), self.grid, self.size // self.grid
+        # Rows first: that sum runs along contiguous memory.
+        rows = values.reshape(n, grid, side, -1).sum(2, dtype=np.int64)
+        sums = rows.reshape(n, grid, grid, side, -1).sum(3)
+        return sums.reshape(n, grid**2, -1) / side**2
+
+    def _histogram(self, y: np.ndarray, x: np.ndarray, bins: int, half_turn: bool) -> np.ndarray:
+        """Sum the lengths of vectors (n, size, size) by cell and bin of angle."""
+        n, cells, side = len(y), self.grid**2, self.size // self.grid
+        y, x = y.astype(np.float32), x.astype(np.float32)
+        turn = np.pi if half_turn else 2 * np.pi
+        bin_of = (np.mod(np.arctan2(y, x), np.float32(turn)) * np.float32(bins / turn)).astype(
+            np.intp
+        )
+        np.minimum(bin_of, bins - 1, out=bin_of)
+        row = np.arange(self.size) // side
+        cell = row[:, None] * self.grid + row
+        slot = (np.arange(n)[:, None, None] * cells + cell) * bins + bin_of
+        return np.bincount(
+            slot.ravel(), np.hypot(y, x).ravel(), minlength=n * cells * bins
+        ).reshape(n, cells, bins)

@@ -1,0 +1,38 @@
+"""Registered method classes as attributes: ``from crossfit.methods import CCA``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from crossfit import registry
+
+__all__: list[str] = []
+
+
+def _class_names() -> dict[str, list[registry.Entry]]:
+    named: dict[str, list[registry.Entry]] = {}
+    for entry in registry.entries("crossfit.methods"):
+        if entry.card is not None:
+            named.setdefault(entry.card.target.rpartition(":")[2], []).append(entry)
+    return named
+
+
+def __getattr__(name: str) -> Any:
+    if not name[:1].isupper():
+        raise AttributeError(f"module 'crossfit.methods' has no attribute {name!r}")
+    offered = _class_names().get(name, [])
+    if len(offered) > 1:
+        sources = ", ".join(f"{e.distribution}:{e.name}" for e in offered)
+        raise ImportError(
+            f"several distributions offer a method {name}: use crossfit.registry.load with one "
+            f"of {sources}"
+        )
+    try:
+        return registry.load(f"{offered[0].distribution}:{offered[0].name}" if offered else name)
+    except registry.NotInstalledError as error:
+        # `from ... import` would swallow the message of an AttributeError.
+        raise ImportError(str(error)) from None
+
+
+def __dir__() -> list[str]:
+    return sorted(_class_names())

@@ -1,0 +1,119 @@
+"""Curves for reports: interpolated precision over recall, and recall over the cut-off."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crossfit.metrics.evaluation import evaluate
+from crossfit.metrics.ranking import RelevantGroups, check_shape, map_blocks
+from crossfit.metrics.relevance import as_relevance
+
+Floats = NDArray[np.float64]
+
+
+def interpolated_precision_recall(
+    scores: Any,
+    relevance: Any,
+    *,
+    n_points: int = 11,
+    direction: str = "forward",
+    n_jobs: int | None = None,
+) -> tuple[Floats, Floats]:
+    """Interpolated precision at evenly spaced recalls, averaged over queries.
+
+    The precision at recall r is the highest precision at any recall >= r. Tied items enter
+    together, as if by one threshold on the score, so their order does not matter.
+
+    Parameters
+    ----------
+    scores, relevance, n_jobs
+        As in `evaluate`.
+    n_points : int
+        Recalls from 0 to 1: 11 or 101 by custom.
+    direction : {"forward", "backward"}
+        Whether rows or columns are the queries.
+
+    Returns
+    -------
+    recall, precision : ndarray of shape (n_points,), float64
+        Queries without a relevant item do not count.
+
+    Raises
+    ------
+    ValueError
+        On invalid input, or when no query has a relevant item.
+    """
+    if not isinstance(n_points, int | np.integer) or n_points < 2:
+        raise ValueError(f"n_points must be an integer of at least 2, got {n_points!r}")
+    backward = _is_backward(direction)
+    found = as_relevance(relevance)
+    scores = check_shape(scores, found.shape, both=backward)
+    levels = np.arange(n_points)
+
+    def curve(groups: RelevantGroups) -> Floats:
+        precision = (groups.before + groups.relevant) / (groups.above + groups.tied)
+        hits = groups.before + groups.relevant
+        out = np.full((len(groups.n_relevant), n_points), np.nan)
+        bounds = np.searchsorted(groups.query, np.arange(len(out) + 1))
+        for i, (a, b) in enumerate(pairwise(bounds)):
+            if a < b:
+                highest = np.maximum.accumulate(precision[a:b][::-1])[::-1]
+                # In integers: 3/10 and 3 * 0.1 differ in floating point.
+                needed = -(-levels * groups.n_relevant[i] // (n_points - 1))
+                out[i] = highest[np.searchsorted(hits[a:b], needed)]
+        return out
+
+    if backward:
+        found = found.transpose()
+    (values,) = map_blocks([curve], scores, found, backward=backward, n_jobs=n_jobs)
+    kept = ~np.isnan(values[:, 0])
+    if not kept.any():
+        raise ValueError("no query has a relevant item in the gallery")
+    return levels / (n_points - 1), values[kept].mean(axis=0)
+
+
+def recall_at_k_curve(
+    scores: Any,
+    relevance: Any,
+    ks: Sequence[int] = (1, 2, 5, 10, 20, 50, 100),
+    *,
+    mode: str = "any",
+    direction: str = "forward",
+    ties: str = "expected",
+    n_jobs: int | None = None,
+) -> tuple[NDArray[np.int64], Floats]:
+    """Recall at several cut-offs, from one pass over the scores.
+
+    Parameters
+    ----------
+    scores, relevance, ties, n_jobs
+        As in `evaluate`.
+    ks : sequence of int
+        Cut-offs.
+    mode : {"any", "fraction"}
+        As in `recall_at_k`.
+    direction : {"forward", "backward"}
+        Whether rows or columns are the queries.
+
+    Returns
+    -------
+    ks : ndarray of shape (k,), int64
+        The cut-offs, ascending and without repeats.
+    recall : ndarray of shape (k,), float64
+    """
+    _is_backward(direction)
+    cutoffs = np.unique(np.asarray(ks, np.int64))
+    names = [f"r@{k}:{mode}" for k in cutoffs]
+    ev = evaluate(scores, relevance, names, directions=direction, ties=ties, ci=None, n_jobs=n_jobs)
+    return cutoffs, np.array([ev.mean(direction, name) for name in names])
+
+
+def _is_backward(direction: str) -> bool:
+    if direction not in ("forward", "backward"):
+        raise ValueError(f"direction must be forward or backward, got {direction!r}")
+    return direction == "backward"

@@ -1,0 +1,119 @@
+"""Names of ranking measures, ``measure@k[:variant]``: parsed, checked and written back."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+# kind -> (cut-offs it takes, variants with a cut-off, the first being the default)
+_KINDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "map": (("all", "k"), ("hits", "all", "min")),
+    "r": (("k",), ("any", "fraction")),
+    "p": (("k",), ()),
+    "ndcg": (("all", "k"), ()),
+    "mrr": ((), ()),
+    "meanr": ((), ()),
+    "medr": ((), ("", "vsepp")),
+}
+_PATTERN = re.compile(r"([a-z]+)(?:@(all|[1-9][0-9]*))?(?::([a-z]+))?")
+_KNOWN = (
+    "map@all, map@K:hits|all|min, r@K:any|fraction, p@K, ndcg@all, ndcg@K, "
+    "mrr, meanr, medr, medr:vsepp (K a positive integer)"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """One ranking measure.
+
+    Parameters
+    ----------
+    kind : {"map", "r", "p", "ndcg", "mrr", "meanr", "medr"}
+        What is measured.
+    k : int or None
+        The cut-off; None is the whole gallery.
+    variant : str
+        Denominator of ``map@k``, mode of ``r@k``, convention of ``medr``; else empty.
+    """
+
+    kind: str
+    k: int | None = None
+    variant: str = ""
+
+    @property
+    def name(self) -> str:
+        """The canonical name; the denominator of ``map@k`` is always said."""
+        cutoff = "@all" if self.k is None else f"@{self.k}"
+        variant = "" if self.variant in ("", "any") else f":{self.variant}"
+        return self.kind + (cutoff if _KINDS[self.kind][0] else "") + variant
+
+    @property
+    def needs_grades(self) -> bool:
+        """Whether the measure reads how relevant an item is, not only whether."""
+        return self.kind == "ndcg"
+
+    @property
+    def needs_first_only(self) -> bool:
+        """Whether the best-ranked relevant item of a query decides its value."""
+        return self.kind in ("mrr", "meanr", "medr") or (self.kind, self.variant) == ("r", "any")
+
+    @property
+    def greater_is_better(self) -> bool:
+        """False for the ranks, true for all else."""
+        return self.kind not in ("meanr", "medr")
+
+    @property
+    def statistic(self) -> str:
+        """How values of queries become one number: ``mean``, ``median`` or ``vsepp``."""
+        if self.kind != "medr":
+            return "mean"
+        return self.variant or "median"
+
+
+def parse_metric(name: str) -> Measure:
+    """Read a measure's name, in any case.
+
+    Parameters
+    ----------
+    name : str
+        ``map@all``, ``map@50:hits``, ``r@5``, ``p@10``, ``ndcg@10``, ``mrr``, ``meanr``,
+        ``medr`` ...
+
+    Returns
+    -------
+    Measure
+
+    Raises
+    ------
+    TypeError
+        If `name` is not a string.
+    ValueError
+        If there is no such measure; the sentence lists those that exist.
+    """
+    if not isinstance(name, str):
+        raise TypeError(f"a metric is named by a string such as 'map@all', got {name!r}")
+    match = _PATTERN.fullmatch(name.strip().lower())
+    if match is not None and match[1] in _KINDS:
+        kind, cutoff, variant = match.groups()
+        cutoffs, variants = _KINDS[kind]
+        form = None if cutoff is None else "all" if cutoff == "all" else "k"
+        if (form in cutoffs) if cutoffs else form is None:
+            if form == "all" or not variants:
+                allowed: tuple[str, ...] = ("",)
+            else:
+                allowed = variants
+            chosen = allowed[0] if variant is None else variant
+            if chosen in allowed:
+                return Measure(kind, int(cutoff) if form == "k" else None, chosen)
+    raise ValueError(f"unknown metric {name!r}: expected one of {_KNOWN}")
+
+
+def parse_metrics(names: str | Sequence[str]) -> tuple[Measure, ...]:
+    """Read one or several names; a measure named twice is kept once."""
+    if isinstance(names, str):
+        names = (names,)
+    measures = tuple(dict.fromkeys(parse_metric(name) for name in names))
+    if not measures:
+        raise ValueError(f"metrics is empty: expected at least one of {_KNOWN}")
+    return measures

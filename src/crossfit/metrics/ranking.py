@@ -1,0 +1,517 @@
+"""Ranking measures per query, block by block, exact under ties.
+
+A query's ranking is reduced to the tie groups that hold its relevant items: how many gallery
+items score higher, how many tie, how many of these are relevant. Every measure is a closed form
+of those numbers. They come from one sort of a row's values and a binary search of the relevant
+ones, or, where few items are relevant, from counting, so nothing is ever argsorted and no more
+than a block of scores is held.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crossfit.metrics.names import Measure
+from crossfit.metrics.relevance import Relevance, Row
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+TIES = ("expected", "stable", "worst")
+
+#: Scores in a block; bounds the memory beside the scores themselves.
+_BLOCK_SCORES = 2**21
+#: Up to so many relevant items, counting twice per item beats sorting the row.
+_FEW = 8
+
+
+@dataclass(frozen=True)
+class RelevantGroups:
+    """Tie groups that hold relevant items, of a block of queries, best first per query.
+
+    Parameters
+    ----------
+    query : ndarray of shape (g,)
+        Query of each group, as row of the block, ascending.
+    above, tied, relevant, before : ndarray of shape (g,)
+        Gallery items that score higher than the group, items in the group, relevant items in the
+        group, relevant items in higher groups.
+    gain : ndarray of shape (g,)
+        Sum of the gains 2^grade - 1 in the group.
+    n_relevant : ndarray of shape (b,)
+        Relevant items of each query of the block; 0 excludes the query.
+    ideal_gains : ndarray or None
+        Gains of all relevant items, descending per query, one query after the other; None where
+        every grade is 1.
+    n_gallery : int
+        Size of the gallery.
+    """
+
+    query: Ints
+    above: Ints
+    tied: Ints
+    relevant: Ints
+    before: Ints
+    gain: Floats
+    n_relevant: Ints
+    ideal_gains: Floats | None
+    n_gallery: int
+
+    def per_query(self, contributions: NDArray[Any]) -> Floats:
+        """Sum over the groups of each query; shape (b,)."""
+        sums: NDArray[Any] = np.bincount(self.query, contributions, len(self.n_relevant))
+        return sums
+
+    def divide(self, numerator: Floats, denominator: Any) -> Floats:
+        """Quotient per query, NaN where the query has no relevant item."""
+        out = np.full(len(self.n_relevant), np.nan)
+        return np.divide(numerator, denominator, out=out, where=self.n_relevant > 0)
+
+
+# ---------------------------------------------------------------- scores, block by block
+
+
+def check_shape(scores: Any, shape: tuple[int, int], both: bool) -> Any:
+    """Refuse scores that are not 2-D of the relevance's shape; return them sliceable."""
+    if isinstance(scores, Iterator):
+        if both:
+            raise ValueError(
+                "an iterator of row blocks is read once, so only directions='forward' can be "
+                "evaluated from it; pass an array or memmap for the backward direction"
+            )
+        return scores
+    if not (hasattr(scores, "shape") and hasattr(scores, "__getitem__")):
+        scores = np.asarray(scores)
+    if hasattr(scores, "indptr") or hasattr(scores, "tocsr"):
+        raise TypeError("scores must be dense: every query scores every gallery item")
+    found = tuple(scores.shape)
+    if len(found) != 2 or 0 in found:
+        raise ValueError(f"scores must be a non-empty (n, m) matrix, got shape {found}")
+    if found != shape:
+        raise ValueError(f"scores have shape {found} but relevance has shape {shape}")
+    return scores
+
+
+def _as_block(block: Any, row: int, backward: bool) -> NDArray[Any]:
+    """One block of scores as C-ordered float32 or float64 rows, checked for NaN."""
+    block = np.asarray(block)
+    kind, size = block.dtype.kind, block.dtype.itemsize
+    if kind not in "biuf":
+        raise TypeError(f"scores must be real numbers, got dtype {block.dtype}")
+    if block.dtype not in (np.float32, np.float64):
+        # float32 holds no more than 24 bits of an integer: wider ones would gain ties.
+        block = block.astype(np.float32 if size <= 2 else np.float64)
+    block = np.ascontiguousarray(block.T if backward else block)
+    if np.isnan(block.max()):
+        query = row + int(np.flatnonzero(np.isnan(block).any(axis=1))[0])
+        raise ValueError(f"scores must not be NaN, got NaN for query {query}")
+    return block
+
+
+def _blocks(scores: Any, shape: tuple[int, int], backward: bool) -> Iterator[tuple[int, Any]]:
+    """Blocks of queries with the row at which each starts; `shape` is (queries, gallery)."""
+    n, m = shape
+    if not isinstance(scores, Iterator):
+        step = max(1, _BLOCK_SCORES // m)
+        for start in range(0, n, step):
+            stop = min(start + step, n)
+            yield start, scores[:, start:stop] if backward else scores[start:stop]
+        return
+    start = 0
+    for block in scores:
+        block = np.asarray(block)
+        if block.ndim != 2 or block.shape[1] != m or start + len(block) > n:
+            raise ValueError(
+                f"blocks of scores must be (b, {m}) and {n} rows in all, got shape {block.shape} "
+                f"after {start} rows"
+            )
+        if len(block):
+            yield start, block
+        start += len(block)
+    if start != n:
+        raise ValueError(f"blocks of scores must have {n} rows in all, got {start}")
+
+
+def map_blocks(
+    functions: Iterable[Callable[[RelevantGroups], NDArray[Any]]],
+    scores: Any,
+    relevance: Relevance,
+    *,
+    backward: bool = False,
+    ties: str = "expected",
+    first_only: bool = False,
+    graded: bool = False,
+    n_jobs: int | None = None,
+) -> list[NDArray[Any]]:
+    """Apply functions of the relevant groups to every block and join what they return.
+
+    Parameters
+    ----------
+    functions : iterable of callable
+        Each takes a `RelevantGroups` and returns an array whose first axis is the block's queries.
+    scores : (n, m) array or iterator of row blocks
+        Higher is better.
+    relevance : Relevance
+        Of shape (queries, gallery), already transposed when `backward`.
+    backward : bool
+        Whether the columns of `scores` are the queries.
+    ties : {"expected", "stable", "worst"}
+        Order within ties.
+    first_only : bool
+        Whether the best group alone is enough.
+    graded : bool
+        Whether grades are read.
+    n_jobs : int or None
+        Threads, as joblib understands it.
+
+    Returns
+    -------
+    list of ndarray
+        One per function.
+    """
+    from joblib import Parallel, delayed
+
+    functions = tuple(functions)
+    graded = graded and relevance.graded
+
+    def measure(start: int, raw: Any) -> list[NDArray[Any]]:
+        block = _as_block(raw, start, backward)
+        rows = relevance.rows(start, start + len(block))
+        find = _first_groups if first_only else _all_groups
+        groups = find(block, rows, ties, graded)
+        return [function(groups) for function in functions]
+
+    parts = Parallel(n_jobs=n_jobs, require="sharedmem")(
+        delayed(measure)(start, raw) for start, raw in _blocks(scores, relevance.shape, backward)
+    )
+    return [np.concatenate(columns) for columns in zip(*parts, strict=True)]
+
+
+# ---------------------------------------------------------------- where the relevant items stand
+
+
+def _first_groups(
+    block: NDArray[Any], rows: Iterable[Row], ties: str, graded: bool
+) -> RelevantGroups:
+    """Best group of each query, by counting above and equal."""
+    found: list[tuple[Any, ...]] = []
+    n_relevant = np.zeros(len(block), np.int64)
+    for i, (row, (columns, _)) in enumerate(zip(block, rows, strict=True)):
+        n_relevant[i] = len(columns)
+        if not len(columns):
+            continue
+        values = row[columns]
+        best = values.max()
+        above = np.count_nonzero(row > best)
+        if ties == "stable":
+            first = columns[values == best].min()
+            found.append((i, above + np.count_nonzero(row[:first] == best), 1, 1))
+            continue
+        tied, relevant = np.count_nonzero(row == best), np.count_nonzero(values == best)
+        if ties == "worst":
+            found.append((i, above + tied - relevant, 1, 1))
+        else:
+            found.append((i, above, tied, relevant))
+    table = np.array(found, np.int64).reshape(-1, 4).T
+    query, above_, tied_, relevant_ = table
+    return RelevantGroups(
+        query, above_, tied_, relevant_, np.zeros_like(query), relevant_.astype(np.float64),
+        n_relevant, None, block.shape[1],
+    )  # fmt: skip
+
+
+def _all_groups(
+    block: NDArray[Any], rows: Iterable[Row], ties: str, graded: bool
+) -> RelevantGroups:
+    """Every group that holds a relevant item."""
+    n_queries, n_gallery = block.shape
+    n_relevant = np.zeros(n_queries, np.int64)
+    aboves: list[Ints] = []
+    tieds: list[Ints] = []
+    grades: list[Floats] = []
+    buffer = np.empty(n_gallery, block.dtype)
+    for i, (row, (columns, grade)) in enumerate(zip(block, rows, strict=True)):
+        n_relevant[i] = len(columns)
+        if not len(columns):
+            continue
+        values = row[columns]
+        order: NDArray[np.intp] | None = None
+        if ties == "stable":
+            order = np.lexsort((columns, -values))
+        elif graded and grade is not None:
+            # Within a tie, lower grades first: the worst case for graded items too.
+            order = np.lexsort((grade, -values))
+        if order is None:
+            values.sort()
+            values = values[::-1]
+        else:
+            values = values[order]
+        above, tied = _count_above_and_tied(row, values, buffer)
+        if order is not None and ties == "stable" and (tied > 1).any():
+            above, tied = _stable_positions(row, columns[order], values, above)
+        aboves.append(above)
+        tieds.append(tied)
+        if graded and grade is not None:
+            grades.append(grade if order is None else grade[order])
+
+    above, tied = _join(aboves, np.int64), _join(tieds, np.int64)
+    query = np.repeat(np.arange(n_queries), n_relevant)
+    before = np.arange(len(query)) - np.repeat(np.cumsum(n_relevant) - n_relevant, n_relevant)
+    gain, ideal = None, None
+    if graded:
+        gain = np.exp2(_join(grades, np.float64)) - 1.0
+        ideal = gain[np.lexsort((-gain, query))]
+    if not (tied > 1).any():
+        ones = np.ones_like(above)
+        gains = ones.astype(np.float64) if gain is None else gain
+        return RelevantGroups(query, above, tied, ones, before, gains, n_relevant, ideal, n_gallery)
+    new = np.ones(len(query), bool)
+    new[1:] = (above[1:] != above[:-1]) | (query[1:] != query[:-1])
+    start = np.flatnonzero(new)
+    relevant = np.diff(start, append=len(query))
+    if ties == "worst":
+        last = np.repeat(start + relevant, relevant) - np.arange(len(query))
+        ones = np.ones_like(above)
+        gains = ones.astype(np.float64) if gain is None else gain
+        return RelevantGroups(
+            query, above + tied - last, ones, ones, before, gains, n_relevant, ideal, n_gallery
+        )
+    gains = relevant.astype(np.float64) if gain is None else np.add.reduceat(gain, start)
+    return RelevantGroups(
+        query[start], above[start], tied[start], relevant, before[start], gains, n_relevant,
+        ideal, n_gallery,
+    )  # fmt: skip
+
+
+def _join(parts: list[NDArray[Any]], dtype: type) -> NDArray[Any]:
+    return np.concatenate(parts) if parts else np.empty(0, dtype)
+
+
+def _count_above_and_tied(
+    row: NDArray[Any], values: NDArray[Any], buffer: NDArray[Any]
+) -> tuple[Ints, Ints]:
+    """Items of `row` greater than, and equal to, each of the descending `values`."""
+    if len(values) <= _FEW:
+        above = np.array([np.count_nonzero(row > v) for v in values], np.int64)
+        return above, np.array([np.count_nonzero(row == v) for v in values], np.int64)
+    np.copyto(buffer, row)
+    buffer.sort()
+    ascending = values[::-1]
+    left = buffer.searchsorted(ascending)
+    # Most values tie with nothing, so the second search is for the others alone.
+    right = left + 1
+    tied = np.flatnonzero(buffer[np.minimum(right, len(row) - 1)] == ascending)
+    right[tied] = buffer.searchsorted(ascending[tied], side="right")
+    return (len(row) - right)[::-1], (right - left)[::-1]
+
+
+def _stable_positions(
+    row: NDArray[Any], columns: NDArray[np.intp], values: NDArray[Any], above: Ints
+) -> tuple[Ints, Ints]:
+    """Items before each of `columns` when ties keep the gallery's order."""
+    if len(columns) <= _FEW:
+        earlier = [np.count_nonzero(row[:c] == v) for c, v in zip(columns, values, strict=True)]
+        return above + np.array(earlier, np.int64), np.ones_like(above)
+    position = np.empty(len(row), np.int64)
+    position[np.argsort(-row, kind="stable")] = np.arange(len(row))
+    return position[columns], np.ones_like(above)
+
+
+def all_tied_groups(rows: Iterable[Row], n_gallery: int, graded: bool) -> RelevantGroups:
+    """Lay out the groups of a scorer that says nothing: the whole gallery is one tie."""
+    found = list(rows)
+    n_relevant = np.array([len(columns) for columns, _ in found], np.int64)
+    query = np.flatnonzero(n_relevant)
+    relevant = n_relevant[query]
+    ideal = None
+    gain = relevant.astype(np.float64)
+    if graded:
+        gains = [np.exp2(grade) - 1.0 for _, grade in found if grade is not None and len(grade)]
+        gain = np.array([g.sum() for g in gains])
+        ideal = _join([np.sort(g)[::-1] for g in gains], np.float64)
+    zeros = np.zeros_like(query)
+    return RelevantGroups(
+        query, zeros, np.full_like(query, n_gallery), relevant, zeros, gain, n_relevant, ideal,
+        n_gallery,
+    )  # fmt: skip
+
+
+# ---------------------------------------------------------------- the measures
+
+
+@lru_cache(maxsize=8)
+def _prefix_sums(n: int, what: str) -> Floats:
+    """Sum 1/rank or 1/log2(1 + rank) over the first 0, 1, ..., n ranks."""
+    rank = np.arange(1, n + 1, dtype=np.float64)
+    table = np.zeros(n + 1)
+    np.cumsum(1.0 / rank if what == "harmonic" else 1.0 / np.log2(1.0 + rank), out=table[1:])
+    table.flags.writeable = False
+    return table
+
+
+def measure_queries(measure: Measure, groups: RelevantGroups) -> Floats:
+    """Value of a measure for each query of a block; NaN where nothing is relevant.
+
+    Parameters
+    ----------
+    measure : Measure
+        What to measure.
+    groups : RelevantGroups
+        Where the relevant items stand.
+
+    Returns
+    -------
+    ndarray of shape (b,), float64
+    """
+    if measure.kind == "map":
+        return _average_precision(groups, measure.k, measure.variant)
+    if measure.kind == "ndcg":
+        return _ndcg(groups, measure.k)
+    if measure.kind == "p" or measure.variant == "fraction":
+        assert measure.k is not None
+        hits = groups.relevant * np.clip((measure.k - groups.above) / groups.tied, 0.0, 1.0)
+        return groups.divide(
+            groups.per_query(hits), measure.k if measure.kind == "p" else groups.n_relevant
+        )
+    first = groups.before == 0
+    above, tied = groups.above[first], groups.tied[first]
+    relevant = groups.relevant[first]
+    if measure.kind == "r":
+        assert measure.k is not None
+        values = _success(above, tied, relevant, measure.k)
+    elif measure.kind == "mrr":
+        values = _reciprocal_rank(above, tied, relevant)
+    else:
+        values = above + (tied + 1) / (relevant + 1)
+    out = np.full(len(groups.n_relevant), np.nan)
+    out[groups.query[first]] = values
+    return out
+
+
+def _precision_sum(
+    above: Ints, depth: Ints, tied: Ints, relevant: Ints, before: Ints, harmonic: Floats
+) -> Floats:
+    """Sum the expected precisions at relevant items among the first `depth` of a tie group.
+
+    Position j of the group holds a relevant item with probability r/t, and then (j-1)(r-1)/(t-1)
+    more are expected before it, so the sum over j is a difference of harmonic numbers.
+    """
+    slope = (relevant - 1) / np.maximum(tied - 1, 1)
+    inverse_ranks = harmonic[above + depth] - harmonic[above]
+    return (relevant / tied) * (
+        (before + 1) * inverse_ranks + slope * (depth - (above + 1) * inverse_ranks)
+    )
+
+
+def _average_precision(groups: RelevantGroups, k: int | None, variant: str) -> Floats:
+    above, tied, relevant, before = groups.above, groups.tied, groups.relevant, groups.before
+    cut = groups.n_gallery if k is None else k
+    harmonic = _prefix_sums(groups.n_gallery, "harmonic")
+    contribution = (before + 1) / (above + 1)
+    contribution[above >= cut] = 0.0
+    several = np.flatnonzero(tied > 1)
+    if len(several):
+        depth = np.clip(cut - above[several], 0, tied[several])
+        contribution[several] = _precision_sum(
+            above[several], depth, tied[several], relevant[several], before[several], harmonic
+        )
+    total = groups.per_query(contribution)
+    if k is None or variant == "all":
+        return groups.divide(total, groups.n_relevant)
+    if variant == "min":
+        return groups.divide(total, np.minimum(groups.n_relevant, k))
+    inside = above + tied <= cut
+    hits = groups.per_query(np.where(inside, relevant, 0))
+    value = groups.divide(total, np.maximum(hits, 1.0))
+    straddling = np.flatnonzero((above < cut) & ~inside)
+    if len(straddling):
+        certain = groups.per_query(np.where(inside, contribution, 0.0))[groups.query[straddling]]
+        value[groups.query[straddling]] = _straddling_hits(
+            above[straddling], cut - above[straddling], tied[straddling], relevant[straddling],
+            before[straddling], certain, harmonic,
+        )  # fmt: skip
+    return value
+
+
+def _straddling_hits(
+    above: Ints, depth: Ints, tied: Ints, relevant: Ints, before: Ints, certain: Floats,
+    harmonic: Floats,
+) -> Floats:  # fmt: skip
+    """Average the AP over the number of hits, where a tie group reaches across the cut-off.
+
+    The number of hits is random then: it is hypergeometric, and given it the hits lie uniformly
+    in the part of the group above the cut-off.
+    """
+    from scipy.special import gammaln
+
+    def log_choose(n: Any, k: Any) -> Floats:
+        return gammaln(n + 1.0) - gammaln(k + 1.0) - gammaln(n - k + 1.0)
+
+    least = np.maximum(0, depth - (tied - relevant))
+    most = np.minimum(depth, relevant)
+    everything = log_choose(tied, depth)
+    value = np.zeros(len(above))
+    for h in range(int(least.min()), int(most.max()) + 1):
+        at = np.flatnonzero((least <= h) & (h <= most) & (before + h > 0))
+        if not len(at):
+            continue
+        t, r, q = tied[at], relevant[at], depth[at]
+        chance = np.exp(log_choose(r, h) + log_choose(t - r, q - h) - everything[at])
+        inner = _precision_sum(above[at], q, q, np.full_like(q, h), before[at], harmonic)
+        value[at] += chance * (certain[at] + inner) / (before[at] + h)
+    return value
+
+
+def _ndcg(groups: RelevantGroups, k: int | None) -> Floats:
+    n = groups.n_gallery
+    cut = n if k is None else min(k, n)
+    discount = _prefix_sums(n, "discount")
+    inside = discount[np.minimum(groups.above + groups.tied, cut)]
+    inside = inside - discount[np.minimum(groups.above, cut)]
+    gained = groups.per_query(groups.gain * inside / groups.tied)
+    if groups.ideal_gains is None:
+        return groups.divide(gained, discount[np.minimum(groups.n_relevant, cut)])
+    counts = groups.n_relevant
+    rank = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+    weight = np.where(rank < cut, np.diff(discount)[rank], 0.0)
+    query = np.repeat(np.arange(len(counts)), counts)
+    ideal = np.bincount(query, groups.ideal_gains * weight, minlength=len(counts))
+    return groups.divide(gained, ideal)
+
+
+def _success(above: Ints, tied: Ints, relevant: Ints, k: int) -> Floats:
+    """Probability that one of the first group's relevant items ranks k or better."""
+    depth = np.clip(k - above, 0, tied)
+    few, many = np.minimum(relevant, depth), np.maximum(relevant, depth)
+    miss = np.ones(len(above))
+    # C(t-r, q) / C(t, q), which is symmetric in r and q: multiply over the smaller one.
+    for i in range(int(few.max(initial=0))):
+        at = np.flatnonzero((few > i) & (miss > 0))
+        if not len(at):
+            break
+        miss[at] *= np.maximum(tied[at] - many[at] - i, 0) / (tied[at] - i)
+    return np.where(depth > 0, 1.0 - miss, 0.0)
+
+
+def _reciprocal_rank(above: Ints, tied: Ints, relevant: Ints) -> Floats:
+    """Average 1/rank of the first relevant item over the orders of its tie group."""
+    value = 1.0 / (above + 1)
+    several = np.flatnonzero(tied > 1)
+    if not len(several):
+        return value
+    cases = np.stack([above, tied, relevant], axis=1)[several]
+    unique, inverse = np.unique(cases, axis=0, return_inverse=True)
+    means = np.empty(len(unique))
+    for i, (g, t, r) in enumerate(unique):
+        # P(first is at j) = r/t * prod over i < j of (t-i-r+1)/(t-i).
+        j = np.arange(1, t - r + 1)
+        chance = (r / t) * np.concatenate([[1.0], np.cumprod((t - j - r + 1) / (t - j))])
+        means[i] = chance @ (1.0 / (g + np.arange(1, t - r + 2)))
+    value[several] = means[inverse.ravel()]
+    return value

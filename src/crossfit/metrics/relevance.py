@@ -1,0 +1,185 @@
+"""Which gallery items answer which query: from a matrix or from labels, read query by query."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import Any, Protocol
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+
+Row = tuple[NDArray[np.intp], NDArray[np.float64] | None]
+
+
+class Relevance(Protocol):
+    """What the measures need to know: a shape, and per query the relevant columns."""
+
+    shape: tuple[int, int]
+
+    @property
+    def graded(self) -> bool:
+        """Whether some grade differs from 1."""
+        ...
+
+    def transpose(self) -> Relevance:
+        """Swap queries and gallery."""
+        ...
+
+    def rows(self, start: int, stop: int) -> Iterator[Row]:
+        """Relevant columns and their grades (None where all are 1) of the queries asked for."""
+        ...
+
+
+class MatrixRelevance:
+    """Relevance given item by item in a sparse matrix."""
+
+    def __init__(self, matrix: sp.csr_array) -> None:
+        self.matrix = matrix
+        self.shape = matrix.shape
+
+    @property
+    def graded(self) -> bool:
+        """Whether some grade may differ from 1."""
+        return bool((self.matrix.data != 1).any())
+
+    def transpose(self) -> MatrixRelevance:
+        """Swap queries and gallery."""
+        return MatrixRelevance(self.matrix.T.tocsr())
+
+    def rows(self, start: int, stop: int) -> Iterator[Row]:
+        """Yield relevant columns and grades of the queries asked for."""
+        yield from _matrix_rows(self.matrix[start:stop])
+
+
+class ClassRelevance:
+    """Relevance by one class per item; code -1 is relevant to nothing.
+
+    Columns are kept once per class, so that a query costs no pass over the gallery's labels.
+    """
+
+    graded = False
+
+    def __init__(self, query: NDArray[np.intp], gallery: NDArray[np.intp]) -> None:
+        self.query, self.gallery = query, gallery
+        self.shape = (len(query), len(gallery))
+        order = np.argsort(gallery, kind="stable")
+        n_classes = max(query.max(), gallery.max()) + 1
+        bounds = np.searchsorted(gallery[order], np.arange(n_classes + 1))
+        self._members = [order[a:b] for a, b in pairwise(bounds)]
+
+    def transpose(self) -> ClassRelevance:
+        """Swap queries and gallery."""
+        return ClassRelevance(self.gallery, self.query)
+
+    def rows(self, start: int, stop: int) -> Iterator[Row]:
+        """Yield relevant columns and grades of the queries asked for."""
+        nothing = np.empty(0, np.intp)
+        for code in self.query[start:stop]:
+            yield (self._members[code] if code >= 0 else nothing), None
+
+
+class SharedLabelRelevance:
+    """Relevance by shared labels of multi-label items; the grade is the number shared."""
+
+    def __init__(self, query: sp.csr_array, gallery: sp.csr_array) -> None:
+        self.query, self.gallery = query, gallery
+        self.shape = (query.shape[0], gallery.shape[0])
+
+    @property
+    def graded(self) -> bool:
+        """Whether some grade may differ from 1."""
+        return bool(min(self.query.sum(axis=1).max(), self.gallery.sum(axis=1).max()) > 1)
+
+    def transpose(self) -> SharedLabelRelevance:
+        """Swap queries and gallery."""
+        return SharedLabelRelevance(self.gallery, self.query)
+
+    def rows(self, start: int, stop: int) -> Iterator[Row]:
+        """Yield relevant columns and grades of the queries asked for."""
+        yield from _matrix_rows((self.query[start:stop] @ self.gallery.T).tocsr())
+
+
+def _matrix_rows(matrix: sp.csr_array) -> Iterator[Row]:
+    for a, b in pairwise(matrix.indptr):
+        yield matrix.indices[a:b].astype(np.intp), matrix.data[a:b].astype(np.float64)
+
+
+def as_relevance(relevance: Any) -> Relevance:
+    """Read any accepted form of relevance.
+
+    Parameters
+    ----------
+    relevance : array-like or sparse of shape (n, m), or a pair (y_query, y_gallery)
+        Non-zero entries are relevant and hold the grade. A pair holds labels: 1-D, where -1 is
+        unlabelled, or indicators of shape (n, c) and (m, c).
+
+    Returns
+    -------
+    Relevance
+
+    Raises
+    ------
+    ValueError
+        On empty input, negative or NaN grades, labels of two forms.
+    """
+    if isinstance(relevance, tuple):
+        if len(relevance) != 2:
+            raise ValueError(
+                "relevance as a tuple is a pair (y_query, y_gallery) of labels, "
+                f"got {len(relevance)} entries"
+            )
+        return _from_labels(*relevance)
+    matrix = relevance if sp.issparse(relevance) else np.asarray(relevance)
+    if matrix.ndim != 2 or 0 in matrix.shape:
+        raise ValueError(
+            f"relevance must be a non-empty (n, m) matrix or a pair of labels, got shape "
+            f"{matrix.shape}"
+        )
+    if matrix.dtype.kind not in "biuf":
+        raise TypeError(f"relevance must hold numbers, got dtype {matrix.dtype}")
+    matrix = sp.csr_array(matrix)
+    if not matrix.has_canonical_format:
+        matrix = matrix.copy()
+        matrix.sum_duplicates()
+    if not np.all(matrix.data >= 0):
+        raise ValueError("relevance must hold grades >= 0, got negative or NaN entries")
+    if not np.all(matrix.data):
+        matrix = matrix.copy()
+        matrix.eliminate_zeros()
+    return MatrixRelevance(matrix)
+
+
+def _from_labels(y_query: Any, y_gallery: Any) -> Relevance:
+    labels = [y if sp.issparse(y) else np.asarray(y) for y in (y_query, y_gallery)]
+    query, gallery = labels
+    shapes = f"{query.shape} and {gallery.shape}"
+    if 0 in query.shape + gallery.shape:
+        raise ValueError(f"labels must not be empty, got shapes {shapes}")
+    if query.ndim == gallery.ndim == 2:
+        if query.shape[1] != gallery.shape[1]:
+            raise ValueError(
+                f"label indicators must have as many columns on both sides, got {shapes}"
+            )
+        matrices = []
+        for y in labels:
+            matrix = sp.csr_array(y)
+            if not np.isin(matrix.data, (0, 1)).all():
+                raise ValueError("2-D labels are indicators and may hold only 0 and 1")
+            matrices.append(matrix.astype(np.int64))
+        return SharedLabelRelevance(*matrices)
+    if not query.ndim == gallery.ndim == 1:
+        raise ValueError(f"labels must be both 1-D or both (n, c) indicators, got shapes {shapes}")
+    numeric = query.dtype.kind in "biuf"
+    if numeric != (gallery.dtype.kind in "biuf"):
+        raise TypeError(
+            f"labels of both sides must be of one kind, got {query.dtype} and {gallery.dtype}"
+        )
+    together = np.concatenate(labels)
+    if together.dtype.kind == "f" and np.isnan(together).any():
+        raise ValueError("labels must not be NaN; -1 says unlabelled")
+    codes = np.unique(together, return_inverse=True)[1].astype(np.intp)
+    if numeric:
+        codes[together == -1] = -1
+    return ClassRelevance(codes[: len(query)], codes[len(query) :])

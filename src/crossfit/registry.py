@@ -1,0 +1,294 @@
+"""The registry: which methods, extractors, data sets and experiments are installed.
+
+Everything is found through entry points that name cards (`crossfit.cards`). A plugin that is
+broken is a row with its traceback, never an exception for the others.
+"""
+
+from __future__ import annotations
+
+import configparser
+import glob
+import importlib
+import os
+import re
+import sys
+import traceback
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Literal
+
+from crossfit.cards import API, GROUPS, Card
+
+__all__ = [
+    "ClashError",
+    "Entry",
+    "NotInstalledError",
+    "PluginError",
+    "RegistryError",
+    "card_of",
+    "entries",
+    "find",
+    "get",
+    "load",
+    "refresh",
+]
+
+CORE = "crossfit-retrieval"
+_KINDS = {
+    "crossfit.methods": "method",
+    "crossfit.extractors": "extractor",
+    "crossfit.datasets": "data set",
+    "crossfit.experiments": "experiment",
+}
+
+
+class RegistryError(LookupError):
+    """Something asked of the registry that it cannot give."""
+
+
+class NotInstalledError(RegistryError):
+    """No installed distribution offers that name."""
+
+
+class ClashError(RegistryError):
+    """Several distributions offer that name."""
+
+
+class PluginError(RegistryError):
+    """The plugin is installed but broken, or made for another version of the card format."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One entry point, loaded or not.
+
+    Parameters
+    ----------
+    group : str
+        ``"crossfit.methods"``, ``"crossfit.extractors"``, ``"crossfit.datasets"`` or
+        ``"crossfit.experiments"``.
+    name : str
+        Name of the entry point, normalised (PEP 503).
+    distribution, version : str
+        Who ships it.
+    status : {"ok", "broken", "incompatible"}
+        Whether the card could be read.
+    card : Card or None
+        The card, if it could.
+    error : str
+        One line or a traceback, if it could not.
+    """
+
+    group: str
+    name: str
+    distribution: str
+    version: str
+    status: Literal["ok", "broken", "incompatible"]
+    card: Card | None = None
+    error: str = ""
+
+    @property
+    def kind(self) -> str:
+        """What it is, in words."""
+        return _KINDS[self.group]
+
+
+def normalise(name: str) -> str:
+    """Return a name in the form of PEP 503: lower case, runs of ``-_.`` as one hyphen."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def entries(group: str | None = None) -> tuple[Entry, ...]:
+    """Return everything that is installed, sorted by group, name and distribution.
+
+    Parameters
+    ----------
+    group : str, optional
+        One of the four groups; all by default.
+
+    Notes
+    -----
+    Reads the file system once per process; see `refresh`. The environment variable
+    ``CROSSFIT_PLUGINS`` (names separated by commas) limits which distributions are loaded; what
+    crossfit itself brings is always there.
+    """
+    if group is not None and group not in GROUPS:
+        raise ValueError(f"unknown group {group!r}: there are {', '.join(GROUPS)}")
+    found = _discover(os.environ.get("CROSSFIT_PLUGINS"), tuple(sys.path))
+    return tuple(entry for entry in found if group in (None, entry.group))
+
+
+def refresh() -> None:
+    """Forget what was found, so that newly installed plugins are seen."""
+    _discover.cache_clear()
+    importlib.invalidate_caches()
+
+
+def find(name: str, group: str = "crossfit.methods") -> Entry:
+    """Return the entry of a name, or of ``distribution:name`` where several offer it.
+
+    Raises
+    ------
+    NotInstalledError
+        If no distribution offers it; the message says what to install.
+    ClashError
+        If several do; the message names them.
+    PluginError
+        If its card cannot be read.
+    """
+    distribution, _, bare = name.rpartition(":")
+    wanted = normalise(bare)
+    offered = [
+        entry
+        for entry in entries(group)
+        if entry.name == wanted
+        and (not distribution or entry.distribution == normalise(distribution))
+    ]
+    kind = _KINDS[group]
+    if not offered:
+        known = sorted({entry.name for entry in entries(group) if entry.status == "ok"})
+        broken = sorted({entry.distribution for entry in entries() if entry.status != "ok"})
+        raise NotInstalledError(
+            f"no {kind} {name!r} is installed (there are: {', '.join(known) or 'none'}); if a "
+            f"plugin brings it, install that, for instance: pip install crossfit-{wanted}"
+            + (f"; not usable: {', '.join(broken)}, see `crossfit list`" if broken else "")
+        )
+    if len(offered) > 1:
+        choices = " or ".join(f"{entry.distribution}:{wanted}" for entry in offered)
+        raise ClashError(f"several distributions offer the {kind} {wanted!r}: ask for {choices}")
+    entry = offered[0]
+    if entry.status != "ok":
+        last = entry.error.strip().splitlines()[-1]
+        raise PluginError(
+            f"the {kind} {wanted!r} of {entry.distribution} {entry.version} is {entry.status}: "
+            f"{last}"
+        )
+    return entry
+
+
+def get(name: str, group: str = "crossfit.methods") -> Any:
+    """Return the card of a name; see `find` for the errors."""
+    return find(name, group).card
+
+
+def load(name: str, group: str = "crossfit.methods") -> Any:
+    """Import and return what a card's target names: a class or a function.
+
+    Raises
+    ------
+    PluginError
+        If the target cannot be imported; the cause is chained.
+    """
+    entry = find(name, group)
+    assert entry.card is not None
+    try:
+        return resolve_target(entry.card.target)
+    except Exception as error:
+        raise PluginError(
+            f"the {entry.kind} {entry.name!r} of {entry.distribution} {entry.version} cannot be "
+            f"imported from {entry.card.target!r}: {type(error).__name__}: {error}"
+        ) from error
+
+
+def resolve_target(target: str) -> Any:
+    """Import ``"package.module:attribute"``."""
+    module, _, attribute = target.partition(":")
+    found: Any = importlib.import_module(module)
+    for part in attribute.split("."):
+        found = getattr(found, part)
+    return found
+
+
+def card_of(cls: type) -> Card:
+    """Return the registered card whose target is a class.
+
+    Raises
+    ------
+    NotInstalledError
+        If no installed card names the class.
+    """
+    target = f"{cls.__module__}:{cls.__qualname__}"
+    for entry in entries():
+        if entry.card is not None and entry.card.target == target:
+            return entry.card
+    raise NotInstalledError(
+        f"no installed card has the target {target!r}: add an entry point in one of "
+        f"{', '.join(GROUPS)}"
+    )
+
+
+@lru_cache(maxsize=8)
+def _discover(allowed: str | None, path: tuple[str, ...]) -> tuple[Entry, ...]:
+    chosen = None if allowed is None else {normalise(part.strip()) for part in allowed.split(",")}
+    found: list[Entry] = []
+    seen: set[str] = set()
+    for folder in path:
+        # Distribution by distribution: one malformed file must not end the whole listing.
+        pattern = os.path.join(glob.escape(folder or os.curdir), "*.*-info", "entry_points.txt")
+        for file in sorted(glob.glob(pattern)):
+            stem = os.path.basename(os.path.dirname(file)).rsplit(".", 1)[0]
+            distribution, _, version = stem.partition("-")
+            distribution = normalise(distribution)
+            if distribution in seen:
+                continue  # shadowed by an earlier folder of the path, as for imports
+            seen.add(distribution)
+            if chosen is None or distribution in chosen or distribution == CORE:
+                found += _read(file, distribution, version)
+    return tuple(sorted(found, key=lambda e: (e.group, e.name, e.distribution)))
+
+
+def _read(file: str, distribution: str, version: str) -> list[Entry]:
+    import entrypoints
+
+    try:
+        with open(file, encoding="utf-8") as stream:
+            text = stream.read()
+    except (OSError, UnicodeDecodeError) as error:
+        return _malformed(distribution, version, file, error)
+    if "crossfit." not in text:
+        return []
+    parser = entrypoints.CaseSensitiveConfigParser(delimiters=("=",))
+    try:
+        parser.read_string(text)
+        sections = {
+            group: dict(parser.items(group)) for group in GROUPS if parser.has_section(group)
+        }
+    except configparser.Error as error:
+        return _malformed(distribution, version, file, error)
+    return [
+        _load_card(group, name, spec, distribution, version)
+        for group, section in sections.items()
+        for name, spec in section.items()
+    ]
+
+
+def _malformed(distribution: str, version: str, file: str, error: Exception) -> list[Entry]:
+    message = f"{file} is no valid entry point file: {' '.join(str(error).split())}"
+    return [Entry("crossfit.methods", distribution, distribution, version, "broken", error=message)]
+
+
+def _load_card(group: str, name: str, spec: str, distribution: str, version: str) -> Entry:
+    import entrypoints
+
+    name = normalise(name)
+
+    def row(status: Literal["broken", "incompatible"], error: str) -> Entry:
+        return Entry(group, name, distribution, version, status, error=error)
+
+    try:
+        card = entrypoints.EntryPoint.from_string(spec, name).load()
+    except entrypoints.BadEntryPoint:
+        return row("broken", f"{spec!r} is no entry point: expected 'package.module:CARD'")
+    except (Exception, SystemExit):
+        return row("broken", traceback.format_exc())
+    api = getattr(card, "api", None)
+    if api != API:
+        if isinstance(api, int):
+            return row("incompatible", f"its card has api {api}, this crossfit reads api {API}")
+        return row("broken", f"{spec!r} is no card but a {type(card).__name__}")
+    if not isinstance(card, GROUPS[group]):
+        wanted = GROUPS[group].__name__
+        return row("broken", f"{group} expects a {wanted}, got a {type(card).__name__}")
+    if normalise(card.name) != name:
+        return row("broken", f"the card says {card.name!r}, its entry point {name!r}")
+    return Entry(group, name, distribution, version, "ok", card=card)

@@ -1,0 +1,174 @@
+"""RetrievalScorer: the last step of a pipeline, which ranks, scores and searches."""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator, clone
+from sklearn.utils.validation import check_is_fitted
+
+from crossfit.base import (
+    Scores,
+    SearchResult,
+    ViewsTransformerMixin,
+    direction,
+    mean_over_directions,
+    top_k,
+)
+from crossfit.similarities import Similarity, fill_blocks, resolve
+from crossfit.views import Views
+
+__all__ = ["RetrievalScorer"]
+
+
+class RetrievalScorer(ViewsTransformerMixin, BaseEstimator):
+    """Rank views in a common space by a similarity.
+
+    Stands last in a pipeline, after a method's transform, so that the similarity and the metric
+    can be tuned like any other parameter.
+
+    Parameters
+    ----------
+    similarity : str, callable or object
+        A name in `crossfit.similarities.MEASURES`; a callable ``(A, B) -> scores`` of shape
+        (n, m), higher is better; or an object with ``fit(views, y)`` that is called likewise,
+        for instance `crossfit.similarities.KNNPosterior`. A is always of the earlier view.
+    metric : str
+        What `score` returns, see `crossfit.metrics`; ``"auto"`` is mAP with labels and MRR of
+        the paired item without.
+
+    Attributes
+    ----------
+    views_in_ : dict of str to str
+        Names of the views, in the order of the fit.
+    similarity_ : callable
+        The similarity, fitted where it learns.
+    index_ : tuple
+        The gallery set by `index`, and its view.
+    """
+
+    def __init__(self, similarity: str | Similarity = "cosine", metric: str = "auto") -> None:
+        self.similarity = similarity
+        self.metric = metric
+
+    def fit(self, X: Views, y: ArrayLike | None = None) -> Self:
+        """Remember the views, and fit the similarity if it learns from training rows.
+
+        Parameters
+        ----------
+        X : Views
+            In the common space.
+        y : array-like of shape (n,) or (n, n_classes), optional
+            Labels of the rows.
+        """
+        _require_views(X)
+        learns = not isinstance(self.similarity, str) and hasattr(self.similarity, "fit")
+        chosen = clone(self.similarity, safe=False).fit(X, y) if learns else self.similarity
+        self.similarity_ = resolve(chosen)
+        self.views_in_ = {name: name for name in X.names}
+        return self
+
+    def transform(self, X: Views) -> Views:
+        """Return X as it is: the scorer maps nothing."""
+        return X
+
+    def compare(
+        self,
+        X: Views,
+        *,
+        query: str | None = None,
+        gallery: str | None = None,
+        chunk_size: int | None = None,
+    ) -> Scores:
+        """Score every distinct item of one view against every distinct item of another.
+
+        Parameters
+        ----------
+        X : Views
+            In the common space.
+        query, gallery : str, optional
+            Names of the views; the first two of the fit by default.
+        chunk_size : int, optional
+            Rows and columns scored at a time.
+
+        Returns
+        -------
+        float32 array of shape (n_query_items, n_gallery_items)
+        """
+        check_is_fitted(self)
+        _require_views(X)
+        q, g = direction(tuple(self.views_in_), X, query, gallery)
+        return self._score_items(X.distinct(q)[0], q, X.distinct(g)[0], g, chunk_size)
+
+    def _score_items(
+        self, queries: Any, query: str, gallery: Any, view: str, chunk_size: int | None = None
+    ) -> Scores:
+        names = list(self.views_in_)
+        for name in (query, view):
+            if name not in names:
+                raise ValueError(f"no view {name!r}: the views of the fit are {', '.join(names)}")
+        if names.index(query) <= names.index(view):
+            return fill_blocks(self.similarity_, queries, gallery, chunk_size)
+        return fill_blocks(self.similarity_, gallery, queries, chunk_size).T
+
+    def score(self, X: Views, y: ArrayLike | None = None) -> float:
+        """Rank X against itself (never against the fitted rows) and return the metric.
+
+        Parameters
+        ----------
+        X : Views
+            In the common space.
+        y : array-like of shape (n,) or (n, n_classes), optional
+            Labels of the rows; without them only the paired item is relevant.
+
+        Returns
+        -------
+        float
+            The mean over both directions of every pair of views.
+        """
+        check_is_fitted(self)
+        _require_views(X)
+        metric = None if self.metric == "auto" else self.metric
+        return mean_over_directions(self, X, y, metric)
+
+    def index(self, values: NDArray[Any], view: str) -> Self:
+        """Set the gallery that `search` answers from.
+
+        Parameters
+        ----------
+        values : array of shape (m, n_components)
+            Items in the common space, for instance from ``crossfit.encode(pipeline, ...)``.
+        view : str
+            The view they belong to.
+        """
+        check_is_fitted(self)
+        if view not in self.views_in_:
+            raise ValueError(
+                f"no view {view!r}: the views of the fit are {', '.join(self.views_in_)}"
+            )
+        self.index_ = (Views({view: values})[view], view)
+        return self
+
+    def search(self, values: NDArray[Any], view: str, k: int = 10) -> SearchResult:
+        """Find the best items of the indexed gallery for queries in the common space.
+
+        Parameters
+        ----------
+        values : array of shape (n, n_components)
+            Queries in the common space.
+        view : str
+            The view they belong to.
+        k : int
+            How many to return.
+        """
+        check_is_fitted(self)
+        if not hasattr(self, "index_"):
+            raise ValueError("the scorer has no gallery: call index(values, view) first")
+        gallery, gallery_view = self.index_
+        return top_k(self._score_items(values, view, gallery, gallery_view), k)
+
+
+def _require_views(X: Any) -> None:
+    if not isinstance(X, Views):
+        raise TypeError(f"RetrievalScorer expects Views, got {type(X).__name__}")

@@ -1,0 +1,302 @@
+"""Similarities between rows of two arrays in a common space; higher always means more alike.
+
+Distances come with a minus. Products run in float64, so that equal rows get equal scores
+wherever they stand, and scores are float32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.spatial.distance import cdist
+from sklearn.base import BaseEstimator
+from sklearn.neighbors import NearestNeighbors
+from sklearn.utils.validation import check_is_fitted
+
+from crossfit.views import Views, n_rows, take_rows
+
+__all__ = [
+    "MEASURES",
+    "KNNPosterior",
+    "PosteriorOverPrior",
+    "Similarity",
+    "fill_blocks",
+    "pairwise_similarity",
+    "resolve",
+]
+
+Array = NDArray[Any]
+Scores = NDArray[np.float32]
+Similarity = Callable[[Any, Any], Array]
+
+# Rows and columns of one block: 2048 x 2048 float64 scores are 32 MiB.
+CHUNK = 2048
+_EPS = 1e-12
+
+
+class Measure(NamedTuple):
+    """A named similarity: `left` and `right` prepare rows once, `block` compares prepared rows."""
+
+    left: Callable[[Array], Array]
+    right: Callable[[Array], Array]
+    block: Callable[[Array, Array], Array]
+
+
+def _dot(p: Array, q: Array) -> Array:
+    return p @ q.T
+
+
+def _same(z: Array) -> Array:
+    return z
+
+
+def _unit(z: Array) -> Array:
+    norms = np.linalg.norm(z, axis=1, keepdims=True)
+    return np.divide(z, norms, out=np.zeros_like(z), where=norms > 0)
+
+
+def _centred_unit(z: Array) -> Array:
+    # A constant row has no correlation with anything: what rounding leaves of it is not signal.
+    centred = z - z.mean(axis=1, keepdims=True)
+    tiny = np.linalg.norm(centred, axis=1) <= 1e-12 * np.linalg.norm(z, axis=1)
+    centred[tiny] = 0
+    return _unit(centred)
+
+
+def _minus_l2(p: Array, q: Array) -> Array:
+    return -cdist(p, q)
+
+
+def _minus_l1(p: Array, q: Array) -> Array:
+    return -cdist(p, q, "cityblock")
+
+
+def _distribution(z: Array) -> Array:
+    if np.any(z < 0):
+        raise ValueError(
+            f"KL compares probabilities and expects no negative entries, got {z.min():.3g}"
+        )
+    total = z.sum(axis=1, keepdims=True)
+    if np.any(total == 0):
+        raise ValueError("KL compares probabilities and expects no all-zero rows, got some")
+    return z / total
+
+
+def _entropy_and_p(z: Array) -> Array:
+    # -KL(p||q) = H(p) + sum p log q: H(p) rides along as a first column against a column of ones.
+    p = _distribution(z)
+    entropy = -np.sum(p * np.log(np.where(p > 0, p, 1)), axis=1, keepdims=True)
+    return np.hstack([entropy, p])
+
+
+def _one_and_log_q(z: Array) -> Array:
+    q = _distribution(z)
+    return np.hstack([np.ones((len(q), 1)), np.log(q + _EPS)])
+
+
+MEASURES: dict[str, Measure] = {
+    "cosine": Measure(_unit, _unit, _dot),
+    "dot": Measure(_same, _same, _dot),
+    "correlation": Measure(_centred_unit, _centred_unit, _dot),
+    "l2": Measure(_same, _same, _minus_l2),
+    "l1": Measure(_same, _same, _minus_l1),
+    "kl": Measure(_entropy_and_p, _one_and_log_q, _dot),
+    "kl_reversed": Measure(_one_and_log_q, _entropy_and_p, _dot),
+}
+"""Named similarities of rows a and b.
+
+``cosine``; ``dot``; ``correlation`` (cosine of rows less their mean); ``l2``, ``l1`` (minus the
+distance); ``kl``: -KL(a || b); ``kl_reversed``: -KL(b || a). For KL the rows are normalised to
+sum to one, and 1e-12 is added to the second argument only.
+"""
+
+
+def pairwise_similarity(
+    A: ArrayLike, B: ArrayLike, measure: str = "cosine", *, chunk_size: int | None = None
+) -> Scores:
+    """Return the similarity of every row of A with every row of B.
+
+    Parameters
+    ----------
+    A : array-like of shape (n, d)
+        Rows in the common space, first modality.
+    B : array-like of shape (m, d)
+        Rows in the common space, second modality.
+    measure : str
+        A name in `MEASURES`.
+    chunk_size : int, optional
+        Rows and columns of a block; bounds the working memory, never changes the scores.
+
+    Returns
+    -------
+    float32 array of shape (n, m)
+        Higher is more alike.
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not fit, the rows are not finite or the measure is unknown.
+    """
+    return _by_measure(_named(measure), _rows(A, "first"), _rows(B, "second"), chunk_size)
+
+
+def _by_measure(measure: Measure, a: Array, b: Array, chunk_size: int | None = None) -> Scores:
+    if a.shape[1] != b.shape[1]:
+        raise ValueError(
+            "a similarity compares rows of one common space, got "
+            f"{a.shape[1]} columns in the first and {b.shape[1]} in the second array"
+        )
+    return fill_blocks(measure.block, measure.left(a), measure.right(b), chunk_size)
+
+
+def fill_blocks(block: Similarity, P: Any, Q: Any, chunk_size: int | None = None) -> Scores:
+    """Fill an (n, m) float32 matrix by comparing rows of P and Q block by block.
+
+    Parameters
+    ----------
+    block : callable
+        ``(P_rows, Q_rows) -> scores`` of shape (rows, rows).
+    P, Q : anything with rows
+        Arrays, `Ragged` or `Channels` of n and m rows.
+    chunk_size : int, optional
+        Rows and columns of a block.
+    """
+    n, m = n_rows(P), n_rows(Q)
+    scores = np.empty((n, m), dtype=np.float32)
+    for rows in _slices(n, chunk_size):
+        p = take_rows(P, rows)
+        for columns in _slices(m, chunk_size):
+            scores[rows, columns] = block(p, take_rows(Q, columns))
+    return scores
+
+
+def _slices(n: int, chunk_size: int | None) -> Iterator[slice]:
+    step = CHUNK if chunk_size is None else int(chunk_size)
+    if step < 1:
+        raise ValueError(f"chunk_size must be at least 1, got {chunk_size}")
+    for start in range(0, n, step):
+        yield slice(start, start + step)
+
+
+def resolve(similarity: str | Similarity) -> Similarity:
+    """Return a callable ``(A, B) -> scores`` for a name, a callable or a fitted object.
+
+    Raises
+    ------
+    ValueError
+        If there is no similarity of that name.
+    TypeError
+        If it is neither a name nor callable.
+    """
+    if callable(similarity):
+        return similarity
+    if not isinstance(similarity, str):
+        raise TypeError(
+            "a similarity is a name, a callable (A, B) -> scores or an object with fit and "
+            f"__call__, got {type(similarity).__name__}"
+        )
+    measure = _named(similarity)
+    return lambda A, B: _by_measure(measure, _rows(A, "first"), _rows(B, "second"))
+
+
+def _named(name: str) -> Measure:
+    if name not in MEASURES:
+        raise ValueError(f"unknown similarity {name!r}: there are {', '.join(MEASURES)}")
+    return MEASURES[name]
+
+
+def _rows(values: Any, which: str) -> Array:
+    array = np.asarray(values)
+    if array.ndim != 2 or array.dtype.kind not in "fiub":
+        raise ValueError(
+            f"a similarity expects numeric arrays of shape (n, d), got shape {array.shape} of "
+            f"type {array.dtype} as the {which} array"
+        )
+    array = array.astype(np.float64, copy=False)
+    if not np.isfinite(array).all():
+        raise ValueError(f"a similarity expects finite rows, got NaN or infinity in the {which}")
+    return array
+
+
+class PosteriorOverPrior(BaseEstimator):
+    """Similarity of two class posteriors: sum over classes of p(c|a) p(c|b) / p(c).
+
+    The probability that both items belong to one class, relative to chance, when the items are
+    independent given the class. The priors are the class frequencies of the training labels,
+    with the posteriors' columns in the sorted order of the classes.
+
+    Attributes
+    ----------
+    classes_ : array of shape (n_classes,)
+    prior_ : array of shape (n_classes,)
+    """
+
+    def fit(self, views: Views, y: ArrayLike | None = None) -> Self:
+        """Learn the priors from training labels, shape (n,)."""
+        if y is None:
+            raise ValueError("PosteriorOverPrior needs training labels, got none")
+        self.classes_, counts = np.unique(np.asarray(y), return_counts=True)
+        self.prior_ = counts / counts.sum()
+        return self
+
+    def __call__(self, A: ArrayLike, B: ArrayLike) -> Scores:
+        """Return the (n, m) similarities of posteriors of shape (n, c) and (m, c)."""
+        check_is_fitted(self)
+        a, b = _rows(A, "first"), _rows(B, "second")
+        for part in (a, b):
+            if part.shape[1] != len(self.prior_):
+                raise ValueError(
+                    f"PosteriorOverPrior was fitted on {len(self.prior_)} classes, got "
+                    f"posteriors of {part.shape[1]} columns"
+                )
+        return fill_blocks(_dot, a / self.prior_, b)
+
+
+class KNNPosterior(BaseEstimator):
+    """Similarity p_a' p_b of class posteriors estimated by nearest training items.
+
+    Each item's posterior is the vote of its ``n_neighbors`` nearest training items of all
+    views in the common space, weighted by sigmoid(-distance), as in JRL (Zhai, Peng and Xiao,
+    TCSVT 2014).
+
+    Parameters
+    ----------
+    n_neighbors : int
+        Training items that vote.
+
+    Attributes
+    ----------
+    classes_ : array of shape (n_classes,)
+    """
+
+    def __init__(self, n_neighbors: int = 100) -> None:
+        self.n_neighbors = n_neighbors
+
+    def fit(self, views: Views, y: ArrayLike | None = None) -> Self:
+        """Store the training items of every view (in the common space) and their labels."""
+        if y is None:
+            raise ValueError("KNNPosterior needs training labels, got none")
+        items = [_rows(views.distinct(name)[0], name) for name in views.names]
+        labels = np.concatenate([views.item_labels(name, y) for name in views.names])
+        self.classes_, codes = np.unique(labels, return_inverse=True)
+        self._votes = np.eye(len(self.classes_))[codes]
+        n_neighbors = min(self.n_neighbors, len(codes))
+        self._neighbors = NearestNeighbors(n_neighbors=n_neighbors).fit(np.vstack(items))
+        return self
+
+    def posterior(self, Z: ArrayLike) -> NDArray[np.float64]:
+        """Return class posteriors of shape (n, n_classes) for rows of shape (n, d)."""
+        check_is_fitted(self)
+        distances, nearest = self._neighbors.kneighbors(_rows(Z, "given"))
+        # sigmoid(-d) up to a factor per row, which the normalisation removes: no underflow.
+        nearest_first = distances - distances.min(axis=1, keepdims=True)
+        weights = np.exp(-nearest_first) / (1 + np.exp(-distances))
+        votes = np.einsum("ij,ijc->ic", weights, self._votes[nearest])
+        return votes / votes.sum(axis=1, keepdims=True)
+
+    def __call__(self, A: ArrayLike, B: ArrayLike) -> Scores:
+        """Return the (n, m) similarities of rows in the common space."""
+        return fill_blocks(_dot, self.posterior(A), self.posterior(B))
