@@ -281,10 +281,14 @@ def _identity(cls: type) -> list[list[str]] | None:
 @functools.cache
 def _version(package: str) -> str:
     version = getattr(sys.modules.get(package), "__version__", None)
-    if version is None:  # slow: this reads the file lists of all distributions
+    if version is not None:
+        return str(version)
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        # The distribution has another name than the package: slow, it reads all their file lists.
         names = importlib.metadata.packages_distributions().get(package)
-        version = importlib.metadata.version(names[0]) if names else ""
-    return str(version)
+        return importlib.metadata.version(names[0]) if names else ""
 
 
 def _plain(value: Any) -> Any:

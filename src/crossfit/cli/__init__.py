@@ -1,0 +1,49 @@
+"""The command line: ``crossfit list | demo | search | check | cite | cache``."""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+__all__ = ["main"]
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Run the command line; errors are one line, and the exit code says how it went.
+
+    Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted. With ``CROSSFIT_DEBUG`` set, an
+    error shows its traceback.
+    """
+    import click
+
+    from crossfit.cli.commands import cli
+
+    warnings.showwarning = _one_line_warning
+    try:
+        cli.main(None if args is None else list(args), prog_name="crossfit", standalone_mode=False)
+    except click.exceptions.Exit as done:
+        sys.exit(done.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("crossfit: interrupted", err=True)
+        sys.exit(130)
+    except BrokenPipeError:
+        # The reader of our output has gone, as with `crossfit list | head`.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except (ValueError, LookupError, OSError, ImportError) as error:
+        if os.environ.get("CROSSFIT_DEBUG"):
+            raise
+        message = str(error) or type(error).__name__
+        click.echo(f"crossfit: {' '.join(message.split())}", err=True)
+        sys.exit(1)
+
+
+def _one_line_warning(message: Any, category: type[Warning], *where: Any) -> None:
+    if issubclass(category, UserWarning) and not issubclass(category, DeprecationWarning):
+        print(f"crossfit: warning: {' '.join(str(message).split())}", file=sys.stderr)

@@ -1,0 +1,229 @@
+"""The commands; what they need is imported when they run, so that `crossfit list` is quick."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+import crossfit
+
+SECTIONS = {
+    "methods": "crossfit.methods",
+    "extractors": "crossfit.extractors",
+    "datasets": "crossfit.datasets",
+    "experiments": "crossfit.experiments",
+}
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(crossfit.__version__, prog_name="crossfit", message="%(prog)s %(version)s")
+def cli() -> None:
+    """Cross-modal retrieval: find the text for a picture, the picture for a text.
+
+    Start with `crossfit demo`.
+    """
+
+
+@cli.command("list")
+@click.argument("section", required=False, type=click.Choice(list(SECTIONS)))
+@click.option("--json", "as_json", is_flag=True, help="Print every card in full as JSON.")
+@click.option("-v", "--verbose", is_flag=True, help="Show tracebacks of broken plugins.")
+def list_(section: str | None, as_json: bool, verbose: bool) -> None:
+    """List the methods, extractors, data sets and experiments that are installed."""
+    from crossfit import registry
+
+    found = registry.entries(SECTIONS[section] if section else None)
+    if as_json:
+        rows = [
+            {
+                "kind": entry.kind,
+                "name": entry.name,
+                "distribution": entry.distribution,
+                "version": entry.version,
+                "status": entry.status,
+                "error": entry.error,
+                "card": None if entry.card is None else dataclasses.asdict(entry.card),
+            }
+            for entry in found
+        ]
+        click.echo(json.dumps(rows, indent=2, default=str))
+        return
+    _print_entries(found)
+    for entry in found:
+        if verbose and entry.error:
+            click.echo(f"\n{entry.distribution} {entry.version}, {entry.kind} {entry.name}:")
+            click.echo(entry.error.rstrip())
+
+
+def _print_entries(found: Any) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    if not found:
+        click.echo("nothing is installed")
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("kind", "name", "from", "summary"):
+        table.add_column(heading, no_wrap=heading != "summary")
+    for entry in found:
+        if entry.card is not None:
+            summary = Text(entry.card.summary)
+        else:
+            last = entry.error.strip().splitlines()[-1]
+            summary = Text(f"{entry.status}: {last}", style="red")
+        table.add_row(
+            entry.kind, Text(entry.name), f"{entry.distribution} {entry.version}", summary
+        )
+    _console(Console).print(table)
+
+
+def _console(kind: Any) -> Any:
+    console = kind()
+    if not console.is_terminal:
+        # In a pipe every row stays on one line, for grep and cut.
+        console = kind(width=240)
+    return console
+
+
+@cli.command()
+@click.argument("names", nargs=-1, required=True)
+def check(names: tuple[str, ...]) -> None:
+    """Run the conformance checks on installed methods; exit 1 if one fails."""
+    from rich.console import Console
+    from rich.text import Text
+
+    from crossfit import registry
+    from crossfit.testing import check_method
+
+    console = _console(Console)
+    styles = {"pass": "green", "fail": "bold red", "skip": "yellow", "expected": "cyan"}
+    failed = 0
+    for name in names:
+        results = check_method(registry.load(name))
+        console.print(Text(f"{name}", style="bold"))
+        for result in results:
+            line = Text.assemble(
+                "  ", (f"{result.status:8}", styles[result.status]), " ", result.description
+            )
+            if result.status != "pass" and result.message:
+                line.append(f"\n           {result.message.strip()}", style="dim")
+            console.print(line)
+        bad = sum(result.status == "fail" for result in results)
+        passed = sum(result.status == "pass" for result in results)
+        console.print(f"  {passed} passed, {bad} failed, {len(results) - passed - bad} other\n")
+        failed += bad
+    if failed:
+        raise SystemExit(1)
+
+
+@cli.command()
+@click.argument("name")
+def cite(name: str) -> None:
+    """Print how to cite a method, extractor or data set."""
+    from crossfit import registry
+
+    missing: registry.NotInstalledError | None = None
+    for group in SECTIONS.values():
+        try:
+            card = registry.get(name, group)
+        except registry.NotInstalledError as error:
+            missing = missing or error
+            continue
+        click.echo(card.citation or f"{name} asks for no citation")
+        return
+    assert missing is not None
+    raise missing
+
+
+@cli.group()
+def cache() -> None:
+    """Look at the feature cache, or clear it."""
+
+
+@cache.command()
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def info(as_json: bool) -> None:
+    """Say where the cache is and what is in it."""
+    from crossfit.cache import FeatureCache
+
+    about = FeatureCache().info()
+    if as_json:
+        click.echo(json.dumps(about, indent=2, default=str))
+        return
+    for key, value in about.items():
+        if isinstance(value, dict):
+            click.echo(f"{key}:")
+            for name, part in value.items():
+                click.echo(f"  {name}: {_readable(part)}")
+        else:
+            click.echo(f"{key}: {_readable(value) if 'byte' in key or 'size' in key else value}")
+
+
+def _readable(value: Any) -> str:
+    if not isinstance(value, int):
+        return str(value)
+    return f"{value / 2**20:.1f} MiB"
+
+
+@cache.command()
+@click.option("--extractor", help="Only the features of one extractor, as `cache info` names it.")
+@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+def clear(extractor: str | None, yes: bool) -> None:
+    """Delete cached features."""
+    from crossfit.cache import FeatureCache
+
+    what = f"the features of {extractor}" if extractor else "all cached features"
+    if not yes:
+        click.confirm(f"Delete {what}?", abort=True)
+    click.echo(f"deleted {FeatureCache().clear(extractor)} entries")
+
+
+_FEATURES = click.option(
+    "--features",
+    type=click.Choice(["auto", "pretrained", "plain"]),
+    default="auto",
+    help="Pretrained networks from crossfit-wheels, or descriptors that need no weights.",
+)
+
+
+@cli.command()
+@click.option(
+    "-o", "--out", type=click.Path(file_okay=False, path_type=Path), default=Path("demo"),
+    show_default=True, help="Folder for report.html.",
+)  # fmt: skip
+@_FEATURES
+def demo(out: Path, features: str) -> None:
+    """Fit and compare methods on the emoji set and write a report."""
+    from crossfit.experiment.demo import run_demo
+
+    run_demo(out, features)
+
+
+@cli.command()
+@click.argument("query", required=False)
+@click.option("--picture", type=click.Path(exists=True, dir_okay=False), help="Search by picture.")
+@click.option("-k", type=click.IntRange(min=1), default=5, show_default=True, help="How many.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@_FEATURES
+def search(query: str | None, picture: str | None, k: int, as_json: bool, features: str) -> None:
+    """Find the emoji for a text, or the texts for a picture.
+
+    QUERY is a text, for instance "a red heart"; or give --picture FILE instead.
+    """
+    if (query is None) == (picture is None):
+        raise click.UsageError("give a text or --picture FILE, one of the two")
+    if query is not None and not query.strip():
+        raise click.UsageError("the text is empty")
+    from crossfit.experiment.demo import answer
+
+    found = answer(query, picture, k, features)
+    if as_json:
+        click.echo(json.dumps(found, ensure_ascii=False, indent=2))
+        return
+    for row in found:
+        click.echo(f"{row['score']:6.3f}  {row['character']}  {row['name']}: {row['text']}")

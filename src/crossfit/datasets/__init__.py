@@ -1,0 +1,16 @@
+"""Data sets: loaders of official layouts, people's own pairs, and the embedded emoji set."""
+
+from crossfit._lazy import attach
+
+_HOMES = {
+    "Dataset": "record",
+    "Split": "record",
+    "available": "loading",
+    "from_csv": "own",
+    "from_folder": "own",
+    "load": "loading",
+}
+
+__all__ = sorted(_HOMES)
+
+__getattr__, __dir__ = attach(__name__, _HOMES, ("emoji", "flickr8k", "wikipedia"))

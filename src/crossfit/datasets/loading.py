@@ -1,0 +1,106 @@
+"""Loading by name: finds the loader in the registry and the data on disk."""
+
+from __future__ import annotations
+
+import inspect
+import os
+from pathlib import Path
+from typing import Any
+
+from crossfit import registry
+from crossfit.cards import DatasetCard
+from crossfit.datasets.record import Dataset
+
+__all__ = ["available", "load"]
+
+GROUP = "crossfit.datasets"
+
+
+def available() -> tuple[DatasetCard, ...]:
+    """Return the cards of all installed data sets, sorted by name."""
+    cards = (entry.card for entry in registry.entries(GROUP))
+    return tuple(card for card in cards if isinstance(card, DatasetCard))
+
+
+def load(
+    name: str,
+    root: str | os.PathLike[str] | None = None,
+    *,
+    split: str | None = None,
+    **options: Any,
+) -> Dataset:
+    """Load a data set by name.
+
+    Nothing is ever downloaded: the files must be there, in the layout in which their authors
+    distribute them.
+
+    Parameters
+    ----------
+    name : str
+        Name of an installed data set (see `available`), or ``distribution:name``.
+    root : path, optional
+        Folder of the data set, or the folder that holds ``<name>/``. By default the environment
+        variable ``CROSSFIT_DATA``. Data sets that come inside a distribution need none.
+    split : str, optional
+        Which of the official ways to split the data; the first of the card's ``splits`` by
+        default.
+    **options
+        Options of the data set. The loaders of crossfit take ``subsets`` (names of the splits to
+        load, all by default: only their files are needed) and, where the data lie outside,
+        ``strict`` (compare with the official counts, on by default).
+
+    Returns
+    -------
+    Dataset
+
+    Raises
+    ------
+    FileNotFoundError
+        If a file is missing; the message says which, and where the data set is to be had.
+    ValueError
+        If the split is unknown or the files are not what they should be.
+    TypeError
+        If the data set has no such option.
+
+    Examples
+    --------
+    >>> from crossfit.datasets import load
+    >>> ds = load("emoji")
+    >>> ds["test"].views["image"].shape[1:]
+    (64, 64, 3)
+    """
+    card: DatasetCard = registry.get(name, GROUP)
+    loader = registry.load(name, GROUP)
+    split = card.splits[0] if split is None else split
+    if split not in card.splits:
+        raise ValueError(
+            f"data set {card.name!r} can be split as {', '.join(card.splits)}, got {split!r}"
+        )
+    parameters = list(inspect.signature(loader).parameters.values())[2:]
+    known = [part.name for part in parameters if part.kind is not part.VAR_KEYWORD]
+    unknown = [option for option in options if option not in known]
+    if unknown and len(known) == len(parameters):
+        raise TypeError(
+            f"data set {card.name!r} takes the options {', '.join(known) or 'none'}, "
+            f"got {', '.join(unknown)}"
+        )
+    folder = None if card.embedded else _folder(card, root)
+    loaded: Dataset = loader(folder, split, **options)
+    return loaded
+
+
+def _folder(card: DatasetCard, root: str | os.PathLike[str] | None) -> Path:
+    given = os.environ.get("CROSSFIT_DATA") if root is None else root
+    if not given:
+        raise FileNotFoundError(
+            f"data set {card.name!r} lies outside crossfit: get it from {card.url} and let root= "
+            f"or CROSSFIT_DATA name the folder that holds {card.name}/"
+        )
+    folder = Path(given).expanduser()
+    if not folder.is_dir():
+        source = "CROSSFIT_DATA" if root is None else "root"
+        raise FileNotFoundError(
+            f"data set {card.name!r} needs a folder, but {source} names {str(folder)!r}, which is "
+            f"none; the data set is to be had from {card.url}"
+        )
+    return folder / card.name if (folder / card.name).is_dir() else folder

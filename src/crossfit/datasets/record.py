@@ -1,0 +1,204 @@
+"""The record that every loader returns: a data set with its splits, card and revision."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crossfit.cards import DatasetCard
+from crossfit.views import Views
+
+__all__ = [
+    "Dataset",
+    "Split",
+    "check_counts",
+    "choose_subsets",
+    "content_hash",
+    "missing_files",
+    "require",
+    "shortened",
+]
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """One part of a data set.
+
+    Parameters
+    ----------
+    views : Views
+        The pairs, one a row.
+    y : ndarray of shape (n,) or (n, n_classes), optional
+        Labels of the rows.
+    info : mapping of str to array-like of n rows
+        What else is known of the rows and is no input: names to display, official identifiers.
+    """
+
+    views: Views
+    y: NDArray[Any] | None = None
+    info: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name, values in {"y": self.y, **self.info}.items():
+            if values is not None and len(values) != len(self.views):
+                raise ValueError(
+                    f"{name} must have one entry per row ({len(self.views)}), got {len(values)}"
+                )
+
+    @property
+    def groups(self) -> NDArray[np.int64]:
+        """Group of each row, shape (n,): rows of one group never lie in different splits."""
+        return self.views.groups
+
+    def __len__(self) -> int:
+        return len(self.views)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Dataset:
+    """A data set: ``ds["train"].views``, ``.y`` and ``.groups``.
+
+    Parameters
+    ----------
+    card : DatasetCard
+        Name, summary, licence, citation and official counts.
+    splits : mapping of str to Split
+        In the order train, validation, test.
+    target_names : tuple of str, optional
+        Names of the classes; the label ``k`` is ``target_names[k]``.
+    revision : str
+        Hash of what was read. Results that are kept for later are keyed by it.
+    """
+
+    card: DatasetCard
+    splits: Mapping[str, Split]
+    target_names: tuple[str, ...] | None = None
+    revision: str = ""
+
+    @property
+    def name(self) -> str:
+        """Name of the data set."""
+        return self.card.name
+
+    def __getitem__(self, name: str) -> Split:
+        if name not in self.splits:
+            raise KeyError(
+                f"data set {self.name!r} has the splits {', '.join(self.splits)}, not {name!r}"
+            )
+        return self.splits[name]
+
+    # Without this, Python would iterate through __getitem__ and ask for split 0.
+    __iter__ = None  # type: ignore[assignment]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.splits
+
+    def __repr__(self) -> str:
+        classes = "" if self.target_names is None else f", {len(self.target_names)} classes"
+        lines = [f"Dataset {self.name!r}, revision {self.revision}{classes}"]
+        for name, split in self.splits.items():
+            labels = "" if split.y is None else ", with labels"
+            lines.append(f"  {name}: {split.views!r}{labels}")
+        return "\n".join(lines)
+
+
+def content_hash(*parts: str | bytes | Path) -> str:
+    """Hash files, strings and bytes into the 12 hexadecimal digits of a revision.
+
+    Parameters
+    ----------
+    *parts : path, str or bytes
+        Files are read; strings and bytes stand for themselves.
+    """
+    total = hashlib.sha256()
+    for part in parts:
+        if isinstance(part, Path):
+            with part.open("rb") as stream:
+                digest = hashlib.file_digest(stream, "sha256").digest()
+        else:
+            content = part.encode() if isinstance(part, str) else part
+            digest = hashlib.sha256(content).digest()
+        total.update(digest)
+    return total.hexdigest()[:12]
+
+
+def require(folder: Path, *names: str, card: DatasetCard) -> list[Path]:
+    """Return files of a data set's folder, or say which of them are missing.
+
+    Parameters
+    ----------
+    folder : path
+        Folder of the data set.
+    *names : str
+        Paths inside it.
+    card : DatasetCard
+        The card, whose ``url`` says where the data set is to be had.
+
+    Raises
+    ------
+    FileNotFoundError
+        If a file or folder is missing.
+    """
+    missing = [name for name in names if not (folder / name).exists()]
+    if missing:
+        raise missing_files(missing, folder, card)
+    return [folder / name for name in names]
+
+
+def missing_files(names: Iterable[str], folder: Path, card: DatasetCard) -> FileNotFoundError:
+    """Return the error that says which files are missing and where they are to be had."""
+    return FileNotFoundError(
+        f"data set {card.name!r} needs {shortened(names)}, not found in {str(folder)!r}: get it "
+        f"from {card.url} and let root= or CROSSFIT_DATA name the folder that holds {card.name}/"
+    )
+
+
+def choose_subsets(
+    subsets: Iterable[str] | None, offered: Iterable[str], card: DatasetCard
+) -> tuple[str, ...]:
+    """Return the splits asked for, in the data set's own order; all by default.
+
+    Raises
+    ------
+    ValueError
+        If one is not offered or none is asked for.
+    """
+    names = tuple(offered)
+    wanted = names if subsets is None else (subsets,) if isinstance(subsets, str) else (*subsets,)
+    unknown = [name for name in wanted if name not in names]
+    if unknown or not wanted:
+        raise ValueError(
+            f"subsets of data set {card.name!r} are {', '.join(names)}, "
+            f"got {', '.join(map(repr, unknown)) or 'none'}"
+        )
+    return tuple(name for name in names if name in wanted)
+
+
+def check_counts(found: Mapping[str, int], official: Mapping[str, int], card: DatasetCard) -> None:
+    """Compare the number of items of each split with the official one.
+
+    Raises
+    ------
+    ValueError
+        If one differs.
+    """
+    wrong = {name: n for name, n in found.items() if n != official[name]}
+    if wrong:
+        told = "; ".join(f"{name} has {n}, not {official[name]}" for name, n in wrong.items())
+        raise ValueError(
+            f"data set {card.name!r} is incomplete or not the official one: {told} "
+            "(strict=False takes it as it is)"
+        )
+
+
+def shortened(names: Iterable[str], limit: int = 3) -> str:
+    """List names in an error message: the first few, and how many more there are."""
+    listed = list(names)
+    more = f" and {len(listed) - limit} more" if len(listed) > limit else ""
+    return ", ".join(listed[:limit]) + more
