@@ -7,7 +7,7 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
-from sklearn.base import BaseEstimator, clone
+from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.utils.metaestimators import _BaseComposition, available_if
 from sklearn.utils.validation import check_is_fitted
 
@@ -210,7 +210,7 @@ class ChannelUnion(
         return Channels({name: part.transform(X) for name, part in self.transformers_.items()})
 
 
-class ColumnsAsViews(BaseEstimator):
+class ColumnsAsViews(TransformerMixin, BaseEstimator):
     """Show a method one array whose columns are split into its views.
 
     Lets tools that know only ``fit(X, y)``, scikit-learn's estimator checks above all, drive a
@@ -219,21 +219,30 @@ class ColumnsAsViews(BaseEstimator):
     Parameters
     ----------
     estimator : CrossModalEstimator
-        The method; cloned in `fit`.
+        The method; cloned in `fit`. A role that takes no vectors but regions or sequences gets
+        its columns as one region of shape (n, 1, d).
     """
 
     def __init__(self, estimator: Any) -> None:
         self.estimator = estimator
 
-    def _split(self, X: Any) -> tuple[Any, Any]:
-        if not hasattr(X, "shape"):
-            X = np.asarray(X)
-        if hasattr(X, "iloc"):
-            X = X.to_numpy()
-        if len(X.shape) < 2 or X.shape[1] < 2:
-            return X, X
-        half = X.shape[1] // 2
-        return X[:, :half], X[:, half:]
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        card = self.estimator.card
+        tags.target_tags.required = card is not None and card.labels in ("single", "multi")
+        return tags
+
+    def _split(self, X: Any) -> list[Any]:
+        X = X.to_numpy() if hasattr(X, "iloc") else X
+        X = X if hasattr(X, "shape") else np.asarray(X)
+        two = len(X.shape) == 2 and X.shape[1] > 1
+        half = X.shape[1] // 2 if two else 0
+        parts = [X[:, :half], X[:, half:]] if two else [X, X]
+        card = self.estimator.card
+        if card is None or not isinstance(X, np.ndarray) or X.ndim != 2:
+            return parts
+        kinds = [card.inputs.get(role, ("vectors",)) for role in card.roles]
+        return [part if "vectors" in of else part[:, None] for part, of in zip(parts, kinds)]
 
     def fit(self, X: Any, y: ArrayLike | None = None) -> Self:
         """Fit the method on the two halves of the columns."""

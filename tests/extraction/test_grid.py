@@ -104,9 +104,7 @@ def test_moving_a_cell_moves_its_features():
         image[edge::8] = image[:, edge::8] = 128
     rolled = np.roll(image, 8, axis=1)
     a, b = GridFeatures(3, size=24, output="regions", cache=False).transform([image, rolled])
-    np.testing.assert_allclose(
-        np.roll(a.reshape(3, 3, -1), 1, axis=1).reshape(9, -1), b, atol=1e-6
-    )
+    np.testing.assert_allclose(np.roll(a.reshape(3, 3, -1), 1, axis=1).reshape(9, -1), b, atol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,8 @@ from sklearn.base import clone
 from crossfit.extraction import LdaTopics, Tokens
 from crossfit.views import Ragged
 
-ANIMALS = "cat dog horse sheep cow goat".split()
-MACHINES = "engine wheel brake clutch piston valve".split()
+ANIMALS = ["cat", "dog", "horse", "sheep", "cow", "goat"]
+MACHINES = ["engine", "wheel", "brake", "clutch", "piston", "valve"]
 LETTERS = "abcdefghij"
 
 
@@ -73,9 +73,7 @@ def test_it_is_gensims_lda():
     texts = corpus(60)
     ours = LdaTopics(3, passes=4, no_below=1).fit(texts)
     ids = {word: i for i, word in enumerate(ours.vocabulary_)}
-    bags = [
-        sorted({ids[w]: text.split().count(w) for w in text.split()}.items()) for text in texts
-    ]
+    bags = [sorted({ids[w]: text.split().count(w) for w in text.split()}.items()) for text in texts]
     model = LdaModel(
         bags, 3, dict(enumerate(ours.vocabulary_)), passes=4, random_state=ours.seed_,
         eval_every=None,

@@ -11,7 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from crossfit.metrics.intervals import bootstrap, check_ci, group_codes, summarize
+from crossfit.metrics.intervals import (
+    bootstrap,
+    check_ci,
+    group_codes,
+    random_source,
+    summarize,
+)
 from crossfit.metrics.names import Measure, parse_metric, parse_metrics
 from crossfit.metrics.ranking import (
     TIES,
@@ -62,7 +68,7 @@ class PerQuery(Mapping[tuple[str, str], Floats]):
         return len(self._values)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Evaluation:
     """Values of ranking measures, per query and summed up.
 
@@ -413,9 +419,7 @@ def _warn_of_excluded(values: Mapping[tuple[str, str], Floats], metric: str) -> 
 def _seed(random_state: Any) -> int:
     if isinstance(random_state, int | np.integer) and not isinstance(random_state, bool):
         return int(random_state)
-    from sklearn.utils import check_random_state
-
-    return int(check_random_state(random_state).randint(2**31 - 1))
+    return int(random_source(random_state).randint(2**31 - 1))
 
 
 def rsum(evaluation: Evaluation) -> float:

@@ -28,6 +28,13 @@ def _finish_median(median: Any, statistic: str) -> Any:
     return np.floor(median - 1.0) + 1.0 if statistic == "vsepp" else median
 
 
+def random_source(random_state: Any) -> np.random.RandomState:
+    """RandomState of an int, a RandomState or None; None is fresh and leaves the global one be."""
+    from sklearn.utils import check_random_state
+
+    return np.random.RandomState() if random_state is None else check_random_state(random_state)
+
+
 def group_codes(groups: Any, n: int) -> NDArray[np.intp]:
     """Codes 0, 1, ... of the groups; without groups every query is its own."""
     if groups is None:
@@ -59,8 +66,6 @@ def bootstrap(
     random_state: Any,
 ) -> list[tuple[float, float]]:
     """Percentile intervals of several columns over the same resamples."""
-    from sklearn.utils import check_random_state
-
     values = np.stack(columns, axis=1)
     n_groups = int(codes.max()) + 1
     sizes = np.bincount(codes, minlength=n_groups)
@@ -69,7 +74,7 @@ def bootstrap(
         j: np.argsort(values[:, j]) for j, statistic in enumerate(statistics) if statistic != "mean"
     }
     draws = []
-    for counts in resampled_counts(n_groups, n_resamples, check_random_state(random_state)):
+    for counts in resampled_counts(n_groups, n_resamples, random_source(random_state)):
         weights = counts.astype(np.float64)
         total = weights @ sizes
         part = (weights @ sums) / total[:, None]

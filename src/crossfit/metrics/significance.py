@@ -16,6 +16,7 @@ from crossfit.metrics.intervals import (
     check_ci,
     check_resamples,
     group_codes,
+    random_source,
     resampled_counts,
 )
 from crossfit.metrics.names import parse_metric
@@ -109,8 +110,6 @@ def paired_test(
     Smucker, Allan and Carterette, A comparison of statistical significance tests for information
     retrieval evaluation, CIKM 2007.
     """
-    from sklearn.utils import check_random_state
-
     a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
     if a.ndim != 1 or a.shape != b.shape:
         raise ValueError(
@@ -130,7 +129,7 @@ def paired_test(
     sums: NDArray[Any] = np.bincount(codes, difference[kept])
     sizes = np.bincount(codes)
     found = sums.sum() / n
-    rng = check_random_state(random_state)
+    rng = random_source(random_state)
     draws = np.concatenate(
         [
             (counts @ sums) / (counts @ sizes)

