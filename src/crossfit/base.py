@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from itertools import combinations
+from numbers import Integral
 from typing import Any, ClassVar, NamedTuple, Self, cast
 
 import numpy as np
@@ -18,13 +20,14 @@ from crossfit.cards import MethodCard
 from crossfit.metrics import evaluate
 from crossfit.metrics.names import parse_metric
 from crossfit.similarities import fill_blocks, pairwise_similarity
-from crossfit.views import Channels, Ragged, Views
+from crossfit.views import Channels, Ragged, Views, is_tensor
 
 __all__ = [
     "CrossModalEstimator",
     "SearchResult",
     "ViewsTransformerMixin",
     "answering",
+    "check_k",
     "direction",
     "encode",
     "mean_over_directions",
@@ -63,6 +66,10 @@ class ViewsTransformerMixin(TransformerMixin):
         kwargs["auto_wrap_output_keys"] = None
         super().__init_subclass__(**kwargs)
 
+    def set_output(self, *, transform: str | None = None) -> Self:
+        """Change nothing: Views stay Views, also in a pipeline that asks for DataFrames."""
+        return self
+
 
 class CrossModalEstimator(ViewsTransformerMixin, BaseEstimator):
     """Base class of every retrieval method.
@@ -84,7 +91,11 @@ class CrossModalEstimator(ViewsTransformerMixin, BaseEstimator):
     """The method's card; roles, kinds of input and labels are read from it."""
 
     views: Mapping[str, str] | None = None
-    """Default of the parameter ``views`` for methods that have no such parameter."""
+    """Role to view name; default of the parameter for methods that have no such parameter.
+
+    Without it a view that bears a role's name plays that role, and the roles left over go to
+    the other views in the order of the fit.
+    """
 
     # ---- what an author writes ---------------------------------------------------------
 
@@ -126,7 +137,7 @@ class CrossModalEstimator(ViewsTransformerMixin, BaseEstimator):
             If the views are misaligned, empty, of a kind that the method does not take or
             contain NaN, or if labels are missing where the method needs them.
         """
-        views, labels = self._given(X, Y, y)
+        views, labels = self._given(X, Y, y, self._wanted_roles())
         roles = self._assign_roles(views)
         name_to_role = {name: role for role, name in roles.items()}
         views = views.select(*name_to_role).rename(name_to_role)
@@ -135,11 +146,15 @@ class CrossModalEstimator(ViewsTransformerMixin, BaseEstimator):
                 f"{self._name()}.fit needs at least 2 rows, got n_samples = {len(views)}"
             )
         features: dict[str, int] = {}
-        views = views.map(lambda values, role: self._checked(values, role, features))
+        views = views.map(lambda part, role: self._checked(part, role, roles[role], features))
         labels = self._checked_labels(labels, len(views))
         self.views_in_ = roles
         self.n_features_in_ = features
-        self._fit(views, labels)
+        try:
+            self._fit(views, labels)
+        except Exception:
+            del self.views_in_  # what is half fitted must not answer
+            raise
         return self
 
     @available_if(_is_embedding)
@@ -165,7 +180,7 @@ class CrossModalEstimator(ViewsTransformerMixin, BaseEstimator):
         Views, or array of shape (n, n_components), or a pair of arrays
             As Views came in, X alone, or X and Y.
         """
-        check_is_fitted(self)
+        check_is_fitted(self, "views_in_")
         if _is_views(X):
             if Y is not None:
                 raise TypeError(f"{self._name()}.transform expects Views alone or (X, Y), got both")
@@ -189,7 +204,7 @@ class CrossModalEstimator(ViewsTransformerMixin, BaseEstimator):
         -------
         array of shape (n, n_components)
         """
-        check_is_fitted(self)
+        check_is_fitted(self, "views_in_")
         role = self._role_of(view)
         return self._encode(self._checked_values(values, role), role)
 
@@ -221,7 +236,7 @@ class CrossModalEstimator(ViewsTransformerMixin, BaseEstimator):
         float32 array of shape (n_query_items, n_gallery_items)
             Higher is better. Items are distinct items in order of first appearance.
         """
-        check_is_fitted(self)
+        check_is_fitted(self, "views_in_")
         if not _is_views(X):
             if Y is None:
                 raise TypeError(
@@ -264,9 +279,8 @@ class CrossModalEstimator(ViewsTransformerMixin, BaseEstimator):
         X, Y, y
             As in `fit`.
         """
-        check_is_fitted(self)
-        views, labels = self._given(X, Y, y)
-        views = self._fitted_views(views)
+        check_is_fitted(self, "views_in_")
+        views, labels = self._given(X, Y, y, self.views_in_)
         return mean_over_directions(self, views, labels)
 
     # ---- names and validation -----------------------------------------------------------
@@ -280,8 +294,11 @@ class CrossModalEstimator(ViewsTransformerMixin, BaseEstimator):
     def _roles(self) -> tuple[str, ...]:
         return ("image", "text") if self.card is None else self.card.roles
 
-    def _given(self, X: Any, Y: Any, y: Any) -> tuple[Views, Any]:
-        """Sort the arguments of ``(views, y)`` and ``(X, Y, y)`` into Views and labels."""
+    def _given(self, X: Any, Y: Any, y: Any, names: Mapping[str, str]) -> tuple[Views, Any]:
+        """Sort the arguments of ``(views, y)`` and ``(X, Y, y)`` into Views and labels.
+
+        `names` are the view names by role; X and Y get the first two.
+        """
         if _is_views(X):
             if Y is not None and y is not None:
                 raise TypeError(
@@ -289,40 +306,48 @@ class CrossModalEstimator(ViewsTransformerMixin, BaseEstimator):
                     "modality and labels"
                 )
             return X, Y if y is None else y
-        roles = list(getattr(self, "views_in_", self._roles()))
         if Y is None:
             raise TypeError(
-                f"{self._name()} expects Views or two modalities: pass fit(X, Y, y) or "
-                "fit(Views(...), y), got one array"
+                f"{self._name()} expects Views or two modalities: pass (X, Y, y) or "
+                "(Views(...), y), got one array"
             )
-        first, second = (self._view_name(role) for role in roles[:2])
+        first, second = list(names.values())[:2]
         return Views({first: X, second: Y}), y
 
     def _view_name(self, role: str) -> str:
-        named: Mapping[str, str] = getattr(self, "views_in_", None) or self.views or {}
-        return named.get(role, role)
+        return self.views_in_[role]
+
+    def _wanted_roles(self) -> dict[str, str]:
+        """Map roles to view names by the parameter ``views``, or to themselves."""
+        roles = self._roles()
+        if self.views is None:
+            return {role: role for role in roles}
+        if not isinstance(self.views, Mapping):
+            raise TypeError(
+                f"views must map role to view name, for instance {{{roles[0]!r}: 'photo'}}, got "
+                f"{type(self.views).__name__}"
+            )
+        unknown = [role for role in self.views if role not in roles]
+        if unknown and not self._takes_extra_views():
+            raise ValueError(
+                f"{self._name()} has the roles {', '.join(roles)}, got {unknown[0]!r} in views"
+            )
+        wanted = {role: self.views.get(role, role) for role in (*roles, *self.views)}
+        if len(set(wanted.values())) < len(wanted):
+            raise ValueError(f"views must give every role a view of its own, got {wanted}")
+        return wanted
 
     def _assign_roles(self, views: Views) -> dict[str, str]:
-        """Map roles to view names: by the parameter ``views``, by equal names, or by order."""
+        """Map roles to the views given: by the parameter ``views``, by equal names, by order."""
         roles, names = self._roles(), views.names
         if self.views is not None:
-            if not isinstance(self.views, Mapping):
-                raise TypeError(
-                    "views must map role to view name, for instance "
-                    f"{dict(zip(roles, names))}, got {type(self.views).__name__}"
-                )
-            chosen = {role: self.views.get(role, role) for role in (*roles, *self.views)}
-            unknown = [role for role in self.views if role not in roles]
-            if unknown and not self._takes_extra_views():
-                raise ValueError(
-                    f"{self._name()} has the roles {', '.join(roles)}, got {unknown[0]!r} in views"
-                )
-            missing = [name for name in chosen.values() if name not in names]
+            wanted = self._wanted_roles()
+            missing = [name for name in wanted.values() if name not in names]
             if missing:
                 raise ValueError(
                     f"{self._name()} needs a view {missing[0]!r}, got {', '.join(names)}"
                 )
-            return chosen
+            return wanted
         if len(names) < len(roles) or (len(names) > len(roles) and not self._takes_extra_views()):
             least = "at least " if self._takes_extra_views() else ""
             raise ValueError(
@@ -330,11 +355,9 @@ class CrossModalEstimator(ViewsTransformerMixin, BaseEstimator):
                 f"{len(names)}: {', '.join(names)}"
                 + ("; choose with views=" if len(names) > len(roles) else "")
             )
-        if set(roles) <= set(names):
-            return {name: name for name in (*roles, *(n for n in names if n not in roles))}
-        # In order of the fit; a role name that another view bears must not be taken twice.
-        extra = names[len(roles) :]
-        return {**dict(zip(roles, names)), **{name: name for name in extra}}
+        others = iter([name for name in names if name not in roles])
+        assigned = {role: role if role in names else next(others) for role in roles}
+        return assigned | {name: name for name in others}
 
     def _takes_extra_views(self) -> bool:
         return self.card is not None and self.card.extra_views
@@ -343,8 +366,6 @@ class CrossModalEstimator(ViewsTransformerMixin, BaseEstimator):
         for role, name in self.views_in_.items():
             if view == name:
                 return role
-        if view in self.views_in_:
-            return view
         raise ValueError(
             f"no view {view!r}: {self._name()} was fitted on {', '.join(self.views_in_.values())}"
         )
@@ -361,20 +382,28 @@ class CrossModalEstimator(ViewsTransformerMixin, BaseEstimator):
         return X.select(*(name for name in names if name in X))
 
     def _checked_values(self, values: Any, role: str) -> Any:
-        return self._checked(Views({self._view_name(role): values})[self._view_name(role)], role)
+        name = self._view_name(role)
+        return self._checked(Views({name: values})[name], role, name)
 
-    def _checked(self, values: Any, role: str, fitted: dict[str, int] | None = None) -> Any:
+    def _checked(
+        self, values: Any, role: str, name: str, fitted: dict[str, int] | None = None
+    ) -> Any:
         """Refuse what the method cannot read; return floats where it wants numbers.
 
         With `fitted`, record the number of columns; else compare with the fit's.
         """
-        name = self._view_name(role)
         where = f"{self._name()}: view {name!r}"
         kinds = ("vectors",) if self.card is None else self.card.inputs.get(role, ("vectors",))
         kind = _kind_of(values, kinds)
         if kind not in kinds:
             wanted = " or ".join(_KINDS.get(kind, kind) for kind in kinds)
             raise ValueError(f"{where} must be {wanted}, got {_what(values)}")
+        if isinstance(values, Channels):
+            return values.map(
+                lambda part, channel: _as_float(part, f"{where}, channel {channel!r}")
+                if _is_real(part)
+                else part
+            )
         if kind in ("vectors", "regions", "sequence"):
             values = _as_float(values, where)
             width = int(values.values.shape[-1] if isinstance(values, Ragged) else values.shape[-1])
@@ -458,21 +487,29 @@ def _kind_of(values: Any, wanted: Sequence[str]) -> str:
     if isinstance(values, Channels):
         return "channels"
     if isinstance(values, Ragged):
-        form = ("tokens",) if values.values.ndim == 1 else ("regions", "sequence")
+        form = ("regions", "sequence")
+        if values.values.ndim == 1:
+            form = ("tokens",) if values.dtype.kind in "iu" else ("numbers",)
     elif isinstance(values, np.ndarray) and values.dtype == object:
-        form = ("strings", "pixels")
-        if values.ndim != 1:
-            form = ("objects",)
-        elif not all(isinstance(value, str) for value in values[:16]):
-            form = ("pixels",)
+        form = ("objects",)
+        if values.ndim == 1:
+            strings = all(isinstance(value, str) for value in values)
+            form = ("strings", "pixels") if strings else ("pixels",)
     else:
+        integer = "int" in str(values.dtype)  # of numpy or torch
         form = {
             1: ("labels",),
-            2: ("vectors", "tokens"),
+            2: ("vectors", "tokens") if integer else ("vectors",),
             3: ("regions", "sequence"),
-            4: ("pixels",),
-        }.get(len(values.shape), ("array",))
+            4: ("pixels",) if str(values.dtype).endswith("uint8") else ("numbers",),
+        }.get(len(values.shape), ("numbers",))
     return next((kind for kind in form if kind in wanted), form[0])
+
+
+def _is_real(values: Any) -> bool:
+    if isinstance(values, Ragged):
+        values = values.values
+    return hasattr(values, "dtype") and "float" in str(values.dtype)
 
 
 def _what(values: Any) -> str:
@@ -481,7 +518,8 @@ def _what(values: Any) -> str:
     if isinstance(values, Ragged):
         return f"a Ragged with elements of shape {values.values.shape[1:]}"
     if values.dtype == object:
-        return f"an object array of {type(values.flat[0]).__name__}, shape {values.shape}"
+        held = sorted({type(value).__name__ for value in values.flat})
+        return f"an object array of {' and '.join(held)}, shape {values.shape}"
     text = f"an array of shape {tuple(values.shape)} and type {values.dtype}"
     if len(values.shape) == 1:
         text += " (labels go in as y; reshape your data if it is one feature)"
@@ -492,21 +530,21 @@ def _as_float(values: Any, where: str) -> Any:
     """Keep float32 and float64, turn other numbers into float32, refuse NaN and infinity."""
     if isinstance(values, Ragged):
         return Ragged(_as_float(values.values, where), values.offsets, values.info)
-    if not isinstance(values, np.ndarray) and not sp.issparse(values):
-        return values  # a tensor: the method reads it in its own namespace
-    if values.dtype.kind == "c":
-        raise ValueError(f"{where}: Complex data not supported, got {values.dtype}")
-    if values.dtype.kind not in "fiub":
-        raise ValueError(f"{where} must be numeric, got type {values.dtype}")
-    if values.dtype not in (np.float32, np.float64):
-        values = values.astype(np.float32)
+    xp = sys.modules["torch"] if is_tensor(values) else np
+    dtype = str(values.dtype).removeprefix("torch.")
+    if dtype.startswith("complex"):
+        raise ValueError(f"{where}: Complex data not supported, got {dtype}")
+    if not dtype.startswith(("float", "int", "uint", "bool", "bfloat", "longdouble")):
+        raise ValueError(f"{where} must be numeric, got type {dtype}")
+    if is_tensor(values):
+        values = values.detach()
+    if dtype not in ("float32", "float64"):
+        values = values.to(xp.float32) if is_tensor(values) else values.astype(np.float32)
     data = values.data if sp.issparse(values) else values
+    with np.errstate(over="ignore", invalid="ignore"):
+        total = xp.sum(data, dtype=xp.float64)
     # The sum is finite unless an entry is not, or sums overflow: look closer only then.
-    if (
-        data.size
-        and not np.isfinite(np.sum(data, dtype=np.float64))
-        and not np.isfinite(data).all()
-    ):
+    if not xp.isfinite(total) and not xp.isfinite(data).all():
         raise ValueError(f"{where} contains NaN or infinity")
     return values
 
@@ -541,14 +579,17 @@ def mean_over_directions(
         Query and gallery view of the one direction wanted.
     """
     metric = metric or ("mrr" if y is None else "map@all")
+    if isinstance(last, CrossModalEstimator):
+        views = last._fitted_views(views)
     if len(views.names) < 2:
         raise ValueError(f"retrieval is scored between two modalities, got only {views.names[0]!r}")
     values = []
     pairs: list[tuple[str, str]] = list(combinations(views.names, 2))
     for q, g in pairs if only is None else [only]:
+        relevance = relevance_of(views, q, g, y)
         found = evaluate(
             last._score_items(views.distinct(q)[0], q, views.distinct(g)[0], g),
-            relevance_of(views, q, g, y),
+            relevance,
             (metric,),
             directions="forward" if only is not None else "both",
             ties=ties,
@@ -583,6 +624,7 @@ class SearchResult(NamedTuple):
 
 def _split(estimator: Any) -> tuple[list[Any], Any]:
     """Return the transforming steps and the step that answers."""
+    estimator = getattr(estimator, "best_estimator_", estimator)  # of a finished search
     if not isinstance(estimator, Pipeline):
         return [], estimator
     steps: list[Any] = []
@@ -592,7 +634,7 @@ def _split(estimator: Any) -> tuple[list[Any], Any]:
             steps += [*inner, last]
         elif step is not None and step != "passthrough":
             steps.append(step)
-    return steps[:-1], steps[-1]
+    return (steps[:-1], steps[-1]) if steps else ([], estimator)
 
 
 def answering(estimator: Any) -> tuple[list[Any], Any]:
@@ -638,7 +680,10 @@ def similarity(
     if not steps and isinstance(last, CrossModalEstimator):
         return last.similarity(X, Y, query=query, gallery=gallery, chunk_size=chunk_size)
     if not _is_views(X) or Y is not None:
-        raise TypeError(f"a pipeline expects Views alone, got {type(X).__name__}")
+        raise TypeError(
+            "a pipeline expects Views alone, got "
+            + (f"{type(X).__name__} and {type(Y).__name__}" if Y is not None else type(X).__name__)
+        )
     for step in steps:
         X = step.transform(X)
     q, g = direction(view_names(last), X, query, gallery)
@@ -702,6 +747,7 @@ def search(
         ``indices`` into the gallery and ``scores``, both of shape (n, k), best first. Equal
         scores come in gallery order.
     """
+    check_k(k)
     steps, last = answering(estimator)
     names = view_names(last)
     found = Views({view: queries})
@@ -731,14 +777,18 @@ def search(
 
 def view_names(last: Any) -> tuple[str, ...]:
     """Return the names of the views that a fitted method or scorer knows, in order."""
-    check_is_fitted(last)
+    check_is_fitted(last, "views_in_")
     return tuple(last.views_in_.values())
 
 
 def top_k(scores: Scores, k: int) -> SearchResult:
     """Return the k best columns of each row, best first; equal scores in column order."""
-    if k < 1:
-        raise ValueError(f"k must be at least 1, got {k}")
+    check_k(k)
     k = min(k, scores.shape[1])
     order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
     return SearchResult(order, np.take_along_axis(scores, order, axis=1))
+
+
+def check_k(k: Any) -> None:
+    if not isinstance(k, Integral) or k < 1:
+        raise ValueError(f"k must be an integer of at least 1, got {k!r}")

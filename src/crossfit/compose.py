@@ -219,8 +219,7 @@ class ColumnsAsViews(TransformerMixin, BaseEstimator):
     Parameters
     ----------
     estimator : CrossModalEstimator
-        The method; cloned in `fit`. A role that takes no vectors but regions or sequences gets
-        its columns as one region of shape (n, 1, d).
+        The method, whose first two roles take vectors; cloned in `fit`.
     """
 
     def __init__(self, estimator: Any) -> None:
@@ -228,21 +227,19 @@ class ColumnsAsViews(TransformerMixin, BaseEstimator):
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True  # Views hold CSR; a method that takes none says so
         card = self.estimator.card
         tags.target_tags.required = card is not None and card.labels in ("single", "multi")
         return tags
 
-    def _split(self, X: Any) -> list[Any]:
+    def _split(self, X: Any) -> tuple[Any, Any]:
         X = X.to_numpy() if hasattr(X, "iloc") else X
         X = X if hasattr(X, "shape") else np.asarray(X)
-        two = len(X.shape) == 2 and X.shape[1] > 1
-        half = X.shape[1] // 2 if two else 0
-        parts = [X[:, :half], X[:, half:]] if two else [X, X]
-        card = self.estimator.card
-        if card is None or not isinstance(X, np.ndarray) or X.ndim != 2:
-            return parts
-        kinds = [card.inputs.get(role, ("vectors",)) for role in card.roles]
-        return [part if "vectors" in of else part[:, None] for part, of in zip(parts, kinds)]
+        X = X.tocsr() if hasattr(X, "tocsr") else X  # not every sparse format can be sliced
+        if len(X.shape) < 2 or X.shape[1] < 2:
+            return X, X  # too little to split: both views see it and the method judges it
+        half = X.shape[1] // 2
+        return X[:, :half], X[:, half:]
 
     def fit(self, X: Any, y: ArrayLike | None = None) -> Self:
         """Fit the method on the two halves of the columns."""

@@ -16,7 +16,7 @@ from sklearn.base import BaseEstimator
 from sklearn.neighbors import NearestNeighbors
 from sklearn.utils.validation import check_is_fitted
 
-from crossfit.views import Views, n_rows, take_rows
+from crossfit.views import Views, as_numpy, n_rows, take_rows
 
 __all__ = [
     "MEASURES",
@@ -163,13 +163,25 @@ def fill_blocks(block: Similarity, P: Any, Q: Any, chunk_size: int | None = None
         Arrays, `Ragged` or `Channels` of n and m rows.
     chunk_size : int, optional
         Rows and columns of a block.
+
+    Raises
+    ------
+    ValueError
+        If `block` returns another shape.
     """
     n, m = n_rows(P), n_rows(Q)
     scores = np.empty((n, m), dtype=np.float32)
     for rows in _slices(n, chunk_size):
         p = take_rows(P, rows)
         for columns in _slices(m, chunk_size):
-            scores[rows, columns] = block(p, take_rows(Q, columns))
+            q = take_rows(Q, columns)
+            found = as_numpy(block(p, q))
+            if found.shape != (n_rows(p), n_rows(q)):  # it would be broadcast
+                raise ValueError(
+                    f"a similarity of {n_rows(p)} and {n_rows(q)} rows must have shape "
+                    f"({n_rows(p)}, {n_rows(q)}), got {found.shape}"
+                )
+            scores[rows, columns] = found
     return scores
 
 
@@ -209,7 +221,7 @@ def _named(name: str) -> Measure:
 
 
 def _rows(values: Any, which: str) -> Array:
-    array = np.asarray(values)
+    array = as_numpy(values)
     if array.ndim != 2 or array.dtype.kind not in "fiub":
         raise ValueError(
             f"a similarity expects numeric arrays of shape (n, d), got shape {array.shape} of "
@@ -219,6 +231,21 @@ def _rows(values: Any, which: str) -> Array:
     if not np.isfinite(array).all():
         raise ValueError(f"a similarity expects finite rows, got NaN or infinity in the {which}")
     return array
+
+
+def _class_labels(y: ArrayLike | None, owner: str) -> Array:
+    if y is None:
+        raise ValueError(f"{owner} needs training labels, got none")
+    labels = np.asarray(y)
+    if labels.ndim != 1:
+        raise ValueError(f"{owner} needs one class label per row, got shape {labels.shape}")
+    if not _labelled(labels).any():
+        raise ValueError(f"{owner} needs training labels, got only -1 (unlabelled)")
+    return labels
+
+
+def _labelled(labels: Array) -> NDArray[np.bool_]:
+    return labels != -1 if labels.dtype.kind in "if" else np.ones(len(labels), bool)
 
 
 class PosteriorOverPrior(BaseEstimator):
@@ -235,10 +262,9 @@ class PosteriorOverPrior(BaseEstimator):
     """
 
     def fit(self, views: Views, y: ArrayLike | None = None) -> Self:
-        """Learn the priors from training labels, shape (n,)."""
-        if y is None:
-            raise ValueError("PosteriorOverPrior needs training labels, got none")
-        self.classes_, counts = np.unique(np.asarray(y), return_counts=True)
+        """Learn the priors from training labels, shape (n,), where -1 is unlabelled."""
+        labels = _class_labels(y, type(self).__name__)
+        self.classes_, counts = np.unique(labels[_labelled(labels)], return_counts=True)
         self.prior_ = counts / counts.sum()
         return self
 
@@ -276,15 +302,15 @@ class KNNPosterior(BaseEstimator):
         self.n_neighbors = n_neighbors
 
     def fit(self, views: Views, y: ArrayLike | None = None) -> Self:
-        """Store the training items of every view (in the common space) and their labels."""
-        if y is None:
-            raise ValueError("KNNPosterior needs training labels, got none")
-        items = [_rows(views.distinct(name)[0], name) for name in views.names]
-        labels = np.concatenate([views.item_labels(name, y) for name in views.names])
-        self.classes_, codes = np.unique(labels, return_inverse=True)
+        """Store the labelled training items of every view, in the common space."""
+        row_labels = _class_labels(y, type(self).__name__)
+        labels = np.concatenate([views.item_labels(name, row_labels) for name in views.names])
+        items = np.vstack([_rows(views.distinct(name)[0], name) for name in views.names])
+        known = _labelled(labels)
+        self.classes_, codes = np.unique(labels[known], return_inverse=True)
         self._votes = np.eye(len(self.classes_))[codes]
         n_neighbors = min(self.n_neighbors, len(codes))
-        self._neighbors = NearestNeighbors(n_neighbors=n_neighbors).fit(np.vstack(items))
+        self._neighbors = NearestNeighbors(n_neighbors=n_neighbors).fit(items[known])
         return self
 
     def posterior(self, Z: ArrayLike) -> NDArray[np.float64]:

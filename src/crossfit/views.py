@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
+import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NoReturn, Self
 
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["Channels", "Ragged", "Views", "n_rows", "take_rows"]
+__all__ = ["Channels", "Ragged", "Views", "as_numpy", "is_tensor", "n_rows", "take_rows"]
 
 IntArray = NDArray[np.int64]
 
@@ -60,7 +62,7 @@ class Ragged(_Immutable):
         bounds = np.asarray(offsets)
         if (
             bounds.ndim != 1
-            or len(bounds) < 2
+            or len(bounds) < 1
             or not np.issubdtype(bounds.dtype, np.integer)
             or bounds[0] != 0
             or array.ndim < 1
@@ -75,7 +77,7 @@ class Ragged(_Immutable):
             )
         object.__setattr__(self, "values", array)
         object.__setattr__(self, "offsets", _read_only(bounds.astype(np.int64, copy=False)))
-        object.__setattr__(self, "info", dict(info or {}))
+        object.__setattr__(self, "info", MappingProxyType(dict(info or {})))
 
     @classmethod
     def from_list(cls, rows: Sequence[ArrayLike], info: Mapping[str, Any] | None = None) -> Self:
@@ -163,7 +165,7 @@ class Ragged(_Immutable):
         mask : bool array of shape (n_rows, length)
         """
         lengths = self.lengths
-        width = int(lengths.max()) if length is None else int(length)
+        width = int(lengths.max(initial=0)) if length is None else int(length)
         mask = np.arange(width) < lengths[:, None]
         dense = np.full((len(self), width, *self.values.shape[1:]), fill, dtype=self.dtype)
         kept = np.arange(len(self.values)) - np.repeat(self.offsets[:-1], lengths) < width
@@ -178,7 +180,7 @@ class Ragged(_Immutable):
         )
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.values, self.offsets, self.info)
+        return type(self), (self.values, self.offsets, dict(self.info))
 
 
 class Views(_Immutable):
@@ -222,6 +224,11 @@ class Views(_Immutable):
     _n: int
 
     def __init__(self, views: Mapping[str, Any] | None = None, /, **named: Any) -> None:
+        if views is not None and not isinstance(views, Mapping):
+            raise TypeError(
+                f"{type(self).__name__} expects views by name, Views(image=..., text=...) or a "
+                f"mapping, got {type(views).__name__}"
+            )
         given = {**(views or {}), **named}
         if not given:
             raise ValueError(f"{type(self).__name__} expects at least one view, got none")
@@ -240,9 +247,11 @@ class Views(_Immutable):
     ) -> None:
         if n == 0:
             raise ValueError(f"views must not be empty, got 0 rows in {', '.join(values)}")
-        object.__setattr__(self, "_values", values)
-        object.__setattr__(self, "_index", index)
-        object.__setattr__(self, "_groups", groups)
+        # Here too, and not only where a user gives arrays: pickling forgets the flag.
+        locked = {k: _read_only(v) if isinstance(v, np.ndarray) else v for k, v in values.items()}
+        object.__setattr__(self, "_values", locked)
+        object.__setattr__(self, "_index", {k: _read_only(v) for k, v in index.items()})
+        object.__setattr__(self, "_groups", None if groups is None else _read_only(groups))
         object.__setattr__(self, "_n", n)
 
     @classmethod
@@ -368,7 +377,8 @@ class Views(_Immutable):
         key = _drop_ellipsis(key)
         at = _positions(key, self._n)
         # A slice of an array is a view of the same memory: keep it where nothing is shared.
-        rows = key if isinstance(key, slice) else at
+        # Tensors know no negative steps.
+        rows = key if isinstance(key, slice) and (key.step or 1) > 0 else at
         values, index = {}, {}
         for name, part in self._values.items():
             if name in self._index:
@@ -443,7 +453,16 @@ class Views(_Immutable):
         return self._build(values, index, self._groups, self._n)
 
     def rename(self, names: Mapping[str, str]) -> Self:
-        """Return the same views under other names; names left out stay."""
+        """Return the same views under other names; names left out stay.
+
+        Raises
+        ------
+        ValueError
+            If two views would bear one name.
+        """
+        renamed = [names.get(name, name) for name in self.names]
+        if len(set(renamed)) < len(renamed):
+            raise ValueError(f"views must have different names, got {', '.join(renamed)}")
         return self._build(
             {names.get(name, name): part for name, part in self._values.items()},
             {names.get(name, name): part for name, part in self._index.items()},
@@ -543,16 +562,14 @@ class Views(_Immutable):
             paired.sum_duplicates()
             paired.data[:] = 1
             return paired
-        labels = np.asarray(y)
-        if labels.ndim == 1:
-            classes, codes = np.unique(labels, return_inverse=True)
-            known = classes[codes] != -1 if labels.dtype.kind in "iuf" else np.full(self._n, True)
-            labels = sp.csr_array(
-                (known.astype(np.int32), (np.arange(self._n), codes)),
-                shape=(self._n, len(classes)),
-            ).toarray()
-        one = sp.csr_array(self.item_labels(query, labels).astype(np.int32))
-        other = sp.csr_array(self.item_labels(gallery, labels).astype(np.int32))
+        # By item first: as many classes as rows would fill a dense matrix of rows.
+        of_query, of_gallery = self.item_labels(query, y), self.item_labels(gallery, y)
+        if of_query.ndim == 1:
+            classes = np.unique(of_query)
+            one, other = _one_hot(of_query, classes), _one_hot(of_gallery, classes)
+        else:
+            one = sp.csr_array(of_query.astype(np.int32))
+            other = sp.csr_array(of_gallery.astype(np.int32))
         return sp.csr_array(one @ other.T)
 
     def __repr__(self) -> str:
@@ -563,7 +580,9 @@ class Views(_Immutable):
         return f"{type(self).__name__}(n={self._n}, {'; '.join(parts)})"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild, (type(self), self._values, self._index, self._groups, self._n)
+        # A sequence, because joblib's hash does not see the order of a dict.
+        views = tuple(self._values.items())
+        return _rebuild, (type(self), views, self._index, self._groups, self._n)
 
 
 class Channels(Views):
@@ -576,8 +595,8 @@ class Channels(Views):
     __slots__ = ()
 
 
-def _rebuild(cls: type[Views], *state: Any) -> Views:
-    return cls._build(*state)
+def _rebuild(cls: type[Views], views: Any, *state: Any) -> Views:
+    return cls._build(dict(views), *state)
 
 
 def n_rows(values: Any) -> int:
@@ -587,8 +606,21 @@ def n_rows(values: Any) -> int:
 
 def take_rows(values: Any, rows: Any) -> Any:
     """Return rows of anything that a view can hold, as the same kind of thing."""
+    if is_tensor(values) and isinstance(rows, np.ndarray):
+        rows = rows.copy()  # torch warns of index arrays that are read-only
     taken = values[rows]
     return _read_only(taken) if isinstance(taken, np.ndarray) else taken
+
+
+def is_tensor(values: Any) -> bool:
+    """Say whether this is a torch tensor, without importing torch."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(values, torch.Tensor)
+
+
+def as_numpy(values: Any) -> NDArray[Any]:
+    """Return an array, or a tensor of any device as an array."""
+    return np.asarray(values.detach().cpu().numpy() if is_tensor(values) else values)
 
 
 def _read_only(array: NDArray[Any]) -> NDArray[Any]:
@@ -623,6 +655,14 @@ def _positions(rows: Any, n: int) -> IntArray:
     return np.where(at < 0, at + n, at).astype(np.int64)
 
 
+def _one_hot(labels: NDArray[Any], classes: NDArray[Any]) -> sp.csr_array:
+    """Return one row per label, empty where it is -1 (unlabelled)."""
+    codes = np.searchsorted(classes, labels)
+    known = np.flatnonzero(labels != -1) if labels.dtype.kind in "iuf" else np.arange(len(labels))
+    ones = np.ones(len(known), np.int32)
+    return sp.csr_array((ones, (known, codes[known])), shape=(len(labels), len(classes)))
+
+
 def _compact(values: Any, index: IntArray) -> tuple[Any, IntArray]:
     """Keep only the items that `index` uses, in order of first appearance."""
     used, first, inverse = np.unique(index, return_index=True, return_inverse=True)
@@ -641,9 +681,15 @@ def _as_values(given: Any, name: str) -> Any:
         return Channels(given)
     if isinstance(given, Views):
         return given if isinstance(given, Channels) else Channels(given._values)
-    if isinstance(given, Ragged) or type(given).__module__.partition(".")[0] == "torch":
+    if isinstance(given, Ragged):
+        return given
+    if is_tensor(given):
+        if given.ndim == 0:
+            raise TypeError(f"view {name!r} must have rows, got a single value")
         return given
     if sp.issparse(given):
+        if given.ndim != 2:
+            raise TypeError(f"view {name!r} must be a sparse matrix of rows, got {given.ndim}-D")
         return given.tocsr()
     if hasattr(given, "to_numpy"):
         given = given.to_numpy()

@@ -121,6 +121,9 @@ def test_a_truncated_file_is_named(tmp_path, suffix):
     path.write_bytes(buffer.getvalue()[: len(buffer.getvalue()) // 2])
     with pytest.raises(ValueError, match=rf"cannot read the image '.*cut\.{suffix}': "):
         load_rgb(path)
+    if suffix == "jpg":  # Pillow opens it and finds out when the pixels are asked for
+        with pytest.raises(ValueError, match=r"cannot read the image '.*cut\.jpg': .*truncated"):
+            load_rgb(Image.open(path))
 
 
 def test_a_broken_png_chunk_is_named(tmp_path):
@@ -147,7 +150,7 @@ def test_other_wrong_input(tmp_path):
     for shape in ((2, 2, 2), (3,), (0, 2, 3), (1, 2, 2, 3)):
         with pytest.raises(ValueError, match=r"pixels must have shape \(H, W\)"):
             load_rgb(np.zeros(shape, np.uint8))
-    with pytest.raises(ValueError, match="the image has floating-point pixels"):
+    with pytest.raises(ValueError, match=r"the image .* has floating-point pixels"):
         load_rgb(Image.new("F", (2, 2)))
     with pytest.raises(TypeError, match="a path, a PIL image or a uint8 array, got int"):
         load_rgb(3)

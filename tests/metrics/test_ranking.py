@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import pickle
+import subprocess
+import sys
 import warnings
 from math import comb
 
@@ -445,6 +447,39 @@ def test_block_size_iterator_memmap_and_threads_agree(tmp_path, monkeypatch) -> 
         )
 
 
+def test_array_likes_of_other_libraries() -> None:
+    rng = np.random.default_rng(13)
+    scores, relevance = rng.standard_normal((7, 9)).astype(np.float32), rng.random((7, 9)) < 0.5
+    relevance[0] = relevance[:, 0] = True
+    expected = evaluate(scores, relevance, ci=None).mean(None, "map@all")
+    pd = pytest.importorskip("pandas")
+    torch = pytest.importorskip("torch")
+    for other in (pd.DataFrame(scores), torch.from_numpy(scores)):
+        assert evaluate(other, relevance, ci=None).mean(None, "map@all") == expected
+
+
+@pytest.mark.parametrize("backend", ["threading", "loky"])
+def test_joblib_context_gives_threads_and_the_same_errors(backend: str) -> None:
+    from joblib import parallel_config
+
+    scores, y = np.random.default_rng(14).random((30, 30)), np.arange(30) % 3
+    alone = evaluate(scores, (y, y)).rows()
+    with parallel_config(backend, n_jobs=2):
+        assert evaluate(scores, (y, y)).rows() == alone
+        with pytest.raises(ValueError, match="NaN for query 29"):
+            evaluate(np.where(np.arange(30) == 29, np.nan, scores.T).T, (y, y))
+
+
+def test_import_is_light_and_names_resolve() -> None:
+    code = (
+        "import sys, crossfit.metrics as m; "
+        "heavy = {'numpy', 'scipy', 'sklearn', 'torch', 'joblib'} & set(sys.modules); "
+        "assert not heavy, heavy; [getattr(m, name) for name in m.__all__]; "
+        "assert 'torch' not in sys.modules and set(m.__all__) == set(m._HOMES)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 def test_inputs_are_not_written_to() -> None:
     rng = np.random.default_rng(10)
     scores, grades = rng.standard_normal((6, 20)), rng.integers(0, 3, (6, 20))
@@ -614,6 +649,8 @@ def test_wrong_types_are_refused(scores, relevance) -> None:
 def test_names(given: str, canonical: str) -> None:
     assert parse_metric(given).name == canonical
     assert parse_metric(canonical) == parse_metric(given)
+    rank = given.lower().startswith(("medr", "meanr"))
+    assert parse_metric(given).greater_is_better is not rank
 
 
 @pytest.mark.parametrize(

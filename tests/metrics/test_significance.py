@@ -42,7 +42,7 @@ def test_bootstrap_against_the_laid_out_sample(
     statistic: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rng = np.random.default_rng(2)
-    values = rng.integers(1, 9, 24).astype(float)
+    values = 8 * rng.random(24)
     values[3] = np.nan
     groups = np.arange(24) // 3
     got = bootstrap_interval(values, statistic=statistic, groups=groups, n_resamples=200)

@@ -112,7 +112,9 @@ def from_csv(
         at = np.flatnonzero(parts.astype(str) == part)
         made = _views({name: column[at] for name, column in values.items()}, files)
         splits[part] = Split(made.with_groups(_codes(groups[at])), None if y is None else y[at])
-    hashed = [part for key, column in table.items() for part in (key, *map(_as_bytes, column))]
+    hashed: list[str | bytes] = []
+    for key, column in table.items():
+        hashed += [key, *map(_as_bytes, column)]
     hashed += [str(Path(path).stat().st_size) for key in files for path in values[key]]
     card = _card(table_path.stem, "from_csv", splits, tuple(named))
     return Dataset(card, splits, target_names, content_hash(*hashed))

@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -142,29 +143,34 @@ class Extractor(TransformerMixin, BaseEstimator):
         first = {digest: items[i] for i, digest in reversed(list(enumerate(digests)))}
         rows: dict[str, np.ndarray] = {}
         prefix = self._cache_prefix()
-        keys = {digest: prefix + digest for digest in first}
-        if prefix:
-            cache = FeatureCache()
-            found = cache.get_many(keys.values())
-            rows = {digest: found[key] for digest, key in keys.items() if key in found}
+        cache = FeatureCache() if prefix else None
+        if cache is not None:
+            found = cache.get_many(prefix + digest for digest in first)
+            rows = {key.removeprefix(prefix): row for key, row in found.items()}
         todo = [digest for digest in dict.fromkeys(digests) if digest not in rows]
         size = getattr(self, "batch_size", 256)
-        with self._progress(len(todo)) as bar:
-            for start in range(0, len(todo), size):
-                part = todo[start : start + size]
-                extracted = self._extract([self._load(first[digest]) for digest in part])
-                if len(extracted) != len(part):
-                    raise ValueError(
-                        f"{type(self).__name__}._extract returned {len(extracted)} rows for a "
-                        f"batch of {len(part)}"
-                    )
-                new = dict(zip(part, map(np.asarray, extracted)))
-                rows.update(new)
-                if prefix:
-                    cache.put_many(
-                        {keys[digest]: row for digest, row in new.items()}, type(self).__name__
-                    )
-                bar.update(len(part))
+        # Writing once a second costs nothing; writing every batch would halve a quick extractor.
+        unsaved: dict[str, np.ndarray] = {}
+        saved_at = time.monotonic()
+        try:
+            with self._progress(len(todo)) as bar:
+                for start in range(0, len(todo), size):
+                    part = todo[start : start + size]
+                    extracted = self._extract([self._load(first[digest]) for digest in part])
+                    if len(extracted) != len(part):
+                        raise ValueError(
+                            f"{type(self).__name__}._extract returned {len(extracted)} rows for "
+                            f"a batch of {len(part)}"
+                        )
+                    for digest, row in zip(part, extracted):
+                        rows[digest] = unsaved[prefix + digest] = np.asarray(row)
+                    if cache is not None and time.monotonic() - saved_at > 1:
+                        cache.put_many(unsaved, type(self).__name__)
+                        unsaved, saved_at = {}, time.monotonic()
+                    bar.update(len(part))
+        finally:  # what was done before an interruption need not be done again
+            if cache is not None:
+                cache.put_many(unsaved, type(self).__name__)
         return self._collect([rows[digest] for digest in digests])
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
@@ -226,13 +232,14 @@ class Extractor(TransformerMixin, BaseEstimator):
         from tqdm import tqdm
 
         verbose = getattr(self, "verbose", "auto")
+        on_terminal = sys.stderr is not None and sys.stderr.isatty()
         return tqdm(
             total=total,
             desc=type(self).__name__,
             unit="items",
             delay=0.0 if verbose is True else 2.0,
             leave=False,
-            disable=not (sys.stderr.isatty() if verbose == "auto" else verbose),
+            disable=not (on_terminal if verbose == "auto" else verbose),
         )
 
     def _cache_prefix(self) -> str:

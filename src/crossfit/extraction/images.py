@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -43,26 +45,33 @@ def load_rgb(item: Any) -> np.ndarray:
     TypeError
         If `item` is none of the above.
     """
-    if isinstance(item, Image.Image):
-        return _to_rgb(item, "the image")
     if isinstance(item, np.ndarray):
         return _array_to_rgb(item)
+    if isinstance(item, Image.Image):
+        name = repr(getattr(item, "filename", "") or "given")
+        with _naming(name):
+            return _to_rgb(item, f"the image {name}")
     if isinstance(item, (str, os.PathLike)):
-        path = Path(item)
-        if not path.exists():
-            raise FileNotFoundError(f"there is no image file {str(path)!r}")
-        try:
-            with Image.open(path) as image:
-                return _to_rgb(image, repr(str(path)))
-        except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-            # SyntaxError: what Pillow's PNG reader raises on a broken chunk.
-            problem = (
-                "it is in no image format that Pillow reads"
-                if isinstance(error, UnidentifiedImageError)
-                else str(error)
-            )
-            raise ValueError(f"cannot read the image {str(path)!r}: {problem}") from error
+        name = repr(os.fspath(item))
+        if not Path(item).exists():
+            raise FileNotFoundError(f"there is no image file {name}")
+        with _naming(name), Image.open(item) as image:
+            return _to_rgb(image, f"the image {name}")
     raise TypeError(f"an image is a path, a PIL image or a uint8 array, got {type(item).__name__}")
+
+
+@contextlib.contextmanager
+def _naming(name: str) -> Iterator[None]:
+    """Turn what Pillow raises on a file it cannot read into a ValueError with its name."""
+    try:
+        yield
+    except UnidentifiedImageError as error:
+        raise ValueError(
+            f"cannot read the image {name}: it is in no image format that Pillow reads"
+        ) from error
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+        # SyntaxError: what Pillow's PNG reader raises on a broken chunk.
+        raise ValueError(f"cannot read the image {name}: {error}") from error
 
 
 def _array_to_rgb(pixels: np.ndarray) -> np.ndarray:

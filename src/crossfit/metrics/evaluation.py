@@ -335,8 +335,8 @@ def chance_level(
 
     Examples
     --------
-    >>> chance_level(([0, 0, 1], [0, 0, 1]), "r@1").mean(None, "r@1")
-    0.5555555555555556
+    >>> round(chance_level(([0, 0, 1], [0, 0, 1]), "r@1").mean(None, "r@1"), 4)
+    0.5556
     """
     measures = parse_metrics(metrics)
     labels = _directions(directions, names)

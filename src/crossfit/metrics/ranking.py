@@ -15,6 +15,7 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
+import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from crossfit.metrics.names import Measure
@@ -86,10 +87,11 @@ def check_shape(scores: Any, shape: tuple[int, int], both: bool) -> Any:
                 "evaluated from it; pass an array or memmap for the backward direction"
             )
         return scores
-    if not (hasattr(scores, "shape") and hasattr(scores, "__getitem__")):
-        scores = np.asarray(scores)
-    if hasattr(scores, "indptr") or hasattr(scores, "tocsr"):
+    if sp.issparse(scores):
         raise TypeError("scores must be dense: every query scores every gallery item")
+    # Whatever slices like an array is read block by block; a data frame slices otherwise.
+    if not hasattr(scores, "shape") or hasattr(scores, "iloc"):
+        scores = np.asarray(scores)
     found = tuple(scores.shape)
     if len(found) != 2 or 0 in found:
         raise ValueError(f"scores must be a non-empty (n, m) matrix, got shape {found}")

@@ -12,10 +12,12 @@ from crossfit.base import (
     Scores,
     SearchResult,
     ViewsTransformerMixin,
+    check_k,
     direction,
     mean_over_directions,
     top_k,
 )
+from crossfit.metrics.names import parse_metric
 from crossfit.similarities import Similarity, fill_blocks, resolve
 from crossfit.views import Views
 
@@ -63,6 +65,8 @@ class RetrievalScorer(ViewsTransformerMixin, BaseEstimator):
             Labels of the rows.
         """
         _require_views(X)
+        if self.metric != "auto":
+            parse_metric(self.metric)
         learns = not isinstance(self.similarity, str) and hasattr(self.similarity, "fit")
         chosen = clone(self.similarity, safe=False).fit(X, y) if learns else self.similarity
         self.similarity_ = resolve(chosen)
@@ -163,6 +167,7 @@ class RetrievalScorer(ViewsTransformerMixin, BaseEstimator):
             How many to return.
         """
         check_is_fitted(self)
+        check_k(k)
         if not hasattr(self, "index_"):
             raise ValueError("the scorer has no gallery: call index(values, view) first")
         gallery, gallery_view = self.index_

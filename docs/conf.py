@@ -1,0 +1,31 @@
+"""Sphinx configuration: `make docs`."""
+
+import crossfit
+
+project = "crossfit"
+author = "The crossfit developers"
+copyright = "2026, The crossfit developers"
+release = version = crossfit.__version__
+
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.viewcode",
+    "numpydoc",
+]
+source_suffix = {".md": "markdown"}
+exclude_patterns = ["_build"]
+templates_path = ["_templates"]
+
+autosummary_generate = True
+autodoc_typehints = "none"
+autodoc_member_order = "bysource"
+numpydoc_show_class_members = False
+numpydoc_class_members_toctree = False
+myst_enable_extensions = ["colon_fence", "deflist"]
+myst_heading_anchors = 3
+
+html_theme = "furo"
+html_title = "crossfit"
+html_static_path: list[str] = []

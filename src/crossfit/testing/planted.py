@@ -1,0 +1,93 @@
+"""Planted inputs: views that share latent factors, which any method should find."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crossfit.cards import MethodCard
+from crossfit.registry import resolve_target
+from crossfit.views import Views
+
+__all__ = ["planted_inputs", "planted_views"]
+
+_N_FACTORS = 4
+_N_CLASSES = 3
+_NOISE = 0.3
+
+
+def planted_views(
+    rng: np.random.Generator, n: int, card: MethodCard
+) -> tuple[Views, NDArray[np.int64]]:
+    """Make views of vectors, regions or sequences that a method can tell apart.
+
+    Every pair has four latent factors, normal around the centre of its class; every view is a
+    linear map of the factors, shifted, with noise.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+        Where the numbers come from.
+    n : int
+        Number of pairs.
+    card : MethodCard
+        Its roles become the views, with 12, 10, 8, ... columns; regions and sequences have
+        three rows, all with the same factors.
+
+    Returns
+    -------
+    views : Views
+    y : int array of shape (n,), or of shape (n, 3) where the card says multi-label
+        Three classes; an item with several lies between their centres.
+
+    Raises
+    ------
+    ValueError
+        If a role takes none of these kinds of input.
+    """
+    y = rng.permutation(np.arange(n) % _N_CLASSES)
+    share = np.eye(_N_CLASSES, dtype=np.int64)[y]
+    if card.labels == "multi":
+        y = share = np.maximum(share, rng.random(share.shape) < 0.2)
+    centres = 1.5 * rng.normal(size=(_N_CLASSES, _N_FACTORS))
+    factors = share @ centres / share.sum(axis=1, keepdims=True)
+    factors = factors + rng.normal(size=(n, _N_FACTORS))
+    views = {}
+    for i, role in enumerate(card.roles):
+        kinds = card.inputs.get(role, ("vectors",))
+        if not {"vectors", "regions", "sequence"}.intersection(kinds):
+            raise ValueError(
+                f"the kit can make vectors, regions and sequences, but {card.name!r} takes "
+                f"{' or '.join(kinds)} as {role!r}: give its card make_inputs"
+            )
+        d = max(12 - 2 * i, _N_FACTORS)
+        shape: tuple[Any, ...] = (n, d) if "vectors" in kinds else (n, 3, d)
+        mapped = (factors @ rng.normal(size=(_N_FACTORS, d)) + rng.normal(size=d)).reshape(
+            n, *[1] * (len(shape) - 2), d
+        )
+        views[role] = mapped + _NOISE * rng.normal(size=shape)
+    return Views(views), y
+
+
+def planted_inputs(card: MethodCard, n: int, seed: int = 0) -> tuple[Views, NDArray[Any]]:
+    """Return ``make_inputs(rng, n)`` of a card, or `planted_views` where it has none.
+
+    Raises
+    ------
+    ValueError
+        If what ``make_inputs`` returns is not n pairs with the card's views and n labels.
+    """
+    rng = np.random.default_rng(seed)
+    if card.make_inputs is None:
+        return planted_views(rng, n, card)
+    views, y = resolve_target(card.make_inputs)(rng, n)
+    y = np.asarray(y)
+    shared = [name for name in views.names if len(views.distinct(name)[0]) < len(views)]
+    if len(views) != n or len(y) != n or shared or not set(card.roles) <= set(views.names):
+        raise ValueError(
+            f"{card.make_inputs} must return {n} pairs that share no item, with the views "
+            f"{', '.join(card.roles)}, and {n} labels; got {views!r} and labels of shape {y.shape}"
+        )
+    return views, y
