@@ -9,7 +9,7 @@ import warnings
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis.extra import numpy as hnp
 
 from crossfit.cache import FeatureCache, cache_folder
@@ -40,6 +40,7 @@ def test_arrays_come_back_as_they_were(cache):
         assert not found[key].flags.writeable
 
 
+@settings(deadline=None)  # the disk is shared
 @given(
     hnp.arrays(
         hnp.integer_dtypes() | hnp.floating_dtypes() | hnp.complex_number_dtypes(),

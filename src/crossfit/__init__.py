@@ -30,6 +30,7 @@ __getattr__, __dir__ = attach(
     },
     (
         "base",
+        "cache",
         "cards",
         "compose",
         "datasets",

@@ -137,7 +137,7 @@ class CrossModalEstimator(ViewsTransformerMixin, BaseEstimator):
             If the views are misaligned, empty, of a kind that the method does not take or
             contain NaN, or if labels are missing where the method needs them.
         """
-        views, labels = self._given(X, Y, y, self._wanted_roles())
+        views, labels = self._given(X, Y, y)
         roles = self._assign_roles(views)
         name_to_role = {name: role for role, name in roles.items()}
         views = views.select(*name_to_role).rename(name_to_role)
@@ -294,10 +294,13 @@ class CrossModalEstimator(ViewsTransformerMixin, BaseEstimator):
     def _roles(self) -> tuple[str, ...]:
         return ("image", "text") if self.card is None else self.card.roles
 
-    def _given(self, X: Any, Y: Any, y: Any, names: Mapping[str, str]) -> tuple[Views, Any]:
+    def _given(
+        self, X: Any, Y: Any, y: Any, names: Mapping[str, str] | None = None
+    ) -> tuple[Views, Any]:
         """Sort the arguments of ``(views, y)`` and ``(X, Y, y)`` into Views and labels.
 
-        `names` are the view names by role; X and Y get the first two.
+        `names` are the view names by role, those wanted of a fit by default; X and Y get the
+        first two.
         """
         if _is_views(X):
             if Y is not None and y is not None:
@@ -311,7 +314,7 @@ class CrossModalEstimator(ViewsTransformerMixin, BaseEstimator):
                 f"{self._name()} expects Views or two modalities: pass (X, Y, y) or "
                 "(Views(...), y), got one array"
             )
-        first, second = list(names.values())[:2]
+        first, second = list((names or self._wanted_roles()).values())[:2]
         return Views({first: X, second: Y}), y
 
     def _view_name(self, role: str) -> str:
@@ -400,9 +403,9 @@ class CrossModalEstimator(ViewsTransformerMixin, BaseEstimator):
             raise ValueError(f"{where} must be {wanted}, got {_what(values)}")
         if isinstance(values, Channels):
             return values.map(
-                lambda part, channel: _as_float(part, f"{where}, channel {channel!r}")
-                if _is_real(part)
-                else part
+                lambda part, channel: (
+                    _as_float(part, f"{where}, channel {channel!r}") if _is_real(part) else part
+                )
             )
         if kind in ("vectors", "regions", "sequence"):
             values = _as_float(values, where)
@@ -487,7 +490,7 @@ def _kind_of(values: Any, wanted: Sequence[str]) -> str:
     if isinstance(values, Channels):
         return "channels"
     if isinstance(values, Ragged):
-        form = ("regions", "sequence")
+        form: tuple[str, ...] = ("regions", "sequence")
         if values.values.ndim == 1:
             form = ("tokens",) if values.dtype.kind in "iu" else ("numbers",)
     elif isinstance(values, np.ndarray) and values.dtype == object:
@@ -790,5 +793,6 @@ def top_k(scores: Scores, k: int) -> SearchResult:
 
 
 def check_k(k: Any) -> None:
+    """Refuse a number of results that is no positive integer."""
     if not isinstance(k, Integral) or k < 1:
         raise ValueError(f"k must be an integer of at least 1, got {k!r}")

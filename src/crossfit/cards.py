@@ -224,8 +224,9 @@ class MethodCard(Card):
     test_params : mapping of str to object
         Small settings under which the conformance kit runs in seconds.
     make_inputs : str, optional
-        ``"package.module:function"`` with signature ``(rng, n) -> (Views, y)``, which plants a
-        correspondence that the method can learn. By default the kit makes vectors.
+        ``"package.module:function"`` with signature ``(rng, n) -> (Views, y)``, rng a
+        ``numpy.random.Generator``, which plants a correspondence that the method can learn, in
+        n pairs that share no item. By default the kit makes vectors, regions or sequences.
     """
 
     group: ClassVar[str] = "crossfit.methods"

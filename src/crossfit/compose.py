@@ -7,7 +7,8 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
-from sklearn.base import BaseEstimator, TransformerMixin, clone
+from sklearn.base import BaseEstimator, clone
+from sklearn.utils import TransformerTags
 from sklearn.utils.metaestimators import _BaseComposition, available_if
 from sklearn.utils.validation import check_is_fitted
 
@@ -210,7 +211,11 @@ class ChannelUnion(
         return Channels({name: part.transform(X) for name, part in self.transformers_.items()})
 
 
-class ColumnsAsViews(TransformerMixin, BaseEstimator):
+def _has_transform(adapter: ColumnsAsViews) -> bool:
+    return hasattr(adapter.estimator, "transform")
+
+
+class ColumnsAsViews(BaseEstimator):
     """Show a method one array whose columns are split into its views.
 
     Lets tools that know only ``fit(X, y)``, scikit-learn's estimator checks above all, drive a
@@ -228,6 +233,7 @@ class ColumnsAsViews(TransformerMixin, BaseEstimator):
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True  # Views hold CSR; a method that takes none says so
+        tags.transformer_tags = TransformerTags() if _has_transform(self) else None
         card = self.estimator.card
         tags.target_tags.required = card is not None and card.labels in ("single", "multi")
         return tags
@@ -248,7 +254,13 @@ class ColumnsAsViews(TransformerMixin, BaseEstimator):
             self.n_features_in_ = X.shape[1]
         return self
 
-    @available_if(lambda self: hasattr(self.estimator, "transform"))
+    # No TransformerMixin: its fit_transform would be there for methods that only score pairs.
+    @available_if(_has_transform)
+    def fit_transform(self, X: Any, y: ArrayLike | None = None) -> Any:
+        """Fit, then transform the same rows."""
+        return self.fit(X, y).transform(X)
+
+    @available_if(_has_transform)
     def transform(self, X: Any) -> Any:
         """Return both embeddings side by side, shape (n, 2 n_components)."""
         check_is_fitted(self)

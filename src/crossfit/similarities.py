@@ -7,6 +7,7 @@ wherever they stand, and scores are float32.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -140,16 +141,14 @@ def pairwise_similarity(
     ValueError
         If the shapes do not fit, the rows are not finite or the measure is unknown.
     """
-    return _by_measure(_named(measure), _rows(A, "first"), _rows(B, "second"), chunk_size)
-
-
-def _by_measure(measure: Measure, a: Array, b: Array, chunk_size: int | None = None) -> Scores:
+    left, right, block = _named(measure)
+    a, b = _rows(A, "first"), _rows(B, "second")
     if a.shape[1] != b.shape[1]:
         raise ValueError(
             "a similarity compares rows of one common space, got "
             f"{a.shape[1]} columns in the first and {b.shape[1]} in the second array"
         )
-    return fill_blocks(measure.block, measure.left(a), measure.right(b), chunk_size)
+    return fill_blocks(block, left(a), right(b), chunk_size)
 
 
 def fill_blocks(block: Similarity, P: Any, Q: Any, chunk_size: int | None = None) -> Scores:
@@ -210,8 +209,8 @@ def resolve(similarity: str | Similarity) -> Similarity:
             "a similarity is a name, a callable (A, B) -> scores or an object with fit and "
             f"__call__, got {type(similarity).__name__}"
         )
-    measure = _named(similarity)
-    return lambda A, B: _by_measure(measure, _rows(A, "first"), _rows(B, "second"))
+    _named(similarity)
+    return partial(pairwise_similarity, measure=similarity)
 
 
 def _named(name: str) -> Measure:

@@ -130,10 +130,10 @@ def test_load_says_what_is_wrong(toy, tmp_path, monkeypatch):
     monkeypatch.delenv("CROSSFIT_DATA", raising=False)
     with pytest.raises(FileNotFoundError, match=r"http://toy\.org .* CROSSFIT_DATA"):
         load("toy")
-    with pytest.raises(FileNotFoundError, match="root names .*absent"):
+    with pytest.raises(FileNotFoundError, match=r"root names .*absent"):
         load("toy", tmp_path / "absent")
     monkeypatch.setenv("CROSSFIT_DATA", str(tmp_path / "absent"))
-    with pytest.raises(FileNotFoundError, match="CROSSFIT_DATA names .*absent"):
+    with pytest.raises(FileNotFoundError, match=r"CROSSFIT_DATA names .*absent"):
         load("toy")
     with pytest.raises(ValueError, match="can be split as standard, hard, got 'soft'"):
         load("toy", tmp_path, split="soft")

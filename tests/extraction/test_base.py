@@ -66,7 +66,7 @@ def random_images(n, side=8, seed=0):
     return np.random.default_rng(seed).integers(0, 256, (n, side, side, 3), dtype=np.uint8)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.text(max_size=5), min_size=1, max_size=20), st.integers(1, 8))
 def test_rows_follow_the_input_whatever_the_batches(texts, batch_size):
     calls.clear()

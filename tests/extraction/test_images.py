@@ -4,7 +4,7 @@ import io
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
@@ -49,6 +49,7 @@ def test_exif_orientation(tmp_path, orientation):
     np.testing.assert_array_equal(load_rgb(Image.open(path)), expected)
 
 
+@settings(deadline=None)
 @given(hnp.arrays(np.uint8, st.tuples(st.integers(1, 5), st.integers(1, 5), st.just(4))))
 def test_alpha_lies_over_white(rgba):
     got = load_rgb(rgba).astype(float)
@@ -78,6 +79,7 @@ def test_a_transparent_colour(tmp_path):
     assert corners(load_rgb(path)) == [RED, WHITE, BLUE, WHITE]
 
 
+@settings(deadline=None)
 @given(hnp.arrays(np.uint8, st.tuples(st.integers(1, 4), st.integers(1, 4))))
 def test_greyscale(grey):
     expected = np.repeat(grey[..., None], 3, axis=2)

@@ -6,7 +6,7 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
-from typing import Any
+from typing import TextIO
 
 __all__ = ["main"]
 
@@ -44,6 +44,13 @@ def main(args: Sequence[str] | None = None) -> None:
         sys.exit(1)
 
 
-def _one_line_warning(message: Any, category: type[Warning], *where: Any) -> None:
-    if issubclass(category, UserWarning) and not issubclass(category, DeprecationWarning):
+def _one_line_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    if issubclass(category, UserWarning):
         print(f"crossfit: warning: {' '.join(str(message).split())}", file=sys.stderr)

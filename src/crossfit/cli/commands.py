@@ -155,19 +155,15 @@ def info(as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(about, indent=2, default=str))
         return
-    for key, value in about.items():
-        if isinstance(value, dict):
-            click.echo(f"{key}:")
-            for name, part in value.items():
-                click.echo(f"  {name}: {_readable(part)}")
-        else:
-            click.echo(f"{key}: {_readable(value) if 'byte' in key or 'size' in key else value}")
+    click.echo(f"{about['path']}: {about['entries']} features, {_size(about['bytes'])}")
+    for name, part in about["extractors"].items():
+        click.echo(f"  {name}: {part['entries']} features, {_size(part['bytes'])}")
+    if about["error"]:
+        click.echo(f"  not readable: {about['error']}")
 
 
-def _readable(value: Any) -> str:
-    if not isinstance(value, int):
-        return str(value)
-    return f"{value / 2**20:.1f} MiB"
+def _size(n_bytes: int) -> str:
+    return f"{n_bytes / 2**20:.1f} MiB"
 
 
 @cache.command()

@@ -31,8 +31,8 @@ WIKIPEDIA = DatasetCard(
     summary="2,866 sections of featured Wikipedia articles with a picture each, 10 classes",
     labels="single",
     licence=(
-        "texts and pictures under their authors' terms on Wikipedia and Wikimedia Commons; the "
-        "home page states no licence for the collection"
+        "texts and pictures under their authors' terms on Wikipedia and Wikimedia Commons; no "
+        "licence of the collection itself is known to us"
     ),
     citation=(
         "@inproceedings{rasiwasia2010new,\n"

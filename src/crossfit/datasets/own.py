@@ -105,8 +105,10 @@ def from_csv(
     y, target_names = (None, None) if label is None else _labels(table[label])
     parts = table[split] if split else np.full(n, "all", dtype=object)
     groups = table[group] if group else values[files[0]] if files else np.arange(n)
-    for name, keys in {group or "row": groups, **{name: values[name] for name in files}}.items():
-        _refuse_straddling(keys, parts, name)
+    for name in files:
+        _refuse_straddling(values[name], parts, name)
+    if group:
+        _refuse_straddling(groups, parts, group)
     splits = {}
     for part in dict.fromkeys(str(name) for name in parts):
         at = np.flatnonzero(parts.astype(str) == part)

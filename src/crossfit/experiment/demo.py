@@ -31,8 +31,8 @@ __all__ = ["answer", "run_demo"]
 
 SEED = 0
 # What the validation pictures choose from.
-REGS = (0.01, 0.1, 1.0)
-POWERS = (0.0, 1.0, 4.0)
+REGS = (0.1, 1.0, 10.0)
+POWERS = (1.0, 4.0)
 
 
 def plain_features() -> ViewTransformer:
@@ -109,8 +109,9 @@ def run_demo(folder: Path, wanted: str = "auto") -> list[Result]:
     ds = load("emoji")
     train, val, test = ds["train"], ds["val"], ds["test"]
     console.print(
-        f"[bold]crossfit demo[/]: {len(train)} + {len(val)} + {len(test)} emoji and their "
-        "keywords (train, validation, test)"
+        f"{len(train)} training, {len(val)} validation and {len(test)} test emoji with their "
+        "keywords",
+        highlight=False,
     )
 
     kinds = {"plain": (plain_features(), "HOG and colour × TF-IDF")}
@@ -138,9 +139,7 @@ def run_demo(folder: Path, wanted: str = "auto") -> list[Result]:
         results.append(fit_and_evaluate(label, fitted[label], train, test, detail=words))
         if kind == chosen:
             bare = Pipeline([("features", clone(features)), ("cca", CCA(64, reg=0))])
-            results.append(
-                fit_and_evaluate("CCA without a ridge", bare, train, test, detail=words)
-            )
+            results.append(fit_and_evaluate("CCA without a ridge", bare, train, test, detail=words))
     results.append(chance(test.views, test.y))
     _print_leaderboard(console, results)
 
@@ -190,34 +189,35 @@ def _timed(console: Any, what: str) -> Iterator[list[float]]:
 def _print_leaderboard(console: Any, results: list[Result]) -> None:
     from rich.table import Table
 
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("\nmethod")
-    arrows = {"image2text": "image → text", "text2image": "text → image"}
-    for direction in results[0].by_pair.directions:
-        table.add_column(f"{arrows[direction]}\nmAP [95 %]", justify="right", no_wrap=True)
-        for metric in ("R@1", "R@5", "R@10", "MedR"):
-            table.add_column(f"\n{metric}", justify="right")
-    table.add_column("fit\ns", justify="right")
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
+    table.add_column("method", no_wrap=True)
+    table.add_column("direction", no_wrap=True)
+    for heading in ("mAP", "95 %", "R@1", "R@5", "R@10", "MedR", "fit s"):
+        table.add_column(heading, justify="right", no_wrap=True)
     for result in results:
-        row = [result.name]
-        for direction in result.by_pair.directions:
+        for i, direction in enumerate(result.by_pair.directions):
             assert result.by_label is not None
-            text = f"{result.by_label.mean(direction, 'map@all'):.3f}"
+            bounds, seconds = "", ""
             if result.scores is not None:
                 low, high = result.by_label.interval(direction, "map@all")
-                text += f" [{low:.3f} {high:.3f}]".replace("0.", ".")
-            row.append(text.replace("0.", "."))
-            row += [f"{result.by_pair.mean(direction, f'r@{k}'):.2f}"[1:] for k in (1, 5, 10)]
-            row.append(f"{result.by_pair.mean(direction, 'medr'):.1f}")
-        row.append("–" if result.scores is None else f"{result.fit_seconds:.2f}")
-        table.add_row(*(cell.replace("[", r"\[") for cell in row))
+                bounds = f"{low:.2f}–{high:.2f}"
+                seconds = "" if i else f"{result.fit_seconds:.1f}"
+            table.add_row(
+                "" if i else result.name,
+                direction.replace("2", " → "),
+                f"{result.by_label.mean(direction, 'map@all'):.3f}",
+                bounds,
+                *(f"{result.by_pair.mean(direction, f'r@{k}'):.2f}" for k in (1, 5, 10)),
+                f"{result.by_pair.mean(direction, 'medr'):.1f}",
+                seconds,
+            )
     console.print()
     console.print(table, highlight=False)
     console.print()
 
 
 def _gallery(
-    scores: Any, test: Split, n_queries: int = 6, k: int = 10
+    scores: Any, test: Split, n_queries: int = 6, k: int = 9
 ) -> tuple[list[GalleryRow], list[GalleryRow]]:
     rng = np.random.RandomState(SEED)
     names = test.info["short_name"]
@@ -278,7 +278,7 @@ def answer(
     chosen = _choose_features(wanted)
     features = pretrained_features() if chosen == "pretrained" else plain_features()
     ds = load("emoji")
-    model = Pipeline([("features", features), ("cca", _cca(0.1, 1.0))])
+    model = Pipeline([("features", features), ("cca", _cca(1.0, 1.0))])
     model.fit(ds["train"].views)
     everything = {
         name: np.concatenate([split.views[name] for split in ds.splits.values()])
@@ -286,7 +286,7 @@ def answer(
     }
     about = {
         key: np.concatenate([split.info[key] for split in ds.splits.values()])
-        for key in ("short_name", "character")
+        for key in ("short_name", "unicode")
     }
     view, other = ("text", "image") if picture is None else ("image", "text")
     found = crossfit.search(
@@ -300,7 +300,7 @@ def answer(
     return [
         {
             "score": round(float(score), 4),
-            "character": str(about["character"][i]),
+            "character": "".join(chr(int(point, 16)) for point in about["unicode"][i].split("-")),
             "name": str(about["short_name"][i]),
             "text": str(everything["text"][i]),
         }

@@ -171,7 +171,9 @@ def _versions() -> list[tuple[str, str]]:
     return [("versions", ", ".join(parts))]
 
 
-def _plots(methods: Sequence[Result], baseline: Result | None, views: Views) -> list[dict[str, str]]:
+def _plots(
+    methods: Sequence[Result], baseline: Result | None, views: Views
+) -> list[dict[str, str]]:
     plots = []
     if methods[0].by_label is not None:
         plots.append(
@@ -194,7 +196,7 @@ def _axes(n: int, height: float) -> tuple[Any, Any]:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9.6, height), layout="constrained")
-    axes = figure.subplots(1, n, sharey=True, squeeze=False)[0]
+    axes = figure.subplots(1, n, sharex=True, sharey=True, squeeze=False)[0]
     for ax in axes:
         ax.patch.set_alpha(0)
         ax.spines[["top", "right"]].set_visible(False)

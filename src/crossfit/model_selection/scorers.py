@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import permutations
 from typing import Any
 
 from numpy.typing import ArrayLike
 
-from crossfit.base import answering, direction, mean_over_directions
+from crossfit.base import answering, mean_over_directions
 from crossfit.metrics.names import parse_metric
+from crossfit.metrics.ranking import TIES
 from crossfit.views import Views
 
 __all__ = ["DIRECTION_ALIASES", "RetrievalMetric", "make_retrieval_scorer"]
@@ -31,14 +33,18 @@ class RetrievalMetric:
 
     def __call__(self, estimator: Any, X: Views, y: ArrayLike | None = None) -> float:
         """Score a fitted method or pipeline on Views; larger is better."""
+        if not isinstance(X, Views):
+            raise TypeError(f"a retrieval scorer expects Views, got {type(X).__name__}")
+        only = None
+        if self.direction != "both":
+            wanted = DIRECTION_ALIASES.get(self.direction, self.direction)
+            possible = {f"{q}2{g}": (q, g) for q, g in permutations(X.names, 2)}
+            if wanted not in possible:
+                raise ValueError(f"no direction {wanted!r}: there is {', '.join(possible)}")
+            only = possible[wanted]
         steps, last = answering(estimator)
         for step in steps:
             X = step.transform(X)
-        wanted = DIRECTION_ALIASES.get(self.direction, self.direction)
-        only = None
-        if wanted != "both":
-            query, _, gallery = wanted.partition("2")
-            only = direction(X.names, X, query, gallery)
         return mean_over_directions(last, X, y, self.metric, ties=self.ties, only=only)
 
 
@@ -67,9 +73,11 @@ def make_retrieval_scorer(
     Raises
     ------
     ValueError
-        If the metric is unknown.
+        If the metric or the tie rule is unknown, or the direction is malformed.
     """
     parse_metric(metric)
+    if ties not in TIES:
+        raise ValueError(f"ties must be one of {', '.join(TIES)}, got {ties!r}")
     if direction != "both" and "2" not in direction:
         raise ValueError(f"direction must be 'both' or like 'image2text', got {direction!r}")
     return RetrievalMetric(metric, direction, ties)

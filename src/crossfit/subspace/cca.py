@@ -9,12 +9,11 @@ from typing import Any
 
 import numpy as np
 import scipy.linalg
-import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from crossfit.base import CrossModalEstimator
 from crossfit.subspace import cards
-from crossfit.subspace._linalg import Matrix, Moments, fix_signs, whiten
+from crossfit.subspace._linalg import Matrix, Moments, affine, fix_signs, whiten
 from crossfit.views import Views
 
 __all__ = ["CCA"]
@@ -146,23 +145,17 @@ class CCA(CrossModalEstimator):
                 stacklevel=3,
             )
         k = largest if k is None else min(int(k), largest)
-        weights = fix_signs([w @ u[:, :k] for w, u in zip(W, directions)])
+        weights = fix_signs(
+            [w @ u[:, :k] / scale[b, None] for w, u, b in zip(W, directions, blocks)]
+        )
         self.correlations_ = np.clip(correlations[:k], 0.0, 1.0)
         self.n_components_ = k
         weighting = self.correlations_**self.power
         self.means_ = dict(zip(views.names, moments.means()))
-        self.weights_ = {
-            role: w * weighting / scale[block, None]
-            for role, w, block in zip(views.names, weights, blocks)
-        }
+        self.weights_ = {role: w * weighting for role, w in zip(views.names, weights)}
 
-    def _encode(self, values: Any, view: str) -> NDArray[Any]:
-        W, mean = self.weights_[view], self.means_[view]
-        if sp.issparse(values):
-            return np.asarray(values @ W - mean @ W).astype(values.dtype)
-        values = np.asarray(values)
-        # Centred in float64: a large mean would cost a float32 difference its digits.
-        return ((values - mean) @ W).astype(values.dtype)
+    def _encode(self, values: Any, view: str) -> Any:
+        return affine(values, self.means_[view], self.weights_[view])
 
     def _amount(self, role: str) -> float:
         if isinstance(self.reg, Mapping):

@@ -1,0 +1,812 @@
+"""The checks: one function each, which raises AssertionError on a fault or skips with a reason.
+
+The first line of a docstring is what the listing shows.
+"""
+
+# The docstrings state what must hold, and the global random state is what some checks are about.
+# ruff: noqa: D401, NPY002
+
+from __future__ import annotations
+
+import copy
+import os
+import pickle
+import random
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property, partial
+from itertools import count, permutations
+from typing import Any
+from unittest import SkipTest
+
+import joblib
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+
+from crossfit import registry
+from crossfit.base import CrossModalEstimator
+from crossfit.cards import MethodCard
+from crossfit.metrics import chance_level, evaluate
+from crossfit.testing.planted import planted_inputs
+from crossfit.views import Channels, Ragged, Views, n_rows, take_rows
+
+__all__ = ["CHECKS", "Subject"]
+
+N_TRAIN, N_TEST = 80, 40
+RTOL = 1e-5
+# Of the way from chance to perfect; chance itself strays by a tenth of this.
+MARGIN = 0.2
+KINDS = ("vectors", "regions", "sequence", "tokens", "pixels", "strings", "channels")
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A method under test, its planted data, and what several checks need of it.
+
+    Parameters
+    ----------
+    cls : type
+        The class of the method.
+    params : mapping of str to object
+        Settings under which it fits in seconds.
+    """
+
+    cls: type[CrossModalEstimator]
+    params: Mapping[str, Any]
+
+    @property
+    def card(self) -> MethodCard:
+        """The card that the class itself names."""
+        card = self.cls.card
+        assert card is not None
+        return card
+
+    @property
+    def embeds(self) -> bool:
+        """Whether the method has a common space."""
+        return self.card.kind == "embedding"
+
+    def make(self, **params: Any) -> CrossModalEstimator:
+        """Return a new method with the test settings, seeded if it takes a seed."""
+        chosen = {**self.params, **params}
+        if "random_state" in self.cls().get_params():
+            chosen = {"random_state": 0, **chosen}
+        return self.cls(**chosen)
+
+    @cached_property
+    def _data(self) -> tuple[Views, NDArray[Any]]:
+        views, y = planted_inputs(self.card, N_TRAIN + N_TEST)
+        return views.select(*self.card.roles), y
+
+    @property
+    def train(self) -> Views:
+        """Pairs to fit on."""
+        return self._data[0][:N_TRAIN]
+
+    @property
+    def test(self) -> Views:
+        """Pairs that no fit has seen."""
+        return self._data[0][N_TRAIN:]
+
+    @property
+    def y_train(self) -> NDArray[Any] | None:
+        """Labels of the training pairs, None for methods that take none."""
+        return None if self.card.labels == "none" else self._data[1][:N_TRAIN]
+
+    @property
+    def y_test(self) -> NDArray[Any]:
+        """Labels of the test pairs."""
+        return self._data[1][N_TRAIN:]
+
+    def fit(self, method: CrossModalEstimator) -> CrossModalEstimator:
+        """Fit on the training pairs."""
+        return method.fit(self.train, self.y_train)
+
+    @cached_property
+    def _fitted(self) -> CrossModalEstimator:
+        return self.fit(self.make())
+
+    @property
+    def fitted(self) -> CrossModalEstimator:
+        """A fitted method of one's own; fitting happens once."""
+        return copy.deepcopy(self._fitted)
+
+    @cached_property
+    def scores(self) -> NDArray[Any]:
+        """Similarity of the test pairs."""
+        return self.fitted.similarity(self.test)
+
+
+# ---- what the checks say ------------------------------------------------------------------------
+
+
+def _same(found: Any, expected: Any, what: str) -> None:
+    """Fail unless numbers agree to a relative 1e-5 of the largest."""
+    found, expected = np.asarray(_dense(found)), np.asarray(_dense(expected))
+    assert found.shape == expected.shape, f"{what}: shape {found.shape}, not {expected.shape}"
+    largest = np.abs(expected).max(initial=0.0)
+    off = np.abs(found - expected).max(initial=0.0)
+    # A NaN compares false, and so fails.
+    assert off <= RTOL * largest, f"{what}: they differ by {off:.3g}, the largest is {largest:.3g}"
+
+
+def _dense(values: Any) -> Any:
+    if hasattr(values, "toarray"):
+        return values.toarray()
+    return values.detach().cpu().numpy() if hasattr(values, "detach") else values
+
+
+def _refuses(
+    what: str,
+    call: Callable[[], Any],
+    *words: str,
+    errors: tuple[type[Exception], ...] = (ValueError, TypeError),
+) -> None:
+    """Fail unless a call raises one of the errors with every word in its message."""
+    wanted = " or ".join(error.__name__ for error in errors)
+    try:
+        call()
+    except errors as error:
+        absent = [word for word in words if word.lower() not in str(error).lower()]
+        assert not absent, f"{what}: the message should name {', '.join(absent)}, got: {error}"
+    except Exception as error:
+        raise AssertionError(
+            f"{what}: expected {wanted}, got {type(error).__name__}: {error}"
+        ) from error
+    else:
+        raise AssertionError(f"{what}: expected {wanted}, but it was accepted")
+
+
+def _map_arrays(values: Any, change: Callable[[NDArray[Any]], NDArray[Any]]) -> Any:
+    """Change the arrays that make up a view, be it ragged or of several channels."""
+    if isinstance(values, Channels):
+        return values.map(lambda part, name: _map_arrays(part, change))
+    if isinstance(values, Ragged):
+        return Ragged(change(values.values), values.offsets, values.info)
+    return change(values) if isinstance(values, np.ndarray) else values
+
+
+def _spoiled(
+    views: Views, change: Callable[[NDArray[Any]], NDArray[Any]]
+) -> Iterator[tuple[str, Views]]:
+    """Yield each view's name and the views in which its vectors are changed."""
+
+    def of_vectors(array: NDArray[Any]) -> NDArray[Any]:
+        return change(array.copy()) if array.dtype.kind == "f" and array.ndim > 1 else array
+
+    found = False
+    for name in views.names:
+        spoiled = views.map(lambda values, _: _map_arrays(values, of_vectors), name)
+        if joblib.hash(spoiled[name]) != joblib.hash(views[name]):
+            found = True
+            yield name, spoiled
+    if not found:
+        raise SkipTest(f"no view holds vectors, but {', '.join(views.names)}")
+
+
+def _items(views: Views) -> list[Any]:
+    return [views[name] for name in views.names]
+
+
+# ---- the card -----------------------------------------------------------------------------------
+
+
+def check_card(subject: Subject) -> None:
+    """The card fits the class: target, name, roles, inputs and parameters"""
+    card, cls = subject.card, subject.cls
+    found = registry.resolve_target(card.target)
+    assert found is cls, f"the card's target {card.target!r} is {found!r}, not {cls!r}"
+    assert card.name == registry.normalise(card.name), f"the name {card.name!r} is not normalised"
+    assert card.summary.strip(), "the card has no summary"
+    assert len(set(card.roles)) == len(card.roles) >= 2, f"roles must be distinct: {card.roles}"
+    stray = set(card.inputs) - set(card.roles)
+    assert not stray, f"inputs names {', '.join(stray)}, the roles are {', '.join(card.roles)}"
+    for role, kinds in card.inputs.items():
+        assert isinstance(kinds, tuple), f"inputs of {role!r} must be a tuple, got {kinds!r}"
+        unknown = set(kinds) - set(KINDS)
+        assert not unknown, f"unknown inputs {', '.join(unknown)}: there are {', '.join(KINDS)}"
+    for name, part in card.search_space.items():
+        for other in part.when or ():
+            assert other in card.search_space, f"when= of {name!r} names {other!r}, not searched"
+    _refused_params("test_params", subject, dict(card.test_params))
+
+
+def _refused_params(what: str, subject: Subject, params: dict[str, Any]) -> None:
+    try:
+        subject.cls(**params)
+    except TypeError as error:
+        raise AssertionError(f"{what} of the card: {error}") from error
+
+
+def check_registered(subject: Subject) -> None:
+    """An installed distribution registers the card of the class"""
+    try:
+        found = registry.card_of(subject.cls)
+    except registry.NotInstalledError as error:
+        raise AssertionError(str(error)) from None
+    assert found == subject.card, "the class names another card than the entry point"
+
+
+def check_listing(subject: Subject) -> None:
+    """Listing the registry imports neither torch, nor scikit-learn, nor the method"""
+    entry = _entry(subject)
+    module = subject.card.target.partition(":")[0]
+    code = (
+        "import sys; from crossfit import registry; registry.entries(); "
+        f"print(*{{'torch', 'sklearn', {module!r}}}.intersection(sys.modules))"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", code],
+        env={
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join(sys.path),
+            "CROSSFIT_PLUGINS": entry.distribution,
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert not ran.stdout.strip(), f"listing imports {', '.join(ran.stdout.split())}"
+
+
+def _entry(subject: Subject) -> registry.Entry:
+    for entry in registry.entries("crossfit.methods"):
+        if entry.card == subject.card:
+            return entry
+    raise SkipTest("the card is not registered")
+
+
+class _RandomTrial:
+    """The part of an Optuna trial that a search space uses, drawing uniformly."""
+
+    def __init__(self, seed: int) -> None:
+        self.rng = np.random.default_rng(seed)
+
+    def suggest_float(
+        self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
+    ) -> float:
+        drawn = self.rng.uniform(*np.log((low, high))) if log else self.rng.uniform(low, high)
+        return float(np.clip(np.exp(drawn), low, high)) if log else float(drawn)
+
+    def suggest_int(
+        self, name: str, low: int, high: int, *, step: int = 1, log: bool = False
+    ) -> int:
+        return round(self.suggest_float(name, low, high, log=log))
+
+    def suggest_categorical(self, name: str, choices: Any) -> Any:
+        return choices[self.rng.integers(len(choices))]
+
+
+def _drawn(subject: Subject, seed: int) -> dict[str, Any]:
+    if not subject.card.search_space:
+        raise SkipTest("the card has no search space")
+    return subject.card.suggest(_RandomTrial(seed))
+
+
+def check_search_space(subject: Subject) -> None:
+    """Settings drawn from the search space are accepted and fit"""
+    for seed in range(3):
+        drawn = _drawn(subject, seed)
+        _refused_params("search_space", subject, {**subject.params, **drawn})
+        scores = subject.fit(subject.make(**drawn)).similarity(subject.test)
+        assert np.isfinite(scores).all(), f"scores are not finite with {drawn}"
+
+
+def check_kind(subject: Subject) -> None:
+    """Embedding methods transform and encode, pair methods do neither"""
+    for method, when in ((subject.make(), "before"), (subject.fitted, "after")):
+        for name in ("transform", "fit_transform", "encode"):
+            has = hasattr(method, name)
+            assert has == subject.embeds, (
+                f"a method of kind {subject.card.kind!r} "
+                f"{'has' if has else 'lacks'} {name} {when} fit"
+            )
+
+
+# ---- parameters and copies ----------------------------------------------------------------------
+
+
+def check_unknown_parameters(subject: Subject) -> None:
+    """Unknown parameters are refused by the constructor and by set_params"""
+    wrong = {"no_such_parameter": 1}
+    _refuses("an unknown constructor argument", lambda: subject.cls(**wrong), *wrong)
+    _refuses("set_params of an unknown name", lambda: subject.make().set_params(**wrong), *wrong)
+
+
+def check_set_params(subject: Subject) -> None:
+    """Parameters set later count as those of the constructor do"""
+    wanted = subject.make().get_params(deep=False)
+    method = subject.cls().set_params(**wanted)
+    got = method.get_params(deep=False)
+    differing = [name for name in wanted if joblib.hash(got[name]) != joblib.hash(wanted[name])]
+    assert not differing, f"set_params lost {', '.join(differing)}"
+    _same(subject.fit(method).similarity(subject.test), subject.scores, "scores after set_params")
+
+
+def check_clone(subject: Subject) -> None:
+    """A clone of a fitted method has its parameters and is not fitted"""
+    method = subject.fitted
+    fresh = clone(method)
+    assert joblib.hash(fresh.get_params()) == joblib.hash(method.get_params()), "parameters differ"
+    _refuses(
+        "similarity of a clone", lambda: fresh.similarity(subject.test), errors=(NotFittedError,)
+    )
+    _same(subject.fit(fresh).similarity(subject.test), subject.scores, "scores of a fitted clone")
+
+
+def check_pickle(subject: Subject) -> None:
+    """A fitted method survives pickling"""
+    method = subject.fit(subject.make())
+    read = pickle.loads(pickle.dumps(method))
+    expected = method.similarity(subject.test)
+    _same(read.similarity(subject.test), expected, "scores after pickling")
+    assert read.views_in_ == method.views_in_, "views_in_ differs after pickling"
+
+
+# ---- repeatability ------------------------------------------------------------------------------
+
+
+def check_same_seed(subject: Subject) -> None:
+    """The same seed gives the same scores, whatever the global random state"""
+    kept = np.random.get_state(), random.getstate()
+    try:
+        np.random.seed(123)
+        random.seed(123)
+        _same(subject.fit(subject.make()).similarity(subject.test), subject.scores, "second fit")
+    finally:
+        np.random.set_state(kept[0])
+        random.setstate(kept[1])
+    if "random_state" in subject.make().get_params():
+        a, b = (subject.fit(subject.make(random_state=np.random.RandomState(7))) for _ in range(2))
+        _same(b.similarity(subject.test), a.similarity(subject.test), "fits with RandomState(7)")
+        subject.fit(subject.make(random_state=None))
+
+
+def check_global_state(subject: Subject) -> None:
+    """Fitting and scoring leave global random states and thread counts alone"""
+    before = _global_state()
+    method = subject.fit(subject.make())
+    method.similarity(subject.test)
+    method.score(subject.test, subject.y_test)
+    after = _global_state()
+    touched = [name for name in before if before[name] != after[name]]
+    assert not touched, f"changed: {', '.join(touched)}"
+
+
+def _global_state() -> dict[str, str]:
+    state: dict[str, Any] = {
+        "random": random.getstate(),
+        "numpy.random": np.random.get_state(),
+    }
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        state |= {
+            "torch random state": torch.get_rng_state().numpy(),
+            "torch threads": torch.get_num_threads(),
+            "torch default type": str(torch.get_default_dtype()),
+            "torch gradient mode": torch.is_grad_enabled(),
+        }
+    return {name: joblib.hash(part) for name, part in state.items()}
+
+
+def check_refit(subject: Subject) -> None:
+    """Fitting again forgets the first fit, and fit returns the method"""
+    method = subject.make()
+    first = None if subject.y_train is None else subject.y_train[10:50]
+    assert method.fit(subject.train[10:50], first) is method, "fit must return self"
+    for fit in ("a fit on other rows", "a fit on the same rows"):
+        scores = subject.fit(method).similarity(subject.test)
+        _same(scores, subject.scores, f"scores after {fit}")
+
+
+def check_inputs_unchanged(subject: Subject) -> None:
+    """Inputs and constructor parameters are left as they were"""
+    # A pickled copy holds arrays that can be written to.
+    views: Views = pickle.loads(pickle.dumps(subject.train))
+    y = None if subject.y_train is None else subject.y_train.copy()
+    method = subject.make()
+    params = joblib.hash(method.get_params())
+    forms: list[tuple[Any, ...]] = [(views,)]
+    if len(views.names) == 2:
+        forms.append(tuple(_items(views)))
+    for form in forms:
+        arguments = (*form, y)
+        given = joblib.hash(arguments)
+        method.fit(*arguments)
+        method.similarity(*form)
+        if subject.embeds:
+            method.transform(*form)
+        assert joblib.hash(arguments) == given, "the inputs were written to"
+    assert joblib.hash(method.get_params()) == params, "constructor parameters changed in fit"
+
+
+def check_memmap(subject: Subject) -> None:
+    """Read-only memory-mapped views give the same scores"""
+    with tempfile.TemporaryDirectory() as folder:
+        files = (os.path.join(folder, f"{i}.npy") for i in count())
+
+        def mapped(array: NDArray[Any]) -> Any:
+            if array.dtype == object:
+                return array
+            file = next(files)
+            np.save(file, array)
+            return np.load(file, mmap_mode="r")
+
+        train, test = (
+            views.map(lambda values, _: _map_arrays(values, mapped))
+            for views in (subject.train, subject.test)
+        )
+        if not os.listdir(folder):
+            raise SkipTest("no view can be memory-mapped")
+        scores = subject.make().fit(train, subject.y_train).similarity(test)
+        _same(scores, subject.scores, "scores")
+
+
+def check_sparse(subject: Subject) -> None:
+    """Sparse vectors give the scores of dense ones, or are refused by name"""
+    takes = [r for r in subject.card.roles if "vectors" in subject.card.inputs.get(r, ("vectors",))]
+    takes = [role for role in takes if subject.train[role].ndim == 2]
+    if not takes:
+        raise SkipTest("no view takes vectors")
+    for role in takes:
+        train = subject.train.replace(**{role: sp.csr_array(subject.train[role])})
+        test = subject.test.replace(**{role: sp.csr_array(subject.test[role])})
+        given = joblib.hash(train[role])
+        try:
+            scores = subject.make().fit(train, subject.y_train).similarity(test)
+        except (ValueError, TypeError) as error:
+            message = str(error).lower()
+            assert "sparse" in message and role in message, (
+                f"a sparse view must be refused by name, got: {error}"
+            )
+        else:
+            _same(scores, subject.scores, f"scores with a sparse {role}")
+        assert joblib.hash(train[role]) == given, f"the sparse view {role!r} was written to"
+
+
+# ---- forms of calling ---------------------------------------------------------------------------
+
+
+def check_three_arguments(subject: Subject) -> None:
+    """fit(X, Y, y) and fit(views, y) are the same, and so are the other methods' two forms"""
+    if len(subject.card.roles) > 2:
+        raise SkipTest("the method has more than two roles")
+    (A, B), (X, Y) = _items(subject.train), _items(subject.test)
+    method = subject.make().fit(A, B, subject.y_train)
+    scores = method.similarity(X, Y)
+    _same(scores, subject.scores, "similarity(X, Y)")
+    _same(method.similarity(subject.test), scores, "similarity(views) after fit(X, Y, y)")
+    score = method.score(subject.test, subject.y_test)
+    _same(method.score(X, Y, subject.y_test), score, "score(X, Y, y)")
+    _same(method.score(X, Y), method.score(subject.test), "score(X, Y)")
+    if subject.embeds:
+        transformed = _items(method.transform(subject.test))
+        for name, found, expected in zip(subject.test.names, method.transform(X, Y), transformed):
+            _same(found, expected, f"transform(X, Y) of {name}")
+        _same(method.transform(X), transformed[0], "transform(X)")
+        both = subject.make().fit_transform(A, B, subject.y_train)
+        views = subject.make().fit_transform(subject.train, subject.y_train)
+        assert isinstance(views, Views), "fit_transform(views, y) must return Views"
+        for name, found in zip(views.names, both):
+            _same(found, views[name], f"fit_transform(X, Y, y) of {name}")
+
+
+def check_view_names(subject: Subject) -> None:
+    """Views take their roles by name, else in order of the fit, and are matched by name later"""
+    other = {role: f"other {role}" for role in subject.card.roles}
+    method = subject.make().fit(subject.train.rename(other), subject.y_train)
+    assert method.views_in_ == other, f"views_in_ must be {other}, got {method.views_in_}"
+    backwards = tuple(reversed(list(other.values())))
+    test = subject.test.rename(other).select(*backwards)
+    _same(method.similarity(test), subject.scores, "scores of views in another order")
+    train = subject.train.select(*reversed(subject.card.roles))
+    scores = subject.make().fit(train, subject.y_train).similarity(subject.test)
+    _same(scores, subject.scores, "scores after a fit on named views in another order")
+    if "views" in method.get_params():
+        chosen = subject.make(views=other)
+        chosen.fit(subject.train.rename(other).select(*backwards), subject.y_train)
+        _same(chosen.similarity(test), subject.scores, "scores with views=")
+
+
+def check_extra_views(subject: Subject) -> None:
+    """Methods that take more views than roles do so, the others refuse by name"""
+    extra = np.random.default_rng(0).normal(size=(N_TRAIN + N_TEST, 6))
+
+    def added(views: Views, rows: slice) -> Views:
+        return Views({**dict(zip(views.names, _items(views))), "another": extra[rows]})
+
+    train, test = added(subject.train, slice(N_TRAIN)), added(subject.test, slice(N_TRAIN, None))
+    method = subject.make()
+    if not subject.card.extra_views:
+        _refuses("one view too many", lambda: method.fit(train, subject.y_train), "another")
+        return
+    method.fit(train, subject.y_train)
+    assert tuple(method.views_in_) == (*subject.card.roles, "another"), "a view is missing"
+    scores = method.similarity(test, query="another", gallery=subject.card.roles[0])
+    assert scores.shape == (N_TEST, N_TEST), f"scores of the extra view have shape {scores.shape}"
+    assert 0 <= method.score(test, subject.y_test) <= 1, "score must lie between 0 and 1"
+    if subject.embeds:
+        assert "another" in method.transform(test), "transform drops the extra view"
+
+
+def check_subset(subject: Subject) -> None:
+    """One view alone is mapped as it is among all, by transform and by encode"""
+    if not subject.embeds:
+        raise SkipTest("pair methods have no common space")
+    method = subject.fitted
+    full = method.transform(subject.test)
+    assert isinstance(full, Views), "transform(views) must return Views"
+    sizes = {_dense(full[name]).shape[1] for name in full.names}
+    assert len(sizes) == 1, f"the common space must have one dimension, got {sizes}"
+    for name in full.names:
+        alone = method.transform(subject.test.select(name))
+        assert alone.names == (name,), f"transform of {name} alone returned {alone.names}"
+        _same(alone[name], full[name], f"transform of {name} alone")
+        _same(method.encode(subject.test[name], name), full[name], f"encode of {name}")
+
+
+# ---- scores -------------------------------------------------------------------------------------
+
+
+def check_scores(subject: Subject) -> None:
+    """Scores are finite float32, one row per query, and score is one figure from 0 to 1"""
+    scores = subject.scores
+    assert isinstance(scores, np.ndarray) and scores.dtype == np.float32, (
+        f"scores must be a float32 array, got {getattr(scores, 'dtype', type(scores))}"
+    )
+    first, second, *_ = _items(subject.test[:7])
+    wide = subject.fitted.similarity(take_rows(first, slice(4)), second)
+    assert wide.shape == (4, 7), f"4 queries and 7 items must give (4, 7) scores, got {wide.shape}"
+    assert np.isfinite(scores).all(), "scores must be finite"
+    score = subject.fitted.score(subject.test, subject.y_test)
+    assert isinstance(score, float) and 0 <= score <= 1, f"score must be in [0, 1], got {score!r}"
+
+
+def check_directions(subject: Subject) -> None:
+    """Both directions read the same matrix"""
+    first, second, *_ = subject.test.names
+    scores = subject.fitted.similarity(subject.test, query=second, gallery=first)
+    _same(scores.T, subject.scores, f"scores with query={second!r}")
+
+
+def check_chunks(subject: Subject) -> None:
+    """Scoring in chunks gives the scores of one piece"""
+    for size in (1, 7):
+        scores = subject.fitted.similarity(subject.test, chunk_size=size)
+        _same(scores, subject.scores, f"scores with chunk_size={size}")
+
+
+def check_batch(subject: Subject) -> None:
+    """A score depends on its two items, not on what else is in the batch"""
+    method = subject.fitted
+    rows = np.array([3, 0, 11, 5, 26])
+    _same(method.similarity(subject.test[rows]), subject.scores[np.ix_(rows, rows)], "five rows")
+    _same(method.similarity(subject.test[[8]]), subject.scores[8:9, 8:9], "one row")
+    if subject.embeds:
+        full = method.transform(subject.test)
+        for name in full.names:
+            some = method.encode(take_rows(subject.test[name], rows), name)
+            _same(some, _dense(full[name])[rows], f"encode of five rows of {name}")
+
+
+def check_permutation(subject: Subject) -> None:
+    """Permuting test items permutes their scores: no item knows its partner's row"""
+    rng = np.random.default_rng(0)
+    p, q = rng.permutation(N_TEST), rng.permutation(N_TEST)
+    method = subject.fitted
+    scores = method.similarity(subject.test[p])
+    _same(scores, subject.scores[np.ix_(p, p)], "scores of permuted pairs")
+    first, second, *_ = _items(subject.test)
+    scores = method.similarity(take_rows(first, p), take_rows(second, q))
+    _same(scores, subject.scores[np.ix_(p, q)], "scores of views permuted each for itself")
+
+
+def check_captions(subject: Subject) -> None:
+    """Several captions per image: items are ranked and encoded once each"""
+    first, second, *rest = subject.card.roles
+    if rest:
+        raise SkipTest("the method has more than two roles")
+
+    def captioned(views: Views) -> tuple[Views, NDArray[np.int64]]:
+        index = np.repeat(np.arange(len(views) // 3), 3)
+        images = take_rows(views[first], slice(len(views) // 3))
+        captions = take_rows(views[second], index)
+        return Views.from_captions(images, captions, index, names=(first, second)), index
+
+    train, rows = captioned(subject.train)
+    y = None if subject.y_train is None else subject.y_train[rows]
+    method = subject.make().fit(train, y)
+    test, index = captioned(subject.test)
+    prepared: list[tuple[str, int]] = []
+    prepare = method._prepare
+
+    def counting(values: Any, view: str) -> Any:
+        prepared.append((view, n_rows(values)))
+        return prepare(values, view)
+
+    method._prepare = counting  # type: ignore[method-assign]
+    scores = method.similarity(test)
+    n, m = len(index) // 3, len(index)
+    assert scores.shape == (n, m), f"{n} images, {m} captions: scores have shape {scores.shape}"
+    once = {(first, n), (second, m)}
+    # A method with a similarity of its own may not use _prepare at all.
+    assert not prepared or (set(prepared) == once and len(prepared) == 2), (
+        f"items must be prepared once each ({once}), but were so: {prepared}"
+    )
+    images, captions = test.distinct(first)[0], test.distinct(second)[0]
+    _same(scores, method.similarity(images, captions), "scores of grouped views")
+    same = scores[:, ::3]
+    for copy in (1, 2):
+        _same(scores[:, copy::3], same, "scores of equal captions")
+    if subject.embeds:
+        encoded = method.transform(test)
+        assert encoded.distinct(first)[0].shape[0] == n, "transform must keep items distinct"
+        assert np.array_equal(encoded.groups, test.groups), "transform must keep the groups"
+
+
+def check_label_leak(subject: Subject) -> None:
+    """Labels given when scoring choose what counts as relevant and change no similarity"""
+    rng = np.random.default_rng(0)
+    expected = subject.scores
+    method = subject.fitted
+    y = subject.y_test
+    for labels, what in ((y, "the labels"), (rng.permutation(y), "permuted labels"), (None, "no")):
+        score = method.score(subject.test, labels)
+        _same(method.similarity(subject.test), expected, f"similarity after scoring with {what}")
+        figure = _figure(method, subject.test, labels)
+        _same(score, figure, f"score with {what} against the metric of the similarities")
+
+
+def _figure(method: CrossModalEstimator, views: Views, y: NDArray[Any] | None) -> float:
+    """Compute from similarities alone what `score` must return."""
+    metric = "mrr" if y is None else "map@all"
+    figures = []
+    for q, g in permutations(views.names, 2):
+        scores = method.similarity(views, query=q, gallery=g)
+        found = evaluate(scores, _relevance(views, y), metric, directions="forward", ci=None)
+        figures.append(found.mean(None, metric))
+    return float(np.mean(figures))
+
+
+def _relevance(views: Views, y: NDArray[Any] | None) -> Any:
+    """Planted pairs share no item: the partner is relevant, or whatever shares a label."""
+    return np.eye(len(views)) if y is None else (y, y)
+
+
+def check_better_than_chance(subject: Subject) -> None:
+    """Planted pairs of unseen rows are found better than by chance"""
+    y = None if subject.card.labels == "none" else subject.y_test
+    metric = "mrr" if y is None else "map@all"
+    relevance = _relevance(subject.test, y)
+    reached = evaluate(subject.scores, relevance, metric, ci=None).mean(None, metric)
+    chance = chance_level(relevance, metric).mean(None, metric)
+    wanted = chance + MARGIN * (1 - chance)
+    assert reached >= wanted, (
+        f"{metric} is {reached:.3f} on planted pairs, at least {wanted:.3f} is wanted "
+        f"(chance is {chance:.3f})"
+    )
+
+
+# ---- errors -------------------------------------------------------------------------------------
+
+
+def check_labels(subject: Subject) -> None:
+    """Labels that are needed are asked for, and must be one per row"""
+    method, train = subject.make(), subject.train
+    wants = subject.card.labels
+    if wants in ("single", "multi"):
+        _refuses("fit without labels", lambda: method.fit(train), "label")
+    else:
+        method.fit(train)
+    if wants == "none":
+        return
+    y = subject.y_train
+    assert y is not None
+    _refuses("too few labels", lambda: method.fit(train, y[:-1]), "label")
+    if wants == "single":
+        indicator = (y[:, None] == np.unique(y)).astype(int)
+        _refuses("an indicator of classes", lambda: method.fit(train, indicator), "label")
+
+
+def check_not_fitted(subject: Subject) -> None:
+    """Nothing answers before fit"""
+    method, test = subject.make(), subject.test
+    calls: dict[str, Callable[[], Any]] = {
+        "similarity": lambda: method.similarity(test),
+        "score": lambda: method.score(test, subject.y_test),
+    }
+    if subject.embeds:
+        name = test.names[0]
+        calls["transform"] = lambda: method.transform(test)
+        calls["encode"] = lambda: method.encode(test[name], name)
+    for what, call in calls.items():
+        _refuses(f"{what} before fit", call, subject.cls.__name__, errors=(NotFittedError,))
+
+
+def check_misaligned(subject: Subject) -> None:
+    """Views of unequal length are refused by name"""
+    first, second, *_ = _items(subject.train)
+    _refuses(
+        "fit with one row more in X than in Y",
+        lambda: subject.make().fit(first, take_rows(second, slice(N_TRAIN - 1)), subject.y_train),
+        *subject.card.roles[:2],
+        errors=(ValueError,),
+    )
+
+
+def check_wrong_view(subject: Subject) -> None:
+    """Missing and unknown views are refused by name"""
+    first, second, *_ = subject.card.roles
+    method = subject.make()
+    _refuses("fit on one view", lambda: method.fit(subject.train.select(first), subject.y_train))
+    if "views" in method.get_params():
+        lost = subject.make(views={second: "lost"})
+        _refuses(
+            "views= with a lost view", lambda: lost.fit(subject.train, subject.y_train), "lost"
+        )
+    fitted = subject.fitted
+    wrong = subject.test.rename({second: "stranger"})
+    _refuses("similarity of an unknown view", lambda: fitted.similarity(wrong, gallery="stranger"),
+             "stranger")  # fmt: skip
+    _refuses("similarity without a view", lambda: fitted.similarity(wrong), second)
+    _refuses("score of an unknown view", lambda: fitted.score(wrong, subject.y_test), "stranger")
+    if subject.embeds:
+        values = subject.test[second]
+        _refuses("transform of an unknown view", lambda: fitted.transform(wrong), "stranger")
+        _refuses("encode of an unknown view", lambda: fitted.encode(values, "stranger"), "stranger")
+
+
+def check_label_vector(subject: Subject) -> None:
+    """A label vector where a view belongs is refused by name"""
+    first, second, *_ = subject.card.roles
+    values, labels = subject.train[first], np.arange(N_TRAIN) % 3
+    _refuses("fit(X, y)", lambda: subject.make().fit(values, labels), second)
+    _refuses("fit(X, y, y)", lambda: subject.make().fit(values, labels, labels), second)
+
+
+def check_not_finite(subject: Subject) -> None:
+    """NaN and infinity are refused by name, in fit and afterwards"""
+    for value in (np.nan, np.inf):
+
+        def change(array: NDArray[Any], value: float = value) -> NDArray[Any]:
+            array.flat[0] = value
+            return array
+
+        for name, train in _spoiled(subject.train, change):
+            fit = partial(subject.make().fit, train, subject.y_train)
+            _refuses(f"fit with {value} in {name}", fit, name)
+        _refuse_spoiled(subject, f"{value} in", change)
+
+
+def check_columns(subject: Subject) -> None:
+    """Another number of columns than in fit is refused by name"""
+    _refuse_spoiled(subject, "a column less in", lambda array: array[..., :-1])
+
+
+def _refuse_spoiled(
+    subject: Subject, what: str, change: Callable[[NDArray[Any]], NDArray[Any]]
+) -> None:
+    method = subject.fitted
+    for name, test in _spoiled(subject.test, change):
+        _refuses(f"similarity with {what} {name}", partial(method.similarity, test), name)
+        if subject.embeds:
+            _refuses(f"transform with {what} {name}", partial(method.transform, test), name)
+            _refuses(f"encode with {what} {name}", partial(method.encode, test[name], name), name)
+
+
+def check_one_sample(subject: Subject) -> None:
+    """A single pair is too little to fit, and is refused"""
+    y = None if subject.y_train is None else subject.y_train[:1]
+    _refuses("fit on one pair", lambda: subject.make().fit(subject.train[:1], y), "sample")
+
+
+CHECKS: tuple[Callable[[Subject], None], ...] = tuple(
+    check for name, check in list(globals().items()) if name.startswith("check_")
+)

@@ -1,0 +1,241 @@
+"""Running the checks: a list of results, or one pytest case each."""
+
+from __future__ import annotations
+
+import re
+import time
+import traceback
+import warnings
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal
+from unittest import SkipTest
+
+from sklearn.utils.estimator_checks import estimator_checks_generator
+
+from crossfit import registry
+from crossfit.base import CrossModalEstimator
+from crossfit.cards import MethodCard
+from crossfit.compose import ColumnsAsViews
+from crossfit.testing.checks import CHECKS, Subject
+from crossfit.testing.planted import planted_inputs
+
+__all__ = ["EXPECTED_FAILURES", "CheckResult", "check_method", "parametrize_with_checks"]
+
+EXPECTED_FAILURES = {
+    "check_n_features_in_after_fitting": (
+        "wants the columns of X counted; a method counts and names those of each view "
+        "(see check_columns)"
+    ),
+    "check_dtype_object": (
+        "wants numbers in object arrays read; in views, object arrays hold strings and pictures"
+    ),
+    "check_fit2d_predict1d": (
+        "wants the words 'Reshape your data'; a method first says which view it is and that "
+        "labels go in as y"
+    ),
+    "check_estimator_sparse_tag": (
+        "wants one answer for all views; each may take sparse rows or refuse (see check_sparse)"
+    ),
+}
+"""The checks of scikit-learn that a method may fail, and why."""
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """What one check found.
+
+    Parameters
+    ----------
+    name : str
+        The check's name; those of scikit-learn begin with ``sklearn.``.
+    description : str
+        What was checked, in one line.
+    status : {"pass", "fail", "skip", "expected"}
+        ``"expected"`` is a failure of one of scikit-learn's checks that `EXPECTED_FAILURES`
+        explains.
+    message : str
+        What went wrong, or why it was skipped or expected.
+    seconds : float
+        How long it took.
+    """
+
+    name: str
+    description: str
+    status: Literal["pass", "fail", "skip", "expected"]
+    message: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class _Check:
+    name: str
+    description: str
+    function: Callable[[], Any]
+    expected: str = ""
+
+    def run(self) -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # odd settings are meant: what counts is the outcome
+            self.function()
+
+
+def check_method(
+    method: type[CrossModalEstimator] | str,
+    params: Mapping[str, Any] | None = None,
+    raise_on_failure: bool = False,
+) -> list[CheckResult]:
+    """Run every check on a method.
+
+    Parameters
+    ----------
+    method : type or str
+        The class, or the name under which it is registered.
+    params : mapping of str to object, optional
+        Settings to test; they go over the card's ``test_params``.
+    raise_on_failure : bool
+        Whether to raise at the end if a check fails.
+
+    Returns
+    -------
+    list of CheckResult
+        In a fixed order: the kit's checks, then those of scikit-learn.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If this is no method with a card, or the kit cannot make its inputs.
+    AssertionError
+        With `raise_on_failure`, naming every check that fails.
+
+    Examples
+    --------
+    >>> from crossfit.testing import check_method
+    >>> [result.name for result in check_method("cca") if result.status == "fail"]
+    []
+    """
+    results = [_result(check) for check in _checks(_subject(method, params))]
+    failed = [f"{r.name}: {r.message}" for r in results if r.status == "fail"]
+    if failed and raise_on_failure:
+        raise AssertionError(f"{len(failed)} of {len(results)} checks fail\n" + "\n".join(failed))
+    return results
+
+
+def parametrize_with_checks(
+    methods: Iterable[type[CrossModalEstimator] | str],
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Make one pytest case of every check on every method.
+
+    Parameters
+    ----------
+    methods : iterable of type or str
+        Classes, or the names under which they are registered.
+
+    Returns
+    -------
+    decorator
+        For a test with the argument ``check``, which runs the check when called.
+
+    Examples
+    --------
+    >>> from crossfit.testing import parametrize_with_checks
+    >>> @parametrize_with_checks(["cca"])
+    ... def test_conforms(check):
+    ...     check()
+    """
+    import pytest
+
+    cases = []
+    for method in methods:
+        subject = _subject(method, None)
+        cases += [
+            pytest.param(partial(_run_in_pytest, check), id=f"{subject.card.name}-{check.name}")
+            for check in _checks(subject)
+        ]
+    return pytest.mark.parametrize("check", cases)
+
+
+def _subject(method: type[CrossModalEstimator] | str, params: Mapping[str, Any] | None) -> Subject:
+    cls = registry.load(method) if isinstance(method, str) else method
+    if not (isinstance(cls, type) and issubclass(cls, CrossModalEstimator)):
+        raise TypeError(f"expected a subclass of CrossModalEstimator or its name, got {cls!r}")
+    if not isinstance(cls.card, MethodCard):
+        raise TypeError(f"{cls.__name__} must have its MethodCard as `card`, got {cls.card!r}")
+    planted_inputs(cls.card, 4)  # refuse now what every check would stumble over
+    return Subject(cls, {**cls.card.test_params, **(params or {})})
+
+
+def _checks(subject: Subject) -> list[_Check]:
+    own = [_Check(check.__name__, _first_line(check), partial(check, subject)) for check in CHECKS]
+    return own + _sklearn_checks(subject)
+
+
+def _first_line(check: Callable[..., Any]) -> str:
+    return (check.__doc__ or "").strip().splitlines()[0]
+
+
+def _sklearn_checks(subject: Subject) -> list[_Check]:
+    """Return scikit-learn's own checks, on the method behind one array of columns."""
+    roles = subject.card.roles
+    if any("vectors" not in subject.card.inputs.get(role, ("vectors",)) for role in roles):
+
+        def skip() -> None:
+            raise SkipTest("scikit-learn's checks need vectors in every view")
+
+        return [_Check("sklearn", "scikit-learn's own checks", skip)]
+    adapter = ColumnsAsViews(subject.make())
+    found = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of private tags that only scikit-learn's checks read
+        for estimator, check in estimator_checks_generator(adapter):
+            name, options = _name_of(check)
+            given = ", ".join(f"{option}={value}" for option, value in options.items())
+            found.append(
+                _Check(
+                    f"sklearn.{name}" + (f"({given})" if given else ""),
+                    "scikit-learn: " + re.sub("^check_", "", name).replace("_", " "),
+                    partial(check, estimator),
+                    EXPECTED_FAILURES.get(name, ""),
+                )
+            )
+    return found
+
+
+def _name_of(check: Any) -> tuple[str, dict[str, Any]]:
+    """Return the name and the options of a check, through partials and decorators."""
+    options: dict[str, Any] = {}
+    while isinstance(check, partial):
+        options = {**check.keywords, **options}
+        check = check.func
+    return check.__name__, options
+
+
+def _result(check: _Check) -> CheckResult:
+    start = time.perf_counter()
+    status: Literal["pass", "fail", "skip", "expected"] = "pass"
+    message = ""
+    try:
+        check.run()
+    except SkipTest as reason:
+        status, message = "skip", str(reason)
+    except Exception as error:
+        status, message = "fail", str(error)
+        if not isinstance(error, AssertionError):
+            message = "".join(traceback.format_exception(error))
+        if check.expected:
+            status, message = "expected", check.expected
+    return CheckResult(check.name, check.description, status, message, time.perf_counter() - start)
+
+
+def _run_in_pytest(check: _Check) -> None:
+    import pytest
+
+    try:
+        check.run()
+    except SkipTest as reason:
+        pytest.skip(str(reason))
+    except Exception:
+        if not check.expected:
+            raise
+        pytest.skip(f"expected: {check.expected}")

@@ -1,0 +1,58 @@
+"""Fixtures shared by the tests: real data where it is to be had, and planted pairs."""
+
+import os
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from crossfit import Views
+
+
+@pytest.fixture(scope="session")
+def data_root():
+    root = os.environ.get("CROSSFIT_DATA")
+    if not root:
+        pytest.skip("CROSSFIT_DATA does not name a folder with the real data sets")
+    return Path(root)
+
+
+@pytest.fixture(scope="session")
+def wikipedia(data_root):
+    """Shallow features of the official split: 2173 pairs to train on, 693 to test."""
+    folder = data_root / "wikipedia"
+    if not (folder / "raw_features.mat").exists():
+        pytest.skip(f"no wikipedia/raw_features.mat in {data_root}")
+    from scipy.io import loadmat
+
+    raw = loadmat(folder / "raw_features.mat")
+    labels = {
+        part: np.loadtxt(folder / f"{part}set_txt_img_cat.list", dtype=str, delimiter="\t")[:, 2]
+        for part in ("train", "test")
+    }
+    return SimpleNamespace(
+        train=Views(image=raw["I_tr"], text=raw["T_tr"]),
+        y_train=labels["train"].astype(int),
+        test=Views(image=raw["I_te"], text=raw["T_te"]),
+        y_test=labels["test"].astype(int),
+        # A permutation of the test rows: 231 to validate on, then 462 to test.
+        rows_462=loadmat(folder / "indice.mat")["indice"].ravel()[231:],
+    )
+
+
+@pytest.fixture
+def planted():
+    """Return ``make(n, ...) -> (Views, y)`` with a correspondence that a linear method finds."""
+
+    def make(n=120, dims=(6, 5), shared=3, classes=4, noise=0.3, seed=0, names=("image", "text")):
+        rng = np.random.default_rng(seed)
+        y = rng.permutation(np.arange(n) % classes)
+        Z = 2 * rng.normal(size=(classes, shared))[y] + rng.normal(size=(n, shared))
+        views = {
+            name: Z @ rng.normal(size=(shared, d)) + noise * rng.normal(size=(n, d))
+            for name, d in zip(names, dims)
+        }
+        return Views(views), y
+
+    return make

@@ -1,0 +1,266 @@
+"""People's own pairs: tables and folders."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from crossfit.datasets import from_csv, from_folder
+
+
+def touch(folder, *names):
+    for name in names:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(name.encode())
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    touch(tmp_path, "pics/a.jpg", "pics/b.jpg", "pics/c.jpg")
+    return tmp_path
+
+
+def write(folder, content, name="pairs.csv"):
+    path = folder / name
+    path.write_text(content, encoding="utf-8")
+    return path
+
+
+class TestFromCsv:
+    def test_plain_pairs(self, pictures):
+        path = write(pictures, 'image,text\npics/a.jpg,"one, two"\npics/b.jpg,über\n')
+        ds = from_csv(path)
+        assert ds.name == "pairs" and list(ds.splits) == ["all"]
+        assert ds["all"].y is None and ds.target_names is None
+        assert list(ds["all"].views["text"]) == ["one, two", "über"]
+        assert list(ds["all"].views["image"]) == [
+            str(pictures / "pics/a.jpg"),
+            str(pictures / "pics/b.jpg"),
+        ]
+        assert ds.card.labels == "none" and dict(ds.card.counts) == {"all": 2}
+
+    def test_repeated_pictures_have_several_captions(self, pictures):
+        path = write(
+            pictures,
+            "text,image\nx,pics/b.jpg\ny,pics/a.jpg\nz,pics/b.jpg\n",
+        )
+        views = from_csv(path)["all"].views
+        values, row_to_item = views.distinct("image")
+        assert [value.rsplit("/")[-1] for value in values] == ["b.jpg", "a.jpg"]
+        np.testing.assert_array_equal(row_to_item, [0, 1, 0])
+        assert list(views["text"]) == ["x", "y", "z"]
+        assert views.names == ("image", "text")
+        np.testing.assert_array_equal(views.groups, [0, 1, 0])
+        # without labels the relevance is by pair: b.jpg has two right captions
+        assert views.relevance("image", "text").toarray().sum(axis=1).tolist() == [2, 1]
+
+    def test_labels_splits_and_groups(self, pictures):
+        path = write(
+            pictures,
+            "image,text,kind,part,clip\n"
+            "pics/a.jpg,x,dog,train,7\npics/b.jpg,y,cat,train,7\npics/c.jpg,z,,test,9\n",
+        )
+        ds = from_csv(path, label="kind", split="part", group="clip")
+        assert list(ds.splits) == ["train", "test"] and ds.target_names == ("cat", "dog")
+        np.testing.assert_array_equal(ds["train"].y, [1, 0])
+        np.testing.assert_array_equal(ds["test"].y, [-1])
+        np.testing.assert_array_equal(ds["train"].groups, [0, 0])
+        assert ds.card.labels == "single"
+
+    def test_numeric_labels_sort_as_numbers(self, pictures):
+        frame = pd.DataFrame(
+            {
+                "image": [f"pics/{name}.jpg" for name in "abc"],
+                "text": list("xyz"),
+                "label": [10, 2, -1],
+            }
+        )
+        ds = from_csv(frame, label="label", root=pictures)
+        assert ds.target_names == ("2", "10")
+        np.testing.assert_array_equal(ds["all"].y, [1, 0, -1])
+        frame["label"] = [10, 2, np.nan]
+        same = from_csv(frame, label="label", root=pictures)
+        np.testing.assert_array_equal(same["all"].y, ds["all"].y)
+        assert same.target_names == ds.target_names
+
+    def test_other_views(self, pictures):
+        touch(pictures, "s.wav", "t.wav")
+        path = write(pictures, "file,lyrics,cover\ns.wav,la,pics/a.jpg\nt.wav,lo,pics/a.jpg\n")
+        two = from_csv(path, views={"audio": "file", "text": "lyrics"})
+        assert two["all"].views.names == ("audio", "text")
+        assert two["all"].views["audio"][1] == str(pictures / "t.wav")
+        three = from_csv(path, views={"audio": "file", "text": "lyrics", "image": "cover"})
+        assert three["all"].views.names == ("audio", "text", "image")
+        assert three.card.modalities == ("audio", "text", "image")
+        texts = from_csv(path, views={"a": "file", "b": "lyrics"}, paths=())
+        assert list(texts["all"].views["a"]) == ["s.wav", "t.wav"]
+
+    def test_separators_byte_order_mark_and_long_entries(self, pictures):
+        tabs = write(pictures, "\ufeffimage\ttext\npics/a.jpg\tone, two\n\n", "pairs.tsv")
+        assert list(from_csv(tabs)["all"].views["text"]) == ["one, two"]
+        semicolons = write(pictures, "image;text\npics/a.jpg;x\n")
+        assert len(from_csv(semicolons, sep=";")["all"]) == 1
+        with pytest.raises(ValueError, match=r"no column 'image', 'text': it has image;text"):
+            from_csv(semicolons)
+        long = write(pictures, f"image,text\npics/a.jpg,{'word ' * 100_000}\n")
+        assert len(from_csv(long)["all"].views["text"][0]) == 500_000
+
+    def test_a_frame_and_its_file_give_the_same(self, pictures):
+        path = write(pictures, "image,text,kind\npics/a.jpg,x,u\npics/b.jpg,y,v\n")
+        one = from_csv(path, label="kind")
+        two = from_csv(pd.read_csv(path), label="kind", root=pictures)
+        assert one.revision == two.revision and one.target_names == two.target_names
+        assert list(one["all"].views["image"]) == list(two["all"].views["image"])
+
+    def test_revision_follows_texts_and_files(self, pictures):
+        revisions = {from_csv(write(pictures, "image,text\npics/a.jpg,x\n")).revision}
+        revisions.add(from_csv(write(pictures, "image,text\npics/a.jpg,y\n")).revision)
+        (pictures / "pics/a.jpg").write_bytes(b"longer than before")
+        revisions.add(from_csv(write(pictures, "image,text\npics/a.jpg,y\n")).revision)
+        assert len(revisions) == 3
+
+    def test_missing_files_are_reported_together(self, pictures):
+        rows = "".join(f"pics/none{i}.jpg,t\n" for i in range(5))
+        path = write(pictures, f"image,text\npics/a.jpg,t\n{rows}")
+        with pytest.raises(FileNotFoundError, match=r"none0\.jpg, .*none2\.jpg and 2 more"):
+            from_csv(path)
+
+    @pytest.mark.parametrize(
+        ("content", "options", "message"),
+        [
+            ("image,text\n", {}, "the table has no rows"),
+            ("", {}, "no column 'image', 'text': it has none"),
+            ("image,text\npics/a.jpg\n", {}, "line 2: expected 2 entries .* got 1"),
+            ("image,text\npics/a.jpg,x,y\n", {}, "line 2: expected 2 entries .* got 3"),
+            ("image,text\npics/a.jpg,x\npics/b.jpg, \n", {}, "column 'text' is empty in 1 of 2"),
+            ("image,image\na,b\n", {}, "columns of the same name"),
+            ("image,text\npics/a.jpg,x\n", {"label": "kind"}, "no column 'kind': it has image"),
+            ("image,text\npics/a.jpg,x\n", {"views": {"image": "image"}}, "two views or more"),
+            (
+                "image,text,s\npics/a.jpg,x,train\npics/a.jpg,y,test\n",
+                {"split": "s"},
+                r"image '.*a\.jpg' lies in the splits 'train' and 'test'",
+            ),
+            (
+                "image,text,s,g\npics/a.jpg,x,train,1\npics/b.jpg,y,test,1\n",
+                {"split": "s", "group": "g"},
+                "g '1' lies in the splits 'train' and 'test'",
+            ),
+        ],
+    )
+    def test_bad_tables(self, pictures, content, options, message):
+        with pytest.raises(ValueError, match=message):
+            from_csv(write(pictures, content), **options)
+
+    def test_bad_sources(self, pictures):
+        with pytest.raises(FileNotFoundError, match="there is no CSV file"):
+            from_csv(pictures / "absent.csv")
+        with pytest.raises(TypeError, match="path of a CSV file or a DataFrame, got list"):
+            from_csv([1, 2])
+        (pictures / "latin.csv").write_bytes("image,text\npics/a.jpg,über\n".encode("latin-1"))
+        with pytest.raises(ValueError, match=r"latin\.csv is no CSV file in UTF-8"):
+            from_csv(pictures / "latin.csv")
+        frame = pd.DataFrame({"image": ["pics/a.jpg", None], "text": ["x", "y"]})
+        with pytest.raises(ValueError, match="column 'image' is empty in 1 of 2 rows"):
+            from_csv(frame, root=pictures)
+
+    @given(
+        rows=st.lists(
+            st.tuples(st.sampled_from("abc"), st.text('uvw ,"\n', min_size=1)), min_size=1
+        )
+    )
+    @settings(max_examples=60, deadline=None)
+    def test_every_pair_survives(self, tmp_path_factory, rows):
+        folder = tmp_path_factory.mktemp("own")
+        touch(folder, "a.jpg", "b.jpg", "c.jpg")
+        rows = [(image, text) for image, text in rows if text.strip()]
+        if not rows:
+            return
+        frame = pd.DataFrame({"image": [f"{i}.jpg" for i, _ in rows], "text": [t for _, t in rows]})
+        frame.to_csv(folder / "t.csv", index=False)
+        views = from_csv(folder / "t.csv")["all"].views
+        found = [
+            (path.removesuffix(".jpg")[-1], text)
+            for path, text in zip(views["image"], views["text"])
+        ]
+        assert found == rows
+        if len(views.distinct("image")[0]) < len(rows):
+            assert len(views.distinct("image")[0]) == len({image for image, _ in rows})
+
+
+class TestFromFolder:
+    def test_classes_and_single_texts(self, tmp_path):
+        touch(tmp_path, "dog/1.jpg", "cat/1.PNG", "cat/2.webp")
+        for name in ("dog/1.txt", "cat/1.txt", "cat/2.txt"):
+            (tmp_path / name).write_text(f"about {name}\n")
+        touch(tmp_path, ".hidden/x.jpg", "cat/.DS_Store")
+        ds = from_folder(tmp_path)
+        assert ds.target_names == ("cat", "dog") and ds.name == tmp_path.name
+        np.testing.assert_array_equal(ds["all"].y, [0, 0, 1])
+        assert list(ds["all"].views["text"]) == [
+            "about cat/1.txt",
+            "about cat/2.txt",
+            "about dog/1.txt",
+        ]
+        np.testing.assert_array_equal(ds["all"].groups, [0, 1, 2])
+
+    def test_several_captions(self, tmp_path):
+        touch(tmp_path, "x/a.jpg", "y/b.jpg")
+        (tmp_path / "x/a.txt").write_text("one\n\n two \nthree")
+        (tmp_path / "y/b.txt").write_text("four")
+        ds = from_folder(tmp_path)
+        views = ds["all"].views
+        assert list(views["text"]) == ["one", "two", "three", "four"]
+        assert len(views.distinct("image")[0]) == 2
+        np.testing.assert_array_equal(views.distinct("image")[1], [0, 0, 0, 1])
+        np.testing.assert_array_equal(ds["all"].y, [0, 0, 0, 1])
+
+    def test_flat(self, tmp_path):
+        touch(tmp_path, "b.jpg", "a.jpg")
+        for name in "ab":
+            (tmp_path / f"{name}.txt").write_text(name)
+        ds = from_folder(str(tmp_path))
+        assert ds["all"].y is None and ds.target_names is None
+        assert [path[-5] for path in ds["all"].views["image"]] == ["a", "b"]
+        assert list(ds["all"].views["text"]) == ["a", "b"]
+
+    def test_revision(self, tmp_path):
+        touch(tmp_path, "a.jpg")
+        (tmp_path / "a.txt").write_text("a")
+        first = from_folder(tmp_path).revision
+        assert first == from_folder(tmp_path).revision
+        (tmp_path / "a.txt").write_text("b")
+        assert first != from_folder(tmp_path).revision
+
+    def test_errors(self, tmp_path):
+        with pytest.raises(FileNotFoundError, match="there is no folder"):
+            from_folder(tmp_path / "absent")
+        with pytest.raises(ValueError, match=r"holds no pictures .* only 0 other files"):
+            from_folder(tmp_path)
+        touch(tmp_path, "k/a.jpg", "k/b.jpg", "k/c.jpg", "k/c.png")
+        for name in "acd":
+            (tmp_path / f"k/{name}.txt").write_text("t")
+        with pytest.raises(ValueError) as caught:
+            from_folder(tmp_path)
+        for part in (
+            "pictures without a text: k/b.jpg",
+            "texts without a picture: k/d.txt",
+            "texts with several pictures: k/c.txt",
+        ):
+            assert part in str(caught.value)
+        assert "k/a" not in str(caught.value).partition("there are")[2]
+        for name in ("b.jpg", "c.png", "d.txt"):
+            (tmp_path / "k" / name).unlink()
+        touch(tmp_path, "loose.jpg", "loose.txt")
+        with pytest.raises(ValueError, match=r"lie outside: loose\.jpg"):
+            from_folder(tmp_path)
+        (tmp_path / "loose.jpg").unlink()
+        (tmp_path / "loose.txt").unlink()
+        (tmp_path / "k/a.txt").write_text(" \n")
+        with pytest.raises(ValueError, match=r"a\.txt' is empty: expected one caption a line"):
+            from_folder(tmp_path)
+        (tmp_path / "k/a.txt").write_bytes(b"\xff\xfe\xff")
+        with pytest.raises(ValueError, match="no text in UTF-8"):
+            from_folder(tmp_path)

@@ -1,0 +1,564 @@
+"""The conformance kit: good methods pass it, and every check fails on a method that breaks it."""
+
+import copy
+import dataclasses
+import random
+import sys
+import textwrap
+import types
+
+import numpy as np
+import pytest
+
+from crossfit import registry
+from crossfit.base import CrossModalEstimator
+from crossfit.cards import Float, MethodCard
+from crossfit.similarities import pairwise_similarity
+from crossfit.subspace import CCA
+from crossfit.testing import check_method, checks, kit, parametrize_with_checks, planted_views
+from crossfit.testing.bad import LabelRegression, LeaksTestLabels, ValidatesNothing
+from crossfit.testing.checks import Subject
+from crossfit.views import Channels, Ragged, Views
+
+BUILT_IN = [
+    entry.name
+    for entry in registry.entries("crossfit.methods")
+    if entry.distribution == registry.CORE and entry.status == "ok"
+]
+
+
+@parametrize_with_checks(BUILT_IN)
+def test_built_in_methods_conform(check):
+    check()
+
+
+# ---- what outsiders do ------------------------------------------------------------------
+
+
+PAIR_CARDS = """
+    from crossfit.cards import Float, MethodCard
+
+    CARD = MethodCard(
+        api=1, name="bilinear", target="outside.method:Bilinear",
+        summary="A bilinear form without a common space", kind="pair",
+        inputs={"image": ("vectors",), "text": ("vectors",)},
+        search_space={"reg": Float(1e-3, 1e2, log=True)}, test_params={"reg": 0.1},
+    )
+"""
+PAIR_METHOD = """
+    import numpy as np
+    import scipy.sparse as sp
+    from crossfit.base import CrossModalEstimator
+    from outside.cards import CARD
+
+    class Bilinear(CrossModalEstimator):
+        card = CARD
+
+        def __init__(self, reg=1.0):
+            self.reg = reg
+
+        def _fit(self, views, y):
+            parts = [self._dense(views[role], role).astype(float) for role in views.names]
+            self.means_ = {role: part.mean(axis=0) for role, part in zip(views.names, parts)}
+            X, Z = (part - part.mean(axis=0) for part in parts)
+            inverse = [np.linalg.inv(A.T @ A + self.reg * np.eye(A.shape[1])) for A in (X, Z)]
+            self.form_ = inverse[0] @ X.T @ Z @ inverse[1]
+
+        def _dense(self, values, view):
+            if sp.issparse(values):
+                raise TypeError(f"Bilinear takes no sparse rows, as in view {view!r}")
+            return values
+
+        def _prepare(self, values, view):
+            return self._dense(values, view) - self.means_[view]
+
+        def _similarity(self, P, Q):
+            return P @ self.form_ @ Q.T
+"""
+
+
+def _install(folder, distribution, entry_points, **modules):
+    """Lay out what pip would: modules in a package, and the distribution's entry points."""
+    info = folder / f"{distribution.replace('-', '_')}-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 1.0\n")
+    lines = "\n".join(f"{name} = {target}" for name, target in entry_points.items())
+    (info / "entry_points.txt").write_text(f"[crossfit.methods]\n{lines}\n")
+    if modules:
+        package = folder / next(iter(entry_points.values())).partition(".")[0]
+        package.mkdir()
+        (package / "__init__.py").touch()
+        for name, text in modules.items():
+            (package / f"{name}.py").write_text(textwrap.dedent(text))
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A folder on the path in which plugins are installed for one test."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    yield tmp_path
+    monkeypatch.undo()
+    for name in [name for name in sys.modules if name.startswith("outside")]:
+        del sys.modules[name]
+    registry.refresh()
+
+
+@pytest.fixture
+def bundled(folder):
+    """The kit's own methods, registered."""
+    _install(
+        folder,
+        "bundled",
+        {
+            "label-regression": "crossfit.testing.cards:LABEL_REGRESSION",
+            "validates-nothing": "crossfit.testing.cards:VALIDATES_NOTHING",
+            "leaks-test-labels": "crossfit.testing.cards:LEAKS_TEST_LABELS",
+        },
+    )
+
+
+def _by_status(results):
+    found = {"pass": set(), "fail": set(), "skip": set(), "expected": set()}
+    for result in results:
+        found[result.status].add(result.name)
+    return found
+
+
+def test_a_pair_method_from_outside_passes(folder):
+    _install(
+        folder,
+        "outside-plugin",
+        {"bilinear": "outside.cards:CARD"},
+        cards=PAIR_CARDS,
+        method=PAIR_METHOD,
+    )
+    results = check_method("bilinear", raise_on_failure=True)
+    found = _by_status(results)
+    assert {"check_label_leak", "check_captions", "check_listing", "check_sparse"} <= found["pass"]
+    assert found["skip"] >= {"check_subset"}
+    assert any("array_api" in name for name in found["skip"])
+    assert {name.removeprefix("sklearn.") for name in found["expected"]} <= set(
+        kit.EXPECTED_FAILURES
+    )
+    assert len(results) > 60
+    assert sum(result.seconds for result in results) < 60
+
+
+def test_a_labelled_method_passes(bundled):
+    found = _by_status(check_method(LabelRegression, {"reg": 2.0}, raise_on_failure=True))
+    assert {"check_labels", "check_label_leak", "check_registered"} <= found["pass"]
+    assert "sklearn.check_requires_y_none" in found["pass"]
+
+
+def test_the_method_that_validates_nothing_fails(bundled):
+    found = _by_status(check_method(ValidatesNothing))
+    own = {name for name in found["fail"] if not name.startswith("sklearn.")}
+    assert own == {
+        "check_clone",
+        "check_columns",
+        "check_extra_views",
+        "check_label_vector",
+        "check_labels",
+        "check_misaligned",
+        "check_not_finite",
+        "check_not_fitted",
+        "check_one_sample",
+        "check_sparse",
+        "check_view_names",
+        "check_wrong_view",
+    }
+    assert {
+        "sklearn.check_estimators_nan_inf",
+        "sklearn.check_complex_data",
+        "sklearn.check_estimators_empty_data_messages",
+    } <= found["fail"]
+    assert {"check_better_than_chance", "check_label_leak", "check_chunks"} <= found["pass"]
+
+
+def test_the_method_that_leaks_test_labels_fails_at_the_leak_check_alone(bundled):
+    results = check_method(LeaksTestLabels)
+    assert _by_status(results)["fail"] == {"check_label_leak"}
+    message = next(r.message for r in results if r.name == "check_label_leak")
+    assert "similarity after scoring with the labels" in message
+
+
+def test_the_leak_pays():
+    # Otherwise failing it would prove nothing.
+    views, y = planted_views(np.random.default_rng(0), 120, LabelRegression.card)
+    y = np.random.default_rng(1).permutation(y)
+    scores = [
+        cls().fit(views[:80], y[:80]).score(views[80:], y[80:])
+        for cls in (LabelRegression, LeaksTestLabels)
+    ]
+    assert scores[0] < 0.42 < 0.5 < scores[1]
+
+
+def test_an_unregistered_method_fails_at_registration_alone():
+    found = _by_status(check_method(LabelRegression))
+    assert found["fail"] == {"check_registered"}
+    assert "check_listing" in found["skip"]
+
+
+def test_raise_on_failure_names_every_failing_check():
+    with pytest.raises(AssertionError, match=r"(?s)2 of \d+ checks.*check_registered.*label_leak"):
+        check_method(LeaksTestLabels, raise_on_failure=True)
+
+
+def test_every_result_says_what_was_checked():
+    results = check_method(LabelRegression)
+    assert len({result.name for result in results}) == len(results)
+    for result in results:
+        assert result.description and "\n" not in result.description
+        assert len(result.description) <= 90
+        assert result.seconds >= 0
+        assert bool(result.message) == (result.status != "pass")
+
+
+@pytest.mark.parametrize(
+    "method, message",
+    [
+        (object, "expected a subclass of CrossModalEstimator"),
+        (CCA(), "expected a subclass of CrossModalEstimator"),
+        (type("NoCard", (CrossModalEstimator,), {}), "NoCard must have its MethodCard"),
+    ],
+)
+def test_what_is_no_method_is_refused(method, message):
+    with pytest.raises(TypeError, match=message):
+        check_method(method)
+
+
+def test_inputs_that_the_kit_cannot_make_are_asked_for():
+    cls = _mutant(LabelRegression, inputs={"image": ("vectors",), "text": ("strings",)})
+    with pytest.raises(ValueError, match="'mutant' takes strings as 'text': give its card make_i"):
+        check_method(cls)
+
+
+def test_make_inputs_must_keep_its_promise(monkeypatch):
+    cls = _mutant(LabelRegression, make_inputs="crossfit_mutants:broken_inputs")
+    monkeypatch.setattr("crossfit_mutants.broken_inputs", broken_inputs, raising=False)
+    with pytest.raises(ValueError, match="must return 4 pairs .* image, text, and 4 labels"):
+        check_method(cls)
+
+
+def broken_inputs(rng, n):
+    return Views(image=rng.normal(size=(n, 3)), words=rng.normal(size=(n, 3))), np.zeros(n)
+
+
+def test_pytest_cases_fail_skip_and_pass_as_the_list_does(pytester_like):
+    listed = {result.name: result.status for result in check_method(LeaksTestLabels)}
+    for name, case in pytester_like(LeaksTestLabels).items():
+        outcome = "pass"
+        try:
+            case()
+        except pytest.skip.Exception as reason:
+            outcome = "expected" if "expected" in str(reason) else "skip"
+        except Exception:
+            outcome = "fail"
+        assert outcome == listed[name], name
+
+
+@pytest.fixture
+def pytester_like():
+    def cases(cls):
+        mark = parametrize_with_checks([cls]).mark
+        prefix = f"{cls.card.name}-"
+        return {case.id.removeprefix(prefix): case.values[0] for case in mark.args[1]}
+
+    return cases
+
+
+# ---- planted inputs ---------------------------------------------------------------------
+
+
+def test_planted_views_have_the_kinds_that_the_card_takes():
+    card = dataclasses.replace(
+        LabelRegression.card,
+        roles=("image", "text", "audio"),
+        inputs={"image": ("regions", "pixels"), "text": ("vectors",), "audio": ("sequence",)},
+        labels="multi",
+    )
+    views, y = planted_views(np.random.default_rng(0), 50, card)
+    assert [views[name].shape for name in views.names] == [(50, 3, 12), (50, 10), (50, 3, 8)]
+    assert y.shape == (50, 3) and set(y.sum(axis=1)) >= {1, 2}
+    again, _ = planted_views(np.random.default_rng(0), 50, card)
+    assert np.array_equal(views["text"], again["text"])
+
+
+def test_arrays_of_ragged_rows_and_channels_are_changed_too():
+    # NaN must reach the method however the view is made up.
+    ragged = Ragged.from_list([np.zeros((2, 3)), np.zeros((1, 3))], info={"boxes": np.ones((3, 4))})
+    views = Views(image={"map": np.zeros((2, 5)), "objects": ragged}, text=["a", "b"])
+    spoiled = dict(checks._spoiled(views, lambda array: array + 1))
+    assert list(spoiled) == ["image"]
+    image = spoiled["image"]["image"]
+    assert isinstance(image, Channels)
+    assert (image["map"] == 1).all() and (image["objects"].values == 1).all()
+    assert (image["objects"].info["boxes"] == 1).all()
+    assert (views["image"]["map"] == 0).all()
+
+
+# ---- every check can fail ---------------------------------------------------------------
+
+
+def _mutant(base, /, _card=None, **changes):
+    """Return a subclass with methods replaced; what the card knows goes to its card."""
+    known = {field.name for field in dataclasses.fields(MethodCard)}
+    card = {name: changes.pop(name) for name in known & set(changes)}
+    home = sys.modules.setdefault("crossfit_mutants", types.ModuleType("crossfit_mutants"))
+    card = {"name": "mutant", "target": "crossfit_mutants:Mutant", **card}
+    changes |= {"card": dataclasses.replace(base.card, **card), "__module__": home.__name__}
+    home.Mutant = type("Mutant", (base,), changes)
+    return home.Mutant
+
+
+def _super(name):
+    return getattr(LabelRegression, name)
+
+
+def _with(**kwargs):
+    return lambda: _mutant(LabelRegression, **kwargs)
+
+
+def _grows(self, views, y):
+    _super("_fit")(self, views, y)
+    self.seen_ = getattr(self, "seen_", 0) + 1
+    self.weights_["image"] = self.weights_["image"] + self.seen_
+
+
+def _draws(self, views, y):
+    _super("_fit")(self, views, y)
+    self.weights_["image"] = np.random.normal(size=self.weights_["image"].shape)
+
+
+def _draws_python(self, views, y):
+    _super("_fit")(self, views, y)
+    self.weights_["image"] = self.weights_["image"] + random.random()
+
+
+def _seeds(self, views, y):
+    np.random.seed(0)
+    _super("_fit")(self, views, y)
+
+
+def _changes_parameter(self, views, y):
+    _super("_fit")(self, views, y)
+    self.reg = self.reg * 2
+
+
+def _writes_labels(self, views, y):
+    _super("_fit")(self, views, y)
+    y[:] = 0
+
+
+def _no_memmap(self, views, y):
+    if isinstance(views["image"], np.memmap):
+        raise ValueError("no memmap")
+    _super("_fit")(self, views, y)
+
+
+def _holds_lambda(self, views, y):
+    _super("_fit")(self, views, y)
+    self.encoder_ = lambda values: values
+
+
+def _derives(self, reg=1.0, views=None):
+    self.reg, self.views, self._double = reg, views, 2 * reg
+
+
+def _uses_derived(self, views, y):
+    kept, self.reg = self.reg, self._double
+    _super("_fit")(self, views, y)
+    self.reg = kept
+
+
+def _takes_anything(self, reg=1.0, views=None, **ignored):
+    self.reg, self.views = reg, views
+
+
+def _centres_batch(self, values, view):
+    encoded = _super("_encode")(self, values, view)
+    return encoded - encoded.mean(axis=0)
+
+
+def _reads_sparse_wrongly(self, values, view):
+    scale = 2.0 if hasattr(values, "tocsr") else 1.0
+    encoded = _super("_encode")(self, values, view)
+    return encoded + (scale - 1)
+
+
+def _writes_sparse(self, views, y):
+    for role in views.names:
+        if hasattr(views[role], "tocsr"):
+            views[role].data *= 1.5
+            views[role].data /= 1.5
+            views[role].data[0] = np.nextafter(views[role].data[0], np.inf)
+    _super("_fit")(self, views, y)
+
+
+def _random_weights(self, views, y):
+    _super("_fit")(self, views, y)
+    rng = np.random.RandomState(len(views))
+    for role, w in self.weights_.items():
+        self.weights_[role] = rng.normal(size=w.shape)
+
+
+def _views_differ(self, X, Y=None, **kwargs):
+    scores = _super("similarity")(self, X, Y, **kwargs)
+    return scores + np.float32(isinstance(X, Views))
+
+
+def _by_position(self, X, Y=None, *, query=None, gallery=None, chunk_size=None):
+    if isinstance(X, Views) and query is None and X.names == tuple(self.views_in_.values())[::-1]:
+        return _super("similarity")(self, X, query=X.names[0], gallery=X.names[1])
+    return _super("similarity")(self, X, Y, query=query, gallery=gallery, chunk_size=chunk_size)
+
+
+def _row_by_row(self, X, Y=None, **kwargs):
+    if isinstance(X, Views):
+        named = {name: X[name] for name in X.names}
+        return _super("similarity")(self, Views(named), **kwargs)
+    return _super("similarity")(self, X, Y, **kwargs)
+
+
+def _float64(self, X, Y=None, **kwargs):
+    return _super("similarity")(self, X, Y, **kwargs).astype(np.float64)
+
+
+def _one_way(self, X, Y=None, *, query=None, gallery=None, chunk_size=None):
+    scores = _super("similarity")(
+        self, X, Y, query=query, gallery=gallery, chunk_size=chunk_size
+    )
+    return scores if query in (None, "image") else scores - scores.max(axis=0)
+
+
+def _chunked_differently(self, X, Y=None, *, chunk_size=None, **kwargs):
+    scores = _super("similarity")(self, X, Y, **kwargs)
+    return scores if chunk_size is None else scores + np.float32(0.01)
+
+
+def _knows_partners(self, X, Y=None, **kwargs):
+    scores = _super("similarity")(self, X, Y, **kwargs)
+    return scores + np.eye(*scores.shape, dtype=np.float32)
+
+
+def _score_of_another(self, X, Y=None, y=None):
+    return min(1.0, _super("score")(self, X, Y, y) + 0.05)
+
+
+def _score_remembers(self, X, Y=None, y=None):
+    self.bonus_ = np.float32(0.5)
+    return _super("score")(self, X, Y, y)
+
+
+def _similarity_of_bonus(self, P, Q):
+    return pairwise_similarity(P, Q, "cosine") + getattr(self, "bonus_", 0)
+
+
+def _alone_differs(self, X, Y=None):
+    found = _super("transform")(self, X, Y)
+    alone = isinstance(X, Views) and len(X.names) == 1
+    return found.map(lambda values, name: 2 * values) if alone else found
+
+
+def _no_labels_needed(self, y, n):
+    return np.zeros(n, int) if y is None else np.asarray(y)[:n]
+
+
+class _Draws(LabelRegression):
+    """Takes a seed and ignores it."""
+
+    def __init__(self, reg=1.0, views=None, random_state=None):
+        super().__init__(reg, views)
+        self.random_state = random_state
+
+    def _fit(self, views, y):
+        super()._fit(views, y)
+        noise = np.random.default_rng().normal(size=self.weights_["image"].shape)
+        self.weights_["image"] = self.weights_["image"] + noise
+
+
+class _Remembers(LabelRegression):
+    """Hands its fit on to its clones."""
+
+    def __sklearn_clone__(self):
+        return copy.deepcopy(self)
+
+
+MUTANTS = [
+    ("check_card", _with(target="crossfit.subspace.cca:CCA"), "not <class"),
+    ("check_card", _with(inputs={"image": ("vectors",), "sound": ("vectors",)}), "sound"),
+    ("check_card", _with(inputs={"image": ("vectors", "smells")}), "smells"),
+    ("check_card", _with(test_params={"depth": 3}), "test_params .*depth"),
+    ("check_card", _with(search_space={"reg": Float(1, 2, when={"kind": "x"})}), "kind"),
+    ("check_search_space", _with(search_space={"depth": Float(0, 1)}), "search_space.*depth"),
+    ("check_kind", _with(kind="pair", transform=_super("fit")), "has transform"),
+    ("check_unknown_parameters", _with(__init__=_takes_anything), "was accepted"),
+    ("check_set_params", _with(__init__=_derives, _fit=_uses_derived), "after set_params"),
+    ("check_clone", lambda: _Remembers, "NotFittedError"),
+    ("check_pickle", _with(_fit=_holds_lambda), None),
+    ("check_same_seed", _with(_fit=_draws), "second fit"),
+    ("check_same_seed", _with(_fit=_draws_python), "second fit"),
+    ("check_same_seed", lambda: _Draws, "second fit"),
+    ("check_global_state", _with(_fit=_draws), "numpy.random"),
+    ("check_global_state", _with(_fit=_seeds), "numpy.random"),
+    ("check_refit", _with(_fit=_grows), "fit on other rows"),
+    ("check_inputs_unchanged", _with(_fit=_changes_parameter), "parameters changed"),
+    ("check_inputs_unchanged", _with(_fit=_writes_labels), "inputs were written"),
+    ("check_memmap", _with(_fit=_no_memmap), None),
+    ("check_sparse", _with(_encode=_reads_sparse_wrongly), "sparse image"),
+    ("check_sparse", _with(_fit=_writes_sparse), "was written to"),
+    ("check_three_arguments", _with(similarity=_views_differ), "similarity"),
+    ("check_view_names", _with(similarity=_by_position), "another order"),
+    ("check_extra_views", _with(extra_views=True, _roles=lambda self: ("image", "text")), None),
+    ("check_subset", _with(transform=_alone_differs), "image alone"),
+    ("check_scores", _with(similarity=_float64), "float32"),
+    ("check_scores", _with(score=lambda *given: 1.5), "0, 1"),
+    ("check_directions", _with(similarity=_one_way), "query='text'"),
+    ("check_chunks", _with(similarity=_chunked_differently), "chunk_size=1"),
+    ("check_batch", _with(_encode=_centres_batch), "five rows"),
+    ("check_permutation", _with(similarity=_knows_partners), "permuted"),
+    ("check_captions", _with(similarity=_row_by_row), "39 captions: scores have shape"),
+    ("check_label_leak", _with(score=_score_of_another), "against the metric"),
+    (
+        "check_label_leak",
+        _with(score=_score_remembers, _similarity=_similarity_of_bonus),
+        "after scoring",
+    ),
+    ("check_better_than_chance", _with(_fit=_random_weights), "is wanted"),
+    ("check_labels", _with(_checked_labels=_no_labels_needed), "without labels"),
+]
+
+
+@pytest.mark.parametrize("name, mutant, message", MUTANTS)
+def test_every_check_fails_on_a_method_that_breaks_it(name, mutant, message):
+    check = getattr(checks, name)
+    check(Subject(LabelRegression, {})) if name not in ("check_search_space",) else None
+    # Anything but a skip counts: an error out of the method fails the check as well.
+    with pytest.raises(Exception, match=message) as caught:
+        check(Subject(mutant(), {}))
+    assert not isinstance(caught.value, pytest.skip.Exception | checks.SkipTest)
+
+
+def test_every_check_has_a_method_that_breaks_it():
+    # The others are failed by ValidatesNothing, an unregistered class and a heavy plugin.
+    broken = {name for name, _, _ in MUTANTS} | {
+        "check_columns",
+        "check_label_vector",
+        "check_listing",
+        "check_misaligned",
+        "check_not_finite",
+        "check_not_fitted",
+        "check_one_sample",
+        "check_registered",
+        "check_wrong_view",
+    }
+    assert broken == {check.__name__ for check in checks.CHECKS}
+
+
+def test_a_plugin_that_is_heavy_to_list_fails(folder):
+    heavy = "from sklearn.base import BaseEstimator\n" + textwrap.dedent(PAIR_CARDS)
+    points = {"bilinear": "outside.cards:CARD"}
+    _install(folder, "outside-plugin", points, cards=heavy, method=PAIR_METHOD)
+    cls = registry.load("bilinear")
+    with pytest.raises(AssertionError, match="listing imports sklearn"):
+        checks.check_listing(Subject(cls, {}))
