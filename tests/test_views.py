@@ -133,7 +133,7 @@ def test_strings_are_object_arrays_and_paths_are_strings():
 def test_memmaps_stay_mapped_under_slices(tmp_path):
     path = tmp_path / "x.npy"
     np.save(path, np.arange(20.0).reshape(10, 2))
-    stored = np.load(path, mode="r")
+    stored = np.load(path, mmap_mode="r")
     v = Views(image=stored, text=np.zeros((10, 1)))
     part = v[2:8][1:3]
     assert isinstance(part["image"], np.memmap) and np.shares_memory(part["image"], stored)

@@ -174,8 +174,8 @@ def clear(extractor: str | None, yes: bool) -> None:
     from crossfit.cache import FeatureCache
 
     what = f"the features of {extractor}" if extractor else "all cached features"
-    if not yes:
-        click.confirm(f"Delete {what}?", abort=True)
+    if not yes and not click.confirm(f"Delete {what}?"):
+        raise click.ClickException("nothing deleted")
     click.echo(f"deleted {FeatureCache().clear(extractor)} entries")
 
 

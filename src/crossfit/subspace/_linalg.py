@@ -128,8 +128,9 @@ def whiten(S: Matrix, tol: float) -> Matrix:
         Eigenvalues up to `tol` times the largest count as zero, those of S scaled to a unit
         diagonal, so that the units of a column do not decide whether it counts.
     """
-    scale = np.sqrt(np.diag(S))
-    scale[scale == 0] = 1
+    variances = np.diag(S)
+    # Rounding can leave a tiny negative variance where there is none.
+    scale = np.sqrt(np.where(variances > 0, variances, 1.0))
     values, vectors = scipy.linalg.eigh(S / np.outer(scale, scale))
     kept = values > max(tol * values[-1], 0.0)
     return vectors[:, kept] / np.sqrt(values[kept]) / scale[:, None]

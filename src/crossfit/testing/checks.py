@@ -40,8 +40,9 @@ __all__ = ["CHECKS", "Subject"]
 
 N_TRAIN, N_TEST = 80, 40
 RTOL = 1e-5
-# Of the way from chance to perfect; chance itself strays by a tenth of this.
-MARGIN = 0.2
+# Of the way from chance to perfect. Random linear maps of planted views get this far once in
+# a hundred times by mAP and never by MRR.
+MARGIN = 0.3
 KINDS = ("vectors", "regions", "sequence", "tokens", "pixels", "strings", "channels")
 
 
@@ -80,29 +81,36 @@ class Subject:
         return self.cls(**chosen)
 
     @cached_property
-    def _data(self) -> tuple[Views, NDArray[Any]]:
+    def data(self) -> tuple[Views, NDArray[Any]]:
+        """All pairs and their labels.
+
+        Raises
+        ------
+        ValueError
+            If they cannot be made; see `planted_inputs`.
+        """
         views, y = planted_inputs(self.card, N_TRAIN + N_TEST)
         return views.select(*self.card.roles), y
 
     @property
     def train(self) -> Views:
         """Pairs to fit on."""
-        return self._data[0][:N_TRAIN]
+        return self.data[0][:N_TRAIN]
 
     @property
     def test(self) -> Views:
         """Pairs that no fit has seen."""
-        return self._data[0][N_TRAIN:]
+        return self.data[0][N_TRAIN:]
 
     @property
     def y_train(self) -> NDArray[Any] | None:
         """Labels of the training pairs, None for methods that take none."""
-        return None if self.card.labels == "none" else self._data[1][:N_TRAIN]
+        return None if self.card.labels == "none" else self.data[1][:N_TRAIN]
 
     @property
     def y_test(self) -> NDArray[Any]:
         """Labels of the test pairs."""
-        return self._data[1][N_TRAIN:]
+        return self.data[1][N_TRAIN:]
 
     def fit(self, method: CrossModalEstimator) -> CrossModalEstimator:
         """Fit on the training pairs."""
@@ -316,14 +324,15 @@ def check_kind(subject: Subject) -> None:
 def check_unknown_parameters(subject: Subject) -> None:
     """Unknown parameters are refused by the constructor and by set_params"""
     wrong = {"no_such_parameter": 1}
-    _refuses("an unknown constructor argument", lambda: subject.cls(**wrong), *wrong)
+    _refuses("an unknown constructor argument", lambda: subject.cls(**wrong))
     _refuses("set_params of an unknown name", lambda: subject.make().set_params(**wrong), *wrong)
 
 
 def check_set_params(subject: Subject) -> None:
     """Parameters set later count as those of the constructor do"""
     wanted = subject.make().get_params(deep=False)
-    method = subject.cls().set_params(**wanted)
+    other = subject.card.suggest(_RandomTrial(0))
+    method = subject.cls(**other).set_params(**wanted)
     got = method.get_params(deep=False)
     differing = [name for name in wanted if joblib.hash(got[name]) != joblib.hash(wanted[name])]
     assert not differing, f"set_params lost {', '.join(differing)}"
@@ -642,9 +651,8 @@ def check_captions(subject: Subject) -> None:
     )
     images, captions = test.distinct(first)[0], test.distinct(second)[0]
     _same(scores, method.similarity(images, captions), "scores of grouped views")
-    same = scores[:, ::3]
-    for copy in (1, 2):
-        _same(scores[:, copy::3], same, "scores of equal captions")
+    for offset in (1, 2):
+        _same(scores[:, offset::3], scores[:, ::3], "scores of equal captions")
     if subject.embeds:
         encoded = method.transform(test)
         assert encoded.distinct(first)[0].shape[0] == n, "transform must keep items distinct"
@@ -766,7 +774,7 @@ def check_wrong_view(subject: Subject) -> None:
 def check_label_vector(subject: Subject) -> None:
     """A label vector where a view belongs is refused by name"""
     first, second, *_ = subject.card.roles
-    values, labels = subject.train[first], np.arange(N_TRAIN) % 3
+    values, labels = subject.train[first], np.arange(N_TRAIN) % 5
     _refuses("fit(X, y)", lambda: subject.make().fit(values, labels), second)
     _refuses("fit(X, y, y)", lambda: subject.make().fit(values, labels, labels), second)
 

@@ -19,7 +19,6 @@ from crossfit.base import CrossModalEstimator
 from crossfit.cards import MethodCard
 from crossfit.compose import ColumnsAsViews
 from crossfit.testing.checks import CHECKS, Subject
-from crossfit.testing.planted import planted_inputs
 
 __all__ = ["EXPECTED_FAILURES", "CheckResult", "check_method", "parametrize_with_checks"]
 
@@ -162,8 +161,9 @@ def _subject(method: type[CrossModalEstimator] | str, params: Mapping[str, Any] 
         raise TypeError(f"expected a subclass of CrossModalEstimator or its name, got {cls!r}")
     if not isinstance(cls.card, MethodCard):
         raise TypeError(f"{cls.__name__} must have its MethodCard as `card`, got {cls.card!r}")
-    planted_inputs(cls.card, 4)  # refuse now what every check would stumble over
-    return Subject(cls, {**cls.card.test_params, **(params or {})})
+    subject = Subject(cls, {**cls.card.test_params, **(params or {})})
+    _ = subject.data  # refuse now what every check would stumble over
+    return subject
 
 
 def _checks(subject: Subject) -> list[_Check]:

@@ -13,8 +13,9 @@ from crossfit.views import Views
 
 __all__ = ["planted_inputs", "planted_views"]
 
-_N_FACTORS = 4
-_N_CLASSES = 3
+# With fewer of either, a method that learns nothing is too often right by luck.
+_N_FACTORS = 8
+_N_CLASSES = 5
 _NOISE = 0.3
 
 
@@ -23,7 +24,7 @@ def planted_views(
 ) -> tuple[Views, NDArray[np.int64]]:
     """Make views of vectors, regions or sequences that a method can tell apart.
 
-    Every pair has four latent factors, normal around the centre of its class; every view is a
+    Every pair has eight latent factors, normal around the centre of its class; every view is a
     linear map of the factors, shifted, with noise.
 
     Parameters
@@ -39,8 +40,8 @@ def planted_views(
     Returns
     -------
     views : Views
-    y : int array of shape (n,), or of shape (n, 3) where the card says multi-label
-        Three classes; an item with several lies between their centres.
+    y : int array of shape (n,), or of shape (n, 5) where the card says multi-label
+        Five classes; an item with several lies between their centres.
 
     Raises
     ------
