@@ -14,7 +14,7 @@ extensions = [
     "sphinx.ext.viewcode",
     "numpydoc",
 ]
-source_suffix = {".md": "markdown"}
+source_suffix = {".md": "markdown", ".rst": "restructuredtext"}
 exclude_patterns = ["_build"]
 templates_path = ["_templates"]
 

@@ -11,6 +11,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Protocol
 
+__all__ = [
+    "API",
+    "Card",
+    "Choice",
+    "DatasetCard",
+    "Each",
+    "ExperimentCard",
+    "ExtractorCard",
+    "Float",
+    "Int",
+    "MethodCard",
+    "suggest",
+]
+
 API = 1
 """The version of the card format that this crossfit reads."""
 

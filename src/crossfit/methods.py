@@ -27,11 +27,14 @@ def __getattr__(name: str) -> Any:
             f"several distributions offer a method {name}: use crossfit.registry.load with one "
             f"of {sources}"
         )
+    if offered:
+        return registry.load(f"{offered[0].distribution}:{offered[0].name}")
+    # `from ... import` would swallow the message of an AttributeError.
     try:
-        return registry.load(f"{offered[0].distribution}:{offered[0].name}" if offered else name)
+        target = registry.get(name).target
     except registry.NotInstalledError as error:
-        # `from ... import` would swallow the message of an AttributeError.
         raise ImportError(str(error)) from None
+    raise ImportError(f"no method class {name}: {registry.normalise(name)!r} is {target}")
 
 
 def __dir__() -> list[str]:

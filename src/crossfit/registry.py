@@ -153,6 +153,8 @@ def find(name: str, group: str = "crossfit.methods") -> Entry:
             f"plugin brings it, install that, for instance: pip install crossfit-{wanted}"
             + (f"; not usable: {', '.join(broken)}, see `crossfit list`" if broken else "")
         )
+    # A broken plugin does not take the name from one that works.
+    offered = [entry for entry in offered if entry.status == "ok"] or offered
     if len(offered) > 1:
         choices = " or ".join(f"{entry.distribution}:{wanted}" for entry in offered)
         raise ClashError(f"several distributions offer the {kind} {wanted!r}: ask for {choices}")
@@ -207,13 +209,18 @@ def card_of(cls: type) -> Card:
     NotInstalledError
         If no installed card names the class.
     """
-    target = f"{cls.__module__}:{cls.__qualname__}"
+    package = cls.__module__.partition(".")[0]
     for entry in entries():
-        if entry.card is not None and entry.card.target == target:
+        if entry.card is None:
+            continue
+        module, _, attribute = entry.card.target.partition(":")
+        # A target may name the class where it is re-exported: only then look at the class itself.
+        near = attribute == cls.__qualname__ and module.partition(".")[0] == package
+        if near and (module == cls.__module__ or resolve_target(entry.card.target) is cls):
             return entry.card
     raise NotInstalledError(
-        f"no installed card has the target {target!r}: add an entry point in one of "
-        f"{', '.join(GROUPS)}"
+        f"no installed card has the target '{cls.__module__}:{cls.__qualname__}': add an entry "
+        f"point in one of {', '.join(GROUPS)}"
     )
 
 
@@ -224,15 +231,16 @@ def _discover(allowed: str | None, path: tuple[str, ...]) -> tuple[Entry, ...]:
     seen: set[str] = set()
     for folder in path:
         # Distribution by distribution: one malformed file must not end the whole listing.
-        pattern = os.path.join(glob.escape(folder or os.curdir), "*.*-info", "entry_points.txt")
-        for file in sorted(glob.glob(pattern)):
-            stem = os.path.basename(os.path.dirname(file)).rsplit(".", 1)[0]
-            distribution, _, version = stem.partition("-")
-            distribution = normalise(distribution)
+        for info in sorted(glob.glob(os.path.join(glob.escape(folder or os.curdir), "*.*-info"))):
+            stem = os.path.basename(info).rsplit(".", 1)[0]
+            name, version, *_ = [*stem.split("-"), ""]
+            distribution = normalise(name)
             if distribution in seen:
                 continue  # shadowed by an earlier folder of the path, as for imports
             seen.add(distribution)
-            if chosen is None or distribution in chosen or distribution == CORE:
+            file = os.path.join(info, "entry_points.txt")
+            allow = chosen is None or distribution in chosen or distribution == CORE
+            if allow and os.path.isfile(file):
                 found += _read(file, distribution, version)
     return tuple(sorted(found, key=lambda e: (e.group, e.name, e.distribution)))
 
@@ -241,9 +249,10 @@ def _read(file: str, distribution: str, version: str) -> list[Entry]:
     import entrypoints
 
     try:
-        with open(file, encoding="utf-8") as stream:
+        # What is no UTF-8 may stand in a part that is not ours.
+        with open(file, encoding="utf-8", errors="replace") as stream:
             text = stream.read()
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
         return _malformed(distribution, version, file, error)
     if "crossfit." not in text:
         return []

@@ -19,13 +19,13 @@ def fitted(planted):
     return CCA(2).fit(views), views, y
 
 
-@pytest.mark.parametrize("metric", ["map@all", "map@10:hits", "r@1", "mrr", "ndcg@10", "medr"])
+@pytest.mark.parametrize("metric", ["map@all", "map@10:hits", "r@1", "mrr", "ndcg@10", "meanr"])
 @pytest.mark.parametrize("labelled", [True, False])
 def test_figures(fitted, metric, labelled):
     cca, views, y = fitted
     relevance = (y, y) if labelled else np.eye(60)
     found = evaluate(cca.similarity(views), relevance, [metric], ci=None)
-    sign = -1 if metric == "medr" else 1
+    sign = -1 if metric == "meanr" else 1
     given = (cca, views, y) if labelled else (cca, views)
     for direction, side in [("both", None), ("image2text", "forward"), ("text2image", "backward")]:
         expected = sign * found.mean(side, metric)

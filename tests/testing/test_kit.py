@@ -19,9 +19,10 @@ from crossfit.base import CrossModalEstimator
 from crossfit.cards import Float, MethodCard
 from crossfit.similarities import pairwise_similarity
 from crossfit.subspace import CCA
-from crossfit.testing import check_method, checks, kit, parametrize_with_checks, planted_views
+from crossfit.testing import check_method, checks, kit, parametrize_with_checks
 from crossfit.testing.bad import LabelRegression, LeaksTestLabels, ValidatesNothing
 from crossfit.testing.checks import Subject
+from crossfit.testing.planted import planted_views
 from crossfit.views import Channels, Ragged, Views
 
 BUILT_IN = [
@@ -337,6 +338,52 @@ def test_a_method_on_channels_ragged_rows_and_strings_passes(monkeypatch):
     assert found["fail"] == {"check_registered"}, [r for r in results if r.status == "fail"]
     assert {"check_memmap", "check_not_finite", "check_columns", "check_captions"} <= found["pass"]
     assert {"check_sparse", "sklearn"} <= found["skip"]
+
+
+# ---- every kind of card -----------------------------------------------------------------
+
+
+def _fit_indicator(self, views, y):
+    """Regress on an indicator as it is; a class vector counts as one (scikit-learn gives those)."""
+    y = y if y.ndim == 2 else y[:, None] == np.unique(y)
+    data = {role: checks._dense(views[role]).astype(float) for role in views.names}
+    self.means_ = {role: X.mean(axis=0) for role, X in data.items()}
+    self.weights_ = {
+        role: np.linalg.lstsq(X - self.means_[role], y.astype(float), rcond=None)[0]
+        for role, X in data.items()
+    }
+
+
+def _fit_without_labels(self, views, y):
+    _super("_fit")(self, views, np.arange(len(views)) % 3 if y is None else y)
+
+
+def _mean_of_regions(values, view=None):
+    return values if values.ndim == 2 else values.mean(axis=1)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"labels": "multi", "_fit": _fit_indicator},
+        {"labels": "optional", "_fit": _fit_without_labels},
+        {"roles": ("image", "text", "audio"), "inputs": {}},
+        {
+            "inputs": {"image": ("regions",), "text": ("vectors",)},
+            "_fit": lambda self, views, y: _super("_fit")(self, views.map(_mean_of_regions), y),
+            "_encode": lambda self, values, view: _super("_encode")(
+                self, _mean_of_regions(values), view
+            ),
+        },
+    ],
+    ids=["multi-label", "optional labels", "three roles", "regions"],
+)
+def test_methods_of_other_kinds_pass(changes):
+    results = check_method(_mutant(LabelRegression, **changes))
+    failed = {result.name: result.message for result in results if result.status == "fail"}
+    failed.pop("check_registered")
+    assert not failed
+    assert {"check_better_than_chance", "check_label_leak"} <= _by_status(results)["pass"]
 
 
 # ---- planted inputs ---------------------------------------------------------------------

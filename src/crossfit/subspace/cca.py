@@ -56,7 +56,8 @@ class CCA(CrossModalEstimator):
     ----------
     correlations_ : array of shape (n_components,)
         Canonical correlations, descending. With m > 2 views: the mean over the pairs of views
-        of a unit-variance direction.
+        of a unit-variance direction. With ``reg_style="shrink"`` they may exceed 1, because
+        the cross-covariance is not shrunk.
     weights_ : dict of str to array of shape (d, n_components)
         By role; ``transform`` is ``(x - mean) @ weights``.
     means_ : dict of str to array of shape (d,)
@@ -115,6 +116,8 @@ class CCA(CrossModalEstimator):
         k = self.n_components
         if k is not None and (not isinstance(k, Integral) or k < 1):
             raise ValueError(f"n_components must be a positive integer or None, got {k!r}")
+        if not isinstance(self.power, Real) or not 0 <= self.power < np.inf:
+            raise ValueError(f"power must be a number of at least 0, got {self.power!r}")
         amounts = {role: self._amount(role) for role in views.names}
 
         moments = Moments()
@@ -148,7 +151,7 @@ class CCA(CrossModalEstimator):
         weights = fix_signs(
             [w @ u[:, :k] / scale[b, None] for w, u, b in zip(W, directions, blocks)]
         )
-        self.correlations_ = np.clip(correlations[:k], 0.0, 1.0)
+        self.correlations_ = np.maximum(correlations[:k], 0.0)
         self.n_components_ = k
         weighting = self.correlations_**self.power
         self.means_ = dict(zip(views.names, moments.means()))

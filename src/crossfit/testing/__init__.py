@@ -6,19 +6,13 @@ from typing import TYPE_CHECKING
 
 from crossfit._lazy import attach
 
-__all__ = ["CheckResult", "check_method", "parametrize_with_checks", "planted_views"]
+__all__ = ["CheckResult", "check_method", "parametrize_with_checks"]
 
 __getattr__, __dir__ = attach(
     __name__,
-    {
-        "CheckResult": "kit",
-        "check_method": "kit",
-        "parametrize_with_checks": "kit",
-        "planted_views": "planted",
-    },
+    {"CheckResult": "kit", "check_method": "kit", "parametrize_with_checks": "kit"},
     ("bad", "cards", "checks", "kit", "planted"),
 )
 
 if TYPE_CHECKING:
     from crossfit.testing.kit import CheckResult, check_method, parametrize_with_checks
-    from crossfit.testing.planted import planted_views

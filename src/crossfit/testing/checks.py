@@ -803,7 +803,9 @@ def _refuse_spoiled(
 ) -> None:
     method = subject.fitted
     for name, test in _spoiled(subject.test, change):
-        _refuses(f"similarity with {what} {name}", partial(method.similarity, test), name)
+        other = next(view for view in test.names if view != name)
+        similarity = partial(method.similarity, test, query=name, gallery=other)
+        _refuses(f"similarity with {what} {name}", similarity, name)
         if subject.embeds:
             _refuses(f"transform with {what} {name}", partial(method.transform, test), name)
             _refuses(f"encode with {what} {name}", partial(method.encode, test[name], name), name)
