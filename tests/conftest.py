@@ -10,6 +10,12 @@ import pytest
 from crossfit import Views
 
 
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if "data_root" in getattr(item, "fixturenames", ()):
+            item.add_marker("data")
+
+
 @pytest.fixture(scope="session")
 def data_root():
     root = os.environ.get("CROSSFIT_DATA")
@@ -56,3 +62,11 @@ def planted():
         return Views(views), y
 
     return make
+
+
+@pytest.fixture(scope="session", autouse=True)
+def feature_cache(tmp_path_factory):
+    """Tests never read or fill the user's own cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CROSSFIT_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield

@@ -162,7 +162,7 @@ def test_resolve():
     assert resolve(np.dot) is np.dot
     with pytest.raises(ValueError, match="unknown similarity 'euclid'"):
         resolve("euclid")
-    with pytest.raises(TypeError, match="a name, a callable.*got int"):
+    with pytest.raises(TypeError, match=r"a name, a callable.*got int"):
         resolve(3)
 
 
@@ -228,7 +228,9 @@ def test_knn_posterior_far_away_and_unlabelled_and_by_item():
     assert np.isfinite(far).all() and far.sum() == pytest.approx(1)
     assert far[0, 1] > 0.99  # sigmoid(-1e6) underflows, but its ratio does not
     unlabelled = KNNPosterior().fit(views, [-1, -1, 3, 3])
-    assert unlabelled.classes_.tolist() == [3] and unlabelled.posterior(images).tolist() == [[1]] * 2
+    assert (
+        unlabelled.classes_.tolist() == [3] and unlabelled.posterior(images).tolist() == [[1]] * 2
+    )
 
 
 @pytest.mark.parametrize("made", [PosteriorOverPrior(), KNNPosterior(n_neighbors=3)])
@@ -248,6 +250,11 @@ def test_fitted_similarities(made):
     assert np.array_equal(again(np.eye(3), np.eye(3)), fitted(np.eye(3), np.eye(3)))
     with pytest.raises(ValueError):
         fitted(np.eye(2), np.eye(2))
+
+
+def test_knn_posterior_names_views_of_unlike_width():
+    with pytest.raises(ValueError, match="one common space, got columns image: 3, text: 2"):
+        KNNPosterior().fit(Views(image=np.eye(4, 3), text=np.eye(4, 2)), [0, 1, 1, 0])
 
 
 def test_posterior_over_prior_names_the_number_of_classes():

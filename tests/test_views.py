@@ -414,7 +414,7 @@ def test_labels_by_item():
     assert v.item_labels("text", index).tolist() == index.tolist()
     y = index.copy()
     y[5] = 77
-    with pytest.raises(ValueError, match="of view 'image' has conflicting labels.*row"):
+    with pytest.raises(ValueError, match=r"of view 'image' has conflicting labels.*row"):
         v.item_labels("image", y)
     Y = np.eye(4)[index]
     Y[5] = 1

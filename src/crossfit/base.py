@@ -161,7 +161,7 @@ class CrossModalEstimator(ViewsTransformerMixin, BaseEstimator):
     def fit_transform(self, X: Any, Y: Any = None, y: Any = None) -> Any:
         """Fit, then transform the same pairs; see `fit` and `transform`."""
         self.fit(X, Y, y)
-        return self.transform(X) if isinstance(X, Views) else self.transform(X, Y)
+        return self.transform(X) if _is_views(X) else self.transform(X, Y)
 
     # ---- embedding ----------------------------------------------------------------------
 
@@ -525,7 +525,7 @@ def _what(values: Any) -> str:
         return f"an object array of {' and '.join(held)}, shape {values.shape}"
     text = f"an array of shape {tuple(values.shape)} and type {values.dtype}"
     if len(values.shape) == 1:
-        text += " (labels go in as y; reshape your data if it is one feature)"
+        text += " (labels go in as y; Reshape your data if it is one feature)"
     return text
 
 

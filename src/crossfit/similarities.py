@@ -304,7 +304,11 @@ class KNNPosterior(BaseEstimator):
         """Store the labelled training items of every view, in the common space."""
         row_labels = _class_labels(y, type(self).__name__)
         labels = np.concatenate([views.item_labels(name, row_labels) for name in views.names])
-        items = np.vstack([_rows(views.distinct(name)[0], name) for name in views.names])
+        spaces = [_rows(views.distinct(name)[0], name) for name in views.names]
+        if len({space.shape[1] for space in spaces}) > 1:
+            widths = ", ".join(f"{n}: {s.shape[1]}" for n, s in zip(views.names, spaces))
+            raise ValueError(f"KNNPosterior needs views of one common space, got columns {widths}")
+        items = np.vstack(spaces)
         known = _labelled(labels)
         self.classes_, codes = np.unique(labels[known], return_inverse=True)
         self._votes = np.eye(len(self.classes_))[codes]

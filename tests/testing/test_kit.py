@@ -236,6 +236,14 @@ def test_what_is_no_method_is_refused(method, message):
         check_method(method)
 
 
+def test_test_params_that_the_method_does_not_take_are_refused():
+    cls = _mutant(LabelRegression, test_params={"depth": 3})
+    with pytest.raises(TypeError, match=r"Mutant cannot be made with \{'depth': 3\}: .*'depth'"):
+        check_method(cls)
+    with pytest.raises(TypeError, match="'width'"):
+        check_method(LabelRegression, {"width": 3})
+
+
 def test_inputs_that_the_kit_cannot_make_are_asked_for():
     cls = _mutant(LabelRegression, inputs={"image": ("vectors",), "text": ("strings",)})
     with pytest.raises(ValueError, match="'mutant' takes strings as 'text': give its card make_i"):
@@ -611,9 +619,8 @@ MUTANTS = [
     ("check_card", _with(target="crossfit.subspace.cca:CCA"), "not <class"),
     ("check_card", _with(inputs={"image": ("vectors",), "sound": ("vectors",)}), "sound"),
     ("check_card", _with(inputs={"image": ("vectors", "smells")}), "smells"),
-    ("check_card", _with(test_params={"depth": 3}), "test_params .*depth"),
     ("check_card", _with(search_space={"reg": Float(1, 2, when={"kind": "x"})}), "kind"),
-    ("check_search_space", _with(search_space={"depth": Float(0, 1)}), "search_space.*depth"),
+    ("check_search_space", _with(search_space={"depth": Float(0, 1)}), "search_space: .*depth"),
     ("check_kind", _with(kind="pair", transform=_super("fit")), "has transform"),
     ("check_unknown_parameters", _with(__init__=_takes_anything), "was accepted"),
     (

@@ -13,4 +13,4 @@ _HOMES = {
 
 __all__ = sorted(_HOMES)
 
-__getattr__, __dir__ = attach(__name__, _HOMES, ("emoji", "flickr8k", "wikipedia"))
+__getattr__, __dir__ = attach(__name__, _HOMES, ("emoji", "esc10", "flickr8k", "wikipedia"))

@@ -74,3 +74,28 @@ FLICKR8K = DatasetCard(
     url="http://hockenmaier.cs.illinois.edu/8k-pictures.html",
     counts={"train": 6000, "dev": 1000, "test": 1000},
 )
+
+ESC10 = DatasetCard(
+    api=API,
+    name="esc10",
+    target="crossfit.datasets.esc10:load",
+    summary="400 five-second clips of ten environmental sounds in five folds, with their titles",
+    modalities=("audio", "text"),
+    labels="single",
+    licence=(
+        "each clip is from Freesound under CC0, CC-BY 3.0 or Sampling+, as README.md lists; it "
+        "states none for the collection itself"
+    ),
+    citation=(
+        "@inproceedings{piczak2015esc,\n"
+        "  title={{ESC}: Dataset for Environmental Sound Classification},\n"
+        "  author={Piczak, Karol J.},\n"
+        "  booktitle={Proceedings of the 23rd ACM International Conference on Multimedia},\n"
+        "  pages={1015--1018},\n"
+        "  year={2015}\n"
+        "}"
+    ),
+    year=2015,
+    url="https://github.com/karoldvl/ESC-10",
+    counts={"train": 240, "test": 80},
+)

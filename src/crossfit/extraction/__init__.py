@@ -1,17 +1,32 @@
-"""Extraction: transformers from pixels and strings to features."""
+"""Extraction: transformers from pixels, strings and sound to features."""
 
 from __future__ import annotations
 
 from crossfit._lazy import attach
 
 _HOMES = {
+    "AudioExtractor": "audio",
+    "Backbone": "backbones",
+    "Characters": "words",
+    "Detections": "regions",
+    "Detector": "regions",
+    "Doc2VecFeatures": "words",
     "Extractor": "base",
+    "FasterRCNN": "regions",
     "GridFeatures": "grid",
     "ImageExtractor": "images",
     "LdaTopics": "text",
+    "LogMel": "audio",
+    "MFCC": "audio",
+    "OnnxDetector": "regions",
     "TextExtractor": "text",
     "Tokens": "text",
+    "WordVectors": "words",
+    "draw_boxes": "regions",
+    "grid_boxes": "regions",
+    "load_audio": "audio",
     "load_rgb": "images",
+    "make_regions": "regions",
 }
 
 __all__ = sorted(_HOMES)

@@ -112,7 +112,11 @@ class Extractor(TransformerMixin, BaseEstimator):
         self
         """
         self._validate_params()
-        self._fit(self._as_items(X), y)
+        items = self._as_items(X)
+        weights = self._weights_id()
+        if weights:
+            self.weights_id_ = weights
+        self._fit(items, y)
         width = self._n_outputs()
         if width is not None:
             self.n_features_out_ = width
@@ -139,6 +143,13 @@ class Extractor(TransformerMixin, BaseEstimator):
         check_is_fitted(self)
         self._validate_params()
         items = self._as_items(X)
+        # A bundle names its weights and does not hold them, so they may be others by now.
+        weights = self._weights_id()
+        if getattr(self, "weights_id_", weights) != weights:
+            raise ValueError(
+                f"{type(self).__name__} was fitted with the weights {self.weights_id_!r} and now "
+                f"finds {weights!r}: give it those, or fit again"
+            )
         digests = [hashlib.sha256(self._content(item)).hexdigest() for item in items]
         first = {digest: items[i] for i, digest in reversed(list(enumerate(digests)))}
         rows: dict[str, np.ndarray] = {}
@@ -246,27 +257,33 @@ class Extractor(TransformerMixin, BaseEstimator):
         """Return the part of a cache key that all items share, or "" for no caching."""
         if self._needs_fit() or not getattr(self, "cache", False):
             return ""
-        identity = _identity(type(self))
-        if identity is None:
-            logger.debug("%s is not cached: its source is unknown", type(self).__name__)
-            return ""
-        params = {
-            name: value
-            for name, value in self.get_params().items()
-            if name not in self.neutral_parameters
-        }
         try:
-            text = json.dumps(
-                [identity, params, self._weights_id()], sort_keys=True, default=_plain
-            )
+            return self._fingerprint()
         except TypeError as error:
             logger.debug("%s is not cached: %s", type(self).__name__, error)
             return ""
+
+    def _fingerprint(self) -> str:
+        """Hash all that the output depends on beside the items.
+
+        Raises
+        ------
+        TypeError
+            If the code or a parameter has no lasting identity.
+        """
+        params = {
+            name: value
+            for name, value in self.get_params(deep=False).items()
+            if name not in self.neutral_parameters
+        }
+        text = json.dumps(
+            [_identity(type(self)), params, self._weights_id()], sort_keys=True, default=_plain
+        )
         return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _identity(cls: type) -> list[list[str]] | None:
-    """Return what tells the code of an extractor from any other, or None if nothing does."""
+def _identity(cls: type) -> list[list[str]]:
+    """Return what tells the code of an extractor from any other."""
     identity = []
     for part in cls.__mro__:
         if part is Extractor or not issubclass(part, Extractor):
@@ -280,7 +297,7 @@ def _identity(cls: type) -> list[list[str]] | None:
             source = ""
         version = _version(part.__module__.partition(".")[0])
         if not source and not version:
-            return None
+            raise TypeError(f"the source of {part.__name__} is unknown")
         identity.append([f"{part.__module__}.{part.__qualname__}", version, source])
     return identity
 
@@ -307,8 +324,11 @@ def _plain(value: Any) -> Any:
         return [data.dtype.str, value.shape, hashlib.sha256(data.tobytes()).hexdigest()]
     if isinstance(value, os.PathLike):
         return os.fspath(value)
-    if isinstance(value, BaseEstimator):  # its parameters are listed beside it
-        return f"{type(value).__module__}.{type(value).__qualname__}"
+    if isinstance(value, Extractor):
+        return value._fingerprint()
+    if isinstance(value, BaseEstimator):
+        name = f"{type(value).__module__}.{type(value).__qualname__}"
+        return [name, value.get_params(deep=False)]
     if isinstance(value, Mapping):
         return dict(value)
     raise TypeError(f"a parameter of type {type(value).__name__} has no lasting identity")

@@ -20,7 +20,7 @@ from crossfit.views import Ragged
 
 __all__ = ["LdaTopics", "TextExtractor", "Tokens"]
 
-_WORD = re.compile(r"\w+")
+WORD = re.compile(r"\w+")
 _LETTERS = re.compile(r"[a-z]+")
 
 
@@ -142,7 +142,7 @@ class LdaTopics(TextExtractor):
         return self.n_topics
 
     def _words(self, text: str) -> list[str]:
-        words: Any = (w for w in _WORD.findall(text.lower()) if w not in ENGLISH_STOP_WORDS)
+        words: Any = (w for w in WORD.findall(text.lower()) if w not in ENGLISH_STOP_WORDS)
         if self.lemmatizer is not None:
             words = map(self.lemmatizer, words)
         return [w for w in words if len(w) > 2 and _LETTERS.fullmatch(w)]
@@ -276,7 +276,7 @@ class Tokens(TextExtractor):
         self.verbose = verbose
 
     def _words(self, text: str) -> list[str]:
-        return _WORD.findall(text.lower() if self.lowercase else text)[: self.max_length]
+        return WORD.findall(text.lower() if self.lowercase else text)[: self.max_length]
 
     def _fit(self, items: list[str], y: Any) -> None:
         documents = [self._words(text) for text in items]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -13,7 +15,19 @@ from numpy.typing import NDArray
 
 from crossfit.views import Views, as_numpy, is_tensor
 
-__all__ = ["Moments", "affine", "fix_signs", "whiten"]
+__all__ = [
+    "Moments",
+    "affine",
+    "check_components",
+    "fix_signs",
+    "generalized_eigh",
+    "irls21",
+    "kept_components",
+    "leading_svd",
+    "of_view",
+    "ridge_solve",
+    "whiten",
+]
 
 Matrix = NDArray[np.float64]
 
@@ -142,3 +156,191 @@ def fix_signs(weights: Sequence[Matrix]) -> list[Matrix]:
     largest = first[np.argmax(np.abs(first), axis=0), np.arange(first.shape[1])]
     signs = np.where(largest < 0, -1.0, 1.0)
     return [w * signs for w in weights]
+
+
+def generalized_eigh(
+    A: Matrix, B: Matrix, k: int | None = None, eps: float = 1e-10
+) -> tuple[Matrix, Matrix]:
+    """Solve ``A v = λ B v`` for symmetric A and positive semi-definite B.
+
+    Parameters
+    ----------
+    A, B : array of shape (d, d)
+        Both are symmetrised.
+    k : int, optional
+        How many of the largest eigenvalues to return; all of them by default.
+    eps : float
+        ``eps`` times the mean of B's diagonal is added to B's diagonal. A numerical floor only: a
+        statistical ridge belongs into the matrices.
+
+    Returns
+    -------
+    values : array of shape (k,)
+        Descending.
+    vectors : array of shape (d, k)
+        Columns with v'Bv = 1, the largest entry of each positive.
+
+    Raises
+    ------
+    ValueError
+        If B is not positive definite in spite of its floor.
+    """
+    floor = eps * np.mean(np.diag(B))
+    try:
+        # All of them: LAPACK's search for a part of the spectrum loses vectors where many
+        # eigenvalues are equal.
+        values, vectors = scipy.linalg.eigh((A + A.T) / 2, (B + B.T) / 2 + floor * np.eye(len(A)))
+    except np.linalg.LinAlgError:
+        raise ValueError(
+            "the constraint matrix of the eigenvalue problem is not positive definite: a view "
+            "has no variance, or more regularisation is needed"
+        ) from None
+    return values[::-1][:k], fix_signs([vectors[:, ::-1][:, :k]])[0]
+
+
+def ridge_solve(gram: Matrix, R: Matrix, B: Matrix) -> Matrix:
+    """Return the solution W of ``(gram + R) W = B``, of least norm where there are many.
+
+    Parameters
+    ----------
+    gram : array of shape (d, d)
+        X'X, positive semi-definite.
+    R : array of shape (d,) or (d, d)
+        Penalty, positive semi-definite; the diagonal alone will do.
+    B : array of shape (d, c)
+        X'Y, plus coupling terms.
+
+    Notes
+    -----
+    By Cholesky, O(d³); by eigenvalues where the sum is singular, as it is for constant or
+    perfectly correlated columns without a penalty.
+    """
+    A = gram + (np.diag(R) if R.ndim == 1 else R)
+    # A unit diagonal keeps the units of a column from deciding whether it counts.
+    scale = np.sqrt(np.where(np.diag(A) > 0, np.diag(A), 1.0))
+    A, B = A / np.outer(scale, scale), B / scale[:, None]
+    tol = 10 * len(A) * np.finfo(float).eps
+    try:
+        factor, lower = scipy.linalg.cho_factor(A)
+        if np.min(np.diag(factor)) ** 2 > tol:
+            return scipy.linalg.cho_solve((factor, lower), B) / scale[:, None]
+    except np.linalg.LinAlgError:
+        pass
+    values, vectors = scipy.linalg.eigh(A)
+    kept = values > tol * values[-1]
+    vectors = vectors[:, kept]
+    return vectors @ (vectors.T @ B / values[kept, None]) / scale[:, None]
+
+
+def irls21(W: Matrix, eps: float = 1e-8, groups: NDArray[np.intp] | None = None) -> Matrix:
+    """Return the reweighting of the ℓ2,1 norm: the diagonal 1 / (2 √(Σⱼ wᵢⱼ² + eps)).
+
+    With ``R = np.diag(irls21(W))``, ``tr(W'RW)`` bounds the smoothed norm Σᵢ √(Σⱼ wᵢⱼ² + eps)
+    from above up to a constant and touches it at W. An objective ``‖XW - Y‖² + l ‖W‖₂,₁``
+    takes ``l R`` in ``(X'X + l R) W = X'Y``, and one of ``½ ‖XW - Y‖²`` takes ``2 l R``.
+
+    Parameters
+    ----------
+    W : array of shape (d, c)
+    eps : float
+        Added inside the root, which makes the norm smooth at 0.
+    groups : int array of shape (d,), optional
+        Number of the group of each row, from 0; the norm is then taken over whole groups, and
+        every row gets the weight of its group. Each row by itself by default.
+
+    Returns
+    -------
+    array of shape (d,)
+    """
+    squares = np.sum(W**2, axis=1)
+    if groups is not None:
+        squares = np.bincount(groups, weights=squares)[groups]
+    return 0.5 / np.sqrt(squares + eps)
+
+
+def leading_svd(C: Matrix, k: int | None = None) -> tuple[Matrix, Matrix, Matrix]:
+    """Return U, s and V of the k largest singular values, all by default: ``C ~ U diag(s) V'``.
+
+    Parameters
+    ----------
+    C : array of shape (p, q)
+    k : int, optional
+        A small share of them comes several times faster than the whole decomposition.
+
+    Returns
+    -------
+    U : array of shape (p, k)
+    s : array of shape (k,)
+        Descending.
+    V : array of shape (q, k)
+    """
+    m = min(C.shape)
+    k = m if k is None else min(k, m)
+    if k <= m // 8:
+        tall = C if len(C) >= C.shape[1] else C.T
+        size = max(float(np.abs(tall).max()), np.finfo(float).tiny)  # squares stay in range
+        tall = tall / size
+        _, V = scipy.linalg.eigh(tall.T @ tall, subset_by_index=(m - k, m - 1))
+        Q, R = scipy.linalg.qr(tall @ V, mode="economic")
+        u, s, vt = scipy.linalg.svd(R)
+        # Squaring costs the small ones their digits, and of many equal ones LAPACK may return
+        # fewer than asked for: then the whole is decomposed as it is.
+        if len(s) == k and s[-1] > 1e-3 * s[0]:
+            U, V = Q @ u, V @ vt.T
+            return (U, s * size, V) if tall.shape == C.shape else (V, s * size, U)
+    U, s, Vt = scipy.linalg.svd(C, full_matrices=False)
+    return U[:, :k], s[:k], Vt[:k].T
+
+
+def check_components(k: Any) -> None:
+    """Refuse a number of components that is neither a positive integer nor None."""
+    if k is not None and (not isinstance(k, Integral) or k < 1):
+        raise ValueError(f"n_components must be a positive integer or None, got {k!r}")
+
+
+def kept_components(method: Any, largest: int) -> int:
+    """Return how many components a method keeps: at most `largest`, with a warning if less.
+
+    To be called from ``_fit`` itself, so that the warning points at the caller of ``fit``.
+    """
+    wanted = method.n_components
+    if wanted is not None and wanted > largest:
+        warnings.warn(
+            f"{type(method).__name__}: n_components={wanted} is more than the views' rank allows; "
+            f"{largest} are kept",
+            stacklevel=4,
+        )
+    return largest if wanted is None else min(int(wanted), largest)
+
+
+def of_view(method: Any, parameter: str, role: str) -> Any:
+    """Return what a parameter says of one view: itself, or its entry for the role or view name.
+
+    Raises
+    ------
+    ValueError
+        If the parameter is a mapping without an entry for the view.
+    """
+    value = getattr(method, parameter)
+    if not isinstance(value, Mapping):
+        return value
+    name = method.views_in_[role]
+    if role not in value and name not in value:
+        raise ValueError(f"{parameter} has no entry for {role!r}, got {', '.join(map(str, value))}")
+    return value[role] if role in value else value[name]
+
+
+def check_weights(method: Any, *names: str) -> None:
+    """Refuse parameters that are no finite number of at least 0."""
+    for name in names:
+        value = getattr(method, name)
+        if not isinstance(value, Real) or not 0 <= float(value) < np.inf:
+            raise ValueError(f"{name} must be a number of at least 0, got {value!r}")
+
+
+def check_counts(method: Any, *names: str) -> None:
+    """Refuse parameters that are no positive integer."""
+    for name in names:
+        value = getattr(method, name)
+        if not isinstance(value, Integral) or value < 1:
+            raise ValueError(f"{name} must be an integer of at least 1, got {value!r}")

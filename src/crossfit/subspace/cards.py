@@ -31,3 +31,344 @@ CCA = MethodCard(
     },
     test_params={"n_components": 4},
 )
+
+_RASIWASIA = """@inproceedings{rasiwasia2010new,
+  author    = {Nikhil Rasiwasia and Jose {Costa Pereira} and Emanuele Coviello and Gabriel Doyle
+               and Gert R. G. Lanckriet and Roger Levy and Nuno Vasconcelos},
+  title     = {A New Approach to Cross-Modal Multimedia Retrieval},
+  booktitle = {ACM Multimedia},
+  pages     = {251--260},
+  year      = {2010}
+}"""
+_POSTERIOR_MEASURES = Choice("cosine", "correlation", "l1", "kl", "posterior_over_prior")
+
+CM = MethodCard(
+    api=1,
+    name="cm",
+    target="crossfit.subspace.semantic:CM",
+    summary="Correlation matching: canonical components compared by a chosen similarity",
+    inputs=VECTORS,
+    year=2010,
+    citation=_RASIWASIA,
+    search_space={
+        "n_components": Int(2, 64, log=True),
+        "reg": Each(("image", "text"), Float(1e-4, 10.0, log=True)),
+        "measure": Choice("cosine", "correlation", "l1", "l2"),
+    },
+    test_params={"n_components": 4},
+)
+
+SM = MethodCard(
+    api=1,
+    name="sm",
+    target="crossfit.subspace.semantic:SM",
+    summary="Semantic matching: class posteriors of one classifier per view",
+    inputs=VECTORS,
+    labels="single",
+    year=2010,
+    citation=_RASIWASIA,
+    search_space={"measure": _POSTERIOR_MEASURES},
+)
+
+SCM = MethodCard(
+    api=1,
+    name="scm",
+    target="crossfit.subspace.semantic:SCM",
+    summary="Semantic correlation matching: class posteriors from canonical components",
+    inputs=VECTORS,
+    labels="single",
+    year=2010,
+    citation=_RASIWASIA,
+    search_space={
+        "n_components": Int(2, 64, log=True),
+        "reg": Each(("image", "text"), Float(1e-4, 10.0, log=True)),
+        "measure": _POSTERIOR_MEASURES,
+    },
+    test_params={"n_components": 4},
+)
+
+PLS = MethodCard(
+    api=1,
+    name="pls",
+    target="crossfit.subspace.pls:PLS",
+    summary="Partial least squares: directions of largest covariance, at once or deflated",
+    roles=("image", "text"),
+    inputs=VECTORS,
+    labels="none",
+    kind="embedding",
+    year=2006,
+    citation="""@inproceedings{rosipal2006overview,
+  author    = {Roman Rosipal and Nicole Kr{\\"a}mer},
+  title     = {Overview and Recent Advances in Partial Least Squares},
+  booktitle = {Subspace, Latent Structure and Feature Selection},
+  series    = {Lecture Notes in Computer Science},
+  volume    = {3940},
+  pages     = {34--51},
+  publisher = {Springer},
+  year      = {2006}
+}""",
+    search_space={
+        "n_components": Int(2, 256, log=True),
+        "mode": Choice("svd", "canonical"),
+        "standardize": Choice(False, True),
+    },
+    test_params={"n_components": 8},
+)
+
+CFA = MethodCard(
+    api=1,
+    name="cfa",
+    target="crossfit.subspace.cfa:CFA",
+    summary="Cross-modal factor analysis: orthonormal maps that bring both views close",
+    roles=("image", "text"),
+    inputs=VECTORS,
+    labels="none",
+    kind="embedding",
+    year=2003,
+    citation="""@inproceedings{li2003multimedia,
+  author    = {Dongge Li and Nevenka Dimitrova and Mingkun Li and Ishwar K. Sethi},
+  title     = {Multimedia Content Processing through Cross-Modal Association},
+  booktitle = {Proceedings of the 11th ACM International Conference on Multimedia},
+  pages     = {604--611},
+  publisher = {ACM},
+  year      = {2003}
+}""",
+    search_space={
+        "n_components": Int(2, 256, log=True),
+        "center": Choice(True, False),
+        "standardize": Choice(True, False),
+    },
+    test_params={"n_components": 8},
+)
+
+JFSSL = MethodCard(
+    api=1,
+    name="jfssl",
+    target="crossfit.subspace.jfssl:JFSSL",
+    summary="Label regression with joint feature selection and a graph over all views",
+    extra_views=True,
+    inputs=VECTORS,
+    labels="single",
+    year=2016,
+    citation="""@article{wang2016joint,
+  author  = {Kaiye Wang and Ran He and Liang Wang and Wei Wang and Tieniu Tan},
+  title   = {Joint Feature Selection and Subspace Learning for Cross-Modal Retrieval},
+  journal = {IEEE Transactions on Pattern Analysis and Machine Intelligence},
+  volume  = {38},
+  number  = {10},
+  pages   = {2010--2023},
+  year    = {2016}
+}""",
+    search_space={
+        "l1": Float(1e-3, 1e3, log=True),
+        "l2": Float(1e-3, 10.0, log=True),
+        "n_neighbors": Int(3, 50, log=True),
+        "standardize": Choice(True, False),
+    },
+    test_params={"n_neighbors": 5},
+)
+
+JRL = MethodCard(
+    api=1,
+    name="jrl",
+    target="crossfit.subspace.jrl:JRL",
+    summary="Label regression, sparse and with graphs, compared by posteriors of neighbours",
+    inputs=VECTORS,
+    labels="single",
+    year=2014,
+    citation="""@article{zhai2014learning,
+  author  = {Xiaohua Zhai and Yuxin Peng and Jianguo Xiao},
+  title   = {Learning Cross-Media Joint Representation with Sparse and Semisupervised
+             Regularization},
+  journal = {IEEE Transactions on Circuits and Systems for Video Technology},
+  volume  = {24},
+  number  = {6},
+  pages   = {965--978},
+  year    = {2014}
+}""",
+    search_space={
+        "gamma": Float(1e-2, 1e3, log=True),
+        "sigma": Float(1e-2, 1e3, log=True),
+        "n_neighbors": Int(10, 200, log=True),
+        "measure": Choice("knn_posterior", "cosine"),
+    },
+    test_params={"gamma": 1.0, "sigma": 1.0, "n_neighbors": 10},
+)
+
+KCCA = MethodCard(
+    api=1,
+    name="kcca",
+    target="crossfit.subspace.kcca:KCCA",
+    summary="Kernel canonical correlation analysis, exact or on a Nyström basis",
+    roles=("image", "text"),
+    inputs=VECTORS,
+    labels="none",
+    kind="embedding",
+    year=2004,
+    citation="""@article{hardoon2004canonical,
+  author  = {David R. Hardoon and Sandor Szedmak and John Shawe-Taylor},
+  title   = {Canonical Correlation Analysis: An Overview with Application to Learning Methods},
+  journal = {Neural Computation},
+  volume  = {16},
+  number  = {12},
+  pages   = {2639--2664},
+  year    = {2004}
+}""",
+    search_space={
+        "n_components": Int(2, 64, log=True),
+        "kernel": Choice("rbf", "poly", "linear"),
+        "reg": Each(("image", "text"), Float(0.01, 100.0, log=True)),
+        "standardize": Choice(True, False),
+    },
+    test_params={"n_components": 8},
+)
+
+LCFS = MethodCard(
+    api=1,
+    name="lcfs",
+    target="crossfit.subspace.lcfs:LCFS",
+    summary="Coupled feature spaces: label regression with feature selection and a trace norm",
+    inputs=VECTORS,
+    labels="multi",
+    year=2013,
+    citation="""@inproceedings{wang2013learning,
+  author    = {Kaiye Wang and Ran He and Wei Wang and Liang Wang and Tieniu Tan},
+  title     = {Learning Coupled Feature Spaces for Cross-Modal Matching},
+  booktitle = {ICCV},
+  pages     = {2088--2095},
+  year      = {2013}
+}""",
+    search_space={"l1": Float(1e-2, 1e3, log=True), "l2": Float(1e-5, 1.0, log=True)},
+    test_params={"l1": 1.0},
+)
+
+LGCFL = MethodCard(
+    api=1,
+    name="lgcfl",
+    target="crossfit.subspace.lgcfl:LGCFL",
+    summary="Label regression with group sparsity (experimental: a guess at the published method)",
+    inputs=VECTORS,
+    labels="multi",
+    year=2015,
+    citation="""@article{kang2015learning,
+  author  = {Cuicui Kang and Shiming Xiang and Shengcai Liao and Changsheng Xu and Chunhong Pan},
+  title   = {Learning Consistent Feature Representation for Cross-Modal Multimedia Retrieval},
+  journal = {IEEE Transactions on Multimedia},
+  volume  = {17},
+  number  = {3},
+  pages   = {370--381},
+  year    = {2015}
+}""",
+    search_space={
+        "l1": Float(1e-2, 1e3, log=True),
+        "l2": Float(1e-2, 1e3, log=True),
+        "groups": Choice(None, 2, 8),
+    },
+    test_params={"l1": 2.0, "l2": 2.0},
+)
+
+_SHARMA = """@inproceedings{sharma2012generalized,
+  author    = {Abhishek Sharma and Abhishek Kumar and Hal Daum{\\'e} III and David W. Jacobs},
+  title     = {Generalized Multiview Analysis: A Discriminative Latent Space},
+  booktitle = {CVPR},
+  pages     = {2160--2167},
+  year      = {2012}
+}"""
+_GMA_SPACE = {
+    "n_components": Int(2, 64, log=True),
+    "alpha": Float(0.1, 1000.0, log=True),
+    "reg": Float(1e-6, 1.0, log=True),
+}
+
+BLM = MethodCard(
+    api=1,
+    name="blm",
+    target="crossfit.subspace.gma:BLM",
+    summary="Bilinear model: joint principal components of both views, coupled by the pairs",
+    inputs=VECTORS,
+    year=2012,
+    citation=_SHARMA,
+    search_space=_GMA_SPACE,
+    test_params={"n_components": 6},
+)
+
+GMLDA = MethodCard(
+    api=1,
+    name="gmlda",
+    target="crossfit.subspace.gma:GMLDA",
+    summary="Generalised multiview linear discriminant analysis",
+    inputs=VECTORS,
+    labels="single",
+    year=2012,
+    citation=_SHARMA,
+    search_space={**_GMA_SPACE, "align": Choice("pairs", "means")},
+    test_params={"n_components": 4},
+)
+
+GMMFA = MethodCard(
+    api=1,
+    name="gmmfa",
+    target="crossfit.subspace.gma:GMMFA",
+    summary="Generalised multiview marginal Fisher analysis",
+    inputs=VECTORS,
+    labels="single",
+    year=2012,
+    citation=_SHARMA,
+    search_space={
+        **_GMA_SPACE,
+        "n_within": Int(5, 100, log=True),
+        "n_between": Int(50, 2000, log=True),
+    },
+    test_params={"n_components": 4, "n_within": 8, "n_between": 60},
+)
+
+MLCCA = MethodCard(
+    api=1,
+    name="ml-cca",
+    target="crossfit.subspace.mlcca:MLCCA",
+    summary="Multi-label CCA: every pair of items, weighted by the likeness of their labels",
+    inputs=VECTORS,
+    labels="multi",
+    year=2015,
+    citation="""@inproceedings{ranjan2015multilabel,
+  author    = {Viresh Ranjan and Nikhil Rasiwasia and C. V. Jawahar},
+  title     = {Multi-Label Cross-Modal Retrieval},
+  booktitle = {International Conference on Computer Vision},
+  pages     = {4094--4102},
+  year      = {2015}
+}""",
+    search_space={
+        "n_components": Int(2, 256, log=True),
+        "label_similarity": Choice("exponential", "cosine"),
+        "sigma": Float(0.1, 10.0, log=True, when={"label_similarity": "exponential"}),
+        "reg": Float(1e-4, 10.0, log=True),
+        "standardize": Choice(True, False),
+    },
+    test_params={"n_components": 4},
+)
+
+CCA3V = MethodCard(
+    api=1,
+    name="cca-3v",
+    target="crossfit.subspace.cca3v:CCA3V",
+    summary="Three-view CCA: labels, tags or clusters of tags as the third view",
+    extra_views=True,
+    inputs=VECTORS,
+    labels="optional",
+    year=2014,
+    citation="""@article{gong2014multi,
+  author  = {Yunchao Gong and Qifa Ke and Michael Isard and Svetlana Lazebnik},
+  title   = {A Multi-View Embedding Space for Modeling Internet Images, Tags, and Their Semantics},
+  journal = {International Journal of Computer Vision},
+  volume  = {106},
+  number  = {2},
+  pages   = {210--233},
+  year    = {2014}
+}""",
+    search_space={
+        "n_components": Int(2, 256, log=True),
+        "reg": Float(1e-4, 10.0, log=True),
+        "power": Choice(0.0, 1.0, 2.0, 4.0),
+    },
+    test_params={"n_components": 6},
+)

@@ -154,8 +154,10 @@ class CCA(CrossModalEstimator):
         self.correlations_ = np.maximum(correlations[:k], 0.0)
         self.n_components_ = k
         weighting = self.correlations_**self.power
-        self.means_ = dict(zip(views.names, moments.means()))
-        self.weights_ = {role: w * weighting for role, w in zip(views.names, weights)}
+        self.means_: dict[str, Matrix] = dict(zip(views.names, moments.means()))
+        self.weights_: dict[str, Matrix] = {
+            role: w * weighting for role, w in zip(views.names, weights)
+        }
 
     def _encode(self, values: Any, view: str) -> Any:
         return affine(values, self.means_[view], self.weights_[view])

@@ -162,7 +162,14 @@ def _subject(method: type[CrossModalEstimator] | str, params: Mapping[str, Any] 
     if not isinstance(cls.card, MethodCard):
         raise TypeError(f"{cls.__name__} must have its MethodCard as `card`, got {cls.card!r}")
     subject = Subject(cls, {**cls.card.test_params, **(params or {})})
-    _ = subject.data  # refuse now what every check would stumble over
+    # Refuse now what every check would stumble over.
+    _ = subject.data
+    try:
+        subject.make()
+    except Exception as error:
+        raise TypeError(
+            f"{cls.__name__} cannot be made with {dict(subject.params)}: {error}"
+        ) from error
     return subject
 
 

@@ -1,0 +1,705 @@
+"""Regions of images: boxes with a vector each, from a grid or from a detector, in one format."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import os
+import zlib
+from collections.abc import Sequence
+from numbers import Integral, Real
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from PIL import Image, ImageDraw, ImageFont
+from sklearn.base import clone
+from sklearn.utils._param_validation import Interval, StrOptions
+
+from crossfit.extraction.images import ImageExtractor, load_rgb
+from crossfit.extraction.weights import (
+    exact,
+    file_sha256,
+    fill,
+    load_weights,
+    resolve_device,
+    seeded,
+    weights_id,
+)
+from crossfit.views import Ragged
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = [
+    "COCO",
+    "Detections",
+    "Detector",
+    "FasterRCNN",
+    "OnnxDetector",
+    "draw_boxes",
+    "grid_boxes",
+    "make_regions",
+]
+
+_WHOLE = np.array([[0, 0, 1, 1]], np.float32)
+
+COCO = (
+    "person", "bicycle", "car", "motorcycle", "airplane", "bus", "train", "truck", "boat",
+    "traffic light", "fire hydrant", "stop sign", "parking meter", "bench", "bird", "cat", "dog",
+    "horse", "sheep", "cow", "elephant", "bear", "zebra", "giraffe", "backpack", "umbrella",
+    "handbag", "tie", "suitcase", "frisbee", "skis", "snowboard", "sports ball", "kite",
+    "baseball bat", "baseball glove", "skateboard", "surfboard", "tennis racket", "bottle",
+    "wine glass", "cup", "fork", "knife", "spoon", "bowl", "banana", "apple", "sandwich",
+    "orange", "broccoli", "carrot", "hot dog", "pizza", "donut", "cake", "chair", "couch",
+    "potted plant", "bed", "dining table", "toilet", "tv", "laptop", "mouse", "remote",
+    "keyboard", "cell phone", "microwave", "oven", "toaster", "sink", "refrigerator", "book",
+    "clock", "vase", "scissors", "teddy bear", "hair drier", "toothbrush",
+)  # fmt: skip
+"""The eighty classes of COCO's detection task, in its order."""
+
+
+class Detections(NamedTuple):
+    """Boxes in one image, each with its score, class and vector.
+
+    Parameters
+    ----------
+    boxes : ndarray of shape (R, 4)
+        Left, top, right and bottom, as shares of the image's width and height.
+    scores : ndarray of shape (R,)
+        Confidence, from 0 to 1.
+    labels : ndarray of int, shape (R,)
+        Number of the class, -1 for none.
+    vectors : ndarray of shape (R, d)
+        Features.
+    """
+
+    boxes: NDArray[Any]
+    scores: NDArray[Any]
+    labels: NDArray[Any]
+    vectors: NDArray[Any]
+
+
+def grid_boxes(rows: int, columns: int) -> NDArray[np.float32]:
+    """Return the boxes of a grid's cells, row by row.
+
+    Parameters
+    ----------
+    rows, columns : int
+        Cells from top to bottom and from left to right.
+
+    Returns
+    -------
+    float32 ndarray of shape (rows * columns, 4)
+        Left, top, right and bottom, as shares of the width and height.
+    """
+    y, x = np.mgrid[:rows, :columns].reshape(2, -1)
+    return np.stack([x / columns, y / rows, (x + 1) / columns, (y + 1) / rows], 1).astype("f4")
+
+
+def make_regions(
+    vectors: Sequence[ArrayLike] | NDArray[Any],
+    boxes: Sequence[ArrayLike] | None = None,
+    scores: Sequence[ArrayLike] | None = None,
+    labels: Sequence[ArrayLike] | None = None,
+    label_names: Sequence[str] = (),
+) -> Ragged:
+    """Put the regions of images into the one format that methods with regions take.
+
+    Parameters
+    ----------
+    vectors : n arrays of shape (R_i, d)
+        Features of the regions of each image.
+    boxes : n arrays of shape (R_i, 4), optional
+        Left, top, right and bottom, as shares of the image's width and height. By default the
+        regions are the cells of a square grid, row by row.
+    scores : n arrays of shape (R_i,), optional
+        Confidence in each region; 1 by default.
+    labels : n arrays of shape (R_i,), optional
+        Class of each region, as a position in `label_names`; -1, which means none, by default.
+    label_names : sequence of str
+        Names of the classes.
+
+    Returns
+    -------
+    Ragged
+        The vectors, with ``info["boxes"]`` (float32), ``info["scores"]`` (float32),
+        ``info["labels"]`` (int64), which follow when rows are taken, and
+        ``info["label_names"]`` (tuple).
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not belong together or a box lies outside its image.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> regions = make_regions(np.ones((2, 36, 256)))
+    >>> regions.info["boxes"][1].tolist()
+    [0.1666666716337204, 0.0, 0.3333333432674408, 0.1666666716337204]
+    """
+    arrays = [np.asarray(part) for part in vectors]
+    counts = [len(part) if part.ndim == 2 else -1 for part in arrays]
+    if not arrays or min(counts) < 1:
+        shape = arrays[int(np.argmin(counts))].shape if arrays else "no image"
+        raise ValueError(f"every image needs vectors of shape (R, d) with R >= 1, got {shape}")
+    if boxes is None:
+        sides = [round(count**0.5) for count in counts]
+        if any(side**2 != count for side, count in zip(sides, counts)):
+            raise ValueError(
+                f"without boxes the regions must be a square grid, got {max(counts)} regions"
+            )
+        boxes = [grid_boxes(side, side) for side in sides]
+    if scores is None:
+        scores = [np.ones(count) for count in counts]
+    if labels is None:
+        labels = [np.full(count, -1) for count in counts]
+    info: dict[str, Any] = {}
+    for name, parts, trailing, dtype in (
+        ("boxes", boxes, (4,), np.float32),
+        ("scores", scores, (), np.float32),
+        ("labels", labels, (), np.int64),
+    ):
+        found = [np.asarray(part) for part in parts]
+        expected = [(count, *trailing) for count in counts]
+        if [part.shape for part in found] != expected:
+            raise ValueError(
+                f"{name} must have a row for each of an image's regions, {expected[:3]}, got "
+                f"{[part.shape for part in found[:3]]}"
+            )
+        info[name] = np.concatenate(found).astype(dtype)
+    box = info["boxes"]
+    # Written so that NaN fails.
+    if not ((box >= 0) & (box <= 1)).all() or not (box[:, :2] <= box[:, 2:]).all():
+        raise ValueError(
+            "boxes are left, top, right and bottom as shares of the image, between 0 and 1 and "
+            "in this order"
+        )
+    info["label_names"] = tuple(label_names)
+    return Ragged.from_list(arrays, info)
+
+
+class Detector(ImageExtractor):
+    """Base of extractors of regions; an author writes `_detect` and `_label_names`.
+
+    `_detect` gets a list of RGB arrays and returns `Detections` for each. An image in which
+    nothing is found gets one region, the whole image, with score 0 and label -1: attention over
+    nothing is undefined.
+    """
+
+    def _detect(self, batch: list[np.ndarray]) -> list[Detections]:
+        raise NotImplementedError(f"{type(self).__name__} must write _detect(batch)")
+
+    def _label_names(self) -> tuple[str, ...]:
+        raise NotImplementedError(f"{type(self).__name__} must write _label_names()")
+
+    def _extract(self, batch: list[np.ndarray]) -> list[np.ndarray]:
+        # One array an image, so that the cache can hold it; float32 holds labels to 2**24.
+        return [
+            np.column_stack([found.boxes, found.scores, found.labels, found.vectors]).astype("f4")
+            for found in self._detect(batch)
+        ]
+
+    def _collect(self, rows: list[np.ndarray]) -> Ragged:
+        return make_regions(
+            [row[:, 6:] for row in rows],
+            [row[:, :4] for row in rows],
+            [row[:, 4] for row in rows],
+            [row[:, 5] for row in rows],
+            self._label_names(),
+        )
+
+
+class FasterRCNN(Detector):
+    """Objects that torchvision's Faster R-CNN [1]_ finds, with their fully connected vectors.
+
+    The boxes that are left after the network's own suppression are pooled once more from the
+    feature maps and sent through the two fully connected layers of its head, whose output,
+    after the ReLU, describes them.
+
+    Parameters
+    ----------
+    name : str
+        One of torchvision's Faster R-CNNs: ``"fasterrcnn_resnet50_fpn"``,
+        ``"fasterrcnn_resnet50_fpn_v2"`` or those with MobileNetV3.
+    weights : str, path-like or None
+        ``"DEFAULT"`` or another of torchvision's names of weights, which are taken from torch's
+        folder of downloads or fetched; a ``.safetensors`` file or a state dictionary saved by
+        torch, of any number of classes. None draws random weights from `random_state`, for
+        tests: they find nothing.
+    top_k : int
+        Most boxes of an image, those with the highest scores.
+    score_threshold : float
+        Lowest score of a box.
+    nms_threshold : float
+        Of two boxes of a class that overlap by more (intersection over union), the one with the
+        lower score goes.
+    min_size : int, optional
+        Side in pixels to which the shorter side of images is resized; the network's own, 800 or
+        320, by default. The longer side stays below the network's own limit.
+    label_names : sequence of str, optional
+        Names of the classes, the background first. Default: COCO's where there are 91.
+    random_state : int
+        Seed of random weights.
+    batch_size : int
+        Images read at once. The network sees one at a time: padded to a common size, an image's
+        neighbours in a batch would change its features.
+    device : str
+        ``"auto"`` is CUDA if present, else the CPU; or any torch device.
+    cache : bool
+        Keep features in the feature cache.
+    verbose : {"auto", True, False}
+        Progress bar: on a terminal when a run lasts, always, never.
+
+    Attributes
+    ----------
+    n_features_out_ : int
+        1024.
+    weights_id_ : str
+        What identifies the weights.
+
+    Raises
+    ------
+    ValueError
+        If there is no such network, or the weights are not its own.
+    FileNotFoundError
+        If the weights are no file and cannot be fetched.
+
+    Notes
+    -----
+    `transform` returns a `Ragged` as `make_regions` does: float32 vectors (R_i, 1024) with boxes,
+    scores and labels, by falling score. An image in which nothing is found gets the whole image
+    as its one region, with score 0 and label -1.
+
+    References
+    ----------
+    .. [1] S. Ren, K. He, R. Girshick, J. Sun: Faster R-CNN: towards real-time object detection
+       with region proposal networks, NIPS 2015.
+    """
+
+    # The content of the weights counts, not where they lie.
+    neutral_parameters = Detector.neutral_parameters | {"weights"}
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "name": [str],
+        "weights": [str, os.PathLike, None],
+        "top_k": [Interval(Integral, 1, None, closed="left")],
+        "score_threshold": [Interval(Real, 0, 1, closed="left")],
+        "nms_threshold": [Interval(Real, 0, 1, closed="both")],
+        "min_size": [Interval(Integral, 1, None, closed="left"), None],
+        "label_names": ["array-like", None],
+        "random_state": [Interval(Integral, 0, None, closed="left")],
+        "batch_size": [Interval(Integral, 1, None, closed="left")],
+        "device": [str],
+        "cache": ["boolean"],
+        "verbose": [StrOptions({"auto"}), "boolean"],
+    }
+
+    def __init__(
+        self,
+        name: str = "fasterrcnn_resnet50_fpn",
+        weights: str | os.PathLike[str] | None = "DEFAULT",
+        top_k: int = 10,
+        score_threshold: float = 0.05,
+        nms_threshold: float = 0.5,
+        *,
+        min_size: int | None = None,
+        label_names: Sequence[str] | None = None,
+        random_state: int = 0,
+        batch_size: int = 8,
+        device: str = "auto",
+        cache: bool = True,
+        verbose: bool | str = "auto",
+    ) -> None:
+        self.name = name
+        self.weights = weights
+        self.top_k = top_k
+        self.score_threshold = score_threshold
+        self.nms_threshold = nms_threshold
+        self.min_size = min_size
+        self.label_names = label_names
+        self.random_state = random_state
+        self.batch_size = batch_size
+        self.device = device
+        self.cache = cache
+        self.verbose = verbose
+
+    def _validate_params(self) -> None:
+        super()._validate_params()
+        from torchvision.models import list_models
+
+        known = list_models(include="fasterrcnn_*")
+        if self.name not in known:
+            raise ValueError(f"name must be one of {', '.join(known)}, got {self.name!r}")
+
+    def _n_outputs(self) -> int:
+        return 1024
+
+    def _weights_id(self) -> str:
+        if self.weights is None:
+            return f"random {self.random_state}"
+        return weights_id(self.name, self.weights)
+
+    def _label_names(self) -> tuple[str, ...]:
+        if self.label_names is not None:
+            return tuple(self.label_names)
+        from torchvision.models import get_model_weights
+
+        return tuple(get_model_weights(self.name).DEFAULT.meta["categories"])
+
+    def _detect(self, batch: list[np.ndarray]) -> list[Detections]:
+        import torch
+
+        device = resolve_device(self.device)
+        weights = None if self.weights is None else os.fspath(self.weights)
+        network: Any = _faster_rcnn(
+            self.name, weights, self._weights_id(), self.random_state, device, self.min_size
+        )
+        # A copy that shares the weights: other settings may be at work in another thread.
+        head = copy.copy(network.roi_heads)
+        n_classes = head.box_predictor.cls_score.out_features
+        if n_classes != len(self._label_names()):
+            raise ValueError(
+                f"label_names must name the {n_classes} classes of the weights, the background "
+                f"first, got {len(self._label_names())} names"
+            )
+        head.score_thresh, head.nms_thresh = self.score_threshold, self.nms_threshold
+        head.detections_per_img = self.top_k
+        found = []
+        with exact():
+            for image in batch:
+                pixels = torch.from_numpy(np.ascontiguousarray(image)).to(device)
+                images, _ = network.transform([pixels.permute(2, 0, 1).float() / 255])
+                maps = network.backbone(images.tensors)
+                proposals, _ = network.rpn(images, maps)
+                ((detected,), _) = head(maps, proposals, images.image_sizes)
+                height, width = images.image_sizes[0]
+                scale = pixels.new_tensor([width, height, width, height], dtype=torch.float32)
+                boxes, scores, labels = (detected[k] for k in ("boxes", "scores", "labels"))
+                if not len(boxes):
+                    boxes, scores = scale.new_tensor(_WHOLE) * scale, scale.new_zeros(1)
+                    labels = scale.new_full((1,), -1)
+                pooled = head.box_roi_pool(maps, [boxes], images.image_sizes)
+                vectors = head.box_head(pooled)
+                parts = ((boxes / scale).clamp(0, 1), scores, labels, vectors)
+                found.append(Detections(*(part.cpu().numpy() for part in parts)))
+        return found
+
+
+@functools.lru_cache(maxsize=2)
+def _faster_rcnn(
+    name: str, weights: str | None, identity: str, seed: int, device: str, min_size: int | None
+) -> torch.nn.Module:
+    """Build a detector once per process and device; estimators stay small and picklable."""
+    from torch import nn
+    from torchvision.models import get_model
+
+    options: dict[str, Any] = {} if min_size is None else {"min_size": min_size}
+    state = None if weights is None else load_weights(name, weights)
+    if state is not None:
+        classes = state.get("roi_heads.box_predictor.cls_score.bias")
+        if classes is not None:
+            options["num_classes"] = len(classes)
+    # Not on "meta": the anchors are plain tensors that would stay there.
+    with seeded(seed):
+        network = get_model(name, weights=None, weights_backbone=None, **options)
+    if state is not None:
+        fill(network, state, weights)
+        if identity.startswith("258fb6c6") or "-258fb6c6." in identity:
+            # torchvision's first weights were trained without this term, and it loads them so.
+            for part in network.modules():
+                if isinstance(part, nn.BatchNorm2d):
+                    part.eps = 0.0
+    return network.to(device).eval().requires_grad_(False)
+
+
+class OnnxDetector(Detector):
+    """Objects that a detector in an ONNX file finds, with ``onnxruntime`` on the CPU.
+
+    As it is, the class runs FastestDet [1]_: images squeezed to the input's size, BGR from 0 to
+    1; an output of 5 + C channels on a grid, with the objectness of each cell, the offset of the
+    box's centre (before tanh), its width and height (before the logistic function) and the
+    probabilities of C classes. The score is ``objectness**0.6 * p**0.4`` with the largest
+    probability p, as in its authors' code. For other detectors write a subclass with its own
+    `_prepare` and `_decode`.
+
+    Parameters
+    ----------
+    path : str or path-like
+        The ONNX file.
+    top_k : int
+        Most boxes of an image, those with the highest scores.
+    score_threshold : float
+        Lowest score of a box.
+    nms_threshold : float
+        Of two boxes of a class that overlap by more (intersection over union), the one with the
+        lower score goes.
+    describe : extractor, optional
+        Any extractor of image vectors that needs no fit, a `Backbone` for instance: it describes
+        the content of each box. Default: the class probabilities.
+    label_names : sequence of str, optional
+        Names of the classes. Default: COCO's eighty.
+    batch_size : int
+        Images read at once, and whose boxes are described together.
+    cache : bool
+        Keep features in the feature cache.
+    verbose : {"auto", True, False}
+        Progress bar: on a terminal when a run lasts, always, never.
+
+    Attributes
+    ----------
+    n_features_out_ : int
+        Size of a vector.
+    weights_id_ : str
+        SHA-256 of the file, and what identifies the extractor of vectors.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ImportError
+        If onnxruntime is not installed.
+    ValueError
+        If the file is no ONNX network, or its output is not as described.
+
+    Notes
+    -----
+    `transform` returns a `Ragged` as `make_regions` does: float32 vectors (R_i, d) with boxes,
+    scores and labels, by falling score. An image in which nothing is found gets the whole image
+    as its one region, with score 0 and label -1; its class probabilities are the mean of all
+    cells, weighted by their scores.
+
+    References
+    ----------
+    .. [1] X. Ma: FastestDet, https://github.com/dog-qiuqiu/FastestDet, 2022.
+    """
+
+    # The content of the file counts, not where it lies.
+    neutral_parameters = Detector.neutral_parameters | {"path"}
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "path": [str, os.PathLike],
+        "top_k": [Interval(Integral, 1, None, closed="left")],
+        "score_threshold": [Interval(Real, 0, 1, closed="left")],
+        "nms_threshold": [Interval(Real, 0, 1, closed="both")],
+        "describe": [ImageExtractor, None],
+        "label_names": ["array-like", None],
+        "batch_size": [Interval(Integral, 1, None, closed="left")],
+        "cache": ["boolean"],
+        "verbose": [StrOptions({"auto"}), "boolean"],
+    }
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        top_k: int = 10,
+        score_threshold: float = 0.5,
+        nms_threshold: float = 0.45,
+        describe: ImageExtractor | None = None,
+        *,
+        label_names: Sequence[str] | None = None,
+        batch_size: int = 32,
+        cache: bool = True,
+        verbose: bool | str = "auto",
+    ) -> None:
+        self.path = path
+        self.top_k = top_k
+        self.score_threshold = score_threshold
+        self.nms_threshold = nms_threshold
+        self.describe = describe
+        self.label_names = label_names
+        self.batch_size = batch_size
+        self.cache = cache
+        self.verbose = verbose
+
+    # -- for detectors of another kind ---------------------------------------------------------
+
+    def _prepare(self, image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+        """Return the network's input (3, height, width) for an RGB image."""
+        small = Image.fromarray(image).resize(size[::-1], Image.Resampling.BILINEAR)
+        return np.asarray(small)[:, :, ::-1].transpose(2, 0, 1).astype(np.float32) / 255
+
+    def _decode(self, output: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return the boxes (m, 4), scores (m,) and class probabilities (m, C) of an output."""
+        n_classes = len(self._label_names())
+        if output.ndim != 3 or len(output) != 5 + n_classes:
+            raise ValueError(
+                f"the output of {os.fspath(self.path)!r} must have 5 + {n_classes} channels on a "
+                f"grid, as FastestDet's for the {n_classes} label_names, got shape {output.shape}"
+            )
+        rows, columns = output.shape[1:]
+        y, x = np.mgrid[:rows, :columns].reshape(2, -1)
+        objectness, dx, dy, width, height, *rest = output.reshape(len(output), -1).astype(float)
+        centre = np.stack([(x + np.tanh(dx)) / columns, (y + np.tanh(dy)) / rows], 1)
+        half = 0.5 / (1 + np.exp(-np.stack([width, height], 1)))
+        classes = np.stack(rest, 1)
+        scores = objectness**0.6 * classes.max(1) ** 0.4
+        return np.hstack([centre - half, centre + half]), scores, classes
+
+    # -- inside ----------------------------------------------------------------------------------
+
+    def _validate_params(self) -> None:
+        super()._validate_params()
+        if self.describe is not None and self.describe._needs_fit():
+            raise ValueError(
+                f"describe must be an extractor that needs no fit, got {self.describe!r}"
+            )
+
+    def _n_outputs(self) -> int | None:
+        if self.describe is None:
+            return len(self._label_names())
+        return self.describe._n_outputs()
+
+    def _label_names(self) -> tuple[str, ...]:
+        return COCO if self.label_names is None else tuple(self.label_names)
+
+    def _weights_id(self) -> str:
+        own = file_sha256(self.path)
+        return own if self.describe is None else f"{own} {self.describe._weights_id()}".strip()
+
+    def _detect(self, batch: list[np.ndarray]) -> list[Detections]:
+        session = _session(os.fspath(self.path), file_sha256(self.path))
+        (entry,) = session.get_inputs()[:1]
+        found = []
+        for image in batch:
+            pixels = self._prepare(image, tuple(entry.shape[2:]))
+            output = session.run(None, {entry.name: pixels[None]})[0][0]
+            found.append(self._chosen(*self._decode(output)))
+        if self.describe is None:
+            return found
+        crops = [_crop(image, box) for image, part in zip(batch, found) for box in part.boxes]
+        # What is kept is kept with the boxes; twice would only fill the cache.
+        quiet = {"cache": False, "verbose": False}
+        own = self.describe.get_params(deep=False)
+        describe = clone(self.describe).set_params(**{k: v for k, v in quiet.items() if k in own})
+        vectors = np.asarray(describe.transform(crops))
+        if vectors.ndim != 2:
+            raise ValueError(
+                f"describe must give one vector an image, got an array of shape {vectors.shape}"
+            )
+        parts = np.split(vectors, np.cumsum([len(part.boxes) for part in found])[:-1])
+        return [part._replace(vectors=own) for part, own in zip(found, parts)]
+
+    def _chosen(self, boxes: np.ndarray, scores: np.ndarray, classes: np.ndarray) -> Detections:
+        import torch
+        from torchvision.ops import batched_nms
+
+        boxes, labels = boxes.clip(0, 1), classes.argmax(1)
+        good = np.flatnonzero(scores >= self.score_threshold)
+        if not len(good):
+            mean = scores @ classes / max(scores.sum(), np.finfo(float).tiny)
+            return Detections(_WHOLE, np.zeros(1), np.full(1, -1), mean[None])
+        arrays = (torch.from_numpy(part[good]) for part in (boxes, scores, labels))
+        kept = good[batched_nms(*arrays, self.nms_threshold).numpy()[: self.top_k]]
+        return Detections(boxes[kept], scores[kept], labels[kept], classes[kept])
+
+
+def _crop(image: np.ndarray, box: np.ndarray) -> np.ndarray:
+    """Return the pixels that a box touches, at least one."""
+    height, width = image.shape[:2]
+    left, top = min(int(box[0] * width), width - 1), min(int(box[1] * height), height - 1)
+    right, bottom = int(np.ceil(box[2] * width)), int(np.ceil(box[3] * height))
+    return image[top : max(bottom, top + 1), left : max(right, left + 1)]
+
+
+@functools.lru_cache(maxsize=2)
+def _session(path: str, digest: str) -> Any:
+    """Read a network once per process; estimators stay small and picklable."""
+    try:
+        import onnxruntime
+    except ImportError:
+        raise ImportError(
+            "reading an ONNX file needs onnxruntime: `pip install crossfit-retrieval[onnx]`"
+        ) from None
+    try:
+        session = onnxruntime.InferenceSession(
+            Path(path).expanduser(), providers=["CPUExecutionProvider"]
+        )
+    except Exception as error:  # each kind of damage has an exception class of its own
+        raise ValueError(
+            f"{path!r} is no ONNX network that onnxruntime can run: {str(error).splitlines()[0]}"
+        ) from error
+    shapes = [entry.shape for entry in session.get_inputs()]
+    if (
+        len(shapes) != 1
+        or len(shapes[0]) != 4
+        or not all(isinstance(k, int) for k in shapes[0][2:])
+    ):
+        raise ValueError(
+            f"{path!r} must have one input of shape (1, 3, height, width) with a fixed height and "
+            f"width, got {shapes}"
+        )
+    return session
+
+
+def draw_boxes(
+    image: Any,
+    boxes: ArrayLike,
+    labels: Sequence[str] | None = None,
+    scores: ArrayLike | None = None,
+) -> Image.Image:
+    """Draw boxes on a picture.
+
+    Parameters
+    ----------
+    image : path-like, PIL.Image.Image or ndarray
+        What `load_rgb` reads.
+    boxes : array-like of shape (R, 4)
+        Left, top, right and bottom, as shares of the image's width and height.
+    labels : R str, optional
+        Name of each box. Boxes of one name have one colour.
+    scores : array-like of shape (R,), optional
+        Written behind the name.
+
+    Returns
+    -------
+    PIL.Image.Image
+        A new picture of the same size.
+
+    Raises
+    ------
+    ValueError
+        If the numbers of boxes, labels and scores differ.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> draw_boxes(np.zeros((60, 80, 3), np.uint8), [[0.1, 0.2, 0.5, 0.9]], ["dog"], [0.8]).size
+    (80, 60)
+    """
+    frames = np.asarray(boxes, dtype=np.float64).reshape(-1, 4)
+    names = [""] * len(frames) if labels is None else [str(label) for label in labels]
+    values = [""] * len(frames) if scores is None else [f"{s:.2f}" for s in np.asarray(scores)]
+    if not len(frames) == len(names) == len(values):
+        raise ValueError(
+            f"expected a label and a score for each of {len(frames)} boxes, got {len(names)} "
+            f"labels and {len(values)} scores"
+        )
+    picture = Image.fromarray(load_rgb(image))
+    width, height = picture.size
+    line = max(1, round(max(width, height) / 200))
+    font = ImageFont.load_default(max(9, round(max(width, height) / 32)))
+    pen = ImageDraw.Draw(picture)
+    # The best box comes first: drawn last, it lies on top.
+    for frame, name, value in reversed(list(zip(frames, names, values))):
+        # A colour of the name's own, dark enough for white letters.
+        colour = f"hsl({zlib.crc32(name.encode()) % 360}, 80%, 38%)"
+        corners = [
+            (min(frame[0] * width, width - 1), min(frame[1] * height, height - 1)),
+            (min(frame[2] * width, width - 1), min(frame[3] * height, height - 1)),
+        ]
+        pen.rectangle(corners, outline=colour, width=line)
+        text = f"{name} {value}".strip()
+        if not text:
+            continue
+        left, top, right, bottom = pen.textbbox((0, 0), text, font=font)
+        # Inside the picture: above the box where there is room, else in its upper corner.
+        x = max(0.0, min(corners[0][0], width - (right - left) - 2 * line))
+        y = corners[0][1] - (bottom - top) - 2 * line
+        if y < 0:
+            y = corners[0][1]
+        pen.rectangle((x, y, x + right - left + 2 * line, y + bottom - top + 2 * line), colour)
+        pen.text((x + line - left, y + line - top), text, fill="white", font=font)
+    return picture

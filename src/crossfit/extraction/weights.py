@@ -1,0 +1,213 @@
+"""Trained weights of networks: found by torchvision's name or in a file, never unpickled."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import os
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["exact", "file_sha256", "fill", "load_weights", "resolve_device", "seeded", "weights_id"]
+
+
+def resolve_device(device: str) -> str:
+    """Return a torch device name; ``"auto"`` is CUDA if present.
+
+    Raises
+    ------
+    ValueError
+        If torch knows no such device or finds none here.
+    """
+    import torch
+
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        kind = torch.device(device).type
+    except RuntimeError:
+        raise ValueError(f"device must be 'auto' or a torch device, got {device!r}") from None
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"device={device!r} was asked for, but torch finds no CUDA here")
+    return device
+
+
+@contextlib.contextmanager
+def exact() -> Iterator[None]:
+    """Run a network for features alone: no gradients, repeatable and in full float32.
+
+    By default convolutions on recent GPUs round their inputs to ten bits, and their algorithm may
+    differ from call to call.
+    """
+    import torch
+
+    with (
+        torch.inference_mode(),
+        torch.backends.cudnn.flags(
+            enabled=True, benchmark=False, deterministic=True, allow_tf32=False
+        ),
+    ):
+        yield
+
+
+@contextlib.contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Draw torch's random numbers on the CPU from `seed` and leave the global state as it was."""
+    import torch
+
+    with torch.random.fork_rng(devices=[]):
+        # torch.manual_seed would seed the GPUs too, and those are not restored.
+        torch.default_generator.manual_seed(seed)
+        yield
+
+
+def file_sha256(path: str | os.PathLike[str]) -> str:
+    """Return the SHA-256 of a file; an unchanged file is read once per process.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    """
+    path = Path(path).expanduser()
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {str(path)!r}")
+    status = path.stat()
+    return _sha256(path, status.st_mtime_ns, status.st_size)
+
+
+@functools.lru_cache(maxsize=64)
+def _sha256(path: Path, modified: int, size: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def weights_id(model: str, weights: str | os.PathLike[str]) -> str:
+    """Return what identifies weights: the SHA-256 of a file, or torchvision's name of it.
+
+    Parameters
+    ----------
+    model : str
+        Name of a torchvision model.
+    weights : str or path-like
+        ``"DEFAULT"``, another of torchvision's names of weights, or a file.
+
+    Raises
+    ------
+    FileNotFoundError
+        If `weights` is neither.
+    """
+    source = _source(model, weights)
+    # The names that torchvision gives its files end in the first digits of their SHA-256.
+    return source.rpartition("/")[2] if isinstance(source, str) else file_sha256(source)
+
+
+def load_weights(model: str, weights: str | os.PathLike[str]) -> dict[str, torch.Tensor]:
+    """Return the tensors of trained weights, by name and on the CPU.
+
+    Weights that are named are taken from torch's folder of downloads; if they are not there,
+    they are fetched and their hash is checked.
+
+    Parameters
+    ----------
+    model, weights
+        See `weights_id`.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file and it cannot be fetched.
+    ValueError
+        If the file holds no named tensors, or anything else.
+    """
+    source = _source(model, weights)
+    path = _fetched(source) if isinstance(source, str) else source
+    try:
+        return _read(path)
+    except Exception as error:  # a damaged file makes the two readers raise almost anything
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ValueError(
+            f"cannot read {str(path)!r} as weights, a .safetensors file or a state dictionary "
+            f"saved by torch: {reason}"
+        ) from error
+
+
+def fill(network: torch.nn.Module, state: Mapping[str, Any], source: object) -> None:
+    """Give a network the tensors that it needs; `state` may hold more.
+
+    Raises
+    ------
+    ValueError
+        If one is missing or of another shape.
+    """
+    own = network.state_dict()
+    # Counters of batches play no part in inference, and older files lack them.
+    needed = [name for name in own if not name.endswith("num_batches_tracked")]
+    missing = [name for name in needed if name not in state]
+    other = [name for name in needed if name in state and state[name].shape != own[name].shape]
+    if missing or other:
+        name = (missing or other)[0]
+        what = "has no" if missing else f"has shape {tuple(state[name].shape)} for"
+        raise ValueError(
+            f"the weights {str(source)!r} belong to another network: among {len(missing or other)} "
+            f"misfits, the file {what} {name!r}, which is {tuple(own[name].shape)} here"
+        )
+    given = {name: state[name].to(own[name].dtype) for name in needed}
+    network.load_state_dict(given, strict=False, assign=True)
+
+
+def _source(model: str, weights: str | os.PathLike[str]) -> str | Path:
+    """Return the address of weights that torchvision names, or the path of a file."""
+    from torchvision.models import get_model_weights
+
+    named = get_model_weights(model).__members__
+    if weights in named:
+        return str(named[str(weights)].url)
+    path = Path(weights).expanduser()
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"weights of {model} are {', '.join(named)} or a file, got {str(weights)!r}, and "
+            "there is no such file"
+        )
+    return path
+
+
+def _fetched(url: str) -> Path:
+    from torch import hub
+
+    name = url.rpartition("/")[2]
+    path = Path(hub.get_dir(), "checkpoints", name)
+    if not path.is_file():
+        prefix = re.search(r"-([0-9a-f]{8,})\.", name)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            hub.download_url_to_file(url, str(path), prefix and prefix[1], progress=False)
+        except (OSError, RuntimeError) as error:
+            raise FileNotFoundError(
+                f"the weights {name!r} are not in {str(path.parent)!r} and cannot be fetched "
+                f"({error}): put them there from {url}, or give a local path as weights="
+            ) from error
+    return path
+
+
+def _read(path: Path) -> dict[str, torch.Tensor]:
+    import torch
+
+    if path.suffix == ".safetensors":
+        from safetensors.torch import load_file
+
+        return load_file(path)
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    if isinstance(state, Mapping) and isinstance(state.get("state_dict"), Mapping):
+        state = state["state_dict"]
+    if not isinstance(state, Mapping) or not all(
+        isinstance(part, torch.Tensor) for part in state.values()
+    ):
+        raise ValueError(f"it holds a {type(state).__name__} that is no table of named tensors")
+    return dict(state)

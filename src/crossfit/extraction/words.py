@@ -1,0 +1,471 @@
+"""Words, documents and characters as vectors and numbers, with gensim where they are learnt."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+import warnings
+from numbers import Integral
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import Interval, StrOptions
+
+from crossfit.extraction.text import WORD, TextExtractor
+from crossfit.extraction.weights import file_sha256
+from crossfit.views import Ragged
+
+__all__ = ["Characters", "Doc2VecFeatures", "WordVectors"]
+
+_ALPHABET = "abcdefghijklmnopqrstuvwxyz0123456789-,;.!?:'\"/\\|_@#$%^&*~`+-=<>()[]{} "
+
+
+class Doc2VecFeatures(TextExtractor):
+    r"""Paragraph vectors of texts [1]_, with gensim.
+
+    Words are runs of ``\w``, lower-cased. Inference starts from a random point that depends on
+    the seed and the document alone, so a document has the same vector in every call, in any
+    company and in every process.
+
+    Parameters
+    ----------
+    vector_size : int
+        Size of a vector.
+    epochs : int
+        Passes over the training texts, and of inference over a document.
+    dm : bool
+        Distributed memory (word order counts) or a distributed bag of words.
+    window : int
+        Words to either side that predict a word, or are predicted.
+    negative : int
+        Random words that each true one is told from.
+    min_count : int
+        Times a word must occur in the training texts.
+    random_state : int, RandomState or None
+        Seed of training and inference.
+    verbose : {"auto", True, False}
+        Progress bar of `transform`: on a terminal when a run lasts, always, never.
+
+    Attributes
+    ----------
+    vocabulary_ : tuple of str
+        The words kept, in the order in which they first occur.
+    counts_ : int64 ndarray of shape (len(vocabulary_),)
+        Times each occurs in the training texts.
+    word_vectors_, output_vectors_ : float32 ndarray of shape (len(vocabulary_), vector_size)
+        What inference reads: vectors of words as context and as prediction.
+    seed_ : int
+        What `random_state` came to.
+    n_features_out_ : int
+        ``vector_size``.
+
+    Notes
+    -----
+    `transform` returns float32 of shape (n, vector_size). Texts with no known word get the zero
+    vector, with a warning. Training texts get inferred vectors as all others do. Training runs in
+    one thread, because with more of them no two runs are equal.
+
+    References
+    ----------
+    .. [1] Q. Le, T. Mikolov: Distributed representations of sentences and documents, ICML 2014.
+
+    Examples
+    --------
+    >>> texts = ["cats purr and cats sleep", "engines roar and cars race"] * 10
+    >>> Doc2VecFeatures(16, epochs=5).fit_transform(texts).shape
+    (20, 16)
+    """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "vector_size": [Interval(Integral, 1, None, closed="left")],
+        "epochs": [Interval(Integral, 1, None, closed="left")],
+        "dm": ["boolean"],
+        "window": [Interval(Integral, 1, None, closed="left")],
+        "negative": [Interval(Integral, 1, None, closed="left")],
+        "min_count": [Interval(Integral, 1, None, closed="left")],
+        "random_state": ["random_state"],
+        "verbose": [StrOptions({"auto"}), "boolean"],
+    }
+
+    def __init__(
+        self,
+        vector_size: int = 300,
+        epochs: int = 40,
+        dm: bool = True,
+        window: int = 5,
+        negative: int = 5,
+        min_count: int = 2,
+        random_state: int | np.random.RandomState | None = 0,
+        *,
+        verbose: bool | str = "auto",
+    ) -> None:
+        self.vector_size = vector_size
+        self.epochs = epochs
+        self.dm = dm
+        self.window = window
+        self.negative = negative
+        self.min_count = min_count
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def _n_outputs(self) -> int:
+        return self.vector_size
+
+    def _fit(self, items: list[str], y: Any) -> None:
+        from gensim.models.doc2vec import TaggedDocument
+
+        documents = [TaggedDocument(_words(text), [i]) for i, text in enumerate(items)]
+        self.seed_ = int(check_random_state(self.random_state).randint(2**31 - 1))
+        model = self._model(self.min_count)
+        model.build_vocab(documents)
+        if not len(model.wv):
+            raise ValueError(
+                f"no word occurs min_count={self.min_count} times in the {len(items)} training "
+                "texts"
+            )
+        model.train(documents, total_examples=model.corpus_count, epochs=self.epochs)
+        self.vocabulary_ = tuple(model.wv.index_to_key)
+        self.counts_ = np.array(model.wv.expandos["count"], np.int64)
+        self.word_vectors_ = model.wv.vectors
+        self.output_vectors_ = model.syn1neg
+
+    def _model(self, min_count: int) -> Any:
+        from gensim.models import Doc2Vec
+
+        return Doc2Vec(
+            vector_size=self.vector_size,
+            dm=int(self.dm),
+            window=self.window,
+            negative=self.negative,
+            min_count=min_count,
+            sorted_vocab=0,  # gensim's sort would put words of equal count into another order
+            seed=self.seed_,
+            workers=1,
+        )
+
+    def _extract(self, batch: list[str]) -> np.ndarray:
+        from gensim.models.doc2vec import train_document_dbow, train_document_dm
+
+        # Built anew from plain arrays, so that threads share no model and nothing opaque is saved.
+        model = self._model(1)
+        model.build_vocab_from_freq(dict(zip(self.vocabulary_, self.counts_.tolist())))
+        model.wv.vectors, model.syn1neg = self.word_vectors_, self.output_vectors_
+        train = train_document_dm if self.dm else train_document_dbow
+        rates = np.linspace(model.alpha, model.min_alpha, self.epochs)
+        rows = np.zeros((len(batch), self.vector_size), np.float32)
+        for row, text in zip(rows, batch):
+            words = [word for word in _words(text) if word in model.wv]
+            if not words:
+                continue
+            # gensim's infer_vector starts from Python's hash of the text, which is another in
+            # every process, and goes on with what earlier documents left of its random state.
+            digest = hashlib.sha256(repr((self.seed_, words)).encode()).digest()
+            model.random = np.random.RandomState(int.from_bytes(digest[:4], "little"))
+            start = model.random.random_sample((1, self.vector_size)).astype(np.float32)
+            vector = (start - 0.5) / self.vector_size
+            for rate in rates:
+                train(
+                    model,
+                    words,
+                    [0],
+                    rate,
+                    learn_words=False,
+                    learn_hidden=False,
+                    doctag_vectors=vector,
+                    doctags_lockf=np.ones(1, np.float32),
+                )
+            row[:] = vector[0]
+        return rows
+
+    def _collect(self, rows: list[np.ndarray]) -> np.ndarray:
+        vectors = np.stack(rows)
+        unknown = int((~vectors.any(1)).sum())
+        if unknown:
+            warnings.warn(
+                f"{unknown} of {len(rows)} texts hold no word of the vocabulary: their vectors are "
+                "zero",
+                stacklevel=3,
+            )
+        return vectors
+
+
+class WordVectors(TextExtractor):
+    r"""Texts as sequences of word vectors [1]_, read from a file or learnt from the training texts.
+
+    Words are runs of ``\w``; those without a vector are dropped. A text that has none left
+    becomes one zero vector, with a warning, because attention over nothing is undefined.
+
+    Parameters
+    ----------
+    path : str, path-like or None
+        A file in word2vec's format, text or binary, or GloVe's, which is the same without its
+        first line; ``.gz`` is read too. None learns vectors from the training texts by
+        skip-gram with negative sampling.
+    output : {"ragged", "mean"}
+        A vector for each word, or their mean.
+    max_length : int, optional
+        Known words of a text; what comes after is lost. Default: no limit.
+    lowercase : bool
+        Whether to lower-case.
+    limit : int, optional
+        Read only so many words; such files have the frequent ones first.
+    binary : bool, optional
+        Whether the file is binary. Default: if it is named ``.bin`` or ``.bin.gz``.
+    vector_size, window, min_count, epochs : int
+        Of learning: size of a vector, words to either side, times a word must occur, passes.
+    random_state : int, RandomState or None
+        Seed of learning.
+    verbose : {"auto", True, False}
+        Progress bar of `transform`: on a terminal when a run lasts, always, never.
+
+    Attributes
+    ----------
+    vocabulary_ : tuple of str
+        Words by falling frequency; only if they were learnt.
+    vectors_ : float32 ndarray of shape (len(vocabulary_), vector_size)
+        Their vectors; only if they were learnt.
+    weights_id_ : str
+        SHA-256 of the file; only if there is one.
+    n_features_out_ : int
+        Size of a vector.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If it is in another format.
+
+    Notes
+    -----
+    `transform` returns float32: a `Ragged` of n rows (T_i, d) with ``info["words"]``, which
+    follow when rows are taken; or an array (n, d). A saved extractor names its file and does not
+    hold it. Learning runs in one thread, because with more of them no two runs are equal.
+
+    References
+    ----------
+    .. [1] T. Mikolov, I. Sutskever, K. Chen, G. Corrado, J. Dean: Distributed representations of
+       words and phrases and their compositionality, NIPS 2013.
+
+    Examples
+    --------
+    >>> texts = ["a cat sleeps", "a dog sleeps"] * 10
+    >>> vectors = WordVectors(vector_size=8, min_count=1).fit(texts)
+    >>> vectors.transform(["the cat sleeps"]).info["words"].tolist()
+    ['cat', 'sleeps']
+    """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "path": [str, os.PathLike, None],
+        "output": [StrOptions({"ragged", "mean"})],
+        "max_length": [Interval(Integral, 1, None, closed="left"), None],
+        "lowercase": ["boolean"],
+        "limit": [Interval(Integral, 1, None, closed="left"), None],
+        "binary": ["boolean", None],
+        "vector_size": [Interval(Integral, 1, None, closed="left")],
+        "window": [Interval(Integral, 1, None, closed="left")],
+        "min_count": [Interval(Integral, 1, None, closed="left")],
+        "epochs": [Interval(Integral, 1, None, closed="left")],
+        "random_state": ["random_state"],
+        "verbose": [StrOptions({"auto"}), "boolean"],
+    }
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str] | None = None,
+        output: str = "ragged",
+        max_length: int | None = None,
+        lowercase: bool = True,
+        *,
+        limit: int | None = None,
+        binary: bool | None = None,
+        vector_size: int = 300,
+        window: int = 5,
+        min_count: int = 2,
+        epochs: int = 20,
+        random_state: int | np.random.RandomState | None = 0,
+        verbose: bool | str = "auto",
+    ) -> None:
+        self.path = path
+        self.output = output
+        self.max_length = max_length
+        self.lowercase = lowercase
+        self.limit = limit
+        self.binary = binary
+        self.vector_size = vector_size
+        self.window = window
+        self.min_count = min_count
+        self.epochs = epochs
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def _n_outputs(self) -> int:
+        return self._table()[1].shape[1]
+
+    def _weights_id(self) -> str:
+        return "" if self.path is None else file_sha256(self.path)
+
+    def _fit(self, items: list[str], y: Any) -> None:
+        if self.path is not None:
+            return
+        from gensim.models import Word2Vec
+
+        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
+        model = Word2Vec(
+            vector_size=self.vector_size,
+            window=self.window,
+            min_count=self.min_count,
+            sg=1,
+            seed=seed,
+            workers=1,
+        )
+        texts = [_words(text, self.lowercase) for text in items]
+        model.build_vocab(texts)
+        if not len(model.wv):
+            raise ValueError(
+                f"no word occurs min_count={self.min_count} times in the {len(items)} training "
+                "texts"
+            )
+        model.train(texts, total_examples=model.corpus_count, epochs=self.epochs)
+        self.vocabulary_ = tuple(model.wv.index_to_key)
+        self.vectors_ = model.wv.vectors
+
+    def _table(self) -> tuple[dict[str, int], np.ndarray]:
+        """Return the row of each word, in this order, and the vectors."""
+        if self.path is None:
+            return {word: i for i, word in enumerate(self.vocabulary_)}, self.vectors_
+        return _read(os.fspath(self.path), self._weights_id(), self.limit, self.binary)
+
+    def _extract(self, batch: list[str]) -> list[np.ndarray]:
+        ids, _ = self._table()
+        rows = []
+        for text in batch:
+            words = [ids[word] for word in _words(text, self.lowercase) if word in ids]
+            rows.append(np.array(words[: self.max_length] or [-1], np.int64))
+        return rows
+
+    def _collect(self, rows: list[np.ndarray]) -> Ragged | np.ndarray:
+        table, vectors = self._table()
+        ids = np.concatenate(rows)
+        unknown = ids < 0
+        if unknown.any():
+            warnings.warn(
+                f"{unknown.sum()} of {len(rows)} texts hold no word that has a vector: they are "
+                "one zero vector each",
+                stacklevel=3,
+            )
+        values = np.where(unknown[:, None], 0, vectors[ids]).astype(np.float32)
+        lengths = np.array([len(row) for row in rows])
+        offsets = np.concatenate([[0], np.cumsum(lengths)])
+        if self.output == "mean":
+            sums = np.add.reduceat(values, offsets[:-1], axis=0, dtype=np.float64)
+            return (sums / lengths[:, None]).astype(np.float32)
+        vocabulary = [*table, ""]  # the last one for -1
+        words = np.array([vocabulary[i] for i in ids], dtype=object)
+        return Ragged(values, offsets, {"words": words})
+
+
+@functools.lru_cache(maxsize=2)
+def _read(
+    path: str, digest: str, limit: int | None, binary: bool | None
+) -> tuple[dict[str, int], np.ndarray]:
+    """Read a file once per process; estimators stay small and picklable."""
+    from gensim import utils
+    from gensim.models import KeyedVectors
+
+    file = Path(path).expanduser()
+    if binary is None:
+        binary = file.name.removesuffix(".gz").endswith(".bin")
+    try:
+        with utils.open(file, "rb") as stream:
+            first = stream.readline().split()
+        # word2vec's own first line says how many words there are and how long vectors are.
+        headless = not binary and not (len(first) == 2 and all(part.isdigit() for part in first))
+        table = KeyedVectors.load_word2vec_format(
+            str(file), binary=binary, limit=limit, no_header=headless
+        )
+    except Exception as error:  # each kind of damage has an exception class of its own
+        raise ValueError(
+            f"cannot read {path!r} as word vectors in word2vec's "
+            f"{'binary' if binary else 'text'} format: {error}"
+        ) from error
+    if not len(table):
+        raise ValueError(f"{path!r} holds no word vectors")
+    table.vectors.flags.writeable = False  # all who ask get the same array
+    return {word: i for i, word in enumerate(table.index_to_key)}, table.vectors
+
+
+class Characters(TextExtractor):
+    r"""Texts as sequences of characters, for character networks [1]_.
+
+    The alphabet has 70 places: letters, digits, ``-,;.!?:'"/\|_@#$%^&*~`+-=<>()[]{}`` and the
+    blank. The hyphen stands in it twice, as in the code of [2]_: the second place, 60, counts
+    and 37 is never used. Texts are lower-cased; longer ones are cut.
+
+    Parameters
+    ----------
+    length : int
+        Characters of a text.
+    output : {"ids", "onehot"}
+        The place of each character in the alphabet, from 1, with 0 for characters that are not
+        in it and for what follows a text's end; or a matrix with one 1 in the column of each
+        known character.
+    verbose : {"auto", True, False}
+        Progress bar: on a terminal when a run lasts, always, never.
+
+    Attributes
+    ----------
+    n_features_out_ : int
+        ``length``.
+
+    Notes
+    -----
+    `transform` returns int64 of shape (n, length), or uint8 of shape (n, 70, length).
+
+    References
+    ----------
+    .. [1] X. Zhang, J. Zhao, Y. LeCun: Character-level convolutional networks for text
+       classification, NIPS 2015.
+    .. [2] S. Reed, Z. Akata, H. Lee, B. Schiele: Learning deep representations of fine-grained
+       visual descriptions, CVPR 2016.
+
+    Examples
+    --------
+    >>> Characters(6).transform(["A-b ?ç"]).tolist()
+    [[1, 60, 2, 70, 42, 0]]
+    """
+
+    alphabet: ClassVar[str] = _ALPHABET
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "length": [Interval(Integral, 1, None, closed="left")],
+        "output": [StrOptions({"ids", "onehot"})],
+        "verbose": [StrOptions({"auto"}), "boolean"],
+    }
+
+    def __init__(
+        self, length: int = 201, output: str = "ids", *, verbose: bool | str = "auto"
+    ) -> None:
+        self.length = length
+        self.output = output
+        self.verbose = verbose
+
+    def _n_outputs(self) -> int:
+        return self.length
+
+    def _extract(self, batch: list[str]) -> np.ndarray:
+        place = {character: i for i, character in enumerate(_ALPHABET, 1)}  # the later one wins
+        ids = np.zeros((len(batch), self.length), np.int64)
+        for row, text in zip(ids, batch):
+            known = [place.get(character, 0) for character in text.lower()[: self.length]]
+            row[: len(known)] = known
+        if self.output == "ids":
+            return ids
+        return (ids[:, None] == np.arange(1, len(_ALPHABET) + 1)[:, None]).astype(np.uint8)
+
+
+def _words(text: str, lowercase: bool = True) -> list[str]:
+    return WORD.findall(text.lower() if lowercase else text)

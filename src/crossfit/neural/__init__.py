@@ -1,0 +1,61 @@
+"""What neural methods build on: the estimator, batches, modules, losses, checkpoints."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from crossfit._lazy import attach
+
+__all__ = [
+    "NeuralEstimator",
+    "Batch",
+    "Items",
+    "AttentionPool",
+    "BilinearAttention",
+    "CharCNN",
+    "MLPBranch",
+    "grad_reverse",
+    "grad_reverse_schedule",
+    "masked_softmax",
+    "cca_loss",
+    "triplet_loss",
+    "Checkpoint",
+    "listening",
+]
+
+__getattr__, __dir__ = attach(
+    __name__,
+    {
+        "NeuralEstimator": "estimator",
+        "Batch": "batching",
+        "Items": "batching",
+        "AttentionPool": "modules",
+        "BilinearAttention": "modules",
+        "CharCNN": "modules",
+        "MLPBranch": "modules",
+        "grad_reverse": "modules",
+        "grad_reverse_schedule": "modules",
+        "masked_softmax": "modules",
+        "cca_loss": "losses",
+        "triplet_loss": "losses",
+        "Checkpoint": "checkpoint",
+        "listening": "training",
+    },
+    ("batching", "checkpoint", "estimator", "losses", "modules", "training"),
+)
+
+if TYPE_CHECKING:
+    from crossfit.neural.batching import Batch, Items
+    from crossfit.neural.checkpoint import Checkpoint
+    from crossfit.neural.estimator import NeuralEstimator
+    from crossfit.neural.losses import cca_loss, triplet_loss
+    from crossfit.neural.modules import (
+        AttentionPool,
+        BilinearAttention,
+        CharCNN,
+        MLPBranch,
+        grad_reverse,
+        grad_reverse_schedule,
+        masked_softmax,
+    )
+    from crossfit.neural.training import listening

@@ -1,0 +1,401 @@
+"""Batches cut whole out of cached features: dense, sparse, ragged, token ids or channels."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from crossfit.views import Channels, Ragged, Views, as_numpy, is_tensor
+
+__all__ = [
+    "PAD",
+    "UNK",
+    "Batch",
+    "Batches",
+    "ChannelStore",
+    "Items",
+    "PairData",
+    "Store",
+    "store",
+    "to_device",
+]
+
+PAD, UNK = 0, 1
+
+
+class Items(NamedTuple):
+    """Some items of one view.
+
+    Parameters
+    ----------
+    values : Tensor of shape (b, ...) or (b, R, ...)
+        float32 features, int64 token ids or uint8 pixels.
+    mask : bool Tensor of shape (b, R), or None
+        True at real elements; None where rows have no padding.
+    """
+
+    values: Tensor
+    mask: Tensor | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Some pairs, with everything that a loss over pairs needs.
+
+    Parameters
+    ----------
+    views : dict of str to Items, or to dict of str to Items where a view has channels
+        By role. Row i of every view belongs together.
+    item : dict of str to int64 Tensor of shape (b,)
+        By role: which distinct item of the view each row has.
+    groups : int64 Tensor of shape (b,)
+        Rows of one group are no negatives of each other.
+    y : Tensor, or None
+        int64 class numbers of shape (b,), -1 where unlabelled, or float32 indicators of shape
+        (b, n_classes).
+    progress : float
+        Share of the epochs that are done, in [0, 1): what schedules read.
+    """
+
+    views: dict[str, Any]
+    item: dict[str, Tensor]
+    groups: Tensor
+    y: Tensor | None
+    progress: float = 0.0
+
+    def __len__(self) -> int:
+        return len(self.groups)
+
+    @property
+    def positives(self) -> Tensor:
+        """Bool (b, b): whether row i's first item and row j's second make a pair.
+
+        True on the diagonal and where the rows share an item, as two captions of one image do.
+        """
+        first, *others = self.item.values()
+        same = first[:, None] == first
+        for other in others:
+            same = same | (other[:, None] == other)
+        return same
+
+    @property
+    def negatives(self) -> Tensor:
+        """Bool (b, b): whether rows i and j are of different groups.
+
+        Rows of one group that share no item are neither positives nor negatives.
+        """
+        return self.groups[:, None] != self.groups
+
+
+class Store:
+    """The distinct items of one view, from which rows are taken.
+
+    Attributes
+    ----------
+    n_inputs : int
+        Width of the feature vectors, or number of token ids.
+    """
+
+    n_inputs: int
+
+    def __len__(self) -> int:
+        raise NotImplementedError
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that the features take."""
+        raise NotImplementedError
+
+    def to(self, device: torch.device) -> Store:
+        """Move the features to a device, where they can be moved."""
+        raise NotImplementedError
+
+    def take(self, at: Tensor) -> Any:
+        """Return the items at positions `at` as `Items`, or a dict of them for channels."""
+        raise NotImplementedError
+
+
+class _Dense(Store):
+    def __init__(self, values: Tensor) -> None:
+        self.values = values
+        self.n_inputs = values.shape[-1]
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    @property
+    def nbytes(self) -> int:
+        return self.values.nbytes
+
+    def to(self, device: torch.device) -> Store:
+        return _Dense(self.values.to(device))
+
+    def take(self, at: Tensor) -> Items:
+        return Items(self.values.index_select(0, at.to(self.values.device)))
+
+
+class _Flat(Store):
+    """Rows of unequal length end to end; padded to the longest row of what is taken."""
+
+    def __init__(self, values: Tensor, offsets: Tensor, n_inputs: int) -> None:
+        self.values, self.offsets, self.n_inputs = values, offsets, n_inputs
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    @property
+    def nbytes(self) -> int:
+        return self.values.nbytes
+
+    def to(self, device: torch.device) -> Store:
+        return _Flat(self.values.to(device), self.offsets.to(device), self.n_inputs)
+
+    def take(self, at: Tensor) -> Items:
+        at = at.to(self.offsets.device)
+        start = self.offsets[at]
+        lengths = self.offsets[at + 1] - start
+        place = torch.arange(max(int(lengths.max()), 1), device=at.device)
+        mask = place < lengths[:, None]
+        shape = (*mask.shape, *self.values.shape[1:])
+        if not len(self.values):
+            return Items(self.values.new_zeros(shape), mask)
+        # Padding reads element 0 and is overwritten.
+        element = torch.where(mask, start[:, None] + place, 0)
+        values = self.values.index_select(0, element.flatten()).view(shape)
+        values.masked_fill_(~mask.view(*mask.shape, *[1] * (values.ndim - 2)), PAD)
+        return Items(values, mask)
+
+
+class _Sparse(Store):
+    def __init__(self, values: sp.csr_array) -> None:
+        self.values = values
+        self.n_inputs = values.shape[1]
+
+    def __len__(self) -> int:
+        return int(self.values.shape[0])
+
+    @property
+    def nbytes(self) -> int:
+        return 0
+
+    def to(self, device: torch.device) -> Store:
+        return self  # rows become dense on the host, batch by batch
+
+    def take(self, at: Tensor) -> Items:
+        rows = self.values[at.cpu().numpy()].toarray()
+        return Items(torch.from_numpy(rows.astype(np.float32, copy=False)))
+
+
+class ChannelStore(Store):
+    """The channels of a view, each in a store of its own; see `Store`."""
+
+    def __init__(self, parts: Mapping[str, Store]) -> None:
+        self.parts = dict(parts)
+
+    def __len__(self) -> int:
+        return len(next(iter(self.parts.values())))
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that the features take."""
+        return sum(part.nbytes for part in self.parts.values())
+
+    def to(self, device: torch.device) -> Store:
+        """Move every channel to a device."""
+        return ChannelStore({name: part.to(device) for name, part in self.parts.items()})
+
+    def take(self, at: Tensor) -> dict[str, Items]:
+        """Return the items of every channel at positions `at`."""
+        return {name: part.take(at) for name, part in self.parts.items()}
+
+
+def store(values: Any, n_ids: Any = None) -> Store:
+    """Hold the items of a view as tensors.
+
+    Parameters
+    ----------
+    values : array, CSR matrix, tensor, Ragged or Channels of n items
+        Real numbers become float32, uint8 arrays of pixels stay, other integers of shape (n, T)
+        are token ids, padded with 0. Arrays of float32 are not copied, memory-mapped ones stay
+        on disk.
+    n_ids : int, or mapping of str to int for channels, optional
+        Number of token ids that the network knows; ids beyond become 1, unknown. By default as
+        many as there are.
+
+    Raises
+    ------
+    ValueError
+        If token ids are negative or values are of no such kind.
+    """
+    if isinstance(values, Channels):
+        return ChannelStore(
+            {name: store(values[name], (n_ids or {}).get(name)) for name in values.names}
+        )
+    if sp.issparse(values):
+        return _Sparse(values.tocsr())
+    if isinstance(values, Ragged):
+        if values.dtype.kind in "iu":
+            rows = np.repeat(np.arange(len(values)), values.lengths)
+            vocabulary = values.info.get("vocabulary")
+            known = len(vocabulary) if vocabulary is not None and n_ids is None else n_ids
+            return _tokens(values.values, rows, len(values), known)
+        elements = _float(values.values)
+        width = elements.shape[-1] if elements.ndim > 1 else 1
+        return _Flat(elements, torch.tensor(values.offsets), width)
+    if is_tensor(values):
+        values = values.detach()
+        if values.dtype.is_floating_point or values.dtype == torch.uint8:
+            return _Dense(values.to(torch.uint8 if values.dtype == torch.uint8 else torch.float32))
+        values = as_numpy(values)
+    if values.dtype.kind in "iu" and values.ndim == 2:
+        real = values != PAD
+        return _tokens(values[real], np.nonzero(real)[0], len(values), n_ids)
+    if values.dtype == np.uint8:
+        return _Dense(_no_copy(values))
+    if values.dtype.kind not in "fiub":
+        raise ValueError(
+            f"a network reads numbers, got an array of type {values.dtype}; turn raw items into "
+            "features in _features"
+        )
+    return _Dense(_float(values))
+
+
+def _tokens(ids: NDArray[Any], rows: NDArray[Any], n: int, n_ids: int | None) -> _Flat:
+    if len(ids) and ids.min() < 0:
+        raise ValueError(f"token ids must be at least 0, got {ids.min()}")
+    known = n_ids if n_ids is not None else max(int(ids.max(initial=UNK)) + 1, UNK + 1)
+    # Attention over nothing is undefined: a text without words is one unknown word.
+    empty = np.flatnonzero(np.bincount(rows, minlength=n) == 0)
+    ids = np.concatenate([np.where(ids < known, ids, UNK), np.full(len(empty), UNK)])
+    rows = np.concatenate([rows, empty])
+    ids = ids[np.argsort(rows, kind="stable")].astype(np.int64)
+    offsets = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=n))])
+    return _Flat(torch.from_numpy(ids), torch.from_numpy(offsets), known)
+
+
+def _float(values: NDArray[Any]) -> Tensor:
+    return _no_copy(values.astype(np.float32, copy=False))
+
+
+def _no_copy(values: NDArray[Any]) -> Tensor:
+    with warnings.catch_warnings():
+        # Views are read-only, of which torch warns. Nothing here writes to what it was given.
+        warnings.filterwarnings("ignore", message=".*not writable.*")
+        return torch.from_numpy(np.ascontiguousarray(values))
+
+
+class PairData(Dataset[Batch]):
+    """Rows of pairs over stores of distinct items, cut into batches by index.
+
+    Parameters
+    ----------
+    stores : mapping of str to Store
+        By role.
+    views : Views
+        For which items and groups the rows have.
+    y : ndarray, optional
+        Class numbers or indicators of the rows.
+    device : torch.device
+        Where batches go.
+    """
+
+    def __init__(
+        self,
+        stores: Mapping[str, Store],
+        views: Views,
+        y: NDArray[Any] | None,
+        device: torch.device,
+    ) -> None:
+        self.stores = dict(stores)
+        self.device = device
+        self.item = {role: torch.tensor(views.distinct(role)[1]) for role in stores}
+        self.groups = torch.tensor(views.groups)
+        self.y = None if y is None else torch.tensor(y)
+        self.rows = torch.arange(len(views))
+
+    def subset(self, rows: NDArray[np.int64]) -> PairData:
+        """Return some of the rows over the same stores."""
+        part = object.__new__(PairData)
+        part.__dict__.update(self.__dict__, rows=self.rows[torch.from_numpy(rows)])
+        return part
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def batch(self, at: Tensor, progress: float = 0.0) -> Batch:
+        """Return the rows at positions `at`."""
+        rows = self.rows[at]
+        item = {role: index[rows] for role, index in self.item.items()}
+        return Batch(
+            {role: self._on_device(part.take(item[role])) for role, part in self.stores.items()},
+            {role: index.to(self.device) for role, index in item.items()},
+            self.groups[rows].to(self.device),
+            None if self.y is None else self.y[rows].to(self.device),
+            progress,
+        )
+
+    def _on_device(self, items: Any) -> Any:
+        return to_device(items, self.device)
+
+
+def to_device(items: Any, device: torch.device) -> Any:
+    """Return `Items`, or a dict of them, on a device."""
+    if isinstance(items, dict):
+        return {name: to_device(part, device) for name, part in items.items()}
+    return Items(items.values.to(device), None if items.mask is None else items.mask.to(device))
+
+
+class Batches:
+    """The batches of one pass over the data, in order or shuffled anew each time.
+
+    Parameters
+    ----------
+    dataset : PairData
+    batch_size : int
+        Rows of a batch. A last batch of one row, which has no negatives and no variance, joins
+        the one before it.
+    shuffle : bool
+        Whether to draw a new order for every pass.
+    drop_last : bool
+        Whether to leave out a last batch that is not full.
+    generator : torch.Generator, optional
+        Where the order comes from.
+    """
+
+    def __init__(
+        self,
+        dataset: PairData,
+        batch_size: int = 128,
+        shuffle: bool = False,
+        drop_last: bool = False,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        self.dataset = dataset
+        self.shuffle = shuffle
+        self.generator = generator
+        self.progress = 0.0
+        n = len(dataset)
+        stops = [*range(batch_size, n, batch_size), n]
+        if drop_last and len(stops) > 1 and n % batch_size:
+            stops.pop()
+        elif len(stops) > 1 and stops[-1] - stops[-2] == 1:
+            del stops[-2]
+        self._slices = [slice(a, b) for a, b in zip([0, *stops[:-1]], stops)]
+
+    def __len__(self) -> int:
+        return len(self._slices)
+
+    def __iter__(self) -> Iterator[Batch]:
+        n = len(self.dataset)
+        order = torch.randperm(n, generator=self.generator) if self.shuffle else torch.arange(n)
+        for part in self._slices:
+            yield self.dataset.batch(order[part], self.progress)

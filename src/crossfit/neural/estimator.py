@@ -1,0 +1,527 @@
+"""NeuralEstimator: a cross-modal method that holds a skorch net and trains it on whole batches."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import json
+from collections.abc import Mapping, Sequence
+from numbers import Integral, Real
+from typing import Any, ClassVar, Self
+
+import joblib
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.model_selection import GroupShuffleSplit
+from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import Interval, StrOptions
+from torch import Tensor, nn
+
+from crossfit.base import CrossModalEstimator
+from crossfit.neural.batching import (
+    Batch,
+    Batches,
+    ChannelStore,
+    PairData,
+    Store,
+    store,
+    to_device,
+)
+from crossfit.neural.checkpoint import Checkpoint
+from crossfit.neural.training import (
+    choose_device,
+    make_net,
+    optimizer_class,
+    seeded,
+    train_net,
+)
+from crossfit.views import Views, is_tensor
+
+__all__ = ["NeuralEstimator"]
+
+# Where a parameter's value goes: module__hidden=64 to _build_module as hidden=64.
+PREFIXES = ("module", "optimizer", "iterator_train")
+# Numbers of one encoded batch, so that wide rows (maps, sequences) come in smaller batches.
+_ENCODE_NUMBERS = 2**22
+# Bookkeeping of fit, which every fit computes anew.
+_OF_THE_FIT = {"net_", "views_in_", "n_features_in_", "n_inputs_", "n_classes_", "classes_"}
+
+
+class NeuralEstimator(CrossModalEstimator):
+    """Base class of methods that train a network on batches of pairs.
+
+    An author writes `_build_module`, a torch module with ``encode(items, view)``, and `_loss`,
+    a function of a whole batch. Other steps may be overridden: `_outputs`, `_encode_batch`;
+    `_fit_features` and `_features` where raw items go in; `_optimizer_parameters`.
+
+    A subclass names its own parameters in ``__init__`` and passes the rest on as ``**kwargs``;
+    scikit-learn then sees those of the base class too.
+
+    Parameters
+    ----------
+    max_epochs : int
+        Passes over the training pairs.
+    lr : float
+        Learning rate.
+    batch_size : int
+        Pairs of a batch.
+    optimizer : str or type
+        Name of a class in `torch.optim`, or such a class.
+    device : str
+        ``"auto"`` is CUDA if present, else the CPU; or any torch device.
+    amp : {"auto", True, False}
+        Mixed precision: the network runs in bfloat16 where torch deems it safe, the loss in
+        float32. ``"auto"`` where a GPU has bfloat16.
+    validation_fraction : float, optional
+        Share of the groups of rows that is held out to compute ``valid_loss``, which early
+        stopping reads: ``callbacks=[skorch.callbacks.EarlyStopping(load_best=True)]``.
+    callbacks : list of skorch callbacks, optional
+        Schedules, early stopping, `crossfit.neural.Checkpoint`. Each fit works on copies, which
+        ``net_.callbacks_`` holds.
+    random_state : int, RandomState or None
+        Seed of initial weights, dropout and the order of batches.
+    verbose : {"auto", True, False}
+        Progress bar: on a terminal when a fit lasts, always, never. 1 and 0 do as well.
+    views : mapping of str to str, optional
+        Role to view name, where names and order do not say it.
+    **prefixed
+        ``module__*`` go to `_build_module`, ``optimizer__*`` to the optimizer (with
+        ``optimizer__param_groups`` as in skorch), ``iterator_train__*`` to the batches
+        (``shuffle``, ``drop_last``). They are parameters like the others: for ``set_params``,
+        ``clone`` and searches.
+
+    Attributes
+    ----------
+    net_ : skorch.NeuralNet
+        Holds ``module_``, ``optimizer_`` and ``history``, one row for each epoch.
+    n_inputs_ : dict of str to int, or of str to dict where a view has channels
+        By role: width of the features, or number of token ids.
+    n_classes_ : int or None
+        None without labels.
+    classes_ : ndarray of shape (n_classes,)
+        The labels, where one-dimensional ones were given.
+    """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "max_epochs": [Interval(Integral, 1, None, closed="left")],
+        "lr": [Interval(Real, 0, None, closed="neither")],
+        "batch_size": [Interval(Integral, 1, None, closed="left")],
+        "optimizer": [str, type],
+        "device": [str],
+        "amp": [StrOptions({"auto"}), "boolean"],
+        "validation_fraction": [Interval(Real, 0, 1, closed="neither"), None],
+        "callbacks": [list, tuple, None],
+        "random_state": ["random_state"],
+        "verbose": [StrOptions({"auto"}), "verbose"],
+    }
+
+    def __init__(
+        self,
+        *,
+        max_epochs: int = 50,
+        lr: float = 1e-3,
+        batch_size: int = 128,
+        optimizer: str | type[torch.optim.Optimizer] = "Adam",
+        device: str = "auto",
+        amp: bool | str = "auto",
+        validation_fraction: float | None = None,
+        callbacks: Sequence[Any] | None = None,
+        random_state: int | np.random.RandomState | None = None,
+        verbose: bool | int | str = "auto",
+        views: Mapping[str, str] | None = None,
+        **prefixed: Any,
+    ) -> None:
+        for name in prefixed:
+            if not _is_prefixed(name):
+                raise TypeError(self._unknown(name))
+        self.max_epochs = max_epochs
+        self.lr = lr
+        self.batch_size = batch_size
+        self.optimizer = optimizer
+        self.device = device
+        self.amp = amp
+        self.validation_fraction = validation_fraction
+        self.callbacks = callbacks
+        self.random_state = random_state
+        self.verbose = verbose
+        self.views = views
+        self.__dict__.update(prefixed)
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Complete the signature of ``__init__``, where scikit-learn reads the parameters."""
+        super().__init_subclass__(**kwargs)
+        own: Any = cls.__dict__.get("__init__")
+        if own is None:
+            return
+        *parameters, last = inspect.signature(own).parameters.values()
+        if last.kind is inspect.Parameter.VAR_KEYWORD:
+            known = {parameter.name for parameter in parameters}
+            inherited = inspect.signature(super(cls, cls).__init__).parameters.values()
+            parameters += [
+                parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
+                for parameter in inherited
+                if parameter.name not in known
+                and parameter.kind is not inspect.Parameter.VAR_KEYWORD
+            ]
+            own.__signature__ = inspect.Signature([*parameters, last])
+
+    # ---- what an author writes ---------------------------------------------------------------
+
+    def _build_module(
+        self, n_inputs: dict[str, Any], n_classes: int | None, **module: Any
+    ) -> nn.Module:
+        """Return the network.
+
+        Parameters
+        ----------
+        n_inputs : dict of str to int
+            By role: width of the feature vectors, or number of token ids.
+        n_classes : int, optional
+            None without labels.
+        **module
+            The ``module__*`` parameters.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not define _build_module")
+
+    def _loss(self, outputs: Any, batch: Batch) -> Tensor | Mapping[str, Tensor]:
+        """Return the loss of a whole batch: a scalar, or its terms by name, to be added up."""
+        raise NotImplementedError(f"{type(self).__name__} does not define _loss")
+
+    def _outputs(self, module: nn.Module, batch: Batch) -> Any:
+        """Return what `_loss` needs: by default every view's encoding, by role."""
+        return {
+            view: self._encode_batch(module, items, view) for view, items in batch.views.items()
+        }
+
+    def _encode_batch(self, module: nn.Module, items: Any, view: str) -> Tensor:
+        """Map `Items` of one view into the common space, (b, d)."""
+        return module.encode(items, view)  # type: ignore[operator]
+
+    def _fit_features(self, views: Views, y: NDArray[Any] | None) -> None:
+        """Learn what `_features` needs (a vocabulary, a trunk) from the rows that train."""
+
+    def _features(self, values: Any, view: str) -> Any:
+        """Turn items as they are given into what batches are cut from; see `batching.store`."""
+        return values
+
+    def _optimizer_parameters(self) -> dict[str, Any]:
+        """Return arguments of the optimizer; the ``optimizer__*`` parameters by default."""
+        return self._prefixed("optimizer")
+
+    # ---- fit -----------------------------------------------------------------------------------
+
+    def _fit(self, views: Views, y: NDArray[Any] | None) -> None:
+        self._validate_params()
+        self._check_prefixed()
+        device = choose_device(self.device)
+        checkpoints = [cb for cb in _instances(self.callbacks) if isinstance(cb, Checkpoint)]
+        if len(checkpoints) > 1:
+            raise ValueError(f"one Checkpoint is enough, got {len(checkpoints)}")
+        callbacks, saved = self.callbacks, None
+        if checkpoints:
+            identity = self._identity(views, y)
+            saved = checkpoints[0].initialize().read(identity)
+            callbacks = [_with_identity(item, identity) for item in self.callbacks or ()]
+        for name in [name for name in vars(self) if _is_fitted(name)]:
+            if name not in ("views_in_", "n_features_in_"):
+                delattr(self, name)
+        targets = self._targets(y)
+        seed = self._seed()
+        with seeded(seed, device):
+            rows, held_out = self._split(views, seed)
+            if saved is None:
+                chosen = views[rows] if len(held_out) else views
+                self._fit_features(chosen, None if y is None else y[rows])
+            else:
+                arrays = {name: part.numpy() for name, part in saved["arrays"].items()}
+                self._restore_features(json.loads(saved["features"]), arrays)
+            data = self._data(views.map(self._features), targets, device)
+            self.n_inputs_ = {role: _n_inputs(part) for role, part in data.stores.items()}
+            self.n_classes_ = self._n_classes(targets)
+            module = self._build_module(self.n_inputs_, self.n_classes_, **self._prefixed("module"))
+            self.net_ = make_net(
+                module,
+                device=device,
+                optimizer=self.optimizer,
+                lr=self.lr,
+                max_epochs=self.max_epochs,
+                batch_size=self.batch_size,
+                callbacks=callbacks,
+                **{f"optimizer__{k}": part for k, part in self._optimizer_parameters().items()},
+                **{f"iterator_train__{k}": v for k, v in self._prefixed("iterator_train").items()},
+            )
+            self.net_.amp = self._use_amp(device)
+            train_net(
+                self.net_,
+                self,
+                self._outputs,
+                self._loss,
+                data.subset(rows),
+                data.subset(held_out) if len(held_out) else None,
+                saved=saved,
+                listen=True,
+            )
+
+    def _targets(self, y: NDArray[Any] | None) -> NDArray[Any] | None:
+        """Return class numbers (-1 where unlabelled) or indicators; learn the classes."""
+        if y is None:
+            return None
+        if y.ndim == 2:
+            return y.astype(np.float32)
+        known = y != -1 if y.dtype.kind in "if" else np.ones(len(y), bool)
+        self.classes_, codes = np.unique(y[known], return_inverse=True)
+        targets = np.full(len(y), -1, np.int64)
+        targets[known] = codes
+        return targets
+
+    def _n_classes(self, targets: NDArray[Any] | None) -> int | None:
+        if targets is None:
+            return None
+        return targets.shape[1] if targets.ndim == 2 else len(self.classes_)
+
+    def _split(self, views: Views, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return rows to train on and rows held out; a group is never divided."""
+        rows = np.arange(len(views))
+        if self.validation_fraction is None:
+            for callback in _instances(self.callbacks):
+                if "valid" in str(getattr(callback, "monitor", "")):
+                    raise ValueError(
+                        f"{type(callback).__name__} reads {callback.monitor!r}, for which pairs "
+                        "must be held out: set validation_fraction"
+                    )
+            return rows, rows[:0]
+        n_groups = len(np.unique(views.groups))
+        if n_groups < 3:
+            raise ValueError(f"validation_fraction needs at least 3 groups of rows, got {n_groups}")
+        split = GroupShuffleSplit(1, test_size=self.validation_fraction, random_state=seed)
+        return next(split.split(rows, groups=views.groups))
+
+    def _data(self, views: Views, y: NDArray[Any] | None, device: torch.device) -> PairData:
+        stores = {role: store(views.distinct(role)[0]) for role in views.names}
+        if device.type == "cuda":
+            free, _ = torch.cuda.mem_get_info(device)
+            # What does not fit goes over batch by batch.
+            if sum(part.nbytes for part in stores.values()) < free / 2:
+                stores = {role: part.to(device) for role, part in stores.items()}
+        return PairData(stores, views, y, device)
+
+    def _use_amp(self, device: torch.device) -> bool:
+        if self.amp == "auto":
+            return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(self.amp)
+
+    def _seed(self) -> int:
+        if self.random_state is None:
+            # check_random_state(None) would draw from NumPy's global state.
+            return int(np.random.default_rng().integers(2**31 - 1))
+        return int(check_random_state(self.random_state).randint(2**31 - 1))
+
+    def _identity(self, views: Views, y: NDArray[Any] | None) -> dict[str, str]:
+        """Say what a checkpoint belongs to, hashed."""
+        neutral = ("max_epochs", "callbacks", "device", "verbose", "views")
+        params = {k: v for k, v in self.get_params(deep=False).items() if k not in neutral}
+        kind = type(self)
+        return {
+            "method": f"{kind.__module__}.{kind.__qualname__}",
+            "parameters": joblib.hash(params),
+            "data": joblib.hash((views, y)),
+        }
+
+    # ---- after the fit -------------------------------------------------------------------------
+
+    def _encode(self, values: Any, view: str) -> Any:
+        net = self.net_
+        device = torch.device(net.device)
+        items = store(self._features(values, view), self.n_inputs_[view])
+        size = _n_numbers(items.take(torch.zeros(1, dtype=torch.int64)))
+        step = max(1, min(1024, _ENCODE_NUMBERS // max(1, size)))
+        net.module_.eval()
+        found = []
+        with (
+            torch.inference_mode(),
+            torch.autocast(device.type, dtype=torch.bfloat16, enabled=net.amp),
+        ):
+            for at in torch.arange(len(items)).split(step):
+                taken = to_device(items.take(at), device)
+                found.append(self._encode_batch(net.module_, taken, view).float())
+        # The network works in float32; who gave float64 gets it back.
+        wide = "float64" in str(getattr(values, "dtype", ""))
+        encoded = torch.cat(found).to(torch.float64 if wide else torch.float32)
+        return encoded.clone() if is_tensor(values) else encoded.cpu().numpy()
+
+    # ---- parameters ----------------------------------------------------------------------------
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Return the parameters by name, with the prefixed ones that are set."""
+        prefixed = {name: value for name, value in vars(self).items() if _is_prefixed(name)}
+        return {**super().get_params(deep), **prefixed}
+
+    def set_params(self, **params: Any) -> Self:
+        """Set parameters, prefixed ones too."""
+        prefixed = {name: params.pop(name) for name in list(params) if _is_prefixed(name)}
+        super().set_params(**params)
+        self.__dict__.update(prefixed)
+        return self
+
+    def _prefixed(self, prefix: str) -> dict[str, Any]:
+        start = f"{prefix}__"
+        return {k.removeprefix(start): v for k, v in vars(self).items() if k.startswith(start)}
+
+    def _unknown(self, name: str) -> str:
+        return (
+            f"{self._name()} has no parameter {name!r}: there are "
+            f"{', '.join(self._get_param_names())} and module__*, optimizer__*, iterator_train__*"
+        )
+
+    def _check_prefixed(self) -> None:
+        """Refuse prefixed parameters that what they go to does not take."""
+        takers: dict[str, Any] = {
+            "module": self._build_module,
+            "optimizer": optimizer_class(self.optimizer),
+            "iterator_train": Batches,
+        }
+        given = {"self", "params", "n_inputs", "n_classes", "dataset", "generator"}
+        for prefix, taker in takers.items():
+            parameters = inspect.signature(taker).parameters
+            if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values()):
+                continue
+            known = [name for name in parameters if name not in given]
+            for name in self._prefixed(prefix):
+                if name not in known and (prefix, name) != ("optimizer", "param_groups"):
+                    raise ValueError(
+                        f"{self._name()} got {prefix}__{name}, but there are only "
+                        f"{', '.join(f'{prefix}__{k}' for k in known) or 'none'}"
+                    )
+
+    # ---- state: bundles and checkpoints --------------------------------------------------------
+
+    def _features_state(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+        """Return what `_fit_features` learned: plain values for JSON, and arrays."""
+        plain: dict[str, Any] = {}
+        arrays: dict[str, NDArray[Any]] = {}
+        for name, value in vars(self).items():
+            if not _is_fitted(name) or name in _OF_THE_FIT:
+                continue
+            if isinstance(value, nn.Module):
+                for key, part in value.state_dict().items():
+                    arrays[f"{name}.{key}"] = part.detach().cpu().numpy()
+            elif isinstance(value, np.ndarray) and value.dtype.kind in "fiub":
+                arrays[name] = value
+            else:
+                plain[name] = value
+        return plain, arrays
+
+    def _restore_features(
+        self, state: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]
+    ) -> None:
+        """Take back `_features_state`; who keeps a module there builds it first."""
+        modules: dict[str, dict[str, Tensor]] = {}
+        for name, array in arrays.items():
+            owner, _, key = name.partition(".")
+            if key:
+                modules.setdefault(owner, {})[key] = torch.from_numpy(array)
+            else:
+                setattr(self, name, array)
+        for owner, weights in modules.items():
+            getattr(self, owner).load_state_dict(weights)
+        for name, value in state.items():
+            # JSON turns tuples into lists; what is fitted here is a tuple.
+            setattr(self, name, tuple(value) if isinstance(value, list) else value)
+
+    def __crossfit_state__(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+        """Return what was fitted: plain values for JSON, and arrays.
+
+        The network is there as its weights; the optimizer's state is not.
+        """
+        features, arrays = self._features_state()
+        arrays = {f"features.{name}": array for name, array in arrays.items()}
+        for name, part in self.net_.module_.state_dict().items():
+            arrays[f"module.{name}"] = part.detach().cpu().numpy()
+        state: dict[str, Any] = {
+            "views_in": self.views_in_,
+            "n_features_in": self.n_features_in_,
+            "n_inputs": self.n_inputs_,
+            "n_classes": self.n_classes_,
+            "amp": self.net_.amp,
+            "history": [{k: v for k, v in r.items() if k != "batches"} for r in self.net_.history],
+            "features": features,
+        }
+        classes = getattr(self, "classes_", None)
+        if classes is not None and classes.dtype.kind in "OU":
+            state["classes"] = classes.tolist()
+        elif classes is not None:
+            arrays["classes"] = classes
+        return json.loads(json.dumps(state, default=float)), arrays
+
+    def __crossfit_restore__(
+        self, state: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]
+    ) -> None:
+        """Take back what `__crossfit_state__` gave, on an instance with the same parameters."""
+        parts: dict[str, dict[str, NDArray[Any]]] = {"features": {}, "module": {}}
+        for name, array in arrays.items():
+            where, _, key = name.partition(".")
+            if key:
+                parts[where][key] = array
+        self._restore_features(state["features"], parts["features"])
+        if "classes" in arrays:
+            self.classes_ = arrays["classes"]
+        elif "classes" in state:
+            self.classes_ = np.array(state["classes"])
+        self.n_inputs_, self.n_classes_ = dict(state["n_inputs"]), state["n_classes"]
+        try:
+            device = choose_device(self.device)
+        except ValueError:  # it was fitted on a machine with a GPU
+            device = torch.device("cpu")
+        with seeded(0, device):  # initial weights, which are overwritten
+            module = self._build_module(self.n_inputs_, self.n_classes_, **self._prefixed("module"))
+        module.load_state_dict({k: torch.from_numpy(v) for k, v in parts["module"].items()})
+        self.net_ = make_net(
+            module.eval(),
+            device=device,
+            optimizer=self.optimizer,
+            lr=self.lr,
+            max_epochs=self.max_epochs,
+            batch_size=self.batch_size,
+            **{f"optimizer__{k}": part for k, part in self._optimizer_parameters().items()},
+        )
+        self.net_.amp = bool(state["amp"]) and self._use_amp(device)
+        for row in state["history"]:
+            self.net_.history.append({**row, "batches": []})
+        self.n_features_in_ = dict(state["n_features_in"])
+        self.views_in_ = dict(state["views_in"])
+
+
+def _is_fitted(name: str) -> bool:
+    return name.endswith("_") and not name.startswith("_")
+
+
+def _is_prefixed(name: str) -> bool:
+    prefix, _, rest = name.partition("__")
+    return prefix in PREFIXES and bool(rest)
+
+
+def _instances(callbacks: Any) -> list[Any]:
+    return [cb[1] if isinstance(cb, (tuple, list)) else cb for cb in callbacks or ()]
+
+
+def _with_identity(item: Any, identity: Mapping[str, str]) -> Any:
+    """Return an entry of ``callbacks``, a checkpoint with what its file belongs to."""
+    named = isinstance(item, (tuple, list))
+    callback = item[1] if named else item
+    if isinstance(callback, Checkpoint):
+        callback = copy.copy(callback)
+        callback.identity_ = dict(identity)
+    return (item[0], callback) if named else callback
+
+
+def _n_inputs(part: Store) -> Any:
+    if isinstance(part, ChannelStore):
+        return {name: _n_inputs(channel) for name, channel in part.parts.items()}
+    return part.n_inputs
+
+
+def _n_numbers(items: Any) -> int:
+    if isinstance(items, dict):
+        return sum(_n_numbers(part) for part in items.values())
+    return items.values.numel()

@@ -1,0 +1,143 @@
+"""Losses over a whole batch of pairs; all are minimised."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+__all__ = ["cca_loss", "triplet_loss"]
+
+
+def triplet_loss(
+    scores: Tensor,
+    positives: Tensor | None = None,
+    negatives: Tensor | None = None,
+    *,
+    margin: float = 0.2,
+    mining: str = "sum",
+    k: int = 1,
+) -> Tensor:
+    r"""Hinge ranking loss: a positive must outscore the negatives of its row by a margin.
+
+    The mean over all positives (i, p) of :math:`\sum_{n} [m - s_{ip} + s_{in}]_+`, where n runs
+    over the negatives of row i that the mining picks. Rows are the queries; for the other
+    direction pass the transposes and add.
+
+    Parameters
+    ----------
+    scores : Tensor of shape (n, m)
+        Similarities, higher is better.
+    positives : bool Tensor of shape (n, m), optional
+        Which columns are right for which rows; the diagonal by default.
+        See `crossfit.neural.Batch.positives`.
+    negatives : bool Tensor of shape (n, m), optional
+        Which columns are wrong; whatever is no positive by default. Give
+        `crossfit.neural.Batch.negatives`, so that another caption of the same image is none.
+    margin : float
+        By how much, in units of the scores.
+    mining : {"sum", "hardest", "top-k", "random"}
+        All negatives; the best scored one; the `k` best scored ones; one drawn from torch's
+        random state for every positive.
+    k : int
+        For ``"top-k"``: with ``k=1`` the hardest, with all negatives the sum.
+
+    Returns
+    -------
+    Tensor of shape ()
+        Zero if there are no positives. A row without negatives adds nothing.
+
+    Raises
+    ------
+    ValueError
+        If the mining is unknown, a shape differs or `k` is less than 1.
+
+    References
+    ----------
+    Sum and hardest: F. Faghri, D. Fleet, J. Kiros, S. Fidler, VSE++: improving visual-semantic
+    embeddings with hard negatives, BMVC 2018.
+    """
+    if positives is None:
+        positives = torch.eye(*scores.shape, dtype=torch.bool, device=scores.device)
+    if negatives is None:
+        negatives = ~positives
+    for name, mask in (("positives", positives), ("negatives", negatives)):
+        if mask.shape != scores.shape or mask.dtype != torch.bool:
+            raise ValueError(
+                f"{name} must be a bool tensor of the scores' shape {tuple(scores.shape)}, got "
+                f"{mask.dtype} of shape {tuple(mask.shape)}"
+            )
+    row, column = positives.nonzero(as_tuple=True)
+    hinges = margin - scores[row, column][:, None]
+    allowed = negatives[row]
+    if mining == "sum":
+        chosen = scores[row]
+    elif mining == "random":
+        # The largest of equally likely numbers: uniform over the negatives of the row.
+        drawn = torch.rand(allowed.shape, device=scores.device).masked_fill(~allowed, -1.0)
+        at = drawn.argmax(dim=1, keepdim=True)
+        chosen, allowed = scores[row].gather(1, at), allowed.gather(1, at)
+    elif mining in ("hardest", "top-k"):
+        count = 1 if mining == "hardest" else k
+        if count < 1:
+            raise ValueError(f"k must be at least 1, got {k}")
+        # Once per row, not once per positive.
+        best, _ = scores.masked_fill(~negatives, -torch.inf).topk(
+            min(count, scores.shape[1]), dim=1
+        )
+        chosen = best[row]
+        allowed = chosen > -torch.inf
+    else:
+        raise ValueError(f"mining must be 'sum', 'hardest', 'top-k' or 'random', got {mining!r}")
+    # Filled before the hinge, so that no infinity enters the gradient.
+    hinges = (hinges + chosen.masked_fill(~allowed, 0.0)).clamp(min=0) * allowed
+    return hinges.sum() / max(len(row), 1)
+
+
+def cca_loss(
+    first: Tensor, second: Tensor, *, reg: float = 1e-3, n_components: int | None = None
+) -> Tensor:
+    r"""Minus the sum of the canonical correlations of two batches of outputs.
+
+    The loss of deep CCA: the trace norm of :math:`T = S_{11}^{-1/2} S_{12} S_{22}^{-1/2}` with
+    covariances :math:`S + rI`. It is computed by Cholesky factors and triangular solves, whose
+    gradients stay finite where eigenvalues coincide, in float64.
+
+    Parameters
+    ----------
+    first, second : Tensor of shape (b, d), (b, e)
+        Outputs of the two networks. b should be far more than d and e: with fewer rows the loss
+        is saturated and has no signal.
+    reg : float
+        Ridge added to both covariances.
+    n_components : int, optional
+        How many of the largest correlations count; all by default.
+
+    Returns
+    -------
+    Tensor of shape ()
+        Of the dtype of `first`.
+
+    Raises
+    ------
+    ValueError
+        If the batches differ in length or have fewer than two rows.
+
+    References
+    ----------
+    G. Andrew, R. Arora, J. Bilmes, K. Livescu, Deep canonical correlation analysis, ICML 2013.
+    """
+    if len(first) != len(second) or len(first) < 2:
+        raise ValueError(
+            "the CCA loss needs two batches of equally many rows, at least 2, got "
+            f"{len(first)} and {len(second)}"
+        )
+    H, G = (part.double() - part.double().mean(dim=0) for part in (first, second))
+    n = len(H) - 1
+    L, M = (
+        torch.linalg.cholesky(Z.T @ Z / n + reg * torch.eye(Z.shape[1], dtype=Z.dtype).to(Z))
+        for Z in (H, G)
+    )
+    # L^-1 S12 M^-T has the singular values of the symmetric form.
+    T = torch.linalg.solve_triangular(L, H.T @ G / n, upper=False)
+    T = torch.linalg.solve_triangular(M, T.T, upper=False)
+    return -torch.linalg.svdvals(T)[:n_components].sum().to(first.dtype)

@@ -1,0 +1,283 @@
+"""Small torch modules shared by neural methods."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+__all__ = [
+    "AttentionPool",
+    "BilinearAttention",
+    "CharCNN",
+    "MLPBranch",
+    "grad_reverse",
+    "grad_reverse_schedule",
+    "masked_softmax",
+]
+
+Activation = Callable[[Tensor], Tensor]
+
+
+class MLPBranch(nn.Module):
+    """A branch of fully connected layers, one of which stands on each side of most methods.
+
+    Parameters
+    ----------
+    sizes : sequence of int
+        Input width, then the width of every layer.
+    activation : type
+        Module after every hidden layer, for instance ``torch.nn.Tanh``.
+    last_activation : type, optional
+        Module after the last layer.
+    batch_norm : bool
+        Normalise over the batch before every hidden activation.
+    dropout : float
+        Probability of dropping a hidden unit, after its activation.
+    normalize : bool
+        Bring every output row to length 1.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than two sizes.
+    """
+
+    def __init__(
+        self,
+        sizes: Sequence[int],
+        *,
+        activation: type[nn.Module] = nn.ReLU,
+        last_activation: type[nn.Module] | None = None,
+        batch_norm: bool = False,
+        dropout: float = 0.0,
+        normalize: bool = False,
+    ) -> None:
+        if len(sizes) < 2:
+            raise ValueError(f"sizes must be the input width and one or more layers, got {sizes}")
+        super().__init__()
+        layers: list[nn.Module] = []
+        *hidden, last = pairwise(sizes)
+        for before, after in hidden:
+            layers.append(nn.Linear(before, after))
+            if batch_norm:
+                layers.append(nn.BatchNorm1d(after))
+            layers.append(activation())
+            if dropout:
+                layers.append(nn.Dropout(dropout))
+        layers.append(nn.Linear(*last))
+        if last_activation is not None:
+            layers.append(last_activation())
+        self.layers = nn.Sequential(*layers)
+        self.normalize = normalize
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (b, d) to (b, sizes[-1])."""
+        x = self.layers(x)
+        return F.normalize(x, dim=-1) if self.normalize else x
+
+
+def masked_softmax(logits: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Softmax over the last axis among the entries that a mask admits.
+
+    Parameters
+    ----------
+    logits : Tensor of shape (..., R)
+    mask : bool Tensor that broadcasts to the same shape, optional
+        True at real elements.
+
+    Returns
+    -------
+    Tensor of shape (..., R)
+        Sums to 1, with zeros where the mask is False. A row that is masked altogether is all
+        zero, with zero gradient.
+    """
+    if mask is None:
+        return logits.softmax(dim=-1)
+    # The lowest finite number and not -inf, which turns a wholly masked row into NaN.
+    lowest = torch.finfo(logits.dtype).min
+    return logits.masked_fill(~mask, lowest).softmax(dim=-1) * mask
+
+
+class AttentionPool(nn.Module):
+    r"""Weighted mean of a set of vectors, with weights that the vectors earn themselves.
+
+    ``kind="vector"``: logits :math:`\mathrm{act}(w'x_i)`, one vector of weights, as in ACLN.
+    ``kind="additive"``: logits :math:`w'\,\mathrm{act}(W x_i)`, as in CRAN. Two modalities share
+    their attention by using one module.
+
+    Parameters
+    ----------
+    width : int
+        Width of the vectors.
+    kind : {"vector", "additive"}
+    hidden : int, optional
+        Rows of W; `width` by default.
+    activation : callable, optional
+        act, tanh by default; None for none.
+
+    Raises
+    ------
+    ValueError
+        If the kind is unknown.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        kind: str = "vector",
+        *,
+        hidden: int | None = None,
+        activation: Activation | None = torch.tanh,
+    ) -> None:
+        super().__init__()
+        if kind not in ("vector", "additive"):
+            raise ValueError(f"kind must be 'vector' or 'additive', got {kind!r}")
+        self.inner = nn.Linear(width, hidden or width, bias=False) if kind == "additive" else None
+        inside = width if self.inner is None else self.inner.out_features
+        self.weight = nn.Linear(inside, 1, bias=False)
+        self.activation = activation
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Pool.
+
+        Parameters
+        ----------
+        x : Tensor of shape (b, R, width)
+        mask : bool Tensor of shape (b, R), optional
+            True at real elements.
+
+        Returns
+        -------
+        pooled : Tensor of shape (b, width)
+        weights : Tensor of shape (b, R)
+        """
+        act = self.activation or nn.Identity()
+        logits = act(self.weight(x)) if self.inner is None else self.weight(act(self.inner(x)))
+        weights = masked_softmax(logits.squeeze(-1), mask)
+        return torch.einsum("br,brd->bd", weights, x), weights
+
+
+class BilinearAttention(nn.Module):
+    r"""Every query's weighted mean of a set of vectors, as in BSSAN.
+
+    Logits :math:`\mathrm{act}(q_k' W x_i + c)` with one scalar c.
+
+    Parameters
+    ----------
+    query_width, width : int
+        Widths of the queries and of the vectors.
+    activation : callable, optional
+        act, tanh by default; None for none.
+    """
+
+    def __init__(
+        self, query_width: int, width: int, *, activation: Activation | None = torch.tanh
+    ) -> None:
+        super().__init__()
+        self.map = nn.Linear(query_width, width, bias=False)
+        self.bias = nn.Parameter(torch.zeros(()))
+        self.activation = activation
+
+    def forward(
+        self, queries: Tensor, x: Tensor, mask: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Pool once for every query.
+
+        Parameters
+        ----------
+        queries : Tensor of shape (b, K, query_width)
+        x : Tensor of shape (b, R, width)
+        mask : bool Tensor of shape (b, R), optional
+            True at real elements of `x`.
+
+        Returns
+        -------
+        pooled : Tensor of shape (b, K, width)
+        weights : Tensor of shape (b, K, R)
+        """
+        logits = torch.einsum("bkd,brd->bkr", self.map(queries), x) + self.bias
+        if self.activation is not None:
+            logits = self.activation(logits)
+        weights = masked_softmax(logits, None if mask is None else mask[:, None])
+        return torch.einsum("bkr,brd->bkd", weights, x), weights
+
+
+class _GradReverse(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, strength: float) -> Tensor:
+        ctx.strength = strength
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        return -ctx.strength * gradients[0], None
+
+
+def grad_reverse(x: Tensor, strength: float = 1.0) -> Tensor:
+    """Return x, whose gradient comes back multiplied by ``-strength``.
+
+    References
+    ----------
+    Y. Ganin, V. Lempitsky, Unsupervised domain adaptation by backpropagation, ICML 2015.
+    """
+    return _GradReverse.apply(x, strength)
+
+
+def grad_reverse_schedule(progress: float, steepness: float = 10.0) -> float:
+    """Return the strength ``2 / (1 + exp(-steepness p)) - 1`` at a share p of the training.
+
+    Parameters
+    ----------
+    progress : float
+        Share of the epochs done, in [0, 1]: `crossfit.neural.Batch.progress`.
+    steepness : float
+        10 in Ganin and Lempitsky.
+    """
+    return 2.0 / (1.0 + math.exp(-steepness * progress)) - 1.0
+
+
+class CharCNN(nn.Module):
+    """The convolutions over characters of CRAN: 201 characters become 18 vectors.
+
+    Convolutions of width 4 with ReLU; maxima over three steps after all but the last.
+
+    Parameters
+    ----------
+    alphabet : int
+        Number of characters.
+    channels : sequence of int
+        Channels of every convolution.
+
+    References
+    ----------
+    X. Zhang, J. Zhao, Y. LeCun, Character-level convolutional networks for text classification,
+    NIPS 2015; sizes as in S. Reed, Z. Akata, H. Lee, B. Schiele, Learning deep representations of
+    fine-grained visual descriptions, CVPR 2016.
+    """
+
+    def __init__(self, alphabet: int = 70, channels: Sequence[int] = (384, 512, 2048)) -> None:
+        super().__init__()
+        sizes = (alphabet, *channels)
+        self.convolutions = nn.ModuleList(
+            nn.Conv1d(before, after, kernel_size=4) for before, after in pairwise(sizes)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map one-hot characters (b, length, alphabet) to (b, m, channels[-1]).
+
+        A length of 201 gives m = 18. Characters outside the alphabet, and padding, are rows of
+        zeros.
+        """
+        x = x.transpose(1, 2)
+        last = len(self.convolutions) - 1
+        for i, convolution in enumerate(self.convolutions):
+            x = F.relu(convolution(x))
+            if i < last:
+                x = F.max_pool1d(x, 3)
+        return x.transpose(1, 2)

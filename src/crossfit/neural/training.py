@@ -1,0 +1,402 @@
+"""The training loop inside a neural method: skorch's, over whole batches of pairs."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import logging
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextvars import ContextVar
+from typing import Any, ClassVar, NoReturn
+
+import numpy as np
+import torch
+from skorch import NeuralNet
+from skorch.callbacks import EpochTimer, PassthroughScoring
+from torch import Tensor, nn
+
+from crossfit.neural.batching import Batch, Batches, PairData
+from crossfit.neural.checkpoint import Checkpoint
+
+__all__ = [
+    "Net",
+    "choose_device",
+    "listening",
+    "make_net",
+    "optimizer_class",
+    "seeded",
+    "train_net",
+]
+
+logger = logging.getLogger("crossfit")
+
+Listener = Callable[[Any, int, Mapping[str, Any]], object]
+
+_LISTENER: ContextVar[Listener | None] = ContextVar("crossfit_listener", default=None)
+
+
+@contextlib.contextmanager
+def listening(listener: Listener) -> Iterator[None]:
+    """Have a function called at the end of every epoch of the neural fits inside the block.
+
+    This is how a study prunes: the listener reports and raises. It never becomes a parameter of
+    the method, because scikit-learn copies parameters and a copied trial prunes nothing.
+
+    Parameters
+    ----------
+    listener : callable
+        ``listener(estimator, epoch, record)``: the method that is being fitted, which already
+        answers; the number of epochs done, from 1; the epoch's row of the history
+        (``train_loss``, ``valid_loss``, ...). What it raises leaves ``fit``. It must not draw
+        from torch's random state.
+
+    Examples
+    --------
+    ::
+
+        def report(estimator, epoch, record):
+            trial.report(record["valid_loss"], epoch)
+            if trial.should_prune():
+                raise optuna.TrialPruned
+
+        with listening(report):
+            method.fit(views, y)
+    """
+    token = _LISTENER.set(listener)
+    try:
+        yield
+    finally:
+        _LISTENER.reset(token)
+
+
+def choose_device(device: str) -> torch.device:
+    """Return the torch device; ``"auto"`` is CUDA if present.
+
+    Raises
+    ------
+    ValueError
+        If there is no such device here.
+    """
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        chosen = torch.device(device)
+        torch.empty(0, device=chosen)
+    except (RuntimeError, AssertionError) as error:
+        # Torch's own message runs over many lines.
+        reason = str(error).splitlines()[0]
+        raise ValueError(
+            f"device must be 'auto' or a torch device, got {device!r}: {reason}"
+        ) from None
+    return chosen
+
+
+@contextlib.contextmanager
+def seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """Seed torch inside the block and leave its random state as it was."""
+    on_cuda = device.type == "cuda"
+    at = [torch.cuda.current_device() if device.index is None else device.index] if on_cuda else []
+    with torch.random.fork_rng(devices=at):
+        # torch.manual_seed would seed every other device too.
+        torch.random.default_generator.manual_seed(seed)
+        for index in at:
+            with torch.cuda.device(index):
+                torch.cuda.manual_seed(seed)
+        yield
+
+
+class Net(NeuralNet):
+    """The net that a method holds while and after it trains; not an estimator to be used alone.
+
+    It differs from skorch's in what a batch is (a `Batch`, and the loss sees it whole), in its
+    end-of-epoch work (checkpoints, the listener, a look for NaN) and in that Ctrl-C stops the
+    program and not only the training.
+    """
+
+    # A schedule holds the optimizer, and early stopping the best weights.
+    cuda_dependent_attributes_: ClassVar[list[str]] = ["callbacks_"]
+
+    owner: Any = None
+    outputs: Callable[[nn.Module, Batch], Any]
+    loss: Callable[[Any, Batch], Tensor | Mapping[str, Tensor]]
+    amp: bool = False
+
+    @property
+    def _default_callbacks(self) -> list[tuple[str, Any]]:
+        return [
+            ("epoch_timer", EpochTimer()),
+            ("train_loss", PassthroughScoring(name="train_loss", on_train=True)),
+            ("valid_loss", PassthroughScoring(name="valid_loss")),
+        ]
+
+    # ---- steps -------------------------------------------------------------------------------
+
+    def _loss(self, batch: Batch, prefix: str) -> dict[str, Any]:
+        kind = torch.device(self.device).type
+        with torch.autocast(kind, dtype=torch.bfloat16, enabled=self.amp):
+            outputs = self.outputs(self.module_, batch)
+        outputs = _as_float32(outputs) if self.amp else outputs
+        found = self.loss(outputs, batch)
+        if isinstance(found, Mapping):
+            for name, term in found.items():
+                self.history.record_batch(f"{prefix}_{name}", term.item())
+            found = sum(found.values(), start=torch.zeros((), device=self.device))
+        if not torch.isfinite(found):
+            self._not_finite(f"the {prefix} loss became {found.item()}")
+        return {"loss": found, "y_pred": outputs}
+
+    def train_step_single(self, batch: Batch, **fit_params: Any) -> dict[str, Any]:
+        """Compute the loss of a whole batch and its gradients."""
+        self._set_training(True)
+        step = self._loss(batch, "train")
+        step["loss"].backward()
+        return step
+
+    def validation_step(self, batch: Batch, **fit_params: Any) -> dict[str, Any]:
+        """Compute the loss of a whole batch as it is without dropout."""
+        self._set_training(False)
+        with torch.no_grad():
+            return self._loss(batch, "valid")
+
+    def on_batch_end(
+        self, net: Any, batch: Any = None, training: bool = False, **kwargs: Any
+    ) -> None:
+        """Move the progress bar on."""
+        self._bar.update(int(training))
+
+    def on_epoch_end(self, net: Any, *args: Any, **kwargs: Any) -> None:
+        """Average the terms of the loss over the epoch, as the callbacks do with the loss."""
+        row = self.history[-1]
+        for prefix in ("train", "valid"):
+            taken = [batch for batch in row["batches"] if f"{prefix}_batch_size" in batch]
+            weights = [batch[f"{prefix}_batch_size"] for batch in taken]
+            for name in taken[0] if taken else ():
+                known = name in (f"{prefix}_loss", f"{prefix}_batch_size")
+                if name.startswith(f"{prefix}_") and not known:
+                    mean = np.average([batch[name] for batch in taken], weights=weights)
+                    self.history.record(name, float(mean))
+
+    # ---- the loop ----------------------------------------------------------------------------
+
+    def train(
+        self,
+        train: PairData,
+        valid: PairData | None,
+        *,
+        saved: Mapping[str, Any] | None,
+        listen: bool,
+    ) -> None:
+        """Train to ``max_epochs``, from a checkpoint's state if one is given."""
+        generator = torch.Generator().manual_seed(torch.initial_seed())
+        self.iterator_train__generator = generator
+        batches = self.get_iterator(train, training=True)
+        batches_valid = None if valid is None else self.get_iterator(valid, training=False)
+        data = {"dataset_train": train, "dataset_valid": valid}
+        self.notify("on_train_begin", X=train, y=None)
+        checkpoints = [cb for _, cb in self.callbacks_ if isinstance(cb, Checkpoint)]
+        stopped = False
+        if saved is not None:
+            stopped = checkpoints[0].restore(saved, self, generator)
+            logger.info("%s goes on from epoch %d", self._name(), len(self.history))
+        elif checkpoints:
+            checkpoints[0].callback_states(self)  # what cannot be kept is refused before any work
+        self._good = copy.deepcopy(self.module_.state_dict())
+        done = len(self.history)
+        with self._progress(len(batches), done) as self._bar:
+            while done < self.max_epochs and not stopped:
+                batches.progress = done / self.max_epochs
+                self.notify("on_epoch_begin", **data)
+                self.run_single_epoch(batches, True, "train", self.train_step)
+                self.run_single_epoch(batches_valid, False, "valid", self.validation_step)
+                self._check_weights()
+                stopped = self._end_epoch(data)
+                done += 1
+                for checkpoint in checkpoints:
+                    if done % checkpoint.every == 0 or stopped or done == self.max_epochs:
+                        checkpoint.write(self, generator, stopped)
+                listener = _LISTENER.get()
+                if listen and listener is not None:
+                    listener(self.owner, done, _scalars(self.history[-1]))
+        self.notify("on_train_end", X=train, y=None)
+
+    def _end_epoch(self, data: Mapping[str, Any]) -> bool:
+        """Run what happens after an epoch; return whether a callback asks to stop."""
+        stopped = False
+        try:
+            self.notify("on_epoch_end", **data)
+        except KeyboardInterrupt:  # how skorch's callbacks say it
+            stopped = True
+        row = self.history[-1]
+        row["batches"].clear()  # they would outgrow the model
+        self._bar.set_postfix(_shown(row), refresh=False)
+        logger.debug("%s: %s", self._name(), row)
+        return stopped
+
+    def _check_weights(self) -> None:
+        state = self.module_.state_dict()
+        if not all(torch.isfinite(w).all() for w in state.values() if w.is_floating_point()):
+            self._not_finite("the weights became NaN or infinite")
+        self._good = copy.deepcopy(state)
+
+    def _not_finite(self, what: str) -> NoReturn:
+        epoch = len(self.history)
+        rates = sorted({group["lr"] for group in self.optimizer_.param_groups})
+        self.module_.load_state_dict(self._good)
+        raise FloatingPointError(
+            f"{self._name()}: {what} in epoch {epoch} with lr "
+            f"{' and '.join(f'{rate:g}' for rate in rates)}: lower lr, or look at the scale of the "
+            f"features; net_ keeps the weights after epoch {epoch - 1}"
+        )
+
+    def _name(self) -> str:
+        return type(self.owner).__name__
+
+    def _progress(self, n_batches: int, done: int) -> Any:
+        from tqdm import tqdm
+
+        shown = getattr(self.owner, "verbose", False)
+        on_terminal = sys.stderr is not None and sys.stderr.isatty()
+        return tqdm(
+            total=n_batches * self.max_epochs,
+            initial=n_batches * done,
+            desc=self._name(),
+            unit="batch",
+            delay=2.0 if shown == "auto" else 0.0,
+            leave=False,
+            disable=not (on_terminal if shown == "auto" else shown),
+        )
+
+
+def make_net(
+    module: nn.Module,
+    *,
+    device: torch.device,
+    optimizer: str | type[torch.optim.Optimizer],
+    lr: float,
+    max_epochs: int,
+    batch_size: int,
+    callbacks: Any = None,
+    **prefixed: Any,
+) -> Net:
+    """Return a net around a module, ready to train or to answer.
+
+    Parameters
+    ----------
+    module : Module
+        Moved to the device.
+    device : torch.device
+    optimizer, lr, max_epochs, batch_size, callbacks, **prefixed
+        As in `NeuralEstimator`.
+    """
+    net = Net(
+        module,
+        criterion=nn.Identity,  # the loss is the owner's
+        optimizer=optimizer_class(optimizer),
+        lr=lr,
+        max_epochs=max_epochs,
+        batch_size=batch_size,
+        iterator_train=Batches,
+        iterator_valid=Batches,
+        train_split=None,
+        callbacks=_own(callbacks),
+        verbose=0,
+        device=str(device),
+        **{"iterator_train__shuffle": True, **prefixed},
+    )
+    net.initialize()
+    net.module = type(module)  # skorch takes care of what lies on a GPU in module_ alone
+    return net
+
+
+def train_net(
+    net: Net,
+    owner: Any,
+    outputs: Callable[[nn.Module, Batch], Any],
+    loss: Callable[[Any, Batch], Tensor | Mapping[str, Tensor]],
+    train: PairData,
+    valid: PairData | None = None,
+    *,
+    saved: Mapping[str, Any] | None = None,
+    listen: bool = False,
+) -> None:
+    """Train a net.
+
+    Parameters
+    ----------
+    net : Net
+    owner : NeuralEstimator
+        Gives its name to messages and its ``verbose`` to the progress bar.
+    outputs : callable
+        ``outputs(module, batch)``: whatever the loss needs.
+    loss : callable
+        ``loss(outputs, batch)``: a scalar, or scalars by name, which are added up and kept in
+        the history.
+    train, valid : PairData
+    saved : mapping, optional
+        What a checkpoint held.
+    listen : bool
+        Whether the listener of `listening` hears of this training.
+
+    Raises
+    ------
+    FloatingPointError
+        If the loss or a weight is no longer finite. The net has the weights after the last
+        epoch that was sound.
+    """
+    net.owner, net.outputs, net.loss = owner, outputs, loss
+    try:
+        net.train(train, valid, saved=saved, listen=listen)
+    finally:
+        # The net is kept and pickled: without its owner, the data's order and the spare weights.
+        for name in ("owner", "outputs", "loss", "_bar", "_good", "iterator_train__generator"):
+            net.__dict__.pop(name, None)
+        net.module_.eval()
+
+
+def optimizer_class(optimizer: str | type[torch.optim.Optimizer]) -> type[torch.optim.Optimizer]:
+    """Return an optimizer of `torch.optim` by its name, or the class given.
+
+    Raises
+    ------
+    ValueError
+        If it is no optimizer.
+    """
+    found = getattr(torch.optim, optimizer, None) if isinstance(optimizer, str) else optimizer
+    if not (isinstance(found, type) and issubclass(found, torch.optim.Optimizer)):
+        raise ValueError(
+            "optimizer must be the name of a class in torch.optim, or such a class, got "
+            f"{optimizer!r}"
+        )
+    return found
+
+
+def _own(callbacks: Any) -> list[Any] | None:
+    """Copy the callbacks, whose attributes change in training while parameters must not."""
+    if callbacks is None:
+        return None
+    return [
+        (item[0], copy.copy(item[1])) if isinstance(item, (tuple, list)) else copy.copy(item)
+        for item in callbacks
+    ]
+
+
+def _as_float32(outputs: Any) -> Any:
+    if isinstance(outputs, Tensor):
+        return outputs.float() if outputs.is_floating_point() else outputs
+    if isinstance(outputs, Mapping):
+        return {name: _as_float32(part) for name, part in outputs.items()}
+    if isinstance(outputs, (tuple, list)):
+        return tuple(_as_float32(part) for part in outputs)
+    return outputs
+
+
+def _scalars(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in row.items() if name != "batches"}
+
+
+def _shown(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "epoch": row["epoch"],
+        **{name: f"{row[name]:.4g}" for name in ("train_loss", "valid_loss") if name in row},
+    }

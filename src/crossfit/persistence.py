@@ -1,0 +1,833 @@
+"""Bundles: fitted models on disk as plain values and arrays, which are read and never executed.
+
+A bundle is a folder of two files. ``manifest.json`` says which types the model is made of and
+holds their parameters and fitted values; ``arrays-<hash>.npz`` holds the arrays. Nothing in them
+is pickled. A type can only be one that the registry lists or that this module names, and is never
+imported because a bundle asks for it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+import math
+import os
+import re
+import secrets
+import shutil
+import stat
+import warnings
+import zipfile
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from io import BufferedReader, BufferedWriter
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+
+from crossfit import registry
+from crossfit.views import Channels, Ragged, Views, n_rows
+
+__all__ = ["BundleError", "load", "save"]
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+_ARRAYS = re.compile(r"arrays-[0-9a-f]{16}\.npz")
+
+# Deeper than any pipeline, and far from Python's own limit. An object that holds itself ends here.
+_DEPTH = 100
+
+_CLASSES = {
+    name: module
+    for module, names in {
+        "crossfit.compose": "ChannelUnion ColumnsAsViews ViewTransformer",
+        "crossfit.retrieval": "RetrievalScorer",
+        "crossfit.similarities": "KNNPosterior PosteriorOverPrior",
+        # Only classes whose fitted state is numbers and names, and which compiled code cannot be
+        # led by: a tree's nodes or a support vector machine's index arrays are followed unchecked.
+        "sklearn.compose": "ColumnTransformer",
+        "sklearn.decomposition": "FactorAnalysis FastICA LatentDirichletAllocation NMF PCA "
+        "TruncatedSVD",
+        "sklearn.discriminant_analysis": "LinearDiscriminantAnalysis",
+        "sklearn.feature_extraction.text": "CountVectorizer HashingVectorizer TfidfTransformer "
+        "TfidfVectorizer",
+        "sklearn.feature_selection": "VarianceThreshold",
+        "sklearn.linear_model": "LinearRegression LogisticRegression Ridge RidgeClassifier",
+        "sklearn.multiclass": "OneVsRestClassifier",
+        "sklearn.naive_bayes": "GaussianNB MultinomialNB",
+        "sklearn.neighbors": "KNeighborsClassifier KNeighborsRegressor NearestNeighbors",
+        "sklearn.pipeline": "FeatureUnion Pipeline",
+        "sklearn.preprocessing": "Binarizer FunctionTransformer LabelBinarizer LabelEncoder "
+        "MaxAbsScaler MinMaxScaler Normalizer PowerTransformer QuantileTransformer RobustScaler "
+        "StandardScaler",
+        "sklearn.svm": "LinearSVC",
+    }.items()
+    for name in names.split()
+}
+_PIPELINE = "sklearn.pipeline:Pipeline"
+_NEIGHBORS = tuple(
+    f"sklearn.neighbors:{name}"
+    for name in ("KNeighborsClassifier", "KNeighborsRegressor", "NearestNeighbors")
+)
+_VECTORIZERS = tuple(
+    f"sklearn.feature_extraction.text:{name}" for name in ("CountVectorizer", "TfidfVectorizer")
+)
+
+
+class BundleError(ValueError):
+    """A model that a bundle cannot hold, or a bundle that cannot be trusted or read."""
+
+
+def save(model: Any, folder: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
+    """Write a model to a folder, from which `load` reads it back on any machine.
+
+    Parameters
+    ----------
+    model : estimator
+        A registered method or extractor, a scikit-learn estimator of the list in the
+        documentation, or a pipeline of them; fitted or not.
+    folder : path-like
+        Must not exist; folders above it are made.
+    overwrite : bool
+        Replace the bundle in an existing folder. Until the last moment the old one stays valid,
+        and files that are no part of it are left alone.
+
+    Returns
+    -------
+    pathlib.Path
+        The folder.
+
+    Raises
+    ------
+    BundleError
+        If some part of the model is of a type that a bundle cannot hold: the message names the
+        part and the type. Nothing has been written then.
+    FileExistsError
+        If the folder exists and is not to be overwritten, or is no bundle.
+
+    Notes
+    -----
+    The parameter ``memory`` of a pipeline is not kept: a cache belongs to the machine it is on.
+
+    A type of a plugin takes part as it is if it behaves like a scikit-learn estimator: kept are
+    its parameters and whatever `fit` added to it. Where that is not enough it defines
+    ``__crossfit_state__() -> (state, arrays)`` and ``__crossfit_restore__(state, arrays)``, which
+    is called on a new instance with the same parameters. Both are mappings from str; `state` may
+    hold whatever a bundle can, other estimators among it, and `arrays` numeric arrays.
+
+    Examples
+    --------
+    >>> import numpy as np, tempfile
+    >>> from crossfit.subspace import CCA
+    >>> rng = np.random.default_rng(0)
+    >>> X, Y = rng.normal(size=(20, 3)), rng.normal(size=(20, 2))
+    >>> folder = save(CCA().fit(X, Y), tempfile.mkdtemp() + "/model")
+    >>> load(folder)
+    CCA()
+    """
+    folder = Path(folder)
+    encoder = _Encoder()
+    if not hasattr(model, "get_params") or isinstance(model, type):
+        raise BundleError(f"save expects an estimator, got {_called(model)}")
+    try:
+        tree = encoder.encode(model, "model", 0)
+    except BundleError as error:
+        raise BundleError(f"the model cannot be saved: {error}") from None
+    content = {
+        "written_by": _environment(),
+        "types": encoder.types,
+        "model": tree,
+    }
+    if not os.path.lexists(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        draft = folder.parent / f".{folder.name}-{secrets.token_hex(8)}"
+        draft.mkdir()
+        try:
+            _write(draft, content, encoder.arrays)
+            draft.rename(folder)
+        except BaseException:
+            shutil.rmtree(draft, ignore_errors=True)
+            raise
+        return folder
+    if not overwrite:
+        raise FileExistsError(f"{folder} exists already: pass overwrite=True to replace a bundle")
+    if not _may_replace(folder):
+        raise FileExistsError(f"{folder} exists and is no bundle: it is not overwritten")
+    kept = _write(folder, content, encoder.arrays)
+    for path in list(folder.iterdir()):
+        if _ARRAYS.fullmatch(path.name) and path.name != kept:
+            path.unlink()
+    return folder
+
+
+def load(folder: str | os.PathLike[str]) -> Any:
+    """Read a model that `save` wrote.
+
+    Nothing of the bundle is executed or unpickled, and no module is imported because it says so;
+    the code that runs is that of crossfit, of scikit-learn and of the installed plugins whose
+    types it names. The hashes show damage, they do not show who wrote a bundle.
+
+    Parameters
+    ----------
+    folder : path-like
+        Where the bundle is.
+
+    Returns
+    -------
+    estimator
+        In the state in which it was saved.
+
+    Raises
+    ------
+    BundleError
+        If there is no bundle, it is damaged or was changed, it was written in a newer format, it
+        contains a type that is not allowed, or a plugin is not installed.
+
+    Warns
+    -----
+    UserWarning
+        If it was written with another release series of scikit-learn or of a plugin.
+    """
+    folder = Path(folder)
+    try:
+        raw = _read(folder / MANIFEST, "manifest")
+        content = _checked_manifest(raw)
+        name, size, digest = _fields(content["arrays"], ("file", "size", "sha256"))
+        if not isinstance(name, str) or not _ARRAYS.fullmatch(name):
+            raise BundleError(f"{name!r} is no name of an array file inside the folder")
+        with _opened(folder / name, "array file") as stream:
+            actual = hashlib.file_digest(stream, "sha256").hexdigest()
+            if os.fstat(stream.fileno()).st_size != size or actual != digest:
+                raise BundleError(f"{name} is not what the manifest says: damaged or changed")
+            stream.seek(0)
+            with zipfile.ZipFile(stream) as archive:
+                decoder = _Decoder(archive, size, content["types"])
+                model = decoder.decode(content["model"], "model", 0)
+                decoder.finish()
+        if not hasattr(model, "get_params"):
+            raise BundleError("it holds no estimator")
+    except Exception as error:
+        # Of ours, or whatever a damaged or hostile value led to.
+        raise BundleError(f"the bundle {folder} is refused: {_said(error)}") from error
+    _warn_of_other_versions(content["types"])
+    return model
+
+
+# ---- which types ---------------------------------------------------------------------------------
+
+
+def _home(name: str) -> tuple[str, str] | None:
+    """Return distribution and version of a type that bundles may hold, else None.
+
+    The name is only looked up; nothing is imported.
+    """
+    module, _, attribute = name.partition(":")
+    if _CLASSES.get(attribute) == module:
+        if module.startswith("crossfit."):
+            import crossfit
+
+            return registry.CORE, crossfit.__version__
+        import sklearn
+
+        return "scikit-learn", sklearn.__version__
+    for entry in registry.entries():
+        if (
+            entry.group in ("crossfit.methods", "crossfit.extractors")
+            and entry.card is not None
+            and entry.card.target == name
+        ):
+            return entry.distribution, entry.version
+    return None
+
+
+def _name_of(cls: type) -> str | None:
+    """Return the name under which bundles may hold a class, else None."""
+    known = f"{_CLASSES.get(cls.__name__)}:{cls.__name__}"
+    for name in (known, f"{cls.__module__}:{cls.__qualname__}"):
+        if _home(name) and registry.resolve_target(name) is cls:
+            return name
+    return None
+
+
+def _check_names(cls: type, names: Iterable[Any], path: str) -> None:
+    """Refuse names under which a value would take the place of code."""
+    for name in names:
+        held = inspect.getattr_static(cls, name, None) if isinstance(name, str) else None
+        if (
+            not isinstance(name, str)
+            or name.startswith("__")
+            or callable(held)
+            or hasattr(type(held), "__get__")
+        ):
+            raise BundleError(
+                f"{path}: {name!r} is no name of a fitted attribute of {cls.__name__}"
+            )
+
+
+def _environment() -> dict[str, str]:
+    import platform
+
+    import sklearn
+
+    import crossfit
+
+    return {
+        "crossfit": crossfit.__version__,
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "scikit-learn": sklearn.__version__,
+    }
+
+
+def _warn_of_other_versions(types: Mapping[str, Mapping[str, str]]) -> None:
+    def series(version: str) -> str:
+        return ".".join(version.split(".")[:2])
+
+    written = {source["distribution"]: source["version"] for source in types.values()}
+    present = dict(home for home in map(_home, types) if home)
+    other = [
+        f"{name} {version} (here {present[name]})"
+        for name, version in sorted(written.items())
+        if name in present and series(version) != series(present[name])
+    ]
+    if other:
+        warnings.warn(
+            f"the bundle was written with {', '.join(other)}: check the model on known answers, "
+            "or fit it anew",
+            stacklevel=3,
+        )
+
+
+def _said(error: Exception) -> str:
+    """Return what an error says, with its type where that says more."""
+    plain = type(error) in (BundleError, ValueError)
+    return str(error) if plain else f"{type(error).__name__}: {error}"
+
+
+def _called(value: Any) -> str:
+    cls = value if isinstance(value, type) else type(value)
+    name = f"{cls.__module__}.{cls.__qualname__}".removeprefix("builtins.")
+    return f"the class {name}" if isinstance(value, type) else name
+
+
+# ---- which arrays --------------------------------------------------------------------------------
+
+
+def _is_plain(dtype: np.dtype[Any]) -> bool:
+    """Say whether all machines agree on a type of array, and it refers to nothing."""
+    limit = {"f": 8, "c": 16}.get(dtype.kind, math.inf)
+    return dtype.kind in "biufcUSmM" and dtype.itemsize <= limit
+
+
+def _read_array(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> NDArray[Any]:
+    with archive.open(info) as stream:
+        readers = {
+            (1, 0): np.lib.format.read_array_header_1_0,
+            (2, 0): np.lib.format.read_array_header_2_0,
+        }
+        shape, _, dtype = readers[np.lib.format.read_magic(stream)](stream)
+        if not _is_plain(dtype):
+            raise ValueError(f"the array {info.filename} is of type {dtype}, not of numbers")
+        # Before the memory for it is asked for.
+        if math.prod(shape) * dtype.itemsize != info.file_size - stream.tell() or min(
+            shape, default=0
+        ) < 0:  # fmt: skip
+            raise ValueError(f"the array {info.filename} declares a size that it has not")
+    with archive.open(info) as stream:
+        return np.lib.format.read_array(stream, allow_pickle=False)
+
+
+# ---- from values to JSON and arrays --------------------------------------------------------------
+
+
+class _Encoder:
+    """Turns a model into JSON, and collects its arrays and the names of its types."""
+
+    def __init__(self) -> None:
+        self.arrays: list[NDArray[Any]] = []
+        self.types: dict[str, dict[str, str]] = {}
+
+    def encode(self, value: Any, path: str, depth: int) -> Any:
+        if depth > _DEPTH:
+            raise BundleError(
+                f"{path[:80]}...: values within values more than {_DEPTH} deep, perhaps one that "
+                "holds itself"
+            )
+        encode = partial(self.encode, depth=depth + 1)
+        kind = type(value)
+        if value is None or kind in (bool, int, str):
+            return value
+        if kind is float:
+            return value if math.isfinite(value) else _tagged("float", value=repr(value))
+        if kind is list:
+            return [encode(part, f"{path}[{i}]") for i, part in enumerate(value)]
+        if kind is tuple:
+            items = [encode(part, f"{path}[{i}]") for i, part in enumerate(value)]
+            return _tagged("tuple", items=items)
+        if kind in (set, frozenset):
+            # Sorted, so that the same model gives the same bundle.
+            items = [encode(part, f"an element of {path}") for part in sorted(value, key=repr)]
+            return _tagged(kind.__name__, items=items)
+        if kind is dict:
+            if all(type(key) is str and key != "$" for key in value):
+                return {key: encode(part, f"{path}[{key!r}]") for key, part in value.items()}
+            pairs = [
+                [encode(key, f"a key of {path}"), encode(part, f"{path}[{key!r}]")]
+                for key, part in value.items()
+            ]
+            return _tagged("dict", items=pairs)
+        if kind is slice:
+            bounds = (value.start, value.stop, value.step)
+            return _tagged("slice", items=[encode(bound, path) for bound in bounds])
+        if isinstance(value, np.generic) and value.dtype.kind in "biufUS":
+            return self._scalar(value, path)
+        if kind in (np.ndarray, np.memmap):
+            return self._array(np.asarray(value), path, depth)
+        if kind in (sp.csr_matrix, sp.csr_array):
+            parts = {"data": value.data, "indices": value.indices, "indptr": value.indptr}
+            encoded = {name: self._array(part, path, depth) for name, part in parts.items()}
+            return _tagged("csr", matrix=kind is sp.csr_matrix, shape=list(value.shape), **encoded)
+        if isinstance(value, np.dtype) and _is_plain(value):
+            return _tagged("dtype", value=value.str)
+        if isinstance(value, type) and issubclass(value, np.generic) and _is_scalar_type(value):
+            return _tagged("scalar type", value=np.dtype(value).str)
+        if kind is np.random.RandomState:
+            state = value.get_state(legacy=False)
+            if state["bit_generator"] != "MT19937":
+                raise BundleError(f"{path} is a RandomState not of MT19937")
+            names = ("key", "position", "has_gauss", "gauss")
+            held = (*state["state"].values(), state["has_gauss"], state["gauss"])
+            return _tagged(
+                "RandomState", **{part: encode(at, path) for part, at in zip(names, held)}
+            )
+        if isinstance(value, Path):
+            return _tagged("path", value=str(value))
+        if kind is Ragged:
+            parts = {"values": value.values, "offsets": value.offsets, "info": dict(value.info)}
+            return _tagged(
+                "Ragged", **{name: encode(part, f"{path}.{name}") for name, part in parts.items()}
+            )
+        if kind in (Views, Channels):
+            parts = {"values": value._values, "index": value._index, "groups": value._groups}
+            encoded = {name: encode(part, f"{path}.{name}") for name, part in parts.items()}
+            return _tagged(kind.__name__, **encoded)
+        if isinstance(value, partial):
+            return self._named_similarity(value, path)
+        return self._estimator(value, path, depth)
+
+    def _scalar(self, value: np.generic, path: str) -> dict[str, Any]:
+        if not _is_plain(value.dtype):
+            raise BundleError(f"{path} is a {value.dtype}, which not every machine has")
+        plain = value.item()
+        if isinstance(plain, bytes):
+            plain = plain.decode("latin-1")
+        return _tagged("scalar", dtype=value.dtype.str, value=self.encode(plain, path, 0))
+
+    def _array(self, value: NDArray[Any], path: str, depth: int) -> dict[str, Any]:
+        if value.dtype == object:
+            items = [
+                self.encode(part, f"an element of {path}", depth + 1) for part in value.ravel()
+            ]
+            return _tagged("objects", shape=list(value.shape), items=items)
+        if not _is_plain(value.dtype):
+            raise BundleError(f"{path} is an array of type {value.dtype}, not of numbers")
+        self.arrays.append(value)
+        return _tagged("array", number=len(self.arrays) - 1)
+
+    def _named_similarity(self, value: partial[Any], path: str) -> dict[str, Any]:
+        from crossfit.similarities import MEASURES, pairwise_similarity
+
+        name = value.keywords.get("measure")
+        if value.func is not pairwise_similarity or value.args or len(value.keywords) != 1:
+            raise BundleError(f"{path} is a function, and functions are code: a bundle holds none")
+        assert name in MEASURES
+        return _tagged("similarity", name=name)
+
+    def _estimator(self, value: Any, path: str, depth: int) -> dict[str, Any]:
+        cls = type(value)
+        name = _name_of(cls)
+        home = None if name is None else _home(name)
+        if name is None or home is None or not hasattr(value, "get_params"):
+            raise BundleError(f"{path} is {_refused(value)}")
+        self.types[name] = dict(zip(("distribution", "version"), home))
+        params = value.get_params(deep=False)
+        if name == _PIPELINE:
+            params["memory"] = None
+        arrays: Mapping[str, Any] = {}
+        if name in _NEIGHBORS:
+            state = _training_data(value)
+        elif hasattr(value, "__crossfit_state__"):
+            state, arrays = value.__crossfit_state__()
+        else:
+            state = {
+                key: part
+                for key, part in vars(value).items()
+                # The identity of an object in this process, which means nothing in another.
+                if key not in params and key != "_stop_words_id"
+            }
+        for mapping in (state, arrays):
+            _check_names(cls, mapping, path)
+        unfit = [key for key, part in arrays.items()
+                 if type(part) is not np.ndarray or part.dtype == object]  # fmt: skip
+        if unfit:
+            raise BundleError(
+                f"{path}: __crossfit_state__ gives {unfit[0]!r} as an array, but it is "
+                f"{_called(arrays[unfit[0]])}"
+            )
+
+        def encoded(mapping: Mapping[str, Any]) -> dict[str, Any]:
+            return {
+                key: self.encode(part, f"{path}.{key}", depth + 1) for key, part in mapping.items()
+            }
+
+        return _tagged(
+            "object", type=name, params=encoded(params), state=encoded(state),
+            arrays=encoded(arrays),
+        )  # fmt: skip
+
+
+def _refused(value: Any) -> str:
+    if callable(value) and not isinstance(value, type) and not hasattr(value, "get_params"):
+        return (
+            f"the function {getattr(value, '__name__', '?')}, and functions are code: a bundle "
+            "holds none"
+        )
+    hint = ""
+    if hasattr(value, "best_estimator_"):
+        hint = "; save its best_estimator_"
+    elif hasattr(value, "get_params"):
+        hint = "; it holds registered methods and extractors and some of scikit-learn's estimators"
+    return f"of type {_called(value)}, which a bundle does not hold{hint}"
+
+
+def _is_scalar_type(value: type[np.generic]) -> bool:
+    try:
+        dtype = np.dtype(value)
+    except TypeError:  # abstract, such as numpy.floating
+        return False
+    return dtype.type is value and dtype.itemsize > 0 and _is_plain(dtype)
+
+
+def _tagged(tag: str, **content: Any) -> dict[str, Any]:
+    return {"$": tag, **content}
+
+
+def _training_data(neighbors: Any) -> dict[str, Any]:
+    """Return what a nearest-neighbour estimator was fitted on, to be fitted on again.
+
+    Its search tree is an object of compiled code that knows only pickle; built from the same
+    rows it is the same.
+    """
+    if not hasattr(neighbors, "_fit_X"):
+        return {}
+    data = {"X": neighbors._fit_X}
+    if hasattr(neighbors, "classes_"):
+        if neighbors.outputs_2d_:
+            columns = zip(neighbors.classes_, neighbors._y.T)
+            data["y"] = np.column_stack([classes[codes] for classes, codes in columns])
+        else:
+            data["y"] = neighbors.classes_[neighbors._y]
+    elif hasattr(neighbors, "_y"):
+        data["y"] = neighbors._y
+    return data
+
+
+# ---- writing -------------------------------------------------------------------------------------
+
+
+def _write(folder: Path, content: Mapping[str, Any], arrays: list[NDArray[Any]]) -> str:
+    """Write both files; the manifest, which makes them a bundle, comes last and at once."""
+    drafts = [folder / f".{secrets.token_hex(8)}" for _ in range(2)]
+    try:
+        with open(drafts[0], "xb") as stream:
+            np.savez(stream, *arrays)
+            _to_disk(stream)
+        with open(drafts[0], "rb") as stream:
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        name = f"arrays-{digest[:16]}.npz"
+        size = drafts[0].stat().st_size
+        listed = {"file": name, "size": size, "sha256": digest}
+        with open(drafts[1], "xb") as stream:
+            stream.write(_signed({"crossfit_bundle": FORMAT, "arrays": listed, **content}))
+            _to_disk(stream)
+        drafts[0].replace(folder / name)
+        drafts[1].replace(folder / MANIFEST)
+    finally:
+        for draft in drafts:
+            draft.unlink(missing_ok=True)
+    return name
+
+
+def _may_replace(folder: Path) -> bool:
+    """Say whether a folder is empty or holds a bundle, damaged or not."""
+    if not folder.is_dir() or not any(folder.iterdir()):
+        return folder.is_dir()
+    manifest = folder / MANIFEST
+    return manifest.is_file() and b'"crossfit_bundle"' in manifest.read_bytes()
+
+
+def _to_disk(stream: BufferedWriter) -> None:
+    stream.flush()
+    os.fsync(stream.fileno())
+
+
+def _signed(content: Mapping[str, Any]) -> bytes:
+    """Return the one form that a manifest has on disk, its own hash in front."""
+    digest = hashlib.sha256(_dumped(content)).hexdigest()
+    return _dumped({"sha256": digest, **content}) + b"\n"
+
+
+def _dumped(content: Mapping[str, Any]) -> bytes:
+    return json.dumps(content, allow_nan=False).encode()
+
+
+# ---- reading -------------------------------------------------------------------------------------
+
+
+def _opened(path: Path, what: str) -> BufferedReader:
+    """Open a regular file, no link, pipe or device."""
+    try:
+        regular = stat.S_ISREG(os.lstat(path).st_mode)
+    except OSError as error:
+        raise BundleError(f"there is no {what} {path.name} ({error.strerror})") from None
+    if not regular:
+        raise BundleError(f"{path.name} is no regular file")
+    return os.fdopen(os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0)
+                             | getattr(os, "O_BINARY", 0)), "rb")  # fmt: skip
+
+
+def _read(path: Path, what: str) -> bytes:
+    with _opened(path, what) as stream:
+        return stream.read()
+
+
+def _checked_manifest(raw: bytes) -> dict[str, Any]:
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            raise BundleError("the manifest says something twice")
+        return found
+
+    def no_constant(name: str) -> NoReturn:
+        raise BundleError(f"the manifest contains {name}, which is not JSON")
+
+    try:
+        content = json.loads(
+            raw.decode("ascii"), object_pairs_hook=unique, parse_constant=no_constant
+        )
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise BundleError(f"the manifest is not JSON, or cut short: {error}") from None
+    except RecursionError:
+        raise BundleError("the manifest is nested too deeply") from None
+    version = content.get("crossfit_bundle") if isinstance(content, dict) else None
+    if type(version) is not int or version < 1:
+        raise BundleError(f"{MANIFEST} is no manifest of a crossfit bundle")
+    if version > FORMAT:
+        raise BundleError(
+            f"it is of format {version} and this crossfit reads up to {FORMAT}: upgrade "
+            f"{registry.CORE}"
+        )
+    content.pop("sha256", None)
+    if raw != _signed(content):
+        raise BundleError("the manifest was damaged or changed after it was written")
+    names = {"crossfit_bundle", "arrays", "written_by", "types", "model"}
+    if set(content) != names:
+        raise BundleError(f"the manifest must have the entries {', '.join(sorted(names))}")
+    for name, source in content["types"].items():
+        parts = _fields(source, ("distribution", "version"))
+        if not all(isinstance(part, str) and re.fullmatch(r"\w[\w.+!-]*", part) for part in parts):
+            raise BundleError(f"the type {name!r} has no proper distribution and version")
+    return content
+
+
+def _fields(node: Any, names: Iterable[str]) -> list[Any]:
+    """Return the entries of a JSON object that must have these and no others."""
+    names = tuple(names)
+    if not isinstance(node, dict) or set(node) - {"$"} != set(names):
+        raise ValueError(f"expected an object with {', '.join(names)}")
+    return [node[name] for name in names]
+
+
+class _Decoder:
+    """Turns JSON and arrays back into a model."""
+
+    def __init__(
+        self, archive: zipfile.ZipFile, size: int, types: Mapping[str, Mapping[str, str]]
+    ) -> None:
+        self.archive = archive
+        self.types = types
+        members = archive.infolist()
+        self.unread = {info.filename: info for info in members}
+        if (
+            len(self.unread) < len(members)
+            or any(info.compress_type != zipfile.ZIP_STORED for info in members)
+            # Members that share their bytes would need more memory than the file has.
+            or sum(info.file_size for info in members) > size
+        ):
+            raise BundleError("the array file is not as crossfit writes it")
+
+    def finish(self) -> None:
+        """Refuse arrays that nothing refers to."""
+        if self.unread:
+            raise BundleError(f"nothing refers to the array {next(iter(self.unread))}")
+
+    def decode(self, node: Any, path: str, depth: int) -> Any:
+        if depth > _DEPTH:
+            raise BundleError(f"values within values more than {_DEPTH} deep")
+        decode = partial(self.decode, depth=depth + 1)
+        if isinstance(node, list):
+            return [decode(part, f"{path}[{i}]") for i, part in enumerate(node)]
+        if not isinstance(node, dict):
+            return node
+        if "$" not in node:
+            return {key: decode(part, f"{path}[{key!r}]") for key, part in node.items()}
+        try:
+            return self._tagged(node, path, decode)
+        except BundleError:
+            raise
+        except Exception as error:
+            raise BundleError(f"{path}: {_said(error)}") from error
+
+    def _tagged(self, node: dict[str, Any], path: str, decode: Callable[[Any, str], Any]) -> Any:
+        def parts(*names: str) -> list[Any]:
+            return [
+                decode(part, f"{path}.{name}") for name, part in zip(names, _fields(node, names))
+            ]
+
+        match node["$"]:
+            case "float":
+                return float(*parts("value"))
+            case "tuple":
+                return tuple(*parts("items"))
+            case "set":
+                return set(*parts("items"))
+            case "frozenset":
+                return frozenset(*parts("items"))
+            case "dict":
+                return dict(*parts("items"))
+            case "slice":
+                return slice(*parts("items")[0])
+            case "scalar":
+                dtype, value = parts("dtype", "value")
+                scalar = _dtype(dtype).type
+                return scalar(value.encode("latin-1") if scalar is np.bytes_ else value)
+            case "dtype":
+                return _dtype(*parts("value"))
+            case "scalar type":
+                return _dtype(*parts("value")).type
+            case "array":
+                return self._array(*parts("number"))
+            case "objects":
+                shape, items = parts("shape", "items")
+                held = np.empty(len(items), object)
+                for i, item in enumerate(items):
+                    held[i] = item
+                return held.reshape(shape)
+            case "csr":
+                names = ("data", "indices", "indptr")
+                matrix, shape, *arrays = parts("matrix", "shape", *names)
+                sparse = (sp.csr_matrix if matrix else sp.csr_array)(tuple(arrays), tuple(shape))
+                # Products follow the indices unchecked.
+                sparse.check_format(full_check=True)
+                return sparse
+            case "RandomState":
+                key, position, has_gauss, gauss = parts("key", "position", "has_gauss", "gauss")
+                if not 0 <= position <= 624:  # followed unchecked as well
+                    raise ValueError("the state of a RandomState is out of range")
+                state = np.random.RandomState()
+                state.set_state(("MT19937", key, position, has_gauss, gauss))
+                return state
+            case "path":
+                return Path(*parts("value"))
+            case "Ragged":
+                return Ragged(*parts("values", "offsets", "info"))
+            case "Views":
+                return _views(Views, *parts("values", "index", "groups"))
+            case "Channels":
+                return _views(Channels, *parts("values", "index", "groups"))
+            case "similarity":
+                from crossfit.similarities import resolve
+
+                return resolve(*parts("name"))
+            case "object":
+                name, params, state, arrays = parts("type", "params", "state", "arrays")
+                return self._estimator(name, params, state, arrays, path)
+        raise ValueError(f"{node['$']!r} is no kind of value")
+
+    def _array(self, number: Any) -> NDArray[Any]:
+        info = self.unread.pop(f"arr_{number}.npy", None)
+        if info is None:
+            raise ValueError(f"there is no array {number!r}, or it is referred to twice")
+        return _read_array(self.archive, info)
+
+    def _estimator(
+        self,
+        name: Any,
+        params: dict[str, Any],
+        state: dict[str, Any],
+        arrays: dict[str, Any],
+        path: str,
+    ) -> Any:
+        if not isinstance(name, str) or _home(name) is None:
+            source = self.types.get(name) if isinstance(name, str) else None
+            if source is None:
+                raise BundleError(f"{path} is of type {name!r}, which a bundle may not hold")
+            distribution = source["distribution"]
+            raise BundleError(
+                f"{path} is of type {name!r}, which no installed plugin offers; the bundle says "
+                f"that it comes from {distribution} {source['version']}: if you trust that, "
+                f"pip install {distribution}"
+            )
+        cls = registry.resolve_target(name)
+        if not isinstance(cls, type):
+            raise BundleError(f"{path}: {name!r} is no class")
+        if name == _PIPELINE and params.get("memory") is not None:
+            # joblib unpickles what it finds in a cache folder.
+            raise BundleError(f"{path}: a bundle may not bring the cache folder of a pipeline")
+        made = cls(**params)
+        for mapping in (state, arrays):
+            _check_names(cls, mapping, path)
+        if name in _NEIGHBORS:
+            return made.fit(**state) if state else made
+        if hasattr(cls, "__crossfit_restore__"):
+            made.__crossfit_restore__(state, arrays)
+            return made
+        clash = [key for key in state if key in params]
+        if clash or arrays:
+            raise BundleError(f"{path}: {[*clash, *arrays][0]!r} is no fitted attribute")
+        vars(made).update(state)
+        if name in _VECTORIZERS and "vocabulary_" in state:
+            # They become column indices, which products follow unchecked.
+            columns = state["vocabulary_"].values()
+            if sorted(columns) != list(range(len(columns))):
+                raise BundleError(f"{path}.vocabulary_ does not number its terms")
+        return made
+
+
+def _dtype(text: Any) -> np.dtype[Any]:
+    if not isinstance(text, str) or not re.fullmatch(r"[<>|][biufcSUmM]\d+(\[\w+\])?", text):
+        raise ValueError(f"{text!r} is no type of array")
+    dtype = np.dtype(text)
+    if not _is_plain(dtype):
+        raise ValueError(f"{text!r} is no type of array")
+    return dtype
+
+
+def _views(cls: type[Views], values: Any, index: Any, groups: Any) -> Views:
+    for part in values.values():
+        if not isinstance(part, (np.ndarray, Ragged, Channels, sp.csr_matrix, sp.csr_array)):
+            raise ValueError(f"a view of {cls.__name__} cannot be of type {_called(part)}")
+    sizes = {len(index.get(name, range(n_rows(part)))) for name, part in values.items()}
+    numbers = [*index.values(), *([] if groups is None else [groups])]
+    if (
+        len(sizes) != 1
+        or not set(index) <= set(values)
+        or any(part.dtype != np.int64 or part.shape != (max(sizes),) for part in numbers)
+        or any(np.any(at < 0) or np.any(at >= n_rows(values[name])) for name, at in index.items())
+    ):
+        raise ValueError(f"the views of a {cls.__name__} do not fit together")
+    return cls._build(values, index, groups, sizes.pop())

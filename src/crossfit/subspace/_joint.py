@@ -1,0 +1,139 @@
+"""Joint covariance of views and class labels, all that the linear supervised methods read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crossfit.base import CrossModalEstimator
+from crossfit.subspace._linalg import CHUNK, Matrix, Moments
+from crossfit.views import Views
+
+__all__ = ["Joint", "indicator", "joint_covariance"]
+
+
+@dataclass(frozen=True)
+class Joint:
+    """Covariance of stacked views, those standardised that were to be.
+
+    Attributes
+    ----------
+    n : int
+        Rows seen.
+    S : array of shape (d, d)
+        Joint covariance, with n - 1.
+    blocks : dict of str to slice
+        Where the columns of each part are in S.
+    means, scales : dict of str to array of shape (d_i,)
+        ``(x - means) / scales`` is what S is the covariance of.
+    eps : float
+        Machine epsilon of the coarsest type seen.
+    """
+
+    n: int
+    S: Matrix
+    blocks: Mapping[str, slice]
+    means: dict[str, Matrix]
+    scales: dict[str, Matrix]
+    eps: float
+
+    def __call__(self, part: str, other: str | None = None) -> Matrix:
+        """Return the covariance of one part, or of one with another."""
+        return self.S[self.blocks[part], self.blocks[part if other is None else other]]
+
+
+def joint_covariance(
+    method: CrossModalEstimator,
+    views: Views,
+    extra: Mapping[str, NDArray[Any]] | None = None,
+    *,
+    standardize: bool = False,
+) -> Joint:
+    """Sum up the covariances of the views and of more columns, in chunks of rows.
+
+    Parameters
+    ----------
+    method : CrossModalEstimator
+        Named in errors.
+    views : Views
+        Named by role, with arrays of shape (n, d_i), dense or CSR.
+    extra : mapping of str to array of shape (n, c), optional
+        More parts, class indicators for instance. They are never scaled.
+    standardize : bool
+        Whether to divide each column of the views by its standard deviation.
+
+    Raises
+    ------
+    ValueError
+        If a view has no variance.
+    """
+    extra = extra or {}
+    # In the type of the views: finer would double the cost, coarser would cost digits.
+    types = {str(views.distinct(name)[0].dtype).removeprefix("torch.") for name in views.names}
+    dtype = np.result_type(*types)
+    moments = Moments()
+    for start in range(0, len(views), CHUNK):
+        rows = slice(start, start + CHUNK)
+        chunk = views[rows]
+        given = {name: chunk[name] for name in chunk.names}
+        more = {name: part[rows].astype(dtype) for name, part in extra.items()}
+        moments.update(Views(given | more))
+    S, names = moments.covariance(), (*views.names, *extra)
+    blocks = dict(zip(names, moments.blocks()))
+    scale = np.ones(len(S))
+    for role in views.names:
+        deviations = np.sqrt(np.diag(S)[blocks[role]])
+        if not np.any(deviations > 0):
+            raise ValueError(
+                f"{type(method).__name__}: view {method.views_in_[role]!r} is constant: it has "
+                "no variance to learn from"
+            )
+        if standardize:
+            scale[blocks[role]] = np.where(deviations > 0, deviations, 1.0)
+    return Joint(
+        moments.n,
+        S / np.outer(scale, scale),
+        blocks,
+        dict(zip(names, moments.means())),
+        {name: scale[block] for name, block in blocks.items()},
+        moments.eps,
+    )
+
+
+def indicator(
+    method: CrossModalEstimator, y: NDArray[Any]
+) -> tuple[NDArray[Any], NDArray[np.float32]]:
+    """Return the classes and the rows' membership in them, 0 or 1, of shape (n, n_classes).
+
+    Parameters
+    ----------
+    method : CrossModalEstimator
+        Named in errors.
+    y : array of shape (n,) or (n, n_classes)
+        One class a row, or an indicator, whose empty columns are left out.
+
+    Raises
+    ------
+    ValueError
+        If there is only one class, or a row is -1, unlabelled.
+    """
+    name = type(method).__name__
+    if y.ndim == 2:
+        classes = np.flatnonzero(y.any(axis=0))
+        Y = y[:, classes].astype(np.float32)
+    else:
+        classes, codes = np.unique(y, return_inverse=True)
+        Y = np.eye(len(classes), dtype=np.float32)[codes]
+        unlabelled = np.count_nonzero(y == -1) if y.dtype.kind in "if" else 0
+        if unlabelled:
+            raise ValueError(
+                f"{name} learns from labelled rows alone, got {unlabelled} rows with the label "
+                "-1 (unlabelled): leave them out"
+            )
+    if not np.ptp(Y, axis=0).any():
+        raise ValueError(f"{name} needs at least 2 classes to tell apart, got {len(classes)}")
+    return classes, Y

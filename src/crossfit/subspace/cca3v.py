@@ -1,0 +1,257 @@
+"""Three-view canonical correlation analysis: two views and what their pairs mean."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+import scipy.linalg
+import scipy.sparse as sp
+from numpy.typing import NDArray
+from scipy.spatial.distance import pdist
+from sklearn.cluster import KMeans
+from sklearn.kernel_approximation import RBFSampler
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils import check_random_state
+
+from crossfit.base import CrossModalEstimator
+from crossfit.subspace import cards
+from crossfit.subspace._joint import indicator, joint_covariance
+from crossfit.subspace._linalg import (
+    affine,
+    check_components,
+    check_counts,
+    check_weights,
+    fix_signs,
+    kept_components,
+    of_view,
+    whiten,
+)
+from crossfit.views import Views, as_numpy, n_rows, take_rows
+
+__all__ = ["CCA3V"]
+
+SEMANTICS = "semantics"
+
+# Rows whose distances set the width of the kernel behind the random features.
+_N_WIDTH = 1000
+
+
+class CCA3V(CrossModalEstimator):
+    """Canonical correlation analysis with the semantics of the pairs as a third view.
+
+    The third view are class labels, tags, or clusters. Minimises the distances between all
+    pairs of mapped views, ``min Σ_ij ‖X_i W_i - X_j W_j‖²_F`` subject to
+    ``Σ_i W_i'(S_ii + ηI) W_i = I``, by the largest solutions of ``S w = λ B w``: S is the
+    covariance of the stacked views **plus ηI**, B the blocks on its diagonal, with the ridge
+    too. Items are mapped by ``(x - mean) W_i diag(λ^p)`` and compared by the cosine.
+
+    Parameters
+    ----------
+    n_components : int, optional
+        Dimensions of the common space; all that have λ > 1, which is where views agree, if
+        None.
+    reg : float
+        Ridge η.
+    reg_style : {"relative", "ridge"}
+        Whether η counts in the mean variance of a view's columns, or absolutely, as published.
+    power : float
+        p, by which the eigenvalues weight the dimensions.
+    semantics : {"auto", "labels", "clusters"} or None
+        The view that joins the given ones: indicators of the labels, indicators of k-means
+        clusters of the last given view (of the texts or tags), or none, for instance because
+        tags are a given view. ``"auto"`` takes the labels if there are any, nothing if
+        there are more than two views, and else clusters.
+    n_clusters : int
+        Number of clusters.
+    view_weights : mapping of str to float, optional
+        Factors of a view's covariances with the others, by role, view name or
+        ``"semantics"``; 1 where nothing is said, and 0 leaves a view out.
+    fourier : int, optional, or mapping of str to it
+        Replace columns by this many random Fourier features, which approximate a Gaussian
+        kernel with the median squared distance as its width: for all views, or for each by role
+        (or view name).
+    standardize : bool
+        Divide every column, of features or of random features, by its training standard
+        deviation first.
+    random_state : int, RandomState or None
+        Seed of clusters and random features.
+    views : mapping of str to str, optional
+        Role to view name, where names and order do not say it.
+
+    Attributes
+    ----------
+    eigenvalues_ : array of shape (n_components,)
+        λ, descending, between 0 and the number of views.
+    weights_ : dict of str to array of shape (d, n_components)
+        By role; ``transform`` is ``(x - mean) @ weights``, x after ``fourier_`` if the view has
+        it.
+    means_ : dict of str to array of shape (d,)
+        Training means by role.
+    fourier_ : dict of str to Pipeline
+        Random features of the views that have them.
+    n_components_ : int
+        Dimensions of the common space.
+
+    Notes
+    -----
+    Costs O(n d²) for the covariances and O(d³) for the eigenvalues, d the columns of all views
+    and of the semantics together; random features hold n x ``fourier`` numbers, and clusters
+    cost O(n d n_clusters) per iteration.
+
+    References
+    ----------
+    Y. Gong, Q. Ke, M. Isard and S. Lazebnik, A multi-view embedding space for modeling internet
+    images, tags, and their semantics, IJCV 106, 2014.
+    """
+
+    card = cards.CCA3V
+
+    def __init__(
+        self,
+        n_components: int | None = None,
+        *,
+        reg: float = 1e-4,
+        reg_style: str = "relative",
+        power: float = 4.0,
+        semantics: str | None = "auto",
+        n_clusters: int = 20,
+        view_weights: Mapping[str, float] | None = None,
+        fourier: int | Mapping[str, int | None] | None = None,
+        standardize: bool = False,
+        random_state: Any = None,
+        views: Mapping[str, str] | None = None,
+    ) -> None:
+        self.n_components = n_components
+        self.reg = reg
+        self.reg_style = reg_style
+        self.power = power
+        self.semantics = semantics
+        self.n_clusters = n_clusters
+        self.view_weights = view_weights
+        self.fourier = fourier
+        self.standardize = standardize
+        self.random_state = random_state
+        self.views = views
+
+    def _fit(self, views: Views, y: NDArray[Any] | None) -> None:
+        check_components(self.n_components)
+        check_weights(self, "reg", "power")
+        check_counts(self, "n_clusters")
+        if self.reg_style not in ("relative", "ridge"):
+            raise ValueError(f"reg_style must be 'relative' or 'ridge', got {self.reg_style!r}")
+        # The global state stays as it is, also without a seed.
+        random = check_random_state(
+            np.random.RandomState() if self.random_state is None else self.random_state
+        )
+        third = self._third_view(views, y, random)
+        factors = self._factors([*views.names, *third])
+        self.fourier_ = {}
+        for role in views.names:
+            n_features = of_view(self, "fourier", role)
+            if n_features is not None:
+                self.fourier_[role] = self._random_features(views, role, n_features, random)
+        lifted = views.map(lambda values, role: self._lifted(values, role))
+        joint = joint_covariance(self, lifted, third, standardize=self.standardize)
+
+        W = {}
+        for part in joint.blocks:
+            S = joint(part)
+            eta = self.reg * (np.trace(S) / len(S) if self.reg_style == "relative" else 1.0)
+            W[part] = whiten(S + eta * np.eye(len(S)), 10 * joint.eps)
+        # Whitened, B is the identity and S - B has nothing in the blocks of its diagonal.
+        T = scipy.linalg.block_diag(*W.values())
+        sizes = [w.shape[1] for w in W.values()]
+        owner = np.repeat(np.arange(len(W)), sizes)
+        factor = np.repeat([factors[part] for part in W], sizes)
+        M = (T.T @ joint.S @ T) * np.outer(factor, factor) * (owner[:, None] != owner)
+        values, vectors = scipy.linalg.eigh(M)
+        values, vectors = np.maximum(1 + values[::-1], 0), vectors[:, ::-1]
+
+        k = kept_components(self, len(values))
+        if self.n_components is None:
+            k = max(1, int(np.count_nonzero(values > 1 + 1e-9)))
+        self.eigenvalues_, self.n_components_ = values[:k], k
+        v = np.vsplit(T @ vectors[:, :k], np.cumsum([len(w) for w in W.values()])[:-1])
+        solved = dict(zip(W, v))
+        weights = fix_signs([solved[p] / joint.scales[p][:, None] for p in views.names])
+        self.means_ = {role: joint.means[role] for role in views.names}
+        self.weights_ = {
+            role: w * self.eigenvalues_**self.power for role, w in zip(views.names, weights)
+        }
+
+    def _encode(self, values: Any, view: str) -> Any:
+        return affine(self._lifted(values, view), self.means_[view], self.weights_[view])
+
+    def _third_view(
+        self, views: Views, y: NDArray[Any] | None, random: np.random.RandomState
+    ) -> dict[str, NDArray[Any]]:
+        """Return the indicators that join the views, if any."""
+        semantics = self.semantics
+        if semantics == "auto":
+            without = None if len(views.names) > 2 else "clusters"
+            semantics = without if y is None else "labels"
+        if semantics is None:
+            return {}
+        if semantics == "labels":
+            if y is None:
+                raise ValueError("CCA3V: semantics='labels' needs labels, got none: pass y")
+            return {SEMANTICS: indicator(self, y)[1]}
+        if semantics != "clusters":
+            raise ValueError(
+                f"semantics must be 'auto', 'labels', 'clusters' or None, got {semantics!r}"
+            )
+        items, row_to_item = views.distinct(views.names[-1])
+        items = items if sp.issparse(items) else as_numpy(items)
+        # Distances do not change with the mean, and without it sparse rows stay sparse.
+        scaling = StandardScaler(with_mean=not sp.issparse(items), with_std=bool(self.standardize))
+        clusters = KMeans(
+            min(self.n_clusters, n_rows(items)), n_init=3, random_state=random.randint(2**31)
+        )
+        found = make_pipeline(scaling, clusters).fit_predict(items)
+        return {SEMANTICS: indicator(self, found)[1][row_to_item]}
+
+    def _factors(self, parts: list[str]) -> dict[str, float]:
+        given = dict(self.view_weights or {})
+        factors = {}
+        for part in parts:
+            name = part if part == SEMANTICS else self._view_name(part)
+            factors[part] = given.pop(part, given.pop(name, 1.0))
+        if given:
+            raise ValueError(
+                f"view_weights has an entry for {next(iter(given))!r}, which is no view: there "
+                f"are {', '.join(parts)}"
+            )
+        for part, factor in factors.items():
+            if not isinstance(factor, Real) or not 0 <= factor < np.inf:
+                raise ValueError(
+                    f"view_weights of {part!r} must be a number of at least 0, got {factor!r}"
+                )
+        return factors
+
+    def _random_features(
+        self, views: Views, role: str, n_features: Any, random: np.random.RandomState
+    ) -> Pipeline:
+        if not isinstance(n_features, Integral) or n_features < 1:
+            raise ValueError(f"fourier must be a positive integer or None, got {n_features!r}")
+        items = views.distinct(role)[0]
+        scaling = StandardScaler(with_std=bool(self.standardize)).fit(_dense(items))
+        rows = random.permutation(n_rows(items))[:_N_WIDTH]
+        squares = pdist(scaling.transform(_dense(take_rows(items, np.sort(rows)))), "sqeuclidean")
+        width = np.median(squares[squares > 0]) if np.any(squares > 0) else 1.0
+        features = RBFSampler(
+            gamma=1 / width, n_components=int(n_features), random_state=random.randint(2**31)
+        )
+        return Pipeline([("scaling", scaling), ("features", features.fit(_dense(items[:1])))])
+
+    def _lifted(self, values: Any, role: str) -> Any:
+        if role not in self.fourier_:
+            return values
+        return self.fourier_[role].transform(_dense(values))
+
+
+def _dense(values: Any) -> NDArray[Any]:
+    return values.toarray() if sp.issparse(values) else as_numpy(values)

@@ -1,0 +1,389 @@
+"""Generalised multiview analysis: BLM, GMLDA and GMMFA, one eigenvalue problem."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from numbers import Real
+from typing import Any
+
+import numpy as np
+import scipy.linalg
+import scipy.sparse as sp
+from numpy.typing import NDArray
+from sklearn.metrics import pairwise_distances_chunked
+from sklearn.neighbors import kneighbors_graph
+
+from crossfit.base import CrossModalEstimator
+from crossfit.subspace import cards
+from crossfit.subspace._graph import quadratic_form
+from crossfit.subspace._joint import Joint, indicator, joint_covariance
+from crossfit.subspace._linalg import (
+    Matrix,
+    affine,
+    check_components,
+    check_counts,
+    check_weights,
+    generalized_eigh,
+    kept_components,
+)
+from crossfit.views import Views, as_numpy
+
+__all__ = ["BLM", "GMLDA", "GMMFA"]
+
+LABELS = "label indicator"
+
+
+class _GeneralizedMultiview(CrossModalEstimator):
+    """The family; what to maximise and what to hold fixed in each view is a member's own."""
+
+    n_components: int | None
+    alpha: float
+    align: str = "pairs"
+    variance: float
+    reg: float
+    standardize: bool
+
+    def _scatters(
+        self, role: str, views: Views, joint: Joint, P: Matrix, labels: Any
+    ) -> tuple[Matrix, Matrix]:
+        """Return A and B of one view, in the coordinates of its principal components P."""
+        raise NotImplementedError
+
+    def _fit(self, views: Views, y: NDArray[Any] | None) -> None:
+        check_components(self.n_components)
+        check_weights(self, "alpha", "reg")
+        if not isinstance(self.variance, Real) or not 0 < self.variance <= 1:
+            raise ValueError(f"variance must be above 0 and at most 1, got {self.variance!r}")
+        if self.align not in ("pairs", "means"):
+            raise ValueError(f"align must be 'pairs' or 'means', got {self.align!r}")
+        labels = {}
+        if y is not None:
+            self.classes_, labels[LABELS] = indicator(self, y)
+        joint = joint_covariance(self, views, labels, standardize=self.standardize)
+        x, z = views.names
+        P = {p: _principal(joint(p), self.variance, 10 * joint.eps) for p in (x, z)}
+        (A1, B1), (A2, B2) = (self._scatters(p, views, joint, P[p], y) for p in (x, z))
+        if self.align == "pairs":
+            C = (joint.n - 1) * joint(x, z)
+        else:
+            M1, M2 = (_class_means(joint, p, labels[LABELS]) for p in (x, z))
+            C = M1.T @ M2
+        C = self.alpha * (P[x].T @ C @ P[z])
+
+        gamma = np.trace(B1) / np.trace(B2)
+        values, v = generalized_eigh(
+            np.block([[A1, C], [C.T, A2]]),
+            scipy.linalg.block_diag(B1, gamma * B2),
+            eps=self.reg,
+        )
+        # Directions without gain; if A = 0, also the mirror images of the couplings.
+        k = kept_components(self, np.count_nonzero(values > 1e-10 * values[0]))
+        self.n_components_ = k
+        self.eigenvalues_ = values[:k]
+        self.means_: dict[str, Matrix] = {p: joint.means[p] for p in (x, z)}
+        self.weights_: dict[str, Matrix] = {
+            p: P[p] @ part[:, :k] / joint.scales[p][:, None]
+            for p, part in zip((x, z), np.vsplit(v, [len(A1)]))
+        }
+
+    def _encode(self, values: Any, view: str) -> Any:
+        return affine(values, self.means_[view], self.weights_[view])
+
+
+def _principal(S: Matrix, variance: float, tol: float) -> Matrix:
+    """Return the leading eigenvectors of S that hold this share of its trace."""
+    values, vectors = scipy.linalg.eigh(S)
+    values, vectors = values[::-1], vectors[:, ::-1]
+    share = np.cumsum(values) / np.sum(values)
+    enough = 1 + np.count_nonzero(share[:-1] < variance)
+    return vectors[:, : min(enough, np.count_nonzero(values > tol * values[0]))]
+
+
+def _class_means(joint: Joint, role: str, Y: NDArray[Any]) -> Matrix:
+    """Return the means of the classes less the mean of all, shape (n_classes, d)."""
+    return (joint.n - 1) * joint(LABELS, role) / Y.sum(axis=0, dtype=np.float64)[:, None]
+
+
+class BLM(_GeneralizedMultiview):
+    """Bilinear model: principal components of both views at once, coupled by the pairs.
+
+    Generalised multiview analysis with ``A = X'X`` and ``B = I``:
+    ``max v_1'X'X v_1 + v_2'Z'Z v_2 + 2 α v_1'X'Z v_2`` subject to ``‖v_1‖² + γ ‖v_2‖² = 1``,
+    γ = tr(B_1) / tr(B_2). Style and content of a view are separated by a shared content.
+
+    Parameters
+    ----------
+    n_components : int, optional
+        Dimensions of the common space; as many as gain anything if None.
+    alpha : float
+        Weight of the coupling. α → ∞ is PLS.
+    variance : float
+        Share of each view's variance to keep, by principal components, first.
+    reg : float
+        Share of the mean of B's diagonal that is added to the diagonal.
+    standardize : bool
+        Divide every column by its training standard deviation first. The objective adds up
+        the views, so that their units must agree.
+    views : mapping of str to str, optional
+        Role to view name, where names and order do not say it.
+
+    Attributes
+    ----------
+    eigenvalues_ : array of shape (n_components,)
+        Descending.
+    weights_ : dict of str to array of shape (d, n_components)
+        By role; ``transform`` is ``(x - mean) @ weights``.
+    means_ : dict of str to array of shape (d,)
+        Training means by role.
+    n_components_ : int
+        Dimensions of the common space.
+
+    Notes
+    -----
+    Rows are read once, for O(n d²) of covariances; the eigenvalue problem costs O(d³), d the
+    columns of both views together.
+
+    References
+    ----------
+    A. Sharma, A. Kumar, H. Daume and D. Jacobs, Generalized multiview analysis: a
+    discriminative latent space, CVPR 2012; J. Tenenbaum and W. Freeman, Separating style and
+    content with bilinear models, Neural Computation 12, 2000.
+    """
+
+    card = cards.BLM
+
+    def __init__(
+        self,
+        n_components: int | None = 10,
+        *,
+        alpha: float = 10.0,
+        variance: float = 0.95,
+        reg: float = 1e-6,
+        standardize: bool = True,
+        views: Mapping[str, str] | None = None,
+    ) -> None:
+        self.n_components = n_components
+        self.alpha = alpha
+        self.variance = variance
+        self.reg = reg
+        self.standardize = standardize
+        self.views = views
+
+    def _scatters(
+        self, role: str, views: Views, joint: Joint, P: Matrix, labels: Any
+    ) -> tuple[Matrix, Matrix]:
+        return (joint.n - 1) * (P.T @ joint(role) @ P), np.eye(P.shape[1])
+
+
+class GMLDA(_GeneralizedMultiview):
+    """Generalised multiview linear discriminant analysis.
+
+    ``max Σ_i v_i'S_b v_i + 2 α v_1'C v_2`` subject to ``v_1'S_w v_1 + γ v_2'S_w v_2 = 1``, with
+    the between-class and within-class scatter of each view and γ = tr(S_w1) / tr(S_w2), solved
+    as ``[[S_b1, αC], [αC', S_b2]] v = λ blockdiag(S_w1, γ S_w2) v``.
+
+    Parameters
+    ----------
+    n_components : int, optional
+        Dimensions of the common space; as many as gain anything if None. Classes tell apart
+        one dimension less than there are classes.
+    alpha : float
+        Weight of the coupling; must be tuned.
+    align : {"pairs", "means"}
+        Couple by all pairs, C = X'Z, or by the class means alone, C = M_1'M_2, which is
+        published and was worse where it was tried.
+    variance : float
+        Share of each view's variance to keep, by principal components, first.
+    reg : float
+        Share of the mean of the within-class diagonal that is added to the diagonal.
+    standardize : bool
+        Divide every column by its training standard deviation first. The objective adds up
+        the views, so that their units must agree.
+    views : mapping of str to str, optional
+        Role to view name, where names and order do not say it.
+
+    Attributes
+    ----------
+    classes_ : array of shape (n_classes,)
+        Classes of the training labels.
+    eigenvalues_ : array of shape (n_components,)
+        Descending.
+    weights_ : dict of str to array of shape (d, n_components)
+        By role; ``transform`` is ``(x - mean) @ weights``.
+    means_ : dict of str to array of shape (d,)
+        Training means by role.
+    n_components_ : int
+        Dimensions of the common space.
+
+    Notes
+    -----
+    Rows are read once, for O(n d²) of covariances; the eigenvalue problem costs O(d³), d the
+    columns of both views together.
+
+    References
+    ----------
+    A. Sharma, A. Kumar, H. Daume and D. Jacobs, Generalized multiview analysis: a
+    discriminative latent space, CVPR 2012.
+    """
+
+    card = cards.GMLDA
+
+    def __init__(
+        self,
+        n_components: int | None = 10,
+        *,
+        alpha: float = 100.0,
+        align: str = "pairs",
+        variance: float = 0.95,
+        reg: float = 1e-6,
+        standardize: bool = True,
+        views: Mapping[str, str] | None = None,
+    ) -> None:
+        self.n_components = n_components
+        self.alpha = alpha
+        self.align = align
+        self.variance = variance
+        self.reg = reg
+        self.standardize = standardize
+        self.views = views
+
+    def _scatters(
+        self, role: str, views: Views, joint: Joint, P: Matrix, labels: Any
+    ) -> tuple[Matrix, Matrix]:
+        counts = np.unique(labels, return_counts=True)[1]
+        of_classes = (joint.n - 1) * (joint(LABELS, role) @ P)  # sums of centred rows by class
+        between = of_classes.T @ (of_classes / counts[:, None])
+        return between, (joint.n - 1) * (P.T @ joint(role) @ P) - between
+
+
+class GMMFA(_GeneralizedMultiview):
+    """Generalised multiview marginal Fisher analysis.
+
+    ``max Σ_i v_i'X_i'L_p X_i v_i + 2 α v_1'C v_2`` subject to
+    ``v_1'X_1'L_c X_1 v_1 + γ v_2'X_2'L_c X_2 v_2 = 1``, with the Laplacians of two graphs over the
+    items of a view: L_c of the pairs of nearest neighbours of one class (compactness), L_p of
+    the nearest pairs of different classes (separation).
+
+    Parameters
+    ----------
+    n_components : int, optional
+        Dimensions of the common space; as many as gain anything if None.
+    alpha : float
+        Weight of the coupling; must be tuned.
+    n_within : int
+        Nearest items of its own class that each item is joined to.
+    n_between : int
+        Nearest pairs of different classes, among all pairs, that are joined.
+    align : {"pairs", "means"}
+        Couple by all pairs, C = X'Z, or by the class means alone, C = M_1'M_2, which is
+        published and was worse where it was tried.
+    variance : float
+        Share of each view's variance to keep, by principal components, first.
+    reg : float
+        Share of the mean of the diagonal of the constraint that is added to the diagonal.
+    standardize : bool
+        Divide every column by its training standard deviation first. The objective adds up
+        the views, so that their units must agree.
+    views : mapping of str to str, optional
+        Role to view name, where names and order do not say it.
+
+    Attributes
+    ----------
+    classes_ : array of shape (n_classes,)
+        Classes of the training labels.
+    eigenvalues_ : array of shape (n_components,)
+        Descending.
+    weights_ : dict of str to array of shape (d, n_components)
+        By role; ``transform`` is ``(x - mean) @ weights``.
+    means_ : dict of str to array of shape (d,)
+        Training means by role.
+    n_components_ : int
+        Dimensions of the common space.
+
+    Notes
+    -----
+    Costs O(n² d) for the graphs, which hold O(n n_within + n_between) edges (distances come in
+    chunks), O(n d²) for covariances and O(d³) for the eigenvalue problem.
+
+    References
+    ----------
+    A. Sharma, A. Kumar, H. Daume and D. Jacobs, Generalized multiview analysis: a
+    discriminative latent space, CVPR 2012; S. Yan et al., Graph embedding and extensions, IEEE
+    TPAMI 29, 2007.
+    """
+
+    card = cards.GMMFA
+
+    def __init__(
+        self,
+        n_components: int | None = 10,
+        *,
+        alpha: float = 10.0,
+        n_within: int = 50,
+        n_between: int = 400,
+        align: str = "pairs",
+        variance: float = 0.95,
+        reg: float = 1e-6,
+        standardize: bool = True,
+        views: Mapping[str, str] | None = None,
+    ) -> None:
+        self.n_components = n_components
+        self.alpha = alpha
+        self.n_within = n_within
+        self.n_between = n_between
+        self.align = align
+        self.variance = variance
+        self.reg = reg
+        self.standardize = standardize
+        self.views = views
+
+    def _fit(self, views: Views, y: NDArray[Any] | None) -> None:
+        check_counts(self, "n_within", "n_between")
+        super()._fit(views, y)
+
+    def _scatters(
+        self, role: str, views: Views, joint: Joint, P: Matrix, labels: Any
+    ) -> tuple[Matrix, Matrix]:
+        # An item counts once, however many pairs it is in.
+        items = views.distinct(role)[0]
+        X = as_numpy(affine(items, joint.means[role], P / joint.scales[role][:, None]))
+        y = views.item_labels(role, labels)
+        return (
+            quadratic_form(X, _laplacian(_nearest_of_different_classes(X, y, self.n_between))),
+            quadratic_form(X, _laplacian(_nearest_of_one_class(X, y, self.n_within))),
+        )
+
+
+def _laplacian(edges: sp.csr_array) -> sp.csr_array:
+    """Return D - W of the undirected graph that has these edges."""
+    W = edges.maximum(edges.T)
+    return sp.csr_array(sp.diags_array(W.sum(axis=1)) - W)
+
+
+def _nearest_of_one_class(X: Matrix, y: NDArray[Any], k: int) -> sp.csr_array:
+    """Return the edges from each row to its k nearest of the same class, shape (n, n)."""
+    n = len(X)
+    edges = sp.coo_array((n, n))
+    for label in np.unique(y):
+        rows = np.flatnonzero(y == label)
+        if len(rows) > 1:
+            found = kneighbors_graph(X[rows], min(k, len(rows) - 1)).tocoo()
+            at = rows[found.row], rows[found.col]
+            edges = edges + sp.coo_array((found.data, at), shape=(n, n))
+    return sp.csr_array(edges)
+
+
+def _nearest_of_different_classes(X: Matrix, y: NDArray[Any], k: int) -> sp.csr_array:
+    """Return the edges of the k nearest pairs of rows of different classes, shape (n, n)."""
+    n, first = len(X), 0
+    kept = [np.empty(0), np.empty(0, np.int64), np.empty(0, np.int64)]
+    for distances in pairwise_distances_chunked(X):
+        rows = np.arange(first, first + len(distances))
+        i, j = np.nonzero((y[rows, None] != y) & (rows[:, None] < np.arange(n)))
+        found = [distances[i, j], rows[i], j]
+        kept = [np.concatenate(parts) for parts in zip(kept, found)]
+        # Stable: among equal distances, the earlier rows, whatever the chunks.
+        nearest = np.argsort(kept[0], kind="stable")[:k]
+        kept = [part[nearest] for part in kept]
+        first += len(distances)
+    return sp.csr_array((np.ones(len(kept[0])), (kept[1], kept[2])), shape=(n, n))

@@ -1,0 +1,339 @@
+"""Kernel canonical correlation analysis, exact or on a Nyström basis."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+import scipy.linalg
+import scipy.sparse as sp
+from numpy.typing import NDArray
+from scipy.spatial.distance import squareform
+from sklearn.metrics.pairwise import (
+    euclidean_distances,
+    kernel_metrics,
+    manhattan_distances,
+    pairwise_kernels,
+)
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils import check_random_state
+
+from crossfit.base import CrossModalEstimator
+from crossfit.subspace import cards
+from crossfit.subspace._linalg import (
+    CHUNK,
+    Matrix,
+    Moments,
+    check_components,
+    fix_signs,
+    kept_components,
+    leading_svd,
+    of_view,
+)
+from crossfit.views import Views, as_numpy, take_rows
+
+__all__ = ["KCCA"]
+
+Kernel = str | Callable[[Any, Any], Any]
+
+# A direction of the feature space with less than this share of the largest variance is rounding.
+_RANK = 1e-10
+
+
+class KCCA(CrossModalEstimator):
+    """Kernel canonical correlation analysis.
+
+    CCA in the feature spaces of two kernels. With the centred kernel matrices of the training
+    rows it maximises ``α' Kx Kz β`` subject to ``α' (Kx² + k Kx) α = β' (Kz² + k Kz) β = 1``,
+    which is ridge CCA of the features, with ``Φ'Φ + k I`` in the place of ``Φ'Φ``.
+
+    Parameters
+    ----------
+    n_components : int, optional
+        Dimensions of the common space; as many as the ranks allow by default.
+    kernel : str, callable or mapping of str to either
+        For both views or for each by role (or view name): a name that
+        ``sklearn.metrics.pairwise.pairwise_kernels`` knows (``"rbf"``, ``"poly"``, ``"linear"``,
+        ``"laplacian"``, ``"chi2"``, ...), or a function ``(A, B) -> K`` of two arrays of rows, for
+        instance one of ``sklearn.gaussian_process.kernels``.
+    gamma : float or mapping of str to float, optional
+        Of the named kernels that have one. By default 1 / median squared distance of training
+        rows for ``"rbf"`` (median distance in L1 for ``"laplacian"``), 1 / mean squared norm for
+        ``"poly"`` and ``"sigmoid"`` (1 / p on standardised columns), scikit-learn's otherwise.
+    degree, coef0 : float
+        Of the kernels that have them.
+    reg : float or mapping of str to float
+        ``k`` in units of the mean diagonal ``tr(K) / n`` of the centred kernel matrix, for both
+        views or for each. Near 0 the correlations are 1 for any data and retrieval is at chance.
+    n_landmarks : int
+        Training rows that span the feature space. As long as there are no more rows than this,
+        all of them do and the solution is exact; else so many are drawn at random (Nyström).
+    standardize : bool
+        Subtract the training means and divide by the training standard deviations first.
+    random_state : int, RandomState or None
+        Draws the landmarks.
+    views : mapping of str to str, optional
+        Role to view name, where names and order do not say it.
+
+    Attributes
+    ----------
+    correlations_ : array of shape (n_components,)
+        Regularised canonical correlations, descending.
+    landmarks_ : dict of str to array of shape (m, d)
+        Rows that the kernel is taken with, by role, standardised where asked for.
+    weights_ : dict of str to array of shape (m, n_components)
+        The coefficients α and β by role, which sum to zero; ``transform`` is
+        ``(K(x, landmarks) - kernel_means) @ weights``.
+    kernel_means_ : dict of str to array of shape (m,)
+        Mean kernel of the training rows with each landmark.
+    means_, scales_ : dict of str to array of shape (d,)
+        What is subtracted from the columns, and what they are divided by; only with `standardize`.
+    gamma_ : dict of str to float or None
+        The gamma used, where the kernel has one.
+    n_components_ : int
+        Dimensions of the common space.
+
+    Notes
+    -----
+    Costs O(n m d) for the kernels, O(n m²) for the covariances of the features and O(m³), with m
+    landmarks, and holds O(m (m + d)) numbers; nothing is n × n beyond `n_landmarks` rows. Kernels
+    run in float64. The features are those of the incomplete Cholesky decomposition of the
+    landmarks' centred kernel matrix, which leaves out what is linearly dependent; of an
+    indefinite kernel (``"sigmoid"``) it keeps a positive part. Training scores have unit variance
+    with ``reg=0``.
+
+    References
+    ----------
+    D. R. Hardoon, S. Szedmak and J. Shawe-Taylor, Canonical correlation analysis: an overview
+    with application to learning methods, Neural Computation 16, 2004, section 3.
+    C. K. I. Williams and M. Seeger, Using the Nyström method to speed up kernel machines, NIPS
+    2000. F. R. Bach and M. I. Jordan, Kernel independent component analysis, JMLR 3, 2002
+    (incomplete Cholesky).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from crossfit.subspace import KCCA
+    >>> angle = np.random.default_rng(0).uniform(0, 2 * np.pi, 200)
+    >>> X = np.c_[np.cos(angle), np.sin(angle)]
+    >>> Y = np.c_[np.cos(2 * angle), np.sin(2 * angle)]  # no linear relation
+    >>> kcca = KCCA(n_components=2, kernel="poly", reg=0.1).fit(X, Y)
+    >>> bool(kcca.correlations_.min() > 0.95)
+    True
+    """
+
+    card = cards.KCCA
+
+    def __init__(
+        self,
+        n_components: int | None = None,
+        *,
+        kernel: Kernel | Mapping[str, Kernel] = "rbf",
+        gamma: float | Mapping[str, float | None] | None = None,
+        degree: float = 2,
+        coef0: float = 1.0,
+        reg: float | Mapping[str, float] = 1.0,
+        n_landmarks: int = 2500,
+        standardize: bool = False,
+        random_state: int | np.random.RandomState | None = None,
+        views: Mapping[str, str] | None = None,
+    ) -> None:
+        self.n_components = n_components
+        self.kernel = kernel
+        self.gamma = gamma
+        self.degree = degree
+        self.coef0 = coef0
+        self.reg = reg
+        self.n_landmarks = n_landmarks
+        self.standardize = standardize
+        self.random_state = random_state
+        self.views = views
+
+    def _fit(self, views: Views, y: NDArray[Any] | None) -> None:
+        check_components(self.n_components)
+        if not isinstance(self.n_landmarks, Integral) or self.n_landmarks < 2:
+            raise ValueError(
+                f"n_landmarks must be an integer of at least 2, got {self.n_landmarks!r}"
+            )
+        amounts = {role: self._check(role) for role in views.names}
+
+        n = len(views)
+        rows: Any = slice(None)
+        if n > self.n_landmarks:
+            rng = check_random_state(self.random_state)
+            rows = np.sort(rng.choice(n, self.n_landmarks, replace=False))
+        self.means_, self.scales_, self.landmarks_, self.gamma_ = {}, {}, {}, {}
+        features = {}
+        for role in views.names:
+            if self.standardize:
+                scaler = StandardScaler()
+                for chunk in _chunks(views[role]):
+                    scaler.partial_fit(chunk)
+                self.means_[role], self.scales_[role] = scaler.mean_, scaler.scale_
+            self.landmarks_[role] = self._columns(_as_double(take_rows(views[role], rows)), role)
+            self.gamma_[role] = self._gamma(role)
+            features[role] = _Features(self._kernel(self.landmarks_[role], role))
+            if features[role].rank == 0:
+                raise self._alike(role)
+
+        # ΦΦ' is K itself where all rows are landmarks, and Nyström's approximation elsewhere.
+        moments = Moments()
+        self.kernel_means_ = {role: np.zeros(len(self.landmarks_[role])) for role in views.names}
+        for parts in zip(*(_chunks(views[role]) for role in views.names)):
+            chunk = {}
+            for role, part in zip(views.names, parts):
+                K = self._kernel(self._columns(part, role), role)
+                self.kernel_means_[role] += K.sum(axis=0) / n
+                chunk[role] = features[role](K)
+            moments.update(Views(chunk))
+        S, (x, z) = moments.covariance(), moments.blocks()
+        # Lx Lx' = (Φx'Φx + k I) / (n - 1), with k = reg tr(K) / n.
+        Lx, Lz = (
+            scipy.linalg.cholesky(
+                S[b, b] + amounts[role] * np.trace(S[b, b]) / n * np.eye(b.stop - b.start),
+                lower=True,
+            )
+            for role, b in zip(views.names, (x, z))
+        )
+        T = scipy.linalg.solve_triangular(Lx, S[x, z], lower=True)
+        T = scipy.linalg.solve_triangular(Lz, T.T, lower=True).T
+        U, D, V = leading_svd(T, self.n_components)
+        k = kept_components(self, len(D))
+        directions = (
+            scipy.linalg.solve_triangular(L, part, lower=True, trans="T")
+            for L, part in ((Lx, U), (Lz, V))
+        )
+        alpha_beta = fix_signs(
+            [features[role].coefficients(w) for role, w in zip(views.names, directions)]
+        )
+        self.correlations_ = D
+        self.n_components_ = k
+        self.weights_ = dict(zip(views.names, alpha_beta))
+
+    def _encode(self, values: Any, view: str) -> Any:
+        dtype = np.dtype(str(values.dtype).removeprefix("torch."))
+        encoded = np.empty((values.shape[0], self.n_components_), dtype=dtype)
+        for i, chunk in enumerate(_chunks(values)):
+            K = self._kernel(self._columns(chunk, view), view)
+            encoded[i * CHUNK : (i + 1) * CHUNK] = (K - self.kernel_means_[view]) @ self.weights_[
+                view
+            ]
+        return encoded
+
+    def _columns(self, rows: Matrix, role: str) -> Matrix:
+        if self.standardize:
+            return (rows - self.means_[role]) / self.scales_[role]
+        return rows
+
+    def _kernel(self, rows: Matrix, role: str) -> Matrix:
+        """Return the kernel of rows with the landmarks."""
+        kernel, landmarks = of_view(self, "kernel", role), self.landmarks_[role]
+        with np.errstate(over="ignore", invalid="ignore"):
+            if callable(kernel):
+                K = np.asarray(kernel(rows, landmarks), dtype=np.float64)
+            else:
+                options = {"degree": self.degree, "coef0": self.coef0}
+                if self.gamma_[role] is not None:
+                    options["gamma"] = self.gamma_[role]
+                K = pairwise_kernels(rows, landmarks, kernel, filter_params=True, **options)
+        if K.shape != (len(rows), len(landmarks)):
+            raise ValueError(
+                f"kernel must return an array of shape (n, m), {(len(rows), len(landmarks))} "
+                f"here, got {K.shape}"
+            )
+        if not np.isfinite(K).all():
+            raise ValueError(
+                f"KCCA: the kernel of view {self._view_name(role)!r} is not finite: another "
+                "gamma, or standardize=True, brings it into range"
+            )
+        return K
+
+    def _gamma(self, role: str) -> float | None:
+        gamma, kernel = of_view(self, "gamma", role), of_view(self, "kernel", role)
+        if gamma is not None:
+            return float(gamma)
+        landmarks = self.landmarks_[role]
+        if kernel in ("poly", "polynomial", "sigmoid"):
+            square = np.mean(np.sum(landmarks**2, axis=1))
+            if square == 0:
+                raise self._alike(role)
+            return float(1 / square)
+        if kernel not in ("rbf", "laplacian"):
+            return None
+        # Distances do not change with the mean, their digits do.
+        centred = landmarks - landmarks.mean(axis=0)
+        distances = squareform(
+            euclidean_distances(centred, squared=True)
+            if kernel == "rbf"
+            else manhattan_distances(centred),
+            checks=False,
+        )
+        # Many equal rows must not make it 0; what rounding leaves between them is no distance.
+        apart = distances[distances > 1e-12 * distances.max()]
+        if len(apart) == 0:
+            raise self._alike(role)
+        return float(1 / np.median(apart))
+
+    def _alike(self, role: str) -> ValueError:
+        return ValueError(
+            f"KCCA: the rows of view {self._view_name(role)!r} are all alike to its kernel: it "
+            "has no variance to correlate"
+        )
+
+    def _check(self, role: str) -> float:
+        """Refuse bad parameters of a view; return its amount of regularisation."""
+        kernel, gamma, reg = (of_view(self, name, role) for name in ("kernel", "gamma", "reg"))
+        if not callable(kernel) and kernel not in kernel_metrics():
+            raise ValueError(
+                f"kernel must be a function (A, B) -> K or one of {', '.join(kernel_metrics())}, "
+                f"got {kernel!r}"
+            )
+        if gamma is not None and (not isinstance(gamma, Real) or not 0 < gamma < np.inf):
+            raise ValueError(f"gamma must be a positive number or None, got {gamma!r}")
+        if not isinstance(reg, Real) or not 0 <= reg < np.inf:
+            raise ValueError(f"reg must be a number of at least 0, got {reg!r}")
+        return float(reg)
+
+
+class _Features:
+    """Features Φ of rows from their kernel with the landmarks, by incomplete Cholesky.
+
+    With the landmarks' centred kernel matrix ``K = R'R`` on its pivots p,
+    ``Φ(x) = k(x)_p R^-1``.
+    """
+
+    def __init__(self, K: Matrix) -> None:
+        self._means = K.mean(axis=0)
+        K = self._centred((K + K.T) / 2)
+        largest = np.diag(K).max()
+        noise = 10 * np.finfo(float).eps * np.abs(self._means).max()
+        root, pivots, rank, _ = scipy.linalg.lapack.dpstrf(K, tol=max(_RANK * largest, noise))
+        self.rank = int(rank) if largest > noise else 0
+        self._root = np.triu(root[:rank, :rank])
+        self._pivots = pivots[:rank] - 1
+
+    def __call__(self, K: Matrix) -> Matrix:
+        pivots = self._centred(K)[:, self._pivots]
+        return scipy.linalg.solve_triangular(self._root, pivots.T, trans="T").T
+
+    def coefficients(self, w: Matrix) -> Matrix:
+        """Return α, of shape (m, k), with ``Φ w = K α`` for centred kernels K."""
+        alpha = np.zeros((len(self._means), w.shape[1]))
+        alpha[self._pivots] = scipy.linalg.solve_triangular(self._root, w)
+        return alpha - alpha.mean(axis=0)
+
+    def _centred(self, K: Matrix) -> Matrix:
+        K = K - self._means
+        return K - K.mean(axis=1, keepdims=True)
+
+
+def _as_double(values: Any) -> Matrix:
+    rows = values.toarray() if sp.issparse(values) else as_numpy(values)
+    return rows.astype(np.float64)
+
+
+def _chunks(values: Any) -> Iterator[Matrix]:
+    for start in range(0, values.shape[0], CHUNK):
+        yield _as_double(values[start : start + CHUNK])

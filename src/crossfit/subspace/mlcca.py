@@ -1,0 +1,241 @@
+"""Multi-label canonical correlation analysis: every pair of items, weighted by their labels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from numbers import Real
+from typing import Any
+
+import numpy as np
+import scipy.linalg
+import scipy.sparse as sp
+from numpy.typing import NDArray
+from scipy.spatial.distance import cdist
+from sklearn.neighbors import NearestNeighbors
+
+from crossfit.base import CrossModalEstimator
+from crossfit.subspace import cards
+from crossfit.subspace._joint import indicator
+from crossfit.subspace._linalg import (
+    CHUNK,
+    Matrix,
+    _dense,
+    affine,
+    check_components,
+    check_counts,
+    check_weights,
+    fix_signs,
+    kept_components,
+    whiten,
+)
+from crossfit.views import Views, as_numpy
+
+__all__ = ["MLCCA"]
+
+# Label similarities held at a time: 32 MiB.
+BLOCK = 1 << 22
+SIMILARITIES = ("exponential", "cosine")
+
+
+class MLCCA(CrossModalEstimator):
+    """Multi-label canonical correlation analysis, exact and fast.
+
+    Correlates not the given pairs but every x with every z, weighted by how alike their labels
+    are: maximises ``a' Cxz b`` subject to ``a' Cxx a = b' Czz b = 1`` with
+
+    ``Cxz = 1/N Σ_ij f(y_i, y_j) (x_i - mx)(z_j - mz)'``, ``N = Σ_ij f(y_i, y_j)``,
+
+    and the means and covariances of the same weighted pairs, in which x_i has the weight
+    ``Σ_j f(y_i, y_j) / N``. Which x comes with which z is not used beyond their labels. If only
+    ``f(y_i, y_i)`` is not 0, this is CCA.
+
+    Parameters
+    ----------
+    n_components : int, optional
+        Dimensions of the common space; as many as the rank allows by default.
+    label_similarity : {"exponential", "cosine"}
+        ``f = exp(-‖y_i - y_j‖² / sigma)`` (for 0/1 labels, of the number of labels that differ), or
+        ``f = y_i'y_j / (‖y_i‖ ‖y_j‖)``, which leaves out items without labels. For one label a row
+        and ``"cosine"``, all pairs of a class count alike (cluster CCA).
+    sigma : float
+        Width of the exponential.
+    n_neighbors : int, optional
+        The fast variant: f is 0 but between a label set and this many nearest sets of the training
+        data, itself among them. All sets by default, the exact method.
+    reg : float
+        Share of the mean variance that is added to the variances of each view.
+    standardize : bool
+        Scale every column by its (weighted) training standard deviation first.
+    views : mapping of str to str, optional
+        Role to view name, where names and order do not say it.
+
+    Attributes
+    ----------
+    correlations_ : array of shape (n_components,)
+        Canonical correlations of the weighted pairs, descending.
+    weights_ : dict of str to array of shape (d, n_components)
+        By role; ``transform`` is ``(x - mean) @ weights``.
+    means_ : dict of str to array of shape (d,)
+        Weighted training means by role.
+    classes_ : array of shape (n_classes,)
+        Labels; numbers of columns where an indicator was given, without those never set.
+    n_components_ : int
+        Dimensions of the common space.
+
+    Notes
+    -----
+    f depends on the label sets alone, so that sums over the items of each set are enough: O(n d²)
+    for the covariances, then O(u² (c + d)) for u distinct sets of c labels, u at most n, and O(d³)
+    for the decompositions. The fast variant takes O(u k d) besides the search for neighbours.
+    Rows are read twice, in chunks; no n x n matrix is held. Where only one of two sets is a
+    neighbour of the other, they have half of f.
+
+    References
+    ----------
+    V. Ranjan, N. Rasiwasia and C. V. Jawahar, Multi-label cross-modal retrieval, ICCV 2015. The
+    covariances within a view are written down here as those of the weighted pairs, which the
+    limit of CCA asks for.
+    """
+
+    card = cards.MLCCA
+
+    def __init__(
+        self,
+        n_components: int | None = None,
+        *,
+        label_similarity: str = "exponential",
+        sigma: float = 1.0,
+        n_neighbors: int | None = None,
+        reg: float = 0.25,
+        standardize: bool = False,
+        views: Mapping[str, str] | None = None,
+    ) -> None:
+        self.n_components = n_components
+        self.label_similarity = label_similarity
+        self.sigma = sigma
+        self.n_neighbors = n_neighbors
+        self.reg = reg
+        self.standardize = standardize
+        self.views = views
+
+    def _fit(self, views: Views, y: NDArray[Any] | None) -> None:
+        check_components(self.n_components)
+        check_weights(self, "reg")
+        if not isinstance(self.sigma, Real) or not 0 < self.sigma < np.inf:
+            raise ValueError(f"sigma must be a number above 0, got {self.sigma!r}")
+        if self.n_neighbors is not None:
+            check_counts(self, "n_neighbors")
+        if self.label_similarity not in SIMILARITIES:
+            raise ValueError(
+                f"label_similarity must be one of {', '.join(SIMILARITIES)}, got "
+                f"{self.label_similarity!r}"
+            )
+
+        assert y is not None
+        self.classes_, Y = indicator(self, y)
+        sets, set_of_row, counts = np.unique(Y, axis=0, return_inverse=True, return_counts=True)
+        set_of_row = set_of_row.ravel()
+        F = self._weights_between(sets)
+        mass = F(counts[:, None].astype(np.float64))[:, 0]  # of a row with these labels
+        N = float(mass @ counts)
+        # A row is a pair: an image with five captions counts five times.
+        sums = {role: _Sums(views, role, set_of_row, mass / N) for role in views.names}
+        self.means_ = {role: part.mean for role, part in sums.items()}
+        T = {}
+        for role, part in sums.items():
+            deviations = np.sqrt(np.diag(part.covariance))
+            if not np.any(deviations > 0):
+                raise ValueError(
+                    f"MLCCA: view {self._view_name(role)!r} is constant: it has no variance to "
+                    "correlate"
+                )
+            scale = np.where((deviations > 0) if self.standardize else False, deviations, 1.0)
+            S = part.covariance / np.outer(scale, scale)
+            ridge = self.reg * np.trace(S) / len(S)
+            T[role] = whiten(S + ridge * np.eye(len(S)), tol=10 * part.eps) / scale[:, None]
+        first, second = views.names
+        Cxz = sums[first].by_set.T @ F(sums[second].by_set) / N
+        U, D, Vt = scipy.linalg.svd(T[first].T @ Cxz @ T[second], full_matrices=False)
+        floor = 10 * max(part.eps for part in sums.values())
+        rank = int(np.sum(floor < D))
+        if rank == 0:
+            raise ValueError("MLCCA: the two views have no correlation within the labels")
+        k = kept_components(self, rank)
+        A, B = fix_signs([T[first] @ U[:, :k], T[second] @ Vt[:k].T])
+        self.correlations_ = D[:k]
+        self.n_components_ = k
+        self.weights_ = {first: A, second: B}
+
+    def _encode(self, values: Any, view: str) -> Any:
+        return affine(values, self.means_[view], self.weights_[view])
+
+    def _weights_between(self, sets: Matrix) -> Callable[[Matrix], Matrix]:
+        """Return the product M -> F M of label similarities, (u, u), with M of shape (u, q)."""
+        sets = sets.astype(np.float64)
+        if self.label_similarity == "cosine":
+            norms = np.linalg.norm(sets, axis=1, keepdims=True)
+            sets = np.divide(sets, norms, out=np.zeros_like(sets), where=norms > 0)
+        if self.n_neighbors is not None:
+            k = min(self.n_neighbors, len(sets))
+            distances, nearest = NearestNeighbors(n_neighbors=k).fit(sets).kneighbors(sets)
+            f = self._of_squares(distances**2)
+            if self.label_similarity == "cosine":  # of unit vectors, unless there are no labels
+                some = np.any(sets > 0, axis=1)
+                f = f * (some[:, None] & some[nearest])
+            indptr = np.arange(0, len(sets) * k + 1, k)
+            F = sp.csr_array((f.ravel(), nearest.ravel(), indptr), shape=(len(sets), len(sets)))
+            F = (F + F.T) / 2
+            return lambda M: F @ M
+
+        def product(M: Matrix) -> Matrix:
+            found = np.empty(M.shape)
+            step = max(1, BLOCK // len(sets))
+            for start in range(0, len(sets), step):
+                some = slice(start, start + step)
+                if self.label_similarity == "cosine":
+                    f = sets[some] @ sets.T
+                else:
+                    f = self._of_squares(cdist(sets[some], sets, "sqeuclidean"))
+                found[some] = f @ M
+            return found
+
+        return product
+
+    def _of_squares(self, squares: Matrix) -> Matrix:
+        """Return f for squared distances of label sets, of unit length for the cosine."""
+        if self.label_similarity == "cosine":
+            return 1 - squares / 2
+        return np.exp(-squares / self.sigma)
+
+
+class _Sums:
+    """Weighted mean and covariance of a view, and the centred sums over the rows of a label set.
+
+    Centring on the first row's value makes a constant column exactly zero.
+    """
+
+    def __init__(
+        self, views: Views, role: str, set_of_row: NDArray[np.intp], weight_of_set: Matrix
+    ) -> None:
+        u = len(weight_of_set)
+        first = as_numpy(_dense(views[:1][role]))[0]
+        self.eps = float(np.finfo(first.dtype).eps)
+        shift = first.astype(np.float64)
+
+        def chunks() -> Iterator[tuple[Matrix, sp.csr_array]]:
+            for start in range(0, len(views), CHUNK):
+                rows = slice(start, start + CHUNK)
+                values = as_numpy(_dense(views[rows][role])) - shift
+                sets = set_of_row[rows]
+                ones = np.ones(len(sets))
+                yield values, sp.csr_array((ones, (sets, np.arange(len(sets)))), (u, len(sets)))
+
+        sums = sum(member @ values for values, member in chunks())
+        offset = weight_of_set @ sums
+        self.mean = shift + offset
+        self.by_set = np.zeros((u, len(shift)))
+        self.covariance = np.zeros((len(shift), len(shift)))
+        for values, member in chunks():
+            values = values - offset
+            self.by_set += member @ values
+            self.covariance += values.T @ ((member.T @ weight_of_set)[:, None] * values)

@@ -1,0 +1,145 @@
+"""Batches against plain indexing, for every kind of features."""
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+import torch
+
+from crossfit import Ragged, Views
+from crossfit.neural.batching import Batches, PairData, store
+
+CPU = torch.device("cpu")
+
+
+def _take(values, at, n_ids=None):
+    return store(values, n_ids).take(torch.tensor(at))
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
+
+
+def test_dense_and_sparse_rows_are_taken_as_float32(rng):
+    X = rng.normal(size=(7, 5))
+    for given in (X, sp.csr_array(X), torch.tensor(X), np.asfortranarray(X)):
+        held = store(given)
+        values, mask = held.take(torch.tensor([3, 0, 3]))
+        assert mask is None and values.dtype == torch.float32 and held.n_inputs == 5
+        np.testing.assert_allclose(values, X[[3, 0, 3]].astype(np.float32))
+
+
+def test_ragged_rows_are_padded_and_masked(rng):
+    rows = [rng.normal(size=(k, 3)) for k in (2, 0, 5, 1)]
+    ragged = Ragged.from_list(rows)
+    expected, mask = ragged[[3, 0, 1]].padded()
+    values, found = _take(ragged, [3, 0, 1])
+    np.testing.assert_allclose(values, expected.astype(np.float32))
+    np.testing.assert_array_equal(found, mask)
+    assert _take(ragged, [1]).values.shape == (1, 1, 3)
+    assert not _take(ragged, [1]).mask.any()
+    assert store(ragged).n_inputs == 3
+
+
+def test_token_ids_ragged_and_padded_are_the_same():
+    padded = np.array([[4, 2, 0, 0], [0, 0, 0, 0], [7, 1, 5, 3], [2, 0, 0, 0]])
+    ragged = Ragged.from_list([row[row > 0] for row in padded])
+    for given in (padded, ragged, torch.tensor(padded), padded.astype(np.int32)):
+        held = store(given)
+        assert held.n_inputs == 8
+        values, mask = held.take(torch.tensor([0, 1, 3]))
+        # A text without words is one unknown word.
+        assert values.tolist() == [[4, 2], [1, 0], [2, 0]] and values.dtype == torch.int64
+        assert mask.tolist() == [[True, True], [True, False], [True, False]]
+
+
+def test_unknown_ids_become_one_and_vocabularies_count():
+    ids = np.array([[9, 2], [3, 0]])
+    assert _take(ids, [0, 1], n_ids=4).values.tolist() == [[1, 2], [3, 0]]
+    ragged = Ragged.from_list([[2], [3]], info={"vocabulary": ("<pad>", "<unk>", *"abcdefgh")})
+    assert store(ragged).n_inputs == 10
+    with pytest.raises(ValueError, match="at least 0, got -1"):
+        store(np.array([[1, -1]]))
+
+
+def test_pixels_stay_bytes_and_channels_are_taken_together(rng):
+    pixels = rng.integers(0, 256, (4, 2, 2, 3), dtype=np.uint8)
+    assert _take(pixels, [2]).values.dtype == torch.uint8
+    views = Views(image={"map": rng.normal(size=(4, 3)), "objects": np.ones((4, 2, 6))})
+    held = store(views["image"])
+    taken = held.take(torch.tensor([1, 3]))
+    assert list(taken) == ["map", "objects"] and taken["objects"].values.shape == (2, 2, 6)
+    assert len(held) == 4 and held.nbytes == 4 * 4 * (3 + 12)
+
+
+def test_what_is_no_number_is_refused():
+    with pytest.raises(ValueError, match="numbers"):
+        store(np.array(["a", "b"], dtype=object))
+
+
+def test_memory_mapped_features_are_not_copied(tmp_path, rng):
+    np.save(tmp_path / "x.npy", rng.normal(size=(5, 3)).astype(np.float32))
+    X = np.load(tmp_path / "x.npy", mmap_mode="r")
+    held = store(X)
+    assert held.values.data_ptr() == X.__array_interface__["data"][0]
+
+
+@pytest.fixture
+def captions(rng):
+    images, texts = rng.normal(size=(4, 3)), rng.normal(size=(6, 2))
+    views = Views.from_captions(images, texts, [0, 0, 1, 2, 2, 3])
+    return views.with_groups([0, 0, 1, 2, 2, 1])
+
+
+def test_batches_hold_every_row_once_with_its_items_groups_and_labels(captions):
+    y = np.array([5, 5, 6, 7, 7, 8])
+    data = PairData({n: store(captions.distinct(n)[0]) for n in captions.names}, captions, y, CPU)
+    generator = torch.Generator().manual_seed(0)
+    batches = Batches(data, 4, shuffle=True, generator=generator)
+    seen = {"first": [], "second": []}
+    for turn in seen:
+        for batch in batches:
+            for i in range(len(batch)):
+                row = np.flatnonzero(
+                    (
+                        captions["text"].astype(np.float32) == batch.views["text"].values[i].numpy()
+                    ).all(axis=1)
+                )[0]
+                seen[turn].append(row)
+                image = batch.views["image"].values[i]
+                np.testing.assert_allclose(image, captions["image"][row].astype(np.float32))
+                assert batch.y[i] == y[row] and batch.groups[i] == captions.groups[row]
+    assert sorted(seen["first"]) == sorted(seen["second"]) == list(range(6))
+    assert seen["first"] != seen["second"]
+
+
+def test_a_caption_of_the_same_image_is_a_positive_and_never_a_negative(captions):
+    data = PairData(
+        {n: store(captions.distinct(n)[0]) for n in captions.names}, captions, None, CPU
+    )
+    batch = data.batch(torch.arange(6))
+    image = [0, 0, 1, 2, 2, 3]
+    group = [0, 0, 1, 2, 2, 1]
+    for i in range(6):
+        for j in range(6):
+            assert batch.positives[i, j] == (image[i] == image[j])
+            # Rows 2 and 5 are in one group and share no item: neither.
+            assert batch.negatives[i, j] == (group[i] != group[j])
+    assert not (batch.positives & batch.negatives).any()
+
+
+def test_a_last_batch_of_one_row_joins_the_one_before(rng):
+    views = Views(image=rng.normal(size=(9, 2)), text=rng.normal(size=(9, 2)))
+    data = PairData({n: store(views[n]) for n in views.names}, views, None, CPU)
+
+    def sizes(**params):
+        batches = Batches(data, **params)
+        assert len(batches) == len(list(batches))
+        return [len(batch) for batch in batches]
+
+    assert sizes(batch_size=4) == [4, 5]
+    assert sizes(batch_size=4, drop_last=True) == [4, 4]
+    assert sizes(batch_size=5) == [5, 4]
+    assert sizes(batch_size=9) == sizes(batch_size=100) == [9]
+    assert sizes(batch_size=100, drop_last=True) == [9]
+    assert sizes(batch_size=1) == [1] * 7 + [2]

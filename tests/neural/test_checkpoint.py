@@ -1,0 +1,255 @@
+"""Checkpoints: a killed fit goes on to the same weights, and nothing unsafe or half is read."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import numpy as np
+import pytest
+import torch
+from sklearn.base import clone
+from skorch.callbacks import Callback, EarlyStopping, LRScheduler
+
+from crossfit.neural import Checkpoint
+
+EPOCHS = 12
+
+
+class _KilledError(Exception):
+    pass
+
+
+class _Dies(Callback):
+    """Raise in the middle of an epoch."""
+
+    def __init__(self, epoch, batch=1):
+        self.epoch, self.batch = epoch, batch
+
+    def on_batch_begin(self, net, batch=None, training=False, **kwargs):
+        row = net.history[-1]
+        if training and row["epoch"] == self.epoch and len(row["batches"]) == self.batch + 1:
+            raise _KilledError
+
+
+def _method(towers, callbacks, **params):
+    settings = {
+        "max_epochs": EPOCHS,
+        "optimizer": "RMSprop",
+        "optimizer__momentum": 0.5,
+        "validation_fraction": 0.3,
+        "random_state": 5,
+        "module__dropout": 0.5,
+        "callbacks": callbacks,
+    }
+    return towers(**settings | params)
+
+
+def _schedules():
+    return [
+        LRScheduler(torch.optim.lr_scheduler.StepLR, step_size=3, gamma=0.5),
+        ("plateau", LRScheduler("ReduceLROnPlateau", monitor="valid_loss", patience=0)),
+        EarlyStopping(patience=6, load_best=True),
+    ]
+
+
+def _figures(method):
+    names = ("epoch", "train_loss", "valid_loss", "train_forward")
+    return [[row[name] for name in names] for row in method.net_.history]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_fit_killed_at_random_epochs_ends_with_the_same_weights(
+    towers, planted, weights, tmp_path, seed
+):
+    views, _ = planted(60)
+    through = _method(towers, _schedules()).fit(views)
+    rng = np.random.default_rng(seed)
+    path = tmp_path / "run" / "fit.pt"
+    for epoch in np.sort(rng.choice(np.arange(2, len(through.net_.history)), 2, replace=False)):
+        dies = _Dies(int(epoch), int(rng.integers(2)))
+        with pytest.raises(_KilledError):
+            _method(towers, [*_schedules(), Checkpoint(path), dies]).fit(views)
+        assert len(torch.load(path, weights_only=True)["callbacks"]) >= 5
+    resumed = _method(towers, [Checkpoint(path), *_schedules()]).fit(views)
+    assert torch.equal(weights(resumed), weights(through))
+    assert _figures(resumed) == _figures(through)
+    rates = [[g["lr"] for g in m.net_.optimizer_.param_groups] for m in (resumed, through)]
+    assert rates[0] == rates[1] != [1e-3]
+    assert os.listdir(path.parent) == ["fit.pt"]
+    # It is done: another fit reads the end and trains no more.
+    again = _method(towers, [Checkpoint(path), *_schedules(), _Dies(1)]).fit(views)
+    assert torch.equal(weights(again), weights(through))
+
+
+def test_a_process_killed_outright_goes_on(tmp_path):
+    """SIGKILL at some moment, which may fall into the writing of the file."""
+    script = tmp_path / "fit.py"
+    script.write_text(
+        textwrap.dedent(
+            """
+            import numpy as np, torch
+            from crossfit.neural import Checkpoint, MLPBranch, NeuralEstimator, cca_loss
+            class Net(torch.nn.Module):
+                def __init__(self, n):
+                    super().__init__()
+                    self.branches = torch.nn.ModuleDict(
+                        {k: MLPBranch([d, 64, 4], dropout=0.2) for k, d in n.items()})
+                def encode(self, items, view):
+                    return self.branches[view](items.values)
+            class Deep(NeuralEstimator):
+                def _build_module(self, n_inputs, n_classes):
+                    return Net(n_inputs)
+                def _loss(self, outputs, batch):
+                    return cca_loss(*outputs.values())
+            rng = np.random.default_rng(0)
+            X, Y = rng.normal(size=(400, 8)), rng.normal(size=(400, 6))
+            def fit(*callbacks):
+                method = Deep(max_epochs=80, batch_size=50, random_state=0, device="cpu",
+                              callbacks=list(callbacks)).fit(X, Y)
+                state = method.net_.module_.state_dict()
+                return torch.cat([w.flatten() for w in state.values()])
+            resumed = fit(Checkpoint("fit.pt"))
+            print("equal" if torch.equal(resumed, fit()) else "different")
+            """
+        )
+    )
+    options = {"cwd": tmp_path, "env": {**os.environ, "OMP_NUM_THREADS": "1"}}
+    path = tmp_path / "fit.pt"
+    killed = subprocess.Popen([sys.executable, script], **options)
+    while not path.exists() and killed.poll() is None:
+        time.sleep(0.01)
+    time.sleep(0.05)
+    killed.send_signal(signal.SIGKILL)
+    assert killed.wait() == -signal.SIGKILL
+    epochs = len(json.loads(torch.load(path, weights_only=True)["history"]))
+    assert 1 <= epochs < 80
+    ran = subprocess.run(
+        [sys.executable, script], capture_output=True, text=True, check=True, **options
+    )
+    assert ran.stdout == "equal\n"
+
+
+def test_more_epochs_go_on_from_where_it_ended(towers, planted, weights, tmp_path):
+    views, _ = planted(60)
+    callbacks = [Checkpoint(tmp_path / "fit.pt", every=5)]
+    short = _method(towers, callbacks, max_epochs=7).fit(views)
+    held = torch.load(tmp_path / "fit.pt", weights_only=True)
+    assert len(json.loads(held["history"])) == 7
+    resumed = clone(short).set_params(max_epochs=EPOCHS).fit(views)
+    through = _method(towers, None).fit(views)
+    assert torch.equal(weights(resumed), weights(through))
+    assert not torch.equal(weights(short), weights(through))
+
+
+def test_nan_leaves_the_last_good_checkpoint(towers, planted, weights, tmp_path):
+    class Breaks(towers):
+        broken = True
+
+        def _loss(self, outputs, batch):
+            loss = sum(super()._loss(outputs, batch).values())
+            return loss * float("nan") if self.broken and batch.progress > 0.5 else loss
+
+    views, _ = planted(60)
+    path = tmp_path / "fit.pt"
+    with pytest.raises(FloatingPointError, match="epoch 8"):
+        _method(Breaks, [Checkpoint(path)]).fit(views)
+    Breaks.broken = False
+    resumed = _method(Breaks, [Checkpoint(path)]).fit(views)
+    assert torch.equal(weights(resumed), weights(_method(Breaks, None).fit(views)))
+
+
+def test_the_file_of_another_fit_is_refused(towers, planted, tmp_path):
+    views, y = planted(60)
+    callbacks = [Checkpoint(tmp_path / "fit.pt")]
+    _method(towers, callbacks, max_epochs=2).fit(views)
+    with pytest.raises(ValueError, match=r"fit\.pt' belongs to a fit with another parameters"):
+        _method(towers, callbacks, lr=0.5).fit(views)
+    with pytest.raises(ValueError, match="another data"):
+        _method(towers, callbacks).fit(views[:50])
+    with pytest.raises(ValueError, match="another data"):
+        _method(towers, callbacks).fit(views, y)
+
+    class Other(towers):
+        pass
+
+    with pytest.raises(ValueError, match="another method"):
+        _method(Other, callbacks).fit(views)
+
+
+class _Evil:
+    def __reduce__(self):
+        return os.system, ("echo executed > executed",)
+
+
+def test_damaged_and_malicious_files_are_refused_and_nothing_runs(
+    towers, planted, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    views, _ = planted(60)
+    path = tmp_path / "fit.pt"
+    method = _method(towers, [Checkpoint(path)], max_epochs=2)
+    method.fit(views)
+    whole = path.read_bytes()
+    held = torch.load(path, weights_only=True)
+    for damage in ("truncated", "empty", "evil", "format", "other"):
+        if damage == "evil":
+            torch.save({**held, "module": _Evil()}, path)
+        elif damage == "format":
+            torch.save({**held, "format": 99}, path)
+        elif damage == "other":
+            torch.save([1, 2], path)
+        else:
+            path.write_bytes(whole[: len(whole) // 2] if damage == "truncated" else b"")
+        with pytest.raises(ValueError, match=r"cannot read the checkpoint .*fit\.pt"):
+            clone(method).fit(views)
+    assert not (tmp_path / "executed").exists()
+
+
+def test_a_failed_writing_leaves_the_old_file_and_no_other(towers, planted, tmp_path, monkeypatch):
+    views, _ = planted(60)
+    path = tmp_path / "fit.pt"
+    method = _method(towers, [Checkpoint(path)], max_epochs=2).fit(views)
+    before = path.read_bytes()
+
+    def full(held, file):
+        file.write(b"half")
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(OSError, match="no space"):
+        clone(method).set_params(max_epochs=3).fit(views)
+    assert path.read_bytes() == before and os.listdir(tmp_path) == ["fit.pt"]
+
+
+def test_a_callback_that_cannot_be_kept_is_refused_before_any_work(towers, planted, tmp_path):
+    class Holds(Callback):
+        def on_train_begin(self, net, **kwargs):
+            self.file_ = object()
+
+    class Says(Holds):
+        def state_dict(self):
+            return {"seen": 3}
+
+        def load_state_dict(self, state):
+            self.seen = state["seen"]
+
+    views, _ = planted(60)
+    path = tmp_path / "fit.pt"
+    with pytest.raises(TypeError, match="cannot keep the callback's Holds.file_, a object"):
+        _method(towers, [Checkpoint(path), Holds()]).fit(views)
+    assert not path.exists()
+    method = _method(towers, [Checkpoint(path), Says()], max_epochs=2).fit(views)
+    again = clone(method).fit(views)
+    assert dict(again.net_.callbacks_)["Says"].seen == 3
+
+
+def test_wrong_settings_are_named(towers, planted, tmp_path):
+    views, _ = planted(60)
+    with pytest.raises(ValueError, match="every"):
+        _method(towers, [Checkpoint(tmp_path / "x", every=0)]).fit(views)
+    with pytest.raises(ValueError, match="one Checkpoint"):
+        _method(towers, [Checkpoint(tmp_path / "x"), Checkpoint(tmp_path / "y")]).fit(views)

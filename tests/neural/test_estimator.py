@@ -1,0 +1,510 @@
+"""The base class: parameters, the loop against plain PyTorch, kinds of input, errors."""
+
+import inspect
+import json
+import logging
+import pickle
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+import torch
+from sklearn.base import clone
+from sklearn.model_selection import GridSearchCV, GroupKFold
+from skorch.callbacks import Callback, EarlyStopping
+
+from crossfit import Ragged, Views
+from crossfit.neural import NeuralEstimator, listening
+from crossfit.neural.training import seeded
+from crossfit.testing import check_method
+
+CPU = torch.device("cpu")
+
+
+def _captions(planted, n_images=30, per_image=3):
+    views, _ = planted(n_images * per_image)
+    index = np.repeat(np.arange(n_images), per_image)
+    return Views.from_captions(views["image"][:n_images], views["text"], index)
+
+
+# ---- parameters --------------------------------------------------------------------------------
+
+
+def test_the_signature_names_every_parameter(towers):
+    names = list(inspect.signature(towers).parameters)
+    assert names[:3] == ["margin", "max_epochs", "batch_size"] and names[-1] == "kwargs"
+    assert set(towers().get_params()) == set(names) - {"kwargs"}
+    assert towers().get_params()["margin"] == 0.3 and towers().lr == 1e-3
+    assert repr(towers(lr=0.1, module__hidden=3)) == "Towers(lr=0.1, module__hidden=3)"
+
+
+def test_prefixed_parameters_survive_clone_and_set_params(towers):
+    groups = [("words.*", {"lr": 0.1})]
+    method = towers(module__hidden=3, optimizer__param_groups=groups, iterator_train__shuffle=False)
+    params = clone(method).get_params()
+    assert params["module__hidden"] == 3 and params["optimizer__param_groups"] == groups
+    assert params["iterator_train__shuffle"] is False
+    method.set_params(module__hidden=5, margin=0.1, optimizer__eps=1e-3)
+    params = clone(method).get_params()
+    assert (params["module__hidden"], params["margin"], params["optimizer__eps"]) == (5, 0.1, 1e-3)
+
+
+def test_prefixed_parameters_arrive(towers, planted):
+    views, _ = planted(40)
+    method = towers(
+        module__hidden=5,
+        optimizer="SGD",
+        optimizer__momentum=0.5,
+        optimizer__param_groups=[("branches.text.*", {"lr": 0.25})],
+        iterator_train__drop_last=True,
+        random_state=0,
+    ).fit(views)
+    net = method.net_
+    assert net.module_.branches["image"].layers[0].out_features == 5
+    assert isinstance(net.optimizer_, torch.optim.SGD)
+    rates = {group["lr"] for group in net.optimizer_.param_groups}
+    assert rates == {0.25, 1e-3} and net.optimizer_.param_groups[0]["momentum"] == 0.5
+    assert net.history[-1]["train_batch_count"] == 2
+
+
+def test_grid_search_reaches_them(towers, planted):
+    views, _ = planted(60)
+    search = GridSearchCV(
+        towers(random_state=0, max_epochs=2),
+        {"module__hidden": [2, 12], "optimizer__weight_decay": [0.0, 0.1]},
+        cv=GroupKFold(2),
+    ).fit(views, groups=views.groups)
+    assert len(set(search.cv_results_["mean_test_score"])) > 1
+    best = search.best_estimator_
+    hidden = best.net_.module_.branches["image"].layers[0].out_features
+    assert hidden == search.best_params_["module__hidden"]
+
+
+@pytest.mark.parametrize("name", ["no_such", "moduel__hidden", "module__"])
+def test_unknown_arguments_are_refused(towers, name):
+    with pytest.raises(TypeError, match=rf"Towers has no parameter '{name}': there are amp, "):
+        towers(**{name: 1})
+    with pytest.raises(ValueError, match="nvalid parameter"):
+        towers().set_params(**{name: 1})
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"module__hiden": 3}, "got module__hiden, but there are only module__hidden"),
+        ({"optimizer__lrr": 3}, "optimizer__lrr"),
+        ({"iterator_train__workers": 3}, "iterator_train__workers"),
+        ({"optimizer": "Adamm"}, "torch.optim, or such a class, got 'Adamm'"),
+        ({"optimizer": int}, "torch.optim"),
+        ({"max_epochs": 0}, "max_epochs"),
+        ({"lr": -1.0}, "lr"),
+        ({"batch_size": 2.5}, "batch_size"),
+        ({"device": "abacus"}, "device must be 'auto' or a torch device, got 'abacus'"),
+        ({"validation_fraction": 1.5}, "validation_fraction"),
+        ({"callbacks": [EarlyStopping()]}, "set validation_fraction"),
+    ],
+)
+def test_wrong_parameters_are_refused_before_any_work(towers, planted, params, message):
+    method = towers(**params)
+    with pytest.raises(ValueError, match=message):
+        method.fit(planted(20)[0])
+    assert not hasattr(method, "net_") and not hasattr(method, "views_in_")
+
+
+def test_an_author_who_forgets_a_step_is_told(planted):
+    class Nothing(NeuralEstimator):
+        pass
+
+    with pytest.raises(NotImplementedError, match="Nothing does not define _build_module"):
+        Nothing().fit(planted(20)[0])
+
+
+# ---- the loop ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("optimizer", ["Adam", "RMSprop"])
+def test_training_is_a_plain_loop_bit_for_bit(towers, planted, weights, optimizer):
+    views, _ = planted(50)
+    method = towers(random_state=3, optimizer=optimizer, lr=0.01).fit(views)
+
+    X, Y = (torch.tensor(views[name], dtype=torch.float32) for name in ("image", "text"))
+    seed = int(np.random.RandomState(3).randint(2**31 - 1))
+    with seeded(seed, CPU):
+        order = torch.Generator().manual_seed(seed)
+        module = method._build_module({"image": 6, "text": 5}, None)
+        stepper = getattr(torch.optim, optimizer)(module.parameters(), lr=0.01)
+        for _ in range(4):
+            for rows in torch.randperm(50, generator=order).split(16):
+                stepper.zero_grad()
+                A = module.branches["image"](X[rows])
+                B = module.branches["text"](Y[rows])
+                S = A @ B.T
+                eye = torch.eye(len(rows), dtype=torch.bool)
+                hinge = (0.3 - S.diagonal()[:, None] + S).clamp(min=0) * ~eye
+                back = (0.3 - S.diagonal()[:, None] + S.T).clamp(min=0) * ~eye
+                loss = hinge.sum() / len(rows) + back.sum() / len(rows)
+                loss.backward()
+                stepper.step()
+    expected = torch.cat([w.flatten() for w in module.state_dict().values()])
+    assert torch.equal(weights(method), expected)
+
+
+def test_fits_repeat_bit_for_bit_and_seeds_differ(towers, planted, weights):
+    views, _ = planted(50)
+    first = weights(towers(random_state=0).fit(views))
+    torch.manual_seed(99)
+    state = torch.get_rng_state()
+    kept = np.random.get_state()[1].copy()  # noqa: NPY002
+    assert torch.equal(weights(towers(random_state=0).fit(views)), first)
+    assert not torch.equal(weights(towers(random_state=1).fit(views)), first)
+    a, b = towers().fit(views), towers().fit(views)
+    assert not torch.equal(weights(a), weights(b))
+    assert torch.equal(torch.get_rng_state(), state)
+    assert np.array_equal(np.random.get_state()[1], kept)  # noqa: NPY002
+
+
+def test_two_hundred_pairs_are_memorised(towers):
+    rng = np.random.default_rng(0)
+    X, Y = rng.normal(size=(200, 16)), rng.normal(size=(200, 12))
+    method = towers(
+        max_epochs=80, batch_size=50, lr=0.01, random_state=0, module__hidden=128,
+        module__width=32, module__dropout=0.0,
+    )  # fmt: skip
+    assert method.fit(X, Y).score(X, Y) > 0.95
+
+
+def test_the_history_has_one_row_of_terms_for_each_epoch(towers, planted):
+    history = towers(random_state=0, validation_fraction=0.3).fit(planted(60)[0]).net_.history
+    assert len(history) == 4
+    for row in history:
+        for part in ("train", "valid"):
+            total = row[f"{part}_forward"] + row[f"{part}_backward"]
+            assert row[f"{part}_loss"] == pytest.approx(total, rel=1e-5)
+
+
+def test_what_is_kept_has_no_data_and_no_owner(towers, planted):
+    method = towers(random_state=0).fit(planted(2000)[0])
+    assert method.net_.owner is None and not hasattr(method.net_, "_good")
+    assert len(pickle.dumps(method)) < 100_000
+    assert not method.net_.module_.training
+
+
+def test_mixed_precision_runs_on_the_cpu_too(towers, planted):
+    views, _ = planted(60)
+    exact = towers(random_state=0, max_epochs=8).fit(views)
+    mixed = towers(random_state=0, max_epochs=8, amp=True).fit(views)
+    assert exact.net_.amp is False and mixed.net_.amp is True
+    Z = mixed.encode(views["image"], "image")
+    assert Z.dtype == np.float64 and next(mixed.net_.module_.parameters()).dtype == torch.float32
+    difference = np.abs(Z - exact.encode(views["image"], "image")).max()
+    assert 0 < difference < 0.1
+
+
+def test_verbosity(towers, planted, capfd):
+    views, _ = planted(30)
+    towers(verbose=0).fit(views)
+    towers(verbose="auto").fit(views)  # no terminal here
+    assert capfd.readouterr() == ("", "")
+    towers(verbose=1).fit(views)
+    out, err = capfd.readouterr()
+    assert out == "" and "Towers" in err and "/8" in err
+
+
+# ---- validation, callbacks, the listener -------------------------------------------------------
+
+
+def test_the_rows_held_out_never_divide_a_group(towers, planted):
+    views = _captions(planted)
+    method = towers(validation_fraction=0.25)
+    for seed in range(5):
+        rows, held_out = method._split(views, seed)
+        assert sorted([*rows, *held_out]) == list(range(90))
+        assert not set(views.groups[rows]) & set(views.groups[held_out])
+        assert len(set(views.groups[held_out])) == 8
+    assert not np.array_equal(method._split(views, 0)[1], method._split(views, 1)[1])
+
+
+def test_two_groups_cannot_be_held_out(towers, planted):
+    views, _ = planted(20)
+    with pytest.raises(ValueError, match="at least 3 groups of rows, got 2"):
+        towers(validation_fraction=0.5).fit(views.with_groups(np.arange(20) % 2))
+
+
+class _AfterEpoch(Callback):
+    def __init__(self, do):
+        self.do = do
+
+    def on_epoch_end(self, net, **kwargs):
+        self.do(net)
+
+
+def test_early_stopping_ends_with_the_best_weights(towers, planted, weights):
+    rng = np.random.default_rng(0)
+    views = Views(image=rng.normal(size=(60, 6)), text=rng.normal(size=(60, 5)))  # nothing to learn
+    after = []
+    recorder = _AfterEpoch(
+        lambda net: after.append(
+            torch.cat([w.flatten().clone() for w in net.module_.state_dict().values()])
+        )
+    )
+    stopper = EarlyStopping(patience=3, load_best=True)
+    method = towers(
+        max_epochs=200, lr=0.02, validation_fraction=0.3, callbacks=[("stop", stopper), recorder],
+        random_state=0,
+    ).fit(views)  # fmt: skip
+    losses = [row["valid_loss"] for row in method.net_.history]
+    assert 4 <= len(losses) < 200 and np.argmin(losses) == len(losses) - 4
+    assert torch.equal(weights(method), after[int(np.argmin(losses))])
+    assert not hasattr(stopper, "best_epoch_")  # a parameter, and as it was
+
+
+def test_control_c_in_a_batch_ends_the_program_and_not_only_the_fit(towers, planted):
+    class Interrupt(Callback):
+        def on_batch_end(self, net, **kwargs):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        towers(callbacks=[Interrupt]).fit(planted(30)[0])
+
+
+def test_the_listener_hears_every_epoch_from_a_method_that_answers(towers, planted):
+    views, _ = planted(60)
+    heard = []
+
+    def listener(estimator, epoch, record):
+        heard.append((epoch, record["valid_loss"], estimator.score(views)))
+
+    plain = towers(random_state=0, validation_fraction=0.3)
+    with listening(listener):
+        method = clone(plain).fit(views)
+    assert [epoch for epoch, _, _ in heard] == [1, 2, 3, 4]
+    assert [loss for _, loss, _ in heard] == [row["valid_loss"] for row in method.net_.history]
+    assert heard[-1][2] == method.score(views)
+    # Listening changed nothing, and it is over.
+    assert method.score(views) == plain.fit(views).score(views) and len(heard) == 4
+
+
+def test_a_study_prunes_through_the_listener(towers, planted):
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    views, _ = planted(60)
+
+    def objective(trial):
+        def report(estimator, epoch, record):
+            trial.report(record["train_loss"], epoch)
+            if trial.should_prune():
+                raise optuna.TrialPruned
+
+        lr = trial.suggest_categorical("lr", [0.01, 1e-6])
+        with listening(report):
+            return -clone(towers(lr=lr, random_state=0)).fit(views).score(views)
+
+    study = optuna.create_study(
+        sampler=optuna.samplers.GridSampler({"lr": [0.01, 1e-6]}, seed=0),
+        pruner=optuna.pruners.MedianPruner(n_startup_trials=1, n_warmup_steps=1),
+    )
+    study.enqueue_trial({"lr": 0.01})
+    study.optimize(objective, n_trials=3)
+    pruned = [t for t in study.trials if t.state == optuna.trial.TrialState.PRUNED]
+    assert pruned and {t.params["lr"] for t in pruned} == {1e-6}
+    assert max(pruned[0].intermediate_values) < 4
+
+
+# ---- what goes wrong ---------------------------------------------------------------------------
+
+
+def test_nan_stops_the_fit_and_keeps_the_last_good_weights(towers, planted, weights):
+    views, _ = planted(60)
+
+    class Breaks(towers):
+        def _loss(self, outputs, batch):
+            nan = 1.0 if batch.progress < 0.5 else float("nan")
+            return nan * sum(super()._loss(outputs, batch).values())
+
+    method = Breaks(random_state=0)
+    message = "Breaks: the train loss became nan in epoch 3 with lr 0.001.*after epoch 2"
+    with pytest.raises(FloatingPointError, match=message):
+        method.fit(views)
+
+    class RunsTwo(Breaks):
+        pass
+
+    sound = RunsTwo(random_state=0, max_epochs=4)
+    with listening(lambda estimator, epoch, record: _stop_at(epoch, 2)), pytest.raises(_StopError):
+        sound.fit(views)
+    assert torch.equal(weights(method), weights(sound))
+    assert not hasattr(method, "views_in_")
+
+
+class _StopError(Exception):
+    pass
+
+
+def _stop_at(epoch, last):
+    if epoch == last:
+        raise _StopError
+
+
+def test_weights_that_overflow_are_noticed_too(towers, planted, weights):
+    method = towers(random_state=0, optimizer="SGD", lr=1e38, batch_size=60, module__dropout=0.0)
+    with pytest.raises(FloatingPointError, match=r"epoch \d .*lr 1e\+38"):
+        method.fit(planted(60)[0])
+    assert torch.isfinite(weights(method)).all()
+
+
+# ---- kinds of input ----------------------------------------------------------------------------
+
+
+def test_sparse_memory_mapped_and_tensor_rows_give_the_weights_of_dense_ones(
+    towers, planted, weights, tmp_path
+):
+    views, _ = planted(40)
+    X, Y = views["image"].astype(np.float32), views["text"].astype(np.float32)
+    expected = weights(towers(random_state=0).fit(X, Y))
+    np.save(tmp_path / "x.npy", X)
+    mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
+    for given in (sp.csr_array(X), torch.tensor(X), mapped):
+        method = towers(random_state=0).fit(given, Y)
+        assert torch.equal(weights(method), expected)
+        assert np.asarray(method.encode(given, "image")).shape == (40, 8)
+    assert isinstance(method.encode(torch.tensor(X), "image"), torch.Tensor)
+
+
+def test_regions_ragged_and_padded_tokens_and_channels(towers, planted):
+    rng = np.random.default_rng(0)
+    regions = rng.normal(size=(40, 3, 6))
+    ragged = Ragged.from_list(list(regions))
+    ids = rng.integers(2, 20, (40, 5))
+    ids[:, 4] = np.where(rng.random(40) < 0.5, 0, ids[:, 4])
+    tokens = Ragged.from_list([row[row > 0] for row in ids])
+
+    class Words(towers):
+        card = replace(towers.card, inputs={"image": ("regions",), "text": ("tokens",)})
+
+    one = Words(random_state=0).fit(regions, ids)
+    other = Words(random_state=0).fit(ragged, tokens)
+    np.testing.assert_allclose(
+        one.similarity(regions, ids), other.similarity(ragged, tokens), atol=1e-5
+    )
+    assert one.n_inputs_ == {"image": 6, "text": 20}
+    # An id that the fit has not seen is an unknown word.
+    seen, unseen = one.encode(np.array([[3, 1]]), "text"), one.encode(np.array([[3, 99]]), "text")
+    np.testing.assert_array_equal(seen, unseen)
+    parts = {"whole": rng.normal(size=(40, 2)), "half": rng.normal(size=(40, 3))}
+    channels = towers(random_state=0).fit(Views(image=parts, text=planted(40)[0]["text"]))
+    assert channels.n_inputs_["image"] == {"whole": 2, "half": 3}
+    assert channels.transform(Views(image=parts))["image"].shape == (40, 8)
+
+
+def test_encoding_does_not_depend_on_padding_or_company(towers):
+    rng = np.random.default_rng(0)
+    rows = [rng.normal(size=(k, 6)) for k in rng.integers(1, 9, 40)]
+    ragged = Ragged.from_list(rows)
+    method = towers(random_state=0).fit(ragged, rng.normal(size=(40, 5)))
+    whole = method.encode(ragged, "image")
+    for i in (0, 7, 39):
+        alone = method.encode(Ragged.from_list([rows[i]]), "image")
+        np.testing.assert_allclose(alone[0], whole[i], rtol=1e-5, atol=1e-6)
+
+
+def test_several_captions_of_an_image_are_no_negatives(towers):
+    rng = np.random.default_rng(0)
+    X, index = rng.normal(size=(20, 6)), np.repeat(np.arange(20), 4)
+    texts = X[index] + 0.01 * rng.normal(size=(80, 6))
+    params = {"random_state": 0, "max_epochs": 60, "lr": 0.02, "module__dropout": 0.0}
+    method = towers(batch_size=80, **params).fit(Views.from_captions(X, texts, index))
+    assert method.similarity(Views.from_captions(X, texts, index)).shape == (20, 80)
+    assert method.net_.history[-1]["train_loss"] < 0.5
+    # As rows, three captions of the same image are wrong and as near as the right one.
+    rows = towers(batch_size=80, **params).fit(X[index], texts)
+    assert rows.net_.history[-1]["train_loss"] > 1.5
+
+
+def test_rows_that_are_not_labelled_get_minus_one(towers, planted):
+    views, _ = planted(30)
+    y = np.array([3, -1, 7] * 10)
+    seen = []
+
+    class Looks(towers):
+        def _loss(self, outputs, batch):
+            seen.append(batch.y)
+            return super()._loss(outputs, batch)
+
+    method = Looks(max_epochs=1, iterator_train__shuffle=False).fit(views, y)
+    assert method.classes_.tolist() == [3, 7] and method.n_classes_ == 2
+    assert torch.cat(seen).tolist() == [0, -1, 1] * 10
+    assert Looks(max_epochs=1).fit(views, np.eye(3)[y % 3]).n_classes_ == 3
+    assert seen[-1].dtype == torch.float32
+
+
+# ---- state -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("labels", [None, ["b", "a"] * 15, [5, 9] * 15])
+def test_state_goes_through_json_and_arrays(towers, planted, labels):
+    views, _ = planted(30)
+    method = towers(module__hidden=7, random_state=0).fit(views, labels)
+    state, arrays = method.__crossfit_state__()
+    assert all(isinstance(part, np.ndarray) and part.dtype.kind in "fi" for part in arrays.values())
+    other = clone(method)
+    other.__crossfit_restore__(json.loads(json.dumps(state)), arrays)
+    np.testing.assert_array_equal(other.similarity(views), method.similarity(views))
+    assert other.net_.history[2]["train_loss"] == method.net_.history[2]["train_loss"]
+    assert other.views_in_ == method.views_in_ and other.n_features_in_ == method.n_features_in_
+    if labels is not None:
+        np.testing.assert_array_equal(other.classes_, method.classes_)
+
+
+def test_what_a_gpu_trained_loads_without_one(towers, planted, monkeypatch):
+    """Its storages are marked as CUDA's, which is all that a file tells of the device."""
+    if torch.cuda.is_available():
+        views, _ = planted(30)
+        method = towers(device="cuda", random_state=0).fit(views)
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    else:
+        views, _ = planted(30)
+        method = towers(random_state=0).fit(views)
+        method.net_.device = "cuda"
+        method.device = "cuda"
+        monkeypatch.setattr(torch.serialization, "location_tag", lambda storage: "cuda:0")
+    expected = _on_cpu(method, views)
+    written = pickle.dumps(method)
+    monkeypatch.setattr(torch.serialization, "location_tag", lambda storage: "cpu")
+    with pytest.warns(UserWarning):
+        read = pickle.loads(written)
+    np.testing.assert_array_equal(read.similarity(views), expected)
+    state, arrays = method.__crossfit_state__()
+    other = clone(method)
+    other.__crossfit_restore__(state, arrays)
+    np.testing.assert_array_equal(other.similarity(views), expected)
+
+
+def _on_cpu(method, views):
+    device, method.net_.device = method.net_.device, "cpu"
+    try:
+        return method.similarity(views)
+    finally:
+        method.net_.device = device
+
+
+def test_conformance(towers):
+    results = check_method(towers, {"max_epochs": 10, "lr": 0.05, "batch_size": 40})
+    assert len(results) > 60
+    failed = {r.name: r.message for r in results if r.status == "fail"}
+    assert set(failed) == {"check_registered"}, failed
+
+
+def test_importing_the_package_imports_no_torch():
+    code = "import sys, crossfit.neural; print('torch' in sys.modules, 'skorch' in sys.modules)"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout.split() == ["False", "False"]
+
+
+def test_every_epoch_is_logged_for_those_who_look(towers, planted, caplog):
+    with caplog.at_level(logging.DEBUG, "crossfit"):
+        towers().fit(planted(30)[0])
+    assert sum("train_loss" in message for message in caplog.messages) == 4

@@ -1,0 +1,157 @@
+"""Losses against torch's own, naive loops, closed forms and gradcheck."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.nn import MultiMarginLoss
+
+from crossfit.neural import cca_loss, triplet_loss
+from crossfit.subspace import CCA
+
+
+def _scores(n, m, seed=0):
+    return torch.randn(n, m, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def test_summed_hinges_are_torchs_multi_margin_loss():
+    S = _scores(7, 7)
+    expected = 7 * MultiMarginLoss(margin=0.4)(S, torch.arange(7))
+    torch.testing.assert_close(triplet_loss(S, margin=0.4), expected)
+
+
+def _loop(S, positives, negatives, margin, pick):
+    terms = []
+    for i in range(S.shape[0]):
+        wrong = sorted((S[i, j].item() for j in range(S.shape[1]) if negatives[i, j]), reverse=True)
+        for p in range(S.shape[1]):
+            if positives[i, p]:
+                terms.append(sum(max(0.0, margin - S[i, p].item() + s) for s in pick(wrong)))
+    return sum(terms) / max(len(terms), 1)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.integers(1, 8),
+    st.integers(1, 8),
+    st.integers(0, 10_000),
+    st.floats(0, 2),
+    st.integers(1, 9),
+)
+def test_mining_is_the_loop_over_rows(n, m, seed, margin, k):
+    S = _scores(n, m, seed)
+    rng = np.random.default_rng(seed)
+    positives = torch.tensor(rng.random((n, m)) < 0.3)
+    negatives = torch.tensor(rng.random((n, m)) < 0.5) & ~positives
+    picks = {"sum": lambda w: w, "hardest": lambda w: w[:1], "top-k": lambda w: w[:k]}
+    for mining, pick in picks.items():
+        found = triplet_loss(S, positives, negatives, margin=margin, mining=mining, k=k)
+        expected = _loop(S, positives, negatives, margin, pick)
+        assert found.item() == pytest.approx(expected, abs=1e-9)
+
+
+def test_a_random_negative_is_drawn_evenly_among_the_allowed():
+    S = torch.tensor([[0.0, 1.0, 2.0, 4.0]])
+    positives = torch.tensor([[True, False, False, False]])
+    negatives = torch.tensor([[False, True, True, False]])
+    with torch.random.fork_rng():
+        torch.random.default_generator.manual_seed(0)
+        drawn = [
+            triplet_loss(S, positives, negatives, margin=1.0, mining="random").item()
+            for _ in range(400)
+        ]
+    assert set(drawn) == {2.0, 3.0}
+    assert 150 < drawn.count(2.0) < 250
+
+
+def test_rows_without_negatives_or_positives_add_nothing():
+    S = _scores(3, 3).requires_grad_()
+    nothing = torch.zeros(3, 3, dtype=torch.bool)
+    for mining in ("sum", "hardest", "top-k", "random"):
+        for positives, negatives in ((nothing, None), (torch.eye(3).bool(), nothing)):
+            loss = triplet_loss(S, positives, negatives, mining=mining, k=2)
+            assert loss.item() == 0
+            (gradient,) = torch.autograd.grad(loss, S, allow_unused=True)
+            assert gradient is None or (gradient == 0).all()
+
+
+def test_gradients_of_all_minings_are_right():
+    positives = torch.eye(5, dtype=torch.bool)
+    for mining in ("sum", "hardest", "top-k"):
+        S = _scores(5, 5, 3).requires_grad_()
+        assert torch.autograd.gradcheck(
+            lambda s, mining=mining: triplet_loss(s, positives, mining=mining, margin=1.0, k=2), S
+        )
+
+
+def test_wrong_arguments_are_named():
+    S = _scores(3, 4)
+    with pytest.raises(ValueError, match=r"positives must be a bool tensor .*\(3, 4\)"):
+        triplet_loss(S, torch.eye(3).bool())
+    with pytest.raises(ValueError, match="negatives"):
+        triplet_loss(S, None, torch.zeros(3, 4))
+    with pytest.raises(ValueError, match="mining"):
+        triplet_loss(S, mining="easy")
+    with pytest.raises(ValueError, match="k must"):
+        triplet_loss(S, mining="top-k", k=0)
+
+
+def _two_views(n=200, p=6, q=4, seed=0):
+    rng = np.random.default_rng(seed)
+    Z = rng.normal(size=(n, 3))
+    X = Z @ rng.normal(size=(3, p)) + rng.normal(size=(n, p))
+    return X, Z @ rng.normal(size=(3, q)) + rng.normal(size=(n, q))
+
+
+def test_cca_loss_of_identity_nets_is_minus_the_sum_of_correlations():
+    from statsmodels.multivariate.cancorr import CanCorr
+
+    X, Y = _two_views()
+    found = cca_loss(torch.from_numpy(X), torch.from_numpy(Y), reg=0.0)
+    expected = CanCorr(Y, X).cancorr
+    assert found.item() == pytest.approx(-expected.sum(), rel=1e-10)
+    two = cca_loss(torch.from_numpy(X), torch.from_numpy(Y), reg=0.0, n_components=2)
+    assert two.item() == pytest.approx(-np.sort(expected)[-2:].sum(), rel=1e-10)
+
+
+def test_cca_loss_with_a_ridge_is_our_cca():
+    X, Y = _two_views(seed=1)
+    found = cca_loss(torch.from_numpy(X), torch.from_numpy(Y), reg=0.5)
+    fitted = CCA(reg=0.5, reg_style="ridge").fit(X, Y)
+    assert found.item() == pytest.approx(-fitted.correlations_.sum(), rel=1e-10)
+
+
+def test_cca_loss_has_the_published_gradient():
+    X, Y = (torch.from_numpy(part[:12]).requires_grad_() for part in _two_views())
+    assert torch.autograd.gradcheck(lambda a, b: cca_loss(a, b, reg=0.1), (X, Y))
+    (found,) = torch.autograd.grad(cca_loss(X, Y, reg=0.1), X)
+    # Andrew et al. (2013), equations 11 to 13, for rows as samples.
+    H, G = (Z.detach() - Z.detach().mean(dim=0) for Z in (X, Y))
+    m = len(H)
+
+    def root(S):
+        values, vectors = torch.linalg.eigh(S)
+        return vectors @ torch.diag(values**-0.5) @ vectors.T
+
+    A = root(H.T @ H / (m - 1) + 0.1 * torch.eye(6))
+    B = root(G.T @ G / (m - 1) + 0.1 * torch.eye(4))
+    U, D, Vt = torch.linalg.svd(A @ (H.T @ G / (m - 1)) @ B, full_matrices=False)
+    N12, N11 = A @ U @ Vt @ B, -0.5 * A @ U @ torch.diag(D) @ U.T @ A
+    torch.testing.assert_close(found, -(2 * H @ N11 + G @ N12.T) / (m - 1))
+
+
+def test_cca_loss_has_finite_gradients_where_correlations_coincide():
+    X = torch.randn(50, 4, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    loss = cca_loss(X, X * 1.0)
+    (gradient,) = torch.autograd.grad(loss, X)
+    assert loss.dtype == torch.float32 and torch.isfinite(gradient).all()
+
+
+def test_cca_loss_ignores_shifts_and_refuses_unequal_batches():
+    X, Y = (torch.from_numpy(part) for part in _two_views())
+    torch.testing.assert_close(cca_loss(X + 5, Y - 3), cca_loss(X, Y))
+    with pytest.raises(ValueError, match="equally many rows"):
+        cca_loss(X, Y[1:])
+    with pytest.raises(ValueError, match="at least 2"):
+        cca_loss(X[:1], Y[:1])
