@@ -12,9 +12,9 @@ from sklearn.pipeline import Pipeline, make_pipeline
 
 import crossfit
 from crossfit import CrossModalEstimator, Ragged, RetrievalScorer, Views, ViewTransformer
-from crossfit.base import top_k
 from crossfit.cards import MethodCard
 from crossfit.metrics import evaluate
+from crossfit.querying import top_k
 from crossfit.subspace import CCA
 
 

@@ -22,11 +22,11 @@ __getattr__, __dir__ = attach(
         "RetrievalScorer": "retrieval",
         "ViewTransformer": "compose",
         "Views": "views",
-        "encode": "base",
+        "encode": "querying",
         "evaluate": "metrics",
         "make_retrieval_scorer": "model_selection",
-        "search": "base",
-        "similarity": "base",
+        "search": "querying",
+        "similarity": "querying",
     },
     (
         "base",
@@ -64,9 +64,10 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from crossfit.base import CrossModalEstimator, encode, search, similarity
+    from crossfit.base import CrossModalEstimator
     from crossfit.compose import ChannelUnion, ViewTransformer
     from crossfit.metrics import evaluate
     from crossfit.model_selection import make_retrieval_scorer
+    from crossfit.querying import encode, search, similarity
     from crossfit.retrieval import RetrievalScorer
     from crossfit.views import Channels, Ragged, Views

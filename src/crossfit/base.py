@@ -1,44 +1,24 @@
-"""CrossModalEstimator, what every method is, and the functions that ask methods and pipelines."""
+"""CrossModalEstimator: what every method is."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from itertools import combinations
-from numbers import Integral
-from typing import Any, ClassVar, NamedTuple, Self, cast
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import scipy.sparse as sp
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, TransformerMixin
-from sklearn.pipeline import Pipeline
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from crossfit.cards import MethodCard
-from crossfit.metrics import evaluate
-from crossfit.metrics.names import parse_metric
-from crossfit.similarities import fill_blocks, pairwise_similarity
-from crossfit.views import Channels, Ragged, Views, is_tensor
+from crossfit.scoring import check_labels, direction, mean_over_directions
+from crossfit.similarities import Scores, fill_blocks, pairwise_similarity
+from crossfit.views import Channels, Ragged, Views, is_tensor, is_views
 
-__all__ = [
-    "CrossModalEstimator",
-    "SearchResult",
-    "ViewsTransformerMixin",
-    "answering",
-    "check_k",
-    "direction",
-    "encode",
-    "mean_over_directions",
-    "relevance_of",
-    "search",
-    "similarity",
-    "top_k",
-    "view_names",
-]
-
-Scores = NDArray[np.float32]
+__all__ = ["CrossModalEstimator", "ViewsTransformerMixin"]
 
 _KINDS = {
     "vectors": "a numeric array of shape (n, d)",
@@ -161,7 +141,7 @@ class CrossModalEstimator(ViewsTransformerMixin, BaseEstimator):
     def fit_transform(self, X: Any, Y: Any = None, y: Any = None) -> Any:
         """Fit, then transform the same pairs; see `fit` and `transform`."""
         self.fit(X, Y, y)
-        return self.transform(X) if _is_views(X) else self.transform(X, Y)
+        return self.transform(X) if is_views(X) else self.transform(X, Y)
 
     # ---- embedding ----------------------------------------------------------------------
 
@@ -181,7 +161,7 @@ class CrossModalEstimator(ViewsTransformerMixin, BaseEstimator):
             As Views came in, X alone, or X and Y.
         """
         check_is_fitted(self, "views_in_")
-        if _is_views(X):
+        if is_views(X):
             if Y is not None:
                 raise TypeError(f"{self._name()}.transform expects Views alone or (X, Y), got both")
             return self._fitted_views(X).map(self.encode)
@@ -237,7 +217,7 @@ class CrossModalEstimator(ViewsTransformerMixin, BaseEstimator):
             Higher is better. Items are distinct items in order of first appearance.
         """
         check_is_fitted(self, "views_in_")
-        if not _is_views(X):
+        if not is_views(X):
             if Y is None:
                 raise TypeError(
                     f"{self._name()}.similarity expects Views or two modalities (X, Y), got one"
@@ -302,7 +282,7 @@ class CrossModalEstimator(ViewsTransformerMixin, BaseEstimator):
         `names` are the view names by role, those wanted of a fit by default; X and Y get the
         first two.
         """
-        if _is_views(X):
+        if is_views(X):
             if Y is not None and y is not None:
                 raise TypeError(
                     f"{self._name()} expects (views, y) or (X, Y, y), got Views, a second "
@@ -435,7 +415,7 @@ class CrossModalEstimator(ViewsTransformerMixin, BaseEstimator):
             return None
         if wants == "none":
             return None
-        labels = _labels(y)
+        labels = check_labels(y)
         if len(labels) != n:
             raise ValueError(f"expected one label per row ({n}), got {len(labels)}")
         if labels.ndim == 2 and wants == "single":
@@ -444,45 +424,6 @@ class CrossModalEstimator(ViewsTransformerMixin, BaseEstimator):
                 f"{labels.shape}"
             )
         return labels
-
-
-def _is_views(X: Any) -> bool:
-    """Channels are Views in form, but they are one modality."""
-    return isinstance(X, Views) and not isinstance(X, Channels)
-
-
-def direction(
-    names: Sequence[str], views: Views, query: str | None, gallery: str | None
-) -> tuple[str, str]:
-    """Return query and gallery view: by default the first two of `names`, in that order.
-
-    Raises
-    ------
-    ValueError
-        If a view is not known or not given.
-    """
-    q = names[0] if query is None else query
-    g = next((name for name in names if name != q), q) if gallery is None else gallery
-    for name in (q, g):
-        if name not in names:
-            raise ValueError(f"no view {name!r}: the views of the fit are {', '.join(names)}")
-        if name not in views:
-            raise ValueError(f"the view {name!r} is needed, got {', '.join(views.names)}")
-    return q, g
-
-
-def _labels(y: Any) -> NDArray[Any]:
-    labels = np.asarray(y)
-    indicator = labels.ndim == 2 and labels.dtype.kind in "biuf" and np.isin(labels, (0, 1)).all()
-    if labels.ndim != 1 and not indicator:
-        raise ValueError(
-            "labels must be 1-D classes or an (n, n_classes) indicator of 0 and 1, got shape "
-            f"{labels.shape} of type {labels.dtype}; a second modality goes into Views, or "
-            "between X and y"
-        )
-    if labels.dtype.kind == "f" and not np.isfinite(labels).all():
-        raise ValueError("labels must be finite, got NaN or infinity")
-    return labels
 
 
 def _kind_of(values: Any, wanted: Sequence[str]) -> str:
@@ -550,249 +491,3 @@ def _as_float(values: Any, where: str) -> Any:
     if not xp.isfinite(total) and not xp.isfinite(data).all():
         raise ValueError(f"{where} contains NaN or infinity")
     return values
-
-
-# ---- asking methods and pipelines --------------------------------------------------------------
-
-
-def mean_over_directions(
-    last: Any,
-    views: Views,
-    y: ArrayLike | None,
-    metric: str | None = None,
-    *,
-    ties: str = "expected",
-    only: tuple[str, str] | None = None,
-) -> float:
-    """Average a metric over both directions of every pair of views; larger is better.
-
-    Parameters
-    ----------
-    last : CrossModalEstimator or RetrievalScorer
-        Scores items of one view against items of another.
-    views : Views
-        As they reach `last`.
-    y : array-like of shape (n,) or (n, n_classes), optional
-        Labels of the rows.
-    metric : str, optional
-        ``"map@all"`` with labels and ``"mrr"`` without, by default. Ranks are negated.
-    ties : {"expected", "stable", "worst"}
-        How equal scores are ranked.
-    only : pair of str, optional
-        Query and gallery view of the one direction wanted.
-    """
-    metric = metric or ("mrr" if y is None else "map@all")
-    if isinstance(last, CrossModalEstimator):
-        views = last._fitted_views(views)
-    if len(views.names) < 2:
-        raise ValueError(f"retrieval is scored between two modalities, got only {views.names[0]!r}")
-    values = []
-    pairs: list[tuple[str, str]] = list(combinations(views.names, 2))
-    for q, g in pairs if only is None else [only]:
-        relevance = relevance_of(views, q, g, y)
-        found = evaluate(
-            last._score_items(views.distinct(q)[0], q, views.distinct(g)[0], g),
-            relevance,
-            (metric,),
-            directions="forward" if only is not None else "both",
-            ties=ties,
-            ci=None,
-        )
-        values.append(found.mean(None, metric))
-    mean = float(np.mean(values))
-    return mean if parse_metric(metric).greater_is_better else -mean
-
-
-def relevance_of(views: Views, query: str, gallery: str, y: ArrayLike | None) -> Any:
-    """Return what `crossfit.metrics.evaluate` takes as relevance: labels of items, or pairs."""
-    if y is None:
-        return views.relevance(query, gallery)
-    labels = _labels(y)
-    return views.item_labels(query, labels), views.item_labels(gallery, labels)
-
-
-class SearchResult(NamedTuple):
-    """What a search found, best first.
-
-    Parameters
-    ----------
-    indices : int array of shape (n_queries, k)
-        Rows of the gallery.
-    scores : float32 array of shape (n_queries, k)
-    """
-
-    indices: NDArray[np.int64]
-    scores: Scores
-
-
-def _split(estimator: Any) -> tuple[list[Any], Any]:
-    """Return the transforming steps and the step that answers."""
-    estimator = getattr(estimator, "best_estimator_", estimator)  # of a finished search
-    if not isinstance(estimator, Pipeline):
-        return [], estimator
-    steps: list[Any] = []
-    for _, step in estimator.steps:
-        if isinstance(step, Pipeline):
-            inner, last = _split(step)
-            steps += [*inner, last]
-        elif step is not None and step != "passthrough":
-            steps.append(step)
-    return (steps[:-1], steps[-1]) if steps else ([], estimator)
-
-
-def answering(estimator: Any) -> tuple[list[Any], Any]:
-    """Return the steps of a pipeline that transform, and the step that scores.
-
-    Raises
-    ------
-    TypeError
-        If the last step is neither a CrossModalEstimator nor a RetrievalScorer.
-    """
-    steps, last = _split(estimator)
-    if not hasattr(last, "_score_items"):
-        raise TypeError(
-            "expected a CrossModalEstimator, or a Pipeline that ends in one or in a "
-            f"RetrievalScorer, got {type(last).__name__}"
-        )
-    return steps, last
-
-
-def similarity(
-    estimator: Any,
-    X: Any,
-    Y: Any = None,
-    *,
-    query: str | None = None,
-    gallery: str | None = None,
-    chunk_size: int | None = None,
-) -> Scores:
-    """Score every item of one modality against every item of another.
-
-    Parameters
-    ----------
-    estimator : CrossModalEstimator or Pipeline
-        Fitted. The steps of a pipeline before the last transform, the last one answers.
-    X, Y, query, gallery, chunk_size
-        As in `CrossModalEstimator.similarity`.
-
-    Returns
-    -------
-    float32 array of shape (n_query_items, n_gallery_items)
-    """
-    steps, last = answering(estimator)
-    if not steps and isinstance(last, CrossModalEstimator):
-        return last.similarity(X, Y, query=query, gallery=gallery, chunk_size=chunk_size)
-    if not _is_views(X) or Y is not None:
-        raise TypeError(
-            "a pipeline expects Views alone, got "
-            + (f"{type(X).__name__} and {type(Y).__name__}" if Y is not None else type(X).__name__)
-        )
-    for step in steps:
-        X = step.transform(X)
-    q, g = direction(view_names(last), X, query, gallery)
-    return cast(Scores, last._score_items(X.distinct(q)[0], q, X.distinct(g)[0], g, chunk_size))
-
-
-def encode(estimator: Any, values: Any, view: str) -> Any:
-    """Map one modality alone into the common space of a method or a pipeline.
-
-    Parameters
-    ----------
-    estimator : CrossModalEstimator or Pipeline
-        Fitted.
-    values : array-like of n rows
-        Items of one modality, as they go into the estimator.
-    view : str
-        The name of the view they belong to.
-
-    Returns
-    -------
-    array of shape (n, n_components)
-    """
-    steps, last = _split(estimator)
-    if not steps and isinstance(last, CrossModalEstimator):
-        return last.encode(values, view)
-    views = Views({view: values})
-    for step in (*steps, last):
-        views = step.transform(views)
-    return views[view]
-
-
-def search(
-    estimator: Any,
-    queries: Any,
-    *,
-    view: str,
-    gallery: Any = None,
-    gallery_view: str | None = None,
-    k: int = 10,
-) -> SearchResult:
-    """Find the best items of another modality for each query.
-
-    Parameters
-    ----------
-    estimator : CrossModalEstimator or Pipeline
-        Fitted.
-    queries : array-like of n rows
-        Items of the view named by `view`.
-    view : str
-        The view of the queries.
-    gallery : array-like of m rows, optional
-        Items to search in. Without it, the gallery given to ``RetrievalScorer.index`` answers.
-    gallery_view : str, optional
-        The view of the gallery; needed where the estimator knows more than two.
-    k : int
-        How many to return; all of a smaller gallery.
-
-    Returns
-    -------
-    SearchResult
-        ``indices`` into the gallery and ``scores``, both of shape (n, k), best first. Equal
-        scores come in gallery order.
-    """
-    check_k(k)
-    steps, last = answering(estimator)
-    names = view_names(last)
-    found = Views({view: queries})
-    if gallery is None:
-        shown, gallery_view = getattr(last, "index_", (None, None))
-        if shown is None:
-            raise ValueError(
-                f"{type(last).__name__} has no gallery: pass gallery=, or end the pipeline in a "
-                "RetrievalScorer and call its index(values, view)"
-            )
-    else:
-        if gallery_view is None:
-            others = [name for name in names if name != view]
-            if len(others) != 1:
-                raise ValueError(
-                    f"gallery_view must name the view of the gallery, one of {', '.join(names)}"
-                )
-            gallery_view = others[0]
-        shown = Views({gallery_view: gallery})
-        for step in steps:
-            shown = step.transform(shown)
-        shown = shown[gallery_view]
-    for step in steps:
-        found = step.transform(found)
-    return top_k(last._score_items(found[view], view, shown, gallery_view), k)
-
-
-def view_names(last: Any) -> tuple[str, ...]:
-    """Return the names of the views that a fitted method or scorer knows, in order."""
-    check_is_fitted(last, "views_in_")
-    return tuple(last.views_in_.values())
-
-
-def top_k(scores: Scores, k: int) -> SearchResult:
-    """Return the k best columns of each row, best first; equal scores in column order."""
-    check_k(k)
-    k = min(k, scores.shape[1])
-    order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
-    return SearchResult(order, np.take_along_axis(scores, order, axis=1))
-
-
-def check_k(k: Any) -> None:
-    """Refuse a number of results that is no positive integer."""
-    if not isinstance(k, Integral) or k < 1:
-        raise ValueError(f"k must be an integer of at least 1, got {k!r}")

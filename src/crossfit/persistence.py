@@ -117,7 +117,9 @@ def save(model: Any, folder: str | os.PathLike[str], *, overwrite: bool = False)
     its parameters and whatever `fit` added to it. Where that is not enough it defines
     ``__crossfit_state__() -> (state, arrays)`` and ``__crossfit_restore__(state, arrays)``, which
     is called on a new instance with the same parameters. Both are mappings from str; `state` may
-    hold whatever a bundle can, other estimators among it, and `arrays` numeric arrays.
+    hold whatever a bundle can, other estimators among it, and `arrays` numeric arrays. Parameters
+    named in ``__crossfit_transient__``, a tuple of str, are left out and have their defaults after
+    loading: things of one training run, such as callbacks.
 
     Examples
     --------
@@ -325,17 +327,15 @@ def _is_plain(dtype: np.dtype[Any]) -> bool:
 
 def _read_array(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> NDArray[Any]:
     with archive.open(info) as stream:
-        readers = {
-            (1, 0): np.lib.format.read_array_header_1_0,
-            (2, 0): np.lib.format.read_array_header_2_0,
-        }
-        shape, _, dtype = readers[np.lib.format.read_magic(stream)](stream)
+        version = np.lib.format.read_magic(stream)
+        if version != (1, 0):  # later ones are for structured types
+            raise ValueError(f"the array {info.filename} is of format {version}, not (1, 0)")
+        shape, _, dtype = np.lib.format.read_array_header_1_0(stream)
         if not _is_plain(dtype):
             raise ValueError(f"the array {info.filename} is of type {dtype}, not of numbers")
         # Before the memory for it is asked for.
-        if math.prod(shape) * dtype.itemsize != info.file_size - stream.tell() or min(
-            shape, default=0
-        ) < 0:  # fmt: skip
+        size = math.prod(shape) * dtype.itemsize
+        if min(shape, default=0) < 0 or size != info.file_size - stream.tell():
             raise ValueError(f"the array {info.filename} declares a size that it has not")
     with archive.open(info) as stream:
         return np.lib.format.read_array(stream, allow_pickle=False)
@@ -454,7 +454,10 @@ class _Encoder:
         if name is None or home is None or not hasattr(value, "get_params"):
             raise BundleError(f"{path} is {_refused(value)}")
         self.types[name] = dict(zip(("distribution", "version"), home))
-        params = value.get_params(deep=False)
+        forgotten = getattr(cls, "__crossfit_transient__", ())
+        params = {
+            key: part for key, part in value.get_params(deep=False).items() if key not in forgotten
+        }
         if name == _PIPELINE:
             params["memory"] = None
         arrays: Mapping[str, Any] = {}
@@ -467,7 +470,7 @@ class _Encoder:
                 key: part
                 for key, part in vars(value).items()
                 # The identity of an object in this process, which means nothing in another.
-                if key not in params and key != "_stop_words_id"
+                if key not in (*params, *forgotten, "_stop_words_id")
             }
         for mapping in (state, arrays):
             _check_names(cls, mapping, path)

@@ -13,7 +13,16 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["Channels", "Ragged", "Views", "as_numpy", "is_tensor", "n_rows", "take_rows"]
+__all__ = [
+    "Channels",
+    "Ragged",
+    "Views",
+    "as_numpy",
+    "is_tensor",
+    "is_views",
+    "n_rows",
+    "take_rows",
+]
 
 IntArray = NDArray[np.int64]
 
@@ -597,6 +606,11 @@ class Channels(Views):
 
 def _rebuild(cls: type[Views], views: Any, *state: Any) -> Views:
     return cls._build(dict(views), *state)
+
+
+def is_views(X: Any) -> bool:
+    """Channels are Views in form, but they are one modality."""
+    return isinstance(X, Views) and not isinstance(X, Channels)
 
 
 def n_rows(values: Any) -> int:

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from crossfit.base import direction, relevance_of, similarity
 from crossfit.datasets import Split
 from crossfit.metrics import Evaluation, chance_level, evaluate
+from crossfit.querying import similarity
+from crossfit.scoring import direction, relevance_of
 from crossfit.views import Views
 
 __all__ = ["PAIR_METRICS", "Result", "chance", "fit_and_evaluate", "significance_marks"]

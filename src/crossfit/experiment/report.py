@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 
 import crossfit
-from crossfit.base import relevance_of
 from crossfit.experiment.comparison import Result, significance_marks
 from crossfit.metrics import recall_at_k_curve
+from crossfit.scoring import relevance_of
 from crossfit.views import Views
 
 __all__ = ["Found", "GalleryRow", "write_report", "write_text"]

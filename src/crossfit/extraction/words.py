@@ -154,6 +154,9 @@ class Doc2VecFeatures(TextExtractor):
         model.build_vocab_from_freq(dict(zip(self.vocabulary_, self.counts_.tolist())))
         model.wv.vectors, model.syn1neg = self.word_vectors_, self.output_vectors_
         train = train_document_dm if self.dm else train_document_dbow
+        # Left out, gensim makes these itself and frees them before it uses them.
+        names = ("work", "neu1") if self.dm else ("work",)
+        scratch = {name: np.zeros(self.vector_size, np.float32) for name in names}
         rates = np.linspace(model.alpha, model.min_alpha, self.epochs)
         rows = np.zeros((len(batch), self.vector_size), np.float32)
         for row, text in zip(rows, batch):
@@ -176,6 +179,7 @@ class Doc2VecFeatures(TextExtractor):
                     learn_hidden=False,
                     doctag_vectors=vector,
                     doctags_lockf=np.ones(1, np.float32),
+                    **scratch,
                 )
             row[:] = vector[0]
         return rows

@@ -8,9 +8,10 @@ from typing import Any
 
 from numpy.typing import ArrayLike
 
-from crossfit.base import answering, mean_over_directions
 from crossfit.metrics.names import parse_metric
 from crossfit.metrics.ranking import TIES
+from crossfit.querying import answering
+from crossfit.scoring import mean_over_directions
 from crossfit.views import Views
 
 __all__ = ["DIRECTION_ALIASES", "RetrievalMetric", "make_retrieval_scorer"]

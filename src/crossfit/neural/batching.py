@@ -20,6 +20,7 @@ __all__ = [
     "PAD",
     "UNK",
     "Batch",
+    "batches_of",
     "Batches",
     "ChannelStore",
     "Items",
@@ -30,6 +31,8 @@ __all__ = [
 ]
 
 PAD, UNK = 0, 1
+# Numbers of one batch of items, so that wide rows (maps, sequences) come in smaller batches.
+_BATCH_NUMBERS = 2**22
 
 
 class Items(NamedTuple):
@@ -352,6 +355,15 @@ def to_device(items: Any, device: torch.device) -> Any:
     if isinstance(items, dict):
         return {name: to_device(part, device) for name, part in items.items()}
     return Items(items.values.to(device), None if items.mask is None else items.mask.to(device))
+
+
+def batches_of(items: Store, device: torch.device) -> Iterator[Any]:
+    """Yield the items of a view in order, in batches that fit into memory."""
+    first = items.take(torch.zeros(1, dtype=torch.int64))
+    parts = first.values() if isinstance(first, dict) else [first]
+    size = sum(part.values.numel() for part in parts)
+    for at in torch.arange(len(items)).split(max(1, min(1024, _BATCH_NUMBERS // max(1, size)))):
+        yield to_device(items.take(at), device)
 
 
 class Batches:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self
 
@@ -19,31 +19,24 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from torch import Tensor, nn
 
 from crossfit.base import CrossModalEstimator
+from crossfit.extraction.weights import resolve_device
 from crossfit.neural.batching import (
     Batch,
     Batches,
     ChannelStore,
     PairData,
     Store,
+    batches_of,
     store,
-    to_device,
 )
 from crossfit.neural.checkpoint import Checkpoint
-from crossfit.neural.training import (
-    choose_device,
-    make_net,
-    optimizer_class,
-    seeded,
-    train_net,
-)
+from crossfit.neural.training import make_net, optimizer_class, seeded, train_net
 from crossfit.views import Views, is_tensor
 
 __all__ = ["NeuralEstimator"]
 
 # Where a parameter's value goes: module__hidden=64 to _build_module as hidden=64.
 PREFIXES = ("module", "optimizer", "iterator_train")
-# Numbers of one encoded batch, so that wide rows (maps, sequences) come in smaller batches.
-_ENCODE_NUMBERS = 2**22
 # Bookkeeping of fit, which every fit computes anew.
 _OF_THE_FIT = {"net_", "views_in_", "n_features_in_", "n_inputs_", "n_classes_", "classes_"}
 
@@ -214,7 +207,7 @@ class NeuralEstimator(CrossModalEstimator):
     def _fit(self, views: Views, y: NDArray[Any] | None) -> None:
         self._validate_params()
         self._check_prefixed()
-        device = choose_device(self.device)
+        device = torch.device(resolve_device(self.device))
         checkpoints = [cb for cb in _instances(self.callbacks) if isinstance(cb, Checkpoint)]
         if len(checkpoints) > 1:
             raise ValueError(f"one Checkpoint is enough, got {len(checkpoints)}")
@@ -262,6 +255,40 @@ class NeuralEstimator(CrossModalEstimator):
                 saved=saved,
                 listen=True,
             )
+
+    def _pretrain(
+        self,
+        module: nn.Module,
+        outputs: Callable[[nn.Module, Batch], Any],
+        loss: Callable[[Any, Batch], Tensor | Mapping[str, Tensor]],
+        views: Views,
+        y: NDArray[Any] | None,
+        **settings: Any,
+    ) -> nn.Module:
+        """Train a part of the method on its own, in the same loop; for use in `_fit_features`.
+
+        Parameters
+        ----------
+        module : Module
+        outputs, loss : callable
+            ``outputs(module, batch)`` and ``loss(outputs, batch)``.
+        views : Views
+            Features, of one modality or more.
+        y : ndarray, optional
+            Class numbers or indicators of the rows.
+        **settings
+            ``optimizer``, ``lr``, ``max_epochs``, ``batch_size``, and prefixed ones.
+
+        Returns
+        -------
+        Module
+            The same one, trained, on the CPU.
+        """
+        device = torch.device(resolve_device(self.device))
+        net = make_net(module, device=device, **settings)
+        net.amp = self._use_amp(device)
+        train_net(net, self, outputs, loss, self._data(views, y, device))
+        return module.cpu()
 
     def _targets(self, y: NDArray[Any] | None) -> NDArray[Any] | None:
         """Return class numbers (-1 where unlabelled) or indicators; learn the classes."""
@@ -331,24 +358,28 @@ class NeuralEstimator(CrossModalEstimator):
     # ---- after the fit -------------------------------------------------------------------------
 
     def _encode(self, values: Any, view: str) -> Any:
+        def encode(module: nn.Module, items: Any) -> Tensor:
+            return self._encode_batch(module, items, view).float()
+
+        # The network works in float32; who gave float64 gets it back.
+        wide = "float64" in str(getattr(values, "dtype", ""))
+        encoded = torch.cat(self._apply(encode, values, view))
+        encoded = encoded.to(torch.float64 if wide else torch.float32)
+        return encoded.clone() if is_tensor(values) else encoded.cpu().numpy()
+
+    def _apply(
+        self, function: Callable[[nn.Module, Any], Any], values: Any, view: str
+    ) -> list[Any]:
+        """Call ``function(module, items)`` on batches of a view's items, without gradients."""
         net = self.net_
-        device = torch.device(net.device)
-        items = store(self._features(values, view), self.n_inputs_[view])
-        size = _n_numbers(items.take(torch.zeros(1, dtype=torch.int64)))
-        step = max(1, min(1024, _ENCODE_NUMBERS // max(1, size)))
         net.module_.eval()
-        found = []
+        items = store(self._features(values, view), self.n_inputs_[view])
+        device = torch.device(net.device)
         with (
             torch.inference_mode(),
             torch.autocast(device.type, dtype=torch.bfloat16, enabled=net.amp),
         ):
-            for at in torch.arange(len(items)).split(step):
-                taken = to_device(items.take(at), device)
-                found.append(self._encode_batch(net.module_, taken, view).float())
-        # The network works in float32; who gave float64 gets it back.
-        wide = "float64" in str(getattr(values, "dtype", ""))
-        encoded = torch.cat(found).to(torch.float64 if wide else torch.float32)
-        return encoded.clone() if is_tensor(values) else encoded.cpu().numpy()
+            return [function(net.module_, part) for part in batches_of(items, device)]
 
     # ---- parameters ----------------------------------------------------------------------------
 
@@ -463,17 +494,17 @@ class NeuralEstimator(CrossModalEstimator):
             where, _, key = name.partition(".")
             if key:
                 parts[where][key] = array
-        self._restore_features(state["features"], parts["features"])
         if "classes" in arrays:
             self.classes_ = arrays["classes"]
         elif "classes" in state:
             self.classes_ = np.array(state["classes"])
         self.n_inputs_, self.n_classes_ = dict(state["n_inputs"]), state["n_classes"]
         try:
-            device = choose_device(self.device)
+            device = torch.device(resolve_device(self.device))
         except ValueError:  # it was fitted on a machine with a GPU
             device = torch.device("cpu")
         with seeded(0, device):  # initial weights, which are overwritten
+            self._restore_features(state["features"], parts["features"])
             module = self._build_module(self.n_inputs_, self.n_classes_, **self._prefixed("module"))
         module.load_state_dict({k: torch.from_numpy(v) for k, v in parts["module"].items()})
         self.net_ = make_net(
@@ -519,9 +550,3 @@ def _n_inputs(part: Store) -> Any:
     if isinstance(part, ChannelStore):
         return {name: _n_inputs(channel) for name, channel in part.parts.items()}
     return part.n_inputs
-
-
-def _n_numbers(items: Any) -> int:
-    if isinstance(items, dict):
-        return sum(_n_numbers(part) for part in items.values())
-    return items.values.numel()

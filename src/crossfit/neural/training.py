@@ -21,7 +21,6 @@ from crossfit.neural.checkpoint import Checkpoint
 
 __all__ = [
     "Net",
-    "choose_device",
     "listening",
     "make_net",
     "optimizer_class",
@@ -68,28 +67,6 @@ def listening(listener: Listener) -> Iterator[None]:
         yield
     finally:
         _LISTENER.reset(token)
-
-
-def choose_device(device: str) -> torch.device:
-    """Return the torch device; ``"auto"`` is CUDA if present.
-
-    Raises
-    ------
-    ValueError
-        If there is no such device here.
-    """
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        chosen = torch.device(device)
-        torch.empty(0, device=chosen)
-    except (RuntimeError, AssertionError) as error:
-        # Torch's own message runs over many lines.
-        reason = str(error).splitlines()[0]
-        raise ValueError(
-            f"device must be 'auto' or a torch device, got {device!r}: {reason}"
-        ) from None
-    return chosen
 
 
 @contextlib.contextmanager

@@ -8,17 +8,11 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, clone
 from sklearn.utils.validation import check_is_fitted
 
-from crossfit.base import (
-    Scores,
-    SearchResult,
-    ViewsTransformerMixin,
-    check_k,
-    direction,
-    mean_over_directions,
-    top_k,
-)
+from crossfit.base import ViewsTransformerMixin
 from crossfit.metrics.names import parse_metric
-from crossfit.similarities import Similarity, fill_blocks, resolve
+from crossfit.querying import SearchResult, check_k, top_k
+from crossfit.scoring import direction, mean_over_directions
+from crossfit.similarities import Scores, Similarity, fill_blocks, resolve
 from crossfit.views import Views
 
 __all__ = ["RetrievalScorer"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from numbers import Integral, Real
 from typing import Any
 
@@ -36,11 +37,14 @@ Matrix = NDArray[np.float64]
 CHUNK = 4096
 
 
+@dataclass
 class Moments:
     """Means and joint covariance of several views, summed over chunks of rows.
 
     Products run in the precision of the data, and on a tensor's device, and are added up in
-    float64. Rows may come from memory-mapped arrays, and in any number of calls.
+    float64. Rows may come from memory-mapped arrays, and in any number of calls; what several
+    workers have summed up can be merged. The attributes are plain numbers and arrays:
+    ``Moments(**vars(moments))`` is the same.
 
     Attributes
     ----------
@@ -48,12 +52,20 @@ class Moments:
         Rows seen.
     eps : float
         Machine epsilon of the coarsest type seen.
+    sizes : tuple of int
+        Columns of each view, d of them together.
+    shift : array of shape (d,)
+        What was subtracted from the rows, near their mean.
+    sums, products : array of shape (d,) and (d, d)
+        Of the shifted rows.
     """
 
-    def __init__(self) -> None:
-        self.n = 0
-        self.eps = 0.0
-        self._sizes: tuple[int, ...] = ()
+    n: int = 0
+    eps: float = 0.0
+    sizes: tuple[int, ...] = ()
+    shift: NDArray[Any] = field(default_factory=lambda: np.empty(0))
+    sums: Matrix = field(default_factory=lambda: np.empty(0))
+    products: Matrix = field(default_factory=lambda: np.empty((0, 0)))
 
     def update(self, views: Views) -> None:
         """Add the rows of views that hold arrays of shape (n, d_i), dense or CSR."""
@@ -67,34 +79,59 @@ class Moments:
         xp = _namespace(chunk[0])
         rows = xp.concat(chunk, axis=1)
         if self.n == 0:
-            self._sizes = tuple(part.shape[1] for part in chunk)
+            self.sizes = tuple(part.shape[1] for part in chunk)
             # Centring near the mean keeps the products free of cancellation, and centring on
             # its value makes a constant column exactly zero.
             constant = (rows == rows[0]).all(axis=0)
-            self._shift = xp.where(constant, rows[0], rows.mean(axis=0))
-            self._sum = np.zeros(rows.shape[1])
-            self._product = np.zeros((rows.shape[1], rows.shape[1]))
-        rows = rows - self._shift
-        self._sum += as_numpy(xp.sum(rows, axis=0, dtype=xp.float64))
-        self._product += as_numpy(rows.T @ rows)
+            self.shift = as_numpy(xp.where(constant, rows[0], rows.mean(axis=0)))
+            self.sums = np.zeros(rows.shape[1])
+            self.products = np.zeros((rows.shape[1], rows.shape[1]))
+        rows = rows - (
+            xp.asarray(self.shift, device=rows.device) if is_tensor(rows) else self.shift
+        )
+        self.sums += as_numpy(xp.sum(rows, axis=0, dtype=xp.float64))
+        self.products += as_numpy(rows.T @ rows)
         self.n += len(rows)
         self.eps = max(self.eps, *(float(xp.finfo(part.dtype).eps) for part in chunk))
 
+    def merge(self, other: Moments) -> None:
+        """Add the rows that another has seen, of views with the same columns."""
+        if other.n == 0:
+            return
+        if self.n == 0:
+            self.sizes, self.shift = other.sizes, other.shift
+            self.sums, self.products = other.sums.copy(), other.products.copy()
+        else:
+            if self.sizes != other.sizes:
+                raise ValueError(
+                    "expected sums over views with the same numbers of columns, got "
+                    f"{self.sizes} and {other.sizes}"
+                )
+            # The other's rows about this shift: (x - s) = (x - s') + (s' - s).
+            gap = other.shift.astype(np.float64) - self.shift
+            across = np.outer(gap, other.sums)
+            products = other.products + across + across.T + other.n * np.outer(gap, gap)
+            # Not in place: arrays that came by way of another process may be read-only.
+            self.products = self.products + products
+            self.sums = self.sums + other.sums + other.n * gap
+        self.n += other.n
+        self.eps = max(self.eps, other.eps)
+
     def means(self) -> list[Matrix]:
         """Return the mean of each view, shapes (d_i,)."""
-        joined = as_numpy(self._shift).astype(np.float64) + self._sum / self.n
+        joined = self.shift.astype(np.float64) + self.sums / self.n
         return [joined[block] for block in self.blocks()]
 
     def covariance(self) -> Matrix:
         """Return the joint covariance of the stacked views (with n - 1), shape (d, d)."""
-        mean = self._sum / self.n
-        joint = (self._product - self.n * np.outer(mean, mean)) / (self.n - 1)
+        mean = self.sums / self.n
+        joint = (self.products - self.n * np.outer(mean, mean)) / (self.n - 1)
         return (joint + joint.T) / 2
 
     def blocks(self) -> list[slice]:
         """Return where each view's columns are in the joint covariance."""
-        stops = np.cumsum(self._sizes)
-        return [slice(int(stop) - size, int(stop)) for size, stop in zip(self._sizes, stops)]
+        stops = np.cumsum(self.sizes)
+        return [slice(int(stop) - size, int(stop)) for size, stop in zip(self.sizes, stops)]
 
 
 def affine(values: Any, mean: Matrix, weights: Matrix) -> Any:
@@ -298,17 +335,18 @@ def check_components(k: Any) -> None:
         raise ValueError(f"n_components must be a positive integer or None, got {k!r}")
 
 
-def kept_components(method: Any, largest: int) -> int:
+def kept_components(method: Any, largest: int, stacklevel: int = 4) -> int:
     """Return how many components a method keeps: at most `largest`, with a warning if less.
 
-    To be called from ``_fit`` itself, so that the warning points at the caller of ``fit``.
+    Called from ``_fit`` itself, the warning points at the caller of ``fit``; `stacklevel` is for
+    calls from further down.
     """
     wanted = method.n_components
     if wanted is not None and wanted > largest:
         warnings.warn(
             f"{type(method).__name__}: n_components={wanted} is more than the views' rank allows; "
             f"{largest} are kept",
-            stacklevel=4,
+            stacklevel=stacklevel,
         )
     return largest if wanted is None else min(int(wanted), largest)
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Mapping
-from numbers import Integral, Real
-from typing import Any
+from collections.abc import Iterable, Mapping
+from numbers import Real
+from typing import Any, Self
 
 import numpy as np
 import scipy.linalg
@@ -13,12 +12,22 @@ from numpy.typing import NDArray
 
 from crossfit.base import CrossModalEstimator
 from crossfit.subspace import cards
-from crossfit.subspace._linalg import Matrix, Moments, affine, fix_signs, whiten
+from crossfit.subspace._linalg import (
+    Matrix,
+    Moments,
+    affine,
+    check_components,
+    fix_signs,
+    kept_components,
+    of_view,
+    whiten,
+)
 from crossfit.views import Views
 
 __all__ = ["CCA"]
 
 REG_STYLES = ("relative", "ridge", "shrink", "spectral")
+SOLUTION = ("correlations_", "n_components_", "means_", "weights_")
 
 
 class CCA(CrossModalEstimator):
@@ -64,13 +73,18 @@ class CCA(CrossModalEstimator):
         Training means by role.
     n_components_ : int
         Dimensions of the common space.
+    sums_ : dict of str to object
+        After `partial_fit`: sums over the pairs seen so far, which more can be added to.
 
     Notes
     -----
     Costs O(n d²) for the covariances and O(d³) for the decompositions, d the columns of all
     views together, and holds O(d²) numbers; rows are read in chunks, so that memory-mapped
-    arrays of any length do. Scores have unit variance (with ``reg=0``), unlike those of
-    ``sklearn.cross_decomposition.CCA``.
+    arrays of any length do. Products run in the precision of the data and sums in float64.
+    Pairs that come in batches go to `partial_fit`; those spread over workers go to one CCA each,
+    and `merge` adds them up. Tensors run on their device and come back as tensors; the
+    decompositions are those of small matrices and run in NumPy. Scores have unit variance (with
+    ``reg=0``), unlike those of ``sklearn.cross_decomposition.CCA``.
 
     References
     ----------
@@ -91,9 +105,23 @@ class CCA(CrossModalEstimator):
     [1.0, 1.0]
     >>> cca.score(X, Y)
     1.0
+
+    In batches:
+
+    >>> streamed = CCA(n_components=2, reg=0)
+    >>> for start in range(0, 100, 25):
+    ...     streamed = streamed.partial_fit(X[start : start + 25], Y[start : start + 25])
+    >>> bool(np.allclose(streamed.transform(X), cca.transform(X)))
+    True
     """
 
     card = cards.CCA
+
+    correlations_: Matrix
+    n_components_: int
+    means_: dict[str, Matrix]
+    weights_: dict[str, Matrix]
+    sums_: dict[str, Any]
 
     def __init__(
         self,
@@ -113,16 +141,137 @@ class CCA(CrossModalEstimator):
         self.views = views
 
     def _fit(self, views: Views, y: NDArray[Any] | None) -> None:
-        k = self.n_components
-        if k is not None and (not isinstance(k, Integral) or k < 1):
-            raise ValueError(f"n_components must be a positive integer or None, got {k!r}")
-        if not isinstance(self.power, Real) or not 0 <= self.power < np.inf:
-            raise ValueError(f"power must be a number of at least 0, got {self.power!r}")
-        amounts = {role: self._amount(role) for role in views.names}
-
-        moments = Moments()
+        self._forget(["sums_"])
+        self._check_parameters()
         # A row is a pair: an image with five captions counts five times in the covariances.
+        moments = Moments()
         moments.update(views)
+        self._solve(moments)
+
+    def partial_fit(self, X: Any, Y: Any = None, y: Any = None) -> Self:
+        """Fit on more pairs, after those of earlier calls; in the end as `fit` on all of them.
+
+        Only sums are kept, O(d²) numbers whatever the number of rows. The decomposition waits
+        until a fitted attribute, `transform` or `similarity` needs it, and takes the parameters
+        of that moment.
+
+        Parameters
+        ----------
+        X, Y, y
+            As in `fit`; a single row will do. Views of later calls are matched by name.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError, TypeError
+            As `fit` does, or if this CCA was fitted by `fit`, which keeps no sums. A call that
+            raises adds nothing.
+        """
+        first = not self._streams()
+        views, _ = self._given(X, Y, y, None if first else self.views_in_)
+        roles = self._assign_roles(views) if first else self.views_in_
+        missing = [name for name in roles.values() if name not in views]
+        if missing:
+            raise ValueError(f"CCA needs the view {missing[0]!r}, got {', '.join(views.names)}")
+        if not first:
+            views = self._fitted_views(views)
+        name_to_role = {name: role for role, name in roles.items()}
+        views = views.select(*name_to_role).rename(name_to_role)
+        features: dict[str, int] = {}
+        views = views.map(
+            lambda part, role: self._checked(part, role, roles[role], features if first else None)
+        )
+        if first:
+            self.views_in_, self.n_features_in_ = roles, features
+        # Summed up apart, so that rows which cannot be read leave nothing half added.
+        moments = Moments()
+        try:
+            self._check_parameters()
+            moments.update(views)
+        except BaseException:
+            if first:
+                del self.views_in_, self.n_features_in_
+            raise
+        return self._add(moments)
+
+    def merge(self, other: CCA) -> Self:
+        """Add the pairs that another CCA, on another worker say, has seen by `partial_fit`.
+
+        Parameters
+        ----------
+        other : CCA
+            Of the same views; it stays as it is.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            If either was fitted by `fit`, which keeps no sums, or their views differ.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from crossfit.subspace import CCA
+        >>> rng = np.random.default_rng(0)
+        >>> X = rng.normal(size=(100, 5))
+        >>> Y = X[:, :4] + rng.normal(size=(100, 4))
+        >>> first, second = CCA().partial_fit(X[:30], Y[:30]), CCA().partial_fit(X[30:], Y[30:])
+        >>> bool(np.allclose(first.merge(second).correlations_, CCA().fit(X, Y).correlations_))
+        True
+        """
+        first = not self._streams()
+        if not other._streams():
+            return self
+        if first:
+            self.views_in_, self.n_features_in_ = other.views_in_, other.n_features_in_
+        mine, others = (
+            {m.views_in_[role]: size for role, size in m.n_features_in_.items()}
+            for m in (self, other)
+        )
+        if list(mine.items()) != list(others.items()):
+            raise ValueError(f"CCA.merge expects views of columns {mine}, got {others}")
+        return self._add(Moments(**other.sums_))
+
+    def _streams(self) -> bool:
+        """Say whether rows have been added by partial_fit, and refuse what fit has fitted."""
+        if "sums_" in vars(self):
+            return True
+        if hasattr(self, "views_in_"):
+            raise ValueError(
+                "this CCA was fitted by fit, which keeps no sums that more rows could be added "
+                "to: begin with partial_fit on a new one"
+            )
+        return False
+
+    def _add(self, moments: Moments) -> Self:
+        total = Moments(**self.sums_) if "sums_" in vars(self) else Moments()
+        total.merge(moments)
+        self.sums_ = vars(total)
+        self._forget(SOLUTION)
+        return self
+
+    def __getattr__(self, name: str) -> Any:
+        # Asked only for what is not there, as the solution after partial_fit.
+        if name in SOLUTION and "sums_" in self.__dict__:
+            self._solve(Moments(**self.sums_))
+            return self.__dict__[name]
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+    def _forget(self, names: Iterable[str]) -> None:
+        for name in names:
+            self.__dict__.pop(name, None)
+
+    def _solve(self, moments: Moments) -> None:
+        if moments.n < 2:
+            raise ValueError(f"CCA needs at least 2 rows, got n_samples = {moments.n}")
+        roles = list(self.views_in_)
+        amounts = self._check_parameters()
         S, blocks = moments.covariance(), moments.blocks()
         scale = np.ones(len(S))
         if self.standardize:
@@ -131,7 +280,7 @@ class CCA(CrossModalEstimator):
             S = S / np.outer(scale, scale)
 
         W = []
-        for role, block in zip(views.names, blocks):
+        for role, block in zip(roles, blocks):
             if not np.any(np.diag(S[block, block]) > 0):
                 raise ValueError(
                     f"CCA: view {self._view_name(role)!r} is constant: it has no "
@@ -141,43 +290,35 @@ class CCA(CrossModalEstimator):
             W.append(whiten(regularised, tol=10 * moments.eps))
 
         correlations, directions = _decompose(S, blocks, W)
-        largest = len(correlations)
-        if k is not None and k > largest:
-            warnings.warn(
-                f"CCA: n_components={k} is more than the views' rank allows; {largest} are kept",
-                stacklevel=3,
-            )
-        k = largest if k is None else min(int(k), largest)
+        k = kept_components(self, len(correlations), stacklevel=5)
         weights = fix_signs(
             [w @ u[:, :k] / scale[b, None] for w, u, b in zip(W, directions, blocks)]
         )
         self.correlations_ = np.maximum(correlations[:k], 0.0)
         self.n_components_ = k
         weighting = self.correlations_**self.power
-        self.means_: dict[str, Matrix] = dict(zip(views.names, moments.means()))
-        self.weights_: dict[str, Matrix] = {
-            role: w * weighting for role, w in zip(views.names, weights)
-        }
+        self.means_ = dict(zip(roles, moments.means()))
+        self.weights_ = {role: w * weighting for role, w in zip(roles, weights)}
 
     def _encode(self, values: Any, view: str) -> Any:
         return affine(values, self.means_[view], self.weights_[view])
 
-    def _amount(self, role: str) -> float:
-        if isinstance(self.reg, Mapping):
-            amount = self.reg.get(role, self.reg.get(self._view_name(role)))
-            if amount is None:
-                raise ValueError(f"reg has no entry for {role!r}, got {', '.join(self.reg)}")
-        else:
-            amount = self.reg
-        if not isinstance(amount, Real) or not 0 <= amount < np.inf:
-            raise ValueError(f"reg must be a number of at least 0, got {amount!r}")
+    def _check_parameters(self) -> dict[str, float]:
+        """Refuse bad parameters; return the amount of regularisation by role."""
+        check_components(self.n_components)
+        if not isinstance(self.power, Real) or not 0 <= self.power < np.inf:
+            raise ValueError(f"power must be a number of at least 0, got {self.power!r}")
         if self.reg_style not in REG_STYLES:
             raise ValueError(
                 f"reg_style must be one of {', '.join(REG_STYLES)}, got {self.reg_style!r}"
             )
-        if self.reg_style == "shrink" and amount > 1:
-            raise ValueError(f"reg must be at most 1 with reg_style='shrink', got {amount!r}")
-        return float(amount)
+        amounts = {role: of_view(self, "reg", role) for role in self.views_in_}
+        for amount in amounts.values():
+            if not isinstance(amount, Real) or not 0 <= amount < np.inf:
+                raise ValueError(f"reg must be a number of at least 0, got {amount!r}")
+            if self.reg_style == "shrink" and amount > 1:
+                raise ValueError(f"reg must be at most 1 with reg_style='shrink', got {amount!r}")
+        return {role: float(amount) for role, amount in amounts.items()}
 
 
 def _regularise(S: Matrix, r: float, style: str) -> Matrix:

@@ -215,6 +215,13 @@ class CCA3V(CrossModalEstimator):
         return {SEMANTICS: indicator(self, found)[1][row_to_item]}
 
     def _factors(self, parts: list[str]) -> dict[str, float]:
+        if self.view_weights is not None and not isinstance(self.view_weights, Mapping):
+            raise TypeError(f"view_weights must be a mapping or None, got {self.view_weights!r}")
+        if len(set(parts)) < len(parts):
+            raise ValueError(
+                f"CCA3V adds a view {SEMANTICS!r} and was given one: pass semantics=None, or "
+                "another name"
+            )
         given = dict(self.view_weights or {})
         factors = {}
         for part in parts:

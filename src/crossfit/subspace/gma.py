@@ -32,6 +32,9 @@ __all__ = ["BLM", "GMLDA", "GMMFA"]
 
 LABELS = "label indicator"
 
+# Distances held at a time.
+_MEGABYTES = 64
+
 
 class _GeneralizedMultiview(CrossModalEstimator):
     """The family; what to maximise and what to hold fixed in each view is a member's own."""
@@ -42,6 +45,7 @@ class _GeneralizedMultiview(CrossModalEstimator):
     variance: float
     reg: float
     standardize: bool
+    _counts: tuple[str, ...] = ()
 
     def _scatters(
         self, role: str, views: Views, joint: Joint, P: Matrix, labels: Any
@@ -52,6 +56,7 @@ class _GeneralizedMultiview(CrossModalEstimator):
     def _fit(self, views: Views, y: NDArray[Any] | None) -> None:
         check_components(self.n_components)
         check_weights(self, "alpha", "reg")
+        check_counts(self, *self._counts)
         if not isinstance(self.variance, Real) or not 0 < self.variance <= 1:
             raise ValueError(f"variance must be above 0 and at most 1, got {self.variance!r}")
         if self.align not in ("pairs", "means"):
@@ -88,6 +93,15 @@ class _GeneralizedMultiview(CrossModalEstimator):
 
     def _encode(self, values: Any, view: str) -> Any:
         return affine(values, self.means_[view], self.weights_[view])
+
+    def _varying(self, within: Matrix, role: str, joint: Joint) -> Matrix:
+        """Return a scatter within classes, or refuse one that is nothing but rounding."""
+        if not np.trace(within) > joint.n * joint.eps * np.trace(joint(role)):
+            raise ValueError(
+                f"{self._name()}: view {self._view_name(role)!r} does not vary within classes: "
+                "more than one item of a class is needed, and not only copies"
+            )
+        return within
 
 
 def _principal(S: Matrix, variance: float, tol: float) -> Matrix:
@@ -253,7 +267,8 @@ class GMLDA(_GeneralizedMultiview):
         counts = np.unique(labels, return_counts=True)[1]
         of_classes = (joint.n - 1) * (joint(LABELS, role) @ P)  # sums of centred rows by class
         between = of_classes.T @ (of_classes / counts[:, None])
-        return between, (joint.n - 1) * (P.T @ joint(role) @ P) - between
+        within = (joint.n - 1) * (P.T @ joint(role) @ P) - between
+        return between, self._varying(within, role, joint)
 
 
 class GMMFA(_GeneralizedMultiview):
@@ -313,6 +328,7 @@ class GMMFA(_GeneralizedMultiview):
     """
 
     card = cards.GMMFA
+    _counts = ("n_within", "n_between")
 
     def __init__(
         self,
@@ -337,10 +353,6 @@ class GMMFA(_GeneralizedMultiview):
         self.standardize = standardize
         self.views = views
 
-    def _fit(self, views: Views, y: NDArray[Any] | None) -> None:
-        check_counts(self, "n_within", "n_between")
-        super()._fit(views, y)
-
     def _scatters(
         self, role: str, views: Views, joint: Joint, P: Matrix, labels: Any
     ) -> tuple[Matrix, Matrix]:
@@ -348,10 +360,9 @@ class GMMFA(_GeneralizedMultiview):
         items = views.distinct(role)[0]
         X = as_numpy(affine(items, joint.means[role], P / joint.scales[role][:, None]))
         y = views.item_labels(role, labels)
-        return (
-            quadratic_form(X, _laplacian(_nearest_of_different_classes(X, y, self.n_between))),
-            quadratic_form(X, _laplacian(_nearest_of_one_class(X, y, self.n_within))),
-        )
+        within = quadratic_form(X, _laplacian(_nearest_of_one_class(X, y, self.n_within)))
+        between = quadratic_form(X, _laplacian(_nearest_of_different_classes(X, y, self.n_between)))
+        return between, self._varying(within, role, joint)
 
 
 def _laplacian(edges: sp.csr_array) -> sp.csr_array:
@@ -376,14 +387,18 @@ def _nearest_of_one_class(X: Matrix, y: NDArray[Any], k: int) -> sp.csr_array:
 def _nearest_of_different_classes(X: Matrix, y: NDArray[Any], k: int) -> sp.csr_array:
     """Return the edges of the k nearest pairs of rows of different classes, shape (n, n)."""
     n, first = len(X), 0
-    kept = [np.empty(0), np.empty(0, np.int64), np.empty(0, np.int64)]
-    for distances in pairwise_distances_chunked(X):
+    nearest = [np.empty(0), np.empty(0, np.int64), np.empty(0, np.int64)]
+    for distances in pairwise_distances_chunked(X, working_memory=_MEGABYTES):
         rows = np.arange(first, first + len(distances))
-        i, j = np.nonzero((y[rows, None] != y) & (rows[:, None] < np.arange(n)))
-        found = [distances[i, j], rows[i], j]
-        kept = [np.concatenate(parts) for parts in zip(kept, found)]
-        # Stable: among equal distances, the earlier rows, whatever the chunks.
-        nearest = np.argsort(kept[0], kind="stable")[:k]
-        kept = [part[nearest] for part in kept]
         first += len(distances)
-    return sp.csr_array((np.ones(len(kept[0])), (kept[1], kept[2])), shape=(n, n))
+        # Each pair once.
+        distances[(y[rows, None] == y) | (rows[:, None] >= np.arange(n))] = np.inf
+        flat = distances.ravel()
+        at = np.argpartition(flat, min(k, len(flat) - 1))[:k]
+        at = at[np.isfinite(flat[at])]
+        found = [flat[at], rows[at // n], at % n]
+        nearest = [np.concatenate(parts) for parts in zip(nearest, found)]
+        order = np.argsort(nearest[0], kind="stable")[:k]
+        nearest = [part[order] for part in nearest]
+    _, i, j = nearest
+    return sp.csr_array((np.ones(len(i)), (i, j)), shape=(n, n))

@@ -167,8 +167,8 @@ class JFSSL(CrossModalEstimator):
             if objectives[-2] - objectives[-1] <= self.tol * abs(objectives[-2]):
                 break
         self.objective_ = np.array(objectives)
-        self.means_ = {p: joint.means[p] for p in roles}
-        self.weights_ = {p: W[p] / joint.scales[p][:, None] for p in roles}
+        self.means_: dict[str, Matrix] = {p: joint.means[p] for p in roles}
+        self.weights_: dict[str, Matrix] = {p: W[p] / joint.scales[p][:, None] for p in roles}
 
     def _encode(self, values: Any, view: str) -> Any:
         return affine(values, self.means_[view], self.weights_[view])

@@ -203,8 +203,8 @@ class JRL(CrossModalEstimator):
             if objectives[-2] - objectives[-1] <= self.tol * abs(objectives[-2]):
                 break
         self.objective_ = np.array(objectives)
-        self.means_ = {p: joint.means[p] for p in roles}
-        self.weights_ = {p: W[p] / joint.scales[p][:, None] for p in roles}
+        self.means_: dict[str, Matrix] = {p: joint.means[p] for p in roles}
+        self.weights_: dict[str, Matrix] = {p: W[p] / joint.scales[p][:, None] for p in roles}
         common = train.map(self._encode)
         self.posterior_ = KNNPosterior(self.n_neighbors).fit(common, y[labelled])
 

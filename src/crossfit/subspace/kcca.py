@@ -126,6 +126,15 @@ class KCCA(CrossModalEstimator):
 
     card = cards.KCCA
 
+    correlations_: Matrix
+    landmarks_: dict[str, Matrix]
+    weights_: dict[str, Matrix]
+    kernel_means_: dict[str, Matrix]
+    means_: dict[str, Matrix]
+    scales_: dict[str, Matrix]
+    gamma_: dict[str, float | None]
+    n_components_: int
+
     def __init__(
         self,
         n_components: int | None = None,

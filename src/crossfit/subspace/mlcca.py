@@ -140,7 +140,7 @@ class MLCCA(CrossModalEstimator):
         N = float(mass @ counts)
         # A row is a pair: an image with five captions counts five times.
         sums = {role: _Sums(views, role, set_of_row, mass / N) for role in views.names}
-        self.means_ = {role: part.mean for role, part in sums.items()}
+        self.means_: dict[str, Matrix] = {role: part.mean for role, part in sums.items()}
         T = {}
         for role, part in sums.items():
             deviations = np.sqrt(np.diag(part.covariance))
@@ -164,7 +164,7 @@ class MLCCA(CrossModalEstimator):
         A, B = fix_signs([T[first] @ U[:, :k], T[second] @ Vt[:k].T])
         self.correlations_ = D[:k]
         self.n_components_ = k
-        self.weights_ = {first: A, second: B}
+        self.weights_: dict[str, Matrix] = {first: A, second: B}
 
     def _encode(self, values: Any, view: str) -> Any:
         return affine(values, self.means_[view], self.weights_[view])

@@ -155,27 +155,32 @@ class SM(CrossModalEstimator):
 
     def _fit(self, views: Views, y: NDArray[Any] | None) -> None:
         _check_measure(self.measure, _OF_POSTERIORS)
+        classifiers = {role: self._chosen(role) for role in views.names}
         for role in views.names:
             values = views.distinct(role)[0]
+            values = values if sp.issparse(values) else as_numpy(values)
             if not abs(values.max(axis=0) - values.min(axis=0)).sum():
                 raise ValueError(
                     f"{self._name()}: view {self._view_name(role)!r} is constant: there is "
                     "nothing to tell classes apart by"
                 )
-        self._classify(views, y, scaled=self.standardize)
+        if self.standardize:
+            classifiers = {
+                role: make_pipeline(StandardScaler(), c) for role, c in classifiers.items()
+            }
+        self._classify(views, y, classifiers)
 
-    def _classify(self, views: Views, y: NDArray[Any] | None, scaled: bool) -> None:
+    def _classify(
+        self, views: Views, y: NDArray[Any] | None, classifiers: Mapping[str, Any]
+    ) -> None:
         assert y is not None
         self.classes_, _ = indicator(self, y)
-        chosen = {role: self._chosen(role) for role in views.names}
         self.classifiers_ = {}
-        for role, classifier in chosen.items():
-            model = make_pipeline(StandardScaler(), classifier) if scaled else classifier
+        for role, classifier in classifiers.items():
             # An item counts once, however many pairs it is in.
             items, labels = views.distinct(role)[0], views.item_labels(role, y)
-            self.classifiers_[role] = model.fit(_readable(items, scaled), labels)
-        # Codes instead of labels: of labels, it would take -1 for unlabelled.
-        self.prior_similarity_ = PosteriorOverPrior().fit(views, np.searchsorted(self.classes_, y))
+            self.classifiers_[role] = classifier.fit(_readable(items, self.standardize), labels)
+        self.prior_similarity_ = PosteriorOverPrior().fit(views, y)
 
     def _chosen(self, role: str) -> Any:
         classifier = of_view(self, "classifier", role)
@@ -252,9 +257,9 @@ class SCM(SM):
 
     def _fit(self, views: Views, y: NDArray[Any] | None) -> None:
         _check_measure(self.measure, _OF_POSTERIORS)
+        classifiers = {role: self._chosen(role) for role in views.names}
         self.cca_ = _correlate(self, views)
-        components = views.map(lambda values, role: self._components(values, role))
-        self._classify(components, y, scaled=False)
+        self._classify(views.map(self._components), y, classifiers)
 
     def _encode(self, values: Any, view: str) -> Any:
         return super()._encode(self._components(values, view), view)

@@ -1,0 +1,44 @@
+"""The card of the method."""
+
+from __future__ import annotations
+
+from crossfit.cards import Choice, Float, Int, MethodCard
+
+ACLN = MethodCard(
+    api=1,
+    name="acln",
+    target="crossfit_acln.estimator:ACLN",
+    summary="Attention over regions and words, shared by both; class posteriors are compared",
+    roles=("image", "text"),
+    inputs={"image": ("regions", "pixels"), "text": ("tokens", "strings")},
+    labels="single",
+    kind="embedding",
+    year=2017,
+    citation="""@inproceedings{huang2017acln,
+  author    = {Xin Huang and Zhaoda Ye and Yuxin Peng},
+  title     = {Attention-Sharing Correlation Learning for Cross-Media Retrieval},
+  booktitle = {Image and Graphics, 9th International Conference (ICIG 2017), Part I},
+  series    = {LNCS},
+  volume    = {10666},
+  pages     = {477--488},
+  year      = {2017},
+  doi       = {10.1007/978-3-319-71607-7_42}
+}""",
+    search_space={
+        "attention": Choice("shared", "separate", "none"),
+        "lr": Float(1e-4, 2e-3, log=True),
+        "width": Choice(128, 256, 512),
+        "dropout": Float(0.0, 0.7),
+        "corr_weight": Float(0.1, 10.0, log=True),
+        "attn_act": Choice("tanh", None, when={"attention": ("shared", "separate")}),
+        "max_epochs": Int(10, 60),
+    },
+    test_params={
+        "width": 32,
+        "max_epochs": 12,
+        "lr": 4e-3,
+        "dropout": 0.2,
+        "device": "cpu",
+    },
+    make_inputs="crossfit_acln.testing:make_inputs",
+)

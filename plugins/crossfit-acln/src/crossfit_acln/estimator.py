@@ -1,0 +1,376 @@
+"""ACLN: attention-sharing correlation learning (Huang, Ye and Peng, ICIG 2017)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from inspect import signature
+from numbers import Integral, Real
+from os import PathLike
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.validation import check_is_fitted
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from crossfit.extraction import Tokens
+from crossfit.extraction.weights import load_weights, resolve_device
+from crossfit.neural import Batch, NeuralEstimator
+from crossfit.neural.training import optimizer_class
+from crossfit.similarities import MEASURES, PosteriorOverPrior, pairwise_similarity
+from crossfit.views import Ragged, Views
+from crossfit_acln import cards
+from crossfit_acln.network import GRID, ACLNNetwork, Trunk, load_pixels
+
+__all__ = ["ACLN"]
+
+
+class ACLN(NeuralEstimator):
+    r"""Attention-sharing correlation learning network.
+
+    Regions of a picture and words of a text become common local features x. One attention,
+    shared by both modalities, weighs them (equations 7 to 9 of the paper),
+
+    .. math:: a_i = \mathrm{softmax}_i(\tanh(W_a x_i)), \qquad g = \sum_i a_i x_i,
+
+    and two more layers give class posteriors, which are the common space. The loss is
+
+    .. math::
+
+        \mathrm{CE}(\text{image}) + \mathrm{CE}(\text{text})
+        + \lambda\, \mathrm{mean}\,(1 - \cos(g^I, g^T)),
+
+    where the last term, over matched pairs, corrects the sign of equations 10 and 11, which as
+    printed push pairs apart. An image with several captions counts once for each.
+
+    Images are regions, (n, R, d) or ragged, or pictures (paths, PIL images, uint8 pixels). Of
+    pictures the regions are AlexNet's pool5, 36 of 256 features: AlexNet is fine-tuned on the
+    labels and then frozen. Texts are token ids, padded with 0 or ragged, or strings, of whose
+    words in the training texts a vocabulary is made. Rows labelled -1 take part in the
+    correlation alone.
+
+    Parameters
+    ----------
+    attention : {"shared", "separate", "none"}
+        The method, and the paper's two ablations: one attention for each modality; the mean.
+    width : int
+        d_a, width of the hidden layers.
+    dropout : float
+        After the tanh of every hidden layer.
+    corr_weight : float
+        λ. 0 leaves the two branches apart, but for a shared attention.
+    corr_negatives : bool
+        Also push the cosine of rows of different groups below 0, with equal weight.
+    attn_act : {"tanh", None}
+        Activation of the attention's logits. With tanh one of 36 regions can weigh at most 0.17.
+    measure : str
+        How posteriors are compared: a name in `crossfit.similarities.MEASURES` or
+        ``"posterior_over_prior"``.
+    image_head_lr : float, optional
+        Learning rate of FC3i and FC4i, 4e-5 in the paper on Wikipedia; `lr` by default.
+    alpha, eps, momentum, weight_decay : float
+        Of RMSProp; another optimizer gets those that it has. The paper prints "momentum 0.99, weight-decay 1e-8", which in the code that
+        it builds on are the smoothing constant and epsilon.
+    min_count, max_length : int
+        Of words: times a word must occur in the training texts; words of a text that are read.
+    trunk_weights : str, path-like or None
+        Weights AlexNet starts from: ``"DEFAULT"`` or another of torchvision's names, a file, or
+        None for random ones. Only for pictures.
+    trunk_epochs : int
+        Epochs of fine-tuning; 0 for none.
+    trunk_lr : float
+        Learning rate of fine-tuning (SGD with momentum 0.9 and weight decay 5e-4).
+    max_epochs, lr, batch_size, optimizer, ...
+        See `crossfit.neural.NeuralEstimator`.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        In the order of the common space's columns.
+    prior_ : ndarray of shape (n_classes,)
+        Their frequencies in training.
+    vocabulary_ : tuple of str
+        Word of each id, where strings were given.
+    trunk_ : torch.nn.Module
+        AlexNet to pool5, where pictures were given.
+    net_ : skorch.NeuralNet
+        Its history has ``train_image``, ``train_text`` and ``train_correlation``.
+
+    References
+    ----------
+    X. Huang, Z. Ye, Y. Peng, Attention-sharing correlation learning for cross-media retrieval,
+    ICIG 2017, LNCS 10666, 477-488.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from crossfit_acln.estimator import ACLN
+    >>> from crossfit_acln.testing import make_inputs
+    >>> views, y = make_inputs(np.random.default_rng(0), 100)
+    >>> acln = ACLN(width=32, lr=4e-3, max_epochs=10, random_state=0).fit(views, y)
+    >>> acln.transform(views)["text"].shape
+    (100, 5)
+    >>> acln.explain(views)["text"].lengths[:3].tolist() == views["text"].lengths[:3].tolist()
+    True
+    """
+
+    card = cards.ACLN
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        **NeuralEstimator._parameter_constraints,
+        "attention": [StrOptions({"shared", "separate", "none"})],
+        "width": [Interval(Integral, 1, None, closed="left")],
+        "dropout": [Interval(Real, 0, 1, closed="left")],
+        "corr_weight": [Interval(Real, None, None, closed="neither")],
+        "corr_negatives": ["boolean"],
+        "attn_act": [StrOptions({"tanh"}), None],
+        "measure": [StrOptions({*MEASURES, "posterior_over_prior"})],
+        "image_head_lr": [Interval(Real, 0, None, closed="neither"), None],
+        "alpha": [Interval(Real, 0, 1, closed="left")],
+        "eps": [Interval(Real, 0, None, closed="neither")],
+        "momentum": [Interval(Real, 0, None, closed="left")],
+        "weight_decay": [Interval(Real, 0, None, closed="left")],
+        "min_count": [Interval(Integral, 1, None, closed="left")],
+        "max_length": [Interval(Integral, 1, None, closed="left")],
+        "trunk_weights": [str, PathLike, None],
+        "trunk_epochs": [Interval(Integral, 0, None, closed="left")],
+        "trunk_lr": [Interval(Real, 0, None, closed="neither")],
+    }
+
+    def __init__(
+        self,
+        *,
+        attention: str = "shared",
+        width: int = 512,
+        dropout: float = 0.5,
+        corr_weight: float = 1.0,
+        corr_negatives: bool = False,
+        attn_act: str | None = "tanh",
+        measure: str = "cosine",
+        max_epochs: int = 50,
+        lr: float = 4e-4,
+        batch_size: int = 20,
+        optimizer: str | type[torch.optim.Optimizer] = "RMSprop",
+        image_head_lr: float | None = None,
+        alpha: float = 0.99,
+        eps: float = 1e-8,
+        momentum: float = 0.0,
+        weight_decay: float = 0.0,
+        min_count: int = 2,
+        max_length: int = 256,
+        trunk_weights: str | PathLike[str] | None = "DEFAULT",
+        trunk_epochs: int = 10,
+        trunk_lr: float = 1e-3,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(
+            max_epochs=max_epochs, lr=lr, batch_size=batch_size, optimizer=optimizer, **kwargs
+        )
+        self.attention = attention
+        self.width = width
+        self.dropout = dropout
+        self.corr_weight = corr_weight
+        self.corr_negatives = corr_negatives
+        self.attn_act = attn_act
+        self.measure = measure
+        self.image_head_lr = image_head_lr
+        self.alpha = alpha
+        self.eps = eps
+        self.momentum = momentum
+        self.weight_decay = weight_decay
+        self.min_count = min_count
+        self.max_length = max_length
+        self.trunk_weights = trunk_weights
+        self.trunk_epochs = trunk_epochs
+        self.trunk_lr = trunk_lr
+
+    # ---- the parts of the method ---------------------------------------------------------------
+
+    def _build_module(
+        self, n_inputs: dict[str, Any], n_classes: int | None, **module: Any
+    ) -> nn.Module:
+        assert n_classes is not None
+        settings = {
+            "attention": self.attention,
+            "width": self.width,
+            "dropout": self.dropout,
+            "attn_act": self.attn_act,
+        }
+        return ACLNNetwork(n_inputs, n_classes, **{**settings, **module})
+
+    def _outputs(self, module: nn.Module, batch: Batch) -> dict[str, tuple[Tensor, Tensor]]:
+        return {view: module(items, view) for view, items in batch.views.items()}
+
+    def _loss(self, outputs: Any, batch: Batch) -> dict[str, Tensor]:
+        (g_image, z_image), (g_text, z_text) = outputs["image"], outputs["text"]
+        correlation = (1 - F.cosine_similarity(g_image, g_text)).mean()
+        if self.corr_negatives:
+            cosines = F.normalize(g_image, dim=1) @ F.normalize(g_text, dim=1).T
+            wrong = batch.negatives
+            correlation = correlation + (cosines.clamp(min=0) * wrong).sum() / wrong.sum().clamp(
+                min=1
+            )
+        return {
+            "image": _cross_entropy(z_image, batch.y),
+            "text": _cross_entropy(z_text, batch.y),
+            "correlation": self.corr_weight * correlation,
+        }
+
+    def _optimizer_parameters(self) -> dict[str, Any]:
+        names = ("alpha", "eps", "momentum", "weight_decay")
+        known = signature(optimizer_class(self.optimizer)).parameters
+        settings: dict[str, Any] = {name: getattr(self, name) for name in names if name in known}
+        if self.image_head_lr is not None:
+            settings["param_groups"] = [("heads.image.*", {"lr": self.image_head_lr})]
+        return {**settings, **super()._optimizer_parameters()}
+
+    def _targets(self, y: NDArray[Any] | None) -> NDArray[Any] | None:
+        targets = super()._targets(y)
+        assert targets is not None
+        known = targets[targets >= 0]
+        if len(np.unique(known)) < 2:
+            raise ValueError(
+                f"ACLN learns from labels of at least two classes, got {len(self.classes_)}"
+            )
+        self.prior_ = np.bincount(known) / len(known)
+        return targets
+
+    # ---- raw pictures and strings --------------------------------------------------------------
+
+    def _fit_features(self, views: Views, y: NDArray[Any] | None) -> None:
+        given = {role: views.distinct(role)[0] for role in views.names}
+        self.raw_ = {role: _is_raw(values) for role, values in given.items()}
+        if self.raw_["text"]:
+            tokens = Tokens(self.max_length, self.min_count, verbose=False).fit(given["text"])
+            self.vocabulary_ = tokens.vocabulary_
+        if self.raw_["image"]:
+            self.trunk_ = self._fine_tuned(views, y)
+
+    def _fine_tuned(self, views: Views, y: NDArray[Any] | None) -> Trunk:
+        """Return AlexNet to pool5, frozen, after training it on the labels of the pictures."""
+        targets = super()._targets(views.item_labels("image", y))  # type: ignore[arg-type]
+        trunk = Trunk(len(self.classes_) if self.trunk_epochs else None)
+        if self.trunk_weights is not None:
+            trunk.fill(load_weights("alexnet", self.trunk_weights), self.trunk_weights)
+        if self.trunk_epochs:
+            pictures = views.distinct("image")[0]
+            self._pretrain(
+                trunk,
+                lambda module, batch: module(batch.views["image"].values),
+                lambda logits, batch: _cross_entropy(logits, batch.y),
+                Views(image=load_pixels(pictures)),
+                targets,
+                optimizer="SGD",
+                lr=self.trunk_lr,
+                max_epochs=self.trunk_epochs,
+                batch_size=self.batch_size,
+                optimizer__momentum=0.9,
+                optimizer__weight_decay=5e-4,
+            )
+        trunk.classifier = None
+        return trunk.eval().requires_grad_(False)
+
+    def _features(self, values: Any, view: str) -> Any:
+        if _is_raw(values) != self.raw_[view]:
+            kinds = {
+                "image": ("regions", "pictures"),
+                "text": ("token ids", "strings"),
+            }[view]
+            fitted = kinds[self.raw_[view]]
+            raise ValueError(
+                f"ACLN: view {self._view_name(view)!r} was fitted on {fitted}, got "
+                f"{kinds[not self.raw_[view]]}"
+            )
+        if not self.raw_[view]:
+            return values
+        if view == "text":
+            tokens = Tokens(self.max_length, self.min_count, verbose=False)
+            tokens.__crossfit_restore__({"vocabulary_": self.vocabulary_}, {})
+            return tokens.transform(values)
+        device = torch.device(resolve_device(self.device))
+        trunk = self.trunk_.to(device)
+        found = []
+        with torch.inference_mode():
+            for start in range(0, len(values), 64):
+                pixels = torch.from_numpy(load_pixels(values[start : start + 64]))
+                found.append(trunk(pixels.to(device)).cpu().numpy())
+        self.trunk_.cpu()
+        return np.concatenate(found)
+
+    def _restore_features(
+        self, state: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]
+    ) -> None:
+        if state["raw_"]["image"]:
+            self.trunk_ = Trunk().eval().requires_grad_(False)
+        super()._restore_features(state, arrays)
+
+    # ---- scores and attention ------------------------------------------------------------------
+
+    def _similarity(self, P: Any, Q: Any) -> NDArray[Any]:
+        if self.measure != "posterior_over_prior":
+            return pairwise_similarity(P, Q, self.measure)
+        measure = PosteriorOverPrior()
+        measure.classes_, measure.prior_ = self.classes_, self.prior_
+        return measure(P, Q)
+
+    def explain(self, X: Any, Y: Any = None) -> Any:
+        """Return the attention over regions and words.
+
+        Parameters
+        ----------
+        X : Views, or images
+            Any subset of the modalities of the fit.
+        Y : texts, optional
+
+        Returns
+        -------
+        Views, or Ragged, or a pair of Ragged
+            As Views came in, X alone, or X and Y. A row holds the weights of an item's regions or
+            words, which sum to 1. In ``info`` are ``words``, the word of every weight, where the
+            vocabulary is known; for pictures ``grid``, rows and columns of the regions; and
+            whatever rode along with ragged regions, such as boxes.
+        """
+        check_is_fitted(self, "views_in_")
+        if isinstance(X, Views):
+            if Y is not None:
+                raise TypeError("ACLN.explain expects Views alone or (X, Y), got both")
+            return self._fitted_views(X).map(self._attention)
+        image, text = self.views_in_.values()
+        weights = self._attention(X, image)
+        return weights if Y is None else (weights, self._attention(Y, text))
+
+    def _attention(self, values: Any, name: str) -> Ragged:
+        role = self._role_of(name)
+        values = self._checked_values(values, role)
+
+        def weigh(module: Any, items: Any) -> tuple[Any, Any, Any]:
+            _, weights = module.pool(items, role)
+            mask = torch.ones_like(weights).bool() if items.mask is None else items.mask
+            return weights[mask].float(), mask.sum(dim=1), items.values[mask]
+
+        parts = zip(*self._apply(weigh, values, role))
+        weights, lengths, elements = (torch.cat(part).cpu().numpy() for part in parts)
+        info: dict[str, Any] = dict(values.info) if isinstance(values, Ragged) else {}
+        if role == "text":
+            vocabulary = info.pop("vocabulary", getattr(self, "vocabulary_", None))
+            if vocabulary is not None:
+                info["words"] = np.array([vocabulary[i] for i in elements], dtype=object)
+        elif self.raw_["image"]:
+            info["grid"] = GRID
+        return Ragged(weights, np.concatenate([[0], np.cumsum(lengths)]), info)
+
+
+def _cross_entropy(logits: Tensor, y: Tensor | None) -> Tensor:
+    """Return the mean over labelled rows; 0 without any, where torch's mean is NaN."""
+    assert y is not None
+    total = F.cross_entropy(logits, y, ignore_index=-1, reduction="sum")
+    return total / (y >= 0).sum().clamp(min=1)
+
+
+def _is_raw(values: Any) -> bool:
+    """Say whether these are pictures or strings and not features."""
+    dtype = str(getattr(values, "dtype", ""))
+    return dtype == "object" or (dtype.endswith("uint8") and len(values.shape) == 4)

@@ -1,0 +1,154 @@
+"""The network of ACLN, layer by layer as in the paper's figure 1, and its AlexNet trunk."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor, nn
+
+from crossfit.extraction.images import load_rgb
+from crossfit.neural import AttentionPool, Items
+
+__all__ = ["GRID", "ACLNNetwork", "Trunk", "load_pixels"]
+
+GRID = (6, 6)
+"""Regions of pool5, rows and columns."""
+
+_RESIZED, _CROP = 256, 227
+# Of ImageNet, as torchvision's weights want it.
+_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+def _dense(before: int, after: int, dropout: float) -> list[nn.Module]:
+    return [nn.Linear(before, after), nn.Tanh(), nn.Dropout(dropout)]
+
+
+class ACLNNetwork(nn.Module):
+    """Local features, attention, and class logits of both modalities.
+
+    Parameters
+    ----------
+    n_inputs : dict of str to int
+        Width of a region's features under ``"image"``, number of words under ``"text"``.
+    n_classes : int
+    attention : {"shared", "separate", "none"}
+        One W_a for both modalities, one for each, or the mean.
+    width : int
+        d_a, of all hidden layers.
+    dropout : float
+        After the tanh of every hidden layer.
+    attn_act : {"tanh", None}
+        Of the attention's logits.
+    """
+
+    def __init__(
+        self,
+        n_inputs: dict[str, int],
+        n_classes: int,
+        *,
+        attention: str,
+        width: int,
+        dropout: float,
+        attn_act: str | None,
+    ) -> None:
+        super().__init__()
+        # Equations 1 to 6. W_e has no bias: every word has a vector of its own.
+        embedding = [nn.Embedding(n_inputs["text"], width), nn.Tanh(), nn.Dropout(dropout)]
+        self.local = nn.ModuleDict(
+            {
+                "image": nn.Sequential(
+                    *_dense(n_inputs["image"], width, dropout),  # FC1i
+                    *_dense(width, width, dropout),  # FC2i
+                ),
+                "text": nn.Sequential(*embedding, *_dense(width, width, dropout)),  # FC1t
+            }
+        )
+        pools = {"shared": ["both"], "separate": ["image", "text"], "none": []}[attention]
+        activation = torch.tanh if attn_act == "tanh" else None
+        self.attention = nn.ModuleDict(
+            {name: AttentionPool(width, activation=activation) for name in pools}
+        )
+        # FC3i and FC4i, FC2t and FC3t.
+        self.heads = nn.ModuleDict(
+            {
+                view: nn.Sequential(*_dense(width, width, dropout), nn.Linear(width, n_classes))
+                for view in ("image", "text")
+            }
+        )
+
+    def pool(self, items: Items, view: str) -> tuple[Tensor, Tensor]:
+        """Return global features (b, width) and attention (b, R), equations 7 to 9."""
+        x = self.local[view](items.values)
+        if self.attention:
+            return self.attention["both" if "both" in self.attention else view](x, items.mask)
+        mask = items.mask if items.mask is not None else x.new_ones(x.shape[:2])
+        # A picture without regions has no mean: its global features are zero.
+        weights = mask / mask.sum(dim=1, keepdim=True).clamp(min=1)
+        return torch.einsum("br,brd->bd", weights.to(x.dtype), x), weights
+
+    def forward(self, items: Items, view: str) -> tuple[Tensor, Tensor]:
+        """Return global features (b, width) and class logits (b, n_classes)."""
+        pooled, _ = self.pool(items, view)
+        return pooled, self.heads[view](pooled)
+
+    def encode(self, items: Items, view: str) -> Tensor:
+        """Return class posteriors (b, n_classes)."""
+        return self(items, view)[1].float().softmax(dim=1)
+
+
+class Trunk(nn.Module):
+    """AlexNet up to pool5, with the classifier above it that fine-tuning needs.
+
+    Parameters
+    ----------
+    n_classes : int, optional
+        Classes of the classifier; none, and 36 regions of 256 features are the output.
+    """
+
+    def __init__(self, n_classes: int | None = None) -> None:
+        super().__init__()
+        from torchvision.models import alexnet
+
+        network = alexnet(weights=None)
+        self.features = network.features
+        self.classifier: nn.Module | None = None
+        if n_classes is not None:
+            last = nn.Linear(network.classifier[-1].in_features, n_classes)
+            self.classifier = nn.Sequential(*network.classifier[:-1], last)
+        self.register_buffer("mean", 255 * torch.tensor(_MEAN)[:, None, None], persistent=False)
+        self.register_buffer("std", 255 * torch.tensor(_STD)[:, None, None], persistent=False)
+
+    def fill(self, weights: dict[str, Tensor], source: object) -> None:
+        """Start from weights of torchvision's AlexNet, all but those of the last layer."""
+        own = self.state_dict()
+        last = f"classifier.{len(self.classifier) - 1}." if self.classifier is not None else "?"
+        needed = [name for name in own if not name.startswith(last)]
+        for name in needed:
+            if name not in weights or weights[name].shape != own[name].shape:
+                raise ValueError(
+                    f"the weights {str(source)!r} are not those of torchvision's AlexNet: "
+                    f"{name!r} of shape {tuple(own[name].shape)} is not there"
+                )
+        self.load_state_dict({**own, **{name: weights[name] for name in needed}})
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Map uint8 (b, 227, 227, 3) to regions (b, 36, 256), or to class logits."""
+        x = (pixels.permute(0, 3, 1, 2).float() - self.mean) / self.std
+        x = self.features(x)
+        if self.classifier is not None:
+            return self.classifier(x.flatten(1))
+        return x.flatten(2).transpose(1, 2)
+
+
+def load_pixels(images: Any) -> NDArray[np.uint8]:
+    """Read pictures as uint8 (n, 227, 227, 3): 256 x 256, then the centre, as Caffe does."""
+    edge = (_RESIZED - _CROP) // 2
+    pixels = np.empty((len(images), _CROP, _CROP, 3), np.uint8)
+    for held, image in zip(pixels, images):
+        full = Image.fromarray(load_rgb(image)).resize((_RESIZED, _RESIZED), Image.BILINEAR)
+        held[:] = np.asarray(full)[edge : edge + _CROP, edge : edge + _CROP]
+    return pixels

@@ -1,0 +1,214 @@
+"""Asking methods and pipelines alike: similarity, encode, search."""
+
+from __future__ import annotations
+
+from numbers import Integral
+from typing import Any, NamedTuple, cast
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.pipeline import Pipeline
+from sklearn.utils.validation import check_is_fitted
+
+from crossfit.base import CrossModalEstimator
+from crossfit.scoring import direction
+from crossfit.similarities import Scores
+from crossfit.views import Views, is_views
+
+__all__ = [
+    "SearchResult",
+    "answering",
+    "check_k",
+    "encode",
+    "search",
+    "similarity",
+    "top_k",
+    "view_names",
+]
+
+
+class SearchResult(NamedTuple):
+    """What a search found, best first.
+
+    Parameters
+    ----------
+    indices : int array of shape (n_queries, k)
+        Rows of the gallery.
+    scores : float32 array of shape (n_queries, k)
+    """
+
+    indices: NDArray[np.int64]
+    scores: Scores
+
+
+def _split(estimator: Any) -> tuple[list[Any], Any]:
+    """Return the transforming steps and the step that answers."""
+    estimator = getattr(estimator, "best_estimator_", estimator)  # of a finished search
+    if not isinstance(estimator, Pipeline):
+        return [], estimator
+    steps: list[Any] = []
+    for _, step in estimator.steps:
+        if isinstance(step, Pipeline):
+            inner, last = _split(step)
+            steps += [*inner, last]
+        elif step is not None and step != "passthrough":
+            steps.append(step)
+    return (steps[:-1], steps[-1]) if steps else ([], estimator)
+
+
+def answering(estimator: Any) -> tuple[list[Any], Any]:
+    """Return the steps of a pipeline that transform, and the step that scores.
+
+    Raises
+    ------
+    TypeError
+        If the last step is neither a CrossModalEstimator nor a RetrievalScorer.
+    """
+    steps, last = _split(estimator)
+    if not hasattr(last, "_score_items"):
+        raise TypeError(
+            "expected a CrossModalEstimator, or a Pipeline that ends in one or in a "
+            f"RetrievalScorer, got {type(last).__name__}"
+        )
+    return steps, last
+
+
+def similarity(
+    estimator: Any,
+    X: Any,
+    Y: Any = None,
+    *,
+    query: str | None = None,
+    gallery: str | None = None,
+    chunk_size: int | None = None,
+) -> Scores:
+    """Score every item of one modality against every item of another.
+
+    Parameters
+    ----------
+    estimator : CrossModalEstimator or Pipeline
+        Fitted. The steps of a pipeline before the last transform, the last one answers.
+    X, Y, query, gallery, chunk_size
+        As in `CrossModalEstimator.similarity`.
+
+    Returns
+    -------
+    float32 array of shape (n_query_items, n_gallery_items)
+    """
+    steps, last = answering(estimator)
+    if not steps and isinstance(last, CrossModalEstimator):
+        return last.similarity(X, Y, query=query, gallery=gallery, chunk_size=chunk_size)
+    if not is_views(X) or Y is not None:
+        raise TypeError(
+            "a pipeline expects Views alone, got "
+            + (f"{type(X).__name__} and {type(Y).__name__}" if Y is not None else type(X).__name__)
+        )
+    for step in steps:
+        X = step.transform(X)
+    q, g = direction(view_names(last), X, query, gallery)
+    return cast(Scores, last._score_items(X.distinct(q)[0], q, X.distinct(g)[0], g, chunk_size))
+
+
+def encode(estimator: Any, values: Any, view: str) -> Any:
+    """Map one modality alone into the common space of a method or a pipeline.
+
+    Parameters
+    ----------
+    estimator : CrossModalEstimator or Pipeline
+        Fitted.
+    values : array-like of n rows
+        Items of one modality, as they go into the estimator.
+    view : str
+        The name of the view they belong to.
+
+    Returns
+    -------
+    array of shape (n, n_components)
+    """
+    steps, last = _split(estimator)
+    if not steps and isinstance(last, CrossModalEstimator):
+        return last.encode(values, view)
+    views = Views({view: values})
+    for step in (*steps, last):
+        views = step.transform(views)
+    return views[view]
+
+
+def search(
+    estimator: Any,
+    queries: Any,
+    *,
+    view: str,
+    gallery: Any = None,
+    gallery_view: str | None = None,
+    k: int = 10,
+) -> SearchResult:
+    """Find the best items of another modality for each query.
+
+    Parameters
+    ----------
+    estimator : CrossModalEstimator or Pipeline
+        Fitted.
+    queries : array-like of n rows
+        Items of the view named by `view`.
+    view : str
+        The view of the queries.
+    gallery : array-like of m rows, optional
+        Items to search in. Without it, the gallery given to ``RetrievalScorer.index`` answers.
+    gallery_view : str, optional
+        The view of the gallery; needed where the estimator knows more than two.
+    k : int
+        How many to return; all of a smaller gallery.
+
+    Returns
+    -------
+    SearchResult
+        ``indices`` into the gallery and ``scores``, both of shape (n, k), best first. Equal
+        scores come in gallery order.
+    """
+    check_k(k)
+    steps, last = answering(estimator)
+    names = view_names(last)
+    found = Views({view: queries})
+    if gallery is None:
+        shown, gallery_view = getattr(last, "index_", (None, None))
+        if shown is None:
+            raise ValueError(
+                f"{type(last).__name__} has no gallery: pass gallery=, or end the pipeline in a "
+                "RetrievalScorer and call its index(values, view)"
+            )
+    else:
+        if gallery_view is None:
+            others = [name for name in names if name != view]
+            if len(others) != 1:
+                raise ValueError(
+                    f"gallery_view must name the view of the gallery, one of {', '.join(names)}"
+                )
+            gallery_view = others[0]
+        shown = Views({gallery_view: gallery})
+        for step in steps:
+            shown = step.transform(shown)
+        shown = shown[gallery_view]
+    for step in steps:
+        found = step.transform(found)
+    return top_k(last._score_items(found[view], view, shown, gallery_view), k)
+
+
+def view_names(last: Any) -> tuple[str, ...]:
+    """Return the names of the views that a fitted method or scorer knows, in order."""
+    check_is_fitted(last, "views_in_")
+    return tuple(last.views_in_.values())
+
+
+def top_k(scores: Scores, k: int) -> SearchResult:
+    """Return the k best columns of each row, best first; equal scores in column order."""
+    check_k(k)
+    k = min(k, scores.shape[1])
+    order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+    return SearchResult(order, np.take_along_axis(scores, order, axis=1))
+
+
+def check_k(k: Any) -> None:
+    """Refuse a number of results that is no positive integer."""
+    if not isinstance(k, Integral) or k < 1:
+        raise ValueError(f"k must be an integer of at least 1, got {k!r}")

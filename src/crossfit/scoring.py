@@ -1,0 +1,107 @@
+"""How well a scorer ranks views: directions, relevance, and metrics averaged over both ways."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from crossfit.metrics import evaluate
+from crossfit.metrics.names import parse_metric
+from crossfit.views import Views
+
+__all__ = ["check_labels", "direction", "mean_over_directions", "relevance_of"]
+
+
+def check_labels(y: Any) -> NDArray[Any]:
+    """Return labels as an array: 1-D classes, or an (n, n_classes) indicator; refuse others."""
+    labels = np.asarray(y)
+    indicator = labels.ndim == 2 and labels.dtype.kind in "biuf" and np.isin(labels, (0, 1)).all()
+    if labels.ndim != 1 and not indicator:
+        raise ValueError(
+            "labels must be 1-D classes or an (n, n_classes) indicator of 0 and 1, got shape "
+            f"{labels.shape} of type {labels.dtype}; a second modality goes into Views, or "
+            "between X and y"
+        )
+    if labels.dtype.kind == "f" and not np.isfinite(labels).all():
+        raise ValueError("labels must be finite, got NaN or infinity")
+    return labels
+
+
+def direction(
+    names: Sequence[str], views: Views, query: str | None, gallery: str | None
+) -> tuple[str, str]:
+    """Return query and gallery view: by default the first two of `names`, in that order.
+
+    Raises
+    ------
+    ValueError
+        If a view is not known or not given.
+    """
+    q = names[0] if query is None else query
+    g = next((name for name in names if name != q), q) if gallery is None else gallery
+    for name in (q, g):
+        if name not in names:
+            raise ValueError(f"no view {name!r}: the views of the fit are {', '.join(names)}")
+        if name not in views:
+            raise ValueError(f"the view {name!r} is needed, got {', '.join(views.names)}")
+    return q, g
+
+
+def relevance_of(views: Views, query: str, gallery: str, y: ArrayLike | None) -> Any:
+    """Return what `crossfit.metrics.evaluate` takes as relevance: labels of items, or pairs."""
+    if y is None:
+        return views.relevance(query, gallery)
+    labels = check_labels(y)
+    return views.item_labels(query, labels), views.item_labels(gallery, labels)
+
+
+def mean_over_directions(
+    last: Any,
+    views: Views,
+    y: ArrayLike | None,
+    metric: str | None = None,
+    *,
+    ties: str = "expected",
+    only: tuple[str, str] | None = None,
+) -> float:
+    """Average a metric over both directions of every pair of views; larger is better.
+
+    Parameters
+    ----------
+    last : CrossModalEstimator or RetrievalScorer
+        Scores items of one view against items of another.
+    views : Views
+        As they reach `last`.
+    y : array-like of shape (n,) or (n, n_classes), optional
+        Labels of the rows.
+    metric : str, optional
+        ``"map@all"`` with labels and ``"mrr"`` without, by default. Ranks are negated.
+    ties : {"expected", "stable", "worst"}
+        How equal scores are ranked.
+    only : pair of str, optional
+        Query and gallery view of the one direction wanted.
+    """
+    metric = metric or ("mrr" if y is None else "map@all")
+    if hasattr(last, "_fitted_views"):
+        views = last._fitted_views(views)
+    if len(views.names) < 2:
+        raise ValueError(f"retrieval is scored between two modalities, got only {views.names[0]!r}")
+    values = []
+    pairs: list[tuple[str, str]] = list(combinations(views.names, 2))
+    for q, g in pairs if only is None else [only]:
+        relevance = relevance_of(views, q, g, y)
+        found = evaluate(
+            last._score_items(views.distinct(q)[0], q, views.distinct(g)[0], g),
+            relevance,
+            (metric,),
+            directions="forward" if only is not None else "both",
+            ties=ties,
+            ci=None,
+        )
+        values.append(found.mean(None, metric))
+    mean = float(np.mean(values))
+    return mean if parse_metric(metric).greater_is_better else -mean

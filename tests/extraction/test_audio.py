@@ -1,0 +1,234 @@
+"""Sound: files and arrays, MFCC and mel spectra against librosa."""
+
+import json
+import pickle
+import sys
+
+import numpy as np
+import pytest
+from sklearn.base import clone
+
+from crossfit.cache import FeatureCache
+from crossfit.extraction import MFCC, AudioExtractor, LogMel, audio, load_audio
+
+librosa = pytest.importorskip("librosa")
+soundfile = pytest.importorskip("soundfile")
+soxr = pytest.importorskip("soxr")
+
+RATE = 22050
+
+
+def tone(seconds=1.0, rate=RATE, hertz=440.0, seed=0):
+    time = np.arange(round(seconds * rate)) / rate
+    noise = np.random.default_rng(seed).normal(size=len(time))
+    return (0.4 * np.sin(2 * np.pi * hertz * time) + 0.01 * noise).astype(np.float32)
+
+
+@pytest.fixture
+def clip(data_root):
+    clips = sorted((data_root / "esc10").glob("001*/*.ogg"))
+    if not clips:
+        pytest.skip(f"needs esc10 in {data_root}")
+    return clips[0]
+
+
+@pytest.mark.data
+def test_a_real_clip_is_read_as_librosa_does(clip):
+    expected, _ = librosa.load(clip, sr=RATE)
+    got = load_audio(clip)
+    assert got.dtype == np.float32
+    np.testing.assert_allclose(got, expected, atol=1e-6)
+
+
+@pytest.mark.data
+def test_mfcc_of_a_real_clip(clip):
+    """METHODS 2.2: 30 seconds at 22,050 Hz make 161 frames."""
+    expected, _ = librosa.load(clip, sr=RATE)
+    padded = np.pad(expected, (0, 30 * RATE - len(expected)))
+    expected = librosa.feature.mfcc(
+        y=padded, sr=RATE, n_mfcc=20, n_fft=4096, hop_length=4096, center=False
+    )
+    got = MFCC(cache=False).fit_transform([clip])
+    assert got.shape == (1, 20, 161)
+    assert got.dtype == np.float32
+    np.testing.assert_allclose(got[0], expected, rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize("suffix", ["wav", "flac", "ogg", "mp3"])
+def test_formats_channels_and_rates(tmp_path, suffix):
+    left, right = tone(rate=44100), tone(rate=44100, hertz=880, seed=1)
+    path = tmp_path / f"a.{suffix}"
+    soundfile.write(path, np.stack([left, right], 1), 44100)
+    got = load_audio(path, RATE)
+    lossy = suffix in ("ogg", "mp3")
+    expected = soxr.resample((left + right) / 2, 44100, RATE)
+    if lossy:  # MP3 adds silence in front; the pitch is there all the same
+        power = np.abs(np.fft.rfft(got[:RATE]))
+        assert set(np.argsort(power)[-2:] // 10) == {44, 88}
+    else:
+        np.testing.assert_allclose(got, expected, atol=1e-3)
+    same = load_audio(path, 44100)
+    assert abs(len(same) - 44100) < (5000 if lossy else 1)
+
+
+def test_all_forms_of_an_item(tmp_path):
+    sounds = [tone(seed=0), tone(seed=1)]
+    paths = []
+    for i, sound in enumerate(sounds):
+        paths.append(tmp_path / f"{i}.wav")
+        soundfile.write(paths[-1], sound, RATE, subtype="FLOAT")
+    extractor = MFCC(duration=1.0, n_fft=1024, hop_length=512)
+    expected = extractor.fit_transform(sounds)
+    forms = [
+        np.stack(sounds),
+        paths,
+        [str(path) for path in paths],
+        np.array([str(path) for path in paths]),
+        [(sounds[0], RATE), paths[1]],
+        [sounds[0].astype(np.float64), (sounds[1], np.int64(RATE))],
+    ]
+    for form in forms:
+        np.testing.assert_allclose(extractor.transform(form), expected, atol=1e-3)
+    # Another rate is another sound: twice as fast, so twice as high.
+    fast = extractor.transform([(sounds[0], 2 * RATE)])
+    assert not np.allclose(fast[0], expected[0], atol=1)
+
+
+def test_resampling():
+    fine = tone(rate=44100)
+    got = LogMel(duration=1.0, cache=False).transform([(fine, 44100)])
+    expected = LogMel(duration=1.0, cache=False).transform([soxr.resample(fine, 44100, RATE)])
+    np.testing.assert_allclose(got, expected, atol=1e-3)
+
+
+def test_short_is_followed_by_silence_and_long_is_cut():
+    extractor = MFCC(duration=1.0, n_fft=1024, hop_length=512, cache=False)
+    sound = tone(1.5)
+    np.testing.assert_array_equal(extractor.transform([sound]), extractor.transform([sound[:RATE]]))
+    short = sound[:10000]
+    np.testing.assert_array_equal(
+        extractor.transform([short]),
+        extractor.transform([np.pad(short, (0, RATE - 10000))]),
+    )
+    assert not np.allclose(extractor.transform([short]), extractor.transform([sound]))
+
+
+@pytest.mark.parametrize("center", [True, False])
+def test_log_mel_is_librosas(center):
+    sound = tone(2.0)
+    settings = {"n_fft": 1024, "hop_length": 300, "n_mels": 40, "center": center}
+    power = librosa.feature.melspectrogram(y=sound, sr=RATE, **settings)
+    expected = 10 * np.log10(np.maximum(power, 1e-10))
+    extractor = LogMel(duration=2.0, cache=False, **settings).fit([sound])
+    got = extractor.transform([sound])
+    np.testing.assert_allclose(got[0], expected, rtol=1e-4, atol=1e-3)
+    assert not hasattr(extractor, "n_features_out_")
+    flat = clone(extractor).set_params(output="flat").fit([sound])
+    assert flat.n_features_out_ == expected.size
+    np.testing.assert_array_equal(flat.transform([sound])[0], got.ravel())
+    silence = extractor.transform([np.zeros(99, np.float32)])
+    np.testing.assert_allclose(silence, -100)
+
+
+@pytest.mark.parametrize("center", [True, False])
+def test_flat_cepstra(center):
+    extractor = MFCC(center=center, duration=1.0, n_fft=1024, hop_length=700, output="flat")
+    extractor.fit([tone()])
+    assert extractor.transform([tone()]).shape == (1, extractor.n_features_out_)
+    assert extractor.get_feature_names_out()[-1] == f"mfcc{extractor.n_features_out_ - 1}"
+
+
+def test_the_published_size():
+    assert MFCC(output="flat", cache=False).fit([tone()]).n_features_out_ == 20 * 161
+
+
+def test_batches_copies_and_the_cache(tmp_path, monkeypatch):
+    sounds = [tone(seed=i) for i in range(5)]
+    extractor = MFCC(duration=0.5, n_fft=512, hop_length=512).fit(sounds)
+    expected = extractor.transform(sounds)
+    for copy in (clone(extractor), pickle.loads(pickle.dumps(extractor))):
+        copy.set_params(batch_size=2, cache=False)
+        np.testing.assert_array_equal(copy.fit(sounds).transform(sounds[::-1])[::-1], expected)
+    twin = clone(extractor)
+    state, arrays = extractor.__crossfit_state__()
+    twin.__crossfit_restore__(json.loads(json.dumps(state)), arrays)
+    # The same sound under another name comes from the cache, without librosa.
+    for i, sound in enumerate(sounds):
+        soundfile.write(tmp_path / f"{i}.wav", sound, RATE, subtype="FLOAT")
+    paths = [tmp_path / f"{i}.wav" for i in range(5)]
+    by_path = extractor.transform(paths)
+    moved = [path.rename(tmp_path / f"moved{path.name}") for path in paths]
+    monkeypatch.setattr(audio, "_librosa", None)
+    np.testing.assert_array_equal(twin.transform(moved), by_path)
+    np.testing.assert_array_equal(twin.transform(sounds), expected)
+    assert FeatureCache().info()["extractors"]["MFCC"]["entries"] == 10
+
+
+@pytest.mark.parametrize(
+    ("given_", "error", "message"),
+    [
+        ("a.wav", TypeError, "a single str: put it in a list"),
+        ([np.zeros(9, np.int16)], TypeError, "list of 1 ndarray"),
+        ([np.zeros((9, 2))], TypeError, "list of 1 ndarray"),
+        ([(np.zeros(9), 0)], TypeError, "list of 1 tuple"),
+        ([(np.zeros(9), "fast")], TypeError, "list of 1 tuple"),
+        ((np.zeros(9), 22050), TypeError, "tuple of 2 int"),
+        (np.zeros((2, 3, 4)), TypeError, r"float64 array of shape \(2, 3, 4\)"),
+        ([], ValueError, "list of 0"),
+        (["absent.wav"], FileNotFoundError, "there is no sound file 'absent.wav'"),
+        ([np.zeros(0)], ValueError, "the array of a sound has no samples"),
+        ([np.array([0, np.nan])], ValueError, "has samples that are not finite"),
+    ],
+)
+def test_wrong_sounds_are_named(given_, error, message):
+    with pytest.raises(error, match=message):
+        MFCC(duration=1.0).transform(given_)
+
+
+def test_damaged_files_are_named(tmp_path):
+    (tmp_path / "a.wav").write_text("no sound")
+    with pytest.raises(ValueError, match=r"cannot read the sound '.*a\.wav'"):
+        MFCC(duration=1.0).transform([tmp_path / "a.wav"])
+    soundfile.write(tmp_path / "b.wav", np.zeros(0), RATE)
+    with pytest.raises(ValueError, match=r"the sound '.*b\.wav' has no samples"):
+        load_audio(tmp_path / "b.wav")
+    with pytest.raises(FileNotFoundError, match="there is no sound file"):
+        load_audio(tmp_path / "c.wav")
+
+
+@pytest.mark.parametrize(
+    ("extractor", "message"),
+    [
+        (
+            MFCC(duration=0.1),
+            r"n_fft=4096 samples is longer than the 2205 samples of duration=0\.1",
+        ),
+        (MFCC(n_mfcc=200), "n_mfcc must be at most n_mels, got n_mfcc=200 and n_mels=128"),
+        (LogMel(duration=0), "'duration' parameter of LogMel"),
+        (LogMel(output="mean"), "'output' parameter of LogMel"),
+    ],
+)
+def test_wrong_parameters_are_named(extractor, message):
+    with pytest.raises(ValueError, match=message):
+        extractor.fit([tone()])
+
+
+@pytest.mark.parametrize("missing", ["soundfile", "soxr", "librosa"])
+def test_a_missing_library_says_what_to_install(tmp_path, monkeypatch, missing):
+    soundfile.write(tmp_path / "a.wav", tone(rate=8000), 8000)
+    monkeypatch.setitem(sys.modules, missing, None)
+    message = rf"needs? {missing}: `pip install crossfit-retrieval\[audio\]`"
+    with pytest.raises(ImportError, match=message):
+        MFCC(duration=1.0, cache=False).transform([tmp_path / "a.wav"])
+
+
+def test_an_extractor_of_ones_own():
+    class Loudness(AudioExtractor):
+        expects = "sounds"
+        rate, duration = 100, 0.05
+
+        def _extract(self, batch):
+            return np.stack([[np.abs(sound).max(), len(sound)] for sound in batch])
+
+    got = Loudness().transform([np.array([0.5, -1.0]), np.full(9, 0.25)])
+    assert got.tolist() == [[1, 5], [0.25, 5]]
