@@ -3,7 +3,6 @@
 import json
 import pickle
 import re
-import struct
 import sys
 
 import numpy as np
@@ -165,7 +164,9 @@ def test_faster_rcnn_is_torchvisions(official, tmp_path):
         np.testing.assert_allclose(one[0], caught[-1], atol=1e-4)
     hook.remove()
     assert detector.n_features_out_ == 1024
-    with pytest.raises(ValueError, match="must name the 7 classes of the weights, .* got 91 names"):
+    with pytest.raises(
+        ValueError, match=r"must name the 7 classes of the weights, .* got 91 names"
+    ):
         clone(detector).set_params(label_names=None).fit_transform(images)
 
 
@@ -241,16 +242,17 @@ def onnx_of_a_convolution(weight, shape):
     """Write an ONNX file with one convolution of stride 2, by hand: there is no other writer."""
 
     def value_info(name, dims):
-        dims = b"".join(field(1, field(1, n)) for n in dims)
+        dims = b"".join(field(1, field(2 if isinstance(n, str) else 1, n)) for n in dims)
         return field(1, name) + field(2, field(1, field(1, 1) + field(2, dims)))
 
     tensor = b"".join(field(1, n) for n in weight.shape) + field(2, 1) + field(8, "w")
     tensor += field(9, weight.astype("<f4").tobytes())
     stride = field(1, "strides") + field(8, 2) + field(8, 2) + field(20, 7)
     node = field(1, "x") + field(1, "w") + field(2, "y") + field(4, "Conv") + field(5, stride)
-    out = (1, len(weight), shape[2] // 2, shape[3] // 2)
     graph = field(1, node) + field(2, "g") + field(5, tensor)
-    graph += field(11, value_info("x", shape)) + field(12, value_info("y", out))
+    graph += field(11, value_info("x", shape)) + field(
+        12, value_info("y", (1, len(weight), "rows", "columns"))
+    )
     return field(1, 8) + field(7, graph) + field(8, field(1, "") + field(2, 13))
 
 
@@ -320,8 +322,10 @@ def test_decoding_against_a_plain_loop(tiny):
                     one.info[name], [box[part] for box in expected], atol=1e-5
                 )
             np.testing.assert_allclose(one[0], [box[3] for box in expected], atol=1e-5)
-    with pytest.raises(AssertionError):  # suppression knows the class: not one for all
-        assert {len(by_hand(i, weight, 0.3, 1.0, 24)) for i in images} == {1}
+    # The figures above tell something only if boxes of equal and of other classes overlap.
+    sizes = [[len(by_hand(i, weight, 0.3, t, 24)) for i in images] for t in (0.3, 1.0)]
+    assert sizes[0] != sizes[1]
+    assert len({label for _, label, *_ in by_hand(images[0], weight, 0.3, 1.0, 24)}) > 1
 
 
 def test_nothing_found_is_the_whole_image(tiny):
@@ -342,9 +346,7 @@ def test_boxes_are_described_by_any_extractor(tiny):
     describe = GridFeatures(2, size=8, output="pooled")
     extractor = detector(path, describe=describe, batch_size=2).fit(images)
     found = extractor.transform(images)
-    assert (
-        found.values.shape[1] == extractor.n_features_out_ == describe.fit(images).n_features_out_
-    )
+    assert found.values.shape[1] == extractor.n_features_out_ == 9 + 8 + 6
     at = 0
     for image, count in zip(images, found.lengths):
         for left, top, right, bottom in found.info["boxes"][at : at + count] * [72, 48, 72, 48]:
@@ -379,7 +381,6 @@ def test_what_describes_counts_for_the_cache(tiny, monkeypatch):
     assert run(orientations=5)[1] == 2
     with monkeypatch.context() as patch:
         patch.setattr(Backbone, "_weights_id", lambda self: "one")
-        one = detector(path, describe=Backbone(weights=None))._cache_prefix() or "off"
         on = detector(path, describe=Backbone(weights=None), cache=True)
         one = on._cache_prefix()
         patch.setattr(Backbone, "_weights_id", lambda self: "two")
@@ -426,13 +427,10 @@ def test_onnx_refuses(tiny, tmp_path, monkeypatch):
 
 def test_an_input_of_changing_size_is_refused(tmp_path):
     pytest.importorskip("onnxruntime")
-    weight = np.ones((8, 3, 2, 2), np.float32)
-    content = onnx_of_a_convolution(weight, (1, 3, 8, 12))
-    size = field(1, field(1, 12))  # the input's last dimension becomes a name
-    (tmp_path / "free.onnx").write_bytes(content.replace(size, field(1, field(2, "W"))[:4], 1))
-    assert struct.calcsize("f") == 4
-    with pytest.raises(ValueError, match="fixed height and width|no ONNX network"):
-        detector(tmp_path / "free.onnx").fit_transform(pictures())
+    path = tmp_path / "free.onnx"
+    path.write_bytes(onnx_of_a_convolution(np.ones((8, 3, 2, 2)), (1, 3, 8, "width")))
+    with pytest.raises(ValueError, match=r"a fixed height and width, got \[\[1, 3, 8, 'width'\]\]"):
+        detector(path).fit_transform(pictures())
 
 
 def test_a_detector_of_ones_own():

@@ -219,3 +219,26 @@ LOG_MEL = ExtractorCard(
     search_space={"n_mels": Int(32, 128)},
     test_params={"duration": 1.0, "cache": False},
 )
+
+FISHER = ExtractorCard(
+    api=1,
+    name="fisher",
+    target="crossfit.extraction.fisher:FisherVector",
+    summary="Fisher vectors of sets of word vectors: GMM, LMM and HGLMM",
+    modality="text",
+    inputs=("sequence",),
+    outputs=("vectors",),
+    needs_fit=True,
+    citation=(
+        "@inproceedings{klein2015fisher, title={Associating neural word embeddings with deep "
+        "image representations using {F}isher vectors}, author={Klein, Benjamin and Lev, Guy and "
+        "Sadeh, Gil and Wolf, Lior}, booktitle={CVPR}, pages={4437--4446}, year={2015}}"
+    ),
+    year=2015,
+    search_space={
+        "mixture": Choice("hglmm", "gmm", "lmm"),
+        "n_components": Int(5, 60, log=True),
+        "ica": Choice(True, False),
+    },
+    test_params={"n_components": 2},
+)

@@ -185,7 +185,8 @@ class HGLMM(BaseEstimator):
         # Of a component without points, the weight is 0.
         with np.errstate(divide="ignore"):
             constant = np.log(self.weights_) - np.sum(
-                np.log(self.scales_) + np.where(self.laplacian_, np.log(2), 0.5 * np.log(2 * np.pi)),
+                np.log(self.scales_)
+                + np.where(self.laplacian_, np.log(2), 0.5 * np.log(2 * np.pi)),
                 axis=1,
             )
         found = np.empty((len(X), len(constant)))
@@ -312,7 +313,7 @@ class FisherVector(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
     >>> views = Views(image=rng.normal(size=(60, 5)), text=sentences)
     >>> words = make_union(FisherVector("gmm", 2), FisherVector("hglmm", 2))
     >>> pipeline = Pipeline([
-    ...     ("features", ViewTransformer([("text", words)], remainder="passthrough")),
+    ...     ("features", ViewTransformer([("text", words)])),
     ...     ("cca", CCA(3, reg=0.1, reg_style="spectral", power=1)),
     ... ])
     >>> pipeline.fit_transform(views)["text"].shape
@@ -390,7 +391,7 @@ class FisherVector(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         self.mean_, self.rotation_ = np.zeros(d), np.eye(d)
         if self.ica:
             self.mean_ = words.mean(axis=0)
-            rank = np.linalg.matrix_rank(words - self.mean_, tol=None)
+            rank = np.linalg.matrix_rank(words - self.mean_)
             if rank == 0:
                 raise ValueError("FisherVector needs words that differ, got copies of one")
             ica = FastICA(int(rank), whiten="unit-variance", max_iter=500, tol=1e-3,
@@ -460,16 +461,16 @@ class FisherVector(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
                 g = sp.csr_array((responsibilities[:, k], np.arange(len(x)), offsets), (n, len(x)))
                 laplacian = mixture.laplacian_[k]
                 norm = np.sqrt(lengths * mixture.weights_[k])[:, None]
-                vectors[:, 0, k] = g @ np.where(laplacian, np.sign(z), z) / norm
+                vectors[:, 0, k] = g @ np.where(laplacian, _sign(z), z) / norm
                 by_scale = np.where(laplacian, np.abs(z) - 1, (z**2 - 1) / np.sqrt(2))
                 vectors[:, 1, k] = g @ by_scale / norm
-        vectors = vectors.reshape(n, -1)
+        found = vectors.reshape(n, -1)
         if self.power != 1:
-            vectors = np.sign(vectors) * np.abs(vectors) ** self.power
+            found = np.sign(found) * np.abs(found) ** self.power
         if self.normalize:
-            length = np.linalg.norm(vectors, axis=1, keepdims=True)
-            vectors = np.divide(vectors, length, out=np.zeros_like(vectors), where=length > 0)
-        return vectors
+            length = np.linalg.norm(found, axis=1, keepdims=True)
+            found = np.divide(found, length, out=np.zeros_like(found), where=length > 0)
+        return found
 
     @property
     def _n_features_out(self) -> int:
@@ -482,10 +483,10 @@ class FisherVector(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         return tags
 
     def __crossfit_state__(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
-        """Return what was fitted as arrays, those of the mixture with a dot in their names."""
+        """Return what was fitted as arrays, those of the mixture with a prefix to their names."""
         if not hasattr(self, "mixture_"):
             return {}, {}
-        fitted = {f"mixture.{name}": part for name, part in vars(self.mixture_).items()
+        fitted = {f"mixture_{name}": part for name, part in vars(self.mixture_).items()
                   if isinstance(part, np.ndarray)}  # fmt: skip
         return {}, {"mean_": self.mean_, "rotation_": self.rotation_, **fitted}
 
@@ -505,8 +506,13 @@ class FisherVector(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         )
         self.mixture_.n_features_in_ = m
         for name, part in arrays.items():
-            if name.startswith("mixture."):
-                setattr(self.mixture_, name.removeprefix("mixture."), part)
+            if name.startswith("mixture_"):
+                setattr(self.mixture_, name.removeprefix("mixture_"), part)
+
+
+def _sign(z: Matrix) -> Matrix:
+    """Return the sign, and 0 up to rounding: a median is one of the training words."""
+    return np.where(np.abs(z) > 1e-9, np.sign(z), 0.0)
 
 
 def _as_sets(X: Any) -> Ragged:

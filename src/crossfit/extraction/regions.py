@@ -370,7 +370,7 @@ class FasterRCNN(Detector):
         found = []
         with exact():
             for image in batch:
-                pixels = torch.from_numpy(np.ascontiguousarray(image)).to(device)
+                pixels = torch.tensor(image, device=device)
                 images, _ = network.transform([pixels.permute(2, 0, 1).float() / 255])
                 maps = network.backbone(images.tensors)
                 proposals, _ = network.rpn(images, maps)

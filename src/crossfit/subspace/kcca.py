@@ -243,7 +243,7 @@ class KCCA(CrossModalEstimator):
             if callable(kernel):
                 K = np.asarray(kernel(rows, landmarks), dtype=np.float64)
             else:
-                options = {"degree": self.degree, "coef0": self.coef0}
+                options: dict[str, Any] = {"degree": self.degree, "coef0": self.coef0}
                 if self.gamma_[role] is not None:
                     options["gamma"] = self.gamma_[role]
                 K = pairwise_kernels(rows, landmarks, kernel, filter_params=True, **options)
@@ -293,7 +293,9 @@ class KCCA(CrossModalEstimator):
 
     def _check(self, role: str) -> float:
         """Refuse bad parameters of a view; return its amount of regularisation."""
-        kernel, gamma, reg = (of_view(self, name, role) for name in ("kernel", "gamma", "reg"))
+        kernel: Any = of_view(self, "kernel", role)
+        gamma: Any = of_view(self, "gamma", role)
+        reg: Any = of_view(self, "reg", role)
         if not callable(kernel) and kernel not in kernel_metrics():
             raise ValueError(
                 f"kernel must be a function (A, B) -> K or one of {', '.join(kernel_metrics())}, "

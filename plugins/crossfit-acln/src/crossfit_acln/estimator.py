@@ -72,8 +72,8 @@ class ACLN(NeuralEstimator):
     image_head_lr : float, optional
         Learning rate of FC3i and FC4i, 4e-5 in the paper on Wikipedia; `lr` by default.
     alpha, eps, momentum, weight_decay : float
-        Of RMSProp; another optimizer gets those that it has. The paper prints "momentum 0.99, weight-decay 1e-8", which in the code that
-        it builds on are the smoothing constant and epsilon.
+        Of RMSProp; another optimizer gets those that it has. The paper prints "momentum 0.99,
+        weight-decay 1e-8", which in the code that it builds on are alpha and epsilon.
     min_count, max_length : int
         Of words: times a word must occur in the training texts; words of a text that are read.
     trunk_weights : str, path-like or None

@@ -115,10 +115,12 @@ class Trunk(nn.Module):
 
         network = alexnet(weights=None)
         self.features = network.features
-        self.classifier: nn.Module | None = None
+        self.classifier: nn.Sequential | None = None
         if n_classes is not None:
             last = nn.Linear(network.classifier[-1].in_features, n_classes)
             self.classifier = nn.Sequential(*network.classifier[:-1], last)
+        self.mean: Tensor
+        self.std: Tensor
         self.register_buffer("mean", 255 * torch.tensor(_MEAN)[:, None, None], persistent=False)
         self.register_buffer("std", 255 * torch.tensor(_STD)[:, None, None], persistent=False)
 
@@ -149,6 +151,8 @@ def load_pixels(images: Any) -> NDArray[np.uint8]:
     edge = (_RESIZED - _CROP) // 2
     pixels = np.empty((len(images), _CROP, _CROP, 3), np.uint8)
     for held, image in zip(pixels, images):
-        full = Image.fromarray(load_rgb(image)).resize((_RESIZED, _RESIZED), Image.BILINEAR)
+        full = Image.fromarray(load_rgb(image)).resize(
+            (_RESIZED, _RESIZED), Image.Resampling.BILINEAR
+        )
         held[:] = np.asarray(full)[edge : edge + _CROP, edge : edge + _CROP]
     return pixels
