@@ -1,8 +1,8 @@
 """Speed of the image extractors, as ratios to what the machine can do, in one run.
 
 ``python benchmarks/extraction.py`` prints images per second of GridFeatures on 64 x 64 pictures
-(beside scikit-image's HOG alone), of its cache, and of EfficientNet-Lite0 beside the bare forward
-pass of the same batches.
+(beside scikit-image's HOG alone), of its cache, and of EfficientNet-Lite0 and AlexNet beside the
+bare forward pass of the same batches.
 """
 
 from __future__ import annotations
@@ -54,6 +54,7 @@ def grid(n: int = 512) -> None:
 
 def efficientnet(n: int = 64) -> None:
     import torch
+
     from crossfit_wheels.efficientnet import EfficientNetLite0, _network
 
     images = np.random.default_rng(0).integers(0, 256, (n, 224, 224, 3), dtype=np.uint8)
@@ -74,8 +75,33 @@ def efficientnet(n: int = 64) -> None:
         report(f"EfficientNetLite0({output!r})", n, took, reference)
 
 
+def backbone(n: int = 128) -> None:
+    import torch
+    from torchvision.models import alexnet
+
+    from crossfit.extraction import Backbone
+
+    images = np.random.default_rng(0).integers(0, 256, (n, 224, 224, 3), dtype=np.uint8)
+    batches = torch.tensor(images).permute(0, 3, 1, 2).float().div(255).split(32)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    network = alexnet(weights=None).features.eval().to(device)
+
+    def bare() -> None:
+        with torch.inference_mode():
+            for batch in batches:
+                network(batch.to(device)).cpu()
+
+    reference = seconds(bare)
+    report(f"reference: bare forward pass of AlexNet on {device}", n, reference)
+    # Pictures of the network's own size: what is left of its own is the preparation of pixels.
+    extractor = Backbone("alexnet", "pool5", None, resize=224, cache=False)
+    took = seconds(lambda: extractor.transform(images))
+    report("Backbone('alexnet', 'pool5')", n, took, reference)
+
+
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as folder:
         os.environ["CROSSFIT_CACHE"] = folder
         grid()
         efficientnet()
+        backbone()

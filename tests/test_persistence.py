@@ -912,6 +912,10 @@ def test_bombs_are_refused_before_memory_is_taken(tmp_path, bundle):
     refused(bundle, "not as crossfit writes it")
     assert tracemalloc.get_traced_memory()[1] < 10**6
     tracemalloc.stop()
+    # Not even a compressed one that would not be large.
+    noise = np.random.default_rng(0).integers(0, 256, 10**4, dtype=np.uint8)
+    np.savez_compressed(bomb, *[noise] * 6)  # does not get any smaller
+    refused(forge(bundle, arrays=bomb.read_bytes()), "not as crossfit writes it")
     # Members that share their bytes: every entry of the directory points at the first.
     one = header("(1000,)") + bytes(8000)
     with zipfile.ZipFile(bomb, "w") as made:

@@ -62,9 +62,11 @@ def test_inference_is_gensims(doc2vec, monkeypatch):
     from gensim.models import Doc2Vec
     from gensim.models.doc2vec import TaggedDocument
 
+    # At full size: scratch memory that gensim frees too early does no harm to short vectors.
+    doc2vec = clone(doc2vec).set_params(vector_size=300, epochs=5).fit(corpus())
     documents = [TaggedDocument(text.split(), [i]) for i, text in enumerate(corpus())]
     model = Doc2Vec(
-        documents, vector_size=12, dm=int(doc2vec.dm), epochs=30, min_count=2, sorted_vocab=0,
+        documents, vector_size=300, dm=int(doc2vec.dm), epochs=5, min_count=2, sorted_vocab=0,
         seed=doc2vec.seed_, workers=1, window=5,
     )  # fmt: skip
     assert tuple(model.wv.index_to_key) == doc2vec.vocabulary_
@@ -73,10 +75,9 @@ def test_inference_is_gensims(doc2vec, monkeypatch):
     for text in corpus(5, seed=4):
         digest = hashlib.sha256(repr((doc2vec.seed_, text.split())).encode()).digest()
         model.random = np.random.RandomState(int.from_bytes(digest[:4], "little"))
-        start = (model.random.random_sample(12).astype(np.float32) - 0.5) / 12
-        monkeypatch.setattr(
-            "gensim.models.doc2vec.pseudorandom_weak_vector", lambda *_, **__: start
-        )
+        start = (model.random.random_sample(300).astype(np.float32) - 0.5) / 300
+        name = "gensim.models.doc2vec.pseudorandom_weak_vector"
+        monkeypatch.setattr(name, lambda *_, start=start, **__: start)
         expected = model.infer_vector(text.split())
         np.testing.assert_allclose(doc2vec.transform([text])[0], expected, atol=1e-5)
 
@@ -117,6 +118,22 @@ def test_documents_survive_a_bundle(doc2vec):
         part.flags.writeable = False
     twin.__crossfit_restore__(json.loads(json.dumps(state)), frozen)
     np.testing.assert_array_equal(twin.transform(corpus(9)), doc2vec.transform(corpus(9)))
+
+
+def test_vectors_of_another_size_never_reach_gensim(doc2vec):
+    """It would read beyond them."""
+    with pytest.raises(ValueError, match=r"vector_size=64 do not go with .* shape \(12, 12\): fit"):
+        pickle.loads(pickle.dumps(doc2vec)).set_params(vector_size=64).transform(["cat"])
+    state, arrays = doc2vec.__crossfit_state__()
+    for name in ("word_vectors_", "output_vectors_"):
+        twin = clone(doc2vec)
+        twin.__crossfit_restore__(state, {**arrays, name: arrays[name][:3]})
+        with pytest.raises(ValueError, match=r"shape \(3, 12\) and \(12, 12\): fit again"):
+            twin.transform(["valve"])
+    twin = clone(doc2vec)
+    wide = {name: np.asfortranarray(part.astype(np.float64)) for name, part in arrays.items()}
+    twin.__crossfit_restore__(state, {**wide, "counts_": arrays["counts_"]})
+    np.testing.assert_array_equal(twin.transform(["valve"]), doc2vec.transform(["valve"]))
 
 
 def test_training_leaves_global_state_alone():
@@ -308,15 +325,17 @@ def test_wrong_parameters_are_named(extractor, error, message):
 
 @pytest.mark.data
 def test_doc2vec_of_real_captions(data_root):
-    """Captions of one picture are nearer than captions of different ones."""
+    """A caption finds another one of its picture among those of a hundred."""
     file = Path(data_root, "flickr8k", "Flickr8k_text", "Flickr8k.token.txt")
     if not file.exists():
         pytest.skip(f"needs flickr8k in {data_root}")
-    texts = [line.split("\t")[1] for line in file.read_text().splitlines()[:3000]]
-    vectors = Doc2VecFeatures(50, epochs=20, dm=False).fit(texts).transform(texts[:500])
+    texts = [line.split("\t")[1] for line in file.read_text().splitlines()[:2000]]
+    vectors = Doc2VecFeatures(50, dm=False).fit(texts).transform(texts[:500])
+    vectors = vectors - vectors.mean(0)
     unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
     cosines = unit[::5] @ unit[1::5].T
-    assert np.diag(cosines).mean() > cosines[~np.eye(100, dtype=bool)].mean() + 0.1
+    above = (cosines > np.diag(cosines)[:, None]).sum(1)
+    assert (above < 5).mean() > 0.3  # by chance .05
 
 
 # -- characters ------------------------------------------------------------------------------------

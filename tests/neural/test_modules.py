@@ -87,10 +87,7 @@ def test_attention_is_the_loop_over_elements(rng, kind, activation):
     mask[:, 0] = True
     w = pool.weight.weight.detach()[0]
     act = activation or (lambda z: z)
-    if kind == "vector":
-        logits = act(x @ w)
-    else:
-        logits = act(x @ pool.inner.weight.detach().T) @ w
+    logits = act(x @ w) if kind == "vector" else act(x @ pool.inner.weight.detach().T) @ w
     pooled, weights = pool(x, mask)
     for found, expected in zip((pooled, weights), _naive_pool(x, logits.numpy(), mask)):
         np.testing.assert_allclose(found.detach(), expected, rtol=1e-10)

@@ -3,14 +3,17 @@
 import numpy as np
 import pytest
 import scipy.sparse as sp
+import sklearn
+from sklearn.calibration import CalibratedClassifierCV
 from sklearn.ensemble import ExtraTreesClassifier
 from sklearn.linear_model import LogisticRegression, RidgeClassifier
-from sklearn.metrics.pairwise import chi2_kernel, cosine_similarity
+from sklearn.metrics.pairwise import chi2_kernel
 from sklearn.naive_bayes import GaussianNB
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
+from sklearn.utils.fixes import parse_version
 
 from crossfit import Views
 from crossfit.metrics import mean_average_precision
@@ -119,10 +122,10 @@ def test_priors_of_labels_that_are_strings_and_come_with_captions():
 
 
 def test_unknown_measures_are_refused():
-    with pytest.raises(ValueError, match="measure must be one of cosine, .*prior, got 'nc'"):
+    with pytest.raises(ValueError, match=r"measure must be one of cosine, .*prior, got 'nc'"):
         SM(measure="nc").fit(X, T, Y)
     # Canonical components are no probabilities.
-    with pytest.raises(ValueError, match="measure must be one of cosine, .*l2, got 'kl'"):
+    with pytest.raises(ValueError, match=r"measure must be one of cosine, .*l2, got 'kl'"):
         CM(measure="kl").fit(X, T)
 
 
@@ -152,10 +155,9 @@ def test_any_classifier(cls, classifier):
 
 
 def test_kernels_that_refuse_read_only_rows():
-    x, t = np.abs(X), np.abs(T)
-    svc = SVC(kernel=chi2_kernel, probability=True, random_state=0)
-    sm = SM({"image": svc, "text": GaussianNB()}, standardize=False).fit(x, t, Y)
-    assert sm.similarity(Views(image=x, text=t)).shape == (90, 90)
+    svc = CalibratedClassifierCV(SVC(kernel=chi2_kernel), ensemble=False)
+    sm = SM({"image": svc, "text": GaussianNB()}, standardize=False).fit(abs(X), abs(T), Y)
+    assert sm.similarity(Views(image=abs(X), text=abs(T))).shape == (90, 90)
 
 
 def test_parameters_of_the_classifier_can_be_set():
@@ -173,7 +175,7 @@ def test_classifiers_by_view_name():
 
 
 def test_a_classifier_without_posteriors_is_refused():
-    with pytest.raises(TypeError, match="classifier of 'image' must have predict_proba.*Ridge"):
+    with pytest.raises(TypeError, match=r"classifier of 'image' must have predict_proba.*Ridge"):
         SM(RidgeClassifier()).fit(X, T, Y)
 
 
@@ -259,21 +261,26 @@ def test_scm_on_the_462_test_items_of_wikipedia(wikipedia):
 
 def test_posterior_over_prior_beats_the_cosine_of_the_same_trees_on_wikipedia(wikipedia):
     trees = {
-        role: ExtraTreesClassifier(150, min_samples_leaf=leaf, random_state=0)
+        role: ExtraTreesClassifier(300, min_samples_leaf=leaf, random_state=0)
         for role, leaf in (("image", 3), ("text", 5))
     }
     sm = SM(trees, standardize=False).fit(wikipedia.train, wikipedia.y_train)
-    # The published setting has 1000 trees; these are 0.01 below it.
+    # The reference has 1000 trees, with which these are its figures to 0.001.
     for measure, expected in (
         ("cosine", (0.233, 0.272)),
         ("correlation", (0.323, 0.265)),
         ("posterior_over_prior", (0.343, 0.272)),
     ):
         found = both_ways(sm.set_params(measure=measure), wikipedia)
-        assert found == pytest.approx(expected, abs=0.015), measure
+        assert found == pytest.approx(expected, abs=0.01), measure
 
 
-def test_the_cosine_of_one_loop():
-    sm = SM().fit(X, T, Y)
-    P, Q = sm.transform(X, T)
-    np.testing.assert_allclose(sm.similarity(X, T), cosine_similarity(P, Q), atol=1e-6)
+@pytest.mark.filterwarnings("ignore:The `probability` parameter:FutureWarning")
+def test_a_chi_squared_kernel_on_wikipedia(wikipedia):
+    if parse_version(sklearn.__version__) >= parse_version("1.11"):
+        pytest.skip("scikit-learn has libsvm's pairwise coupled posteriors no more")
+    svc = SVC(kernel=chi2_kernel, probability=True, random_state=0)
+    logistic = make_pipeline(StandardScaler(), LogisticRegression())
+    sm = SM({"image": svc, "text": logistic}, measure="posterior_over_prior", standardize=False)
+    sm.fit(wikipedia.train, wikipedia.y_train)
+    assert both_ways(sm, wikipedia) == pytest.approx((0.336, 0.256), abs=0.01)

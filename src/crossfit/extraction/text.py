@@ -80,7 +80,7 @@ class LdaTopics(TextExtractor):
     ----------
     vocabulary_ : tuple of str
         The words kept, in alphabetical order.
-    word_counts_ : float32 ndarray of shape (n_topics, len(vocabulary_))
+    word_counts_ : float32 ndarray of shape (n_topics, n_words)
         Expected number of times each topic gave each word in training.
     seed_ : int
         What `random_state` came to.

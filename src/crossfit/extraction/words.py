@@ -152,7 +152,16 @@ class Doc2VecFeatures(TextExtractor):
         # Built anew from plain arrays, so that threads share no model and nothing opaque is saved.
         model = self._model(1)
         model.build_vocab_from_freq(dict(zip(self.vocabulary_, self.counts_.tolist())))
-        model.wv.vectors, model.syn1neg = self.word_vectors_, self.output_vectors_
+        # gensim's C code reads as many numbers as it expects, whether they are there or not.
+        shape = (len(model.wv), self.vector_size)
+        found = {self.word_vectors_.shape, self.output_vectors_.shape}
+        if found != {shape}:
+            raise ValueError(
+                f"{len(model.wv)} words and vector_size={self.vector_size} do not go with fitted "
+                f"vectors of shape {' and '.join(map(str, sorted(found)))}: fit again"
+            )
+        model.wv.vectors = np.ascontiguousarray(self.word_vectors_, np.float32)
+        model.syn1neg = np.ascontiguousarray(self.output_vectors_, np.float32)
         train = train_document_dm if self.dm else train_document_dbow
         # Left out, gensim makes these itself and frees them before it uses them.
         names = ("work", "neu1") if self.dm else ("work",)

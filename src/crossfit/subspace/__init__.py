@@ -19,6 +19,7 @@ __all__ = [
     "KCCA",
     "LCFS",
     "LGCFL",
+    "MACC",
     "MLCCA",
     "PLS",
     "SCM",
@@ -40,6 +41,7 @@ __getattr__, __dir__ = attach(
         "KCCA": "kcca",
         "LCFS": "lcfs",
         "LGCFL": "lgcfl",
+        "MACC": "macc",
         "MLCCA": "mlcca",
         "PLS": "pls",
         "SCM": "semantic",
@@ -58,6 +60,7 @@ if TYPE_CHECKING:
     from crossfit.subspace.kcca import KCCA
     from crossfit.subspace.lcfs import LCFS
     from crossfit.subspace.lgcfl import LGCFL
+    from crossfit.subspace.macc import MACC
     from crossfit.subspace.mlcca import MLCCA
     from crossfit.subspace.pls import PLS
     from crossfit.subspace.semantic import CM, SCM, SM

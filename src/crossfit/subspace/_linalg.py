@@ -69,30 +69,43 @@ class Moments:
 
     def update(self, views: Views) -> None:
         """Add the rows of views that hold arrays of shape (n, d_i), dense or CSR."""
+        room = np.empty((0, 0))
         for rows in _chunks(len(views)):
             chunk = views[rows]
-            self._add([_dense(chunk[name]) for name in chunk.names])
+            parts = [_dense(chunk[name]) for name in chunk.names]
+            if not all(is_tensor(part) for part in parts):
+                parts = [as_numpy(part) for part in parts]
+            if self.n == 0:
+                self._begin(parts)
+            if is_tensor(parts[0]):
+                torch = _namespace(parts[0])
+                joined = torch.concat(parts, dim=1)
+                joined = joined - torch.asarray(self.shift, device=joined.device)
+            else:
+                # Into one place, chunk after chunk: copies cost as much as small products.
+                dtype = np.result_type(*parts)
+                if len(room) < len(parts[0]) or room.dtype != dtype:
+                    room = np.empty((len(parts[0]), sum(self.sizes)), dtype)
+                joined = room[: len(parts[0])]
+                for part, block in zip(parts, self.blocks()):
+                    np.subtract(part, self.shift[block], out=joined[:, block], casting="same_kind")
+            xp = _namespace(joined)
+            self.sums += as_numpy(xp.sum(joined, axis=0, dtype=xp.float64))
+            self.products += as_numpy(joined.T @ joined)
+            self.n += len(joined)
+            self.eps = max(self.eps, *(float(xp.finfo(part.dtype).eps) for part in parts))
 
-    def _add(self, chunk: list[Any]) -> None:
-        if not all(is_tensor(part) for part in chunk):
-            chunk = [as_numpy(part) for part in chunk]
-        xp = _namespace(chunk[0])
-        rows = xp.concat(chunk, axis=1)
-        if self.n == 0:
-            self.sizes = tuple(part.shape[1] for part in chunk)
-            # Centring near the mean keeps the products free of cancellation, and centring on
-            # its value makes a constant column exactly zero.
-            constant = (rows == rows[0]).all(axis=0)
-            self.shift = as_numpy(xp.where(constant, rows[0], rows.mean(axis=0)))
-            self.sums = np.zeros(rows.shape[1])
-            self.products = np.zeros((rows.shape[1], rows.shape[1]))
-        rows = rows - (
-            xp.asarray(self.shift, device=rows.device) if is_tensor(rows) else self.shift
-        )
-        self.sums += as_numpy(xp.sum(rows, axis=0, dtype=xp.float64))
-        self.products += as_numpy(rows.T @ rows)
-        self.n += len(rows)
-        self.eps = max(self.eps, *(float(xp.finfo(part.dtype).eps) for part in chunk))
+    def _begin(self, parts: list[Any]) -> None:
+        self.sizes = tuple(part.shape[1] for part in parts)
+        # Centring near the mean keeps the products free of cancellation, and centring on its
+        # value makes a constant column exactly zero.
+        shifts = [
+            _namespace(part).where((part == part[0]).all(axis=0), part[0], part.mean(axis=0))
+            for part in parts
+        ]
+        self.shift = np.concatenate([as_numpy(shift) for shift in shifts])
+        self.sums = np.zeros(len(self.shift))
+        self.products = np.zeros((len(self.shift), len(self.shift)))
 
     def merge(self, other: Moments) -> None:
         """Add the rows that another has seen, of views with the same columns."""
@@ -182,7 +195,16 @@ def whiten(S: Matrix, tol: float) -> Matrix:
     variances = np.diag(S)
     # Rounding can leave a tiny negative variance where there is none.
     scale = np.sqrt(np.where(variances > 0, variances, 1.0))
-    values, vectors = scipy.linalg.eigh(S / np.outer(scale, scale))
+    C = S / np.outer(scale, scale)
+    try:
+        inverse = scipy.linalg.lapack.dtrtri(scipy.linalg.cholesky(C))[0]
+        # The smallest eigenvalue is at least 1 / ||inverse||², the largest at most ||C||: where
+        # no direction can be left out, this is ten times faster.
+        if np.sum(inverse**2) * np.linalg.norm(C) * tol < 1:
+            return inverse / scale[:, None]
+    except np.linalg.LinAlgError:
+        pass
+    values, vectors = scipy.linalg.eigh(C)
     kept = values > max(tol * values[-1], 0.0)
     return vectors[:, kept] / np.sqrt(values[kept]) / scale[:, None]
 

@@ -372,3 +372,27 @@ CCA3V = MethodCard(
     },
     test_params={"n_components": 6},
 )
+
+MACC = MethodCard(
+    api=1,
+    name="macc",
+    target="crossfit.subspace.macc:MACC",
+    summary="Experimental: kernel CCA, quantised by a codebook, completed by neighbours",
+    inputs=VECTORS,
+    year=2016,
+    citation="""@inproceedings{tran2016aggregating,
+  author    = {Thi Quynh Nhi Tran and Herv{\\'e} {Le Borgne} and Michel Crucianu},
+  title     = {Aggregating Image and Text Quantized Correlated Components},
+  booktitle = {Computer Vision and Pattern Recognition},
+  pages     = {2046--2054},
+  year      = {2016}
+}""",
+    search_space={
+        "n_components": Int(2, 128, log=True),
+        "kernel": Choice("rbf", "linear"),
+        "reg": Float(0.1, 100.0, log=True),
+        "n_codewords": Int(8, 64, log=True),
+        "n_neighbors": Int(1, 50, log=True),
+    },
+    test_params={"n_components": 6, "kernel": "linear", "n_codewords": 8},
+)

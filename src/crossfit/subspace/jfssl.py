@@ -68,7 +68,8 @@ class JFSSL(CrossModalEstimator):
     tol : float
         Stop when a round lowers the objective by less than this share.
     standardize : bool
-        Scale every column by its training standard deviation first.
+        Scale every column by its training standard deviation first; the sparsity and the
+        distances compare columns.
     views : mapping of str to str, optional
         Role to view name, where names and order do not say it.
 
@@ -110,7 +111,7 @@ class JFSSL(CrossModalEstimator):
         n_neighbors: int = 10,
         max_iter: int = 30,
         tol: float = 1e-6,
-        standardize: bool = False,
+        standardize: bool = True,
         views: Mapping[str, str] | None = None,
     ) -> None:
         self.l1 = l1

@@ -293,17 +293,15 @@ class KCCA(CrossModalEstimator):
 
     def _check(self, role: str) -> float:
         """Refuse bad parameters of a view; return its amount of regularisation."""
-        kernel: Any = of_view(self, "kernel", role)
-        gamma: Any = of_view(self, "gamma", role)
-        reg: Any = of_view(self, "reg", role)
+        kernel, gamma, reg = (of_view(self, name, role) for name in ("kernel", "gamma", "reg"))
         if not callable(kernel) and kernel not in kernel_metrics():
             raise ValueError(
                 f"kernel must be a function (A, B) -> K or one of {', '.join(kernel_metrics())}, "
                 f"got {kernel!r}"
             )
-        if gamma is not None and (not isinstance(gamma, Real) or not 0 < gamma < np.inf):
+        if gamma is not None and (not isinstance(gamma, Real) or not 0 < float(gamma) < np.inf):
             raise ValueError(f"gamma must be a positive number or None, got {gamma!r}")
-        if not isinstance(reg, Real) or not 0 <= reg < np.inf:
+        if not isinstance(reg, Real) or not 0 <= float(reg) < np.inf:
             raise ValueError(f"reg must be a number of at least 0, got {reg!r}")
         return float(reg)
 

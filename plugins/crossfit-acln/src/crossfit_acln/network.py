@@ -113,12 +113,13 @@ class Trunk(nn.Module):
         super().__init__()
         from torchvision.models import alexnet
 
-        network = alexnet(weights=None)
-        self.features = network.features
+        # On "meta" the classifier, nine tenths of AlexNet, costs nothing where it is not needed.
+        with torch.device("meta"):
+            network = alexnet(weights=None, num_classes=n_classes or 1)
+        self.features = _drawn(network.features)
         self.classifier: nn.Sequential | None = None
         if n_classes is not None:
-            last = nn.Linear(network.classifier[-1].in_features, n_classes)
-            self.classifier = nn.Sequential(*network.classifier[:-1], last)
+            self.classifier = _drawn(network.classifier)
         self.mean: Tensor
         self.std: Tensor
         self.register_buffer("mean", 255 * torch.tensor(_MEAN)[:, None, None], persistent=False)
@@ -144,6 +145,15 @@ class Trunk(nn.Module):
         if self.classifier is not None:
             return self.classifier(x.flatten(1))
         return x.flatten(2).transpose(1, 2)
+
+
+def _drawn(part: nn.Sequential) -> nn.Sequential:
+    """Give a part that was built on "meta" its initial weights."""
+    part.to_empty(device="cpu")
+    for layer in part:
+        if isinstance(layer, (nn.Conv2d, nn.Linear)):
+            layer.reset_parameters()
+    return part
 
 
 def load_pixels(images: Any) -> NDArray[np.uint8]:

@@ -1,0 +1,98 @@
+"""Epoch time of a neural method, as a ratio to a plain PyTorch loop of the same network.
+
+``python benchmarks/training.py`` trains ACLN on cached regions and words, at its published batch
+of 20 and at 128, with its own loop and with the shortest loop that PyTorch allows: tensors that
+are indexed, the same module, loss and optimizer. The epochs of the two take turns, so that what
+else the machine does falls on both. ``--device cuda`` does the same on a GPU.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from typing import Any
+
+import numpy as np
+import torch
+from crossfit_acln.estimator import ACLN
+from torch import Tensor
+from torch.nn import functional as F
+
+from crossfit.neural import Items, listening
+
+
+def data(n: int, width: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return regions (n, 36, width), word ids (n, 12) and labels."""
+    rng = np.random.default_rng(0)
+    regions = rng.normal(size=(n, 36, width)).astype(np.float32)
+    return regions, rng.integers(2, 1000, (n, 12)), rng.permutation(np.arange(n) % 10)
+
+
+class PlainLoop:
+    """What someone would write by hand, one epoch at a call."""
+
+    def __init__(self, method: ACLN, arrays: tuple[np.ndarray, ...], device: str) -> None:
+        self.module = method._build_module({"image": arrays[0].shape[2], "text": 1000}, 10)
+        self.module.to(device)
+        self.tensors = [torch.from_numpy(array).to(device) for array in arrays]
+        self.optimizer = torch.optim.RMSprop(self.module.parameters(), lr=4e-4)
+        self.batch_size = method.batch_size
+
+    def epoch(self) -> float:
+        self.module.train()
+        regions, words, y = self.tensors
+        order = torch.randperm(len(y), device=y.device)
+        total = 0.0
+        for rows in order.split(self.batch_size):
+            self.optimizer.zero_grad()
+            g, z = self.module(Items(regions[rows]), "image")
+            ids = words[rows]
+            h, w = self.module(Items(ids, ids != 0), "text")
+            loss: Tensor = F.cross_entropy(z, y[rows]) + F.cross_entropy(w, y[rows])
+            loss = loss + (1 - F.cosine_similarity(g, h)).mean()
+            loss.backward()
+            self.optimizer.step()
+            total += loss.item()
+        return total
+
+
+def compare(n: int, batch_size: int, width: int, epochs: int, device: str) -> None:
+    arrays = data(n, 256)
+    method = ACLN(
+        width=width, batch_size=batch_size, max_epochs=epochs, device=device, amp=False,
+        random_state=0, verbose=0,
+    )  # fmt: skip
+    plain = PlainLoop(method, arrays, device)
+    plain.epoch()
+    ours: list[float] = []
+    theirs: list[float] = []
+    state = {"start": 0.0}
+
+    def take_turns(estimator: Any, epoch: int, record: Any) -> None:
+        ours.append(time.perf_counter() - state["start"])
+        with torch.random.fork_rng(devices=[]):
+            start = time.perf_counter()
+            plain.epoch()
+            theirs.append(time.perf_counter() - start)
+        state["start"] = time.perf_counter()
+
+    with listening(take_turns):
+        state["start"] = time.perf_counter()
+        method.fit(*arrays)
+    ours, theirs = ours[1:], theirs[1:]  # the first has the preparations in it
+    ratio = statistics.median(a / b for a, b in zip(ours, theirs))
+    print(
+        f"{device}, {n} pairs, batch {batch_size:3d}, width {width}: "
+        f"{1e3 * min(ours):7.1f} ms an epoch, plain loop {1e3 * min(theirs):7.1f} ms, "
+        f"median ratio {ratio:.3f}"
+    )
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--epochs", type=int, default=12)
+    chosen = parser.parse_args()
+    for batch_size in (20, 128):
+        compare(1000, batch_size, 512, chosen.epochs, chosen.device)
