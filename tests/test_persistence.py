@@ -309,6 +309,8 @@ def test_scikit_learn_on_texts_and_labels(tmp_path):
         fitted = clone(estimator).fit(texts)
         loaded = load(save(fitted, tmp_path / name))
         identical(fitted.transform(texts[:5]), loaded.transform(texts[:5]))
+        # A number of this process, which would make every bundle another.
+        assert b"_stop_words_id" not in (tmp_path / name / "manifest.json").read_bytes()
     counts = text.CountVectorizer().fit_transform(texts)
     weights = text.TfidfTransformer().fit(counts)
     loaded = load(save(weights, tmp_path / "weights"))
@@ -1022,6 +1024,19 @@ def test_a_bundle_brings_no_cache_folder(tmp_path):
     bundle = save(make_pipeline(decomposition.PCA()), tmp_path / "bundle")
     edit = lambda c: c["model"]["params"].update(memory=str(tmp_path / "trap"))  # noqa: E731
     refused(forge(bundle, edit), "cache folder")
+
+    def in_disguise(content):
+        del content["model"]["params"]["memory"]
+        content["model"]["state"]["memory"] = str(tmp_path / "trap")
+
+    refused(forge(bundle, in_disguise), "'memory' is no fitted attribute")
+
+
+def test_what_is_fitted_comes_neither_as_a_parameter_nor_as_arrays_of_a_plain_type(tmp_path):
+    for part, name in (("state", "metric"), ("arrays", "other_")):
+        bundle = save(holding(1), tmp_path / part)
+        edit = lambda c, p=part, n=name: c["model"][p].update({n: []})  # noqa: E731
+        refused(forge(bundle, edit), f"{name!r} is no fitted attribute")
 
 
 def test_parameters_that_the_class_does_not_have_are_refused(bundle):

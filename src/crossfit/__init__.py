@@ -15,6 +15,7 @@ __version__ = "0.1.0"
 __getattr__, __dir__ = attach(
     __name__,
     {
+        "BundleError": "persistence",
         "Channels": "views",
         "ChannelUnion": "compose",
         "CrossModalEstimator": "base",
@@ -24,7 +25,9 @@ __getattr__, __dir__ = attach(
         "Views": "views",
         "encode": "querying",
         "evaluate": "metrics",
+        "load": "persistence",
         "make_retrieval_scorer": "model_selection",
+        "save": "persistence",
         "search": "querying",
         "similarity": "querying",
     },
@@ -38,8 +41,12 @@ __getattr__, __dir__ = attach(
         "methods",
         "metrics",
         "model_selection",
+        "neural",
+        "persistence",
+        "querying",
         "registry",
         "retrieval",
+        "scoring",
         "similarities",
         "subspace",
         "testing",
@@ -48,6 +55,7 @@ __getattr__, __dir__ = attach(
 )
 
 __all__ = [
+    "BundleError",
     "Channels",
     "ChannelUnion",
     "CrossModalEstimator",
@@ -58,7 +66,9 @@ __all__ = [
     "__version__",
     "encode",
     "evaluate",
+    "load",
     "make_retrieval_scorer",
+    "save",
     "search",
     "similarity",
 ]
@@ -68,6 +78,7 @@ if TYPE_CHECKING:
     from crossfit.compose import ChannelUnion, ViewTransformer
     from crossfit.metrics import evaluate
     from crossfit.model_selection import make_retrieval_scorer
+    from crossfit.persistence import BundleError, load, save
     from crossfit.querying import encode, search, similarity
     from crossfit.retrieval import RetrievalScorer
     from crossfit.views import Channels, Ragged, Views

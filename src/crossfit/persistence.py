@@ -799,7 +799,9 @@ class _Decoder:
         if hasattr(cls, "__crossfit_restore__"):
             made.__crossfit_restore__(state, arrays)
             return made
-        clash = [key for key in state if key in params]
+        # Parameters come through the constructor alone, also those that were left out.
+        known = made.get_params(deep=False)
+        clash = [key for key in state if key in known]
         if clash or arrays:
             raise BundleError(f"{path}: {[*clash, *arrays][0]!r} is no fitted attribute")
         vars(made).update(state)

@@ -134,7 +134,9 @@ def test_the_start_is_seeded(planted):
 
     assert np.array_equal(weights(5), weights(np.random.RandomState(5)))
     assert not np.array_equal(weights(5), weights(6))
+    kept = np.random.get_state()[1].copy()  # noqa: NPY002
     assert np.isfinite(weights(None)).all()
+    assert np.array_equal(np.random.get_state()[1], kept)  # noqa: NPY002
     # The objective is convex: with patience, the start is forgotten.
     ends = [JRL(**MILD, max_iter=500, tol=0, random_state=s).fit(views, y) for s in (0, 1)]
     np.testing.assert_allclose(ends[0].weights_["text"], ends[1].weights_["text"], atol=1e-6)

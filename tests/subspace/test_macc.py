@@ -134,6 +134,9 @@ def test_seeds(planted):
 
     assert np.array_equal(scores(1), scores(np.random.RandomState(1)))
     assert not np.array_equal(scores(1), scores(2))
+    kept = np.random.get_state()[1].copy()  # noqa: NPY002
+    assert np.isfinite(scores(None)).all()
+    assert np.array_equal(np.random.get_state()[1], kept)  # noqa: NPY002
 
 
 @pytest.mark.parametrize(

@@ -14,10 +14,10 @@ from scipy.special import logsumexp
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.cluster import KMeans
 from sklearn.decomposition import FastICA
-from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_array, check_is_fitted
 
+from crossfit.metrics.intervals import random_source
 from crossfit.views import Ragged
 
 __all__ = ["HGLMM", "FisherVector"]
@@ -131,7 +131,8 @@ class HGLMM(BaseEstimator):
         if n < K:
             raise ValueError(f"n_components={K} must not be more than the points, got {n}")
         self.n_features_in_ = d
-        start = KMeans(K, n_init=1, random_state=self.random_state).fit(X).labels_
+        seed = random_source(self.random_state).randint(2**31 - 1)
+        start = KMeans(K, n_init=1, random_state=seed).fit(X).labels_
         self.weights_ = np.full(K, 1 / K)
         self.locations_ = np.tile(X.mean(axis=0), (K, 1))
         self.scales_ = np.tile(np.maximum(X.std(axis=0), self.min_scale), (K, 1))
@@ -164,7 +165,7 @@ class HGLMM(BaseEstimator):
     def sample(self, n: int, random_state: Any = None) -> Matrix:
         """Draw points from the mixture, shape (n, d)."""
         check_is_fitted(self)
-        rng = check_random_state(random_state)
+        rng = random_source(random_state)
         k = rng.choice(len(self.weights_), size=n, p=self.weights_)
         shape = (n, self.n_features_in_)
         z = np.where(self.laplacian_[k], rng.laplace(size=shape), rng.normal(size=shape))
@@ -378,7 +379,7 @@ class FisherVector(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         """
         self._validate_params()
         words, _ = _unit_words(_as_sets(X))
-        rng = check_random_state(self.random_state)
+        rng = random_source(self.random_state)
         if self.max_words is not None and len(words) > self.max_words:
             words = words[rng.choice(len(words), self.max_words, replace=False)]
         if len(words) < max(2, self.n_components):

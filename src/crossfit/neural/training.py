@@ -117,7 +117,8 @@ class Net(NeuralNet):
         found = self.loss(outputs, batch)
         if isinstance(found, Mapping):
             for name, term in found.items():
-                self.history.record_batch(f"{prefix}_{name}", term.item())
+                # Still on the device: a look at each would make a GPU wait.
+                self.history.record_batch(f"{prefix}_{name}", term.detach())
             found = sum(found.values(), start=torch.zeros((), device=self.device))
         if not torch.isfinite(found):
             self._not_finite(f"the {prefix} loss became {found.item()}")
@@ -125,7 +126,8 @@ class Net(NeuralNet):
 
     def train_step_single(self, batch: Batch, **fit_params: Any) -> dict[str, Any]:
         """Compute the loss of a whole batch and its gradients."""
-        self._set_training(True)
+        if not self.module_.training:  # going through the layers costs as much as a small one
+            self._set_training(True)
         step = self._loss(batch, "train")
         step["loss"].backward()
         return step
@@ -151,8 +153,8 @@ class Net(NeuralNet):
             for name in taken[0] if taken else ():
                 known = name in (f"{prefix}_loss", f"{prefix}_batch_size")
                 if name.startswith(f"{prefix}_") and not known:
-                    mean = np.average([batch[name] for batch in taken], weights=weights)
-                    self.history.record(name, float(mean))
+                    values = torch.stack([batch[name] for batch in taken]).tolist()
+                    self.history.record(name, float(np.average(values, weights=weights)))
 
     # ---- the loop ----------------------------------------------------------------------------
 

@@ -1,6 +1,6 @@
 """Cards of the closed-form methods."""
 
-from crossfit.cards import Choice, Each, Float, Int, MethodCard
+from crossfit.cards import Choice, Each, Float, Int, MethodCard, Space
 
 VECTORS = {"image": ("vectors",), "text": ("vectors",)}
 
@@ -274,7 +274,7 @@ _SHARMA = """@inproceedings{sharma2012generalized,
   pages     = {2160--2167},
   year      = {2012}
 }"""
-_GMA_SPACE = {
+_GMA_SPACE: Space = {
     "n_components": Int(2, 64, log=True),
     "alpha": Float(0.1, 1000.0, log=True),
     "reg": Float(1e-6, 1.0, log=True),

@@ -99,8 +99,8 @@ class CCA3V(CrossModalEstimator):
     Notes
     -----
     Costs O(n d²) for the covariances and O(d³) for the eigenvalues, d the columns of all views
-    and of the semantics together; random features hold n x ``fourier`` numbers, and clusters
-    cost O(n d n_clusters) per iteration.
+    and of the semantics together, random features among them; these hold n x ``fourier``
+    numbers, and clusters cost O(n d n_clusters) per iteration.
 
     References
     ----------

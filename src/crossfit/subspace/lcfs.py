@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -141,6 +142,13 @@ class LCFS(CrossModalEstimator):
                 XQX = XX[p] / np.sqrt(MU) - (N * inside) @ N.T
                 penalty = np.diag(2 * self.l1 * R[p]) + self.l2 * XQX
                 W[p] = ridge_solve(XX[p], penalty, XY[p])
+        for p in roles:
+            if np.sum(W[p] * (XX[p] @ W[p])) < 1e-6 * YY:
+                warnings.warn(
+                    f"LCFS: no feature of view {self._view_name(p)!r} is left: l1 or l2 is too "
+                    "large for its units",
+                    stacklevel=3,
+                )
         self.objective_ = np.array(objectives)
         self.means_ = {p: joint.means[p] for p in roles}
         self.weights_ = {p: W[p] / joint.scales[p][:, None] for p in roles}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from numbers import Integral
 from typing import Any
@@ -134,6 +135,12 @@ class LGCFL(CrossModalEstimator):
                 ):
                     break
                 W = ridge_solve(XX, weight * R, XY)
+            if np.sum(W * (XX @ W)) < 1e-6 * YY:
+                warnings.warn(
+                    f"LGCFL: no feature of view {self._view_name(role)!r} is left: {weight} is too "
+                    "large a weight of the norm for its units",
+                    stacklevel=3,
+                )
             self.weights_[role] = W / joint.scales[role][:, None]
             of_views.append(objectives)
         # The view that is done first keeps its last value.

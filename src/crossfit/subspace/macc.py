@@ -10,9 +10,9 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 from sklearn.cluster import KMeans
 from sklearn.neighbors import NearestNeighbors
-from sklearn.utils import check_random_state
 
 from crossfit.base import CrossModalEstimator
+from crossfit.metrics.intervals import random_source
 from crossfit.subspace import cards
 from crossfit.subspace._linalg import CHUNK, Matrix, check_counts
 from crossfit.subspace.kcca import KCCA
@@ -117,7 +117,7 @@ class MACC(CrossModalEstimator):
 
     def _fit(self, views: Views, y: NDArray[Any] | None) -> None:
         check_counts(self, "n_codewords", "n_assign", "n_neighbors")
-        rng = check_random_state(self.random_state)
+        rng = random_source(self.random_state)
         names = self.views_in_
         self.kcca_ = KCCA(
             self.n_components,

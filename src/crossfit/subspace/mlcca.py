@@ -93,8 +93,8 @@ class MLCCA(CrossModalEstimator):
     References
     ----------
     V. Ranjan, N. Rasiwasia and C. V. Jawahar, Multi-label cross-modal retrieval, ICCV 2015. The
-    covariances within a view are written down here as those of the weighted pairs, which the
-    limit of CCA asks for.
+    covariances within a view, which we could not check against the paper, are those of the weighted
+    pairs, so that this is exactly the CCA of all pairs with their weights.
     """
 
     card = cards.MLCCA

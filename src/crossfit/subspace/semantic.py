@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -179,7 +180,15 @@ class SM(CrossModalEstimator):
         for role, classifier in classifiers.items():
             # An item counts once, however many pairs it is in.
             items, labels = views.distinct(role)[0], views.item_labels(role, y)
-            self.classifiers_[role] = classifier.fit(_readable(items, self.standardize), labels)
+            items = _readable(items, self.standardize)
+            self.classifiers_[role] = classifier.fit(items, labels)
+            few = items[:: max(1, len(labels) // 100)]
+            if np.ptp(self.classifiers_[role].predict_proba(few), axis=0).max() < 1e-6:
+                warnings.warn(
+                    f"{self._name()}: the classifier of view {self._view_name(role)!r} tells no "
+                    "items apart: it is too strongly regularised for the view's units",
+                    stacklevel=4,
+                )
         self.prior_similarity_ = PosteriorOverPrior().fit(views, y)
 
     def _chosen(self, role: str) -> Any:
