@@ -18,8 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from crossfit_acln.estimator import ACLN
-from crossfit_wheels.efficientnet import EfficientNetLite0
 from numpy.typing import NDArray
 from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction.text import TfidfVectorizer
@@ -32,6 +30,8 @@ from crossfit.datasets import load
 from crossfit.metrics import bootstrap_interval, paired_test
 from crossfit.neural import listening
 from crossfit.subspace import CCA, SM
+from crossfit_acln.estimator import ACLN
+from crossfit_wheels.efficientnet import EfficientNetLite0
 
 SEEDS = (0, 1, 2)
 RATES = (4e-4, 1e-3)
@@ -105,14 +105,20 @@ def acln(**params: Any) -> ACLN:
 
 
 def baselines() -> Iterator[tuple[str, list[tuple[str, Any]]]]:
-    yield "CCA", [
-        (f"64 components, ridge {reg:g}, power {power:g}", CCA(64, reg=reg, power=power))
-        for reg, power in product((0.1, 1.0, 10.0), (1, 4))
-    ]
-    yield "Semantic matching", [
-        (f"C {C:g}", SM(LogisticRegression(C=C, max_iter=2000)))
-        for C in (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
-    ]
+    yield (
+        "CCA",
+        [
+            (f"64 components, ridge {reg:g}, power {power:g}", CCA(64, reg=reg, power=power))
+            for reg, power in product((0.1, 1.0, 10.0), (1, 4))
+        ],
+    )
+    yield (
+        "Semantic matching",
+        [
+            (f"C {C:g}", SM(LogisticRegression(C=C, max_iter=2000)))
+            for C in (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
+        ],
+    )
 
 
 def run() -> tuple[dict[str, list[dict[str, NDArray[np.float64]]]], dict[str, str], Any]:
@@ -132,9 +138,7 @@ def run() -> tuple[dict[str, list[dict[str, NDArray[np.float64]]]], dict[str, st
         start = time.perf_counter()
         best = choose_acln(params, raw, y)
         score = best.pop("validation mAP")
-        chosen[name] = (
-            f"lr {best['lr']:g}, {best['max_epochs']} epochs (validation {score:.3f})"
-        )
+        chosen[name] = f"lr {best['lr']:g}, {best['max_epochs']} epochs (validation {score:.3f})"
         found[name] = []
         for seed in SEEDS:
             method = acln(random_state=seed, **best, **params).fit(raw["train"], y["train"])

@@ -10,15 +10,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from crossfit_wheels import _wheels, cards
-from crossfit_wheels.efficientnet import EfficientNetLite0
-from crossfit_wheels.minilm import MiniLM
 from PIL import Image
 from sklearn.base import clone
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from crossfit.cache import FeatureCache
+from crossfit_wheels import _wheels, cards
+from crossfit_wheels.efficientnet import EfficientNetLite0
+from crossfit_wheels.minilm import MiniLM
 
 TEXTS = [
     "A black dog is running after a white dog in the snow .",
@@ -188,6 +188,7 @@ def test_in_a_pipeline():
 
 def test_global_state_is_left_alone():
     import torch
+
     from crossfit_wheels import efficientnet, minilm
 
     efficientnet._network.cache_clear()
