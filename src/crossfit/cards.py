@@ -267,9 +267,9 @@ class ExtractorCard(Card):
     modality : str
         ``"image"``, ``"text"`` or ``"audio"``.
     inputs : tuple of str
-        Kinds of input: ``"pixels"``, ``"paths"``, ``"strings"``.
+        Kinds of input: ``"pixels"``, ``"paths"``, ``"strings"``, ``"samples"`` (of sound).
     outputs : tuple of str
-        Kinds of output: ``"vectors"``, ``"regions"``, ``"tokens"``.
+        Kinds of output: ``"vectors"``, ``"regions"``, ``"maps"``, ``"tokens"``.
     needs_fit : bool
         Whether it learns from training rows.
     weights : str

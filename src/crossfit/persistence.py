@@ -56,6 +56,7 @@ _CLASSES = {
         "sklearn.feature_extraction.text": "CountVectorizer HashingVectorizer TfidfTransformer "
         "TfidfVectorizer",
         "sklearn.feature_selection": "VarianceThreshold",
+        "sklearn.kernel_approximation": "RBFSampler",
         "sklearn.linear_model": "LinearRegression LogisticRegression Ridge RidgeClassifier",
         "sklearn.multiclass": "OneVsRestClassifier",
         "sklearn.naive_bayes": "GaussianNB MultinomialNB",

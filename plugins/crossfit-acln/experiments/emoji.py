@@ -73,10 +73,6 @@ def prepared() -> tuple[dict[str, Views], dict[str, Views], dict[str, NDArray[An
     return raw, vectors, {name: ds[name].y for name in names}, ds
 
 
-def mean_ap(method: Any, views: Views, y: NDArray[Any]) -> float:
-    return float(method.score(views, y))
-
-
 def ranked(method: Any, views: Views, y: NDArray[Any]) -> dict[str, NDArray[np.float64]]:
     """Return the average precision of every test query, both ways."""
     found = evaluate(crossfit.similarity(method, views), (y, y), "map@all", ci=None,
@@ -90,7 +86,7 @@ def choose_acln(params: dict[str, Any], views: dict[str, Views], y: Any) -> dict
     for lr in RATES:
 
         def hear(estimator: Any, epoch: int, record: Any, lr: float = lr) -> None:
-            heard.append((mean_ap(estimator, views["val"], y["val"]), lr, epoch))
+            heard.append((estimator.score(views["val"], y["val"]), lr, epoch))
 
         with listening(hear):
             acln(lr=lr, max_epochs=EPOCHS, random_state=SEEDS[0], **params).fit(
@@ -101,10 +97,12 @@ def choose_acln(params: dict[str, Any], views: dict[str, Views], y: Any) -> dict
 
 
 def acln(**params: Any) -> ACLN:
+    """Return ACLN in the size of this experiment."""
     return ACLN(width=256, device="cpu", verbose=0, **params)
 
 
 def baselines() -> Iterator[tuple[str, list[tuple[str, Any]]]]:
+    """Yield the name of a baseline and the settings to choose from, in words and as a method."""
     yield (
         "CCA",
         [
@@ -130,7 +128,7 @@ def run() -> tuple[dict[str, list[dict[str, NDArray[np.float64]]]], dict[str, st
         scored = []
         for words, method in candidates:
             method.fit(vectors["train"], y["train"])
-            scored.append((mean_ap(method, vectors["val"], y["val"]), words, method))
+            scored.append((method.score(vectors["val"], y["val"]), words, method))
         score, words, method = max(scored, key=lambda entry: entry[0])
         chosen[name] = f"{words} (validation {score:.3f})"
         found[name] = [ranked(method, vectors["test"], y["test"])]
@@ -148,6 +146,7 @@ def run() -> tuple[dict[str, list[dict[str, NDArray[np.float64]]]], dict[str, st
 
 
 def over_seeds(runs: list[dict[str, NDArray[np.float64]]], way: str) -> NDArray[np.float64]:
+    """Return the average precision of every query of one direction, mean of the seeds."""
     return np.mean([run[way] for run in runs], axis=0)
 
 

@@ -14,7 +14,7 @@ from skorch.callbacks import Callback
 from torch.nn import CosineEmbeddingLoss
 
 from crossfit import Ragged, Views
-from crossfit.neural import Batch, Checkpoint, Items
+from crossfit.neural import Batch, Checkpoint, Items, listening
 from crossfit.testing import parametrize_with_checks
 from crossfit_acln.estimator import ACLN
 from crossfit_acln.network import ACLNNetwork, Trunk, load_pixels
@@ -346,7 +346,7 @@ def test_explain_gives_weights_that_pool_to_the_encoding(fitted, planted):
         np.testing.assert_allclose([row.sum() for row in weights], 1, rtol=1e-5)
         values = test[view] if view == "text" else torch.tensor(test[view], dtype=torch.float32)
         for i in (0, 9):
-            row = torch.as_tensor(values[i])[None]
+            row = torch.as_tensor(np.array(values[i]))[None]
             with torch.no_grad():
                 local = module.local[view](row)[0]
                 pooled = module.pool(Items(row), view)[0][0]
@@ -399,7 +399,11 @@ RAW = {"width": 32, "max_epochs": 5, "lr": 4e-3, "dropout": 0.2, "trunk_weights"
 @pytest.fixture(scope="module")
 def on_raw(raw):
     pictures, texts, y = raw
-    return ACLN(**RAW).fit(pictures, texts, y)
+    heard = []
+    with listening(lambda estimator, epoch, record: heard.append(epoch)):
+        method = ACLN(**RAW).fit(pictures, texts, y)
+    assert heard == [1, 2, 3, 4, 5]  # of the method, and not of its trunk
+    return method
 
 
 def test_pictures_and_strings_are_a_whole_program(on_raw, raw, tmp_path):

@@ -23,6 +23,9 @@ __all__ = ["Checkpoint"]
 
 FORMAT = 1
 
+_OTHER = {"method": "of another method", "parameters": "with other parameters",
+          "data": "on other data"}  # fmt: skip
+
 
 class Checkpoint(Callback):
     """Write the state of a fit to a file after every epoch, and go on from it.
@@ -63,7 +66,7 @@ class Checkpoint(Callback):
         Parameters
         ----------
         identity : mapping of str to str
-            What the fit is of, hashed: method, parameters, data.
+            What the fit is of: ``method``, ``parameters`` and ``data``, hashed.
 
         Raises
         ------
@@ -83,8 +86,8 @@ class Checkpoint(Callback):
         for what, mine in identity.items():
             if held["identity"].get(what) != mine:
                 raise ValueError(
-                    f"the checkpoint {str(path)!r} belongs to a fit with another {what}: delete "
-                    "it, or give this fit a path of its own"
+                    f"the checkpoint {str(path)!r} belongs to a fit {_OTHER[what]}: delete it, or "
+                    "give this fit a path of its own"
                 )
         return dict(held)
 

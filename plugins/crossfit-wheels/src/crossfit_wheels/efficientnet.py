@@ -12,7 +12,8 @@ from PIL import Image
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from crossfit.extraction.images import ImageExtractor
-from crossfit_wheels._wheels import resolve_device, sha256, weights_file
+from crossfit.extraction.weights import file_sha256, resolve_device
+from crossfit_wheels._wheels import weights_file
 
 if TYPE_CHECKING:
     import torch
@@ -95,7 +96,7 @@ class EfficientNetLite0(ImageExtractor):
         return _WIDTH
 
     def _weights_id(self) -> str:
-        return sha256(_weights())
+        return file_sha256(_weights())
 
     def _extract(self, batch: list[np.ndarray]) -> np.ndarray:
         import torch

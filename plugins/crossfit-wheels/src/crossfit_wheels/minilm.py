@@ -11,7 +11,8 @@ import numpy as np
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from crossfit.extraction.text import TextExtractor
-from crossfit_wheels._wheels import resolve_device, sha256, weights_file
+from crossfit.extraction.weights import file_sha256, resolve_device
+from crossfit_wheels._wheels import weights_file
 
 if TYPE_CHECKING:
     import tokenizers
@@ -83,7 +84,7 @@ class MiniLM(TextExtractor):
         return _WIDTH
 
     def _weights_id(self) -> str:
-        return sha256(_file("model.safetensors")) + sha256(_file("tokenizer.json"))
+        return file_sha256(_file("model.safetensors")) + file_sha256(_file("tokenizer.json"))
 
     def _extract(self, batch: list[str]) -> np.ndarray:
         import torch
