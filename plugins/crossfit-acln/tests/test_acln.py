@@ -346,7 +346,7 @@ def test_explain_gives_weights_that_pool_to_the_encoding(fitted, planted):
         np.testing.assert_allclose([row.sum() for row in weights], 1, rtol=1e-5)
         values = test[view] if view == "text" else torch.tensor(test[view], dtype=torch.float32)
         for i in (0, 9):
-            row = torch.as_tensor(np.array(values[i]))[None]
+            row = torch.tensor(np.asarray(values[i]))[None]
             with torch.no_grad():
                 local = module.local[view](row)[0]
                 pooled = module.pool(Items(row), view)[0][0]

@@ -17,7 +17,7 @@ from sklearn.decomposition import FastICA
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_array, check_is_fitted
 
-from crossfit.metrics.intervals import random_source
+from crossfit._random import draw_seed, random_source
 from crossfit.views import Ragged
 
 __all__ = ["HGLMM", "FisherVector"]
@@ -131,7 +131,7 @@ class HGLMM(BaseEstimator):
         if n < K:
             raise ValueError(f"n_components={K} must not be more than the points, got {n}")
         self.n_features_in_ = d
-        seed = random_source(self.random_state).randint(2**31 - 1)
+        seed = draw_seed(self.random_state)
         start = KMeans(K, n_init=1, random_state=seed).fit(X).labels_
         self.weights_ = np.full(K, 1 / K)
         self.locations_ = np.tile(X.mean(axis=0), (K, 1))

@@ -12,9 +12,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
-from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 
+from crossfit._random import draw_seed
 from crossfit.extraction.base import Extractor, describe, sequence_of
 from crossfit.views import Ragged
 
@@ -158,7 +158,7 @@ class LdaTopics(TextExtractor):
                 f"no_above={self.no_above:.0%} of the {len(items)} training texts"
             )
         self.vocabulary_ = vocabulary
-        self.seed_ = int(check_random_state(self.random_state).randint(2**31 - 1))
+        self.seed_ = draw_seed(self.random_state)
         ids = {word: i for i, word in enumerate(vocabulary)}
         corpus = [_bag(words, ids) for words in documents]
         model = self._model()

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 
+from crossfit._random import draw_seed
 from crossfit.extraction.text import WORD, TextExtractor
 from crossfit.extraction.weights import file_sha256
 from crossfit.views import Ragged
@@ -118,7 +118,7 @@ class Doc2VecFeatures(TextExtractor):
         from gensim.models.doc2vec import TaggedDocument
 
         documents = [TaggedDocument(_words(text), [i]) for i, text in enumerate(items)]
-        self.seed_ = int(check_random_state(self.random_state).randint(2**31 - 1))
+        self.seed_ = draw_seed(self.random_state)
         model = self._model(self.min_count)
         model.build_vocab(documents)
         if not len(model.wv):
@@ -326,7 +326,7 @@ class WordVectors(TextExtractor):
             return
         from gensim.models import Word2Vec
 
-        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
+        seed = draw_seed(self.random_state)
         model = Word2Vec(
             vector_size=self.vector_size,
             window=self.window,

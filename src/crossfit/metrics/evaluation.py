@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from crossfit._random import draw_seed
 from crossfit.metrics.intervals import (
     bootstrap,
     check_ci,
     group_codes,
-    random_source,
     summarize,
 )
 from crossfit.metrics.names import Measure, parse_metric, parse_metrics
@@ -419,7 +419,7 @@ def _warn_of_excluded(values: Mapping[tuple[str, str], Floats], metric: str) -> 
 def _seed(random_state: Any) -> int:
     if isinstance(random_state, int | np.integer) and not isinstance(random_state, bool):
         return int(random_state)
-    return int(random_source(random_state).randint(2**31 - 1))
+    return draw_seed(random_state)
 
 
 def rsum(evaluation: Evaluation) -> float:

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from crossfit._random import random_source
+
 Floats = NDArray[np.float64]
 
 #: Draws held at once; bounds the memory of every resampling.
@@ -26,13 +28,6 @@ def summarize(values: Floats, statistic: str) -> Any:
 
 def _finish_median(median: Any, statistic: str) -> Any:
     return np.floor(median - 1.0) + 1.0 if statistic == "vsepp" else median
-
-
-def random_source(random_state: Any) -> np.random.RandomState:
-    """RandomState of an int, a RandomState or None; None is fresh and leaves the global one be."""
-    from sklearn.utils import check_random_state
-
-    return np.random.RandomState() if random_state is None else check_random_state(random_state)
 
 
 def group_codes(groups: Any, n: int) -> NDArray[np.intp]:

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from crossfit._random import random_source
 from crossfit.metrics.evaluation import Evaluation
 from crossfit.metrics.intervals import (
     _CHUNK,
     check_ci,
     check_resamples,
     group_codes,
-    random_source,
     resampled_counts,
 )
 from crossfit.metrics.names import parse_metric

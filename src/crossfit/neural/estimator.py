@@ -14,10 +14,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from sklearn.model_selection import GroupShuffleSplit
-from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from torch import Tensor, nn
 
+from crossfit._random import draw_seed
 from crossfit.base import CrossModalEstimator
 from crossfit.extraction.weights import resolve_device
 from crossfit.neural.batching import (
@@ -339,10 +339,7 @@ class NeuralEstimator(CrossModalEstimator):
         return bool(self.amp)
 
     def _seed(self) -> int:
-        if self.random_state is None:
-            # check_random_state(None) would draw from NumPy's global state.
-            return int(np.random.default_rng().integers(2**31 - 1))
-        return int(check_random_state(self.random_state).randint(2**31 - 1))
+        return draw_seed(self.random_state)
 
     def _identity(self, views: Views, y: NDArray[Any] | None) -> dict[str, str]:
         """Say what a checkpoint belongs to, hashed."""

@@ -15,8 +15,8 @@ from sklearn.cluster import KMeans
 from sklearn.kernel_approximation import RBFSampler
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
-from sklearn.utils import check_random_state
 
+from crossfit._random import random_source
 from crossfit.base import CrossModalEstimator
 from crossfit.subspace import cards
 from crossfit.subspace._joint import indicator, joint_covariance
@@ -143,10 +143,7 @@ class CCA3V(CrossModalEstimator):
         check_counts(self, "n_clusters")
         if self.reg_style not in ("relative", "ridge"):
             raise ValueError(f"reg_style must be 'relative' or 'ridge', got {self.reg_style!r}")
-        # The global state stays as it is, also without a seed.
-        random = check_random_state(
-            np.random.RandomState() if self.random_state is None else self.random_state
-        )
+        random = random_source(self.random_state)
         third = self._third_view(views, y, random)
         factors = self._factors([*views.names, *third])
         self.fourier_ = {}

@@ -10,8 +10,8 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 from scipy.special import expit
 
+from crossfit._random import draw_seed
 from crossfit.base import CrossModalEstimator
-from crossfit.metrics.intervals import random_source
 from crossfit.similarities import KNNPosterior, pairwise_similarity
 from crossfit.subspace import cards
 from crossfit.subspace._graph import (
@@ -154,7 +154,7 @@ class JRL(CrossModalEstimator):
         check_counts(self, "n_neighbors", "max_iter")
         if self.measure not in MEASURES:
             raise ValueError(f"measure must be one of {', '.join(MEASURES)}, got {self.measure!r}")
-        seed = random_source(self.random_state).randint(2**31 - 1)
+        seed = draw_seed(self.random_state)
 
         assert y is not None
         labelled = y != -1 if y.dtype.kind in "if" else np.ones(len(y), dtype=bool)

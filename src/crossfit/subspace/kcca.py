@@ -18,8 +18,8 @@ from sklearn.metrics.pairwise import (
     pairwise_kernels,
 )
 from sklearn.preprocessing import StandardScaler
-from sklearn.utils import check_random_state
 
+from crossfit._random import random_source
 from crossfit.base import CrossModalEstimator
 from crossfit.subspace import cards
 from crossfit.subspace._linalg import (
@@ -32,7 +32,7 @@ from crossfit.subspace._linalg import (
     leading_svd,
     of_view,
 )
-from crossfit.views import Views, as_numpy, take_rows
+from crossfit.views import Views, as_numpy
 
 __all__ = ["KCCA"]
 
@@ -171,17 +171,17 @@ class KCCA(CrossModalEstimator):
         n = len(views)
         rows: Any = slice(None)
         if n > self.n_landmarks:
-            rng = check_random_state(self.random_state)
+            rng = random_source(self.random_state)
             rows = np.sort(rng.choice(n, self.n_landmarks, replace=False))
         self.means_, self.scales_, self.landmarks_, self.gamma_ = {}, {}, {}, {}
         features = {}
         for role in views.names:
             if self.standardize:
                 scaler = StandardScaler()
-                for chunk in _chunks(views[role]):
-                    scaler.partial_fit(chunk)
+                for chunk in _chunks(views):
+                    scaler.partial_fit(_as_double(chunk[role]))
                 self.means_[role], self.scales_[role] = scaler.mean_, scaler.scale_
-            self.landmarks_[role] = self._columns(_as_double(take_rows(views[role], rows)), role)
+            self.landmarks_[role] = self._columns(_as_double(views[rows][role]), role)
             self.gamma_[role] = self._gamma(role)
             features[role] = _Features(self._kernel(self.landmarks_[role], role))
             if features[role].rank == 0:
@@ -190,13 +190,13 @@ class KCCA(CrossModalEstimator):
         # ΦΦ' is K itself where all rows are landmarks, and Nyström's approximation elsewhere.
         moments = Moments()
         self.kernel_means_ = {role: np.zeros(len(self.landmarks_[role])) for role in views.names}
-        for parts in zip(*(_chunks(views[role]) for role in views.names)):
-            chunk = {}
-            for role, part in zip(views.names, parts):
-                K = self._kernel(self._columns(part, role), role)
+        for chunk in _chunks(views):
+            mapped = {}
+            for role in views.names:
+                K = self._kernel(self._columns(_as_double(chunk[role]), role), role)
                 self.kernel_means_[role] += K.sum(axis=0) / n
-                chunk[role] = features[role](K)
-            moments.update(Views(chunk))
+                mapped[role] = features[role](K)
+            moments.update(Views(mapped))
         S, (x, z) = moments.covariance(), moments.blocks()
         # Lx Lx' = (Φx'Φx + k I) / (n - 1), with k = reg tr(K) / n.
         Lx, Lz = (
@@ -224,11 +224,10 @@ class KCCA(CrossModalEstimator):
     def _encode(self, values: Any, view: str) -> Any:
         dtype = np.dtype(str(values.dtype).removeprefix("torch."))
         encoded = np.empty((values.shape[0], self.n_components_), dtype=dtype)
-        for i, chunk in enumerate(_chunks(values)):
-            K = self._kernel(self._columns(chunk, view), view)
-            encoded[i * CHUNK : (i + 1) * CHUNK] = (K - self.kernel_means_[view]) @ self.weights_[
-                view
-            ]
+        for start in range(0, len(encoded), CHUNK):
+            rows = slice(start, start + CHUNK)
+            K = self._kernel(self._columns(_as_double(values[rows]), view), view)
+            encoded[rows] = (K - self.kernel_means_[view]) @ self.weights_[view]
         return encoded
 
     def _columns(self, rows: Matrix, role: str) -> Matrix:
@@ -343,6 +342,6 @@ def _as_double(values: Any) -> Matrix:
     return rows.astype(np.float64)
 
 
-def _chunks(values: Any) -> Iterator[Matrix]:
-    for start in range(0, values.shape[0], CHUNK):
-        yield _as_double(values[start : start + CHUNK])
+def _chunks(views: Views) -> Iterator[Views]:
+    for start in range(0, len(views), CHUNK):
+        yield views[start : start + CHUNK]

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from sklearn.cluster import KMeans
 from sklearn.neighbors import NearestNeighbors
 
+from crossfit._random import random_source
 from crossfit.base import CrossModalEstimator
-from crossfit.metrics.intervals import random_source
 from crossfit.subspace import cards
 from crossfit.subspace._linalg import CHUNK, Matrix, check_counts
 from crossfit.subspace.kcca import KCCA

@@ -1,0 +1,19 @@
+"""Random sources that leave NumPy's global state alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+
+def random_source(random_state: Any) -> np.random.RandomState:
+    """Return a RandomState for an int, a RandomState or None; None gives a fresh one."""
+    from sklearn.utils import check_random_state
+
+    return np.random.RandomState() if random_state is None else check_random_state(random_state)
+
+
+def draw_seed(random_state: Any) -> int:
+    """Return a seed below 2³¹ drawn from `random_state`."""
+    return int(random_source(random_state).randint(2**31 - 1))
