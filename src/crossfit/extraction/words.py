@@ -53,9 +53,9 @@ class Doc2VecFeatures(TextExtractor):
     ----------
     vocabulary_ : tuple of str
         The words kept, in the order in which they first occur.
-    counts_ : int64 ndarray of shape (len(vocabulary_),)
+    counts_ : int64 ndarray of shape (n_words,)
         Times each occurs in the training texts.
-    word_vectors_, output_vectors_ : float32 ndarray of shape (len(vocabulary_), vector_size)
+    word_vectors_, output_vectors_ : float32 ndarray of shape (n_words, vector_size)
         What inference reads: vectors of words as context and as prediction.
     seed_ : int
         What `random_state` came to.
@@ -238,7 +238,7 @@ class WordVectors(TextExtractor):
     ----------
     vocabulary_ : tuple of str
         Words by falling frequency; only if they were learnt.
-    vectors_ : float32 ndarray of shape (len(vocabulary_), vector_size)
+    vectors_ : float32 ndarray of shape (n_words, vector_size)
         Their vectors; only if they were learnt.
     weights_id_ : str
         SHA-256 of the file; only if there is one.
