@@ -243,12 +243,12 @@ class FisherVector(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
     by the standard deviations that these gradients have on data of the mixture. For T words x_t
     with responsibilities g_tk and ``z = (x - m) / s``, the coordinates of component k are
 
-    ==========  ============================  ==================================
-    ..          location                      scale
-    ==========  ============================  ==================================
-    Gaussian    ``Σ_t g_tk z / √(T w_k)``     ``Σ_t g_tk (z² - 1) / √(2 T w_k)``
-    Laplacian   ``Σ_t g_tk sign(z) / √(...)`` ``Σ_t g_tk (|z| - 1) / √(T w_k)``
-    ==========  ============================  ==================================
+    =========  ===============================  ==================================
+    kind       location                         scale
+    =========  ===============================  ==================================
+    Gaussian   ``Σ_t g_tk z / √(T w_k)``        ``Σ_t g_tk (z² - 1) / √(2 T w_k)``
+    Laplacian  ``Σ_t g_tk sign(z) / √(T w_k)``  ``Σ_t g_tk (|z| - 1) / √(T w_k)``
+    =========  ===============================  ==================================
 
     Word vectors are scaled to unit length and rotated to independent components first; Fisher
     vectors are raised to a power, with their sign, and scaled to unit length. Two of these
