@@ -31,8 +31,20 @@ def test_every_public_name_has_a_place_in_the_reference():
     reference = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
     listed = set(re.findall(r"^\s+((?:\w+\.)*\w+)\s*$", reference, re.MULTILINE))
     missing = []
-    for module in ("", ".metrics", ".subspace", ".extraction", ".datasets", ".model_selection",
-                   ".retrieval", ".testing", ".similarities", ".registry", ".cards", ".neural"):  # fmt: skip
+    for module in (
+        "",
+        ".metrics",
+        ".subspace",
+        ".extraction",
+        ".datasets",
+        ".model_selection",
+        ".retrieval",
+        ".testing",
+        ".similarities",
+        ".registry",
+        ".cards",
+        ".neural",
+    ):
         names = __import__(f"crossfit{module}", fromlist=["__all__"]).__all__
         short = module.lstrip(".")
         for name in names:

@@ -20,7 +20,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 import crossfit
 from crossfit import registry
 from crossfit.compose import ViewTransformer
-from crossfit.datasets import Dataset, Split, load
+from crossfit.datasets import Split, load
 from crossfit.experiment.comparison import Result, chance, fit_and_evaluate
 from crossfit.experiment.report import Found, GalleryRow, data_uri, write_report
 from crossfit.extraction import GridFeatures
