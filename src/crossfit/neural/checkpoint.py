@@ -17,7 +17,7 @@ from skorch.callbacks import Callback
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from crossfit.neural.training import Net
+    from skorch import NeuralNet
 
 __all__ = ["Checkpoint"]
 
@@ -91,7 +91,7 @@ class Checkpoint(Callback):
                 )
         return dict(held)
 
-    def restore(self, held: Mapping[str, Any], net: Net, generator: torch.Generator) -> bool:
+    def restore(self, held: Mapping[str, Any], net: NeuralNet, generator: torch.Generator) -> bool:
         """Bring a net to the state that was read; return whether its training had been stopped."""
         net.module_.load_state_dict(held["module"])
         net.optimizer_.load_state_dict(held["optimizer"])
@@ -107,7 +107,7 @@ class Checkpoint(Callback):
 
     # ---- writing -----------------------------------------------------------------------------
 
-    def callback_states(self, net: Net) -> dict[str, Any]:
+    def callback_states(self, net: NeuralNet) -> dict[str, Any]:
         """Return the state of every other callback.
 
         Raises
@@ -121,7 +121,7 @@ class Checkpoint(Callback):
             if not isinstance(callback, Checkpoint)
         }
 
-    def write(self, net: Net, generator: torch.Generator, stopped: bool) -> None:
+    def write(self, net: NeuralNet, generator: torch.Generator, stopped: bool) -> None:
         """Write the state of a net after an epoch."""
         random = {"order": generator.get_state(), "cpu": torch.get_rng_state()}
         if torch.device(net.device).type == "cuda":
