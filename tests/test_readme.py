@@ -1,0 +1,65 @@
+"""The README's commands exist, its figures are those of the demo, its TOML is what a plugin needs.
+
+Its Python blocks run in test_docs.py.
+"""
+
+import re
+import shlex
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from crossfit.cli.commands import cli
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(language):
+    return re.findall(rf"^```{language}\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+
+
+COMMANDS = [
+    line.removeprefix("$ ")
+    for block in blocks("console")
+    for line in block.splitlines()
+    if line.startswith("$ ")
+]
+
+
+def test_there_are_commands():
+    assert {"make demo", "make test"} <= set(COMMANDS)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_command_is_understood(command):
+    program, *arguments = shlex.split(command)
+    if program == "make":
+        targets = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+        assert set(arguments) <= set(targets)
+        return
+    assert program == ".venv/bin/crossfit"
+    name, *options = arguments
+    context = cli.commands[name].make_context(name, options)  # parses, and refuses what is wrong
+    assert context.params
+
+
+def test_figures_of_the_plain_features_are_those_of_the_demo(tmp_path, monkeypatch):
+    from crossfit.experiment.demo import run_demo
+
+    monkeypatch.setenv("CROSSFIT_CACHE", str(tmp_path / "cache"))
+    found = {result.name: result for result in run_demo(tmp_path, "plain")}
+    for name, label in (("CCA", "CCA, plain features"), ("chance", "chance")):
+        shown = re.search(rf"^{label} +image → text +(\S+).*\n +text → image +(\S+)", README, re.M)
+        assert shown is not None
+        result = found[name].by_label
+        assert f"{result.mean('image2text', 'map@all'):.3f}" == shown[1]
+        assert f"{result.mean('text2image', 'map@all'):.3f}" == shown[2]
+
+
+def test_the_entry_point_of_the_readme_is_the_one_of_its_card():
+    (block,) = blocks("toml")
+    ((name, target),) = tomllib.loads(block)["project"]["entry-points"]["crossfit.methods"].items()
+    assert f'name="{name}"' in README
+    assert target.endswith(":CARD")
