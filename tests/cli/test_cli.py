@@ -148,6 +148,8 @@ def test_ctrl_c_leaves_no_file_and_says_interrupted(tmp_path, home):
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "CROSSFIT_CACHE": str(home), "PYTHONUNBUFFERED": "1"},
+        # A shell's background jobs ignore Ctrl-C and hand that on; a person's terminal does not.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     assert process.stdout is not None
     process.stdout.readline()  # the data are loaded, the work begins
