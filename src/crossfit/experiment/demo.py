@@ -186,7 +186,11 @@ def run_demo(folder: Path, wanted: str = "auto") -> list[Result]:
         ),
         facts=[
             *facts,
-            ("evaluation", "test pairs used once, after all settings were chosen on validation"),
+            (
+                "evaluation",
+                "settings chosen on the validation pairs; in this run each method is evaluated "
+                "once on the test pairs",
+            ),
             ("repeat", f"crossfit demo --features {chosen}"),
         ],
         footer=(
