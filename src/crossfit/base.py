@@ -132,10 +132,15 @@ class CrossModalEstimator(ViewsTransformerMixin, BaseEstimator):
         self.n_features_in_ = features
         try:
             self._fit(views, labels)
-        except Exception:
-            del self.views_in_  # what is half fitted must not answer
+        except Exception as error:
+            if not self._still_answers(error):
+                del self.views_in_  # what is half fitted must not answer
             raise
         return self
+
+    def _still_answers(self, error: Exception) -> bool:
+        """Say whether a fit that raised has left something sound."""
+        return False
 
     @available_if(_is_embedding)
     def fit_transform(self, X: Any, Y: Any = None, y: Any = None) -> Any:
@@ -486,7 +491,7 @@ def _as_float(values: Any, where: str) -> Any:
         values = values.to(xp.float32) if is_tensor(values) else values.astype(np.float32)
     data = values.data if sp.issparse(values) else values
     with np.errstate(over="ignore", invalid="ignore"):
-        total = xp.sum(data, dtype=xp.float64)
+        total = xp.sum(data)
     # The sum is finite unless an entry is not, or sums overflow: look closer only then.
     if not xp.isfinite(total) and not xp.isfinite(data).all():
         raise ValueError(f"{where} contains NaN or infinity")

@@ -8,7 +8,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, clone
-from sklearn.utils import TransformerTags
+from sklearn.utils import TransformerTags, get_tags
 from sklearn.utils.metaestimators import _BaseComposition, available_if
 from sklearn.utils.validation import check_is_fitted
 
@@ -233,6 +233,7 @@ class ColumnsAsViews(BaseEstimator):
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True  # Views hold CSR; a method that takes none says so
+        tags.input_tags.positive_only = get_tags(self.estimator).input_tags.positive_only
         tags.transformer_tags = TransformerTags() if _has_transform(self) else None
         card = self.estimator.card
         tags.target_tags.required = card is not None and card.labels in ("single", "multi")

@@ -337,7 +337,15 @@ def test_nan_stops_the_fit_and_keeps_the_last_good_weights(towers, planted, weig
     with listening(lambda estimator, epoch, record: _stop_at(epoch, 2)), pytest.raises(_StopError):
         sound.fit(views)
     assert torch.equal(weights(method), weights(sound))
-    assert not hasattr(method, "views_in_")
+    assert np.isfinite(method.similarity(views)).all()  # it answers, with those weights
+
+    class NeverSound(towers):
+        def _loss(self, outputs, batch):
+            return float("nan") * sum(super()._loss(outputs, batch).values())
+
+    with pytest.raises(FloatingPointError, match="epoch 1"):
+        (never := NeverSound(random_state=0)).fit(views)
+    assert not hasattr(never, "views_in_")
 
 
 class _StopError(Exception):

@@ -100,6 +100,18 @@ def test_efficientnet_is_the_wheels_network():
     assert regions.dtype == np.float32
     np.testing.assert_allclose(regions[1, 7 * 2 + 5], maps[1, :, 2, 5], atol=1e-5)
     np.testing.assert_allclose(regions.mean(1), pooled, atol=1e-5)
+    coarse = EfficientNetLite0("regions", grid=4, device="cpu").fit_transform(images)
+    assert coarse.shape == (3, 16, 1280)
+    # The windows overlap: row 1 of four is cells 1 to 3 of seven, column 2 cells 3 to 5.
+    cells = regions[2].reshape(7, 7, 1280)
+    np.testing.assert_allclose(coarse[2, 4 * 1 + 2], cells[1:4, 3:6].mean((0, 1)), atol=1e-5)
+
+
+@pytest.mark.parametrize("settings", [{"output": "pooled", "grid": 2}, {"grid": 8}])
+def test_a_grid_that_does_not_fit(settings):
+    extractor = EfficientNetLite0(**{"output": "regions", "device": "cpu", **settings})
+    with pytest.raises(ValueError, match=r"at most size / 32 = 7, got [28]"):
+        extractor.fit_transform(pictures(1, 64, 64))
 
 
 @pytest.mark.data

@@ -8,9 +8,26 @@ _HOMES = {
     "available": "loading",
     "from_csv": "own",
     "from_folder": "own",
+    "from_precomputed": "captions",
     "load": "loading",
 }
 
 __all__ = sorted(_HOMES)
 
-__getattr__, __dir__ = attach(__name__, _HOMES, ("emoji", "esc10", "flickr8k", "wikipedia"))
+__getattr__, __dir__ = attach(
+    __name__,
+    _HOMES,
+    (
+        "coco",
+        "emoji",
+        "esc10",
+        "flickr30k",
+        "flickr8k",
+        "imageclef",
+        "nus_wide",
+        "pascal_sentences",
+        "voc2007",
+        "wikipedia",
+        "wikipedia_captions",
+    ),
+)

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from crossfit.datasets.captions import read_tokens
 from crossfit.datasets.cards import FLICKR8K as CARD
 from crossfit.datasets.record import (
     Dataset,
@@ -92,17 +93,7 @@ def _read_originals(root: Path, names: dict[str, list[str]]) -> dict[str, Views]
     missing = [name for part in names.values() for name in part if name not in there]
     if missing:
         raise missing_files((f"{IMAGES}/{name}" for name in missing), root, CARD)
-    captions: dict[str, list[str]] = {}
-    with (root / CAPTIONS).open(encoding="utf-8") as stream:
-        for number, line in enumerate(stream, 1):
-            key, tab, caption = line.rstrip("\n").partition("\t")
-            picture, hash_sign, _ = key.rpartition("#")
-            if not tab or not hash_sign:
-                raise ValueError(
-                    f"{CAPTIONS}, line {number}: expected '<picture>#<number>', a tab and a "
-                    f"caption, got {line.strip()[:80]!r}"
-                )
-            captions.setdefault(picture, []).append(caption.strip())
+    captions = read_tokens(root / CAPTIONS)
     views = {}
     for split, part in names.items():
         mute = [name for name in part if name not in captions]

@@ -23,6 +23,7 @@ __all__ = [
     "missing_files",
     "require",
     "shortened",
+    "stamps",
 ]
 
 
@@ -157,6 +158,27 @@ def missing_files(names: Iterable[str], folder: Path, card: DatasetCard) -> File
         f"data set {card.name!r} needs {shortened(names)}, not found in {str(folder)!r}: get it "
         f"from {card.url} and let root= or CROSSFIT_DATA name the folder that holds {card.name}/"
     )
+
+
+def stamps(folder: Path, names: Iterable[str], card: DatasetCard) -> list[str]:
+    """Return name and size of files, which stand for their content in a revision.
+
+    Reading gigabytes of pictures for a hash would take longer than the rest.
+
+    Raises
+    ------
+    FileNotFoundError
+        If some of the files are missing.
+    """
+    found, missing = [], []
+    for name in names:
+        try:
+            found.append(f"{name} {(folder / name).stat().st_size}")
+        except FileNotFoundError:
+            missing.append(name)
+    if missing:
+        raise missing_files(missing, folder, card)
+    return found
 
 
 def choose_subsets(

@@ -1,4 +1,4 @@
-"""The report: one self-contained HTML page with leaderboard, plots and a retrieval gallery."""
+"""The report: one self-contained HTML page with leaderboards, plots and a retrieval gallery."""
 
 from __future__ import annotations
 
@@ -8,24 +8,46 @@ import math
 import os
 import platform
 import tempfile
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 import crossfit
-from crossfit.experiment.comparison import Result, significance_marks
-from crossfit.metrics import recall_at_k_curve
+from crossfit.experiment import figures
+from crossfit.experiment.board import LEVEL, Board, Row, arrow, merged, metric_words
+from crossfit.experiment.comparison import Result
+from crossfit.metrics import (
+    Repeats,
+    interpolated_precision_recall,
+    parse_metric,
+    recall_at_k_curve,
+)
 from crossfit.scoring import relevance_of
 from crossfit.views import Views
 
-__all__ = ["Found", "GalleryRow", "write_report", "write_text"]
+__all__ = [
+    "Found",
+    "Gallery",
+    "GalleryRow",
+    "Part",
+    "Picture",
+    "Problem",
+    "data_uri",
+    "figure",
+    "interval_figure",
+    "p_figure",
+    "write_page",
+    "write_report",
+    "write_text",
+]
 
-# Stand-ins that the page replaces by its own colours, so that plots follow light and dark.
-_INK, _GRID = "#010203", "#040506"
-_SERIES = ("#0a0b01", "#0a0b02", "#0a0b03", "#0a0b04", "#0a0b05", "#0a0b06")
+#: Longest side of a thumbnail in pixels.
+_THUMBNAIL = 112
+#: Methods up to which all pairs are laid out in a table.
+_MATRIX = 30
 
 
 @dataclass(frozen=True)
@@ -49,12 +71,140 @@ class Found:
 
 @dataclass(frozen=True)
 class GalleryRow:
-    """A query with what it found, best first, and the rank of its own pair."""
+    """A query with what it found, best first, and the rank of its first relevant item."""
 
     text: str
     picture: str
-    rank: int
+    rank: float
     found: Sequence[Found]
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """Queries of one direction with what they found.
+
+    Parameters
+    ----------
+    title : str
+        Heading.
+    rows : sequence of GalleryRow
+        The queries.
+    own : str
+        What the rank is of: "own picture".
+    note : str
+        How the queries were chosen.
+    """
+
+    title: str
+    rows: Sequence[GalleryRow]
+    own: str
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture with its caption: an attention map."""
+
+    uri: str
+    caption: str
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A cell that has no result, and why."""
+
+    label: str
+    dataset: str
+    seed: int
+    status: str
+    reason: str
+    traceback: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """A leaderboard with what belongs to it.
+
+    Parameters
+    ----------
+    board : Board
+        The leaderboard.
+    galleries : sequence of Gallery
+        Queries with what they found.
+    gallery_note : str
+        What answered them, or why there is no gallery.
+    attention : sequence of Picture
+        Attention maps.
+    relevant : str
+        What recall counts: ``"their own pair"`` or ``"a relevant item"``.
+    labelled : bool
+        Whether the gallery tells items of the same class from others.
+    """
+
+    board: Board
+    galleries: Sequence[Gallery] = ()
+    gallery_note: str = ""
+    attention: Sequence[Picture] = ()
+    relevant: str = "their own pair"
+    labelled: bool = True
+
+
+def write_page(
+    path: Path,
+    *,
+    title: str,
+    lead: str,
+    parts: Sequence[Part],
+    reduced: str = "",
+    notes: Sequence[str] = (),
+    problems: Sequence[Problem] = (),
+    facts: Sequence[tuple[str, str]] = (),
+    footer: str = "",
+) -> None:
+    """Write a page; the file appears whole or not at all.
+
+    Parameters
+    ----------
+    path : Path
+        The HTML file; its folder is made.
+    title, lead : str
+        Heading and first sentences.
+    parts : sequence of Part
+        Leaderboards, one a data set.
+    reduced : str
+        What to say of a reduced experiment, empty for a full one.
+    notes : sequence of str
+        What a reader must know before the figures.
+    problems : sequence of Problem
+        Cells without a result.
+    facts : sequence of (str, str)
+        What else to state: split sizes, settings, versions, times.
+    footer : str
+        Attribution.
+    """
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("crossfit.experiment", "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(
+        figure=figure, p=p_figure, arrow=arrow, metric=metric_words, interval=interval_figure
+    )
+    html = environment.get_template("report.html.j2").render(
+        title=title,
+        lead=lead,
+        parts=[_prepared(part, i) for i, part in enumerate(parts)],
+        reduced=reduced,
+        notes=notes,
+        problems=problems,
+        facts=facts,
+        footer=footer,
+    )
+    write_text(path, html)
 
 
 def write_report(
@@ -70,7 +220,7 @@ def write_report(
     facts: Sequence[tuple[str, str]] = (),
     footer: str = "",
 ) -> None:
-    """Write a report; the file appears whole or not at all.
+    """Write a report of methods that were just evaluated; it appears whole or not at all.
 
     Parameters
     ----------
@@ -81,7 +231,7 @@ def write_report(
     results : sequence of Result
         Rows of the leaderboard, chance among them.
     views : Views
-        The test pairs, for the recall curves.
+        The test pairs, for the curves.
     text_queries, picture_queries : sequence of GalleryRow
         The retrieval gallery.
     gallery_note : str
@@ -91,35 +241,69 @@ def write_report(
     footer : str
         Attribution.
     """
-    import jinja2
-
-    methods = [r for r in results if r.scores is not None]
-    methods.sort(key=_quality, reverse=True)
-    baseline = next((r for r in results if r.scores is None), None)
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("crossfit.experiment", "templates"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
+    methods = [result for result in results if result.scores is not None]
+    labelled = methods[0].by_label is not None
+    galleries = [
+        Gallery(heading, rows, own)
+        for heading, rows, own in (
+            ("Texts, and the pictures found", text_queries, "own picture"),
+            ("Pictures, and the texts found", picture_queries, "own text"),
+        )
+        if rows
+    ]
+    board = Board(
+        "Leaderboard",
+        [_row(result, views) for result in methods],
+        ("map@all", "r@1", "r@5", "r@10", "medr") if labelled else ("r@1", "r@5", "r@10", "medr"),
+        "mAP: an item is relevant if it shares the query's class. R@K and the median rank (MedR): "
+        "only the query's own pair is."
+        if labelled
+        else "Only the query's own pair is relevant.",
+        _chance_of(results),
     )
-    environment.filters["figure"] = _figure
-    html = environment.get_template("report.html.j2").render(
+    write_page(
+        path,
         title=title,
         lead=lead,
-        methods=methods,
-        baseline=baseline,
-        directions=methods[0].by_pair.directions,
-        p_values=significance_marks(methods) if methods[0].by_label is not None else {},
-        plots=_plots(methods, baseline, views),
-        text_queries=text_queries,
-        picture_queries=picture_queries,
-        gallery_note=gallery_note,
+        parts=[Part(board, galleries, gallery_note, labelled=labelled)],
         facts=[*facts, *_versions()],
         footer=footer,
-        arrow=lambda d: d.replace("2", " → "),
     )
-    write_text(path, html)
+
+
+def _row(result: Result, views: Views) -> Row:
+    found = [ev for ev in (result.by_label, result.by_pair) if ev is not None]
+    query, gallery = result.by_pair.directions[0].split("2")
+    pairs = relevance_of(views, query, gallery, None)
+    curves: dict[str, dict[str, Any]] = {}
+    for side, direction in zip(("forward", "backward"), result.by_pair.directions):
+        size = pairs.shape[1] if side == "forward" else pairs.shape[0]
+        ks = np.unique(np.geomspace(1, min(100, size), 24).astype(int))
+        recall = recall_at_k_curve(result.scores, pairs, ks.tolist(), direction=side)
+        precision = interpolated_precision_recall(result.scores, pairs, direction=side)
+        curves[direction] = {"recall": recall}
+        if result.by_label is None:
+            curves[direction]["pr"] = precision
+    return Row(
+        result.name,
+        Repeats([merged(*found)]),
+        result.detail,
+        curves=curves,
+        costs={"fit": result.fit_seconds, "score": result.score_seconds},
+    )
+
+
+def _chance_of(results: Sequence[Result]) -> dict[tuple[str, str], float]:
+    baseline = next((result for result in results if result.scores is None), None)
+    if baseline is None:
+        return {}
+    found = [ev for ev in (baseline.by_label, baseline.by_pair) if ev is not None]
+    return {
+        (direction, metric): ev.mean(direction, metric)
+        for ev in found
+        for direction in ev.directions
+        for metric in ev.metrics
+    }
 
 
 def write_text(path: Path, text: str) -> None:
@@ -139,22 +323,57 @@ def write_text(path: Path, text: str) -> None:
 
 
 def data_uri(image: Any) -> str:
-    """Return an RGB uint8 picture of shape (H, W, 3) as a PNG data URI."""
+    """Return a picture as a data URI: small ones as they are, larger ones as a thumbnail.
+
+    Parameters
+    ----------
+    image : path-like, PIL image or ndarray
+        What `crossfit.extraction.load_rgb` takes.
+    """
     from PIL import Image
 
+    from crossfit.extraction import load_rgb
+
+    picture = Image.fromarray(load_rgb(image))
     buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, "PNG", optimize=True)
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+    if max(picture.size) <= _THUMBNAIL:
+        kind = "png"
+        picture.save(buffer, "PNG", optimize=True)
+    else:
+        kind = "jpeg"
+        picture.thumbnail((_THUMBNAIL, _THUMBNAIL))
+        picture.save(buffer, "JPEG", quality=72, optimize=True)
+    return f"data:image/{kind};base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
-def _quality(result: Result) -> float:
-    if result.by_label is not None:
-        return result.by_label.mean(None, "map@all")
-    return result.by_pair.mean(None, "mrr")
-
-
-def _figure(value: float, digits: int = 3) -> str:
+def figure(value: float | None, digits: int = 3) -> str:
+    """Return a number as tables show it; a dash where there is none."""
     return "–" if value is None or math.isnan(value) else f"{value:.{digits}f}"
+
+
+def interval_figure(bounds: tuple[float, float], digits: int = 3) -> str:
+    """Return an interval as tables show it; empty where there is none."""
+    if any(math.isnan(bound) for bound in bounds):
+        return ""
+    return f"{bounds[0]:.{digits}f}–{bounds[1]:.{digits}f}"
+
+
+def p_figure(value: float) -> str:
+    """Return a p-value as tables show it."""
+    if math.isnan(value):
+        return "–"
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def digits_of(metric: str) -> int:
+    """Return how many decimals a metric is shown with."""
+    return 1 if parse_metric(metric).kind in ("medr", "meanr") else 3
+
+
+def rank_figure(ranks: tuple[int, int]) -> str:
+    """Return a range of ranks as tables show it."""
+    low, high = ranks
+    return str(low) if low == high else f"{low}–{high}"
 
 
 def _versions() -> list[tuple[str, str]]:
@@ -171,102 +390,325 @@ def _versions() -> list[tuple[str, str]]:
     return [("versions", ", ".join(parts))]
 
 
-def _plots(
-    methods: Sequence[Result], baseline: Result | None, views: Views
-) -> list[dict[str, str]]:
-    plots = []
-    if methods[0].by_label is not None:
-        plots.append(
-            {
-                "svg": _map_plot(methods, baseline),
-                "caption": "mAP with 95 % intervals over queries; the dashed line is chance. "
-                "An item is relevant if it shares the query's class.",
-            }
-        )
-    plots.append(
-        {
-            "svg": _recall_plot(methods, baseline, views),
-            "caption": "Share of queries whose own pair is among the first K.",
-        }
+# ---------------------------------------------------------------- what the template shows
+
+
+@dataclass(frozen=True)
+class _Cell:
+    """A cell of a table: what it says, what stands below, and what it is sorted by."""
+
+    text: str
+    below: str = ""
+    value: float = math.nan
+    kind: str = ""
+    bar: tuple[float, float, float] | None = None
+
+
+@dataclass(frozen=True)
+class _Column:
+    head: str
+    kind: str = ""
+    ascending: bool = False
+    title: str = ""
+
+
+@dataclass(frozen=True)
+class _Line:
+    label: str
+    detail: str
+    cells: Sequence[_Cell]
+    kind: str = ""
+
+
+@dataclass(frozen=True)
+class _Table:
+    """A table that can be sorted; `groups` are the headings above the columns."""
+
+    caption: str
+    groups: Sequence[tuple[str, int]]
+    columns: Sequence[_Column]
+    lines: Sequence[_Line]
+
+
+@dataclass(frozen=True)
+class _Plot:
+    title: str
+    svg: str
+    caption: str
+
+
+@dataclass(frozen=True, eq=False)
+class _Prepared:
+    part: Part
+    anchor: str
+    leaderboard: _Table
+    tests: str
+    first: Sequence[_Plot]
+    plots: Sequence[_Plot]
+    published: _Table | None
+    cost: _Table | None
+    hubness: _Table | None
+    matrices: Sequence[tuple[str, Sequence[Sequence[str]]]] = field(default_factory=tuple)
+    problems: Sequence[str] = ()
+
+
+def _prepared(part: Part, i: int) -> _Prepared:
+    board = part.board
+    return _Prepared(
+        part,
+        f"board-{i + 1}",
+        _leaderboard(board),
+        _about_tests(board),
+        _plots_first(board),
+        _plots(board, part.relevant),
+        _published(board),
+        _cost(board),
+        _hubness(board),
+        _matrices(board),
+        board.problems(),
     )
-    return plots
 
 
-def _axes(n: int, height: float) -> tuple[Any, Any]:
-    from matplotlib.figure import Figure
+def _leaderboard(board: Board) -> _Table:
+    main, directions = board.metric, board.directions
+    several = len(board.rows) > 1
+    columns = [_Column("rank", "rank", True, "ranks that the tests leave open")]
+    columns.append(_Column(metric_words(main), "main", not parse_metric(main).greater_is_better))
+    if several:
+        columns.append(_Column("p", "", True, f"against {board.reference}, Holm-corrected"))
+    groups = [("", 1), ("mean of directions", len(columns) - 1)]
+    for direction in directions:
+        groups.append((arrow(direction), len(board.metrics)))
+        columns += [
+            _Column(
+                metric_words(metric),
+                "first" if not j else "",
+                not parse_metric(metric).greater_is_better,
+            )
+            for j, metric in enumerate(board.metrics)
+        ]
+    timed = any(not math.isnan(row.costs.get("fit", math.nan)) for row in board.rows)
+    if timed:
+        groups.append(("", 1))
+        columns.append(_Column("fit, s", "first", True, "wall time of one fit"))
+    ranges = {row.label: row.repeats.interval(None, main) for row in board.rows}
+    edge = max([h for _, h in ranges.values() if not math.isnan(h)], default=math.nan)
+    lines = []
+    for i, row in enumerate(board.rows):
+        mean = row.repeats.mean(None, main)
+        low, high = ranges[row.label]
+        bar = None if math.isnan(low) else (low / edge, mean / edge, high / edge)
+        best = board.ranks[row.label]
+        cells = [_Cell(rank_figure(best), "", i + 1, "rank")]
+        cells.append(_Cell(figure(mean, digits_of(main)), _below(row, None, main), mean, "main",
+                           bar))  # fmt: skip
+        if several:
+            p = board.p_value(row.label)
+            is_reference = row.label == board.reference
+            cells.append(
+                _Cell("baseline" if board.baseline else "best", value=0.0, kind="soft")
+                if is_reference
+                else _Cell(p_figure(p), value=p, kind="strong" if p <= LEVEL else "soft")
+            )
+        for direction in directions:
+            for j, metric in enumerate(board.metrics):
+                value = row.repeats.mean(direction, metric)
+                cells.append(_Cell(figure(value, digits_of(metric)), _below(row, direction, metric),
+                                   value, "first" if not j else ""))  # fmt: skip
+        if timed:
+            seconds = row.costs.get("fit", math.nan)
+            cells.append(_Cell(figure(seconds, 2), value=seconds, kind="first"))
+        lines.append(_Line(row.label, _detail(row), cells, "top" if best[0] == 1 else ""))
+    if board.chance:
+        lines.append(_chance_line(board, edge, several, timed))
+    return _Table(f"Leaderboard of {board.title}", groups, columns, lines)
 
-    figure = Figure(figsize=(9.6, height), layout="constrained")
-    axes = figure.subplots(1, n, sharex=True, sharey=True, squeeze=False)[0]
-    for ax in axes:
-        ax.patch.set_alpha(0)
-        ax.spines[["top", "right"]].set_visible(False)
-        ax.spines[["left", "bottom"]].set_color(_GRID)
-        ax.tick_params(colors=_INK, labelsize=10, color=_GRID)
-        ax.grid(color=_GRID, linewidth=0.6)
-        ax.set_axisbelow(True)
-    return figure, axes
+
+def _below(row: Row, direction: str | None, metric: str) -> str:
+    digits = digits_of(metric)
+    parts = [interval_figure(row.repeats.interval(direction, metric), digits)]
+    spread = row.repeats.spread(direction, metric)
+    if not math.isnan(spread):
+        parts.append(f"± {figure(spread, digits)}")
+    return "\n".join(part for part in parts if part)
 
 
-def _svg(figure: Any) -> str:
-    import matplotlib as mpl
-
-    buffer = io.StringIO()
-    # Text stays text (small, selectable), and ids do not change from run to run.
-    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "crossfit"}):
-        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
-    svg = buffer.getvalue()
-    svg = svg[svg.index("<svg") :]
-    svg = svg.replace(_INK, "var(--ink)").replace(_GRID, "var(--rule)")
-    for i, colour in enumerate(_SERIES):
-        svg = svg.replace(colour, f"var(--series-{i + 1})")
-    return svg
+def _detail(row: Row) -> str:
+    n = len(row.repeats.evaluations)
+    return "; ".join(part for part in (row.detail, f"{n} seeds" if n > 1 else "") if part)
 
 
-def _map_plot(methods: Sequence[Result], baseline: Result | None) -> str:
-    directions = methods[0].by_pair.directions
-    figure, axes = _axes(len(directions), 0.8 + 0.42 * len(methods))
-    for ax, direction in zip(axes, directions):
-        for i, result in enumerate(methods):
-            assert result.by_label is not None
-            colour = _SERIES[i % len(_SERIES)]
-            low, high = result.by_label.interval(direction, "map@all")
-            mean = result.by_label.mean(direction, "map@all")
-            ax.plot([low, high], [-i, -i], color=colour, linewidth=3, solid_capstyle="round")
-            ax.plot([mean], [-i], "o", color=colour, markersize=8)
-        if baseline is not None and baseline.by_label is not None:
-            at = baseline.by_label.mean(direction, "map@all")
-            ax.axvline(at, color=_INK, linewidth=1, linestyle=(0, (4, 3)))
-        ax.set_title(direction.replace("2", " → "), color=_INK, fontsize=11, loc="left")
-        ax.set_xlim(left=0)
-        ax.set_ylim(-len(methods) + 0.5, 0.5)
-        ax.set_yticks([-i for i in range(len(methods))], [r.name for r in methods])
-        ax.grid(visible=False, axis="y")
-        ax.set_xlabel("mAP", color=_INK)
-    return _svg(figure)
+def _chance_line(board: Board, edge: float, several: bool, timed: bool) -> _Line:
+    values = [board.chance.get((d, board.metric), math.nan) for d in board.directions]
+    mean = float(np.mean(values))
+    bar = None if math.isnan(mean) or math.isnan(edge) else (mean / edge,) * 3
+    cells = [_Cell("", kind="rank"), _Cell(figure(mean, digits_of(board.metric)), "", mean, "main",
+                                           bar)]  # fmt: skip
+    cells += [_Cell("–")] if several else []
+    for direction in board.directions:
+        for j, metric in enumerate(board.metrics):
+            value = board.chance.get((direction, metric), math.nan)
+            cells.append(
+                _Cell(figure(value, digits_of(metric)), "", value, "first" if not j else "")
+            )
+    cells += [_Cell("–", kind="first")] if timed else []
+    return _Line("chance", "ranking at random, exactly", cells, "chance")
 
 
-def _recall_plot(methods: Sequence[Result], baseline: Result | None, views: Views) -> str:
-    query, gallery = methods[0].by_pair.directions[0].split("2")
-    pairs = relevance_of(views, query, gallery, None)
-    sides = ("forward", "backward")
-    figure, axes = _axes(2, 3.4)
-    for ax, side, direction in zip(axes, sides, methods[0].by_pair.directions):
-        size = pairs.shape[1] if side == "forward" else pairs.shape[0]
-        ks = np.unique(np.geomspace(1, min(100, size), 24).astype(int))
-        for i, result in enumerate(methods):
-            _, recall = recall_at_k_curve(result.scores, pairs, ks.tolist(), direction=side)
-            ax.plot(ks, recall, color=_SERIES[i % len(_SERIES)], linewidth=2, label=result.name)
-        _, recall = recall_at_k_curve(
-            np.zeros(pairs.shape, np.float32), pairs, ks.tolist(), direction=side
-        )
-        ax.plot(ks, recall, color=_INK, linewidth=1, linestyle=(0, (4, 3)), label="chance")
-        ax.set_xscale("log")
-        ticks = [k for k in (1, 2, 5, 10, 20, 50, 100) if k <= ks[-1]]
-        ax.set_xticks(ticks, [str(k) for k in ticks])
-        ax.minorticks_off()
-        ax.set_ylim(0, 1)
-        ax.set_title(direction.replace("2", " → "), color=_INK, fontsize=11, loc="left")
-        ax.set_xlabel("K", color=_INK)
-    axes[0].set_ylabel("recall at K", color=_INK)
-    axes[1].legend(frameon=False, labelcolor=_INK, fontsize=10, loc="upper left")
-    return _svg(figure)
+def _about_tests(board: Board) -> str:
+    if len(board.rows) < 2:
+        return ""
+    if None not in board.comparisons:
+        return "The queries have no groups in common over the directions: see the tests below."
+    what = "mean rank" if board.tested == "meanr" else metric_words(board.metric)
+    first = board.rows[0]
+    tied = [row.label for row in board.rows[1:]
+            if board.p_value(row.label, first.label) > LEVEL]  # fmt: skip
+    if not tied:
+        said = f"{first.label} is better than every other method"
+    elif len(tied) == len(board.rows) - 1:
+        said = "No method can be told apart from the best"
+    else:
+        said = f"{first.label} cannot be told apart from {_listed(tied)}"
+    return (
+        f"{said} in {what}, averaged over the directions (paired randomisation tests over queries, "
+        f"groups kept together, Holm-corrected over all {len(board.comparisons[None])} pairs of "
+        f"methods, level {LEVEL:g})."
+    )
+
+
+def _listed(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def _plots_first(board: Board) -> list[_Plot]:
+    caption = f"{metric_words(board.metric)} with 95 % intervals over queries"
+    if board.chance:
+        caption += "; the dashed line is chance"
+    if any(metric == board.metric and d is not None for row in board.rows
+           for d, metric in row.published):  # fmt: skip
+        caption += "; diamonds are published figures"
+    return [_Plot("", figures.intervals(board), f"{caption}.")]
+
+
+def _plots(board: Board, relevant: str) -> list[_Plot]:
+    candidates = [
+        (
+            "Recall",
+            figures.curves(board, "recall"),
+            f"Share of queries with {relevant} among the first K.",
+        ),
+        (
+            "Precision and recall",
+            figures.curves(board, "pr"),
+            "Interpolated precision at each recall, averaged over queries.",
+        ),
+        (
+            "Score against cost and size",
+            figures.costs(board),
+            f"{metric_words(board.metric)}, mean of the directions; the numbers are places in "
+            "the leaderboard.",
+        ),
+        *(
+            (f"Score against a parameter, {name}", svg, "Bands are 95 % intervals over queries.")
+            for name, svg in figures.sweeps(board)
+        ),
+        ("Training", figures.training(board), "One line a seed."),
+    ]
+    return [_Plot(title, svg, caption) for title, svg, caption in candidates if svg]
+
+
+def _published(board: Board) -> _Table | None:
+    lines = []
+    for row in board.rows:
+        for (direction, metric), said in row.published.items():
+            known = metric in row.repeats.metrics and direction in (None, *board.directions)
+            value = row.repeats.mean(direction, metric) if known else math.nan
+            low, high = row.repeats.interval(direction, metric) if known else (math.nan, math.nan)
+            digits = digits_of(metric)
+            gap = value - said
+            inside = "–" if math.isnan(low) else "yes" if low <= said <= high else "no"
+            cells = [
+                _Cell(metric_words(metric), kind="left"),
+                _Cell("mean" if direction is None else arrow(direction), kind="left"),
+                _Cell(figure(said, digits), value=said),
+                _Cell(figure(value, digits), interval_figure((low, high), digits), value),
+                _Cell("–" if math.isnan(gap) else f"{gap:+.{digits}f}".replace("-", "−"),
+                      value=gap),
+                _Cell(inside),
+            ]  # fmt: skip
+            lines.append(_Line(row.label, "", cells))
+    if not lines:
+        return None
+    heads = ("metric", "direction", "published", "obtained", "difference", "in the interval")
+    kinds = ("left", "left", "", "", "", "")
+    columns = [_Column(head, kind) for head, kind in zip(heads, kinds)]
+    return _Table(f"Published and obtained figures, {board.title}", (), columns, lines)
+
+
+def _cost(board: Board) -> _Table | None:
+    known = [
+        ("tune", "tuning, s", 1), ("fit", "fit, s", 2), ("score", "scoring, s", 2),
+        ("peak", "peak memory, MiB", 0), ("parameters", "parameters", -1),
+        ("dimensions", "dimensions", -1),
+    ]  # fmt: skip
+    values = {row.label: {**row.costs, **row.size} for row in board.rows}
+    shown = [
+        (key, head, digits)
+        for key, head, digits in known
+        if any(not math.isnan(found.get(key, math.nan)) for found in values.values())
+    ]
+    if not any(key not in ("fit", "score") for key, _, _ in shown):
+        return None
+    lines = []
+    for row in board.rows:
+        cells = []
+        for key, _, digits in shown:
+            value = values[row.label].get(key, math.nan)
+            text = figure(value, digits) if digits >= 0 or math.isnan(value) else f"{value:,.0f}"
+            cells.append(_Cell(text.replace(",", "\u202f"), value=value))
+        lines.append(_Line(row.label, "", cells))
+    return _Table(
+        f"Time, memory and size, {board.title}",
+        (),
+        [_Column(head, "", True) for _, head, _ in shown],
+        lines,
+    )
+
+
+def _hubness(board: Board) -> _Table | None:
+    if not any(row.hubness for row in board.rows):
+        return None
+    heads = (("skewness", "skewness", 2), ("max", "largest", 0), ("never", "never found", 3))
+    columns, groups = [], [("", 0)]
+    for direction in board.directions:
+        groups.append((arrow(direction), len(heads)))
+        columns += [_Column(head, "first" if not j else "", True)
+                    for j, (_, head, _) in enumerate(heads)]  # fmt: skip
+    lines = []
+    for row in board.rows:
+        cells = []
+        for direction in board.directions:
+            about: Mapping[str, float] = row.hubness.get(direction, {})
+            for j, (key, _, digits) in enumerate(heads):
+                value = about.get(key, math.nan)
+                cells.append(
+                    _Cell(figure(value, digits), value=value, kind="first" if not j else "")
+                )
+        lines.append(_Line(row.label, "", cells))
+    return _Table(f"Hubness, {board.title}", groups, columns, lines)
+
+
+def _matrices(board: Board) -> list[tuple[str, list[list[str]]]]:
+    """P-values of all pairs, below the diagonal: a table for each family of tests."""
+    if not 2 < len(board.rows) <= _MATRIX:
+        return []
+    found = []
+    labels = [row.label for row in board.rows]
+    for family in board.comparisons:
+        rows = [
+            [p_figure(board.p_value(label, other, family)) for other in labels[:i]]
+            for i, label in enumerate(labels)
+        ]
+        found.append(("mean of directions" if family is None else arrow(family), rows))
+    return found

@@ -26,6 +26,8 @@ _HOMES = {
     "paired_test": "significance",
     "compare": "significance",
     "holm": "significance",
+    "rank_ranges": "significance",
+    "Repeats": "repeats",
     "PairedTest": "significance",
     "Comparison": "significance",
     "voc_average_precision": "classification",
@@ -55,6 +57,8 @@ __all__ = [
     "compare",
     "Comparison",
     "holm",
+    "rank_ranges",
+    "Repeats",
     "voc_average_precision",
     "voc_mean_average_precision",
 ]
@@ -78,7 +82,15 @@ if TYPE_CHECKING:
     )
     from crossfit.metrics.intervals import bootstrap_interval
     from crossfit.metrics.names import Measure, parse_metric
-    from crossfit.metrics.significance import Comparison, PairedTest, compare, holm, paired_test
+    from crossfit.metrics.repeats import Repeats
+    from crossfit.metrics.significance import (
+        Comparison,
+        PairedTest,
+        compare,
+        holm,
+        paired_test,
+        rank_ranges,
+    )
 
 
 def __getattr__(name: str) -> Any:

@@ -52,15 +52,18 @@ def resampled_counts(
         yield np.bincount(drawn.ravel(), minlength=b * n).reshape(b, n)
 
 
-def bootstrap(
+def bootstrap_draws(
     columns: Sequence[Floats],
     statistics: Sequence[str],
     codes: NDArray[np.intp],
-    ci: float,
     n_resamples: int,
     random_state: Any,
-) -> list[tuple[float, float]]:
-    """Percentile intervals of several columns over the same resamples."""
+) -> Floats:
+    """Statistics of several columns over the same resamples; shape (n_resamples, n_columns).
+
+    The groups drawn depend on their number and the random state alone, so that columns over other
+    queries of the same groups can be drawn in a second call and be averaged with these.
+    """
     values = np.stack(columns, axis=1)
     n_groups = int(codes.max()) + 1
     sizes = np.bincount(codes, minlength=n_groups)
@@ -85,9 +88,26 @@ def bootstrap(
                 median = (values[order[low], j] + values[order[high], j]) / 2
                 part[a : a + step, j] = _finish_median(median, statistics[j])
         draws.append(part)
-    tail = (1.0 - ci) / 2
-    low, high = np.quantile(np.concatenate(draws), [tail, 1.0 - tail], axis=0)
+    return np.concatenate(draws)
+
+
+def bootstrap(
+    columns: Sequence[Floats],
+    statistics: Sequence[str],
+    codes: NDArray[np.intp],
+    ci: float,
+    n_resamples: int,
+    random_state: Any,
+) -> list[tuple[float, float]]:
+    """Percentile intervals of several columns over the same resamples."""
+    draws = bootstrap_draws(columns, statistics, codes, n_resamples, random_state)
+    low, high = np.quantile(draws, tails(ci), axis=0)
     return [(float(a), float(b)) for a, b in zip(low, high, strict=True)]
+
+
+def tails(ci: float) -> tuple[float, float]:
+    """Quantiles that bound the middle `ci` of a distribution."""
+    return (1.0 - ci) / 2, (1.0 + ci) / 2
 
 
 def check_ci(ci: Any) -> None:

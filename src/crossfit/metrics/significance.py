@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any
@@ -18,6 +18,7 @@ from crossfit.metrics.intervals import (
     check_resamples,
     group_codes,
     resampled_counts,
+    tails,
 )
 from crossfit.metrics.names import parse_metric
 
@@ -119,47 +120,74 @@ def paired_test(
         raise ValueError(f"method must be randomization or bootstrap, got {method!r}")
     check_ci(ci)
     check_resamples(n_resamples)
-    codes = group_codes(groups, len(a))
     difference = a - b
-    kept = ~np.isnan(difference)
-    n = int(kept.sum())
-    if not n:
+    if np.isnan(difference).all():
         raise ValueError("a and b have no query in common: every pair holds a NaN")
-    codes = np.unique(codes[kept], return_inverse=True)[1]
-    sums: NDArray[Any] = np.bincount(codes, difference[kept])
-    sizes = np.bincount(codes)
-    found = sums.sum() / n
+    sides = [(difference[:, None], group_codes(groups, len(a)))]
+    return _paired_tests(sides, method, n_resamples, ci, random_state)[0]
+
+
+def _paired_tests(
+    sides: Sequence[tuple[NDArray[np.float64], NDArray[np.intp]]],
+    method: str,
+    n_resamples: int,
+    ci: float,
+    random_state: Any,
+) -> list[PairedTest]:
+    """Test the columns of differences, of shape (n_queries, n_pairs), all over the same resamples.
+
+    A second side holds the other direction: its queries belong to the same groups, are exchanged
+    and drawn with them, and what is tested is the mean over the sides.
+    """
+    sides = [(values[kept], codes[kept]) for values, codes in sides
+             if (kept := ~np.isnan(values).any(axis=1)).any()]  # fmt: skip
+    present = np.unique(np.concatenate([codes for _, codes in sides]))
+    g = len(present)
+    sums, sizes = [], []
+    for values, codes in sides:
+        at = np.searchsorted(present, codes)
+        sums.append(np.stack([np.bincount(at, column, minlength=g) for column in values.T], 1))
+        sizes.append(np.bincount(at, minlength=g))
+    # What each group adds to the mean.
+    parts = sum(s / z.sum() for s, z in zip(sums, sizes, strict=True)) / len(sides)
+    found = parts.sum(axis=0)
     rng = random_source(random_state)
     draws = np.concatenate(
         [
-            (counts @ sums) / (counts @ sizes)
-            for counts in resampled_counts(len(sums), n_resamples, rng)
+            sum((counts @ s) / (counts @ z)[:, None] for s, z in zip(sums, sizes, strict=True))
+            / len(sides)
+            for counts in resampled_counts(g, n_resamples, rng)
         ]
     )
-    if method == "randomization":
-        null = _exchanged_sums(sums, n_resamples, rng) / n
-    else:
-        null = draws - found
+    randomized = method == "randomization"
+    null = _exchanged_sums(parts, n_resamples, rng) if randomized else draws - found
     # Sums of the same terms in another order differ in the last bits.
-    tolerance = 1e-12 * np.abs(sums).sum() / n
-    extreme = int((np.abs(null) >= abs(found) - tolerance).sum())
-    low, high = np.quantile(draws, [(1.0 - ci) / 2, (1.0 + ci) / 2])
-    return PairedTest(float(found), float(low), float(high), (1 + extreme) / (1 + n_resamples), n)
+    tolerance = 1e-12 * np.abs(parts).sum(axis=0)
+    extreme = (np.abs(null) >= np.abs(found) - tolerance).sum(axis=0)
+    low, high = np.quantile(draws, tails(ci), axis=0)
+    n = sum(len(values) for values, _ in sides)
+    return [
+        PairedTest(
+            float(found[j]), float(low[j]), float(high[j]),
+            (1 + int(extreme[j])) / (1 + n_resamples), n,
+        )
+        for j in range(len(found))
+    ]  # fmt: skip
 
 
 def _exchanged_sums(
-    sums: NDArray[np.float64], n_resamples: int, rng: np.random.RandomState
+    parts: NDArray[np.float64], n_resamples: int, rng: np.random.RandomState
 ) -> NDArray[np.float64]:
-    """Sum of the group sums under random signs; shape (n_resamples,)."""
-    n = len(sums)
+    """Sum over the groups under random signs; shape (n_resamples, n_pairs)."""
+    n = len(parts)
     step = max(1, _CHUNK // n)
-    parts = []
+    drawn = []
     for start in range(0, n_resamples, step):
         rows = min(step, n_resamples - start)
         raw = np.frombuffer(rng.bytes(-(-rows * n // 8)), np.uint8)
         plus = np.unpackbits(raw, count=rows * n).reshape(rows, n)
-        parts.append(2.0 * (plus.astype(np.float64) @ sums) - sums.sum())
-    return np.concatenate(parts)
+        drawn.append(2.0 * (plus.astype(np.float64) @ parts) - parts.sum(axis=0))
+    return np.concatenate(drawn)
 
 
 def holm(p_values: ArrayLike) -> NDArray[np.float64]:
@@ -199,10 +227,53 @@ def holm(p_values: ArrayLike) -> NDArray[np.float64]:
     return adjusted
 
 
+def rank_ranges(
+    means: Mapping[str, float],
+    comparisons: Sequence[Comparison],
+    *,
+    level: float = 0.05,
+    greater_is_better: bool = True,
+) -> dict[str, tuple[int, int]]:
+    """Return the ranks that each method may have, given which differences are established.
+
+    Parameters
+    ----------
+    means : mapping of str to float
+        A method's mean.
+    comparisons : sequence of Comparison
+        Of every pair of them, corrected together.
+    level : float
+        Adjusted p-values up to it establish a difference.
+    greater_is_better : bool
+        False for ranks.
+
+    Returns
+    -------
+    dict of str to (int, int)
+        From 1 + how many are better to how many are not worse, best mean first. Two methods whose
+        difference is not established share ranks.
+
+    Examples
+    --------
+    >>> test = Comparison(0.1, -0.1, 0.3, 0.2, 9, first="a", second="b", p_adjusted=0.2)
+    >>> rank_ranges({"a": 0.6, "b": 0.5}, [test])
+    {'a': (1, 2), 'b': (1, 2)}
+    """
+    better = dict.fromkeys(means, 0)
+    worse = dict.fromkeys(means, 0)
+    for test in comparisons:
+        if test.p_adjusted <= level:
+            wins = (test.difference > 0) == greater_is_better
+            better[test.second if wins else test.first] += 1
+            worse[test.first if wins else test.second] += 1
+    order = sorted(means, key=lambda name: means[name], reverse=greater_is_better)
+    return {name: (1 + better[name], len(means) - worse[name]) for name in order}
+
+
 def compare(
     evaluations: Mapping[str, Evaluation],
     metric: str,
-    direction: str,
+    direction: str | None,
     *,
     baseline: str | None = None,
     method: str = "randomization",
@@ -216,9 +287,12 @@ def compare(
     ----------
     evaluations : mapping of str to Evaluation
         At least two, of the same queries in the same order; groups are taken from them.
-    metric, direction : str
+    metric : str
         What all of them evaluated. ``medr`` is refused, since the tests are of means: compare
         ``meanr``.
+    direction : str or None
+        None compares the mean over the directions; the queries of a group are then exchanged and
+        resampled together in all directions, which takes evaluations with groups.
     baseline : str, optional
         Compare the others with this one; by default every pair is compared.
     method, n_resamples, ci, random_state
@@ -233,6 +307,13 @@ def compare(
     ------
     ValueError
         On fewer than two evaluations, other numbers of queries or groups, an unknown baseline.
+
+    Notes
+    -----
+    A query that is NaN for one of the methods is dropped for all. Every pair is tested over the
+    same exchanges, so that many pairs cost little more than one. The smallest p-value that can
+    come out is 1 / (n_resamples + 1) times the number of comparisons: many methods need many
+    resamples.
     """
     names = list(evaluations)
     if len(names) < 2:
@@ -241,35 +322,22 @@ def compare(
         raise ValueError(f"baseline {baseline!r} is none of {', '.join(names)}")
     if parse_metric(metric).kind == "medr":
         raise ValueError("medr is a median and the paired tests are of means: compare meanr")
-    values, groups = {}, {}
-    for name, evaluation in evaluations.items():
-        key = evaluation.per_query.key(direction, metric)
-        values[name] = evaluation.per_query[key]
-        groups[name] = evaluation.groups.get(key[0])
-    reference = names[0]
-    for name in names[1:]:
-        if len(values[name]) != len(values[reference]) or not _same(
-            groups[name], groups[reference]
-        ):
-            raise ValueError(
-                f"{name} and {reference} were not evaluated on the same queries and groups"
-            )
     if baseline is None:
         pairs = list(combinations(names, 2))
     else:
         pairs = [(name, baseline) for name in names if name != baseline]
-    tests = [
-        paired_test(
-            values[first],
-            values[second],
-            method=method,
-            groups=groups[reference],
-            n_resamples=n_resamples,
-            ci=ci,
-            random_state=random_state,
-        )
-        for first, second in pairs
-    ]
+    check_ci(ci)
+    check_resamples(n_resamples)
+    if method not in ("randomization", "bootstrap"):
+        raise ValueError(f"method must be randomization or bootstrap, got {method!r}")
+    directions = evaluations[names[0]].directions if direction is None else (direction,)
+    sides = [_values(evaluations, metric, each, len(directions) > 1) for each in directions]
+    at = {name: j for j, name in enumerate(names)}
+    first, second = ([at[pair[i]] for pair in pairs] for i in (0, 1))
+    tests = _paired_tests(
+        [(values[:, first] - values[:, second], codes) for values, codes in sides],
+        method, n_resamples, ci, random_state,
+    )  # fmt: skip
     comparisons = [
         Comparison(**vars(test), first=first, second=second)
         for test, (first, second) in zip(tests, pairs, strict=True)
@@ -279,6 +347,34 @@ def compare(
         replace(comparison, p_adjusted=float(p))
         for comparison, p in zip(comparisons, adjusted, strict=True)
     ]
+
+
+def _values(
+    evaluations: Mapping[str, Evaluation], metric: str, direction: str, grouped: bool
+) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
+    """Values of shape (n_queries, n_methods), and the group of each query."""
+    columns: list[NDArray[np.float64]] = []
+    reference = next(iter(evaluations))
+    groups = None
+    for name, evaluation in evaluations.items():
+        key = evaluation.per_query.key(direction, metric)
+        values, its_groups = evaluation.per_query[key], evaluation.groups.get(key[0])
+        if name == reference:
+            groups = its_groups
+        elif len(values) != len(columns[0]) or not _same(its_groups, groups):
+            raise ValueError(
+                f"{name} and {reference} were not evaluated on the same queries and groups"
+            )
+        columns.append(values)
+    if grouped and groups is None:
+        raise ValueError(
+            "the mean over directions is compared by groups of queries: evaluate with groups="
+        )
+    stacked = np.stack(columns, axis=1)
+    kept = ~np.isnan(stacked).any(axis=1)
+    if not kept.any():
+        raise ValueError("the methods have no query in common: every query is NaN for one of them")
+    return stacked, group_codes(groups, len(stacked))
 
 
 def _same(a: NDArray[np.intp] | None, b: NDArray[np.intp] | None) -> bool:

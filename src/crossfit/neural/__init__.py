@@ -8,6 +8,8 @@ from crossfit._lazy import attach
 
 __all__ = [
     "NeuralEstimator",
+    "NeuralPairEstimator",
+    "Prepared",
     "Batch",
     "Items",
     "AttentionPool",
@@ -27,6 +29,8 @@ __getattr__, __dir__ = attach(
     __name__,
     {
         "NeuralEstimator": "estimator",
+        "NeuralPairEstimator": "pairs",
+        "Prepared": "pairs",
         "Batch": "batching",
         "Items": "batching",
         "AttentionPool": "modules",
@@ -41,7 +45,7 @@ __getattr__, __dir__ = attach(
         "Checkpoint": "checkpoint",
         "listening": "training",
     },
-    ("batching", "checkpoint", "estimator", "losses", "modules", "training"),
+    ("batching", "checkpoint", "estimator", "losses", "modules", "pairs", "training"),
 )
 
 if TYPE_CHECKING:
@@ -58,4 +62,5 @@ if TYPE_CHECKING:
         grad_reverse_schedule,
         masked_softmax,
     )
+    from crossfit.neural.pairs import NeuralPairEstimator, Prepared
     from crossfit.neural.training import listening

@@ -96,6 +96,9 @@ class NeuralEstimator(CrossModalEstimator):
         The labels, where one-dimensional ones were given.
     """
 
+    # A checkpoint goes on whatever these are.
+    _neutral: ClassVar[tuple[str, ...]] = ("max_epochs", "callbacks", "device", "verbose", "views")
+
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "max_epochs": [Interval(Integral, 1, None, closed="left")],
         "lr": [Interval(Real, 0, None, closed="neither")],
@@ -290,6 +293,11 @@ class NeuralEstimator(CrossModalEstimator):
         train_net(net, self, outputs, loss, self._data(views, y, device))
         return module.cpu()
 
+    def _still_answers(self, error: Exception) -> bool:
+        """After a loss that became NaN: the weights of the last sound epoch, if there was one."""
+        sound = isinstance(error, FloatingPointError) and "net_" in vars(self)
+        return sound and len(self.net_.history) > 1
+
     def _targets(self, y: NDArray[Any] | None) -> NDArray[Any] | None:
         """Return class numbers (-1 where unlabelled) or indicators; learn the classes."""
         if y is None:
@@ -343,8 +351,7 @@ class NeuralEstimator(CrossModalEstimator):
 
     def _identity(self, views: Views, y: NDArray[Any] | None) -> dict[str, str]:
         """Say what a checkpoint belongs to, hashed."""
-        neutral = ("max_epochs", "callbacks", "device", "verbose", "views")
-        params = {k: v for k, v in self.get_params(deep=False).items() if k not in neutral}
+        params = {k: v for k, v in self.get_params(deep=False).items() if k not in self._neutral}
         kind = type(self)
         return {
             "method": f"{kind.__module__}.{kind.__qualname__}",

@@ -222,10 +222,11 @@ class Net(NeuralNet):
         epoch = len(self.history)
         rates = sorted({group["lr"] for group in self.optimizer_.param_groups})
         self.module_.load_state_dict(self._good)
+        kept = f"; it answers with the weights after epoch {epoch - 1}" if epoch > 1 else ""
         raise FloatingPointError(
             f"{self._name()}: {what} in epoch {epoch} with lr "
             f"{' and '.join(f'{rate:g}' for rate in rates)}: lower lr, or look at the scale of the "
-            f"features; net_ keeps the weights after epoch {epoch - 1}"
+            f"features{kept}"
         )
 
     def _name(self) -> str:

@@ -34,6 +34,10 @@ EXPECTED_FAILURES = {
         "wants the words 'Reshape your data'; a method first says which view it is and that "
         "labels go in as y"
     ),
+    "check_fit_non_negative": (
+        "wants negative numbers refused in every column; a method may refuse them in one view, "
+        "such as topics, and take them in the other"
+    ),
     "check_estimator_sparse_tag": (
         "wants one answer for all views; each may take sparse rows or refuse (see check_sparse)"
     ),

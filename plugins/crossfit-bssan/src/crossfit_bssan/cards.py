@@ -1,0 +1,75 @@
+"""The cards of the method and of its experiments."""
+
+from __future__ import annotations
+
+from crossfit.cards import Choice, ExperimentCard, Float, Int, MethodCard
+
+_CITATION = """@article{huang2019bssan,
+  author  = {Feiran Huang and Xiaoming Zhang and Zhonghua Zhao and Zhoujun Li},
+  title   = {Bi-Directional Spatial-Semantic Attention Networks for Image-Text Matching},
+  journal = {IEEE Transactions on Image Processing},
+  volume  = {28},
+  number  = {4},
+  pages   = {2008--2020},
+  year    = {2019},
+  doi     = {10.1109/TIP.2018.2882225}
+}"""
+
+BSSAN = MethodCard(
+    api=1,
+    name="bssan",
+    target="crossfit_bssan.estimator:BSSAN",
+    summary="Words attend to regions and objects to words; an LSTM and perceptrons score pairs",
+    roles=("image", "text"),
+    inputs={"image": ("channels",), "text": ("sequence",)},
+    labels="none",
+    kind="pair",
+    year=2018,
+    citation=_CITATION,
+    search_space={
+        "negative_attention": Choice("uniform", "learned"),
+        "attn_act": Choice("tanh", None),
+        "lr": Float(1e-3, 0.1, log=True),
+        "o2w_weight": Float(0.2, 2.0, log=True),
+        "delta": Float(1e-7, 1e-2, log=True),
+        "lstm_width": Choice(128, 256, 512, 1024),
+        "max_epochs": Int(5, 30),
+    },
+    test_params={
+        "lstm_width": 24,
+        "w2r_mlp": (16,),
+        "bilstm_width": 16,
+        "o2w_mlp": (16,),
+        "delta": 1e-4,
+        "device": "cpu",
+    },
+    make_inputs="crossfit_bssan.testing:make_inputs",
+)
+
+
+def _experiment(name: str, summary: str, dataset: str) -> ExperimentCard:
+    return ExperimentCard(
+        api=1,
+        name=name,
+        target=f"crossfit_bssan:experiments/{name}.yaml",
+        summary=summary,
+        datasets=(dataset,),
+        methods=("bssan", "cca"),
+        citation=_CITATION,
+        year=2018,
+    )
+
+
+FLICKR30K = _experiment(
+    "huang-2018-bssan-flickr30k",
+    "BSSAN and its ablations on Flickr30K, published settings",
+    "flickr30k",
+)
+COCO = _experiment(
+    "huang-2018-bssan-coco", "BSSAN and its ablations on COCO, published settings", "coco"
+)
+FLICKR8K_REDUCED = _experiment(
+    "huang-2018-bssan-flickr8k-reduced",
+    "BSSAN and its ablations on a part of Flickr8k, an eighth of the widths",
+    "flickr8k",
+)

@@ -1,0 +1,350 @@
+"""BSSAN: bi-directional spatial-semantic attention networks (Huang et al., IEEE TIP 2018)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from inspect import signature
+from numbers import Integral, Real
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.validation import check_is_fitted
+from torch import Tensor, nn
+
+from crossfit.neural import Batch
+from crossfit.neural.pairs import NeuralPairEstimator
+from crossfit.neural.training import optimizer_class
+from crossfit.views import Ragged, Views, take_rows
+from crossfit_bssan import cards
+from crossfit_bssan.network import BSSANNetwork, Image, Text
+
+__all__ = ["BSSAN"]
+
+# Which channel of an image each branch reads.
+CHANNELS = {"w2r": "map", "o2w": "objects"}
+# Pairs whose attention is computed at once.
+_EXPLAINED = 64
+
+
+class BSSAN(NeuralPairEstimator):
+    r"""Bi-directional spatial-semantic attention networks.
+
+    A pair scorer of two branches. From words to regions (W2R), each word t_k attends to the
+    regions r_j of the image's map (equations 1 to 3 of the paper),
+
+    .. math:: \alpha_{kj} = \mathrm{softmax}_j \tanh(t_k' W r_j + b), \qquad
+              u_k = \sum_j \alpha_{kj} r_j,
+
+    an LSTM reads [u_k; t_k], and a perceptron scores its state at the last word: Y. From objects
+    to words (O2W), each detected object attends in the same way to the states of a bidirectional
+    LSTM over the words; a perceptron scores every object with the words it attends to, and Y' is
+    the mean over the objects. The score of a pair is :math:`Y + \lambda Y'` (equation 19). In
+    training each pair is set against one sentence of another image, drawn from the batch,
+
+    .. math:: \mathrm{mean}\,[M - Y + Y^-]_+ + \lambda\,\mathrm{mean}\,[M - Y' + Y'^-]_+
+              + \delta \lVert\theta\rVert^2 .
+
+    Images are channels: ``map``, regions of a convolutional map, (n, R, d), and ``objects``,
+    vectors of detected objects, (n, K, d_o); either may be ragged. A branch that is left out
+    needs no channel. Texts are word vectors, ragged or (n, T, E) padded with zeros; strings
+    become word vectors in a pipeline, with `crossfit.extraction.WordVectors`.
+
+    Parameters
+    ----------
+    branches : sequence of {"w2r", "o2w"}
+        Both are the method, one of them the paper's ablation.
+    negative_attention : {"uniform", "learned"}
+        Attention over negative pairs in training; the paper's is uniform (equation 8). Matched
+        and unmatched pairs then differ by the attention itself, a cue that is absent when pairs
+        are scored, where attention is learned for every pair.
+    o2w_weight : float
+        λ.
+    delta : float
+        δ, of the squares of all weight matrices; 0 is the paper's ``no_reg``.
+    margin : float
+        M.
+    attn_act : {"tanh", None}
+        Activation of the attention's logits. With tanh one of 196 regions can weigh at most 0.036.
+    lstm_width, bilstm_width : int
+        Units of the LSTM of W2R, and of each direction of the one of O2W, whose two states are
+        averaged.
+    w2r_mlp, o2w_mlp : sequence of int
+        Widths of the hidden layers of the perceptrons; batch normalisation and tanh follow each.
+    max_words : int
+        Words of a text that are read.
+    momentum : float
+        Of SGD; an optimizer that has none does without.
+    score_memory : int
+        Bytes that a block of pairs may take when scored.
+    max_epochs, lr, batch_size, optimizer, ...
+        See `crossfit.neural.NeuralEstimator`.
+
+    Attributes
+    ----------
+    net_ : skorch.NeuralNet
+        Its history has ``train_w2r``, ``train_o2w`` and ``train_reg``.
+
+    Notes
+    -----
+    Only sentences are drawn as negatives, as in the paper: nothing in the loss ranks images for
+    a sentence. Margin, batch size and epochs are not published. The last true word of a text
+    gives the LSTM's state, and padding gets no attention.
+
+    References
+    ----------
+    F. Huang, X. Zhang, Z. Zhao, Z. Li, Bi-directional spatial-semantic attention networks for
+    image-text matching, IEEE Transactions on Image Processing 28 (4), 2008-2020, 2019.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from crossfit_bssan.estimator import BSSAN
+    >>> from crossfit_bssan.testing import make_inputs
+    >>> views, _ = make_inputs(np.random.default_rng(0), 40)
+    >>> bssan = BSSAN(lstm_width=16, w2r_mlp=(8,), bilstm_width=8, o2w_mlp=(8,), max_epochs=2)
+    >>> bssan.set_params(device="cpu", random_state=0).fit(views).similarity(views).shape
+    (40, 40)
+    >>> bssan.explain(views[:1])["w2r"][0].shape == (views["text"].lengths[0], 6)
+    True
+    """
+
+    card = cards.BSSAN
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        **NeuralPairEstimator._parameter_constraints,
+        "branches": ["array-like"],
+        "negative_attention": [StrOptions({"uniform", "learned"})],
+        "o2w_weight": [Interval(Real, 0, None, closed="left")],
+        "delta": [Interval(Real, 0, None, closed="left")],
+        "margin": [Interval(Real, 0, None, closed="neither")],
+        "attn_act": [StrOptions({"tanh"}), None],
+        "lstm_width": [Interval(Integral, 1, None, closed="left")],
+        "w2r_mlp": ["array-like"],
+        "bilstm_width": [Interval(Integral, 1, None, closed="left")],
+        "o2w_mlp": ["array-like"],
+        "max_words": [Interval(Integral, 1, None, closed="left")],
+        "momentum": [Interval(Real, 0, 1, closed="left")],
+    }
+
+    def __init__(
+        self,
+        *,
+        branches: Sequence[str] = ("w2r", "o2w"),
+        negative_attention: str = "uniform",
+        o2w_weight: float = 0.6,
+        delta: float = 0.01,
+        margin: float = 1.0,
+        attn_act: str | None = "tanh",
+        lstm_width: int = 1024,
+        w2r_mlp: Sequence[int] = (1024, 512, 128),
+        bilstm_width: int = 512,
+        o2w_mlp: Sequence[int] = (512, 256, 64),
+        max_words: int = 30,
+        max_epochs: int = 30,
+        lr: float = 0.01,
+        batch_size: int = 128,
+        optimizer: str | type[torch.optim.Optimizer] = "SGD",
+        momentum: float = 0.9,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(
+            max_epochs=max_epochs, lr=lr, batch_size=batch_size, optimizer=optimizer, **kwargs
+        )
+        self.branches = branches
+        self.negative_attention = negative_attention
+        self.o2w_weight = o2w_weight
+        self.delta = delta
+        self.margin = margin
+        self.attn_act = attn_act
+        self.lstm_width = lstm_width
+        self.w2r_mlp = w2r_mlp
+        self.bilstm_width = bilstm_width
+        self.o2w_mlp = o2w_mlp
+        self.max_words = max_words
+        self.momentum = momentum
+
+    # ---- the parts of the method ---------------------------------------------------------------
+
+    def _validate_params(self) -> None:
+        super()._validate_params()
+        chosen = list(self.branches)
+        if not chosen or any(name not in CHANNELS for name in chosen):
+            raise ValueError(
+                f"BSSAN: branches must be some of {', '.join(CHANNELS)}, got {self.branches!r}"
+            )
+        for name in ("w2r_mlp", "o2w_mlp"):
+            widths = list(getattr(self, name))
+            if not all(isinstance(width, Integral) and width > 0 for width in widths):
+                raise ValueError(f"BSSAN: {name} must be widths of layers, got {widths}")
+
+    def _build_module(
+        self, n_inputs: dict[str, Any], n_classes: int | None, **module: Any
+    ) -> nn.Module:
+        settings = {
+            "branches": tuple(self.branches),
+            "lstm_width": self.lstm_width,
+            "w2r_mlp": tuple(self.w2r_mlp),
+            "bilstm_width": self.bilstm_width,
+            "o2w_mlp": tuple(self.o2w_mlp),
+            "activation": torch.tanh if self.attn_act == "tanh" else None,
+            "max_words": self.max_words,
+        }
+        return BSSANNetwork(n_inputs, **{**settings, **module})
+
+    def _outputs(self, module: nn.Module, batch: Batch) -> Any:
+        """Return scores (b, 2) of every row's own text and of its negative, by branch.
+
+        Both stand in one batch, whose statistics normalise them alike.
+        """
+        image, text = (self._prepare_batch(module, batch.views[r], r) for r in ("image", "text"))
+        wrong = batch.negatives
+        # The largest of equally likely numbers: uniform over the texts of other images.
+        drawn = torch.rand(wrong.shape, device=wrong.device).masked_fill(~wrong, -1).argmax(dim=1)
+        pairs = text.take(torch.stack([torch.arange(len(drawn), device=wrong.device), drawn], 1))
+        learned = None
+        # Only the loss knows which pairs match, and only in training may the attention.
+        if module.training and self.negative_attention == "uniform":
+            learned = pairs.words.new_tensor([1.0, 0.0])
+        outputs: dict[str, Tensor] = {**module(image, pairs, learned), "known": wrong.any(dim=1)}
+        if module.training and self.delta:
+            outputs["reg"] = module.squared_norm()  # type: ignore[operator]
+        return outputs
+
+    def _loss(self, outputs: Any, batch: Batch) -> dict[str, Tensor]:
+        known = outputs["known"]  # a batch of one image has no negatives
+        terms = {}
+        for name, weight in (("w2r", 1.0), ("o2w", self.o2w_weight)):
+            if name in outputs:
+                own, negative = outputs[name].unbind(dim=1)
+                hinges = (self.margin - own + negative).clamp(min=0) * known
+                terms[name] = weight * hinges.sum() / known.sum().clamp(min=1)
+        if "reg" in outputs:
+            terms["reg"] = self.delta * outputs["reg"]
+        return terms
+
+    def _optimizer_parameters(self) -> dict[str, Any]:
+        takes = signature(optimizer_class(self.optimizer)).parameters
+        settings = {"momentum": self.momentum} if "momentum" in takes else {}
+        return {**settings, **super()._optimizer_parameters()}
+
+    def _features(self, values: Any, view: str) -> Any:
+        if view == "text":
+            return values
+        where = f"BSSAN: view {self._view_name(view)!r}"
+        wanted = [CHANNELS[name] for name in CHANNELS if name in self.branches]
+        for channel in wanted:
+            if channel not in values:
+                raise ValueError(
+                    f"{where} must have the channel{'s' * (len(wanted) > 1)} "
+                    f"{' and '.join(wanted)}, got {', '.join(values.names)}"
+                )
+            part = values[channel]
+            ndim = part.values.ndim + 1 if isinstance(part, Ragged) else len(part.shape)
+            width = (part.values if isinstance(part, Ragged) else part).shape[-1]
+            if ndim != 3 or not width:
+                raise ValueError(
+                    f"{where}, channel {channel!r} must be vectors of shape (n, R, d) or ragged, "
+                    f"got shape {tuple(part.shape)}"
+                )
+            fitted = getattr(self, "n_inputs_", None)
+            if fitted is not None and width != fitted[view][channel]:
+                raise ValueError(
+                    f"{where}, channel {channel!r} has {width} features, but BSSAN is expecting "
+                    f"{fitted[view][channel]} features as input"
+                )
+        return values.select(*wanted)
+
+    # ---- scores --------------------------------------------------------------------------------
+
+    def _prepare_batch(self, module: nn.Module, items: Any, view: str) -> Image | Text:
+        return getattr(module, view)(items)
+
+    def _score_pairs(self, module: nn.Module, P: Image, Q: Text) -> Tensor:
+        # No labels here, and the learned attention for every pair.
+        scores = module(P, Q.shared())
+        return sum(
+            weight * scores[name]
+            for name, weight in (("w2r", 1.0), ("o2w", self.o2w_weight))
+            if name in scores
+        )  # type: ignore[return-value]
+
+    def _pair_bytes(self, P: Image, Q: Text) -> int:
+        # What an item alone takes in a block is never more than its pairs there take.
+        n_words = Q.words.shape[1]
+        numbers = 0
+        if P.regions is not None:
+            n_regions, width = P.regions.shape[1:]
+            numbers += n_words * (4 * n_regions + 2 * width + 4 * 4 * self.lstm_width)
+            numbers += 4 * max((self.lstm_width, *self.w2r_mlp))
+        if P.first is not None:
+            n_objects, first = P.first.shape[1:]
+            numbers += 4 * n_objects * (n_words + first) + n_words * first
+        return 4 * numbers
+
+    # ---- attention -----------------------------------------------------------------------------
+
+    def explain(self, X: Any, Y: Any = None) -> Views:
+        """Return the attention of pairs: each row's own image and text.
+
+        Parameters
+        ----------
+        X : Views, or images
+        Y : texts, optional
+            As many as there are images, where X is not Views.
+
+        Returns
+        -------
+        Views
+            One row for each pair and one view for each branch. ``["w2r"][i]`` is of shape (words,
+            regions) and ``["o2w"][i]`` of shape (objects, words); rows sum to 1. Where images
+            have unequally many regions, or texts unequally many words, zeros follow. ``info``
+            of ``w2r`` has ``words`` where the texts brought them, that of ``o2w`` whatever rode
+            along with ragged objects: boxes, scores and labels.
+        """
+        check_is_fitted(self, "views_in_")
+        views, _ = self._given(X, Y, None, self.views_in_)
+        views = self._fitted_views(views)
+        if len(views.names) < 2:
+            raise ValueError(
+                f"BSSAN.explain needs the views {' and '.join(self.views_in_.values())}, got "
+                f"{', '.join(views.names)}"
+            )
+        values = {}
+        prepared = {}
+        rows = {}
+        for role, name in self.views_in_.items():
+            items, rows[role] = views.distinct(name)
+            values[role] = self._checked_values(items, role)
+            prepared[role] = self._prepare(values[role], role)
+        module: Any = self.net_.module_
+        found: dict[str, list[NDArray[np.float32]]] = {name: [] for name in module.branches}
+        device = torch.device(self.net_.device)
+        for at in np.array_split(np.arange(len(views)), -(-len(views) // _EXPLAINED)):
+            image, text = (prepared[role][rows[role][at]].to(device).parts for role in rows)
+            pairs = text.take(torch.arange(len(at), device=device)[:, None])
+            with torch.inference_mode():
+                for name, branch in module.branches.items():
+                    weights = branch.weights(image, pairs)[:, 0].float().cpu().numpy()
+                    mask = text.mask if name == "w2r" else image.objects_mask
+                    kept = np.ones(weights.shape[:2], bool) if mask is None else mask.cpu().numpy()
+                    found[name] += [part[real] for part, real in zip(weights, kept)]
+        infos = {}
+        if "w2r" in found:
+            infos["w2r"] = self._words_of(values["text"], rows["text"])
+        if "o2w" in found:
+            objects = take_rows(values["image"]["objects"], rows["image"])
+            infos["o2w"] = dict(objects.info) if isinstance(objects, Ragged) else {}
+        return Views({name: Ragged.from_list(found[name], infos[name]) for name in found})
+
+    def _words_of(self, texts: Any, rows: NDArray[Any]) -> dict[str, Any]:
+        """Return the words of ragged texts, of as many as are read."""
+        if not isinstance(texts, Ragged) or "words" not in texts.info:
+            return {}
+        taken = texts[rows]
+        words = np.split(taken.info["words"], taken.offsets[1:-1])
+        return {"words": np.concatenate([part[: self.max_words] for part in words])}
+
+

@@ -1,0 +1,342 @@
+"""The networks of BSSAN, as in the paper's figures 3 and 4, scoring many pairs at once.
+
+Everything that is linear in one item alone is done once for the item and not once for the pair.
+Letters in shapes: n images, m texts, T words, R regions, K objects.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+from crossfit.neural import BilinearAttention, Items, MLPBranch, masked_softmax
+
+__all__ = ["BSSANNetwork", "Image", "ObjectToWords", "Text", "WordToRegions"]
+
+Activation = Callable[[Tensor], Tensor] | None
+
+
+class Image(NamedTuple):
+    """Some images; of a branch that is left out there is nothing.
+
+    Parameters
+    ----------
+    regions : Tensor of shape (n, R, d)
+    regions_mask : bool Tensor of shape (n, R), or None where all regions are real
+    objects : Tensor of shape (n, K, B)
+        Mapped by the attention's W to the width of the words.
+    first : Tensor of shape (n, K, F)
+        What the objects add to the first layer of the perceptron.
+    objects_mask : bool Tensor of shape (n, K), or None
+    """
+
+    regions: Tensor | None = None
+    regions_mask: Tensor | None = None
+    objects: Tensor | None = None
+    first: Tensor | None = None
+    objects_mask: Tensor | None = None
+
+
+class Text(NamedTuple):
+    """Some texts: (m, ...) as they are prepared, (k, m, ...) as they meet images.
+
+    There k = 1 where all images meet the same m texts, k = n where each has its own.
+
+    Parameters
+    ----------
+    words : Tensor of shape (..., m, T, E)
+    states : Tensor of shape (..., m, T, B), or None
+        Of the bidirectional LSTM; zero after the last word.
+    lengths : int64 Tensor of shape (..., m)
+        At least 1.
+    """
+
+    words: Tensor
+    states: Tensor | None
+    lengths: Tensor
+
+    @property
+    def mask(self) -> Tensor:
+        """Bool (..., m, T), True at words."""
+        places = torch.arange(self.words.shape[-2], device=self.words.device)
+        return places < self.lengths[..., None]
+
+    def shared(self) -> Text:
+        """Return the texts for images that all meet the same ones."""
+        longest = int(self.lengths.max())
+        states = None if self.states is None else self.states[None, :, :longest]
+        return Text(self.words[None, :, :longest], states, self.lengths[None])
+
+    def take(self, rows: Tensor) -> Text:
+        """Return the texts for images of which each meets its own, `rows` of shape (n, m)."""
+        return Text(*(None if part is None else part[rows] for part in self))  # type: ignore[arg-type]
+
+
+class PairAttention(BilinearAttention):
+    """Bilinear attention whose queries and vectors belong to different items."""
+
+    def weigh(
+        self, einsum: str, queries: Tensor, x: Tensor, mask: Tensor | None, learned: Tensor | None
+    ) -> Tensor:
+        """Return weights (n, m, queries, vectors), equations 1 and 9.
+
+        Parameters
+        ----------
+        einsum : str
+            How logits come from the queries, mapped by W already, and the vectors.
+        queries, x, mask : Tensor
+            The mask broadcasts to the weights.
+        learned : float Tensor of shape (m,), optional
+            0 for texts over which the weights are uniform, as for the negatives of equation 8,
+            else 1; all 1 by default.
+        """
+        logits = torch.einsum(einsum, queries, x) + self.bias
+        if self.activation is not None:
+            logits = self.activation(logits)
+        if learned is not None:
+            # Equal logits are equal weights: W = 0 and b = 0 do the same.
+            logits = logits * learned[:, None, None]
+        return masked_softmax(logits, mask)
+
+
+class WordToRegions(nn.Module):
+    """W2R: an LSTM over the words, each with the regions that it attends to.
+
+    Parameters
+    ----------
+    word_width, region_width : int
+        E and d.
+    lstm_width : int
+        H.
+    mlp : sequence of int
+        Widths of the perceptron's hidden layers.
+    activation : callable or None
+        φ of equation 2.
+    """
+
+    def __init__(
+        self,
+        word_width: int,
+        region_width: int,
+        lstm_width: int,
+        mlp: Sequence[int],
+        activation: Activation,
+    ) -> None:
+        super().__init__()
+        self.attention = PairAttention(word_width, region_width, activation=activation)
+        self.lstm = nn.LSTM(region_width + word_width, lstm_width, batch_first=True)
+        self.mlp = MLPBranch((lstm_width, *mlp, 1), activation=nn.Tanh, batch_norm=True)
+        self.region_width = region_width
+
+    def weights(self, image: Image, text: Text, learned: Tensor | None = None) -> Tensor:
+        """Return α (n, m, T, R), equation 1."""
+        mask = image.regions_mask
+        return self.attention.weigh(
+            "nmtd,nrd->nmtr",
+            self.attention.map(text.words),
+            image.regions,
+            None if mask is None else mask[:, None, None],
+            learned,
+        )
+
+    def forward(self, image: Image, text: Text, learned: Tensor | None = None) -> Tensor:
+        """Return Y (n, m), equation 6."""
+        alpha = self.weights(image, text, learned)
+        regions = image.regions
+        assert regions is not None
+        # The LSTM reads [u; t]. Its input weights and the attention's sum over regions are both
+        # linear: of the two orders take the one with fewer vectors to multiply.
+        of_regions, of_words = self.lstm.weight_ih_l0.split(
+            [self.region_width, text.words.shape[-1]], dim=1
+        )
+        bias = self.lstm.bias_ih_l0 + self.lstm.bias_hh_l0
+        if regions.shape[1] < alpha.shape[1] * alpha.shape[2]:
+            gates = torch.einsum("nmtr,nrg->nmtg", alpha, regions @ of_regions.T)
+        else:
+            gates = torch.einsum("nmtr,nrd->nmtd", alpha, regions) @ of_regions.T
+        gates = gates + (text.words @ of_words.T + bias)
+        last = self._last_states(gates, text.lengths)
+        return _in_float32(self.mlp, last.flatten(0, 1)).view(last.shape[:2])
+
+    def _last_states(self, gates: Tensor, lengths: Tensor) -> Tensor:
+        """Run the LSTM; return its state (n, m, H) at the last true word of every pair.
+
+        Not by torch's own loop, which would multiply by the input weights anew for each pair.
+        """
+        n, m = gates.shape[:2]
+        if len(lengths) > 1:  # every image has texts of its own
+            gates, lengths = gates.view(1, n * m, *gates.shape[2:]), lengths.view(1, -1)
+        # Long texts first: after t words only the first so many go on.
+        order = lengths[0].argsort(descending=True, stable=True)
+        gates = gates[:, order]
+        going = (lengths > torch.arange(int(lengths.max()), device=lengths.device)[:, None]).sum(1)
+        h = c = gates.new_zeros(*gates.shape[:2], self.lstm.hidden_size, dtype=torch.float32)
+        ended = []
+        for t, active in enumerate(going.tolist()):
+            ended.append(h[:, active:])
+            # The sums of a cell stay float32 in mixed precision.
+            step = (gates[:, :active, t] + h[:, :active] @ self.lstm.weight_hh_l0.T).float()
+            i, f, g, o = step.chunk(4, dim=-1)
+            c = f.sigmoid() * c[:, :active] + i.sigmoid() * g.tanh()
+            h = o.sigmoid() * c.tanh()
+        states = torch.cat([h, *ended[::-1]], dim=1)
+        return states[:, order.argsort()].view(n, m, -1)
+
+
+class ObjectToWords(nn.Module):
+    """O2W: every object with the words that it attends to, scored one by one and averaged.
+
+    Parameters
+    ----------
+    word_width, object_width : int
+        E and the width of an object's vector.
+    lstm_width : int
+        B, width of the bidirectional LSTM, whose two states are averaged.
+    mlp : sequence of int
+        Widths of the perceptron's hidden layers.
+    activation : callable or None
+        φ of equation 10.
+    """
+
+    def __init__(
+        self,
+        word_width: int,
+        object_width: int,
+        lstm_width: int,
+        mlp: Sequence[int],
+        activation: Activation,
+    ) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(word_width, lstm_width, batch_first=True, bidirectional=True)
+        self.attention = PairAttention(object_width, lstm_width, activation=activation)
+        self.mlp = MLPBranch(
+            (object_width + lstm_width, *mlp, 1), activation=nn.Tanh, batch_norm=True
+        )
+        self.object_width = object_width
+
+    def read(self, words: Tensor, lengths: Tensor) -> Tensor:
+        """Return S (m, T, B) of words (m, T, E), zero after the last word."""
+        # Packed, or the backward pass would start in the padding.
+        packed = pack_padded_sequence(
+            words, lengths.cpu(), batch_first=True, enforce_sorted=False
+        )
+        states, _ = pad_packed_sequence(
+            self.lstm(packed)[0], batch_first=True, total_length=words.shape[1]
+        )
+        return states.unflatten(-1, (2, -1)).mean(dim=-2)
+
+    def describe(self, objects: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what of every object (n, K, ·) the attention and the first layer need."""
+        layer = self.mlp.layers[0]
+        of_objects = layer.weight[:, : self.object_width]
+        return self.attention.map(objects), objects @ of_objects.T + layer.bias
+
+    def weights(self, image: Image, text: Text, learned: Tensor | None = None) -> Tensor:
+        """Return β (n, m, K, T), equation 9."""
+        return self.attention.weigh(
+            "nkb,nmtb->nmkt", image.objects, text.states, text.mask[:, :, None], learned
+        )
+
+    def forward(self, image: Image, text: Text, learned: Tensor | None = None) -> Tensor:
+        """Return Y' (n, m), equation 16."""
+        beta = self.weights(image, text, learned)
+        first, states, mask = image.first, text.states, image.objects_mask
+        assert first is not None and states is not None
+        of_words = self.mlp.layers[0].weight[:, self.object_width :]
+        # [o; u] times the first layer's weights, in two parts.
+        hidden = first[:, None] + torch.einsum("nmkt,nmtf->nmkf", beta, states @ of_words.T)
+        rest = self.mlp.layers[1:]
+        if mask is None:
+            return _in_float32(rest, hidden.flatten(0, 2)).view(beta.shape[:3]).mean(dim=-1)
+        # What pads objects must not enter the statistics of the batch.
+        real = mask[:, None].expand(beta.shape[:3])
+        scores = _in_float32(rest, hidden[real]).squeeze(-1)
+        filled = scores.new_zeros(real.shape).masked_scatter(real, scores)
+        return filled.sum(dim=-1) / mask.sum(dim=-1).clamp(min=1)[:, None]
+
+
+def _in_float32(mlp: nn.Module, x: Tensor) -> Tensor:
+    """Score in float32 whatever the rest runs in: bfloat16 tells too few scores apart."""
+    with torch.autocast(x.device.type, enabled=False):
+        return mlp(x.float())
+
+
+class BSSANNetwork(nn.Module):
+    """Both branches, or one of them.
+
+    Parameters
+    ----------
+    n_inputs : dict
+        ``{"image": {"map": d, "objects": d_o}, "text": E}``.
+    branches : sequence of {"w2r", "o2w"}
+    lstm_width, w2r_mlp, bilstm_width, o2w_mlp, activation
+        See `WordToRegions` and `ObjectToWords`.
+    max_words : int
+        Words of a text that are read.
+    """
+
+    def __init__(
+        self,
+        n_inputs: dict,
+        *,
+        branches: Sequence[str],
+        lstm_width: int,
+        w2r_mlp: Sequence[int],
+        bilstm_width: int,
+        o2w_mlp: Sequence[int],
+        activation: Activation,
+        max_words: int,
+    ) -> None:
+        super().__init__()
+        words, image = n_inputs["text"], n_inputs["image"]
+        self.branches = nn.ModuleDict()
+        if "w2r" in branches:
+            self.branches["w2r"] = WordToRegions(
+                words, image["map"], lstm_width, w2r_mlp, activation
+            )
+        if "o2w" in branches:
+            self.branches["o2w"] = ObjectToWords(
+                words, image["objects"], bilstm_width, o2w_mlp, activation
+            )
+        self.max_words = max_words
+
+    def image(self, channels: dict[str, Items]) -> Image:
+        """Do once what needs the image alone."""
+        found: dict[str, Tensor | None] = {}
+        if "w2r" in self.branches:
+            found["regions"], found["regions_mask"] = channels["map"]
+        if "o2w" in self.branches:
+            objects, found["objects_mask"] = channels["objects"]
+            found["objects"], found["first"] = self.branches["o2w"].describe(objects)
+        return Image(**found)
+
+    def text(self, items: Items) -> Text:
+        """Do once what needs the text alone."""
+        words, mask = (
+            None if part is None else part[:, : self.max_words] for part in items
+        )
+        if mask is None:
+            # Arrays are padded with zeros, of which the last word tells the end.
+            real = words.any(dim=-1)
+            places = torch.arange(1, words.shape[1] + 1, device=words.device)
+            lengths = (real * places).amax(dim=1)
+        else:
+            lengths = mask.sum(dim=1)
+        lengths = lengths.clamp(min=1)  # nothing at all is one word of zeros
+        words = words[:, : int(lengths.max())]
+        states = self.branches["o2w"].read(words, lengths) if "o2w" in self.branches else None
+        return Text(words, states, lengths)
+
+    def forward(
+        self, image: Image, text: Text, learned: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        """Return the scores (n, m) of every branch."""
+        return {name: branch(image, text, learned) for name, branch in self.branches.items()}
+
+    def squared_norm(self) -> Tensor:
+        """Return the sum of the squares of all weight matrices; biases and scales are free."""
+        return torch.stack([w.square().sum() for w in self.parameters() if w.ndim > 1]).sum()

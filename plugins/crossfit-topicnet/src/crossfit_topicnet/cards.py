@@ -1,0 +1,68 @@
+"""The cards of the methods and of the experiments."""
+
+from __future__ import annotations
+
+from crossfit.cards import Choice, Float, Int, MethodCard
+
+_SEARCH_SPACE = {
+    "lr": Float(1e-3, 0.1, log=True),
+    "hidden": Choice((), (512,), (1024,), (1024, 1024)),
+    "dropout": Float(0.0, 0.7),
+    "weight_decay": Float(1e-6, 1e-2, log=True),
+    "max_epochs": Int(5, 60),
+}
+
+_TEST_PARAMS = {
+    "hidden": (32,),
+    "dropout": 0.1,
+    "lr": 0.03,
+    "batch_size": 16,
+    "max_epochs": 15,
+    "device": "cpu",
+}
+
+TEXTTOPICNET = MethodCard(
+    api=1,
+    name="texttopicnet",
+    target="crossfit_topicnet.estimator:TextTopicNet",
+    summary="A network for images learns the LDA topics of their texts; KL divergence ranks",
+    roles=("image", "text"),
+    inputs={"image": ("vectors", "pixels"), "text": ("vectors", "strings")},
+    labels="none",
+    kind="embedding",
+    year=2017,
+    citation="""@inproceedings{gomez2017texttopicnet,
+  author    = {Lluis Gomez and Yash Patel and Mar{\\c{c}}al Rusi{\\~n}ol and Dimosthenis Karatzas
+               and C. V. Jawahar},
+  title     = {Self-Supervised Learning of Visual Features through Embedding Images into Text
+               Topic Spaces},
+  booktitle = {IEEE Conference on Computer Vision and Pattern Recognition (CVPR)},
+  year      = {2017}
+}""",
+    search_space=_SEARCH_SPACE,
+    test_params=_TEST_PARAMS,
+    make_inputs="crossfit_topicnet.testing:make_inputs",
+)
+
+SSVR = MethodCard(
+    api=1,
+    name="ssvr",
+    target="crossfit_topicnet.estimator:SSVR",
+    summary="TextTopicNet with two heads: topics of the article and of the caption",
+    roles=("image", "text"),
+    inputs={"image": ("vectors", "pixels"), "text": ("vectors", "strings", "channels")},
+    labels="none",
+    kind="embedding",
+    year=2019,
+    citation="""@inproceedings{patel2019ssvr,
+  author    = {Yash Patel and Lluis Gomez and Mar{\\c{c}}al Rusi{\\~n}ol and Dimosthenis Karatzas
+               and C. V. Jawahar},
+  title     = {Self-Supervised Visual Representations for Cross-Modal Retrieval},
+  booktitle = {International Conference on Multimedia Retrieval (ICMR '19)},
+  year      = {2019},
+  doi       = {10.1145/3323873.3325035}
+}""",
+    search_space=_SEARCH_SPACE,
+    test_params=_TEST_PARAMS,
+    make_inputs="crossfit_topicnet.testing:make_two_texts",
+)

@@ -1,0 +1,525 @@
+"""TextTopicNet (Gomez et al., CVPR 2017) and SSVR (Patel et al., ICMR 2019)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from inspect import signature
+from numbers import Integral, Real
+from os import PathLike
+from typing import Any, ClassVar
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+from numpy.typing import NDArray
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.validation import check_is_fitted
+from skorch.callbacks import LRScheduler
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from crossfit.extraction import LdaTopics
+from crossfit.neural import Batch, NeuralEstimator
+from crossfit.neural.training import optimizer_class
+from crossfit.similarities import MEASURES, pairwise_similarity
+from crossfit.views import Channels, Views, as_numpy, is_tensor
+from crossfit_topicnet import cards
+from crossfit_topicnet.network import (
+    CHANNELS,
+    SMALLEST,
+    TopicNetwork,
+    load_pixels,
+    stored_edge,
+)
+
+__all__ = ["SSVR", "TextTopicNet"]
+
+HEADS = ("article", "caption")
+
+
+class TextTopicNet(NeuralEstimator):
+    r"""Self-supervised visual features by predicting the topics of an image's text.
+
+    Latent Dirichlet allocation gives every text its topics t. A network f over the image learns
+    them by a sigmoid cross-entropy, summed over the topics and averaged over the batch,
+
+    .. math::
+
+        - \sum_k t_k \log \sigma(f_k) + (1 - t_k) \log (1 - \sigma(f_k)),
+
+    whose minimum is :math:`\sigma(f_k) = t_k`. Brought to a sum of one the outputs are a topic
+    distribution like the text's, and :math:`-\mathrm{KL}(\text{text} \,\|\, \text{image})` ranks
+    both ways. What the layers below learned is there as `features`.
+
+    Images are pictures (paths, PIL images, uint8 pixels), for which the network is CaffeNet, or
+    feature vectors, for which it is the layers from fc6 up. Texts are strings, of which the
+    topic model is fitted on the distinct training texts, or topic vectors: rows of non-negative
+    numbers, of which those that add up to more than one are scaled to one. An empty string, or a
+    row of zeros, is no text: it teaches nothing, and as a query its topics are uniform.
+
+    Parameters
+    ----------
+    hidden : sequence of int
+        Widths of fc6, fc7 and so on; none, and the topics are linear in what lies below.
+    dropout : float
+        After the ReLU of every hidden layer.
+    loss : {"sigmoid", "softmax"}
+        ``"softmax"`` is the cross-entropy of distributions, an ablation.
+    measure : str
+        How topic distributions are compared, a name in `crossfit.similarities.MEASURES` with the
+        image first: ``"kl_reversed"`` is -KL(text || image).
+    n_topics, passes, no_below, no_above, minimum_probability
+        Of the topic model; see `crossfit.extraction.LdaTopics`. Topics of a text below the
+        minimum probability are exact zeros.
+    image_size : int
+        Edge of the squares cut out of pictures, which are resized to 256 / 227 of it before. In
+        training the place is random and half of the squares are mirrored.
+    trunk_weights : path-like, optional
+        File with weights that all layers below the topics start from; see
+        `crossfit_topicnet.network.TopicNetwork.fill_trunk`. Default: Caffe's random weights for
+        pictures, torch's for vectors.
+    momentum, weight_decay : float
+        Of SGD; another optimizer gets those that it has. Biases do not decay.
+    bias_lr : float
+        Multiple of `lr` that biases learn with, 2 as in Caffe.
+    lr_step : int, optional
+        Batches after which `lr` is multiplied by `lr_gamma`, again and again.
+    lr_gamma : float
+    max_epochs, lr, batch_size, optimizer, ...
+        See `crossfit.neural.NeuralEstimator`. ``module__channels`` are the widths of CaffeNet's
+        five convolutions.
+
+    Attributes
+    ----------
+    vocabulary_ : tuple of str
+        Words of the topic model, where strings were given.
+    word_counts_ : float32 ndarray of shape (n_topics, n_words)
+        Expected number of times each topic gave each word.
+    net_ : skorch.NeuralNet
+
+    References
+    ----------
+    L. Gomez, Y. Patel, M. Rusinol, D. Karatzas, C. Jawahar, Self-supervised learning of visual
+    features through embedding images into text topic spaces, CVPR 2017.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from crossfit_topicnet.estimator import TextTopicNet
+    >>> from crossfit_topicnet.testing import make_inputs
+    >>> views, _ = make_inputs(np.random.default_rng(0), 100)
+    >>> net = TextTopicNet(hidden=(32,), lr=0.05, max_epochs=10, random_state=0).fit(views)
+    >>> net.transform(views)["image"].shape
+    (100, 8)
+    >>> net.features(views["image"], layer="fc6").shape
+    (100, 32)
+    """
+
+    card = cards.TEXTTOPICNET
+    head = "article"
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        **NeuralEstimator._parameter_constraints,
+        "hidden": [list, tuple],
+        "dropout": [Interval(Real, 0, 1, closed="left")],
+        "loss": [StrOptions({"sigmoid", "softmax"})],
+        "measure": [StrOptions(set(MEASURES))],
+        "n_topics": LdaTopics._parameter_constraints["n_topics"],
+        "passes": LdaTopics._parameter_constraints["passes"],
+        "no_below": LdaTopics._parameter_constraints["no_below"],
+        "no_above": LdaTopics._parameter_constraints["no_above"],
+        "minimum_probability": LdaTopics._parameter_constraints["minimum_probability"],
+        "image_size": [Interval(Integral, SMALLEST, None, closed="left")],
+        "trunk_weights": [str, PathLike, None],
+        "momentum": [Interval(Real, 0, 1, closed="left")],
+        "weight_decay": [Interval(Real, 0, None, closed="left")],
+        "bias_lr": [Interval(Real, 0, None, closed="neither")],
+        "lr_step": [Interval(Integral, 1, None, closed="left"), None],
+        "lr_gamma": [Interval(Real, 0, 1, closed="right")],
+    }
+
+    def __init__(
+        self,
+        *,
+        hidden: Sequence[int] = (4096, 4096),
+        dropout: float = 0.5,
+        loss: str = "sigmoid",
+        measure: str = "kl_reversed",
+        n_topics: int = 40,
+        passes: int = 10,
+        no_below: int = 20,
+        no_above: float = 0.5,
+        minimum_probability: float = 0.01,
+        image_size: int = 227,
+        trunk_weights: str | PathLike[str] | None = None,
+        max_epochs: int = 100,
+        lr: float = 1e-3,
+        batch_size: int = 64,
+        optimizer: str | type[torch.optim.Optimizer] = "SGD",
+        momentum: float = 0.9,
+        weight_decay: float = 5e-4,
+        bias_lr: float = 2.0,
+        lr_step: int | None = 50_000,
+        lr_gamma: float = 0.1,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(
+            max_epochs=max_epochs, lr=lr, batch_size=batch_size, optimizer=optimizer, **kwargs
+        )
+        self.hidden = hidden
+        self.dropout = dropout
+        self.loss = loss
+        self.measure = measure
+        self.n_topics = n_topics
+        self.passes = passes
+        self.no_below = no_below
+        self.no_above = no_above
+        self.minimum_probability = minimum_probability
+        self.image_size = image_size
+        self.trunk_weights = trunk_weights
+        self.momentum = momentum
+        self.weight_decay = weight_decay
+        self.bias_lr = bias_lr
+        self.lr_step = lr_step
+        self.lr_gamma = lr_gamma
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.positive_only = True  # topics are
+        return tags
+
+    # ---- the parts of the method ---------------------------------------------------------------
+
+    def _build_module(
+        self,
+        n_inputs: dict[str, Any],
+        n_classes: int | None,
+        channels: Sequence[int] = CHANNELS,
+    ) -> nn.Module:
+        topics = n_inputs["text"]
+        network = TopicNetwork(
+            n_inputs["image"],
+            topics if isinstance(topics, dict) else {"article": topics},
+            hidden=self.hidden,
+            dropout=self.dropout,
+            loss=self.loss,
+            image_size=self.image_size if self.raw_["image"] else None,
+            channels=channels,
+        )
+        # A saved method, which has no views_in_ yet, brings its own weights.
+        if self.trunk_weights is not None and hasattr(self, "views_in_"):
+            network.fill_trunk(self.trunk_weights)
+        return network
+
+    def _fit(self, views: Views, y: NDArray[Any] | None) -> None:
+        given = self.callbacks
+        if self.lr_step is not None:
+            self._validate_params()
+            schedule = LRScheduler(
+                "StepLR", step_size=self.lr_step, gamma=self.lr_gamma, step_every="batch"
+            )
+            self.callbacks = [*(given or ()), ("lr_step", schedule)]
+        try:
+            super()._fit(views, y)
+        finally:
+            self.callbacks = given
+
+    def _outputs(self, module: nn.Module, batch: Batch) -> dict[str, dict[str, Tensor]]:
+        texts = batch.views["text"]
+        texts = texts if isinstance(texts, dict) else {"article": texts}
+        return {
+            "logits": module(batch.views["image"].values),
+            "topics": {name: items.values for name, items in texts.items()},
+        }
+
+    def _loss(self, outputs: Any, batch: Batch) -> dict[str, Tensor]:
+        return {
+            name: topic_loss(outputs["logits"][name], topics, self.loss)
+            for name, topics in outputs["topics"].items()
+        }
+
+    def _optimizer_parameters(self) -> dict[str, Any]:
+        known = signature(optimizer_class(self.optimizer)).parameters
+        settings = {
+            name: getattr(self, name) for name in ("momentum", "weight_decay") if name in known
+        }
+        biases: dict[str, Any] = {"lr": self.bias_lr * self.lr}
+        if "weight_decay" in known:
+            biases["weight_decay"] = 0.0
+        return {**settings, "param_groups": [("*.bias", biases)], **super()._optimizer_parameters()}
+
+    def _encode_batch(self, module: nn.Module, items: Any, view: str) -> Tensor:
+        return module.encode(items, view, self.head)  # type: ignore[operator]
+
+    def _similarity(self, P: Any, Q: Any) -> NDArray[Any]:
+        return pairwise_similarity(P, Q, self.measure)
+
+    # ---- pictures and texts --------------------------------------------------------------------
+
+    def _fit_features(self, views: Views, y: NDArray[Any] | None) -> None:
+        image, text = (views.distinct(role)[0] for role in ("image", "text"))
+        parts = {where: part for _, part, where in self._parts(text)}
+        for where, part in parts.items():
+            if not _present(part).any():
+                raise ValueError(f"{where} has no text in any of the {len(views)} rows")
+        strings = [_is_strings(part) for part in parts.values()]
+        if any(strings) and not all(strings):
+            raise ValueError(
+                f"{' and '.join(parts)} must both be strings or both be topic vectors"
+            )
+        self.raw_ = {"image": _is_pictures(image), "text": any(strings)}
+        if self.raw_["text"]:
+            # One article may have many pictures, and counts once.
+            texts = [item for item in dict.fromkeys(next(iter(parts.values()))) if item.strip()]
+            lda = self._lda(torch.initial_seed()).fit(texts)
+            self.vocabulary_, self.word_counts_ = lda.vocabulary_, lda.word_counts_
+            self.lda_seed_ = lda.seed_
+
+    def _lda(self, seed: int) -> LdaTopics:
+        return LdaTopics(
+            self.n_topics,
+            self.passes,
+            self.minimum_probability,
+            self.no_below,
+            self.no_above,
+            random_state=seed % 2**31,
+            verbose=False,
+        )
+
+    def _parts(self, text: Any) -> Iterator[tuple[str, Any, str]]:
+        """Yield the name of the head, the values and what to call them, for every text."""
+        where = f"{self._name()}: view {self._view_name('text')!r}"
+        if not isinstance(text, Channels):
+            yield "article", text, where
+            return
+        for name in text.names:
+            yield name, text[name], f"{where}, channel {name!r},"
+
+    def _features(self, values: Any, view: str) -> Any:
+        if view == "text":
+            topics = {name: self._topics(part, where) for name, part, where in self._parts(values)}
+            return Channels(topics) if isinstance(values, Channels) else topics["article"]
+        self._check_kind(
+            _is_pictures(values), "image", ("vectors", "pictures"), f"view {self._view_name(view)!r}"
+        )
+        return load_pixels(values, stored_edge(self.image_size)) if self.raw_[view] else values
+
+    def _check_kind(self, raw: bool, role: str, kinds: tuple[str, str], where: str) -> None:
+        if raw != self.raw_[role]:
+            raise ValueError(
+                f"{where} was fitted on {kinds[self.raw_[role]]}, got {kinds[raw]}"
+            )
+
+    def _topics(self, values: Any, where: str) -> NDArray[np.float32]:
+        """Return topics (n, n_topics), rows of zeros where there is no text."""
+        self._check_kind(_is_strings(values), "text", ("topic vectors", "strings"), where)
+        if not self.raw_["text"]:
+            topics = _topic_vectors(values, where)
+        else:
+            present = _present(values)
+            lda = self._lda(self.lda_seed_)
+            state = {"vocabulary_": self.vocabulary_, "seed_": self.lda_seed_}
+            lda.__crossfit_restore__(state, {"word_counts_": self.word_counts_})
+            topics = np.zeros((len(values), self.n_topics), np.float32)
+            if present.any():
+                topics[present] = lda.transform(values[present])
+        known = getattr(self, "n_inputs_", {}).get("text")
+        known = set(known.values()) if isinstance(known, dict) else {known or topics.shape[1]}
+        if topics.shape[1] not in known:
+            raise ValueError(
+                f"{where} has {topics.shape[1]} topics, but {self._name()} was fitted on "
+                f"{' and '.join(map(str, known))}"
+            )
+        return topics
+
+    def features(self, values: Any, layer: str = "fc7") -> NDArray[np.float32]:
+        """Return what a layer makes of images: the visual features that training taught.
+
+        Parameters
+        ----------
+        values : pictures or vectors of n rows
+            Of the kind that the method was fitted on.
+        layer : str
+            ``"fc6"``, ``"fc7"`` and so on, after ReLU; for pictures also ``"pool5"`` and
+            ``"max5"``, the largest value of each of conv5's maps.
+
+        Returns
+        -------
+        float32 array of shape (n, width)
+
+        Raises
+        ------
+        ValueError
+            If there is no such layer.
+        """
+        check_is_fitted(self, "views_in_")
+        layers = self.net_.module_.layers
+        if layer not in layers:
+            raise ValueError(f"layer must be one of {', '.join(layers) or 'none'}, got {layer!r}")
+        found = self._apply(
+            lambda module, items: module.layer(items.values, layer).float(),
+            self._checked_values(values, "image"),
+            "image",
+        )
+        return torch.cat(found).cpu().numpy()
+
+    def topic_words(self, n_words: int = 10) -> list[tuple[str, ...]]:
+        """Return the likeliest words of every topic, where the method was fitted on strings."""
+        check_is_fitted(self, "views_in_")
+        if not self.raw_["text"]:
+            raise ValueError(f"{self._name()} was fitted on topic vectors and knows no words")
+        best = np.argsort(-self.word_counts_, axis=1, kind="stable")[:, :n_words]
+        return [tuple(self.vocabulary_[i] for i in row) for row in best]
+
+
+class SSVR(TextTopicNet):
+    r"""Self-supervised visual representations: one network learns two texts of every image.
+
+    As `TextTopicNet`, with a second head: the topics of the article in which an image stands and
+    those of its own caption are learned together,
+
+    .. math:: \mathrm{CE}(t^{article}, f^{article}) + \mathrm{CE}(t^{caption}, f^{caption}),
+
+    each the sigmoid cross-entropy of both halves. One topic model, fitted on the distinct
+    articles, reads both.
+
+    The text view has the channels ``article`` and ``caption``:
+    ``Views(image=..., text={"article": ..., "caption": ...})``. A row that lacks one of them, an
+    empty string or a row of zeros, teaches the other head alone. After the fit a plain text, or a
+    mapping with the channels that `head` needs, does as well. A fit on plain texts has the article
+    head alone and is `TextTopicNet`.
+
+    Parameters
+    ----------
+    head : {"article", "caption", "mean"}
+        Which head answers for an image, and which channel for a text that has several. A plain
+        text is compared with whatever the heads give. ``"mean"`` takes the mean over both heads,
+        and over the texts that there are. May be changed after the fit.
+    hidden, dropout, loss, measure, n_topics, image_size, trunk_weights, ...
+        See `TextTopicNet`.
+    max_epochs, lr, batch_size, optimizer, ...
+        See `crossfit.neural.NeuralEstimator`.
+
+    Attributes
+    ----------
+    vocabulary_, word_counts_, net_
+        See `TextTopicNet`. The history has ``train_article`` and ``train_caption``.
+
+    References
+    ----------
+    Y. Patel, L. Gomez, M. Rusinol, D. Karatzas, C. Jawahar, Self-supervised visual
+    representations for cross-modal retrieval, ICMR 2019.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from crossfit_topicnet.estimator import SSVR
+    >>> from crossfit_topicnet.testing import make_two_texts
+    >>> views, _ = make_two_texts(np.random.default_rng(0), 100)
+    >>> ssvr = SSVR(hidden=(32,), lr=0.05, max_epochs=10, random_state=0).fit(views)
+    >>> ssvr.set_params(head="caption").similarity(views).shape
+    (100, 100)
+    """
+
+    card = cards.SSVR
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        **TextTopicNet._parameter_constraints,
+        "head": [StrOptions({*HEADS, "mean"})],
+    }
+
+    def __init__(
+        self,
+        *,
+        head: str = "article",
+        max_epochs: int = 36,
+        batch_size: int = 128,
+        lr_step: int | None = 200_000,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(max_epochs=max_epochs, batch_size=batch_size, lr_step=lr_step, **kwargs)
+        self.head = head
+
+    def _fit_features(self, views: Views, y: NDArray[Any] | None) -> None:
+        text = views.distinct("text")[0]
+        if isinstance(text, Channels):
+            if set(text.names) != set(HEADS):
+                raise ValueError(
+                    f"SSVR: view {self._view_name('text')!r} must have the channels article and "
+                    f"caption, got {', '.join(text.names)}"
+                )
+        elif self.head != "article":
+            raise ValueError(
+                f"SSVR with head={self.head!r} needs the channels article and caption in view "
+                f"{self._view_name('text')!r}, got one text, which is the article"
+            )
+        super()._fit_features(views, y)
+
+    def _encode(self, values: Any, view: str) -> Any:
+        if view == "text" and isinstance(values, Channels):
+            wanted = HEADS if self.head == "mean" else (self.head,)
+            there = [name for name in wanted if name in values]
+            if not there:
+                raise ValueError(
+                    f"SSVR with head={self.head!r} reads the channel {' or '.join(wanted)} of "
+                    f"view {self._view_name(view)!r}, got {', '.join(values.names)}"
+                )
+            values = values.select(*there) if len(there) > 1 else values[there[0]]
+        return super()._encode(values, view)
+
+
+def topic_loss(logits: Tensor, topics: Tensor, kind: str = "sigmoid") -> Tensor:
+    """Return the cross-entropy of topics and logits, the mean over rows that have topics.
+
+    Parameters
+    ----------
+    logits, topics : Tensor of shape (b, n_topics)
+    kind : {"sigmoid", "softmax"}
+        Of independent topics, both halves, summed; or of distributions.
+
+    Returns
+    -------
+    Tensor
+        A scalar, 0 where no row has topics.
+    """
+    present = topics.sum(dim=1) > 0
+    if kind == "sigmoid":
+        rows = F.binary_cross_entropy_with_logits(logits, topics, reduction="none").sum(dim=1)
+    else:
+        total = topics.sum(dim=1).where(present, 1)
+        rows = -(topics * logits.log_softmax(dim=1)).sum(dim=1) / total
+    return (rows * present).sum() / present.sum().clamp(min=1)
+
+
+def _is_pictures(values: Any) -> bool:
+    dtype = str(getattr(values, "dtype", ""))
+    return dtype == "object" or (dtype.endswith("uint8") and len(values.shape) == 4)
+
+
+def _is_strings(values: Any) -> bool:
+    return str(getattr(values, "dtype", "")) == "object"
+
+
+def _present(values: Any) -> NDArray[np.bool_]:
+    """Say which rows have a text."""
+    if _is_strings(values):
+        return np.array([isinstance(text, str) and bool(text.strip()) for text in values])
+    return np.asarray(values.sum(axis=1) != 0)
+
+
+def _topic_vectors(values: Any, where: str) -> NDArray[np.float32]:
+    if not is_tensor(values) and not isinstance(values, np.ndarray) and not sp.issparse(values):
+        raise ValueError(f"{where} must be strings or topic vectors, got {type(values).__name__}")
+    topics = values.toarray() if sp.issparse(values) else as_numpy(values)
+    if topics.ndim != 2 or topics.dtype.kind not in "fiub":
+        raise ValueError(
+            f"{where} must be topic vectors of shape (n, n_topics), got shape {topics.shape} and "
+            f"type {topics.dtype}"
+        )
+    if topics.size and topics.min() < 0:
+        raise ValueError(
+            f"Negative values in data passed to {where}, which holds topic vectors: expected "
+            f"shares of topics, got {topics.min():.3g}"
+        )
+    total = topics.sum(axis=1, dtype=np.float64, keepdims=True)
+    return (topics / np.maximum(total, 1)).astype(np.float32)

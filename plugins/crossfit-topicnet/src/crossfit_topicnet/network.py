@@ -1,0 +1,268 @@
+"""The network that predicts topics: CaffeNet's layers over pixels, or fc6 and fc7 over vectors."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from crossfit.extraction.images import load_rgb
+from crossfit.extraction.weights import fill, load_weights
+
+__all__ = ["CHANNELS", "CaffeNet", "TopicNetwork", "load_pixels", "stored_edge"]
+
+CHANNELS = (96, 256, 384, 384, 256)
+"""Channels of CaffeNet's five convolutions."""
+
+SMALLEST = 67
+"""Pixels of the smallest picture of which pool5 leaves something."""
+
+_MEAN_BGR = (104.007, 116.669, 122.679)
+# Decoded pictures beyond this lie in a temporary file.
+_IN_MEMORY = 2**30
+
+
+class CaffeNet(nn.Module):
+    """The convolutions of CaffeNet, AlexNet with pooling before the normalisation.
+
+    Parameters
+    ----------
+    image_size : int
+        Edge of the square that is cut out of a picture, 227 in the papers.
+    channels : sequence of int
+        Of the five convolutions; the second, fourth and fifth are in two groups.
+    """
+
+    def __init__(self, image_size: int, channels: Sequence[int] = CHANNELS) -> None:
+        super().__init__()
+        c1, c2, c3, c4, c5 = channels
+        self.image_size = image_size
+        self.conv1 = nn.Conv2d(3, c1, 11, stride=4)
+        self.conv2 = nn.Conv2d(c1, c2, 5, padding=2, groups=2)
+        self.conv3 = nn.Conv2d(c2, c3, 3, padding=1)
+        self.conv4 = nn.Conv2d(c3, c4, 3, padding=1, groups=2)
+        self.conv5 = nn.Conv2d(c4, c5, 3, padding=1, groups=2)
+        self.mean: Tensor
+        self.register_buffer("mean", torch.tensor(_MEAN_BGR), persistent=False)
+        edge = (image_size - 11) // 4 + 1
+        for _ in range(3):
+            edge = (edge - 3) // 2 + 1
+        self.n_outputs = c5 * edge**2
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Map uint8 RGB (b, E, E, 3) to the maps of conv5 (b, c5, H, W), after ReLU.
+
+        In training a random square is cut out of every picture, and every other one is
+        mirrored; else the square is the centre.
+        """
+        x = self._cut(pixels).flip(-1).float() - self.mean  # Caffe reads BGR
+        x = F.relu(self.conv1(x.permute(0, 3, 1, 2)))
+        x = _normalised(F.max_pool2d(x, 3, 2))
+        x = _normalised(F.max_pool2d(F.relu(self.conv2(x)), 3, 2))
+        x = F.relu(self.conv3(x))
+        x = F.relu(self.conv4(x))
+        return F.relu(self.conv5(x))
+
+    def _cut(self, pixels: Tensor) -> Tensor:
+        n, margin = len(pixels), pixels.shape[1] - self.image_size
+        at = {"device": pixels.device}
+        place = torch.arange(self.image_size, **at)
+        if not self.training:
+            start = margin // 2
+            return pixels[:, start : start + self.image_size, start : start + self.image_size]
+        top, left = torch.randint(margin + 1, (2, n, 1), **at)
+        mirrored = torch.rand(n, 1, **at) < 0.5
+        columns = left + torch.where(mirrored, self.image_size - 1 - place, place)
+        item = torch.arange(n, **at)[:, None, None]
+        return pixels[item, (top + place)[:, :, None], columns[:, None, :]]
+
+
+class TopicNetwork(nn.Module):
+    """A trunk and one linear head for each kind of text.
+
+    Parameters
+    ----------
+    n_inputs : int
+        Width of the feature vectors; of no account with `pictures`.
+    topics : mapping of str to int
+        Name of each head, and the number of topics that it predicts.
+    hidden : sequence of int
+        Widths of fc6, fc7 and what may follow.
+    dropout : float
+        After the ReLU of every hidden layer.
+    loss : {"sigmoid", "softmax"}
+        What turns logits into topics.
+    image_size : int, optional
+        Where pictures go in; see `CaffeNet`.
+    channels : sequence of int
+        See `CaffeNet`.
+    """
+
+    def __init__(
+        self,
+        n_inputs: int,
+        topics: Mapping[str, int],
+        *,
+        hidden: Sequence[int],
+        dropout: float,
+        loss: str = "sigmoid",
+        image_size: int | None = None,
+        channels: Sequence[int] = CHANNELS,
+    ) -> None:
+        super().__init__()
+        self.loss = loss
+        self.convolutions = None if image_size is None else CaffeNet(image_size, channels)
+        width = n_inputs if self.convolutions is None else self.convolutions.n_outputs
+        self.hidden = nn.ModuleDict()
+        for number, after in enumerate(hidden, 6):
+            self.hidden[f"fc{number}"] = nn.Linear(width, after)
+            width = after
+        self.dropout = nn.Dropout(dropout)
+        if self.convolutions is not None:
+            self._start_as_caffe_does()
+        # Drawn last, so that more heads leave the trunk's first weights as they are.
+        self.heads = nn.ModuleDict({name: nn.Linear(width, k) for name, k in topics.items()})
+        if self.convolutions is not None:
+            for head in self.heads.values():
+                _gaussian(head, 0.01, 0.0)
+
+    def _start_as_caffe_does(self) -> None:
+        for name, layer in self.named_modules():
+            if isinstance(layer, (nn.Conv2d, nn.Linear)):
+                raised = name.rpartition(".")[2] not in ("conv1", "conv3")
+                _gaussian(layer, 0.01 if isinstance(layer, nn.Conv2d) else 0.005, float(raised))
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """Names of the layers that `layer` returns, from the lowest up."""
+        return (*(("max5", "pool5") if self.convolutions is not None else ()), *self.hidden)
+
+    def _stages(self, values: Tensor) -> Iterator[tuple[str, Tensor]]:
+        x = values
+        if self.convolutions is not None:
+            maps = self.convolutions(values)
+            yield "max5", maps.amax(dim=(2, 3))
+            x = F.max_pool2d(maps, 3, 2).flatten(1)
+            yield "pool5", x
+        for name, layer in self.hidden.items():
+            x = self.dropout(F.relu(layer(x)))
+            yield name, x
+        yield "", x
+
+    def layer(self, values: Tensor, name: str) -> Tensor:
+        """Return what a layer of `layers` makes of pictures or vectors, (b, width)."""
+        return next(x for stage, x in self._stages(values) if stage == name)
+
+    def forward(self, values: Tensor) -> dict[str, Tensor]:
+        """Return the logits of every head, (b, n_topics)."""
+        *_, (_, x) = self._stages(values)
+        return {name: head(x) for name, head in self.heads.items()}
+
+    def encode(self, items: Any, view: str, head: str) -> Tensor:
+        """Return topic distributions (b, n_topics).
+
+        Parameters
+        ----------
+        items : Items, or dict of str to Items
+            Pictures or vectors; topics of texts, of one kind or of several.
+        view : {"image", "text"}
+        head : str
+            Name of a head, or ``"mean"`` for the mean over the heads, or over the texts that
+            there are.
+        """
+        if view == "image":
+            found = {name: self.distribution(z) for name, z in self(items.values).items()}
+            chosen = found.values() if head == "mean" else [found[head]]
+            return torch.stack(list(chosen)).mean(dim=0)
+        if not isinstance(items, dict):
+            return _normalised_topics(items.values)
+        if head != "mean":
+            return _normalised_topics(items[head].values)
+        parts = torch.stack([_shares(part.values) for part in items.values()])
+        return _normalised_topics(parts.sum(dim=0))
+
+    def distribution(self, logits: Tensor) -> Tensor:
+        """Return the outputs of a head, brought to a sum of one."""
+        logits = logits.float()
+        # sigmoid(z) / sum sigmoid(z), which stays finite where every sigmoid is 0.
+        return (F.logsigmoid(logits) if self.loss == "sigmoid" else logits).softmax(dim=1)
+
+    def fill_trunk(self, path: str | Path) -> None:
+        """Start all layers below the heads from the weights in a file.
+
+        Parameters
+        ----------
+        path : path-like
+            A .safetensors file or a state dictionary with ``conv1.weight`` and so on to
+            ``fc7.bias``, for pictures in Caffe's form (BGR, 0 to 255, less the mean).
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no such file.
+        ValueError
+            If it holds other weights.
+        """
+        if not Path(path).expanduser().is_file():
+            raise FileNotFoundError(f"trunk_weights is a file of weights, and {str(path)!r} is not")
+        state = load_weights("alexnet", path)
+        for part in (self.convolutions, self.hidden):
+            if part is not None:
+                fill(part, state, path)
+
+
+def _gaussian(layer: nn.Conv2d | nn.Linear, std: float, bias: float) -> None:
+    nn.init.normal_(layer.weight, std=std)
+    if layer.bias is not None:
+        nn.init.constant_(layer.bias, bias)
+
+
+def _normalised(x: Tensor) -> Tensor:
+    return F.local_response_norm(x, 5, alpha=1e-4, beta=0.75)
+
+
+def _shares(topics: Tensor) -> Tensor:
+    """Divide rows by their sum; rows of zeros stay zeros."""
+    total = topics.sum(dim=1, keepdim=True)
+    return topics / total.where(total > 0, 1)
+
+
+def _normalised_topics(topics: Tensor) -> Tensor:
+    """Divide rows by their sum; a text without topics is like any other: uniform."""
+    empty = (topics.sum(dim=1, keepdim=True) == 0).to(topics.dtype)
+    return _shares(topics + empty)
+
+
+def stored_edge(image_size: int) -> int:
+    """Return the edge to which pictures are resized before a square is cut out: 256 for 227."""
+    return round(image_size * 256 / 227)
+
+
+def load_pixels(images: Any, edge: int) -> NDArray[np.uint8]:
+    """Read pictures as uint8 (n, edge, edge, 3), whatever shape they had.
+
+    A gigabyte and more is kept in a temporary file, which goes when the array goes.
+    """
+    shape = (len(images), edge, edge, 3)
+    pixels: NDArray[np.uint8]
+    if np.prod(shape, dtype=np.int64) <= _IN_MEMORY:
+        pixels = np.empty(shape, np.uint8)
+    else:
+        with tempfile.TemporaryFile() as file:
+            pixels = np.memmap(file, np.uint8, "w+", shape=shape)
+    for held, image in zip(pixels, images):
+        rgb = load_rgb(image)
+        if rgb.shape == held.shape:
+            held[:] = rgb
+        else:
+            picture = Image.fromarray(rgb)
+            held[:] = picture.resize((edge, edge), Image.Resampling.BILINEAR)
+    return pixels

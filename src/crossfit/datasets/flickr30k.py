@@ -1,0 +1,111 @@
+"""Flickr30k (Young, Lai, Hodosh and Hockenmaier, TACL 2014): photographs with five captions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+from crossfit.datasets.captions import (
+    KARPATHY,
+    PER_IMAGE,
+    Captioned,
+    captioned_set,
+    check_per_image,
+    draw,
+    precomputed_set,
+    read_karpathy,
+    read_tokens,
+)
+from crossfit.datasets.cards import FLICKR30K as CARD
+from crossfit.datasets.record import Dataset, choose_subsets, require
+
+IMAGES = "flickr30k_images"
+TOKENS = "results_20130124.token"
+JSON = "dataset_flickr30k.json"
+COUNTS = {
+    "karpathy": CARD.counts,
+    "bssan": {"train": 29783, "val": 1000, "test": 1000},
+}
+
+
+def load(
+    root: Path,
+    split: str = "karpathy",
+    *,
+    features: Literal["precomputed"] | None = None,
+    captions_per_image: int = PER_IMAGE,
+    seed: int = 0,
+    subsets: Iterable[str] | None = None,
+    strict: bool = True,
+) -> Dataset:
+    """Load Flickr30k.
+
+    Parameters
+    ----------
+    root : path
+        Folder with ``flickr30k_images/`` and the captions: ``dataset_flickr30k.json`` of
+        Karpathy for the split that bears his name, else ``results_20130124.token``.
+    split : {"karpathy", "bssan"}
+        29,000 pictures for training, 1,014 for validation and 1,000 for testing; or all 31,783,
+        of which 1,000 and 1,000 are drawn for validation and testing, as BSSAN and CRAN count
+        them. Which ones they drew is not published.
+    features : {"precomputed", None}
+        ``None``: paths and captions. ``"precomputed"``: features of the pictures from
+        ``f30k_precomp/{train,dev,test}_ims.npy`` and the captions from ``..._caps.txt``, the
+        files of VSE++ and SCAN; only for the split ``"karpathy"``.
+    captions_per_image : int
+        How many captions of a picture are taken, its first ones.
+    seed : int
+        Of the split ``"bssan"``.
+    subsets : iterable of str, optional
+        Splits to load, of ``"train"``, ``"val"`` and ``"test"``.
+    strict : bool
+        Whether the official counts must be met.
+
+    Returns
+    -------
+    Dataset
+        Without labels. A row is a caption with its picture.
+    """
+    if features not in ("precomputed", None) or (features and split != "karpathy"):
+        raise ValueError(
+            "features of data set 'flickr30k' are None, or 'precomputed' with the split "
+            f"'karpathy', got {features!r} with {split!r}"
+        )
+    check_per_image(captions_per_image, CARD)
+    chosen = choose_subsets(subsets, COUNTS[split], CARD)
+    counts = COUNTS[split] if strict else None
+    if features:
+        files = {"train": "train", "val": "dev", "test": "test"}
+        return precomputed_set(
+            root,
+            {name: f"f30k_precomp/{files[name]}" for name in chosen},
+            per_image=captions_per_image,
+            card=CARD,
+            counts=counts,
+        )
+    require(root, IMAGES, card=CARD)
+    if split == "karpathy":
+        (source,) = require(root, JSON, card=replace(CARD, url=KARPATHY))
+        of_split = read_karpathy(source, IMAGES)
+        parts = {name: of_split.get(name, []) for name in chosen}
+        told = split
+    else:
+        (source,) = require(root, TOKENS, card=CARD)
+        pictures = [
+            Captioned(f"{IMAGES}/{name}", captions)
+            for name, captions in read_tokens(source).items()
+        ]
+        rows = draw(len(pictures), COUNTS[split], seed)
+        parts = {name: [pictures[row] for row in rows[name]] for name in chosen}
+        told = f"{split} {seed}"
+    return captioned_set(
+        root,
+        parts,
+        per_image=captions_per_image,
+        card=CARD,
+        counts=counts,
+        hashed=[told, source],
+    )

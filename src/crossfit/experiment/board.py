@@ -1,0 +1,297 @@
+"""A leaderboard: the methods evaluated on one data set, ranked, tested and checked."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from crossfit.metrics import Comparison, Evaluation, Repeats, compare, parse_metric, rank_ranges
+from crossfit.metrics.evaluation import PerQuery
+
+__all__ = ["Board", "Row", "arrow", "contradictions", "metric_words"]
+
+#: Adjusted p-values up to this establish a difference.
+LEVEL = 0.05
+_RESAMPLES = 10_000
+
+_WORDS = {"map": "mAP", "r": "R", "p": "P", "ndcg": "nDCG", "mrr": "MRR", "meanr": "MeanR",
+          "medr": "MedR"}  # fmt: skip
+
+
+def metric_words(metric: str) -> str:
+    """Return a metric as tables head it: ``mAP``, ``R@5``, ``MedR``."""
+    measure = parse_metric(metric)
+    name = measure.name
+    return _WORDS[measure.kind] + name[len(measure.kind) :].removesuffix("@all")
+
+
+def arrow(direction: str) -> str:
+    """Return a direction as pages show it: ``image → text``."""
+    return direction.replace("2", " → ")
+
+
+@dataclass(frozen=True, eq=False)
+class Row:
+    """A method of a leaderboard.
+
+    Parameters
+    ----------
+    label : str
+        What the leaderboard calls it.
+    repeats : Repeats
+        Its evaluations, one a seed.
+    detail : str
+        Features and settings, in words.
+    seeds : tuple of int
+        The seeds.
+    method : str
+        Its name in the registry.
+    params : mapping
+        Settings, those chosen by tuning included.
+    published : mapping of (direction or None, metric) to float
+        Figures of the paper; None is the mean over the directions.
+    curves : mapping
+        ``{direction: {"recall": (ks, values), "pr": (recalls, precisions)}}``.
+    costs : mapping of str to float
+        Seconds of ``tune``, ``fit`` and ``score``, and ``peak`` memory in MiB.
+    size : mapping of str to float
+        ``parameters`` and ``dimensions``.
+    hubness : mapping
+        ``{direction: {"skewness", "max", "never"}}``.
+    histories : mapping of int to sequence of mapping
+        Training curve of each seed, one row an epoch.
+    """
+
+    label: str
+    repeats: Repeats
+    detail: str = ""
+    seeds: tuple[int, ...] = ()
+    method: str = ""
+    params: Mapping[str, Any] = field(default_factory=dict)
+    published: Mapping[tuple[str | None, str], float] = field(default_factory=dict)
+    curves: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    costs: Mapping[str, float] = field(default_factory=dict)
+    size: Mapping[str, float] = field(default_factory=dict)
+    hubness: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    histories: Mapping[int, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class Board:
+    """Methods evaluated on the same queries.
+
+    Parameters
+    ----------
+    title : str
+        Name of the data set.
+    rows : sequence of Row
+        The methods; kept best first by the main metric, averaged over the directions.
+    metrics : sequence of str
+        What is shown, the main one first.
+    about : str
+        Sizes and relevance, in a sentence.
+    chance : mapping of (direction, metric) to float
+        What ranking at random gives.
+    baseline : str, optional
+        Label of the method that the others are compared with; the best by default.
+
+    Raises
+    ------
+    ValueError
+        If there is no row, or the baseline is none of them.
+    """
+
+    title: str
+    rows: Sequence[Row]
+    metrics: Sequence[str]
+    about: str = ""
+    chance: Mapping[tuple[str, str], float] = field(default_factory=dict)
+    baseline: str | None = None
+
+    def __post_init__(self) -> None:
+        if not self.rows:
+            raise ValueError(f"the leaderboard of {self.title} has no method")
+        labels = [row.label for row in self.rows]
+        if self.baseline is not None and self.baseline not in labels:
+            raise ValueError(f"baseline {self.baseline!r} is none of {', '.join(labels)}")
+        names = tuple(parse_metric(metric).name for metric in self.metrics)
+        greater = parse_metric(names[0]).greater_is_better
+        ordered = sorted(
+            self.rows, key=lambda row: row.repeats.mean(None, names[0]), reverse=greater
+        )
+        object.__setattr__(self, "rows", tuple(ordered))
+        object.__setattr__(self, "metrics", names)
+
+    @property
+    def metric(self) -> str:
+        """The main metric."""
+        return self.metrics[0]
+
+    @property
+    def directions(self) -> tuple[str, ...]:
+        """Directions evaluated."""
+        return self.rows[0].repeats.directions
+
+    @property
+    def reference(self) -> str:
+        """Label of the method that the others are compared with."""
+        return self.baseline or self.rows[0].label
+
+    @property
+    def tested(self) -> str:
+        """What the tests compare: the main metric, or the mean rank where that is a median."""
+        return "meanr" if parse_metric(self.metric).kind == "medr" else self.metric
+
+    @cached_property
+    def comparisons(self) -> dict[str | None, list[Comparison]]:
+        """Tests of all pairs, by direction; None is the mean over the directions.
+
+        Each direction is a family of its own for Holm's correction. Empty with one method.
+        """
+        if len(self.rows) < 2:
+            return {}
+        evaluations = {row.label: _ranks_named(row.repeats.averaged) for row in self.rows}
+        n_pairs = len(self.rows) * (len(self.rows) - 1) // 2
+        # Enough that the smallest p-value is below the level after the correction.
+        n_resamples = max(_RESAMPLES, 40 * n_pairs)
+        families: list[str | None] = [*self.directions]
+        if all(ev.groups.get(d) is not None for ev in evaluations.values()
+               for d in self.directions):  # fmt: skip
+            families.insert(0, None)
+        return {
+            family: compare(evaluations, self.tested, family, n_resamples=n_resamples)
+            for family in families
+        }
+
+    @cached_property
+    def ranks(self) -> dict[str, tuple[int, int]]:
+        """Ranks that each method may have by the main metric, averaged over the directions."""
+        if not self.comparisons:
+            return {row.label: (1, 1) for row in self.rows}
+        means = {row.label: row.repeats.mean(None, self.metric) for row in self.rows}
+        greater = parse_metric(self.metric).greater_is_better
+        return rank_ranges(
+            means, self.comparisons.get(None, []), level=LEVEL, greater_is_better=greater
+        )
+
+    def p_value(self, label: str, other: str | None = None, direction: str | None = None) -> float:
+        """Return the adjusted p-value between two methods; NaN where they were not compared.
+
+        Parameters
+        ----------
+        label : str
+            One method.
+        other : str, optional
+            Another; by default `reference`.
+        direction : str or None
+            None is the mean over the directions.
+        """
+        pair = {label, self.reference if other is None else other}
+        for test in self.comparisons.get(direction, ()):
+            if {test.first, test.second} == pair:
+                return test.p_adjusted
+        return math.nan
+
+    def problems(self) -> list[str]:
+        """Return figures that contradict each other, in words; empty if there are none."""
+        found = []
+        for row in self.rows:
+            for seed, evaluation in zip(row.seeds or (0,), row.repeats.evaluations):
+                for direction in self.directions:
+                    values = {m: evaluation.mean(direction, m) for m in evaluation.metrics}
+                    whole = all(
+                        float(r).is_integer()
+                        for m in evaluation.metrics
+                        if parse_metric(m).kind in ("medr", "meanr")
+                        for r in evaluation.per_query[direction, m]
+                        if not math.isnan(r)
+                    )
+                    found += [
+                        f"{row.label}, seed {seed}, {arrow(direction)}: {said}"
+                        for said in contradictions(values, whole_ranks=whole)
+                    ]
+            for direction in self.directions:
+                printed = {m: v for (d, m), v in row.published.items() if d == direction}
+                found += [
+                    f"{row.label}, published, {arrow(direction)}: {said}"
+                    for said in contradictions(printed)
+                ]
+        return found
+
+
+def contradictions(values: Mapping[str, float], *, whole_ranks: bool = True) -> list[str]:
+    """Return what cannot be true together among the figures of one ranking.
+
+    Parameters
+    ----------
+    values : mapping of str to float
+        Metrics of one method in one direction, recalls as fractions, ranks from 1.
+    whole_ranks : bool
+        Whether no relevant item was tied, so that every rank is a whole number: then R@K below a
+        half forces a median rank above K, and R@K above a half one of at most K.
+
+    Returns
+    -------
+    list of str
+
+    Examples
+    --------
+    >>> contradictions({"r@1": 0.384, "medr": 1.0})
+    ['R@1 is 0.384 and forces a median rank above 1, but it is 1']
+    """
+    found = []
+    measures = {parse_metric(name): value for name, value in values.items()}
+    bounded = [(m, v) for m, v in measures.items() if m.kind not in ("medr", "meanr")]
+    for measure, value in bounded:
+        if not -1e-9 <= value <= 1 + 1e-9:
+            found.append(f"{metric_words(measure.name)} is {value:g}, not between 0 and 1")
+    recalls = sorted(
+        (m.k or 0, v) for m, v in measures.items() if m.kind == "r" and m.variant == "any"
+    )
+    for (k, low), (larger, high) in zip(recalls, recalls[1:]):
+        if low > high + 1e-9:
+            found.append(f"R@{k} is {low:g}, above R@{larger} of {high:g}")
+    median = next((v for m, v in measures.items() if m.kind == "medr" and not m.variant), None)
+    if median is not None:
+        if median < 1:
+            found.append(f"the median rank is {median:g}, ranks begin at 1")
+        for k, value in recalls if whole_ranks else ():
+            if value < 0.5 - 1e-9 and median <= k:
+                found.append(
+                    f"R@{k} is {value:g} and forces a median rank above {k}, but it is {median:g}"
+                )
+            elif value > 0.5 + 1e-9 and median > k:
+                found.append(
+                    f"R@{k} is {value:g} and forces a median rank of at most {k}, "
+                    f"but it is {median:g}"
+                )
+    mrr = next((v for m, v in measures.items() if m.kind == "mrr"), None)
+    if mrr is not None and recalls and recalls[0][0] == 1 and mrr < recalls[0][1] - 1e-9:
+        found.append(f"MRR is {mrr:g}, below R@1 of {recalls[0][1]:g}")
+    return found
+
+
+def merged(*evaluations: Evaluation) -> Evaluation:
+    """Return evaluations of the same queries with different relevance as one."""
+    first = evaluations[0]
+    values = {key: ev.per_query[key] for ev in evaluations for key in ev.per_query}
+    metrics = tuple(dict.fromkeys(m for ev in evaluations for m in ev.metrics))
+    return replace(first, per_query=PerQuery(values, first.per_query._aliases), metrics=metrics)
+
+
+def _ranks_named(evaluation: Evaluation) -> Evaluation:
+    """Add the values of ``medr``, which are ranks, under the name of their mean."""
+    extra: dict[tuple[str, str], Any] = {
+        (direction, "meanr"): np.array(evaluation.per_query[direction, metric])
+        for direction, metric in evaluation.per_query
+        if parse_metric(metric).kind == "medr"
+    }
+    if not extra:
+        return evaluation
+    values = {**{key: evaluation.per_query[key] for key in evaluation.per_query}, **extra}
+    return replace(evaluation, per_query=PerQuery(values, evaluation.per_query._aliases))

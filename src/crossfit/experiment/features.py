@@ -1,0 +1,209 @@
+"""Features of views, computed once for all cells that have the same rows and settings."""
+
+from __future__ import annotations
+
+import json
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Self
+
+import joblib
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import ArrayLike
+from sklearn.base import clone
+from sklearn.utils import get_tags
+
+from crossfit.compose import ChannelUnion, Named, ViewTransformer, _check_names
+from crossfit.experiment.parts import describe
+from crossfit.experiment.store import Store, key_of
+from crossfit.views import Channels, Ragged, Views
+
+__all__ = ["StoredFeatures", "needs_fit"]
+
+# Larger arrays stay on disk and are mapped, so that processes share them.
+_MAPPED = 64 * 2**20
+# The features of the folds of a search, which no other process asks for.
+_KEPT = 12
+_memory: OrderedDict[str, Any] = OrderedDict()
+
+
+class StoredFeatures(ViewTransformer):
+    """A ViewTransformer that looks up what it has computed before.
+
+    Results are found by the content of the training rows, of the rows to transform and of all
+    settings, so that nothing fitted on other rows is ever taken. A fitted transformer is not
+    stored: where only its result is known it is fitted again when it is needed, on the same rows.
+
+    Parameters
+    ----------
+    transformers, remainder
+        As in `ViewTransformer`.
+    folder : str, optional
+        Store whose ``features/`` holds the arrays. Without it the last few are kept in memory.
+    salt : str
+        Part of every key: the revision of the data set, because files are named and not read.
+    """
+
+    def __init__(
+        self,
+        transformers: Named,
+        remainder: str = "passthrough",
+        folder: str | None = None,
+        salt: str = "",
+    ) -> None:
+        super().__init__(transformers, remainder)
+        self.folder = folder
+        self.salt = salt
+
+    def fit_transform(self, X: Views, y: ArrayLike | None = None) -> Views:
+        """Fit every transformer on its view, or find what it gave before."""
+        _check_names("features", self.transformers)
+        missing = [name for name, _ in self.transformers if name not in X]
+        if missing:
+            raise ValueError(f"features name the view {missing[0]!r}, got {', '.join(X.names)}")
+        self._keys: dict[str, str] = {}
+        self._rows: dict[str, tuple[Any, Any]] = {}
+        self.transformers_ = dict.fromkeys(X.names, self.remainder) | dict(self.transformers)
+        self.views_in_ = {name: name for name in X.names}
+        self._fitted: dict[str, Any] = {}
+        for name, transformer in self.transformers:
+            values = X.distinct(name)[0]
+            labels = None if y is None else X.item_labels(name, np.asarray(y))
+            self._rows[name] = (values, labels)
+            rows = (
+                joblib.hash((values, labels), coerce_mmap=True) if needs_fit(transformer) else None
+            )
+            self._keys[name] = key_of(
+                {"transformer": describe(transformer), "rows": rows, "salt": self.salt}
+            )
+        return self.transform(X)
+
+    def fit(self, X: Views, y: ArrayLike | None = None) -> Self:
+        """Fit every transformer on its view."""
+        self.fit_transform(X, y)
+        return self
+
+    def transform(self, X: Views) -> Views:
+        """Transform any subset of the views of the fit, or find what it gave before."""
+        transformed = {
+            name: self._transformed(name, X.distinct(name)[0])
+            for name in X.names
+            if name in self._keys
+        }
+        return self._assemble(X, transformed)
+
+    def _transformed(self, name: str, values: Any) -> Any:
+        key = key_of({"fit": self._keys[name], "rows": joblib.hash(values, coerce_mmap=True)})
+        return _looked_up(key, self.folder, lambda: self._compute(name, values))
+
+    def _compute(self, name: str, values: Any) -> Any:
+        if name not in self._fitted:
+            training, labels = self._rows[name]
+            self._fitted[name] = clone(dict(self.transformers)[name]).fit(training, labels)
+        return self._fitted[name].transform(values)
+
+
+def needs_fit(transformer: Any) -> bool:
+    """Say whether a transformer learns from training rows."""
+    if isinstance(transformer, ChannelUnion):
+        return any(needs_fit(part) for _, part in transformer.transformers)
+    if hasattr(transformer, "steps"):
+        return any(needs_fit(part) for _, part in transformer.steps)
+    return bool(get_tags(transformer).requires_fit)
+
+
+def _looked_up(key: str, folder: str | None, compute: Callable[[], Any]) -> Any:
+    if folder is None:
+        if key not in _memory:
+            _memory[key] = compute()
+            while len(_memory) > _KEPT:
+                _memory.popitem(last=False)
+        _memory.move_to_end(key)
+        return _memory[key]
+    store = Store(folder)
+    home = store.folder / "features" / key
+    if not home.exists():
+        # One process computes, the others wait for it.
+        with store.waiting_claim(f"features-{key}"):
+            if not home.exists():
+                values = compute()
+                if not _is_storable(values):
+                    return values
+                with store.new_folder(home) as draft:
+                    _write(values, draft)
+    return _read(home)
+
+
+def _is_storable(values: Any) -> bool:
+    if isinstance(values, Channels):
+        return all(_is_storable(values.distinct(name)[0]) for name in values.names)
+    if isinstance(values, Ragged):
+        return _is_storable(values.values) and all(
+            _is_storable(part) or _is_json(part) for part in values.info.values()
+        )
+    return sp.issparse(values) or (isinstance(values, np.ndarray) and not values.dtype.hasobject)
+
+
+def _is_json(value: Any) -> bool:
+    return value is None or (
+        isinstance(value, (str, int, float, tuple)) and value == _thawed(json.dumps(value))
+    )
+
+
+def _thawed(text: str) -> Any:
+    value = json.loads(text)
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _write(values: Any, folder: Path) -> None:
+    def array(part: Any) -> str:
+        name = f"{sum(1 for _ in folder.iterdir())}.npy"
+        np.save(folder / name, part, allow_pickle=False)
+        return name
+
+    def tree(part: Any) -> dict[str, Any]:
+        if isinstance(part, Channels):
+            # A transformer gives rows, one an item: channels of a view share no items.
+            return {"channels": {name: tree(part[name]) for name in part.names}}
+        if isinstance(part, Ragged):
+            info = {
+                key: tree(value) if isinstance(value, np.ndarray) else {"json": value}
+                for key, value in part.info.items()
+            }
+            return {"ragged": [array(part.values), array(part.offsets)], "info": info}
+        if sp.issparse(part):
+            part = part.tocsr()
+            return {
+                "csr": [array(part.data), array(part.indices), array(part.indptr)],
+                "shape": list(part.shape),
+                "matrix": isinstance(part, sp.spmatrix),
+            }
+        return {"array": array(part)}
+
+    found = tree(values)
+    (folder / "values.json").write_text(json.dumps(found), encoding="utf-8")
+
+
+def _read(folder: Path) -> Any:
+    def array(name: str) -> Any:
+        path = folder / name
+        mode = "r" if path.stat().st_size > _MAPPED else None
+        return np.load(path, mmap_mode=mode, allow_pickle=False)
+
+    def tree(part: Any) -> Any:
+        if "channels" in part:
+            return Channels({name: tree(inner) for name, inner in part["channels"].items()})
+        if "ragged" in part:
+            info = {
+                key: _thawed(json.dumps(value["json"])) if "json" in value else tree(value)
+                for key, value in part["info"].items()
+            }
+            return Ragged(*map(array, part["ragged"]), info)
+        if "csr" in part:
+            kind = sp.csr_matrix if part["matrix"] else sp.csr_array
+            return kind(tuple(map(array, part["csr"])), shape=tuple(part["shape"]))
+        return array(part["array"])
+
+    return tree(json.loads((folder / "values.json").read_text(encoding="utf-8")))

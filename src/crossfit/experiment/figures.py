@@ -1,0 +1,267 @@
+"""Plots of a leaderboard as SVG that takes its colours from the page, light or dark."""
+
+from __future__ import annotations
+
+import io
+import math
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from crossfit.experiment.board import Board, Row, arrow, metric_words
+from crossfit.metrics import parse_metric
+
+__all__ = ["costs", "curves", "intervals", "sweeps", "training"]
+
+# Stand-ins that the page replaces by its own colours, so that plots follow light and dark.
+_INK, _GRID, _SOFT = "#010203", "#040506", "#070809"
+_SERIES = ("#0a0b01", "#0a0b02", "#0a0b03", "#0a0b04", "#0a0b05", "#0a0b06")
+_DASHES = ("-", (0, (6, 2)), (0, (2, 1.5)))
+_COLOURS = {
+    _INK: "var(--ink)",
+    _GRID: "var(--rule)",
+    _SOFT: "var(--faint)",
+    **{colour: f"var(--series-{i + 1})" for i, colour in enumerate(_SERIES)},
+}
+_CHANCE = (0, (4, 3))
+
+
+def _axes(n: int, height: float, *, share: bool = True) -> tuple[Any, Any]:
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    # Labels are the user's words, not TeX.
+    with mpl.rc_context({"text.parse_math": False}):
+        figure = Figure(figsize=(9.6, height), layout="constrained")
+        axes = figure.subplots(1, n, sharex=share, sharey=share, squeeze=False)[0]
+    for ax in axes:
+        ax.patch.set_alpha(0)
+        ax.spines[["top", "right"]].set_visible(False)
+        ax.spines[["left", "bottom"]].set_color(_GRID)
+        ax.tick_params(colors=_INK, labelsize=10, color=_GRID, which="both")
+        ax.grid(color=_GRID, linewidth=0.6)
+        ax.set_axisbelow(True)
+    return figure, axes
+
+
+def _svg(figure: Any, words: str) -> str:
+    import matplotlib as mpl
+
+    buffer = io.StringIO()
+    # Text stays text (small, selectable), and ids do not change from run to run.
+    options = {"svg.fonttype": "none", "svg.hashsalt": "crossfit", "text.parse_math": False}
+    with mpl.rc_context(options):
+        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+    svg = buffer.getvalue()
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    # Names of groups come again in every plot of the page, and nothing refers to them.
+    svg = re.sub(r'<g id="[^"]*">', "<g>", svg)
+    for stand_in, colour in _COLOURS.items():
+        svg = svg.replace(stand_in, colour)
+    label = words.replace("&", "&amp;").replace("<", "&lt;").replace('"', "&quot;")
+    return svg.replace("<svg ", f'<svg role="img" aria-label="{label}" ', 1)
+
+
+def _title(ax: Any, words: str) -> None:
+    ax.set_title(words, color=_INK, fontsize=11, loc="left")
+
+
+def _style(i: int) -> dict[str, Any]:
+    """Colour and dashes of the method in place i; the tail of a long list is grey."""
+    if i < len(_SERIES) * len(_DASHES):
+        return {"color": _SERIES[i % len(_SERIES)], "linestyle": _DASHES[i // len(_SERIES)]}
+    return {"color": _SOFT, "linestyle": "-"}
+
+
+def _legend(figure: Any, axes: Any, columns: int = 4) -> None:
+    handles, labels = axes.get_legend_handles_labels()
+    if handles:
+        figure.legend(
+            handles, labels, loc="outside lower left", ncols=columns, frameon=False,
+            labelcolor=_INK, fontsize=9.5, handlelength=2.4, columnspacing=1.6,
+        )  # fmt: skip
+
+
+def intervals(board: Board) -> str:
+    """Main metric of every method with its interval, a panel a direction."""
+    figure, axes = _axes(len(board.directions), 0.9 + 0.36 * len(board.rows))
+    ranks = not parse_metric(board.metric).greater_is_better
+    for ax, direction in zip(axes, board.directions):
+        for i, row in enumerate(board.rows):
+            low, high = row.repeats.interval(direction, board.metric)
+            ax.plot([low, high], [-i, -i], color=_SERIES[0], linewidth=3, solid_capstyle="round")
+            ax.plot([row.repeats.mean(direction, board.metric)], [-i], "o", color=_SERIES[0],
+                    markersize=7, label="obtained" if not i else None)  # fmt: skip
+            said = row.published.get((direction, board.metric))
+            if said is not None:
+                ax.plot([said], [-i], "D", color=_SERIES[1], markersize=6, fillstyle="none",
+                        markeredgewidth=1.6)  # fmt: skip
+        at = board.chance.get((direction, board.metric))
+        if at is not None:
+            ax.axvline(at, color=_INK, linewidth=1, linestyle=_CHANCE)
+        _title(ax, arrow(direction))
+        ax.set_xlim(left=1 if ranks else 0)
+        ax.set_ylim(-len(board.rows) + 0.5, 0.5)
+        ax.set_yticks([-i for i in range(len(board.rows))], [row.label for row in board.rows])
+        ax.grid(visible=False, axis="y")
+        ax.set_xlabel(metric_words(board.metric), color=_INK)
+    return _svg(figure, f"{metric_words(board.metric)} of every method with its interval")
+
+
+def curves(board: Board, kind: str) -> str | None:
+    """Recall over the cut-off (``"recall"``), or precision over recall (``"pr"``)."""
+    drawn = [(i, row) for i, row in enumerate(board.rows)
+             if all(row.curves.get(d, {}).get(kind) for d in board.directions)]  # fmt: skip
+    if not drawn:
+        return None
+    rows = math.ceil((len(drawn) + 1) / 4)
+    figure, axes = _axes(len(board.directions), 3.4 + 0.24 * rows)
+    for ax, direction in zip(axes, board.directions):
+        ends = []
+        for i, row in reversed(drawn):
+            x, y = row.curves[direction][kind]
+            ends.append(x[-1])
+            ax.plot(x, y, linewidth=2 if i < len(_SERIES) else 1.4, **_style(i))
+        if kind == "recall":
+            known = {
+                m.k: value
+                for (d, name), value in board.chance.items()
+                if d == direction and (m := parse_metric(name)).kind == "r" and m.variant == "any"
+            }
+            if known:
+                ks = sorted(k for k in known if k)
+                ax.plot(ks, [known[k] for k in ks], color=_INK, linewidth=1, linestyle=_CHANCE)
+            ax.set_xscale("log")
+            ticks = [k for k in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000) if k <= max(ends)]
+            ax.set_xticks(ticks, [str(k) for k in ticks])
+            ax.minorticks_off()
+            ax.set_xlabel("K", color=_INK)
+        else:
+            at = board.chance.get((direction, "map@all"))
+            if at is not None:
+                ax.axhline(at, color=_INK, linewidth=1, linestyle=_CHANCE)
+            ax.set_xlim(0, 1)
+            ax.set_xlabel("recall", color=_INK)
+        ax.set_ylim(0, None if kind == "pr" else 1)
+        _title(ax, arrow(direction))
+    axes[0].set_ylabel("recall at K" if kind == "recall" else "precision", color=_INK)
+    for i, row in drawn:
+        axes[0].plot([], [], linewidth=2, label=row.label, **_style(i))
+    if board.chance:
+        axes[0].plot([], [], color=_INK, linewidth=1, linestyle=_CHANCE, label="chance")
+    _legend(figure, axes[0])
+    words = {"recall": "Recall at K", "pr": "Precision over recall"}[kind]
+    return _svg(figure, f"{words} of every method")
+
+
+def costs(board: Board) -> str | None:
+    """Main metric against seconds of the fit, parameters and dimensions, where they are known."""
+    sources: list[tuple[str, Mapping[str, float]]] = []
+    for words, found in (
+        ("seconds to fit", {row.label: row.costs.get("fit", math.nan) for row in board.rows}),
+        ("parameters", {row.label: row.size.get("parameters", math.nan) for row in board.rows}),
+        ("dimensions", {row.label: row.size.get("dimensions", math.nan) for row in board.rows}),
+    ):
+        kept = {label: value for label, value in found.items() if value > 0}
+        if len(set(kept.values())) > 1:
+            sources.append((words, kept))
+    if not sources:
+        return None
+    figure, axes = _axes(len(sources), 3.2, share=False)
+    for ax, (words, found) in zip(axes, sources):
+        for i, row in enumerate(board.rows):
+            if row.label not in found:
+                continue
+            at = (found[row.label], row.repeats.mean(None, board.metric))
+            ax.plot(*at, "o", color=_style(i)["color"], markersize=6)
+            ax.annotate(str(i + 1), at, xytext=(4, 4), textcoords="offset points", color=_INK,
+                        fontsize=9)  # fmt: skip
+        ax.set_xscale("log")
+        ax.margins(0.12)
+        ax.set_xlabel(words, color=_INK)
+    axes[0].set_ylabel(f"{metric_words(board.metric)}, mean of directions", color=_INK)
+    return _svg(figure, "Main metric against cost and size")
+
+
+def sweeps(board: Board) -> list[tuple[str, str]]:
+    """Score against a parameter, where several rows are one method with one number varied.
+
+    Returns
+    -------
+    list of (str, str)
+        What varies, and the plot.
+    """
+    families: dict[str, list[Row]] = {}
+    for row in board.rows:
+        if row.method:
+            families.setdefault(row.method, []).append(row)
+    found = []
+    for method, rows in families.items():
+        name = _varied(rows) if len(rows) > 2 else None
+        if name is None:
+            continue
+        rows = sorted(rows, key=lambda row: row.params[name])
+        values = [row.params[name] for row in rows]
+        figure, axes = _axes(1, 3.2)
+        ax = axes[0]
+        for i, direction in enumerate(board.directions):
+            ranges = np.array([row.repeats.interval(direction, board.metric) for row in rows])
+            means = [row.repeats.mean(direction, board.metric) for row in rows]
+            ax.fill_between(values, ranges[:, 0], ranges[:, 1], color=_SERIES[i], alpha=0.15,
+                            linewidth=0)  # fmt: skip
+            ax.plot(values, means, "o-", color=_SERIES[i], linewidth=2, markersize=5,
+                    label=arrow(direction))  # fmt: skip
+        if min(values) > 0 and max(values) / min(values) > 20:
+            ax.set_xscale("log")
+        ax.set_xlabel(name, color=_INK)
+        ax.set_ylabel(metric_words(board.metric), color=_INK)
+        _legend(figure, ax)
+        found.append((f"{method}: {name}", _svg(figure, f"{method} against {name}")))
+    return found
+
+
+def _varied(rows: Sequence[Row]) -> str | None:
+    """Return the one parameter in which the rows differ, if it is a number everywhere."""
+    names = {name for row in rows for name in row.params}
+    missing = object()
+    differ = [n for n in names if len({repr(row.params.get(n, missing)) for row in rows}) > 1]
+    if len(differ) != 1:
+        return None
+    values = [row.params.get(differ[0]) for row in rows]
+    numbers = all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in values)
+    return differ[0] if numbers and len(set(values)) == len(values) else None
+
+
+def training(board: Board) -> str | None:
+    """Training curves: a panel for each quantity that the methods' histories hold, at most three.
+
+    Seeds of one method have one colour.
+    """
+    drawn = [(i, row) for i, row in enumerate(board.rows) if any(map(len, row.histories.values()))]
+    wanted: dict[str, None] = {}
+    for _, row in drawn:
+        for history in row.histories.values():
+            for name, value in (history[-1] if history else {}).items():
+                number = isinstance(value, (int, float)) and not isinstance(value, bool)
+                if number and not re.search(r"epoch|dur|_best|batch_count|^event_", name):
+                    wanted[name] = None
+    names = sorted(wanted, key=lambda name: ("train" not in name, "loss" not in name, name))[:3]
+    if not names:
+        return None
+    figure, axes = _axes(len(names), 3.1 + 0.24 * math.ceil(len(drawn) / 4), share=False)
+    for ax, name in zip(axes, names):
+        for i, row in drawn:
+            for history in row.histories.values():
+                points = [(h.get("epoch", n + 1), h[name]) for n, h in enumerate(history)
+                          if isinstance(h.get(name), (int, float))]  # fmt: skip
+                if points:
+                    ax.plot(*zip(*points), linewidth=1.6, **_style(i))
+        ax.set_xlabel("epoch", color=_INK)
+        _title(ax, name.replace("_", " "))
+    for i, row in drawn:
+        axes[0].plot([], [], linewidth=2, label=row.label, **_style(i))
+    _legend(figure, axes[0])
+    return _svg(figure, "Training curves")

@@ -1,0 +1,228 @@
+"""From the words of an experiment to objects, and from objects to values that can be hashed."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from crossfit import registry
+from crossfit.experiment.spec import MethodSpec, SpecError, is_part
+
+__all__ = ["build_features", "build_method", "describe", "draws_at_random"]
+
+#: What draws at random while features are made, and has no seed of its own, gets this one: the
+#: features of a data set are the same for every seed of the methods.
+FEATURE_SEED = 0
+
+# What an estimator is told about the machine and the screen, and does not change its result.
+_NEUTRAL = frozenset({"n_jobs", "verbose"})
+
+
+def build_method(spec: MethodSpec, seed: int | None = None) -> Any:
+    """Return the method, unfitted, with its parameters.
+
+    Parameters
+    ----------
+    spec : MethodSpec
+        What the experiment says.
+    seed : int, optional
+        For every ``random_state`` that the experiment leaves open, here or in a part.
+
+    Raises
+    ------
+    SpecError
+        If the method has no such parameter, or refuses a value.
+    crossfit.registry.RegistryError
+        If it is not installed or cannot be imported.
+    """
+    cls = registry.load(spec.method)
+    return _instance(
+        cls, spec.params, seed, f"{spec.line}method {spec.label!r}", "the method " + spec.method
+    )
+
+
+def build_features(features: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """Return the transformers by view, as `crossfit.compose.ViewTransformer` takes them."""
+    return [
+        (view, _transformer(spec, f"features.{view}"))
+        for view, spec in features.items()
+        if spec is not None
+    ]
+
+
+def build_similarity(similarity: Any) -> Any:
+    """Return a similarity: a name as it is, or the object that a mapping stands for."""
+    return _value(similarity, None, "similarity")
+
+
+def _transformer(spec: Any, where: str) -> Any:
+    from sklearn.pipeline import make_pipeline
+
+    from crossfit.compose import ChannelUnion
+
+    if isinstance(spec, list):
+        return make_pipeline(*(_transformer(part, f"{where}[{i}]") for i, part in enumerate(spec)))
+    if "channels" in spec:
+        return ChannelUnion(
+            [
+                (name, _transformer(part, f"{where}.{name}"))
+                for name, part in spec["channels"].items()
+            ]
+        )
+    made = _object(spec, FEATURE_SEED, where)
+    if not hasattr(made, "fit") or not hasattr(made, "transform"):
+        raise SpecError(f"{where}: {spec['name']!r} is no transformer")
+    return made
+
+
+def _value(value: Any, seed: int | None, where: str) -> Any:
+    """Return a parameter's value; mappings and lists that stand for objects become them."""
+    if is_part(value):
+        return _object(value, seed, where)
+    if isinstance(value, Mapping):
+        return {key: _value(part, seed, f"{where}.{key}") for key, part in value.items()}
+    if isinstance(value, list):
+        if value and all(map(is_part, value)):
+            from sklearn.pipeline import make_pipeline
+
+            return make_pipeline(*(_object(part, seed, where) for part in value))
+        return [_value(part, seed, f"{where}[{i}]") for i, part in enumerate(value)]
+    return value
+
+
+def _object(spec: Mapping[str, Any], seed: int | None, where: str) -> Any:
+    name = spec["name"]
+    found = named(name, where)
+    if not inspect.isclass(found):
+        if spec.get("params"):
+            raise SpecError(f"{where}: {name!r} is a function and takes no params")
+        return found
+    return _instance(found, spec.get("params") or {}, seed, where, name)
+
+
+def named(name: str, where: str) -> Any:
+    """Return the class or function that a name in an experiment stands for.
+
+    Parameters
+    ----------
+    name : str
+        An extractor of the registry; an estimator of scikit-learn by its full dotted path, or one
+        of the kernels in ``sklearn.metrics.pairwise``; a class that bundles may hold.
+    where : str
+        For the message.
+
+    Raises
+    ------
+    SpecError
+        If it is none of these. Nothing else is imported.
+    crossfit.registry.RegistryError
+        If no extractor of that name is installed.
+    """
+    from crossfit.persistence import _CLASSES
+
+    if "." not in name or ":" in name:
+        return registry.load(name, "crossfit.extractors")
+    module, _, attribute = name.rpartition(".")
+    if module.startswith("sklearn.") or _CLASSES.get(attribute) == module:
+        try:
+            found = getattr(importlib.import_module(module), attribute, None)
+        except ImportError:
+            found = None
+        home = getattr(found, "__module__", "")
+        kernel = module == "sklearn.metrics.pairwise" and attribute.endswith("_kernel")
+        if inspect.isclass(found) and home.startswith(("sklearn.", "crossfit.")):
+            if hasattr(found, "get_params") or not module.startswith("sklearn."):
+                return found
+        elif callable(found) and kernel and home.startswith("sklearn."):
+            return found
+    raise SpecError(
+        f"{where}: {name!r} is neither an installed extractor nor an estimator of scikit-learn"
+    )
+
+
+def _instance(cls: Any, params: Mapping[str, Any], seed: int | None, where: str, name: str) -> Any:
+    parameters = inspect.signature(cls).parameters
+    takes_any = any(part.kind is part.VAR_KEYWORD for part in parameters.values())
+    unknown = [key for key in params if key not in parameters]
+    if unknown and not takes_any:
+        known = ", ".join(key for key in parameters if key != "self")
+        raise SpecError(f"{where}: {name} has no parameter {unknown[0]!r}, it has {known}")
+    values = {key: _value(part, seed, f"{where}.{key}") for key, part in params.items()}
+    try:
+        made = cls(**values)
+    except (TypeError, ValueError) as error:
+        raise SpecError(f"{where}: {error}") from error
+    open_seed = "random_state" in parameters and "random_state" not in params
+    if open_seed and seed is not None:
+        made.set_params(random_state=seed)
+    if hasattr(made, "_validate_params") and getattr(cls, "_parameter_constraints", None):
+        try:
+            made._validate_params()
+        except ValueError as error:
+            raise SpecError(f"{where}: {error}") from error
+    return made
+
+
+def draws_at_random(spec: MethodSpec) -> bool:
+    """Say whether a seed makes a difference: whether some ``random_state`` is left to it."""
+    return bool(describe(build_method(spec, 1)) != describe(build_method(spec, 2)))
+
+
+# ---- identities ----------------------------------------------------------------------------------
+
+
+def describe(value: Any) -> Any:
+    """Return what decides how an object behaves, as values that JSON holds.
+
+    Estimators are described by their class and all their parameters, extractors with trained
+    weights by these too, functions by their name, arrays by their hash.
+
+    Raises
+    ------
+    TypeError
+        If something has no lasting identity, a lambda for instance.
+    """
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, Mapping):
+        return {str(key): describe(part) for key, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [describe(part) for part in value]
+    if isinstance(value, np.ndarray) and not value.dtype.hasobject:
+        digest = hashlib.sha256(np.ascontiguousarray(value).tobytes()).hexdigest()
+        return {"array": [value.dtype.str, list(value.shape), digest]}
+    if isinstance(value, type):
+        return {"type": f"{value.__module__}.{value.__qualname__}"}
+    if hasattr(value, "get_params"):
+        cls = type(value)
+        neutral = getattr(cls, "neutral_parameters", _NEUTRAL)
+        params = {k: v for k, v in value.get_params(deep=False).items() if k not in neutral}
+        found = {"class": f"{cls.__module__}.{cls.__qualname__}", "params": describe(params)}
+        weights = getattr(value, "_weights_id", str)()
+        return found | ({"weights": weights} if weights else {})
+    name = getattr(value, "__qualname__", "<lambda>")
+    if callable(value) and "<" not in name:
+        return {"function": f"{value.__module__}.{name}"}
+    raise TypeError(f"a value of type {type(value).__name__} has no lasting identity: {value!r}")
+
+
+def one_line(features: Mapping[str, Any]) -> str:
+    """Return features in one line: ``image: efficientnet-lite0, text: TfidfVectorizer + ...``."""
+
+    def words(spec: Any) -> str:
+        if spec is None:
+            return "as they are"
+        if isinstance(spec, list):
+            return " + ".join(map(words, spec))
+        if "channels" in spec:
+            return " | ".join(f"{name}: {words(part)}" for name, part in spec["channels"].items())
+        return str(spec["name"]).rpartition(".")[2]
+
+    return ", ".join(f"{view}: {words(spec)}" for view, spec in features.items())

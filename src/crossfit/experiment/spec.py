@@ -1,0 +1,859 @@
+"""The experiment file: data sets, features, methods, seeds, metrics and tuning, validated.
+
+A file is YAML of the plain kind (`yaml.SafeLoader`, so nothing in it is executed). What is wrong
+in it is reported with the file's name, the line and the key.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib.util
+import re
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from crossfit import registry
+from crossfit.cards import Choice, Each, ExperimentCard, Float, Int
+from crossfit.metrics.names import parse_metric
+
+__all__ = [
+    "DatasetSpec",
+    "Experiment",
+    "MethodSpec",
+    "SpecError",
+    "TuningSpec",
+    "is_part",
+    "space_of",
+]
+
+RELEVANCE = ("auto", "pair", "label")
+ROLES = ("train", "validation", "test")
+_TIES = ("expected", "stable", "worst")
+_SAMPLERS = ("tpe", "random")
+_PRUNERS = ("none", "median")
+
+
+class SpecError(ValueError):
+    """An experiment that says something wrong, with the place where it says it."""
+
+
+# ---- what an experiment is made of ---------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class DatasetSpec:
+    """A data set to load.
+
+    Parameters
+    ----------
+    name : str
+        Name in the registry.
+    options : mapping
+        Handed to `crossfit.datasets.load`: ``split`` and the data set's own options.
+    subset : mapping of str to int
+        Role or split name to the number of groups that are drawn from it.
+    label : str
+        What tables call it.
+    """
+
+    name: str
+    options: Mapping[str, Any]
+    subset: Mapping[str, int]
+    label: str
+
+
+@dataclass(frozen=True)
+class MethodSpec:
+    """A method with its settings.
+
+    Parameters
+    ----------
+    method : str
+        Name in the registry.
+    label : str
+        What tables call it.
+    params : mapping
+        Parameters of the method. A mapping of ``name`` and ``params`` stands for an object.
+    features : mapping
+        View to features, in place of the experiment's.
+    similarity : object
+        Name of a similarity, a mapping that stands for one, or None for the method's own.
+    tune : mapping, "default" or None
+        Search space.
+    published : mapping
+        Published figures: metric to a mapping of direction (or ``mean``) to value.
+    line : str
+        Where the file says it, for messages.
+    """
+
+    method: str
+    label: str
+    params: Mapping[str, Any]
+    features: Mapping[str, Any]
+    similarity: Any
+    tune: Mapping[str, Any] | str | None
+    published: Mapping[str, Any]
+    line: str = ""
+
+
+@dataclass(frozen=True)
+class TuningSpec:
+    """How methods are tuned; see the documentation of the keys in `Experiment`."""
+
+    trials: int = 30
+    folds: int = 3
+    validation: bool = False
+    metric: str | None = None
+    timeout: float | None = None
+    sampler: str = "tpe"
+    pruner: str = "none"
+    seed: int = 0
+    storage: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """Data sets × features × methods × seeds, with metrics and tuning.
+
+    Parameters
+    ----------
+    title : str
+        Heading of the report.
+    dataset, datasets : mapping, sequence of mappings
+        One data set or several: ``{"name": ..., "split": ..., "subset": {"train": 500}}``; other
+        keys are options of the data set.
+    methods : sequence of mappings
+        ``{"method": ..., "label": ..., "params": {...}, "features": {...}, "similarity": ...,
+        "tune": {...}, "published": {...}}``; a string is a method with its defaults.
+    features : mapping
+        View to an extractor ``{"name": ..., "params": {...}}``, a list of such, or
+        ``{"channels": {...}}``. Views that are not named stay as they are.
+    splits : mapping
+        Which splits play the roles ``train``, ``validation`` and ``test``.
+    seeds : sequence of int
+        A method that draws nothing at random runs once.
+    metrics : sequence of str
+        The first is the main one.
+    relevance : {"auto", "pair", "label"}
+        With ``"auto"`` recall and ranks are by pair, precision and gain by label where there are
+        labels.
+    ties : {"expected", "stable", "worst"}
+        How equal scores are ranked.
+    tuning : mapping, optional
+        ``trials``, ``folds`` or ``validation: true``, ``metric``, ``timeout`` in seconds,
+        ``sampler``, ``pruner``, ``seed``, ``storage``.
+    baseline : str, optional
+        Label of the method that others are compared with; the best by default.
+    reduced : bool
+        Whether data or sizes are below the published ones; the title then says so.
+    name : str
+        Name of the run in the store; made from the title by default.
+
+    Raises
+    ------
+    SpecError
+        If something in it is wrong, with the key at fault.
+
+    Examples
+    --------
+    >>> e = Experiment(title="Two methods", dataset={"name": "emoji"}, methods=["cca", "pls"])
+    >>> [m.label for m in e.methods], e.metrics
+    (['cca', 'pls'], ('map@all',))
+    """
+
+    title: str
+    dataset: Any = None
+    datasets: Any = ()
+    methods: Any = ()
+    features: Any = None
+    splits: Any = None
+    seeds: Any = (0,)
+    metrics: Any = ("map@all",)
+    relevance: str = "auto"
+    ties: str = "expected"
+    tuning: Any = None
+    baseline: str | None = None
+    reduced: bool = False
+    name: str = ""
+
+    def __post_init__(self) -> None:
+        given = {field.name: getattr(self, field.name) for field in fields(self)}
+        self._take(_Node(given, "", ""))
+
+    @classmethod
+    def from_dict(cls, mapping: Mapping[str, Any], source: str = "") -> Experiment:
+        """Make an experiment from a mapping, which may know the lines of its file.
+
+        Parameters
+        ----------
+        mapping : mapping
+            The fields of the class. Keys that begin with ``x-`` are left alone: a place for
+            anchors.
+        source : str
+            Name of the file, for messages.
+        """
+        node = _Node(mapping, "", source)
+        names = [field.name for field in fields(cls)]
+        node.known([*names, *(key for key in mapping if str(key).startswith("x-"))])
+        if "title" not in node.value:
+            raise node.error("the key 'title' is missing")
+        made = object.__new__(cls)
+        for field in fields(cls):
+            default = None if field.name == "title" else field.default
+            object.__setattr__(made, field.name, node.value.get(field.name, default))
+        made._take(node)
+        return made
+
+    @classmethod
+    def from_file(
+        cls, path: str | Path, settings: Sequence[str] = (), **replaced: Any
+    ) -> Experiment:
+        """Read a YAML file.
+
+        Parameters
+        ----------
+        path : path
+            The file.
+        settings : sequence of str
+            Changes, ``"key=value"``; see `change`.
+        **replaced
+            Fields to replace altogether.
+        """
+        path = Path(path)
+        tree = read_yaml(path)
+        for setting in settings:
+            change(tree, setting)
+        tree.update(replaced)
+        if not tree.get("name"):
+            tree["name"] = path.stem
+        return cls.from_dict(tree, str(path))
+
+    @classmethod
+    def find(cls, name: str, settings: Sequence[str] = (), **replaced: Any) -> Experiment:
+        """Read an experiment by the name of its file or of an installed experiment.
+
+        Raises
+        ------
+        FileNotFoundError
+            If the file does not exist.
+        crossfit.registry.NotInstalledError
+            If no installed distribution offers that name.
+        """
+        if name.endswith((".yaml", ".yml")) or "/" in name or Path(name).is_file():
+            if not Path(name).is_file():
+                raise FileNotFoundError(f"there is no experiment file {name!r}")
+            return cls.from_file(name, settings, **replaced)
+        card: ExperimentCard = registry.get(name, "crossfit.experiments")
+        return cls.from_file(shipped_file(card), settings, **replaced)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the experiment as plain values, every default filled in."""
+        return {
+            "title": self.title,
+            "name": self.name,
+            "reduced": self.reduced,
+            "datasets": [
+                {
+                    "name": one.name,
+                    **plain(one.options),
+                    "subset": dict(one.subset),
+                    "label": one.label,
+                }
+                for one in self.datasets
+            ],
+            "splits": dict(self.splits),
+            "features": plain(self.features),
+            "seeds": list(self.seeds),
+            "metrics": list(self.metrics),
+            "relevance": self.relevance,
+            "ties": self.ties,
+            "tuning": None
+            if self.tuning is None
+            else {field.name: getattr(self.tuning, field.name) for field in fields(TuningSpec)},
+            "baseline": self.baseline,
+            "methods": [
+                {
+                    field.name: plain(getattr(one, field.name))
+                    for field in fields(MethodSpec)
+                    if field.name != "line"
+                }
+                for one in self.methods
+            ],
+        }
+
+    # ---- validation
+
+    def _take(self, node: _Node) -> None:
+        """Check the fields and put the validated forms in their place."""
+
+        def put(name: str, value: Any) -> None:
+            object.__setattr__(self, name, value)
+
+        title = node.child("title")
+        put("title", title.text())
+        put("reduced", node.child("reduced", False).boolean())
+        if self.reduced and "reduced" not in self.title.lower():
+            raise title.error("the title of a reduced experiment must contain the word 'reduced'")
+        name = node.child("name", "").text(empty=True) or _slug(self.title)
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name):
+            raise node.child("name").error(
+                f"must be made of letters, digits, hyphens, dots and underscores, got {name!r}"
+            )
+        put("name", name)
+        put("datasets", _datasets(node))
+        put("dataset", None)
+        put("splits", _splits(node.child("splits", None)))
+        put("features", _features(node.child("features", None)))
+        put("seeds", _seeds(node.child("seeds", (0,))))
+        put("metrics", _metrics(node.child("metrics", ("map@all",))))
+        put("relevance", node.child("relevance", "auto").one_of(RELEVANCE))
+        put("ties", node.child("ties", "expected").one_of(_TIES))
+        put("tuning", _tuning(node.child("tuning", None)))
+        put("methods", _methods(node.child("methods", ())))
+        _unique(node.child("methods"), [method.label for method in self.methods], "label")
+        tuned = next((i for i, m in enumerate(self.methods) if m.tune is not None), None)
+        if tuned is not None and self.tuning is None:
+            raise (
+                node.child("methods")
+                .child(tuned)
+                .child("tune")
+                .error(
+                    "needs the key 'tuning' of the experiment, which says how many trials and folds"
+                )
+            )
+        put("baseline", node.child("baseline", None).optional(_Node.text))
+        labels = [method.label for method in self.methods]
+        if self.baseline is not None and self.baseline not in labels:
+            raise node.child("baseline").error(
+                f"must be the label of a method ({', '.join(labels)}), got {self.baseline!r}"
+            )
+
+
+def shipped_file(card: ExperimentCard) -> Path:
+    """Return the file that an experiment's card names.
+
+    Raises
+    ------
+    FileNotFoundError
+        If it is not where the distribution should have put it.
+    """
+    package, _, inside = card.target.partition(":")
+    found = importlib.util.find_spec(package)
+    places = [Path(place) for place in (found and found.submodule_search_locations) or ()]
+    # Besides the package itself: the checkout of an editable install, whose files are put into
+    # the package only when it is built, and the place where they then lie.
+    outer = [place.parents[1] for place in places if len(place.parents) > 1]
+    installed = [Path(folder) / package.replace(".", "/") for folder in sys.path if folder]
+    for place in (*places, *outer, *installed):
+        if (place / inside).is_file():
+            return place / inside
+    raise FileNotFoundError(f"the experiment {card.name!r} has no file {card.target!r}")
+
+
+# ---- reading YAML, with lines --------------------------------------------------------------------
+
+
+class _Map(dict[str, Any]):
+    """A mapping that knows the line of each of its keys."""
+
+    lines: dict[str, int]
+    line: int = 0
+
+
+class _Seq(list[Any]):
+    """A sequence that knows the line of each of its entries."""
+
+    lines: list[int]
+    line: int = 0
+
+
+class _Loader(yaml.SafeLoader):
+    """SafeLoader with lines, without duplicate keys, and with the scalars of YAML 1.2."""
+
+    yaml_implicit_resolvers: dict[str, Any] = {}
+
+
+_CORE = {
+    "tag:yaml.org,2002:null": (r"~|null|Null|NULL|", "~nN\0"),
+    "tag:yaml.org,2002:bool": (r"true|True|TRUE|false|False|FALSE", "tTfF"),
+    "tag:yaml.org,2002:int": (r"[-+]?[0-9]+", "-+0123456789"),
+    # 1e-3 too, which YAML 1.1 reads as a string.
+    "tag:yaml.org,2002:float": (
+        r"[-+]?(?:[0-9]+\.[0-9]*|\.[0-9]+|[0-9]+(?=[eE]))(?:[eE][-+]?[0-9]+)?"
+        r"|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)",
+        "-+.0123456789",
+    ),
+    "tag:yaml.org,2002:merge": (r"<<", "<"),
+}
+for _tag, (_pattern, _first) in _CORE.items():
+    _Loader.add_implicit_resolver(
+        _tag,
+        re.compile(rf"^(?:{_pattern})$"),
+        ["" if letter == "\0" else letter for letter in _first],
+    )
+
+
+def _construct_map(loader: _Loader, node: yaml.MappingNode) -> Iterator[_Map]:
+    made = _Map()
+    made.line = node.start_mark.line + 1
+    made.lines = {}
+    yield made
+    own: set[str] = set()
+    for key_node, _ in node.value:
+        if key_node.tag == "tag:yaml.org,2002:merge":
+            continue
+        key = loader.construct_object(key_node, deep=True)  # type: ignore[no-untyped-call]
+        if not isinstance(key, str):
+            raise yaml.constructor.ConstructorError(
+                None, None, f"keys must be strings, got {key!r}", key_node.start_mark
+            )
+        if key in own:
+            raise yaml.constructor.ConstructorError(
+                None, None, f"the key {key!r} is there twice", key_node.start_mark
+            )
+        own.add(key)
+    loader.flatten_mapping(node)
+    for key_node, value_node in node.value:
+        key = loader.construct_object(key_node, deep=True)  # type: ignore[no-untyped-call]
+        made[key] = loader.construct_object(value_node, deep=True)  # type: ignore[no-untyped-call]
+        made.lines[key] = key_node.start_mark.line + 1
+
+
+def _construct_int(loader: _Loader, node: yaml.ScalarNode) -> int:
+    # Leading zeros do not make it octal.
+    return int(loader.construct_scalar(node))
+
+
+def _construct_seq(loader: _Loader, node: yaml.SequenceNode) -> Iterator[_Seq]:
+    made = _Seq()
+    made.line = node.start_mark.line + 1
+    made.lines = [part.start_mark.line + 1 for part in node.value]
+    yield made
+    made.extend(loader.construct_object(part, deep=True) for part in node.value)  # type: ignore[no-untyped-call]
+
+
+_Loader.add_constructor("tag:yaml.org,2002:map", _construct_map)
+_Loader.add_constructor("tag:yaml.org,2002:seq", _construct_seq)
+_Loader.add_constructor("tag:yaml.org,2002:int", _construct_int)
+
+
+def read_yaml(path: Path) -> _Map:
+    """Read a YAML file that holds a mapping.
+
+    Raises
+    ------
+    SpecError
+        If it is no valid YAML, a key is there twice, or it holds something else.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        tree = yaml.load(text, _Loader)  # noqa: S506 (a subclass of SafeLoader)
+    except UnicodeDecodeError as error:
+        raise SpecError(f"{path}: is no text in UTF-8: {error}") from None
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line = f":{mark.line + 1}" if mark else ""
+        raise SpecError(f"{path}{line}: {error.problem or error.context}") from None
+    except yaml.YAMLError as error:
+        raise SpecError(f"{path}: {error}") from None
+    if not isinstance(tree, _Map):
+        raise SpecError(f"{path}: expected an experiment (a mapping with the key 'title')")
+    return tree
+
+
+def change(tree: dict[str, Any], setting: str) -> None:
+    """Change one value of an experiment before it is validated.
+
+    Parameters
+    ----------
+    tree : dict
+        As read from a file.
+    setting : str
+        ``"tuning.trials=5"``, ``"seeds=[0, 1]"``, ``"methods.CCA.params.reg=0.1"``: keys are
+        separated by dots, an entry of a list is named by its number, its label or its name, and
+        the value is YAML.
+
+    Raises
+    ------
+    SpecError
+        If the setting has no such form or place.
+    """
+    keys, equals, text = setting.partition("=")
+    if not equals or not keys.strip():
+        raise SpecError(f"--set expects key=value, got {setting!r}")
+    try:
+        value = yaml.load(text, _Loader)  # noqa: S506
+    except yaml.YAMLError:
+        raise SpecError(f"--set {setting}: {text!r} is no YAML value") from None
+    *way, last = keys.strip().split(".")
+    at: Any = tree
+    for i, key in enumerate(way):
+        where = ".".join(way[:i]) or "the experiment"
+        if isinstance(at, dict):
+            at = at.setdefault(key, _new_map()) if at.get(key) is not None else _made(at, key)
+        elif isinstance(at, list):
+            at = at[_entry(at, key, where)]
+            if not isinstance(at, (dict, list)):
+                raise SpecError(f"--set {setting}: {where}.{key} has no keys")
+        else:
+            raise SpecError(f"--set {setting}: {where} has no keys")
+    if isinstance(at, list):
+        at[_entry(at, last, ".".join(way))] = value
+    elif isinstance(at, dict):
+        at[last] = value
+    else:
+        raise SpecError(f"--set {setting}: {'.'.join(way)} has no keys")
+
+
+def _new_map() -> _Map:
+    made = _Map()
+    made.lines = {}
+    return made
+
+
+def _made(at: dict[str, Any], key: str) -> Any:
+    at[key] = _new_map()
+    return at[key]
+
+
+def _entry(entries: list[Any], key: str, where: str) -> int:
+    names = [
+        (part.get("label") or part.get("method") or part.get("name"))
+        if isinstance(part, Mapping)
+        else part
+        for part in entries
+    ]
+    if key in names:
+        return names.index(key)
+    if key.isdigit() and int(key) < len(entries):
+        return int(key)
+    raise SpecError(
+        f"--set: {where} has no entry {key!r}: there is {', '.join(map(str, names)) or 'none'}, "
+        "or a number from 0"
+    )
+
+
+# ---- a value with its place ----------------------------------------------------------------------
+
+
+class _Node:
+    """A value of the tree with the words that say where it is."""
+
+    def __init__(self, value: Any, path: str, source: str, line: int = 0) -> None:
+        self.value, self.path, self.source, self.line = value, path, source, line
+
+    def error(self, message: str) -> SpecError:
+        place = ""
+        if self.source:
+            place = f"{self.source}:{self.line}: " if self.line else f"{self.source}: "
+        return SpecError(f"{place}{self.path + ': ' if self.path else ''}{message}")
+
+    @property
+    def place(self) -> str:
+        """File and line, for messages about what only a later look finds."""
+        return f"{self.source}:{self.line}: " if self.source and self.line else ""
+
+    def child(self, key: Any, default: Any = None) -> _Node:
+        lines = getattr(self.value, "lines", None)
+        if isinstance(key, int):
+            value = self.value[key]
+            path = f"{self.path}[{key}]"
+            line = lines[key] if lines and key < len(lines) else self.line
+        else:
+            value = self.value.get(key, default)
+            path = f"{self.path}.{key}" if self.path else key
+            line = (lines or {}).get(key, self.line)
+        return _Node(value, path, self.source, line)
+
+    def known(self, keys: Iterable[str]) -> None:
+        known = list(keys)
+        for key in self.mapping():
+            if key not in known:
+                near = difflib.get_close_matches(str(key), known, 1, 0.6)
+                hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known)}"
+                where = _Node(None, self.path, self.source, self.child(key).line)
+                raise where.error(f"unknown key {key!r}: {hint}")
+
+    def mapping(self) -> Mapping[str, Any]:
+        if not isinstance(self.value, Mapping):
+            raise self.error(f"must be a mapping, got {_what(self.value)}")
+        return self.value
+
+    def sequence(self) -> list[_Node]:
+        if isinstance(self.value, str) or not isinstance(self.value, Sequence):
+            raise self.error(f"must be a list, got {_what(self.value)}")
+        return [self.child(i) for i in range(len(self.value))]
+
+    def text(self, *, empty: bool = False) -> str:
+        if not isinstance(self.value, str) or not (empty or self.value.strip()):
+            raise self.error(f"must be a text, got {_what(self.value)}")
+        return self.value
+
+    def boolean(self) -> bool:
+        if not isinstance(self.value, bool):
+            raise self.error(f"must be true or false, got {_what(self.value)}")
+        return self.value
+
+    def integer(self, least: int) -> int:
+        if not isinstance(self.value, int) or isinstance(self.value, bool) or self.value < least:
+            raise self.error(f"must be a whole number of at least {least}, got {_what(self.value)}")
+        return self.value
+
+    def number(self) -> float:
+        if not isinstance(self.value, (int, float)) or isinstance(self.value, bool):
+            raise self.error(f"must be a number, got {_what(self.value)}")
+        return self.value
+
+    def one_of(self, choices: Sequence[str]) -> str:
+        if self.value not in choices:
+            raise self.error(f"must be one of {', '.join(choices)}, got {_what(self.value)}")
+        return str(self.value)
+
+    def optional(self, read: Callable[[_Node], Any]) -> Any:
+        return None if self.value is None else read(self)
+
+
+def _what(value: Any) -> str:
+    kinds = {_Map: "a mapping", _Seq: "a list", dict: "a mapping", list: "a list"}
+    return kinds.get(type(value), "nothing" if value is None else repr(value))
+
+
+def plain(value: Any) -> Any:
+    """Return a value of the tree as ordinary dicts and lists."""
+    if isinstance(value, Mapping):
+        return {key: plain(part) for key, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(part) for part in value]
+    return value
+
+
+# ---- the keys, one by one ------------------------------------------------------------------------
+
+
+def _datasets(node: _Node) -> tuple[DatasetSpec, ...]:
+    one, several = node.child("dataset", None), node.child("datasets", ())
+    if (one.value is None) == (not several.value):
+        raise node.error("one of the keys 'dataset' and 'datasets' must be given")
+    parts = several.sequence() if one.value is None else [one]
+    found = []
+    for part in parts:
+        if isinstance(part.value, DatasetSpec):
+            found.append(part.value)
+            continue
+        value = {"name": part.value} if isinstance(part.value, str) else part.mapping()
+        name = _Node(value, part.path, part.source, part.line).child("name").text()
+        drawn = part.child("subset") if "subset" in value else _Node(None, "", "")
+        subset = drawn.optional(lambda n: {k: n.child(k).integer(1) for k in n.mapping()})
+        label = part.child("label").text() if value.get("label") else ""
+        options = {k: v for k, v in value.items() if k not in ("name", "subset", "label")}
+        found.append(DatasetSpec(name, plain(options), subset or {}, label or name))
+    _unique(several if one.value is None else one, [part.label for part in found], "label")
+    return tuple(found)
+
+
+def _splits(node: _Node) -> dict[str, str | None]:
+    if node.value is None:
+        return {}
+    node.known(ROLES)
+    return {role: node.child(role).optional(_Node.text) for role in node.mapping()}
+
+
+def is_part(value: Any) -> bool:
+    """Say whether a mapping stands for an object: ``{"name": ..., "params": {...}}``."""
+    return (
+        isinstance(value, Mapping)
+        and isinstance(value.get("name"), str)
+        and set(value) <= {"name", "params"}
+    )
+
+
+def _part(node: _Node) -> Any:
+    """Check one extractor, a chain of them, channels, or None (the view stays as it is)."""
+    value = node.value
+    if value is None or value == "passthrough":
+        return None
+    if isinstance(value, str):
+        return {"name": value}
+    if isinstance(value, Mapping) and "channels" in value:
+        node.known(["channels"])
+        channels = node.child("channels")
+        return {"channels": {key: _part(channels.child(key)) for key in channels.mapping()}}
+    if isinstance(value, Mapping):
+        node.known(["name", "params"])
+        node.child("name").text()
+        params = node.child("params", {})
+        return {
+            "name": value["name"],
+            "params": {} if not params.value else plain(params.mapping()),
+        }
+    parts = node.sequence()
+    if not parts:
+        raise node.error("must name at least one extractor")
+    return [_part(part) for part in parts]
+
+
+def _features(node: _Node) -> dict[str, Any]:
+    if node.value is None:
+        return {}
+    return {view: _part(node.child(view)) for view in node.mapping()}
+
+
+def _seeds(node: _Node) -> tuple[int, ...]:
+    if isinstance(node.value, int):
+        return (node.integer(0),)
+    seeds = tuple(part.integer(0) for part in node.sequence())
+    if not seeds:
+        raise node.error("must have at least one seed")
+    _unique(node, seeds, "seed")
+    return seeds
+
+
+def _metrics(node: _Node) -> tuple[str, ...]:
+    parts = [node] if isinstance(node.value, str) else node.sequence()
+    found = []
+    for part in parts:
+        try:
+            found.append(parse_metric(part.text()).name)
+        except ValueError as error:
+            raise (error if isinstance(error, SpecError) else part.error(str(error))) from None
+    if not found:
+        raise node.error("must have at least one metric")
+    return tuple(dict.fromkeys(found))
+
+
+def _tuning(node: _Node) -> TuningSpec | None:
+    if node.value is None or isinstance(node.value, TuningSpec):
+        return node.value
+    node.known([field.name for field in fields(TuningSpec)])
+    given = node.mapping()
+    if "folds" in given and given.get("validation"):
+        raise node.error("takes one of 'folds' and 'validation', got both")
+    default = TuningSpec()
+
+    def metric(part: _Node) -> str:
+        return _metrics(part)[0]
+
+    return TuningSpec(
+        node.child("trials", default.trials).integer(1),
+        node.child("folds", default.folds).integer(2),
+        node.child("validation", False).boolean(),
+        node.child("metric").optional(metric),
+        node.child("timeout").optional(_Node.number),
+        node.child("sampler", "tpe").one_of(_SAMPLERS),
+        node.child("pruner", "none").optional(lambda n: n.one_of(_PRUNERS)) or "none",
+        node.child("seed", 0).integer(0),
+        node.child("storage").optional(_Node.text),
+    )
+
+
+def _methods(node: _Node) -> tuple[MethodSpec, ...]:
+    found = [_method(part) for part in node.sequence()]
+    if not found:
+        raise node.error("must have at least one method")
+    return tuple(found)
+
+
+def _method(node: _Node) -> MethodSpec:
+    if isinstance(node.value, MethodSpec):
+        return node.value
+    if isinstance(node.value, str):
+        return MethodSpec(node.value, node.value, {}, {}, None, None, {}, node.place)
+    node.known([field.name for field in fields(MethodSpec) if field.name != "line"])
+    name = node.child("method").text()
+    params = node.child("params", {})
+    similarity = node.child("similarity", None)
+    if similarity.value is not None and not isinstance(similarity.value, str):
+        similarity = _Node(_part(similarity), similarity.path, similarity.source, similarity.line)
+    tune = node.child("tune", None)
+    if isinstance(tune.value, Mapping):
+        _check_space(tune)
+    elif tune.value not in (None, "default"):
+        raise tune.error(f"must be 'default', null or a mapping, got {_what(tune.value)}")
+    return MethodSpec(
+        name,
+        node.child("label", name).text(),
+        {} if not params.value else plain(params.mapping()),
+        _features(node.child("features", None)),
+        plain(similarity.value),
+        plain(tune.value),
+        _published(node.child("published", None)),
+        node.place,
+    )
+
+
+def _published(node: _Node) -> dict[str, dict[str, float]]:
+    if not node.value:
+        return {}
+    found: dict[str, dict[str, float]] = {}
+    for name in node.mapping():
+        part = node.child(name)
+        (metric,) = _metrics(_Node([name], part.path, part.source, part.line))
+        if isinstance(part.value, Mapping):
+            found[metric] = {key: part.child(key).number() for key in part.value}
+        else:
+            found[metric] = {"mean": part.number()}
+    return found
+
+
+def _check_space(node: _Node) -> None:
+    for name in node.mapping():
+        _space(node.child(name))
+
+
+def space_of(tune: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the search space that a checked ``tune`` mapping stands for."""
+    node = _Node(tune, "tune", "")
+    return {name: _space(node.child(name)) for name in tune}
+
+
+def _space(node: _Node) -> Any:
+    value = node.mapping()
+    node.known(["int", "float", "choice", "log", "when", "each"])
+    kinds = [kind for kind in ("int", "float", "choice") if kind in value]
+    if len(kinds) != 1:
+        raise node.error("must have one of the keys 'int', 'float' and 'choice'")
+    (kind,) = kinds
+    when = node.child("when", None).optional(
+        lambda n: {k: tuple(v) if isinstance(v, list) else v for k, v in n.mapping().items()}
+    )
+    inner = node.child(kind)
+    parts = inner.sequence()
+    part: Any
+    if kind == "choice":
+        if not parts:
+            raise inner.error("must have at least one option")
+        part = Choice(*(plain(option.value) for option in parts), when=when)
+    else:
+        if len(parts) != 2:
+            raise inner.error(f"must be [low, high], got {len(parts)} entries")
+        log = node.child("log", False).boolean()
+        try:
+            if kind == "int":
+                low, high = (bound.integer(-sys.maxsize) for bound in parts)
+                part = Int(low, high, log=log, when=when)
+            else:
+                part = Float(*(float(bound.number()) for bound in parts), log=log, when=when)
+        except ValueError as error:
+            raise (error if isinstance(error, SpecError) else inner.error(str(error))) from None
+    if "each" in value:
+        keys = tuple(key.text() for key in node.child("each").sequence())
+        return Each(keys, replace(part, when=None) if kind != "choice" else part, when=when)
+    return part
+
+
+def _unique(node: _Node, values: Sequence[Any], what: str) -> None:
+    seen: set[Any] = set()
+    for i, value in enumerate(values):
+        if value in seen:
+            at = node.child(i) if isinstance(node.value, Sequence) else node
+            raise at.error(f"the {what} {value!r} is there twice")
+        seen.add(value)
+
+
+def _slug(title: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-") or "experiment"

@@ -1,0 +1,564 @@
+"""The store: results of experiments in a folder of plain files, shared by several runners.
+
+Every cell (one method on one data set with one seed) has a folder named by the hash of what
+decides its result. Folders and files appear whole, by renaming, or not at all; nothing in a store
+is pickled.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import math
+import os
+import secrets
+import shutil
+import socket
+import threading
+import time
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["CellRecord", "RunRecord", "Store", "StoreError", "canonical", "key_of"]
+
+FORMAT = 1
+
+
+class StoreError(ValueError):
+    """A store, run or cell that is missing or cannot be read."""
+
+
+@dataclass(frozen=True, eq=False)
+class CellRecord:
+    """One method on one data set with one seed, as the store has it.
+
+    Parameters
+    ----------
+    key : str
+        Hash of `cell`, 64 hexadecimal digits.
+    status : {"done", "failed", "skipped", "pending"}
+        ``"pending"`` if the store has no result yet.
+    label : str
+        What the experiment calls the method.
+    dataset : str
+        What the experiment calls the data set.
+    seed : int
+        The seed.
+    features : str
+        The features in one line.
+    folder : pathlib.Path or None
+        Where the files of the cell are; None while it is pending.
+    reason, traceback : str
+        Why it was skipped; how it failed.
+    cell : mapping
+        Everything that decides the result; what the key is made of.
+    results : mapping
+        ``{direction: {metric: {"mean", "low", "high", "n"}}}``.
+    chosen, tuning : mapping
+        Settings that tuning chose, and how it went.
+    timing, memory, size, n : mapping
+        Seconds by phase, peak memory in MiB, parameters and dimensions, numbers of items.
+    hubness, curves : mapping
+        Both by direction.
+    environment : mapping
+        Versions of what was used.
+    started, finished : str
+        ISO 8601, UTC.
+    warnings : sequence of str
+        What was warned of during the fit and the evaluation.
+    """
+
+    key: str
+    status: str
+    label: str
+    dataset: str
+    seed: int
+    features: str = ""
+    folder: Path | None = None
+    reason: str = ""
+    traceback: str = ""
+    cell: Mapping[str, Any] = field(default_factory=dict)
+    results: Mapping[str, Mapping[str, Mapping[str, Any]]] = field(default_factory=dict)
+    chosen: Mapping[str, Any] = field(default_factory=dict)
+    tuning: Mapping[str, Any] = field(default_factory=dict)
+    timing: Mapping[str, float] = field(default_factory=dict)
+    memory: Mapping[str, float] = field(default_factory=dict)
+    size: Mapping[str, int | None] = field(default_factory=dict)
+    n: Mapping[str, Any] = field(default_factory=dict)
+    hubness: Mapping[str, Any] = field(default_factory=dict)
+    curves: Mapping[str, Any] = field(default_factory=dict)
+    environment: Mapping[str, Any] = field(default_factory=dict)
+    started: str = ""
+    finished: str = ""
+    warnings: Sequence[str] = ()
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Return the arrays kept, read from disk.
+
+        Returns
+        -------
+        dict of str to ndarray
+            ``"<direction>|<metric>"`` values per query, NaN where a query has nothing to find;
+            ``"<direction>|groups"`` queries that belong together; ``"<direction>|first"`` rank of
+            the first relevant item; ``"<direction>|top"`` and ``"<direction>|top_scores"`` the ten
+            best gallery items of each query. Empty unless the cell is done.
+        """
+        if self.folder is None or not (self.folder / "arrays.npz").exists():
+            return {}
+        try:
+            with np.load(self.folder / "arrays.npz", allow_pickle=False) as file:
+                return {name: file[name] for name in file.files}
+        except (OSError, ValueError, zipfile.BadZipFile) as error:
+            raise StoreError(f"{self.folder / 'arrays.npz'} cannot be read: {error}") from error
+
+    def history(self) -> list[dict[str, Any]]:
+        """Return the training curve, one row an epoch; empty where the method has none."""
+        return self._json("history.json") or []
+
+    def trials(self) -> list[dict[str, Any]]:
+        """Return the trials of the search that chose the settings; empty without tuning."""
+        return self._json("trials.json") or []
+
+    def _json(self, name: str) -> Any:
+        if self.folder is None or not (self.folder / name).exists():
+            return None
+        return read_json(self.folder / name)
+
+    def mean(self, metric: str, direction: str | None = None) -> float:
+        """Return a mean over queries; over the directions too by default. NaN if not done."""
+        if not self.results:
+            return math.nan
+        of = [direction] if direction is not None else list(self.results)
+        values = [self.results[each][metric]["mean"] for each in of]
+        return math.nan if None in values else float(np.mean(values))
+
+
+@dataclass(frozen=True, eq=False)
+class RunRecord:
+    """One experiment as it was asked for, with the cells it is made of.
+
+    Parameters
+    ----------
+    name : str
+        Name in the store.
+    title : str
+        Title of the experiment.
+    spec : mapping
+        The whole experiment, as `Experiment.to_dict` gives it.
+    cells : tuple of CellRecord
+        In the order of the experiment: data sets, methods, seeds.
+    command : str
+        What was typed to run it.
+    created : str
+        ISO 8601, UTC.
+    version : str
+        Version of crossfit.
+    store : Store
+        Where it lies.
+    """
+
+    name: str
+    title: str
+    spec: Mapping[str, Any]
+    cells: tuple[CellRecord, ...]
+    command: str
+    created: str
+    version: str
+    store: Store
+
+    @property
+    def done(self) -> tuple[CellRecord, ...]:
+        """The cells with results."""
+        return tuple(cell for cell in self.cells if cell.status == "done")
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Canonical names of the metrics, the main one first."""
+        from crossfit.metrics import parse_metric
+
+        return tuple(dict.fromkeys(parse_metric(m).name for m in self.spec["metrics"]))
+
+
+class Store:
+    """Results of experiments in a folder.
+
+    Parameters
+    ----------
+    folder : path-like
+        Need not exist; it is made when something is written.
+    lease : float
+        Seconds after which a claim of another machine is void if that machine has not renewed it.
+        On the same machine a claim ends with its process, however that ends.
+
+    Examples
+    --------
+    >>> Store("no-such-folder").runs()
+    []
+    """
+
+    def __init__(
+        self, folder: str | os.PathLike[str] = "crossfit-runs", *, lease: float = 120.0
+    ) -> None:
+        self.folder = Path(folder).expanduser()
+        self.lease = lease
+
+    def __repr__(self) -> str:
+        return f"Store({str(self.folder)!r})"
+
+    # ---- reading
+
+    def runs(self) -> list[str]:
+        """Return the names of the runs, sorted."""
+        return sorted(path.stem for path in (self.folder / "runs").glob("*.json"))
+
+    def run(self, name: str) -> RunRecord:
+        """Return a run by its name.
+
+        Raises
+        ------
+        StoreError
+            If there is none, or it cannot be read.
+        """
+        path = self.folder / "runs" / f"{name}.json"
+        if name not in self.runs():
+            raise StoreError(
+                f"{str(self.folder)!r} has no run {name!r} (there are: "
+                f"{', '.join(self.runs()) or 'none'})"
+            )
+        found = read_json(path)
+        _check_format(found, path)
+        cells = tuple(
+            self.cell(
+                row["key"], label=row["method"], dataset=row["dataset"], seed=row["seed"],
+                features=row.get("features", ""),
+            )
+            for row in found["cells"]
+        )  # fmt: skip
+        return RunRecord(
+            found["name"], found["title"], found["spec"], cells, found["command"],
+            found["created"], found["crossfit version"], self,
+        )  # fmt: skip
+
+    def cell(
+        self, key: str, *, label: str = "", dataset: str = "", seed: int = 0, features: str = ""
+    ) -> CellRecord:
+        """Return a cell by its key; its status is ``"pending"`` where the store has none."""
+        folder = self.folder / "cells" / key
+        about: dict[str, Any] = {"label": label, "dataset": dataset, "seed": seed}
+        about["features"] = features
+        try:
+            found = read_json(folder / "cell.json")
+        except FileNotFoundError:
+            return CellRecord(key, "pending", **about)
+        _check_format(found, folder / "cell.json")
+        fields = CellRecord.__dataclass_fields__
+        kept = {
+            name: value
+            for name, value in found.items()
+            if name in fields and name not in ("key", *about) and value is not None
+        }
+        about["label"] = label or found["cell"]["method"]["name"]
+        about["dataset"] = dataset or found["cell"]["dataset"]["name"]
+        if not label:
+            about["seed"] = found["cell"]["seed"] or 0
+        return CellRecord(key, folder=folder, **about, **kept)
+
+    def test_evaluations(self) -> list[dict[str, Any]]:
+        """Return every evaluation on a test split: ``dataset``, ``split``, ``key``, ``when``."""
+        path = self.folder / "test_evaluations.jsonl"
+        try:
+            lines = path.read_text(encoding="utf-8").splitlines()
+        except FileNotFoundError:
+            return []
+        found = []
+        for line in lines:
+            try:
+                found.append(json.loads(line))
+            except ValueError:  # a line that a power cut ended early still counts as one
+                found.append({"dataset": "?", "split": "?", "key": "?", "when": "?"})
+        return found
+
+    # ---- writing
+
+    @contextlib.contextmanager
+    def new_folder(self, home: Path) -> Iterator[Path]:
+        """Give a folder to write to, which becomes `home` at once when all is written.
+
+        What is at `home` already is replaced, unless another process has put it there meanwhile.
+        """
+        home.parent.mkdir(parents=True, exist_ok=True)
+        draft = home.parent / f".{home.name[:16]}-{secrets.token_hex(8)}"
+        draft.mkdir()
+        try:
+            yield draft
+            for path in draft.iterdir():
+                _to_disk(path)
+            old = home.parent / f".{home.name[:16]}-{secrets.token_hex(8)}"
+            with contextlib.suppress(FileNotFoundError):
+                home.rename(old)
+            with contextlib.suppress(FileExistsError):
+                draft.rename(home)
+            shutil.rmtree(old, ignore_errors=True)
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
+
+    def write_cell(
+        self,
+        key: str,
+        record: Mapping[str, Any],
+        arrays: Mapping[str, NDArray[Any]] | None = None,
+        history: Sequence[Mapping[str, Any]] = (),
+        trials: Sequence[Mapping[str, Any]] = (),
+    ) -> None:
+        """Store the result of a cell; it appears whole or not at all."""
+        home = self.folder / "cells" / key
+        if self.cell(key).status == "done":
+            return  # never replaced: a claim was lost, and the result is the same
+        with self.new_folder(home) as draft:
+            write_json(draft / "cell.json", {"format": FORMAT, "key": key, **record})
+            if arrays:
+                with open(draft / "arrays.npz", "wb") as stream:
+                    np.savez_compressed(stream, allow_pickle=False, **arrays)
+            if history:
+                write_json(draft / "history.json", history)
+            if trials:
+                write_json(draft / "trials.json", trials)
+
+    def write_run(self, name: str, record: Mapping[str, Any]) -> None:
+        """Store what a run consists of."""
+        path = self.folder / "runs" / f"{name}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draft = path.with_name(f".{name}-{secrets.token_hex(8)}")
+        try:
+            write_json(draft, {"format": FORMAT, "name": name, **record})
+            _to_disk(draft)
+            draft.replace(path)
+        finally:
+            draft.unlink(missing_ok=True)
+
+    def count_test(self, dataset: str, split: str, key: str) -> None:
+        """Note, before it happens, that a test split is looked at."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        line = json.dumps({"dataset": dataset, "split": split, "key": key, "when": now()})
+        # One write to the end of the file: lines of several processes do not mix.
+        handle = os.open(
+            self.folder / "test_evaluations.jsonl", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666
+        )
+        try:
+            os.write(handle, line.encode() + b"\n")
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+    # ---- claims
+
+    def claim(self, name: str) -> Claim | None:
+        """Claim a piece of work for this process; None if another one has it.
+
+        The claim is a file in ``locks/`` that is made only if it does not exist. It is void if
+        its process has ended, or, on another machine, if it was not renewed for `lease` seconds.
+        """
+        path = self.folder / "locks" / name
+        with self._guard():
+            if _is_void(path, self.lease):
+                path.unlink(missing_ok=True)
+            try:
+                handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+            except FileExistsError:
+                return None
+            token = secrets.token_hex(8)
+            owner = {**_this_process(), "token": token, "since": now()}
+            with os.fdopen(handle, "w", encoding="utf-8") as stream:
+                json.dump(owner, stream)
+        return Claim(path, token, self.lease)
+
+    @contextlib.contextmanager
+    def waiting_claim(self, name: str, pause: float = 0.05) -> Iterator[Claim]:
+        """Claim a piece of work, and wait while another process has it."""
+        while (claim := self.claim(name)) is None:
+            time.sleep(pause)
+            pause = min(2.0, 1.5 * pause)
+        with claim:
+            yield claim
+
+    def clear_claims(self) -> int:
+        """Remove the claims of processes that have ended; return how many there were."""
+        removed = 0
+        for path in (self.folder / "locks").glob("[!.]*"):
+            with self._guard():
+                if _is_void(path, self.lease):
+                    path.unlink(missing_ok=True)
+                    removed += 1
+        return removed
+
+    @contextlib.contextmanager
+    def _guard(self) -> Iterator[None]:
+        """Let one process at a time judge and break claims."""
+        (self.folder / "locks").mkdir(parents=True, exist_ok=True)
+        try:
+            import fcntl
+        except ImportError:  # no such locks on this system: O_EXCL alone has to do
+            yield
+            return
+        with open(self.folder / "locks" / ".guard", "a+b") as stream:
+            # A file system without locks says so here; O_EXCL alone has to do then too.
+            with contextlib.suppress(OSError):
+                fcntl.flock(stream, fcntl.LOCK_EX)
+            yield
+
+
+class Claim:
+    """A claim on a piece of work; renewed in the background until it is released.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        The file.
+    token : str
+        What the file says if it is still ours.
+    lease : float
+        Seconds; renewed six times as often.
+    """
+
+    def __init__(self, path: Path, token: str, lease: float) -> None:
+        self.path, self.token = path, token
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._renew, args=(lease / 6,), daemon=True)
+        self._thread.start()
+
+    def _renew(self, every: float) -> None:
+        while not self._done.wait(every):
+            with contextlib.suppress(OSError):
+                os.utime(self.path)
+
+    def release(self) -> None:
+        """Give the work back, unless another process has taken it meanwhile."""
+        self._done.set()
+        with contextlib.suppress(OSError, ValueError):
+            if json.loads(self.path.read_text(encoding="utf-8"))["token"] == self.token:
+                self.path.unlink(missing_ok=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+
+def _this_process() -> dict[str, Any]:
+    return {"host": socket.gethostname(), "pid": os.getpid(), "started": _started(os.getpid())}
+
+
+def _started(pid: int) -> str:
+    """Return when a process started, in clock ticks since boot; empty where it cannot be known.
+
+    A number of a process is used again, and the same number does not mean the same process.
+    """
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return ""
+    # The name, in parentheses, may hold anything.
+    fields = text.rpartition(")")[2].split()
+    return "" if fields[0] in "ZX" else fields[19]
+
+
+def _is_void(path: Path, lease: float) -> bool:
+    try:
+        age = time.time() - path.stat().st_mtime
+        owner = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return False
+    except ValueError:  # a process was killed, or is, between making and filling the file
+        return age > 5.0
+    if owner["host"] != socket.gethostname():
+        return age > lease
+    if os.path.isdir("/proc/self"):
+        return _started(owner["pid"]) != owner["started"]
+    try:
+        os.kill(owner["pid"], 0)
+    except ProcessLookupError:
+        return True
+    except OSError:
+        pass
+    return False
+
+
+def now() -> str:
+    """Return the time, ISO 8601 in UTC."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON as browsers and other languages read it: no NaN, no infinity."""
+    path.write_text(
+        json.dumps(_plain(value, None), indent=1, ensure_ascii=False, allow_nan=False) + "\n",
+        encoding="utf-8",
+    )
+
+
+def _to_disk(path: Path) -> None:
+    with open(path, "rb") as stream:
+        os.fsync(stream.fileno())
+
+
+def canonical(value: Any) -> str:
+    """Return the one JSON text of a value: keys sorted, nothing by its ``repr``.
+
+    Raises
+    ------
+    TypeError
+        If the value is not made of mappings, sequences, strings, numbers, booleans and None.
+    """
+    return json.dumps(_plain(value), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+
+
+def key_of(cell: Mapping[str, Any]) -> str:
+    """Return the key of a cell: the SHA-256 of its canonical JSON."""
+    return hashlib.sha256(canonical(cell).encode()).hexdigest()
+
+
+_TAG = object()
+
+
+def _plain(value: Any, unreal: Any = _TAG) -> Any:
+    """Return a value as JSON has it; NaN and infinity become `unreal`, or are tagged."""
+    if value is None or isinstance(value, (bool, str)):
+        return value
+    if isinstance(value, (int, np.integer)):
+        return int(value)
+    if isinstance(value, (float, np.floating)):
+        number = float(value)
+        if math.isfinite(number):
+            return number
+        return {"$float": str(number)} if unreal is _TAG else unreal
+    if isinstance(value, Mapping):
+        wrong = next((key for key in value if not isinstance(key, str)), None)
+        if wrong is not None:
+            raise TypeError(f"keys of a mapping must be strings, got {wrong!r}")
+        return {key: _plain(part, unreal) for key, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(part, unreal) for part in value]
+    raise TypeError(f"{type(value).__name__} has no place in JSON: {value!r}")
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file of the store; a damaged one is a `StoreError`."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise StoreError(f"{path} cannot be read: {error}") from error
+
+
+def _check_format(found: Any, path: Path) -> None:
+    if not isinstance(found, dict) or found.get("format") != FORMAT:
+        said = found.get("format") if isinstance(found, dict) else None
+        raise StoreError(f"{path} has format {said!r}, this crossfit reads {FORMAT}")

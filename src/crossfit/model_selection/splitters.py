@@ -1,0 +1,339 @@
+"""Splitters for pairs: an image stays with its captions, labels are spread, the gallery is fixed.
+
+Recall depends on how many items are ranked, so that figures of folds of unequal size cannot be
+compared; ``gallery_size`` makes every test part equally large.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.model_selection import BaseCrossValidator
+from sklearn.model_selection._split import GroupsConsumerMixin
+from sklearn.utils import check_random_state
+
+from crossfit.views import Views, is_views, n_rows
+
+__all__ = ["PairKFold", "PairShuffleSplit", "check_folds"]
+
+Rows = NDArray[np.int64]
+
+
+class _PairSplitter(GroupsConsumerMixin, BaseCrossValidator):
+    """What both splitters share: groups, strata, and the draw of a gallery."""
+
+    gallery_size: int | None
+    n_draws: int
+    random_state: Any
+
+    def split(
+        self, X: Any, y: ArrayLike | None = None, groups: ArrayLike | None = None
+    ) -> Iterator[tuple[Rows, Rows]]:
+        """Yield the rows to train on and the rows to test on.
+
+        Parameters
+        ----------
+        X : Views, or array-like of n rows
+            ``X.groups`` says which rows stay together.
+        y : array-like of shape (n,) or (n, n_classes), optional
+            Labels, over which every test part is spread.
+        groups : array-like of shape (n,), optional
+            Coarser groups, for instance the recording that clips were cut from.
+
+        Raises
+        ------
+        ValueError
+            If there are too few groups, if `groups` would part rows that share an item, or if a
+            test part has fewer items than ``gallery_size``.
+        """
+        self._check()
+        n = n_rows(X) if hasattr(X, "shape") else len(X)
+        codes = _group_codes(X, groups, n)
+        classes = _class_codes(y, n)
+        rng = check_random_state(self.random_state)
+        items = _items(X, n)
+        for test_groups in self._iter_test_groups(codes, classes, rng):
+            inside = test_groups[codes]
+            test = np.flatnonzero(inside)
+            for _ in range(self.n_draws if self.gallery_size is not None else 1):
+                drawn = test
+                if self.gallery_size is not None:
+                    drawn = _draw(test, items, classes, self.gallery_size, rng)
+                yield np.flatnonzero(~inside), drawn
+
+    def get_n_splits(
+        self, X: Any = None, y: ArrayLike | None = None, groups: ArrayLike | None = None
+    ) -> int:
+        """Return the number of splits: the draws of every fold."""
+        return self.n_splits * (self.n_draws if self.gallery_size is not None else 1)
+
+    n_splits: int
+
+    def _iter_test_groups(
+        self, codes: Rows, classes: Rows, rng: np.random.RandomState
+    ) -> Iterator[NDArray[np.bool_]]:
+        raise NotImplementedError
+
+    def _check(self) -> None:
+        _at_least(self.n_draws, 1, "n_draws")
+        if self.gallery_size is not None:
+            _at_least(self.gallery_size, 2, "gallery_size")
+        elif self.n_draws != 1:
+            raise ValueError("n_draws repeats the draw of a gallery: it needs gallery_size")
+
+
+class PairKFold(_PairSplitter):
+    """K folds of pairs; every row is tested once, and no group is divided.
+
+    Rows that share an item (the captions of an image), or that ``views.with_groups`` put
+    together, lie in the same fold. With labels every class is spread over the folds: the rows of
+    a class in two folds differ by no more than its largest group, as long as the rows of a group
+    have the same label (else a group counts as its most frequent one).
+
+    Parameters
+    ----------
+    n_splits : int
+        Number of folds.
+    shuffle : bool
+        Deal the groups out in random order.
+    gallery_size : int, optional
+        Draw this many distinct items, with all their rows, for each test part: of the view with
+        the fewest, so that captions are drawn with their image. By default the fold is taken
+        whole.
+    n_draws : int
+        How often a gallery is drawn from each fold; there are ``n_splits * n_draws`` splits.
+    random_state : int, RandomState or None
+        Seed of the order and of the galleries.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from crossfit import Views
+    >>> v = Views.from_captions(np.eye(3), ["a", "b", "c", "d", "e", "f"], [0, 0, 1, 1, 2, 2])
+    >>> [test.tolist() for train, test in PairKFold(3).split(v)]
+    [[0, 1], [2, 3], [4, 5]]
+    """
+
+    def __init__(
+        self,
+        n_splits: int = 5,
+        *,
+        shuffle: bool = False,
+        gallery_size: int | None = None,
+        n_draws: int = 1,
+        random_state: int | np.random.RandomState | None = None,
+    ) -> None:
+        self.n_splits = n_splits
+        self.shuffle = shuffle
+        self.gallery_size = gallery_size
+        self.n_draws = n_draws
+        self.random_state = random_state
+
+    def _iter_test_groups(
+        self, codes: Rows, classes: Rows, rng: np.random.RandomState
+    ) -> Iterator[NDArray[np.bool_]]:
+        _at_least(self.n_splits, 2, "n_splits")
+        sizes = np.bincount(codes)
+        if len(sizes) < self.n_splits:
+            raise ValueError(
+                f"n_splits={self.n_splits} folds need at least as many groups of rows, "
+                f"got {len(sizes)}"
+            )
+        order = rng.permutation(len(sizes)) if self.shuffle else np.arange(len(sizes))
+        order = order[np.argsort(-sizes[order], kind="stable")]
+        strata = _strata(codes, classes)
+        # The largest group goes first and each to the fold that has least of its class: two
+        # folds then never differ by more than one group.
+        of_class = np.zeros((int(strata.max()) + 1, self.n_splits), np.int64)
+        n_groups, n_of_fold = np.zeros(self.n_splits, np.int64), np.zeros(self.n_splits, np.int64)
+        fold = np.empty(len(sizes), np.int64)
+        for left, group in zip(range(len(order), 0, -1), order):
+            # No fold may stay empty, however the classes lie.
+            empty = n_groups == 0
+            allowed = empty if empty.sum() == left else np.ones(self.n_splits, bool)
+            candidates = np.flatnonzero(allowed)
+            load = of_class[strata[group], candidates]
+            best = candidates[np.lexsort((n_of_fold[candidates], load))[0]]
+            fold[group] = best
+            of_class[strata[group], best] += sizes[group]
+            n_of_fold[best] += sizes[group]
+            n_groups[best] += 1
+        for k in range(self.n_splits):
+            yield fold == k
+
+
+class PairShuffleSplit(_PairSplitter):
+    """Random hold-out parts of pairs that divide no group; see `PairKFold`.
+
+    Parameters
+    ----------
+    n_splits : int
+        Number of independent splits.
+    test_size : float or int
+        Share of the groups to test on, or their number. With labels, each class gives its share
+        to within one group.
+    gallery_size, n_draws, random_state
+        As in `PairKFold`.
+    """
+
+    def __init__(
+        self,
+        n_splits: int = 5,
+        *,
+        test_size: float | int = 0.2,
+        gallery_size: int | None = None,
+        n_draws: int = 1,
+        random_state: int | np.random.RandomState | None = None,
+    ) -> None:
+        self.n_splits = n_splits
+        self.test_size = test_size
+        self.gallery_size = gallery_size
+        self.n_draws = n_draws
+        self.random_state = random_state
+
+    def _iter_test_groups(
+        self, codes: Rows, classes: Rows, rng: np.random.RandomState
+    ) -> Iterator[NDArray[np.bool_]]:
+        _at_least(self.n_splits, 1, "n_splits")
+        strata = _strata(codes, classes)
+        n_groups = len(strata)
+        if isinstance(self.test_size, Integral):
+            n_test = int(self.test_size)
+        elif isinstance(self.test_size, Real) and 0 < self.test_size < 1:
+            n_test = max(1, round(float(self.test_size) * n_groups))
+        else:
+            raise ValueError(
+                f"test_size must be a share between 0 and 1 or a number, got {self.test_size!r}"
+            )
+        if not 0 < n_test < n_groups:
+            raise ValueError(
+                f"test_size={self.test_size!r} leaves no group to train or to test on: there are "
+                f"{n_groups} groups of rows"
+            )
+        for _ in range(self.n_splits):
+            chosen = np.zeros(n_groups, bool)
+            chosen[_stratified(np.arange(n_groups), strata, n_test, rng)] = True
+            yield chosen
+
+
+def check_folds(folds: Any, groups: NDArray[Any]) -> list[tuple[Rows, Rows]]:
+    """Return folds as row numbers; refuse those that are empty or divide a group.
+
+    Parameters
+    ----------
+    folds : iterable of (train, test)
+        Row numbers or masks.
+    groups : array of shape (n,)
+        Group of each row.
+
+    Raises
+    ------
+    ValueError
+        If a fold is no such pair, is empty, or has rows of one group on both sides.
+    """
+    checked: list[tuple[Rows, Rows]] = []
+    n = len(groups)
+    for i, fold in enumerate(folds):
+        try:
+            train, test = (np.asarray(part) for part in fold)
+        except (TypeError, ValueError):
+            raise ValueError(
+                f"fold {i} must be a pair (rows to train on, rows to test on), got {fold!r}"
+            ) from None
+        sides = []
+        for rows in (train, test):
+            rows = np.flatnonzero(rows) if rows.dtype == bool and rows.shape == (n,) else rows
+            if rows.ndim != 1 or rows.dtype.kind not in "iu" or not len(rows):
+                raise ValueError(
+                    f"fold {i} must have row numbers on both sides, got {len(train)} to train on "
+                    f"and {len(test)} to test on"
+                )
+            if rows.min() < 0 or rows.max() >= n:
+                raise ValueError(f"fold {i} has the row {rows.max()}, but there are {n} rows")
+            sides.append(rows.astype(np.int64))
+        both = np.intersect1d(groups[sides[0]], groups[sides[1]])
+        if len(both):
+            raise ValueError(
+                f"fold {i} has rows of {len(both)} groups on both sides, of group {both[0]} for "
+                "instance: what shares an image must stay together, as with PairKFold"
+            )
+        checked.append((sides[0], sides[1]))
+    if not checked:
+        raise ValueError("expected at least one fold, got none")
+    return checked
+
+
+def _at_least(value: Any, low: int, name: str) -> None:
+    if not isinstance(value, Integral) or value < low:
+        raise ValueError(f"{name} must be an integer of at least {low}, got {value!r}")
+
+
+def _group_codes(X: Any, groups: ArrayLike | None, n: int) -> Rows:
+    """Number the groups in order of first appearance."""
+    own = X.groups if is_views(X) else np.arange(n)
+    given = own if groups is None else np.asarray(groups)
+    if given.shape != (n,):
+        raise ValueError(f"groups must have shape ({n},), got {given.shape}")
+    if groups is not None and len(np.unique(own)) < n:
+        _, first, codes = np.unique(own, return_index=True, return_inverse=True)
+        if np.any(given[first][codes] != given):
+            raise ValueError("groups would part rows that share an item or a group of the Views")
+    _, first, codes = np.unique(given, return_index=True, return_inverse=True)
+    return np.argsort(np.argsort(first))[codes]
+
+
+def _class_codes(y: ArrayLike | None, n: int) -> Rows:
+    if y is None:
+        return np.zeros(n, np.int64)
+    labels = np.asarray(y)
+    if labels.ndim not in (1, 2) or len(labels) != n:
+        raise ValueError(f"expected one label per row ({n}), got shape {labels.shape}")
+    return np.unique(labels, axis=0, return_inverse=True)[1].ravel()
+
+
+def _strata(codes: Rows, classes: Rows) -> Rows:
+    """Return the most frequent class of each group."""
+    n_classes = int(classes.max()) + 1
+    pairs, counts = np.unique(codes * n_classes + classes, return_counts=True)
+    order = np.lexsort((-counts, pairs // n_classes))
+    _, first = np.unique(pairs[order] // n_classes, return_index=True)
+    return pairs[order][first] % n_classes
+
+
+def _items(X: Any, n: int) -> Rows:
+    """Return the item of each row: of the view that has the fewest."""
+    if not isinstance(X, Views):
+        return np.arange(n)
+    fewest = min(X.names, key=lambda name: n_rows(X.distinct(name)[0]))
+    return X.distinct(fewest)[1]
+
+
+def _draw(
+    test: Rows, items: Rows, classes: Rows, size: int, rng: np.random.RandomState
+) -> Rows:
+    """Draw `size` items of the test rows with all their rows."""
+    offered, first = np.unique(items[test], return_index=True)
+    if len(offered) < size:
+        raise ValueError(
+            f"gallery_size={size} is more than the {len(offered)} items of a test part"
+        )
+    chosen = _stratified(offered, classes[test][first], size, rng)
+    return test[np.isin(items[test], chosen)]
+
+
+def _stratified(values: Rows, strata: Rows, total: int, rng: np.random.RandomState) -> Rows:
+    """Draw `total` of the values, of every stratum its share to within one."""
+    counts = np.bincount(strata)
+    shares = counts * (total / len(values))
+    quota = np.floor(shares + 1e-9).astype(np.int64)
+    # What is left goes to the largest remainders, equal ones in random order.
+    remainder = np.lexsort((rng.permutation(len(counts)), -(shares - quota)))
+    quota[remainder[: total - int(quota.sum())]] += 1
+    picked = [
+        rng.permutation(values[strata == stratum])[:n] for stratum, n in enumerate(quota) if n
+    ]
+    return np.sort(np.concatenate(picked))

@@ -1,0 +1,383 @@
+"""NeuralPairEstimator: a neural method that scores pairs of items, block by block."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextvars import ContextVar
+from numbers import Integral
+from operator import itemgetter
+from os import PathLike
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.utils._param_validation import Interval
+from torch import Tensor, nn
+
+from crossfit._progress import progress_bar
+from crossfit.neural.batching import Batch
+from crossfit.neural.estimator import NeuralEstimator
+from crossfit.similarities import CHUNK, Scores
+from crossfit.views import n_rows
+
+__all__ = ["NeuralPairEstimator", "Prepared"]
+
+# Rows of one call of _prepare_batch, where a training batch is smaller.
+_ITEMS = 64
+
+_OUT: ContextVar[Any] = ContextVar("crossfit_scores_out", default=None)
+
+
+class NeuralPairEstimator(NeuralEstimator):
+    """Base class of neural methods that score pairs of items and have no common space.
+
+    An author writes, besides `_build_module` and `_loss` of `NeuralEstimator`,
+
+    - ``_prepare_batch(module, items, view)``: whatever can be computed of an item alone, as a
+      tensor, or a tuple or dict of tensors, whose first axis is the items. It runs once per
+      item, never once per pair. Further axes may be padded to the longest of the batch, with
+      a mask among the tensors: where batches differ, they are padded on with zeros and False.
+    - ``_score_pairs(module, P, Q)``: scores of shape (len P, len Q), higher is better, of
+      prepared items of the first role against prepared items of the second. A score may depend
+      on its own two items only. What ranks should be computed in float32: under autocast put
+      the last products into ``torch.autocast(device_type, enabled=False)``, for bfloat16 tells
+      only 256 scores apart between 1 and 2.
+    - ``_pair_bytes(P, Q)``: bytes of the temporary tensors that `_score_pairs` needs for one
+      pair, from the shapes of P and Q. Whatever it allocates by the row alone belongs into
+      `_prepare_batch`.
+
+    In training `_outputs` gives `_loss` the scores of every item of the batch with every other,
+    (b, b); ``batch.positives`` and ``batch.negatives`` say what they are, and another caption
+    of the same image is never a negative. Methods whose pairs are too dear for that override
+    `_outputs`.
+
+    Everything else is there: `similarity`, ``score``, searches and bundles. They work block by
+    block over both axes, within a bound of memory, on the device of the fit and with its mixed
+    precision, and score every pair once: the other direction is the transpose.
+
+    Parameters
+    ----------
+    score_memory : int
+        Bytes that the temporary tensors of one block of pairs may take. Prepared items and the
+        matrix of scores come on top.
+    max_epochs, lr, batch_size, ...
+        See `NeuralEstimator`.
+    """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        **NeuralEstimator._parameter_constraints,
+        "score_memory": [Interval(Integral, 1, None, closed="left")],
+    }
+    _neutral: ClassVar[tuple[str, ...]] = (*NeuralEstimator._neutral, "score_memory")
+
+    def __init__(self, *, score_memory: int = 2**28, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.score_memory = score_memory
+
+    # ---- what an author writes ---------------------------------------------------------------
+
+    def _prepare_batch(self, module: nn.Module, items: Any, view: str) -> Any:
+        """Return what can be computed of each item alone; rows stay rows."""
+        raise NotImplementedError(f"{type(self).__name__} does not define _prepare_batch")
+
+    def _score_pairs(self, module: nn.Module, P: Any, Q: Any) -> Tensor:
+        """Score prepared items of the first role against prepared items of the second."""
+        raise NotImplementedError(f"{type(self).__name__} does not define _score_pairs")
+
+    def _pair_bytes(self, P: Any, Q: Any) -> int:
+        """Return the temporary bytes that scoring one pair takes."""
+        raise NotImplementedError(f"{type(self).__name__} does not define _pair_bytes")
+
+    def _outputs(self, module: nn.Module, batch: Batch) -> Any:
+        P, Q = (self._prepare_batch(module, items, role) for role, items in batch.views.items())
+        return self._score_pairs(module, P, Q)
+
+    # ---- scores ------------------------------------------------------------------------------
+
+    def similarity(
+        self,
+        X: Any,
+        Y: Any = None,
+        *,
+        query: str | None = None,
+        gallery: str | None = None,
+        chunk_size: int | None = None,
+        out: str | PathLike[str] | NDArray[np.float32] | None = None,
+    ) -> Scores:
+        """Score every item of one modality against every item of another.
+
+        Parameters
+        ----------
+        X : Views, or items of the first role
+        Y : items of the second role
+            Only where X is not Views; then the number of rows may differ from X's.
+        query, gallery : str, optional
+            Names of the views; the first and the second role by default.
+        chunk_size : int, optional
+            Rows and columns scored at a time, at most; ``score_memory`` bounds them as well.
+        out : path or float32 array of shape (n_query_items, n_gallery_items), optional
+            Where the scores go: an array, or a file in NumPy's format that is written as a
+            memory map and is there only when it is complete.
+
+        Returns
+        -------
+        float32 array of shape (n_query_items, n_gallery_items)
+            `out` itself, or the file as a read-only memory map. Higher is better. Items are
+            distinct items in order of first appearance. For the other direction take the
+            transpose.
+
+        Raises
+        ------
+        ValueError
+            If `out` is an array of another shape or type, or ``score_memory`` is too little for
+            one pair.
+        """
+        token = _OUT.set(out)
+        try:
+            return super().similarity(X, Y, query=query, gallery=gallery, chunk_size=chunk_size)
+        finally:
+            _OUT.reset(token)
+
+    def _score_items(
+        self, queries: Any, query: str, gallery: Any, view: str, chunk_size: int | None = None
+    ) -> Scores:
+        out = _OUT.get()
+        roles = list(self.views_in_)
+        q, g = self._role_of(query), self._role_of(view)
+        queries, gallery = self._checked_values(queries, q), self._checked_values(gallery, g)
+        shape = (n_rows(queries), n_rows(gallery))
+        _check_out(out, shape)
+        turned = roles.index(q) > roles.index(g)
+        P, Q = self._prepare(queries, q), self._prepare(gallery, g)
+        with _destination(out, shape) as scores:
+            if turned:
+                self._fill(Q, P, scores.T, chunk_size)
+            else:
+                self._fill(P, Q, scores, chunk_size)
+        # A file is complete, and under its name, only now.
+        return scores if out is None or isinstance(out, np.ndarray) else _mapped(out)
+
+    def _prepare(self, values: Any, view: str) -> Prepared:
+        """Run `_prepare_batch` on all items of a view; the result has rows to take."""
+        rows = max(self.batch_size, _ITEMS)
+        parts: list[Any] = []
+        with progress_bar(n_rows(values), f"{self._name()}: {view}", "item", self.verbose) as bar:
+
+            def prepare(module: nn.Module, items: Any) -> None:
+                # The batches of _apply are as large as their features allow; what a network
+                # makes of them is larger, so that the size of a training batch is the guide.
+                for start in range(0, _length(items), rows):
+                    some = _map(itemgetter(slice(start, start + rows)), items)
+                    found = self._prepare_batch(module, some, view)
+                    parts.append(_map(_kept, found))
+                    bar.update(_length(some))
+
+            self._apply(prepare, values, view)
+        return Prepared(_joined(parts))
+
+    def _similarity(self, P: Any, Q: Any) -> NDArray[Any]:
+        """Score `Prepared` items of the first role against those of the second, in one block."""
+        device = torch.device(self.net_.device)
+        P, Q = P.to(device), Q.to(device)
+        with (
+            torch.inference_mode(),
+            torch.autocast(device.type, dtype=torch.bfloat16, enabled=self.net_.amp),
+        ):
+            found = self._score_pairs(self.net_.module_, P.parts, Q.parts)
+        if found.shape != (len(P), len(Q)):  # it would be broadcast
+            raise ValueError(
+                f"{self._name()}._score_pairs must return ({len(P)}, {len(Q)}) scores, got "
+                f"{tuple(found.shape)}"
+            )
+        return found.float().cpu().numpy()
+
+    def _fill(self, P: Prepared, Q: Prepared, scores: Scores, chunk_size: int | None) -> None:
+        """Write the scores of all pairs, rows in P and columns in Q."""
+        self.net_.module_.eval()
+        device = torch.device(self.net_.device)
+        rows, columns = self._block(P, Q, chunk_size, device)
+        P, Q = _together(P, Q, device)
+        with progress_bar(scores.size, self._name(), "pair", self.verbose) as bar:
+            for i in range(0, len(P), rows):
+                p = P[i : i + rows].to(device)
+                for j in range(0, len(Q), columns):
+                    found = self._similarity(p, Q[j : j + columns])
+                    scores[i : i + rows, j : j + columns] = found
+                    bar.update(found.size)
+
+    def _block(
+        self, P: Prepared, Q: Prepared, chunk_size: int | None, device: torch.device
+    ) -> tuple[int, int]:
+        """Return rows and columns of a block that keeps to `chunk_size` and to the memory."""
+        most = CHUNK if chunk_size is None else int(chunk_size)
+        if most < 1:
+            raise ValueError(f"chunk_size must be at least 1, got {chunk_size}")
+        # Scores on the device, as float32, and on the host.
+        pair = int(self._pair_bytes(P.parts, Q.parts)) + 12
+        # On another device the block's items are copies.
+        per_row, per_column = (
+            (0, 0) if device.type == "cpu" else (P.nbytes // len(P), Q.nbytes // len(Q))
+        )
+
+        def needed(rows: int, columns: int) -> int:
+            return rows * columns * pair + rows * per_row + columns * per_column
+
+        rows, columns = min(len(P), most), min(len(Q), most)
+        while needed(rows, columns) > self.score_memory:
+            if rows == columns == 1:
+                raise ValueError(
+                    f"{self._name()}: score_memory is {self.score_memory} bytes, but one pair "
+                    f"takes {needed(1, 1)}"
+                )
+            if rows > columns:
+                rows = -(-rows // 2)
+            else:
+                columns = -(-columns // 2)
+        return rows, columns
+
+
+class Prepared:
+    """Prepared items of one view: a tensor, or tensors in a tuple or dict, of equally many rows.
+
+    Has a ``shape``, a length and rows to take, like anything that a view can hold.
+
+    Parameters
+    ----------
+    parts : Tensor, or tuple or dict of Tensors
+        As `NeuralPairEstimator._prepare_batch` returns them.
+    """
+
+    def __init__(self, parts: Any) -> None:
+        self.parts = parts
+        lengths = {len(part) for part in _leaves(parts)}
+        if len(lengths) != 1:
+            raise ValueError(
+                "prepared items must be tensors of equally many rows, got "
+                f"{', '.join(map(str, sorted(lengths))) or 'no tensor'}"
+            )
+        self.shape = (lengths.pop(),)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, rows: Any) -> Prepared:
+        """Take rows by a slice, an integer array or a mask; a slice copies nothing."""
+        at = torch.from_numpy(rows.copy()) if isinstance(rows, np.ndarray) else rows
+        return Prepared(_map(lambda part: part[at], self.parts))
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all tensors."""
+        return sum(part.nbytes for part in _leaves(self.parts))
+
+    def to(self, device: torch.device) -> Prepared:
+        """Return the items on a device."""
+        return Prepared(_map(lambda part: part.to(device), self.parts))
+
+
+# ---- tensors, alone or in tuples and dicts -------------------------------------------------------
+
+
+def _map(function: Callable[[Tensor], Any], parts: Any) -> Any:
+    """Apply a function to every tensor; None stays."""
+    if parts is None:
+        return None
+    if isinstance(parts, Mapping):
+        return {name: _map(function, part) for name, part in parts.items()}
+    if isinstance(parts, (tuple, list)):
+        found = [_map(function, part) for part in parts]
+        return type(parts)(*found) if hasattr(parts, "_fields") else tuple(found)
+    return function(parts)
+
+
+def _leaves(parts: Any) -> list[Tensor]:
+    found: list[Tensor] = []
+    _map(found.append, parts)
+    return found
+
+
+def _length(parts: Any) -> int:
+    return len(_leaves(parts)[0])
+
+
+def _kept(part: Tensor) -> Tensor:
+    """Keep a prepared tensor on the host, in float32, and nothing it is a part of."""
+    part = part.float() if part.is_floating_point() else part
+    part = part.cpu()
+    return part.clone() if part.untyped_storage().nbytes() > part.nbytes else part
+
+
+def _joined(parts: list[Any]) -> Any:
+    """Put batches end to end, padding axes on which they differ with zeros and False."""
+    first = parts[0]
+    if first is None:
+        return None
+    if isinstance(first, Mapping):
+        return {name: _joined([part[name] for part in parts]) for name in first}
+    if isinstance(first, (tuple, list)):
+        found = [_joined(list(same)) for same in zip(*parts, strict=True)]
+        return type(first)(*found) if hasattr(first, "_fields") else tuple(found)
+    if len(parts) == 1:
+        return first
+    longest = [max(sizes) for sizes in zip(*(part.shape[1:] for part in parts), strict=True)]
+    whole = first.new_zeros((sum(map(len, parts)), *longest))
+    start = 0
+    while parts:
+        part = parts.pop(0)
+        whole[(slice(start, start + len(part)), *map(slice, part.shape[1:]))] = part
+        start += len(part)
+    return whole
+
+
+def _together(P: Prepared, Q: Prepared, device: torch.device) -> tuple[Prepared, Prepared]:
+    """Put both sides on a GPU at once where they fit; else blocks go over one by one."""
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        if P.nbytes + Q.nbytes < free / 2:
+            return P.to(device), Q.to(device)
+    return P, Q
+
+
+# ---- where scores go -----------------------------------------------------------------------------
+
+
+def _check_out(out: Any, shape: tuple[int, int]) -> None:
+    """Refuse before any work what scores cannot be written to."""
+    if isinstance(out, np.ndarray):
+        if out.shape != shape or out.dtype != np.float32 or not out.flags.writeable:
+            raise ValueError(
+                f"out must be a writeable float32 array of shape {shape}, got {out.dtype} of "
+                f"shape {out.shape}"
+            )
+    elif out is not None:
+        folder = Path(out).absolute().parent
+        if not folder.is_dir():
+            raise ValueError(f"out names a file in {str(folder)!r}, which is no folder")
+
+
+@contextlib.contextmanager
+def _destination(out: Any, shape: tuple[int, int]) -> Iterator[Any]:
+    """Give the matrix to write to; a file gets its name only when it is complete."""
+    if out is None or isinstance(out, np.ndarray):
+        yield np.empty(shape, np.float32) if out is None else out
+        return
+    path = Path(out)
+    descriptor, beside = tempfile.mkstemp(dir=path.absolute().parent, prefix=f".{path.name}-")
+    os.close(descriptor)
+    try:
+        mapped = np.lib.format.open_memmap(beside, mode="w+", dtype=np.float32, shape=shape)
+        yield mapped
+        mapped.flush()
+        os.replace(beside, path)
+    except BaseException:  # Ctrl-C too
+        Path(beside).unlink(missing_ok=True)
+        raise
+
+
+def _mapped(path: str | PathLike[str]) -> Any:
+    return np.load(path, mmap_mode="r", allow_pickle=False)
