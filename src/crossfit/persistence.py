@@ -45,7 +45,7 @@ _CLASSES = {
     name: module
     for module, names in {
         "crossfit.compose": "ChannelUnion ColumnsAsViews ViewTransformer",
-        "crossfit.retrieval": "RetrievalScorer",
+        "crossfit.retrieval": "ApproximateIndex ExactIndex Reranker RetrievalScorer",
         "crossfit.similarities": "KNNPosterior PosteriorOverPrior",
         # Only classes whose fitted state is numbers and names, and which compiled code cannot be
         # led by: a tree's nodes or a support vector machine's index arrays are followed unchecked.

@@ -203,8 +203,20 @@ def view_names(last: Any) -> tuple[str, ...]:
 def top_k(scores: Scores, k: int) -> SearchResult:
     """Return the k best columns of each row, best first; equal scores in column order."""
     check_k(k)
-    k = min(k, scores.shape[1])
-    order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+    n, m = scores.shape
+    k = min(k, m)
+    order = None
+    if 4 * k < m:
+        # Sort only what reaches the k-th best score, ties included.
+        least = np.partition(scores, m - k, axis=1)[:, m - k, None]
+        rows, columns = np.nonzero(scores >= least)
+        counts = np.bincount(rows, minlength=n)
+        if n and counts.min() >= k:  # else there are NaN
+            best = columns[np.lexsort((-scores[rows, columns], rows))]
+            starts = np.cumsum(counts) - counts
+            order = best[starts[:, None] + np.arange(k)]
+    if order is None:
+        order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
     return SearchResult(order, np.take_along_axis(scores, order, axis=1))
 
 

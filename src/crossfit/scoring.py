@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import combinations
+from itertools import combinations, permutations
 from typing import Any
 
 import numpy as np
@@ -91,14 +91,16 @@ def mean_over_directions(
     if len(views.names) < 2:
         raise ValueError(f"retrieval is scored between two modalities, got only {views.names[0]!r}")
     values = []
-    pairs: list[tuple[str, str]] = list(combinations(views.names, 2))
+    # Where the query decides which pairs are scored, the transpose is not the other direction.
+    one_way = only is not None or getattr(last, "one_way", False)
+    pairs: list[tuple[str, str]] = list((permutations if one_way else combinations)(views.names, 2))
     for q, g in pairs if only is None else [only]:
         relevance = relevance_of(views, q, g, y)
         found = evaluate(
             last._score_items(views.distinct(q)[0], q, views.distinct(g)[0], g),
             relevance,
             (metric,),
-            directions="forward" if only is not None else "both",
+            directions="forward" if one_way else "both",
             ties=ties,
             ci=None,
         )

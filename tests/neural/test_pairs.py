@@ -167,8 +167,9 @@ def test_both_directions_are_scored_once(fitted, monkeypatch):
 class PeakBytes(TorchDispatchMode):
     """Counts the bytes that tensors made inside take at the same time."""
 
-    def __init__(self):
+    def __init__(self, *given):
         super().__init__()
+        self.given = {part.untyped_storage()._cdata for part in tree_leaves(given)}
         self.alive, self.now, self.peak = {}, 0, 0
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
@@ -177,7 +178,7 @@ class PeakBytes(TorchDispatchMode):
             if isinstance(tensor, torch.Tensor) and tensor.numel():
                 storage = tensor.untyped_storage()
                 key = storage._cdata
-                if key not in self.alive:
+                if key not in self.alive and key not in self.given:
                     self.alive[key] = storage.nbytes()
                     self.now += storage.nbytes()
                     self.peak = max(self.peak, self.now)
@@ -194,7 +195,7 @@ def test_memory_keeps_to_the_bound(fitted, memory):
     P, Q = method._prepare(images, "image"), method._prepare(texts, "text")
     scores = np.empty((len(P), len(Q)), np.float32)
     method.set_params(score_memory=memory)
-    counter = PeakBytes()
+    counter = PeakBytes(P.parts, Q.parts)
     with counter:
         method._fill(P, Q, scores, None)
     assert 0 < counter.peak <= memory
@@ -232,10 +233,9 @@ def test_out_is_a_file_or_an_array(fitted, tmp_path):
     turned = method.similarity(images, texts, query="text", gallery="image", out=str(file))
     np.testing.assert_array_equal(np.load(file), array)
     assert turned.shape == (30, 40)
-    relevance = np.eye(40, 30)
-    a = crossfit.evaluate(found, relevance, "mrr")
-    b = crossfit.evaluate(expected, relevance, "mrr")
-    assert a.mean("forward", "mrr") == pytest.approx(b.mean("forward", "mrr"))
+    relevance = np.eye(40, 30)[:30]
+    a, b = (crossfit.evaluate(S[:30], relevance, "mrr") for S in (found, expected))
+    assert a.mean(None, "mrr") == pytest.approx(b.mean(None, "mrr"))
     # One call's file is not the next one's.
     assert not isinstance(method.similarity(images, texts), np.memmap)
 

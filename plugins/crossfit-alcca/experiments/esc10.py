@@ -12,14 +12,15 @@ from __future__ import annotations
 import argparse
 import time
 import warnings
-from collections.abc import Iterator
-from itertools import product
+from collections.abc import Iterable, Iterator
+from itertools import chain, product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import StandardScaler
 
 from crossfit import Views, evaluate
 from crossfit.datasets import load
@@ -32,7 +33,7 @@ from crossfit_wheels.minilm import MiniLM
 
 SEEDS = (0, 1, 2)
 COMPONENTS = (10, 20, 30, 40, 50, 60, 70, 80, 90, 100)
-RIDGES = (0.01, 0.1, 1.0, 10.0)
+RIDGES = (0.1, 1.0, 10.0, 100.0)
 RATES = (1e-4, 1e-3)
 MARGINS = (1.0, 5.0)
 EPOCHS = 200
@@ -65,32 +66,34 @@ def sounds(paths: Any) -> dict[str, NDArray[np.float32]]:
     }
 
 
-def titles(train: Any, others: list[Any]) -> dict[str, list[NDArray[np.float32]]]:
+def titles(train: Any, test: Any) -> dict[str, list[NDArray[np.float32]]]:
     """Return the two descriptions of titles; Doc2Vec knows the training titles alone."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*known word.*")  # titles left empty
         doc2vec = Doc2VecFeatures(300, verbose=False).fit(train)
-        found = {"Doc2Vec, 300": [doc2vec.transform(part) for part in (train, *others)]}
-    found["MiniLM, 384"] = [MiniLM(device="cpu").transform(part) for part in (train, *others)]
+        found = {"Doc2Vec, 300": [doc2vec.transform(part) for part in (train, test)]}
+    found["MiniLM, 384"] = [MiniLM(device="cpu").transform(part) for part in (train, test)]
     return found
 
 
 def described(train: Views, test: Views) -> dict[str, tuple[Views, Views]]:
-    """Return the views under every pair of descriptions."""
-    audio = {
-        name: (first, second)
-        for (name, first), second in zip(
-            sounds(train.distinct("audio")[0]).items(), sounds(test.distinct("audio")[0]).values()
+    """Return the views under every pair of descriptions, scaled by the training items."""
+    audio = list(
+        zip(sounds(train.distinct("audio")[0]).items(), sounds(test.distinct("audio")[0]).values())
+    )
+    text = titles(train.distinct("text")[0], test.distinct("text")[0])
+    found = {}
+    for ((a, a_train), a_test), (t, (t_train, t_test)) in product(audio, text.items()):
+        A, T = StandardScaler().fit(_flat(a_train)), StandardScaler().fit(t_train)
+        found[f"{a}; {t}"] = (
+            train.replace(audio=A.transform(_flat(a_train)), text=T.transform(t_train)),
+            test.replace(audio=A.transform(_flat(a_test)), text=T.transform(t_test)),
         )
-    }
-    text = titles(train.distinct("text")[0], [test.distinct("text")[0]])
-    return {
-        f"{a} and {t}": tuple(
-            part.map(lambda values, role, i=i: (audio[a] if role == "audio" else text[t])[i])
-            for i, part in enumerate((train, test))
-        )  # type: ignore[misc]
-        for a, t in product(audio, text)
-    }
+    return found
+
+
+def _flat(values: NDArray[Any]) -> NDArray[Any]:
+    return values.reshape(len(values), -1)
 
 
 # ---- methods -------------------------------------------------------------------------------------
@@ -100,7 +103,7 @@ def network(adversary: str, lr: float, margin: float, seed: int) -> ALCCA:
     """Return ALCCA in the published sizes."""
     return ALCCA(
         lr=lr, margin=margin, max_epochs=EPOCHS, adv_weight=float(adversary == ON),
-        standardize=True, random_state=seed, device="cpu", verbose=0,
+        random_state=seed, device="cpu", verbose=0,
     )  # fmt: skip
 
 
@@ -109,12 +112,9 @@ def embedded(model: ALCCA, views: Views) -> Views:
     return views.map(lambda values, role: model.project(values, role))
 
 
-def canonical(train: Views, test: Views, reg: float, scale: bool) -> tuple[Views, int]:
+def canonical(train: Views, test: Views, reg: float) -> tuple[Views, int]:
     """Return the test views in the space of CCA, and how many components the data support."""
-    train, test = (
-        part.map(lambda values, _: values.reshape(len(values), -1)) for part in (train, test)
-    )
-    cca = CCA(reg=reg, standardize=scale).fit(train)
+    cca = CCA(reg=reg).fit(train)
     # Beyond the rank of the training pairs a ridge leaves directions that mean nothing.
     return cca.transform(test), int((cca.correlations_ > 1e-6).sum())
 
@@ -150,58 +150,72 @@ def mean(values: PerQuery, name: str) -> float:
 # ---- choosing on the training folds --------------------------------------------------------------
 
 
-def candidates(train: Views, test: Views) -> Iterator[tuple[str, tuple[Any, ...], Views, str]]:
-    """Yield every method and setting: method, setting, the test views in its space, measure."""
+Setting = tuple[Any, ...]
+Candidate = tuple[str, Setting, Views, str]
+
+
+def cca_candidates(train: Views, test: Views) -> Iterator[Candidate]:
+    """Yield method, setting, the test views in the method's space, and how they are compared."""
     for reg in RIDGES:
-        space, bound = canonical(train, test, reg, scale=True)
+        space, bound = canonical(train, test, reg)
         for k in COMPONENTS:
             yield "CCA", (reg, k), first(space, min(k, bound)), "cosine"
-    yield from ()
 
 
-def network_candidates(
-    train: Views, test: Views, y: Any
-) -> Iterator[tuple[str, tuple[Any, ...], Views, str]]:
+def network_candidates(train: Views, test: Views, y: Any) -> Iterator[Candidate]:
     """Yield the same for the networks, each of which is trained once for ACMR and ALCCA."""
     for adversary, lr, margin in product((ON, OFF), RATES, MARGINS):
         model = network(adversary, lr, margin, SEEDS[0]).fit(train, y)
         before, after = embedded(model, train), embedded(model, test)
         for measure in ("l2", "cosine"):
             yield f"ACMR {adversary}", (lr, margin, measure), after, measure
-        for reg in RIDGES:
-            space, bound = canonical(before, after, reg, scale=False)
-            for k in COMPONENTS:
-                yield f"ALCCA {adversary}", (lr, margin, reg, k), first(space, min(k, bound)), (
-                    "cosine"
-                )
+        for _, (reg, k), space, measure in cca_candidates(before, after):
+            yield f"ALCCA {adversary}", (lr, margin, reg, k), space, measure
 
 
-def choose(ds: Any) -> tuple[str, dict[str, tuple[Any, ...]], dict[str, dict[str, float]]]:
-    """Return the features, every method's setting under them, and the best by features."""
-    split = ds["train"]
-    totals: dict[str, dict[tuple[str, tuple[Any, ...]], list[float]]] = {}
+def folds(split: Any) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """Yield training and held-out rows: every training fold of the set is held out once."""
     for fold in np.unique(split.info["fold"]):
-        rows, held = (np.flatnonzero(split.info["fold"] != fold),
-                      np.flatnonzero(split.info["fold"] == fold))  # fmt: skip
-        for features, (train, test) in described(split.views[rows], split.views[held]).items():
-            start = time.perf_counter()
-            scores = totals.setdefault(features, {})
-            for method, setting, space, measure in (
-                *candidates(train, test),
-                *network_candidates(train, test, split.y[rows]),
-            ):
-                value = mean(figures(space, split.y[held], measure, [MAIN]), MAIN)
-                scores.setdefault((method, setting), []).append(value)
-            print(f"fold {fold}, {features}: {time.perf_counter() - start:.0f} s", flush=True)
-    best: dict[str, dict[str, tuple[float, tuple[Any, ...]]]] = {}
-    for features, scores in totals.items():
-        for (method, setting), values in scores.items():
-            entry = (float(np.mean(values)), setting)
-            held_best = best.setdefault(features, {})
-            held_best[method] = max(held_best.get(method, entry), entry, key=lambda e: e[0])
-    table = {f: {m: value for m, (value, _) in found.items()} for f, found in best.items()}
-    chosen = max(table, key=lambda f: np.mean(list(table[f].values())))
-    return chosen, {m: setting for m, (_, setting) in best[chosen].items()}, table
+        held = split.info["fold"] == fold
+        yield np.flatnonzero(~held), np.flatnonzero(held)
+
+
+def choose(ds: Any) -> tuple[str, dict[str, float], dict[str, tuple[float, Setting]]]:
+    """Return the features, what they were chosen by, and score and setting of every method."""
+    split = ds["train"]
+    start = time.perf_counter()
+    data = [
+        (described(split.views[rows], split.views[held]), split.y[rows], split.y[held])
+        for rows, held in folds(split)
+    ]
+    by_features = {
+        features: best_of(
+            (cca_candidates(*views[features]), y_held) for views, _, y_held in data
+        )["CCA"][0]
+        for features in data[0][0]
+    }
+    print(by_features, f"{time.perf_counter() - start:.0f} s", flush=True)
+    chosen = max(by_features, key=by_features.__getitem__)
+    settings = best_of(
+        (chain(cca_candidates(*views[chosen]), network_candidates(*views[chosen], y)), y_held)
+        for views, y, y_held in data
+    )
+    print(settings, f"{time.perf_counter() - start:.0f} s", flush=True)
+    return chosen, by_features, settings
+
+
+def best_of(of_folds: Iterable[tuple[Iterable[Candidate], Any]]) -> dict[str, Any]:
+    """Return score and setting of every method: the highest mean over the folds."""
+    scores: dict[tuple[str, Setting], list[float]] = {}
+    for found, y in of_folds:
+        for method, setting, space, measure in found:
+            value = mean(figures(space, y, measure, [MAIN]), MAIN)
+            scores.setdefault((method, setting), []).append(value)
+    best: dict[str, tuple[float, Setting]] = {}
+    for (method, setting), values in scores.items():
+        if method not in best or np.mean(values) > best[method][0]:
+            best[method] = float(np.mean(values)), setting
+    return best
 
 
 # ---- the one look at the test fold ---------------------------------------------------------------
@@ -210,8 +224,8 @@ def choose(ds: Any) -> tuple[str, dict[str, tuple[Any, ...]], dict[str, dict[str
 def run() -> dict[str, Any]:
     """Return everything that the card tells."""
     ds = load("esc10")
-    features, settings, table = choose(ds)
-    print(features, settings, flush=True)
+    features, by_features, scored = choose(ds)
+    settings = {method: setting for method, (_, setting) in scored.items()}
     train, test = described(ds["train"].views, ds["test"].views)[features]
     y, y_test = ds["train"].y, ds["test"].y
     runs: dict[str, list[PerQuery]] = {}
@@ -229,7 +243,7 @@ def run() -> dict[str, Any]:
         runs.setdefault(name, []).append(figures(first(space, min(k, bound)), y_test, "cosine"))
 
     reg, k = settings["CCA"]
-    follow("CCA", *canonical(train, test, reg, scale=True), k)
+    follow("CCA", *canonical(train, test, reg), k)
     for seed, adversary in product(SEEDS, (ON, OFF)):
         trained: dict[tuple[float, float], tuple[Views, Views]] = {}
         for kind in ("ACMR", "ALCCA"):
@@ -247,7 +261,7 @@ def run() -> dict[str, Any]:
                 other = {"l2": "cosine", "cosine": "l2"}[rest[0]]
                 runs.setdefault(f"{name}, {other}", []).append(figures(after, y_test, other))
             else:
-                follow(name, *canonical(before, after, rest[0], scale=False), rest[1])
+                follow(name, *canonical(before, after, rest[0]), rest[1])
     chance = {
         name: chance_level(
             relevance(test, y_test, kind), metric, names=NAMES
@@ -255,7 +269,7 @@ def run() -> dict[str, Any]:
         for name, (kind, metric) in FIGURES.items()
     }  # fmt: skip
     return {
-        "features": features, "settings": settings, "table": table, "runs": runs,
+        "features": features, "by_features": by_features, "scored": scored, "runs": runs,
         "curves": curves, "bounds": bounds, "facts": facts,
         "chance": {n: {way: c.mean(way, FIGURES[n][1]) for way in WAYS} for n, c in chance.items()},
         "groups": tuple(

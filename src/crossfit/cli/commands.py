@@ -10,6 +10,8 @@ from typing import Any
 import click
 
 import crossfit
+from crossfit.cli.experiments import run
+from crossfit.cli.reporting import report
 
 SECTIONS = {
     "methods": "crossfit.methods",
@@ -26,6 +28,10 @@ def cli() -> None:
 
     Start with `crossfit demo`.
     """
+
+
+cli.add_command(run)
+cli.add_command(report)
 
 
 @cli.command("list")

@@ -280,3 +280,24 @@ IMAGECLEF = DatasetCard(
     url="https://www.imageclef.org/wikidata",
     counts={"train": 237434},
 )
+
+MUSIC = DatasetCard(
+    api=API,
+    name="music",
+    target="crossfit.datasets.music:load",
+    summary="10,000 songs as cepstral coefficients, Doc2Vec of their lyrics, and 20 moods",
+    modalities=("audio", "text"),
+    labels="single",
+    licence="the songs and lyrics are not public; no licence of the collection is known to us",
+    citation=(
+        "@article{yu2019deep,\n"
+        "  title={Deep Cross-Modal Correlation Learning for Audio and Lyrics in Music Retrieval},\n"
+        "  author={Yu, Yi and Tang, Suhua and Raposo, Francisco and Chen, Lei},\n"
+        "  journal={ACM Transactions on Multimedia Computing, Communications, and Applications},\n"
+        "  year={2019}\n"
+        "}"
+    ),
+    year=2017,
+    url="https://arxiv.org/abs/1711.08976",
+    counts={"train": 8000, "test": 2000},
+)

@@ -1,4 +1,4 @@
-"""Experiments: fit and evaluate methods on a data set, and report what came out."""
+"""Experiments: fit and evaluate methods on data sets, keep the results, and report them."""
 
 from __future__ import annotations
 
@@ -6,13 +6,40 @@ from typing import TYPE_CHECKING
 
 from crossfit._lazy import attach
 
-__all__ = ["Result", "fit_and_evaluate", "write_report"]
+__all__ = [
+    "CellRecord",
+    "Experiment",
+    "Result",
+    "RunRecord",
+    "SpecError",
+    "Store",
+    "StoreError",
+    "fit_and_evaluate",
+    "plan",
+    "run",
+    "write_report",
+]
 
 __getattr__, __dir__ = attach(
     __name__,
-    {"Result": "comparison", "fit_and_evaluate": "comparison", "write_report": "report"},
+    {
+        "CellRecord": "store",
+        "Experiment": "spec",
+        "Result": "comparison",
+        "RunRecord": "store",
+        "SpecError": "spec",
+        "Store": "store",
+        "StoreError": "store",
+        "fit_and_evaluate": "comparison",
+        "plan": "runner",
+        "run": "runner",
+        "write_report": "report",
+    },
 )
 
 if TYPE_CHECKING:
     from crossfit.experiment.comparison import Result, fit_and_evaluate
     from crossfit.experiment.report import write_report
+    from crossfit.experiment.runner import plan, run
+    from crossfit.experiment.spec import Experiment, SpecError
+    from crossfit.experiment.store import CellRecord, RunRecord, Store, StoreError

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -158,7 +159,7 @@ class Board:
         evaluations = {row.label: _ranks_named(row.repeats.averaged) for row in self.rows}
         n_pairs = len(self.rows) * (len(self.rows) - 1) // 2
         # Enough that the smallest p-value is below the level after the correction.
-        n_resamples = max(_RESAMPLES, 40 * n_pairs)
+        n_resamples = max(_RESAMPLES, 100 * n_pairs)
         families: list[str | None] = [*self.directions]
         if all(ev.groups.get(d) is not None for ev in evaluations.values()
                for d in self.directions):  # fmt: skip
@@ -253,7 +254,7 @@ def contradictions(values: Mapping[str, float], *, whole_ranks: bool = True) -> 
     recalls = sorted(
         (m.k or 0, v) for m, v in measures.items() if m.kind == "r" and m.variant == "any"
     )
-    for (k, low), (larger, high) in zip(recalls, recalls[1:]):
+    for (k, low), (larger, high) in pairwise(recalls):
         if low > high + 1e-9:
             found.append(f"R@{k} is {low:g}, above R@{larger} of {high:g}")
     median = next((v for m, v in measures.items() if m.kind == "medr" and not m.variant), None)

@@ -114,7 +114,7 @@ class Outcome:
     message: str = ""
 
 
-def execute(task: Task, *, search_only: bool = False) -> Outcome:
+def execute(task: Task, *, search_only: bool = False, retry_before: str = "") -> Outcome:
     """Compute a cell and store it, unless it is there or another process is at it.
 
     Parameters
@@ -123,6 +123,8 @@ def execute(task: Task, *, search_only: bool = False) -> Outcome:
         The cell.
     search_only : bool
         Only tune; what goes wrong is told by the cells, which ask for the result.
+    retry_before : str
+        Compute a cell again that failed before this time (ISO 8601).
     """
     store = Store(task.store, lease=task.lease)
     begun = time.perf_counter()
@@ -132,15 +134,20 @@ def execute(task: Task, *, search_only: bool = False) -> Outcome:
         except Exception as error:
             return Outcome(task.key, "failed", time.perf_counter() - begun, _told(error))
         return Outcome(task.key, "done", time.perf_counter() - begun)
-    if store.cell(task.key).status == "done":
+    if _is_settled(store, task.key, retry_before):
         return Outcome(task.key, "cached")
     claim = store.claim(task.key)
     if claim is None:
         return Outcome(task.key, "busy")
     with claim:
-        if store.cell(task.key).status == "done":
+        if _is_settled(store, task.key, retry_before):  # by who had the claim before
             return Outcome(task.key, "cached")
         return _claimed(task, store, begun)
+
+
+def _is_settled(store: Store, key: str, retry_before: str) -> bool:
+    found = store.cell(key)
+    return found.status == "done" or (found.status == "failed" and found.finished >= retry_before)
 
 
 def _claimed(task: Task, store: Store, begun: float) -> Outcome:
@@ -193,8 +200,27 @@ def _noted(said: list[str]) -> Iterator[None]:
 # ---- the data ------------------------------------------------------------------------------------
 
 
-def load_splits(dataset: Mapping[str, Any], root: str | None) -> tuple[Dataset, dict[str, Split]]:
-    """Load a data set and return it with the splits by role, subsets drawn.
+@dataclass(frozen=True, eq=False)
+class Loaded:
+    """A data set with the splits that an experiment uses.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        As it was loaded.
+    roles : mapping of str to str
+        Role (``train``, ``validation``, ``test``) to the name of the split.
+    splits : mapping of str to Split
+        Role to the pairs, subsets drawn.
+    """
+
+    dataset: Dataset
+    roles: Mapping[str, str]
+    splits: Mapping[str, Split]
+
+
+def load_splits(dataset: Mapping[str, Any], root: str | None) -> Loaded:
+    """Load a data set and draw subsets; the last two are remembered.
 
     Parameters
     ----------
@@ -209,6 +235,18 @@ def load_splits(dataset: Mapping[str, Any], root: str | None) -> tuple[Dataset, 
         If it is not there or not what it should be.
     """
     return _load_splits(_Frozen(dataset), root)
+
+
+def dataset_of(cell: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what `load_splits` takes, from what a cell's record says of its data set."""
+    about = cell["dataset"]
+    return {
+        "name": about["name"],
+        "options": about["params"],
+        "subset": about["subset"],
+        "splits": about["splits"],
+        "own": about.get("own"),
+    }
 
 
 class _Frozen:
@@ -226,7 +264,7 @@ class _Frozen:
 
 
 @lru_cache(maxsize=2)
-def _load_splits(frozen: _Frozen, root: str | None) -> tuple[Dataset, dict[str, Split]]:
+def _load_splits(frozen: _Frozen, root: str | None) -> Loaded:
     dataset = frozen.mapping
     if dataset.get("own"):
         ds, roles = _own_pairs(dataset["own"], dataset["name"])
@@ -243,7 +281,7 @@ def _load_splits(frozen: _Frozen, root: str | None) -> tuple[Dataset, dict[str, 
             f"subset of data set {ds.name!r} names {sorted(unknown)[0]!r}: the splits in use are "
             f"{', '.join(f'{name} ({role})' for role, name in roles.items())}"
         )
-    return ds, splits
+    return Loaded(ds, roles, splits)
 
 
 def _load(dataset: Mapping[str, Any], root: str | None) -> Dataset:
@@ -381,8 +419,8 @@ def search_space(spec: MethodSpec) -> dict[str, Any]:
 def compute(task: Task, store: Store) -> tuple[dict[str, Any], dict[str, Any]]:
     """Compute a cell; return the record and what `Store.write_cell` keeps beside it."""
     clock = _Clock()
-    ds, splits = load_splits(task.dataset, task.root)
-    train, test = splits["train"], splits["test"]
+    loaded = load_splits(task.dataset, task.root)
+    train, test = loaded.splits["train"], loaded.splits["test"]
     _check_labels(task, train)
     clock.lap("data")
     search = chosen_settings(task, store)
@@ -403,9 +441,17 @@ def compute(task: Task, store: Store) -> tuple[dict[str, Any], dict[str, Any]]:
     model = model.steps[0][1] if len(model.steps) == 1 else model
     model.fit(train_views, train.y)
     clock.lap("fit")
-    store.count_test(ds.name, task.cell["dataset"]["splits"]["test"], task.key)
+    store.count_test(loaded.dataset.name, loaded.roles["test"], task.key)
     names = tuple(name for name in test_views.names if name in _fitted_on(model))
-    record: dict[str, Any] = {"results": {}, "curves": {}, "hubness": {}}
+    record: dict[str, Any] = {"results": {}, "curves": {}, "hubness": {}, "chance": {}}
+    labelled = {name: by_label(name, task.relevance, test.y) for name in (*task.metrics, "r@1")}
+    kinds = {name: "label" if yes else "pair" for name, yes in labelled.items()}
+    record["relevant"] = {
+        **{name: kinds[name] for name in task.metrics},
+        "first": kinds[task.metrics[0]],
+        "pr curve": kinds[task.metrics[0]],
+        "recall curve": kinds["r@1"],
+    }
     arrays: Arrays = {}
     for query, gallery in combinations(names, 2):
         with _scores(model, test_views, query, gallery) as scores:
@@ -431,13 +477,21 @@ def compute(task: Task, store: Store) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def _check_labels(task: Task, train: Split) -> None:
-    card = registry.get(task.method.method)
-    if card.labels in ("single", "multi") and train.y is None:
-        raise Skip(f"{task.method.method} learns from labels, and the data set has none")
-    if card.labels == "single" and np.ndim(train.y) == 2:
-        raise Skip(f"{task.method.method} takes one label a pair, and the data set has several")
-    if task.relevance == "label" and train.y is None:
-        raise Skip("relevance is by label, and the data set has none")
+    problem = labels_missing(task.method.method, task.relevance, train.y)
+    if problem:
+        raise Skip(problem)
+
+
+def labels_missing(method: str, relevance: str, y: Any) -> str:
+    """Say what labels are missing for a method or for the relevance; empty if none are."""
+    card = registry.get(method)
+    if card.labels in ("single", "multi") and y is None:
+        return f"{method} learns from labels, and the data set has none"
+    if card.labels == "single" and np.ndim(y) == 2:
+        return f"{method} takes one label a pair, and the data set has several"
+    if relevance == "label" and y is None:
+        return "relevance is by label, and the data set has none"
+    return ""
 
 
 def _fitted_on(model: Any) -> tuple[str, ...]:
@@ -500,7 +554,7 @@ def _search(task: Task, store: Store) -> dict[str, Any]:
     assert task.tuning is not None
     tuning = task.tuning
     begun = time.perf_counter()
-    _, splits = load_splits(task.dataset, task.root)
+    splits = load_splits(task.dataset, task.root).splits
     train = splits["train"]
     _check_labels(task, train)
     if tuning.validation and "validation" not in splits:
@@ -610,7 +664,12 @@ def _evaluate(
     arrays: Arrays,
 ) -> None:
     """Evaluate one score matrix in both directions."""
-    from crossfit.metrics import evaluate, interpolated_precision_recall, recall_at_k_curve
+    from crossfit.metrics import (
+        chance_level,
+        evaluate,
+        interpolated_precision_recall,
+        recall_at_k_curve,
+    )
     from crossfit.scoring import relevance_of
 
     directions = (f"{names[0]}2{names[1]}", f"{names[1]}2{names[0]}")
@@ -628,7 +687,11 @@ def _evaluate(
         if not asked:
             continue
         found = evaluate(scores, relevance, asked, groups=groups, names=names, ties=task.ties)
+        at_random = chance_level(relevance, asked, names=names)
         for direction in directions:
+            record["chance"].setdefault(direction, {}).update(
+                {metric: at_random.mean(direction, metric) for metric in metrics}
+            )
             for metric in metrics:
                 values = found.per_query[direction, metric]
                 low, high = found.interval(direction, metric)

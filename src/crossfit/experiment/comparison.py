@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from crossfit.datasets import Split
 from crossfit.metrics import Evaluation, chance_level, evaluate
-from crossfit.querying import similarity
+from crossfit.querying import answering, similarity
 from crossfit.scoring import direction, relevance_of
 from crossfit.views import Views
 
@@ -66,6 +66,11 @@ def fit_and_evaluate(
     detail : str
         Features and settings, in words.
     """
+    if getattr(answering(estimator)[1], "one_way", False):
+        raise TypeError(
+            f"{type(answering(estimator)[1]).__name__} ranks each direction by a matrix of its "
+            "own: evaluate the directions one by one"
+        )
     start = time.perf_counter()
     estimator.fit(train.views, train.y)
     fitted = time.perf_counter()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,6 @@ __all__ = ["costs", "curves", "intervals", "sweeps", "training"]
 # Stand-ins that the page replaces by its own colours, so that plots follow light and dark.
 _INK, _GRID, _SOFT = "#010203", "#040506", "#070809"
 _SERIES = ("#0a0b01", "#0a0b02", "#0a0b03", "#0a0b04", "#0a0b05", "#0a0b06")
-_DASHES = ("-", (0, (6, 2)), (0, (2, 1.5)))
 _COLOURS = {
     _INK: "var(--ink)",
     _GRID: "var(--rule)",
@@ -51,7 +50,7 @@ def _svg(figure: Any, words: str) -> str:
 
     buffer = io.StringIO()
     # Text stays text (small, selectable), and ids do not change from run to run.
-    options = {"svg.fonttype": "none", "svg.hashsalt": "crossfit", "text.parse_math": False}
+    options: Any = {"svg.fonttype": "none", "svg.hashsalt": "crossfit", "text.parse_math": False}
     with mpl.rc_context(options):
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
     svg = buffer.getvalue()
@@ -69,11 +68,43 @@ def _title(ax: Any, words: str) -> None:
     ax.set_title(words, color=_INK, fontsize=11, loc="left")
 
 
+def _log(ax: Any, values: Collection[float]) -> None:
+    """Scale an axis by logarithm, with plain numbers at its ticks."""
+    from matplotlib.ticker import FuncFormatter, LogLocator
+
+    low, high = min(values), max(values)
+    ax.set_xscale("log")
+    ax.set_xlim(low / (high / low) ** 0.12, high * (high / low) ** 0.12)
+    decades = math.log10(high / low)
+    subs = (1, 2, 5) if decades < 2.5 else (1,)
+    ax.xaxis.set_major_locator(LogLocator(subs=subs, numticks=9))
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: _short(x)))
+    ax.minorticks_off()
+
+
+def _short(x: float) -> str:
+    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if x >= size:
+            return f"{x / size:g}{letter}"
+    return f"{x:g}"
+
+
 def _style(i: int) -> dict[str, Any]:
-    """Colour and dashes of the method in place i; the tail of a long list is grey."""
-    if i < len(_SERIES) * len(_DASHES):
-        return {"color": _SERIES[i % len(_SERIES)], "linestyle": _DASHES[i // len(_SERIES)]}
-    return {"color": _SOFT, "linestyle": "-"}
+    """Return colour and width of the method in place i: the first have one each, others are grey."""
+    if i < len(_SERIES):
+        return {"color": _SERIES[i], "linewidth": 2, "zorder": 3}
+    return {"color": _SOFT, "linewidth": 1.2, "zorder": 2}
+
+
+def _name(ax: Any, drawn: Sequence[tuple[int, Row]]) -> None:
+    """Put the methods into the legend: each that has a colour, the others together."""
+    for i, row in drawn:
+        if i < len(_SERIES):
+            ax.plot([], [], label=row.label, **_style(i))
+    others = sum(i >= len(_SERIES) for i, _ in drawn)
+    if others:
+        words = "one other method" if others == 1 else f"{others} other methods"
+        ax.plot([], [], label=words, **_style(len(_SERIES)))
 
 
 def _legend(figure: Any, axes: Any, columns: int = 4) -> None:
@@ -86,9 +117,8 @@ def _legend(figure: Any, axes: Any, columns: int = 4) -> None:
 
 
 def intervals(board: Board) -> str:
-    """Main metric of every method with its interval, a panel a direction."""
-    figure, axes = _axes(len(board.directions), 0.9 + 0.36 * len(board.rows))
-    ranks = not parse_metric(board.metric).greater_is_better
+    """Draw the main metric of every method with its interval, a panel a direction."""
+    figure, axes = _axes(len(board.directions), 0.9 + 0.3 * len(board.rows))
     for ax, direction in zip(axes, board.directions):
         for i, row in enumerate(board.rows):
             low, high = row.repeats.interval(direction, board.metric)
@@ -103,7 +133,6 @@ def intervals(board: Board) -> str:
         if at is not None:
             ax.axvline(at, color=_INK, linewidth=1, linestyle=_CHANCE)
         _title(ax, arrow(direction))
-        ax.set_xlim(left=1 if ranks else 0)
         ax.set_ylim(-len(board.rows) + 0.5, 0.5)
         ax.set_yticks([-i for i in range(len(board.rows))], [row.label for row in board.rows])
         ax.grid(visible=False, axis="y")
@@ -112,19 +141,18 @@ def intervals(board: Board) -> str:
 
 
 def curves(board: Board, kind: str) -> str | None:
-    """Recall over the cut-off (``"recall"``), or precision over recall (``"pr"``)."""
+    """Draw recall over the cut-off (``"recall"``), or precision over recall (``"pr"``)."""
     drawn = [(i, row) for i, row in enumerate(board.rows)
              if all(row.curves.get(d, {}).get(kind) for d in board.directions)]  # fmt: skip
     if not drawn:
         return None
-    rows = math.ceil((len(drawn) + 1) / 4)
-    figure, axes = _axes(len(board.directions), 3.4 + 0.24 * rows)
+    figure, axes = _axes(len(board.directions), 3.9)
     for ax, direction in zip(axes, board.directions):
         ends = []
         for i, row in reversed(drawn):
             x, y = row.curves[direction][kind]
             ends.append(x[-1])
-            ax.plot(x, y, linewidth=2 if i < len(_SERIES) else 1.4, **_style(i))
+            ax.plot(x, y, **_style(i))
         if kind == "recall":
             known = {
                 m.k: value
@@ -145,11 +173,10 @@ def curves(board: Board, kind: str) -> str | None:
                 ax.axhline(at, color=_INK, linewidth=1, linestyle=_CHANCE)
             ax.set_xlim(0, 1)
             ax.set_xlabel("recall", color=_INK)
-        ax.set_ylim(0, None if kind == "pr" else 1)
+        ax.set_ylim(0, None)
         _title(ax, arrow(direction))
     axes[0].set_ylabel("recall at K" if kind == "recall" else "precision", color=_INK)
-    for i, row in drawn:
-        axes[0].plot([], [], linewidth=2, label=row.label, **_style(i))
+    _name(axes[0], drawn)
     if board.chance:
         axes[0].plot([], [], color=_INK, linewidth=1, linestyle=_CHANCE, label="chance")
     _legend(figure, axes[0])
@@ -158,7 +185,7 @@ def curves(board: Board, kind: str) -> str | None:
 
 
 def costs(board: Board) -> str | None:
-    """Main metric against seconds of the fit, parameters and dimensions, where they are known."""
+    """Draw the main metric over seconds of the fit, parameters and dimensions, as far as known."""
     sources: list[tuple[str, Mapping[str, float]]] = []
     for words, found in (
         ("seconds to fit", {row.label: row.costs.get("fit", math.nan) for row in board.rows}),
@@ -171,23 +198,22 @@ def costs(board: Board) -> str | None:
     if not sources:
         return None
     figure, axes = _axes(len(sources), 3.2, share=False)
-    for ax, (words, found) in zip(axes, sources):
+    for ax, (words, known) in zip(axes, sources):
         for i, row in enumerate(board.rows):
-            if row.label not in found:
+            if row.label not in known:
                 continue
-            at = (found[row.label], row.repeats.mean(None, board.metric))
-            ax.plot(*at, "o", color=_style(i)["color"], markersize=6)
+            at = (known[row.label], row.repeats.mean(None, board.metric))
+            ax.plot(*at, "o", color=_SERIES[0], markersize=6)
             ax.annotate(str(i + 1), at, xytext=(4, 4), textcoords="offset points", color=_INK,
                         fontsize=9)  # fmt: skip
-        ax.set_xscale("log")
-        ax.margins(0.12)
+        _log(ax, known.values())
         ax.set_xlabel(words, color=_INK)
     axes[0].set_ylabel(f"{metric_words(board.metric)}, mean of directions", color=_INK)
     return _svg(figure, "Main metric against cost and size")
 
 
 def sweeps(board: Board) -> list[tuple[str, str]]:
-    """Score against a parameter, where several rows are one method with one number varied.
+    """Draw the score over a parameter, where several rows are one method with one number varied.
 
     Returns
     -------
@@ -215,7 +241,7 @@ def sweeps(board: Board) -> list[tuple[str, str]]:
             ax.plot(values, means, "o-", color=_SERIES[i], linewidth=2, markersize=5,
                     label=arrow(direction))  # fmt: skip
         if min(values) > 0 and max(values) / min(values) > 20:
-            ax.set_xscale("log")
+            _log(ax, values)
         ax.set_xlabel(name, color=_INK)
         ax.set_ylabel(metric_words(board.metric), color=_INK)
         _legend(figure, ax)
@@ -236,7 +262,7 @@ def _varied(rows: Sequence[Row]) -> str | None:
 
 
 def training(board: Board) -> str | None:
-    """Training curves: a panel for each quantity that the methods' histories hold, at most three.
+    """Draw training curves, a panel for each quantity in the methods' histories, at most three.
 
     Seeds of one method have one colour.
     """
@@ -251,17 +277,16 @@ def training(board: Board) -> str | None:
     names = sorted(wanted, key=lambda name: ("train" not in name, "loss" not in name, name))[:3]
     if not names:
         return None
-    figure, axes = _axes(len(names), 3.1 + 0.24 * math.ceil(len(drawn) / 4), share=False)
+    figure, axes = _axes(len(names), 3.6, share=False)
     for ax, name in zip(axes, names):
         for i, row in drawn:
             for history in row.histories.values():
                 points = [(h.get("epoch", n + 1), h[name]) for n, h in enumerate(history)
                           if isinstance(h.get(name), (int, float))]  # fmt: skip
                 if points:
-                    ax.plot(*zip(*points), linewidth=1.6, **_style(i))
+                    ax.plot(*zip(*points), **_style(i))
         ax.set_xlabel("epoch", color=_INK)
         _title(ax, name.replace("_", " "))
-    for i, row in drawn:
-        axes[0].plot([], [], linewidth=2, label=row.label, **_style(i))
+    _name(axes[0], drawn)
     _legend(figure, axes[0])
     return _svg(figure, "Training curves")

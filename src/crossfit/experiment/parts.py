@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import inspect
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -205,6 +206,9 @@ def describe(value: Any) -> Any:
         neutral = getattr(cls, "neutral_parameters", _NEUTRAL)
         params = {k: v for k, v in value.get_params(deep=False).items() if k not in neutral}
         found = {"class": f"{cls.__module__}.{cls.__qualname__}", "params": describe(params)}
+        package = sys.modules.get(cls.__module__.partition(".")[0])
+        if package is not None and package.__name__ != "sklearn":
+            found["version"] = str(getattr(package, "__version__", ""))
         weights = getattr(value, "_weights_id", str)()
         return found | ({"weights": weights} if weights else {})
     name = getattr(value, "__qualname__", "<lambda>")

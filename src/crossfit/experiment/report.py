@@ -7,8 +7,9 @@ import io
 import math
 import os
 import platform
+import re
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,12 +22,13 @@ from crossfit.experiment.board import LEVEL, Board, Row, arrow, merged, metric_w
 from crossfit.experiment.comparison import Result
 from crossfit.metrics import (
     Repeats,
+    chance_level,
     interpolated_precision_recall,
     parse_metric,
     recall_at_k_curve,
 )
 from crossfit.scoring import relevance_of
-from crossfit.views import Views
+from crossfit.views import Views, n_rows
 
 __all__ = [
     "Found",
@@ -259,7 +261,7 @@ def write_report(
         "only the query's own pair is."
         if labelled
         else "Only the query's own pair is relevant.",
-        _chance_of(results),
+        _chance_of(results, views),
     )
     write_page(
         path,
@@ -277,9 +279,7 @@ def _row(result: Result, views: Views) -> Row:
     pairs = relevance_of(views, query, gallery, None)
     curves: dict[str, dict[str, Any]] = {}
     for side, direction in zip(("forward", "backward"), result.by_pair.directions):
-        size = pairs.shape[1] if side == "forward" else pairs.shape[0]
-        ks = np.unique(np.geomspace(1, min(100, size), 24).astype(int))
-        recall = recall_at_k_curve(result.scores, pairs, ks.tolist(), direction=side)
+        recall = recall_at_k_curve(result.scores, pairs, _cut_offs(views), direction=side)
         precision = interpolated_precision_recall(result.scores, pairs, direction=side)
         curves[direction] = {"recall": recall}
         if result.by_label is None:
@@ -293,11 +293,22 @@ def _row(result: Result, views: Views) -> Row:
     )
 
 
-def _chance_of(results: Sequence[Result]) -> dict[tuple[str, str], float]:
+def _cut_offs(views: Views) -> list[int]:
+    smallest = min(n_rows(views.distinct(name)[0]) for name in views.names)
+    return np.unique(np.geomspace(1, min(100, smallest), 24).astype(int)).tolist()
+
+
+def _chance_of(results: Sequence[Result], views: Views) -> dict[tuple[str, str], float]:
     baseline = next((result for result in results if result.scores is None), None)
     if baseline is None:
         return {}
-    found = [ev for ev in (baseline.by_label, baseline.by_pair) if ev is not None]
+    query, gallery = baseline.by_pair.directions[0].split("2")
+    curve = chance_level(
+        relevance_of(views, query, gallery, None),
+        [f"r@{k}" for k in _cut_offs(views)],
+        names=(query, gallery),
+    )
+    found = [ev for ev in (baseline.by_label, baseline.by_pair, curve) if ev is not None]
     return {
         (direction, metric): ev.mean(direction, metric)
         for ev in found
@@ -352,10 +363,10 @@ def figure(value: float | None, digits: int = 3) -> str:
 
 
 def interval_figure(bounds: tuple[float, float], digits: int = 3) -> str:
-    """Return an interval as tables show it; empty where there is none."""
+    """Return an interval as tables show it, without leading zeros; empty where there is none."""
     if any(math.isnan(bound) for bound in bounds):
         return ""
-    return f"{bounds[0]:.{digits}f}–{bounds[1]:.{digits}f}"
+    return "–".join(re.sub(r"^0(?=\.)", "", f"{bound:.{digits}f}") for bound in bounds)
 
 
 def p_figure(value: float) -> str:
@@ -492,12 +503,12 @@ def _leaderboard(board: Board) -> _Table:
         groups.append(("", 1))
         columns.append(_Column("fit, s", "first", True, "wall time of one fit"))
     ranges = {row.label: row.repeats.interval(None, main) for row in board.rows}
-    edge = max([h for _, h in ranges.values() if not math.isnan(h)], default=math.nan)
+    scale = _Scale(board, ranges.values())
     lines = []
     for i, row in enumerate(board.rows):
         mean = row.repeats.mean(None, main)
         low, high = ranges[row.label]
-        bar = None if math.isnan(low) else (low / edge, mean / edge, high / edge)
+        bar = scale.bar(low, mean, high)
         best = board.ranks[row.label]
         cells = [_Cell(rank_figure(best), "", i + 1, "rank")]
         cells.append(_Cell(figure(mean, digits_of(main)), _below(row, None, main), mean, "main",
@@ -508,7 +519,9 @@ def _leaderboard(board: Board) -> _Table:
             cells.append(
                 _Cell("baseline" if board.baseline else "best", value=0.0, kind="soft")
                 if is_reference
-                else _Cell(p_figure(p), value=p, kind="strong" if p <= LEVEL else "soft")
+                else _Cell(
+                    p_figure(p), _compared(board, row.label), p, "strong" if p <= LEVEL else "soft"
+                )
             )
         for direction in directions:
             for j, metric in enumerate(board.metrics):
@@ -520,8 +533,40 @@ def _leaderboard(board: Board) -> _Table:
             cells.append(_Cell(figure(seconds, 2), value=seconds, kind="first"))
         lines.append(_Line(row.label, _detail(row), cells, "top" if best[0] == 1 else ""))
     if board.chance:
-        lines.append(_chance_line(board, edge, several, timed))
+        lines.append(_chance_line(board, scale, several, timed))
     return _Table(f"Leaderboard of {board.title}", groups, columns, lines)
+
+
+class _Scale:
+    """Places of intervals on a line from the lowest to the highest of them, chance included."""
+
+    def __init__(self, board: Board, ranges: Iterable[tuple[float, float]]) -> None:
+        ends = [end for bounds in ranges for end in bounds]
+        ends.append(
+            float(np.mean([board.chance.get((d, board.metric), math.nan)
+                           for d in board.directions]))
+        )  # fmt: skip
+        known = [end for end in ends if not math.isnan(end)]
+        self.low, self.high = (min(known), max(known)) if known else (0.0, 0.0)
+
+    def bar(self, *values: float) -> tuple[float, float, float] | None:
+        if any(map(math.isnan, values)) or self.low == self.high:
+            return None
+        low, middle, high = ((v - self.low) / (self.high - self.low) for v in values)
+        return low, middle, high
+
+
+def _compared(board: Board, label: str) -> str:
+    """Say whether a method is better or worse than the reference, where the test says it."""
+    if not board.p_value(label) <= LEVEL:
+        return ""
+    test = next(
+        test for test in board.comparisons[None] if {test.first, test.second} ==
+        {label, board.reference}
+    )  # fmt: skip
+    gain = test.difference if test.first == label else -test.difference
+    greater = parse_metric(board.tested).greater_is_better
+    return "better" if (gain > 0) == greater else "worse"
 
 
 def _below(row: Row, direction: str | None, metric: str) -> str:
@@ -529,7 +574,7 @@ def _below(row: Row, direction: str | None, metric: str) -> str:
     parts = [interval_figure(row.repeats.interval(direction, metric), digits)]
     spread = row.repeats.spread(direction, metric)
     if not math.isnan(spread):
-        parts.append(f"± {figure(spread, digits)}")
+        parts.append(f"± {figure(spread, digits).removeprefix('0')}")
     return "\n".join(part for part in parts if part)
 
 
@@ -538,10 +583,10 @@ def _detail(row: Row) -> str:
     return "; ".join(part for part in (row.detail, f"{n} seeds" if n > 1 else "") if part)
 
 
-def _chance_line(board: Board, edge: float, several: bool, timed: bool) -> _Line:
+def _chance_line(board: Board, scale: _Scale, several: bool, timed: bool) -> _Line:
     values = [board.chance.get((d, board.metric), math.nan) for d in board.directions]
     mean = float(np.mean(values))
-    bar = None if math.isnan(mean) or math.isnan(edge) else (mean / edge,) * 3
+    bar = scale.bar(mean, mean, mean)
     cells = [_Cell("", kind="rank"), _Cell(figure(mean, digits_of(board.metric)), "", mean, "main",
                                            bar)]  # fmt: skip
     cells += [_Cell("–")] if several else []

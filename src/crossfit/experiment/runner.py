@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -87,9 +86,9 @@ def plan(
         datasets = (DatasetSpec(name, {}, {}, name),)
     found = []
     for dataset in datasets:
-        about, problem = _about(experiment, dataset, root, data)
+        about = _about(experiment, dataset, root, data)
         for method in experiment.methods:
-            found += _cells_of(experiment, dataset, method, about, problem, store, root)
+            found += _cells_of(experiment, method, about, store, root)
     return found
 
 
@@ -98,8 +97,8 @@ def _about(
     dataset: DatasetSpec,
     root: str | os.PathLike[str] | None,
     data: str | os.PathLike[str] | None,
-) -> tuple[dict[str, Any], str]:
-    """Return a data set as tasks and keys have it, and why it cannot be loaded, if so."""
+) -> _Data:
+    """Load a data set, or find out why it cannot be loaded."""
     from crossfit.experiment.cell import load_splits
 
     task = {
@@ -117,14 +116,416 @@ def _about(
         "splits": dict(experiment.splits),
     }
     try:
-        ds, splits = load_splits(task, None if root is None else str(root))
+        loaded = load_splits(task, None if root is None else str(root))
     except (registry.RegistryError, FileNotFoundError, ImportError) as error:
-        return {"task": task, "keyed": keyed}, " ".join(str(error).split())
-    keyed["revision"] = ds.revision
-    keyed["splits"] = {
-        role: next(name for name, part in ds.splits.items() if part is split)
-        if not dataset.subset
-        else (task["splits"].get(role) or _named(ds, role))
-        for role, split in splits.items()
+        return _Data(dataset.label, task, keyed, None, _words(error))
+    keyed |= {"revision": loaded.dataset.revision, "splits": dict(loaded.roles)}
+    return _Data(dataset.label, task, keyed, loaded, "")
+
+
+@dataclass(frozen=True)
+class _Data:
+    """A data set as tasks and keys have it, loaded, or with the reason why not."""
+
+    label: str
+    task: dict[str, Any]
+    keyed: dict[str, Any]
+    loaded: Any
+    problem: str
+
+
+def _words(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
+def _cells_of(
+    experiment: Experiment,
+    method: MethodSpec,
+    data: _Data,
+    store: Store,
+    root: str | os.PathLike[str] | None,
+) -> Iterator[Planned]:
+    from crossfit.experiment.cell import Task, labels_missing, search_space
+    from crossfit.experiment.parts import (
+        build_features,
+        build_method,
+        build_similarity,
+        describe,
+        draws_at_random,
+        one_line,
+    )
+
+    features = {**experiment.features, **method.features}
+    skip = data.problem
+    about: dict[str, Any] = {"name": method.method, "distribution": "", "version": ""}
+    about |= {"params": dict(method.params), "similarity": method.similarity}
+    keyed_features: dict[str, Any] = dict(features)
+    tune = None
+    random = True
+    try:
+        entry = registry.find(method.method)
+        about |= {"distribution": entry.distribution, "version": entry.version}
+        about["params"] = describe(build_method(method))["params"]
+        about["similarity"] = describe(build_similarity(method.similarity))
+        random = draws_at_random(method)
+        if method.tune is not None:
+            tune = {name: _space(part) for name, part in search_space(method).items()}
+        keyed_features = {view: describe(part) for view, part in build_features(features)}
+        if not skip:
+            train = data.loaded.splits["train"]
+            skip = labels_missing(method.method, experiment.relevance, train.y)
+            absent = [view for view in keyed_features if view not in train.views]
+            if absent:
+                there = ", ".join(train.views.names)
+                skip = f"features name the view {absent[0]!r}, the data set has {there}"
+    except (registry.RegistryError, ImportError, FileNotFoundError) as error:
+        skip = skip or _words(error)
+    tuning = None
+    if method.tune is not None:
+        assert experiment.tuning is not None
+        tuning = {**vars(experiment.tuning), "metric": experiment.tuning.metric}
+        del tuning["storage"]  # where trials are kept, and not what they are
+    for seed in experiment.seeds if random else experiment.seeds[:1]:
+        cell = {
+            "dataset": data.keyed,
+            "features": keyed_features,
+            "method": about,
+            "seed": seed if random else None,
+            "protocol": {
+                "metrics": list(experiment.metrics),
+                "relevance": experiment.relevance,
+                "ties": experiment.ties,
+                "tuning": tuning,
+                "tune": tune,
+            },
+        }
+        key = key_of(cell)
+        task = Task(
+            key=key,
+            cell=cell,
+            method=method,
+            dataset=data.task,
+            features={view: part for view, part in features.items() if part is not None},
+            seed=seed if random else None,
+            metrics=experiment.metrics,
+            relevance=experiment.relevance,
+            ties=experiment.ties,
+            tuning=None if method.tune is None else experiment.tuning,
+            store=str(store.folder.absolute()),
+            root=None if root is None else str(Path(root).absolute()),
+            lease=store.lease,
+        )
+        note = ""
+        if not random and len(experiment.seeds) > 1:
+            note = "draws nothing at random: runs once"
+        yield Planned(
+            key, method.label, data.label, seed, one_line(features), note, skip,
+            None if skip else task, cell,
+        )  # fmt: skip
+
+
+def _space(part: Any) -> dict[str, Any]:
+    """Return a part of a search space as JSON has it."""
+    found = {"kind": type(part).__name__, **vars(part)}
+    if "part" in found:
+        found["part"] = _space(found["part"])
+    return found
+
+
+# ---- running -------------------------------------------------------------------------------------
+
+
+class Listener:
+    """What is told how far a run is; the command line draws it."""
+
+    def begin(self, planned: Sequence[Planned], todo: int) -> None:
+        """Hear what there is and how many cells must be computed."""
+
+    def search(self, label: str, outcome: Any, left: int) -> None:
+        """Hear that settings of a method have been searched for."""
+
+    def finished(self, planned: Planned, outcome: Any, left: int) -> None:
+        """Hear that a cell has ended."""
+
+    def waiting(self, left: int) -> None:
+        """Hear that other processes compute what is left."""
+
+    def end(self) -> None:
+        """Hear that the run has ended or was interrupted."""
+
+
+def run(
+    experiment: Experiment,
+    store: Store | str | os.PathLike[str] = "crossfit-runs",
+    *,
+    root: str | os.PathLike[str] | None = None,
+    data: str | os.PathLike[str] | None = None,
+    n_jobs: int = 1,
+    backend: str = "loky",
+    scheduler: str | None = None,
+    retry_failed: bool = False,
+    listener: Listener | None = None,
+    command: str = "",
+) -> RunRecord:
+    """Run an experiment; cells that the store has are taken from there.
+
+    Parameters
+    ----------
+    experiment : Experiment
+        What to run.
+    store : Store or path
+        Where results go. Several runs may use one store at once.
+    root : path, optional
+        Folder of the data sets; ``CROSSFIT_DATA`` by default.
+    data : path, optional
+        A table of the user's own pairs, in place of the experiment's data sets.
+    n_jobs : int
+        Processes; the processors are divided among them. -1 is one for each processor.
+    backend : {"loky", "dask"}
+        Processes on this machine, or the workers of a Dask cluster.
+    scheduler : str, optional
+        Address of the Dask scheduler, ``"tcp://..."``.
+    retry_failed : bool
+        Compute cells again that have failed.
+    listener : Listener, optional
+        Hears how far the run is.
+    command : str
+        What was typed, for the record.
+
+    Returns
+    -------
+    RunRecord
+        With the cells in order. A cell that failed says so and has its traceback; it does not
+        end the run.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from crossfit.experiment import Experiment, run
+    >>> e = Experiment(title="One", dataset="emoji", methods=["cca"],
+    ...                features={"image": "grid", "text": [
+    ...                    "sklearn.feature_extraction.text.TfidfVectorizer",
+    ...                    {"name": "sklearn.decomposition.TruncatedSVD",
+    ...                     "params": {"n_components": 50}}]})
+    >>> run(e, tempfile.mkdtemp()).cells[0].status  # doctest: +SKIP
+    'done'
+    """
+    store = store if isinstance(store, Store) else Store(store)
+    if backend not in ("loky", "dask"):
+        raise ValueError(f"backend must be 'loky' or 'dask', got {backend!r}")
+    if backend == "dask" and not scheduler:
+        raise ValueError("the backend 'dask' needs scheduler='tcp://<host>:<port>'")
+    if not isinstance(n_jobs, int) or n_jobs == 0 or n_jobs < -1:
+        raise ValueError(f"n_jobs must be a positive integer or -1, got {n_jobs!r}")
+    listener = listener or Listener()
+    planned = plan(experiment, store, root=root, data=data)
+    name = experiment.name if data is None else f"{experiment.name}-{Path(data).stem}"
+    begun = now()
+    _write_run(store, name, experiment, planned, command, begun)
+    for part in planned:
+        if part.skip:
+            record = {"status": "skipped", "reason": part.skip, "cell": part.cell, "finished": now()}
+            if store.cell(part.key).status != "done":
+                store.write_cell(part.key, record)
+    if retry_failed:
+        _forget_failed_searches(store, planned)
+    retry_before = begun if retry_failed else ""
+    todo: dict[str, Planned] = {}
+    for part in planned:
+        found = store.cell(part.key)
+        settled = found.status == "done" or (found.status == "failed" and not retry_failed)
+        if part.task is not None and not settled:
+            todo.setdefault(part.key, part)
+    listener.begin(planned, len(todo))
+    try:
+        if todo:
+            with _workers(n_jobs, backend, scheduler) as work:
+                _search(work, store, todo, listener)
+                _compute(work, store, todo, retry_before, listener)
+    except BaseException:
+        store.clear_claims()
+        raise
+    finally:
+        listener.end()
+    return store.run(name)
+
+
+def _write_run(
+    store: Store,
+    name: str,
+    experiment: Experiment,
+    planned: Sequence[Planned],
+    command: str,
+    created: str,
+) -> None:
+    cells = [
+        {
+            "key": part.key,
+            "method": part.method,
+            "dataset": part.dataset,
+            "seed": part.seed,
+            "features": part.features,
+            "note": part.note,
+        }
+        for part in planned
+    ]
+    record = {
+        "title": experiment.title,
+        "spec": experiment.to_dict(),
+        "cells": cells,
+        "command": command,
+        "created": created,
+        "crossfit version": crossfit.__version__,
     }
-    return {"task": task, "keyed": keyed}, ""
+    with contextlib.suppress(ValueError):
+        old = store.run(name)
+        same = [(cell.key, cell.label) for cell in old.cells]
+        if same == [(part.key, part.method) for part in planned]:
+            record["created"] = old.created
+    store.write_run(name, record)
+
+
+def _forget_failed_searches(store: Store, planned: Iterable[Planned]) -> None:
+    from crossfit.experiment.store import read_json
+
+    for part in planned:
+        if part.task is not None and part.task.search_key is not None:
+            home = store.folder / "searches" / part.task.search_key
+            with contextlib.suppress(FileNotFoundError):
+                if "error" in read_json(home / "search.json"):
+                    shutil.rmtree(home)
+
+
+Work = Callable[[Sequence[Any], Mapping[str, Any]], Iterator[Any]]
+
+
+def _search(work: Work, store: Store, todo: Mapping[str, Planned], listener: Listener) -> None:
+    """Search for settings first, once for the cells of all seeds."""
+    wanted: dict[str, Planned] = {}
+    for part in todo.values():
+        key = part.task.search_key
+        if key is not None and not (store.folder / "searches" / key / "search.json").exists():
+            wanted.setdefault(key, part)
+    left = len(wanted)
+    by_cell = {part.key: part for part in wanted.values()}
+    for outcome in work([part.task for part in wanted.values()], {"search_only": True}):
+        left -= 1
+        listener.search(by_cell[outcome.key].method, outcome, left)
+
+
+def _compute(
+    work: Work, store: Store, todo: dict[str, Planned], retry_before: str, listener: Listener
+) -> None:
+    """Compute the cells; those that other runners have claimed are asked for again."""
+    left = dict(todo)
+    pause = 0.1
+    while left:
+        before = len(left)
+        for outcome in work([part.task for part in left.values()], {"retry_before": retry_before}):
+            if outcome.status == "busy":
+                continue
+            part = left.pop(outcome.key)
+            if outcome.status == "cached":  # another runner was quicker
+                outcome = replace(outcome, status=store.cell(outcome.key).status)
+            listener.finished(part, outcome, len(left))
+        if left:
+            listener.waiting(len(left))
+            pause = 0.1 if len(left) < before else min(5.0, 1.5 * pause)
+            time.sleep(pause)
+
+
+@contextlib.contextmanager
+def _workers(n_jobs: int, backend: str, scheduler: str | None) -> Iterator[Work]:
+    if backend == "dask":
+        with _dask(str(scheduler)) as work:
+            yield work
+    elif n_jobs == 1:
+        yield _here
+    else:
+        with _processes((os.cpu_count() or 1) if n_jobs == -1 else n_jobs) as work:
+            yield work
+
+
+def _here(tasks: Sequence[Any], options: Mapping[str, Any]) -> Iterator[Any]:
+    from crossfit.experiment.cell import execute
+
+    for task in tasks:
+        yield execute(task, **options)
+
+
+@contextlib.contextmanager
+def _processes(n_jobs: int) -> Iterator[Work]:
+    """Give processes of this machine; one that is killed is replaced and its cell tried again."""
+    import joblib
+    from joblib.externals.loky import get_reusable_executor
+    from joblib.externals.loky.process_executor import TerminatedWorkerError
+
+    from crossfit.experiment.cell import Outcome, execute
+
+    threads = max(1, (os.cpu_count() or 1) // n_jobs)
+    deaths: dict[str, int] = {}
+
+    def work(tasks: Sequence[Any], options: Mapping[str, Any]) -> Iterator[Any]:
+        left = {task.key: task for task in tasks}
+        while left:
+            pool = joblib.Parallel(n_jobs=n_jobs, return_as="generator_unordered")
+            jobs = [joblib.delayed(execute)(task, **options) for task in left.values()]
+            try:
+                with joblib.parallel_config("loky", inner_max_num_threads=threads):
+                    for outcome in pool(jobs):
+                        left.pop(outcome.key)
+                        yield outcome
+            except TerminatedWorkerError:
+                yield from _blamed(left)
+
+    def _blamed(left: dict[str, Any]) -> Iterator[Any]:
+        """Give up cells during which a process was killed for the second time."""
+        for key, task in list(left.items()):
+            store = Store(task.store, lease=task.lease)
+            locks = [store.folder / "locks" / key]
+            if task.search_key is not None:
+                locks.append(store.folder / "locks" / f"search-{task.search_key}")
+            if not any(lock.exists() for lock in locks):
+                continue
+            deaths[key] = deaths.get(key, 0) + 1
+            if deaths[key] > 1:
+                left.pop(key)
+                told = "the process that computed it was killed, perhaps for want of memory"
+                record = {"status": "failed", "cell": task.cell, "finished": now()}
+                store.write_cell(key, {**record, "traceback": told})
+                yield Outcome(key, "failed", 0.0, told)
+
+    try:
+        yield work
+    except BaseException:
+        # Ctrl-C too: what the processes compute now is not waited for, and stays unclaimed.
+        get_reusable_executor().shutdown(wait=True, kill_workers=True)
+        raise
+
+
+@contextlib.contextmanager
+def _dask(scheduler: str) -> Iterator[Work]:
+    """Give the workers of a Dask cluster; cells of a worker that is lost go to another."""
+    try:
+        from distributed import Client, as_completed
+    except ImportError:
+        raise ImportError(
+            "the backend 'dask' needs dask.distributed: pip install 'dask[distributed]'"
+        ) from None
+
+    from crossfit.experiment.cell import Outcome, execute
+
+    with Client(scheduler, timeout="20s", set_as_default=False) as client:
+
+        def work(tasks: Sequence[Any], options: Mapping[str, Any]) -> Iterator[Any]:
+            futures = {
+                client.submit(execute, task, **options, pure=False): task.key for task in tasks
+            }
+            for future in as_completed(futures):
+                if future.status == "error":
+                    # Of the cluster, not of the cell: those are in the outcome.
+                    yield Outcome(futures[future], "failed", 0.0, str(future.exception()))
+                else:
+                    yield future.result()
+
+        yield work

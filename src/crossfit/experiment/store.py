@@ -68,6 +68,11 @@ class CellRecord:
         Seconds by phase, peak memory in MiB, parameters and dimensions, numbers of items.
     hubness, curves : mapping
         Both by direction.
+    chance : mapping
+        ``{direction: {metric: value}}`` of ranking at random.
+    relevant : mapping
+        Metric, ``"first"``, ``"recall curve"`` or ``"pr curve"`` to ``"label"`` or ``"pair"``:
+        what counts as relevant there.
     environment : mapping
         Versions of what was used.
     started, finished : str
@@ -95,6 +100,8 @@ class CellRecord:
     n: Mapping[str, Any] = field(default_factory=dict)
     hubness: Mapping[str, Any] = field(default_factory=dict)
     curves: Mapping[str, Any] = field(default_factory=dict)
+    chance: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    relevant: Mapping[str, str] = field(default_factory=dict)
     environment: Mapping[str, Any] = field(default_factory=dict)
     started: str = ""
     finished: str = ""
@@ -111,13 +118,32 @@ class CellRecord:
             the first relevant item; ``"<direction>|top"`` and ``"<direction>|top_scores"`` the ten
             best gallery items of each query. Empty unless the cell is done.
         """
-        if self.folder is None or not (self.folder / "arrays.npz").exists():
+        return self._arrays("arrays.npz")
+
+    def attention(self) -> list[dict[str, NDArray[Any]]]:
+        """Return the attention maps kept, read from disk; empty where the method has none.
+
+        Returns
+        -------
+        list of dict
+            ``weights`` (R,) or (T, R); ``query`` the text; ``item`` the number of the item in its
+            view; ``view`` the name of that view; ``regions`` boxes (R, 4) and ``words`` (T,) where
+            they are known.
+        """
+        found: dict[int, dict[str, NDArray[Any]]] = {}
+        for name, array in self._arrays("attention.npz").items():
+            number, _, part = name.partition("|")
+            found.setdefault(int(number), {})[part] = array
+        return [found[number] for number in sorted(found)]
+
+    def _arrays(self, name: str) -> dict[str, NDArray[Any]]:
+        if self.folder is None or not (self.folder / name).exists():
             return {}
         try:
-            with np.load(self.folder / "arrays.npz", allow_pickle=False) as file:
+            with np.load(self.folder / name, allow_pickle=False) as file:
                 return {name: file[name] for name in file.files}
         except (OSError, ValueError, zipfile.BadZipFile) as error:
-            raise StoreError(f"{self.folder / 'arrays.npz'} cannot be read: {error}") from error
+            raise StoreError(f"{self.folder / name} cannot be read: {error}") from error
 
     def history(self) -> list[dict[str, Any]]:
         """Return the training curve, one row an epoch; empty where the method has none."""
@@ -271,8 +297,16 @@ class Store:
             about["seed"] = found["cell"]["seed"] or 0
         return CellRecord(key, folder=folder, **about, **kept)
 
-    def test_evaluations(self) -> list[dict[str, Any]]:
-        """Return every evaluation on a test split: ``dataset``, ``split``, ``key``, ``when``."""
+    def test_evaluations(
+        self, dataset: str | None = None, split: str | None = None
+    ) -> list[dict[str, Any]]:
+        """Return every evaluation on a test split: ``dataset``, ``split``, ``key``, ``when``.
+
+        Parameters
+        ----------
+        dataset, split : str, optional
+            Only those on one data set, on one of its splits.
+        """
         path = self.folder / "test_evaluations.jsonl"
         try:
             lines = path.read_text(encoding="utf-8").splitlines()
@@ -284,7 +318,11 @@ class Store:
                 found.append(json.loads(line))
             except ValueError:  # a line that a power cut ended early still counts as one
                 found.append({"dataset": "?", "split": "?", "key": "?", "when": "?"})
-        return found
+        return [
+            row
+            for row in found
+            if dataset in (None, row["dataset"]) and split in (None, row["split"])
+        ]
 
     # ---- writing
 
@@ -315,6 +353,7 @@ class Store:
         key: str,
         record: Mapping[str, Any],
         arrays: Mapping[str, NDArray[Any]] | None = None,
+        attention: Mapping[str, NDArray[Any]] | None = None,
         history: Sequence[Mapping[str, Any]] = (),
         trials: Sequence[Mapping[str, Any]] = (),
     ) -> None:
@@ -324,9 +363,10 @@ class Store:
             return  # never replaced: a claim was lost, and the result is the same
         with self.new_folder(home) as draft:
             write_json(draft / "cell.json", {"format": FORMAT, "key": key, **record})
-            if arrays:
-                with open(draft / "arrays.npz", "wb") as stream:
-                    np.savez_compressed(stream, allow_pickle=False, **arrays)
+            for name, held in {"arrays.npz": arrays, "attention.npz": attention}.items():
+                if held:
+                    with open(draft / name, "wb") as stream:
+                        np.savez_compressed(stream, allow_pickle=False, **held)
             if history:
                 write_json(draft / "history.json", history)
             if trials:

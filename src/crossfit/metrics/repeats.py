@@ -136,7 +136,7 @@ class Repeats:
         """Return which queries have a value, and their groups if there are any."""
         columns = [each.per_query[direction, name]
                    for each in self.evaluations for name in self.metrics]  # fmt: skip
-        kept: NDArray[np.bool_] = np.isfinite(np.stack(columns)).all(axis=0)
+        kept: NDArray[np.bool_] = np.isfinite(np.stack(columns)).min(axis=0)
         groups = self.evaluations[0].groups.get(direction)
         return kept, None if groups is None else groups[kept]
 

@@ -2,42 +2,211 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+import copy
+import pickle
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from numbers import Integral, Real
 from typing import Any, Self
 
+import joblib
 import numpy as np
 import optuna
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
+from optuna.trial import BaseTrial, FixedTrial, FrozenTrial, TrialState
 from sklearn.base import BaseEstimator, MetaEstimatorMixin, clone
-from sklearn.model_selection import GroupKFold
+from sklearn.pipeline import Pipeline
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.validation import check_is_fitted
 
 from crossfit import registry
-from crossfit.cards import suggest
+from crossfit._progress import progress_bar
+from crossfit._random import draw_seed
+from crossfit.cards import Choice, Each, Float, Int, Space, suggest
 from crossfit.model_selection.scorers import make_retrieval_scorer
-from crossfit.views import Views
+from crossfit.model_selection.splitters import PairKFold, check_folds
+from crossfit.model_selection.storages import GRACE, open_storage
+from crossfit.querying import answering, encode, similarity
+from crossfit.scoring import check_labels
+from crossfit.views import Views, is_views
 
-__all__ = ["OptunaSearch"]
+__all__ = ["OptunaSearch", "default_search_space"]
+
+SAMPLERS: dict[str, type[optuna.samplers.BaseSampler]] = {
+    "tpe": optuna.samplers.TPESampler,
+    "random": optuna.samplers.RandomSampler,
+}
+# How a study is marked, and what a difference is called.
+_MARK = "crossfit"
+_MARKS = {
+    "data": "other data",
+    "folds": "other folds",
+    "space": "another search space",
+    "metric": "another metric",
+    "estimator": "another method or other fixed settings",
+    "epochs": "another setting of refit_epochs",
+}
+# Parameters that change no score.
+_NEUTRAL = ("device", "memory", "n_jobs", "verbose")
+_POLL = 0.2
+
+
+def default_search_space(estimator: Any) -> dict[str, Float | Int | Choice | Each]:
+    """Return the search spaces of the cards of a method, or of all parts of a pipeline.
+
+    Parameters
+    ----------
+    estimator : CrossModalEstimator, Pipeline or transformer
+        Parts that have no card, or whose card has no search space, add nothing.
+
+    Returns
+    -------
+    dict of str to Float, Int, Choice or Each
+        With the names that ``set_params`` takes, ``features__text__lda__n_topics`` for instance.
+    """
+    parts = {"": estimator} | {
+        f"{name}__": value
+        for name, value in estimator.get_params(deep=True).items()
+        if hasattr(value, "get_params") and not isinstance(value, type)
+    }
+    space: dict[str, Float | Int | Choice | Each] = {}
+    for prefix, part in parts.items():
+        card: Any = getattr(part, "card", None)
+        if card is None:
+            try:
+                card = registry.card_of(type(part))
+            except registry.RegistryError:
+                continue
+        for name, entry in card.search_space.items():
+            if entry.when is not None:
+                entry = _with_condition(entry, {prefix + k: v for k, v in entry.when.items()})
+            space[prefix + name] = entry
+    return space
+
+
+def _with_condition(part: Any, when: Mapping[str, Any]) -> Any:
+    if isinstance(part, Choice):  # whose options are positional
+        return Choice(*part.options, when=when)
+    return replace(part, when=when)
+
+
+def _is_fitted_embedding(search: OptunaSearch) -> bool:
+    estimator = getattr(search, "best_estimator_", search.estimator)
+    return hasattr(estimator, "transform")
 
 
 class OptunaSearch(MetaEstimatorMixin, BaseEstimator):
-    """Tune a method or a pipeline (thin version, being widened)."""
+    """Tune a method or a pipeline over Views with Optuna.
+
+    Every trial is scored on rows that it was not fitted on: on the same folds for all trials,
+    which divide no group (an image and its captions, the clips of a recording) and spread the
+    labels. The winner is fitted on all rows and answers like any method.
+
+    Parameters
+    ----------
+    estimator : CrossModalEstimator or Pipeline
+        Never changed; every trial works on a clone.
+    search_space : "default", or mapping of str to Float, Int, Choice or Each
+        Parameter, as ``set_params`` names it, to a part of `crossfit.cards`. A ``when=`` names
+        parameters in the same way. By default `default_search_space`.
+    scoring : str or callable, optional
+        A metric of `crossfit.metrics`, or ``(estimator, views, y) -> float``, larger is better.
+        By default ``"map@all"`` with labels and ``"mrr"`` without.
+    cv : int, splitter, iterable of (train, test), or (Views, labels)
+        Number of folds (of a shuffled `PairKFold`), any splitter, row numbers, or Views held out
+        for validation with their labels or None.
+    n_trials : int, optional
+        Trials of the study in all, those of earlier and parallel runs included. Pruned and failed
+        ones count.
+    timeout : float, optional
+        Seconds after which no new trial begins.
+    sampler : {"tpe", "random"} or optuna sampler, optional
+        Where the next trial is; TPE by default.
+    pruner : {"median", "none"} or optuna pruner, optional
+        When a trial is given up; never by default. What it sees are scores of held-out rows: of
+        each epoch in the first fold for neural methods, and means over the folds done for others.
+    storage : str or optuna storage, optional
+        Where the study is kept: ``sqlite:///study.db``, ``postgresql://user@host/name``,
+        ``journal:///study.log``, or any other that Optuna takes; in memory by default.
+    study_name : str, optional
+        With a storage, by default, a name made from the method, the data, the folds, the metric
+        and the space, so that the same search goes on where it was left.
+    load_if_exists : bool
+        Whether to go on with a study that is there; else it is refused.
+    n_jobs : int
+        Processes that share the study.
+    random_state : int, RandomState or None
+        Seed of the sampler. With one process, and a method that is seeded, the search is
+        repeatable.
+    refit : bool
+        Whether to fit the winner on all rows.
+    refit_epochs : bool
+        Whether the number of epochs is chosen too: the score of a trial is that of its best
+        epoch, averaged over the folds, and the winner is fitted for so many. For neural methods;
+        a schedule that looks at ``max_epochs`` then runs through it in fewer.
+    verbose : {"auto", True, False} or int
+        Progress bar: on a terminal when a search lasts, always, never. From 2 on, Optuna's own
+        messages and the warnings of the trials too.
+
+    Attributes
+    ----------
+    best_estimator_ : estimator
+        The winner, fitted on all rows (with ``refit``).
+    best_params_ : dict of str to object
+        Its parameters, as ``set_params`` takes them.
+    best_score_ : float
+        Its mean score over the folds.
+    study_ : optuna.Study
+    trials_ : list of optuna.trial.FrozenTrial
+        Those that are done. ``user_attrs`` has ``fold_scores``, or ``reason`` of a failure.
+    folds_ : list of (train, test), or None
+        Row numbers; None where Views were held out.
+    search_space_ : dict
+        What was searched.
+    scorer_ : callable
+
+    Raises
+    ------
+    ValueError
+        If all trials fail, with the reason of the first; if the study was made on other data,
+        folds, metric or space.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from crossfit import Views
+    >>> from crossfit.cards import Float
+    >>> from crossfit.methods import CCA
+    >>> rng = np.random.default_rng(0)
+    >>> Z = rng.normal(size=(60, 3))
+    >>> views = Views(image=Z @ rng.normal(size=(3, 8)), text=Z @ rng.normal(size=(3, 5)))
+    >>> space = {"reg": Float(1e-3, 1e3, log=True)}
+    >>> search = OptunaSearch(CCA(n_components=3), space, n_trials=4, random_state=0).fit(views)
+    >>> sorted(search.best_params_)
+    ['reg']
+    """
 
     def __init__(
         self,
         estimator: Any,
-        search_space: Mapping[str, Any] | str = "default",
+        search_space: Space | str = "default",
         *,
-        scoring: Any = None,
+        scoring: str | Callable[..., float] | None = None,
         cv: Any = 3,
         n_trials: int | None = 50,
         timeout: float | None = None,
-        sampler: Any = None,
-        pruner: Any = None,
-        storage: Any = None,
+        sampler: str | optuna.samplers.BaseSampler | None = None,
+        pruner: str | optuna.pruners.BasePruner | None = None,
+        storage: str | optuna.storages.BaseStorage | None = None,
         study_name: str | None = None,
         load_if_exists: bool = True,
         n_jobs: int = 1,
-        random_state: int | None = None,
+        random_state: int | np.random.RandomState | None = None,
         refit: bool = True,
         refit_epochs: bool = False,
         verbose: bool | int | str = "auto",
@@ -59,67 +228,584 @@ class OptunaSearch(MetaEstimatorMixin, BaseEstimator):
         self.refit_epochs = refit_epochs
         self.verbose = verbose
 
+    # ---- the search ----------------------------------------------------------------------------
+
     def fit(self, X: Views, y: ArrayLike | None = None, groups: ArrayLike | None = None) -> Self:
-        """Search, then fit the winner on all rows."""
-        labels = None if y is None else np.asarray(y)
-        space = self.search_space
-        if space == "default":
-            steps = getattr(self.estimator, "steps", [("", self.estimator)])
-            space = {}
-            for name, step in steps:
-                try:
-                    card: Any = registry.card_of(type(step))
-                except registry.RegistryError:
-                    continue
-                prefix = f"{name}__" if name else ""
-                space |= {prefix + key: part for key, part in card.search_space.items()}
+        """Search, and fit the winner on all rows.
+
+        Parameters
+        ----------
+        X : Views
+        y : array-like of shape (n,) or (n, n_classes), optional
+            Labels of the rows: for methods that learn from them, for the metric, and to spread
+            the classes over the folds.
+        groups : array-like of shape (n,), optional
+            Coarser groups than ``X.groups``; no fold divides them.
+        """
+        if not is_views(X):
+            raise TypeError(f"OptunaSearch expects Views, got {type(X).__name__}")
+        views = X if groups is None else X.with_groups(groups)
+        labels = None if y is None else check_labels(y)
+        if labels is not None and len(labels) != len(views):
+            raise ValueError(f"expected one label per row ({len(views)}), got {len(labels)}")
+        space, pruner = self._checked_space(), self._checked()
         scorer = self.scoring
         if scorer is None or isinstance(scorer, str):
-            scorer = make_retrieval_scorer(scorer or ("mrr" if y is None else "map@all"))
-        held_out = isinstance(self.cv, tuple) and isinstance(self.cv[0], Views)
-        if held_out:
-            folds = [(X, labels, *self.cv)]
-        else:
-            pairs = (
-                GroupKFold(self.cv).split(np.zeros(len(X)), groups=X.groups)
-                if isinstance(self.cv, int)
-                else self.cv.split(X, y, X.groups)
-                if hasattr(self.cv, "split")
-                else self.cv
-            )
-            folds = [
-                (
-                    X[a],
-                    None if labels is None else labels[a],
-                    X[b],
-                    None if labels is None else labels[b],
-                )
-                for a, b in pairs
-            ]
+            scorer = make_retrieval_scorer(scorer or ("mrr" if labels is None else "map@all"))
+        for name in ("best_estimator_", "best_params_", "best_score_"):
+            self.__dict__.pop(name, None)
+        self.search_space_, self.scorer_ = space, scorer
+        folds, self.folds_ = self._folds(views, labels)
 
-        def objective(trial: Any) -> float:
-            values = []
-            for step, (train, y_train, valid, y_valid) in enumerate(folds):
-                found = clone(self.estimator).set_params(**suggest(space, trial))
-                values.append(scorer(found.fit(train, y_train), valid, y_valid))
-                trial.report(float(np.mean(values)), step)
-            return float(np.mean(values))
-
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
-        self.study_ = optuna.create_study(
-            storage=self.storage,
-            study_name=self.study_name,
-            load_if_exists=self.load_if_exists,
-            direction="maximize",
-            sampler=optuna.samplers.TPESampler(seed=self.random_state),
-        )
-        done = len(self.study_.trials)
-        left = None if self.n_trials is None else max(0, self.n_trials - done)
-        self.study_.optimize(objective, n_trials=left, timeout=self.timeout, catch=(ValueError,))
-        self.trials_ = self.study_.trials
-        self.best_score_ = self.study_.best_value
-        self.best_params_ = suggest(space, optuna.trial.FixedTrial(self.study_.best_params))
+        # Hashing reads all the data: only a study that outlives the process is marked.
+        mark = None if self.storage is None else self._mark(views, labels, folds)
+        with _quiet(self.verbose), contextlib.ExitStack() as stack:
+            storage: Any = stack.enter_context(open_storage(self.storage, self.n_jobs > 1))
+            self.study_ = study = self._study(storage, mark)
+            if self._left(study):
+                objective = _Objective(
+                    self.estimator,
+                    space,
+                    scorer,
+                    folds,
+                    self.n_trials,
+                    prunes=not isinstance(pruner, optuna.pruners.NopPruner),
+                    refit_epochs=self.refit_epochs,
+                    verbose=_level(self.verbose),
+                ).after_the_fixed_steps()
+                self._run(study, storage, objective, pruner)
+            if self.storage is None and not isinstance(storage, optuna.storages.InMemoryStorage):
+                # The processes shared a file, which goes.
+                name = study.study_name
+                study = optuna.create_study(direction="maximize", study_name=name)
+                study.add_trials(self.study_.get_trials())
+                self.study_ = study
+        self.trials_ = [trial for trial in study.get_trials() if _counts(trial, running=False)]
+        best = self._best()
+        self.best_score_ = float(best.value)  # type: ignore[arg-type]
+        self.best_params_ = suggest(space, _PlainChoices(FixedTrial(best.params)))
+        self.best_params_ |= best.user_attrs.get("epochs", {})
         if self.refit:
-            self.best_estimator_ = clone(self.estimator).set_params(**self.best_params_)
-            self.best_estimator_.fit(X, y)
+            winner = clone(self.estimator).set_params(**_cloned(self.best_params_))
+            self.best_estimator_ = winner.fit(views, labels)
         return self
+
+    def _run(self, study: optuna.Study, storage: Any, objective: _Objective, pruner: Any) -> None:
+        deadline = None if self.timeout is None else time.time() + self.timeout
+        done = len(study.get_trials(deepcopy=False))
+        seed = draw_seed(self.random_state)
+        joblib.Parallel(n_jobs=self.n_jobs, backend="loky" if self.n_jobs > 1 else "sequential")(
+            joblib.delayed(_work)(
+                storage,
+                study.study_name,
+                objective,
+                deadline,
+                self.verbose if worker == 0 else False,
+                self._sampler(seed, done, worker),
+                copy.deepcopy(pruner),
+            )
+            for worker in range(self.n_jobs)
+        )
+
+    def _left(self, study: optuna.Study) -> bool:
+        return self.n_trials is None or _count(study, running=False) < self.n_trials
+
+    def _best(self) -> FrozenTrial:
+        complete = [trial for trial in self.trials_ if trial.state is TrialState.COMPLETE]
+        if complete:
+            return max(complete, key=lambda trial: trial.value)  # type: ignore[arg-type,return-value]
+        reasons = [t.user_attrs["reason"] for t in self.trials_ if "reason" in t.user_attrs]
+        if reasons:
+            raise ValueError(f"all {len(self.trials_)} trials failed, the first with {reasons[0]}")
+        raise ValueError(
+            f"no trial was done within timeout={self.timeout!r} seconds"
+            if not self.trials_
+            else f"all {len(self.trials_)} trials were pruned"
+        )
+
+    # ---- what was given ------------------------------------------------------------------------
+
+    def _checked(self) -> optuna.pruners.BasePruner:
+        """Check the parameters and return the pruner."""
+        for name, least in {"n_trials": 1, "n_jobs": 1}.items():
+            value = getattr(self, name)
+            if name == "n_trials" and value is None:
+                if self.timeout is None:
+                    raise ValueError("a search ends by n_trials or by timeout: give one of them")
+            elif not isinstance(value, Integral) or value < least:
+                raise ValueError(f"{name} must be an integer of at least {least}, got {value!r}")
+        if self.timeout is not None and not (isinstance(self.timeout, Real) and self.timeout > 0):
+            raise ValueError(f"timeout must be a number of seconds, got {self.timeout!r}")
+        if not (self.sampler is None or self.sampler in SAMPLERS) and not isinstance(
+            self.sampler, optuna.samplers.BaseSampler
+        ):
+            raise ValueError(
+                f"sampler must be one of {', '.join(SAMPLERS)} or a sampler of Optuna's, got "
+                f"{self.sampler!r}"
+            )
+        for name, value in self.estimator.get_params(deep=True).items():
+            if isinstance(value, BaseTrial):
+                raise TypeError(
+                    f"the parameter {name!r} holds a trial of Optuna's, whose copies prune "
+                    "nothing: the search reports and prunes by itself"
+                )
+        if self.pruner is None or self.pruner == "none":
+            return optuna.pruners.NopPruner()
+        if self.pruner == "median":
+            return optuna.pruners.MedianPruner()
+        if not isinstance(self.pruner, optuna.pruners.BasePruner):
+            raise ValueError(
+                f"pruner must be median, none or a pruner of Optuna's, got {self.pruner!r}"
+            )
+        return self.pruner
+
+    def _checked_space(self) -> dict[str, Any]:
+        given = self.search_space
+        name = type(self.estimator).__name__
+        if isinstance(given, str):
+            if given != "default":
+                raise ValueError(f"search_space must be 'default' or a mapping, got {given!r}")
+            given = default_search_space(self.estimator)
+            if not given:
+                raise ValueError(f"{name} has no default search space: give search_space={{...}}")
+        if not isinstance(given, Mapping) or not given:
+            raise ValueError(f"search_space must map parameters to what they may be, got {given!r}")
+        for key, part in given.items():
+            if not isinstance(part, (Float, Int, Choice, Each)):
+                raise TypeError(
+                    f"search_space[{key!r}] must be a Float, Int, Choice or Each of "
+                    f"crossfit.cards, got {part!r}"
+                )
+        # Unknown names are refused here, by the method itself, and not once for each trial.
+        sure = {key: part for key, part in given.items() if part.when is None}
+        clone(self.estimator).set_params(**{key: _example(part) for key, part in sure.items()})
+        return dict(given)
+
+    def _sampler(self, seed: int, done: int, worker: int) -> optuna.samplers.BaseSampler:
+        if self.sampler is None or isinstance(self.sampler, str):
+            # A study that goes on must not draw again what it began with.
+            words = [seed] if done == worker == 0 else [seed, done, worker]
+            state = int(np.random.SeedSequence(words).generate_state(1)[0])
+            return SAMPLERS[self.sampler or "tpe"](seed=state)  # type: ignore[call-arg]
+        sampler = copy.deepcopy(self.sampler)
+        if done or worker:
+            sampler.reseed_rng()
+        return sampler
+
+    def _folds(
+        self, views: Views, y: NDArray[Any] | None
+    ) -> tuple[list[_Fold], list[tuple[NDArray[np.int64], NDArray[np.int64]]] | None]:
+        cv = self.cv
+        if is_views(cv):
+            cv = (cv, None)
+        if isinstance(cv, tuple) and len(cv) == 2 and is_views(cv[0]):
+            labels = None if cv[1] is None else check_labels(cv[1])
+            if (labels is None) != (y is None):
+                raise ValueError("labels must be given for both, to fit and to validate, or none")
+            if labels is not None and len(labels) != len(cv[0]):
+                raise ValueError(
+                    f"the views held out have {len(cv[0])} rows, but {len(labels)} labels"
+                )
+            return [_Fold(_Part(views, y), _Part(cv[0], labels))], None
+        if isinstance(cv, Integral) and not isinstance(cv, bool):
+            cv = PairKFold(int(cv), shuffle=True, random_state=0)
+        if hasattr(cv, "split"):
+            cv = cv.split(views, y, views.groups)
+        elif isinstance(cv, str) or not hasattr(cv, "__iter__"):
+            raise TypeError(
+                "cv must be a number of folds, a splitter, pairs of row numbers, or Views held "
+                f"out with their labels, got {cv!r}"
+            )
+        rows = check_folds(cv, views.groups)
+        return [_Fold(_Part(views, y, train), _Part(views, y, test)) for train, test in rows], rows
+
+    # ---- the study -----------------------------------------------------------------------------
+
+    def _mark(
+        self, views: Views, y: NDArray[Any] | None, folds: list[_Fold]
+    ) -> dict[str, str | bool]:
+        """Say what a study belongs to, hashed."""
+        neutral = {
+            name: None
+            for name in self.estimator.get_params(deep=True)
+            if name.rpartition("__")[2] in _NEUTRAL
+        }
+        held_out = None if self.folds_ is not None else (folds[0].valid.views, folds[0].valid.y)
+        try:
+            return {
+                "data": joblib.hash((views, y)),
+                "folds": joblib.hash((self.folds_, held_out)),
+                "space": joblib.hash(list(self.search_space_.items())),
+                "metric": joblib.hash(self.scorer_),
+                "estimator": joblib.hash(clone(self.estimator).set_params(**neutral)),
+                "epochs": bool(self.refit_epochs),
+            }
+        except (TypeError, AttributeError, ValueError, pickle.PicklingError) as error:
+            raise ValueError(
+                f"a study that is kept needs a method and a metric that can be pickled: {error}"
+            ) from error
+
+    def _study(self, storage: Any, mark: dict[str, Any] | None) -> optuna.Study:
+        name = self.study_name
+        if name is None and mark is not None:
+            method = _method_of(self.estimator)
+            name = f"{type(method).__name__.lower()}-{joblib.hash(list(mark.items()))[:8]}"
+        try:
+            study = optuna.create_study(
+                storage=storage,
+                study_name=name,
+                direction="maximize",
+                load_if_exists=self.load_if_exists,
+            )
+        except optuna.exceptions.DuplicatedStudyError:
+            raise ValueError(
+                f"the storage has a study {name!r} already: load_if_exists=True goes on with it"
+            ) from None
+        if mark is None:
+            return study
+        if study.direction is not optuna.study.StudyDirection.MAXIMIZE:
+            raise ValueError(f"the study {name!r} minimises: give this search another study_name")
+        found = study.user_attrs.get(_MARK)
+        if found is None:
+            if study.get_trials(deepcopy=False):
+                raise ValueError(f"the study {name!r} was not made by OptunaSearch: name another")
+            study.set_user_attr(_MARK, mark)
+        elif found != mark:
+            other = [words for key, words in _MARKS.items() if found.get(key) != mark[key]]
+            raise ValueError(
+                f"the study {name!r} was made with {' and '.join(other)}: give this search "
+                "another study_name"
+            )
+        return study
+
+    # ---- the winner ----------------------------------------------------------------------------
+
+    def score(self, X: Views, y: ArrayLike | None = None) -> float:
+        """Score the winner with the metric of the search."""
+        check_is_fitted(self, "best_estimator_")
+        return float(self.scorer_(self.best_estimator_, X, y))
+
+    @available_if(_is_fitted_embedding)
+    def transform(self, X: Views) -> Views:
+        """Map Views into the common space of the winner."""
+        check_is_fitted(self, "best_estimator_")
+        return self.best_estimator_.transform(X)  # type: ignore[no-any-return]
+
+    def encode(self, values: Any, view: str) -> Any:
+        """Map one modality alone into the common space of the winner."""
+        check_is_fitted(self, "best_estimator_")
+        return encode(self.best_estimator_, values, view)
+
+    def similarity(
+        self, X: Any, Y: Any = None, *, query: str | None = None, gallery: str | None = None
+    ) -> Any:
+        """Score every item of one modality against every item of another with the winner."""
+        check_is_fitted(self, "best_estimator_")
+        return similarity(self.best_estimator_, X, Y, query=query, gallery=gallery)
+
+
+# ---- one trial -----------------------------------------------------------------------------------
+
+
+class _TrialFailedError(Exception):
+    """A trial that failed, and whose reason is kept; the search goes on."""
+
+
+class _SurplusError(Exception):
+    """A trial begun by two processes at once when only one was left."""
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Rows of Views with their labels; all of them by default."""
+
+    views: Views
+    y: NDArray[Any] | None
+    rows: NDArray[np.int64] | None = None
+
+    def taken(self) -> tuple[Views, NDArray[Any] | None]:
+        if self.rows is None:
+            return self.views, self.y
+        return self.views[self.rows], None if self.y is None else self.y[self.rows]
+
+
+@dataclass(frozen=True)
+class _Fold:
+    train: _Part
+    valid: _Part
+
+
+@dataclass(frozen=True)
+class _Objective:
+    """The score of a trial: fitted on one side of each fold, measured on the other."""
+
+    estimator: Any
+    space: Mapping[str, Any]
+    scorer: Callable[..., float]
+    folds: list[_Fold]
+    n_trials: int | None
+    prunes: bool
+    refit_epochs: bool
+    verbose: int
+
+    def after_the_fixed_steps(self) -> _Objective:
+        """Return the same with the steps in front that no trial changes done once for each fold."""
+        if not isinstance(self.estimator, Pipeline):
+            return self
+        names = [name for name, _ in self.estimator.steps]
+        touched = [name.partition("__")[0] for name in self.space]
+        if any(name not in names for name in touched):
+            return self  # memory, for instance
+        first = min(map(names.index, touched))
+        if first == 0:
+            return self
+        folds = []
+        for fold in self.folds:
+            head = clone(self.estimator[:first])
+            train, y = fold.train.taken()
+            valid, y_valid = fold.valid.taken()
+            transformed = head.fit_transform(train, y)
+            folds.append(_Fold(_Part(transformed, y), _Part(head.transform(valid), y_valid)))
+        return replace(self, estimator=clone(self.estimator[first:]), folds=folds)
+
+    def __call__(self, trial: optuna.Trial) -> float:
+        study = trial.study
+        if self.n_trials is not None:
+            begun = sum(
+                _counts(other) and other.number < trial.number
+                for other in study.get_trials(deepcopy=False)
+            )
+            if begun >= self.n_trials:
+                raise _SurplusError("another process had begun the last trial")
+        try:
+            with warnings.catch_warnings():
+                if self.verbose < 2:
+                    warnings.simplefilter("ignore", UserWarning)
+                return self._value(trial)
+        except _failures() as error:
+            reason = f"{type(error).__name__}: {error}"
+            trial.set_user_attr("reason", reason)
+            raise _TrialFailedError(reason) from error
+
+    def _value(self, trial: optuna.Trial) -> float:
+        params = suggest(self.space, _PlainChoices(trial))
+        scores: list[float] = []
+        watches: list[_Watch] = []
+        for number, fold in enumerate(self.folds):
+            estimator = clone(self.estimator).set_params(**_cloned(params))
+            train, y_train = fold.train.taken()
+            valid, y_valid = fold.valid.taken()
+            watch = _Watch(self, estimator, (train, y_train), (valid, y_valid))
+            watch.trial = trial if self.prunes and number == 0 else None
+            with watch.listening():
+                estimator.fit(train, y_train)
+            scores.append(self.score(estimator, valid, y_valid))
+            watches.append(watch)
+            mean = float(np.mean(scores))
+            if self.prunes and not watches[0].curve and number + 1 < len(self.folds):
+                trial.report(mean, number)
+                if trial.should_prune():
+                    trial.set_user_attr("fold_scores", scores)
+                    raise optuna.TrialPruned(f"after {number + 1} of {len(self.folds)} folds")
+        if self.refit_epochs:
+            scores = self._best_epoch(trial, watches)
+        trial.set_user_attr("fold_scores", scores)
+        return float(np.mean(scores))
+
+    def _best_epoch(self, trial: optuna.Trial, watches: list[_Watch]) -> list[float]:
+        """Keep the epoch whose mean score over the folds is best; return its scores."""
+        if not all(watch.curve for watch in watches):
+            raise TypeError("refit_epochs chooses the epochs of a neural method, and there is none")
+        # A fold may have stopped early: what all have seen is compared.
+        shortest = min(len(watch.curve) for watch in watches)
+        curves = np.array([watch.curve[:shortest] for watch in watches])
+        best = int(np.argmax(curves.mean(axis=0)))
+        trial.set_user_attr("epochs", {watches[0].parameter: best + 1})
+        return [float(score) for score in curves[:, best]]
+
+    def score(self, estimator: Any, views: Views, y: NDArray[Any] | None) -> float:
+        """Score on rows that were held out."""
+        value = float(self.scorer(estimator, views, y))
+        if not np.isfinite(value):
+            raise ValueError(f"the score is {value}")
+        return value
+
+
+@dataclass
+class _Watch:
+    """Scores a neural method on the rows held out at the end of every epoch."""
+
+    objective: _Objective
+    estimator: Any
+    train: tuple[Views, NDArray[Any] | None]
+    valid: tuple[Views, NDArray[Any] | None]
+    trial: optuna.Trial | None = None
+    curve: list[float] = field(default_factory=list)
+    parameter: str = ""
+
+    @contextlib.contextmanager
+    def listening(self) -> Iterator[None]:
+        # Who holds a neural method has imported this module; for others it would bring in torch.
+        training = sys.modules.get("crossfit.neural.training")
+        if training is None or not (self.trial is not None or self.objective.refit_epochs):
+            yield
+            return
+        with training.listening(self):
+            yield
+
+    def __call__(self, fitting: Any, epoch: int, record: Mapping[str, Any]) -> None:
+        if not self.curve and not self._place(fitting):
+            return
+        self.curve.append(self._score(fitting))
+        only = len(self.objective.folds) == 1
+        if self.trial is None or (only and epoch >= getattr(fitting, "max_epochs", np.inf)):
+            return
+        self.trial.report(self.curve[-1], epoch)
+        if self.trial.should_prune():
+            self.trial.set_user_attr("fold_scores", [self.curve[-1]])
+            raise optuna.TrialPruned(f"after epoch {epoch}")
+
+    def _place(self, fitting: Any) -> bool:
+        """Find the method in the pipeline, and bring the rows held out to where it stands."""
+        parts = {"": self.estimator, **self.estimator.get_params(deep=True)}
+        # A pipeline with memory fits copies.
+        path = next((name for name, part in parts.items() if part is fitting), None) or next(
+            (name for name, part in parts.items() if type(part) is type(fitting)), None
+        )
+        if path is None:
+            return False
+        self.parameter = f"{path}__max_epochs" if path else "max_epochs"
+        steps, last = answering(self.estimator)
+        steps = [*steps, last]
+        at = next((i for i, step in enumerate(steps) if step is parts[path]), None)
+        if at is None:
+            return False  # inside of something that is no pipeline
+        (train, y), (valid, y_valid) = self.train, self.valid
+        for step in steps[:at]:
+            train, valid = step.transform(train), step.transform(valid)
+        self.train, self.valid = (train, y), (valid, y_valid)
+        self._after = steps[at + 1 :]
+        return True
+
+    def _score(self, fitting: Any) -> float:
+        valid, y_valid = self.valid
+        if not self._after:
+            return self.objective.score(fitting, valid, y_valid)
+        # What comes after, a scorer for instance, is fitted on training rows, as in the pipeline.
+        train, y = self.train
+        after = clone(Pipeline([(str(i), step) for i, step in enumerate(self._after)]))
+        after.fit(fitting.transform(train), y)
+        whole = Pipeline([("fitting", fitting), *after.steps])
+        return self.objective.score(whole, valid, y_valid)
+
+
+class _PlainChoices:
+    """A trial that shows Optuna the names of choices that no storage could keep."""
+
+    def __init__(self, trial: Any) -> None:
+        self._trial = trial
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._trial, name)
+
+    def suggest_categorical(self, name: str, choices: Any) -> Any:
+        if all(part is None or isinstance(part, (bool, int, float, str)) for part in choices):
+            return self._trial.suggest_categorical(name, choices)
+        names = [repr(part) for part in choices]
+        return choices[names.index(self._trial.suggest_categorical(name, names))]
+
+
+# ---- the processes -------------------------------------------------------------------------------
+
+
+def _work(
+    storage: Any,
+    study_name: str,
+    objective: _Objective,
+    deadline: float | None,
+    verbose: bool | int | str,
+    sampler: optuna.samplers.BaseSampler,
+    pruner: optuna.pruners.BasePruner,
+) -> None:
+    """Run trials until the study has as many as are wanted, whoever runs them."""
+    wanted = objective.n_trials
+    with _quiet(verbose):
+        study = optuna.load_study(
+            study_name=study_name, storage=storage, sampler=sampler, pruner=pruner
+        )
+        with progress_bar(wanted or 0, "tuning", "trial", verbose) as bar:
+            while deadline is None or time.time() < deadline:
+                bar.update(_count(study, running=False) - bar.n)
+                if wanted is None or _count(study) < wanted:
+                    study.optimize(objective, n_trials=1, catch=(_TrialFailedError, _SurplusError))
+                elif _count(study, running=False) >= wanted or not _heartbeats(storage):
+                    break
+                else:  # others are at the last trials, or were killed: then their turn comes here
+                    time.sleep(_POLL)
+                    with warnings.catch_warnings():
+                        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+                        optuna.storages.fail_stale_trials(study)
+
+
+def _heartbeats(storage: Any) -> bool:
+    """Say whether the trials of a killed process are found out."""
+    interval = getattr(storage, "get_heartbeat_interval", None)
+    return interval is not None and interval() is not None
+
+
+def _count(study: optuna.Study, running: bool = True) -> int:
+    return sum(_counts(trial, running) for trial in study.get_trials(deepcopy=False))
+
+
+def _counts(trial: FrozenTrial, running: bool = True) -> bool:
+    """Say whether a trial counts: done, or failed for a reason (not killed), or under way."""
+    if trial.state is TrialState.FAIL:
+        return "reason" in trial.user_attrs
+    if trial.state is TrialState.RUNNING and trial.datetime_start is not None:
+        # Who was killed before the first sign of life, and so is never missed, drew no parameter.
+        age = datetime.now() - trial.datetime_start
+        return running and (bool(trial.params) or age.total_seconds() < GRACE)
+    return trial.state in (TrialState.COMPLETE, TrialState.PRUNED)
+
+
+def _failures() -> tuple[type[BaseException], ...]:
+    """Return the errors that a setting may cause (LinAlgError is a ValueError)."""
+    torch = sys.modules.get("torch")
+    out_of_memory = () if torch is None else (torch.OutOfMemoryError,)
+    return (ValueError, ArithmeticError, MemoryError, *out_of_memory)
+
+
+def _example(part: Any) -> Any:
+    """Return one value of a part of a search space."""
+    if isinstance(part, Each):
+        return {key: _example(part.part) for key in part.keys}
+    return part.options[0] if isinstance(part, Choice) else part.low
+
+
+def _method_of(estimator: Any) -> Any:
+    """Return the method of a pipeline, which a scorer may follow."""
+    steps, last = answering(estimator)
+    methods = [step for step in [*steps, last] if getattr(step, "card", None) is not None]
+    return (methods or [last])[-1]
+
+
+def _cloned(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Copy parts among the parameters, which a fit would change."""
+    return {name: clone(value, safe=False) for name, value in params.items()}
+
+
+def _level(verbose: bool | int | str) -> int:
+    return 0 if isinstance(verbose, str) else int(verbose)
+
+
+@contextlib.contextmanager
+def _quiet(verbose: bool | int | str) -> Iterator[None]:
+    """Keep Optuna's messages back inside the block."""
+    before = optuna.logging.get_verbosity()
+    if _level(verbose) < 2:
+        # A failed trial is a warning of Optuna's; its reason is kept with the trial.
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+    try:
+        yield
+    finally:
+        optuna.logging.set_verbosity(before)

@@ -273,7 +273,7 @@ def _at_least(value: Any, low: int, name: str) -> None:
 
 
 def _group_codes(X: Any, groups: ArrayLike | None, n: int) -> Rows:
-    """Number the groups in order of first appearance."""
+    """Return the number of each row's group, in order of first appearance."""
     own = X.groups if is_views(X) else np.arange(n)
     given = own if groups is None else np.asarray(groups)
     if given.shape != (n,):
@@ -312,9 +312,7 @@ def _items(X: Any, n: int) -> Rows:
     return X.distinct(fewest)[1]
 
 
-def _draw(
-    test: Rows, items: Rows, classes: Rows, size: int, rng: np.random.RandomState
-) -> Rows:
+def _draw(test: Rows, items: Rows, classes: Rows, size: int, rng: np.random.RandomState) -> Rows:
     """Draw `size` items of the test rows with all their rows."""
     offered, first = np.unique(items[test], return_index=True)
     if len(offered) < size:

@@ -1,5 +1,16 @@
-"""Retrieval with a fitted common space: scoring and searching."""
+"""Retrieval with fitted methods: scoring, searching, indexes, two-stage search."""
 
-from crossfit.retrieval.scorer import RetrievalScorer
+from crossfit._lazy import attach
 
-__all__ = ["RetrievalScorer"]
+_HOMES = {
+    "ApproximateIndex": "index",
+    "ExactIndex": "index",
+    "Exactness": "rerank",
+    "Reranker": "rerank",
+    "RetrievalScorer": "scorer",
+    "exactness": "rerank",
+}
+
+__all__ = sorted(_HOMES)
+
+__getattr__, __dir__ = attach(__name__, _HOMES)

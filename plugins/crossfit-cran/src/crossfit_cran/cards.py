@@ -1,0 +1,69 @@
+"""The cards of the method and of its experiments."""
+
+from __future__ import annotations
+
+from crossfit.cards import Choice, ExperimentCard, Float, Int, MethodCard
+
+CRAN = MethodCard(
+    api=1,
+    name="cran",
+    target="crossfit_cran.estimator:CRAN",
+    summary="Dot products of images and texts, of regions, and of relations between regions",
+    roles=("image", "text"),
+    inputs={"image": ("channels",), "text": ("strings", "tokens")},
+    labels="none",
+    kind="pair",
+    year=2018,
+    citation="""@inproceedings{qi2018cran,
+  author    = {Jinwei Qi and Yuxin Peng and Yuxin Yuan},
+  title     = {Cross-media Multi-level Alignment with Relation Attention Network},
+  booktitle = {Proceedings of the Twenty-Seventh International Joint Conference on
+               Artificial Intelligence (IJCAI-18)},
+  pages     = {892--898},
+  year      = {2018},
+  doi       = {10.24963/ijcai.2018/124}
+}""",
+    search_space={
+        "lr": Float(1e-4, 4e-3, log=True),
+        "mining": Choice("random", "sum", "hardest"),
+        "margin": Float(0.1, 1.0),
+        "k": Int(1, 5),
+        "dropout": Float(0.0, 0.5),
+        "bidirectional_local": Choice(False, True),
+        "max_epochs": Int(10, 150, log=True),
+    },
+    test_params={
+        "channels": (16, 16, 24),
+        "lstm_width": 24,
+        "width": 16,
+        "length": 66,
+        "k": 2,
+        "mining": "sum",
+        "max_epochs": 40,
+        "lr": 5e-3,
+        "batch_size": 80,
+        "optimizer": "Adam",
+        "device": "cpu",
+    },
+    make_inputs="crossfit_cran.testing:make_inputs",
+)
+
+
+def _experiment(name: str, summary: str, dataset: str) -> ExperimentCard:
+    return ExperimentCard(
+        api=1,
+        name=name,
+        target=f"crossfit_cran:experiments/{name}.yaml",
+        summary=summary,
+        datasets=(dataset,),
+        methods=("cran",),
+    )
+
+
+FLICKR30K = _experiment(
+    "qi-2018-cran-flickr30k", "CRAN and its ablations on Flickr30K, published", "flickr30k"
+)
+COCO = _experiment("qi-2018-cran-coco", "CRAN and its ablations on MS-COCO, published", "coco")
+FLICKR8K = _experiment(
+    "qi-2018-cran-flickr8k-reduced", "CRAN and its ablations on Flickr8k, reduced", "flickr8k"
+)

@@ -1,0 +1,417 @@
+"""CRAN: cross-media relation attention network (Qi, Peng and Yuan, IJCAI 2018)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from numbers import Integral, Real
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.validation import check_is_fitted
+from torch import Tensor, nn
+
+from crossfit.extraction import Characters
+from crossfit.neural import Batch, NeuralPairEstimator, triplet_loss
+from crossfit.views import Channels, Ragged, Views, as_numpy
+from crossfit_cran import cards
+from crossfit_cran.network import ALPHABET, LEVELS, CRANNetwork, fragments, relations
+
+__all__ = ["CRAN"]
+
+
+class CRAN(NeuralPairEstimator):
+    r"""Cross-media relation attention network: alignment at three levels.
+
+    An image has a global vector g, regions l_j and their relations r_jk, the concatenations of
+    two different regions in order. A text is a sequence of characters, which three stacks of
+    convolutions and an LSTM, one for each level, turn into fragments h_1, ..., h_m. Its global
+    vector is their mean; its local and its relation vector are (equations 4 and 5)
+
+    .. math:: \sum_k a_k h_k, \qquad a = \mathrm{softmax}_k\, w' \tanh(W h_k).
+
+    One linear layer for each level and modality makes them comparable. The similarity is
+    (equation 11)
+
+    .. math::
+
+        g^i \cdot g^t + \frac1K \sum_{k=1}^K l^i_{(k)} \cdot l^t
+        + \frac1K \sum_{k=1}^K r^i_{(k)} \cdot r^t,
+
+    over the K regions, and the K relations, nearest to the text. The loss is the sum of three
+    hinges (equations 6 to 10): at the global level of matched pairs against wrong texts and wrong
+    images, at the other two against wrong images. Another caption of the same image is never
+    wrong.
+
+    Images have the channels ``global``, (n, d), and ``regions``, (n, R, d) or ragged, the best
+    first; an image may have fewer than `n_regions`. Texts are strings, or character ids as of
+    `crossfit.extraction.Characters`, padded with 0.
+
+    Parameters
+    ----------
+    levels : sequence of {"global", "local", "relation"}
+        Which of the terms there are. The paper's "CRAN-local" is ``("global", "local")``,
+        "CRAN-relation" ``("global", "relation")`` and its baseline ``("global",)``.
+    k : int
+        K, the nearest regions and relations that count; all of fewer.
+    n_regions : int
+        Regions of an image that are read. Five have 20 relations.
+    length : int
+        Characters of a text that are read. 201 make 18 fragments.
+    channels : sequence of int
+        Of the convolutions over characters.
+    lstm_width, lstm_layers : int
+        Of the LSTM over their output.
+    attention_width : int, optional
+        Rows of W; `lstm_width` by default.
+    width : int
+        Of the vectors whose dot products are taken.
+    normalize : bool
+        Bring these vectors to length 1, so that a dot product and the margin are of one scale.
+    attn_mean : bool
+        Divide the weighted sums by m, as printed in the paper, although the weights sum to 1.
+    bidirectional_local : bool
+        Also rank texts for an image at the local and the relation level.
+    mask_padding : bool
+        Leave out fragments that begin after the text's end. By default all take part.
+    margin : float
+        Of the hinges.
+    mining : {"random", "sum", "hardest"}
+        Wrong items of the batch that a matched pair is compared with: one drawn at random, all
+        (their hinges are added up), the most similar one.
+    dropout : float
+        Before the linear layers.
+    lr_halving : int, optional
+        Epochs after which the learning rate is halved, again and again.
+    max_epochs, lr, batch_size, optimizer, score_memory, ...
+        See `crossfit.neural.NeuralPairEstimator`.
+
+    Attributes
+    ----------
+    net_ : skorch.NeuralNet
+        Its history has ``train_global``, ``train_local`` and ``train_relation``.
+
+    References
+    ----------
+    J. Qi, Y. Peng, Y. Yuan, Cross-media multi-level alignment with relation attention network,
+    IJCAI 2018, 892-898.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from crossfit_cran.estimator import CRAN
+    >>> from crossfit_cran.testing import make_inputs
+    >>> views, _ = make_inputs(np.random.default_rng(0), 60)
+    >>> small = dict(channels=(8, 8, 16), lstm_width=16, width=8, length=66, max_epochs=2)
+    >>> cran = CRAN(**small, device="cpu", random_state=0).fit(views)
+    >>> cran.similarity(views[:20]).shape
+    (20, 20)
+    >>> cran.explain(views[:1])["image"].values.round(2).tolist()
+    [0.33, 0.33, 0.33]
+    """
+
+    card = cards.CRAN
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        **NeuralPairEstimator._parameter_constraints,
+        "levels": [list, tuple],
+        "k": [Interval(Integral, 1, None, closed="left")],
+        "n_regions": [Interval(Integral, 1, None, closed="left")],
+        "length": [Interval(Integral, 1, None, closed="left")],
+        "channels": [list, tuple],
+        "lstm_width": [Interval(Integral, 1, None, closed="left")],
+        "lstm_layers": [Interval(Integral, 1, None, closed="left")],
+        "attention_width": [Interval(Integral, 1, None, closed="left"), None],
+        "width": [Interval(Integral, 1, None, closed="left")],
+        "normalize": ["boolean"],
+        "attn_mean": ["boolean"],
+        "bidirectional_local": ["boolean"],
+        "mask_padding": ["boolean"],
+        "margin": [Interval(Real, 0, None, closed="left")],
+        "mining": [StrOptions({"random", "sum", "hardest"})],
+        "dropout": [Interval(Real, 0, 1, closed="left")],
+        "lr_halving": [Interval(Integral, 1, None, closed="left"), None],
+    }
+
+    def __init__(
+        self,
+        *,
+        levels: Sequence[str] = LEVELS,
+        k: int = 3,
+        n_regions: int = 5,
+        length: int = 201,
+        channels: Sequence[int] = (384, 512, 2048),
+        lstm_width: int = 2048,
+        lstm_layers: int = 1,
+        attention_width: int | None = None,
+        width: int = 1024,
+        normalize: bool = True,
+        attn_mean: bool = False,
+        bidirectional_local: bool = False,
+        mask_padding: bool = False,
+        margin: float = 1.0,
+        mining: str = "random",
+        dropout: float = 0.0,
+        lr_halving: int | None = 50,
+        max_epochs: int = 150,
+        lr: float = 4e-4,
+        batch_size: int = 40,
+        optimizer: str | type[torch.optim.Optimizer] = "RMSprop",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(
+            max_epochs=max_epochs, lr=lr, batch_size=batch_size, optimizer=optimizer, **kwargs
+        )
+        self.levels = levels
+        self.k = k
+        self.n_regions = n_regions
+        self.length = length
+        self.channels = channels
+        self.lstm_width = lstm_width
+        self.lstm_layers = lstm_layers
+        self.attention_width = attention_width
+        self.width = width
+        self.normalize = normalize
+        self.attn_mean = attn_mean
+        self.bidirectional_local = bidirectional_local
+        self.mask_padding = mask_padding
+        self.margin = margin
+        self.mining = mining
+        self.dropout = dropout
+        self.lr_halving = lr_halving
+
+    # ---- the parts of the method ---------------------------------------------------------------
+
+    def _validate_params(self) -> None:
+        super()._validate_params()
+        levels = list(self.levels)
+        if not levels or len(set(levels)) < len(levels) or set(levels) - set(LEVELS):
+            raise ValueError(f"levels must be one or more of {', '.join(LEVELS)}, got {levels}")
+        sizes = list(self.channels)
+        if not sizes or any(not isinstance(n, Integral) or n < 1 for n in sizes):
+            raise ValueError(f"channels must be positive integers, one a layer, got {sizes}")
+        if not fragments(self.length, len(sizes)):
+            least = fragments(10_000, len(sizes))[0][1]
+            raise ValueError(
+                f"length is {self.length}, but {len(sizes)} convolutions need at least {least} "
+                "characters"
+            )
+
+    def _build_module(
+        self, n_inputs: dict[str, Any], n_classes: int | None, **module: Any
+    ) -> nn.Module:
+        settings = {
+            # In the paper's order, whatever the caller's.
+            "levels": [level for level in LEVELS if level in self.levels],
+            "k": self.k,
+            "n_regions": self.n_regions,
+            "channels": list(self.channels),
+            "lstm_width": self.lstm_width,
+            "lstm_layers": self.lstm_layers,
+            "attention_width": self.attention_width or self.lstm_width,
+            "width": self.width,
+            "dropout": self.dropout,
+            "normalize": self.normalize,
+            "attn_mean": self.attn_mean,
+            "mask_padding": self.mask_padding,
+        }
+        return CRANNetwork(n_inputs, **{**settings, **module})
+
+    def _schedule(self) -> list[Any]:
+        if self.lr_halving is None:
+            return []
+        from skorch.callbacks import LRScheduler
+
+        return [LRScheduler("StepLR", step_size=self.lr_halving, gamma=0.5)]
+
+    def _prepare_batch(self, module: Any, items: Any, view: str) -> dict[str, Tensor]:
+        return module.prepare(items, view)
+
+    def _outputs(self, module: Any, batch: Batch) -> dict[str, Tensor]:
+        P, Q = (module.prepare(items, role) for role, items in batch.views.items())
+        return module.scores(P, Q)
+
+    def _score_pairs(self, module: Any, P: Any, Q: Any) -> Tensor:
+        found = list(module.scores(P, Q).values())
+        return sum(found[1:], found[0])
+
+    def _pair_bytes(self, P: Any, Q: Any) -> int:
+        # The dots of one level, filled where parts are missing, and the best of them so far
+        # with the next ones; and the levels that are done.
+        parts = max(part.shape[1] for name, part in P.items() if name in ("local", "relation"))\
+            if len(P) > 1 or "global" not in P else 1
+        masked = any(name.endswith("_mask") for name in P)
+        return 4 * (parts * (1 + masked) + (2 + masked) * self.k + 4 + len(LEVELS))
+
+    def _loss(self, outputs: Any, batch: Batch) -> dict[str, Tensor]:
+        positives, negatives = batch.positives, batch.negatives
+        settings: dict[str, Any] = {"margin": self.margin, "mining": self.mining}
+        losses = {}
+        for level, scores in outputs.items():
+            # Wrong images for a text: equation 8, and equations 9 and 10.
+            losses[level] = triplet_loss(scores.T, positives.T, negatives.T, **settings)
+            if level == "global" or self.bidirectional_local:
+                losses[level] = losses[level] + triplet_loss(
+                    scores, positives, negatives, **settings
+                )
+        return losses
+
+    # ---- channels and characters ---------------------------------------------------------------
+
+    def _features(self, values: Any, view: str) -> Any:
+        if view == "text":
+            return self._characters(values)
+        fitted = getattr(self, "n_inputs_", {}).get(view)
+        where = f"{self._name()}: view {self._view_name(view)!r}"
+        # In the paper's order, whatever the caller's.
+        wanted = [
+            name
+            for name, used in (
+                ("global", "global" in self.levels),
+                ("regions", set(self.levels) != {"global"}),
+            )
+            if used
+        ]
+        found = {}
+        for name in wanted:
+            if name not in values.names:
+                raise ValueError(
+                    f"{where} needs the channel {name!r} for levels={tuple(self.levels)}, got "
+                    f"{', '.join(values.names)}"
+                )
+            part = found[name] = values[name]
+            axes = 2 if name == "global" else 3
+            shape = part.values.shape if isinstance(part, Ragged) else part.shape
+            if isinstance(part, Ragged) != (len(shape) + 1 == axes) and len(shape) != axes:
+                raise ValueError(
+                    f"{where}, channel {name!r} must be "
+                    + ("(n, d)" if name == "global" else "(n, R, d) or ragged")
+                    + f", got {'ragged elements' if isinstance(part, Ragged) else 'shape'} {shape}"
+                )
+            if fitted is not None and shape[-1] != fitted[name]:
+                raise ValueError(
+                    f"{where}, channel {name!r} has {shape[-1]} features, but {self._name()} is "
+                    f"expecting {fitted[name]} features as input"
+                )
+        return Channels(found)
+
+    def _characters(self, values: Any) -> NDArray[np.uint8]:
+        """Return ids of shape (n, length). Bytes: the batches would close up gaps of integers."""
+        if isinstance(values, Ragged):
+            values = values.padded()[0]
+        values = as_numpy(values)
+        if values.dtype == object:
+            return Characters(self.length, verbose=False).transform(values).astype(np.uint8)
+        if values.size and not 0 <= values.min() <= values.max() <= ALPHABET:
+            raise ValueError(
+                f"{self._name()}: view {self._view_name('text')!r} holds character ids from 0 to "
+                f"{ALPHABET}, got {values.min()} to {values.max()}"
+            )
+        ids = np.zeros((len(values), self.length), np.uint8)
+        shown = values[:, : self.length]
+        ids[:, : shown.shape[1]] = shown
+        return ids
+
+    # ---- attention -----------------------------------------------------------------------------
+
+    def explain(self, X: Any, Y: Any = None, *, level: str = "local") -> Any:
+        """Return which regions or relations of an image a text meets, and its fragments' weights.
+
+        Parameters
+        ----------
+        X : Views, or images
+            Pairs, row by row: an image has no attention of its own.
+        Y : texts
+        level : {"local", "relation"}
+
+        Returns
+        -------
+        Views, or a pair of Ragged
+            As Views came in, or X and Y; one row for each pair. The weights of an image's
+            regions are 1 / K at the K nearest to its text and 0 elsewhere; at the relation
+            level there is one for each ordered pair of regions, with ``info["pairs"]`` their
+            places. The weights of a text are its attention over fragments; ``info["words"]`` is
+            what each fragment reads, ``info["spans"]`` the characters from and up to. Whatever
+            rode along with ragged regions, such as boxes, stays at the local level.
+        """
+        check_is_fitted(self, "views_in_")
+        if level not in ("local", "relation") or level not in self.levels:
+            raise ValueError(
+                f"level must be 'local' or 'relation' and one of the method's, which are "
+                f"{', '.join(self.levels)}; got {level!r}"
+            )
+        image, text = self.views_in_.values()
+        if not isinstance(X, Views) or isinstance(X, Channels):
+            if Y is None:
+                raise TypeError(
+                    "CRAN.explain expects pairs, as Views or (X, Y): which regions count depends "
+                    "on the text"
+                )
+            X, pair = Views({image: X, text: Y}), True
+        elif Y is not None:
+            raise TypeError("CRAN.explain expects Views alone or (X, Y), got both")
+        else:
+            pair = False
+        views = self._fitted_views(X)
+        values = {view: self._checked_values(views[view], self._role_of(view)) for view in views}
+        found = {
+            image: self._nearest(values[image], values[text], level),
+            text: self._attention(values[text], level),
+        }
+        return (found[image], found[text]) if pair else Views(found)
+
+    def _nearest(self, images: Any, texts: Any, level: str) -> Ragged:
+        """Return weight 1 / K at the K parts nearest to the text of the row."""
+        P, Q = self._prepare(images, "image").parts, self._prepare(texts, "text").parts
+        dots = torch.einsum("nrd,nd->nr", P[level], Q[level])
+        mask = P.get(f"{level}_mask", torch.ones_like(dots, dtype=torch.bool))
+        dots = dots.masked_fill(~mask, -torch.inf)
+        k = min(self.k, dots.shape[1])
+        at = dots.topk(k, dim=1).indices
+        weights = torch.zeros_like(dots).scatter_(1, at, 1.0) * mask
+        weights = (weights / weights.sum(dim=1, keepdim=True).clamp(min=1)).numpy()
+        regions = images["regions"]
+        if level == "local":
+            # Regions beyond those that are read have weight 0.
+            lengths = (
+                regions.lengths
+                if isinstance(regions, Ragged)
+                else np.full(len(weights), regions.shape[1])
+            )
+            parts = [np.zeros(n, np.float32) for n in lengths]
+            for part, row in zip(parts, weights):
+                part[: len(row)] = row[: len(part)]
+            info = dict(regions.info) if isinstance(regions, Ragged) else {}
+            return Ragged(np.concatenate(parts), _offsets(lengths), info)
+        n = 1 + int(round((P["relation"].shape[1] + 0.25) ** 0.5 - 0.5))
+        pairs = np.stack([index.numpy() for index in relations(n)], axis=1)
+        real = mask.numpy()
+        return Ragged(
+            weights[real],
+            _offsets(real.sum(axis=1)),
+            {"pairs": np.concatenate([pairs[row] for row in real])},
+        )
+
+    def _attention(self, texts: Any, level: str) -> Ragged:
+        ids = self._characters(texts)
+        weights = torch.cat(
+            self._apply(
+                lambda module, items: module.pool(items.values)[level][1].float().cpu(),
+                texts,
+                "text",
+            )
+        ).numpy()
+        alphabet = np.array(["", *Characters.alphabet])
+        spans = fragments(self.length, len(self.channels))
+        words = ["".join(alphabet[row[start:stop]]) for row in ids for start, stop in spans]
+        info = {
+            "words": np.array(words, dtype=object),
+            "spans": np.array(spans * len(ids)),
+        }
+        return Ragged(weights.ravel(), np.arange(len(ids) + 1) * len(spans), info)
+
+
+def _offsets(lengths: Any) -> NDArray[np.int64]:
+    return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)

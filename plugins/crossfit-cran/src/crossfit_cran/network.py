@@ -1,0 +1,247 @@
+"""The network of CRAN: three stacks over characters, regions and their relations, dot products."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from crossfit.extraction import Characters
+from crossfit.neural import AttentionPool, CharCNN, Items
+
+__all__ = ["LEVELS", "CRANNetwork", "fragments", "nearest_mean", "relations"]
+
+LEVELS = ("global", "local", "relation")
+ALPHABET = len(Characters.alphabet)
+
+_KERNEL, _POOL = 4, 3  # of CharCNN
+
+
+def fragments(length: int, n_layers: int) -> list[tuple[int, int]]:
+    """Return the characters, from and up to, that every step of the convolutions sees.
+
+    Parameters
+    ----------
+    length : int
+        Characters of a text.
+    n_layers : int
+        Convolutions; all but the last are followed by a maximum over three steps.
+
+    Returns
+    -------
+    list of (int, int)
+        Empty if the text is too short for the convolutions.
+    """
+    steps, stride, seen = length, 1, 1
+    for layer in range(n_layers):
+        steps, seen = steps - _KERNEL + 1, seen + (_KERNEL - 1) * stride
+        if layer < n_layers - 1:
+            steps, seen, stride = steps // _POOL, seen + (_POOL - 1) * stride, stride * _POOL
+    return [(k * stride, k * stride + seen) for k in range(max(steps, 0))]
+
+
+def relations(n_regions: int) -> tuple[Tensor, Tensor]:
+    """Return j and k of all ordered pairs of two regions, j != k."""
+    j, k = (~torch.eye(n_regions, dtype=torch.bool)).nonzero(as_tuple=True)
+    return j, k
+
+
+def nearest_mean(dots: Tensor, k: int, mask: Tensor | None = None) -> Tensor:
+    """Return the mean of the k largest dot products, equations 9 to 11.
+
+    Parameters
+    ----------
+    dots : Tensor of shape (n, R, m)
+        Of R parts of n images with m texts.
+    k : int
+        All of fewer parts.
+    mask : bool Tensor of shape (n, R), optional
+        True at real parts. Of an image without any the mean is 0.
+
+    Returns
+    -------
+    Tensor of shape (n, m)
+    """
+    if mask is not None:
+        dots = dots.masked_fill(~mask[:, :, None], -torch.inf)
+    # Every part in turn finds its place among the best: many times faster than topk, which
+    # sorts five or twenty numbers at a time.
+    best: list[Tensor] = []
+    for part in dots.unbind(1):
+        for i, held in enumerate(best):
+            best[i], part = torch.maximum(held, part), torch.minimum(held, part)
+        if len(best) < k:
+            best.append(part)
+    if not best:
+        return dots.new_zeros(len(dots), dots.shape[2])
+    if mask is None:
+        return sum(best[1:], best[0]) / len(best)
+    finite = [torch.where(part > -torch.inf, part, 0.0) for part in best]
+    return sum(finite[1:], finite[0]) / mask.sum(dim=1, keepdim=True).clamp(1, k)
+
+
+class Stack(nn.Module):
+    """Characters to states: convolutions, then an LSTM.
+
+    Parameters
+    ----------
+    channels : sequence of int
+        Of the convolutions.
+    width, n_layers : int
+        Of the LSTM.
+    """
+
+    def __init__(self, channels: Sequence[int], width: int, n_layers: int) -> None:
+        super().__init__()
+        self.cnn = CharCNN(ALPHABET, channels)
+        self.lstm = nn.LSTM(channels[-1], width, n_layers, batch_first=True)
+
+    def forward(self, onehot: Tensor) -> Tensor:
+        """Map one-hot characters (b, length, 70) to states (b, m, width)."""
+        return self.lstm(self.cnn(onehot))[0]
+
+
+class CRANNetwork(nn.Module):
+    """Representations of images and texts at every level, and their dot products.
+
+    Parameters
+    ----------
+    n_inputs : dict
+        ``{"image": {"global": width, "regions": width}, "text": length}``.
+    levels : sequence of {"global", "local", "relation"}
+    k : int
+        Nearest regions and relations that count.
+    n_regions : int
+        Regions of an image that are read.
+    channels, lstm_width, lstm_layers, attention_width : sequence of int, int
+        Sizes of the stacks and of W_a.
+    width : int
+        Of the representations.
+    dropout : float
+        Before the last layer of both modalities.
+    normalize, attn_mean, mask_padding : bool
+        See `crossfit_cran.estimator.CRAN`.
+    """
+
+    def __init__(
+        self,
+        n_inputs: dict[str, Any],
+        *,
+        levels: Sequence[str],
+        k: int,
+        n_regions: int,
+        channels: Sequence[int],
+        lstm_width: int,
+        lstm_layers: int,
+        attention_width: int,
+        width: int,
+        dropout: float,
+        normalize: bool,
+        attn_mean: bool,
+        mask_padding: bool,
+    ) -> None:
+        super().__init__()
+        self.levels, self.k, self.n_regions = tuple(levels), k, n_regions
+        self.dropout, self.normalize = dropout, normalize
+        self.attn_mean, self.mask_padding = attn_mean, mask_padding
+        self.starts = [start for start, _ in fragments(n_inputs["text"], len(channels))]
+        image = n_inputs["image"]
+        sizes = {level: image["global" if level == "global" else "regions"] for level in levels}
+        sizes = {level: n * (1 + (level == "relation")) for level, n in sizes.items()}
+        self.stacks = nn.ModuleDict({u: Stack(channels, lstm_width, lstm_layers) for u in levels})
+        self.attention = nn.ModuleDict(
+            {
+                level: AttentionPool(lstm_width, "additive", hidden=attention_width)
+                for level in levels
+                if level != "global"
+            }
+        )
+        self.image = nn.ModuleDict({level: nn.Linear(n, width) for level, n in sizes.items()})
+        self.text = nn.ModuleDict({level: nn.Linear(lstm_width, width) for level in levels})
+
+    # ---- one item at a time ------------------------------------------------------------------
+
+    def prepare(self, items: Any, view: str) -> dict[str, Tensor]:
+        """Return the representations by level; those of an image's parts with a mask."""
+        return self.images(items) if view == "image" else self.texts(items.values)
+
+    def images(self, channels: dict[str, Items]) -> dict[str, Tensor]:
+        """Map the channels to ``global`` (b, d), ``local`` (b, R, d), ``relation`` (b, R', d)."""
+        found = {}
+        if "global" in self.levels:
+            found["global"] = self._last(self.image["global"], channels["global"].values)
+        if "regions" not in channels:
+            return found
+        regions, mask = channels["regions"]
+        regions = regions[:, : self.n_regions]
+        mask = None if mask is None else mask[:, : self.n_regions]
+        if "local" in self.levels:
+            found["local"] = self._last(self.image["local"], regions)
+            if mask is not None:
+                found["local_mask"] = mask
+        if "relation" in self.levels:
+            j, k = (index.to(regions.device) for index in relations(regions.shape[1]))
+            layer = self.image["relation"]
+            # Of a concatenation: W (l_j; l_k) = W_1 l_j + W_2 l_k, four times fewer products.
+            first, second = layer.weight.chunk(2, dim=1)
+            dropped = F.dropout(regions, self.dropout, self.training)
+            one, other = F.linear(dropped, first, layer.bias), F.linear(dropped, second)
+            found["relation"] = self._unit(one[:, j] + other[:, k])
+            if mask is not None:
+                found["relation_mask"] = mask[:, j] & mask[:, k]
+        return found
+
+    def texts(self, ids: Tensor) -> dict[str, Tensor]:
+        """Map characters (b, length) to representations (b, d)."""
+        return {
+            level: self._last(self.text[level], pooled)
+            for level, (pooled, _) in self.pool(ids).items()
+        }
+
+    def pool(self, ids: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
+        """Return the pooled states (b, lstm_width) and the weights of fragments (b, m), by level."""
+        onehot = F.one_hot(ids.long(), ALPHABET + 1)[..., 1:].to(self.text[self.levels[0]].weight)
+        mask = self._written(ids) if self.mask_padding else None
+        found = {}
+        for level in self.levels:
+            states = self.stacks[level](onehot)
+            if level == "global":
+                weights = states.new_ones(states.shape[:2]) if mask is None else mask.to(states)
+                weights = weights / weights.sum(dim=1, keepdim=True)
+                pooled = torch.einsum("bm,bmh->bh", weights, states)
+            else:
+                pooled, weights = self.attention[level](states, mask)
+                pooled = pooled / states.shape[1] if self.attn_mean else pooled
+            found[level] = pooled, weights
+        return found
+
+    def _written(self, ids: Tensor) -> Tensor:
+        """Say which fragments begin before the end of the text; the first one always does."""
+        place = torch.arange(1, ids.shape[1] + 1, device=ids.device)
+        lengths = ((ids != 0) * place).amax(dim=1).clamp(min=1)
+        return torch.tensor(self.starts, device=ids.device) < lengths[:, None]
+
+    def _last(self, layer: nn.Module, x: Tensor) -> Tensor:
+        return self._unit(layer(F.dropout(x, self.dropout, self.training)))
+
+    def _unit(self, z: Tensor) -> Tensor:
+        return F.normalize(z, dim=-1) if self.normalize else z
+
+    # ---- pairs ---------------------------------------------------------------------------------
+
+    def scores(self, P: dict[str, Tensor], Q: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return the similarity (n, m) of n images and m texts at every level, equation 11."""
+        found = {}
+        # In float32 also under mixed precision: bfloat16 would make ties of close scores.
+        with torch.autocast(P[self.levels[0]].device.type, enabled=False):
+            for level in self.levels:
+                parts, text = P[level].float(), Q[level].float()
+                if level == "global":
+                    found[level] = parts @ text.T
+                    continue
+                dots = (parts.flatten(0, 1) @ text.T).unflatten(0, parts.shape[:2])
+                found[level] = nearest_mean(dots, self.k, P.get(f"{level}_mask"))
+        return found

@@ -1,0 +1,262 @@
+"""``crossfit run``: experiments from files and from plugins, with progress and time left."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import time
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+__all__ = ["run"]
+
+
+@click.command()
+@click.argument("experiment")
+@click.option(
+    "--store", "folder", default="crossfit-runs", show_default=True,
+    type=click.Path(file_okay=False, path_type=Path), help="Folder of the results.",
+)  # fmt: skip
+@click.option(
+    "--root", type=click.Path(exists=True, file_okay=False),
+    help="Folder of the data sets; by default CROSSFIT_DATA.",
+)  # fmt: skip
+@click.option(
+    "--data", type=click.Path(exists=True, dir_okay=False),
+    help="Your own pairs: a CSV file with the columns image and text, perhaps label, group, split.",
+)  # fmt: skip
+@click.option("--jobs", default=1, show_default=True, help="Processes; -1 for every processor.")
+@click.option("--backend", type=click.Choice(["loky", "dask"]), default="loky", show_default=True)
+@click.option("--scheduler", help="Address of a Dask scheduler, tcp://HOST:PORT.")
+@click.option("--seeds", help="Seeds in place of the experiment's: 0,1,2 or 0-4.")
+@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE",
+              help="Change a value: tuning.trials=5, methods.CCA.params.reg=0.1.")  # fmt: skip
+@click.option("--retry-failed", is_flag=True, help="Compute cells again that have failed.")
+@click.option("--dry-run", is_flag=True, help="Say what there is to do, and do nothing.")
+def run(
+    experiment: str,
+    folder: Path,
+    root: str | None,
+    data: str | None,
+    jobs: int,
+    backend: str,
+    scheduler: str | None,
+    seeds: str | None,
+    settings: tuple[str, ...],
+    retry_failed: bool,
+    dry_run: bool,
+) -> None:
+    """Run EXPERIMENT: the name of an installed one, or a YAML file.
+
+    Results go to the store; what it has is not computed again, so an interrupted run goes on
+    where it was, and several machines may work on one store.
+    """
+    from crossfit.experiment.spec import Experiment
+    from crossfit.experiment.store import Store
+
+    if backend == "dask" and not scheduler:
+        raise click.UsageError("--backend dask needs --scheduler tcp://HOST:PORT")
+    if scheduler and backend != "dask":
+        raise click.UsageError("--scheduler goes with --backend dask")
+    if jobs == 0 or jobs < -1:
+        raise click.UsageError(f"--jobs must be a positive number or -1, got {jobs}")
+    replaced = {} if seeds is None else {"seeds": _seeds(seeds)}
+    found = Experiment.find(experiment, settings, **replaced)
+    store = Store(folder)
+    if dry_run:
+        from crossfit.experiment.runner import plan
+
+        _print_plan(plan(found, store, root=root, data=data), store, retry_failed)
+        return
+    from crossfit.experiment.runner import run as run_experiment
+
+    listener = _listener(found.title)
+    try:
+        record = run_experiment(
+            found,
+            store,
+            root=root,
+            data=data,
+            n_jobs=jobs,
+            backend=backend,
+            scheduler=scheduler,
+            retry_failed=retry_failed,
+            listener=listener,
+            command=shlex.join(["crossfit", *sys.argv[1:]]),
+        )
+    except KeyboardInterrupt:
+        click.echo(
+            f"interrupted with {listener.done} of {listener.todo} cells computed in this run; "
+            "the same command goes on from here",
+            err=True,
+        )
+        raise
+    _print_results(record)
+    counts = Counter(cell.status for cell in record.cells)
+    click.echo(", ".join(f"{n} {status}" for status, n in counts.items()) + f" in {folder}")
+    tests = [row for row in store.test_evaluations() if row["key"] in {c.key for c in record.cells}]
+    click.echo(f"test pairs of this experiment have been evaluated {len(tests)} times")
+    for cell in record.cells:
+        if cell.status == "failed":
+            last = cell.traceback.strip().splitlines()[-1]
+            click.echo(f"failed: {cell.label} on {cell.dataset}, seed {cell.seed}: {last}", err=True)
+        elif cell.status == "skipped":
+            click.echo(f"skipped: {cell.label} on {cell.dataset}: {cell.reason}", err=True)
+    if counts["failed"]:
+        click.echo(f"their tracebacks are in {folder / 'cells'}; --retry-failed tries again", err=True)
+        raise SystemExit(1)
+    if not counts["done"]:
+        raise SystemExit(1)
+    click.echo(f"next: crossfit report {record.name} --store {shlex.quote(str(folder))}")
+
+
+def _seeds(text: str) -> list[int]:
+    found: list[int] = []
+    for part in text.split(","):
+        first, dash, last = part.strip().partition("-")
+        if not first.isdigit() or (dash and not last.isdigit()):
+            raise click.UsageError(f"--seeds must read 0,1,2 or 0-4, got {text!r}")
+        found += range(int(first), int(last or first) + 1)
+    return found
+
+
+def _print_plan(planned: Sequence[Any], store: Any, retry_failed: bool) -> None:
+    counts: Counter[str] = Counter()
+    for part in planned:
+        status = store.cell(part.key).status
+        if part.skip:
+            what = f"would be skipped: {part.skip}"
+        elif status == "done":
+            what = "cached"
+        elif status == "failed" and not retry_failed:
+            what = "failed before; --retry-failed tries again"
+        else:
+            what = "to compute"
+        counts[what.partition(":")[0].partition(";")[0]] += 1
+        features = f" ({part.features})" if part.features else ""
+        note = f" [{part.note}]" if part.note else ""
+        click.echo(
+            f"{part.key[:12]}  {part.dataset}  {part.method}{features}  seed {part.seed}{note}  "
+            f"{what}"
+        )
+    words = ", ".join(f"{n} {what}" for what, n in counts.items())
+    click.echo(f"{len(planned)} cells: {words}")
+
+
+def _print_results(record: Any) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    done = [cell for cell in record.cells if cell.status == "done"]
+    if not done:
+        return
+    seeds = len({cell.seed for cell in done}) > 1
+    several = len({cell.dataset for cell in done}) > 1
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
+    for heading in ("method", *(["data"] if several else []), *(["seed"] if seeds else [])):
+        table.add_column(heading, no_wrap=True)
+    table.add_column("direction", no_wrap=True)
+    for metric in record.metrics:
+        table.add_column(metric, justify="right", no_wrap=True)
+    table.add_column("95 %", justify="right", no_wrap=True)
+    for cell in done:
+        for i, (direction, found) in enumerate(cell.results.items()):
+            first = found[record.metrics[0]]
+            where = [*([cell.dataset] if several else []), *([str(cell.seed)] if seeds else [])]
+            table.add_row(
+                *(Text("" if i else part) for part in (cell.label, *where)),
+                direction.replace("2", " → "),
+                *(_figure(found[metric]["mean"]) for metric in record.metrics),
+                f"{_figure(first['low'])}–{_figure(first['high'])}",
+            )
+    _console(False).print(table, highlight=False)
+
+
+def _figure(value: float | None) -> str:
+    if value is None:
+        return "–"
+    return f"{value:.3f}" if abs(value) <= 1 else f"{value:.1f}"
+
+
+def _console(stderr: bool) -> Any:
+    from rich.console import Console
+
+    console = Console(stderr=stderr)
+    return console if console.is_terminal else Console(stderr=stderr, width=240)
+
+
+# ---- progress ------------------------------------------------------------------------------------
+
+
+def _listener(title: str) -> Any:
+    from crossfit.experiment.runner import Listener
+
+    class Progress(Listener):
+        """A bar on a terminal, a line for every cell elsewhere."""
+
+        def __init__(self) -> None:
+            self.todo = self.done = 0
+            self._console = _console(True)
+            self._bar: Any = None
+
+        def begin(self, planned: Sequence[Any], todo: int) -> None:
+            self.todo, self._begun = todo, time.monotonic()
+            cached = len({part.key for part in planned if not part.skip}) - todo
+            self._say(f"{title}: {todo} cells to compute, {cached} in the store")
+            if self._console.is_terminal and todo:
+                from rich.progress import (
+                    BarColumn,
+                    MofNCompleteColumn,
+                    Progress,
+                    TextColumn,
+                    TimeElapsedColumn,
+                )
+
+                self._bar = Progress(
+                    TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
+                    TimeElapsedColumn(), TextColumn("{task.fields[left]}"),
+                    console=self._console, transient=True,
+                )  # fmt: skip
+                self._task = self._bar.add_task("cells", total=todo, left="")
+                self._bar.start()
+
+        def search(self, label: str, outcome: Any, left: int) -> None:
+            how = "settings chosen" if outcome.status == "done" else f"no settings: {outcome.message}"
+            self._say(f"  {label}: {how} in {outcome.seconds:.1f} s, {left} searches left")
+
+        def finished(self, planned: Any, outcome: Any, left: int) -> None:
+            self.done += 1
+            spent = time.monotonic() - self._begun
+            remaining = _clock(spent / self.done * left)
+            seed = "" if planned.note else f", seed {planned.seed}"
+            words = f": {outcome.message}" if outcome.message else ""
+            self._say(
+                f"[{self.done}/{self.todo}] {planned.method} on {planned.dataset}{seed}: "
+                f"{outcome.status} in {outcome.seconds:.1f} s{words}"
+                + (f", about {remaining} left" if left and self._bar is None else "")
+            )
+            if self._bar is not None:
+                self._bar.update(self._task, advance=1, left=f"about {remaining} left")
+
+        def waiting(self, left: int) -> None:
+            if self._bar is not None:
+                self._bar.update(self._task, left=f"another runner computes {left} cells")
+
+        def end(self) -> None:
+            if self._bar is not None:
+                self._bar.stop()
+
+        def _say(self, line: str) -> None:
+            self._console.print(line, highlight=False, markup=False)
+
+    return Progress()
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

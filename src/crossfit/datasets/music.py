@@ -1,0 +1,156 @@
+"""The 10,000 songs of Yu et al. (2017) with lyrics, as features in one npz file."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.model_selection import KFold
+
+from crossfit.datasets.cards import MUSIC as CARD
+from crossfit.datasets.record import (
+    Dataset,
+    Split,
+    check_counts,
+    choose_subsets,
+    content_hash,
+    require,
+)
+from crossfit.views import Views
+
+FILE = "music.npz"
+N_FOLDS = 5
+SHAPES = {"audio": (20, 161), "text": (300,), "y": ()}
+MOODS = (
+    "aggressive", "angry", "bittersweet", "calm", "depressing", "dreamy", "fun", "gay", "happy",
+    "heavy", "intense", "melancholy", "playful", "quiet", "quirky", "sad", "sentimental",
+    "sleepy", "soothing", "sweet",
+)  # fmt: skip
+
+
+def load(
+    root: Path,
+    split: str = "official",
+    *,
+    fold: int = 0,
+    seed: int = 0,
+    subsets: Iterable[str] | None = None,
+    strict: bool = True,
+) -> Dataset:
+    """Load the music set.
+
+    The songs are not public. Who has them, or songs of their own, puts features into
+    ``music.npz``: ``audio`` of shape (n, 20, 161), 20 cepstral coefficients in 161 frames of 30
+    seconds (`crossfit.extraction.MFCC` as it is); ``text`` of shape (n, 300), Doc2Vec of the
+    lyrics; ``y`` of shape (n,), the mood of every song, by name or by number from 0 in the
+    alphabetical order of the twenty moods.
+
+    Parameters
+    ----------
+    root : path
+        Folder with ``music.npz``.
+    split : {"official"}
+        The authors' protocol: five-fold cross-validation, of which a fifth tests. Their folds
+        are not known; these are of a seeded shuffle.
+    fold : int
+        The fold to test on, 0 to 4.
+    seed : int
+        Seed of the shuffle.
+    subsets : iterable of str, optional
+        Splits to load, of ``"train"`` and ``"test"``.
+    strict : bool
+        Whether there must be 10,000 songs.
+
+    Returns
+    -------
+    Dataset
+        Views ``audio``, (n, 20, 161), and ``text``, (n, 300), labels 0 to 19, and in ``info`` the
+        ``row`` of every song in the file.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the file is missing.
+    ValueError
+        If an array is missing, of another shape or type, not finite, or a mood is unknown.
+        Arrays of Python objects are refused: to read them is to run what they say.
+    """
+    if fold not in range(N_FOLDS):
+        raise ValueError(f"data set 'music' has the folds 0 to {N_FOLDS - 1}, got fold={fold!r}")
+    chosen = choose_subsets(subsets, ("train", "test"), CARD)
+    (path,) = require(root, FILE, card=CARD)
+    arrays = _read(path)
+    labels = _labels(arrays["y"])
+    if len(labels) < N_FOLDS:
+        raise ValueError(f"{FILE} must have at least {N_FOLDS} songs, got {len(labels)}")
+    folds = list(KFold(N_FOLDS, shuffle=True, random_state=seed).split(labels))
+    rows = dict(zip(("train", "test"), folds[fold]))
+    if strict:
+        check_counts({name: len(part) for name, part in rows.items()}, CARD.counts, CARD)
+    splits = {
+        name: Split(
+            Views(audio=arrays["audio"][rows[name]], text=arrays["text"][rows[name]]),
+            labels[rows[name]],
+            {"row": rows[name]},
+        )
+        for name in chosen
+    }
+    return Dataset(CARD, splits, MOODS, content_hash(f"{fold} {seed}", path))
+
+
+def _read(path: Path) -> dict[str, NDArray[Any]]:
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            missing = [name for name in SHAPES if name not in archive]
+            if missing:
+                raise ValueError(
+                    f"{FILE} must hold {', '.join(SHAPES)}: {' and '.join(missing)} is not there, "
+                    f"but {', '.join(archive.files) or 'nothing'}"
+                )
+            arrays = {name: _read_array(archive, name) for name in SHAPES}
+    except (zipfile.BadZipFile, AttributeError, EOFError, OSError):
+        # A lone array has no file names, and is no archive.
+        raise ValueError(f"{FILE} is no npz archive, as numpy.savez writes it") from None
+    n = len(arrays["y"])
+    for name, values in arrays.items():
+        wanted = (n, *SHAPES[name])
+        if values.shape != wanted:
+            raise ValueError(f"{FILE}: {name} must have shape {wanted}, got {values.shape}")
+        if name != "y" and values.dtype.kind not in "fiu":
+            raise ValueError(f"{FILE}: {name} must hold numbers, got type {values.dtype}")
+        if values.dtype.kind == "f" and not np.isfinite(values).all():
+            raise ValueError(f"{FILE}: {name} contains NaN or infinity")
+    return arrays
+
+
+def _read_array(archive: Any, name: str) -> NDArray[Any]:
+    try:
+        values = archive[name]
+    except ValueError:
+        raise ValueError(
+            f"{FILE}: {name} is an array of Python objects, which is never read; save numbers, or "
+            "moods as a string array"
+        ) from None
+    if not values.ndim:
+        raise ValueError(f"{FILE}: {name} must have a row for every song, got a single value")
+    return np.asarray(values)
+
+
+def _labels(y: NDArray[Any]) -> NDArray[np.int64]:
+    if y.dtype.kind in "US":
+        names = y.astype(str)
+        unknown = sorted(set(names.tolist()) - set(MOODS))
+        if unknown:
+            raise ValueError(f"{FILE}: y has the mood {unknown[0]!r}, there are {', '.join(MOODS)}")
+        return np.searchsorted(MOODS, names).astype(np.int64)
+    if y.dtype.kind not in "iu" or (len(y) and not (0 <= y.min() and y.max() < len(MOODS))):
+        told = f"type {y.dtype}" if y.dtype.kind not in "iu" else f"{y.min()} to {y.max()}"
+        raise ValueError(
+            f"{FILE}: y must hold names of moods or whole numbers from 0 to {len(MOODS) - 1}, got "
+            f"{told}"
+        )
+    return y.astype(np.int64)

@@ -1,0 +1,536 @@
+"""From the store to the report: runs become leaderboards, galleries, tables and one page."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from crossfit.experiment.board import Board, Row, arrow, metric_words
+from crossfit.experiment.report import (
+    Found,
+    Gallery,
+    GalleryRow,
+    Part,
+    Problem,
+    data_uri,
+    write_page,
+    write_text,
+)
+from crossfit.experiment.store import CellRecord, RunRecord, Store, StoreError, canonical
+from crossfit.experiment.tables import csv_table, latex_table, markdown_table
+from crossfit.metrics import Evaluation, Repeats, parse_metric
+from crossfit.metrics.evaluation import PerQuery
+
+__all__ = ["boards", "report"]
+
+#: Queries of each kind in a gallery, and items shown of each.
+_HITS, _FAILURES, _SHOWN = 3, 3, 6
+_PICTURES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
+_LONGEST = 180
+
+
+def report(
+    runs: Sequence[str],
+    store: Store | str | os.PathLike[str] = "crossfit-runs",
+    out: str | os.PathLike[str] = "crossfit-report",
+    *,
+    root: str | os.PathLike[str] | None = None,
+) -> Path:
+    """Report runs: a self-contained page, and tables in Markdown, LaTeX and CSV.
+
+    Parameters
+    ----------
+    runs : sequence of str
+        Names of runs in the store. Methods on the same test queries share a leaderboard.
+    store : Store or path
+        Where the results are.
+    out : path
+        Folder of ``report.html``, ``leaderboard.md``, ``leaderboard.tex`` and ``leaderboard.csv``.
+    root : path, optional
+        Folder of the data sets, for the gallery; ``CROSSFIT_DATA`` by default. Without the data
+        the report says so and has no gallery.
+
+    Returns
+    -------
+    pathlib.Path
+        The page.
+
+    Raises
+    ------
+    StoreError
+        If a run is not in the store, or none of its cells is done.
+    """
+    store = store if isinstance(store, Store) else Store(store)
+    records = [store.run(name) for name in dict.fromkeys(runs)]
+    groups = _groups(records)
+    if not groups:
+        raise StoreError(
+            f"no cell of {', '.join(record.name for record in records)} is done: run it first"
+        )
+    parts = [_part(cells, runs_, root) for cells, runs_ in groups]
+    found = [part.board for part in parts]
+    title = " + ".join(record.title for record in records)
+    reduced = [record.title for record in records if record.spec.get("reduced")]
+    if reduced and "reduced" not in title.lower():
+        title += " (reduced)"
+    folder = Path(out)
+    page = folder / "report.html"
+    write_page(
+        page,
+        title=title,
+        lead=_lead(records, found),
+        parts=parts,
+        reduced="Data or sizes are below the published ones; what is found here holds for these "
+        "sizes only." if reduced else "",
+        notes=_notes(store, records),
+        problems=_problems(records),
+        facts=_facts(store, records, folder),
+    )  # fmt: skip
+    write_text(folder / "leaderboard.md", "\n".join(markdown_table(board) for board in found))
+    write_text(folder / "leaderboard.tex", "\n".join(latex_table(board) for board in found))
+    write_text(folder / "leaderboard.csv", csv_table(found))
+    return page
+
+
+def boards(records: Sequence[RunRecord]) -> list[Board]:
+    """Return the leaderboards of runs, one for each set of test queries.
+
+    Parameters
+    ----------
+    records : sequence of RunRecord
+        The runs.
+    """
+    return [_board(cells, runs) for cells, runs in _groups(records)]
+
+
+# ---------------------------------------------------------------- leaderboards
+
+_Cells = dict[str, list[CellRecord]]
+
+
+def _groups(records: Sequence[RunRecord]) -> list[tuple[_Cells, list[RunRecord]]]:
+    """Gather done cells by test queries and then by label: what one leaderboard compares."""
+    found: dict[str, tuple[_Cells, list[RunRecord]]] = {}
+    taken: set[tuple[str, str]] = set()
+    for record in records:
+        for cell in record.done:
+            protocol = cell.cell.get("protocol", {})
+            kind = canonical(
+                [cell.cell.get("dataset"), protocol.get("relevance"), protocol.get("ties")]
+            )
+            cells, runs = found.setdefault(kind, ({}, []))
+            if record not in runs:
+                runs.append(record)
+            if (kind, cell.key) in taken:
+                continue
+            taken.add((kind, cell.key))
+            label = cell.label
+            clash = any(other.label == label for run in runs[:-1] for other in run.done)
+            cells.setdefault(f"{label} ({record.name})" if clash else label, []).append(cell)
+    return list(found.values())
+
+
+def _board(cells: _Cells, records: Sequence[RunRecord]) -> Board:
+    first = next(iter(cells.values()))[0]
+    wanted = [metric for record in records for metric in record.metrics]
+    metrics = [
+        metric
+        for metric in dict.fromkeys(wanted)
+        if all(
+            metric in by_metric
+            for group in cells.values()
+            for cell in group
+            for by_metric in cell.results.values()
+        )
+    ]
+    if not metrics:
+        raise StoreError(
+            f"{', '.join(record.name for record in records)} have no metric in common on "
+            f"{first.dataset}: report them one by one"
+        )
+    specs = {
+        method["label"]: method for record in records for method in record.spec.get("methods", ())
+    }
+    several = len({cell.features for group in cells.values() for cell in group}) > 1
+    rows = [
+        _row(label, group, metrics, specs.get(group[0].label, {}), several)
+        for label, group in cells.items()
+    ]
+    chance = {
+        (direction, parse_metric(metric).name): value
+        for direction, by_metric in getattr(first, "chance", {}).items()
+        for metric, value in by_metric.items()
+        if value is not None
+    }
+    baseline = records[0].spec.get("baseline")
+    return Board(
+        first.dataset, rows, metrics, _about(first, metrics), chance,
+        baseline if baseline in cells else None,
+    )  # fmt: skip
+
+
+def _row(
+    label: str,
+    cells: Sequence[CellRecord],
+    metrics: Sequence[str],
+    spec: Mapping[str, Any],
+    several: bool,
+) -> Row:
+    first = cells[0]
+    given = spec.get("params", {})
+    settings = ", ".join(
+        f"{name}={_short(value)}" for name, value in {**given, **first.chosen}.items()
+    )
+    how = "; tuned" if first.chosen else ""
+    detail = "; ".join(part for part in (first.features if several else "", settings) if part)
+    keyed = first.cell.get("method", {})
+    return Row(
+        label,
+        Repeats([_evaluation(cell, metrics) for cell in cells]),
+        detail + how,
+        tuple(cell.seed for cell in cells),
+        keyed.get("name", ""),
+        {**keyed.get("params", {}), **first.chosen},
+        _published(spec.get("published") or {}, first),
+        {direction: dict(kinds) for direction, kinds in first.curves.items()},
+        {
+            **{name: _mean(cell.timing.get(name) for cell in cells) for name in ("fit", "score")},
+            "tune": _mean(cell.tuning.get("seconds") for cell in cells),
+            "peak": _mean(cell.memory.get("peak_rss_mib") for cell in cells),
+        },
+        {name: _mean(cell.size.get(name) for cell in cells)
+         for name in ("parameters", "dimensions")},
+        {
+            direction: {
+                name: _mean(cell.hubness.get(direction, {}).get(name) for cell in cells)
+                for name in ("skewness", "max", "never")
+            }
+            for direction in first.hubness
+        },
+        {cell.seed: cell.history() for cell in cells},
+    )  # fmt: skip
+
+
+def _evaluation(cell: CellRecord, metrics: Sequence[str]) -> Evaluation:
+    """Build the evaluation that a cell was stored from."""
+    arrays = cell.arrays()
+    directions = tuple(cell.results)
+    try:
+        values = {
+            (direction, metric): np.asarray(arrays[f"{direction}|{metric}"], np.float64)
+            for direction in directions
+            for metric in metrics
+        }
+        raw = {direction: arrays[f"{direction}|groups"] for direction in directions}
+    except KeyError as error:
+        raise StoreError(f"{cell.folder}: arrays.npz has no {error}") from None
+    # One numbering over the directions, so that both are resampled together.
+    known = np.unique(np.concatenate(list(raw.values())))
+    groups = {direction: np.searchsorted(known, codes) for direction, codes in raw.items()}
+    ties = cell.cell.get("protocol", {}).get("ties", "expected")
+    return Evaluation(PerQuery(values, {}), directions, tuple(metrics), ties, 0.95, 0, groups)
+
+
+def _published(
+    said: Mapping[str, Mapping[str, float]], cell: CellRecord
+) -> dict[tuple[str | None, str], float]:
+    initials = {f"{a[:1]}2{b[:1]}": f"{a}2{b}" for a, b in (d.split("2") for d in cell.results)}
+    return {
+        (None if direction == "mean" else initials.get(direction, direction),
+         parse_metric(metric).name): float(value)
+        for metric, by_direction in said.items()
+        for direction, value in by_direction.items()
+    }  # fmt: skip
+
+
+def _mean(values: Iterable[Any]) -> float:
+    kept = [float(value) for value in values if value is not None]
+    return float(np.mean(kept)) if kept else math.nan
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.3g}"
+    if isinstance(value, Mapping):
+        return str(value.get("name", "…"))
+    text = str(value)
+    return text if len(text) <= 40 else text[:39] + "…"
+
+
+def _about(cell: CellRecord, metrics: Sequence[str]) -> str:
+    keyed = cell.cell.get("dataset", {})
+    split = (keyed.get("splits") or {}).get("test") or "test"
+    sizes = ", ".join(f"{n} {view} items" for view, n in (cell.n.get("test") or {}).items())
+    words = [f"Evaluated on the split “{split}”: {sizes}; trained on {cell.n.get('train')} pairs."]
+    relevant: Mapping[str, str] = getattr(cell, "relevant", {})
+    by_label = [metric_words(metric) for metric in metrics if relevant.get(metric) == "label"]
+    by_pair = [metric_words(metric) for metric in metrics if relevant.get(metric) == "pair"]
+    if by_label:
+        words.append(f"{', '.join(by_label)}: an item is relevant if it shares the query's label.")
+    if by_pair:
+        words.append(f"{', '.join(by_pair)}: only the query's own pair is relevant.")
+    return " ".join(words)
+
+
+# ---------------------------------------------------------------- galleries
+
+
+def _part(cells: _Cells, records: Sequence[RunRecord], root: str | os.PathLike[str] | None) -> Part:
+    board = _board(cells, records)
+    best = cells[board.rows[0].label][0]
+    relevant: Mapping[str, str] = getattr(best, "relevant", {})
+    curve = "a relevant item" if relevant.get("recall curve") == "label" else "their own pair"
+    try:
+        test, names = _test_split(best, root)
+    except (OSError, ValueError, LookupError, ImportError) as error:
+        why = " ".join(str(error).split())
+        return Part(board, gallery_note=f"No gallery, for want of the data: {why}", relevant=curve)
+    galleries = _galleries(best, test, names, board)
+    note = f"Answered by {board.rows[0].label}, the first of the leaderboard"
+    note += f" (seed {best.seed})." if len(board.rows[0].seeds) > 1 else "."
+    return Part(board, galleries, note, relevant=curve, labelled=test.y is not None)
+
+
+def _test_split(cell: CellRecord, root: str | os.PathLike[str] | None) -> tuple[Any, Any]:
+    """Load the test split of a cell again, and the names of its classes."""
+    from crossfit.experiment.cell import load_splits
+
+    keyed = cell.cell["dataset"]
+    about = {
+        "name": keyed["name"],
+        "options": keyed.get("params") or {},
+        "subset": keyed.get("subset") or {},
+        "splits": keyed.get("splits") or {},
+    }
+    loaded = load_splits(about, None if root is None else str(root))
+    if loaded.dataset.revision != keyed.get("revision"):
+        raise ValueError(
+            f"{keyed['name']} is there in revision {loaded.dataset.revision}, the run had "
+            f"{keyed.get('revision')}"
+        )
+    return loaded.splits["test"], loaded.dataset.target_names
+
+
+def _galleries(cell: CellRecord, test: Any, names: Any, board: Board) -> list[Gallery]:
+    arrays = cell.arrays()
+    rng = np.random.RandomState(0)
+    found = []
+    for direction in cell.results:
+        query, gallery = direction.split("2")
+        top = arrays.get(f"{direction}|top")
+        first = arrays.get(f"{direction}|first")
+        if top is None or first is None:
+            continue
+        verdict = _verdicts(test, query, gallery)
+        shown = {name: _shower(test, name, names) for name in (query, gallery)}
+        hits = np.flatnonzero(first <= 1)
+        chosen = rng.permutation(hits)[:_HITS]
+        worst = np.argsort(-np.nan_to_num(first), kind="stable")[:_FAILURES]
+        relevant: Mapping[str, str] = getattr(cell, "relevant", {})
+        own = "own" if relevant.get("first", "pair") == "pair" else "first relevant"
+        for kind, queries, note in (
+            ("hits", chosen, f"Drawn at random (seed 0) from the {len(hits)} of {len(first)} "
+             "queries whose first item is relevant."),
+            ("worst failures", worst, "The queries with the largest rank of a relevant item."),
+        ):  # fmt: skip
+            rows = [
+                GalleryRow(
+                    *shown[query](int(q)),
+                    rank=float(first[q]),
+                    found=[
+                        Found(*shown[gallery](int(item)), verdict=verdict(int(q), int(item)))
+                        for item in top[q][:_SHOWN]
+                    ],
+                )
+                for q in queries
+            ]
+            if rows:
+                title = f"{arrow(direction)}: {kind}"
+                found.append(Gallery(title, rows, f"{own} {gallery}", note))
+    return found
+
+
+def _verdicts(test: Any, query: str, gallery: str) -> Any:
+    pairs = test.views.relevance(query, gallery)
+    labels = None
+    if test.y is not None:
+        labels = [test.views.item_labels(name, test.y) for name in (query, gallery)]
+
+    def verdict(q: int, item: int) -> str:
+        if item in pairs.indices[pairs.indptr[q] : pairs.indptr[q + 1]]:
+            return "pair"
+        if labels is None:
+            return "wrong"
+        a, b = labels[0][q], labels[1][item]
+        same = bool((a * b).any()) if np.ndim(a) else bool(a == b)
+        return "relevant" if same else "wrong"
+
+    return verdict
+
+
+def _shower(test: Any, name: str, classes: Any) -> Any:
+    """Return what shows an item of a view: its text and its picture, as far as there are any."""
+    values, _ = test.views.distinct(name)
+    rows = test.views.first_rows(name)
+
+    def shower(item: int) -> tuple[str, str]:
+        value = values[item]
+        label = ""
+        if test.y is not None and np.ndim(test.y) == 1:
+            y = test.y[rows[item]]
+            label = str(classes[int(y)] if classes is not None and int(y) >= 0 else y)
+        if isinstance(value, str):
+            path = Path(value)
+            if path.suffix.lower() in _PICTURES and path.is_file():
+                return _known(test, rows[item], name) or path.stem, data_uri(path)
+            return _clipped(path.name if os.sep in value and path.is_file() else value), ""
+        pixels = isinstance(value, np.ndarray) and value.dtype == np.uint8 and value.ndim == 3
+        words = _known(test, rows[item], name) or f"{name} {item + 1}"
+        return f"{words}, {label}" if label else words, data_uri(value) if pixels else ""
+
+    return shower
+
+
+def _known(test: Any, row: int, view: str) -> str:
+    """Return what the data set calls a row: a name of that view before any other."""
+    named = {key: values for key, values in test.info.items() if isinstance(values[row], str)}
+    order = sorted(named, key=lambda key: (view not in key, list(named).index(key)))
+    return _clipped(str(named[order[0]][row])) if order else ""
+
+
+def _clipped(text: str) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= _LONGEST else text[: _LONGEST - 1].rstrip() + "…"
+
+
+# ---------------------------------------------------------------- what the page states
+
+
+def _lead(records: Sequence[RunRecord], found: Sequence[Board]) -> str:
+    cells = {cell.key: cell for record in records for cell in record.cells}
+    done = sum(cell.status == "done" for cell in cells.values())
+    methods = {row.label for board in found for row in board.rows}
+    seeds = {cell.seed for cell in cells.values()}
+    words = [
+        _counted(len(methods), "method"), f"on {_counted(len(found), 'data set')}",
+        f"with {_counted(len(seeds), 'seed')}" if len(seeds) > 1 else "",
+    ]  # fmt: skip
+    said = " ".join(word for word in words if word)
+    rest = len(cells) - done
+    return said + (f"; {rest} of {len(cells)} cells have no result." if rest else ".")
+
+
+def _counted(n: int, word: str) -> str:
+    return f"{n} {word}" + ("" if n == 1 else "s")
+
+
+def _notes(store: Store, records: Sequence[RunRecord]) -> list[str]:
+    """Say how often the test splits were looked at, by this and every other run of the store."""
+    used = {
+        (cell.cell["dataset"]["name"], (cell.cell["dataset"].get("splits") or {}).get("test"))
+        for record in records
+        for cell in record.done
+    }
+    mine = {cell.key for record in records for cell in record.done}
+    said = []
+    for dataset, split in sorted(used, key=str):
+        rows = [
+            row for row in store.test_evaluations()
+            if row["dataset"] == dataset and row["split"] == split
+        ]  # fmt: skip
+        own = len({row["key"] for row in rows} & mine)
+        said.append(
+            f"In this store {_counted(len(rows), 'evaluation')} on the split “{split}” of "
+            f"{dataset} have been made so far; {own} of them are reported here. Each further look "
+            "at a test split makes the best figure on it more optimistic."
+        )
+    return said
+
+
+def _problems(records: Sequence[RunRecord]) -> list[Problem]:
+    found = {}
+    for record in records:
+        for cell in record.cells:
+            if cell.status == "done":
+                continue
+            last = cell.traceback.strip().splitlines()[-1:] or [""]
+            reason = cell.reason or last[0] or "not run yet, or interrupted"
+            found[cell.key] = Problem(
+                cell.label, cell.dataset, cell.seed, cell.status, reason, cell.traceback
+            )
+    return list(found.values())
+
+
+def _facts(store: Store, records: Sequence[RunRecord], out: Path) -> list[tuple[str, str]]:
+    facts = []
+    for record in records:
+        if record.command:
+            facts.append(("repeat", record.command))
+        facts.append(("run", f"{record.name}, {record.created}, crossfit {record.version}"))
+    done = {cell.key: cell for record in records for cell in record.done}.values()
+    for text in dict.fromkeys(_about_data(cell) for cell in done):
+        facts.append(("data", text))
+    for text in dict.fromkeys(f"{cell.dataset}: {cell.features}" for cell in done if cell.features):
+        facts.append(("features", text))
+    for text in dict.fromkeys(_about_method(cell) for cell in done):
+        facts.append(("method", text))
+    protocols = dict.fromkeys(_about_protocol(cell) for cell in done)
+    facts += [("protocol", text) for text in protocols]
+    for text in dict.fromkeys(_about_environment(cell) for cell in done):
+        facts.append(("versions", text))
+    said = [f"{cell.label}, seed {cell.seed}: {words}" for cell in done for words in cell.warnings]
+    if said:
+        more = "" if len(said) <= 20 else f"\nand {len(said) - 20} more, in the store"
+        facts.append(("warnings", "\n".join(said[:20]) + more))
+    times = [cell.timing.get("total") for cell in done]
+    facts.append(("time", f"{sum(t for t in times if t):.1f} s in {_counted(len(times), 'cell')}"))
+    return facts
+
+
+def _about_data(cell: CellRecord) -> str:
+    keyed = cell.cell["dataset"]
+    splits = ", ".join(f"{role} = {name}" for role, name in (keyed.get("splits") or {}).items())
+    parts = [f"{keyed['name']}, revision {keyed.get('revision')}", splits]
+    for name, words in (("params", "options"), ("subset", "subset")):
+        if keyed.get(name):
+            parts.append(
+                f"{words} " + ", ".join(f"{k} = {_short(v)}" for k, v in keyed[name].items())
+            )
+    return "; ".join(part for part in parts if part)
+
+
+def _about_method(cell: CellRecord) -> str:
+    keyed = cell.cell["method"]
+    params = ", ".join(f"{k}={_short(v)}" for k, v in (keyed.get("params") or {}).items())
+    words = f"{cell.label}: {keyed.get('distribution')}:{keyed['name']} {keyed.get('version')}"
+    words += f" ({params})" if params else ""
+    if keyed.get("similarity"):
+        words += f", similarity {_short(keyed['similarity'])}"
+    if cell.chosen:
+        chosen = ", ".join(f"{k}={_short(v)}" for k, v in cell.chosen.items())
+        on = cell.tuning.get("on", "the training pairs")
+        words += (
+            f"; chosen on {on}: {chosen} (best of {cell.tuning.get('trials')} trials by "
+            f"{cell.tuning.get('metric')}, {_short(cell.tuning.get('best_value'))})"
+        )
+    return words
+
+
+def _about_protocol(cell: CellRecord) -> str:
+    protocol = cell.cell.get("protocol", {})
+    return (
+        f"relevance {protocol.get('relevance')}, ties {protocol.get('ties')}; settings are chosen "
+        "without the test split"
+    )
+
+
+def _about_environment(cell: CellRecord) -> str:
+    about = cell.environment
+    packages = ", ".join(f"{name} {version}" for name, version in
+                         sorted((about.get("packages") or {}).items()))  # fmt: skip
+    return f"Python {about.get('python')}, {packages}; {about.get('platform')}"

@@ -1,0 +1,254 @@
+"""Indexes of a gallery in a common space: exact, and approximate where faiss is installed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator
+
+from crossfit.querying import SearchResult, check_k, top_k
+from crossfit.similarities import CHUNK, MEASURES, Similarity, resolve
+from crossfit.views import as_numpy
+
+__all__ = ["ApproximateIndex", "ExactIndex"]
+
+
+class ExactIndex(BaseEstimator):
+    """A gallery that grows, and exact search in it, block by block.
+
+    Never holds more scores than those of one block of the gallery, where
+    `RetrievalScorer.index` scores it whole. `crossfit.save` and `crossfit.load` keep it on disk.
+
+    Parameters
+    ----------
+    similarity : str, callable or object
+        As in `RetrievalScorer`: a name in `crossfit.similarities.MEASURES`, or a callable
+        ``(A, B) -> scores``.
+    gallery_first : bool
+        Whether the gallery is of the earlier view, which only matters to a similarity that is not
+        symmetric, such as ``"kl"``.
+
+    Attributes
+    ----------
+    blocks_ : list of arrays of shape (m_i, n_components)
+        The gallery, in the order in which it was added.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> index = ExactIndex().add(np.eye(3)).add([[1.0, 1.0, 0.0]])
+    >>> index.search([[1.0, 0.9, 0.0]], k=2).indices
+    array([[3, 0]])
+    """
+
+    def __init__(
+        self, similarity: str | Similarity = "cosine", *, gallery_first: bool = False
+    ) -> None:
+        self.similarity = similarity
+        self.gallery_first = gallery_first
+
+    def __len__(self) -> int:
+        return sum(len(block) for block in getattr(self, "blocks_", ()))
+
+    # An index without items is no less true than one with some.
+    def __bool__(self) -> bool:
+        return True
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return len(self) > 0
+
+    def add(self, values: Any) -> Self:
+        """Add items to the gallery; the first one added is number 0.
+
+        Parameters
+        ----------
+        values : array-like of shape (m, n_components)
+            Items in the common space. Arrays of 2,048 rows and more are kept, not copied.
+
+        Raises
+        ------
+        ValueError
+            If they are no numeric rows, not finite, or of another width than those before.
+        """
+        block = self._rows(values, "an index holds")
+        resolve(self.similarity)
+        blocks = list(getattr(self, "blocks_", ()))
+        # Many small additions make few blocks.
+        if blocks and len(blocks[-1]) < CHUNK:
+            blocks[-1] = np.concatenate([blocks[-1], block])
+        else:
+            blocks.append(block)
+        self.blocks_ = blocks
+        return self
+
+    def search(self, values: Any, k: int = 10) -> SearchResult:
+        """Find the best items of the gallery for queries in the common space.
+
+        Parameters
+        ----------
+        values : array-like of shape (n, n_components)
+            Queries.
+        k : int
+            How many to return; all of a smaller gallery.
+
+        Returns
+        -------
+        SearchResult
+            Best first; equal scores in the order of the gallery.
+        """
+        queries = self._queries(values, k)
+        similarity = resolve(self.similarity)
+        parts = []
+        for start in range(0, len(queries), CHUNK):
+            some = queries[start : start + CHUNK]
+            best: SearchResult | None = None
+            first = 0
+            for block in self.blocks_:
+                for at in range(0, len(block), CHUNK):
+                    items = block[at : at + CHUNK]
+                    scores = as_numpy(
+                        similarity(items, some).T if self.gallery_first else similarity(some, items)
+                    )
+                    found = top_k(np.asarray(scores, dtype=np.float32), k)
+                    found = SearchResult(found.indices + first + at, found.scores)
+                    best = found if best is None else _better(best, found, k)
+                first += len(block)
+            assert best is not None
+            parts.append(best)
+        return SearchResult(*(np.concatenate(part) for part in zip(*parts)))
+
+    def _queries(self, values: Any, k: int) -> NDArray[Any]:
+        check_k(k)
+        if not len(self):
+            raise ValueError("the index is empty: call add first")
+        return self._rows(values, "an index is searched with")
+
+    def _rows(self, values: Any, what: str) -> NDArray[Any]:
+        rows = as_numpy(values)
+        if rows.ndim != 2 or rows.dtype.kind not in "fiub" or 0 in rows.shape:
+            raise ValueError(
+                f"{what} numeric rows of shape (n, n_components), got shape {rows.shape} of type "
+                f"{rows.dtype}"
+            )
+        if rows.dtype not in (np.float32, np.float64):
+            rows = rows.astype(np.float32)
+        if not np.isfinite(rows).all():
+            raise ValueError(f"{what} finite rows, got NaN or infinity")
+        width = self.blocks_[0].shape[1] if len(self) else rows.shape[1]
+        if rows.shape[1] != width:
+            raise ValueError(f"{what} rows of {width} columns, got {rows.shape[1]}")
+        return rows
+
+
+def _better(one: SearchResult, other: SearchResult, k: int) -> SearchResult:
+    """Merge two results of which `other` is of later items."""
+    scores = np.hstack([one.scores, other.scores])
+    order = top_k(scores, k).indices
+    indices = np.hstack([one.indices, other.indices])
+    return SearchResult(
+        np.take_along_axis(indices, order, axis=1), np.take_along_axis(scores, order, axis=1)
+    )
+
+
+class ApproximateIndex(ExactIndex):
+    """A gallery that grows, and fast search in it that may miss some of the best items.
+
+    A hierarchical navigable small-world graph (Malkov and Yashunin, TPAMI 2020) of faiss, which
+    ``pip install crossfit-retrieval[ann]`` brings. Compare it with `ExactIndex` on a sample of
+    your queries before you rely on it. A bundle holds the items; loading builds the graph anew.
+
+    Parameters
+    ----------
+    similarity : {"cosine", "dot", "l2"}
+        How items are compared.
+    n_links : int
+        Links of an item.
+    ef_construction, ef_search : int
+        Candidates that are kept while the graph is built and searched: more are slower and miss
+        less.
+    """
+
+    def __init__(
+        self,
+        similarity: str = "cosine",
+        *,
+        n_links: int = 32,
+        ef_construction: int = 200,
+        ef_search: int = 128,
+    ) -> None:
+        super().__init__(similarity)
+        self.n_links = n_links
+        self.ef_construction = ef_construction
+        self.ef_search = ef_search
+
+    def add(self, values: Any) -> Self:
+        """Add items to the gallery; see `ExactIndex.add`.
+
+        Raises
+        ------
+        ImportError
+            If faiss is not installed.
+        """
+        if self.similarity not in ("cosine", "dot", "l2"):
+            raise ValueError(
+                f"an approximate index compares by 'cosine', 'dot' or 'l2', got {self.similarity!r}"
+            )
+        faiss = _faiss()
+        rows = self._rows(values, "an index holds")
+        if not hasattr(self, "graph_"):
+            metric = faiss.METRIC_L2 if self.similarity == "l2" else faiss.METRIC_INNER_PRODUCT
+            self.graph_ = faiss.IndexHNSWFlat(rows.shape[1], self.n_links, metric)
+            self.graph_.hnsw.efConstruction = self.ef_construction
+        super().add(rows)
+        self.graph_.add(self._comparable(rows))
+        return self
+
+    def search(self, values: Any, k: int = 10) -> SearchResult:
+        """Find good items of the gallery for queries in the common space; see `ExactIndex`."""
+        queries = self._queries(values, k)
+        k = min(k, len(self))
+        settings = _faiss().SearchParametersHNSW(efSearch=max(self.ef_search, k))
+        scores, indices = self.graph_.search(self._comparable(queries), k, params=settings)
+        if (indices < 0).any():  # the graph led to fewer than k
+            return super().search(queries, k)
+        if self.similarity == "l2":
+            scores = -np.sqrt(np.maximum(scores, 0))
+        return SearchResult(indices, scores)
+
+    def _comparable(self, rows: NDArray[Any]) -> NDArray[np.float32]:
+        prepared = MEASURES[str(self.similarity)].left(rows.astype(np.float64))
+        return np.ascontiguousarray(prepared, dtype=np.float32)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "graph_"}
+
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        blocks = state.get("blocks_", ())
+        self.__dict__.update({name: value for name, value in state.items() if name != "blocks_"})
+        for block in blocks:
+            self.add(block)
+
+    def __crossfit_state__(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+        """Return the items; see `crossfit.save`."""
+        return {}, {f"{i}": block for i, block in enumerate(getattr(self, "blocks_", ()))}
+
+    def __crossfit_restore__(
+        self, state: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]
+    ) -> None:
+        """Build the graph of the items that `__crossfit_state__` gave."""
+        for i in range(len(arrays)):
+            self.add(arrays[str(i)])
+
+
+def _faiss() -> Any:
+    try:
+        import faiss
+    except ImportError as error:
+        raise ImportError(
+            "an approximate index needs faiss: pip install 'crossfit-retrieval[ann]', or take "
+            "ExactIndex"
+        ) from error
+    return faiss

@@ -1,0 +1,307 @@
+"""Reranker: a cheap method proposes, a dear one decides; and how much the two steps lose."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator, clone
+from sklearn.exceptions import NotFittedError
+
+from crossfit.metrics.intervals import bootstrap_interval
+from crossfit.querying import answering, check_k, top_k, view_names
+from crossfit.scoring import direction, mean_over_directions
+from crossfit.similarities import CHUNK, Scores, fill_blocks
+from crossfit.views import Views, is_views, n_rows, take_rows
+
+__all__ = ["Exactness", "Reranker", "exactness"]
+
+
+class Reranker(BaseEstimator):
+    """Search in two stages: the first proposes k items for each query, the second ranks them.
+
+    For methods that score pairs, whose full matrix costs a pass of a network for each pair. It is
+    asked like any method: by `crossfit.similarity`, `crossfit.search` and the scorers, alone or at
+    the end of a pipeline. Each stage gets the items as they come and may be a pipeline of its own.
+
+    Parameters
+    ----------
+    first : CrossModalEstimator or Pipeline
+        Cheap: a method with a common space, or the cheap variant of one that scores pairs.
+    second : CrossModalEstimator or Pipeline
+        Its scores are the order of the k items.
+    k : int
+        Items that the first stage proposes for a query. With as many as the gallery has, the
+        scores are those of the second stage.
+    prefit : bool
+        Whether both stages are fitted already; then they are used as they are, without `fit`.
+
+    Attributes
+    ----------
+    first_, second_ : estimator
+        The fitted stages.
+    views_in_ : dict of str to str
+        Names of the views that the second stage knows, in its order.
+
+    Notes
+    -----
+    Scores of the k items are the second stage's. Items below them keep the order of the first
+    stage, with its ties, and get numbers below the worst of the k that say their order and
+    nothing else. The k items depend on the query, so that the matrix of one direction is not the
+    transpose of the other's: pass ``query=`` and ``gallery=`` to `crossfit.similarity`, and
+    ``directions="forward"`` to `crossfit.evaluate`. The scorers do so by themselves.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from crossfit import Views
+    >>> from crossfit.subspace import CCA, KCCA
+    >>> rng = np.random.default_rng(0)
+    >>> Z = rng.normal(size=(60, 3))
+    >>> views = Views(image=Z @ rng.normal(size=(3, 8)), text=Z @ rng.normal(size=(3, 6)))
+    >>> two = Reranker(CCA(n_components=2), KCCA(n_components=3), k=5).fit(views)
+    >>> exactness(two, views).share_scored
+    0.08333333333333333
+    """
+
+    one_way = True
+    """The transpose of one direction's scores is not the other direction's."""
+
+    def __init__(self, first: Any, second: Any, k: int = 100, *, prefit: bool = False) -> None:
+        self.first = first
+        self.second = second
+        self.k = k
+        self.prefit = prefit
+
+    def fit(self, X: Views, y: ArrayLike | None = None) -> Self:
+        """Fit both stages on the same pairs.
+
+        Parameters
+        ----------
+        X : Views
+        y : array-like of shape (n,) or (n, n_classes), optional
+            Labels of the rows.
+        """
+        _require_views(X)
+        check_k(self.k)
+        for stage in (self.first, self.second):
+            answering(stage)
+        self.first_ = self.first if self.prefit else clone(self.first).fit(X, y)
+        self.second_ = self.second if self.prefit else clone(self.second).fit(X, y)
+        return self
+
+    def _stages(self) -> tuple[Any, Any]:
+        if self.prefit:
+            return self.first, self.second
+        if not hasattr(self, "second_"):
+            raise NotFittedError("this Reranker is not fitted yet")
+        return self.first_, self.second_
+
+    @property
+    def views_in_(self) -> dict[str, str]:
+        """Names of the views that the second stage knows, in its order."""
+        return {name: name for name in view_names(answering(self._stages()[1])[1])}
+
+    def _score_items(
+        self, queries: Any, query: str, gallery: Any, view: str, chunk_size: int | None = None
+    ) -> Scores:
+        check_k(self.k)
+        first, second = self._stages()
+        given = (queries, query, gallery, view)
+        if self.k >= n_rows(gallery):
+            return _scores(second, *given, chunk_size)
+        cheap = _scores(first, *given, chunk_size)
+        pairs = _Pairs(second, *given, chunk_size)
+        scores = np.empty(cheap.shape, dtype=np.float32)
+        step = CHUNK if chunk_size is None else chunk_size
+        for start in range(0, len(scores), step):
+            rows = slice(start, start + step)
+            order = np.argsort(-cheap[rows], axis=1, kind="stable")
+            for i, proposed in enumerate(order[:, : self.k], start):
+                scores[i, proposed] = pairs.of_query(i, proposed)
+            _put_below(scores[rows], cheap[rows], order, self.k)
+        return scores
+
+    def score(self, X: Views, y: ArrayLike | None = None) -> float:
+        """Return the mean over both directions of mAP with labels, of MRR without.
+
+        Parameters
+        ----------
+        X : Views
+        y : array-like of shape (n,) or (n, n_classes), optional
+            Labels of the rows.
+        """
+        _require_views(X)
+        return mean_over_directions(self, X.select(*(n for n in X.names if n in self.views_in_)), y)
+
+
+class _Pairs:
+    """The second stage with its items prepared, once each."""
+
+    def __init__(
+        self, stage: Any, queries: Any, query: str, gallery: Any, view: str, chunk: int | None
+    ) -> None:
+        last, queries, gallery = _through(stage, queries, query, gallery, view)
+        if hasattr(last, "_prepare"):
+            q, g = last._role_of(query), last._role_of(view)
+            self.queries = last._prepare(last._checked_values(queries, q), q)
+            self.gallery = last._prepare(last._checked_values(gallery, g), g)
+            self.block = last._similarity
+        elif hasattr(last, "similarity_"):
+            self.queries, self.gallery, self.block = queries, gallery, last.similarity_
+        else:
+            raise TypeError(
+                "the second stage must score single pairs: expected a CrossModalEstimator or a "
+                f"RetrievalScorer, got {type(last).__name__}"
+            )
+        names = view_names(last)
+        # The methods score the earlier role against the later one, whichever asks.
+        self.turned = names.index(query) > names.index(view)
+        self.chunk = chunk
+
+    def of_query(self, i: int, items: NDArray[np.intp]) -> Scores:
+        """Score one query against some items of the gallery."""
+        one, some = take_rows(self.queries, slice(i, i + 1)), take_rows(self.gallery, items)
+        if self.turned:
+            found = fill_blocks(self.block, some, one, self.chunk)[:, 0]
+        else:
+            found = fill_blocks(self.block, one, some, self.chunk)[0]
+        if not np.isfinite(found).all():
+            raise ValueError("the second stage must give finite scores, got NaN or infinity")
+        return found
+
+
+def _put_below(scores: Scores, cheap: Scores, order: NDArray[np.intp], k: int) -> None:
+    """Fill in the columns from the k-th on, in the order of the first stage, below the others."""
+    ranked = np.take_along_axis(cheap, order, axis=1)
+    # 1 for the best of them, equal for ties: what counts is the order.
+    rank = np.cumsum(np.diff(ranked[:, k - 1 :], axis=1) != 0, axis=1)
+    rank += 1 - rank[:, :1]
+    worst = np.take_along_axis(scores, order[:, :k], axis=1).min(axis=1).astype(np.float64)
+    # Multiples of a power of two, below 2**24 of them, are exact in float32: no new ties.
+    largest = np.abs(worst) + rank[:, -1] + 2
+    step = np.maximum(1.0, 2.0 ** np.ceil(np.log2(largest / 2**22)))
+    below = (np.ceil(worst / step)[:, None] - rank) * step[:, None]
+    np.put_along_axis(scores, order[:, k:], below.astype(np.float32), axis=1)
+
+
+def _through(stage: Any, queries: Any, query: str, gallery: Any, view: str) -> tuple[Any, Any, Any]:
+    """Return the step of a stage that scores, and the items as they reach it."""
+    steps, last = answering(stage)
+    found, shown = Views({query: queries}), Views({view: gallery})
+    for step in steps:
+        found, shown = step.transform(found), step.transform(shown)
+    return last, found[query], shown[view]
+
+
+def _scores(
+    stage: Any, queries: Any, query: str, gallery: Any, view: str, chunk_size: int | None
+) -> Scores:
+    last, queries, gallery = _through(stage, queries, query, gallery, view)
+    found: Scores = last._score_items(queries, query, gallery, view, chunk_size)
+    return found
+
+
+def _require_views(X: Any) -> None:
+    if not is_views(X):
+        raise TypeError(f"Reranker expects Views, got {type(X).__name__}")
+
+
+@dataclass(frozen=True, eq=False)
+class Exactness:
+    """How far a two-stage search agrees with the second stage alone.
+
+    Parameters
+    ----------
+    at : int
+        Length of the lists that are compared.
+    overlap : array of shape (n_queries,)
+        Share of the best `at` items of the full matrix that are among the best `at` of the
+        two-stage search.
+    top1 : bool array of shape (n_queries,)
+        Whether the best item is the same.
+    overlap_mean, top1_mean : tuple of float
+        Mean and the ends of its bootstrap interval over queries, groups drawn together.
+    share_scored : float
+        Share of the pairs that the second stage scored.
+    """
+
+    at: int
+    overlap: NDArray[np.float64]
+    top1: NDArray[np.bool_]
+    overlap_mean: tuple[float, float, float]
+    top1_mean: tuple[float, float, float]
+    share_scored: float
+
+    def __repr__(self) -> str:
+        def told(interval: tuple[float, float, float]) -> str:
+            return "{:.3f} [{:.3f}, {:.3f}]".format(*interval)
+
+        return (
+            f"Exactness(overlap@{self.at} {told(self.overlap_mean)}, top-1 agreement "
+            f"{told(self.top1_mean)}, {self.share_scored:.1%} of the pairs scored)"
+        )
+
+
+def exactness(
+    estimator: Any,
+    X: Views,
+    *,
+    query: str | None = None,
+    gallery: str | None = None,
+    at: int = 10,
+    ci: float = 0.95,
+    n_resamples: int = 1000,
+    random_state: Any = 0,
+) -> Exactness:
+    """Compare a two-stage search with the full matrix of its second stage.
+
+    Parameters
+    ----------
+    estimator : Reranker or Pipeline
+        Fitted; a pipeline ends in a Reranker.
+    X : Views
+        The full matrix is computed for them: take a sample.
+    query, gallery : str, optional
+        Names of the views; the first two of the second stage by default.
+    at : int
+        Length of the lists that are compared; all of a smaller gallery.
+    ci, n_resamples, random_state
+        Of the intervals, see `crossfit.metrics.bootstrap_interval`.
+
+    Returns
+    -------
+    Exactness
+    """
+    check_k(at)
+    _require_views(X)
+    steps, last = answering(estimator)
+    if not isinstance(last, Reranker):
+        raise TypeError(f"exactness is of a Reranker, got {type(last).__name__}")
+    for step in steps:
+        X = step.transform(X)
+    q, g = direction(view_names(last), X, query, gallery)
+    given = (X.distinct(q)[0], q, X.distinct(g)[0], g)
+    exact = top_k(_scores(last._stages()[1], *given, None), at).indices
+    found = top_k(last._score_items(*given), at).indices
+    overlap = (exact[:, :, None] == found[:, None, :]).any(axis=2).mean(axis=1)
+    top1 = exact[:, 0] == found[:, 0]
+    groups = X.groups[X.first_rows(q)]
+
+    def summary(values: NDArray[Any]) -> tuple[float, float, float]:
+        low, high = bootstrap_interval(
+            values, groups=groups, ci=ci, n_resamples=n_resamples, random_state=random_state
+        )
+        return float(values.mean()), low, high
+
+    m = n_rows(given[2])
+    return Exactness(
+        at=exact.shape[1],
+        overlap=overlap,
+        top1=top1,
+        overlap_mean=summary(overlap),
+        top1_mean=summary(top1.astype(np.float64)),
+        share_scored=min(last.k, m) / m,
+    )
