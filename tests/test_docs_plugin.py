@@ -49,7 +49,8 @@ def test_the_page_shows_every_file_that_it_lists(project):
     folder, _ = project
     tree = re.search(r"^    crossfit-procrustes/\n((?:      \S.*\n)+)", PAGE, re.MULTILINE)
     listed = {line.split()[0] for line in tree[1].splitlines()}
-    made = {str(p.relative_to(folder)) for p in folder.rglob("*") if p.suffix in (".py", ".toml")}
+    kinds = (".py", ".toml", ".yaml")
+    made = {str(p.relative_to(folder)) for p in folder.rglob("*") if p.suffix in kinds}
     assert made == listed
 
 
@@ -70,6 +71,14 @@ def test_it_passes_the_checks(project):
     assert len(re.findall(r"^  expected ", checked.stdout, re.MULTILINE)) <= 4
     cited = run(site, "-c", MAIN, "cite", "procrustes")
     assert "Schönemann" in cited.stdout
+
+
+def test_its_experiment_is_well_formed(project, tmp_path):
+    _, site = project
+    name = "schoenemann-1966-procrustes-emoji"
+    planned = run(site, "-c", MAIN, "run", name, "--dry-run", cwd=tmp_path)
+    assert planned.returncode == 0, planned.stdout + planned.stderr
+    assert "Procrustes" in planned.stdout and "CCA" in planned.stdout
 
 
 def test_its_own_tests_pass(project):

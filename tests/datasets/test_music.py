@@ -40,9 +40,7 @@ def test_a_fifth_tests_and_the_folds_are_a_partition(folder, arrays):
 
 
 def test_folds_repeat_and_follow_the_seed(folder):
-    first, again, other = (
-        load("music", folder, seed=seed, strict=False) for seed in (0, 0, 1)
-    )
+    first, again, other = (load("music", folder, seed=seed, strict=False) for seed in (0, 0, 1))
     np.testing.assert_array_equal(first["test"].info["row"], again["test"].info["row"])
     assert first.revision == again.revision != other.revision
     assert first["test"].info["row"].tolist() != other["test"].info["row"].tolist()

@@ -171,3 +171,17 @@ def test_listing_imports_no_array_library():
         "assert not {'numpy', 'scipy', 'torch', 'PIL'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_every_data_set_of_crossfit_is_in_the_tables_of_the_documentation():
+    from pathlib import Path
+
+    from crossfit import registry
+
+    page = (Path(__file__).parents[2] / "docs" / "datasets.md").read_text(encoding="utf-8")
+    for entry in registry.entries("crossfit.datasets"):
+        if entry.distribution == registry.CORE:
+            assert entry.card.url in page or not entry.card.url
+            assert page.count(f"| `{entry.name}` | ") >= 1
+            for split in entry.card.splits:
+                assert f"`{split}`" in page

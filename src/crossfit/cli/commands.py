@@ -11,6 +11,7 @@ import click
 
 import crossfit
 from crossfit.cli.experiments import run
+from crossfit.cli.new import new
 from crossfit.cli.reporting import report
 
 SECTIONS = {
@@ -31,6 +32,7 @@ def cli() -> None:
 
 
 cli.add_command(run)
+cli.add_command(new)
 cli.add_command(report)
 
 

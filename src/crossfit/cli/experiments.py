@@ -36,6 +36,8 @@ __all__ = ["run"]
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE",
               help="Change a value: tuning.trials=5, methods.CCA.params.reg=0.1.")  # fmt: skip
 @click.option("--retry-failed", is_flag=True, help="Compute cells again that have failed.")
+@click.option("--tracker", type=click.Choice(["mlflow", "tensorboard", "wandb"]),
+              help="Hand results to a tracker too.")  # fmt: skip
 @click.option("--dry-run", is_flag=True, help="Say what there is to do, and do nothing.")
 def run(
     experiment: str,
@@ -48,6 +50,7 @@ def run(
     seeds: str | None,
     settings: tuple[str, ...],
     retry_failed: bool,
+    tracker: str | None,
     dry_run: bool,
 ) -> None:
     """Run EXPERIMENT: the name of an installed one, or a YAML file.
@@ -86,6 +89,7 @@ def run(
             scheduler=scheduler,
             retry_failed=retry_failed,
             listener=listener,
+            tracker=tracker,
             command=shlex.join(["crossfit", *sys.argv[1:]]),
         )
     except KeyboardInterrupt:
@@ -103,11 +107,17 @@ def run(
     for cell in record.cells:
         if cell.status == "failed":
             last = cell.traceback.strip().splitlines()[-1]
-            click.echo(f"failed: {cell.label} on {cell.dataset}, seed {cell.seed}: {last}", err=True)
-        elif cell.status == "skipped":
-            click.echo(f"skipped: {cell.label} on {cell.dataset}: {cell.reason}", err=True)
+            click.echo(
+                f"failed: {cell.label} on {cell.dataset}, seed {cell.seed}: {last}", err=True
+            )
+    for reason in dict.fromkeys(cell.reason for cell in record.cells if cell.status == "skipped"):
+        who = [c.label for c in record.cells if c.status == "skipped" and c.reason == reason]
+        few = ", ".join(dict.fromkeys(who[:3])) + (f" and {len(who) - 3} more" if who[3:] else "")
+        click.echo(f"skipped: {few}: {reason}", err=True)
     if counts["failed"]:
-        click.echo(f"their tracebacks are in {folder / 'cells'}; --retry-failed tries again", err=True)
+        click.echo(
+            f"their tracebacks are in {folder / 'cells'}; --retry-failed tries again", err=True
+        )
         raise SystemExit(1)
     if not counts["done"]:
         raise SystemExit(1)
@@ -225,7 +235,9 @@ def _listener(title: str) -> Any:
                 self._bar.start()
 
         def search(self, label: str, outcome: Any, left: int) -> None:
-            how = "settings chosen" if outcome.status == "done" else f"no settings: {outcome.message}"
+            how = (
+                "settings chosen" if outcome.status == "done" else f"no settings: {outcome.message}"
+            )
             self._say(f"  {label}: {how} in {outcome.seconds:.1f} s, {left} searches left")
 
         def finished(self, planned: Any, outcome: Any, left: int) -> None:

@@ -30,8 +30,8 @@ def report(runs: tuple[str, ...], store: Path, out: Path, root: Path | None) -> 
     Methods that were evaluated on the same test queries share a leaderboard, also over several
     runs.
     """
-    from crossfit.experiment.runs import report as write
+    from crossfit.experiment.runs import report_runs
 
-    page = write(runs, store, out, root=root)
+    page = report_runs(runs, store, out, root=root)
     click.echo(f"report: {page}")
     click.echo(f"tables: {', '.join(str(path) for path in sorted(out.glob('leaderboard.*')))}")

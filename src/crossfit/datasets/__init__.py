@@ -24,6 +24,7 @@ __getattr__, __dir__ = attach(
         "flickr30k",
         "flickr8k",
         "imageclef",
+        "music",
         "nus_wide",
         "pascal_sentences",
         "voc2007",

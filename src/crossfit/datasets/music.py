@@ -103,18 +103,16 @@ def load(
 
 
 def _read(path: Path) -> dict[str, NDArray[Any]]:
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            missing = [name for name in SHAPES if name not in archive]
-            if missing:
-                raise ValueError(
-                    f"{FILE} must hold {', '.join(SHAPES)}: {' and '.join(missing)} is not there, "
-                    f"but {', '.join(archive.files) or 'nothing'}"
-                )
-            arrays = {name: _read_array(archive, name) for name in SHAPES}
-    except (zipfile.BadZipFile, AttributeError, EOFError, OSError):
-        # A lone array has no file names, and is no archive.
-        raise ValueError(f"{FILE} is no npz archive, as numpy.savez writes it") from None
+    if not zipfile.is_zipfile(path):
+        raise ValueError(f"{FILE} is no npz archive, as numpy.savez writes it")
+    with np.load(path, allow_pickle=False) as archive:
+        missing = [name for name in SHAPES if name not in archive]
+        if missing:
+            raise ValueError(
+                f"{FILE} must hold {', '.join(SHAPES)}: {' and '.join(missing)} is not there, "
+                f"but {', '.join(archive.files) or 'nothing'}"
+            )
+        arrays = {name: _read_array(archive, name) for name in SHAPES}
     n = len(arrays["y"])
     for name, values in arrays.items():
         wanted = (n, *SHAPES[name])
@@ -147,7 +145,7 @@ def _labels(y: NDArray[Any]) -> NDArray[np.int64]:
         if unknown:
             raise ValueError(f"{FILE}: y has the mood {unknown[0]!r}, there are {', '.join(MOODS)}")
         return np.searchsorted(MOODS, names).astype(np.int64)
-    if y.dtype.kind not in "iu" or (len(y) and not (0 <= y.min() and y.max() < len(MOODS))):
+    if y.dtype.kind not in "iu" or (len(y) and not (y.min() >= 0 and y.max() < len(MOODS))):
         told = f"type {y.dtype}" if y.dtype.kind not in "iu" else f"{y.min()} to {y.max()}"
         raise ValueError(
             f"{FILE}: y must hold names of moods or whole numbers from 0 to {len(MOODS) - 1}, got "

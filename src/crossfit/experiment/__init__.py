@@ -16,6 +16,7 @@ __all__ = [
     "StoreError",
     "fit_and_evaluate",
     "plan",
+    "report_runs",
     "run",
     "write_report",
 ]
@@ -32,6 +33,7 @@ __getattr__, __dir__ = attach(
         "StoreError": "store",
         "fit_and_evaluate": "comparison",
         "plan": "runner",
+        "report_runs": "runs",
         "run": "runner",
         "write_report": "report",
     },
@@ -41,5 +43,6 @@ if TYPE_CHECKING:
     from crossfit.experiment.comparison import Result, fit_and_evaluate
     from crossfit.experiment.report import write_report
     from crossfit.experiment.runner import plan, run
+    from crossfit.experiment.runs import report_runs
     from crossfit.experiment.spec import Experiment, SpecError
     from crossfit.experiment.store import CellRecord, RunRecord, Store, StoreError

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import gc
 import importlib.metadata
+import logging
 import os
 import platform
 import resource
@@ -13,12 +14,13 @@ import tempfile
 import time
 import traceback
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import combinations
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -27,7 +29,7 @@ from numpy.typing import NDArray
 from crossfit import registry
 from crossfit.datasets import Dataset, Split
 from crossfit.experiment.features import StoredFeatures, needs_fit
-from crossfit.experiment.parts import build_features, build_method, build_similarity, describe
+from crossfit.experiment.parts import build_features, build_method, build_similarity
 from crossfit.experiment.spec import MethodSpec, TuningSpec, space_of
 from crossfit.experiment.store import Store, key_of, now, read_json, write_json
 from crossfit.metrics.names import parse_metric
@@ -39,11 +41,15 @@ __all__ = ["Outcome", "Skip", "Task", "execute", "load_splits"]
 KS = (1, 2, 3, 5, 7, 10, 15, 20, 30, 50, 70, 100)
 #: How many of the best items of each query are kept.
 TOP = 10
+#: Attention is kept for so many of the first test pairs.
+EXPLAINED = 4
 # Score matrices beyond this many bytes lie in a temporary file, filled by blocks of this size.
 _IN_MEMORY = 2**30
 _BLOCK = 2**27
 
 Arrays = dict[str, NDArray[Any]]
+
+logger = logging.getLogger("crossfit")
 
 
 class Skip(Exception):
@@ -80,6 +86,10 @@ class Task:
         Folder of the data sets.
     lease : float
         See `Store`.
+    tracker : object or None
+        Who is handed the result too.
+    run : pair of str
+        Name and title of the run.
     """
 
     key: str
@@ -95,13 +105,17 @@ class Task:
     store: str
     root: str | None = None
     lease: float = 120.0
+    tracker: Any = None
+    run: tuple[str, str] = ("", "")
 
     @property
     def search_key(self) -> str | None:
         """Key of the search that the cells of all seeds share."""
         if self.tuning is None:
             return None
-        return key_of({"search": {name: part for name, part in self.cell.items() if name != "seed"}})
+        return key_of(
+            {"search": {name: part for name, part in self.cell.items() if name != "seed"}}
+        )
 
 
 @dataclass(frozen=True)
@@ -164,6 +178,7 @@ def _claimed(task: Task, store: Store, begun: float) -> Outcome:
     except Exception as error:
         about |= {"warnings": said, "finished": now(), "traceback": traceback.format_exc()}
         store.write_cell(task.key, {**about, "status": "failed"})
+        _track(task, store)
         return Outcome(task.key, "failed", time.perf_counter() - begun, _told(error))
     # What was loaded with the method itself (torch, gensim) is known only now.
     about["environment"] = environment(task)
@@ -174,7 +189,21 @@ def _claimed(task: Task, store: Store, begun: float) -> Outcome:
         {**about, "status": "done", **record, "warnings": said, "finished": now()},
         **extras,
     )
+    _track(task, store)
     return Outcome(task.key, "done", seconds)
+
+
+def _track(task: Task, store: Store) -> None:
+    """Hand the result on; that this fails is no failure of the cell."""
+    if task.tracker is None:
+        return
+    try:
+        cell = store.cell(
+            task.key, label=task.method.label, dataset=task.dataset["name"], seed=task.seed or 0
+        )
+        task.tracker.track(cell, SimpleNamespace(name=task.run[0], title=task.run[1]))
+    except Exception as error:
+        logger.warning("the tracker did not take %s: %s", task.method.label, _told(error))
 
 
 def _told(error: Exception) -> str:
@@ -439,6 +468,12 @@ def compute(task: Task, store: Store) -> tuple[dict[str, Any], dict[str, Any]]:
     clock.lap("features")
     # A pipeline of one step is that step: methods that score pairs know no transform.
     model = model.steps[0][1] if len(model.steps) == 1 else model
+    method = getattr(model, "steps", [("", model)])[0][1]
+    if task.tracker is not None and "callbacks" in method.get_params(deep=False):
+        callbacks = task.tracker.callbacks(
+            task.method.label, task.dataset["name"], task.seed, task.key, task.run[0]
+        )
+        method.set_params(callbacks=[*(method.callbacks or ()), *callbacks])
     model.fit(train_views, train.y)
     clock.lap("fit")
     store.count_test(loaded.dataset.name, loaded.roles["test"], task.key)
@@ -469,8 +504,12 @@ def compute(task: Task, store: Store) -> tuple[dict[str, Any], dict[str, Any]]:
         "chosen": search.get("chosen", {}),
         "tuning": search.get("tuning", {}),
     }
-    method = getattr(model, "steps", [("", model)])[0][1]
-    extras = {"arrays": arrays, "history": _history(method), "trials": search.get("trials", ())}
+    extras = {
+        "arrays": arrays,
+        "attention": _attention(method, test_views, test.views),
+        "history": _history(method),
+        "trials": search.get("trials", ()),
+    }
     del model, stage
     gc.collect()
     return record, extras
@@ -673,7 +712,8 @@ def _evaluate(
     from crossfit.scoring import relevance_of
 
     directions = (f"{names[0]}2{names[1]}", f"{names[1]}2{names[0]}")
-    groups = tuple(views.groups[views.first_rows(name)] for name in names)
+    first, second = (views.groups[views.first_rows(name)] for name in names)
+    groups = (first, second)
     relevant = {
         labelled: relevance_of(views, *names, y if labelled else None)
         for labelled in {by_label(metric, task.relevance, y) for metric in task.metrics}
@@ -706,7 +746,9 @@ def _evaluate(
                 arrays[f"{direction}|first"] = np.asarray(found.per_query[direction, "meanr"])
     for i, direction in enumerate(directions):
         side = "forward" if i == 0 else "backward"
-        record["results"][direction] = {metric: results[direction][metric] for metric in task.metrics}
+        record["results"][direction] = {
+            metric: results[direction][metric] for metric in task.metrics
+        }
         arrays[f"{direction}|groups"] = groups[i]
         top, best = _best(scores if i == 0 else scores.T)
         arrays[f"{direction}|top"], arrays[f"{direction}|top_scores"] = top, best
@@ -795,6 +837,47 @@ def _size(model: Any, views: Views) -> dict[str, int | None]:
         except (ValueError, TypeError, AttributeError, IndexError):
             dimensions = None  # a space that is no array of vectors
     return {"parameters": parameters, "dimensions": dimensions}
+
+
+def _attention(method: Any, views: Views, raw: Views) -> Arrays:
+    """Return attention maps of the first test pairs, where the method explains itself.
+
+    Keys are ``"<number>|<part>"``, see `CellRecord.attention`. `raw` has the texts.
+    """
+    if not hasattr(method, "explain"):
+        return {}
+    rows = np.sort(np.unique(views.groups, return_index=True)[1])[:EXPLAINED]
+    try:
+        explained = method.explain(views[rows])
+        texts = [name for name in raw.names if _is_text(raw[rows][name])]
+        found: Arrays = {}
+        for i, row in enumerate(rows):
+            for name in explained.names:
+                weights = explained[name][[i]]
+                info = getattr(weights, "info", {})
+                number = len({key.partition("|")[0] for key in found})
+                view = name if name in views else views.names[0]
+                parts: dict[str, Any] = {
+                    "weights": np.asarray(weights[0], np.float32),
+                    "item": views.distinct(view)[1][row],
+                    "view": name,
+                    "query": str(raw[rows][texts[0]][i]) if texts else "",
+                }
+                if "boxes" in info:
+                    parts["regions"] = np.asarray(info["boxes"], np.float32)
+                if "grid" in info:
+                    parts["grid"] = np.asarray(info["grid"])
+                if "words" in info:
+                    parts["words"] = np.asarray(list(info["words"]), dtype=str)
+                found |= {f"{number}|{key}": np.asarray(part) for key, part in parts.items()}
+        return {key: part for key, part in found.items() if part.dtype != object}
+    except Exception as error:
+        warnings.warn(f"no attention maps: {_told(error)}", stacklevel=2)
+        return {}
+
+
+def _is_text(values: Any) -> bool:
+    return getattr(values, "dtype", None) == np.dtype(object) and isinstance(values[0], str)
 
 
 def _history(method: Any) -> list[dict[str, Any]]:

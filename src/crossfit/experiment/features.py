@@ -189,8 +189,9 @@ def _write(values: Any, folder: Path) -> None:
 def _read(folder: Path) -> Any:
     def array(name: str) -> Any:
         path = folder / name
-        mode = "r" if path.stat().st_size > _MAPPED else None
-        return np.load(path, mmap_mode=mode, allow_pickle=False)
+        if path.stat().st_size > _MAPPED:
+            return np.load(path, mmap_mode="r", allow_pickle=False)
+        return np.load(path, allow_pickle=False)
 
     def tree(part: Any) -> Any:
         if "channels" in part:
@@ -200,7 +201,8 @@ def _read(folder: Path) -> Any:
                 key: _thawed(json.dumps(value["json"])) if "json" in value else tree(value)
                 for key, value in part["info"].items()
             }
-            return Ragged(*map(array, part["ragged"]), info)
+            values, offsets = map(array, part["ragged"])
+            return Ragged(values, offsets, info)
         if "csr" in part:
             kind = sp.csr_matrix if part["matrix"] else sp.csr_array
             return kind(tuple(map(array, part["csr"])), shape=tuple(part["shape"]))

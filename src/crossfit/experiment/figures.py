@@ -13,7 +13,7 @@ import numpy as np
 from crossfit.experiment.board import Board, Row, arrow, metric_words
 from crossfit.metrics import parse_metric
 
-__all__ = ["costs", "curves", "intervals", "sweeps", "training"]
+__all__ = ["attention", "costs", "curves", "intervals", "sweeps", "training"]
 
 # Stand-ins that the page replaces by its own colours, so that plots follow light and dark.
 _INK, _GRID, _SOFT = "#010203", "#040506", "#070809"
@@ -90,7 +90,7 @@ def _short(x: float) -> str:
 
 
 def _style(i: int) -> dict[str, Any]:
-    """Return colour and width of the method in place i: the first have one each, others are grey."""
+    """Return colour and width of the method in place i: the first are told apart, others grey."""
     if i < len(_SERIES):
         return {"color": _SERIES[i], "linewidth": 2, "zorder": 3}
     return {"color": _SOFT, "linewidth": 1.2, "zorder": 2}
@@ -173,8 +173,8 @@ def curves(board: Board, kind: str) -> str | None:
                 ax.axhline(at, color=_INK, linewidth=1, linestyle=_CHANCE)
             ax.set_xlim(0, 1)
             ax.set_xlabel("recall", color=_INK)
-        ax.set_ylim(0, None)
         _title(ax, arrow(direction))
+    axes[0].set_ylim(bottom=0)
     axes[0].set_ylabel("recall at K" if kind == "recall" else "precision", color=_INK)
     _name(axes[0], drawn)
     if board.chance:
@@ -290,3 +290,28 @@ def training(board: Board) -> str | None:
     _name(axes[0], drawn)
     _legend(figure, axes[0])
     return _svg(figure, "Training curves")
+
+
+def attention(weights: Any, words: Sequence[str]) -> str:
+    """Draw weights of words (rows) against regions or objects (columns).
+
+    Parameters
+    ----------
+    weights : ndarray of shape (T, R)
+        Weights.
+    words : sequence of T str
+        The words.
+    """
+    figure, axes = _axes(1, 0.9 + 0.22 * len(words))
+    ax = axes[0]
+    # A stand-in colour map: opacity of one ink, so that it works on light and dark alike.
+    share = np.asarray(weights, np.float64) / max(float(np.max(weights)), 1e-12)
+    for t, row in enumerate(share):
+        for r, value in enumerate(row):
+            ax.barh(-t, 1, left=r, height=1, color=_SERIES[0], alpha=float(value), linewidth=0)
+    ax.set_xlim(0, share.shape[1])
+    ax.set_ylim(-len(words) + 0.5, 0.5)
+    ax.set_yticks([-t for t in range(len(words))], list(words))
+    ax.grid(visible=False)
+    ax.set_xlabel("region", color=_INK)
+    return _svg(figure, "Attention of words to regions")

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 import crossfit
 from crossfit.experiment import figures
@@ -31,15 +32,16 @@ from crossfit.scoring import relevance_of
 from crossfit.views import Views, n_rows
 
 __all__ = [
+    "Attention",
     "Found",
     "Gallery",
     "GalleryRow",
     "Part",
-    "Picture",
     "Problem",
     "data_uri",
     "figure",
     "interval_figure",
+    "lit",
     "p_figure",
     "write_page",
     "write_report",
@@ -104,11 +106,25 @@ class Gallery:
 
 
 @dataclass(frozen=True)
-class Picture:
-    """A picture with its caption: an attention map."""
+class Attention:
+    """Where a method looks: on a picture, in a text, or between words and regions.
 
-    uri: str
+    Parameters
+    ----------
+    caption : str
+        Of which pair.
+    picture : str
+        A data URI of the picture, lit where the weights are, or empty.
+    words : sequence of (str, float)
+        Words with their weight as a share of the largest.
+    svg : str
+        A plot of words against regions, or empty.
+    """
+
     caption: str
+    picture: str = ""
+    words: Sequence[tuple[str, float]] = ()
+    svg: str = ""
 
 
 @dataclass(frozen=True)
@@ -135,7 +151,7 @@ class Part:
         Queries with what they found.
     gallery_note : str
         What answered them, or why there is no gallery.
-    attention : sequence of Picture
+    attention : sequence of Attention
         Attention maps.
     relevant : str
         What recall counts: ``"their own pair"`` or ``"a relevant item"``.
@@ -146,7 +162,7 @@ class Part:
     board: Board
     galleries: Sequence[Gallery] = ()
     gallery_note: str = ""
-    attention: Sequence[Picture] = ()
+    attention: Sequence[Attention] = ()
     relevant: str = "their own pair"
     labelled: bool = True
 
@@ -333,13 +349,15 @@ def write_text(path: Path, text: str) -> None:
         raise
 
 
-def data_uri(image: Any) -> str:
+def data_uri(image: Any, longest: int = _THUMBNAIL) -> str:
     """Return a picture as a data URI: small ones as they are, larger ones as a thumbnail.
 
     Parameters
     ----------
     image : path-like, PIL image or ndarray
         What `crossfit.extraction.load_rgb` takes.
+    longest : int
+        Longest side in pixels.
     """
     from PIL import Image
 
@@ -347,14 +365,44 @@ def data_uri(image: Any) -> str:
 
     picture = Image.fromarray(load_rgb(image))
     buffer = io.BytesIO()
-    if max(picture.size) <= _THUMBNAIL:
+    if max(picture.size) <= longest:
         kind = "png"
         picture.save(buffer, "PNG", optimize=True)
     else:
         kind = "jpeg"
-        picture.thumbnail((_THUMBNAIL, _THUMBNAIL))
+        picture.thumbnail((longest, longest))
         picture.save(buffer, "JPEG", quality=72, optimize=True)
     return f"data:image/{kind};base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def lit(image: Any, weights: Any, boxes: Any) -> NDArray[np.uint8]:
+    """Darken a picture except where the weights of its regions are high.
+
+    Parameters
+    ----------
+    image : path-like, PIL image or ndarray
+        What `crossfit.extraction.load_rgb` takes.
+    weights : array-like of shape (R,)
+        Not negative.
+    boxes : array-like of shape (R, 4)
+        Left, top, right and bottom as shares of the picture.
+
+    Returns
+    -------
+    ndarray of uint8, shape (H, W, 3)
+        A pixel is as bright as the heaviest of the regions that hold it.
+    """
+    from crossfit.extraction import load_rgb
+
+    pixels = load_rgb(image)
+    height, width = pixels.shape[:2]
+    light = np.zeros((height, width))
+    corners = np.asarray(boxes, np.float64) * (width, height, width, height)
+    for weight, (left, top, right, bottom) in zip(weights, corners.round().astype(int)):
+        part = light[top:bottom, left:right]
+        np.maximum(part, weight, out=part)
+    share = light / max(light.max(), 1e-12)
+    return (pixels * (0.2 + 0.8 * share[..., None])).astype(np.uint8)
 
 
 def figure(value: float | None, digits: int = 3) -> str:

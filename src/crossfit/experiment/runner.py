@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.metadata
+import importlib.util
 import os
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import crossfit
 from crossfit import registry
 from crossfit.experiment.spec import DatasetSpec, Experiment, MethodSpec
-from crossfit.experiment.store import RunRecord, Store, key_of, now
+from crossfit.experiment.store import RunRecord, Store, key_of, now, read_json, write_json
 
 __all__ = ["Planned", "plan", "run"]
 
@@ -84,7 +87,7 @@ def plan(
     if data is not None:
         name = Path(data).stem
         datasets = (DatasetSpec(name, {}, {}, name),)
-    found = []
+    found: list[Planned] = []
     for dataset in datasets:
         about = _about(experiment, dataset, root, data)
         for method in experiment.methods:
@@ -181,9 +184,8 @@ def _cells_of(
     except (registry.RegistryError, ImportError, FileNotFoundError) as error:
         skip = skip or _words(error)
     tuning = None
-    if method.tune is not None:
-        assert experiment.tuning is not None
-        tuning = {**vars(experiment.tuning), "metric": experiment.tuning.metric}
+    if method.tuning is not None:
+        tuning = asdict(method.tuning)
         del tuning["storage"]  # where trials are kept, and not what they are
     for seed in experiment.seeds if random else experiment.seeds[:1]:
         cell = {
@@ -210,7 +212,7 @@ def _cells_of(
             metrics=experiment.metrics,
             relevance=experiment.relevance,
             ties=experiment.ties,
-            tuning=None if method.tune is None else experiment.tuning,
+            tuning=method.tuning,
             store=str(store.folder.absolute()),
             root=None if root is None else str(Path(root).absolute()),
             lease=store.lease,
@@ -265,6 +267,7 @@ def run(
     scheduler: str | None = None,
     retry_failed: bool = False,
     listener: Listener | None = None,
+    tracker: str | None = None,
     command: str = "",
 ) -> RunRecord:
     """Run an experiment; cells that the store has are taken from there.
@@ -289,6 +292,8 @@ def run(
         Compute cells again that have failed.
     listener : Listener, optional
         Hears how far the run is.
+    tracker : {"mlflow", "tensorboard", "wandb"}, optional
+        Who is handed the results too; see `crossfit.experiment.trackers`.
     command : str
         What was typed, for the record.
 
@@ -311,6 +316,7 @@ def run(
     'done'
     """
     store = store if isinstance(store, Store) else Store(store)
+    store.clear_claims()
     if backend not in ("loky", "dask"):
         raise ValueError(f"backend must be 'loky' or 'dask', got {backend!r}")
     if backend == "dask" and not scheduler:
@@ -318,13 +324,28 @@ def run(
     if not isinstance(n_jobs, int) or n_jobs == 0 or n_jobs < -1:
         raise ValueError(f"n_jobs must be a positive integer or -1, got {n_jobs!r}")
     listener = listener or Listener()
-    planned = plan(experiment, store, root=root, data=data)
+    follow = None
+    if tracker is not None:
+        from crossfit.experiment.trackers import make
+
+        follow = make(tracker, store.folder / "tracking")
+    state = _state(experiment, root, data)
+    planned = None if retry_failed else _settled_plan(store, state)
+    if planned is None:
+        planned = plan(experiment, store, root=root, data=data)
     name = experiment.name if data is None else f"{experiment.name}-{Path(data).stem}"
     begun = now()
-    _write_run(store, name, experiment, planned, command, begun)
+    given = {"data": None if data is None else str(Path(data).absolute())}
+    given["root"] = None if root is None else str(Path(root).absolute())
+    _write_run(store, name, experiment, planned, {"command": command, "created": begun, **given})
     for part in planned:
         if part.skip:
-            record = {"status": "skipped", "reason": part.skip, "cell": part.cell, "finished": now()}
+            record = {
+                "status": "skipped",
+                "reason": part.skip,
+                "cell": part.cell,
+                "finished": now(),
+            }
             if store.cell(part.key).status != "done":
                 store.write_cell(part.key, record)
     if retry_failed:
@@ -335,7 +356,8 @@ def run(
         found = store.cell(part.key)
         settled = found.status == "done" or (found.status == "failed" and not retry_failed)
         if part.task is not None and not settled:
-            todo.setdefault(part.key, part)
+            about = {"tracker": follow, "run": (name, experiment.title)}
+            todo.setdefault(part.key, replace(part, task=replace(part.task, **about)))
     listener.begin(planned, len(todo))
     try:
         if todo:
@@ -347,7 +369,97 @@ def run(
         raise
     finally:
         listener.end()
+    _keep_plan(store, state, planned)
     return store.run(name)
+
+
+# ---- a finished experiment is not planned again --------------------------------------------------
+
+_KEPT = ("key", "method", "dataset", "seed", "features", "note")
+
+
+def _state(
+    experiment: Experiment, root: str | os.PathLike[str] | None, data: str | os.PathLike[str] | None
+) -> str:
+    """Hash what the plan of an experiment depends on, without loading data or methods.
+
+    As `make` does, it takes files of equal size and time of change as unchanged.
+    """
+    folder = root or os.environ.get("CROSSFIT_DATA")
+    files: set[str] = set(_files_named(experiment.to_dict()))
+    if data is not None:
+        files.add(str(data))
+    named = {("crossfit.methods", method.method) for method in experiment.methods}
+    for features in (experiment.features, *(method.features for method in experiment.methods)):
+        named |= {("crossfit.extractors", name) for name in _names(features) if "." not in name}
+    for dataset in experiment.datasets:
+        named.add(("crossfit.datasets", dataset.name))
+        for place in (Path(folder) / dataset.name, Path(folder)) if folder else ():
+            if place.is_dir():
+                files |= {str(path) for path in islice(place.rglob("*"), 200_000)}
+                break
+    for group, name in named:
+        # Its defaults are part of the plan, and an editable install keeps its version.
+        with contextlib.suppress(Exception):
+            module = registry.get(name, group).target.partition(":")[0]
+            found = importlib.util.find_spec(module)
+            files.add(str(found and found.origin))
+    stats = []
+    for path in sorted(files):
+        with contextlib.suppress(OSError):
+            about = os.stat(path)
+            stats.append([path, about.st_size, about.st_mtime_ns])
+    versions = sorted({(entry.distribution, entry.version) for entry in registry.entries()})
+    return key_of(
+        {
+            "experiment": experiment.to_dict(),
+            "data": None if data is None else str(data),
+            "files": stats,
+            "versions": [*versions, ("scikit-learn", importlib.metadata.version("scikit-learn"))],
+        }
+    )
+
+
+def _names(value: Any) -> Iterator[str]:
+    if isinstance(value, Mapping):
+        if isinstance(value.get("name"), str):
+            yield value["name"]
+        for part in value.values():
+            yield from _names(part)
+    elif isinstance(value, (list, tuple)):
+        for part in value:
+            yield from _names(part)
+
+
+def _files_named(value: Any) -> Iterator[str]:
+    """Yield the files that an experiment names, weights for instance."""
+    if isinstance(value, str):
+        if len(value) < 1000 and os.path.isfile(value):
+            yield value
+    elif isinstance(value, (Mapping, list, tuple)):
+        for part in value.values() if isinstance(value, Mapping) else value:
+            yield from _files_named(part)
+
+
+def _settled_plan(store: Store, state: str) -> list[Planned] | None:
+    """Return the plan kept from a run after which nothing was left to do."""
+    try:
+        rows = read_json(store.folder / "plans" / f"{state}.json")
+    except (FileNotFoundError, ValueError):
+        return None
+    if any(store.cell(row["key"]).status not in ("done", "failed") for row in rows):
+        return None
+    return [Planned(**row, skip="", task=None, cell={}) for row in rows]
+
+
+def _keep_plan(store: Store, state: str, planned: Sequence[Planned]) -> None:
+    if any(part.skip for part in planned):
+        return  # what is missing now may be there next time
+    home = store.folder / "plans"
+    home.mkdir(parents=True, exist_ok=True)
+    draft = home / f".{state[:16]}-{os.getpid()}"
+    write_json(draft, [{name: getattr(part, name) for name in _KEPT} for part in planned])
+    draft.replace(home / f"{state}.json")
 
 
 def _write_run(
@@ -355,8 +467,7 @@ def _write_run(
     name: str,
     experiment: Experiment,
     planned: Sequence[Planned],
-    command: str,
-    created: str,
+    about: Mapping[str, Any],
 ) -> None:
     cells = [
         {
@@ -373,21 +484,17 @@ def _write_run(
         "title": experiment.title,
         "spec": experiment.to_dict(),
         "cells": cells,
-        "command": command,
-        "created": created,
+        **about,
         "crossfit version": crossfit.__version__,
     }
-    with contextlib.suppress(ValueError):
-        old = store.run(name)
-        same = [(cell.key, cell.label) for cell in old.cells]
-        if same == [(part.key, part.method) for part in planned]:
-            record["created"] = old.created
+    with contextlib.suppress(FileNotFoundError, ValueError):
+        old = read_json(store.folder / "runs" / f"{name}.json")
+        if old["cells"] == cells:
+            record["created"] = old["created"]
     store.write_run(name, record)
 
 
 def _forget_failed_searches(store: Store, planned: Iterable[Planned]) -> None:
-    from crossfit.experiment.store import read_json
-
     for part in planned:
         if part.task is not None and part.task.search_key is not None:
             home = store.folder / "searches" / part.task.search_key

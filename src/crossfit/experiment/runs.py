@@ -10,31 +10,37 @@ from typing import Any
 
 import numpy as np
 
+from crossfit.experiment import figures
 from crossfit.experiment.board import Board, Row, arrow, metric_words
 from crossfit.experiment.report import (
+    Attention,
     Found,
     Gallery,
     GalleryRow,
     Part,
     Problem,
     data_uri,
+    lit,
     write_page,
     write_text,
 )
 from crossfit.experiment.store import CellRecord, RunRecord, Store, StoreError, canonical
 from crossfit.experiment.tables import csv_table, latex_table, markdown_table
+from crossfit.extraction import grid_boxes
 from crossfit.metrics import Evaluation, Repeats, parse_metric
 from crossfit.metrics.evaluation import PerQuery
 
-__all__ = ["boards", "report"]
+__all__ = ["boards", "report_runs"]
 
 #: Queries of each kind in a gallery, and items shown of each.
 _HITS, _FAILURES, _SHOWN = 3, 3, 6
 _PICTURES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
 _LONGEST = 180
+#: Longest side of an attention map in pixels.
+_MAP = 240
 
 
-def report(
+def report_runs(
     runs: Sequence[str],
     store: Store | str | os.PathLike[str] = "crossfit-runs",
     out: str | os.PathLike[str] = "crossfit-report",
@@ -163,7 +169,7 @@ def _board(cells: _Cells, records: Sequence[RunRecord]) -> Board:
     ]
     chance = {
         (direction, parse_metric(metric).name): value
-        for direction, by_metric in getattr(first, "chance", {}).items()
+        for direction, by_metric in first.chance.items()
         for metric, value in by_metric.items()
         if value is not None
     }
@@ -267,7 +273,7 @@ def _about(cell: CellRecord, metrics: Sequence[str]) -> str:
     split = (keyed.get("splits") or {}).get("test") or "test"
     sizes = ", ".join(f"{n} {view} items" for view, n in (cell.n.get("test") or {}).items())
     words = [f"Evaluated on the split “{split}”: {sizes}; trained on {cell.n.get('train')} pairs."]
-    relevant: Mapping[str, str] = getattr(cell, "relevant", {})
+    relevant = cell.relevant
     by_label = [metric_words(metric) for metric in metrics if relevant.get(metric) == "label"]
     by_pair = [metric_words(metric) for metric in metrics if relevant.get(metric) == "pair"]
     if by_label:
@@ -283,17 +289,20 @@ def _about(cell: CellRecord, metrics: Sequence[str]) -> str:
 def _part(cells: _Cells, records: Sequence[RunRecord], root: str | os.PathLike[str] | None) -> Part:
     board = _board(cells, records)
     best = cells[board.rows[0].label][0]
-    relevant: Mapping[str, str] = getattr(best, "relevant", {})
-    curve = "a relevant item" if relevant.get("recall curve") == "label" else "their own pair"
+    curve = "a relevant item" if best.relevant.get("recall curve") == "label" else "their own pair"
     try:
         test, names = _test_split(best, root)
     except (OSError, ValueError, LookupError, ImportError) as error:
         why = " ".join(str(error).split())
         return Part(board, gallery_note=f"No gallery, for want of the data: {why}", relevant=curve)
-    galleries = _galleries(best, test, names, board)
+    galleries = _galleries(best, test, names)
     note = f"Answered by {board.rows[0].label}, the first of the leaderboard"
     note += f" (seed {best.seed})." if len(board.rows[0].seeds) > 1 else "."
-    return Part(board, galleries, note, relevant=curve, labelled=test.y is not None)
+    hidden = [name for name in test.views.names if not _can_be_shown(test, name)]
+    if hidden:
+        note += f" The data has features of {' and '.join(hidden)} only, so items are named."
+    maps = [each for row in board.rows for each in _attention(row.label, cells[row.label][0], test)]
+    return Part(board, galleries, note, maps, curve, test.y is not None)
 
 
 def _test_split(cell: CellRecord, root: str | os.PathLike[str] | None) -> tuple[Any, Any]:
@@ -316,7 +325,7 @@ def _test_split(cell: CellRecord, root: str | os.PathLike[str] | None) -> tuple[
     return loaded.splits["test"], loaded.dataset.target_names
 
 
-def _galleries(cell: CellRecord, test: Any, names: Any, board: Board) -> list[Gallery]:
+def _galleries(cell: CellRecord, test: Any, names: Any) -> list[Gallery]:
     arrays = cell.arrays()
     rng = np.random.RandomState(0)
     found = []
@@ -331,24 +340,20 @@ def _galleries(cell: CellRecord, test: Any, names: Any, board: Board) -> list[Ga
         hits = np.flatnonzero(first <= 1)
         chosen = rng.permutation(hits)[:_HITS]
         worst = np.argsort(-np.nan_to_num(first), kind="stable")[:_FAILURES]
-        relevant: Mapping[str, str] = getattr(cell, "relevant", {})
-        own = "own" if relevant.get("first", "pair") == "pair" else "first relevant"
+        own = "own" if cell.relevant.get("first", "pair") == "pair" else "first relevant"
         for kind, queries, note in (
             ("hits", chosen, f"Drawn at random (seed 0) from the {len(hits)} of {len(first)} "
              "queries whose first item is relevant."),
             ("worst failures", worst, "The queries with the largest rank of a relevant item."),
         ):  # fmt: skip
-            rows = [
-                GalleryRow(
-                    *shown[query](int(q)),
-                    rank=float(first[q]),
-                    found=[
-                        Found(*shown[gallery](int(item)), verdict=verdict(int(q), int(item)))
-                        for item in top[q][:_SHOWN]
-                    ],
-                )
-                for q in queries
-            ]
+            rows = []
+            for q in queries.tolist():
+                answers = [
+                    (*shown[gallery](item), verdict(q, item)) for item in top[q][:_SHOWN].tolist()
+                ]
+                text, picture = shown[query](q)
+                found_ = [Found(words, pixels, said) for words, pixels, said in answers]
+                rows.append(GalleryRow(text, picture, float(first[q]), found_))
             if rows:
                 title = f"{arrow(direction)}: {kind}"
                 found.append(Gallery(title, rows, f"{own} {gallery}", note))
@@ -373,6 +378,43 @@ def _verdicts(test: Any, query: str, gallery: str) -> Any:
     return verdict
 
 
+def _can_be_shown(test: Any, name: str) -> bool:
+    value = test.views.distinct(name)[0][0]
+    return isinstance(value, str) or _is_picture(value)
+
+
+def _is_picture(value: Any) -> bool:
+    if isinstance(value, str):
+        path = Path(value)
+        return path.suffix.lower() in _PICTURES and path.is_file()
+    return isinstance(value, np.ndarray) and value.dtype == np.uint8 and value.ndim == 3
+
+
+def _attention(label: str, cell: CellRecord, test: Any) -> list[Attention]:
+    """Return the maps that a cell kept, on the pictures and in the words where they are known."""
+    found = []
+    for kept in cell.attention():
+        weights = np.atleast_2d(np.asarray(kept["weights"], np.float64))
+        text, view = str(kept.get("query", "")), str(kept.get("view", ""))
+        caption = ": ".join(part for part in (label, view, _clipped(text)) if part)
+        boxes = kept.get("regions")
+        if boxes is None and "grid" in kept:
+            boxes = grid_boxes(*(int(side) for side in kept["grid"]))
+        words = [str(word) for word in kept.get("words", ())]
+        mean = weights.mean(axis=0)
+        share = mean / max(float(mean.max()), 1e-12)
+        name = next((name for name in test.views.names if _is_picture(
+            test.views.distinct(name)[0][0])), None)  # fmt: skip
+        if boxes is not None and len(boxes) == len(mean) and name is not None:
+            image = test.views.distinct(name)[0][int(kept["item"])]
+            found.append(Attention(caption, data_uri(lit(image, mean, boxes), _MAP)))
+        elif len(words) == len(mean):
+            found.append(Attention(caption, words=list(zip(words, share.tolist()))))
+        elif len(words) == len(weights):
+            found.append(Attention(caption, svg=figures.attention(weights, words)))
+    return found
+
+
 def _shower(test: Any, name: str, classes: Any) -> Any:
     """Return what shows an item of a view: its text and its picture, as far as there are any."""
     values, _ = test.views.distinct(name)
@@ -386,12 +428,12 @@ def _shower(test: Any, name: str, classes: Any) -> Any:
             label = str(classes[int(y)] if classes is not None and int(y) >= 0 else y)
         if isinstance(value, str):
             path = Path(value)
-            if path.suffix.lower() in _PICTURES and path.is_file():
+            if _is_picture(value):
                 return _known(test, rows[item], name) or path.stem, data_uri(path)
             return _clipped(path.name if os.sep in value and path.is_file() else value), ""
-        pixels = isinstance(value, np.ndarray) and value.dtype == np.uint8 and value.ndim == 3
         words = _known(test, rows[item], name) or f"{name} {item + 1}"
-        return f"{words}, {label}" if label else words, data_uri(value) if pixels else ""
+        picture = data_uri(value) if _is_picture(value) else ""
+        return f"{words}, {label}" if label else words, picture
 
     return shower
 

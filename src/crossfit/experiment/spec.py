@@ -1,24 +1,21 @@
-"""The experiment file: data sets, features, methods, seeds, metrics and tuning, validated.
+"""The experiment: data sets, features, methods, seeds, metrics and tuning, validated.
 
-A file is YAML of the plain kind (`yaml.SafeLoader`, so nothing in it is executed). What is wrong
-in it is reported with the file's name, the line and the key.
+What is wrong in a file is reported with the file's name, the line and the key.
 """
 
 from __future__ import annotations
 
-import difflib
 import importlib.util
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from crossfit import registry
 from crossfit.cards import Choice, Each, ExperimentCard, Float, Int
+from crossfit.experiment.reading import Node, SpecError, change, plain, read_yaml, what
 from crossfit.metrics.names import parse_metric
 
 __all__ = [
@@ -38,11 +35,22 @@ _SAMPLERS = ("tpe", "random")
 _PRUNERS = ("none", "median")
 
 
-class SpecError(ValueError):
-    """An experiment that says something wrong, with the place where it says it."""
-
-
 # ---- what an experiment is made of ---------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class TuningSpec:
+    """How methods are tuned; see the documentation of the keys in `Experiment`."""
+
+    trials: int = 30
+    folds: int = 3
+    validation: bool = False
+    metric: str | None = None
+    timeout: float | None = None
+    sampler: str = "tpe"
+    pruner: str = "none"
+    seed: int = 0
+    storage: str | None = None
 
 
 @dataclass(frozen=True)
@@ -87,6 +95,9 @@ class MethodSpec:
         Search space.
     published : mapping
         Published figures: metric to a mapping of direction (or ``mean``) to value.
+    tuning : TuningSpec, optional
+        How it is tuned: as the experiment says, with what the method says of its own; None if it
+        is not tuned.
     line : str
         Where the file says it, for messages.
     """
@@ -98,22 +109,8 @@ class MethodSpec:
     similarity: Any
     tune: Mapping[str, Any] | str | None
     published: Mapping[str, Any]
+    tuning: TuningSpec | None = None
     line: str = ""
-
-
-@dataclass(frozen=True)
-class TuningSpec:
-    """How methods are tuned; see the documentation of the keys in `Experiment`."""
-
-    trials: int = 30
-    folds: int = 3
-    validation: bool = False
-    metric: str | None = None
-    timeout: float | None = None
-    sampler: str = "tpe"
-    pruner: str = "none"
-    seed: int = 0
-    storage: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,7 +126,8 @@ class Experiment:
         keys are options of the data set.
     methods : sequence of mappings
         ``{"method": ..., "label": ..., "params": {...}, "features": {...}, "similarity": ...,
-        "tune": {...}, "published": {...}}``; a string is a method with its defaults.
+        "tune": {...}, "tuning": {...}, "published": {...}}``; a string is a method with its
+        defaults.
     features : mapping
         View to an extractor ``{"name": ..., "params": {...}}``, a list of such, or
         ``{"channels": {...}}``. Views that are not named stay as they are.
@@ -183,7 +181,7 @@ class Experiment:
 
     def __post_init__(self) -> None:
         given = {field.name: getattr(self, field.name) for field in fields(self)}
-        self._take(_Node(given, "", ""))
+        self._take(Node(given, "", ""))
 
     @classmethod
     def from_dict(cls, mapping: Mapping[str, Any], source: str = "") -> Experiment:
@@ -197,7 +195,7 @@ class Experiment:
         source : str
             Name of the file, for messages.
         """
-        node = _Node(mapping, "", source)
+        node = Node(mapping, "", source)
         names = [field.name for field in fields(cls)]
         node.known([*names, *(key for key in mapping if str(key).startswith("x-"))])
         if "title" not in node.value:
@@ -272,15 +270,16 @@ class Experiment:
             "metrics": list(self.metrics),
             "relevance": self.relevance,
             "ties": self.ties,
-            "tuning": None
-            if self.tuning is None
-            else {field.name: getattr(self.tuning, field.name) for field in fields(TuningSpec)},
+            "tuning": None if self.tuning is None else asdict(self.tuning),
             "baseline": self.baseline,
             "methods": [
                 {
-                    field.name: plain(getattr(one, field.name))
-                    for field in fields(MethodSpec)
-                    if field.name != "line"
+                    **{
+                        field.name: plain(getattr(one, field.name))
+                        for field in fields(MethodSpec)
+                        if field.name not in ("line", "tuning")
+                    },
+                    "tuning": None if one.tuning is None else asdict(one.tuning),
                 }
                 for one in self.methods
             ],
@@ -288,7 +287,7 @@ class Experiment:
 
     # ---- validation
 
-    def _take(self, node: _Node) -> None:
+    def _take(self, node: Node) -> None:
         """Check the fields and put the validated forms in their place."""
 
         def put(name: str, value: Any) -> None:
@@ -314,19 +313,9 @@ class Experiment:
         put("relevance", node.child("relevance", "auto").one_of(RELEVANCE))
         put("ties", node.child("ties", "expected").one_of(_TIES))
         put("tuning", _tuning(node.child("tuning", None)))
-        put("methods", _methods(node.child("methods", ())))
+        put("methods", _methods(node.child("methods", ()), self.tuning))
         _unique(node.child("methods"), [method.label for method in self.methods], "label")
-        tuned = next((i for i, m in enumerate(self.methods) if m.tune is not None), None)
-        if tuned is not None and self.tuning is None:
-            raise (
-                node.child("methods")
-                .child(tuned)
-                .child("tune")
-                .error(
-                    "needs the key 'tuning' of the experiment, which says how many trials and folds"
-                )
-            )
-        put("baseline", node.child("baseline", None).optional(_Node.text))
+        put("baseline", node.child("baseline", None).optional(Node.text))
         labels = [method.label for method in self.methods]
         if self.baseline is not None and self.baseline not in labels:
             raise node.child("baseline").error(
@@ -355,287 +344,10 @@ def shipped_file(card: ExperimentCard) -> Path:
     raise FileNotFoundError(f"the experiment {card.name!r} has no file {card.target!r}")
 
 
-# ---- reading YAML, with lines --------------------------------------------------------------------
-
-
-class _Map(dict[str, Any]):
-    """A mapping that knows the line of each of its keys."""
-
-    lines: dict[str, int]
-    line: int = 0
-
-
-class _Seq(list[Any]):
-    """A sequence that knows the line of each of its entries."""
-
-    lines: list[int]
-    line: int = 0
-
-
-class _Loader(yaml.SafeLoader):
-    """SafeLoader with lines, without duplicate keys, and with the scalars of YAML 1.2."""
-
-    yaml_implicit_resolvers: dict[str, Any] = {}
-
-
-_CORE = {
-    "tag:yaml.org,2002:null": (r"~|null|Null|NULL|", "~nN\0"),
-    "tag:yaml.org,2002:bool": (r"true|True|TRUE|false|False|FALSE", "tTfF"),
-    "tag:yaml.org,2002:int": (r"[-+]?[0-9]+", "-+0123456789"),
-    # 1e-3 too, which YAML 1.1 reads as a string.
-    "tag:yaml.org,2002:float": (
-        r"[-+]?(?:[0-9]+\.[0-9]*|\.[0-9]+|[0-9]+(?=[eE]))(?:[eE][-+]?[0-9]+)?"
-        r"|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)",
-        "-+.0123456789",
-    ),
-    "tag:yaml.org,2002:merge": (r"<<", "<"),
-}
-for _tag, (_pattern, _first) in _CORE.items():
-    _Loader.add_implicit_resolver(
-        _tag,
-        re.compile(rf"^(?:{_pattern})$"),
-        ["" if letter == "\0" else letter for letter in _first],
-    )
-
-
-def _construct_map(loader: _Loader, node: yaml.MappingNode) -> Iterator[_Map]:
-    made = _Map()
-    made.line = node.start_mark.line + 1
-    made.lines = {}
-    yield made
-    own: set[str] = set()
-    for key_node, _ in node.value:
-        if key_node.tag == "tag:yaml.org,2002:merge":
-            continue
-        key = loader.construct_object(key_node, deep=True)  # type: ignore[no-untyped-call]
-        if not isinstance(key, str):
-            raise yaml.constructor.ConstructorError(
-                None, None, f"keys must be strings, got {key!r}", key_node.start_mark
-            )
-        if key in own:
-            raise yaml.constructor.ConstructorError(
-                None, None, f"the key {key!r} is there twice", key_node.start_mark
-            )
-        own.add(key)
-    loader.flatten_mapping(node)
-    for key_node, value_node in node.value:
-        key = loader.construct_object(key_node, deep=True)  # type: ignore[no-untyped-call]
-        made[key] = loader.construct_object(value_node, deep=True)  # type: ignore[no-untyped-call]
-        made.lines[key] = key_node.start_mark.line + 1
-
-
-def _construct_int(loader: _Loader, node: yaml.ScalarNode) -> int:
-    # Leading zeros do not make it octal.
-    return int(loader.construct_scalar(node))
-
-
-def _construct_seq(loader: _Loader, node: yaml.SequenceNode) -> Iterator[_Seq]:
-    made = _Seq()
-    made.line = node.start_mark.line + 1
-    made.lines = [part.start_mark.line + 1 for part in node.value]
-    yield made
-    made.extend(loader.construct_object(part, deep=True) for part in node.value)  # type: ignore[no-untyped-call]
-
-
-_Loader.add_constructor("tag:yaml.org,2002:map", _construct_map)
-_Loader.add_constructor("tag:yaml.org,2002:seq", _construct_seq)
-_Loader.add_constructor("tag:yaml.org,2002:int", _construct_int)
-
-
-def read_yaml(path: Path) -> _Map:
-    """Read a YAML file that holds a mapping.
-
-    Raises
-    ------
-    SpecError
-        If it is no valid YAML, a key is there twice, or it holds something else.
-    """
-    try:
-        text = path.read_text(encoding="utf-8")
-        tree = yaml.load(text, _Loader)  # noqa: S506 (a subclass of SafeLoader)
-    except UnicodeDecodeError as error:
-        raise SpecError(f"{path}: is no text in UTF-8: {error}") from None
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        line = f":{mark.line + 1}" if mark else ""
-        raise SpecError(f"{path}{line}: {error.problem or error.context}") from None
-    except yaml.YAMLError as error:
-        raise SpecError(f"{path}: {error}") from None
-    if not isinstance(tree, _Map):
-        raise SpecError(f"{path}: expected an experiment (a mapping with the key 'title')")
-    return tree
-
-
-def change(tree: dict[str, Any], setting: str) -> None:
-    """Change one value of an experiment before it is validated.
-
-    Parameters
-    ----------
-    tree : dict
-        As read from a file.
-    setting : str
-        ``"tuning.trials=5"``, ``"seeds=[0, 1]"``, ``"methods.CCA.params.reg=0.1"``: keys are
-        separated by dots, an entry of a list is named by its number, its label or its name, and
-        the value is YAML.
-
-    Raises
-    ------
-    SpecError
-        If the setting has no such form or place.
-    """
-    keys, equals, text = setting.partition("=")
-    if not equals or not keys.strip():
-        raise SpecError(f"--set expects key=value, got {setting!r}")
-    try:
-        value = yaml.load(text, _Loader)  # noqa: S506
-    except yaml.YAMLError:
-        raise SpecError(f"--set {setting}: {text!r} is no YAML value") from None
-    *way, last = keys.strip().split(".")
-    at: Any = tree
-    for i, key in enumerate(way):
-        where = ".".join(way[:i]) or "the experiment"
-        if isinstance(at, dict):
-            at = at.setdefault(key, _new_map()) if at.get(key) is not None else _made(at, key)
-        elif isinstance(at, list):
-            at = at[_entry(at, key, where)]
-            if not isinstance(at, (dict, list)):
-                raise SpecError(f"--set {setting}: {where}.{key} has no keys")
-        else:
-            raise SpecError(f"--set {setting}: {where} has no keys")
-    if isinstance(at, list):
-        at[_entry(at, last, ".".join(way))] = value
-    elif isinstance(at, dict):
-        at[last] = value
-    else:
-        raise SpecError(f"--set {setting}: {'.'.join(way)} has no keys")
-
-
-def _new_map() -> _Map:
-    made = _Map()
-    made.lines = {}
-    return made
-
-
-def _made(at: dict[str, Any], key: str) -> Any:
-    at[key] = _new_map()
-    return at[key]
-
-
-def _entry(entries: list[Any], key: str, where: str) -> int:
-    names = [
-        (part.get("label") or part.get("method") or part.get("name"))
-        if isinstance(part, Mapping)
-        else part
-        for part in entries
-    ]
-    if key in names:
-        return names.index(key)
-    if key.isdigit() and int(key) < len(entries):
-        return int(key)
-    raise SpecError(
-        f"--set: {where} has no entry {key!r}: there is {', '.join(map(str, names)) or 'none'}, "
-        "or a number from 0"
-    )
-
-
-# ---- a value with its place ----------------------------------------------------------------------
-
-
-class _Node:
-    """A value of the tree with the words that say where it is."""
-
-    def __init__(self, value: Any, path: str, source: str, line: int = 0) -> None:
-        self.value, self.path, self.source, self.line = value, path, source, line
-
-    def error(self, message: str) -> SpecError:
-        place = ""
-        if self.source:
-            place = f"{self.source}:{self.line}: " if self.line else f"{self.source}: "
-        return SpecError(f"{place}{self.path + ': ' if self.path else ''}{message}")
-
-    @property
-    def place(self) -> str:
-        """File and line, for messages about what only a later look finds."""
-        return f"{self.source}:{self.line}: " if self.source and self.line else ""
-
-    def child(self, key: Any, default: Any = None) -> _Node:
-        lines = getattr(self.value, "lines", None)
-        if isinstance(key, int):
-            value = self.value[key]
-            path = f"{self.path}[{key}]"
-            line = lines[key] if lines and key < len(lines) else self.line
-        else:
-            value = self.value.get(key, default)
-            path = f"{self.path}.{key}" if self.path else key
-            line = (lines or {}).get(key, self.line)
-        return _Node(value, path, self.source, line)
-
-    def known(self, keys: Iterable[str]) -> None:
-        known = list(keys)
-        for key in self.mapping():
-            if key not in known:
-                near = difflib.get_close_matches(str(key), known, 1, 0.6)
-                hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known)}"
-                where = _Node(None, self.path, self.source, self.child(key).line)
-                raise where.error(f"unknown key {key!r}: {hint}")
-
-    def mapping(self) -> Mapping[str, Any]:
-        if not isinstance(self.value, Mapping):
-            raise self.error(f"must be a mapping, got {_what(self.value)}")
-        return self.value
-
-    def sequence(self) -> list[_Node]:
-        if isinstance(self.value, str) or not isinstance(self.value, Sequence):
-            raise self.error(f"must be a list, got {_what(self.value)}")
-        return [self.child(i) for i in range(len(self.value))]
-
-    def text(self, *, empty: bool = False) -> str:
-        if not isinstance(self.value, str) or not (empty or self.value.strip()):
-            raise self.error(f"must be a text, got {_what(self.value)}")
-        return self.value
-
-    def boolean(self) -> bool:
-        if not isinstance(self.value, bool):
-            raise self.error(f"must be true or false, got {_what(self.value)}")
-        return self.value
-
-    def integer(self, least: int) -> int:
-        if not isinstance(self.value, int) or isinstance(self.value, bool) or self.value < least:
-            raise self.error(f"must be a whole number of at least {least}, got {_what(self.value)}")
-        return self.value
-
-    def number(self) -> float:
-        if not isinstance(self.value, (int, float)) or isinstance(self.value, bool):
-            raise self.error(f"must be a number, got {_what(self.value)}")
-        return self.value
-
-    def one_of(self, choices: Sequence[str]) -> str:
-        if self.value not in choices:
-            raise self.error(f"must be one of {', '.join(choices)}, got {_what(self.value)}")
-        return str(self.value)
-
-    def optional(self, read: Callable[[_Node], Any]) -> Any:
-        return None if self.value is None else read(self)
-
-
-def _what(value: Any) -> str:
-    kinds = {_Map: "a mapping", _Seq: "a list", dict: "a mapping", list: "a list"}
-    return kinds.get(type(value), "nothing" if value is None else repr(value))
-
-
-def plain(value: Any) -> Any:
-    """Return a value of the tree as ordinary dicts and lists."""
-    if isinstance(value, Mapping):
-        return {key: plain(part) for key, part in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(part) for part in value]
-    return value
-
-
 # ---- the keys, one by one ------------------------------------------------------------------------
 
 
-def _datasets(node: _Node) -> tuple[DatasetSpec, ...]:
+def _datasets(node: Node) -> tuple[DatasetSpec, ...]:
     one, several = node.child("dataset", None), node.child("datasets", ())
     if (one.value is None) == (not several.value):
         raise node.error("one of the keys 'dataset' and 'datasets' must be given")
@@ -646,8 +358,8 @@ def _datasets(node: _Node) -> tuple[DatasetSpec, ...]:
             found.append(part.value)
             continue
         value = {"name": part.value} if isinstance(part.value, str) else part.mapping()
-        name = _Node(value, part.path, part.source, part.line).child("name").text()
-        drawn = part.child("subset") if "subset" in value else _Node(None, "", "")
+        name = Node(value, part.path, part.source, part.line).child("name").text()
+        drawn = part.child("subset") if "subset" in value else Node(None, "", "")
         subset = drawn.optional(lambda n: {k: n.child(k).integer(1) for k in n.mapping()})
         label = part.child("label").text() if value.get("label") else ""
         options = {k: v for k, v in value.items() if k not in ("name", "subset", "label")}
@@ -656,11 +368,11 @@ def _datasets(node: _Node) -> tuple[DatasetSpec, ...]:
     return tuple(found)
 
 
-def _splits(node: _Node) -> dict[str, str | None]:
+def _splits(node: Node) -> dict[str, str | None]:
     if node.value is None:
         return {}
     node.known(ROLES)
-    return {role: node.child(role).optional(_Node.text) for role in node.mapping()}
+    return {role: node.child(role).optional(Node.text) for role in node.mapping()}
 
 
 def is_part(value: Any) -> bool:
@@ -672,7 +384,7 @@ def is_part(value: Any) -> bool:
     )
 
 
-def _part(node: _Node) -> Any:
+def _part(node: Node) -> Any:
     """Check one extractor, a chain of them, channels, or None (the view stays as it is)."""
     value = node.value
     if value is None or value == "passthrough":
@@ -697,13 +409,13 @@ def _part(node: _Node) -> Any:
     return [_part(part) for part in parts]
 
 
-def _features(node: _Node) -> dict[str, Any]:
+def _features(node: Node) -> dict[str, Any]:
     if node.value is None:
         return {}
     return {view: _part(node.child(view)) for view in node.mapping()}
 
 
-def _seeds(node: _Node) -> tuple[int, ...]:
+def _seeds(node: Node) -> tuple[int, ...]:
     if isinstance(node.value, int):
         return (node.integer(0),)
     seeds = tuple(part.integer(0) for part in node.sequence())
@@ -713,7 +425,7 @@ def _seeds(node: _Node) -> tuple[int, ...]:
     return seeds
 
 
-def _metrics(node: _Node) -> tuple[str, ...]:
+def _metrics(node: Node) -> tuple[str, ...]:
     parts = [node] if isinstance(node.value, str) else node.sequence()
     found = []
     for part in parts:
@@ -726,54 +438,58 @@ def _metrics(node: _Node) -> tuple[str, ...]:
     return tuple(dict.fromkeys(found))
 
 
-def _tuning(node: _Node) -> TuningSpec | None:
+def _tuning(node: Node, default: TuningSpec | None = None) -> TuningSpec | None:
+    """Read how to tune; what is not said is as in `default`."""
     if node.value is None or isinstance(node.value, TuningSpec):
-        return node.value
+        return node.value or default
     node.known([field.name for field in fields(TuningSpec)])
     given = node.mapping()
     if "folds" in given and given.get("validation"):
         raise node.error("takes one of 'folds' and 'validation', got both")
-    default = TuningSpec()
+    default = default or TuningSpec()
 
-    def metric(part: _Node) -> str:
+    def metric(part: Node) -> str:
         return _metrics(part)[0]
 
     return TuningSpec(
         node.child("trials", default.trials).integer(1),
         node.child("folds", default.folds).integer(2),
-        node.child("validation", False).boolean(),
-        node.child("metric").optional(metric),
-        node.child("timeout").optional(_Node.number),
-        node.child("sampler", "tpe").one_of(_SAMPLERS),
-        node.child("pruner", "none").optional(lambda n: n.one_of(_PRUNERS)) or "none",
-        node.child("seed", 0).integer(0),
-        node.child("storage").optional(_Node.text),
+        node.child("validation", default.validation and "folds" not in given).boolean(),
+        node.child("metric", default.metric).optional(metric),
+        node.child("timeout", default.timeout).optional(Node.number),
+        node.child("sampler", default.sampler).one_of(_SAMPLERS),
+        node.child("pruner", default.pruner).optional(lambda n: n.one_of(_PRUNERS)) or "none",
+        node.child("seed", default.seed).integer(0),
+        node.child("storage", default.storage).optional(Node.text),
     )
 
 
-def _methods(node: _Node) -> tuple[MethodSpec, ...]:
-    found = [_method(part) for part in node.sequence()]
+def _methods(node: Node, tuning: TuningSpec | None) -> tuple[MethodSpec, ...]:
+    found = [_method(part, tuning) for part in node.sequence()]
     if not found:
         raise node.error("must have at least one method")
     return tuple(found)
 
 
-def _method(node: _Node) -> MethodSpec:
+def _method(node: Node, tuning: TuningSpec | None) -> MethodSpec:
     if isinstance(node.value, MethodSpec):
         return node.value
     if isinstance(node.value, str):
-        return MethodSpec(node.value, node.value, {}, {}, None, None, {}, node.place)
+        return MethodSpec(node.value, node.value, {}, {}, None, None, {}, None, node.place)
     node.known([field.name for field in fields(MethodSpec) if field.name != "line"])
     name = node.child("method").text()
     params = node.child("params", {})
     similarity = node.child("similarity", None)
     if similarity.value is not None and not isinstance(similarity.value, str):
-        similarity = _Node(_part(similarity), similarity.path, similarity.source, similarity.line)
+        similarity = Node(_part(similarity), similarity.path, similarity.source, similarity.line)
     tune = node.child("tune", None)
     if isinstance(tune.value, Mapping):
         _check_space(tune)
     elif tune.value not in (None, "default"):
-        raise tune.error(f"must be 'default', null or a mapping, got {_what(tune.value)}")
+        raise tune.error(f"must be 'default', null or a mapping, got {what(tune.value)}")
+    own = _tuning(node.child("tuning", None), tuning)
+    if tune.value is not None and own is None:
+        raise tune.error("needs the key 'tuning', which says how many trials and folds")
     return MethodSpec(
         name,
         node.child("label", name).text(),
@@ -782,17 +498,18 @@ def _method(node: _Node) -> MethodSpec:
         plain(similarity.value),
         plain(tune.value),
         _published(node.child("published", None)),
+        None if tune.value is None else own,
         node.place,
     )
 
 
-def _published(node: _Node) -> dict[str, dict[str, float]]:
+def _published(node: Node) -> dict[str, dict[str, float]]:
     if not node.value:
         return {}
     found: dict[str, dict[str, float]] = {}
     for name in node.mapping():
         part = node.child(name)
-        (metric,) = _metrics(_Node([name], part.path, part.source, part.line))
+        (metric,) = _metrics(Node([name], part.path, part.source, part.line))
         if isinstance(part.value, Mapping):
             found[metric] = {key: part.child(key).number() for key in part.value}
         else:
@@ -800,18 +517,18 @@ def _published(node: _Node) -> dict[str, dict[str, float]]:
     return found
 
 
-def _check_space(node: _Node) -> None:
+def _check_space(node: Node) -> None:
     for name in node.mapping():
         _space(node.child(name))
 
 
 def space_of(tune: Mapping[str, Any]) -> dict[str, Any]:
     """Return the search space that a checked ``tune`` mapping stands for."""
-    node = _Node(tune, "tune", "")
+    node = Node(tune, "tune", "")
     return {name: _space(node.child(name)) for name in tune}
 
 
-def _space(node: _Node) -> Any:
+def _space(node: Node) -> Any:
     value = node.mapping()
     node.known(["int", "float", "choice", "log", "when", "each"])
     kinds = [kind for kind in ("int", "float", "choice") if kind in value]
@@ -837,7 +554,8 @@ def _space(node: _Node) -> Any:
                 low, high = (bound.integer(-sys.maxsize) for bound in parts)
                 part = Int(low, high, log=log, when=when)
             else:
-                part = Float(*(float(bound.number()) for bound in parts), log=log, when=when)
+                least, most = (float(bound.number()) for bound in parts)
+                part = Float(least, most, log=log, when=when)
         except ValueError as error:
             raise (error if isinstance(error, SpecError) else inner.error(str(error))) from None
     if "each" in value:
@@ -846,7 +564,7 @@ def _space(node: _Node) -> Any:
     return part
 
 
-def _unique(node: _Node, values: Sequence[Any], what: str) -> None:
+def _unique(node: Node, values: Sequence[Any], what: str) -> None:
     seen: set[Any] = set()
     for i, value in enumerate(values):
         if value in seen:

@@ -54,6 +54,8 @@ class CellRecord:
         The seed.
     features : str
         The features in one line.
+    note : str
+        What is to be said of it, for instance that the seed makes no difference.
     folder : pathlib.Path or None
         Where the files of the cell are; None while it is pending.
     reason, traceback : str
@@ -87,6 +89,7 @@ class CellRecord:
     dataset: str
     seed: int
     features: str = ""
+    note: str = ""
     folder: Path | None = None
     reason: str = ""
     traceback: str = ""
@@ -127,8 +130,8 @@ class CellRecord:
         -------
         list of dict
             ``weights`` (R,) or (T, R); ``query`` the text; ``item`` the number of the item in its
-            view; ``view`` the name of that view; ``regions`` boxes (R, 4) and ``words`` (T,) where
-            they are known.
+            view; ``view`` the name of that view; ``regions`` boxes (R, 4), ``grid`` rows and
+            columns of regions, and ``words`` (T,) where they are known.
         """
         found: dict[int, dict[str, NDArray[Any]]] = {}
         for name, array in self._arrays("attention.npz").items():
@@ -189,6 +192,8 @@ class RunRecord:
         Version of crossfit.
     store : Store
         Where it lies.
+    data, root : str or None
+        The table of the user's own pairs, and the folder of the data sets, if they were given.
     """
 
     name: str
@@ -199,6 +204,8 @@ class RunRecord:
     created: str
     version: str
     store: Store
+    data: str | None = None
+    root: str | None = None
 
     @property
     def done(self) -> tuple[CellRecord, ...]:
@@ -264,22 +271,33 @@ class Store:
         cells = tuple(
             self.cell(
                 row["key"], label=row["method"], dataset=row["dataset"], seed=row["seed"],
-                features=row.get("features", ""),
+                features=row.get("features", ""), note=row.get("note", ""),
             )
             for row in found["cells"]
         )  # fmt: skip
         return RunRecord(
             found["name"], found["title"], found["spec"], cells, found["command"],
-            found["created"], found["crossfit version"], self,
+            found["created"], found["crossfit version"], self, found.get("data"),
+            found.get("root"),
         )  # fmt: skip
 
     def cell(
-        self, key: str, *, label: str = "", dataset: str = "", seed: int = 0, features: str = ""
+        self,
+        key: str,
+        *,
+        label: str = "",
+        dataset: str = "",
+        seed: int = 0,
+        features: str = "",
+        note: str = "",
     ) -> CellRecord:
-        """Return a cell by its key; its status is ``"pending"`` where the store has none."""
+        """Return a cell by its key; its status is ``"pending"`` where the store has none.
+
+        What a run calls it (label, data set, seed, features, note) may be given.
+        """
         folder = self.folder / "cells" / key
         about: dict[str, Any] = {"label": label, "dataset": dataset, "seed": seed}
-        about["features"] = features
+        about |= {"features": features, "note": note}
         try:
             found = read_json(folder / "cell.json")
         except FileNotFoundError:
@@ -430,7 +448,18 @@ class Store:
             yield claim
 
     def clear_claims(self) -> int:
-        """Remove the claims of processes that have ended; return how many there were."""
+        """Remove the claims of processes that have ended, and what they left half-written.
+
+        Returns
+        -------
+        int
+            How many claims there were.
+        """
+        for draft in self.folder.glob("*/.*-*"):
+            # Nothing takes an hour to write.
+            with contextlib.suppress(OSError):
+                if draft.stat().st_mtime < time.time() - 3600:
+                    shutil.rmtree(draft) if draft.is_dir() else draft.unlink()
         removed = 0
         for path in (self.folder / "locks").glob("[!.]*"):
             with self._guard():

@@ -409,13 +409,13 @@ class OptunaSearch(MetaEstimatorMixin, BaseEstimator):
             return [_Fold(_Part(views, y), _Part(cv[0], labels))], None
         if isinstance(cv, Integral) and not isinstance(cv, bool):
             cv = PairKFold(int(cv), shuffle=True, random_state=0)
-        if hasattr(cv, "split"):
-            cv = cv.split(views, y, views.groups)
-        elif isinstance(cv, str) or not hasattr(cv, "__iter__"):
+        if isinstance(cv, str) or not (hasattr(cv, "split") or hasattr(cv, "__iter__")):
             raise TypeError(
                 "cv must be a number of folds, a splitter, pairs of row numbers, or Views held "
                 f"out with their labels, got {cv!r}"
             )
+        if hasattr(cv, "split"):
+            cv = cv.split(views, y, views.groups)
         rows = check_folds(cv, views.groups)
         return [_Fold(_Part(views, y, train), _Part(views, y, test)) for train, test in rows], rows
 
@@ -735,10 +735,13 @@ def _work(
         )
         with progress_bar(wanted or 0, "tuning", "trial", verbose) as bar:
             while deadline is None or time.time() < deadline:
-                bar.update(_count(study, running=False) - bar.n)
+                done = _count(study, running=False)
+                bar.update(done - bar.n)
+                if wanted is not None and done >= wanted:
+                    break
                 if wanted is None or _count(study) < wanted:
                     study.optimize(objective, n_trials=1, catch=(_TrialFailedError, _SurplusError))
-                elif _count(study, running=False) >= wanted or not _heartbeats(storage):
+                elif not _heartbeats(storage):
                     break
                 else:  # others are at the last trials, or were killed: then their turn comes here
                     time.sleep(_POLL)

@@ -205,6 +205,10 @@ class NeuralEstimator(CrossModalEstimator):
         """Return arguments of the optimizer; the ``optimizer__*`` parameters by default."""
         return self._prefixed("optimizer")
 
+    def _schedule(self) -> list[Any]:
+        """Return callbacks that are part of the method, such as its learning rate's schedule."""
+        return []
+
     # ---- fit -----------------------------------------------------------------------------------
 
     def _fit(self, views: Views, y: NDArray[Any] | None) -> None:
@@ -243,7 +247,7 @@ class NeuralEstimator(CrossModalEstimator):
                 lr=self.lr,
                 max_epochs=self.max_epochs,
                 batch_size=self.batch_size,
-                callbacks=callbacks,
+                callbacks=[*self._schedule(), *(callbacks or ())] or None,
                 **{f"optimizer__{k}": part for k, part in self._optimizer_parameters().items()},
                 **{f"iterator_train__{k}": v for k, v in self._prefixed("iterator_train").items()},
             )

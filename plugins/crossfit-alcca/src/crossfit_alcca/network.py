@@ -81,7 +81,5 @@ class AdversarialNetwork(nn.Module):
 
     def decay(self, power: int) -> Tensor:
         """Return the sum, over the projectors' layers, of the Frobenius norm to a power."""
-        norms = torch.stack(
-            [w.square().sum() for w in self.projectors.parameters() if w.ndim == 2]
-        )
+        norms = torch.stack([w.square().sum() for w in self.projectors.parameters() if w.ndim == 2])
         return norms.sum() if power == 2 else norms.sqrt().sum()

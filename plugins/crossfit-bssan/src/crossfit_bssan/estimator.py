@@ -25,6 +25,8 @@ __all__ = ["BSSAN"]
 
 # Which channel of an image each branch reads.
 CHANNELS = {"w2r": "map", "o2w": "objects"}
+# Parts by length into which a block's texts are cut.
+_LENGTHS = 8
 # Pairs whose attention is computed at once.
 _EXPLAINED = 64
 
@@ -84,6 +86,8 @@ class BSSAN(NeuralPairEstimator):
 
     Attributes
     ----------
+    n_regions_ : int
+        Most regions of a training image, 0 without W2R.
     net_ : skorch.NeuralNet
         Its history has ``train_w2r``, ``train_o2w`` and ``train_reg``.
 
@@ -191,6 +195,8 @@ class BSSAN(NeuralPairEstimator):
             "o2w_mlp": tuple(self.o2w_mlp),
             "activation": torch.tanh if self.attn_act == "tanh" else None,
             "max_words": self.max_words,
+            # Of regions and words, the fewer vectors to multiply.
+            "project": self.n_regions_ <= self.max_words,
         }
         return BSSANNetwork(n_inputs, **{**settings, **module})
 
@@ -230,6 +236,15 @@ class BSSAN(NeuralPairEstimator):
         settings = {"momentum": self.momentum} if "momentum" in takes else {}
         return {**settings, **super()._optimizer_parameters()}
 
+    def _fit_features(self, views: Views, y: NDArray[Any] | None) -> None:
+        channels = self._features(views.distinct("image")[0], "image")
+        self.n_regions_ = 0
+        if "map" in channels:
+            part = channels["map"]
+            self.n_regions_ = int(
+                part.lengths.max() if isinstance(part, Ragged) else part.shape[1]
+            )
+
     def _features(self, values: Any, view: str) -> Any:
         if view == "text":
             return values
@@ -263,13 +278,20 @@ class BSSAN(NeuralPairEstimator):
         return getattr(module, view)(items)
 
     def _score_pairs(self, module: nn.Module, P: Image, Q: Text) -> Tensor:
-        # No labels here, and the learned attention for every pair.
-        scores = module(P, Q.shared())
-        return sum(
-            weight * scores[name]
-            for name, weight in (("w2r", 1.0), ("o2w", self.o2w_weight))
-            if name in scores
-        )  # type: ignore[return-value]
+        # No labels here, and the learned attention for every pair. Texts of like length go
+        # together: padding costs as much as words.
+        order = Q.lengths.argsort()
+        found = []
+        for rows in order.split(-(-len(order) // _LENGTHS)):
+            scores = module(P, Q.take(rows).shared())
+            found.append(
+                sum(
+                    weight * scores[name]
+                    for name, weight in (("w2r", 1.0), ("o2w", self.o2w_weight))
+                    if name in scores
+                )
+            )
+        return torch.cat(found, dim=1)[:, order.argsort()]
 
     def _pair_bytes(self, P: Image, Q: Text) -> int:
         # What an item alone takes in a block is never more than its pairs there take.
@@ -277,7 +299,7 @@ class BSSAN(NeuralPairEstimator):
         numbers = 0
         if P.regions is not None:
             n_regions, width = P.regions.shape[1:]
-            numbers += n_words * (4 * n_regions + 2 * width + 4 * 4 * self.lstm_width)
+            numbers += n_words * (4 * n_regions + width + 4 * 4 * self.lstm_width)
             numbers += 4 * max((self.lstm_width, *self.w2r_mlp))
         if P.first is not None:
             n_objects, first = P.first.shape[1:]

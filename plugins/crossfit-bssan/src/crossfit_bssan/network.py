@@ -25,7 +25,10 @@ class Image(NamedTuple):
 
     Parameters
     ----------
-    regions : Tensor of shape (n, R, d)
+    keys : Tensor of shape (n, R, E)
+        Regions, mapped by the attention's W to the width of the words.
+    regions : Tensor of shape (n, R, 4 H) or (n, R, d)
+        Regions times the LSTM's input weights, or as they are.
     regions_mask : bool Tensor of shape (n, R), or None where all regions are real
     objects : Tensor of shape (n, K, B)
         Mapped by the attention's W to the width of the words.
@@ -34,6 +37,7 @@ class Image(NamedTuple):
     objects_mask : bool Tensor of shape (n, K), or None
     """
 
+    keys: Tensor | None = None
     regions: Tensor | None = None
     regions_mask: Tensor | None = None
     objects: Tensor | None = None
@@ -116,6 +120,10 @@ class WordToRegions(nn.Module):
         Widths of the perceptron's hidden layers.
     activation : callable or None
         φ of equation 2.
+    project : bool
+        Multiply the regions by the LSTM's input weights, once for each image, and not the sums
+        of regions that the words attend to. It is the same, and cheaper where an image has fewer
+        regions than a text has words.
     """
 
     def __init__(
@@ -125,65 +133,72 @@ class WordToRegions(nn.Module):
         lstm_width: int,
         mlp: Sequence[int],
         activation: Activation,
+        project: bool,
     ) -> None:
         super().__init__()
         self.attention = PairAttention(word_width, region_width, activation=activation)
         self.lstm = nn.LSTM(region_width + word_width, lstm_width, batch_first=True)
         self.mlp = MLPBranch((lstm_width, *mlp, 1), activation=nn.Tanh, batch_norm=True)
-        self.region_width = region_width
+        self.sizes = (region_width, word_width)
+        self.project = project
+
+    def describe(self, regions: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what of every region (n, R, ·) the attention and the LSTM need."""
+        of_regions, _ = self.lstm.weight_ih_l0.split(self.sizes, dim=1)
+        # t' W r = t' (W r): the narrower side, and the one that has fewer items.
+        keys = regions @ self.attention.map.weight
+        return keys, regions @ of_regions.T if self.project else regions
 
     def weights(self, image: Image, text: Text, learned: Tensor | None = None) -> Tensor:
         """Return α (n, m, T, R), equation 1."""
         mask = image.regions_mask
         return self.attention.weigh(
-            "nmtd,nrd->nmtr",
-            self.attention.map(text.words),
-            image.regions,
+            "nmte,nre->nmtr",
+            text.words,
+            image.keys,
             None if mask is None else mask[:, None, None],
             learned,
         )
 
     def forward(self, image: Image, text: Text, learned: Tensor | None = None) -> Tensor:
         """Return Y (n, m), equation 6."""
+        of_regions, of_words = self.lstm.weight_ih_l0.split(self.sizes, dim=1)
         alpha = self.weights(image, text, learned)
-        regions = image.regions
-        assert regions is not None
-        # The LSTM reads [u; t]. Its input weights and the attention's sum over regions are both
-        # linear: of the two orders take the one with fewer vectors to multiply.
-        of_regions, of_words = self.lstm.weight_ih_l0.split(
-            [self.region_width, text.words.shape[-1]], dim=1
-        )
+        # The LSTM reads [u; t], whose two parts are multiplied apart.
+        gates = torch.einsum("nmtr,nrg->nmtg", alpha, image.regions)
+        if not self.project:
+            gates = gates @ of_regions.T
         bias = self.lstm.bias_ih_l0 + self.lstm.bias_hh_l0
-        if regions.shape[1] < alpha.shape[1] * alpha.shape[2]:
-            gates = torch.einsum("nmtr,nrg->nmtg", alpha, regions @ of_regions.T)
-        else:
-            gates = torch.einsum("nmtr,nrd->nmtd", alpha, regions) @ of_regions.T
-        gates = gates + (text.words @ of_words.T + bias)
+        gates += text.words @ of_words.T + bias
         last = self._last_states(gates, text.lengths)
         return _in_float32(self.mlp, last.flatten(0, 1)).view(last.shape[:2])
 
     def _last_states(self, gates: Tensor, lengths: Tensor) -> Tensor:
         """Run the LSTM; return its state (n, m, H) at the last true word of every pair.
 
-        Not by torch's own loop, which would multiply by the input weights anew for each pair.
+        torch's own loop would multiply by the input weights anew for each pair.
         """
         n, m = gates.shape[:2]
         if len(lengths) > 1:  # every image has texts of its own
             gates, lengths = gates.view(1, n * m, *gates.shape[2:]), lengths.view(1, -1)
         # Long texts first: after t words only the first so many go on.
         order = lengths[0].argsort(descending=True, stable=True)
-        gates = gates[:, order]
-        going = (lengths > torch.arange(int(lengths.max()), device=lengths.device)[:, None]).sum(1)
+        places = torch.arange(gates.shape[2], device=lengths.device)
+        going = (lengths > places[:, None]).sum(dim=1).tolist()
         h = c = gates.new_zeros(*gates.shape[:2], self.lstm.hidden_size, dtype=torch.float32)
         ended = []
-        for t, active in enumerate(going.tolist()):
+        for step, active in zip(gates.index_select(1, order).unbind(2), going):
             ended.append(h[:, active:])
+            if not active:
+                break
+            recurrent = h[:, :active] @ self.lstm.weight_hh_l0.T
             # The sums of a cell stay float32 in mixed precision.
-            step = (gates[:, :active, t] + h[:, :active] @ self.lstm.weight_hh_l0.T).float()
-            i, f, g, o = step.chunk(4, dim=-1)
+            i, f, g, o = (step[:, :active] + recurrent).float().chunk(4, dim=-1)
             c = f.sigmoid() * c[:, :active] + i.sigmoid() * g.tanh()
             h = o.sigmoid() * c.tanh()
-        states = torch.cat([h, *ended[::-1]], dim=1)
+        else:
+            ended.append(h)
+        states = torch.cat(ended[::-1], dim=1)
         return states[:, order.argsort()].view(n, m, -1)
 
 
@@ -273,7 +288,7 @@ class BSSANNetwork(nn.Module):
     n_inputs : dict
         ``{"image": {"map": d, "objects": d_o}, "text": E}``.
     branches : sequence of {"w2r", "o2w"}
-    lstm_width, w2r_mlp, bilstm_width, o2w_mlp, activation
+    lstm_width, w2r_mlp, bilstm_width, o2w_mlp, activation, project
         See `WordToRegions` and `ObjectToWords`.
     max_words : int
         Words of a text that are read.
@@ -290,13 +305,14 @@ class BSSANNetwork(nn.Module):
         o2w_mlp: Sequence[int],
         activation: Activation,
         max_words: int,
+        project: bool,
     ) -> None:
         super().__init__()
         words, image = n_inputs["text"], n_inputs["image"]
         self.branches = nn.ModuleDict()
         if "w2r" in branches:
             self.branches["w2r"] = WordToRegions(
-                words, image["map"], lstm_width, w2r_mlp, activation
+                words, image["map"], lstm_width, w2r_mlp, activation, project
             )
         if "o2w" in branches:
             self.branches["o2w"] = ObjectToWords(
@@ -308,7 +324,8 @@ class BSSANNetwork(nn.Module):
         """Do once what needs the image alone."""
         found: dict[str, Tensor | None] = {}
         if "w2r" in self.branches:
-            found["regions"], found["regions_mask"] = channels["map"]
+            regions, found["regions_mask"] = channels["map"]
+            found["keys"], found["regions"] = self.branches["w2r"].describe(regions)
         if "o2w" in self.branches:
             objects, found["objects_mask"] = channels["objects"]
             found["objects"], found["first"] = self.branches["o2w"].describe(objects)

@@ -238,12 +238,11 @@ class CRAN(NeuralPairEstimator):
         return sum(found[1:], found[0])
 
     def _pair_bytes(self, P: Any, Q: Any) -> int:
-        # The dots of one level, filled where parts are missing, and the best of them so far
-        # with the next ones; and the levels that are done.
-        parts = max(part.shape[1] for name, part in P.items() if name in ("local", "relation"))\
-            if len(P) > 1 or "global" not in P else 1
+        # The dots of one level, again where missing parts are filled, the best so far with
+        # the next ones, and the levels that are done.
+        parts = max((P[name].shape[1] for name in ("local", "relation") if name in P), default=1)
         masked = any(name.endswith("_mask") for name in P)
-        return 4 * (parts * (1 + masked) + (2 + masked) * self.k + 4 + len(LEVELS))
+        return 4 * (parts * (1 + masked) + (2 + masked) * self.k + 4 + len(P))
 
     def _loss(self, outputs: Any, batch: Batch) -> dict[str, Tensor]:
         positives, negatives = batch.positives, batch.negatives
@@ -262,33 +261,30 @@ class CRAN(NeuralPairEstimator):
 
     def _features(self, values: Any, view: str) -> Any:
         if view == "text":
-            return self._characters(values)
-        fitted = getattr(self, "n_inputs_", {}).get(view)
+            # A tensor of bytes: of integer arrays batches keep what is not 0, without the gaps.
+            return torch.from_numpy(self._characters(values))
         where = f"{self._name()}: view {self._view_name(view)!r}"
-        # In the paper's order, whatever the caller's.
-        wanted = [
-            name
-            for name, used in (
-                ("global", "global" in self.levels),
-                ("regions", set(self.levels) != {"global"}),
-            )
-            if used
-        ]
+        fitted = getattr(self, "n_inputs_", {}).get(view)
+        forms = {"global": "of shape (n, d)", "regions": "of shape (n, R, d) or ragged"}
+        if "global" not in self.levels:
+            del forms["global"]
+        if set(self.levels) == {"global"}:
+            del forms["regions"]
         found = {}
-        for name in wanted:
+        for name, form in forms.items():
             if name not in values.names:
                 raise ValueError(
                     f"{where} needs the channel {name!r} for levels={tuple(self.levels)}, got "
                     f"{', '.join(values.names)}"
                 )
             part = found[name] = values[name]
-            axes = 2 if name == "global" else 3
-            shape = part.values.shape if isinstance(part, Ragged) else part.shape
-            if isinstance(part, Ragged) != (len(shape) + 1 == axes) and len(shape) != axes:
+            ragged = isinstance(part, Ragged)
+            shape = part.values.shape if ragged else part.shape
+            if len(shape) + ragged != (2 if name == "global" else 3) or ragged > ("R" in form):
                 raise ValueError(
-                    f"{where}, channel {name!r} must be "
-                    + ("(n, d)" if name == "global" else "(n, R, d) or ragged")
-                    + f", got {'ragged elements' if isinstance(part, Ragged) else 'shape'} {shape}"
+                    f"{where}, channel {name!r} must be {form}, got "
+                    f"{'a Ragged of elements' if ragged else 'an array'} of shape "
+                    f"{tuple(shape[ragged:])}"
                 )
             if fitted is not None and shape[-1] != fitted[name]:
                 raise ValueError(
@@ -298,7 +294,7 @@ class CRAN(NeuralPairEstimator):
         return Channels(found)
 
     def _characters(self, values: Any) -> NDArray[np.uint8]:
-        """Return ids of shape (n, length). Bytes: the batches would close up gaps of integers."""
+        """Return ids of shape (n, length)."""
         if isinstance(values, Ragged):
             values = values.padded()[0]
         values = as_numpy(values)
@@ -355,7 +351,9 @@ class CRAN(NeuralPairEstimator):
         else:
             pair = False
         views = self._fitted_views(X)
-        values = {view: self._checked_values(views[view], self._role_of(view)) for view in views}
+        values = {
+            view: self._checked_values(views[view], self._role_of(view)) for view in views.names
+        }
         found = {
             image: self._nearest(values[image], values[text], level),
             text: self._attention(values[text], level),
@@ -373,26 +371,20 @@ class CRAN(NeuralPairEstimator):
         weights = torch.zeros_like(dots).scatter_(1, at, 1.0) * mask
         weights = (weights / weights.sum(dim=1, keepdim=True).clamp(min=1)).numpy()
         regions = images["regions"]
+        ragged = isinstance(regions, Ragged)
+        lengths = regions.lengths if ragged else np.full(len(weights), regions.shape[1])
         if level == "local":
             # Regions beyond those that are read have weight 0.
-            lengths = (
-                regions.lengths
-                if isinstance(regions, Ragged)
-                else np.full(len(weights), regions.shape[1])
-            )
             parts = [np.zeros(n, np.float32) for n in lengths]
             for part, row in zip(parts, weights):
                 part[: len(row)] = row[: len(part)]
-            info = dict(regions.info) if isinstance(regions, Ragged) else {}
+            info = dict(regions.info) if ragged else {}
             return Ragged(np.concatenate(parts), _offsets(lengths), info)
-        n = 1 + int(round((P["relation"].shape[1] + 0.25) ** 0.5 - 0.5))
+        n = min(self.n_regions, max(int(lengths.max()), 1))
         pairs = np.stack([index.numpy() for index in relations(n)], axis=1)
         real = mask.numpy()
-        return Ragged(
-            weights[real],
-            _offsets(real.sum(axis=1)),
-            {"pairs": np.concatenate([pairs[row] for row in real])},
-        )
+        info = {"pairs": np.concatenate([pairs[row] for row in real])}
+        return Ragged(weights[real], _offsets(real.sum(axis=1)), info)
 
     def _attention(self, texts: Any, level: str) -> Ragged:
         ids = self._characters(texts)

@@ -202,7 +202,7 @@ class CRANNetwork(nn.Module):
         }
 
     def pool(self, ids: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
-        """Return the pooled states (b, lstm_width) and the weights of fragments (b, m), by level."""
+        """Return, by level, pooled states (b, lstm_width) and the weights of fragments (b, m)."""
         onehot = F.one_hot(ids.long(), ALPHABET + 1)[..., 1:].to(self.text[self.levels[0]].weight)
         mask = self._written(ids) if self.mask_padding else None
         found = {}

@@ -1,8 +1,8 @@
-"""The cards of the methods and of the experiments."""
+"""The cards of the methods, of a data set and of the experiments."""
 
 from __future__ import annotations
 
-from crossfit.cards import Choice, Float, Int, MethodCard
+from crossfit.cards import Choice, DatasetCard, ExperimentCard, Float, Int, MethodCard
 
 _SEARCH_SPACE = {
     "lr": Float(1e-3, 0.1, log=True),
@@ -65,4 +65,58 @@ SSVR = MethodCard(
     search_space=_SEARCH_SPACE,
     test_params=_TEST_PARAMS,
     make_inputs="crossfit_topicnet.testing:make_two_texts",
+)
+
+FLICKR8K_TWO_TEXTS = DatasetCard(
+    api=1,
+    name="flickr8k-two-texts",
+    target="crossfit_topicnet.datasets:load_flickr8k",
+    summary="Flickr8k with two texts to a row: a caption, and the image's captions joined",
+    licence="of Flickr8k: for research and education, the photographs belong to their authors",
+    citation="""@article{hodosh2013framing,
+  author  = {Micah Hodosh and Peter Young and Julia Hockenmaier},
+  title   = {Framing Image Description as a Ranking Task: Data, Models and Evaluation Metrics},
+  journal = {Journal of Artificial Intelligence Research},
+  volume  = {47},
+  pages   = {853--899},
+  year    = {2013}
+}""",
+    year=2013,
+    url="https://hockenmaier.cs.illinois.edu/8k-pictures.html",
+    counts={"train": 6000, "dev": 1000, "test": 1000},
+)
+
+
+def _experiment(
+    name: str, dataset: str, summary: str, methods: tuple[str, ...] = ("ssvr", "texttopicnet")
+) -> ExperimentCard:
+    return ExperimentCard(
+        api=1,
+        name=name,
+        target=f"crossfit_topicnet:experiments/{name}.yaml",
+        summary=summary,
+        datasets=(dataset,),
+        methods=methods,
+    )
+
+
+WIKIPEDIA = _experiment(
+    "patel-2019-ssvr-wikipedia", "wikipedia", "SSVR and TextTopicNet on Wikipedia, published"
+)
+PASCAL_SENTENCES = _experiment(
+    "patel-2019-ssvr-pascal-sentences",
+    "pascal-sentences",
+    "SSVR and TextTopicNet on Pascal Sentences, published",
+)
+GOMEZ_WIKIPEDIA = _experiment(
+    "gomez-2017-texttopicnet-wikipedia",
+    "wikipedia",
+    "TextTopicNet on Wikipedia, published",
+    ("texttopicnet",),
+)
+FLICKR8K = _experiment(
+    "patel-2019-ssvr-flickr8k-reduced",
+    "flickr8k-two-texts",
+    "SSVR on Flickr8k from pretrained vectors, with either head, reduced",
+    ("ssvr",),
 )

@@ -49,7 +49,7 @@ class TextTopicNet(NeuralEstimator):
 
     whose minimum is :math:`\sigma(f_k) = t_k`. Brought to a sum of one the outputs are a topic
     distribution like the text's, and :math:`-\mathrm{KL}(\text{text} \,\|\, \text{image})` ranks
-    both ways. What the layers below learned is there as `features`.
+    both ways. What the layers below learned is there as `visual_features`.
 
     Images are pictures (paths, PIL images, uint8 pixels), for which the network is CaffeNet, or
     feature vectors, for which it is the layers from fc6 up. Texts are strings, of which the
@@ -74,10 +74,12 @@ class TextTopicNet(NeuralEstimator):
     image_size : int
         Edge of the squares cut out of pictures, which are resized to 256 / 227 of it before. In
         training the place is random and half of the squares are mirrored.
+    init : {"caffe", "kaiming"}
+        Random first weights of the layers for pictures; ``"kaiming"`` where they are narrower
+        than published. For vectors they are torch's.
     trunk_weights : path-like, optional
         File with weights that all layers below the topics start from; see
-        `crossfit_topicnet.network.TopicNetwork.fill_trunk`. Default: Caffe's random weights for
-        pictures, torch's for vectors.
+        `crossfit_topicnet.network.TopicNetwork.fill_trunk`.
     momentum, weight_decay : float
         Of SGD; another optimizer gets those that it has. Biases do not decay.
     bias_lr : float
@@ -111,7 +113,7 @@ class TextTopicNet(NeuralEstimator):
     >>> net = TextTopicNet(hidden=(32,), lr=0.05, max_epochs=10, random_state=0).fit(views)
     >>> net.transform(views)["image"].shape
     (100, 8)
-    >>> net.features(views["image"], layer="fc6").shape
+    >>> net.visual_features(views["image"], layer="fc6").shape
     (100, 32)
     """
 
@@ -130,6 +132,7 @@ class TextTopicNet(NeuralEstimator):
         "no_above": LdaTopics._parameter_constraints["no_above"],
         "minimum_probability": LdaTopics._parameter_constraints["minimum_probability"],
         "image_size": [Interval(Integral, SMALLEST, None, closed="left")],
+        "init": [StrOptions({"caffe", "kaiming"})],
         "trunk_weights": [str, PathLike, None],
         "momentum": [Interval(Real, 0, 1, closed="left")],
         "weight_decay": [Interval(Real, 0, None, closed="left")],
@@ -151,6 +154,7 @@ class TextTopicNet(NeuralEstimator):
         no_above: float = 0.5,
         minimum_probability: float = 0.01,
         image_size: int = 227,
+        init: str = "caffe",
         trunk_weights: str | PathLike[str] | None = None,
         max_epochs: int = 100,
         lr: float = 1e-3,
@@ -176,6 +180,7 @@ class TextTopicNet(NeuralEstimator):
         self.no_above = no_above
         self.minimum_probability = minimum_probability
         self.image_size = image_size
+        self.init = init
         self.trunk_weights = trunk_weights
         self.momentum = momentum
         self.weight_decay = weight_decay
@@ -205,6 +210,7 @@ class TextTopicNet(NeuralEstimator):
             loss=self.loss,
             image_size=self.image_size if self.raw_["image"] else None,
             channels=channels,
+            init=self.init,
         )
         # A saved method, which has no views_in_ yet, brings its own weights.
         if self.trunk_weights is not None and hasattr(self, "views_in_"):
@@ -332,7 +338,7 @@ class TextTopicNet(NeuralEstimator):
             )
         return topics
 
-    def features(self, values: Any, layer: str = "fc7") -> NDArray[np.float32]:
+    def visual_features(self, values: Any, layer: str = "fc7") -> NDArray[np.float32]:
         """Return what a layer makes of images: the visual features that training taught.
 
         Parameters

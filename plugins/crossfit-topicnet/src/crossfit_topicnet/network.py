@@ -26,6 +26,8 @@ SMALLEST = 67
 """Pixels of the smallest picture of which pool5 leaves something."""
 
 _MEAN_BGR = (104.007, 116.669, 122.679)
+# Size of a pixel less the mean.
+_TYPICAL = 64.0
 # Decoded pictures beyond this lie in a temporary file.
 _IN_MEMORY = 2**30
 
@@ -39,12 +41,16 @@ class CaffeNet(nn.Module):
         Edge of the square that is cut out of a picture, 227 in the papers.
     channels : sequence of int
         Of the five convolutions; the second, fourth and fifth are in two groups.
+    unit : float
+        What pixels are divided by; in Caffe they are not.
     """
 
-    def __init__(self, image_size: int, channels: Sequence[int] = CHANNELS) -> None:
+    def __init__(
+        self, image_size: int, channels: Sequence[int] = CHANNELS, unit: float = 1.0
+    ) -> None:
         super().__init__()
         c1, c2, c3, c4, c5 = channels
-        self.image_size = image_size
+        self.image_size, self.unit = image_size, unit
         self.conv1 = nn.Conv2d(3, c1, 11, stride=4)
         self.conv2 = nn.Conv2d(c1, c2, 5, padding=2, groups=2)
         self.conv3 = nn.Conv2d(c2, c3, 3, padding=1)
@@ -63,7 +69,8 @@ class CaffeNet(nn.Module):
         In training a random square is cut out of every picture, and every other one is
         mirrored; else the square is the centre.
         """
-        x = self._cut(pixels).flip(-1).float() - self.mean  # Caffe reads BGR
+        # Caffe reads BGR.
+        x = (self._cut(pixels).flip(-1).float() - self.mean) / self.unit
         x = F.relu(self.conv1(x.permute(0, 3, 1, 2)))
         x = _normalised(F.max_pool2d(x, 3, 2))
         x = _normalised(F.max_pool2d(F.relu(self.conv2(x)), 3, 2))
@@ -104,6 +111,9 @@ class TopicNetwork(nn.Module):
         Where pictures go in; see `CaffeNet`.
     channels : sequence of int
         See `CaffeNet`.
+    init : {"caffe", "kaiming"}
+        First weights where pictures go in: Caffe's, which suit the published widths alone, or
+        those that keep the size of the signal whatever the widths; pixels are then divided by 64.
     """
 
     def __init__(
@@ -116,10 +126,12 @@ class TopicNetwork(nn.Module):
         loss: str = "sigmoid",
         image_size: int | None = None,
         channels: Sequence[int] = CHANNELS,
+        init: str = "caffe",
     ) -> None:
         super().__init__()
         self.loss = loss
-        self.convolutions = None if image_size is None else CaffeNet(image_size, channels)
+        unit = 1.0 if init == "caffe" else _TYPICAL
+        self.convolutions = None if image_size is None else CaffeNet(image_size, channels, unit)
         width = n_inputs if self.convolutions is None else self.convolutions.n_outputs
         self.hidden = nn.ModuleDict()
         for number, after in enumerate(hidden, 6):
@@ -127,18 +139,23 @@ class TopicNetwork(nn.Module):
             width = after
         self.dropout = nn.Dropout(dropout)
         if self.convolutions is not None:
-            self._start_as_caffe_does()
+            self._start(init)
         # Drawn last, so that more heads leave the trunk's first weights as they are.
         self.heads = nn.ModuleDict({name: nn.Linear(width, k) for name, k in topics.items()})
         if self.convolutions is not None:
             for head in self.heads.values():
                 _gaussian(head, 0.01, 0.0)
 
-    def _start_as_caffe_does(self) -> None:
+    def _start(self, init: str) -> None:
         for name, layer in self.named_modules():
-            if isinstance(layer, (nn.Conv2d, nn.Linear)):
+            if not isinstance(layer, (nn.Conv2d, nn.Linear)):
+                continue
+            if init == "caffe":
                 raised = name.rpartition(".")[2] not in ("conv1", "conv3")
-                _gaussian(layer, 0.01 if isinstance(layer, nn.Conv2d) else 0.005, float(raised))
+                std = 0.01 if isinstance(layer, nn.Conv2d) else 0.005
+                _gaussian(layer, std, float(raised))
+            else:
+                _gaussian(layer, (2 / layer.weight[0].numel()) ** 0.5, 0.0)
 
     @property
     def layers(self) -> tuple[str, ...]:
@@ -221,8 +238,7 @@ class TopicNetwork(nn.Module):
 
 def _gaussian(layer: nn.Conv2d | nn.Linear, std: float, bias: float) -> None:
     nn.init.normal_(layer.weight, std=std)
-    if layer.bias is not None:
-        nn.init.constant_(layer.bias, bias)
+    nn.init.constant_(layer.bias, bias)  # type: ignore[arg-type]
 
 
 def _normalised(x: Tensor) -> Tensor:

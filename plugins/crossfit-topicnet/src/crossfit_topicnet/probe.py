@@ -1,0 +1,143 @@
+"""How good are visual features? One linear SVM for each class of a multi-label data set."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import LinearSVC
+
+from crossfit.metrics import voc_average_precision
+
+__all__ = ["Probe", "linear_probe"]
+
+COSTS = tuple(2.0**-power for power in range(18, 12, -1))
+"""The values of C that TextTopicNet's code tries."""
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What a probe found.
+
+    Parameters
+    ----------
+    average_precision : ndarray of shape (n_classes,)
+        Of every class on the test images; NaN where it has no positive.
+    C : ndarray of shape (n_classes,)
+        What was chosen on the validation images.
+    scores : ndarray of shape (n_test, n_classes)
+        Distances to the decision planes.
+    """
+
+    average_precision: NDArray[np.float64]
+    C: NDArray[np.float64]
+    scores: NDArray[np.float64]
+
+    @property
+    def mean_average_precision(self) -> float:
+        """Mean over the classes that have a positive: VOC's mAP."""
+        return float(np.nanmean(self.average_precision))
+
+
+def linear_probe(
+    train: tuple[ArrayLike, ArrayLike],
+    val: tuple[ArrayLike, ArrayLike],
+    test: tuple[ArrayLike, ArrayLike],
+    *,
+    difficult: tuple[ArrayLike, ArrayLike, ArrayLike] | None = None,
+    costs: Sequence[float] = COSTS,
+    interpolation: str = "11",
+    random_state: int = 0,
+) -> Probe:
+    """Classify images by their features with one-vs-rest linear SVMs.
+
+    For every class C is chosen by the average precision on the validation images; the SVM is then
+    fitted on training and validation images together. Features are standardised by the mean and
+    deviation of both, which are all that a test image is compared with.
+
+    Parameters
+    ----------
+    train, val, test : pair of features (n, d) and labels (n, n_classes)
+        Labels are positive where > 0.
+    difficult : three bool arrays of shape (n, n_classes), optional
+        Images that count neither way for a class, in training, in validation and in the test, as
+        VOC's official evaluation has it.
+    costs : sequence of float
+        Values of C to choose from.
+    interpolation : {"11", "all", "none"}
+        Of the average precision; see `crossfit.metrics.voc_average_precision`. VOC2007's is 11.
+    random_state : int
+        Of the SVM's solver.
+
+    Returns
+    -------
+    Probe
+
+    Raises
+    ------
+    ValueError
+        If shapes disagree, or a class has no positive or no negative to learn from.
+
+    References
+    ----------
+    L. Gomez et al., Self-supervised learning of visual features through embedding images into
+    text topic spaces, CVPR 2017, section 4.1 and code.
+    """
+    X, Y = zip(*(_checked(*part, where) for part, where in zip((train, val, test), _PARTS)))
+    skipped = [np.zeros(y.shape, bool) for y in Y]
+    if difficult is not None:
+        skipped = [np.asarray(part, bool) for part in difficult]
+    for y, skip, where in zip(Y, skipped, _PARTS):
+        if y.shape != skip.shape or y.shape[1] != Y[0].shape[1]:
+            raise ValueError(
+                f"labels and difficult ones of {where} must have shape (n, {Y[0].shape[1]}), got "
+                f"{y.shape} and {skip.shape}"
+            )
+    if not len(costs):
+        raise ValueError("costs must hold at least one value of C")
+    features = np.concatenate(X[:2])
+    scaler = StandardScaler().fit(features)
+    inside = [scaler.transform(part) for part in X]
+    found, chosen, scores = [], [], []
+    for k in range(Y[0].shape[1]):
+        positive = [y[:, k] > 0 for y in Y]
+        kept = [~skip[:, k] for skip in skipped]
+        for where, pos, keep in zip(_PARTS[:2], positive, kept):
+            if len(np.unique(pos[keep])) < 2:
+                raise ValueError(
+                    f"class {k} needs images with and without it in {where}, got "
+                    f"{int(pos[keep].sum())} of {int(keep.sum())}"
+                )
+
+        def fitted(C: float, rows: int, pos: list[NDArray[np.bool_]] = positive,
+                   keep: list[NDArray[np.bool_]] = kept) -> LinearSVC:  # fmt: skip
+            svm = LinearSVC(C=C, random_state=random_state)
+            X_fit = np.concatenate([part[use] for part, use in zip(inside[:rows], keep)])
+            return svm.fit(X_fit, np.concatenate([p[use] for p, use in zip(pos[:rows], keep)]))
+
+        def precision(scored: NDArray[np.float64], part: int, k: int = k) -> float:
+            return voc_average_precision(
+                Y[part][:, k], scored, interpolation=interpolation, ignore=skipped[part][:, k]
+            )
+
+        reached = [precision(fitted(C, 1).decision_function(inside[1]), 1) for C in costs]
+        chosen.append(costs[int(np.argmax(reached))])
+        scores.append(fitted(chosen[-1], 2).decision_function(inside[2]))
+        found.append(precision(scores[-1], 2))
+    return Probe(np.array(found), np.array(chosen), np.stack(scores, axis=1))
+
+
+_PARTS = ("train", "val", "test")
+
+
+def _checked(X: ArrayLike, y: ArrayLike, where: str) -> tuple[NDArray[np.float64], NDArray]:
+    features, labels = np.asarray(X, np.float64), np.asarray(y)
+    if features.ndim != 2 or labels.ndim != 2 or len(features) != len(labels):
+        raise ValueError(
+            f"{where} must be features (n, d) and labels (n, n_classes), got shapes "
+            f"{features.shape} and {labels.shape}"
+        )
+    return features, labels

@@ -1,0 +1,24 @@
+"""Cards of the experiments that come with crossfit."""
+
+from crossfit.cards import ExperimentCard
+
+FLICKR8K_DEV = ExperimentCard(
+    api=1,
+    name="flickr8k-dev",
+    target="crossfit.experiment:shipped/flickr8k-dev.yaml",
+    summary="Embedding methods without labels on the development pictures of Flickr8k, tuned",
+    datasets=("flickr8k",),
+    methods=("blm", "cca", "cca-3v", "cfa", "kcca", "pls"),
+)
+
+SHALLOW_WIKIPEDIA = ExperimentCard(
+    api=1,
+    name="shallow-wikipedia",
+    target="crossfit.experiment:shipped/shallow-wikipedia.yaml",
+    summary="Every closed-form method on the shallow features of Wikipedia, tuned by folds",
+    datasets=("wikipedia",),
+    methods=(
+        "blm", "cca", "cca-3v", "cfa", "cm", "gmlda", "gmmfa", "jfssl", "jrl", "kcca", "lcfs",
+        "lgcfl", "macc", "ml-cca", "pls", "scm", "sm",
+    ),
+)  # fmt: skip

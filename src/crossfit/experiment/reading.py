@@ -1,0 +1,309 @@
+"""Reading experiment files: plain YAML that knows its lines, changes to it, and values with places.
+
+Files are read by a subclass of `yaml.SafeLoader`, so nothing in them is executed.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+__all__ = ["Node", "SpecError", "change", "plain", "read_yaml", "what"]
+
+
+class SpecError(ValueError):
+    """An experiment that says something wrong, with the place where it says it."""
+
+
+class _Map(dict[str, Any]):
+    """A mapping that knows the line of each of its keys."""
+
+    lines: dict[str, int]
+    line: int = 0
+
+
+class _Seq(list[Any]):
+    """A sequence that knows the line of each of its entries."""
+
+    lines: list[int]
+    line: int = 0
+
+
+class _Loader(yaml.SafeLoader):
+    """SafeLoader with lines, without duplicate keys, and with the scalars of YAML 1.2."""
+
+    yaml_implicit_resolvers: dict[str, Any] = {}
+
+
+_CORE = {
+    "tag:yaml.org,2002:null": (r"~|null|Null|NULL|", "~nN\0"),
+    "tag:yaml.org,2002:bool": (r"true|True|TRUE|false|False|FALSE", "tTfF"),
+    "tag:yaml.org,2002:int": (r"[-+]?[0-9]+", "-+0123456789"),
+    # 1e-3 too, which YAML 1.1 reads as a string.
+    "tag:yaml.org,2002:float": (
+        r"[-+]?(?:[0-9]+\.[0-9]*|\.[0-9]+|[0-9]+(?=[eE]))(?:[eE][-+]?[0-9]+)?"
+        r"|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)",
+        "-+.0123456789",
+    ),
+    "tag:yaml.org,2002:merge": (r"<<", "<"),
+}
+for _tag, (_pattern, _first) in _CORE.items():
+    _Loader.add_implicit_resolver(
+        _tag,
+        re.compile(rf"^(?:{_pattern})$"),
+        ["" if letter == "\0" else letter for letter in _first],
+    )
+
+
+def _construct_map(loader: _Loader, node: yaml.MappingNode) -> Iterator[_Map]:
+    made = _Map()
+    made.line = node.start_mark.line + 1
+    made.lines = {}
+    yield made
+    own: set[str] = set()
+    for key_node, _ in node.value:
+        if key_node.tag == "tag:yaml.org,2002:merge":
+            continue
+        key = loader.construct_object(key_node, deep=True)  # type: ignore[no-untyped-call]
+        if not isinstance(key, str):
+            raise yaml.constructor.ConstructorError(
+                None, None, f"keys must be strings, got {key!r}", key_node.start_mark
+            )
+        if key in own:
+            raise yaml.constructor.ConstructorError(
+                None, None, f"the key {key!r} is there twice", key_node.start_mark
+            )
+        own.add(key)
+    loader.flatten_mapping(node)
+    for key_node, value_node in node.value:
+        key = loader.construct_object(key_node, deep=True)  # type: ignore[no-untyped-call]
+        made[key] = loader.construct_object(value_node, deep=True)  # type: ignore[no-untyped-call]
+        made.lines[key] = key_node.start_mark.line + 1
+
+
+def _construct_int(loader: _Loader, node: yaml.ScalarNode) -> int:
+    # Leading zeros do not make it octal.
+    return int(loader.construct_scalar(node))
+
+
+def _construct_seq(loader: _Loader, node: yaml.SequenceNode) -> Iterator[_Seq]:
+    made = _Seq()
+    made.line = node.start_mark.line + 1
+    made.lines = [part.start_mark.line + 1 for part in node.value]
+    yield made
+    made.extend(loader.construct_object(part, deep=True) for part in node.value)  # type: ignore[no-untyped-call]
+
+
+_Loader.add_constructor("tag:yaml.org,2002:map", _construct_map)
+_Loader.add_constructor("tag:yaml.org,2002:seq", _construct_seq)
+_Loader.add_constructor("tag:yaml.org,2002:int", _construct_int)
+
+
+def read_yaml(path: Path) -> _Map:
+    """Read a YAML file that holds a mapping.
+
+    Raises
+    ------
+    SpecError
+        If it is no valid YAML, a key is there twice, or it holds something else.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        tree = yaml.load(text, _Loader)
+    except UnicodeDecodeError as error:
+        raise SpecError(f"{path}: is no text in UTF-8: {error}") from None
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line = f":{mark.line + 1}" if mark else ""
+        raise SpecError(f"{path}{line}: {error.problem or error.context}") from None
+    except yaml.YAMLError as error:
+        raise SpecError(f"{path}: {error}") from None
+    if not isinstance(tree, _Map):
+        raise SpecError(f"{path}: expected an experiment (a mapping with the key 'title')")
+    return tree
+
+
+def change(tree: dict[str, Any], setting: str) -> None:
+    """Change one value of an experiment before it is validated.
+
+    Parameters
+    ----------
+    tree : dict
+        As read from a file.
+    setting : str
+        ``"tuning.trials=5"``, ``"seeds=[0, 1]"``, ``"methods.CCA.params.reg=0.1"``: keys are
+        separated by dots, an entry of a list is named by its number, its label or its name, and
+        the value is YAML.
+
+    Raises
+    ------
+    SpecError
+        If the setting has no such form or place.
+    """
+    keys, equals, text = setting.partition("=")
+    if not equals or not keys.strip():
+        raise SpecError(f"--set expects key=value, got {setting!r}")
+    try:
+        value = yaml.load(text, _Loader)
+    except yaml.YAMLError:
+        raise SpecError(f"--set {setting}: {text!r} is no YAML value") from None
+    *way, last = keys.strip().split(".")
+    at: Any = tree
+    for i, key in enumerate(way):
+        where = ".".join(way[:i]) or "the experiment"
+        if isinstance(at, dict):
+            at = at.setdefault(key, _new_map()) if at.get(key) is not None else _made(at, key)
+        elif isinstance(at, list):
+            at = at[_entry(at, key, where)]
+            if not isinstance(at, (dict, list)):
+                raise SpecError(f"--set {setting}: {where}.{key} has no keys")
+        else:
+            raise SpecError(f"--set {setting}: {where} has no keys")
+    if isinstance(at, list):
+        at[_entry(at, last, ".".join(way))] = value
+    elif isinstance(at, dict):
+        at[last] = value
+    else:
+        raise SpecError(f"--set {setting}: {'.'.join(way)} has no keys")
+
+
+def _new_map() -> _Map:
+    made = _Map()
+    made.lines = {}
+    return made
+
+
+def _made(at: dict[str, Any], key: str) -> Any:
+    at[key] = _new_map()
+    return at[key]
+
+
+def _entry(entries: list[Any], key: str, where: str) -> int:
+    names = [
+        (part.get("label") or part.get("method") or part.get("name"))
+        if isinstance(part, Mapping)
+        else part
+        for part in entries
+    ]
+    if key in names:
+        return names.index(key)
+    if key.isdigit() and int(key) < len(entries):
+        return int(key)
+    raise SpecError(
+        f"--set: {where} has no entry {key!r}: there is {', '.join(map(str, names)) or 'none'}, "
+        "or a number from 0"
+    )
+
+
+# ---- a value with its place ----------------------------------------------------------------------
+
+
+class Node:
+    """A value of the tree with the words that say where it is."""
+
+    def __init__(self, value: Any, path: str, source: str, line: int = 0) -> None:
+        self.value, self.path, self.source, self.line = value, path, source, line
+
+    def error(self, message: str) -> SpecError:
+        """Return the error that says what is wrong here."""
+        place = ""
+        if self.source:
+            place = f"{self.source}:{self.line}: " if self.line else f"{self.source}: "
+        return SpecError(f"{place}{self.path + ': ' if self.path else ''}{message}")
+
+    @property
+    def place(self) -> str:
+        """File and line, for messages about what only a later look finds."""
+        return f"{self.source}:{self.line}: " if self.source and self.line else ""
+
+    def child(self, key: Any, default: Any = None) -> Node:
+        """Return what is under a key, or an entry of a list."""
+        lines = getattr(self.value, "lines", None)
+        if isinstance(key, int):
+            value = self.value[key]
+            path = f"{self.path}[{key}]"
+            line = lines[key] if lines and key < len(lines) else self.line
+        else:
+            value = self.value.get(key, default)
+            path = f"{self.path}.{key}" if self.path else key
+            line = (lines or {}).get(key, self.line)
+        return Node(value, path, self.source, line)
+
+    def known(self, keys: Iterable[str]) -> None:
+        """Refuse keys that are not among these, with the nearest one."""
+        known = list(keys)
+        for key in self.mapping():
+            if key not in known:
+                near = difflib.get_close_matches(str(key), known, 1, 0.6)
+                hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known)}"
+                where = Node(None, self.path, self.source, self.child(key).line)
+                raise where.error(f"unknown key {key!r}: {hint}")
+
+    def mapping(self) -> Mapping[str, Any]:
+        """Return the value, which must be a mapping."""
+        if not isinstance(self.value, Mapping):
+            raise self.error(f"must be a mapping, got {what(self.value)}")
+        return self.value
+
+    def sequence(self) -> list[Node]:
+        """Return the entries of the value, which must be a list."""
+        if isinstance(self.value, str) or not isinstance(self.value, Sequence):
+            raise self.error(f"must be a list, got {what(self.value)}")
+        return [self.child(i) for i in range(len(self.value))]
+
+    def text(self, *, empty: bool = False) -> str:
+        """Return the value, which must be a text."""
+        if not isinstance(self.value, str) or not (empty or self.value.strip()):
+            raise self.error(f"must be a text, got {what(self.value)}")
+        return self.value
+
+    def boolean(self) -> bool:
+        """Return the value, which must be true or false."""
+        if not isinstance(self.value, bool):
+            raise self.error(f"must be true or false, got {what(self.value)}")
+        return self.value
+
+    def integer(self, least: int) -> int:
+        """Return the value, which must be a whole number of at least `least`."""
+        if not isinstance(self.value, int) or isinstance(self.value, bool) or self.value < least:
+            raise self.error(f"must be a whole number of at least {least}, got {what(self.value)}")
+        return self.value
+
+    def number(self) -> float:
+        """Return the value, which must be a number."""
+        if not isinstance(self.value, (int, float)) or isinstance(self.value, bool):
+            raise self.error(f"must be a number, got {what(self.value)}")
+        return self.value
+
+    def one_of(self, choices: Sequence[str]) -> str:
+        """Return the value, which must be one of the choices."""
+        if self.value not in choices:
+            raise self.error(f"must be one of {', '.join(choices)}, got {what(self.value)}")
+        return str(self.value)
+
+    def optional(self, read: Callable[[Node], Any]) -> Any:
+        """Return None for nothing, else what `read` makes of it."""
+        return None if self.value is None else read(self)
+
+
+def what(value: Any) -> str:
+    """Say what a value is, for messages."""
+    if isinstance(value, Mapping):
+        return "a mapping"
+    if isinstance(value, (list, tuple)):
+        return "a list"
+    return "nothing" if value is None else repr(value)
+
+
+def plain(value: Any) -> Any:
+    """Return a value of the tree as ordinary dicts and lists."""
+    if isinstance(value, Mapping):
+        return {key: plain(part) for key, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(part) for part in value]
+    return value

@@ -1,0 +1,387 @@
+"""Reports of stored runs: figures, tests, tables and what a reader must be told."""
+
+import csv
+import io
+import math
+import re
+import shutil
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from crossfit.cli.commands import cli
+from crossfit.experiment.board import Board, Row, contradictions
+from crossfit.experiment.report import Attention, Found, Gallery, GalleryRow, Part, lit, write_page
+from crossfit.experiment.runs import boards, report_runs
+from crossfit.experiment.store import StoreError
+from crossfit.experiment.tables import csv_table, latex_table, latex_text, markdown_table
+from crossfit.metrics import Repeats, evaluate
+
+HOSTILE = "bad </td><script>window.pwned = 1</script> & $x_1$ 100%"
+
+
+class Page(HTMLParser):
+    """Text, links and balance of a page."""
+
+    VOID = {"meta", "link", "img", "br"}
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.wrong, self.links, self.scripts, self.ids, self.text = [], [], [], 0, [], ""
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        attributes = dict(attrs)
+        self.scripts += tag == "script"
+        self.ids += [attributes["id"]] if "id" in attributes else []
+        self.links += [attributes[key] for key in ("src", "href") if attributes.get(key)]
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        pass
+
+    def handle_endtag(self, tag):
+        if not self.open or self.open.pop() != tag:
+            self.wrong.append(tag)
+
+    def handle_data(self, data):
+        self.text += data
+
+
+@pytest.fixture(scope="module")
+def written(report_store, tmp_path_factory):
+    out = tmp_path_factory.mktemp("report")
+    page = report_runs(["main"], report_store, out)
+    return out, page.read_text(encoding="utf-8")
+
+
+def test_the_page_is_self_contained_well_formed_and_small(written):
+    out, text = written
+    page = Page(text)
+    assert (page.open, page.wrong) == ([], [])
+    assert [link for link in page.links if not link.startswith(("data:", "#"))] == []
+    assert "url(http" not in text and "@import" not in text
+    assert page.scripts == 1
+    assert len(page.ids) == len(set(page.ids)), "an id is there twice"
+    assert {link[1:] for link in page.links if link.startswith("#")} <= set(page.ids)
+    assert (out / "report.html").stat().st_size < 2_000_000
+
+
+def test_what_comes_from_outside_is_text_and_never_markup(written, tmp_path):
+    _, text = written
+    assert "window.pwned" in text and "<script>window" not in text
+    assert "<b>no</b>" not in text and "<em>careful" not in text
+    row = GalleryRow("<script>1</script>", "", 1.0, [Found('"><img src=x onerror=1>', "", "pair")])
+    evaluation = evaluate(np.eye(4), (range(4), range(4)), "r@1", names=("image", "text"))
+    board = Board("<i>data</i>", [Row("<u>m</u>", Repeats([evaluation]))], ("r@1",))
+    maps = [Attention("<script>", words=[("<script>", 1.0)]), Attention("x", svg="<svg></svg>")]
+    write_page(
+        tmp_path / "r.html", title="<script>t</script>", lead="<l>", footer="<f>",
+        parts=[Part(board, [Gallery("<g>", [row], "<o>", "<n>")], "<note>", maps)],
+        facts=[("<term>", "<value>")],
+    )  # fmt: skip
+    made = Page((tmp_path / "r.html").read_text())
+    assert made.scripts == 1
+    assert made.wrong == []
+    for word in ("<i>data</i>", "<u>m</u>", "<script>1</script>", "<g>", "<value>", "<note>"):
+        assert word in made.text
+
+
+def test_a_reader_is_told_what_they_must_know(written):
+    text = Page(written[1]).text
+    assert "Planted methods, reduced" in text
+    assert "Data or sizes are below the published ones" in text
+    assert "11 evaluations on the split “test” of emoji" not in text  # 8 done cells in main, 1 not
+    assert "In this store 12 evaluations" not in text
+    assert "crossfit run main.yaml --seeds 0,1 'a b'" in text
+    assert "numpy 2.1.0" in text and "Python 3.12.0" in text
+    assert "needs the distribution crossfit-cran" in text
+    assert "ValueError: <b>no</b>" in text
+    assert "not run yet, or interrupted" in text
+    assert "3 of 14 cells have no result" in text
+    assert "mAP: an item is relevant if it shares the query's label" in text
+    assert "best of 9 trials by map@all, 0.4" in text
+
+
+def test_test_evaluations_are_counted_over_all_runs(report_store, written):
+    assert len(report_store.test_evaluations()) == 12
+    assert "12 evaluations" in Page(written[1]).text
+    assert "11 of them are reported here" in Page(written[1]).text
+
+
+def test_equal_methods_share_ranks_and_different_ones_do_not(report_store):
+    (board,) = boards([report_store.run("main")])
+    assert {row.label for row in board.rows[:2]} == {"good", "twin"}
+    assert board.ranks["good"] == board.ranks["twin"] == (1, 2)
+    assert board.ranks["middle"] == (3, 3)
+    assert board.p_value("good", "twin") > 0.05 > board.p_value("good", "middle")
+    assert board.chance["image2text", "r@1"] == pytest.approx(1 / 324)
+    good = next(row for row in board.rows if row.label == "good")
+    assert len(good.repeats.evaluations) == 3
+    assert good.repeats.spread(None, "map@all") > 0
+    low, high = good.repeats.interval(None, "map@all")
+    assert low < good.repeats.mean(None, "map@all") < high
+    assert good.published["image2text", "map@all"] == 0.4
+    assert good.published[None, "map@all"] == 0.25
+    assert board.problems() == []
+
+
+def test_the_stored_means_are_those_of_the_board(report_store):
+    record = report_store.run("main")
+    (board,) = boards([record])
+    cell = next(cell for cell in record.done if cell.label == "middle")
+    row = next(row for row in board.rows if row.label == "middle")
+    for direction, by_metric in cell.results.items():
+        for metric, found in by_metric.items():
+            assert row.repeats.mean(direction, metric) == pytest.approx(found["mean"])
+
+
+def test_runs_on_the_same_queries_share_a_leaderboard(report_store, tmp_path):
+    both = [report_store.run("main"), report_store.run("second")]
+    (board,) = boards(both)
+    assert "late" in {row.label for row in board.rows}
+    assert len(board.rows) == 8
+    twice = boards([both[0], both[0]])
+    assert [len(each.rows) for each in twice] == [7]
+    page = report_runs(["main", "second", "main"], report_store, tmp_path)
+    assert "Planted methods, reduced + A later run" in page.read_text(encoding="utf-8")
+
+
+def test_a_clash_of_labels_names_the_run(report_store, tmp_path):
+    import json
+
+    shutil.copytree(report_store.folder, tmp_path / "s")
+    path = tmp_path / "s" / "runs" / "second.json"
+    changed = json.loads(path.read_text())
+    changed["cells"][0]["method"] = "good"
+    path.write_text(json.dumps(changed))
+    store = type(report_store)(tmp_path / "s")
+    (board,) = boards([store.run("main"), store.run("second")])
+    assert {"good", "good (second)"} <= {row.label for row in board.rows}
+    assert len(next(r for r in board.rows if r.label == "good").repeats.evaluations) == 3
+
+
+def test_gallery_shows_pictures_texts_hits_and_failures(written):
+    text = written[1]
+    assert text.count("<img") == 6 * 6 + 6  # six pictures each for six texts, six queries
+    words = Page(text).text
+    assert "image → text: hits" in words and "text → image: worst failures" in words
+    assert "Answered by" in words
+    rank = [float(found) for found in re.findall(r"first relevant text at rank ([\d.]+)", words)]
+    assert rank[:3] == [1, 1, 1] and min(rank[3:]) > 1
+
+
+def test_without_the_data_the_report_says_so(report_store, tmp_path, monkeypatch):
+    def gone(*args, **options):
+        raise FileNotFoundError("data set 'emoji' needs pictures.npz")
+
+    monkeypatch.setattr("crossfit.experiment.cell.load_splits", gone)
+    page = report_runs(["main"], report_store, tmp_path)
+    text = Page(page.read_text(encoding="utf-8"))
+    assert "No gallery, for want of the data: data set 'emoji' needs pictures.npz" in text.text
+    assert not text.wrong
+
+
+def test_errors_are_one_sentence(report_store, tmp_path):
+    with pytest.raises(StoreError, match="has no run 'none'"):
+        report_runs(["none"], report_store, tmp_path)
+    report_store.write_run(
+        "empty",
+        {"title": "t", "spec": {"metrics": ["r@1"], "methods": []}, "cells": [], "command": "",
+         "created": "", "crossfit version": ""},
+    )  # fmt: skip
+    with pytest.raises(StoreError, match="no cell of empty is done"):
+        report_runs(["empty"], report_store, tmp_path)
+    (report_store.folder / "runs" / "empty.json").unlink()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_command_writes_page_and_tables(report_store, tmp_path):
+    found = CliRunner().invoke(
+        cli, ["report", "main", "--store", str(report_store.folder), "-o", str(tmp_path / "out")]
+    )
+    assert found.exit_code == 0, found.output
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert names == {"report.html", "leaderboard.md", "leaderboard.tex", "leaderboard.csv"}
+    assert str(tmp_path / "out" / "report.html") in found.output
+
+
+# ---------------------------------------------------------------- tables
+
+
+def test_csv_has_every_figure(report_store):
+    (board,) = boards([report_store.run("main")])
+    rows = list(csv.DictReader(io.StringIO(csv_table([board]))))
+    found = {(row["method"], row["direction"], row["metric"]): row for row in rows}
+    assert HOSTILE in {row["method"] for row in rows}
+    for row in board.rows:
+        for direction in (None, *board.directions):
+            for metric in board.metrics:
+                line = found[row.label, direction or "mean", metric]
+                value = row.repeats.mean(direction, metric)
+                assert float(line["value"]) == pytest.approx(value, rel=1e-5)
+                assert float(line["low"]) <= float(line["value"]) <= float(line["high"])
+    assert found["good", "text2image", "map@all"]["published"] == "0.1"
+    assert found["good", "mean", "map@all"]["seeds"] == "3"
+    assert float(found["good", "mean", "map@all"]["seed_sd"]) > 0
+    assert found["middle", "mean", "map@all"]["seed_sd"] == ""
+    assert found["chance", "image2text", "r@1"]["low"] == ""
+
+
+def test_markdown_is_one_table(report_store):
+    (board,) = boards([report_store.run("main")])
+    lines = [line for line in markdown_table(board).splitlines() if line.startswith("|")]
+    assert len(lines) == 2 + len(board.rows) + 1
+    assert len({len(re.findall(r"(?<!\\)\|", line)) for line in lines}) == 1
+    assert "<script" not in markdown_table(board)
+
+
+def test_latex_is_balanced_and_escaped(report_store):
+    (board,) = boards([report_store.run("main")])
+    text = latex_table(board)
+    assert text.count(r"\begin{") == text.count(r"\end{") == 2
+    columns = len(re.search(r"\{tabular\}\{@\{\}(\w+)@\{\}\}", text)[1])
+    body = text[text.index(r"\toprule") : text.index(r"\bottomrule")]
+    lines = [line for line in body.splitlines() if line.endswith(r"\\")]
+    assert len(lines) == 1 + 2 * (len(board.rows) + 1)
+    assert {len(re.findall(r"(?<!\\)&", line)) for line in lines} == {columns - 1}
+    assert latex_text(HOSTILE) in text
+    assert re.sub(r"\\.", "", text).count("{") == re.sub(r"\\.", "", text).count("}")
+    assert text.isascii(), "inputenc of old installations knows ASCII only"
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no pdflatex on this machine")
+def test_latex_compiles(report_store, tmp_path):
+    import subprocess
+
+    (board,) = boards([report_store.run("main")])
+    head = "\\documentclass{article}\\usepackage{booktabs}\\begin{document}\n"
+    (tmp_path / "t.tex").write_text(head + latex_table(board) + "\\end{document}\n")
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "t.tex"]
+    assert subprocess.run(command, cwd=tmp_path, capture_output=True).returncode == 0
+
+
+def test_every_character_that_latex_reads_is_written_out():
+    assert latex_text("a_b & 50% #1 $x$ {y} ~ ^ \\ < >") == (
+        r"a\_b \& 50\% \#1 \$x\$ \{y\} \textasciitilde{} \textasciicircum{} \textbackslash{} "
+        r"\textless{} \textgreater{}"
+    )
+
+
+# ---------------------------------------------------------------- self-checks
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        # Two rows as they were published: both cannot be.
+        ({"r@1": 0.384, "r@5": 0.699, "r@10": 0.805, "medr": 1.0}, ["above 1, but it is 1"]),
+        ({"r@1": 0.529, "r@5": 0.793, "r@10": 0.883, "medr": 2.0}, ["at most 1, but it is 2"]),
+        ({"r@1": 0.446, "r@5": 0.749, "r@10": 0.843, "medr": 2.0}, []),
+        ({"r@1": 0.5, "medr": 1.5}, []),
+        ({"r@1": 0.5, "medr": 1.0}, []),
+        ({"r@5": 0.4, "medr": 3.0}, ["above 5"]),
+        ({"r@1": 0.3, "r@5": 0.2}, ["R@1 is 0.3, above R@5"]),
+        ({"r@1:fraction": 0.3, "r@5:fraction": 0.4, "medr": 1.0}, []),
+        ({"map@all": 1.2}, ["mAP is 1.2, not between 0 and 1"]),
+        ({"medr": 0.0}, ["ranks begin at 1"]),
+        ({"r@1": 0.4, "mrr": 0.3}, ["MRR is 0.3, below R@1"]),
+    ],
+)
+def test_contradictions_are_found_and_only_they(values, said):
+    found = contradictions(values)
+    assert len(found) == len(said), found
+    assert all(words in line for words, line in zip(said, found))
+
+
+def test_ties_excuse_what_they_explain():
+    """Half the queries tie with one other: their rank is 1.5 and R@1 counts them half."""
+    scores = np.eye(8)
+    scores[:6] = [[i in (0, j) for i in range(8)] for j in range(6)]
+    ev = evaluate(scores, np.eye(8), ["r@1", "medr"], ci=None, names=("a", "b"))
+    values = {m: ev.mean("a2b", m) for m in ev.metrics}
+    assert contradictions(values, whole_ranks=False) == []
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_true_figures_never_contradict_each_other(seed):
+    rng = np.random.default_rng(seed)
+    n = int(rng.integers(3, 30))
+    scores = rng.standard_normal((n, n)) + rng.choice([0.0, 1.0, 3.0]) * np.eye(n)
+    ev = evaluate(scores, np.eye(n), ["r@1", "r@2", "r@5", "medr", "mrr"], ci=None)
+    for direction in ev.directions:
+        assert contradictions({m: ev.mean(direction, m) for m in ev.metrics}) == []
+
+
+def test_a_board_reports_contradictions_of_published_figures(report_store):
+    (board,) = boards([report_store.run("main")])
+    from dataclasses import replace
+
+    rows = list(board.rows)
+    rows[0] = replace(
+        rows[0], published={("image2text", "r@1"): 0.384, ("image2text", "medr"): 1.0}
+    )
+    said = replace(board, rows=rows).problems()
+    assert len(said) == 1 and "published, image → text" in said[0]
+
+
+# ---------------------------------------------------------------- boards
+
+
+def _board(*strengths, metrics=("mrr",), **options):
+    rng = np.random.default_rng(0)
+    groups = (np.arange(60) // 2, np.arange(60) // 2)
+    rows = [
+        Row(
+            f"m{i}",
+            Repeats(
+                [
+                    evaluate(
+                        s * np.eye(60) + rng.standard_normal((60, 60)), np.eye(60),
+                        [*metrics], groups=groups, names=("image", "text"),
+                    )
+                ]
+            ),
+        )
+        for i, s in enumerate(strengths)
+    ]  # fmt: skip
+    return Board("data", rows, metrics, **options)
+
+
+def test_a_median_rank_orders_upwards_and_is_tested_by_the_mean_rank():
+    board = _board(1.0, 4.0, metrics=("medr", "r@1"))
+    assert [row.label for row in board.rows] == ["m1", "m0"]
+    assert board.tested == "meanr"
+    assert board.ranks == {"m1": (1, 1), "m0": (2, 2)}
+
+
+def test_a_baseline_and_a_single_method():
+    board = _board(1.0, 4.0, 4.0, baseline="m0")
+    assert board.reference == "m0"
+    assert board.p_value("m1") < 0.05
+    assert math.isnan(board.p_value("m0"))
+    alone = _board(2.0)
+    assert alone.comparisons == {} and alone.ranks == {"m0": (1, 1)}
+    with pytest.raises(ValueError, match="baseline 'x' is none of m0"):
+        _board(1.0, baseline="x")
+    with pytest.raises(ValueError, match="has no method"):
+        Board("data", [], ("mrr",))
+
+
+def test_many_methods_can_still_be_told_apart():
+    """The smallest p-value after the correction lies below the level."""
+    board = _board(*([3.0] * 3 + [0.0] * 17))
+    assert len(board.comparisons[None]) == 190
+    assert board.ranks[board.rows[0].label][1] <= 3
+
+
+def test_light_falls_on_the_regions_with_weight():
+    image = np.full((10, 20, 3), 200, np.uint8)
+    boxes = [[0, 0, 0.5, 1], [0.5, 0, 1, 1]]
+    found = lit(image, [0.1, 0.9], boxes)
+    assert found.shape == image.shape
+    assert found[0, 19, 0] == 200 and 40 < found[0, 0, 0] < 70
+    assert image.min() == 200, "the picture given is not written to"

@@ -1,0 +1,805 @@
+"""OptunaSearch: what is searched, on which rows, how it prunes, goes on and fails."""
+
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import numpy as np
+import optuna
+import pytest
+import torch
+from optuna.trial import TrialState
+from sklearn.base import clone
+from sklearn.decomposition import TruncatedSVD
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.model_selection import GroupKFold, KFold, cross_val_score
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+import crossfit
+from crossfit import RetrievalScorer, Views, ViewTransformer, make_retrieval_scorer
+from crossfit.cards import Choice, Each, Float, Int
+from crossfit.extraction import LdaTopics
+from crossfit.methods import CCA, KCCA, PLS
+from crossfit.model_selection import (
+    OptunaSearch,
+    PairKFold,
+    PairShuffleSplit,
+    default_search_space,
+    storages,
+)
+from crossfit.model_selection import search as search_module
+
+REG = {"reg": Float(1e-4, 10.0, log=True)}
+
+
+def states(search):
+    return [trial.state for trial in search.trials_]
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+def storage(request, tmp_path):
+    return None if request.param == "memory" else f"sqlite:///{tmp_path / 'study.db'}"
+
+
+# ---- the search --------------------------------------------------------------------------------
+
+
+def test_the_winner_is_the_best_trial_and_answers_like_a_method(pairs, spaces):
+    views, y = pairs
+    search = OptunaSearch(CCA(), spaces, n_trials=8, random_state=0).fit(views, y)
+    assert len(search.trials_) == 8 == len(search.study_.trials)
+    assert search.best_score_ == max(trial.value for trial in search.trials_)
+    folds = list(PairKFold(3, shuffle=True, random_state=0).split(views, y))
+    for (a, b), (c, d) in zip(search.folds_, folds):
+        assert np.array_equal(a, c) and np.array_equal(b, d)
+    by_hand = cross_val_score(
+        CCA(**search.best_params_), views, y, cv=folds, scoring=make_retrieval_scorer("map@all")
+    )
+    assert search.best_score_ == by_hand.mean()
+    best = next(t for t in search.trials_ if t.value == search.best_score_)
+    assert best.user_attrs["fold_scores"] == by_hand.tolist()
+    winner = CCA(**search.best_params_).fit(views)
+    scores = winner.similarity(views)
+    assert np.array_equal(crossfit.similarity(search, views), scores)
+    assert np.array_equal(search.similarity(views), scores)
+    Z = winner.transform(views)
+    assert np.array_equal(search.encode(views["text"], "text"), Z["text"])
+    assert np.array_equal(search.transform(views)["image"], Z["image"])
+    assert search.score(views, y) == winner.score(views, y)
+    found = crossfit.search(search, views["text"][:3], view="text", gallery=views["image"], k=2)
+    assert found.indices.shape == (3, 2)
+
+
+def test_without_labels_the_paired_item_counts_and_metrics_go_by_name(pairs):
+    views, _ = pairs
+    search = OptunaSearch(CCA(), REG, n_trials=2, random_state=0).fit(views)
+    assert search.scorer_.metric == "mrr"
+    search = OptunaSearch(CCA(), REG, scoring="medr", n_trials=2, random_state=0).fit(views)
+    assert search.best_score_ < 0  # ranks are negated
+
+
+def test_a_seeded_search_is_repeatable_bit_for_bit(pairs, tiny):
+    views, _ = pairs
+
+    def searched(method=None, n_trials=12, **kwargs):
+        method = CCA() if method is None else method
+        search = OptunaSearch(method, n_trials=n_trials, pruner="median", refit=False, **kwargs)
+        return [(t.params, t.value, t.intermediate_values) for t in search.fit(views).trials_]
+
+    first = searched(random_state=3)
+    assert first == searched(random_state=3) == searched(random_state=3, sampler="tpe")
+    assert first != searched(random_state=4) and first != searched(random_state=3, sampler="random")
+    sampler = optuna.samplers.RandomSampler(seed=1)
+    assert searched(sampler=sampler) == searched(sampler=sampler)  # it is not used up
+    method = tiny(max_epochs=2, random_state=0)
+    assert searched(method, 4, random_state=3) == searched(method, 4, random_state=3)
+
+
+def test_nothing_is_changed_or_printed(pairs, capfd, tiny):
+    views, y = pairs
+    estimator = CCA(n_components=50)
+    state = np.random.get_state()[1].copy()  # noqa: NPY002
+    before = (estimator.get_params(), state, torch.get_rng_state())
+    level = optuna.logging.get_verbosity()
+    search = OptunaSearch(estimator, REG, n_trials=2).fit(views, y)
+    OptunaSearch(tiny(max_epochs=1), n_trials=1, refit_epochs=True).fit(views, y)
+    assert estimator.get_params() == before[0] and not hasattr(estimator, "views_in_")
+    assert np.array_equal(np.random.get_state()[1], before[1])  # noqa: NPY002
+    assert torch.equal(torch.get_rng_state(), before[2])
+    assert optuna.logging.get_verbosity() == level
+    out, err = capfd.readouterr()
+    assert not out and "Trial" not in err
+    copied = clone(search)
+    assert copied.get_params()["n_trials"] == 2 and not hasattr(copied, "study_")
+    assert pickle.loads(pickle.dumps(search)).best_params_ == search.best_params_
+
+
+def test_optuna_is_heard_when_asked(pairs, caplog, capfd):
+    OptunaSearch(CCA(), REG, n_trials=1, verbose=2).fit(pairs[0])
+    assert "Trial 0 finished" in caplog.text
+    caplog.clear()
+    OptunaSearch(CCA(), REG, n_trials=2, verbose=True).fit(pairs[0])
+    assert "tuning" in capfd.readouterr().err
+    assert "Trial 0" not in caplog.text
+
+
+def test_a_search_can_be_cross_validated_itself(pairs):
+    views, y = pairs
+    search = OptunaSearch(CCA(), REG, n_trials=2, cv=2, random_state=0)
+    scores = cross_val_score(search, views, y, cv=PairKFold(2), scoring=make_retrieval_scorer())
+    assert scores.shape == (2,) and (scores > 0).all()
+
+
+# ---- rows --------------------------------------------------------------------------------------
+
+
+class Spy:
+    """A scorer that writes down the rows it scores, and those the method had been fitted on."""
+
+    def __init__(self, rows_of):
+        self.rows_of, self.seen = rows_of, []
+
+    def __call__(self, estimator, views, y=None):
+        self.seen.append(self.rows_of(views))
+        return make_retrieval_scorer("mrr")(estimator, views)
+
+
+def spied(estimator, views, recording, rows_of, **kwargs):
+    recording.fitted = []
+    spy = Spy(rows_of)
+    search = OptunaSearch(estimator, scoring=spy, refit=False, random_state=0, **kwargs).fit(views)
+    return search, recording.fitted, spy.seen
+
+
+@pytest.mark.parametrize(
+    "cv", [3, PairShuffleSplit(2, random_state=0), KFold(3, shuffle=True, random_state=1)]
+)
+def test_no_row_is_scored_that_was_trained_on_and_folds_are_fixed(pairs, recording, rows_of, cv):
+    views, _ = pairs
+    search, fitted, scored = spied(
+        recording(), views, recording, rows_of, search_space=REG, n_trials=9, cv=cv,
+        pruner="median",
+    )  # fmt: skip
+    assert len(fitted) == len(scored) > 9
+    for trained, tested in zip(fitted, scored):
+        assert tested and not trained & tested
+    tests = [set(test.tolist()) for _, test in search.folds_]
+    assert {frozenset(rows) for rows in scored} == {frozenset(rows) for rows in tests}
+    assert TrialState.PRUNED in states(search)
+
+
+@pytest.mark.parametrize("refit_epochs", [False, True])
+def test_epochs_are_scored_on_rows_held_out_too(pairs, tiny, rows_of, refit_epochs):
+    views, _ = pairs
+    trained = []
+
+    class Watched(tiny):
+        def _fit(self, views, y):
+            trained.append(rows_of(views))
+            super()._fit(views, y)
+
+    class Scorer(Spy):
+        def __call__(self, estimator, views, y=None):
+            assert not trained[-1] & self.rows_of(views)
+            return super().__call__(estimator, views)
+
+    spy = Scorer(rows_of)
+    search = OptunaSearch(
+        Watched(random_state=0, max_epochs=3), scoring=spy, n_trials=12, pruner="median",
+        random_state=0, refit=False, refit_epochs=refit_epochs,
+    ).fit(views)  # fmt: skip
+    assert len(spy.seen) > 12 * (3 if refit_epochs else 2)
+    assert TrialState.PRUNED in states(search)
+
+
+def test_captions_stay_with_their_image_and_splitters_that_part_them_are_refused(planted):
+    images, _ = planted(n=40)
+    index = np.repeat(np.arange(40), 3)
+    views = Views.from_captions(images["image"], images["text"][index], index)
+    y = index % 4
+    search = OptunaSearch(CCA(), REG, n_trials=1, cv=4).fit(views, y)
+    for train, test in search.folds_:
+        assert not set(index[train]) & set(index[test])
+        assert np.ptp(np.bincount(y[test])) <= 3
+    assert OptunaSearch(CCA(), REG, n_trials=1, cv=GroupKFold(3)).fit(views).best_score_ > 0
+    with pytest.raises(ValueError, match=r"fold 0 has rows of \d+ groups on both sides"):
+        OptunaSearch(CCA(), REG, n_trials=1, cv=KFold(3)).fit(views[np.argsort(index % 7)])
+    recordings = index // 8
+    search = OptunaSearch(CCA(), REG, n_trials=1, cv=5).fit(views, groups=recordings)
+    assert [len(set(recordings[test])) for _, test in search.folds_] == [1] * 5
+
+
+def test_views_held_out_and_rows_by_hand(pairs, recording, rows_of):
+    views, y = pairs
+    train, valid = views[:60], views[60:]
+    for cv in (valid, (valid, None)):
+        search, fitted, scored = spied(
+            recording(), train, recording, rows_of, search_space=REG, n_trials=2, cv=cv
+        )
+        assert search.folds_ is None
+        assert fitted == [set(range(60))] * 2 and scored == [set(range(60, 90))] * 2
+    rows = [(np.arange(60), np.arange(60, 90))]
+    by_rows = OptunaSearch(CCA(), REG, n_trials=2, cv=rows, random_state=0).fit(views, y)
+    by_views = OptunaSearch(CCA(), REG, n_trials=2, cv=(valid, y[60:]), random_state=0)
+    by_views.fit(train, y[:60])
+    assert by_rows.best_score_ == by_views.best_score_
+    refitted = CCA(**by_views.best_params_).fit(train)  # what is held out stays so
+    assert np.array_equal(by_views.similarity(valid), refitted.similarity(valid))
+
+
+def test_the_test_set_is_used_once_by_the_winner(pairs, recording, rows_of):
+    views, _ = pairs
+    train, test = views[:60], views[60:]
+    spy = Spy(rows_of)
+    search = OptunaSearch(recording(), REG, scoring=spy, n_trials=5, random_state=0).fit(train)
+    tested = rows_of(test)
+    assert all(not rows & tested for rows in [*recording.fitted, *spy.seen])
+    assert recording.fitted[-1] == rows_of(train)  # the winner has all the training rows
+    before = len(spy.seen)
+    for seed in (0, 1):  # as a runner does: the winner, refitted for each seed, judged once
+        winner = clone(search.estimator).set_params(**search.best_params_).fit(train)
+        spy(winner, test)
+        assert len(spy.seen) == before + seed + 1
+    assert spy.seen[before:] == [tested, tested]
+
+
+# ---- spaces ------------------------------------------------------------------------------------
+
+
+def test_default_spaces_of_a_method_and_of_every_part_of_a_pipeline():
+    assert default_search_space(KCCA()) == dict(KCCA.card.search_space)
+    pipe = Pipeline(
+        [
+            ("features", ViewTransformer([("text", make_pipeline(LdaTopics(), StandardScaler()))])),
+            ("cca", CCA()),
+            ("scorer", RetrievalScorer()),
+        ]
+    )
+    space = default_search_space(pipe)
+    assert {name.rpartition("__")[0] for name in space} == {"cca", "features__text__ldatopics"}
+    assert space["cca__reg"] == Each(("image", "text"), Float(1e-4, 10.0, log=True))
+    assert set(space) <= set(pipe.get_params())
+    assert default_search_space(StandardScaler()) == {}
+
+
+def test_conditions_get_the_prefix_too(tiny):
+    class Branching(tiny):
+        card = None
+
+    from crossfit.cards import MethodCard
+
+    Branching.card = MethodCard(
+        api=1, name="b", target="b:B", summary="",
+        search_space={"a": Choice("x", "y"), "b": Int(1, 2, when={"a": "x"}),
+                      "c": Choice(1, 2, when={"a": ("x", "y")})},
+    )  # fmt: skip
+    space = default_search_space(Pipeline([("m", Branching())]))
+    assert space["m__b"].when == {"m__a": "x"} and space["m__c"].when == {"m__a": ("x", "y")}
+    assert space["m__c"].options == (1, 2)
+
+
+def test_explicit_spaces_with_conditions_mappings_and_parts(pairs, storage):
+    views, y = pairs
+    pipe = Pipeline([("map", CCA()), ("scorer", RetrievalScorer())])
+    space = {
+        "map": Choice(CCA(n_components=3), PLS(n_components=3)),
+        "scorer__similarity": Choice("cosine", "l1"),
+        "scorer__metric": Choice("mrr", when={"scorer__similarity": "l1"}),
+    }
+    search = OptunaSearch(
+        pipe, space, n_trials=8, cv=2, sampler="random", random_state=0, storage=storage
+    ).fit(views, y)
+    kinds = {trial.params["map"] for trial in search.trials_}
+    assert kinds == {"CCA(n_components=3)", "PLS(n_components=3)"}
+    for trial in search.trials_:
+        assert ("scorer__metric" in trial.params) == (trial.params["scorer__similarity"] == "l1")
+    assert type(search.best_params_["map"]) in (CCA, PLS)
+    assert not hasattr(search.best_params_["map"], "views_in_")  # a copy was fitted
+    space = {"reg": Each(("image", "text"), Float(0.1, 1.0)), "n_components": Int(1, 3)}
+    search = OptunaSearch(CCA(), space, n_trials=3, storage=storage).fit(views)
+    assert set(search.best_params_["reg"]) == {"image", "text"}
+    assert search.best_estimator_.reg == search.best_params_["reg"]
+
+
+def test_what_no_trial_changes_is_done_once_for_each_fold(pairs):
+    views, y = pairs
+    fits = []
+
+    class Counting(StandardScaler):
+        def fit(self, X, y=None, sample_weight=None):
+            fits.append(len(X))
+            return super().fit(X)
+
+    pipe = Pipeline(
+        [("scale", ViewTransformer([("image", Counting())])), ("cca", CCA(3)),
+         ("scorer", RetrievalScorer())]
+    )  # fmt: skip
+    few = {"cca__reg": REG["reg"], "scorer__similarity": Choice("cosine", "l2")}
+    search = OptunaSearch(pipe, few, n_trials=6, random_state=0).fit(views, y)
+    assert fits == [60, 60, 60, 90]  # three folds, then the winner
+    fits.clear()
+    more = {**few, "scale__image__with_std": Choice(True)}
+    again = OptunaSearch(pipe, more, n_trials=6, random_state=0).fit(views, y)
+    assert len(fits) == 6 * 3 + 1
+    for trial in (*search.trials_, *again.trials_):
+        trial.params.pop("scale__image__with_std", None)
+        pipe.set_params(**trial.params)
+        by_hand = cross_val_score(pipe, views, y, cv=search.folds_,
+                                  scoring=make_retrieval_scorer("map@all"))  # fmt: skip
+        assert trial.value == pytest.approx(by_hand.mean(), rel=1e-6)
+
+
+def test_strings_are_turned_into_features_in_every_fold(planted):
+    images, y = planted(n=60)
+    words = np.array(["red", "green", "blue", "gold"])
+    rng = np.random.default_rng(0)
+    captions = [f"{words[label]} {rng.choice(words)} thing {i}" for i, label in enumerate(y)]
+    pipe = Pipeline(
+        [
+            ("features", ViewTransformer(
+                [("text", make_pipeline(TfidfVectorizer(), TruncatedSVD(4, random_state=0)))]
+            )),
+            ("cca", CCA()),
+        ]
+    )  # fmt: skip
+    space = {
+        "features__text__truncatedsvd__n_components": Int(2, 8),
+        **{f"cca__{k}": v for k, v in CCA.card.search_space.items()},
+    }
+    views = Views(image=images["image"], text=captions)
+    search = OptunaSearch(pipe, space, n_trials=3, random_state=0).fit(views, y)
+    assert search.similarity(views).shape == (60, 60)
+    assert search.best_score_ > 0.3
+
+
+# ---- pruning -----------------------------------------------------------------------------------
+
+
+def test_pruning_by_fold(pairs, recording, storage):
+    views, y = pairs
+    search = OptunaSearch(
+        recording(), {"n_components": Int(1, 5)}, n_trials=14, pruner="median", storage=storage,
+        random_state=0, refit=False,
+    ).fit(views, y)  # fmt: skip
+    pruned = [trial for trial in search.trials_ if trial.state is TrialState.PRUNED]
+    assert pruned
+    ran = [len(trial.user_attrs["fold_scores"]) for trial in search.trials_]
+    assert len(recording.fitted) == sum(ran) < 14 * 3
+    for trial, n in zip(search.trials_, ran):
+        means = np.cumsum(trial.user_attrs["fold_scores"]) / np.arange(1, n + 1)
+        reported = [trial.intermediate_values[k] for k in sorted(trial.intermediate_values)]
+        assert reported == pytest.approx(means[:2][:n])
+
+
+def test_pruning_by_epoch(pairs, tiny, storage):
+    views, _ = pairs
+    search = OptunaSearch(
+        tiny(random_state=0), n_trials=14, pruner="median", cv=2, storage=storage, random_state=0,
+        refit=False,
+    ).fit(views)  # fmt: skip
+    pruned = [trial for trial in search.trials_ if trial.state is TrialState.PRUNED]
+    assert pruned and any(len(trial.intermediate_values) < 6 for trial in pruned)
+    for trial in search.trials_:
+        if trial.state is TrialState.COMPLETE:
+            assert list(trial.intermediate_values) == [1, 2, 3, 4, 5, 6]
+            # The last epoch of the first fold is its score.
+            assert trial.intermediate_values[6] == trial.user_attrs["fold_scores"][0]
+
+
+def test_epochs_inside_of_a_pipeline_are_scored_by_the_whole_of_it(pairs, tiny, tmp_path):
+    views, y = pairs
+    for memory in (None, str(tmp_path / "memory")):
+        pipe = Pipeline(
+            [
+                ("scale", ViewTransformer([("image", StandardScaler())])),
+                ("inner", make_pipeline(tiny(random_state=0, max_epochs=3), RetrievalScorer("l2"))),
+            ],
+            memory=memory,
+        )
+        for space in ({"inner__tiny__lr": Float(1e-3, 1e-1)},
+                      {"inner__tiny__lr": Float(1e-3, 1e-1),
+                       "scale__image__with_std": Choice(True)}):  # fmt: skip
+            search = OptunaSearch(
+                pipe, space, n_trials=2, pruner="median", random_state=0, refit=False
+            ).fit(views, y)
+            for trial in search.trials_:
+                assert trial.intermediate_values[3] == trial.user_attrs["fold_scores"][0]
+
+
+def test_a_trial_is_not_given_up_in_its_last_epoch(pairs, tiny):
+    class Always(optuna.pruners.BasePruner):
+        def prune(self, study, trial):
+            return trial.last_step == 3
+
+    views, _ = pairs
+    settings = {"n_trials": 2, "pruner": Always(), "random_state": 0, "refit": False}
+    cv = PairShuffleSplit(1, random_state=0)
+    search = OptunaSearch(tiny(max_epochs=3), cv=cv, **settings).fit(views)
+    assert states(search) == [TrialState.COMPLETE] * 2
+    with pytest.raises(ValueError, match="all 2 trials were pruned"):
+        OptunaSearch(tiny(max_epochs=4), cv=cv, **settings).fit(views)
+
+
+def test_the_number_of_epochs_is_chosen_on_rows_held_out(pairs, tiny):
+    views, _ = pairs
+    method = tiny(random_state=0, max_epochs=5, lr=0.5)
+    search = OptunaSearch(
+        method, {"width": Int(2, 4)}, n_trials=3, random_state=0, refit_epochs=True
+    ).fit(views)
+    epochs = search.best_params_["max_epochs"]
+    width = search.best_params_["width"]
+    scorer = make_retrieval_scorer("mrr")
+    curve = [
+        np.mean(
+            [
+                scorer(
+                    tiny(random_state=0, lr=0.5, width=width, max_epochs=n).fit(views[train]),
+                    views[test],
+                )
+                for train, test in search.folds_
+            ]
+        )
+        for n in range(1, 6)
+    ]
+    assert epochs == np.argmax(curve) + 1
+    assert search.best_score_ == pytest.approx(max(curve))
+    assert len(search.best_estimator_.net_.history) == epochs
+    with pytest.raises(TypeError, match="refit_epochs chooses the epochs of a neural method"):
+        OptunaSearch(CCA(), REG, n_trials=1, refit_epochs=True).fit(views)
+
+
+def test_early_stopping_is_scored_with_the_weights_it_goes_back_to(pairs, tiny):
+    from skorch.callbacks import EarlyStopping
+
+    views, _ = pairs
+    stop = [("stop", EarlyStopping(patience=1, load_best=True))]
+    method = tiny(random_state=0, max_epochs=8, lr=0.5, validation_fraction=0.3, callbacks=stop)
+    search = OptunaSearch(
+        method, {"width": Int(2, 3)}, n_trials=2, pruner="median", cv=2, random_state=0
+    ).fit(views)
+    scorer = make_retrieval_scorer("mrr")
+    for trial in search.trials_:
+        fits = [clone(method).set_params(**trial.params).fit(views[a]) for a, _ in search.folds_]
+        by_hand = [scorer(fit, views[b]) for fit, (_, b) in zip(fits, search.folds_)]
+        assert trial.user_attrs["fold_scores"] == by_hand
+
+
+# ---- failures and limits -----------------------------------------------------------------------
+
+
+class Fragile(CCA):
+    def _fit(self, views, y):
+        if self.n_components == 2:
+            raise FloatingPointError("the loss became nan")
+        if self.n_components == 3:
+            raise np.linalg.LinAlgError("singular matrix")
+        if self.n_components == 4:
+            raise ValueError("no such thing")
+        super()._fit(views, y)
+
+
+def test_a_failed_trial_is_recorded_and_the_search_goes_on(pairs, storage):
+    views, _ = pairs
+    grid = optuna.samplers.GridSampler({"n_components": [1, 2, 3, 4]}, seed=0)
+    search = OptunaSearch(
+        Fragile(), {"n_components": Int(1, 4)}, n_trials=4, sampler=grid, storage=storage
+    ).fit(views)
+    assert search.best_params_ == {"n_components": 1}
+    reasons = {trial.params["n_components"]: trial.user_attrs.get("reason")
+               for trial in search.trials_}  # fmt: skip
+    assert reasons == {
+        1: None,
+        2: "FloatingPointError: the loss became nan",
+        3: "LinAlgError: singular matrix",
+        4: "ValueError: no such thing",
+    }
+    assert sorted(state.name for state in states(search)) == ["COMPLETE", "FAIL", "FAIL", "FAIL"]
+
+
+def test_all_failed_says_why(pairs):
+    with pytest.raises(ValueError, match="all 3 trials failed, the first with ValueError: no such"):
+        OptunaSearch(Fragile(), {"n_components": Int(4, 4)}, n_trials=3).fit(pairs[0])
+
+    def nan(estimator, views, y=None):
+        return float("nan")
+
+    with pytest.raises(ValueError, match="the first with ValueError: the score is nan"):
+        OptunaSearch(CCA(), REG, n_trials=1, scoring=nan).fit(pairs[0])
+
+
+def test_mistakes_of_a_program_end_the_search(pairs):
+    def broken(estimator, views, y=None):
+        raise KeyError("typo")
+
+    search = OptunaSearch(CCA(), REG, n_trials=3, scoring=broken)
+    with pytest.raises(KeyError, match="typo"):
+        search.fit(pairs[0])
+    assert len(search.study_.trials) == 1
+
+
+@pytest.mark.parametrize(
+    "settings, error, message",
+    [
+        ({"search_space": {"n_componets": Int(1, 2)}}, ValueError, "n_componets"),
+        ({"search_space": {}}, ValueError, "search_space must map parameters"),
+        ({"search_space": "defaults"}, ValueError, "must be 'default' or a mapping"),
+        ({"search_space": {"reg": (0, 1)}}, TypeError, r"search_space\['reg'\] must be a Float"),
+        ({"n_trials": 0}, ValueError, "n_trials must be an integer of at least 1, got 0"),
+        ({"n_trials": None}, ValueError, "give one of them"),
+        ({"timeout": -1}, ValueError, "timeout must be a number of seconds"),
+        ({"n_jobs": -1}, ValueError, "n_jobs must be an integer of at least 1"),
+        ({"sampler": "annealing"}, ValueError, "sampler must be one of tpe, random"),
+        ({"pruner": "mean"}, ValueError, "pruner must be median, none"),
+        ({"cv": 1}, ValueError, "n_splits must be an integer of at least 2"),
+        ({"cv": "loo"}, TypeError, "cv must be a number of folds, a splitter"),
+        ({"cv": 2.5}, TypeError, "cv must be a number of folds"),
+        ({"scoring": "acc"}, ValueError, "acc"),
+        ({"storage": "study.db"}, ValueError, "storage must be a URL"),
+        ({"storage": "nodb://x"}, ValueError, "storage is no URL of a database"),
+        ({"storage": "journal:///nowhere/at/all.log"}, ValueError, "which is no folder"),
+        ({"storage": "sqlite:////nowhere/at/all.db"}, ConnectionError, "unable to open"),
+        (
+            {"storage": optuna.storages.InMemoryStorage(), "n_jobs": 2},
+            ValueError,
+            "cannot share a storage in memory",
+        ),
+    ],
+)
+def test_refusals_before_any_work(pairs, recording, settings, error, message):
+    given = {"search_space": REG, "n_trials": 1, **settings}
+    with pytest.raises(error, match=message) as caught:
+        OptunaSearch(recording(), **given).fit(pairs[0])
+    assert "\n" not in str(caught.value).strip()
+    assert not recording.fitted
+
+
+def test_other_refusals(pairs, tiny):
+    views, y = pairs
+    with pytest.raises(TypeError, match="expects Views, got ndarray"):
+        OptunaSearch(CCA(), REG).fit(views["image"], y)
+    with pytest.raises(ValueError, match="expected one label per row"):
+        OptunaSearch(CCA(), REG).fit(views, y[:5])
+    with pytest.raises(ValueError, match="labels must be given for both"):
+        OptunaSearch(CCA(), REG, cv=(views, y)).fit(views)
+    with pytest.raises(ValueError, match="the views held out have 90 rows, but 3 labels"):
+        OptunaSearch(CCA(), REG, cv=(views, y[:3])).fit(views, y)
+    with pytest.raises(ValueError, match="StandardScaler has no default search space"):
+        OptunaSearch(StandardScaler()).fit(views)
+    trial = optuna.create_study().ask()
+    with pytest.raises(TypeError, match="'callbacks' holds a trial of Optuna's"):
+        OptunaSearch(tiny(callbacks=trial)).fit(views)
+
+
+def test_a_timeout_ends_the_search(pairs, monkeypatch):
+    def slow(estimator, views, y=None):
+        time.sleep(0.1)
+        return 1.0
+
+    search = OptunaSearch(CCA(), REG, n_trials=None, timeout=0.5, cv=2, scoring=slow)
+    search.fit(pairs[0])
+    assert 1 <= len(search.trials_) <= 5
+    monkeypatch.setattr(search_module.time, "time", iter(range(10**6)).__next__)
+    with pytest.raises(ValueError, match=r"no trial was done within timeout=0\.5 seconds"):
+        search.fit(pairs[0])
+
+
+# ---- studies that are kept ---------------------------------------------------------------------
+
+
+@pytest.fixture(params=["sqlite", "journal"])
+def kept(request, tmp_path):
+    return {
+        "sqlite": f"sqlite:///{tmp_path / 'study.db'}",
+        "journal": f"journal:///{tmp_path / 'study.log'}",
+    }[request.param]
+
+
+def test_a_study_goes_on_where_it_was_left(pairs, kept, recording):
+    views, y = pairs
+    settings = {"storage": kept, "random_state": 0, "sampler": "random", "refit": False}
+    first = OptunaSearch(recording(), REG, n_trials=3, **settings).fit(views, y)
+    assert len(recording.fitted) == 9
+    more = OptunaSearch(recording(), REG, n_trials=5, **settings).fit(views, y)
+    assert more.study_.study_name == first.study_.study_name
+    assert len(recording.fitted) == 15
+    drawn = [trial.params["reg"] for trial in more.trials_]
+    assert drawn[:3] == [trial.params["reg"] for trial in first.trials_]
+    assert len(set(drawn)) == 5  # the same seed does not draw the same again
+    done = OptunaSearch(recording(), REG, n_trials=5, **settings).fit(views, y)
+    assert len(recording.fitted) == 15 and done.best_score_ == more.best_score_
+    # Where it runs, or how it shows it, does not matter.
+    quiet = OptunaSearch(recording(), REG, n_trials=5, verbose=False, **settings).fit(views, y)
+    assert quiet.study_.study_name == first.study_.study_name
+
+
+def test_a_study_of_something_else_is_refused(pairs, kept, tiny):
+    views, y = pairs
+    settings = {"n_trials": 1, "storage": kept, "study_name": "mine", "refit": False}
+    OptunaSearch(CCA(), REG, **settings).fit(views, y)
+    for other, words in [
+        ({"estimator": CCA(power=4.0)}, "another method or other fixed settings"),
+        ({"search_space": {"reg": Float(1e-4, 1.0)}}, "another search space"),
+        ({"scoring": "r@1"}, "another metric"),
+        ({"cv": 4}, "other folds"),
+    ]:
+        given = {"estimator": CCA(), "search_space": REG, **settings, **other}
+        with pytest.raises(ValueError, match=f"the study 'mine' was made with {words}: give"):
+            OptunaSearch(**given).fit(views, y)
+    with pytest.raises(ValueError, match="other data and other folds and another metric"):
+        OptunaSearch(CCA(), REG, **settings).fit(views)
+    with pytest.raises(ValueError, match="other data"):
+        OptunaSearch(CCA(), REG, **settings).fit(views.replace(text=views["text"] + 1), y)
+    with pytest.raises(ValueError, match="has a study 'mine' already"):
+        OptunaSearch(CCA(), REG, load_if_exists=False, **settings).fit(views, y)
+    # Without a name each search has a study of its own.
+    names = {
+        OptunaSearch(method, REG, n_trials=1, storage=kept).fit(views, y).study_.study_name
+        for method in (CCA(), CCA(power=4.0))
+    }
+    assert len(names) == 2 and all(name.startswith("cca-") for name in names)
+
+
+def test_a_study_of_someone_else_is_refused(pairs, tmp_path):
+    views, _ = pairs
+    url = f"sqlite:///{tmp_path / 'study.db'}"
+    study = optuna.create_study(storage=url, study_name="theirs", direction="maximize")
+    settings = {"n_trials": 1, "storage": url}
+    assert OptunaSearch(CCA(), REG, study_name="theirs", **settings).fit(views).trials_
+    study = optuna.create_study(storage=url, study_name="full", direction="maximize")
+    study.optimize(lambda trial: 1.0, n_trials=1)
+    with pytest.raises(ValueError, match="'full' was not made by OptunaSearch"):
+        OptunaSearch(CCA(), REG, study_name="full", **settings).fit(views)
+    optuna.create_study(storage=url, study_name="down", direction="minimize")
+    with pytest.raises(ValueError, match="the study 'down' minimises"):
+        OptunaSearch(CCA(), REG, study_name="down", **settings).fit(views)
+    with pytest.raises(ValueError, match="needs a method and a metric that can be pickled"):
+        OptunaSearch(CCA(), REG, scoring=lambda e, X, y=None: 1.0, **settings).fit(views)
+
+
+class Interrupted(CCA):
+    left = 0
+
+    def _fit(self, views, y):
+        Interrupted.left -= 1
+        if Interrupted.left == 0:
+            raise KeyboardInterrupt
+        super()._fit(views, y)
+
+
+def test_an_interrupted_study_goes_on(pairs, tmp_path):
+    views, _ = pairs
+    url = f"sqlite:///{tmp_path / 'study.db'}"
+
+    Interrupted.left = 4
+    search = OptunaSearch(Interrupted(), REG, cv=2, n_trials=4, storage=url)
+    with pytest.raises(KeyboardInterrupt):
+        search.fit(views)
+    assert [t.state for t in search.study_.trials] == [TrialState.COMPLETE, TrialState.FAIL]
+    search.fit(views)
+    # The one that was cut off does not count.
+    assert states(search) == [TrialState.COMPLETE] * 4 and len(search.study_.trials) == 5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("url", [None, "sqlite:///{}/study.db", "journal:///{}/study.log"])
+def test_processes_share_a_study(pairs, tmp_path, url):
+    views, _ = pairs
+    storage = url and url.format(tmp_path)
+    search = OptunaSearch(
+        CCA(), REG, n_trials=9, n_jobs=2, storage=storage, scoring=slowly, random_state=0
+    ).fit(views)
+    assert len(search.trials_) == 9
+    assert search.best_score_ == max(trial.value for trial in search.trials_)
+    assert {len(trial.user_attrs["fold_scores"]) for trial in search.trials_} == {3}
+    assert len({trial.params["reg"] for trial in search.trials_}) == 9
+
+
+def slowly(estimator, views, y=None):
+    time.sleep(0.02)
+    return make_retrieval_scorer("mrr")(estimator, views)
+
+
+PROGRAM = textwrap.dedent(
+    """
+    import sys, time
+    import numpy as np
+    from crossfit import Views
+    from crossfit.cards import Float
+    from crossfit.methods import CCA
+    from crossfit.model_selection import OptunaSearch, storages
+
+    storages.HEARTBEAT, storages.GRACE = 1, 2
+    rng = np.random.default_rng(0)
+    Z = rng.normal(size=(60, 3))
+    views = Views(image=Z @ rng.normal(size=(3, 6)), text=Z @ rng.normal(size=(3, 5)))
+
+    class Slow(CCA):
+        def _fit(self, views, y):
+            time.sleep(float(sys.argv[3]))
+            super()._fit(views, y)
+
+    print("begins", flush=True)
+    search = OptunaSearch(
+        Slow(), {"reg": Float(1e-3, 1e3, log=True)}, n_trials=int(sys.argv[2]), cv=2,
+        storage=sys.argv[1], study_name="shared", refit=False,
+    ).fit(views)
+    print(len(search.trials_), search.best_score_, flush=True)
+    """
+)
+
+
+def program(*arguments):
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, *map(str, arguments)],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment,
+    )  # fmt: skip
+
+
+@pytest.mark.slow
+def test_a_killed_program_costs_no_trial(tmp_path):
+    url = f"sqlite:///{tmp_path / 'study.db'}"
+    killed = program(url, 6, 0.4)
+    assert killed.stdout.readline().strip() == "begins"
+    deadline = time.time() + 60
+    while time.time() < deadline:
+        time.sleep(0.2)
+        if (tmp_path / "study.db").exists():
+            found = optuna.study.get_all_study_names(url)
+            if found and len(optuna.load_study(study_name="shared", storage=url).trials) == 2:
+                break
+    killed.send_signal(signal.SIGKILL)
+    killed.communicate()
+    study = optuna.load_study(study_name="shared", storage=url)
+    assert TrialState.RUNNING in [trial.state for trial in study.trials]
+    out, err = program(url, 6, 0.01).communicate(timeout=120)
+    assert out.split()[1] == "6", err
+    counted = [t.state for t in study.get_trials() if t.state is TrialState.COMPLETE]
+    assert len(counted) == 6
+    assert TrialState.RUNNING not in [trial.state for trial in study.get_trials()]
+
+
+@pytest.mark.slow
+def test_two_programs_share_a_study_without_doing_more(tmp_path):
+    url = f"sqlite:///{tmp_path / 'study.db'}"
+    both = [program(url, 8, 0.02) for _ in range(2)]
+    outputs = [process.communicate(timeout=120) for process in both]
+    for out, err in outputs:
+        assert out.split()[:2] == ["begins", "8"], err
+    assert outputs[0][0] == outputs[1][0]  # both wait for the last trial and agree on the winner
+    trials = optuna.load_study(study_name="shared", storage=url).trials
+    assert sum(trial.state is TrialState.COMPLETE for trial in trials) == 8
+
+
+def test_a_surplus_trial_is_withdrawn(pairs):
+    views, _ = pairs
+    study = optuna.create_study(direction="maximize")
+    folds = [
+        search_module._Fold(search_module._Part(views, None), search_module._Part(views, None))
+    ]
+    objective = search_module._Objective(
+        CCA(), REG, make_retrieval_scorer("mrr"), folds, 1, False, False, 0
+    )
+    first, second = study.ask(), study.ask()
+    assert objective(first) > 0
+    with pytest.raises(search_module._SurplusError):
+        objective(second)
+    assert not search_module._counts(optuna.trial.create_trial(state=TrialState.FAIL))
+
+
+def test_who_died_before_a_sign_of_life_does_not_count():
+    from datetime import datetime, timedelta
+
+    def begun(seconds, **kwargs):
+        trial = optuna.trial.create_trial(state=TrialState.RUNNING, **kwargs)
+        trial.datetime_start = datetime.now() - timedelta(seconds=seconds)
+        return search_module._counts(trial)
+
+    drawn = {"params": {"reg": 1.0},
+             "distributions": {"reg": optuna.distributions.FloatDistribution(0, 2)}}  # fmt: skip
+    assert begun(1) and not begun(storages.GRACE + 1) and begun(storages.GRACE + 1, **drawn)

@@ -1,0 +1,153 @@
+"""A plugin made from the template: built, installed in a clean environment, listed, checked."""
+
+import ast
+import os
+import re
+import subprocess
+import sys
+import sysconfig
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from crossfit.cli import main
+from crossfit.cli.new import write_plugin
+
+ROOT = Path(__file__).parent.parent
+NAME = "two-words"
+WHEEL = ["wheel", "--quiet", "--no-index", "--no-deps", "--no-build-isolation"]
+
+
+def pip(*command, python=sys.executable):
+    pytest.importorskip("pip")
+    pytest.importorskip("hatchling", reason="plugins are built with hatchling")
+    subprocess.run([sys.executable, "-m", "pip", "--python", python, *command], check=True)
+
+
+def test_names_are_those_of_the_method(tmp_path):
+    made = write_plugin(NAME, tmp_path)
+    assert made == tmp_path / "crossfit-two-words" and list(tmp_path.iterdir()) == [made]
+    files = {str(path.relative_to(made)) for path in made.rglob("*") if path.is_file()}
+    assert {
+        "pyproject.toml",
+        "README.md",
+        "LICENSE",
+        "src/crossfit_two_words/cards.py",
+        "src/crossfit_two_words/py.typed",
+        "tests/test_two_words.py",
+        "experiments/anon-2026-two-words-emoji.yaml",
+    } <= files
+    for file in files:
+        text = (made / file).read_text(encoding="utf-8")
+        assert "template" not in text.lower() and "template" not in file
+        if file.endswith(".py"):
+            ast.parse(text)
+    assert "class TwoWords(CrossModalEstimator)" in (
+        made / "src" / "crossfit_two_words" / "estimator.py"
+    ).read_text(encoding="utf-8")
+
+
+def test_the_command(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    main(["new", "mine"])
+    assert capsys.readouterr().out.splitlines() == [
+        "wrote crossfit-mine",
+        "next: pip install -e crossfit-mine; crossfit check mine",
+    ]
+    with pytest.raises(SystemExit):
+        main(["new", "mine"])
+    assert "exists already" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["new", "Mine_too", "--dir", "elsewhere"])
+    assert "small letters and digits" in capsys.readouterr().err
+    assert not Path("elsewhere").exists()
+
+
+@pytest.mark.parametrize("name", ["", "a b", "-a", "a--b", "1a", "../a", "class", "template"])
+def test_bad_names(tmp_path, name):
+    with pytest.raises(ValueError, match="the name of a method"):
+        write_plugin(name, tmp_path)
+
+
+def test_the_wheel_of_crossfit_holds_the_template(tmp_path):
+    pip(*WHEEL, "--wheel-dir", str(tmp_path), str(ROOT))
+    (wheel,) = tmp_path.glob("crossfit_retrieval-*.whl")
+    inside = {name for name in zipfile.ZipFile(wheel).namelist() if "/_template/" in name}
+    assert "crossfit/_template/src/crossfit_template/estimator.py" in inside
+    assert "crossfit/_template/experiments/anon-2026-template-emoji.yaml" in inside
+    assert not [name for name in inside if "__pycache__" in name or "egg-info" in name]
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory):
+    """A plugin made from the template, and the Python of an environment that it is installed in."""
+    folder = tmp_path_factory.mktemp("template")
+    made = write_plugin(NAME, folder)
+    pip(*WHEEL, "--wheel-dir", str(folder), str(made))
+    (wheel,) = folder.glob("*.whl")
+    assert wheel.name.startswith("crossfit_two_words-0.1.0-")
+    venv.create(folder / "venv", with_pip=False, symlinks=True)
+    python = folder / "venv" / "bin" / "python"
+    # Torch and the rest are not installed again: the environment sees those of this one.
+    (site,) = (folder / "venv" / "lib").glob("python*/site-packages")
+    here = sysconfig.get_paths()["purelib"]
+    (site / "parent.pth").write_text(f"import site; site.addsitedir({here!r})\n")
+    pip("install", "--quiet", "--no-index", "--no-deps", str(wheel), python=str(python))
+    return made, python
+
+
+def run(python, *command, cwd):
+    done = subprocess.run(
+        [str(python), *command],
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+CLI = ("-c", "from crossfit.cli import main; main()")
+
+
+@pytest.mark.slow
+def test_it_is_listed_from_the_clean_environment(environment, tmp_path):
+    _, python = environment
+    rows = [line.split()[:4] for line in run(python, *CLI, "list", cwd=tmp_path).splitlines()]
+    for kind, name in (
+        ("method", NAME),
+        ("method", f"{NAME}-net"),
+        ("experiment", f"anon-2026-{NAME}-emoji"),
+    ):
+        assert [kind, name, f"crossfit-{NAME}", "0.1.0"] in rows
+    code = (
+        "import crossfit_two_words as m; print(m.__file__); from crossfit.methods import TwoWords"
+    )
+    assert str(python.parents[1]) in run(python, "-c", code, cwd=tmp_path)
+
+
+@pytest.mark.slow
+def test_crossfit_checks_it(environment, tmp_path):
+    _, python = environment
+    assert " 0 failed" in run(python, *CLI, "check", NAME, cwd=tmp_path)
+    assert "Izenman" in run(python, *CLI, "cite", NAME, cwd=tmp_path)
+
+
+@pytest.mark.slow
+def test_its_own_tests_pass(environment):
+    made, python = environment
+    said = run(python, "-m", "pytest", "-q", "-p", "no:cacheprovider", cwd=made)
+    assert int(re.search(r"(\d+) passed", said)[1]) > 140
+
+
+@pytest.mark.slow
+def test_its_experiment_runs_and_is_reported(environment, tmp_path):
+    _, python = environment
+    said = run(python, *CLI, "run", f"anon-2026-{NAME}-emoji", cwd=tmp_path)
+    assert "3 done" in said
+    run(python, *CLI, "report", f"anon-2026-{NAME}-emoji", cwd=tmp_path)
+    assert "Closed form" in (tmp_path / "crossfit-report" / "report.html").read_text()
