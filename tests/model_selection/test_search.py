@@ -449,7 +449,7 @@ def test_the_number_of_epochs_is_chosen_on_rows_held_out(pairs, tiny):
     assert epochs == np.argmax(curve) + 1
     assert search.best_score_ == pytest.approx(max(curve))
     assert len(search.best_estimator_.net_.history) == epochs
-    with pytest.raises(TypeError, match="refit_epochs chooses the epochs of a neural method"):
+    with pytest.raises(ValueError, match="but no part of CCA has max_epochs"):
         OptunaSearch(CCA(), REG, n_trials=1, refit_epochs=True).fit(views)
 
 

@@ -69,7 +69,8 @@ class Matches(NeuralPairEstimator):
             return best.sum(dim=-1) / said.sum(dim=1).clamp(min=1)
 
     def _pair_bytes(self, P, Q):
-        # Dots, their multiple, the filled ones, the softmax and its product with the mask.
+        # Dots, their multiple, the filled ones, the softmax and its product with the mask; then
+        # a sum over regions, which they outweigh.
         return 4 * 6 * P[0].shape[1] * Q["words"].shape[1]
 
     def _loss(self, outputs, batch):

@@ -613,7 +613,7 @@ def test_an_experiment_is_well_formed_registered_and_its_methods_take_its_parame
     assert set(card.datasets) == {entry.name for entry in described.datasets}
     for entry in described.methods:
         method = registry.load(entry.method, "crossfit.methods")(**entry.params)
-        if hasattr(method, "_validate_params"):
+        if hasattr(method, "_parameter_constraints"):
             method._validate_params()
 
 

@@ -178,7 +178,9 @@ def choose_network(name: str, train: Part, valid: Part) -> dict[str, Any]:
     for setting in GRID:
         held = cut(valid, setting["cut"])
 
-        def hear(estimator: Any, epoch: int, record: Any, s: Any = setting, held: Any = held) -> None:
+        def hear(
+            estimator: Any, epoch: int, record: Any, s: Any = setting, held: Any = held
+        ) -> None:
             if epoch % EVERY == 0:
                 heard.append((reached(estimator, held, tasks), {**s, "epochs": epoch}))
 
@@ -202,7 +204,7 @@ def choose_cca(train: Part, valid: Part, task: str) -> tuple[CCA, float]:
 
 
 def run() -> tuple[dict[str, dict[str, Repeats]], dict[str, str], dict[str, Any]]:
-    """Return evaluations by task and method, what was chosen, and what the page says of the data."""
+    """Return evaluations by task and method, what was chosen, and facts of the data."""
     start = time.perf_counter()
     everything, revision = parts_of("train")
     order = np.random.default_rng(0).permutation(len(everything.images))
@@ -292,7 +294,8 @@ def tables(found: dict[str, dict[str, Repeats]]) -> Iterator[str]:
                     form = ".1f" if metric == "medr" else ".3f"
                     cells.append(f"{runs.mean(way, metric):{form}} [{low:{form}}, {high:{form}}]")
                 spread = runs.spread(way, "mrr")
-                yield f"| {name} | {' | '.join(cells)} | {'' if np.isnan(spread) else f'{spread:.3f}'} |"
+                cells.append("" if np.isnan(spread) else f"{spread:.3f}")
+                yield f"| {name} | {' | '.join(cells)} |"
             yield ""
 
 

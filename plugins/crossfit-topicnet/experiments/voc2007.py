@@ -1,8 +1,8 @@
 """The papers' probe of visual features: linear SVMs on VOC2007, layer by layer.
 
-``python plugins/crossfit-topicnet/experiments/voc2007.py MODEL`` reads a bundle that `crossfit.save`
-wrote of a TextTopicNet or SSVR trained on pictures, and prints the mAP of every layer beside the
-published one. Needs the data set's official files in ``CROSSFIT_DATA`` or ``--root``.
+``python plugins/crossfit-topicnet/experiments/voc2007.py MODEL`` reads a bundle of a
+TextTopicNet or SSVR trained on pictures, and prints the mAP of every layer beside the published
+one. Needs the data set's official files in ``CROSSFIT_DATA`` or ``--root``.
 """
 
 from __future__ import annotations

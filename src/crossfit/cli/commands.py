@@ -13,6 +13,7 @@ import crossfit
 from crossfit.cli.experiments import run
 from crossfit.cli.new import new
 from crossfit.cli.reporting import report
+from crossfit.cli.tuning import tune
 
 SECTIONS = {
     "methods": "crossfit.methods",
@@ -34,6 +35,7 @@ def cli() -> None:
 cli.add_command(run)
 cli.add_command(new)
 cli.add_command(report)
+cli.add_command(tune)
 
 
 @cli.command("list")

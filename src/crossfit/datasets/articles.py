@@ -126,7 +126,7 @@ def dataset_of(
         [str(root / name) for name in images], texts if text == "both" else texts[text], index
     )
     linked = sp.coo_array(
-        (np.ones(len(rows), np.int8), (index, of_article + len(images))),
+        (np.ones(len(rows)), (index, of_article + len(images))),
         shape=(len(images) + len(articles),) * 2,
     )
     groups = sp.csgraph.connected_components(linked, directed=False)[1][index]

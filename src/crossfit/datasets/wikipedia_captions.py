@@ -71,6 +71,7 @@ def load(
     left_out: Counter[str] = Counter()
     missing: list[str] = []
     problems: dict[str, str | None] = {}  # by picture: many rows may name the same
+    articles: dict[str, str] = {}  # kept once, however many pictures it has
     with pairs.open(encoding="utf-8") as stream:
         for number, line in enumerate(stream, 1):
             if not line.strip():
@@ -90,6 +91,7 @@ def load(
                     left_out[problem] += 1
                 else:
                     of = sha256(article.encode()).hexdigest()[:16]
+                    article = articles.setdefault(of, article)
                     rows.append(Illustration(image, article, caption, of))
     if strict and missing:
         raise missing_files(dict.fromkeys(missing), root, CARD)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import gc
 import importlib.metadata
 import logging
 import os
@@ -14,10 +13,11 @@ import tempfile
 import time
 import traceback
 import warnings
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache
 from itertools import combinations
 from pathlib import Path
 from types import SimpleNamespace
@@ -167,7 +167,7 @@ def _is_settled(store: Store, key: str, retry_before: str) -> bool:
 def _claimed(task: Task, store: Store, begun: float) -> Outcome:
     started = now()
     said: list[str] = []
-    about = {"cell": task.cell, "environment": environment(task), "started": started}
+    about: dict[str, Any] = {"cell": task.cell, "started": started}
     try:
         with _noted(said):
             record, extras = compute(task, store)
@@ -177,10 +177,11 @@ def _claimed(task: Task, store: Store, begun: float) -> Outcome:
         return Outcome(task.key, "skipped", time.perf_counter() - begun, reason)
     except Exception as error:
         about |= {"warnings": said, "finished": now(), "traceback": traceback.format_exc()}
+        about["environment"] = environment(task)
         store.write_cell(task.key, {**about, "status": "failed"})
         _track(task, store)
         return Outcome(task.key, "failed", time.perf_counter() - begun, _told(error))
-    # What was loaded with the method itself (torch, gensim) is known only now.
+    # Only now, for a method loads what it needs (torch, gensim) when it is fitted.
     about["environment"] = environment(task)
     seconds = time.perf_counter() - begun
     record["timing"]["total"] = seconds
@@ -248,7 +249,9 @@ class Loaded:
     splits: Mapping[str, Split]
 
 
-def load_splits(dataset: Mapping[str, Any], root: str | None) -> Loaded:
+def load_splits(
+    dataset: Mapping[str, Any], root: str | None, revision: str | None = None
+) -> Loaded:
     """Load a data set and draw subsets; the last two are remembered.
 
     Parameters
@@ -257,13 +260,30 @@ def load_splits(dataset: Mapping[str, Any], root: str | None) -> Loaded:
         As in `Task`.
     root : str or None
         Folder of the data sets.
+    revision : str, optional
+        What it must be; without it the data set is read anew.
 
     Raises
     ------
     FileNotFoundError, ValueError, crossfit.registry.RegistryError
         If it is not there or not what it should be.
     """
-    return _load_splits(_Frozen(dataset), root)
+    key = key_of({"dataset": dataset, "root": root})
+    found = _loaded.get(key)
+    if found is None or revision is None or found.dataset.revision != revision:
+        found = _read_splits(dataset, root)
+        _loaded[key] = found
+        while len(_loaded) > 2:
+            _loaded.popitem(last=False)
+    if revision not in (None, found.dataset.revision):
+        raise ValueError(
+            f"data set {found.dataset.name!r} is not what it was when the run was planned: "
+            f"revision {found.dataset.revision}, not {revision}"
+        )
+    return found
+
+
+_loaded: OrderedDict[str, Loaded] = OrderedDict()
 
 
 def dataset_of(cell: Mapping[str, Any]) -> dict[str, Any]:
@@ -278,23 +298,7 @@ def dataset_of(cell: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-class _Frozen:
-    """A mapping as an argument that a cache can remember."""
-
-    def __init__(self, mapping: Mapping[str, Any]) -> None:
-        self.mapping = mapping
-        self._text = key_of(mapping)
-
-    def __hash__(self) -> int:
-        return hash(self._text)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Frozen) and other._text == self._text
-
-
-@lru_cache(maxsize=2)
-def _load_splits(frozen: _Frozen, root: str | None) -> Loaded:
-    dataset = frozen.mapping
+def _read_splits(dataset: Mapping[str, Any], root: str | None) -> Loaded:
     if dataset.get("own"):
         ds, roles = _own_pairs(dataset["own"], dataset["name"])
     else:
@@ -448,7 +452,7 @@ def search_space(spec: MethodSpec) -> dict[str, Any]:
 def compute(task: Task, store: Store) -> tuple[dict[str, Any], dict[str, Any]]:
     """Compute a cell; return the record and what `Store.write_cell` keeps beside it."""
     clock = _Clock()
-    loaded = load_splits(task.dataset, task.root)
+    loaded = load_splits(task.dataset, task.root, task.cell["dataset"]["revision"])
     train, test = loaded.splits["train"], loaded.splits["test"]
     _check_labels(task, train)
     clock.lap("data")
@@ -510,8 +514,6 @@ def compute(task: Task, store: Store) -> tuple[dict[str, Any], dict[str, Any]]:
         "history": _history(method),
         "trials": search.get("trials", ()),
     }
-    del model, stage
-    gc.collect()
     return record, extras
 
 
@@ -593,7 +595,7 @@ def _search(task: Task, store: Store) -> dict[str, Any]:
     assert task.tuning is not None
     tuning = task.tuning
     begun = time.perf_counter()
-    splits = load_splits(task.dataset, task.root).splits
+    splits = load_splits(task.dataset, task.root, task.cell["dataset"]["revision"]).splits
     train = splits["train"]
     _check_labels(task, train)
     if tuning.validation and "validation" not in splits:
@@ -901,7 +903,7 @@ def environment(task: Task) -> dict[str, Any]:
     packages[task.cell["method"]["distribution"]] = task.cell["method"]["version"]
     for module, name in _WATCHED.items():
         if module in sys.modules:
-            packages[name] = importlib.metadata.version(name)
+            packages[name] = _version(name)
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
@@ -909,6 +911,11 @@ def environment(task: Task) -> dict[str, Any]:
         "threads": _threads(),
         "processors": os.cpu_count(),
     }
+
+
+@cache
+def _version(name: str) -> str:
+    return importlib.metadata.version(name)
 
 
 _WATCHED = {

@@ -15,7 +15,7 @@ from crossfit.querying import answering, similarity
 from crossfit.scoring import direction, relevance_of
 from crossfit.views import Views
 
-__all__ = ["PAIR_METRICS", "Result", "chance", "fit_and_evaluate", "significance_marks"]
+__all__ = ["PAIR_METRICS", "Result", "chance", "fit_and_evaluate"]
 
 PAIR_METRICS = ("r@1", "r@5", "r@10", "medr", "mrr")
 
@@ -106,35 +106,3 @@ def chance(views: Views, y: Any = None) -> Result:
     return Result(
         "chance", "ranking at random", by_label, chance_level(pairs, PAIR_METRICS, names=names)
     )
-
-
-def significance_marks(results: list[Result], metric: str = "map@all") -> dict[str, float]:
-    """Return, for every method but the best, Holm's p-value against the best.
-
-    Paired randomisation tests over the queries of both directions; the larger p-value of the
-    two directions counts, so that a small one means worse both ways.
-
-    Parameters
-    ----------
-    results : list of Result
-        Methods evaluated on the same queries.
-    metric : str
-        ``"map@all"`` compares by label, anything else by pair.
-    """
-    from crossfit.metrics import compare
-
-    found = {
-        r.name: ev
-        for r in results
-        if r.scores is not None
-        and (ev := r.by_label if metric.startswith("map") else r.by_pair) is not None
-    }
-    if len(found) < 2:
-        return {}
-    best = max(found, key=lambda name: found[name].mean(None, metric))
-    p_values: dict[str, float] = {}
-    for direction_ in found[best].directions:
-        for test in compare(found, metric, direction_, baseline=best):
-            other = test.first if test.first != best else test.second
-            p_values[other] = max(p_values.get(other, 0.0), test.p_adjusted)
-    return p_values

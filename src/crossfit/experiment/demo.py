@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import FunctionTransformer
 
 import crossfit
 from crossfit import registry
@@ -35,6 +37,11 @@ SEED = 0
 REGS = (0.1, 1.0, 10.0)
 POWERS = (1.0, 4.0)
 CS = (0.001, 0.01, 0.1)
+GRID = 4
+# ACLN's, fixed beforehand: to choose among them would take minutes.
+ACLN = {"attention": "shared", "width": 256, "lr": 1e-3, "batch_size": 20, "max_epochs": 10}
+ACLN_WORDS = ", ".join(f"{name} {value:g}" if name != "attention" else f"{value} attention"
+                       for name, value in ACLN.items()) + ": fixed beforehand"  # fmt: skip
 
 
 def plain_features() -> ViewTransformer:
@@ -52,11 +59,30 @@ def plain_features() -> ViewTransformer:
     )
 
 
+def pretrained_regions() -> Any:
+    """Sixteen regions of EfficientNet-Lite0, whose weights come inside crossfit-wheels."""
+    return registry.load("efficientnet-lite0", "crossfit.extractors")("regions", grid=GRID)
+
+
 def pretrained_features() -> ViewTransformer:
-    """EfficientNet-Lite0 and MiniLM, whose weights come inside crossfit-wheels."""
-    image = registry.load("efficientnet-lite0", "crossfit.extractors")
+    """Means of the regions, which are extracted once for all methods, and MiniLM."""
+    mean = FunctionTransformer(partial(np.mean, axis=1))
     text = registry.load("minilm", "crossfit.extractors")
-    return ViewTransformer([("image", image()), ("text", text())])
+    return ViewTransformer([("image", make_pipeline(pretrained_regions(), mean)), ("text", text())])
+
+
+def _acln() -> Pipeline | None:
+    """Return ACLN on regions and the strings themselves, where its plugin is installed."""
+    try:
+        method = registry.load("acln", "crossfit.methods")
+    except registry.RegistryError:
+        return None
+    return Pipeline(
+        [
+            ("features", ViewTransformer([("image", pretrained_regions())])),
+            ("method", method(random_state=SEED, verbose=0, **ACLN)),
+        ]
+    )
 
 
 def _choose_features(wanted: str) -> str:
@@ -163,6 +189,12 @@ def run_demo(folder: Path, wanted: str = "auto") -> list[Result]:
         if kind == chosen:
             bare = Pipeline([("features", clone(features)), ("method", CCA(64, reg=0))])
             results.append(fit_and_evaluate("CCA without a ridge", bare, train, test, detail=words))
+    acln = _acln() if chosen == "pretrained" else None
+    if acln is not None:
+        with _timed(console, f"  ACLN: {ACLN_WORDS}"):
+            words = "EfficientNet-Lite0 regions × keywords"
+            results.append(fit_and_evaluate("ACLN", acln, train, test, detail=words))
+        facts.append(("ACLN", ACLN_WORDS))
     results.append(chance(test.views, test.y))
     _print_leaderboard(console, results)
 

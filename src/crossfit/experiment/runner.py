@@ -628,7 +628,7 @@ def _dask(scheduler: str) -> Iterator[Work]:
             futures = {
                 client.submit(execute, task, **options, pure=False): task.key for task in tasks
             }
-            for future in as_completed(futures):
+            for future in as_completed(futures, loop=client.loop):
                 if future.status == "error":
                     # Of the cluster, not of the cell: those are in the outcome.
                     yield Outcome(futures[future], "failed", 0.0, str(future.exception()))

@@ -116,7 +116,9 @@ def boards(records: Sequence[RunRecord]) -> list[Board]:
 
 # ---------------------------------------------------------------- leaderboards
 
-_Cells = dict[str, list[CellRecord]]
+#: A method of an experiment, and its cells.
+_Group = tuple[Mapping[str, Any], list[CellRecord]]
+_Cells = dict[str, _Group]
 
 
 def _groups(records: Sequence[RunRecord]) -> list[tuple[_Cells, list[RunRecord]]]:
@@ -137,19 +139,24 @@ def _groups(records: Sequence[RunRecord]) -> list[tuple[_Cells, list[RunRecord]]
             taken.add((kind, cell.key))
             label = cell.label
             clash = any(other.label == label for run in runs[:-1] for other in run.done)
-            cells.setdefault(f"{label} ({record.name})" if clash else label, []).append(cell)
+            spec: Mapping[str, Any] = next(
+                (m for m in record.spec.get("methods", ()) if m["label"] == label), {}
+            )
+            name = f"{label} ({record.name})" if clash else label
+            cells.setdefault(name, (spec, []))[1].append(cell)
     return list(found.values())
 
 
 def _board(cells: _Cells, records: Sequence[RunRecord]) -> Board:
-    first = next(iter(cells.values()))[0]
+    groups = [group for _, group in cells.values()]
+    first = groups[0][0]
     wanted = [metric for record in records for metric in record.metrics]
     metrics = [
         metric
         for metric in dict.fromkeys(wanted)
         if all(
             metric in by_metric
-            for group in cells.values()
+            for group in groups
             for cell in group
             for by_metric in cell.results.values()
         )
@@ -159,14 +166,8 @@ def _board(cells: _Cells, records: Sequence[RunRecord]) -> Board:
             f"{', '.join(record.name for record in records)} have no metric in common on "
             f"{first.dataset}: report them one by one"
         )
-    specs = {
-        method["label"]: method for record in records for method in record.spec.get("methods", ())
-    }
-    several = len({cell.features for group in cells.values() for cell in group}) > 1
-    rows = [
-        _row(label, group, metrics, specs.get(group[0].label, {}), several)
-        for label, group in cells.items()
-    ]
+    several = len({cell.features for group in groups for cell in group}) > 1
+    rows = [_row(label, group, metrics, spec, several) for label, (spec, group) in cells.items()]
     chance = {
         (direction, parse_metric(metric).name): value
         for direction, by_metric in first.chance.items()
@@ -288,7 +289,7 @@ def _about(cell: CellRecord, metrics: Sequence[str]) -> str:
 
 def _part(cells: _Cells, records: Sequence[RunRecord], root: str | os.PathLike[str] | None) -> Part:
     board = _board(cells, records)
-    best = cells[board.rows[0].label][0]
+    best = cells[board.rows[0].label][1][0]
     curve = "a relevant item" if best.relevant.get("recall curve") == "label" else "their own pair"
     try:
         test, names = _test_split(best, root)
@@ -301,7 +302,9 @@ def _part(cells: _Cells, records: Sequence[RunRecord], root: str | os.PathLike[s
     hidden = [name for name in test.views.names if not _can_be_shown(test, name)]
     if hidden:
         note += f" The data has features of {' and '.join(hidden)} only, so items are named."
-    maps = [each for row in board.rows for each in _attention(row.label, cells[row.label][0], test)]
+    maps = [
+        each for row in board.rows for each in _attention(row.label, cells[row.label][1][0], test)
+    ]
     return Part(board, galleries, note, maps, curve, test.y is not None)
 
 

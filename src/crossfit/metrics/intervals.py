@@ -40,6 +40,11 @@ def group_codes(groups: Any, n: int) -> NDArray[np.intp]:
     return np.unique(groups, return_inverse=True)[1].astype(np.intp)
 
 
+def same_groups(a: NDArray[np.intp] | None, b: NDArray[np.intp] | None) -> bool:
+    """Say whether two evaluations have the same groups, or neither has any."""
+    return (a is None and b is None) or (a is not None and b is not None and np.array_equal(a, b))
+
+
 def resampled_counts(
     n: int, n_resamples: int, rng: np.random.RandomState
 ) -> Iterator[NDArray[np.int64]]:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crossfit.metrics.evaluation import _RESAMPLES, Evaluation, PerQuery
-from crossfit.metrics.intervals import bootstrap_draws, group_codes, tails
+from crossfit.metrics.intervals import bootstrap_draws, group_codes, same_groups, tails
 from crossfit.metrics.names import parse_metric
 
 __all__ = ["Repeats"]
@@ -40,13 +40,12 @@ class Repeats:
             raise ValueError("Repeats needs at least one evaluation, got none")
         first = self.evaluations[0]
         for other in self.evaluations[1:]:
-            same = (first.directions, set(first.per_query)) == (
-                other.directions, set(other.per_query)
-            )  # fmt: skip
-            if not same or any(
-                not np.array_equal(np.isnan(first.per_query[key]), np.isnan(other.per_query[key]))
+            same = set(first.per_query) == set(other.per_query) and all(
+                np.array_equal(np.isnan(first.per_query[key]), np.isnan(other.per_query[key]))
+                and same_groups(first.groups.get(key[0]), other.groups.get(key[0]))
                 for key in first.per_query
-            ):
+            )
+            if not same:
                 raise ValueError("evaluations of the seeds are not of the same metrics and queries")
 
     @property

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any
@@ -18,9 +18,13 @@ from crossfit.metrics.intervals import (
     check_resamples,
     group_codes,
     resampled_counts,
+    same_groups,
     tails,
 )
 from crossfit.metrics.names import parse_metric
+
+#: Most draws of an interval beside a randomisation test.
+_DRAWS = 10_000
 
 
 @dataclass(frozen=True)
@@ -152,18 +156,20 @@ def _paired_tests(
     parts = sum(s / z.sum() for s, z in zip(sums, sizes, strict=True)) / len(sides)
     found = parts.sum(axis=0)
     rng = random_source(random_state)
+    randomized = method == "randomization"
+    # An interval asks less of the number of draws than a small p-value does.
+    n_draws = min(n_resamples, _DRAWS) if randomized else n_resamples
     draws = np.concatenate(
         [
             sum((counts @ s) / (counts @ z)[:, None] for s, z in zip(sums, sizes, strict=True))
             / len(sides)
-            for counts in resampled_counts(g, n_resamples, rng)
+            for counts in resampled_counts(g, n_draws, rng)
         ]
     )
-    randomized = method == "randomization"
-    null = _exchanged_sums(parts, n_resamples, rng) if randomized else draws - found
     # Sums of the same terms in another order differ in the last bits.
-    tolerance = 1e-12 * np.abs(parts).sum(axis=0)
-    extreme = (np.abs(null) >= np.abs(found) - tolerance).sum(axis=0)
+    edge = np.abs(found) - 1e-12 * np.abs(parts).sum(axis=0)
+    null = _exchanged_sums(parts, n_resamples, rng) if randomized else iter([draws - found])
+    extreme = sum((np.abs(block) >= edge).sum(axis=0) for block in null)
     low, high = np.quantile(draws, tails(ci), axis=0)
     n = sum(len(values) for values, _ in sides)
     return [
@@ -177,17 +183,15 @@ def _paired_tests(
 
 def _exchanged_sums(
     parts: NDArray[np.float64], n_resamples: int, rng: np.random.RandomState
-) -> NDArray[np.float64]:
-    """Sum over the groups under random signs; shape (n_resamples, n_pairs)."""
+) -> Iterator[NDArray[np.float64]]:
+    """Sum over the groups under random signs, in blocks of shape (b, n_pairs)."""
     n = len(parts)
-    step = max(1, _CHUNK // n)
-    drawn = []
+    step = max(1, _CHUNK // max(parts.shape))
     for start in range(0, n_resamples, step):
         rows = min(step, n_resamples - start)
         raw = np.frombuffer(rng.bytes(-(-rows * n // 8)), np.uint8)
         plus = np.unpackbits(raw, count=rows * n).reshape(rows, n)
-        drawn.append(2.0 * (plus.astype(np.float64) @ parts) - parts.sum(axis=0))
-    return np.concatenate(drawn)
+        yield 2.0 * (plus.astype(np.float64) @ parts) - parts.sum(axis=0)
 
 
 def holm(p_values: ArrayLike) -> NDArray[np.float64]:
@@ -361,7 +365,7 @@ def _values(
         values, its_groups = evaluation.per_query[key], evaluation.groups.get(key[0])
         if name == reference:
             groups = its_groups
-        elif len(values) != len(columns[0]) or not _same(its_groups, groups):
+        elif len(values) != len(columns[0]) or not same_groups(its_groups, groups):
             raise ValueError(
                 f"{name} and {reference} were not evaluated on the same queries and groups"
             )
@@ -375,7 +379,3 @@ def _values(
     if not kept.any():
         raise ValueError("the methods have no query in common: every query is NaN for one of them")
     return stacked, group_codes(groups, len(stacked))
-
-
-def _same(a: NDArray[np.intp] | None, b: NDArray[np.intp] | None) -> bool:
-    return (a is None and b is None) or (a is not None and b is not None and np.array_equal(a, b))

@@ -343,7 +343,13 @@ class OptunaSearch(MetaEstimatorMixin, BaseEstimator):
                 f"sampler must be one of {', '.join(SAMPLERS)} or a sampler of Optuna's, got "
                 f"{self.sampler!r}"
             )
-        for name, value in self.estimator.get_params(deep=True).items():
+        params = self.estimator.get_params(deep=True)
+        if self.refit_epochs and not any(n.rpartition("__")[2] == "max_epochs" for n in params):
+            raise ValueError(
+                "refit_epochs chooses the epochs of a neural method, but no part of "
+                f"{type(self.estimator).__name__} has max_epochs"
+            )
+        for name, value in params.items():
             if isinstance(value, BaseTrial):
                 raise TypeError(
                     f"the parameter {name!r} holds a trial of Optuna's, whose copies prune "
@@ -615,7 +621,7 @@ class _Objective:
     def _best_epoch(self, trial: optuna.Trial, watches: list[_Watch]) -> list[float]:
         """Keep the epoch whose mean score over the folds is best; return its scores."""
         if not all(watch.curve for watch in watches):
-            raise TypeError("refit_epochs chooses the epochs of a neural method, and there is none")
+            raise TypeError("refit_epochs needs a method whose epochs can be listened to")
         # A fold may have stopped early: what all have seen is compared.
         shortest = min(len(watch.curve) for watch in watches)
         curves = np.array([watch.curve[:shortest] for watch in watches])
@@ -657,11 +663,11 @@ class _Watch:
         if not self.curve and not self._place(fitting):
             return
         self.curve.append(self._score(fitting))
-        only = len(self.objective.folds) == 1
-        if self.trial is None or (only and epoch >= getattr(fitting, "max_epochs", np.inf)):
+        if self.trial is None:
             return
         self.trial.report(self.curve[-1], epoch)
-        if self.trial.should_prune():
+        done = len(self.objective.folds) == 1 and epoch >= getattr(fitting, "max_epochs", np.inf)
+        if not done and self.trial.should_prune():
             self.trial.set_user_attr("fold_scores", [self.curve[-1]])
             raise optuna.TrialPruned(f"after epoch {epoch}")
 

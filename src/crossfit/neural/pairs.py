@@ -47,9 +47,9 @@ class NeuralPairEstimator(NeuralEstimator):
       on its own two items only. What ranks should be computed in float32: under autocast put
       the last products into ``torch.autocast(device_type, enabled=False)``, for bfloat16 tells
       only 256 scores apart between 1 and 2.
-    - ``_pair_bytes(P, Q)``: bytes of the temporary tensors that `_score_pairs` needs for one
-      pair, from the shapes of P and Q. Whatever it allocates by the row alone belongs into
-      `_prepare_batch`.
+    - ``_pair_bytes(P, Q)``: bytes of the tensors that `_score_pairs` makes for one pair and holds at
+      the same time, the score included, from the shapes of P and Q. Whatever it allocates by
+      the row alone belongs into `_prepare_batch`.
 
     In training `_outputs` gives `_loss` the scores of every item of the batch with every other,
     (b, b); ``batch.positives`` and ``batch.negatives`` say what they are, and another caption
@@ -90,7 +90,7 @@ class NeuralPairEstimator(NeuralEstimator):
         raise NotImplementedError(f"{type(self).__name__} does not define _score_pairs")
 
     def _pair_bytes(self, P: Any, Q: Any) -> int:
-        """Return the temporary bytes that scoring one pair takes."""
+        """Return the bytes that scoring one pair takes at its peak."""
         raise NotImplementedError(f"{type(self).__name__} does not define _pair_bytes")
 
     def _outputs(self, module: nn.Module, batch: Batch) -> Any:
@@ -217,8 +217,9 @@ class NeuralPairEstimator(NeuralEstimator):
         most = CHUNK if chunk_size is None else int(chunk_size)
         if most < 1:
             raise ValueError(f"chunk_size must be at least 1, got {chunk_size}")
-        # Scores on the device, as float32, and on the host.
-        pair = int(self._pair_bytes(P.parts, Q.parts)) + 12
+        # The scores as float32 and on the host, where that is not what they are already.
+        copied = device.type != "cpu" or self.net_.amp
+        pair = int(self._pair_bytes(P.parts, Q.parts)) + (8 if copied else 0)
         # On another device the block's items are copies.
         per_row, per_column = (
             (0, 0) if device.type == "cpu" else (P.nbytes // len(P), Q.nbytes // len(Q))

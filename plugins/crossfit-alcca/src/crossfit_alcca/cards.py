@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from crossfit.cards import Choice, ExperimentCard, Float, Int, MethodCard
+from crossfit.cards import Choice, Each, ExperimentCard, Float, Int, MethodCard
 
 _CITE_ACMR = """@inproceedings{wang2017acmr,
   author    = {Bokun Wang and Yang Yang and Xing Xu and Alan Hanjalic and Heng Tao Shen},
@@ -19,7 +19,7 @@ _CITE_ALCCA = """@inproceedings{vuong2019alcca,
   year      = {2019}
 }"""
 
-_SPACE = {
+_SPACE: dict[str, Float | Int | Choice | Each] = {
     "lr": Float(1e-4, 2e-3, log=True),
     "margin": Float(0.5, 20.0, log=True),
     "alpha": Float(0.01, 10.0, log=True),
@@ -27,7 +27,6 @@ _SPACE = {
     "adv_weight": Choice(0.0, 0.1, 1.0),
     "negatives": Choice("triplet", None),
     "width": Choice(50, 100, 200),
-    "max_epochs": Int(20, 200),
 }
 _SMALL = {
     "hidden": 32,

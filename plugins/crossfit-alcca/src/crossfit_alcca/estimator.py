@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from inspect import signature
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
 import numpy as np
 import scipy.sparse as sp
+import torch
 from numpy.typing import NDArray
 from sklearn.utils._param_validation import Interval, Options, StrOptions
 from sklearn.utils.validation import check_is_fitted
@@ -217,20 +218,23 @@ class ACMR(NeuralEstimator):
         return AdversarialNetwork(n_inputs, n_classes, **{**settings, **module})
 
     def _outputs(self, module: nn.Module, batch: Batch) -> dict[str, Any]:
+        assert isinstance(module, AdversarialNetwork)
         strength = self.adv_weight * grad_reverse_schedule(batch.progress, self.adv_steepness)
-        learns = module.discriminator_learns(self.projector_steps)  # type: ignore[operator]
-        embedded = [module.encode(items, role) for role, items in batch.views.items()]  # type: ignore[operator]
+        learns = module.discriminator_learns(self.projector_steps)
+        embedded = [module.encode(items, role) for role, items in batch.views.items()]
+        both = torch.cat(embedded)  # one pass through each classifier
         return {
             "embedded": embedded,
-            "labels": [module.label_predictor(z) for z in embedded],  # type: ignore[operator]
-            "modalities": [module.modality(z, strength, learns) for z in embedded],  # type: ignore[operator]
-            "decay": module.decay(self.reg_power),  # type: ignore[operator]
+            "labels": module.label_predictor(both).chunk(2),
+            "modalities": module.modality(both, strength, learns).chunk(2),
+            "decay": module.decay(self.reg_power),
         }
 
     def _loss(self, outputs: Any, batch: Batch) -> dict[str, Tensor]:
         assert batch.y is not None
+        first, second = outputs["embedded"]
         return {
-            "invariance": self.alpha * self._invariance(*outputs["embedded"], batch),
+            "invariance": self.alpha * self._invariance(first, second, batch),
             "labels": self.beta * _discrimination(outputs["labels"], batch.y),
             "decay": self.reg * outputs["decay"],
             # Its gradient is reversed where it leaves the classifier, so that it is added.
@@ -331,7 +335,8 @@ class ACMR(NeuralEstimator):
     def _encode_batch(self, module: nn.Module, items: Any, view: str) -> Tensor:
         # In float64: equal items get equal vectors wherever in a batch they stand. Titles and
         # lyrics repeat, and scores that differ in the last bit are no ties.
-        projector = module.projectors[view]  # type: ignore[index]
+        assert isinstance(module, AdversarialNetwork)
+        projector = module.projectors[view]
         wide = {name: w.double() for name, w in projector.named_parameters()}
         return functional_call(projector, wide, (items.values.double(),))
 
@@ -478,12 +483,12 @@ def _root(squares: Tensor) -> Tensor:
     return (squares + _EPS).sqrt()
 
 
-def _discrimination(logits: list[Tensor], y: Tensor) -> Tensor:
+def _discrimination(logits: Sequence[Tensor], y: Tensor) -> Tensor:
     """Return L_imd over labelled rows: the cross-entropy of either modality, added up."""
-    total = sum(F.cross_entropy(z, y, ignore_index=-1, reduction="sum") for z in logits)
-    return total / (y >= 0).sum().clamp(min=1)
+    totals = [F.cross_entropy(z, y, ignore_index=-1, reduction="sum") for z in logits]
+    return torch.stack(totals).sum() / (y >= 0).sum().clamp(min=1)
 
 
-def _adversary(logits: list[Tensor]) -> Tensor:
+def _adversary(logits: Sequence[Tensor]) -> Tensor:
     """Return L_adv: minus the mean log-probability of the right modality, added up."""
-    return -sum(z.log_softmax(dim=1)[:, i].mean() for i, z in enumerate(logits))
+    return -torch.stack([z.log_softmax(dim=1)[:, i].mean() for i, z in enumerate(logits)]).sum()

@@ -238,11 +238,12 @@ class CRAN(NeuralPairEstimator):
         return sum(found[1:], found[0])
 
     def _pair_bytes(self, P: Any, Q: Any) -> int:
-        # The dots of one level, again where missing parts are filled, the best so far with
-        # the next ones, and the levels that are done.
-        parts = max((P[name].shape[1] for name in ("local", "relation") if name in P), default=1)
+        # The dots of one level, again where missing parts are filled, the best so far with the
+        # next ones, and the levels that are done.
+        parts = max((P[name].shape[1] for name in ("local", "relation") if name in P), default=0)
         masked = any(name.endswith("_mask") for name in P)
-        return 4 * (parts * (1 + masked) + (2 + masked) * self.k + 4 + len(P))
+        best = min(self.k, parts)
+        return 4 * (parts * (1 + masked) + best * (2 + masked) + len(Q) + 1)
 
     def _loss(self, outputs: Any, batch: Batch) -> dict[str, Tensor]:
         positives, negatives = batch.positives, batch.negatives

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from crossfit.cards import Choice, DatasetCard, ExperimentCard, Float, Int, MethodCard
 
-_SEARCH_SPACE = {
+_SEARCH_SPACE: dict[str, Choice | Float | Int] = {
     "lr": Float(1e-3, 0.1, log=True),
     "hidden": Choice((), (512,), (1024,), (1024, 1024)),
     "dropout": Float(0.0, 0.7),

@@ -119,6 +119,7 @@ class TextTopicNet(NeuralEstimator):
 
     card = cards.TEXTTOPICNET
     head = "article"
+    _neutral: ClassVar[tuple[str, ...]] = (*NeuralEstimator._neutral, "head", "measure")
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **NeuralEstimator._parameter_constraints,
@@ -195,16 +196,17 @@ class TextTopicNet(NeuralEstimator):
 
     # ---- the parts of the method ---------------------------------------------------------------
 
-    def _build_module(
+    def _build_module(  # type: ignore[override]
         self,
         n_inputs: dict[str, Any],
         n_classes: int | None,
         channels: Sequence[int] = CHANNELS,
     ) -> nn.Module:
         topics = n_inputs["text"]
+        topics = topics if isinstance(topics, dict) else {"article": topics}
         network = TopicNetwork(
             n_inputs["image"],
-            topics if isinstance(topics, dict) else {"article": topics},
+            {name: topics[name] for name in HEADS if name in topics},
             hidden=self.hidden,
             dropout=self.dropout,
             loss=self.loss,
@@ -264,20 +266,24 @@ class TextTopicNet(NeuralEstimator):
 
     def _fit_features(self, views: Views, y: NDArray[Any] | None) -> None:
         image, text = (views.distinct(role)[0] for role in ("image", "text"))
-        parts = {where: part for _, part, where in self._parts(text)}
-        for where, part in parts.items():
-            if not _present(part).any():
+        parts = {name: (part, where) for name, part, where in self._parts(text)}
+        for part, where in parts.values():
+            if not _present(part, where).any():
                 raise ValueError(f"{where} has no text in any of the {len(views)} rows")
-        strings = [_is_strings(part) for part in parts.values()]
+        strings = [_is_strings(part) for part, _ in parts.values()]
         if any(strings) and not all(strings):
+            where = " and ".join(where for _, where in parts.values())
+            raise ValueError(f"{where} must both be strings or both be topic vectors")
+        if not any(strings) and len({part.shape[1] for part, _ in parts.values()}) > 1:
             raise ValueError(
-                f"{' and '.join(parts)} must both be strings or both be topic vectors"
+                f"{self._name()}: article and caption must have equally many topics, got "
+                f"{' and '.join(str(part.shape[1]) for part, _ in parts.values())}"
             )
         self.raw_ = {"image": _is_pictures(image), "text": any(strings)}
         if self.raw_["text"]:
+            articles = parts["article"][0][_present(*parts["article"])]
             # One article may have many pictures, and counts once.
-            texts = [item for item in dict.fromkeys(next(iter(parts.values()))) if item.strip()]
-            lda = self._lda(torch.initial_seed()).fit(texts)
+            lda = self._lda(torch.initial_seed()).fit(list(dict.fromkeys(articles)))
             self.vocabulary_, self.word_counts_ = lda.vocabulary_, lda.word_counts_
             self.lda_seed_ = lda.seed_
 
@@ -305,16 +311,13 @@ class TextTopicNet(NeuralEstimator):
         if view == "text":
             topics = {name: self._topics(part, where) for name, part, where in self._parts(values)}
             return Channels(topics) if isinstance(values, Channels) else topics["article"]
-        self._check_kind(
-            _is_pictures(values), "image", ("vectors", "pictures"), f"view {self._view_name(view)!r}"
-        )
+        where = f"{self._name()}: view {self._view_name(view)!r}"
+        self._check_kind(_is_pictures(values), view, ("vectors", "pictures"), where)
         return load_pixels(values, stored_edge(self.image_size)) if self.raw_[view] else values
 
     def _check_kind(self, raw: bool, role: str, kinds: tuple[str, str], where: str) -> None:
         if raw != self.raw_[role]:
-            raise ValueError(
-                f"{where} was fitted on {kinds[self.raw_[role]]}, got {kinds[raw]}"
-            )
+            raise ValueError(f"{where} was fitted on {kinds[self.raw_[role]]}, got {kinds[raw]}")
 
     def _topics(self, values: Any, where: str) -> NDArray[np.float32]:
         """Return topics (n, n_topics), rows of zeros where there is no text."""
@@ -322,19 +325,18 @@ class TextTopicNet(NeuralEstimator):
         if not self.raw_["text"]:
             topics = _topic_vectors(values, where)
         else:
-            present = _present(values)
+            present = _present(values, where)
             lda = self._lda(self.lda_seed_)
             state = {"vocabulary_": self.vocabulary_, "seed_": self.lda_seed_}
             lda.__crossfit_restore__(state, {"word_counts_": self.word_counts_})
             topics = np.zeros((len(values), self.n_topics), np.float32)
             if present.any():
                 topics[present] = lda.transform(values[present])
-        known = getattr(self, "n_inputs_", {}).get("text")
-        known = set(known.values()) if isinstance(known, dict) else {known or topics.shape[1]}
-        if topics.shape[1] not in known:
+        known = getattr(self, "n_inputs_", {}).get("text", topics.shape[1])
+        known = next(iter(known.values())) if isinstance(known, dict) else known
+        if topics.shape[1] != known:
             raise ValueError(
-                f"{where} has {topics.shape[1]} topics, but {self._name()} was fitted on "
-                f"{' and '.join(map(str, known))}"
+                f"{where} has {topics.shape[1]} topics, but {self._name()} was fitted on {known}"
             )
         return topics
 
@@ -363,7 +365,7 @@ class TextTopicNet(NeuralEstimator):
         if layer not in layers:
             raise ValueError(f"layer must be one of {', '.join(layers) or 'none'}, got {layer!r}")
         found = self._apply(
-            lambda module, items: module.layer(items.values, layer).float(),
+            lambda module, items: module.layer(items.values, layer).float(),  # type: ignore[operator]
             self._checked_values(values, "image"),
             "image",
         )
@@ -462,6 +464,11 @@ class SSVR(TextTopicNet):
         super()._fit_features(views, y)
 
     def _encode(self, values: Any, view: str) -> Any:
+        heads = self.net_.module_.heads
+        if self.head != "mean" and self.head not in heads:
+            raise ValueError(
+                f"SSVR has the heads {', '.join(heads)} and their mean, got head={self.head!r}"
+            )
         if view == "text" and isinstance(values, Channels):
             wanted = HEADS if self.head == "mean" else (self.head,)
             there = [name for name in wanted if name in values]
@@ -506,11 +513,14 @@ def _is_strings(values: Any) -> bool:
     return str(getattr(values, "dtype", "")) == "object"
 
 
-def _present(values: Any) -> NDArray[np.bool_]:
-    """Say which rows have a text."""
-    if _is_strings(values):
-        return np.array([isinstance(text, str) and bool(text.strip()) for text in values])
-    return np.asarray(values.sum(axis=1) != 0)
+def _present(values: Any, where: str) -> NDArray[np.bool_]:
+    """Say which rows have a text; in channels None and NaN stand for none, as in tables."""
+    if not _is_strings(values):
+        return np.asarray(values.sum(axis=1) != 0).ravel()
+    for text in values:
+        if not isinstance(text, str) and text is not None and text == text:
+            raise ValueError(f"{where} must be strings, got a {type(text).__name__} among them")
+    return np.array([isinstance(text, str) and bool(text.strip()) for text in values])
 
 
 def _topic_vectors(values: Any, where: str) -> NDArray[np.float32]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -80,15 +81,15 @@ class CaffeNet(nn.Module):
 
     def _cut(self, pixels: Tensor) -> Tensor:
         n, margin = len(pixels), pixels.shape[1] - self.image_size
-        at = {"device": pixels.device}
-        place = torch.arange(self.image_size, **at)
+        device = pixels.device
+        place = torch.arange(self.image_size, device=device)
         if not self.training:
             start = margin // 2
             return pixels[:, start : start + self.image_size, start : start + self.image_size]
-        top, left = torch.randint(margin + 1, (2, n, 1), **at)
-        mirrored = torch.rand(n, 1, **at) < 0.5
+        top, left = torch.randint(margin + 1, (2, n, 1), device=device)
+        mirrored = torch.rand(n, 1, device=device) < 0.5
         columns = left + torch.where(mirrored, self.image_size - 1 - place, place)
-        item = torch.arange(n, **at)[:, None, None]
+        item = torch.arange(n, device=device)[:, None, None]
         return pixels[item, (top + place)[:, :, None], columns[:, None, :]]
 
 
@@ -212,7 +213,7 @@ class TopicNetwork(nn.Module):
         # sigmoid(z) / sum sigmoid(z), which stays finite where every sigmoid is 0.
         return (F.logsigmoid(logits) if self.loss == "sigmoid" else logits).softmax(dim=1)
 
-    def fill_trunk(self, path: str | Path) -> None:
+    def fill_trunk(self, path: str | PathLike[str]) -> None:
         """Start all layers below the heads from the weights in a file.
 
         Parameters
@@ -236,9 +237,9 @@ class TopicNetwork(nn.Module):
                 fill(part, state, path)
 
 
-def _gaussian(layer: nn.Conv2d | nn.Linear, std: float, bias: float) -> None:
+def _gaussian(layer: Any, std: float, bias: float) -> None:
     nn.init.normal_(layer.weight, std=std)
-    nn.init.constant_(layer.bias, bias)  # type: ignore[arg-type]
+    nn.init.constant_(layer.bias, bias)
 
 
 def _normalised(x: Tensor) -> Tensor:

@@ -1,0 +1,670 @@
+"""BSSAN against its equations, its invariances, its rulings, and the conformance kit."""
+
+import weakref
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from scipy.special import softmax
+from sklearn.base import clone
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+import crossfit
+from crossfit import Ragged, Views
+from crossfit.neural import Batch, Items
+from crossfit.testing import parametrize_with_checks
+from crossfit_bssan import cards
+from crossfit_bssan.estimator import BSSAN
+from crossfit_bssan.network import BSSANNetwork, PairAttention
+from crossfit_bssan.testing import make_inputs
+
+SMALL = {**cards.BSSAN.test_params, "random_state": 0}
+
+
+@pytest.fixture(scope="module")
+def planted():
+    views, _ = make_inputs(np.random.default_rng(0), 120)
+    return views[:80], views[80:]
+
+
+@pytest.fixture(scope="module")
+def fitted(planted):
+    return BSSAN(**SMALL).fit(planted[0])
+
+
+@pytest.fixture(autouse=True)
+def _leave_torch_as_it_was():
+    with torch.random.fork_rng():
+        yield
+
+
+@parametrize_with_checks([BSSAN])
+def test_conformance(check):
+    check()
+
+
+# ---- the network against the equations ---------------------------------------------------------
+
+N_INPUTS = {"image": {"map": 7, "objects": 6}, "text": 5}
+
+
+def _network(n_inputs=N_INPUTS, **settings):
+    torch.manual_seed(0)
+    given = {"branches": ("w2r", "o2w"), "lstm_width": 8, "w2r_mlp": (8, 4), "bilstm_width": 6,
+             "o2w_mlp": (6, 3), "activation": torch.tanh, "max_words": 30, "project": False}  # fmt: skip
+    network = BSSANNetwork(n_inputs, **{**given, **settings}).eval()
+    # As after some training: weights and statistics by which inputs show in the scores.
+    with torch.no_grad():
+        for weight in network.parameters():
+            weight.mul_(3)
+    for layer in network.modules():
+        if isinstance(layer, torch.nn.BatchNorm1d):
+            layer.running_mean.normal_()
+            layer.running_var.uniform_(0.5, 2)
+    return network
+
+
+def _inputs(n=3, m=4, n_regions=5, n_objects=3, n_inputs=N_INPUTS):
+    """Return the channels of n images, and m texts, of unequal lengths."""
+    torch.manual_seed(1)
+    width = n_inputs["image"]
+    objects = torch.arange(n_objects) < torch.tensor([n_objects, 1, 2][:n])[:, None]
+    words = torch.arange(6) < torch.tensor([6, 2, 1, 4][:m])[:, None]
+    image = {
+        "map": Items(torch.randn(n, n_regions, width["map"])),
+        "objects": Items(torch.randn(n, n_objects, width["objects"]) * objects[..., None], objects),
+    }
+    return image, Items(torch.randn(m, 6, n_inputs["text"]) * words[..., None], words)
+
+
+def _by_hand(network, image, text, i, j, learned=True):
+    """Follow equations 1 to 16 for one pair, word by word and object by object."""
+    w2r, o2w = network.branches["w2r"], network.branches["o2w"]
+    words = text.values[j][text.mask[j]]
+    regions = image["map"].values[i]
+    objects = image["objects"].values[i][image["objects"].mask[i]]
+
+    def attend(query, vectors, attention):
+        W, b = attention.map.weight.T.detach().numpy(), attention.bias.item()
+        e = [np.tanh(query.numpy() @ W @ v.detach().numpy() + b) for v in vectors]
+        a = softmax(e) if learned else np.full(len(e), 1 / len(e))
+        return sum(w * v for w, v in zip(a, vectors)), a
+
+    with torch.no_grad():
+        attended = [attend(t, regions, w2r.attention) for t in words]
+        c = torch.stack([torch.cat([u, t]) for (u, _), t in zip(attended, words)])
+        Y = w2r.mlp(w2r.lstm(c[None].float())[0][:, -1])
+        states = o2w.lstm(words[None])[0][0].view(len(words), 2, -1).mean(dim=1)
+        of_objects = [attend(o, states, o2w.attention) for o in objects]
+        scores = [o2w.mlp(torch.cat([o, u]).float()[None])
+                  for (u, _), o in zip(of_objects, objects)]  # fmt: skip
+    alpha, beta = ([a for _, a in part] for part in (attended, of_objects))
+    return Y.item(), float(np.mean([s.item() for s in scores])), alpha, beta
+
+
+@pytest.mark.parametrize("activation", [torch.tanh, None])
+@pytest.mark.parametrize("project", [True, False])
+def test_the_network_is_the_equations(project, activation):
+    network = _network(project=project)
+    channels, items = _inputs()
+    with torch.no_grad():
+        image, text = network.image(channels), network.text(items)
+        scores = network(image, text.shared())
+        each = network(image, text.take(torch.tensor([[0, 3], [1, 1], [2, 0]])))
+        alpha = network.branches["w2r"].weights(image, text.shared())
+        beta = network.branches["o2w"].weights(image, text.shared())
+    for i in range(3):
+        for j in range(4):
+            Y, Y2, a, b = _by_hand(network, channels, items, i, j)
+            assert scores["w2r"][i, j].item() == pytest.approx(Y, abs=1e-5)
+            assert scores["o2w"][i, j].item() == pytest.approx(Y2, abs=1e-5)
+            np.testing.assert_allclose(alpha[i, j, : len(a)], a, atol=1e-5)
+            np.testing.assert_allclose(beta[i, j, : len(b), : len(a)], b, atol=1e-5)
+            assert not beta[i, j, :, len(a) :].any()
+    for name in scores:  # an image's own texts, or the same ones for all
+        expected = scores[name][[0, 0, 1, 1, 2, 2], [0, 3, 1, 1, 2, 0]].view(3, 2)
+        torch.testing.assert_close(each[name], expected)
+
+
+def test_the_gradient_is_that_of_torchs_own_lstm():
+    network = _network()
+    channels, items = _inputs()
+    w2r = network.branches["w2r"]
+    pairs = torch.tensor([[0, 1], [2, 3], [1, 0]])
+
+    def ours(project):
+        w2r.project = project
+        return w2r(network.image(channels), network.text(items).take(pairs))
+
+    def torchs():
+        alpha = w2r.weights(network.image(channels), network.text(items).take(pairs))
+        found = []
+        for i, row in enumerate(pairs.tolist()):
+            for column, j in enumerate(row):
+                n = int(items.mask[j].sum())
+                u = alpha[i, column, :n] @ channels["map"].values[i]
+                c = torch.cat([u, items.values[j, :n]], dim=1)
+                found.append(w2r.mlp(w2r.lstm(c[None])[0][:, -1]))
+        return torch.cat(found).view(3, 2)
+
+    gradients = []
+    for scores in (torchs(), ours(True), ours(False)):
+        loss = (scores * torch.tensor([1.0, -0.5])).sum()
+        gradients.append(torch.autograd.grad(loss, list(w2r.parameters())))
+    for other in gradients[1:]:
+        for found, expected in zip(other, gradients[0], strict=True):
+            torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
+
+
+PUBLISHED = {"image": {"map": 512, "objects": 4096}, "text": 300}
+
+
+def test_the_published_sizes():
+    method = BSSAN(device="cpu")
+    method.n_regions_ = 196
+    network = method._build_module(PUBLISHED, None).eval()
+    w2r, o2w = network.branches["w2r"], network.branches["o2w"]
+
+    def count(module):
+        return sum(p.numel() for p in module.parameters())
+
+    assert count(w2r.lstm) == 7_528_448 and count(o2w.lstm) == 3_334_144
+    assert count(w2r.attention) == 300 * 512 + 1 and count(o2w.attention) == 4096 * 512 + 1
+
+    def widths(mlp):
+        layers = [layer for layer in mlp.layers if isinstance(layer, torch.nn.Linear)]
+        return [layers[0].in_features, *(layer.out_features for layer in layers)]
+
+    assert widths(w2r.mlp) == [1024, 1024, 512, 128, 1]
+    assert widths(o2w.mlp) == [4608, 512, 256, 64, 1]
+    for mlp in (w2r.mlp, o2w.mlp):  # normalisation before tanh, and a linear last layer
+        kinds = [type(layer).__name__ for layer in mlp.layers]
+        assert kinds == ["Linear", "BatchNorm1d", "Tanh"] * 3 + ["Linear"]
+    channels = {"map": Items(torch.rand(2, 196, 512)), "objects": Items(torch.rand(2, 10, 4096))}
+    with torch.no_grad():
+        image, text = network.image(channels), network.text(Items(torch.randn(3, 30, 300)))
+        assert text.states.shape == (3, 30, 512)
+        pairs = text.shared()
+        assert w2r.weights(image, pairs).shape == (2, 3, 30, 196)
+        assert o2w.weights(image, pairs).shape == (2, 3, 10, 30)
+        scores = network(image, pairs)
+    assert {name: part.shape for name, part in scores.items()} == {"w2r": (2, 3), "o2w": (2, 3)}
+
+
+def test_tanh_bounds_the_weight_of_a_region():
+    network = _network({"image": {"map": 7, "objects": 6}, "text": 5})
+    with torch.no_grad():
+        network.branches["w2r"].attention.map.weight.mul_(1e3)
+        channels, items = _inputs()
+        channels["map"] = Items(torch.randn(3, 196, 7))
+        bounded = network.branches["w2r"].weights(network.image(channels), network.text(items).shared())
+        network.branches["w2r"].attention.activation = None
+        free = network.branches["w2r"].weights(network.image(channels), network.text(items).shared())
+    assert bounded.max() <= np.e / (np.e + 195 / np.e) + 1e-6 < 0.0366
+    assert free.max() > 0.5
+
+
+def test_uniform_attention_is_that_of_zero_weights():
+    network, zero = _network(), _network()
+    channels, items = _inputs()
+    for branch in zero.branches.values():
+        torch.nn.init.zeros_(branch.attention.map.weight)
+        torch.nn.init.zeros_(branch.attention.bias)
+    with torch.no_grad():
+        text = network.text(items).shared()
+        uniform = network(network.image(channels), text, torch.tensor([0.0, 1.0, 0.0, 1.0]))
+        flat = zero(zero.image(channels), text)
+        learned = network(network.image(channels), text)
+    for name in uniform:
+        torch.testing.assert_close(uniform[name][:, ::2], flat[name][:, ::2])
+        torch.testing.assert_close(uniform[name][:, 1::2], learned[name][:, 1::2])
+        assert (learned[name] - flat[name]).abs().max() > 0.1
+    for i in range(3):
+        Y, Y2, a, b = _by_hand(network, channels, items, i, 0, learned=False)
+        assert uniform["w2r"][i, 0].item() == pytest.approx(Y, abs=1e-5)
+        assert uniform["o2w"][i, 0].item() == pytest.approx(Y2, abs=1e-5)
+        assert np.allclose(a, 1 / 5) and np.allclose(b, 1 / 6)
+
+
+# ---- invariances -------------------------------------------------------------------------------
+
+
+def test_the_order_of_regions_and_objects_does_not_matter(fitted, planted):
+    test = planted[1]
+    rng = np.random.default_rng(0)
+    order = rng.permutation(6)
+    image = test["image"]
+    objects = Ragged.from_list([rng.permutation(part) for part in image["objects"]])
+    shuffled = {"map": image["map"][:, order], "objects": objects}
+    scores = fitted.similarity(test)
+    found = fitted.similarity(shuffled, test["text"])
+    np.testing.assert_allclose(found, scores, rtol=1e-5, atol=1e-4)
+    backwards = Ragged.from_list([part[::-1] for part in test["text"]])
+    assert np.abs(fitted.similarity(image, backwards) - scores).max() > 0.1  # it reads words
+
+
+def test_padding_does_not_matter(fitted, planted):
+    test = planted[1]
+    expected = fitted.similarity(test)
+    padded, mask = test["text"].padded(40)
+    assert not padded[~mask].any()
+    found = fitted.similarity(test["image"], padded)
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+    images = test["image"]
+    dense = np.stack([np.resize(part, (4, 9)) for part in images["objects"]])  # repeated
+    alone = Ragged.from_list([np.resize(part, (4, 9)) for part in images["objects"]])
+    np.testing.assert_allclose(
+        fitted.similarity({"map": images["map"], "objects": dense}, test["text"]),
+        fitted.similarity({"map": Ragged.from_list(list(images["map"])), "objects": alone},
+                          test["text"]),
+        rtol=1e-5, atol=1e-5,
+    )  # fmt: skip
+
+
+def test_the_backward_lstm_does_not_start_in_the_padding():
+    network = _network()
+    _, items = _inputs()
+    long = Items(torch.cat([items.values, torch.randn(4, 5, 5)], 1),
+                 torch.cat([items.mask, torch.zeros(4, 5).bool()], 1))  # fmt: skip
+    with torch.no_grad():
+        short, padded = network.text(items), network.text(long)
+    torch.testing.assert_close(padded.states, short.states)
+    torch.testing.assert_close(padded.lengths, short.lengths)
+
+
+def test_texts_are_cut_and_a_text_without_words_is_a_word_of_zeros(fitted, planted):
+    test = planted[1]
+    cut = clone(fitted).set_params(max_words=3, max_epochs=1).fit(planted[0])
+    first = Ragged.from_list([part[:3] for part in test["text"]])
+    np.testing.assert_allclose(
+        cut.similarity(test), cut.similarity(test["image"], first), rtol=1e-5, atol=1e-5
+    )
+    images = test["image"][:3]
+    empty = fitted.similarity(images, Ragged.from_list([test["text"][0], np.zeros((0, 8))]))
+    zeros = fitted.similarity(images, Ragged.from_list([test["text"][0], np.zeros((1, 8))]))
+    assert np.isfinite(empty).all()
+    np.testing.assert_allclose(empty[:, 0], zeros[:, 0])
+    bare = {"map": images["map"], "objects": Ragged.from_list([np.zeros((0, 9))] * 3)}
+    assert np.isfinite(fitted.similarity(bare, test["text"])).all()
+
+
+# ---- the loss, and what training may know -------------------------------------------------------
+
+
+def _batch(groups):
+    rows = torch.arange(len(groups))
+    return Batch({"image": None, "text": None}, {"image": rows, "text": rows},
+                 torch.tensor(groups), None)  # fmt: skip
+
+
+def test_the_loss_is_the_hinges():
+    rng = np.random.default_rng(0)
+    Y, Y2 = (torch.tensor(rng.normal(size=(4, 2))) for _ in range(2))
+    outputs = {"w2r": Y, "o2w": Y2, "reg": torch.tensor(3.0), "known": torch.ones(4).bool()}
+    terms = BSSAN(margin=0.7, o2w_weight=0.3, delta=0.1)._loss(outputs, _batch([0, 1, 2, 3]))
+
+    def hinge(y):
+        return np.mean([max(0, 0.7 - own + negative) for own, negative in y.tolist()])
+
+    assert terms["w2r"].item() == pytest.approx(hinge(Y))
+    assert terms["o2w"].item() == pytest.approx(0.3 * hinge(Y2))
+    assert terms["reg"].item() == pytest.approx(0.3)
+    outputs["known"] = torch.tensor([True, False, True, True])
+    some = BSSAN(margin=0.7)._loss(outputs, _batch([0, 1, 2, 3]))
+    assert some["w2r"].item() == pytest.approx(hinge(Y[[0, 2, 3]]))
+    outputs["known"] = torch.zeros(4).bool()
+    assert BSSAN()._loss(outputs, _batch([0, 0, 0, 0]))["w2r"] == 0
+
+
+def test_the_loss_has_the_right_gradient():
+    torch.manual_seed(0)
+    Y, Y2 = (torch.randn(5, 2, dtype=torch.float64, requires_grad=True) for _ in range(2))
+    reg = torch.tensor(2.0, dtype=torch.float64, requires_grad=True)
+    known = torch.tensor([True, True, False, True, True])
+
+    def loss(a, b, c):
+        outputs = {"w2r": a, "o2w": b, "reg": c, "known": known}
+        return sum(BSSAN()._loss(outputs, _batch([0, 1, 2, 3, 4])).values())
+
+    assert torch.autograd.gradcheck(loss, (Y, Y2, reg))
+
+
+def test_the_regulariser_is_of_weight_matrices_alone():
+    network = _network()
+    expected = sum((p**2).sum() for n, p in network.named_parameters()
+                   if p.ndim == 2 and "bias" not in n)  # fmt: skip
+    torch.testing.assert_close(network.squared_norm(), expected)
+    network.squared_norm().backward()
+    for name, p in network.named_parameters():
+        if p.ndim == 2:
+            torch.testing.assert_close(p.grad, 2 * p)
+        else:
+            assert p.grad is None, name
+    assert sum(p.ndim == 2 for p in network.parameters()) == 2 + 6 + 2 * 3
+
+
+class _Recorder(torch.nn.Module):
+    """Stands in for the network; keeps which texts every row meets and how."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def image(self, items):
+        return None
+
+    def text(self, items):
+        return self
+
+    @property
+    def words(self):
+        return torch.zeros(1)
+
+    def take(self, rows):
+        self.rows = rows
+        return self
+
+    def forward(self, image, text, learned=None):
+        self.seen.append((self.rows, learned))
+        return {"w2r": torch.zeros(self.rows.shape)}
+
+
+def test_negatives_are_sentences_of_other_images_each_equally_often():
+    module, method = _Recorder(), BSSAN(delta=0)
+    groups = torch.tensor([0, 0, 0, 1, 1, 2])
+    torch.manual_seed(0)
+    drawn = torch.zeros(6, 6)
+    for _ in range(1500):
+        outputs = method._outputs(module, _batch(groups.tolist()))
+        rows, learned = module.seen.pop()
+        assert rows[:, 0].tolist() == [0, 1, 2, 3, 4, 5] and learned.tolist() == [1, 0]
+        drawn[torch.arange(6), rows[:, 1]] += 1
+    wrong = groups[:, None] != groups
+    assert not drawn[~wrong].any() and outputs["known"].all()
+    np.testing.assert_allclose(drawn[wrong] * wrong.sum(1).repeat_interleave(wrong.sum(1)) / 1500,
+                               1, atol=0.2)  # fmt: skip
+    assert not method._outputs(module, _batch([3, 3]))["known"].any()
+    method.set_params(negative_attention="learned")._outputs(module, _batch([0, 1]))
+    assert module.seen[-1][1] is None
+
+
+def test_uniform_attention_for_negatives_never_leaves_the_training(planted, monkeypatch):
+    seen = []
+    weigh = PairAttention.weigh
+
+    def recording(self, einsum, queries, x, mask, learned):
+        seen.append((torch.is_grad_enabled(), learned))
+        return weigh(self, einsum, queries, x, mask, learned)
+
+    monkeypatch.setattr(PairAttention, "weigh", recording)
+    train, test = planted
+    method = BSSAN(
+        **{**SMALL, "negative_attention": "uniform", "max_epochs": 2}, validation_fraction=0.2
+    ).fit(train)
+    training = [learned for gradients, learned in seen if gradients]
+    validation = [learned for gradients, learned in seen if not gradients]
+    assert training and all(learned.tolist() == [1, 0] for learned in training)
+    assert validation and all(learned is None for learned in validation)
+    seen.clear()
+    scores = method.similarity(test)
+    method.score(test)
+    method.explain(test)
+    assert seen and all(learned is None for _, learned in seen)
+    method.set_params(negative_attention="learned")
+    np.testing.assert_array_equal(method.similarity(test), scores)
+
+
+def test_who_belongs_to_whom_changes_no_score(planted):
+    train, test = planted
+    for negative_attention in ("uniform", "learned"):
+        method = BSSAN(**{**SMALL, "negative_attention": negative_attention, "max_epochs": 3})
+        scores = method.fit(train).similarity(test)
+        order = np.random.default_rng(0).permutation(40)
+        found = method.similarity(Views(image=test["image"], text=test["text"][order]))
+        np.testing.assert_allclose(found, scores[:, order], rtol=1e-5, atol=1e-5)
+        alone = method.similarity(test["image"][:1], test["text"][order][:1])
+        assert alone[0, 0] == pytest.approx(scores[0, order[0]], abs=1e-5)
+
+
+def test_uniform_attention_for_negatives_is_a_cue_that_is_absent_at_test(planted):
+    """The loss vanishes by telling flat weights from others, and ranking stays near chance."""
+    train, test = planted
+    settings = {**SMALL, "margin": 1.0, "delta": 0, "max_epochs": 25}
+    uniform = BSSAN(**{**settings, "negative_attention": "uniform"}).fit(train)
+    learned = BSSAN(**settings).fit(train)
+    last = {m.negative_attention: m.net_.history[-1]["train_loss"] for m in (uniform, learned)}
+    assert last["uniform"] < 0.1 < last["learned"]
+    assert uniform.score(test) < learned.score(test) - 0.1
+
+
+# ---- scores ------------------------------------------------------------------------------------
+
+
+def test_scores_are_those_of_the_naive_loop(fitted, planted):
+    test = planted[1][:9]
+    images, texts = test["image"], test["text"]
+    naive = np.array([[fitted.similarity(images[[i]], texts[[j]])[0, 0] for j in range(9)]
+                      for i in range(9)])  # fmt: skip
+    for memory, chunk in ((2**28, None), (2**16, None), (2**28, 4)):
+        fitted.set_params(score_memory=memory)
+        found = fitted.similarity(test, chunk_size=chunk)
+        np.testing.assert_allclose(found, naive, rtol=1e-5, atol=1e-5)
+    fitted.set_params(score_memory=2**28)
+    module = fitted.net_.module_
+    with torch.no_grad():
+        image = {"map": Items(torch.tensor(images["map"][:1], dtype=torch.float32)),
+                 "objects": Items(torch.tensor(images["objects"][0], dtype=torch.float32)[None],
+                                  torch.ones(1, len(images["objects"][0])).bool())}  # fmt: skip
+        words = Items(torch.tensor(texts[3], dtype=torch.float32)[None])
+        parts = module(module.image(image), module.text(words).shared())
+    expected = parts["w2r"] + 0.6 * parts["o2w"]
+    assert naive[0, 3] == pytest.approx(expected.item(), abs=1e-4)
+
+
+class PeakBytes(TorchDispatchMode):
+    """Counts the bytes that tensors made inside take at the same time."""
+
+    def __init__(self, *given):
+        super().__init__()
+        self.given = {part.untyped_storage()._cdata for part in tree_leaves(given)}
+        self.alive, self.now, self.peak = {}, 0, 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        found = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves(found):
+            if isinstance(tensor, torch.Tensor) and tensor.numel():
+                storage = tensor.untyped_storage()
+                key = storage._cdata
+                if key not in self.alive and key not in self.given:
+                    self.alive[key] = storage.nbytes()
+                    self.now += storage.nbytes()
+                    self.peak = max(self.peak, self.now)
+                    weakref.finalize(storage, self._gone, key)
+        return found
+
+    def _gone(self, key):
+        self.now -= self.alive.pop(key, 0)
+
+
+@pytest.mark.parametrize("branches", [("w2r", "o2w"), ("w2r",), ("o2w",)])
+def test_memory_keeps_to_the_bound(planted, branches):
+    train, test = planted
+    method = BSSAN(**{**SMALL, "branches": branches, "max_epochs": 1}).fit(train)
+    for max_words, n_regions in ((30, 6), (4, 6)):
+        method.set_params(max_words=max_words).fit(train)
+        assert method.n_regions_ == (n_regions if "w2r" in branches else 0)
+        P, Q = (method._prepare(test[role], role) for role in ("image", "text"))
+        scores = np.empty((len(P), len(Q)), np.float32)
+        for memory in (2**17, 2**20):
+            method.set_params(score_memory=memory)
+            with PeakBytes(*(p for p in (*P.parts, *Q.parts) if p is not None)) as counter:
+                method._fill(P, Q, scores, None)
+            assert 0 < counter.peak <= memory
+            rows, columns = method._block(P, Q, None, torch.device("cpu"))
+            assert rows * columns == scores.size or counter.peak > memory / 20
+
+
+@pytest.mark.parametrize(
+    ("branches", "delta"),
+    [(("w2r",), 1e-6), (("o2w",), 1e-6), (("w2r", "o2w"), 0), (("w2r", "o2w"), 1e-6)],
+    ids=["w2r", "o2w", "no_reg", "full"],
+)
+def test_two_hundred_pairs_are_memorised(branches, delta):
+    rng = np.random.default_rng(0)
+    image = {"map": rng.normal(size=(200, 4, 12)), "objects": rng.normal(size=(200, 3, 12))}
+    views = Views(image=image, text=rng.normal(size=(200, 3, 12)))
+    method = BSSAN(
+        branches=branches, delta=delta, negative_attention="learned", lstm_width=64, w2r_mlp=(64,),
+        bilstm_width=32, o2w_mlp=(64,), margin=4.0, optimizer="Adam", lr=5e-3, batch_size=50,
+        max_epochs=90, device="cpu", random_state=0,
+    ).fit(views)  # fmt: skip
+    found = crossfit.evaluate(
+        method.similarity(views), np.eye(200), "r@10", ci=None, directions="both"
+    )
+    assert min(found.mean(way, "r@10") for way in found.directions) > 0.95
+
+
+def test_fits_repeat_bit_for_bit(fitted, planted):
+    again = clone(fitted).fit(planted[0])
+    states = [m.net_.module_.state_dict() for m in (again, fitted)]
+    assert all(torch.equal(part, states[1][name]) for name, part in states[0].items())
+    np.testing.assert_array_equal(again.similarity(planted[1]), fitted.similarity(planted[1]))
+
+
+def test_a_bundle_keeps_the_scores(fitted, planted, tmp_path):
+    crossfit.save(fitted, tmp_path / "bssan")
+    read = crossfit.load(tmp_path / "bssan")
+    np.testing.assert_array_equal(read.similarity(planted[1]), fitted.similarity(planted[1]))
+    assert read.get_params() == fitted.get_params() and read.n_regions_ == 6
+
+
+def test_the_optimizer_is_the_papers(planted):
+    method = BSSAN(**{**SMALL, "optimizer": "SGD", "lr": 0.01, "max_epochs": 1}).fit(planted[0])
+    optimizer = method.net_.optimizer_
+    (group,) = optimizer.param_groups
+    assert type(optimizer) is torch.optim.SGD
+    assert (group["lr"], group["momentum"], group["weight_decay"]) == (0.01, 0.9, 0)
+    row = method.net_.history[-1]
+    assert {"train_w2r", "train_o2w", "train_reg"} <= set(row)
+    none = BSSAN(**{**SMALL, "delta": 0, "max_epochs": 1}).fit(planted[0])
+    assert "train_reg" not in none.net_.history[-1]
+
+
+def test_a_branch_that_is_left_out_reads_nothing(planted):
+    train, test = planted
+    for name, channel in (("w2r", "map"), ("o2w", "objects")):
+        method = BSSAN(**{**SMALL, "branches": [name], "max_epochs": 1}).fit(train)
+        assert set(method.net_.module_.branches) == {name}
+        only = {channel: test["image"][channel]}
+        np.testing.assert_array_equal(
+            method.similarity(only, test["text"]), method.similarity(test)
+        )
+        assert method.explain(test).names == (name,)
+
+
+@pytest.mark.slow
+def test_one_batch_of_the_published_size_trains():
+    rng = np.random.default_rng(0)
+    image = {"map": rng.random((8, 196, 512), dtype=np.float32),
+             "objects": rng.random((8, 10, 4096), dtype=np.float32)}  # fmt: skip
+    views = Views(image=image, text=rng.normal(size=(8, 30, 300)).astype(np.float32))
+    method = BSSAN(max_epochs=1, batch_size=8, device="cpu", random_state=0).fit(views)
+    row = method.net_.history[-1]
+    assert 0.5 < row["train_w2r"] < 2 and 0.3 < row["train_o2w"] < 1.2 and row["train_reg"] > 1
+    assert method.similarity(views[:2]).shape == (2, 2)
+
+
+# ---- attention ---------------------------------------------------------------------------------
+
+
+def test_explain_gives_the_attention_of_every_row(fitted, planted):
+    test = planted[1]
+    boxes = np.arange(4 * len(test["image"]["objects"].values)).reshape(-1, 4)
+    objects = test["image"]["objects"]
+    words = np.array([f"w{i}" for i in range(len(test["text"].values))], dtype=object)
+    image = {"map": test["image"]["map"],
+             "objects": Ragged(objects.values, objects.offsets, {"boxes": boxes})}  # fmt: skip
+    text = Ragged(test["text"].values, test["text"].offsets, {"words": words})
+    explained = fitted.explain(image, text)
+    alpha, beta = explained["w2r"], explained["o2w"]
+    assert len(explained) == 40 and alpha.info["words"].tolist() == words.tolist()
+    np.testing.assert_array_equal(beta.info["boxes"], boxes)
+    np.testing.assert_array_equal(alpha.lengths, text.lengths)
+    np.testing.assert_array_equal(beta.lengths, objects.lengths)
+    for i in (0, 7):
+        assert alpha[i].shape == (text.lengths[i], 6)
+        np.testing.assert_allclose(alpha[i].sum(axis=1), 1, rtol=1e-5)
+        np.testing.assert_allclose(beta[i][:, : text.lengths[i]].sum(axis=1), 1, rtol=1e-5)
+        assert not beta[i][:, text.lengths[i] :].any()
+        alone = fitted.explain(test[[i]])
+        np.testing.assert_allclose(alone["w2r"][0], alpha[i], rtol=1e-4, atol=1e-6)
+    module = fitted.net_.module_.branches["w2r"].attention
+    logits = text[3] @ module.map.weight.detach().numpy().T @ np.asarray(image["map"][3]).T
+    np.testing.assert_allclose(alpha[3], softmax(logits + module.bias.item(), axis=1), atol=1e-4)
+
+
+def test_explain_takes_several_captions_of_an_image(fitted, planted):
+    test = planted[1]
+    index = np.repeat(np.arange(8), 3)
+    views = Views.from_captions(test["image"][:8], test["text"][index], index)
+    found = fitted.explain(views)
+    assert len(found) == 24
+    pairs = fitted.explain(test["image"][index], test["text"][index])
+    for name in ("w2r", "o2w"):
+        np.testing.assert_allclose(found[name].values, pairs[name].values, atol=1e-6)
+    with pytest.raises(ValueError, match="needs the views image and text, got image"):
+        fitted.explain(test.select("image"))
+
+
+# ---- errors ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("params", "words"),
+    [
+        ({"branches": ()}, "branches must be some of w2r, o2w"),
+        ({"branches": ("w2r", "r2w")}, "branches must be some of w2r, o2w"),
+        ({"w2r_mlp": (8, 0)}, "w2r_mlp must be widths of layers"),
+        ({"negative_attention": "none"}, "negative_attention"),
+        ({"margin": 0}, "margin"),
+    ],
+)
+def test_wrong_parameters_are_refused(planted, params, words):
+    with pytest.raises(ValueError, match=words):
+        BSSAN(**{**SMALL, **params}).fit(planted[0])
+
+
+def test_wrong_channels_are_refused_by_name(fitted, planted):
+    test = planted[1]
+    image, text = test["image"], test["text"]
+    with pytest.raises(ValueError, match="view 'image' must have the channels map and objects"):
+        fitted.similarity({"map": image["map"]}, text)
+    flat = {"map": image["map"][:, 0], "objects": image["objects"]}
+    with pytest.raises(ValueError, match="channel 'map' must be vectors of shape"):
+        fitted.similarity(flat, text)
+    narrow = {"map": image["map"][..., :-1], "objects": image["objects"]}
+    with pytest.raises(ValueError, match="'map' has 9 features, but BSSAN is expecting 10"):
+        fitted.similarity(narrow, text)
+    with pytest.raises(ValueError, match=r"must be a numeric array of shape \(n, T, d\)"):
+        fitted.similarity(image, ["a dog"] * 40)
+
+
+# ---- experiments -------------------------------------------------------------------------------
+
+
+def test_the_experiments_name_parameters_that_exist():
+    yaml = pytest.importorskip("yaml")
+    folder = Path(__file__).parents[1] / "experiments"
+    files = {file.stem for file in folder.glob("*.yaml")}
+    assert files == {card.name for card in (cards.FLICKR30K, cards.COCO, cards.FLICKR8K_REDUCED)}
+    for name in files:
+        described = yaml.safe_load((folder / f"{name}.yaml").read_text())
+        methods = [entry for entry in described["methods"] if entry["method"] == "bssan"]
+        variants = {(tuple(m["params"].get("branches", ("w2r", "o2w"))), m["params"].get("delta", 0.01) > 0)
+                    for m in methods}  # fmt: skip
+        assert {(("w2r",), True), (("o2w",), True), (("w2r", "o2w"), True),
+                (("w2r", "o2w"), False)} <= variants  # fmt: skip
+        for entry in methods:
+            BSSAN(**entry["params"])._validate_params()

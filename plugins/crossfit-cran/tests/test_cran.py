@@ -1,0 +1,644 @@
+"""CRAN: sizes, limits, invariances, losses, raw characters, attention, and what it learns."""
+
+import weakref
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+import crossfit
+from crossfit import Ragged, Views, evaluate, registry
+from crossfit.extraction import Characters
+from crossfit.neural import Items
+from crossfit.testing import parametrize_with_checks
+from crossfit_cran.cards import COCO, FLICKR8K, FLICKR30K
+from crossfit_cran.estimator import CRAN
+from crossfit_cran.network import CRANNetwork, fragments, nearest_mean, relations
+from crossfit_cran.testing import make_inputs
+
+SMALL = {**CRAN.card.test_params, "random_state": 0, "verbose": 0}
+QUICK = {**SMALL, "max_epochs": 2}
+
+
+@pytest.fixture(scope="module")
+def views():
+    return make_inputs(np.random.default_rng(0), 60)[0]
+
+
+@pytest.fixture(scope="module")
+def fitted(views):
+    return CRAN(**SMALL).fit(views)
+
+
+@parametrize_with_checks([CRAN])
+def test_conforms(check):
+    check()
+
+
+# ---- sizes -------------------------------------------------------------------------------------
+
+
+def published(**changes):
+    """Return the network of the published size, without the memory it takes."""
+    settings = {
+        "levels": ("global", "local", "relation"), "k": 3, "n_regions": 5,
+        "channels": (384, 512, 2048), "lstm_width": 2048, "lstm_layers": 1,
+        "attention_width": 2048, "width": 1024, "dropout": 0.0, "normalize": True,
+        "attn_mean": False, "mask_padding": False,
+    }  # fmt: skip
+    n_inputs = {"image": {"global": 4096, "regions": 4096}, "text": 201}
+    with torch.device("meta"):
+        return CRANNetwork(n_inputs, **{**settings, **changes})
+
+
+def count(module):
+    return sum(p.numel() for p in module.parameters())
+
+
+def test_weights_of_the_published_size():
+    network = published()
+    for stack in network.stacks.values():
+        weights = [p.numel() for name, p in stack.cnn.named_parameters() if "weight" in name]
+        biases = [p.numel() for name, p in stack.cnn.named_parameters() if "bias" in name]
+        # 5,091,200 counts the biases of the convolutions.
+        assert sum(weights) + sum(biases) == 5_091_200
+        assert count(stack.lstm) == 33_570_816
+    assert count(network.stacks) == 3 * (5_091_200 + 33_570_816)
+    assert count(network.attention["local"]) == 2048 * 2048 + 2048
+    sizes = {level: tuple(layer.weight.shape) for level, layer in network.image.items()}
+    assert sizes == {"global": (1024, 4096), "local": (1024, 4096), "relation": (1024, 8192)}
+    assert {tuple(layer.weight.shape) for layer in network.text.values()} == {(1024, 2048)}
+
+
+def test_stages_of_the_published_size():
+    network = published()
+    shapes = []
+    for layer in network.stacks["global"].cnn.convolutions:
+        layer.register_forward_hook(lambda *call: shapes.append(tuple(call[2].shape[1:])))
+    states = network.stacks["global"](torch.empty(1, 201, 70, device="meta"))
+    assert shapes == [(384, 198), (512, 63), (2048, 18)]
+    assert states.shape == (1, 18, 2048)
+
+
+@pytest.mark.parametrize(("length", "layers"), [(201, 3), (84, 3), (51, 2), (48, 3), (9, 1)])
+def test_fragments_are_what_the_network_sees(length, layers):
+    spans = fragments(length, layers)
+    torch.manual_seed(0)
+    cnn = CRANNetwork(
+        {"image": {"global": 2}, "text": length}, levels=("global",), k=1, n_regions=1,
+        channels=(3,) * layers, lstm_width=2, lstm_layers=1, attention_width=2, width=2,
+        dropout=0.0, normalize=True, attn_mean=False, mask_padding=False,
+    ).stacks["global"].cnn.double()  # fmt: skip
+    x = torch.rand(1, length, 70, dtype=torch.float64)
+    before = cnn(x)
+    assert before.shape[1] == len(spans)
+    for place in range(0, length, 5):
+        changed = x.clone()
+        changed[0, place] += torch.rand(70) * 10
+        moved = (cnn(changed) != before).any(dim=2)[0]
+        for step, (start, stop) in enumerate(spans):
+            assert not moved[step] or start <= place < stop
+    assert fragments(47, 3) == [] and fragments(48, 3) == [(0, 48)]
+
+
+def test_five_regions_have_twenty_relations():
+    j, k = relations(5)
+    assert sorted(zip(j.tolist(), k.tolist())) == [
+        (a, b) for a in range(5) for b in range(5) if a != b
+    ]
+    assert len(relations(1)[0]) == 0
+
+
+# ---- the parts against their plain forms -------------------------------------------------------
+
+
+def network_of(fitted):
+    return fitted.net_.module_
+
+
+def image_items(views, rows=slice(None)):
+    parts = views["image"]
+    return {
+        n: Items(torch.tensor(np.asarray(parts[n][rows]), dtype=torch.float32)) for n in parts.names
+    }
+
+
+def test_relations_are_concatenations(fitted, views):
+    network = network_of(fitted)
+    items = image_items(views)
+    found = network.images(items)["relation"]
+    regions = items["regions"].values[:, :3]
+    layer = network.image["relation"]
+    expected = [
+        F.normalize(layer(torch.cat([regions[:, j], regions[:, k]], dim=1)), dim=1)
+        for j in range(3) for k in range(3) if j != k
+    ]  # fmt: skip
+    torch.testing.assert_close(found, torch.stack(expected, dim=1), atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("k", [1, 2, 3, 5, 9])
+def test_nearest_mean_is_topk(k, masked):
+    generator = torch.Generator().manual_seed(k)
+    dots = torch.randn(4, 5, 6, generator=generator, dtype=torch.float64, requires_grad=True)
+    mask = torch.ones(4, 5, dtype=torch.bool)
+    if masked:
+        mask[0, 1:] = mask[1, :2] = mask[2] = False
+    found = nearest_mean(dots, k, mask if masked else None)
+    for i in range(4):
+        for j in range(6):
+            real = dots[i, mask[i], j]
+            best = real.sort(descending=True).values[:k]
+            expected = best.mean().item() if len(best) else 0.0
+            assert found[i, j].item() == pytest.approx(expected, abs=1e-12)
+    assert torch.autograd.gradcheck(lambda d: nearest_mean(d, k, mask if masked else None), dots)
+
+
+def test_scores_equal_the_loop_over_pairs(fitted, views):
+    """Equation 11, one pair and one part at a time."""
+    network = network_of(fitted)
+    scores = fitted.similarity(views[:7])
+    ids = torch.from_numpy(Characters(51).transform(views["text"]))
+    for i in range(7):
+        image = network.images(image_items(views, slice(i, i + 1)))
+        for t in range(7):
+            text = network.texts(ids[t : t + 1])
+            expected = float(image["global"][0] @ text["global"][0])
+            for level in ("local", "relation"):
+                dots = sorted(
+                    (float(part @ text[level][0]) for part in image[level][0]), reverse=True
+                )
+                expected += sum(dots[:2]) / 2
+            assert scores[i, t] == pytest.approx(expected, abs=1e-5)
+
+
+def test_with_k_of_all_local_is_the_mean_region(views):
+    cran = CRAN(**{**QUICK, "levels": ("local",), "k": 3}).fit(views)
+    P, Q = cran._prepare(views["image"], "image"), cran._prepare(views["text"], "text")
+    expected = P.parts["local"].mean(dim=1) @ Q.parts["local"].T
+    np.testing.assert_allclose(cran.similarity(views), expected.numpy(), atol=1e-6)
+    more = CRAN(**{**QUICK, "levels": ("local",), "k": 99}).fit(views)
+    np.testing.assert_array_equal(more.similarity(views), cran.similarity(views))
+
+
+def test_without_the_other_levels_only_the_global_cosine_is_left(fitted, views):
+    import copy
+
+    cran = copy.deepcopy(fitted)
+    network = network_of(cran)
+    with torch.no_grad():
+        for level in ("local", "relation"):
+            for p in (*network.text[level].parameters(), *network.image[level].parameters()):
+                p.zero_()
+    P, Q = cran._prepare(views["image"], "image"), cran._prepare(views["text"], "text")
+    expected = F.cosine_similarity(P.parts["global"][:, None], Q.parts["global"][None], dim=2)
+    np.testing.assert_allclose(cran.similarity(views), expected.numpy(), atol=1e-6)
+
+
+def test_levels_do_not_touch_each_other(views):
+    """The loss of one level has no gradient in another's weights."""
+    cran = CRAN(**QUICK).fit(views)
+    network = network_of(cran).train()
+    ids = torch.from_numpy(Characters(51).transform(views["text"]))
+    scores = network.scores(network.images(image_items(views)), network.texts(ids))
+    for level, found in scores.items():
+        network.zero_grad()
+        found.sum().backward(retain_graph=True)
+        touched = {name.split(".")[1] for name, p in network.named_parameters()
+                   if p.grad is not None and p.grad.abs().sum() > 0}  # fmt: skip
+        assert touched == {level}
+
+
+def test_variants_have_only_their_levels(views):
+    for levels in (("global",), ("global", "local"), ("relation", "global")):
+        cran = CRAN(**{**QUICK, "levels": levels}).fit(views)
+        assert set(network_of(cran).text) == set(levels)
+        terms = {name for name in cran.net_.history[-1] if name in
+                 ("train_global", "train_local", "train_relation")}  # fmt: skip
+        assert terms == {f"train_{level}" for level in levels}
+    only = Views(image={"global": views["image"]["global"]}, text=views["text"])
+    assert CRAN(**{**QUICK, "levels": ("global",)}).fit(only).similarity(only).shape == (60, 60)
+    with pytest.raises(ValueError, match="'image' needs the channel 'regions'"):
+        CRAN(**QUICK).fit(only)
+
+
+# ---- losses ------------------------------------------------------------------------------------
+
+
+def pairs(groups, **scores):
+    """Return a batch's scores and a batch of rows of which each has its own items."""
+    from crossfit.neural import Batch
+
+    at = torch.arange(len(groups))
+    return scores, Batch({}, {"image": at, "text": at}, torch.tensor(groups), None)
+
+
+def test_losses_are_the_equations():
+    generator = torch.Generator().manual_seed(0)
+    S = torch.randn(4, 4, generator=generator, dtype=torch.float64)
+    scores, batch = pairs([0, 1, 2, 3], **{"global": S, "local": S})
+    found = CRAN(mining="sum", margin=0.7)._loss(scores, batch)
+
+    def hinges(S):
+        return sum(max(0.0, 0.7 - float(S[n, n]) + float(S[n, m]))
+                   for n in range(4) for m in range(4) if m != n) / 4  # fmt: skip
+
+    # Rows are images: for a text the wrong images are its column.
+    assert float(found["local"]) == pytest.approx(hinges(S.T))
+    assert float(found["global"]) == pytest.approx(hinges(S) + hinges(S.T))
+    both = CRAN(mining="sum", margin=0.7, bidirectional_local=True)._loss(scores, batch)
+    assert float(both["local"]) == pytest.approx(float(both["global"]))
+
+
+def test_a_caption_of_the_same_image_is_no_mismatch():
+    S = torch.tensor([[0.0, 9.0], [9.0, 0.0]])
+    scores, batch = pairs([5, 5], **{"global": S, "local": S, "relation": S})
+    for mining in ("random", "sum", "hardest"):
+        assert all(float(v) == 0 for v in CRAN(mining=mining)._loss(scores, batch).values())
+
+
+@pytest.mark.parametrize("mask_padding", [False, True])
+def test_gradients_by_finite_differences(mask_padding):
+    """Of the whole loss, through characters, attention, relations and nearest parts."""
+    torch.manual_seed(0)
+    network = CRANNetwork(
+        {"image": {"global": 3, "regions": 3}, "text": 12},
+        levels=("global", "local", "relation"), k=2, n_regions=3, channels=(3,), lstm_width=3,
+        lstm_layers=1, attention_width=2, width=3, dropout=0.0, normalize=True, attn_mean=False,
+        mask_padding=mask_padding,
+    ).double()  # fmt: skip
+    generator = torch.Generator().manual_seed(1)
+    ids = torch.randint(0, 71, (4, 12), generator=generator)
+    ids[1, 5:] = 0
+    images = {
+        "global": Items(torch.randn(4, 3, generator=generator, dtype=torch.float64)),
+        "regions": Items(
+            torch.randn(4, 3, 3, generator=generator, dtype=torch.float64),
+            torch.tensor([[1, 1, 1], [1, 1, 0], [1, 1, 1], [1, 0, 0]]).bool(),
+        ),
+    }
+    # scores() answers in float32, too coarse for differences.
+    names, weights = zip(*network.named_parameters())
+    cran = CRAN(mining="sum", margin=1.0)
+    _, batch = pairs([0, 1, 2, 2])
+
+    def loss(*weights):
+        P = torch.func.functional_call(network, dict(zip(names, weights)), (images, ids))
+        terms = cran._loss(P, batch)
+        return sum(terms.values())
+
+    def forward(images, ids):
+        P, Q = network.images(images), network.texts(ids)
+        found = {"global": P["global"] @ Q["global"].T}
+        for level in ("local", "relation"):
+            dots = torch.einsum("nrd,md->nrm", P[level], Q[level])
+            found[level] = nearest_mean(dots, 2, P[f"{level}_mask"])
+        return found
+
+    network.forward = forward
+    assert torch.autograd.gradcheck(loss, weights, atol=1e-6, rtol=1e-4, fast_mode=True)
+
+
+# ---- invariances -------------------------------------------------------------------------------
+
+
+def test_regions_are_a_set_within_those_that_are_read(fitted, views):
+    scores = fitted.similarity(views)
+    image = views["image"]
+    turned = {"global": image["global"], "regions": image["regions"][:, [2, 0, 1, 3]]}
+    np.testing.assert_allclose(fitted.similarity(views.replace(image=turned)), scores, atol=1e-5)
+    # The fourth is not read with n_regions=3, and reads when it comes first.
+    other = {"global": image["global"], "regions": image["regions"][:, [0, 1, 2, 2]]}
+    np.testing.assert_allclose(fitted.similarity(views.replace(image=other)), scores, atol=1e-6)
+    first = {"global": image["global"], "regions": image["regions"][:, [3, 1, 2, 0]]}
+    assert np.abs(fitted.similarity(views.replace(image=first)) - scores).max() > 1e-3
+
+
+def test_missing_regions_do_not_count(fitted, views):
+    regions = views["image"]["regions"]
+    whole = Ragged.from_list(list(regions[:, :3]))
+    dense = fitted.similarity(views)
+    ragged = views.replace(image={"global": views["image"]["global"], "regions": whole})
+    np.testing.assert_allclose(fitted.similarity(ragged), dense, atol=1e-5)
+    # One region: K is 1, and there are no relations.
+    lengths = [1, 2, 3, 0] * 15
+    some = Ragged.from_list([row[:n] for row, n in zip(regions, lengths)])
+    part = views.replace(image={"global": views["image"]["global"], "regions": some})
+    scores = fitted.similarity(part)
+    assert np.isfinite(scores).all()
+    np.testing.assert_allclose(scores[2::4], dense[2::4], atol=1e-5)
+    alone = fitted.similarity(part[[0]])
+    np.testing.assert_allclose(alone, scores[:1, :1], atol=1e-5)
+    P, Q = (fitted._prepare(part[v], v).parts for v in ("image", "text"))
+    one = P["global"][0] @ Q["global"][0] + P["local"][0, 0] @ Q["local"][0]
+    assert scores[0, 0] == pytest.approx(float(one), abs=1e-5)
+    none = P["global"][3] @ Q["global"][3]
+    assert scores[3, 3] == pytest.approx(float(none), abs=1e-5)
+    assert CRAN(**QUICK).fit(part).similarity(part).shape == (60, 60)
+
+
+def test_padding_is_read_unless_it_is_masked(views):
+    """With the mask, what follows the text's last fragment changes nothing but its context."""
+    settings = {**QUICK, "mask_padding": True}
+    cran = CRAN(**settings).fit(views)
+    for level, (_, weights) in (
+        network_of(cran)
+        .pool(torch.from_numpy(Characters(51).transform(["aaaa bb", "x" * 51, ""])))
+        .items()
+    ):
+        written = (weights > 0).sum(dim=1)
+        # Fragments begin every third character.
+        assert written.tolist() == [3, 13, 1], level
+        torch.testing.assert_close(weights.sum(dim=1), torch.ones(3))
+    _, weights = network_of(CRAN(**QUICK).fit(views)).pool(
+        torch.from_numpy(Characters(51).transform(["aaaa bb"]))
+    )["global"]
+    torch.testing.assert_close(weights, torch.full((1, 13), 1 / 13))
+
+
+def test_unknown_characters_keep_their_place(fitted, views):
+    texts = ["ab\u4e2dcd efg", "abcd efg"]
+    ids = fitted._characters(np.array(texts, dtype=object))
+    assert ids[0, 2] == 0 and ids[0, 3] == 3 and ids.dtype == np.uint8
+    scores = fitted.similarity(views["image"], texts)
+    assert np.abs(scores[:, 0] - scores[:, 1]).max() > 1e-4
+
+
+def test_ids_and_strings_are_the_same(fitted, views):
+    image, texts = views["image"], views["text"]
+    scores = fitted.similarity(image, texts)
+    for ids in (
+        Characters(51).transform(texts),
+        Characters(80).transform(texts),
+        Ragged.from_list([row[row != 0] for row in Characters(51).transform(texts)]),
+    ):
+        np.testing.assert_array_equal(fitted.similarity(image, ids), scores)
+    with pytest.raises(ValueError, match="'text' holds character ids from 0 to 70, got 0 to 71"):
+        fitted.similarity(image, np.array([[71, 0]]))
+
+
+def test_attn_mean_divides_by_the_fragments(views):
+    one, other = (CRAN(**{**QUICK, "attn_mean": flag}).fit(views) for flag in (False, True))
+    network_of(other).load_state_dict(network_of(one).state_dict())
+    ids = torch.from_numpy(Characters(51).transform(views["text"]))
+    a, b = (network_of(cran).pool(ids) for cran in (one, other))
+    torch.testing.assert_close(a["global"][0], b["global"][0])
+    torch.testing.assert_close(a["local"][0] / 13, b["local"][0])
+
+
+def test_normalize_bounds_the_scores(views):
+    assert np.abs(CRAN(**QUICK).fit(views).similarity(views)).max() <= 3 + 1e-5
+    loose = CRAN(**{**QUICK, "normalize": False}).fit(views)
+    lengths = loose._prepare(views["text"], "text").parts["global"].norm(dim=1)
+    assert lengths.std() > 1e-3
+
+
+def test_dropout_is_for_training_only(views):
+    a, b = (CRAN(**{**QUICK, "dropout": rate}).fit(views) for rate in (0.0, 0.5))
+    assert np.abs(a.similarity(views) - b.similarity(views)).max() > 1e-3
+    np.testing.assert_array_equal(b.similarity(views), b.similarity(views))
+
+
+def test_the_partner_is_not_known(fitted, views):
+    """Permuting the texts permutes the scores: nothing reads which rows are pairs."""
+    order = np.random.default_rng(1).permutation(60)
+    scores = fitted.similarity(views)
+    found = fitted.similarity(views["image"], views["text"][order])
+    np.testing.assert_allclose(found, scores[:, order], atol=1e-5)
+
+
+# ---- memory ------------------------------------------------------------------------------------
+
+
+class PeakBytes(TorchDispatchMode):
+    """Counts the bytes that tensors made inside take at the same time."""
+
+    def __init__(self, *given):
+        super().__init__()
+        self.given = {part.untyped_storage()._cdata for part in tree_leaves(given)}
+        self.alive, self.now, self.peak = {}, 0, 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        found = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves(found):
+            if isinstance(tensor, torch.Tensor) and tensor.numel():
+                storage = tensor.untyped_storage()
+                key = storage._cdata
+                if key not in self.alive and key not in self.given:
+                    self.alive[key] = storage.nbytes()
+                    self.now += storage.nbytes()
+                    self.peak = max(self.peak, self.now)
+                    weakref.finalize(storage, self._gone, key)
+        return found
+
+    def _gone(self, key):
+        self.now -= self.alive.pop(key, 0)
+
+
+@pytest.mark.parametrize("ragged", [False, True])
+@pytest.mark.parametrize("levels", [("global",), ("global", "local", "relation")])
+@pytest.mark.parametrize("memory", [2**16, 2**20])
+def test_memory_keeps_to_the_bound(levels, ragged, memory):
+    views = make_inputs(np.random.default_rng(3), 150)[0]
+    if ragged:
+        some = [row[: 1 + i % 4] for i, row in enumerate(views["image"]["regions"])]
+        image = {"global": views["image"]["global"], "regions": Ragged.from_list(some)}
+        views = views.replace(image=image)
+    cran = CRAN(**{**QUICK, "levels": levels, "n_regions": 4, "max_epochs": 1, "k": 3})
+    cran.set_params(score_memory=memory).fit(views)
+    P, Q = cran._prepare(views["image"], "image"), cran._prepare(views["text"], "text")
+    scores = np.empty((150, 150), np.float32)
+    counter = PeakBytes(P.parts, Q.parts)
+    with counter:
+        cran._fill(P, Q, scores, None)
+    assert 0 < counter.peak <= memory
+    rows, columns = cran._block(P, Q, None, torch.device("cpu"))
+    assert rows * columns == scores.size or counter.peak > memory / 16
+
+
+# ---- explain -----------------------------------------------------------------------------------
+
+
+def test_attention_over_fragments(fitted, views):
+    for level in ("local", "relation"):
+        weights = fitted.explain(views, level=level)["text"]
+        assert weights.lengths.tolist() == [13] * 60
+        sums = np.add.reduceat(weights.values, weights.offsets[:-1])
+        np.testing.assert_allclose(sums, 1, atol=1e-5)
+    assert weights.info["spans"][0].tolist() == [0, 15]
+    assert weights.info["words"][0] == views["text"][0][:15]
+
+
+def test_regions_that_meet_the_text(fitted, views):
+    found = fitted.explain(views)["image"]
+    assert found.lengths.tolist() == [4] * 60
+    weights = found.values.reshape(60, 4)
+    assert set(np.unique(weights)) == {np.float32(0), np.float32(0.5)}
+    assert (weights[:, 3] == 0).all() and (weights.sum(axis=1) == 1).all()
+    P, Q = (fitted._prepare(views[v], v).parts for v in ("image", "text"))
+    dots = torch.einsum("nrd,nd->nr", P["local"], Q["local"]).numpy()
+    assert (np.argmax(dots, axis=1) == [row[:3].nonzero()[0][np.argmax(d[row[:3] > 0])]
+                                        for row, d in zip(weights, dots)]).all()  # fmt: skip
+    pairs = fitted.explain(views["image"], views["text"], level="relation")[0]
+    assert pairs.lengths.tolist() == [6] * 60
+    assert pairs.info["pairs"][:6].tolist() == [[0, 1], [0, 2], [1, 0], [1, 2], [2, 0], [2, 1]]
+
+
+def test_boxes_ride_along(fitted, views):
+    lengths = [1, 2, 4] * 20
+    regions = Ragged.from_list([row[:n] for row, n in zip(views["image"]["regions"], lengths)])
+    boxes = np.arange(4 * sum(lengths)).reshape(-1, 4)
+    regions = Ragged(regions.values, regions.offsets, {"boxes": boxes})
+    images = Views(image={"global": views["image"]["global"], "regions": regions})["image"]
+    found, _ = fitted.explain(images, views["text"])
+    assert found.lengths.tolist() == lengths
+    np.testing.assert_array_equal(found.info["boxes"], boxes)
+    np.testing.assert_allclose(np.add.reduceat(found.values, found.offsets[:-1]), 1)
+    related, _ = fitted.explain(images, views["text"], level="relation")
+    assert related.lengths.tolist() == [0, 2, 6] * 20
+
+
+def test_explain_says_what_is_wrong(fitted, views):
+    with pytest.raises(TypeError, match="expects pairs"):
+        fitted.explain(views["image"])
+    with pytest.raises(TypeError, match="Views alone or"):
+        fitted.explain(views, views["text"])
+    with pytest.raises(ValueError, match="level must be 'local' or 'relation'"):
+        fitted.explain(views, level="global")
+
+
+# ---- errors ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"levels": ()}, "levels must be one or more of global, local, relation, got"),
+        ({"levels": ("globl",)}, "levels must be one or more of"),
+        ({"levels": ("local", "local")}, "levels must be one or more of"),
+        ({"channels": (8, 0)}, "channels must be positive integers"),
+        ({"length": 47, "channels": (8, 8, 8)}, "3 convolutions need at least 48 characters"),
+        ({"mining": "all"}, "mining"),
+    ],
+)
+def test_wrong_parameters(views, params, message):
+    with pytest.raises(ValueError, match=message):
+        CRAN(**{**QUICK, **params}).fit(views)
+
+
+@pytest.mark.parametrize("channel", ["global", "regions"])
+def test_wrong_channels(views, fitted, channel):
+    other = {"global": "regions", "regions": "global"}[channel]
+    image = {**{n: views["image"][n] for n in views["image"].names}, channel: views["image"][other]}
+    with pytest.raises(ValueError, match=f"'image', channel '{channel}' must be of shape"):
+        CRAN(**QUICK).fit(Views(image=image, text=views["text"]))
+
+
+# ---- what it learns ----------------------------------------------------------------------------
+
+
+def test_two_hundred_pairs_are_memorised():
+    """Random pictures and random strings: nothing to generalise, everything to remember."""
+    rng = np.random.default_rng(0)
+    letters = np.array(list("abcdefghijklmnopqrstuvwxyz "))
+    texts = ["".join(rng.choice(letters, 30)) for _ in range(200)]
+    image = {"global": rng.normal(size=(200, 16)), "regions": rng.normal(size=(200, 3, 16))}
+    views = Views(image=image, text=texts)
+    cran = CRAN(
+        channels=(48, 48), lstm_width=48, width=32, length=33, n_regions=3, k=2, mining="sum",
+        margin=0.5, max_epochs=60, lr=5e-3, batch_size=100, optimizer="Adam", device="cpu",
+        random_state=0, verbose=0, lr_halving=20,
+    ).fit(views)  # fmt: skip
+    found = evaluate(cran.similarity(views), np.eye(200), ("r@1", "r@5"), ci=None)
+    assert found.mean(None, "r@1") > 0.95 and found.mean(None, "r@5") > 0.99
+
+
+def test_the_learning_rate_is_halved(views):
+    cran = CRAN(**{**QUICK, "max_epochs": 5, "lr": 0.01, "lr_halving": 2}).fit(views)
+    assert cran.net_.optimizer_.param_groups[0]["lr"] == pytest.approx(0.0025)
+    flat = CRAN(**{**QUICK, "max_epochs": 5, "lr": 0.01, "lr_halving": None}).fit(views)
+    assert flat.net_.optimizer_.param_groups[0]["lr"] == 0.01
+
+
+def test_fits_repeat_bit_by_bit(views):
+    settings = {**QUICK, "mining": "random", "dropout": 0.3}
+    a, b = (CRAN(**settings).fit(views).similarity(views) for _ in range(2))
+    np.testing.assert_array_equal(a, b)
+    assert (
+        np.abs(CRAN(**{**settings, "random_state": 1}).fit(views).similarity(views) - a).max() > 0
+    )
+
+
+def test_a_bundle_answers_alike(fitted, views, tmp_path):
+    crossfit.save(fitted, tmp_path / "cran")
+    read = crossfit.load(tmp_path / "cran")
+    np.testing.assert_array_equal(read.similarity(views), fitted.similarity(views))
+    ours, theirs = (cran.explain(views)["text"] for cran in (fitted, read))
+    np.testing.assert_array_equal(ours.values, theirs.values)
+    found = crossfit.search(read, views["text"][:2], view="text", gallery=views["image"], k=3)
+    assert found.indices.shape == (2, 3)
+
+
+def test_captions_share_their_image(views):
+    index = np.repeat(np.arange(20), 3)
+    image = {name: views["image"][name][:20] for name in views["image"].names}
+    captions = Views.from_captions(image, views["text"], index)
+    scores = CRAN(**QUICK).fit(captions).similarity(captions)
+    assert scores.shape == (20, 60)
+
+
+@pytest.mark.slow
+def test_the_published_size_trains_a_batch():
+    """One step of all 150 M weights on two pairs."""
+    rng = np.random.default_rng(0)
+    views = Views(
+        image={
+            "global": rng.random((2, 4096), dtype=np.float32),
+            "regions": rng.random((2, 5, 4096), dtype=np.float32),
+        },
+        text=["a dog runs over the grass", "two children play football"],
+    )
+    # SGD: RMSProp would keep another number for every weight.
+    cran = CRAN(max_epochs=1, batch_size=2, optimizer="SGD", device="cpu", random_state=0)
+    cran.fit(views)
+    assert sum(p.numel() for p in cran.net_.module_.parameters()) == count(published())
+    (row,) = cran.net_.history
+    assert np.isfinite(row["train_loss"]) and row["train_loss"] > 0
+    scores = cran.similarity(views)
+    assert scores.shape == (2, 2) and np.isfinite(scores).all()
+
+
+# ---- experiments -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("card", [FLICKR30K, COCO, FLICKR8K])
+def test_experiments_fit_the_method(card):
+    from pathlib import Path
+
+    file = Path(__file__).parents[1] / card.target.partition(":")[2]
+    spec = yaml.safe_load(file.read_text())
+    assert ("reduced" in card.name) == bool(spec.get("reduced")) == ("reduced" in spec["title"])
+    assert spec["dataset"]["name"] in card.datasets
+    assert registry.get("crossfit.methods", "cran") is not None
+    levels = []
+    for entry in spec["methods"]:
+        if entry["method"] == "cran":
+            CRAN(**entry["params"])._validate_params()
+            levels.append(tuple(entry["params"]["levels"]))
+            assert set(entry.get("published", {})) <= set(spec["metrics"])
+    assert set(levels) == {
+        ("global",), ("global", "local"), ("global", "relation"), ("global", "local", "relation"),
+    }  # fmt: skip
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("amp", [False, "auto"])
+def test_on_a_gpu(views, amp):
+    cran = CRAN(**{**QUICK, "device": "cuda", "amp": amp}).fit(views)
+    scores = cran.similarity(views)
+    assert scores.dtype == np.float32 and np.isfinite(scores).all()
+    assert len(np.unique(scores)) > 3000

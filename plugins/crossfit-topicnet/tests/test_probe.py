@@ -1,0 +1,130 @@
+"""The linear probe, alone and on a synthetic tree of VOC2007's layout."""
+
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from sklearn.metrics import average_precision_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import LinearSVC
+
+import crossfit
+from crossfit.datasets.voc2007 import CLASSES
+from crossfit.metrics import voc_mean_average_precision
+from crossfit_topicnet.estimator import TextTopicNet
+from crossfit_topicnet.probe import COSTS, linear_probe
+
+EXPERIMENTS = Path(__file__).parents[1] / "experiments"
+
+
+@pytest.fixture
+def parts():
+    rng = np.random.default_rng(0)
+    W = rng.normal(size=(10, 3))
+
+    def part(n):
+        X = 5 + 3 * rng.normal(size=(n, 10))
+        return X, ((X - 5) @ W + 2 * rng.normal(size=(n, 3)) > 2).astype(int)
+
+    return part(120), part(100), part(80)
+
+
+def test_the_probe_is_scikit_learns_svm_class_by_class(parts):
+    found = linear_probe(*parts, interpolation="none")
+    (X, y), (V, v), (T, t) = parts
+    scaler = StandardScaler().fit(np.vstack([X, V]))
+    for k in range(3):
+        reached = []
+        for C in COSTS:
+            svm = LinearSVC(C=C, random_state=0).fit(scaler.transform(X), y[:, k])
+            reached.append(
+                average_precision_score(v[:, k], svm.decision_function(scaler.transform(V)))
+            )
+        best = COSTS[int(np.argmax(reached))]
+        assert found.C[k] == best
+        whole = make_pipeline(StandardScaler(), LinearSVC(C=best, random_state=0))
+        whole.fit(np.vstack([X, V]), np.concatenate([y, v])[:, k])
+        np.testing.assert_allclose(found.scores[:, k], whole.decision_function(T), rtol=1e-4)
+        expected = average_precision_score(t[:, k], found.scores[:, k])
+        assert found.average_precision[k] == pytest.approx(expected)
+    official = linear_probe(*parts)
+    assert official.mean_average_precision == pytest.approx(
+        voc_mean_average_precision(parts[2][1], official.scores, interpolation="11")
+    )
+
+
+def test_difficult_images_count_neither_way(parts):
+    hard = tuple(np.random.default_rng(1).random(y.shape) < 0.2 for _, y in parts)
+    found = linear_probe(*parts, difficult=hard)
+    flipped = [(X, np.where(h, 1 - y, y)) for (X, y), h in zip(parts, hard)]
+    other = linear_probe(*flipped, difficult=hard)
+    np.testing.assert_array_equal(found.scores, other.scores)
+    np.testing.assert_array_equal(found.average_precision, other.average_precision)
+    assert np.abs(found.scores - linear_probe(*parts).scores).max() > 0
+
+
+def test_test_labels_change_no_score(parts):
+    train, val, (T, t) = parts
+    other = linear_probe(train, val, (T, np.random.default_rng(0).permutation(t)))
+    np.testing.assert_array_equal(linear_probe(*parts).scores, other.scores)
+
+
+def test_the_probe_says_what_is_wrong(parts):
+    train, val, test = parts
+    with pytest.raises(ValueError, match=r"test must be features \(n, d\) and labels"):
+        linear_probe(train, val, (test[0], test[1][:, 0]))
+    with pytest.raises(ValueError, match="class 1 needs images with and without it in val"):
+        linear_probe(train, (val[0], val[1] * [1, 0, 1]), test)
+    with pytest.raises(ValueError, match=r"of val must have shape \(n, 3\)"):
+        linear_probe(train, (val[0], val[1][:, :2]), test)
+    with pytest.raises(ValueError, match="costs"):
+        linear_probe(*parts, costs=())
+
+
+@pytest.fixture
+def voc(tmp_path):
+    """A tree laid out as VOC2007's, with pictures whose colour is their first class."""
+    rng = np.random.default_rng(0)
+    kit = tmp_path / "VOCdevkit" / "VOC2007"
+    lists, pictures = kit / "ImageSets" / "Main", kit / "JPEGImages"
+    lists.mkdir(parents=True)
+    pictures.mkdir()
+    for split, first in (("train", 1), ("val", 101), ("test", 201)):
+        labels = rng.choice([-1, 1], p=[0.7, 0.3], size=(30, 20))
+        labels[:2] = 1
+        labels[2:4] = -1
+        labels[4] = 0
+        for i, row in enumerate(labels):
+            colour = (220, 30, 30) if row[0] == 1 else (30, 30, 220)
+            Image.new("RGB", (40, 30), colour).save(pictures / f"{first + i:06d}.jpg")
+        for k, name in enumerate(CLASSES):
+            lines = [f"{first + i:06d} {label:2d}" for i, label in enumerate(labels[:, k])]
+            (lists / f"{name}_{split}.txt").write_text("\n".join(lines) + "\n")
+    return tmp_path
+
+
+def test_the_voc2007_experiment_runs_on_its_layout(voc, tmp_path):
+    spec = importlib.util.spec_from_file_location("voc2007_probe", EXPERIMENTS / "voc2007.py")
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    rng = np.random.default_rng(0)
+    red = np.arange(12) % 2
+    pixels = np.where(red[:, None, None, None], (220, 30, 30), (30, 30, 220)).astype(np.uint8)
+    pixels = np.repeat(np.repeat(pixels, 30, axis=1), 30, axis=2)
+    model = TextTopicNet(
+        hidden=(16, 16), dropout=0, init="kaiming", lr=0.01, batch_size=6, max_epochs=8,
+        image_size=67, module__channels=(8,) * 5, device="cpu", random_state=0,
+    ).fit(pixels, np.eye(2)[red] + 0.01 * rng.random((12, 2)))  # fmt: skip
+    crossfit.save(model, tmp_path / "bundle")
+    found = script.run(crossfit.load(tmp_path / "bundle"), voc, strict=False)
+    assert list(found) == ["max5", "pool5", "fc6", "fc7"]
+    for probe in found.values():
+        assert probe.scores.shape == (30, 20)
+        assert probe.average_precision[0] > 0.95  # the class that the colour shows
+        assert probe.average_precision[1:].mean() < 0.8
+    table = script.table(found)
+    assert "| SSVR |  | 53.8 | 54.9 | 56.8 |" in table
+    assert table.splitlines()[2].startswith("| this model | ")

@@ -1,0 +1,261 @@
+"""``crossfit tune``: an Optuna study of a method on a data set, from the command line."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+__all__ = ["tune"]
+
+STORAGE = "sqlite:///crossfit-studies.db"
+
+
+@click.command()
+@click.argument("method")
+@click.option("--dataset", required=True, help="Name of an installed data set.")
+@click.option(
+    "--root", type=click.Path(exists=True, file_okay=False),
+    help="Folder of the data sets; by default CROSSFIT_DATA.",
+)  # fmt: skip
+@click.option(
+    "--features", multiple=True, metavar="VIEW=NAME[,NAME]",
+    help="Extractors of a view, one after the other: text=characters, or "
+    "text='[{name: lda, params: {n_topics: 50}}]' as in experiment files.",
+)  # fmt: skip
+@click.option("--set", "settings", multiple=True, metavar="PARAM=VALUE",
+              help="Fix a parameter of the method.")  # fmt: skip
+@click.option(
+    "--space", multiple=True, metavar="PARAM=SPACE",
+    help="Search this in place of the method's own: reg='{float: [0.01, 1], log: true}'.",
+)  # fmt: skip
+@click.option("--trials", default=50, show_default=True, type=click.IntRange(min=1),
+              help="Trials of the study in all, earlier ones included.")  # fmt: skip
+@click.option("--timeout", type=click.FloatRange(min=0, min_open=True),
+              help="Seconds after which no new trial begins.")  # fmt: skip
+@click.option("--storage", default=STORAGE, show_default=True, metavar="URL",
+              help="sqlite:///FILE, postgresql://USER@HOST/NAME or journal:///FILE.")  # fmt: skip
+@click.option("--study", help="Name of the study; by default made from what is searched.")
+@click.option("--jobs", default=1, show_default=True, type=click.IntRange(min=1),
+              help="Processes.")  # fmt: skip
+@click.option("--metric", help="For instance r@1; by default map@all with labels, else mrr.")
+@click.option("--folds", default=3, show_default=True, type=click.IntRange(min=2),
+              help="Folds of the training pairs.")  # fmt: skip
+@click.option("--validation", metavar="SPLIT", help="Score on this split instead of folds.")
+@click.option("--train", default="train", show_default=True, metavar="SPLIT",
+              help="Split to fit on.")  # fmt: skip
+@click.option("--split", help="Which of the data set's official ways to split it.")
+@click.option("--pruner", type=click.Choice(["median", "none"]), default="median",
+              show_default=True)  # fmt: skip
+@click.option("--sampler", type=click.Choice(["tpe", "random"]), default="tpe", show_default=True)
+@click.option("--epochs", is_flag=True, help="Choose the number of epochs too.")
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0))
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path),
+              help="Folder for a bundle of the winner, fitted on all training pairs.")  # fmt: skip
+def tune(
+    method: str,
+    dataset: str,
+    root: str | None,
+    features: tuple[str, ...],
+    settings: tuple[str, ...],
+    space: tuple[str, ...],
+    trials: int,
+    timeout: float | None,
+    storage: str,
+    study: str | None,
+    jobs: int,
+    metric: str | None,
+    folds: int,
+    validation: str | None,
+    train: str,
+    split: str | None,
+    pruner: str,
+    sampler: str,
+    epochs: bool,
+    seed: int,
+    out: Path | None,
+) -> None:
+    """Search the best settings of METHOD on training and validation pairs.
+
+    The study is kept, so that the same command goes on with it. Test pairs are not looked at.
+    """
+    if "test" in (train, validation):
+        raise click.UsageError("the test pairs judge the winner once: tune on other pairs")
+    if out is not None and out.exists():
+        raise click.UsageError(f"--out names {str(out)!r}, which exists")
+    pipeline, searched = _pipeline(
+        method, dataset, _mapping(features, "--features", chain=True),
+        _mapping(settings, "--set"), _mapping(space, "--space"), seed,
+    )  # fmt: skip
+    loaded = _load(dataset, root, split, [train] if validation is None else [train, validation])
+
+    from crossfit.model_selection import OptunaSearch
+
+    held_out = None if validation is None else loaded[validation]
+    search = OptunaSearch(
+        pipeline,
+        searched,
+        scoring=metric,
+        cv=folds if held_out is None else (held_out.views, held_out.y),
+        n_trials=trials,
+        timeout=timeout,
+        sampler=sampler,
+        pruner=pruner,
+        storage=storage,
+        study_name=study,
+        n_jobs=jobs,
+        random_state=seed,
+        refit=out is not None,
+        refit_epochs=epochs,
+    )
+    again = _again()
+    try:
+        search.fit(loaded[train].views, loaded[train].y)
+    except KeyboardInterrupt:
+        if hasattr(search, "study_"):
+            done = sum(trial.state.is_finished() for trial in search.study_.get_trials())
+            click.echo(
+                f"interrupted after {done} trials; the study {search.study_.study_name!r} is in "
+                f"{_without_password(storage)}, and goes on with: {again} --trials {trials}",
+                err=True,
+            )
+        raise
+    _print(search, trials)
+    if out is not None:
+        import crossfit
+
+        crossfit.save(search.best_estimator_, out)
+        click.echo(f"wrote the winner, fitted on {train}, to {out}")
+    click.echo(f"study {search.study_.study_name!r} in {_without_password(storage)}")
+    click.echo(f"to go on: {again} --trials {2 * max(trials, len(search.trials_))}")
+
+
+def _pipeline(
+    method: str,
+    dataset: str,
+    features: dict[str, Any],
+    params: dict[str, Any],
+    space: dict[str, Any],
+    seed: int,
+) -> tuple[Any, dict[str, Any]]:
+    """Return features and method as a pipeline, and what is searched, by its names."""
+    from sklearn.pipeline import Pipeline
+
+    from crossfit.compose import ViewTransformer
+    from crossfit.experiment.cell import search_space
+    from crossfit.experiment.parts import build_features, build_method
+    from crossfit.experiment.spec import Experiment
+
+    experiment = Experiment(
+        title=f"tuning {method}",
+        dataset={"name": dataset},
+        features=features,
+        methods=[{"method": method, "params": params, "tune": space or "default"}],
+        tuning={},
+    )
+    (spec,) = experiment.methods
+    made = build_features(experiment.features)
+    steps = [("features", ViewTransformer(made))] if made else []
+    searched = search_space(spec)
+    if not searched:
+        raise ValueError(f"{method} has no search space of its own: give --space PARAM=SPACE")
+    return Pipeline([*steps, ("method", build_method(spec, seed))]), searched
+
+
+def _load(dataset: str, root: str | None, split: str | None, names: list[str]) -> Any:
+    """Load the splits that are needed; where the loader can, only their files."""
+    import inspect
+
+    from crossfit import registry
+    from crossfit.datasets import load
+
+    loader = registry.load(dataset, "crossfit.datasets")
+    only = {"subsets": tuple(names)} if "subsets" in inspect.signature(loader).parameters else {}
+    found = load(dataset, root, split=split, **only)
+    for name in names:
+        if name not in found:
+            raise ValueError(
+                f"data set {dataset!r} has the splits {', '.join(found.splits)}, not {name!r}"
+            )
+    return found
+
+
+def _mapping(given: tuple[str, ...], option: str, chain: bool = False) -> dict[str, Any]:
+    """Return ``NAME=VALUE`` settings, whose values are YAML; a chain may be names and commas."""
+    from crossfit.experiment.reading import change
+
+    tree: dict[str, Any] = {}
+    for text in given:
+        name, equals, value = text.partition("=")
+        if not equals or not name or not value:
+            raise click.UsageError(f"{option} must read NAME=VALUE, got {text!r}")
+        if chain and "{" not in value and "[" not in value and "," in value:
+            value = f"[{value}]"
+        change(tree, f"{name}={value}")
+    return tree
+
+
+def _again() -> str:
+    """Return the command as it was typed, without the number of trials and the bundle."""
+    kept: list[str] = []
+    words = iter(sys.argv[1:])
+    for word in words:
+        if word in ("--trials", "--out"):
+            next(words, None)
+        elif not word.startswith(("--trials=", "--out=")):
+            kept.append(word)
+    return shlex.join(["crossfit", *kept])
+
+
+def _print(search: Any, trials: int) -> None:
+    from collections import Counter
+
+    from crossfit.model_selection.scorers import RetrievalMetric
+
+    states = Counter(trial.state.name.lower() for trial in search.trials_)
+    told = {"complete": "complete", "pruned": "pruned", "fail": "failed"}
+    words = ", ".join(f"{states[state]} {word}" for state, word in told.items() if states[state])
+    click.echo(f"{len(search.trials_)} of {trials} trials: {words}")
+    metric = search.scorer_.metric if isinstance(search.scorer_, RetrievalMetric) else "score"
+    click.echo(f"best {metric} {search.best_score_:.4f} with")
+    importance = _importance(search.study_)
+    for name, value in search.best_params_.items():
+        # What is drawn for each view has a name for each.
+        parts = [share for key, share in importance.items() if key.partition(".")[0] == name]
+        share = f"   importance {sum(parts):.2f}" if parts else ""
+        click.echo(f"  {name.removeprefix('method__')} = {_shown(value)}{share}")
+    for reason in dict.fromkeys(t.user_attrs.get("reason") for t in search.trials_):
+        if reason is not None:
+            n = sum(trial.user_attrs.get("reason") == reason for trial in search.trials_)
+            click.echo(f"{n} failed with {' '.join(reason.split())}", err=True)
+
+
+def _importance(study: Any) -> dict[str, float]:
+    """Return the share of each parameter in the differences, where there are enough trials."""
+    import optuna
+
+    complete = [t for t in study.get_trials(deepcopy=False) if t.state.name == "COMPLETE"]
+    if not 10 <= len(complete) <= 1000:
+        return {}
+    try:
+        return optuna.importance.get_param_importances(study)
+    except (ValueError, RuntimeError):  # all scores are equal, or no parameter was in every trial
+        return {}
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, dict):
+        return ", ".join(f"{key}: {_shown(part)}" for key, part in value.items())
+    return str(value)
+
+
+def _without_password(url: str) -> str:
+    scheme, separator, rest = url.partition("://")
+    account, at, place = rest.rpartition("@")
+    user = account.partition(":")[0]
+    return f"{scheme}{separator}{user}{at}{place}" if at else url

@@ -1,0 +1,154 @@
+"""crossfit tune: what it searches, what it prints, how it goes on, and what it refuses."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import optuna
+import pytest
+from click.testing import CliRunner
+
+import crossfit
+from crossfit.cli.commands import cli
+from crossfit.datasets import load
+
+EMOJI = [
+    "--dataset", "emoji", "--validation", "val", "--features", "image=grid", "--features",
+    "text=sklearn.feature_extraction.text.TfidfVectorizer,"
+    "sklearn.decomposition.TruncatedSVD",
+]  # fmt: skip
+
+
+@pytest.fixture
+def tune(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments):
+        words = ["tune", *map(str, arguments)]
+        monkeypatch.setattr(sys, "argv", ["crossfit", *words])
+        return CliRunner().invoke(cli, words)
+
+    return call
+
+
+def test_a_study_is_made_kept_and_goes_on(tune, tmp_path):
+    first = tune("cca", *EMOJI, "--trials", 2, "--out", "bundle")
+    assert first.exit_code == 0, first.output
+    assert re.search(r"2 of 2 trials: 2 complete\nbest map@all 0\.\d{4} with\n", first.output)
+    assert "  reg = image: " in first.output and "to go on: crossfit tune cca" in first.output
+    assert first.output.rstrip().endswith("--trials 4") and "bundle --trials" not in first.output
+    with_space = tune("cca", *EMOJI, "--trials", 3)
+    assert "3 of 3 trials" in with_space.output
+    storage = f"sqlite:///{tmp_path / 'crossfit-studies.db'}"
+    (name,) = optuna.study.get_all_study_names(storage)
+    assert f"study {name!r} in sqlite:///crossfit-studies.db" in with_space.output
+    assert len(optuna.load_study(study_name=name, storage=storage).trials) == 3
+    winner = crossfit.load(tmp_path / "bundle")
+    assert winner.score(load("emoji")["val"].views) > 0
+    again = tune("cca", *EMOJI, "--trials", 3, "--out", "bundle")
+    assert again.exit_code == 2 and "--out names 'bundle', which exists" in again.output
+
+
+def test_what_is_fixed_is_not_searched_and_spaces_can_be_given(tune):
+    done = tune("cca", *EMOJI, "--trials", 2, "--set", "n_components=8", "--set", "reg.image=0.5",
+                "--set", "reg.text=0.1", "--metric", "r@5", "--study", "mine",
+                "--storage", "journal:///s.log")  # fmt: skip
+    assert done.exit_code == 0, done.output
+    assert "best r@5" in done.output and "n_components =" not in done.output
+    assert "power = " in done.output and "reg" not in done.output.partition("study")[0]
+    other = tune("cca", *EMOJI, "--trials", 2, "--storage", "journal:///s.log",
+                 "--space", "reg={float: [0.01, 1], log: true}",
+                 "--space", "n_components={choice: [4, 8]}")  # fmt: skip
+    assert "reg = 0." in other.output and "n_components = " in other.output
+    refused = tune("cca", *EMOJI, "--trials", 2, "--study", "mine",
+                   "--storage", "journal:///s.log")  # fmt: skip
+    assert isinstance(refused.exception, ValueError)
+    assert "the study 'mine' was made with another search space" in str(refused.exception)
+
+
+def test_importance_is_told_when_there_are_enough_trials(tune):
+    done = tune("cca", *EMOJI, "--trials", 10, "--pruner", "none", "--sampler", "random")
+    shares = [float(share) for share in re.findall(r"importance (\d\.\d\d)", done.output)]
+    assert len(shares) == 3 and sum(shares) == pytest.approx(1, abs=0.02)
+
+
+def test_the_test_pairs_are_not_even_loaded(tune, monkeypatch):
+    from crossfit import datasets
+
+    asked = []
+
+    def spy(name, root=None, **options):
+        asked.append(options["subsets"])
+        return load(name, root, **options)
+
+    monkeypatch.setattr(datasets, "load", spy)
+    assert tune("cca", *EMOJI, "--trials", 1).exit_code == 0
+    assert asked == [("train", "val")]
+    for option in ("--validation", "--train"):
+        words = [word if word != "val" else "test" for word in EMOJI] if option[2] == "v" else [
+            *EMOJI, "--train", "test"]  # fmt: skip
+        refused = tune("cca", *words)
+        assert refused.exit_code == 2 and "the test pairs judge the winner once" in refused.output
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (["nope"], "no method 'nope' is installed"),
+        (["cca", "--features", "image"], "--features must read NAME=VALUE, got 'image'"),
+        (["cca", "--set", "rge=1"], "rge"),
+        (["cca", "--space", "reg={float: [1]}"], "must be [low, high]"),
+        (["cca", "--validation", "dev"], "subsets of data set 'emoji' are train, val, test"),
+        (["cca", "--metric", "acc"], "acc"),
+        (["cca", "--features", "image=missing"], "no extractor 'missing' is installed"),
+        (["cca", "--storage", "file.db"], "storage must be a URL"),
+        (["cca", "--trials", "0"], "0 is not in the range"),
+    ],
+)
+def test_refusals(tune, words, message):
+    done = tune(*words, "--dataset", "emoji")
+    assert done.exit_code != 0
+    assert message in done.output + str(done.exception)
+
+
+def test_passwords_are_not_shown():
+    from crossfit.cli.tuning import _without_password
+
+    assert _without_password("postgresql://me:secret@host/db") == "postgresql://me@host/db"
+    assert _without_password("sqlite:///a.db") == "sqlite:///a.db"
+
+
+@pytest.mark.slow
+def test_ctrl_c_keeps_the_study_and_says_how_it_goes_on(tmp_path):
+    command = [sys.executable, "-c", "from crossfit.cli import main; main()", "tune", "cca", *EMOJI]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(
+        [*command, "--trials", "5000"], cwd=tmp_path, env=environment,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    url = f"sqlite:///{tmp_path / 'crossfit-studies.db'}"
+    deadline = time.time() + 120
+    while time.time() < deadline and process.poll() is None:
+        time.sleep(0.3)
+        if (tmp_path / "crossfit-studies.db").exists():
+            try:
+                (name,) = optuna.study.get_all_study_names(url)
+                if len(optuna.load_study(study_name=name, storage=url).trials) > 2:
+                    break
+            except (ValueError, optuna.exceptions.StorageInternalError):
+                continue  # it is just being made
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    found = re.search(r"interrupted after (\d+) trials; the study 'cca-\w+' is in", err)
+    assert found and "goes on with: crossfit tune cca" in err and "--trials 5000" in err
+    n = int(found[1]) + 1
+    done = subprocess.run(
+        [*command, "--trials", str(n)], cwd=tmp_path, env=environment, capture_output=True,
+        text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert f"{n} of {n} trials" in done.stdout, done.stderr
+    assert len(optuna.study.get_all_study_names(url)) == 1

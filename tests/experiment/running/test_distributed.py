@@ -1,0 +1,95 @@
+"""The same experiment over a real Dask cluster on loopback, one worker of which is killed."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from crossfit.experiment import Experiment, run
+
+pytest.importorskip("distributed", reason="dask.distributed is not installed")
+
+
+def start(tmp_path, *args):
+    return subprocess.Popen(
+        [sys.executable, "-m", "dask", *args],
+        cwd=tmp_path,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+
+
+@pytest.fixture
+def cluster(tiny, tmp_path):
+    """A scheduler and two workers, each in a process of its own."""
+    about = tmp_path / "scheduler.json"
+    scheduler = start(
+        tmp_path, "scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard",
+        "--scheduler-file", str(about),
+    )  # fmt: skip
+    deadline = time.monotonic() + 60
+    while not about.exists() or not about.read_text().endswith("}"):
+        assert time.monotonic() < deadline and scheduler.poll() is None
+        time.sleep(0.05)
+    address = json.loads(about.read_text())["address"]
+    workers = [
+        start(
+            tmp_path, "worker", address, "--nthreads", "1", "--nworkers", "1", "--no-nanny",
+            "--no-dashboard", "--host", "127.0.0.1", "--name", name,
+        )
+        for name in ("one", "two")
+    ]  # fmt: skip
+    yield address, workers
+    for process in (*workers, scheduler):
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait(timeout=30)
+
+
+@pytest.mark.slow
+def test_a_cluster_that_loses_a_worker_gives_what_this_machine_gives(cluster, tiny, tmp_path):
+    address, workers = cluster
+    methods = [
+        {"method": "tiny", "label": "A", "params": {"sleep": 0.1}},
+        {"method": "tiny", "label": "T", "tune": {"power": {"float": [0.5, 2.0]}}},
+    ]
+    e = Experiment(title="Tiny", dataset="tiny-data", methods=methods, seeds=range(6),
+                   metrics=["map@all", "r@5"], tuning={"trials": 2, "folds": 2},
+                   features={"image": "sklearn.preprocessing.StandardScaler"})  # fmt: skip
+
+    from crossfit.experiment.runner import Listener
+
+    class Killer(Listener):
+        """Kills a worker while it computes, once some cells are done."""
+
+        ended = 0
+
+        def finished(self, planned, outcome, left):
+            self.ended += 1
+            if self.ended == 3:
+                os.killpg(workers[0].pid, signal.SIGKILL)
+
+    killer = Killer()
+    far = run(e, tmp_path / "far", backend="dask", scheduler=address, listener=killer)
+    assert workers[0].wait(timeout=10) == -signal.SIGKILL
+    assert killer.ended == 12
+    assert [c.status for c in far.cells] == ["done"] * 12
+    near = run(e, tmp_path / "near")
+    assert [c.key for c in far.cells] == [c.key for c in near.cells]
+    for a, b in zip(far.cells, near.cells):
+        assert a.results == b.results
+        assert a.chosen == b.chosen
+    # The workers wrote to the store themselves, and the one that died left no claim.
+    locks = tmp_path / "far" / "locks"
+    assert [path.name for path in locks.iterdir()] == [".guard"]
+
+
+def test_a_scheduler_that_is_not_there_is_told(tmp_path):
+    e = Experiment(title="t", dataset="emoji", methods=["cca"])
+    with pytest.raises(ValueError, match="needs scheduler"):
+        run(e, tmp_path, backend="dask")

@@ -1,0 +1,496 @@
+"""Running experiments: results, resuming, several runners, tuning, features shared."""
+
+import json
+import multiprocessing
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from crossfit.experiment import Experiment, Store, plan, run
+from crossfit.experiment.cell import compute, load_splits
+from crossfit.metrics import chance_level, evaluate
+
+METHODS = [
+    {"method": "tiny", "label": "A"},
+    {"method": "tiny-fixed", "label": "B"},
+]
+
+
+def experiment(methods=METHODS, **more):
+    given = {"title": "Tiny", "dataset": "tiny-data", "methods": methods, "seeds": [0, 1]}
+    return Experiment(**{**given, "metrics": ["map@all", "r@5"], **more})
+
+
+def results(record):
+    return {(c.label, c.seed): c.results for c in record.cells}
+
+
+def fits(log):
+    return Counter(log.read_text().split("\n")[:-1]) if log.exists() else Counter()
+
+
+def test_a_run_gives_what_a_few_lines_by_hand_give(tiny, tmp_path):
+    import tinyplug
+
+    record = run(experiment(), tmp_path / "s")
+    assert [(c.label, c.seed, c.status) for c in record.cells] == [
+        ("A", 0, "done"), ("A", 1, "done"), ("B", 0, "done"),
+    ]  # fmt: skip
+    ds = tinyplug.load(None)
+    train, test = ds["train"], ds["test"]
+    scores = tinyplug.Tiny(random_state=1).fit(train.views, train.y).similarity(test.views)
+    by_label = evaluate(scores, (test.y, test.y), "map@all", names=("image", "text"))
+    by_pair = evaluate(scores, np.eye(30), ("r@5", "meanr"), names=("image", "text"))
+    cell = record.cells[1]
+    arrays = cell.arrays()
+    for direction in ("image2text", "text2image"):
+        found = cell.results[direction]
+        assert found["map@all"]["mean"] == pytest.approx(by_label.mean(direction, "map@all"))
+        low, high = by_label.interval(direction, "map@all")
+        assert (found["map@all"]["low"], found["map@all"]["high"]) == pytest.approx((low, high))
+        assert found["r@5"]["mean"] == pytest.approx(by_pair.mean(direction, "r@5"))
+        np.testing.assert_allclose(
+            arrays[f"{direction}|map@all"], by_label.per_query[direction, "map@all"]
+        )
+        matrix = scores if direction == "image2text" else scores.T
+        np.testing.assert_array_equal(
+            arrays[f"{direction}|top"], np.argsort(-matrix, axis=1, kind="stable")[:, :10]
+        )
+        counts = np.bincount(arrays[f"{direction}|top"].ravel(), minlength=30)
+        assert cell.hubness[direction]["max"] == counts.max()
+        assert cell.hubness[direction]["never"] == pytest.approx((counts == 0).mean())
+        assert cell.chance[direction]["map@all"] == pytest.approx(
+            chance_level((test.y, test.y)).mean(None, "map@all")
+        )
+    assert cell.relevant == {
+        "map@all": "label", "r@5": "pair", "first": "label", "pr curve": "label",
+        "recall curve": "pair",
+    }  # fmt: skip
+    assert cell.n == {"train": 60, "test": {"image": 30, "text": 30}}
+    assert cell.size["dimensions"] == 4
+    assert cell.environment["packages"]["tinyplug"] == "1.0"
+    assert set(cell.timing) >= {"data", "features", "tune", "fit", "score", "evaluate", "total"}
+
+
+def test_a_seed_that_changes_nothing_runs_once_and_says_so(tiny, tmp_path):
+    record = run(experiment(), tmp_path / "s")
+    assert [c.note for c in record.cells] == ["", "", "draws nothing at random: runs once"]
+    assert fits(tiny) == {"Tiny 1.0 0": 1, "Tiny 1.0 1": 1, "Fixed 1.0 0": 1}
+    assert len(record.store.test_evaluations("tiny-data", "test")) == 3
+
+
+def test_what_is_there_is_not_computed_again_and_what_is_new_is(tiny, tmp_path):
+    first = run(experiment(), tmp_path / "s")
+    again = run(experiment(), tmp_path / "s")
+    assert results(first) == results(again)
+    assert sum(fits(tiny).values()) == 3
+    more = run(experiment(seeds=[0, 1, 2]), tmp_path / "s")
+    assert sum(fits(tiny).values()) == 4
+    assert results(more)["A", 1] == results(first)["A", 1]
+    changed = {"name": "tiny-data", "noise": 2.0}
+    run(experiment(dataset=changed), tmp_path / "s")
+    assert sum(fits(tiny).values()) == 7
+    assert len(Store(tmp_path / "s").test_evaluations()) == 7
+
+
+def test_two_labels_for_the_same_cell_are_computed_once(tiny, tmp_path):
+    record = run(experiment([*METHODS, {"method": "tiny-fixed", "label": "C"}]), tmp_path / "s")
+    assert results(record)["B", 0] == results(record)["C", 0]
+    assert fits(tiny)["Fixed 1.0 0"] == 1
+
+
+def test_keys_follow_parameters_data_protocol_and_nothing_else(tiny, tmp_path):
+    def key(**more):
+        return plan(experiment(METHODS[1:], **more), tmp_path / "s")[0].key
+
+    base = key()
+    assert key(title="Another", name="n", baseline="B", seeds=[5]) == base
+    others = [
+        key(dataset={"name": "tiny-data", "noise": 2.0}),
+        key(dataset={"name": "tiny-data", "subset": {"train": 30}}),
+        key(metrics=["map@all"]),
+        key(relevance="pair"),
+        key(ties="stable"),
+        key(splits={"test": "val"}),
+        key(features={"text": "sklearn.preprocessing.StandardScaler"}),
+    ]
+    assert len({base, *others}) == 8
+    # A default that is written out is the same setting.
+    written = [{"method": "tiny-fixed", "label": "B", "params": {"power": 1.0}}]
+    assert plan(experiment(written), tmp_path / "s")[0].key == base
+
+
+def test_a_failure_keeps_its_traceback_and_is_retried_on_request(tiny, tmp_path, monkeypatch):
+    e = experiment([*METHODS, {"method": "tiny-fails", "label": "F"}])
+    record = run(e, tmp_path / "s")
+    failed = record.cells[-1]
+    assert failed.status == "failed"
+    assert "ArithmeticError: no good today" in failed.traceback
+    assert [c.status for c in record.done] == ["done"] * 3
+    monkeypatch.setenv("TINY_HEALED", "1")
+    assert run(e, tmp_path / "s").cells[-1].status == "failed"
+    assert fits(tiny)["Fails"] == 1
+    assert run(e, tmp_path / "s", retry_failed=True).cells[-1].status == "done"
+
+
+def test_what_cannot_run_is_skipped_with_the_reason(tiny, tmp_path):
+    methods = [
+        {"method": "tiny-labels", "label": "L"},
+        {"method": "tiny-fixed", "label": "B"},
+        {"method": "not-there", "label": "N"},
+    ]
+    e = experiment(methods, datasets=["tiny-bare", "wikipedia"], dataset=None)
+    record = run(e, tmp_path / "s", root=tmp_path)
+    status = {(c.dataset, c.label): (c.status, c.reason) for c in record.cells}
+    assert status["tiny-bare", "B"] == ("done", "")
+    assert "learns from labels" in status["tiny-bare", "L"][1]
+    assert "no method 'not-there' is installed" in status["tiny-bare", "N"][1]
+    assert "wikipedia" in status["wikipedia", "B"][1]
+    assert all(s == "skipped" for key, (s, _) in status.items() if key != ("tiny-bare", "B"))
+
+
+def test_settings_are_searched_once_for_all_seeds_and_never_on_test_pairs(tiny, tmp_path):
+    import tinyplug
+
+    methods = [{"method": "tiny", "label": "T", "tune": {"power": {"float": [0.5, 2.0]}}}]
+    e = experiment(methods, seeds=[0, 1, 2], tuning={"trials": 4, "folds": 3})
+    seen = []
+    similarity = tinyplug.Tiny._score_items
+
+    def spy(self, queries, query, gallery, view, chunk_size=None):
+        seen.append(len(queries))
+        return similarity(self, queries, query, gallery, view, chunk_size)
+
+    tinyplug.Tiny._score_items = spy
+    try:
+        record = run(e, tmp_path / "s")
+    finally:
+        tinyplug.Tiny._score_items = similarity
+    # Folds of the 60 training pairs, then the 30 test pairs once for each seed.
+    assert Counter(seen) == {20: 12, 30: 3}
+    assert sum(fits(tiny).values()) == 4 * 3 + 3
+    assert len({c.chosen["power"] for c in record.cells}) == 1
+    assert len(record.cells[0].trials()) == 4
+    assert record.cells[0].tuning["trials"] == 4
+    best = max(trial["value"] for trial in record.cells[0].trials())
+    assert record.cells[0].tuning["best_value"] == pytest.approx(best)
+    assert len(record.store.test_evaluations()) == 3
+    run(experiment(methods, seeds=[0, 1, 2, 3], tuning={"trials": 4, "folds": 3}), tmp_path / "s")
+    assert sum(fits(tiny).values()) == 4 * 3 + 4
+
+
+def test_tuning_on_validation_pairs(tiny, tmp_path):
+    methods = [{"method": "tiny-fixed", "label": "T", "tune": "default"}]
+    record = run(experiment(methods, tuning={"trials": 3, "validation": True}), tmp_path / "s")
+    assert record.cells[0].tuning["on"] == "validation"
+    assert sum(fits(tiny).values()) == 3 + 1
+    no_validation = experiment(
+        methods, tuning={"trials": 3, "validation": True}, splits={"validation": None}
+    )
+    assert "no" in run(no_validation, tmp_path / "s").cells[0].reason
+
+
+def test_features_are_fitted_on_training_rows_and_computed_once(tiny, tmp_path, monkeypatch):
+    import tinyplug
+    from sklearn.preprocessing import StandardScaler
+
+    fitted = []
+    fit = StandardScaler.fit
+
+    def spy(self, X, y=None, sample_weight=None):
+        fitted.append(len(X))
+        return fit(self, X, y, sample_weight)
+
+    monkeypatch.setattr(StandardScaler, "fit", spy)
+    scaler = {"name": "sklearn.preprocessing.StandardScaler"}
+    e = experiment(features={"image": scaler, "text": [scaler]}, seeds=[0, 1, 2])
+    record = run(e, tmp_path / "s")
+    assert fitted == [60, 60]
+    ds = tinyplug.load(None)
+    train, test = ds["train"].views, ds["test"].views
+    scale = {name: fit(StandardScaler(), train[name]) for name in train.names}
+    views = [v.map(lambda values, name: scale[name].transform(values)) for v in (train, test)]
+    model = tinyplug.Fixed().fit(views[0])
+    y = ds["test"].y
+    by_hand = evaluate(model.similarity(views[1]), (y, y), names=("image", "text"))
+    assert results(record)["B", 0]["image2text"]["map@all"]["mean"] == pytest.approx(
+        by_hand.mean("image2text", "map@all")
+    )
+
+
+def test_folds_do_not_see_features_fitted_on_the_whole(tiny, tmp_path, monkeypatch):
+    from sklearn.preprocessing import StandardScaler
+
+    fitted = []
+    fit = StandardScaler.fit
+    monkeypatch.setattr(
+        StandardScaler,
+        "fit",
+        lambda self, X, y=None, sample_weight=None: fitted.append(len(X)) or fit(self, X),
+    )
+    methods = [{"method": "tiny-fixed", "label": "T", "tune": "default"}]
+    run(
+        experiment(
+            methods,
+            features={"image": "sklearn.preprocessing.StandardScaler"},
+            tuning={"trials": 4, "folds": 3},
+        ),
+        tmp_path / "s",
+    )
+    # Once for each fold, however many trials, and once for the final fit.
+    assert Counter(fitted) == {40: 3, 60: 1}
+
+
+@pytest.mark.parametrize("kind", ["dense", "csr", "ragged", "channels"])
+def test_features_of_every_form_come_back_from_the_store(tmp_path, kind):
+    import scipy.sparse as sp
+
+    from crossfit import Ragged
+    from crossfit.experiment.features import _is_storable, _read, _write
+    from crossfit.views import Channels
+
+    rng = np.random.default_rng(0)
+    dense = rng.normal(size=(5, 3)).astype(np.float32)
+    ragged = Ragged(
+        rng.normal(size=(7, 2)), [0, 2, 2, 4, 6, 7], {"boxes": np.arange(28).reshape(7, 4),
+                                                      "vocabulary": ("a", "b")},
+    )  # fmt: skip
+    values = {
+        "dense": dense,
+        "csr": sp.csr_matrix(dense * (dense > 0)),
+        "ragged": ragged,
+        "channels": Channels({"a": dense, "b": ragged}),
+    }[kind]
+    assert _is_storable(values)
+    _write(values, tmp_path)
+    found = _read(tmp_path)
+
+    def same(a, b):
+        assert type(a) is type(b)
+        if isinstance(a, Channels):
+            for name in a.names:
+                same(a[name], b[name])
+        elif isinstance(a, Ragged):
+            np.testing.assert_array_equal(a.values, b.values)
+            np.testing.assert_array_equal(a.offsets, b.offsets)
+            np.testing.assert_array_equal(a.info["boxes"], b.info["boxes"])
+            assert a.info["vocabulary"] == b.info["vocabulary"]
+        elif sp.issparse(a):
+            assert (a != b).nnz == 0
+        else:
+            np.testing.assert_array_equal(a, b)
+            assert a.dtype == b.dtype
+
+    same(values, found)
+
+
+def test_scores_too_large_for_memory_give_the_same_results(tiny, tmp_path, monkeypatch):
+    from crossfit.experiment import cell as module
+
+    (task,) = [p.task for p in plan(experiment(METHODS[1:]), tmp_path / "s")]
+    whole, _ = compute(task, Store(tmp_path / "s"))
+    monkeypatch.setattr(module, "_IN_MEMORY", 100)
+    monkeypatch.setattr(module, "_BLOCK", 4 * 30 * 7)
+    blocks, extras = compute(task, Store(tmp_path / "s"))
+    assert blocks["results"] == whole["results"]
+    assert blocks["curves"] == whole["curves"]
+    assert extras["arrays"]["text2image|top"].shape == (30, 10)
+
+
+def test_subsets_keep_groups_together_and_are_the_same_every_time(tiny):
+    about = {"name": "tiny-data", "options": {}, "splits": {}, "own": None}
+    one = load_splits({**about, "subset": {"train": 20, "test": 10}}, None).splits
+    assert (len(one["train"]), len(one["test"]), len(one["validation"])) == (20, 10, 24)
+    whole = load_splits({**about, "subset": {}}, None).splits["train"]
+    rows = [np.flatnonzero((whole.views["image"] == row).all(1))[0]
+            for row in one["train"].views["image"]]  # fmt: skip
+    assert rows == sorted(rows)
+    with pytest.raises(ValueError, match="subset asks for 99 groups"):
+        load_splits({**about, "subset": {"test": 99}}, None)
+    with pytest.raises(ValueError, match="names 'dev'"):
+        load_splits({**about, "subset": {"dev": 9}}, None)
+
+
+def test_own_pairs_take_the_place_of_the_data_set(tmp_path):
+    table = tmp_path / "pairs.csv"
+    words = ["red", "blue", "green", "round", "square", "small", "large", "old"]
+    rng = random.Random(0)
+    rows = [rng.sample(words, 3) for _ in range(60)]
+    lines = [f"{' '.join(row)},{' '.join(reversed(row))},g{i // 2}" for i, row in enumerate(rows)]
+    table.write_text("question,answer,group\n" + "\n".join(lines))
+    vectors = {"name": "sklearn.feature_extraction.text.TfidfVectorizer"}
+    dense = {"name": "sklearn.decomposition.TruncatedSVD", "params": {"n_components": 6}}
+    e = Experiment(title="Own", dataset="emoji", seeds=[0], metrics=["r@5"],
+                   features={"question": [vectors, dense], "answer": [vectors, dense]},
+                   methods=[{"method": "cca", "params": {"n_components": 5}}])  # fmt: skip
+    record = run(e, tmp_path / "s", data=table)
+    (cell,) = record.cells
+    assert (cell.status, cell.dataset, record.name) == ("done", "pairs", "own-pairs")
+    assert cell.n["train"] == 48 and cell.n["test"] == {"question": 12, "answer": 12}
+    assert cell.results["question2answer"]["r@5"]["mean"] > 0.6
+    assert record.data == str(table)
+    lines[0] = "other words," + lines[0].partition(",")[2]
+    table.write_text("question,answer,group\n" + "\n".join(lines))
+    assert run(e, tmp_path / "s", data=table).cells[0].key != cell.key
+
+
+def test_processes_give_the_same_results_as_one(tiny, tmp_path):
+    e = experiment(seeds=[0, 1, 2])
+    assert results(run(e, tmp_path / "a")) == results(run(e, tmp_path / "b", n_jobs=2))
+
+
+def _runner(folder, seeds, sleep):
+    os.environ["OMP_NUM_THREADS"] = "1"
+    methods = [{"method": "tiny", "label": "A", "params": {"sleep": sleep}}]
+    run(experiment(methods, seeds=list(range(seeds))), folder)
+    os._exit(0)
+
+
+def test_two_runners_on_one_store_share_the_work(tiny, tmp_path):
+    import tinyplug  # noqa: F401 (before the fork, so that children start at once)
+
+    context = multiprocessing.get_context("fork")
+    runners = [context.Process(target=_runner, args=(tmp_path / "s", 12, 0.05)) for _ in range(2)]
+    for runner in runners:
+        runner.start()
+    for runner in runners:
+        runner.join(60)
+        assert runner.exitcode == 0
+    counts = fits(tiny)
+    assert sorted(counts.values()) == [1] * 12
+    assert len(list((tmp_path / "s" / "cells").iterdir())) == 12
+    assert len(Store(tmp_path / "s").test_evaluations()) == 12
+
+
+@pytest.mark.slow
+def test_killed_twenty_times_nothing_is_lost_and_nothing_doubled(tiny, tmp_path):
+    import tinyplug  # noqa: F401
+
+    n, rng = 24, random.Random(0)
+    context = multiprocessing.get_context("fork")
+    store, cells = Store(tmp_path / "s"), tmp_path / "s" / "cells"
+    before: dict[str, bytes] = {}
+    kills = 0
+    for _ in range(20):
+        runner = context.Process(target=_runner, args=(tmp_path / "s", n, 0.01))
+        runner.start()
+        runner.join(rng.uniform(0.02, 0.4))
+        if runner.is_alive():
+            os.kill(runner.pid, signal.SIGKILL)
+            kills += 1
+        runner.join(30)
+        now = {
+            p.parent.name: p.read_bytes() for p in (tmp_path / "s/cells").glob("[!.]*/cell.json")
+        }
+        # Nothing lost: what was there is there, byte for byte.
+        assert all(now[key] == content for key, content in before.items())
+        before = now
+        assert all(store.cell(key).status == "done" for key in now)
+    assert kills >= 10
+    runner = context.Process(target=_runner, args=(tmp_path / "s", n, 0.01))
+    runner.start()
+    runner.join(60)
+    assert runner.exitcode == 0
+    methods = [{"method": "tiny", "label": "A", "params": {"sleep": 0.01}}]
+    e = experiment(methods, seeds=list(range(n)))
+    record = store.run("tiny")
+    assert [c.status for c in record.cells] == ["done"] * n
+    assert len({c.key for c in record.cells}) == n
+    assert len([p for p in cells.iterdir() if p.name[0] != "."]) == n
+    for cell in record.cells:
+        assert cell.arrays()["image2text|map@all"].shape == (30,)
+    # Nothing doubled: beyond one fit a cell there are only those that a kill cut short.
+    assert n <= sum(fits(tiny).values()) <= n + kills
+    assert n <= len(store.test_evaluations()) <= n + kills
+    assert [p.name for p in (tmp_path / "s/locks").iterdir()] == [".guard"]
+    assert results(record) == results(run(e, tmp_path / "untouched"))
+
+
+def test_ctrl_c_releases_the_cell_and_says_how_to_go_on(tiny, tmp_path):
+    spec = tmp_path / "e.yaml"
+    spec.write_text(
+        "title: t\ndataset: tiny-data\nseeds: [0, 1, 2]\n"
+        "methods: [{method: tiny, params: {sleep: 1.5}}]\n"
+    )
+    command = [sys.executable, "-c", "from crossfit.cli import main; main()"]
+    process = subprocess.Popen(
+        [*command, "run", str(spec), "--store", str(tmp_path / "s")],
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    locks = tmp_path / "s" / "locks"
+    deadline = time.monotonic() + 60
+    while not (locks.exists() and any(p.name[0] != "." for p in locks.iterdir())):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "the same command goes on from here" in errors
+    assert "Traceback" not in errors
+    assert [p.name for p in locks.iterdir()] == [".guard"]
+
+
+def test_a_finished_experiment_loads_neither_data_nor_methods_again(tiny, tmp_path):
+    spec = tmp_path / "e.yaml"
+    spec.write_text("title: t\ndataset: tiny-data\nmethods: [tiny]\n")
+    run(Experiment.from_file(spec), tmp_path / "s")
+    code = (
+        "import sys\nfrom crossfit.experiment import Experiment, run\n"
+        f"record = run(Experiment.from_file({str(spec)!r}), {str(tmp_path / 's')!r})\n"
+        "print(record.cells[0].status, sorted({'sklearn', 'tinyplug', 'torch'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    # The registry reads the cards, which in this plugin lie beside the methods.
+    assert done.stdout.split()[0] == "done"
+    assert "torch" not in done.stdout
+
+
+def test_a_change_of_the_methods_own_defaults_is_seen(tiny, tiny_site, tmp_path):
+    record = run(experiment(METHODS[1:]), tmp_path / "s")
+    source = tiny_site / "tinyplug.py"
+    text = source.read_text()
+    code = (
+        "from crossfit.experiment import Experiment, run\n"
+        "e = Experiment(title='Tiny', dataset='tiny-data', seeds=[0, 1], "
+        "metrics=['map@all', 'r@5'], methods=[{'method': 'tiny-fixed', 'label': 'B'}])\n"
+        f"print(run(e, {str(tmp_path / 's')!r}).cells[0].key)"
+    )
+
+    def key():
+        done = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        )
+        return done.stdout.strip()
+
+    try:
+        assert key() == record.cells[0].key
+        old = "def __init__(self, power=1.0):\n"
+        assert old in text
+        source.write_text(text.replace(old, old.replace("1.0", "1.5")))
+        assert key() != record.cells[0].key
+    finally:
+        source.write_text(text)
+
+
+def test_a_run_is_json_that_other_programs_read(tiny, tmp_path):
+    record = run(experiment(), tmp_path / "s", command="crossfit run tiny")
+    found = json.loads((tmp_path / "s" / "runs" / "tiny.json").read_text())
+    assert found["format"] == 1
+    assert found["command"] == "crossfit run tiny"
+    assert [c["key"] for c in found["cells"]] == [c.key for c in record.cells]
+    assert (
+        Experiment(
+            title=found["title"],
+            **{k: v for k, v in found["spec"].items() if k not in ("title",)},
+        ).to_dict()
+        == record.spec
+    )

@@ -1,0 +1,229 @@
+"""The report in a real browser: widths, sorting, keyboard, light and dark."""
+
+import shutil
+from itertools import pairwise
+
+import pytest
+
+from crossfit.experiment.runs import report_runs
+
+webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
+
+WIDTHS = {"desktop": (1280, 900), "phone": (390, 844)}
+
+# Contrast, as WCAG 2 has it, of every visible text against what lies behind it.
+CONTRAST = """
+const canvas = document.createElement("canvas").getContext("2d", {willReadFrequently: true});
+const rgba = (colour) => {
+  canvas.clearRect(0, 0, 1, 1);
+  canvas.fillStyle = "#000"; canvas.fillStyle = colour; canvas.fillRect(0, 0, 1, 1);
+  const [r, g, b, a] = canvas.getImageData(0, 0, 1, 1).data;
+  return [r, g, b, a / 255];
+};
+const over = (top, below) => [0, 1, 2].map((i) => top[i] * top[3] + below[i] * (1 - top[3]));
+const behind = (node) => {
+  const layers = [];
+  for (let at = node; at instanceof Element; at = at.parentElement)
+    layers.push(rgba(getComputedStyle(at).backgroundColor));
+  return layers.reverse().reduce((below, top) => over(top, below), [255, 255, 255]);
+};
+const light = (colour) => {
+  const [r, g, b] = colour.map((c) => c / 255)
+    .map((c) => c <= 0.03928 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4);
+  return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+};
+const found = [];
+const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+while (walker.nextNode()) {
+  const node = walker.currentNode, parent = node.parentElement;
+  if (!node.textContent.trim() || parent.closest("script, style, .sr")) continue;
+  if (!parent.checkVisibility()) continue;
+  const style = getComputedStyle(parent), drawn = parent.closest("svg");
+  const ground = behind(parent);
+  const ink = over(rgba(drawn ? style.fill : style.color), ground);
+  const [a, b] = [light(ink), light(ground)].sort((x, y) => y - x);
+  found.push([(a + 0.05) / (b + 0.05), node.textContent.trim().slice(0, 40)]);
+}
+return found;
+"""
+
+
+@pytest.fixture(scope="module")
+def page(report_store, tmp_path_factory):
+    return report_runs(["main"], report_store, tmp_path_factory.mktemp("browser")).as_uri()
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    binary = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chrome")
+    driver = shutil.which("chromedriver")
+    if binary is None or driver is None:
+        pytest.skip("no Chromium with its chromedriver on this machine")
+    options = webdriver.ChromeOptions()
+    options.binary_location = binary
+    profile = tmp_path_factory.mktemp("profile")
+    for argument in (
+        "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-dev-shm-usage",
+        "--disable-background-networking", f"--user-data-dir={profile}",
+    ):  # fmt: skip
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    started = webdriver.Chrome(options, webdriver.ChromeService(driver))
+    yield started
+    started.quit()
+
+
+def opened(browser, page, width="desktop", scheme="light"):
+    wide, high = WIDTHS[width]
+    browser.execute_cdp_cmd(
+        "Emulation.setDeviceMetricsOverride",
+        {"width": wide, "height": high, "deviceScaleFactor": 1, "mobile": width == "phone"},
+    )
+    browser.execute_cdp_cmd(
+        "Emulation.setEmulatedMedia",
+        {"features": [{"name": "prefers-color-scheme", "value": scheme}]},
+    )
+    browser.get(page)
+    browser.execute_script("for (const d of document.querySelectorAll('details')) d.open = true")
+    return browser
+
+
+def column(browser, heading, group=0):
+    """The leaderboard's button of that heading and how to read its column."""
+    return browser.execute_script(
+        """const table = document.querySelector("table.sortable");
+        const heads = [...table.tHead.rows[1].cells];
+        const at = heads.filter((h) => h.textContent.trim().startsWith(arguments[0]))[arguments[1]];
+        return [at.querySelector("button"), at.cellIndex, at];""",
+        heading, group,
+    )  # fmt: skip
+
+
+def values(browser, at):
+    found = browser.execute_script(
+        """const table = document.querySelector("table.sortable");
+        return [...table.tBodies[0].rows].filter((r) => !r.classList.contains("chance"))
+          .map((r) => r.cells[arguments[0]].dataset.value ?? r.cells[arguments[0]].innerText);""",
+        at,
+    )
+    return [float(value) for value in found]
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_nothing_overflows_and_the_console_is_silent(browser, page, width, scheme):
+    browser.get_log("browser")
+    opened(browser, page, width, scheme)
+    wide, inner = browser.execute_script(
+        "return [document.documentElement.scrollWidth, window.innerWidth]"
+    )
+    assert inner == WIDTHS[width][0]
+    assert wide <= inner
+    assert [entry["message"] for entry in browser.get_log("browser")] == []
+    assert browser.execute_script("return window.pwned === undefined")
+
+
+def test_the_leaderboard_fits_a_desktop(browser, page):
+    opened(browser, page)
+    inside, room = browser.execute_script(
+        """const box = document.querySelector("table.sortable").parentElement;
+        return [box.scrollWidth, box.clientWidth]"""
+    )
+    assert inside <= room
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_text_can_be_read(browser, page, width, scheme):
+    opened(browser, page, width, scheme)
+    found = browser.execute_script(CONTRAST)
+    assert len(found) > 300
+    poor = [(round(ratio, 2), words) for ratio, words in found if ratio < 4.5]
+    assert poor == []
+
+
+def test_light_and_dark_differ(browser, page):
+    grounds = set()
+    for scheme in ("light", "dark"):
+        opened(browser, page, scheme=scheme)
+        grounds.add(browser.execute_script("return getComputedStyle(document.body).background"))
+    assert len(grounds) == 2
+
+
+def test_a_click_sorts_and_a_second_click_turns_the_order(browser, page):
+    opened(browser, page)
+    button, at, head = column(browser, "R@1", 0)
+    before = values(browser, at)
+    assert head.get_attribute("aria-sort") is None
+    button.click()
+    assert head.get_attribute("aria-sort") == "descending"
+    assert values(browser, at) == sorted(before, reverse=True)
+    button.click()
+    assert head.get_attribute("aria-sort") == "ascending"
+    assert values(browser, at) == sorted(before)
+    assert browser.execute_script("return document.querySelectorAll('[aria-sort]').length") == 1
+    last = browser.execute_script(
+        "return document.querySelector('table.sortable').tBodies[0].lastElementChild.className"
+    )
+    assert last == "chance"
+    assert "ascending" in browser.execute_script("return document.getElementById('said').innerText")
+
+
+def test_ranks_and_times_sort_upwards_first(browser, page):
+    opened(browser, page)
+    for heading in ("MedR", "fit", "rank"):
+        button, at, head = column(browser, heading)
+        button.click()
+        assert head.get_attribute("aria-sort") == "ascending"
+        found = values(browser, at)
+        assert all(a <= b for a, b in pairwise(found))
+
+
+def test_the_keyboard_sorts_too(browser, page):
+    from selenium.webdriver.common.keys import Keys
+
+    opened(browser, page)
+    _, at, head = column(browser, "R@10", 0)
+    body = browser.find_element("tag name", "body")
+    for _ in range(40):
+        body.send_keys(Keys.TAB)
+        focused = browser.switch_to.active_element
+        if focused.text.strip().startswith("R@10"):
+            break
+    else:
+        pytest.fail("Tab never reached the heading R@10")
+    outline = browser.execute_script("return getComputedStyle(document.activeElement).outlineStyle")
+    assert outline == "solid"
+    focused.send_keys(Keys.ENTER)
+    assert head.get_attribute("aria-sort") == "descending"
+    found = values(browser, at)
+    assert found == sorted(found, reverse=True)
+    focused.send_keys(Keys.SPACE)
+    assert head.get_attribute("aria-sort") == "ascending"
+
+
+def test_names_sort_as_words(browser, page):
+    opened(browser, page)
+    button, _, _ = column(browser, "method")
+    button.click()
+    names = browser.execute_script(
+        """return [...document.querySelector("table.sortable").tBodies[0].rows]
+          .map((r) => r.cells[0].firstChild.textContent)"""
+    )
+    assert names[:4] == ["bad </td><script>window.pwned = 1</script> & $x_1$ 100%", "CCA 2",
+                         "CCA 4", "CCA 8"]  # fmt: skip
+    assert names[-1] == "chance"
+
+
+def test_every_picture_and_plot_is_drawn(browser, page):
+    opened(browser, page)
+    broken = browser.execute_script(
+        """for (const i of document.images) i.loading = "eager";
+        return [...document.images].filter((i) => i.complete && !i.naturalWidth).length"""
+    )
+    assert broken == 0
+    boxes = browser.execute_script(
+        "return [...document.querySelectorAll('svg')].map((s) => s.getBoundingClientRect().height)"
+    )
+    assert len(boxes) == 6  # intervals, recall, precision, cost, a sweep, training
+    assert min(boxes) > 100

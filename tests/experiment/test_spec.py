@@ -1,0 +1,226 @@
+"""Experiment files: what is read, and what is refused with which line."""
+
+import textwrap
+
+import pytest
+
+from crossfit import registry
+from crossfit.cards import Choice, Each, Float, Int
+from crossfit.experiment import Experiment, SpecError, plan
+from crossfit.experiment.parts import build_method, describe, draws_at_random, named
+from crossfit.experiment.spec import space_of
+
+GOOD = """\
+title: Two methods
+dataset: {name: emoji, split: official, subset: {train: 40}}
+x-shared: &shared {n_components: 8, reg: 1e-3}
+features:
+  text:
+    - {name: sklearn.feature_extraction.text.TfidfVectorizer}
+    - {name: sklearn.decomposition.TruncatedSVD, params: {n_components: 5}}
+seeds: [0, 1]
+metrics: [map@50, R@1]
+tuning: {trials: 4, folds: 2}
+methods:
+  - method: cca
+    label: CCA
+    params: {<<: *shared, n_components: 4}
+    tune: {reg: {each: [image, text], float: [1e-3, 10], log: true}}
+    published: {map@50: 0.3, r@1: {image2text: 0.1}}
+  - cfa
+"""
+
+
+def write(tmp_path, text):
+    path = tmp_path / "e.yaml"
+    path.write_text(textwrap.dedent(text))
+    return path
+
+
+def test_a_file_is_read_with_defaults_anchors_and_plain_numbers(tmp_path):
+    e = Experiment.from_file(write(tmp_path, GOOD))
+    assert e.name == "e"
+    first, second = e.methods
+    assert first.params == {"n_components": 4, "reg": 0.001}
+    assert e.metrics == ("map@50:hits", "r@1")
+    assert e.datasets[0].options == {"split": "official"}
+    assert e.datasets[0].subset == {"train": 40}
+    assert first.published == {"map@50:hits": {"mean": 0.3}, "r@1": {"image2text": 0.1}}
+    assert (first.tuning.trials, first.tuning.folds, second.tuning) == (4, 2, None)
+    assert (second.label, second.params, second.tune) == ("cfa", {}, None)
+    again = Experiment.from_dict(e.to_dict())
+    assert again.to_dict() == e.to_dict()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line", "says"),
+    [
+        ("seeds: [0, 1]", "seed: [0, 1]", 8, "unknown key 'seed': did you mean 'seeds'"),
+        ("label: CCA", "labels: CCA", 13, r"methods\[0\]: unknown key 'labels': did you mean"),
+        ("seeds: [0, 1]", "seeds: [0, 0]", 8, "there is twice|is there twice"),
+        ("seeds: [0, 1]", "seeds: [0, one]", 8, r"seeds\[1\]: must be a whole number"),
+        ("seeds: [0, 1]", "seeds: []", 8, "at least one seed"),
+        ("[map@50, R@1]", "[map@50, hits]", 9, "unknown metric 'hits'"),
+        ("trials: 4", "trials: 0", 10, "trials: must be a whole number of at least 1"),
+        ("folds: 2", "folds: 2, validation: true", 10, "one of 'folds' and 'validation'"),
+        ("folds: 2", "sampler: grid", 10, "sampler: must be one of tpe, random"),
+        ("float: [1e-3, 10]", "float: [10, 1e-3]", 15, "low <= high"),
+        ("float: [1e-3, 10]", "float: [1]", 15, r"must be \[low, high\]"),
+        ("float: [1e-3, 10]", "floats: [1, 2]", 15, "did you mean 'float'"),
+        ("name: emoji, split", "split", 2, "dataset.name: must be a text, got nothing"),
+        ("subset: {train: 40}", "subset: {train: 0}", 2, "subset.train: must be a whole"),
+        ("  - cfa", "  - method: cfa\n    label: CCA", 17, "the label 'CCA' is there twice"),
+        ("    published", "    params: {}\n    published", 16, "the key 'params' is there twice"),
+        ("seeds: [0, 1]", "relevance: both", 8, "must be one of auto, pair, label"),
+        ("seeds: [0, 1]", "baseline: PCA", 8, "must be the label of a method"),
+        ("seeds: [0, 1]", "splits: {tests: dev}", 8, "did you mean 'test'"),
+        ("seeds: [0, 1]", "reduced: true", 1, "must contain the word 'reduced'"),
+        ("seeds: [0, 1]", "1: 2", 8, "keys must be strings"),
+        ("seeds: [0, 1]", "seeds: [0, 1", 8, "expected|did not find"),
+        ("title: Two methods\n", "", None, "'title' is missing"),
+        ("methods:", "x-methods:", None, "methods: must have at least one method"),
+        ("    - {name: sklearn.decomp", "    - {nam: sklearn.decomp", 7, "did you mean 'name'"),
+    ],
+)
+def test_what_is_wrong_is_told_with_file_line_and_key(tmp_path, old, new, line, says):
+    assert old in GOOD
+    path = write(tmp_path, GOOD.replace(old, new, 1))
+    with pytest.raises(SpecError, match=says) as caught:
+        Experiment.from_file(path)
+    said = str(caught.value)
+    assert said.startswith(str(path))
+    assert "\n" not in said
+    if line is not None:
+        # A parser that runs on to the next line may say that.
+        assert any(f"{path}:{at}: " in said for at in (line, line + 1)), said
+
+
+def test_tuning_is_asked_for_where_a_method_is_to_be_tuned(tmp_path):
+    path = write(tmp_path, GOOD.replace("tuning: {trials: 4, folds: 2}\n", ""))
+    with pytest.raises(SpecError, match=r"methods\[0\].tune: needs the key 'tuning'"):
+        Experiment.from_file(path)
+
+
+def test_a_method_may_tune_in_its_own_way(tmp_path):
+    text = GOOD.replace("    published", "    tuning: {trials: 2, validation: true}\n    published")
+    method = Experiment.from_file(write(tmp_path, text)).methods[0]
+    assert (method.tuning.trials, method.tuning.validation) == (2, True)
+
+
+def test_settings_change_values_before_they_are_checked(tmp_path):
+    path = write(tmp_path, GOOD)
+    e = Experiment.from_file(
+        path,
+        [
+            "methods.CCA.params.reg=0.5",
+            "methods.1=pls",
+            "tuning.trials=9",
+            "seeds=[3]",
+            "splits.test=dev",
+            "features.text.0.params.min_df=2",
+        ],
+    )
+    assert e.methods[0].params["reg"] == 0.5
+    assert e.methods[1].method == "pls"
+    assert e.tuning.trials == 9
+    assert e.seeds == (3,)
+    assert e.splits == {"test": "dev"}
+    assert e.features["text"][0]["params"] == {"min_df": 2}
+    for setting, says in [
+        ("methods.PCA.params.reg=1", "no entry 'PCA'"),
+        ("trials", "key=value"),
+        ("title.a=1", "no keys"),
+        ("tuning.trial=3", "did you mean 'trials'"),
+    ]:
+        with pytest.raises(SpecError, match=says):
+            Experiment.from_file(path, [setting])
+
+
+def test_nothing_in_a_file_is_executed(tmp_path):
+    mark = tmp_path / "mark"
+    text = GOOD + f"x-evil: !!python/object/apply:os.system ['touch {mark}']\n"
+    with pytest.raises(SpecError, match="could not determine a constructor"):
+        Experiment.from_file(write(tmp_path, text))
+    assert not mark.exists()
+    for name in ("os.system", "subprocess.Popen", "sklearn.utils.os.system", "crossfit.cli.main"):
+        with pytest.raises((SpecError, registry.RegistryError)):
+            named(name, "here")
+
+
+def test_a_parameter_that_does_not_exist_is_told_with_its_line(tmp_path):
+    text = GOOD.replace("n_components: 8, reg: 1e-3", "n_component: 8")
+    with pytest.raises(SpecError, match=r"e\.yaml:12: .*no parameter 'n_component', it has n_comp"):
+        plan(Experiment.from_file(write(tmp_path, text)), tmp_path / "s")
+
+
+def test_search_spaces_are_the_cards_own_parts():
+    space = space_of(
+        {
+            "a": {"int": [2, 9], "log": True},
+            "b": {"each": ["image", "text"], "float": [0.1, 1.0]},
+            "c": {"choice": ["x", None, 3], "when": {"a": [2, 3]}},
+        }
+    )
+    assert space["a"] == Int(2, 9, log=True)
+    assert space["b"] == Each(("image", "text"), Float(0.1, 1.0))
+    assert space["c"] == Choice("x", None, 3, when={"a": (2, 3)})
+
+
+def test_objects_within_parameters_get_the_seed_that_is_left_open(tmp_path):
+    text = """
+    title: t
+    dataset: emoji
+    methods:
+      - method: sm
+        label: open
+        params:
+          classifier:
+            image: {name: sklearn.ensemble.ExtraTreesClassifier, params: {n_estimators: 3}}
+            text:
+              - {name: sklearn.preprocessing.StandardScaler}
+              - {name: sklearn.linear_model.LogisticRegression, params: {C: 0.1}}
+      - method: sm
+        label: fixed
+        params:
+          classifier: {name: sklearn.ensemble.ExtraTreesClassifier, params: {random_state: 7}}
+      - {method: cca, label: none}
+    """
+    a, b, c = Experiment.from_file(write(tmp_path, text)).methods
+    built = build_method(a, 5)
+    assert built.classifier["image"].random_state == 5
+    assert built.classifier["text"].steps[-1][1].C == 0.1
+    assert build_method(b, 5).classifier.random_state == 7
+    assert [draws_at_random(m) for m in (a, b, c)] == [True, False, False]
+    assert describe(built) == describe(build_method(a, 5)) != describe(build_method(a, 6))
+
+
+def test_a_python_experiment_is_checked_as_a_file_is():
+    with pytest.raises(SpecError, match="unknown metric"):
+        Experiment(title="t", dataset="emoji", methods=["cca"], metrics=["nope"])
+    with pytest.raises(SpecError, match="one of the keys 'dataset' and 'datasets'"):
+        Experiment(title="t", methods=["cca"])
+    e = Experiment(title="A b!", datasets=["emoji", {"name": "emoji", "label": "two"}],
+                   methods=["cca"])  # fmt: skip
+    assert e.name == "a-b"
+    assert [d.label for d in e.datasets] == ["emoji", "two"]
+
+
+SHIPPED = [entry.name for entry in registry.entries("crossfit.experiments") if entry.status == "ok"]
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_every_installed_experiment_is_valid_without_its_data(name, tmp_path, monkeypatch):
+    monkeypatch.delenv("CROSSFIT_DATA", raising=False)
+    cells = plan(Experiment.find(name), tmp_path / "s")
+    assert cells
+    card = registry.get(name, "crossfit.experiments")
+    experiment = Experiment.find(name)
+    assert set(card.methods) == {m.method for m in experiment.methods}
+    assert set(card.datasets) == {d.name for d in experiment.datasets}
+
+
+def test_an_unknown_experiment_says_what_there_is(tmp_path):
+    with pytest.raises(registry.NotInstalledError, match="shallow-wikipedia"):
+        Experiment.find("shallow-wikipedi")
+    with pytest.raises(FileNotFoundError, match=r"nowhere\.yaml"):
+        Experiment.find("nowhere.yaml")
