@@ -22,7 +22,7 @@ regions = ViewTransformer([("image", GridFeatures(4, output="regions"))]).fit(tr
 space = {"attention": Choice("shared", "separate", "none"), "lr": Float(3e-4, 3e-2, log=True),
          "dropout": Float(0.0, 0.6), "corr_weight": Float(0.1, 10.0, log=True)}  # fmt: skip
 search = OptunaSearch(
-    ACLN(width=64, max_epochs=10, random_state=0), space, n_trials=16, pruner="median",
+    ACLN(width=64, max_epochs=8, random_state=0), space, n_trials=14, pruner="median",
     cv=(regions.transform(val.views), val.y), refit_epochs=True, random_state=0,
 )  # fmt: skip
 search.fit(regions.transform(train.views), train.y)

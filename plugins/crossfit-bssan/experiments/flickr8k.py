@@ -33,8 +33,8 @@ from crossfit_bssan.estimator import BSSAN
 from crossfit_wheels.efficientnet import EfficientNetLite0
 
 SEEDS = (0, 1, 2)
-N_TRAIN, N_HELD_OUT, N_TEST = 2000, 100, 300
-EPOCHS = 6
+N_TRAIN, N_HELD_OUT, N_TEST = 1500, 80, 200
+EPOCHS = 5
 CELLS, GRID, WIDTH = 7, 4, 256
 SIZE: dict[str, Any] = {
     "lstm_width": 128, "w2r_mlp": (128, 64, 16), "bilstm_width": 64, "o2w_mlp": (64, 32, 8),
@@ -58,7 +58,7 @@ PUBLISHED = {
 }
 
 
-# ---- features --------------------------------------------------------------------------------------
+# ---- features ------------------------------------------------------------------------------------
 
 
 def objects_of(pictures: NDArray[Any], maps: NDArray[np.float32]) -> Ragged:
@@ -134,7 +134,7 @@ def prepared() -> tuple[dict[str, Views], dict[str, Views], dict[str, Any]]:
     return pairs, vectors, about
 
 
-# ---- training and scores -----------------------------------------------------------------------------
+# ---- training and scores -------------------------------------------------------------------------
 
 
 def trained(pairs: dict[str, Views], seed: int, **params: Any) -> tuple[BSSAN, float, int]:
@@ -259,7 +259,7 @@ def cells_of(runs: Repeats, way: str) -> str:
 
 
 def both_ways(runs: Repeats) -> NDArray[np.float64]:
-    """Return one value an image: the mean of its reciprocal rank as a query and of its captions'."""
+    """Return a value for each image: mean of its own and of its captions' reciprocal rank."""
     values = runs.averaged.per_query
     forward, backward = (values[way, "mrr"] for way in WAYS)
     owner = runs.averaged.groups[WAYS[1]]

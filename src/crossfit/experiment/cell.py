@@ -908,7 +908,7 @@ def environment(task: Task) -> dict[str, Any]:
         "python": platform.python_version(),
         "platform": platform.platform(),
         "packages": packages,
-        "threads": _threads(),
+        "threads": _threads(sys.modules.get("torch")),
         "processors": os.cpu_count(),
     }
 
@@ -925,10 +925,9 @@ _WATCHED = {
 }  # fmt: skip
 
 
-def _threads() -> int:
+@cache
+def _threads(torch: Any) -> int:
     import threadpoolctl
 
     pools = [pool["num_threads"] for pool in threadpoolctl.threadpool_info()]
-    if "torch" in sys.modules:
-        pools.append(sys.modules["torch"].get_num_threads())
-    return max(pools, default=1)
+    return max([*pools, *([torch.get_num_threads()] if torch else [])], default=1)

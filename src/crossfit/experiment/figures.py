@@ -177,7 +177,7 @@ def curves(board: Board, kind: str) -> str | None:
     axes[0].set_ylim(bottom=0)
     axes[0].set_ylabel("recall at K" if kind == "recall" else "precision", color=_INK)
     _name(axes[0], drawn)
-    if board.chance:
+    if any(line.get_linestyle() == "--" for line in axes[0].get_lines()):
         axes[0].plot([], [], color=_INK, linewidth=1, linestyle=_CHANCE, label="chance")
     _legend(figure, axes[0])
     words = {"recall": "Recall at K", "pr": "Precision over recall"}[kind]

@@ -177,6 +177,7 @@ def write_page(
     notes: Sequence[str] = (),
     problems: Sequence[Problem] = (),
     facts: Sequence[tuple[str, str]] = (),
+    sources: Sequence[tuple[str, str]] = (),
     footer: str = "",
 ) -> None:
     """Write a page; the file appears whole or not at all.
@@ -197,6 +198,8 @@ def write_page(
         Cells without a result.
     facts : sequence of (str, str)
         What else to state: split sizes, settings, versions, times.
+    sources : sequence of (str, str)
+        Experiments by name, as their files have them.
     footer : str
         Attribution.
     """
@@ -220,6 +223,7 @@ def write_page(
         notes=notes,
         problems=problems,
         facts=facts,
+        sources=sources,
         footer=footer,
     )
     write_text(path, html)
@@ -657,16 +661,19 @@ def _about_tests(board: Board) -> str:
     first = board.rows[0]
     tied = [row.label for row in board.rows[1:]
             if board.p_value(row.label, first.label) > LEVEL]  # fmt: skip
+    n_pairs = len(board.comparisons[None])
+    others = [row.label for row in board.rows[1:]]
     if not tied:
-        said = f"{first.label} is better than every other method"
-    elif len(tied) == len(board.rows) - 1:
+        said = f"{first.label} is better than {others[0] if n_pairs == 1 else 'every other method'}"
+    elif tied == others and n_pairs > 1:
         said = "No method can be told apart from the best"
     else:
         said = f"{first.label} cannot be told apart from {_listed(tied)}"
+    corrected = "" if n_pairs == 1 else f"Holm-corrected over all {n_pairs} pairs of methods, "
+    tests = "test" if n_pairs == 1 else "tests"
     return (
-        f"{said} in {what}, averaged over the directions (paired randomisation tests over queries, "
-        f"groups kept together, Holm-corrected over all {len(board.comparisons[None])} pairs of "
-        f"methods, level {LEVEL:g})."
+        f"{said} in {what}, averaged over the directions (paired randomisation {tests} over "
+        f"queries, groups kept together, {corrected}level {LEVEL:g})."
     )
 
 

@@ -95,7 +95,8 @@ def report_runs(
         "sizes only." if reduced else "",
         notes=_notes(store, records),
         problems=_problems(records),
-        facts=_facts(store, records, folder),
+        facts=_facts(records),
+        sources=[(record.name, _yaml(record.spec)) for record in records],
     )  # fmt: skip
     write_text(folder / "leaderboard.md", "\n".join(markdown_table(board) for board in found))
     write_text(folder / "leaderboard.tex", "\n".join(latex_table(board) for board in found))
@@ -401,19 +402,21 @@ def _attention(label: str, cell: CellRecord, test: Any) -> list[Attention]:
         text, view = str(kept.get("query", "")), str(kept.get("view", ""))
         caption = ": ".join(part for part in (label, view, _clipped(text)) if part)
         boxes = kept.get("regions")
-        if boxes is None and "grid" in kept:
-            boxes = grid_boxes(*(int(side) for side in kept["grid"]))
+        side = math.isqrt(weights.shape[1])
+        if boxes is None and ("grid" in kept or side * side == weights.shape[1]):
+            # Without boxes a square number of regions is a square grid, as for `make_regions`.
+            boxes = grid_boxes(*(int(n) for n in kept.get("grid", (side, side))))
         words = [str(word) for word in kept.get("words", ())]
         mean = weights.mean(axis=0)
         share = mean / max(float(mean.max()), 1e-12)
         name = next((name for name in test.views.names if _is_picture(
             test.views.distinct(name)[0][0])), None)  # fmt: skip
-        if boxes is not None and len(boxes) == len(mean) and name is not None:
+        if words and len(words) == len(mean):
+            found.append(Attention(caption, words=list(zip(words, share.tolist()))))
+        elif boxes is not None and len(boxes) == len(mean) and name is not None:
             image = test.views.distinct(name)[0][int(kept["item"])]
             found.append(Attention(caption, data_uri(lit(image, mean, boxes), _MAP)))
-        elif len(words) == len(mean):
-            found.append(Attention(caption, words=list(zip(words, share.tolist()))))
-        elif len(words) == len(weights):
+        elif words and len(words) == len(weights):
             found.append(Attention(caption, svg=figures.attention(weights, words)))
     return found
 
@@ -511,7 +514,7 @@ def _problems(records: Sequence[RunRecord]) -> list[Problem]:
     return list(found.values())
 
 
-def _facts(store: Store, records: Sequence[RunRecord], out: Path) -> list[tuple[str, str]]:
+def _facts(records: Sequence[RunRecord]) -> list[tuple[str, str]]:
     facts = []
     for record in records:
         if record.command:
@@ -535,6 +538,12 @@ def _facts(store: Store, records: Sequence[RunRecord], out: Path) -> list[tuple[
     times = [cell.timing.get("total") for cell in done]
     facts.append(("time", f"{sum(t for t in times if t):.1f} s in {_counted(len(times), 'cell')}"))
     return facts
+
+
+def _yaml(spec: Mapping[str, Any]) -> str:
+    import yaml
+
+    return yaml.safe_dump(dict(spec), sort_keys=False, allow_unicode=True, width=100)
 
 
 def _about_data(cell: CellRecord) -> str:

@@ -412,7 +412,6 @@ class Store:
         )
         try:
             os.write(handle, line.encode() + b"\n")
-            os.fsync(handle)
         finally:
             os.close(handle)
 

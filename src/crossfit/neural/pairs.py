@@ -46,10 +46,10 @@ class NeuralPairEstimator(NeuralEstimator):
       prepared items of the first role against prepared items of the second. A score may depend
       on its own two items only. What ranks should be computed in float32: under autocast put
       the last products into ``torch.autocast(device_type, enabled=False)``, for bfloat16 tells
-      only 256 scores apart between 1 and 2.
-    - ``_pair_bytes(P, Q)``: bytes of the tensors that `_score_pairs` makes for one pair and holds at
-      the same time, the score included, from the shapes of P and Q. Whatever it allocates by
-      the row alone belongs into `_prepare_batch`.
+      only 128 scores apart between 1 and 2.
+    - ``_pair_bytes(P, Q)``: bytes of the tensors that `_score_pairs` makes for one pair and
+      holds at the same time, the score included, from the shapes of P and Q. Whatever it
+      allocates by the row alone belongs into `_prepare_batch`.
 
     In training `_outputs` gives `_loss` the scores of every item of the batch with every other,
     (b, b); ``batch.positives`` and ``batch.negatives`` say what they are, and another caption
@@ -181,9 +181,35 @@ class NeuralPairEstimator(NeuralEstimator):
         return Prepared(_joined(parts))
 
     def _similarity(self, P: Any, Q: Any) -> NDArray[Any]:
-        """Score `Prepared` items of the first role against those of the second, in one block."""
+        """Score `Prepared` items of the first role against those of the second."""
+        scores = np.empty((len(P), len(Q)), np.float32)
+        self._fill(P, Q, scores, None, verbose=False)
+        return scores
+
+    def _fill(
+        self,
+        P: Prepared,
+        Q: Prepared,
+        scores: Scores,
+        chunk_size: int | None,
+        verbose: bool | int | str | None = None,
+    ) -> None:
+        """Write the scores of all pairs, rows in P and columns in Q."""
+        self.net_.module_.eval()
         device = torch.device(self.net_.device)
-        P, Q = P.to(device), Q.to(device)
+        rows, columns = self._block(P, Q, chunk_size, device)
+        P, Q = _together(P, Q, device)
+        shown = self.verbose if verbose is None else verbose
+        with progress_bar(scores.size, self._name(), "pair", shown) as bar:
+            for i in range(0, len(P), rows):
+                p = P[i : i + rows].to(device)
+                for j in range(0, len(Q), columns):
+                    found = self._scored(p, Q[j : j + columns].to(device), device)
+                    scores[i : i + rows, j : j + columns] = found
+                    bar.update(found.size)
+
+    def _scored(self, P: Prepared, Q: Prepared, device: torch.device) -> NDArray[Any]:
+        """Score one block."""
         with (
             torch.inference_mode(),
             torch.autocast(device.type, dtype=torch.bfloat16, enabled=self.net_.amp),
@@ -195,20 +221,6 @@ class NeuralPairEstimator(NeuralEstimator):
                 f"{tuple(found.shape)}"
             )
         return found.float().cpu().numpy()
-
-    def _fill(self, P: Prepared, Q: Prepared, scores: Scores, chunk_size: int | None) -> None:
-        """Write the scores of all pairs, rows in P and columns in Q."""
-        self.net_.module_.eval()
-        device = torch.device(self.net_.device)
-        rows, columns = self._block(P, Q, chunk_size, device)
-        P, Q = _together(P, Q, device)
-        with progress_bar(scores.size, self._name(), "pair", self.verbose) as bar:
-            for i in range(0, len(P), rows):
-                p = P[i : i + rows].to(device)
-                for j in range(0, len(Q), columns):
-                    found = self._similarity(p, Q[j : j + columns])
-                    scores[i : i + rows, j : j + columns] = found
-                    bar.update(found.size)
 
     def _block(
         self, P: Prepared, Q: Prepared, chunk_size: int | None, device: torch.device

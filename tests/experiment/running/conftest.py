@@ -63,6 +63,8 @@ class Tiny(CrossModalEstimator):
         self.power, self.sleep, self.random_state = power, sleep, random_state
 
     def _fit(self, views, y):
+        if self.sleep < 0:  # as when memory runs out
+            os.kill(os.getpid(), 9)
         time.sleep(self.sleep)
         rng = np.random.RandomState(self.random_state)
         Z = np.asarray(views["image"])[:, :4] + 0.1 * rng.normal(size=(len(views), 4))

@@ -346,6 +346,17 @@ def test_processes_give_the_same_results_as_one(tiny, tmp_path):
     assert results(run(e, tmp_path / "a")) == results(run(e, tmp_path / "b", n_jobs=2))
 
 
+def test_a_cell_that_kills_its_process_fails_and_the_others_are_done(tiny, tmp_path):
+    methods = [*METHODS, {"method": "tiny", "label": "K", "params": {"sleep": -1.0}}]
+    record = run(experiment(methods, seeds=[0, 1, 2, 3]), tmp_path / "s", n_jobs=2)
+    status = Counter((c.label, c.status) for c in record.cells)
+    assert status["K", "failed"] == 4
+    assert "was killed" in record.cells[-1].traceback
+    # One that ran beside a killed one twice may be blamed with it; most are not.
+    assert status["A", "done"] + status["B", "done"] >= 3
+    assert [p.name for p in (tmp_path / "s" / "locks").iterdir() if p.name[0] != "."] == []
+
+
 def _runner(folder, seeds, sleep):
     os.environ["OMP_NUM_THREADS"] = "1"
     methods = [{"method": "tiny", "label": "A", "params": {"sleep": sleep}}]

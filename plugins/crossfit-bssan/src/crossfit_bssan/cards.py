@@ -62,7 +62,7 @@ def _experiment(name: str, summary: str, dataset: str) -> ExperimentCard:
         target=f"crossfit_bssan:experiments/{name}.yaml",
         summary=summary,
         datasets=(dataset,),
-        methods=("bssan", "cca"),
+        methods=("bssan",),
         citation=_CITATION,
         year=2018,
     )

@@ -241,9 +241,7 @@ class BSSAN(NeuralPairEstimator):
         self.n_regions_ = 0
         if "map" in channels:
             part = channels["map"]
-            self.n_regions_ = int(
-                part.lengths.max() if isinstance(part, Ragged) else part.shape[1]
-            )
+            self.n_regions_ = int(part.lengths.max() if isinstance(part, Ragged) else part.shape[1])
 
     def _features(self, values: Any, view: str) -> Any:
         if view == "text":
@@ -368,5 +366,3 @@ class BSSAN(NeuralPairEstimator):
         taken = texts[rows]
         words = np.split(taken.info["words"], taken.offsets[1:-1])
         return {"words": np.concatenate([part[: self.max_words] for part in words])}
-
-

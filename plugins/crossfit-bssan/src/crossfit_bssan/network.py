@@ -236,9 +236,7 @@ class ObjectToWords(nn.Module):
     def read(self, words: Tensor, lengths: Tensor) -> Tensor:
         """Return S (m, T, B) of words (m, T, E), zero after the last word."""
         # Packed, or the backward pass would start in the padding.
-        packed = pack_padded_sequence(
-            words, lengths.cpu(), batch_first=True, enforce_sorted=False
-        )
+        packed = pack_padded_sequence(words, lengths.cpu(), batch_first=True, enforce_sorted=False)
         states, _ = pad_packed_sequence(
             self.lstm(packed)[0], batch_first=True, total_length=words.shape[1]
         )
@@ -333,9 +331,7 @@ class BSSANNetwork(nn.Module):
 
     def text(self, items: Items) -> Text:
         """Do once what needs the text alone."""
-        words, mask = (
-            None if part is None else part[:, : self.max_words] for part in items
-        )
+        words, mask = (None if part is None else part[:, : self.max_words] for part in items)
         if mask is None:
             # Arrays are padded with zeros, of which the last word tells the end.
             real = words.any(dim=-1)
@@ -348,9 +344,7 @@ class BSSANNetwork(nn.Module):
         states = self.branches["o2w"].read(words, lengths) if "o2w" in self.branches else None
         return Text(words, states, lengths)
 
-    def forward(
-        self, image: Image, text: Text, learned: Tensor | None = None
-    ) -> dict[str, Tensor]:
+    def forward(self, image: Image, text: Text, learned: Tensor | None = None) -> dict[str, Tensor]:
         """Return the scores (n, m) of every branch."""
         return {name: branch(image, text, learned) for name, branch in self.branches.items()}
 

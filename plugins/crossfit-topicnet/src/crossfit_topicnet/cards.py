@@ -6,10 +6,10 @@ from crossfit.cards import Choice, DatasetCard, ExperimentCard, Float, Int, Meth
 
 _SEARCH_SPACE: dict[str, Choice | Float | Int] = {
     "lr": Float(1e-3, 0.1, log=True),
-    "hidden": Choice((), (512,), (1024,), (1024, 1024)),
+    "hidden": Choice((), (256,), (512,), (1024,)),
     "dropout": Float(0.0, 0.7),
     "weight_decay": Float(1e-6, 1e-2, log=True),
-    "max_epochs": Int(5, 60),
+    "max_epochs": Int(5, 40),
 }
 
 _TEST_PARAMS = {

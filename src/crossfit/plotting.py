@@ -1,0 +1,254 @@
+"""Pictures of attention: where in an image a word looks, and which words an object reads."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = ["plot_attention"]
+
+_COLUMNS = 6
+_PANEL = 1.9  # inches
+# Told apart by people who see red and green alike, and on photographs.
+_COLOURS = ("#ffb000", "#27a3ff", "#fe3d83", "#54e08d", "#a883ff")
+_HEAT = "turbo"
+
+
+def plot_attention(
+    image: Any,
+    words: Sequence[str] | None = None,
+    *,
+    word_to_region: ArrayLike | None = None,
+    object_to_word: ArrayLike | None = None,
+    grid: tuple[int, int] | None = None,
+    region_boxes: ArrayLike | None = None,
+    boxes: ArrayLike | None = None,
+    labels: Sequence[str] | None = None,
+    n_objects: int = 3,
+) -> Figure:
+    """Draw what ``explain`` of a method returns for one image and one text.
+
+    Parameters
+    ----------
+    image : path-like, PIL.Image.Image or ndarray
+        What `crossfit.extraction.load_rgb` reads.
+    words : sequence of T str, optional
+        The words of the text.
+    word_to_region : array-like of shape (T, R) or (R,), optional
+        The weight of each region for each word, or for the whole text. Drawn over the image, one
+        panel for each word, in one scale: 1 is the weight that every region would have if all
+        had the same.
+    object_to_word : array-like of shape (K, T') or (T',), optional
+        The weight of each word for each object, or for the whole image. What goes beyond the
+        words, padding, is left out.
+    grid : (int, int), optional
+        Rows and columns of the regions; a square by default.
+    region_boxes : array-like of shape (R, 4), optional
+        Where regions are boxes and no grid: left, top, right and bottom as shares of the image.
+    boxes : array-like of shape (K, 4), optional
+        The boxes of the objects.
+    labels : K str, optional
+        Names of the objects.
+    n_objects : int
+        How many objects are drawn, the first ones.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        To be shown, or saved by its ``savefig``. pyplot knows nothing of it.
+
+    Raises
+    ------
+    ValueError
+        If there is nothing to draw or shapes do not go together.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> picture = np.zeros((60, 80, 3), np.uint8)
+    >>> weights = np.full((2, 16), 1 / 16)
+    >>> figure = plot_attention(picture, ["a", "dog"], word_to_region=weights)
+    >>> len(figure.subfigs[0].axes)  # the image, two words, the colour bar
+    4
+    """
+    from matplotlib.figure import Figure
+
+    from crossfit.extraction.images import load_rgb
+
+    over_image = None if word_to_region is None else _matrix(word_to_region, "word_to_region")
+    over_words = None if object_to_word is None else _matrix(object_to_word, "object_to_word")
+    if over_image is None and over_words is None:
+        raise ValueError("plot_attention needs word_to_region or object_to_word, got neither")
+    names = None if words is None else [str(word) for word in words]
+    pixels = load_rgb(image)
+    aspect = pixels.shape[0] / pixels.shape[1]
+    heights = []
+    if over_image is not None:
+        whole = len(over_image) == 1 and np.ndim(word_to_region) == 1  # type: ignore[arg-type]
+        titles = [""] if whole else names
+        if titles is None or len(titles) != len(over_image):
+            raise ValueError(
+                f"word_to_region has {len(over_image)} rows, so there must be as many words, got "
+                f"{'none' if names is None else len(names)}"
+            )
+        n_rows = -(-(len(over_image) + 1) // _COLUMNS)
+        heights.append(n_rows * (_PANEL * aspect + 0.35))
+    if over_words is not None:
+        if names is None or over_words.shape[1] < len(names):
+            raise ValueError(
+                f"object_to_word has {over_words.shape[1]} columns, so there must be at most as "
+                f"many words, got {'none' if names is None else len(names)}"
+            )
+        over_words = over_words[:n_objects, : len(names)]
+        heights.append(max(2.6 * aspect, 1.1 + 0.35 * len(over_words)) + 0.3)
+    figure = Figure(figsize=(_COLUMNS * _PANEL + 0.8, sum(heights)), layout="constrained")
+    parts = list(np.atleast_1d(figure.subfigures(len(heights), 1, height_ratios=heights)))
+    if over_image is not None:
+        cover = _cover(pixels.shape[:2], over_image.shape[1], grid, region_boxes)
+        _draw_regions(parts.pop(0), pixels, over_image, titles or [""], cover)
+    if over_words is not None:
+        assert names is not None
+        _draw_words(parts.pop(0), pixels, over_words, names, boxes, labels)
+    return figure
+
+
+def _matrix(given: ArrayLike, name: str) -> NDArray[np.float64]:
+    weights = np.asarray(given, np.float64)
+    if weights.ndim not in (1, 2) or not weights.size or not np.isfinite(weights).all():
+        raise ValueError(f"{name} must be finite weights of one or two axes, got {weights.shape}")
+    return np.atleast_2d(weights)
+
+
+def _boxes(given: ArrayLike, n: int, name: str) -> NDArray[np.float64]:
+    found = np.asarray(given, np.float64)
+    if found.ndim != 2 or found.shape[1] != 4 or len(found) < n:
+        raise ValueError(f"{name} must be of shape ({n}, 4), got {found.shape}")
+    return found
+
+
+def _cover(
+    shape: tuple[int, ...], n: int, grid: tuple[int, int] | None, boxes: ArrayLike | None
+) -> Any:
+    """Return a function that spreads the weights of n regions over the pixels of an image."""
+    height, width = shape[:2]
+    if boxes is not None:
+        frames = _boxes(boxes, n, "region_boxes")[:n]
+
+        def paint(weights: NDArray[np.float64]) -> NDArray[np.float64]:
+            heat = np.full((height, width), weights.min())
+            for value, (left, top, right, bottom) in sorted(
+                zip(weights, frames), key=lambda entry: entry[0]
+            ):
+                rows = slice(int(top * height), max(int(bottom * height), int(top * height) + 1))
+                columns = slice(int(left * width), max(int(right * width), int(left * width) + 1))
+                heat[rows, columns] = value
+            return heat
+
+        return paint
+    side = round(n**0.5)
+    rows, columns = grid or (side, side)
+    if rows * columns != n:
+        raise ValueError(
+            f"{n} regions are no grid of {rows} x {columns}: give grid= or region_boxes="
+        )
+
+    def spread(weights: NDArray[np.float64]) -> NDArray[np.float64]:
+        from PIL import Image
+        from scipy.ndimage import gaussian_filter
+
+        cells = Image.fromarray(weights.reshape(rows, columns).astype(np.float32))
+        smooth = np.asarray(cells.resize((width, height), Image.Resampling.BICUBIC))
+        return gaussian_filter(smooth, 0.15 * min(height / rows, width / columns))
+
+    return spread
+
+
+def _bare(axes: Axes, title: str = "") -> None:
+    axes.set_axis_off()
+    axes.set_title(title, fontsize=11, pad=3)
+
+
+def _draw_regions(
+    part: Any, pixels: NDArray[np.uint8], weights: NDArray[np.float64], titles: list[str], cover: Any
+) -> None:
+    """Draw the image, then once for each word with the heat of its weights."""
+    n_rows = -(-(len(weights) + 1) // _COLUMNS)
+    n_columns = min(_COLUMNS, len(weights) + 1)
+    axes = part.subplots(n_rows, n_columns, squeeze=False).ravel()
+    for spare in axes:
+        spare.set_axis_off()
+    axes[0].imshow(pixels)
+    _bare(axes[0], "image")
+    share = weights * weights.shape[1]
+    # Uniform attention is no pattern: a scale of rounding errors would paint one.
+    low, high = min(share.min(), 0.95), max(share.max(), 1.05)
+    grey = pixels.mean(axis=2, keepdims=True).repeat(3, axis=2) / 255
+    heat = None
+    for panel, row, title in zip(axes[1:], share, titles):
+        panel.imshow(0.25 + 0.75 * grey)
+        heat = panel.imshow(cover(row), cmap=_HEAT, vmin=low, vmax=high, alpha=0.55)
+        _bare(panel, title)
+    bar = part.colorbar(heat, ax=axes.tolist(), fraction=0.02, pad=0.01)
+    bar.solids.set_alpha(1)
+    bar.set_label("weight / uniform weight", fontsize=9)
+    bar.ax.tick_params(labelsize=8)
+
+
+def _draw_words(
+    part: Any,
+    pixels: NDArray[np.uint8],
+    weights: NDArray[np.float64],
+    words: list[str],
+    boxes: ArrayLike | None,
+    labels: Sequence[str] | None,
+) -> None:
+    """Draw the image with its objects, and beside it a row of words for each."""
+    from matplotlib.patches import Rectangle
+
+    k = len(weights)
+    left, right = part.subplots(1, 2, width_ratios=(1, 2.4))
+    left.imshow(pixels)
+    _bare(left)
+    names = ["" if labels is None else str(label) for label in (labels or [""] * k)][:k]
+    if len(names) < k:
+        raise ValueError(f"labels must name {k} objects, got {len(names)}")
+    colours = [_COLOURS[i % len(_COLOURS)] for i in range(k)]
+    rows = [f"{i + 1} {name}".strip() for i, name in enumerate(names)]
+    if boxes is None:
+        rows = names if labels is not None else (["text"] if k == 1 else rows)
+        colours = ["black"] * k
+    else:
+        height, width = pixels.shape[:2]
+        frames = _boxes(boxes, k, "boxes")[:k] * (width, height, width, height)
+        for row, colour, (x, y, x2, y2) in zip(rows, colours, frames):
+            # A dark edge below the colour keeps it visible on any ground.
+            for line, ink in ((4.5, "black"), (2.5, colour)):
+                left.add_patch(
+                    Rectangle((x, y), x2 - x, y2 - y, fill=False, linewidth=line, edgecolor=ink)
+                )
+            left.text(
+                x + 0.01 * width, y + 0.01 * height, row, fontsize=9, va="top", color="black",
+                bbox={"facecolor": colour, "edgecolor": "none", "pad": 1.5},
+            )  # fmt: skip
+    heat = right.imshow(weights, cmap="Blues", vmin=0, vmax=max(weights.max(), 1e-12), aspect="auto")
+    right.set_xticks(range(len(words)), words, rotation=40, ha="right", fontsize=11)
+    right.set_yticks(range(k), rows, fontsize=10)
+    for tick, colour in zip(right.get_yticklabels(), colours):
+        if colour != "black":
+            tick.set_bbox({"facecolor": colour, "edgecolor": "none", "pad": 1.5})
+    right.tick_params(length=0)
+    right.set_xticks(np.arange(len(words) + 1) - 0.5, minor=True)
+    right.set_yticks(np.arange(k + 1) - 0.5, minor=True)
+    right.grid(which="minor", color="white", linewidth=2)
+    right.tick_params(which="minor", length=0)
+    right.spines[:].set_visible(False)
+    bar = part.colorbar(heat, ax=right, fraction=0.03, pad=0.01)
+    bar.set_label("weight", fontsize=9)
+    bar.ax.tick_params(labelsize=8)

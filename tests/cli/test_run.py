@@ -1,0 +1,92 @@
+"""`crossfit run` as a person types it."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+CROSSFIT = [sys.executable, "-c", "from crossfit.cli import main; main()"]
+SPEC = """\
+title: Two
+dataset: {name: emoji, subset: {train: 60, test: 30}}
+features:
+  image: {name: grid}
+  text:
+    - {name: sklearn.feature_extraction.text.TfidfVectorizer}
+    - {name: sklearn.decomposition.TruncatedSVD, params: {n_components: 10}}
+seeds: [0, 1]
+metrics: [map@all, r@5]
+methods:
+  - {method: cca, label: CCA, params: {n_components: 5, reg: 1.0}}
+  - {method: nosuch, label: none}
+"""
+
+
+def crossfit(*args, cwd):
+    return subprocess.run(
+        [*CROSSFIT, *args], capture_output=True, text=True, timeout=300, check=False, cwd=cwd
+    )
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "two.yaml").write_text(SPEC)
+    return tmp_path
+
+
+def test_dry_run_says_what_there_is_to_do_and_does_nothing(folder):
+    done = crossfit("run", "two.yaml", "--dry-run", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert "CCA (image: grid, text: TfidfVectorizer + TruncatedSVD)" in done.stdout
+    assert "runs once]  to compute" in done.stdout
+    assert "would be skipped: no method 'nosuch' is installed" in done.stdout
+    assert "3 cells: 1 to compute, 2 would be skipped" in done.stdout
+    assert not (folder / "crossfit-runs").exists()
+
+
+def test_run_prints_results_and_the_next_command_and_resumes(folder):
+    done = crossfit("run", "two.yaml", "--set", "methods.CCA.params.reg=0.5", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert "[1/1] CCA on emoji: done in" in done.stderr
+    assert "skipped: none: no method 'nosuch' is installed" in done.stderr
+    assert "1 done, 2 skipped in crossfit-runs" in done.stdout
+    assert "evaluated 1 times" in done.stdout
+    assert "next: crossfit report two" in done.stdout
+    run = json.loads((folder / "crossfit-runs" / "runs" / "two.json").read_text())
+    assert run["command"].endswith("run two.yaml --set methods.CCA.params.reg=0.5")
+    again = crossfit("run", "two.yaml", "--set", "methods.CCA.params.reg=0.5", cwd=folder)
+    assert "0 cells to compute, 1 in the store" in again.stderr
+    assert again.stdout == done.stdout
+    cached = crossfit("run", "two.yaml", "--set", "methods.CCA.params.reg=0.5", "--dry-run",
+                      "--seeds", "0", cwd=folder)  # fmt: skip
+    assert "cached" in cached.stdout
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "says"),
+    [
+        (["nowhere.yaml"], 1, "there is no experiment file 'nowhere.yaml'"),
+        (["nowhere"], 1, "no experiment 'nowhere' is installed"),
+        (["two.yaml", "--set", "seed=3"], 1, "unknown key 'seed': did you mean 'seeds'"),
+        (["two.yaml", "--set", "methods.CCA.params.n=3"], 1, "two.yaml:11: "),
+        (["two.yaml", "--seeds", "a"], 2, "--seeds must read"),
+        (["two.yaml", "--jobs", "0"], 2, "--jobs"),
+        (["two.yaml", "--backend", "dask"], 2, "--scheduler"),
+        (["two.yaml", "--scheduler", "tcp://a:1"], 2, "--backend dask"),
+        (["two.yaml", "--data", "none.csv"], 2, "does not exist"),
+    ],
+)
+def test_wrong_usage_is_told_in_one_sentence(folder, args, code, says):
+    done = crossfit("run", *args, "--dry-run", cwd=folder)
+    assert done.returncode == code, done.stderr
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (folder / "crossfit-runs").exists()
+
+
+def test_an_experiment_of_which_nothing_can_run_fails(folder):
+    (folder / "two.yaml").write_text(SPEC.replace("method: cca", "method: also-not"))
+    done = crossfit("run", "two.yaml", cwd=folder)
+    assert done.returncode == 1
+    assert "also-not" in done.stderr
