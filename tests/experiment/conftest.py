@@ -66,6 +66,24 @@ def evaluated(test, scores):
     return record, arrays
 
 
+def attention():
+    """One map each of a picture's grid, of words, of boxes, and of words against regions."""
+    words = np.array(["a", "<em>red</em>", "heart"])
+    maps = [
+        {"weights": np.eye(9)[4], "view": "image"},
+        {"weights": np.array([0.1, 0.2, 0.7]), "view": "text", "words": words},
+        {"weights": np.array([[0.5, 0.5]]), "view": "image",
+         "regions": np.array([[0, 0, 0.5, 1], [0.5, 0, 1, 1]])},
+        {"weights": np.full((3, 5), 0.2), "view": "w2r", "words": words},
+        {"weights": np.full(7, 1 / 7), "view": "neither words nor a grid"},
+    ]  # fmt: skip
+    return {
+        f"{i}|{name}": np.asarray(part)
+        for i, found in enumerate(maps)
+        for name, part in {**found, "item": 3, "query": "a <u>query</u>"}.items()
+    }
+
+
 def _cell(ds, name, params, seed, **protocol):
     return {
         "dataset": {"name": "emoji", "params": {}, "revision": ds.revision, "subset": {},
@@ -127,7 +145,8 @@ def report_store(tmp_path_factory):
                      "environment": {"python": "3.12.0", "platform": "Linux",
                                      "packages": {"numpy": "2.1.0"}},
                      "warnings": ["UserWarning: <em>careful</em>"] if label == "middle" else []},
-                    arrays, history=history if net else (),
+                    arrays, attention=attention() if label == "good" else None,
+                    history=history if net else (),
                 )  # fmt: skip
                 store.count_test("emoji", "test", key)
                 cells.append({"key": key, "method": label, "dataset": "emoji", "seed": seed,

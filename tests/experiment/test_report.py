@@ -1,6 +1,7 @@
 """Reports of stored runs: figures, tests, tables and what a reader must be told."""
 
 import csv
+import html
 import io
 import math
 import re
@@ -164,12 +165,31 @@ def test_a_clash_of_labels_names_the_run(report_store, tmp_path):
 
 def test_gallery_shows_pictures_texts_hits_and_failures(written):
     text = written[1]
-    assert text.count("<img") == 6 * 6 + 6  # six pictures each for six texts, six queries
+    assert text.count('class="shown"') == 6 * 6 + 6  # six pictures each for six texts, six queries
     words = Page(text).text
     assert "image → text: hits" in words and "text → image: worst failures" in words
     assert "Answered by" in words
     rank = [float(found) for found in re.findall(r"first relevant text at rank ([\d.]+)", words)]
     assert rank[:3] == [1, 1, 1] and min(rank[3:]) > 1
+
+
+def test_attention_is_drawn_where_it_is_known_what_the_weights_are_of(written):
+    text = written[1]
+    maps = text[text.index('<div class="maps">') : text.index('id="made"')]
+    assert maps.count("<figure") == 4
+    assert maps.count('<img src="data:image') == 2
+    assert maps.count("<svg") == 1
+    assert re.findall(r"--w:(\d+)%", maps) == ["5", "11", "40"]
+    assert "&lt;em&gt;red&lt;/em&gt;" in maps and "<em>" not in maps and "<u>" not in maps
+
+
+def test_the_experiment_is_there_in_full(written):
+    import yaml
+
+    found = re.search(r"<pre tabindex=\"0\">(title|methods.*?)</pre>", written[1], re.DOTALL)
+    spec = yaml.safe_load(html.unescape(found[1]))
+    assert spec["metrics"] == ["map@all", "r@1", "r@10", "medr"]
+    assert HOSTILE in {method["label"] for method in spec["methods"]}
 
 
 def test_without_the_data_the_report_says_so(report_store, tmp_path, monkeypatch):

@@ -225,5 +225,5 @@ def test_every_picture_and_plot_is_drawn(browser, page):
     boxes = browser.execute_script(
         "return [...document.querySelectorAll('svg')].map((s) => s.getBoundingClientRect().height)"
     )
-    assert len(boxes) == 6  # intervals, recall, precision, cost, a sweep, training
+    assert len(boxes) == 7  # intervals, recall, precision, cost, a sweep, training, attention
     assert min(boxes) > 100

@@ -41,6 +41,19 @@ def test_a_wrong_name_and_a_missing_package_are_one_sentence_at_once(tmp_path, m
     assert list(tmp_path.iterdir()) == []
 
 
+def test_mlflow_without_its_database_is_refused_unless_a_server_has_one(tmp_path, monkeypatch):
+    found = importlib.util.find_spec
+    here = {"sqlalchemy": None, "mlflow": object()}
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: here[name] if name in here else found(name)
+    )
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    with pytest.raises(ImportError, match="needs sqlalchemy: pip install mlflow$"):
+        trackers.make("mlflow", tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://tracking.example:5000")
+    assert trackers.make("mlflow", tmp_path).uri == "http://tracking.example:5000"
+
+
 def test_a_tracker_that_fails_is_a_warning(tmp_path, caplog):
     class Broken(trackers._Quiet):
         def _track(self, cell, run):
@@ -87,11 +100,6 @@ def test_mlflow_has_settings_results_epochs_and_the_record(tmp_path, monkeypatch
     curve = client.get_metric_history(done.info.run_id, "epochs/train_loss")
     assert [(point.step, point.value) for point in curve] == [(1, 2.0), (2, 1.5)]
     assert [item.path for item in client.list_artifacts(done.info.run_id)] == ["cell.json"]
-
-
-def test_mlflow_goes_where_its_own_variable_says(tmp_path, monkeypatch):
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://tracking.example:5000")
-    assert trackers.MLflowTracker(tmp_path).uri == "http://tracking.example:5000"
 
 
 def read_scalars(folder):

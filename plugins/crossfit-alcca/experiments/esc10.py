@@ -231,11 +231,9 @@ def run() -> dict[str, Any]:
     y, y_test = ds["train"].y, ds["test"].y
     runs: dict[str, list[PerQuery]] = {}
     curves: dict[str, dict[int, list[PerQuery]]] = {"CCA": {}}
-    bounds: dict[str, int] = {}
     facts: dict[str, list[tuple[float, float]]] = {}
 
     def follow(name: str, space: Views, bound: int, k: int) -> None:
-        bounds[name] = min(bound, bounds.get(name, bound))
         for components in COMPONENTS:
             if components <= bound:
                 curves.setdefault(name, {}).setdefault(components, []).append(
@@ -274,7 +272,7 @@ def run() -> dict[str, Any]:
     }  # fmt: skip
     return {
         "features": features, "by_features": by_features, "scored": scored, "runs": runs,
-        "curves": curves, "bounds": bounds, "facts": facts,
+        "curves": curves, "facts": facts,
         "chance": {n: {way: c.mean(way, FIGURES[n][1]) for way in WAYS} for n, c in chance.items()},
         "groups": tuple(
             groups_of(test, name) for name in NAMES
@@ -465,7 +463,6 @@ def card(found: dict[str, Any]) -> str:
     counted = found["counts"]
     (clips, recordings, distinct, empty), tested = counted["train"], counted["test"]
     tests = comparisons(found)
-    bounds = found["bounds"]
     lines = [
         "# ALCCA, reduced: does CCA after the adversarial network help?",
         "",
@@ -514,8 +511,8 @@ def card(found: dict[str, Any]) -> str:
             if RIDGES[-1] in (s[-2] for _, s in found["scored"].values())
             else []
         ),
-        "**Bounds.** A number of components can be no more than the rank that the training pairs "
-        f"give, {' to '.join(map(str, sorted(set(bounds.values()))))} here. In the folds of the "
+        "**Bounds.** A number of components can be no more than the rank of the training pairs, at "
+        f"most {distinct - 1} here, one less than there are different titles. In the folds of the "
         "choice it is lower, and what is asked for beyond is what there is.",
         "",
         "## On the test fold, once",

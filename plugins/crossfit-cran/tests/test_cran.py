@@ -1,19 +1,21 @@
 """CRAN: sizes, limits, invariances, losses, raw characters, attention, and what it learns."""
 
+import copy
 import weakref
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-import yaml
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 import crossfit
 from crossfit import Ragged, Views, evaluate, registry
+from crossfit.experiment import Experiment
 from crossfit.extraction import Characters
-from crossfit.neural import Items
+from crossfit.neural import Batch, Items
 from crossfit.testing import parametrize_with_checks
 from crossfit_cran.cards import COCO, FLICKR8K, FLICKR30K
 from crossfit_cran.estimator import CRAN
@@ -186,8 +188,6 @@ def test_with_k_of_all_local_is_the_mean_region(views):
 
 
 def test_without_the_other_levels_only_the_global_cosine_is_left(fitted, views):
-    import copy
-
     cran = copy.deepcopy(fitted)
     network = network_of(cran)
     with torch.no_grad():
@@ -231,8 +231,6 @@ def test_variants_have_only_their_levels(views):
 
 def pairs(groups, **scores):
     """Return a batch's scores and a batch of rows of which each has its own items."""
-    from crossfit.neural import Batch
-
     at = torch.arange(len(groups))
     return scores, Batch({}, {"image": at, "text": at}, torch.tensor(groups), None)
 
@@ -615,24 +613,55 @@ def test_the_published_size_trains_a_batch():
 # ---- experiments -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("card", [FLICKR30K, COCO, FLICKR8K])
-def test_experiments_fit_the_method(card):
-    from pathlib import Path
-
+@pytest.mark.parametrize("card", [FLICKR30K, COCO, FLICKR8K], ids=lambda card: card.name)
+def test_experiments_are_registered_and_fit_the_method(card):
+    assert registry.get(card.name, "crossfit.experiments") == card
     file = Path(__file__).parents[1] / card.target.partition(":")[2]
-    spec = yaml.safe_load(file.read_text())
-    assert ("reduced" in card.name) == bool(spec.get("reduced")) == ("reduced" in spec["title"])
-    assert spec["dataset"]["name"] in card.datasets
-    assert registry.get("crossfit.methods", "cran") is not None
-    levels = []
-    for entry in spec["methods"]:
-        if entry["method"] == "cran":
-            CRAN(**entry["params"])._validate_params()
-            levels.append(tuple(entry["params"]["levels"]))
-            assert set(entry.get("published", {})) <= set(spec["metrics"])
-    assert set(levels) == {
+    spec = Experiment.from_file(file)
+    assert ("reduced" in card.name) == spec.reduced == ("reduced" in spec.title)
+    assert [dataset.name for dataset in spec.datasets] == list(card.datasets)
+    assert {entry.method for entry in spec.methods} == set(card.methods)
+    ours = [entry for entry in spec.methods if entry.method == "cran"]
+    for entry in ours:
+        CRAN(**entry.params)._validate_params()
+    assert {tuple(entry.params["levels"]) for entry in ours} == {
         ("global",), ("global", "local"), ("global", "relation"), ("global", "local", "relation"),
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("card", "table"),
+    [
+        (
+            FLICKR30K,
+            """
+            CRAN .381 .708 .828 .381 .711 .826
+            CRAN-relation .330 .642 .771 .353 .659 .788
+            CRAN-local .332 .645 .776 .331 .675 .786
+            CRAN-baseline .289 .601 .722 .281 .620 .752""",
+        ),
+        (
+            COCO,
+            """
+            CRAN .230 .520 .660 .211 .489 .645
+            CRAN-relation .171 .435 .577 .190 .446 .600
+            CRAN-local .207 .494 .632 .209 .484 .633
+            CRAN-baseline .157 .410 .548 .155 .411 .562""",
+        ),
+    ],
+    ids=["flickr30k", "coco"],
+)
+def test_published_figures_are_those_of_table_3(card, table):
+    spec = Experiment.from_file(Path(__file__).parents[1] / card.target.partition(":")[2])
+    assert len(spec.methods) == 4
+    for entry, row in zip(spec.methods, table.split("\n")[1:]):
+        label, *figures = row.split()
+        found = [
+            entry.published[metric][way]
+            for way in ("image2text", "text2image")
+            for metric in ("r@1", "r@5", "r@10")
+        ]
+        assert (entry.label, found) == (label, [float(figure) for figure in figures])
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

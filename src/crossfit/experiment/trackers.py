@@ -18,8 +18,10 @@ __all__ = ["TRACKERS", "Tracker", "make"]
 
 logger = logging.getLogger("crossfit")
 
-#: What each tracker needs, and what installs it.
+#: The distribution that each tracker needs.
 TRACKERS = {"mlflow": "mlflow", "tensorboard": "tensorboard", "wandb": "wandb"}
+# MLflow keeps a database with these; its smallest distribution comes without them.
+_DATABASE = ("sqlalchemy", "alembic")
 #: Longest value of a parameter that MLflow of any version takes.
 _LONGEST = 500
 
@@ -82,8 +84,10 @@ def make(name: str, folder: str | os.PathLike[str]) -> Tracker:
     if name not in TRACKERS:
         raise ValueError(f"tracker must be one of {', '.join(TRACKERS)}, got {name!r}")
     package = TRACKERS[name]
-    if importlib.util.find_spec(package) is None:
-        raise ImportError(f"the tracker {name!r} needs {package}: pip install {package}")
+    local = name == "mlflow" and not os.environ.get("MLFLOW_TRACKING_URI")
+    for module in (package, *(_DATABASE if local else ())):
+        if importlib.util.find_spec(module) is None:
+            raise ImportError(f"the tracker {name!r} needs {module}: pip install {package}")
     made = {"mlflow": MLflowTracker, "tensorboard": TensorBoardTracker, "wandb": WandbTracker}
     return made[name](Path(folder).absolute())
 
@@ -139,7 +143,7 @@ class MLflowTracker(_Quiet):
         else:
             try:
                 artifacts = (self.folder / "mlflow-artifacts").as_uri()
-                local = "MLFLOW_TRACKING_URI" not in os.environ
+                local = not os.environ.get("MLFLOW_TRACKING_URI")
                 experiment = client.create_experiment(run, artifacts if local else None)
             except MlflowException:  # another worker was first
                 found = client.get_experiment_by_name(run)

@@ -47,7 +47,7 @@ BSSAN = MethodCard(
         "lstm_width": 24,
         "w2r_mlp": (16,),
         "bilstm_width": 16,
-        "o2w_mlp": (16,),
+        "o2w_mlp": (12,),
         "delta": 1e-4,
         "device": "cpu",
     },

@@ -50,14 +50,16 @@ CRAN = MethodCard(
 )
 
 
-def _experiment(name: str, summary: str, dataset: str) -> ExperimentCard:
+def _experiment(
+    name: str, summary: str, dataset: str, methods: tuple[str, ...] = ("cran",)
+) -> ExperimentCard:
     return ExperimentCard(
         api=1,
         name=name,
         target=f"crossfit_cran:experiments/{name}.yaml",
         summary=summary,
         datasets=(dataset,),
-        methods=("cran",),
+        methods=methods,
     )
 
 
@@ -66,5 +68,8 @@ FLICKR30K = _experiment(
 )
 COCO = _experiment("qi-2018-cran-coco", "CRAN and its ablations on MS-COCO, published", "coco")
 FLICKR8K = _experiment(
-    "qi-2018-cran-flickr8k-reduced", "CRAN and its ablations on Flickr8k, reduced", "flickr8k"
+    "qi-2018-cran-flickr8k-reduced",
+    "CRAN and its ablations on Flickr8k beside CCA, reduced",
+    "flickr8k",
+    ("cran", "cca"),
 )

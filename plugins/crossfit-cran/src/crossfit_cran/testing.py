@@ -39,6 +39,6 @@ def make_inputs(rng: np.random.Generator, n: int) -> tuple[Views, NDArray[Any]]:
     texts = np.empty(n, dtype=object)
     for i, row in enumerate(has):
         letters = rng.permutation([chr(ord("a") + 3 * mark) for mark in np.flatnonzero(row)])
-        texts[i] = " ".join(letter * int(rng.integers(5, 8)) for letter in letters) or "nothing"
+        texts[i] = " ".join(letter * int(rng.integers(3, 5)) for letter in letters) or "nothing"
     image = {"global": whole, "regions": regions}
     return Views(image=image, text=texts), np.minimum(has.sum(axis=1) // 2, 4)
