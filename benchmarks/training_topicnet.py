@@ -97,7 +97,7 @@ if __name__ == "__main__":
     epochs = parser.parse_args().epochs
     rng = np.random.default_rng(0)
     vectors = rng.normal(size=(4096, 1280)).astype(np.float32)
-    compare("512 vectors, fc6 and fc7 of 4096", vectors[:512], max(3, epochs // 2))
+    compare("1024 vectors, fc6 and fc7 of 4096", vectors[:1024], max(3, epochs // 4))
     compare("4096 vectors, fc6 of 512", vectors, epochs, hidden=(512,))
     compare("4096 vectors, no hidden layer", vectors, epochs, hidden=())
     pixels = rng.integers(0, 256, (256, 76, 76, 3), dtype=np.uint8)

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 __all__ = ["plot_attention"]
 
-_COLUMNS = 6
-_PANEL = 1.9  # inches
+_COLUMNS = 7  # panels in a row, at most
+_PANEL = 1.7  # inches
 # Told apart by people who see red and green alike, and on photographs.
 _COLOURS = ("#ffb000", "#27a3ff", "#fe3d83", "#54e08d", "#a883ff")
 _HEAT = "turbo"
@@ -98,8 +98,7 @@ def plot_attention(
                 f"word_to_region has {len(over_image)} rows, so there must be as many words, got "
                 f"{'none' if names is None else len(names)}"
             )
-        n_rows = -(-(len(over_image) + 1) // _COLUMNS)
-        heights.append(n_rows * (_PANEL * aspect + 0.35))
+        heights.append(_grid_of(len(over_image) + 1)[0] * (_PANEL * aspect + 0.35))
     if over_words is not None:
         if names is None or over_words.shape[1] < len(names):
             raise ValueError(
@@ -109,7 +108,7 @@ def plot_attention(
         over_words = over_words[:n_objects, : len(names)]
         heights.append(max(2.6 * aspect, 1.1 + 0.35 * len(over_words)) + 0.3)
     figure = Figure(figsize=(_COLUMNS * _PANEL + 0.8, sum(heights)), layout="constrained")
-    parts = list(np.atleast_1d(figure.subfigures(len(heights), 1, height_ratios=heights)))
+    parts = list(figure.subfigures(len(heights), 1, height_ratios=heights, squeeze=False)[:, 0])
     if over_image is not None:
         cover = _cover(pixels.shape[:2], over_image.shape[1], grid, region_boxes)
         _draw_regions(parts.pop(0), pixels, over_image, titles or [""], cover)
@@ -170,18 +169,29 @@ def _cover(
     return spread
 
 
+def _grid_of(n: int) -> tuple[int, int]:
+    """Return rows and columns of n panels, the rows about equally full."""
+    rows = -(-n // _COLUMNS)
+    return rows, -(-n // rows)
+
+
 def _bare(axes: Axes, title: str = "") -> None:
     axes.set_axis_off()
     axes.set_title(title, fontsize=11, pad=3)
 
 
 def _draw_regions(
-    part: Any, pixels: NDArray[np.uint8], weights: NDArray[np.float64], titles: list[str], cover: Any
+    part: Any,
+    pixels: NDArray[np.uint8],
+    weights: NDArray[np.float64],
+    titles: list[str],
+    cover: Any,
 ) -> None:
     """Draw the image, then once for each word with the heat of its weights."""
-    n_rows = -(-(len(weights) + 1) // _COLUMNS)
-    n_columns = min(_COLUMNS, len(weights) + 1)
-    axes = part.subplots(n_rows, n_columns, squeeze=False).ravel()
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import Normalize
+
+    axes = part.subplots(*_grid_of(len(weights) + 1), squeeze=False).ravel()
     for spare in axes:
         spare.set_axis_off()
     axes[0].imshow(pixels)
@@ -190,13 +200,15 @@ def _draw_regions(
     # Uniform attention is no pattern: a scale of rounding errors would paint one.
     low, high = min(share.min(), 0.95), max(share.max(), 1.05)
     grey = pixels.mean(axis=2, keepdims=True).repeat(3, axis=2) / 255
-    heat = None
     for panel, row, title in zip(axes[1:], share, titles):
         panel.imshow(0.25 + 0.75 * grey)
-        heat = panel.imshow(cover(row), cmap=_HEAT, vmin=low, vmax=high, alpha=0.55)
+        heat = cover(row)
+        # What gets no attention stays as it is.
+        seen = 0.7 * ((heat - low) / (high - low)).clip(0, 1)
+        panel.imshow(heat, cmap=_HEAT, vmin=low, vmax=high, alpha=seen)
         _bare(panel, title)
-    bar = part.colorbar(heat, ax=axes.tolist(), fraction=0.02, pad=0.01)
-    bar.solids.set_alpha(1)
+    scale = ScalarMappable(Normalize(low, high), _HEAT)
+    bar = part.colorbar(scale, ax=axes.tolist(), fraction=0.02, pad=0.01)
     bar.set_label("weight / uniform weight", fontsize=9)
     bar.ax.tick_params(labelsize=8)
 
@@ -227,17 +239,25 @@ def _draw_words(
     else:
         height, width = pixels.shape[:2]
         frames = _boxes(boxes, k, "boxes")[:k] * (width, height, width, height)
-        for row, colour, (x, y, x2, y2) in zip(rows, colours, frames):
+        for i, (colour, (x, y, x2, y2)) in enumerate(zip(colours, frames)):
+            # A line on the very edge would be cut off.
+            x, x2 = np.clip((x, x2), 0.5, width - 1.5)
+            y, y2 = np.clip((y, y2), 0.5, height - 1.5)
             # A dark edge below the colour keeps it visible on any ground.
             for line, ink in ((4.5, "black"), (2.5, colour)):
                 left.add_patch(
                     Rectangle((x, y), x2 - x, y2 - y, fill=False, linewidth=line, edgecolor=ink)
                 )
+            # Boxes of one thing nearly coincide: each number has a corner of its own.
+            at_right, at_bottom = i % 2, i // 2 % 2
             left.text(
-                x + 0.01 * width, y + 0.01 * height, row, fontsize=9, va="top", color="black",
+                x2 if at_right else x, y2 if at_bottom else y, str(i + 1), fontsize=9,
+                ha="right" if at_right else "left", va="bottom" if at_bottom else "top",
                 bbox={"facecolor": colour, "edgecolor": "none", "pad": 1.5},
             )  # fmt: skip
-    heat = right.imshow(weights, cmap="Blues", vmin=0, vmax=max(weights.max(), 1e-12), aspect="auto")
+    heat = right.imshow(
+        weights, cmap="Blues", vmin=0, vmax=max(weights.max(), 1e-12), aspect="auto"
+    )
     right.set_xticks(range(len(words)), words, rotation=40, ha="right", fontsize=11)
     right.set_yticks(range(k), rows, fontsize=10)
     for tick, colour in zip(right.get_yticklabels(), colours):

@@ -66,6 +66,15 @@ def evaluated(test, scores):
     return record, arrays
 
 
+def trials():
+    """What a search tried: a number over decades, a few words, one that never varied."""
+    return [
+        {"number": i, "value": i / 20 if i < 8 else None,  # the last was pruned
+         "params": {"lr": 10.0 ** (-i / 2), "act": ("tanh", "relu")[i % 2], "width": 8}}
+        for i in range(9)
+    ]  # fmt: skip
+
+
 def attention():
     """One map each of a picture's grid, of words, of boxes, and of words against regions."""
     words = np.array(["a", "<em>red</em>", "heart"])
@@ -146,7 +155,7 @@ def report_store(tmp_path_factory):
                                      "packages": {"numpy": "2.1.0"}},
                      "warnings": ["UserWarning: <em>careful</em>"] if label == "middle" else []},
                     arrays, attention=attention() if label == "good" else None,
-                    history=history if net else (),
+                    history=history if net else (), trials=trials() if net else (),
                 )  # fmt: skip
                 store.count_test("emoji", "test", key)
                 cells.append({"key": key, "method": label, "dataset": "emoji", "seed": seed,

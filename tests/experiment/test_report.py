@@ -183,6 +183,17 @@ def test_attention_is_drawn_where_it_is_known_what_the_weights_are_of(written):
     assert "&lt;em&gt;red&lt;/em&gt;" in maps and "<em>" not in maps and "<u>" not in maps
 
 
+def test_a_search_is_drawn_over_what_it_varied(report_store):
+    from crossfit.experiment.figures import search
+
+    (board,) = boards([report_store.run("main")])
+    drawn = {row.label: search(row) for row in board.rows}
+    assert drawn["middle"] is None
+    words = re.findall(r">([^<]+)</text>", drawn["good"])
+    assert {"lr", "act", "tanh", "relu"} <= set(words) and "width" not in words
+    assert len(re.findall(r"var\(--series-[12]\)", drawn["good"])) >= 2 * 8
+
+
 def test_the_experiment_is_there_in_full(written):
     import yaml
 

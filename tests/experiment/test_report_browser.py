@@ -225,5 +225,6 @@ def test_every_picture_and_plot_is_drawn(browser, page):
     boxes = browser.execute_script(
         "return [...document.querySelectorAll('svg')].map((s) => s.getBoundingClientRect().height)"
     )
-    assert len(boxes) == 7  # intervals, recall, precision, cost, a sweep, training, attention
+    # Intervals, recall, precision, cost, a sweep, training, two searches, attention.
+    assert len(boxes) == 9
     assert min(boxes) > 100

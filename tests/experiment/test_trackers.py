@@ -48,7 +48,7 @@ def test_mlflow_without_its_database_is_refused_unless_a_server_has_one(tmp_path
         importlib.util, "find_spec", lambda name: here[name] if name in here else found(name)
     )
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    with pytest.raises(ImportError, match="needs sqlalchemy: pip install mlflow$"):
+    with pytest.raises(ImportError, match=r"needs sqlalchemy: pip install mlflow$"):
         trackers.make("mlflow", tmp_path)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://tracking.example:5000")
     assert trackers.make("mlflow", tmp_path).uri == "http://tracking.example:5000"

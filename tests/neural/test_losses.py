@@ -7,12 +7,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import MultiMarginLoss
 
-from crossfit.neural import cca_loss, triplet_loss
+from crossfit.neural import cca_loss, label_loss, triplet_loss
 from crossfit.subspace import CCA
 
 
 def _scores(n, m, seed=0):
     return torch.randn(n, m, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def test_label_loss_is_torchs_over_the_labelled_rows():
+    logits, y = _scores(6, 4), torch.tensor([2, -1, 0, 3, -1, 1])
+    expected = torch.nn.CrossEntropyLoss()(logits[y >= 0], y[y >= 0])
+    torch.testing.assert_close(label_loss(logits, y), expected)
+    assert label_loss(logits, torch.full((6,), -1)) == 0
 
 
 def test_summed_hinges_are_torchs_multi_margin_loss():

@@ -630,3 +630,17 @@ def test_the_table_of_the_paper_is_there_row_by_row():
     best = by_pair.methods[7]
     assert best.params["n_components"] == 80
     assert best.published["mrr"] == {"audio2text": 0.456, "text2audio": 0.452}
+
+
+def test_after_nan_it_answers_with_the_last_sound_weights():
+    views, y = make_inputs(np.random.default_rng(0), 60)
+
+    class Breaks(ALCCA):
+        def _loss(self, outputs, batch):
+            bad = float("nan") if batch.progress >= 0.5 else 1.0
+            return {name: bad * term for name, term in super()._loss(outputs, batch).items()}
+
+    method = Breaks(n_components=4, hidden=16, width=8, max_epochs=4, random_state=0)
+    with pytest.raises(FloatingPointError, match="weights after epoch 2"):
+        method.fit(views, y)
+    assert np.isfinite(method.similarity(views)).all()

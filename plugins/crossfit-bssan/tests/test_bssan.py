@@ -232,7 +232,7 @@ def test_uniform_attention_is_that_of_zero_weights():
     for name in uniform:
         torch.testing.assert_close(uniform[name][:, ::2], flat[name][:, ::2])
         torch.testing.assert_close(uniform[name][:, 1::2], learned[name][:, 1::2])
-        assert (learned[name] - flat[name]).abs().max() > 0.1
+        assert (learned[name] - flat[name]).abs().max() > 0.05
     for i in range(3):
         Y, Y2, a, b = _by_hand(network, channels, items, i, 0, learned=False)
         assert uniform["w2r"][i, 0].item() == pytest.approx(Y, abs=1e-5)
@@ -443,7 +443,7 @@ def test_who_belongs_to_whom_changes_no_score(planted):
 def test_uniform_attention_for_negatives_is_a_cue_that_is_absent_at_test(planted):
     """The loss vanishes by telling flat weights from others, and ranking stays near chance."""
     train, test = planted
-    settings = {**SMALL, "margin": 1.0, "delta": 0, "max_epochs": 25}
+    settings = {**SMALL, "margin": 1.0, "delta": 0, "max_epochs": 20}
     uniform = BSSAN(**{**settings, "negative_attention": "uniform"}).fit(train)
     learned = BSSAN(**settings).fit(train)
     last = {m.negative_attention: m.net_.history[-1]["train_loss"] for m in (uniform, learned)}
@@ -502,7 +502,7 @@ class PeakBytes(TorchDispatchMode):
 
 @pytest.mark.parametrize("branches", [("w2r", "o2w"), ("w2r",), ("o2w",)])
 def test_memory_keeps_to_the_bound(planted, branches):
-    train, test = planted
+    train, test = planted[0], planted[1][:24]
     method = BSSAN(**{**SMALL, "branches": branches, "max_epochs": 1}).fit(train)
     assert method.n_regions_ == (6 if "w2r" in branches else 0)
     for max_words in (30, 4):  # more words than regions, and fewer
@@ -515,7 +515,7 @@ def test_memory_keeps_to_the_bound(planted, branches):
                 method._fill(P, Q, scores, None)
             assert 0 < counter.peak <= memory
             rows, columns = method._block(P, Q, None, torch.device("cpu"))
-            assert rows * columns == scores.size or counter.peak > memory / 20
+            assert rows * columns == scores.size or counter.peak > memory / 10
 
 
 @pytest.mark.slow
@@ -534,7 +534,7 @@ def test_two_hundred_pairs_are_memorised(branches, delta):
     views = Views(image={"map": shown(2), "objects": shown(2)}, text=shown(2))
     method = BSSAN(
         branches=branches, delta=delta, negative_attention="learned", lstm_width=48, w2r_mlp=(64,),
-        bilstm_width=32, o2w_mlp=(128,), margin=4.0, optimizer="Adam", lr=5e-3, batch_size=50,
+        bilstm_width=48, o2w_mlp=(64, 32), margin=4.0, optimizer="Adam", lr=5e-3, batch_size=50,
         max_epochs=120, device="cpu", random_state=0,
     ).fit(views)  # fmt: skip
     found = crossfit.evaluate(method.similarity(views), np.eye(200), "r@10", ci=None)

@@ -22,7 +22,7 @@ from crossfit_cran.estimator import CRAN
 from crossfit_cran.network import CRANNetwork, fragments, nearest_mean, relations
 from crossfit_cran.testing import make_inputs
 
-SMALL = {**CRAN.card.test_params, "random_state": 0, "verbose": 0}
+SMALL = {**CRAN.card.test_params, "length": 51, "lr": 1e-2, "random_state": 0, "verbose": 0}
 QUICK = {**SMALL, "max_epochs": 2}
 
 
@@ -169,7 +169,7 @@ def test_scores_equal_the_loop_over_pairs(fitted, views):
         image = network.images(image_items(views, slice(i, i + 1)))
         for t in range(7):
             text = network.texts(ids[t : t + 1])
-            expected = float(image["global"][0] @ text["global"][0])
+            expected = (image["global"][0] @ text["global"][0]).item()
             for level in ("local", "relation"):
                 dots = sorted(
                     (float(part @ text[level][0]) for part in image[level][0]), reverse=True

@@ -66,6 +66,8 @@ class Row:
         ``{direction: {"skewness", "max", "never"}}``.
     histories : mapping of int to sequence of mapping
         Training curve of each seed, one row an epoch.
+    trials : sequence of mapping
+        What the search for settings tried: ``params`` and ``value``.
     """
 
     label: str
@@ -80,6 +82,7 @@ class Row:
     size: Mapping[str, float] = field(default_factory=dict)
     hubness: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     histories: Mapping[int, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
+    trials: Sequence[Mapping[str, Any]] = ()
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import math
 import re
@@ -13,7 +14,7 @@ import numpy as np
 from crossfit.experiment.board import Board, Row, arrow, metric_words
 from crossfit.metrics import parse_metric
 
-__all__ = ["attention", "costs", "curves", "intervals", "sweeps", "training"]
+__all__ = ["attention", "costs", "curves", "intervals", "search", "sweeps", "training"]
 
 # Stand-ins that the page replaces by its own colours, so that plots follow light and dark.
 _INK, _GRID, _SOFT = "#010203", "#040506", "#070809"
@@ -58,6 +59,9 @@ def _svg(figure: Any, words: str) -> str:
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     # Names of groups come again in every plot of the page, and nothing refers to them.
     svg = re.sub(r'<g id="[^"]*">', "<g>", svg)
+    # Equal parts of two plots have equal ids, and an id may be on a page only once.
+    mark = hashlib.sha256(f"{words}{svg}".encode()).hexdigest()[:8]
+    svg = re.sub(r'(\bid="|#)([a-z][0-9a-f]{10})\b', rf"\1\2-{mark}", svg)
     for stand_in, colour in _COLOURS.items():
         svg = svg.replace(stand_in, colour)
     label = words.replace("&", "&amp;").replace("<", "&lt;").replace('"', "&quot;")
@@ -259,6 +263,31 @@ def _varied(rows: Sequence[Row]) -> str | None:
     values = [row.params.get(differ[0]) for row in rows]
     numbers = all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in values)
     return differ[0] if numbers and len(set(values)) == len(values) else None
+
+
+def search(row: Row) -> str | None:
+    """Draw the value of every trial over each setting that was searched, at most four."""
+    trials = [trial for trial in row.trials if trial.get("value") is not None]
+    wanted = {}
+    for name in dict.fromkeys(name for trial in trials for name in trial["params"]):
+        found = [(t["params"][name], t["value"]) for t in trials if name in t["params"]]
+        if len({repr(value) for value, _ in found}) > 1:
+            wanted[name] = found
+    shown = list(wanted.items())[:4]
+    if not shown:
+        return None
+    best = max(trial["value"] for trial in trials)
+    figure, axes = _axes(len(shown), 2.5, share=False)
+    for ax, (name, found) in zip(axes, shown):
+        values = [value for value, _ in found]
+        numbers = all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in values)
+        if numbers and min(values) > 0 and max(values) / min(values) > 20:
+            _log(ax, values)
+        for value, score in found:
+            ax.plot([value if numbers else str(value)], [score], "o", markersize=4.5,
+                    color=_SERIES[1] if score == best else _SERIES[0])  # fmt: skip
+        ax.set_xlabel(name, color=_INK)
+    return _svg(figure, f"Trials of {row.label}")
 
 
 def training(board: Board) -> str | None:

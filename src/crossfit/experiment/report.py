@@ -508,6 +508,7 @@ class _Prepared:
     tests: str
     first: Sequence[_Plot]
     plots: Sequence[_Plot]
+    searches: Sequence[_Plot]
     published: _Table | None
     cost: _Table | None
     hubness: _Table | None
@@ -524,6 +525,11 @@ def _prepared(part: Part, i: int) -> _Prepared:
         _about_tests(board),
         _plots_first(board),
         _plots(board, part.relevant),
+        [
+            _Plot(row.label, svg, "Every trial by its score in the search; the best is orange.")
+            for row in board.rows
+            if (svg := figures.search(row))
+        ],
         _published(board),
         _cost(board),
         _hubness(board),

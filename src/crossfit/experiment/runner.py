@@ -364,11 +364,9 @@ def run(
             with _workers(n_jobs, backend, scheduler) as work:
                 _search(work, store, todo, listener)
                 _compute(work, store, todo, retry_before, listener)
-    except BaseException:
-        store.clear_claims()
-        raise
     finally:
         listener.end()
+        store.clear_claims()
     _keep_plan(store, state, planned)
     return store.run(name)
 

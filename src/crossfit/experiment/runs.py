@@ -221,6 +221,7 @@ def _row(
             for direction in first.hubness
         },
         {cell.seed: cell.history() for cell in cells},
+        first.trials(),
     )  # fmt: skip
 
 

@@ -20,6 +20,7 @@ __all__ = [
     "grad_reverse_schedule",
     "masked_softmax",
     "cca_loss",
+    "label_loss",
     "triplet_loss",
     "Checkpoint",
     "listening",
@@ -41,6 +42,7 @@ __getattr__, __dir__ = attach(
         "grad_reverse_schedule": "modules",
         "masked_softmax": "modules",
         "cca_loss": "losses",
+        "label_loss": "losses",
         "triplet_loss": "losses",
         "Checkpoint": "checkpoint",
         "listening": "training",
@@ -52,7 +54,7 @@ if TYPE_CHECKING:
     from crossfit.neural.batching import Batch, Items
     from crossfit.neural.checkpoint import Checkpoint
     from crossfit.neural.estimator import NeuralEstimator
-    from crossfit.neural.losses import cca_loss, triplet_loss
+    from crossfit.neural.losses import cca_loss, label_loss, triplet_loss
     from crossfit.neural.modules import (
         AttentionPool,
         BilinearAttention,

@@ -4,8 +4,27 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
-__all__ = ["cca_loss", "triplet_loss"]
+__all__ = ["cca_loss", "label_loss", "triplet_loss"]
+
+
+def label_loss(logits: Tensor, y: Tensor) -> Tensor:
+    """Cross-entropy of class logits, the mean over labelled rows.
+
+    Parameters
+    ----------
+    logits : Tensor of shape (n, n_classes)
+    y : int64 Tensor of shape (n,)
+        Class numbers, -1 where unlabelled.
+
+    Returns
+    -------
+    Tensor of shape ()
+        Zero without a labelled row, where torch's mean is NaN.
+    """
+    total = F.cross_entropy(logits, y, ignore_index=-1, reduction="sum")
+    return total / (y >= 0).sum().clamp(min=1)
 
 
 def triplet_loss(

@@ -141,7 +141,10 @@ class Moments:
         """Return the joint covariance of the stacked views (with n - 1), shape (d, d)."""
         mean = self.sums / self.n
         joint = (self.products - self.n * np.outer(mean, mean)) / (self.n - 1)
-        return (joint + joint.T) / 2
+        joint = (joint + joint.T) / 2
+        # Rounding can leave a tiny negative variance where there is none.
+        np.fill_diagonal(joint, np.maximum(np.diag(joint), 0.0))
+        return joint
 
     def blocks(self) -> list[slice]:
         """Return where each view's columns are in the joint covariance."""

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from crossfit.extraction import Tokens
 from crossfit.extraction.weights import load_weights, resolve_device
-from crossfit.neural import Batch, NeuralEstimator
+from crossfit.neural import Batch, NeuralEstimator, label_loss
 from crossfit.neural.training import optimizer_class
 from crossfit.similarities import MEASURES, PosteriorOverPrior, pairwise_similarity
 from crossfit.views import Ragged, Views
@@ -205,6 +205,7 @@ class ACLN(NeuralEstimator):
         return {view: module(items, view) for view, items in batch.views.items()}
 
     def _loss(self, outputs: Any, batch: Batch) -> dict[str, Tensor]:
+        assert batch.y is not None
         (g_image, z_image), (g_text, z_text) = outputs["image"], outputs["text"]
         correlation = (1 - F.cosine_similarity(g_image, g_text)).mean()
         if self.corr_negatives:
@@ -214,8 +215,8 @@ class ACLN(NeuralEstimator):
                 min=1
             )
         return {
-            "image": _cross_entropy(z_image, batch.y),
-            "text": _cross_entropy(z_text, batch.y),
+            "image": label_loss(z_image, batch.y),
+            "text": label_loss(z_text, batch.y),
             "correlation": self.corr_weight * correlation,
         }
 
@@ -260,7 +261,7 @@ class ACLN(NeuralEstimator):
             self._pretrain(
                 trunk,
                 lambda module, batch: module(batch.views["image"].values),
-                lambda logits, batch: _cross_entropy(logits, batch.y),
+                lambda logits, batch: label_loss(logits, batch.y),
                 Views(image=load_pixels(pictures)),
                 targets,
                 optimizer="SGD",
@@ -361,13 +362,6 @@ class ACLN(NeuralEstimator):
         elif self.raw_["image"]:
             info["grid"] = GRID
         return Ragged(weights, np.concatenate([[0], np.cumsum(lengths)]), info)
-
-
-def _cross_entropy(logits: Tensor, y: Tensor | None) -> Tensor:
-    """Return the mean over labelled rows; 0 without any, where torch's mean is NaN."""
-    assert y is not None
-    total = F.cross_entropy(logits, y, ignore_index=-1, reduction="sum")
-    return total / (y >= 0).sum().clamp(min=1)
 
 
 def _is_raw(values: Any) -> bool:

@@ -15,9 +15,8 @@ from sklearn.utils._param_validation import Interval, Options, StrOptions
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 from torch.func import functional_call
-from torch.nn import functional as F
 
-from crossfit.neural import Batch, NeuralEstimator, grad_reverse_schedule
+from crossfit.neural import Batch, NeuralEstimator, grad_reverse_schedule, label_loss
 from crossfit.neural.training import optimizer_class
 from crossfit.similarities import MEASURES, pairwise_similarity
 from crossfit.subspace import CCA
@@ -446,6 +445,10 @@ adv_weight, adv_steepness, projector_steps, beta1, standardize, measure
         try:
             super()._fit(views, y)
             self.cca_ = self._fit_cca()
+        except FloatingPointError as error:
+            if self._still_answers(error):
+                self.cca_ = self._fit_cca()
+            raise
         finally:
             del self._pairs
 
@@ -485,8 +488,7 @@ def _root(squares: Tensor) -> Tensor:
 
 def _discrimination(logits: Sequence[Tensor], y: Tensor) -> Tensor:
     """Return L_imd over labelled rows: the cross-entropy of either modality, added up."""
-    totals = [F.cross_entropy(z, y, ignore_index=-1, reduction="sum") for z in logits]
-    return torch.stack(totals).sum() / (y >= 0).sum().clamp(min=1)
+    return torch.stack([label_loss(z, y) for z in logits]).sum()
 
 
 def _adversary(logits: Sequence[Tensor]) -> Tensor:

@@ -25,8 +25,8 @@ __all__ = ["BSSAN"]
 
 # Which channel of an image each branch reads.
 CHANNELS = {"w2r": "map", "o2w": "objects"}
-# Parts by length into which a block's texts are cut.
-_LENGTHS = 8
+# Parts by length into which a block's texts are cut at most, and pairs of a part at least.
+_PARTS, _PART = 8, 256
 # Pairs whose attention is computed at once.
 _EXPLAINED = 64
 
@@ -277,10 +277,12 @@ class BSSAN(NeuralPairEstimator):
 
     def _score_pairs(self, module: nn.Module, P: Image, Q: Text) -> Tensor:
         # No labels here, and the learned attention for every pair. Texts of like length go
-        # together: padding costs as much as words.
+        # together, because padding costs as much as words.
         order = Q.lengths.argsort()
+        n_images = len(P.keys if P.keys is not None else P.first)  # type: ignore[arg-type]
+        n_parts = min(max(n_images * len(order) // _PART, 1), _PARTS, len(order))
         found = []
-        for rows in order.split(-(-len(order) // _LENGTHS)):
+        for rows in order.tensor_split(n_parts):
             scores = module(P, Q.take(rows).shared())
             found.append(
                 sum(

@@ -1,0 +1,150 @@
+"""BSSAN: epoch time as a ratio to a plain PyTorch loop, and pairs scored in a second.
+
+``python benchmarks/bssan.py`` trains BSSAN on cached features at an eighth and at a fortieth of its
+published widths, with crossfit's loop and with the shortest loop that PyTorch allows (tensors that
+are indexed, the same network, loss and optimizer); epochs of the two take turns, so that what else
+the machine does falls on both. Then it scores all pairs of images and texts, block by block and by
+the network called once for all of them, both ways of which the machine does the same sums.
+``--device cuda`` does the same on a GPU, ``--published`` at the published size.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from typing import Any
+
+import numpy as np
+import torch
+
+from crossfit import Views
+from crossfit.neural import Items, listening
+from crossfit_bssan.estimator import BSSAN
+
+EIGHTH = {"lstm_width": 128, "w2r_mlp": (128, 64, 16), "bilstm_width": 64, "o2w_mlp": (64, 32, 8)}
+FORTIETH = {"lstm_width": 24, "w2r_mlp": (24, 12), "bilstm_width": 12, "o2w_mlp": (12, 6)}
+
+
+def data(n: int, regions: int, width: int, object_width: int, word_width: int) -> Views:
+    """Return n pairs: a map, ten objects, and twelve words."""
+    rng = np.random.default_rng(0)
+
+    def drawn(*shape: int) -> np.ndarray:
+        return rng.normal(size=(n, *shape)).astype(np.float32)
+
+    image = {"map": drawn(regions, width), "objects": drawn(10, object_width)}
+    return Views(image=image, text=drawn(12, word_width))
+
+
+class PlainLoop:
+    """What someone would write by hand, one epoch at a call."""
+
+    def __init__(self, method: BSSAN, views: Views, device: str) -> None:
+        image, text = views["image"], views["text"]
+        method.n_regions_ = image["map"].shape[1]
+        n_inputs = {name: image[name].shape[-1] for name in image.names}
+        self.module: Any = method._build_module({"image": n_inputs, "text": text.shape[-1]}, None)
+        self.module.to(device).train()
+        self.map, self.objects, self.words = (
+            torch.tensor(np.asarray(part)).to(device)
+            for part in (image["map"], image["objects"], text)
+        )
+        self.optimizer = torch.optim.SGD(self.module.parameters(), lr=1e-3, momentum=0.9)
+        self.batch_size, self.method = method.batch_size, method
+
+    def epoch(self) -> float:
+        """Train for one epoch; return the sum of the batches' losses."""
+        device = self.words.device
+        total = 0.0
+        for rows in torch.randperm(len(self.words), device=device).split(self.batch_size):
+            self.optimizer.zero_grad()
+            b = len(rows)
+            image = self.module.image(
+                {"map": Items(self.map[rows]), "objects": Items(self.objects[rows])}
+            )
+            text = self.module.text(Items(self.words[rows]))
+            own = torch.arange(b, device=device)
+            other = (own + torch.randint(1, b, (b,), device=device)) % b
+            learned = torch.tensor([1.0, 0.0], device=device)
+            scores = self.module(image, text.take(torch.stack([own, other], 1)), learned)
+            hinges = {
+                name: (1 - part[:, 0] + part[:, 1]).clamp(min=0).mean()
+                for name, part in scores.items()
+            }
+            loss = hinges["w2r"] + 0.6 * hinges["o2w"] + 1e-5 * self.module.squared_norm()
+            loss.backward()
+            self.optimizer.step()
+            total += loss.item()
+        return total
+
+
+def compare(
+    views: Views, widths: dict[str, Any], batch_size: int, epochs: int, device: str
+) -> BSSAN:
+    method = BSSAN(
+        **widths, batch_size=batch_size, max_epochs=epochs, lr=1e-3, delta=1e-5, device=device,
+        amp=False, random_state=0, verbose=0,
+    )  # fmt: skip
+    plain = PlainLoop(method, views, device)
+    plain.epoch()
+    ours: list[float] = []
+    theirs: list[float] = []
+    state = {"start": 0.0}
+
+    def take_turns(estimator: Any, epoch: int, record: Any) -> None:
+        ours.append(time.perf_counter() - state["start"])
+        with torch.random.fork_rng(devices=[]):
+            start = time.perf_counter()
+            plain.epoch()
+            theirs.append(time.perf_counter() - start)
+        state["start"] = time.perf_counter()
+
+    with listening(take_turns):
+        state["start"] = time.perf_counter()
+        method.fit(views)
+    ours, theirs = ours[1:], theirs[1:]  # the first has the preparations in it
+    ratio = statistics.median(a / b for a, b in zip(ours, theirs))
+    print(
+        f"{device}, {len(views)} pairs, batch {batch_size:3d}, LSTM {method.lstm_width:4d}: "
+        f"{1e3 * min(ours):7.1f} ms an epoch, plain loop {1e3 * min(theirs):7.1f} ms, "
+        f"median ratio {ratio:.3f}"
+    )
+    return method
+
+
+def score(method: BSSAN, views: Views, device: str) -> None:
+    """Time `similarity` against the bare network on the same pairs."""
+    P, Q = (method._prepare(views[role], role).to(torch.device(device)) for role in views.names)
+    whole, bare = [], []
+    for _ in range(3):
+        start = time.perf_counter()
+        method.similarity(views)
+        whole.append(time.perf_counter() - start)
+        start = time.perf_counter()
+        with torch.inference_mode():
+            for i in range(0, len(P), 16):
+                method._score_pairs(method.net_.module_, P[i : i + 16].parts, Q.parts).cpu()
+        bare.append(time.perf_counter() - start)
+    n = len(P) * len(Q)
+    print(
+        f"{device}, {len(P)} x {len(Q)} pairs, LSTM {method.lstm_width:4d}: {n / min(whole):8.0f} "
+        f"pairs a second, the bare network {n / min(bare):8.0f}"
+    )
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--published", action="store_true")
+    chosen = parser.parse_args()
+    if chosen.published:
+        pairs = data(512, 196, 512, 4096, 300)
+        method = compare(pairs, {}, 128, chosen.epochs, chosen.device)
+        score(method, pairs[:64], chosen.device)
+    else:
+        pairs = data(512, 16, 256, 256, 100)
+        for widths in (EIGHTH, FORTIETH):
+            method = compare(pairs, widths, 128, chosen.epochs, chosen.device)
+            score(method, pairs[:200], chosen.device)

@@ -1,0 +1,111 @@
+"""Pictures of attention: what is drawn where, and what is refused."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from crossfit.plotting import plot_attention
+
+WORDS = ["a", "dog", "runs"]
+
+
+@pytest.fixture
+def picture():
+    return np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
+
+
+def _heats(figure):
+    """Return the heat of every panel: the second picture in it, in data units."""
+    found = [axes.images[1].get_array() for axes in figure.subfigs[0].axes if len(axes.images) > 1]
+    return [np.asarray(heat) for heat in found]
+
+
+def test_heat_lies_where_the_weight_is(picture):
+    weights = np.full((3, 16), 0.5 / 15)
+    for row, cell in zip(weights, (0, 7, 14)):
+        row[cell] = 0.5
+    figure = plot_attention(picture, WORDS, word_to_region=weights)
+    heats = _heats(figure)
+    assert [axes.get_title() for axes in figure.subfigs[0].axes[:4]] == ["image", *WORDS]
+    for heat, (row, column) in zip(heats, ((0, 0), (1, 3), (3, 2)), strict=True):
+        y, x = np.unravel_index(heat.argmax(), heat.shape)
+        assert heat.shape == (48, 64) and (y // 12, x // 16) == (row, column)
+        assert heat.max() > 4  # of the uniform weight, 1
+    wide = plot_attention(picture, WORDS, word_to_region=weights, grid=(2, 8))
+    y, x = np.unravel_index(_heats(wide)[1].argmax(), (48, 64))
+    assert (y // 24, x // 8) == (0, 7)
+
+
+def test_all_words_share_one_scale(picture):
+    weights = np.array([[0.7, 0.1, 0.1, 0.1], [0.25] * 4, [0.4, 0.2, 0.2, 0.2]])
+    figure = plot_attention(picture, WORDS, word_to_region=weights)
+    limits = {axes.images[1].get_clim() for axes in figure.subfigs[0].axes if len(axes.images) > 1}
+    (limit,) = limits
+    assert limit == pytest.approx((0.4, 2.8))
+    (flat,) = _heats(plot_attention(picture, word_to_region=[0.25] * 4))
+    np.testing.assert_allclose(flat, 1)
+
+
+def test_regions_may_be_boxes(picture):
+    boxes = [[0, 0, 1, 1], [0.5, 0.5, 1, 1]]
+    (heat,) = _heats(plot_attention(picture, word_to_region=[0.2, 0.8], region_boxes=boxes))
+    assert heat[30, 40] == pytest.approx(1.6) and heat[10, 10] == pytest.approx(0.4)
+
+
+def test_objects_have_rows_of_words_and_boxes(picture):
+    weights = np.arange(20).reshape(4, 5) / 100  # two columns of padding
+    boxes = np.tile([0.1, 0.2, 0.5, 0.9], (4, 1))
+    figure = plot_attention(
+        picture, WORDS, object_to_word=weights, boxes=boxes, labels=["dog", "cat", "ox", "hen"]
+    )
+    left, right, _ = figure.subfigs[0].axes
+    np.testing.assert_allclose(right.images[0].get_array(), weights[:3, :3])
+    assert [tick.get_text() for tick in right.get_xticklabels()] == WORDS
+    assert [tick.get_text() for tick in right.get_yticklabels()] == ["1 dog", "2 cat", "3 ox"]
+    corners = {(patch.get_x(), patch.get_y(), patch.get_width()) for patch in left.patches}
+    assert len(left.patches) == 6
+    ((x, y, width),) = corners
+    np.testing.assert_allclose((x, y, width), (6.4, 9.6, 25.6))
+
+
+def test_both_parts_and_one_row_of_each(picture, tmp_path):
+    from PIL import Image
+
+    file = tmp_path / "picture.png"
+    Image.fromarray(picture).save(file)
+    figure = plot_attention(
+        file, WORDS, word_to_region=np.full(36, 1 / 36), object_to_word=[0.2, 0.5, 0.3]
+    )
+    assert len(figure.subfigs) == 2
+    assert [tick.get_text() for tick in figure.subfigs[1].axes[1].get_yticklabels()] == ["text"]
+    figure.savefig(tmp_path / "attention.png", dpi=40)
+    drawn = np.asarray(Image.open(tmp_path / "attention.png").convert("RGB"))
+    assert drawn.std() > 20
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({}, "needs word_to_region or object_to_word"),
+        ({"word_to_region": np.ones((2, 4))}, "has 2 rows, so there must be as many words, got 3"),
+        ({"word_to_region": np.ones((3, 5))}, "5 regions are no grid of 2 x 2"),
+        ({"word_to_region": np.ones((3, 4)), "grid": (3, 2)}, "4 regions are no grid of 3 x 2"),
+        ({"word_to_region": np.full((3, 4), np.nan)}, "word_to_region must be finite"),
+        ({"object_to_word": np.ones((1, 2))}, "has 2 columns"),
+        ({"object_to_word": np.ones((2, 3)), "boxes": np.ones((1, 4))}, "boxes must be of shape"),
+        ({"object_to_word": np.ones((2, 3)), "labels": ["dog"]}, "labels must name 2 objects"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(picture, given, words):
+    with pytest.raises(ValueError, match=words):
+        plot_attention(picture, WORDS, **given)
+
+
+def test_importing_it_imports_no_matplotlib():
+    code = (
+        "import sys, crossfit.plotting; print('matplotlib' in sys.modules, 'torch' in sys.modules)"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout.split() == ["False", "False"]
