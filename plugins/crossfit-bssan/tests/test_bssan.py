@@ -8,12 +8,15 @@ import pytest
 import torch
 from scipy.special import softmax
 from sklearn.base import clone
+from sklearn.pipeline import Pipeline
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 import crossfit
-from crossfit import Ragged, Views
+from crossfit import ChannelUnion, Ragged, Views, ViewTransformer
+from crossfit.extraction import GridFeatures, WordVectors
 from crossfit.neural import Batch, Items
+from crossfit.plotting import plot_attention
 from crossfit.testing import parametrize_with_checks
 from crossfit_bssan import cards
 from crossfit_bssan.estimator import BSSAN
@@ -293,6 +296,13 @@ def test_texts_are_cut_and_a_text_without_words_is_a_word_of_zeros(fitted, plant
     np.testing.assert_allclose(
         cut.similarity(test), cut.similarity(test["image"], first), rtol=1e-5, atol=1e-5
     )
+    said = np.array([f"w{i}" for i in range(len(test["text"].values))], dtype=object)
+    texts = Ragged.from_list(
+        [test["text"][0], np.zeros((0, 8))], {"words": said[: len(test["text"][0])]}
+    )
+    weights = cut.explain(test["image"][:2], texts)["w2r"]
+    assert weights.info["words"].tolist() == ["w0", "w1", "w2", ""]
+    assert weights.lengths.tolist() == [3, 1]
     images = test["image"][:3]
     empty = fitted.similarity(images, Ragged.from_list([test["text"][0], np.zeros((0, 8))]))
     zeros = fitted.similarity(images, Ragged.from_list([test["text"][0], np.zeros((1, 8))]))
@@ -631,6 +641,33 @@ def test_explain_takes_several_captions_of_an_image(fitted, planted):
         np.testing.assert_allclose(found[name].values, pairs[name].values, atol=1e-6)
     with pytest.raises(ValueError, match="needs the views image and text, got image"):
         fitted.explain(test.select("image"))
+
+
+def test_pictures_and_strings_go_through_a_pipeline(tmp_path):
+    rng = np.random.default_rng(0)
+    colours = np.array([(220, 30, 30), (30, 200, 40), (20, 40, 230)])
+    pictures = np.tile(colours[np.arange(24) % 3][:, None, None], (1, 32, 32, 1)).astype(np.uint8)
+    pictures[:, :8] = rng.integers(0, 256, (24, 8, 32, 3))
+    texts = [f"a {['red', 'green', 'blue'][i % 3]} square" for i in range(24)]
+    settings = {"size": 32, "output": "regions", "cache": False}
+    channels = ChannelUnion(
+        [("map", GridFeatures(4, **settings)), ("objects", GridFeatures(2, **settings))]
+    )
+    words = WordVectors(vector_size=8, min_count=1, verbose=False)
+    pipeline = Pipeline(
+        [("features", ViewTransformer([("image", channels), ("text", words)])),
+         ("bssan", BSSAN(**SMALL))]
+    ).fit(Views(image=pictures, text=texts))  # fmt: skip
+    scores = crossfit.similarity(pipeline, Views(image=pictures[:3], text=texts[:3]))
+    assert scores.shape == (3, 3) and scores.argmax(axis=1).tolist() == [0, 1, 2]
+    features = pipeline[0].transform(Views(image=pictures[:2], text=texts[:2]))
+    explained = pipeline[-1].explain(features)
+    assert explained["w2r"][0].shape == (3, 16) and explained["o2w"][0].shape == (4, 3)
+    figure = plot_attention(
+        pictures[0], explained["w2r"][[0]].info["words"], word_to_region=explained["w2r"][0],
+        object_to_word=explained["o2w"][0],
+    )  # fmt: skip
+    figure.savefig(tmp_path / "attention.png", dpi=30)
 
 
 # ---- errors ------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ import crossfit
 from crossfit import Ragged, Views, evaluate, registry
 from crossfit.experiment import Experiment
 from crossfit.extraction import Characters
-from crossfit.neural import Batch, Items
+from crossfit.neural import Batch, Checkpoint, Items
 from crossfit.testing import parametrize_with_checks
 from crossfit_cran.cards import COCO, FLICKR8K, FLICKR30K
 from crossfit_cran.estimator import CRAN
@@ -560,6 +560,16 @@ def test_the_learning_rate_is_halved(views):
     assert cran.net_.optimizer_.param_groups[0]["lr"] == pytest.approx(0.0025)
     flat = CRAN(**{**QUICK, "max_epochs": 5, "lr": 0.01, "lr_halving": None}).fit(views)
     assert flat.net_.optimizer_.param_groups[0]["lr"] == 0.01
+
+
+def test_a_resumed_fit_keeps_the_schedule(views, tmp_path):
+    settings = {**QUICK, "lr": 0.01, "lr_halving": 2, "callbacks": None}
+    straight = CRAN(**{**settings, "max_epochs": 5}).fit(views)
+    settings["callbacks"] = [Checkpoint(str(tmp_path / "cran.pt"))]
+    CRAN(**{**settings, "max_epochs": 3, "score_memory": 2**20}).fit(views)
+    resumed = CRAN(**{**settings, "max_epochs": 5}).fit(views)
+    assert len(resumed.net_.history) == 5
+    np.testing.assert_array_equal(resumed.similarity(views), straight.similarity(views))
 
 
 def test_fits_repeat_bit_by_bit(views):

@@ -239,6 +239,10 @@ def _listener(title: str) -> Any:
                 "settings chosen" if outcome.status == "done" else f"no settings: {outcome.message}"
             )
             self._say(f"  {label}: {how} in {outcome.seconds:.1f} s, {left} searches left")
+            # The time that cells take is told from cells.
+            self._begun = time.monotonic()
+            if self._bar is not None:
+                self._bar.update(self._task, left=f"{left} searches left" if left else "")
 
         def finished(self, planned: Any, outcome: Any, left: int) -> None:
             self.done += 1

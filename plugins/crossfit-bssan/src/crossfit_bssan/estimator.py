@@ -362,9 +362,11 @@ class BSSAN(NeuralPairEstimator):
         return Views({name: Ragged.from_list(found[name], infos[name]) for name in found})
 
     def _words_of(self, texts: Any, rows: NDArray[Any]) -> dict[str, Any]:
-        """Return the words of ragged texts, of as many as are read."""
+        """Return the words of ragged texts that are read; a text without words has one, ""."""
         if not isinstance(texts, Ragged) or "words" not in texts.info:
             return {}
         taken = texts[rows]
         words = np.split(taken.info["words"], taken.offsets[1:-1])
-        return {"words": np.concatenate([part[: self.max_words] for part in words])}
+        none = np.array([""], dtype=object)
+        read = [part[: self.max_words] if len(part) else none for part in words]
+        return {"words": np.concatenate(read)}
