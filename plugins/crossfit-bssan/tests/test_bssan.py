@@ -558,6 +558,16 @@ def test_fits_repeat_bit_for_bit(fitted, planted):
     np.testing.assert_array_equal(again.similarity(planted[1]), fitted.similarity(planted[1]))
 
 
+def test_mixed_precision_tells_all_scores_apart(fitted, planted):
+    train, test = planted
+    mixed = BSSAN(**SMALL, amp=True).fit(train)
+    scores = mixed.similarity(test)
+    assert scores.dtype == np.float32 and len(np.unique(scores)) == scores.size
+    mixed.net_.amp = False
+    exact = mixed.similarity(test)
+    assert 0 < np.abs(scores - exact).max() < 0.05 * np.abs(exact).max()
+
+
 def test_a_bundle_keeps_the_scores(fitted, planted, tmp_path):
     crossfit.save(fitted, tmp_path / "bssan")
     read = crossfit.load(tmp_path / "bssan")
