@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from crossfit.cli.commands import cli
 from crossfit.experiment.board import Board, Row, contradictions
 from crossfit.experiment.report import Attention, Found, Gallery, GalleryRow, Part, lit, write_page
-from crossfit.experiment.runs import boards, report_runs
+from crossfit.experiment.runs import _short, boards, report_runs
 from crossfit.experiment.store import StoreError
 from crossfit.experiment.tables import csv_table, latex_table, latex_text, markdown_table
 from crossfit.metrics import Repeats, evaluate
@@ -136,6 +136,20 @@ def test_the_stored_means_are_those_of_the_board(report_store):
     for direction, by_metric in cell.results.items():
         for metric, found in by_metric.items():
             assert row.repeats.mean(direction, metric) == pytest.approx(found["mean"])
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        (0.0123456, "0.0123"),
+        ({"name": "sklearn.svm.SVC", "params": {"C": 1}}, "SVC"),
+        ({"image": 0.1, "text": 10.0}, "image: 0.1, text: 10"),
+        ([1, None], "1, None"),
+        ("x" * 50, "x" * 39 + "…"),
+    ],
+)
+def test_settings_are_short(value, said):
+    assert _short(value) == said
 
 
 def test_runs_on_the_same_queries_share_a_leaderboard(report_store):

@@ -28,7 +28,7 @@ from crossfit_wheels.efficientnet import EfficientNetLite0
 
 SEEDS = (0, 1, 2)
 RATES = (0.003, 0.01)
-EPOCHS, EVERY = 40, 10
+EPOCHS, EVERY = 30, 10
 LAYERS = ("pool5", "fc6", "fc7")
 COSTS = tuple(10.0**power for power in range(-6, 0))
 PARTS = ("train", "val", "test")

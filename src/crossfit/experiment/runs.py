@@ -266,7 +266,11 @@ def _short(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.3g}"
     if isinstance(value, Mapping):
-        return str(value.get("name", "…"))
+        if "name" in value:
+            return str(value["name"]).rpartition(".")[2]
+        value = ", ".join(f"{name}: {_short(part)}" for name, part in value.items())
+    elif isinstance(value, (list, tuple)):
+        value = ", ".join(map(_short, value))
     text = str(value)
     return text if len(text) <= 40 else text[:39] + "…"
 

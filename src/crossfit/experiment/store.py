@@ -431,11 +431,14 @@ class Store:
                 handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
             except FileExistsError:
                 return None
-            token = secrets.token_hex(8)
-            owner = {**_this_process(), "token": token, "since": now()}
-            with os.fdopen(handle, "w", encoding="utf-8") as stream:
-                json.dump(owner, stream)
-        return Claim(path, token, self.lease)
+            try:
+                token = secrets.token_hex(8)
+                with os.fdopen(handle, "w", encoding="utf-8") as stream:
+                    json.dump({**_this_process(), "token": token, "since": now()}, stream)
+                return Claim(path, token, self.lease)
+            except BaseException:  # Ctrl-C too, at this moment
+                path.unlink(missing_ok=True)
+                raise
 
     @contextlib.contextmanager
     def waiting_claim(self, name: str, pause: float = 0.05) -> Iterator[Claim]:

@@ -442,6 +442,7 @@ def test_ctrl_c_releases_the_cell_and_says_how_to_go_on(tiny, tmp_path):
     while not (locks.exists() and any(p.name[0] != "." for p in locks.iterdir())):
         assert time.monotonic() < deadline
         time.sleep(0.02)
+    time.sleep(0.3)  # it has the claim and is at work
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from crossfit.cards import Choice, Float, Int, MethodCard
+from crossfit.cards import Choice, ExperimentCard, Float, Int, MethodCard
 
 ACLN = MethodCard(
     api=1,
@@ -41,4 +41,28 @@ ACLN = MethodCard(
         "device": "cpu",
     },
     make_inputs="crossfit_acln.testing:make_inputs",
+)
+
+
+def _experiment(name: str, summary: str, dataset: str) -> ExperimentCard:
+    return ExperimentCard(
+        api=1,
+        name=name,
+        target=f"crossfit_acln:experiments/{name}.yaml",
+        summary=summary,
+        datasets=(dataset,),
+        methods=("acln",),
+    )
+
+
+WIKIPEDIA = _experiment(
+    "huang-2017-acln-wikipedia", "ACLN and its ablations on Wikipedia, published", "wikipedia"
+)
+NUS_WIDE_10K = _experiment(
+    "huang-2017-acln-nus-wide-10k",
+    "ACLN and its ablations on NUS-WIDE-10k, published",
+    "nus-wide-10k",
+)
+EMOJI = _experiment(
+    "huang-2017-acln-emoji-reduced", "ACLN and its ablations on the emoji set, reduced", "emoji"
 )
