@@ -375,6 +375,19 @@ def claim(tests: list[tuple[str, str, str, Any, float]]) -> str:
     return "The paper's claim, that a second head helps, cannot be seen here."
 
 
+def tried(chosen: dict[str, str]) -> Iterator[str]:
+    """Say what the networks were chosen from, and which of them wanted more than that."""
+    rates = sorted({f"{s['lr']:g}" for s in GRID})
+    yield (
+        f"Networks were chosen among lr {' and '.join(rates)}, no hidden layer and fc6 of 1024, "
+        f"topics kept or cut, and {', '.join(map(str, range(EVERY, EPOCHS + 1, EVERY)))} epochs."
+    )
+    late = [name for name, words in chosen.items() if f" {EPOCHS} epochs" in words]
+    if late:
+        yield f"The longest training was chosen for {', '.join(late)}: more might be better."
+    yield ""
+
+
 def page(found: dict[str, dict[str, Repeats]], chosen: dict[str, str], about: Any) -> str:
     """Return the reproduction card as Markdown."""
     tests = pairwise(found)
@@ -407,6 +420,7 @@ def page(found: dict[str, dict[str, Repeats]], chosen: dict[str, str], about: An
         "",
         *(f"- {name}: {words}" for name, words in chosen.items()),
         "",
+        *tried(chosen),
         "## Differences",
         "",
         "Of the reciprocal rank, mean of both directions, image by image, averaged over the "

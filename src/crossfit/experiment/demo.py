@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 from sklearn.base import clone
 from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction.text import TfidfVectorizer
@@ -24,8 +25,15 @@ from crossfit import registry
 from crossfit.compose import ViewTransformer
 from crossfit.datasets import Split, load
 from crossfit.experiment.comparison import Result, chance, fit_and_evaluate
-from crossfit.experiment.report import Found, GalleryRow, data_uri, write_report
-from crossfit.extraction import GridFeatures
+from crossfit.experiment.report import (
+    Attention,
+    Found,
+    GalleryRow,
+    data_uri,
+    lit,
+    write_report,
+)
+from crossfit.extraction import GridFeatures, grid_boxes
 from crossfit.model_selection import make_retrieval_scorer
 from crossfit.subspace import CCA, SM
 from crossfit.views import Views
@@ -189,12 +197,14 @@ def run_demo(folder: Path, wanted: str = "auto") -> list[Result]:
         if kind == chosen:
             bare = Pipeline([("features", clone(features)), ("method", CCA(64, reg=0))])
             results.append(fit_and_evaluate("CCA without a ridge", bare, train, test, detail=words))
+    maps: list[Attention] = []
     acln = _acln() if chosen == "pretrained" else None
     if acln is not None:
         with _timed(console, f"  ACLN: {ACLN_WORDS}"):
             words = "EfficientNet-Lite0 regions × keywords"
             results.append(fit_and_evaluate("ACLN", acln, train, test, detail=words))
         facts.append(("ACLN", ACLN_WORDS))
+        maps = _attention(acln, test.views)
     results.append(chance(test.views, test.y))
     _print_leaderboard(console, results)
 
@@ -216,6 +226,7 @@ def run_demo(folder: Path, wanted: str = "auto") -> list[Result]:
             f"Queries drawn at random from the test emoji (seed {SEED}), answered by "
             f"{results[0].name} on {results[0].detail}. Best first."
         ),
+        attention=maps,
         facts=[
             *facts,
             (
@@ -311,6 +322,22 @@ def _gallery(
         return made
 
     return rows(scores.T, True, k), rows(scores, False, 5)
+
+
+def _attention(pipe: Pipeline, views: Views, n: int = 4) -> list[Attention]:
+    """Return where ACLN looks in the pictures and the texts of some pairs, drawn at random."""
+    rows = np.random.RandomState(SEED).choice(len(views), n, replace=False)
+    views = views[rows]
+    explained = pipe[-1].explain(pipe[:-1].transform(views))
+    found = []
+    for i, (picture, text) in enumerate(zip(views["image"], views["text"])):
+        regions, words = explained["image"][i : i + 1], explained["text"][i : i + 1]
+        large = np.asarray(Image.fromarray(picture).resize((256, 256), Image.Resampling.LANCZOS))
+        map_ = lit(large, regions.values, grid_boxes(GRID, GRID))
+        share = words.values / words.values.max()
+        found.append(Attention(f"ACLN: {text}", picture=data_uri(map_, 256)))
+        found.append(Attention("ACLN: the text", words=list(zip(words.info["words"], share))))
+    return found
 
 
 def answer(

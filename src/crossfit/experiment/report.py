@@ -239,6 +239,7 @@ def write_report(
     text_queries: Sequence[GalleryRow] = (),
     picture_queries: Sequence[GalleryRow] = (),
     gallery_note: str = "",
+    attention: Sequence[Attention] = (),
     facts: Sequence[tuple[str, str]] = (),
     footer: str = "",
 ) -> None:
@@ -258,6 +259,8 @@ def write_report(
         The retrieval gallery.
     gallery_note : str
         How the gallery's queries were chosen.
+    attention : sequence of Attention
+        Where a method looks.
     facts : sequence of (str, str)
         What else to state: split sizes, settings, versions, times.
     footer : str
@@ -287,7 +290,7 @@ def write_report(
         path,
         title=title,
         lead=lead,
-        parts=[Part(board, galleries, gallery_note, labelled=labelled)],
+        parts=[Part(board, galleries, gallery_note, attention, labelled=labelled)],
         facts=[*facts, *_versions()],
         footer=footer,
     )
