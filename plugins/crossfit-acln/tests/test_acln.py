@@ -13,6 +13,7 @@ from sklearn.base import clone
 from skorch.callbacks import Callback
 from torch.nn import CosineEmbeddingLoss
 
+import crossfit
 from crossfit import Ragged, Views
 from crossfit.neural import Batch, Checkpoint, Items, listening
 from crossfit.testing import parametrize_with_checks
@@ -543,3 +544,13 @@ def test_the_experiments_name_parameters_that_exist():
         assert [v.attention for v in variants] == ["shared", "separate", "none"]
         for variant in variants:
             variant._validate_params()
+
+
+def test_a_bundle_does_without_the_callbacks(planted, tmp_path):
+    train, y, test, _ = planted
+    method = ACLN(random_state=0, callbacks=[_Dies(10**6)], **{**SMALL, "max_epochs": 2})
+    method.fit(train, y)
+    crossfit.save(method, tmp_path / "bundle")
+    loaded = crossfit.load(tmp_path / "bundle")
+    assert loaded.callbacks is None and len(method.callbacks) == 1
+    np.testing.assert_array_equal(loaded.similarity(test), method.similarity(test))

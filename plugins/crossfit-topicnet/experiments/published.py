@@ -41,7 +41,7 @@ def train(method: str, source: str, out: Path, **params: Any) -> TextTopicNet:
     checkpoint = Checkpoint(Path(f"{out}.pt"))
     model = METHODS[method](callbacks=[checkpoint], random_state=0, **params).fit(views)
     # A bundle holds what was learned and no checkpoint of the learning.
-    crossfit.save(model.set_params(callbacks=None), out)
+    crossfit.save(model, out)
     return model
 
 

@@ -96,6 +96,9 @@ class NeuralEstimator(CrossModalEstimator):
         The labels, where one-dimensional ones were given.
     """
 
+    # Of one training run: a bundle does without.
+    __crossfit_transient__: ClassVar[tuple[str, ...]] = ("callbacks",)
+
     # A checkpoint goes on whatever these are.
     _neutral: ClassVar[tuple[str, ...]] = ("max_epochs", "callbacks", "device", "verbose", "views")
 

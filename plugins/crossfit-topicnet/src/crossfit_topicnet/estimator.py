@@ -219,18 +219,13 @@ class TextTopicNet(NeuralEstimator):
             network.fill_trunk(self.trunk_weights)
         return network
 
-    def _fit(self, views: Views, y: NDArray[Any] | None) -> None:
-        given = self.callbacks
-        if self.lr_step is not None:
-            self._validate_params()
-            schedule = LRScheduler(
-                "StepLR", step_size=self.lr_step, gamma=self.lr_gamma, step_every="batch"
-            )
-            self.callbacks = [*(given or ()), ("lr_step", schedule)]
-        try:
-            super()._fit(views, y)
-        finally:
-            self.callbacks = given
+    def _schedule(self) -> list[Any]:
+        if self.lr_step is None:
+            return []
+        schedule = LRScheduler(
+            "StepLR", step_size=self.lr_step, gamma=self.lr_gamma, step_every="batch"
+        )
+        return [("lr_step", schedule)]
 
     def _outputs(self, module: nn.Module, batch: Batch) -> dict[str, dict[str, Tensor]]:
         texts = batch.views["text"]
