@@ -32,8 +32,8 @@ BSSAN = MethodCard(
         "lr": Float(1e-3, 0.1, log=True),
         "o2w_weight": Float(0.2, 2.0, log=True),
         "delta": Float(1e-7, 1e-2, log=True),
-        "lstm_width": Choice(128, 256, 512),
-        "max_epochs": Int(5, 20),
+        "lstm_width": Choice(64, 128, 256),
+        "max_epochs": Int(5, 15),
     },
     # Uniform attention for negatives, the default, hides from a small problem what it should learn.
     test_params={
@@ -43,7 +43,7 @@ BSSAN = MethodCard(
         "optimizer": "Adam",
         "lr": 0.02,
         "batch_size": 16,
-        "max_epochs": 15,
+        "max_epochs": 10,
         "lstm_width": 24,
         "w2r_mlp": (16,),
         "bilstm_width": 16,
