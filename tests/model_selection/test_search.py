@@ -120,6 +120,7 @@ def test_nothing_is_changed_or_printed(pairs, capfd, tiny):
 
 
 def test_optuna_is_heard_when_asked(pairs, caplog, capfd):
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
     OptunaSearch(CCA(), REG, n_trials=1, verbose=2).fit(pairs[0])
     assert "Trial 0 finished" in caplog.text
     caplog.clear()

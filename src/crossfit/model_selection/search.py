@@ -809,11 +809,11 @@ def _level(verbose: bool | int | str) -> int:
 
 @contextlib.contextmanager
 def _quiet(verbose: bool | int | str) -> Iterator[None]:
-    """Keep Optuna's messages back inside the block."""
+    """Keep Optuna's messages back inside the block, or let them all through."""
     before = optuna.logging.get_verbosity()
-    if _level(verbose) < 2:
-        # A failed trial is a warning of Optuna's; its reason is kept with the trial.
-        optuna.logging.set_verbosity(optuna.logging.ERROR)
+    # A failed trial is a warning of Optuna's; its reason is kept with the trial.
+    level = optuna.logging.INFO if _level(verbose) >= 2 else optuna.logging.ERROR
+    optuna.logging.set_verbosity(level)
     try:
         yield
     finally:

@@ -71,8 +71,8 @@ class Moments:
         """Add the rows of views that hold arrays of shape (n, d_i), dense or CSR."""
         room = np.empty((0, 0))
         widths = (views.distinct(name)[0].shape[1] for name in views.names)
-        # Fewer and larger chunks run faster, as long as 64 MiB hold one in float32.
-        for rows in _chunks(len(views), max(CHUNK, 2**24 // sum(widths))):
+        # Fewer and larger chunks run faster; 64 MiB hold one of wide views in float32.
+        for rows in _chunks(len(views), max(CHUNK, min(4 * CHUNK, 2**24 // sum(widths)))):
             chunk = views[rows]
             parts = [_dense(chunk[name]) for name in chunk.names]
             if not all(is_tensor(part) for part in parts):
