@@ -291,9 +291,9 @@ print(json.dumps([CCA.__module__, Good.__module__, dir(crossfit.methods)]))
 
 
 def test_importing_a_missing_method_says_what_to_install(zoo):
-    kind, message = refusal("from crossfit.methods import BSSAN", zoo, error="Exception")
+    kind, message = refusal("from crossfit.methods import VSE", zoo, error="Exception")
     assert kind == "ImportError"
-    assert "pip install crossfit-bssan" in message
+    assert "pip install crossfit-vse" in message
     kind, message = refusal("from crossfit.methods import Cca", zoo, error="Exception")
     assert kind == "ImportError"
     assert "'cca' is crossfit.subspace.cca:CCA" in message

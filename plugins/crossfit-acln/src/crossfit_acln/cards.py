@@ -44,14 +44,16 @@ ACLN = MethodCard(
 )
 
 
-def _experiment(name: str, summary: str, dataset: str) -> ExperimentCard:
+def _experiment(
+    name: str, summary: str, dataset: str, methods: tuple[str, ...] = ("acln",)
+) -> ExperimentCard:
     return ExperimentCard(
         api=1,
         name=name,
         target=f"crossfit_acln:experiments/{name}.yaml",
         summary=summary,
         datasets=(dataset,),
-        methods=("acln",),
+        methods=methods,
     )
 
 
@@ -64,5 +66,8 @@ NUS_WIDE_10K = _experiment(
     "nus-wide-10k",
 )
 EMOJI = _experiment(
-    "huang-2017-acln-emoji-reduced", "ACLN and its ablations on the emoji set, reduced", "emoji"
+    "huang-2017-acln-emoji-reduced",
+    "ACLN and its ablations on the emoji set, reduced",
+    "emoji",
+    ("acln", "cca", "sm"),
 )
