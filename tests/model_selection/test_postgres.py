@@ -117,7 +117,7 @@ PROGRAM = textwrap.dedent(
     from crossfit.methods import CCA
     from crossfit.model_selection import OptunaSearch, storages
 
-    storages.HEARTBEAT, storages.GRACE = 1, 2
+    storages.HEARTBEAT, storages.GRACE = 1, 6
     rng = np.random.default_rng(0)
     Z = rng.normal(size=(60, 3))
     views = Views(image=Z @ rng.normal(size=(3, 6)), text=Z @ rng.normal(size=(3, 5)))

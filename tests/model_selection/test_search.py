@@ -714,7 +714,7 @@ PROGRAM = textwrap.dedent(
     from crossfit.methods import CCA
     from crossfit.model_selection import OptunaSearch, storages
 
-    storages.HEARTBEAT, storages.GRACE = 1, 2
+    storages.HEARTBEAT, storages.GRACE = 1, 6
     rng = np.random.default_rng(0)
     Z = rng.normal(size=(60, 3))
     views = Views(image=Z @ rng.normal(size=(3, 6)), text=Z @ rng.normal(size=(3, 5)))
@@ -775,6 +775,37 @@ def test_two_programs_share_a_study_without_doing_more(tmp_path):
     assert outputs[0][0] == outputs[1][0]  # both wait for the last trial and agree on the winner
     trials = optuna.load_study(study_name="shared", storage=url).trials
     assert sum(trial.state is TrialState.COMPLETE for trial in trials) == 8
+
+
+class GivesUp:
+    """A scorer that does to the first trial what another program does with a dead one."""
+
+    def __init__(self, url):
+        self.url = url
+
+    def __call__(self, estimator, views, y=None):
+        study = optuna.load_study(study_name="s", storage=self.url)
+        if study.trials[0].state is TrialState.RUNNING:
+            study.tell(0, state=TrialState.FAIL)
+        return make_retrieval_scorer("mrr")(estimator, views)
+
+
+@pytest.mark.parametrize("pruner", [None, "median"])
+def test_a_trial_that_others_gave_up_does_not_end_the_search(pairs, tmp_path, pruner):
+    url = f"sqlite:///{tmp_path / 'study.db'}"
+    search = OptunaSearch(
+        CCA(),
+        REG,
+        scoring=GivesUp(url),
+        n_trials=3,
+        cv=2,
+        storage=url,
+        study_name="s",
+        pruner=pruner,
+    ).fit(pairs[0])
+    states = [trial.state for trial in search.study_.trials]
+    assert states[0] is TrialState.FAIL
+    assert TrialState.COMPLETE in states[1:]
 
 
 def test_a_surplus_trial_is_withdrawn(pairs):

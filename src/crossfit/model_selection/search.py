@@ -746,7 +746,16 @@ def _work(
                 if wanted is not None and done >= wanted:
                     break
                 if wanted is None or _count(study) < wanted:
-                    study.optimize(objective, n_trials=1, catch=(_TrialFailedError, _SurplusError))
+                    try:
+                        study.optimize(
+                            objective, n_trials=1, catch=(_TrialFailedError, _SurplusError)
+                        )
+                    except (ValueError, optuna.exceptions.UpdateFinishedTrialError) as error:
+                        # Another program took this one, asleep for a while, for dead and failed
+                        # its trial, which Optuna says in two ways; the search goes on.
+                        finished = isinstance(error, optuna.exceptions.UpdateFinishedTrialError)
+                        if not finished and "Cannot tell a FAIL trial" not in str(error):
+                            raise
                 elif not _heartbeats(storage):
                     break
                 else:  # others are at the last trials, or were killed: then their turn comes here
