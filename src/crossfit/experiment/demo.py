@@ -47,7 +47,7 @@ POWERS = (1.0, 4.0)
 CS = (0.001, 0.01, 0.1)
 GRID = 4
 # ACLN's, fixed beforehand: to choose among them would take minutes.
-ACLN = {"attention": "shared", "width": 256, "lr": 1e-3, "batch_size": 20, "max_epochs": 10}
+ACLN = {"attention": "shared", "width": 256, "lr": 1e-3, "batch_size": 20, "max_epochs": 6}
 ACLN_WORDS = ", ".join(f"{name} {value:g}" if name != "attention" else f"{value} attention"
                        for name, value in ACLN.items()) + ": fixed beforehand"  # fmt: skip
 
@@ -200,7 +200,7 @@ def run_demo(folder: Path, wanted: str = "auto") -> list[Result]:
     maps: list[Attention] = []
     acln = _acln() if chosen == "pretrained" else None
     if acln is not None:
-        with _timed(console, f"  ACLN: {ACLN_WORDS}"):
+        with _timed(console, "  ACLN: fitted and evaluated"):
             words = "EfficientNet-Lite0 regions × keywords"
             results.append(fit_and_evaluate("ACLN", acln, train, test, detail=words))
         facts.append(("ACLN", ACLN_WORDS))
