@@ -719,9 +719,11 @@ PROGRAM = textwrap.dedent(
     Z = rng.normal(size=(60, 3))
     views = Views(image=Z @ rng.normal(size=(3, 6)), text=Z @ rng.normal(size=(3, 5)))
 
+    pauses = iter(map(float, sys.argv[3:]))
+
     class Slow(CCA):
         def _fit(self, views, y):
-            time.sleep(float(sys.argv[3]))
+            time.sleep(next(pauses, 0.02))
             super()._fit(views, y)
 
     print("begins", flush=True)
@@ -745,7 +747,7 @@ def program(*arguments):
 @pytest.mark.slow
 def test_a_killed_program_costs_no_trial(tmp_path):
     url = f"sqlite:///{tmp_path / 'study.db'}"
-    killed = program(url, 6, 0.4)
+    killed = program(url, 6, 0, 0, 600)  # two folds a trial: the second trial never ends
     assert killed.stdout.readline().strip() == "begins"
     deadline = time.time() + 60
     while time.time() < deadline:
@@ -754,11 +756,13 @@ def test_a_killed_program_costs_no_trial(tmp_path):
             found = optuna.study.get_all_study_names(url)
             if found and len(optuna.load_study(study_name="shared", storage=url).trials) == 2:
                 break
+    else:
+        pytest.fail("no second trial within a minute")
     killed.send_signal(signal.SIGKILL)
     killed.communicate()
     study = optuna.load_study(study_name="shared", storage=url)
     assert TrialState.RUNNING in [trial.state for trial in study.trials]
-    out, err = program(url, 6, 0.01).communicate(timeout=120)
+    out, err = program(url, 6).communicate(timeout=120)
     assert out.split()[1] == "6", err
     counted = [t.state for t in study.get_trials() if t.state is TrialState.COMPLETE]
     assert len(counted) == 6
@@ -768,7 +772,7 @@ def test_a_killed_program_costs_no_trial(tmp_path):
 @pytest.mark.slow
 def test_two_programs_share_a_study_without_doing_more(tmp_path):
     url = f"sqlite:///{tmp_path / 'study.db'}"
-    both = [program(url, 8, 0.02) for _ in range(2)]
+    both = [program(url, 8) for _ in range(2)]
     outputs = [process.communicate(timeout=120) for process in both]
     for out, err in outputs:
         assert out.split()[:2] == ["begins", "8"], err
