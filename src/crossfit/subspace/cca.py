@@ -336,7 +336,7 @@ def _decompose(S: Matrix, blocks: list[slice], W: list[Matrix]) -> tuple[Matrix,
     """Return correlations, descending, and each view's directions in whitened coordinates."""
     if len(blocks) == 2:
         T = W[0].T @ S[blocks[0], blocks[1]] @ W[1]
-        U, D, Vt = scipy.linalg.svd(T, full_matrices=False)
+        U, D, Vt = np.linalg.svd(T, full_matrices=False)
         return D, [U, Vt.T]
     m = len(blocks)
     stops = np.cumsum([w.shape[1] for w in W])
