@@ -207,7 +207,7 @@ def whiten(S: Matrix, tol: float) -> Matrix:
     scale = np.sqrt(np.where(variances > 0, variances, 1.0))
     C = S / np.outer(scale, scale)
     try:
-        inverse = scipy.linalg.lapack.dtrtri(scipy.linalg.cholesky(C))[0]
+        inverse = scipy.linalg.lapack.dtrtri(np.linalg.cholesky(C, upper=True))[0]
         # The smallest eigenvalue is at least 1 / ||inverse||², the largest at most ||C||: where
         # no direction can be left out, this is ten times faster.
         if np.sum(inverse**2) * np.linalg.norm(C) * tol < 1:
