@@ -1,5 +1,6 @@
 """CrossModalEstimator: roles, forms of the call, validation, scores; and the asking functions."""
 
+import os
 import pickle
 import warnings
 
@@ -15,6 +16,7 @@ from crossfit import CrossModalEstimator, Ragged, RetrievalScorer, Views, ViewTr
 from crossfit.cards import MethodCard
 from crossfit.metrics import evaluate
 from crossfit.querying import top_k
+from crossfit.retrieval import Reranker
 from crossfit.subspace import CCA
 
 
@@ -613,6 +615,52 @@ def test_a_pipeline_is_asked_like_its_parts(kind):
     assert back.indices.shape == (2, 8)
     same = crossfit.search(pipe, X, view="image", gallery=X, gallery_view="image", k=1)
     assert same.indices.ravel().tolist() == list(range(8))
+
+
+def reranker():
+    return make_pipeline(
+        ViewTransformer([("image", Double())]), Reranker(CCA(2), CCA(1), k=3)
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["method", "reranker", "reranker of all", *pipelines()])
+@pytest.mark.parametrize("query", ["image", "text"])
+def test_scores_go_into_a_file_or_an_array(kind, query, tmp_path):
+    asked = {
+        **pipelines(),
+        "method": CCA(2),
+        "reranker": reranker(),
+        "reranker of all": reranker().set_params(reranker__k=99),
+    }[kind].fit(Views(image=X, text=T), Y)
+    v = Views(image=X, text=T)[np.r_[:6]]
+    expected = crossfit.similarity(asked, v, query=query)
+    file = tmp_path / "scores.npy"
+    found = crossfit.similarity(asked, v, query=query, chunk_size=4, out=str(file))
+    assert isinstance(found, np.memmap) and not found.flags.writeable
+    assert os.listdir(tmp_path) == ["scores.npy"]
+    np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(np.load(file), expected)
+    room = np.zeros((9, 6), np.float32)[::-1][:6]  # rows need not lie in order
+    assert crossfit.similarity(asked, v, query=query, out=room) is room
+    np.testing.assert_array_equal(room, expected)
+    for wrong in (room[:5], room.astype(float), tmp_path / "none" / "scores.npy"):
+        with pytest.raises(ValueError, match=r"^out "):
+            crossfit.similarity(asked, v, query=query, out=wrong)
+
+
+def test_a_file_of_scores_is_complete_or_the_old_one(tmp_path):
+    v = Views(image=X, text=T)
+    file = tmp_path / "scores.npy"
+    before = np.array(crossfit.similarity(CCA(2).fit(v), v, out=file))
+
+    def stops(A, B):
+        raise KeyboardInterrupt
+
+    scorer = RetrievalScorer(stops).fit(v)
+    with pytest.raises(KeyboardInterrupt):
+        crossfit.similarity(scorer, v, out=file)
+    assert os.listdir(tmp_path) == ["scores.npy"]
+    np.testing.assert_array_equal(np.load(file), before)
 
 
 def test_a_method_and_a_finished_search_are_asked_alike():

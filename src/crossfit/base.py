@@ -15,8 +15,15 @@ from sklearn.utils.validation import check_is_fitted
 
 from crossfit.cards import MethodCard
 from crossfit.scoring import check_labels, direction, mean_over_directions
-from crossfit.similarities import Scores, fill_blocks, pairwise_similarity
-from crossfit.views import Channels, Ragged, Views, is_tensor, is_views
+from crossfit.similarities import (
+    Out,
+    Scores,
+    check_out,
+    fill_blocks,
+    pairwise_similarity,
+    write_scores,
+)
+from crossfit.views import Channels, Ragged, Views, is_tensor, is_views, n_rows
 
 __all__ = ["CrossModalEstimator", "ViewsTransformerMixin"]
 
@@ -203,6 +210,7 @@ class CrossModalEstimator(ViewsTransformerMixin, BaseEstimator):
         query: str | None = None,
         gallery: str | None = None,
         chunk_size: int | None = None,
+        out: Out = None,
     ) -> Scores:
         """Score every item of one modality against every item of another.
 
@@ -215,11 +223,20 @@ class CrossModalEstimator(ViewsTransformerMixin, BaseEstimator):
             Names of the views; the first and the second role by default.
         chunk_size : int, optional
             Rows and columns scored at a time; bounds the memory, does not change the scores.
+        out : path or float32 array of shape (n_query_items, n_gallery_items), optional
+            Where the scores go: an array, or a file in NumPy's format that is written as a
+            memory map and is there only when it is complete.
 
         Returns
         -------
         float32 array of shape (n_query_items, n_gallery_items)
-            Higher is better. Items are distinct items in order of first appearance.
+            `out` itself, or the file as a read-only memory map, where one is given. Higher is
+            better. Items are distinct items in order of first appearance.
+
+        Raises
+        ------
+        ValueError
+            If `out` is an array of another shape or type, or names a file in no folder.
         """
         check_is_fitted(self, "views_in_")
         if not is_views(X):
@@ -229,28 +246,45 @@ class CrossModalEstimator(ViewsTransformerMixin, BaseEstimator):
                 )
             first, second = list(self.views_in_.values())[:2]
             if query in (None, first) and gallery in (None, second):
-                return self._score_items(X, first, Y, second, chunk_size)
+                return self._score_items(X, first, Y, second, chunk_size, out)
             if query == second and gallery in (None, first):
-                return self._score_items(Y, second, X, first, chunk_size)
+                return self._score_items(Y, second, X, first, chunk_size, out)
             raise ValueError(
                 f"query and gallery must be {first!r} and {second!r}, got {query!r} and {gallery!r}"
             )
         if Y is not None:
             raise TypeError(f"{self._name()}.similarity expects Views alone or (X, Y), got both")
         q, g = direction(tuple(self.views_in_.values()), X, query, gallery)
-        return self._score_items(X.distinct(q)[0], q, X.distinct(g)[0], g, chunk_size)
+        return self._score_items(X.distinct(q)[0], q, X.distinct(g)[0], g, chunk_size, out)
 
     def _score_items(
-        self, queries: Any, query: str, gallery: Any, view: str, chunk_size: int | None = None
+        self,
+        queries: Any,
+        query: str,
+        gallery: Any,
+        view: str,
+        chunk_size: int | None = None,
+        out: Out = None,
     ) -> Scores:
         """Score items of the view `query` against items of the view `view`."""
         roles = list(self.views_in_)
         q, g = self._role_of(query), self._role_of(view)
-        P = self._prepare(self._checked_values(queries, q), q)
-        Q = self._prepare(self._checked_values(gallery, g), g)
-        if roles.index(q) <= roles.index(g):
-            return fill_blocks(self._similarity, P, Q, chunk_size)
-        return fill_blocks(self._similarity, Q, P, chunk_size).T
+        queries, gallery = self._checked_values(queries, q), self._checked_values(gallery, g)
+        shape = (n_rows(queries), n_rows(gallery))
+        check_out(out, shape)
+        P, Q = self._prepare(queries, q), self._prepare(gallery, g)
+
+        def fill(scores: Scores) -> None:
+            if roles.index(q) <= roles.index(g):
+                self._fill(P, Q, scores, chunk_size)
+            else:
+                self._fill(Q, P, scores.T, chunk_size)
+
+        return write_scores(fill, shape, out)
+
+    def _fill(self, P: Any, Q: Any, scores: Scores, chunk_size: int | None) -> None:
+        """Write the scores of prepared items, rows in P and columns in Q."""
+        fill_blocks(self._similarity, P, Q, chunk_size, scores)
 
     def score(self, X: Any, Y: Any = None, y: Any = None) -> float:
         """Return one figure of retrieval quality, between 0 and 1.

@@ -12,7 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from crossfit.base import CrossModalEstimator
 from crossfit.scoring import direction
-from crossfit.similarities import Scores
+from crossfit.similarities import Out, Scores
 from crossfit.views import Views, is_views
 
 __all__ = [
@@ -81,6 +81,7 @@ def similarity(
     query: str | None = None,
     gallery: str | None = None,
     chunk_size: int | None = None,
+    out: Out = None,
 ) -> Scores:
     """Score every item of one modality against every item of another.
 
@@ -88,16 +89,17 @@ def similarity(
     ----------
     estimator : CrossModalEstimator or Pipeline
         Fitted. The steps of a pipeline before the last transform, the last one answers.
-    X, Y, query, gallery, chunk_size
+    X, Y, query, gallery, chunk_size, out
         As in `CrossModalEstimator.similarity`.
 
     Returns
     -------
     float32 array of shape (n_query_items, n_gallery_items)
+        `out` itself, or the file as a read-only memory map, where one is given.
     """
     steps, last = answering(estimator)
     if not steps and isinstance(last, CrossModalEstimator):
-        return last.similarity(X, Y, query=query, gallery=gallery, chunk_size=chunk_size)
+        return last.similarity(X, Y, query=query, gallery=gallery, chunk_size=chunk_size, out=out)
     if not is_views(X) or Y is not None:
         raise TypeError(
             "a pipeline expects Views alone, got "
@@ -106,7 +108,8 @@ def similarity(
     for step in steps:
         X = step.transform(X)
     q, g = direction(view_names(last), X, query, gallery)
-    return cast(Scores, last._score_items(X.distinct(q)[0], q, X.distinct(g)[0], g, chunk_size))
+    found = last._score_items(X.distinct(q)[0], q, X.distinct(g)[0], g, chunk_size, out)
+    return cast(Scores, found)
 
 
 def encode(estimator: Any, values: Any, view: str) -> Any:

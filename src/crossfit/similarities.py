@@ -6,8 +6,13 @@ wherever they stand, and scores are float32.
 
 from __future__ import annotations
 
+import contextlib
+import os
+import tempfile
 from collections.abc import Callable, Iterator
 from functools import partial
+from os import PathLike
+from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -24,14 +29,17 @@ __all__ = [
     "KNNPosterior",
     "PosteriorOverPrior",
     "Similarity",
+    "check_out",
     "fill_blocks",
     "pairwise_similarity",
     "resolve",
+    "write_scores",
 ]
 
 Array = NDArray[Any]
 Scores = NDArray[np.float32]
 Similarity = Callable[[Any, Any], Array]
+Out = str | PathLike[str] | Scores | None
 
 # Rows and columns of one block: 2048 x 2048 float64 scores are 32 MiB.
 CHUNK = 2048
@@ -151,7 +159,13 @@ def pairwise_similarity(
     return fill_blocks(block, left(a), right(b), chunk_size)
 
 
-def fill_blocks(block: Similarity, P: Any, Q: Any, chunk_size: int | None = None) -> Scores:
+def fill_blocks(
+    block: Similarity,
+    P: Any,
+    Q: Any,
+    chunk_size: int | None = None,
+    out: Scores | None = None,
+) -> Scores:
     """Fill an (n, m) float32 matrix by comparing rows of P and Q block by block.
 
     Parameters
@@ -162,6 +176,8 @@ def fill_blocks(block: Similarity, P: Any, Q: Any, chunk_size: int | None = None
         Arrays, `Ragged` or `Channels` of n and m rows.
     chunk_size : int, optional
         Rows and columns of a block.
+    out : float32 array of shape (n, m), optional
+        The matrix to fill and return.
 
     Raises
     ------
@@ -169,7 +185,7 @@ def fill_blocks(block: Similarity, P: Any, Q: Any, chunk_size: int | None = None
         If `block` returns another shape.
     """
     n, m = n_rows(P), n_rows(Q)
-    scores = np.empty((n, m), dtype=np.float32)
+    scores = np.empty((n, m), dtype=np.float32) if out is None else out
     for rows in _slices(n, chunk_size):
         p = take_rows(P, rows)
         for columns in _slices(m, chunk_size):
@@ -190,6 +206,66 @@ def _slices(n: int, chunk_size: int | None) -> Iterator[slice]:
         raise ValueError(f"chunk_size must be at least 1, got {chunk_size}")
     for start in range(0, n, step):
         yield slice(start, start + step)
+
+
+def check_out(out: Any, shape: tuple[int, int]) -> None:
+    """Refuse what scores of a shape cannot be written to; see `write_scores`.
+
+    Raises
+    ------
+    ValueError
+        If `out` is an array of another shape or type, or names a file in no folder.
+    """
+    if isinstance(out, np.ndarray):
+        if out.shape != shape or out.dtype != np.float32 or not out.flags.writeable:
+            raise ValueError(
+                f"out must be a writeable float32 array of shape {shape}, got {out.dtype} of "
+                f"shape {out.shape}"
+            )
+    elif out is not None:
+        folder = Path(out).absolute().parent
+        if not folder.is_dir():
+            raise ValueError(f"out names a file in {str(folder)!r}, which is no folder")
+
+
+def write_scores(
+    fill: Callable[[Scores], object], shape: tuple[int, int], out: Out = None
+) -> Scores:
+    """Have scores written where they are wanted, and return them.
+
+    Parameters
+    ----------
+    fill : callable
+        Writes all scores into the matrix that it is given.
+    shape : tuple of int
+        Queries and gallery items.
+    out : path or float32 array of that shape, optional
+        An array, or a file in NumPy's format that is written as a memory map. It has its name
+        only when it is complete.
+
+    Returns
+    -------
+    float32 array of that shape
+        `out` itself, or the file as a read-only memory map.
+    """
+    check_out(out, shape)
+    if out is None or isinstance(out, np.ndarray):
+        scores = np.empty(shape, np.float32) if out is None else out
+        fill(scores)
+        return scores
+    path = Path(out)
+    descriptor, beside = tempfile.mkstemp(dir=path.absolute().parent, prefix=f".{path.name}-")
+    os.close(descriptor)
+    try:
+        mapped = np.lib.format.open_memmap(beside, mode="w+", dtype=np.float32, shape=shape)
+        fill(mapped)
+        mapped.flush()
+        os.replace(beside, path)
+    except BaseException:  # Ctrl-C too
+        with contextlib.suppress(OSError):
+            os.unlink(beside)
+        raise
+    return np.load(path, mmap_mode="r", allow_pickle=False)
 
 
 def resolve(similarity: str | Similarity) -> Similarity:

@@ -204,7 +204,7 @@ def test_what_is_below_keeps_order_and_ties_at_any_scale(seed, k, scale, tied):
         def similarity_(self, A, B):
             return self.matrix[np.ix_(A[:, 0].astype(int), B[:, 0].astype(int))]
 
-        def _score_items(self, queries, query, gallery, view, chunk_size=None):
+        def _score_items(self, queries, query, gallery, view, chunk_size=None, out=None):
             return self.similarity_(queries, gallery)
 
     two = Reranker(Fixed(cheap), Fixed(dear), k=k, prefit=True)

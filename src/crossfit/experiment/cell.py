@@ -673,26 +673,15 @@ def by_label(metric: str, relevance: str, y: Any) -> bool:
 @contextmanager
 def _scores(model: Any, views: Views, query: str, gallery: str) -> Iterator[Any]:
     """Give the scores of all query items against all gallery items; large ones on disk."""
-    from crossfit.querying import answering
+    from crossfit.querying import similarity
 
-    steps, last = answering(model)
-    for step in steps:
-        views = step.transform(views)
-    q, g = views.distinct(query)[0], views.distinct(gallery)[0]
-    n, m = n_rows(q), n_rows(g)
+    n, m = (n_rows(views.distinct(name)[0]) for name in (query, gallery))
     if 4 * n * m <= _IN_MEMORY:
-        yield last._score_items(q, query, g, gallery)
+        yield similarity(model, views, query=query, gallery=gallery)
         return
     with tempfile.TemporaryDirectory(prefix="crossfit-scores-") as folder:
-        path = Path(folder) / "scores.npy"
-        scores = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=(n, m))
-        rows = max(1, _BLOCK // (4 * m))
-        for start in range(0, n, rows):
-            part = take_rows(q, slice(start, start + rows))
-            scores[start : start + rows] = last._score_items(part, query, g, gallery)
-        scores.flush()
-        yield scores
-        del scores
+        file = Path(folder) / "scores.npy"
+        yield similarity(model, views, query=query, gallery=gallery, out=file)
 
 
 def _evaluate(

@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import tempfile
-from collections.abc import Callable, Iterator, Mapping
-from contextvars import ContextVar
+from collections.abc import Callable, Mapping
 from numbers import Integral
 from operator import itemgetter
-from os import PathLike
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -29,8 +23,6 @@ __all__ = ["NeuralPairEstimator", "Prepared"]
 
 # Rows of one call of _prepare_batch, where a training batch is smaller.
 _ITEMS = 64
-
-_OUT: ContextVar[Any] = ContextVar("crossfit_scores_out", default=None)
 
 
 class NeuralPairEstimator(NeuralEstimator):
@@ -98,69 +90,6 @@ class NeuralPairEstimator(NeuralEstimator):
         return self._score_pairs(module, P, Q)
 
     # ---- scores ------------------------------------------------------------------------------
-
-    def similarity(
-        self,
-        X: Any,
-        Y: Any = None,
-        *,
-        query: str | None = None,
-        gallery: str | None = None,
-        chunk_size: int | None = None,
-        out: str | PathLike[str] | NDArray[np.float32] | None = None,
-    ) -> Scores:
-        """Score every item of one modality against every item of another.
-
-        Parameters
-        ----------
-        X : Views, or items of the first role
-        Y : items of the second role
-            Only where X is not Views; then the number of rows may differ from X's.
-        query, gallery : str, optional
-            Names of the views; the first and the second role by default.
-        chunk_size : int, optional
-            Rows and columns scored at a time, at most; ``score_memory`` bounds them as well.
-        out : path or float32 array of shape (n_query_items, n_gallery_items), optional
-            Where the scores go: an array, or a file in NumPy's format that is written as a
-            memory map and is there only when it is complete.
-
-        Returns
-        -------
-        float32 array of shape (n_query_items, n_gallery_items)
-            `out` itself, or the file as a read-only memory map. Higher is better. Items are
-            distinct items in order of first appearance. For the other direction take the
-            transpose.
-
-        Raises
-        ------
-        ValueError
-            If `out` is an array of another shape or type, or ``score_memory`` is too little for
-            one pair.
-        """
-        token = _OUT.set(out)
-        try:
-            return super().similarity(X, Y, query=query, gallery=gallery, chunk_size=chunk_size)
-        finally:
-            _OUT.reset(token)
-
-    def _score_items(
-        self, queries: Any, query: str, gallery: Any, view: str, chunk_size: int | None = None
-    ) -> Scores:
-        out = _OUT.get()
-        roles = list(self.views_in_)
-        q, g = self._role_of(query), self._role_of(view)
-        queries, gallery = self._checked_values(queries, q), self._checked_values(gallery, g)
-        shape = (n_rows(queries), n_rows(gallery))
-        _check_out(out, shape)
-        turned = roles.index(q) > roles.index(g)
-        P, Q = self._prepare(queries, q), self._prepare(gallery, g)
-        with _destination(out, shape) as scores:
-            if turned:
-                self._fill(Q, P, scores.T, chunk_size)
-            else:
-                self._fill(P, Q, scores, chunk_size)
-        # A file is complete, and under its name, only now.
-        return scores if out is None or isinstance(out, np.ndarray) else _mapped(out)
 
     def _prepare(self, values: Any, view: str) -> Prepared:
         """Run `_prepare_batch` on all items of a view; the result has rows to take."""
@@ -354,43 +283,3 @@ def _together(P: Prepared, Q: Prepared, device: torch.device) -> tuple[Prepared,
         if P.nbytes + Q.nbytes < free / 2:
             return P.to(device), Q.to(device)
     return P, Q
-
-
-# ---- where scores go -----------------------------------------------------------------------------
-
-
-def _check_out(out: Any, shape: tuple[int, int]) -> None:
-    """Refuse before any work what scores cannot be written to."""
-    if isinstance(out, np.ndarray):
-        if out.shape != shape or out.dtype != np.float32 or not out.flags.writeable:
-            raise ValueError(
-                f"out must be a writeable float32 array of shape {shape}, got {out.dtype} of "
-                f"shape {out.shape}"
-            )
-    elif out is not None:
-        folder = Path(out).absolute().parent
-        if not folder.is_dir():
-            raise ValueError(f"out names a file in {str(folder)!r}, which is no folder")
-
-
-@contextlib.contextmanager
-def _destination(out: Any, shape: tuple[int, int]) -> Iterator[Any]:
-    """Give the matrix to write to; a file gets its name only when it is complete."""
-    if out is None or isinstance(out, np.ndarray):
-        yield np.empty(shape, np.float32) if out is None else out
-        return
-    path = Path(out)
-    descriptor, beside = tempfile.mkstemp(dir=path.absolute().parent, prefix=f".{path.name}-")
-    os.close(descriptor)
-    try:
-        mapped = np.lib.format.open_memmap(beside, mode="w+", dtype=np.float32, shape=shape)
-        yield mapped
-        mapped.flush()
-        os.replace(beside, path)
-    except BaseException:  # Ctrl-C too
-        Path(beside).unlink(missing_ok=True)
-        raise
-
-
-def _mapped(path: str | PathLike[str]) -> Any:
-    return np.load(path, mmap_mode="r", allow_pickle=False)

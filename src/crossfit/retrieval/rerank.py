@@ -13,7 +13,7 @@ from sklearn.exceptions import NotFittedError
 from crossfit.metrics.intervals import bootstrap_interval
 from crossfit.querying import answering, check_k, top_k, view_names
 from crossfit.scoring import direction, mean_over_directions
-from crossfit.similarities import CHUNK, Scores, fill_blocks
+from crossfit.similarities import CHUNK, Out, Scores, check_out, fill_blocks, write_scores
 from crossfit.views import Views, is_views, n_rows, take_rows
 
 __all__ = ["Exactness", "Reranker", "exactness"]
@@ -105,24 +105,33 @@ class Reranker(BaseEstimator):
         return {name: name for name in view_names(answering(self._stages()[1])[1])}
 
     def _score_items(
-        self, queries: Any, query: str, gallery: Any, view: str, chunk_size: int | None = None
+        self,
+        queries: Any,
+        query: str,
+        gallery: Any,
+        view: str,
+        chunk_size: int | None = None,
+        out: Out = None,
     ) -> Scores:
         check_k(self.k)
         first, second = self._stages()
         given = (queries, query, gallery, view)
         if self.k >= n_rows(gallery):
-            return _scores(second, *given, chunk_size)
+            return _scores(second, *given, chunk_size, out)
+        check_out(out, (n_rows(queries), n_rows(gallery)))
         cheap = _scores(first, *given, chunk_size)
         pairs = _Pairs(second, *given, chunk_size)
-        scores = np.empty(cheap.shape, dtype=np.float32)
-        step = CHUNK if chunk_size is None else chunk_size
-        for start in range(0, len(scores), step):
-            rows = slice(start, start + step)
-            order = np.argsort(-cheap[rows], axis=1, kind="stable")
-            for i, proposed in enumerate(order[:, : self.k], start):
-                scores[i, proposed] = pairs.of_query(i, proposed)
-            _put_below(scores[rows], cheap[rows], order, self.k)
-        return scores
+
+        def fill(scores: Scores) -> None:
+            step = CHUNK if chunk_size is None else chunk_size
+            for start in range(0, len(scores), step):
+                rows = slice(start, start + step)
+                order = np.argsort(-cheap[rows], axis=1, kind="stable")
+                for i, proposed in enumerate(order[:, : self.k], start):
+                    scores[i, proposed] = pairs.of_query(i, proposed)
+                _put_below(scores[rows], cheap[rows], order, self.k)
+
+        return write_scores(fill, cheap.shape, out)
 
     def score(self, X: Views, y: ArrayLike | None = None) -> float:
         """Return the mean over both directions of mAP with labels, of MRR without.
@@ -197,10 +206,16 @@ def _through(stage: Any, queries: Any, query: str, gallery: Any, view: str) -> t
 
 
 def _scores(
-    stage: Any, queries: Any, query: str, gallery: Any, view: str, chunk_size: int | None
+    stage: Any,
+    queries: Any,
+    query: str,
+    gallery: Any,
+    view: str,
+    chunk_size: int | None,
+    out: Out = None,
 ) -> Scores:
     last, queries, gallery = _through(stage, queries, query, gallery, view)
-    found: Scores = last._score_items(queries, query, gallery, view, chunk_size)
+    found: Scores = last._score_items(queries, query, gallery, view, chunk_size, out)
     return found
 
 

@@ -12,8 +12,8 @@ from crossfit.base import ViewsTransformerMixin
 from crossfit.metrics.names import parse_metric
 from crossfit.querying import SearchResult, check_k, top_k
 from crossfit.scoring import direction, mean_over_directions
-from crossfit.similarities import Scores, Similarity, fill_blocks, resolve
-from crossfit.views import Views
+from crossfit.similarities import Out, Scores, Similarity, fill_blocks, resolve, write_scores
+from crossfit.views import Views, n_rows
 
 __all__ = ["RetrievalScorer"]
 
@@ -78,6 +78,7 @@ class RetrievalScorer(ViewsTransformerMixin, BaseEstimator):
         query: str | None = None,
         gallery: str | None = None,
         chunk_size: int | None = None,
+        out: Out = None,
     ) -> Scores:
         """Score every distinct item of one view against every distinct item of another.
 
@@ -89,6 +90,8 @@ class RetrievalScorer(ViewsTransformerMixin, BaseEstimator):
             Names of the views; the first two of the fit by default.
         chunk_size : int, optional
             Rows and columns scored at a time.
+        out : path or float32 array of shape (n_query_items, n_gallery_items), optional
+            Where the scores go, see `CrossModalEstimator.similarity`.
 
         Returns
         -------
@@ -97,18 +100,29 @@ class RetrievalScorer(ViewsTransformerMixin, BaseEstimator):
         check_is_fitted(self)
         _require_views(X)
         q, g = direction(tuple(self.views_in_), X, query, gallery)
-        return self._score_items(X.distinct(q)[0], q, X.distinct(g)[0], g, chunk_size)
+        return self._score_items(X.distinct(q)[0], q, X.distinct(g)[0], g, chunk_size, out)
 
     def _score_items(
-        self, queries: Any, query: str, gallery: Any, view: str, chunk_size: int | None = None
+        self,
+        queries: Any,
+        query: str,
+        gallery: Any,
+        view: str,
+        chunk_size: int | None = None,
+        out: Out = None,
     ) -> Scores:
         names = list(self.views_in_)
         for name in (query, view):
             if name not in names:
                 raise ValueError(f"no view {name!r}: the views of the fit are {', '.join(names)}")
-        if names.index(query) <= names.index(view):
-            return fill_blocks(self.similarity_, queries, gallery, chunk_size)
-        return fill_blocks(self.similarity_, gallery, queries, chunk_size).T
+
+        def fill(scores: Scores) -> None:
+            if names.index(query) <= names.index(view):
+                fill_blocks(self.similarity_, queries, gallery, chunk_size, scores)
+            else:
+                fill_blocks(self.similarity_, gallery, queries, chunk_size, scores.T)
+
+        return write_scores(fill, (n_rows(queries), n_rows(gallery)), out)
 
     def score(self, X: Views, y: ArrayLike | None = None) -> float:
         """Rank X against itself (never against the fitted rows) and return the metric.

@@ -104,6 +104,7 @@ class ValidatesNothing(LabelRegression):
         query: str | None = None,
         gallery: str | None = None,
         chunk_size: int | None = None,
+        out: Any = None,
     ) -> Any:
         """Score whatever comes."""
         if isinstance(X, Views):
