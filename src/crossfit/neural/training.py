@@ -214,9 +214,11 @@ class Net(NeuralNet):
 
     def _check_weights(self) -> None:
         state = self.module_.state_dict()
-        if not all(torch.isfinite(w).all() for w in state.values() if w.is_floating_point()):
+        sums = [w.sum() for w in state.values() if w.is_floating_point()]
+        if sums and not torch.isfinite(torch.stack(sums)).all():
             self._not_finite("the weights became NaN or infinite")
-        self._good = copy.deepcopy(state)
+        for name, kept in self._good.items():
+            kept.copy_(state[name])
 
     def _not_finite(self, what: str) -> NoReturn:
         epoch = len(self.history)

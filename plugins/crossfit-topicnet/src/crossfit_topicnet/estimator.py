@@ -490,13 +490,13 @@ def topic_loss(logits: Tensor, topics: Tensor, kind: str = "sigmoid") -> Tensor:
     Tensor
         A scalar, 0 where no row has topics.
     """
-    present = topics.sum(dim=1) > 0
+    total = topics.sum(dim=1, keepdim=True)
+    present = (total > 0).to(logits.dtype)
     if kind == "sigmoid":
-        rows = F.binary_cross_entropy_with_logits(logits, topics, reduction="none").sum(dim=1)
-    else:
-        total = topics.sum(dim=1).where(present, 1)
-        rows = -(topics * logits.log_softmax(dim=1)).sum(dim=1) / total
-    return (rows * present).sum() / present.sum().clamp(min=1)
+        whole = F.binary_cross_entropy_with_logits(logits, topics, present, reduction="sum")
+    else:  # rows without topics add zeros
+        whole = -(topics / total.clamp(min=1e-30) * logits.log_softmax(dim=1)).sum()
+    return whole / present.sum().clamp(min=1)
 
 
 def _is_pictures(values: Any) -> bool:
