@@ -11,15 +11,15 @@ the network called once for all of them, both ways of which the machine does the
 from __future__ import annotations
 
 import argparse
-import statistics
 import time
 from typing import Any
 
 import numpy as np
 import torch
+from _turns import report_epochs
 
 from crossfit import Views
-from crossfit.neural import Items, listening
+from crossfit.neural import Items
 from crossfit_bssan.estimator import BSSAN
 
 EIGHTH = {"lstm_width": 128, "w2r_mlp": (128, 64, 16), "bilstm_width": 64, "o2w_mlp": (64, 32, 8)}
@@ -87,28 +87,10 @@ def compare(
         amp=False, random_state=0, verbose=0,
     )  # fmt: skip
     plain = PlainLoop(method, views, device)
-    plain.epoch()
-    ours: list[float] = []
-    theirs: list[float] = []
-    state = {"start": 0.0}
-
-    def take_turns(estimator: Any, epoch: int, record: Any) -> None:
-        ours.append(time.perf_counter() - state["start"])
-        with torch.random.fork_rng(devices=[]):
-            start = time.perf_counter()
-            plain.epoch()
-            theirs.append(time.perf_counter() - start)
-        state["start"] = time.perf_counter()
-
-    with listening(take_turns):
-        state["start"] = time.perf_counter()
-        method.fit(views)
-    ours, theirs = ours[1:], theirs[1:]  # the first has the preparations in it
-    ratio = statistics.median(a / b for a, b in zip(ours, theirs))
-    print(
-        f"{device}, {len(views)} pairs, batch {batch_size:3d}, LSTM {method.lstm_width:4d}: "
-        f"{1e3 * min(ours):7.1f} ms an epoch, plain loop {1e3 * min(theirs):7.1f} ms, "
-        f"median ratio {ratio:.3f}"
+    report_epochs(
+        f"{device}, {len(views)} pairs, batch {batch_size:3d}, LSTM {method.lstm_width:4d}",
+        lambda: method.fit(views),
+        lambda _: plain.epoch(),
     )
     return method
 

@@ -10,16 +10,16 @@ for the same network. ``--device cuda`` does the same on a GPU.
 from __future__ import annotations
 
 import argparse
-import statistics
 import time
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
+from _turns import report_epochs
 from torch import Tensor
 
-from crossfit.neural import Items, listening, triplet_loss
+from crossfit.neural import Items, triplet_loss
 from crossfit_cran.estimator import CRAN
 
 SMALL: dict[str, Any] = {"channels": (24, 24, 32), "lstm_width": 32, "length": 66}
@@ -140,28 +140,10 @@ def training(n: int, batch_size: int, size: dict[str, Any], epochs: int, device:
         random_state=0, verbose=0,
     )  # fmt: skip
     plain = PlainLoop(cran, image, texts, device)
-    plain.epoch()
-    ours: list[float] = []
-    theirs: list[float] = []
-    state = {"start": 0.0}
-
-    def take_turns(estimator: Any, epoch: int, record: Any) -> None:
-        ours.append(time.perf_counter() - state["start"])
-        with torch.random.fork_rng(devices=[]):
-            start = time.perf_counter()
-            plain.epoch()
-            theirs.append(time.perf_counter() - start)
-        state["start"] = time.perf_counter()
-
-    with listening(take_turns):
-        state["start"] = time.perf_counter()
-        cran.fit(image, texts)
-    ours, theirs = ours[1:], theirs[1:]  # the first has the preparations in it
-    ratio = statistics.median(a / b for a, b in zip(ours, theirs))
-    print(
-        f"{device}, {n} pairs, batch {batch_size:3d}, LSTM {size['lstm_width']}: "
-        f"{1e3 * min(ours):7.1f} ms an epoch, plain loop {1e3 * min(theirs):7.1f} ms, "
-        f"median ratio {ratio:.3f}"
+    report_epochs(
+        f"{device}, {n} pairs, batch {batch_size:3d}, LSTM {size['lstm_width']}",
+        lambda: cran.fit(image, texts),
+        lambda _: plain.epoch(),
     )
 
 

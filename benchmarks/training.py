@@ -10,16 +10,14 @@ falls on both. ``--device cuda`` does the same on a GPU.
 from __future__ import annotations
 
 import argparse
-import statistics
-import time
-from typing import Any
 
 import numpy as np
 import torch
+from _turns import report_epochs
 from torch import Tensor
 from torch.nn import functional as F
 
-from crossfit.neural import Items, listening
+from crossfit.neural import Items
 from crossfit_acln.estimator import ACLN
 
 
@@ -66,28 +64,10 @@ def compare(n: int, batch_size: int, width: int, epochs: int, device: str) -> No
         random_state=0, verbose=0,
     )  # fmt: skip
     plain = PlainLoop(method, arrays, device)
-    plain.epoch()
-    ours: list[float] = []
-    theirs: list[float] = []
-    state = {"start": 0.0}
-
-    def take_turns(estimator: Any, epoch: int, record: Any) -> None:
-        ours.append(time.perf_counter() - state["start"])
-        with torch.random.fork_rng(devices=[]):
-            start = time.perf_counter()
-            plain.epoch()
-            theirs.append(time.perf_counter() - start)
-        state["start"] = time.perf_counter()
-
-    with listening(take_turns):
-        state["start"] = time.perf_counter()
-        method.fit(*arrays)
-    ours, theirs = ours[1:], theirs[1:]  # the first has the preparations in it
-    ratio = statistics.median(a / b for a, b in zip(ours, theirs))
-    print(
-        f"{device}, {n} pairs, batch {batch_size:3d}, width {width}: "
-        f"{1e3 * min(ours):7.1f} ms an epoch, plain loop {1e3 * min(theirs):7.1f} ms, "
-        f"median ratio {ratio:.3f}"
+    report_epochs(
+        f"{device}, {n} pairs, batch {batch_size:3d}, width {width}",
+        lambda: method.fit(*arrays),
+        lambda _: plain.epoch(),
     )
 
 

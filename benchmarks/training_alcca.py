@@ -9,16 +9,14 @@ what else the machine does falls on both. ``--device cuda`` does the same on a G
 from __future__ import annotations
 
 import argparse
-import statistics
-import time
-from typing import Any
 
 import numpy as np
 import torch
+from _turns import report_epochs
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from crossfit.neural import grad_reverse, listening
+from crossfit.neural import grad_reverse
 from crossfit_alcca.estimator import ACMR
 
 MARGIN = 5.0
@@ -82,28 +80,10 @@ def compare(n: int, widths: tuple[int, int], batch_size: int, epochs: int, devic
         max_epochs=epochs, device=device, amp=False, random_state=0, verbose=0,
     )  # fmt: skip
     plain = PlainLoop((X, Z, y), batch_size, device)
-    plain.epoch(0.0)
-    ours: list[float] = []
-    theirs: list[float] = []
-    state = {"start": 0.0}
-
-    def take_turns(estimator: Any, epoch: int, record: Any) -> None:
-        ours.append(time.perf_counter() - state["start"])
-        with torch.random.fork_rng(devices=[]):
-            start = time.perf_counter()
-            plain.epoch(epoch / epochs)
-            theirs.append(time.perf_counter() - start)
-        state["start"] = time.perf_counter()
-
-    with listening(take_turns):
-        state["start"] = time.perf_counter()
-        method.fit(X, Z, y)
-    ours, theirs = ours[1:], theirs[1:]  # the first has the preparations in it
-    ratio = statistics.median(a / b for a, b in zip(ours, theirs))
-    print(
-        f"{device}, {n} pairs of {widths[0]} and {widths[1]}, batch {batch_size:3d}: "
-        f"{1e3 * min(ours):7.1f} ms an epoch, plain loop {1e3 * min(theirs):7.1f} ms, "
-        f"median ratio {ratio:.3f}"
+    report_epochs(
+        f"{device}, {n} pairs of {widths[0]} and {widths[1]}, batch {batch_size:3d}",
+        lambda: method.fit(X, Z, y),
+        lambda done: plain.epoch(done / epochs),
     )
 
 

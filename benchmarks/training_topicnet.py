@@ -9,15 +9,13 @@ what else the machine does falls on both.
 from __future__ import annotations
 
 import argparse
-import statistics
-import time
 from typing import Any
 
 import numpy as np
 import torch
+from _turns import report_epochs
 from torch.nn import functional as F
 
-from crossfit.neural import listening
 from crossfit_topicnet.estimator import SSVR
 from crossfit_topicnet.network import load_pixels, stored_edge
 
@@ -66,28 +64,10 @@ def compare(what: str, images: np.ndarray, epochs: int, **settings: Any) -> None
     method = SSVR(max_epochs=epochs, device="cpu", amp=False, random_state=0, verbose=0, **settings)
     held = load_pixels(images, stored_edge(method.image_size)) if images.ndim == 4 else images
     plain = PlainLoop(method, held, topics)
-    plain.epoch()
-    ours: list[float] = []
-    theirs: list[float] = []
-    state = {"start": 0.0}
-
-    def take_turns(estimator: Any, epoch: int, record: Any) -> None:
-        ours.append(time.perf_counter() - state["start"])
-        with torch.random.fork_rng(devices=[]):
-            start = time.perf_counter()
-            plain.epoch()
-            theirs.append(time.perf_counter() - start)
-        state["start"] = time.perf_counter()
-
-    with listening(take_turns):
-        state["start"] = time.perf_counter()
-        method.fit(images, topics)
-    ours, theirs = ours[1:], theirs[1:]  # the first has the preparations in it
-    ratio = statistics.median(a / b for a, b in zip(ours, theirs))
-    print(
-        f"{what}: {1e3 * min(ours):7.1f} ms an epoch, plain loop {1e3 * min(theirs):7.1f} ms, "
-        f"median ratio {ratio:.3f}",
-        flush=True,
+    report_epochs(
+        what,
+        lambda: method.fit(images, topics),
+        lambda _: plain.epoch(),
     )
 
 
