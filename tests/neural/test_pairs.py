@@ -2,21 +2,18 @@
 
 import os
 import pickle
-import weakref
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 import crossfit
 from crossfit import Ragged, Views
 from crossfit.cards import Float, MethodCard
 from crossfit.neural import NeuralPairEstimator, Prepared, masked_softmax, triplet_loss
 from crossfit.neural import pairs as pairs_module
-from crossfit.testing import check_method
+from crossfit.testing import PeakBytes, check_method
 
 CARD = MethodCard(
     api=1,
@@ -163,31 +160,6 @@ def test_both_directions_are_scored_once(fitted, monkeypatch):
     scored.clear()
     crossfit.evaluate(forward, views.relevance("image", "text"), ("r@1", "medr"))
     assert not scored
-
-
-class PeakBytes(TorchDispatchMode):
-    """Counts the bytes that tensors made inside take at the same time."""
-
-    def __init__(self, *given):
-        super().__init__()
-        self.given = {part.untyped_storage()._cdata for part in tree_leaves(given)}
-        self.alive, self.now, self.peak = {}, 0, 0
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        found = func(*args, **(kwargs or {}))
-        for tensor in tree_leaves(found):
-            if isinstance(tensor, torch.Tensor) and tensor.numel():
-                storage = tensor.untyped_storage()
-                key = storage._cdata
-                if key not in self.alive and key not in self.given:
-                    self.alive[key] = storage.nbytes()
-                    self.now += storage.nbytes()
-                    self.peak = max(self.peak, self.now)
-                    weakref.finalize(storage, self._gone, key)
-        return found
-
-    def _gone(self, key):
-        self.now -= self.alive.pop(key, 0)
 
 
 @pytest.mark.parametrize("memory", [2**14, 2**17, 2**20])

@@ -1,6 +1,5 @@
 """BSSAN against its equations, its invariances, its rulings, and the conformance kit."""
 
-import weakref
 from pathlib import Path
 
 import numpy as np
@@ -9,15 +8,13 @@ import torch
 from scipy.special import softmax
 from sklearn.base import clone
 from sklearn.pipeline import Pipeline
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 import crossfit
 from crossfit import ChannelUnion, Ragged, Views, ViewTransformer
 from crossfit.extraction import GridFeatures, WordVectors
 from crossfit.neural import Batch, Items
 from crossfit.plotting import plot_attention
-from crossfit.testing import parametrize_with_checks
+from crossfit.testing import PeakBytes, parametrize_with_checks
 from crossfit_bssan import cards
 from crossfit_bssan.estimator import BSSAN
 from crossfit_bssan.network import BSSANNetwork, PairAttention
@@ -483,31 +480,6 @@ def test_scores_are_those_of_the_naive_loop(fitted, planted):
         parts = module(module.image(image), module.text(words).shared())
     expected = parts["w2r"] + 0.6 * parts["o2w"]
     assert naive[0, 3] == pytest.approx(expected.item(), abs=1e-4)
-
-
-class PeakBytes(TorchDispatchMode):
-    """Counts the bytes that tensors made inside take at the same time."""
-
-    def __init__(self, *given):
-        super().__init__()
-        self.given = {part.untyped_storage()._cdata for part in tree_leaves(given)}
-        self.alive, self.now, self.peak = {}, 0, 0
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        found = func(*args, **(kwargs or {}))
-        for tensor in tree_leaves(found):
-            if isinstance(tensor, torch.Tensor) and tensor.numel():
-                storage = tensor.untyped_storage()
-                key = storage._cdata
-                if key not in self.alive and key not in self.given:
-                    self.alive[key] = storage.nbytes()
-                    self.now += storage.nbytes()
-                    self.peak = max(self.peak, self.now)
-                    weakref.finalize(storage, self._gone, key)
-        return found
-
-    def _gone(self, key):
-        self.now -= self.alive.pop(key, 0)
 
 
 @pytest.mark.parametrize("branches", [("w2r", "o2w"), ("w2r",), ("o2w",)])

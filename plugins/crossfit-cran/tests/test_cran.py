@@ -1,22 +1,19 @@
 """CRAN: sizes, limits, invariances, losses, raw characters, attention, and what it learns."""
 
 import copy
-import weakref
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 import crossfit
 from crossfit import Ragged, Views, evaluate, registry
 from crossfit.experiment import Experiment
 from crossfit.extraction import Characters
 from crossfit.neural import Batch, Checkpoint, Items
-from crossfit.testing import parametrize_with_checks
+from crossfit.testing import PeakBytes, parametrize_with_checks
 from crossfit_cran.cards import COCO, FLICKR8K, FLICKR30K
 from crossfit_cran.estimator import CRAN
 from crossfit_cran.network import CRANNetwork, fragments, nearest_mean, relations
@@ -410,31 +407,6 @@ def test_the_partner_is_not_known(fitted, views):
 
 
 # ---- memory ------------------------------------------------------------------------------------
-
-
-class PeakBytes(TorchDispatchMode):
-    """Counts the bytes that tensors made inside take at the same time."""
-
-    def __init__(self, *given):
-        super().__init__()
-        self.given = {part.untyped_storage()._cdata for part in tree_leaves(given)}
-        self.alive, self.now, self.peak = {}, 0, 0
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        found = func(*args, **(kwargs or {}))
-        for tensor in tree_leaves(found):
-            if isinstance(tensor, torch.Tensor) and tensor.numel():
-                storage = tensor.untyped_storage()
-                key = storage._cdata
-                if key not in self.alive and key not in self.given:
-                    self.alive[key] = storage.nbytes()
-                    self.now += storage.nbytes()
-                    self.peak = max(self.peak, self.now)
-                    weakref.finalize(storage, self._gone, key)
-        return found
-
-    def _gone(self, key):
-        self.now -= self.alive.pop(key, 0)
 
 
 @pytest.mark.parametrize("ragged", [False, True])
