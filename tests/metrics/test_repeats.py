@@ -216,6 +216,31 @@ def test_queries_without_a_relevant_item_are_left_out() -> None:
     assert test.n == len(GROUPS["text2image"]) + N_GROUPS - 1
 
 
+def test_each_metric_has_the_interval_of_its_own_queries() -> None:
+    """Two thirds have no label and so no precision; what is found by pair is of all of them."""
+    rng = np.random.default_rng(8)
+    hit = (rng.random(60) < 0.6).astype(float)
+    precision = np.where(np.arange(60) % 3, np.nan, rng.random(60))
+    hit[::3] = 1.0
+    groups = dict.fromkeys(DIRECTIONS, np.arange(60) // 2)
+    metrics = {"map@all": precision, "r@5": hit, "medr": 2 - hit}
+    for order in (list(metrics), list(metrics)[::-1]):
+        values = {(d, name): metrics[name] for d in DIRECTIONS for name in order}
+        ev = Evaluation(PerQuery(values, {}), DIRECTIONS, tuple(order), groups=groups)
+        for name in order:
+            found = Repeats([ev, ev]).interval("text2image", name)
+            assert found == pytest.approx(ev.interval("text2image", name))
+            low, high = found
+            assert low <= ev.mean("text2image", name) <= high
+            # Both directions are the same here, and so is their mean under the same resamples.
+            assert Repeats([ev]).interval(None, name) == pytest.approx(found)
+            if name != "medr":
+                assert found == pytest.approx(
+                    bootstrap_interval(metrics[name], groups=np.arange(60) // 2)
+                )
+        assert ev.interval("image2text", "r@5")[0] < 0.9
+
+
 def test_seeds_that_do_not_match_are_refused() -> None:
     with pytest.raises(ValueError, match="at least one evaluation, got none"):
         Repeats([])

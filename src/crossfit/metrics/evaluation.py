@@ -145,18 +145,30 @@ class Evaluation:
     def _intervals(self) -> dict[tuple[str, str], tuple[float, float]]:
         assert self.ci is not None
         found: dict[tuple[str, str], tuple[float, float]] = {}
-        statistics = [parse_metric(name).statistic for name in self.metrics]
         for direction in self.directions:
-            columns = [self.per_query[direction, name] for name in self.metrics]
-            kept = ~np.isnan(columns[0])
-            groups = self.groups.get(direction)
-            codes = group_codes(None if groups is None else groups[kept], int(kept.sum()))
-            ranges = bootstrap(
-                [column[kept] for column in columns], statistics, codes, self.ci, _RESAMPLES,
-                self.seed,
-            )  # fmt: skip
-            found.update(zip(((direction, name) for name in self.metrics), ranges, strict=True))
+            for names, kept, codes in self._samples(direction):
+                columns = [self.per_query[direction, name][kept] for name in names]
+                statistics = [parse_metric(name).statistic for name in names]
+                ranges = bootstrap(columns, statistics, codes, self.ci, _RESAMPLES, self.seed)
+                found.update(zip(((direction, name) for name in names), ranges, strict=True))
         return found
+
+    def _samples(
+        self, direction: str
+    ) -> Iterator[tuple[list[str], NDArray[np.bool_], NDArray[np.intp]]]:
+        """Yield metrics that have a value for the same queries, these, and codes of their groups.
+
+        With partly labelled pairs other queries have a precision than have a rank.
+        """
+        alike: dict[bytes, list[str]] = {}
+        for name in self.metrics:
+            missing = np.isnan(self.per_query[direction, name])
+            alike.setdefault(missing.tobytes(), []).append(name)
+        groups = self.groups.get(direction)
+        for names in alike.values():
+            kept = ~np.isnan(self.per_query[direction, names[0]])
+            own = None if groups is None else groups[kept]
+            yield names, kept, group_codes(own, int(kept.sum()))
 
     def rows(self) -> list[dict[str, Any]]:
         """One dict per direction and metric.

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crossfit.metrics.evaluation import _RESAMPLES, Evaluation, PerQuery
-from crossfit.metrics.intervals import bootstrap_draws, group_codes, same_groups, tails
+from crossfit.metrics.intervals import bootstrap_draws, same_groups, tails
 from crossfit.metrics.names import parse_metric
 
 __all__ = ["Repeats"]
@@ -107,12 +107,12 @@ class Repeats:
             return float("nan"), float("nan")
         name = parse_metric(metric).name
         if direction is not None:
-            draws = self._draws[first.per_query.key(direction, name)[0]]
-        elif self._shares_groups:
-            draws = np.mean([self._draws[each] for each in self.directions], axis=0)
+            draws = self._draws[first.per_query.key(direction, name)]
+        elif self._shares_groups(name):
+            draws = np.mean([self._draws[each, name] for each in self.directions], axis=0)
         else:
             return float("nan"), float("nan")
-        low, high = np.quantile(draws[:, self.metrics.index(name)], tails(first.ci))
+        low, high = np.quantile(draws, tails(first.ci))
         return float(low), float(high)
 
     @cached_property
@@ -131,42 +131,33 @@ class Repeats:
             first.seed, first.groups,
         )  # fmt: skip
 
-    def _codes(self, direction: str) -> tuple[NDArray[np.bool_], NDArray[np.intp] | None]:
-        """Return which queries have a value, and their groups if there are any."""
-        columns = [each.per_query[direction, name]
-                   for each in self.evaluations for name in self.metrics]  # fmt: skip
-        kept: NDArray[np.bool_] = np.isfinite(np.stack(columns)).min(axis=0)
-        groups = self.evaluations[0].groups.get(direction)
-        return kept, None if groups is None else groups[kept]
-
-    @cached_property
-    def _shares_groups(self) -> bool:
-        """Whether the queries of all directions belong to the same groups."""
-        found = [self._codes(direction)[1] for direction in self.directions]
-        return all(
-            codes is not None and found[0] is not None
-            and np.array_equal(np.unique(codes), np.unique(found[0]))
-            for codes in found
-        )  # fmt: skip
-
-    @cached_property
-    def _draws(self) -> dict[str, Floats]:
-        """Resampled means over the seeds by direction, each of shape (n_resamples, n_metrics)."""
+    def _shares_groups(self, metric: str) -> bool:
+        """Say whether the queries with a value belong to the same groups in all directions."""
         first = self.evaluations[0]
-        statistics = [parse_metric(name).statistic for name in self.metrics]
-        found = {}
+        found = []
         for direction in self.directions:
-            kept, groups = self._codes(direction)
-            columns = [
-                each.per_query[direction, name][kept]
-                for name in self.metrics
-                for each in self.evaluations
-            ]
-            n = len(self.evaluations)
-            draws = bootstrap_draws(
-                columns,
-                [statistic for statistic in statistics for _ in range(n)],
-                group_codes(groups, int(kept.sum())), _RESAMPLES, first.seed,
-            )  # fmt: skip
-            found[direction] = draws.reshape(len(draws), len(self.metrics), n).mean(axis=2)
+            groups = first.groups.get(direction)
+            if groups is None:
+                return False
+            found.append(np.unique(groups[~np.isnan(first.per_query[direction, metric])]))
+        return all(np.array_equal(codes, found[0]) for codes in found)
+
+    @cached_property
+    def _draws(self) -> dict[tuple[str, str], Floats]:
+        """Resampled means over the seeds by direction and metric, each (n_resamples,)."""
+        n = len(self.evaluations)
+        found: dict[tuple[str, str], Floats] = {}
+        for direction in self.directions:
+            for names, kept, codes in self.evaluations[0]._samples(direction):
+                columns = [
+                    each.per_query[direction, name][kept]
+                    for name in names
+                    for each in self.evaluations
+                ]
+                statistics = [parse_metric(name).statistic for name in names for _ in range(n)]
+                draws = bootstrap_draws(
+                    columns, statistics, codes, _RESAMPLES, self.evaluations[0].seed
+                )
+                means = draws.reshape(len(draws), len(names), n).mean(axis=2)
+                found.update(zip(((direction, name) for name in names), means.T, strict=True))
         return found
