@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Self
 
 import numpy as np
-import scipy.sparse as sp
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.metaestimators import available_if
@@ -23,7 +21,7 @@ from crossfit.similarities import (
     pairwise_similarity,
     write_scores,
 )
-from crossfit.views import Channels, Ragged, Views, is_tensor, is_views, n_rows
+from crossfit.views import Channels, Ragged, Views, as_float, is_views, n_rows
 
 __all__ = ["CrossModalEstimator", "ViewsTransformerMixin"]
 
@@ -139,13 +137,13 @@ class CrossModalEstimator(ViewsTransformerMixin, BaseEstimator):
         self.n_features_in_ = features
         try:
             self._fit(views, labels)
-        except Exception as error:
+        except BaseException as error:  # Ctrl-C too
             if not self._still_answers(error):
                 del self.views_in_  # what is half fitted must not answer
             raise
         return self
 
-    def _still_answers(self, error: Exception) -> bool:
+    def _still_answers(self, error: BaseException) -> bool:
         """Say whether a fit that raised has left something sound."""
         return False
 
@@ -423,11 +421,11 @@ class CrossModalEstimator(ViewsTransformerMixin, BaseEstimator):
         if isinstance(values, Channels):
             return values.map(
                 lambda part, channel: (
-                    _as_float(part, f"{where}, channel {channel!r}") if _is_real(part) else part
+                    as_float(part, f"{where}, channel {channel!r}") if _is_real(part) else part
                 )
             )
         if kind in ("vectors", "regions", "sequence"):
-            values = _as_float(values, where)
+            values = as_float(values, where)
             width = int(values.values.shape[-1] if isinstance(values, Ragged) else values.shape[-1])
             if width == 0:
                 raise ValueError(
@@ -507,26 +505,3 @@ def _what(values: Any) -> str:
     if len(values.shape) == 1:
         text += " (labels go in as y; Reshape your data if it is one feature)"
     return text
-
-
-def _as_float(values: Any, where: str) -> Any:
-    """Keep float32 and float64, turn other numbers into float32, refuse NaN and infinity."""
-    if isinstance(values, Ragged):
-        return Ragged(_as_float(values.values, where), values.offsets, values.info)
-    xp = sys.modules["torch"] if is_tensor(values) else np
-    dtype = str(values.dtype).removeprefix("torch.")
-    if dtype.startswith("complex"):
-        raise ValueError(f"{where}: Complex data not supported, got {dtype}")
-    if not dtype.startswith(("float", "int", "uint", "bool", "bfloat", "longdouble")):
-        raise ValueError(f"{where} must be numeric, got type {dtype}")
-    if is_tensor(values):
-        values = values.detach()
-    if dtype not in ("float32", "float64"):
-        values = values.to(xp.float32) if is_tensor(values) else values.astype(np.float32)
-    data = values.data if sp.issparse(values) else values
-    with np.errstate(over="ignore", invalid="ignore"):
-        total = xp.sum(data)
-    # The sum is finite unless an entry is not, or sums overflow: look closer only then.
-    if not xp.isfinite(total) and not xp.isfinite(data).all():
-        raise ValueError(f"{where} contains NaN or infinity")
-    return values

@@ -17,6 +17,7 @@ __all__ = [
     "Channels",
     "Ragged",
     "Views",
+    "as_float",
     "as_numpy",
     "is_tensor",
     "is_views",
@@ -635,6 +636,41 @@ def is_tensor(values: Any) -> bool:
 def as_numpy(values: Any) -> NDArray[Any]:
     """Return an array, or a tensor of any device as an array."""
     return np.asarray(values.detach().cpu().numpy() if is_tensor(values) else values)
+
+
+def as_float(values: Any, where: str) -> Any:
+    """Keep float32 and float64, turn other numbers into float32, refuse NaN and infinity.
+
+    Parameters
+    ----------
+    values : array, CSR matrix, tensor or Ragged
+    where : str
+        What error messages call it.
+
+    Raises
+    ------
+    ValueError
+        If there is NaN or infinity, or values are no real numbers.
+    """
+    if isinstance(values, Ragged):
+        return Ragged(as_float(values.values, where), values.offsets, values.info)
+    xp = sys.modules["torch"] if is_tensor(values) else np
+    dtype = str(values.dtype).removeprefix("torch.")
+    if dtype.startswith("complex"):
+        raise ValueError(f"{where}: Complex data not supported, got {dtype}")
+    if not dtype.startswith(("float", "int", "uint", "bool", "bfloat", "longdouble")):
+        raise ValueError(f"{where} must be numeric, got type {dtype}")
+    if is_tensor(values):
+        values = values.detach()
+    if dtype not in ("float32", "float64"):
+        values = values.to(xp.float32) if is_tensor(values) else values.astype(np.float32)
+    data = values.data if sp.issparse(values) else values
+    with np.errstate(over="ignore", invalid="ignore"):
+        total = xp.sum(data)
+    # The sum is finite unless an entry is not, or sums overflow: look closer only then.
+    if not xp.isfinite(total) and not xp.isfinite(data).all():
+        raise ValueError(f"{where} contains NaN or infinity")
+    return values
 
 
 def _read_only(array: NDArray[Any]) -> NDArray[Any]:

@@ -300,7 +300,8 @@ def differences(found: dict[str, Repeats]) -> dict[tuple[str, str], Difference]:
     tests = [paired_test(*(both_ways(found[name].averaged) for name in pair)) for pair in pairs]
     adjusted = holm([test.p_value for test in tests])
     means = {
-        name: np.array([both_ways(run).mean() for run in runs.evaluations]) for name, runs in found.items()
+        name: np.array([both_ways(run).mean() for run in runs.evaluations])
+        for name, runs in found.items()
     }
     return {
         (a, b): Difference(a, b, test, float(p), list(means[a] - means[b]))

@@ -702,3 +702,37 @@ def test_the_experiments_name_parameters_that_exist():
                 (("w2r", "o2w"), False)} <= variants  # fmt: skip
         for entry in methods:
             BSSAN(**entry["params"])._validate_params()
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int64])
+def test_channels_of_integers_are_numbers(planted, dtype):
+    views = planted[0]
+    objects = views["image"]["objects"]
+    values = objects.values if isinstance(objects, Ragged) else objects
+    whole = np.abs(10 * values).astype(dtype)
+    image = {
+        "map": np.abs(10 * views["image"]["map"]).astype(dtype),
+        "objects": Ragged(whole, objects.offsets) if isinstance(objects, Ragged) else whole,
+    }
+    counts = views.replace(image=image)
+    floats = {
+        name: Ragged(part.values.astype(np.float32), part.offsets)
+        if isinstance(part, Ragged)
+        else part.astype(np.float32)
+        for name, part in image.items()
+    }
+    plain = views.replace(image=floats)
+    settings = {**SMALL, "max_epochs": 1}
+    found = BSSAN(**settings).fit(counts).similarity(counts[:9])
+    np.testing.assert_array_equal(found, BSSAN(**settings).fit(plain).similarity(plain[:9]))
+
+
+def test_memory_is_that_of_the_network_that_was_fitted(planted):
+    train, test = planted[0], planted[1][:24]
+    wide = BSSAN(**{**SMALL, "max_epochs": 1, "branches": ("w2r",), "module__lstm_width": 96})
+    wide.fit(train).set_params(score_memory=2**20)
+    P, Q = (wide._prepare(test[name], name) for name in ("image", "text"))
+    scores = np.empty((len(P), len(Q)), np.float32)
+    with PeakBytes(P.parts, Q.parts) as counter:
+        wide._fill(P, Q, scores, None)
+    assert 2**18 < counter.peak <= 2**20

@@ -653,3 +653,56 @@ def test_on_a_gpu(views, amp):
     scores = cran.similarity(views)
     assert scores.dtype == np.float32 and np.isfinite(scores).all()
     assert len(np.unique(scores)) > 3000
+
+
+# ---- ragged batches, integers, overridden parameters --------------------------------------------
+
+
+def test_relations_are_named_alike_in_every_batch(views):
+    """A batch of images with few regions names the same pairs as any other."""
+    rng = np.random.default_rng(0)
+    regions = [rng.normal(size=(2 if i < 70 else 4, 12)) for i in range(80)]
+    rows = views[np.arange(80) % len(views)]
+    image = {"global": rows["image"]["global"], "regions": Ragged.from_list(regions)}
+    mixed = rows.replace(image=image)
+    cran = CRAN(**{**QUICK, "levels": ("relation",), "n_regions": 4, "max_epochs": 1}).fit(mixed)
+    together = cran.explain(mixed, level="relation")["image"]
+    alone = cran.explain(mixed[:1], level="relation")["image"]
+    pairs = together.info["pairs"][: len(together[0])]
+    assert pairs.tolist() == alone.info["pairs"].tolist() == [[0, 1], [1, 0]]
+    np.testing.assert_allclose(together[0], alone[0])
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int64, np.float16])
+def test_channels_of_integers_are_numbers(views, dtype):
+    image = {
+        name: np.abs(10 * views["image"][name]).astype(dtype) for name in views["image"].names
+    }  # fmt: skip
+    counts = views.replace(image=image)
+    plain = views.replace(image={n: part.astype(np.float32) for n, part in image.items()})
+    settings = {**QUICK, "max_epochs": 1}
+    found = CRAN(**settings).fit(counts).similarity(counts)
+    np.testing.assert_array_equal(found, CRAN(**settings).fit(plain).similarity(plain))
+
+
+def test_a_fit_without_negatives_is_refused(views):
+    with pytest.raises(ValueError, match=r"at least two groups, got 20 of one"):
+        CRAN(**QUICK).fit(views[:20].with_groups(np.zeros(20, int)))
+    with pytest.raises(ValueError, match="batch_size"):
+        CRAN(**{**QUICK, "batch_size": 1}).fit(views)
+
+
+def test_explain_follows_the_network_that_was_fitted(views):
+    cran = CRAN(**{**QUICK, "max_epochs": 1, "module__k": 1, "module__n_regions": 3}).fit(views)
+    weights = cran.explain(views, level="local")["image"]
+    assert set(np.unique(weights.values)) == {0.0, 1.0}  # one nearest region
+    cran.set_params(k=2, module__k=1)
+    again = cran.explain(views, level="relation")["image"]
+    assert set(np.unique(again.values)) == {0.0, 1.0} and (again.lengths == 6).all()
+
+
+def test_what_explain_and_length_need_is_said(fitted, views):
+    with pytest.raises(ValueError, match="needs the views image and text, got text"):
+        fitted.explain(views.select("text"))
+    with pytest.raises(ValueError, match=r"8 convolutions need at least \d+ characters"):
+        CRAN(**{**QUICK, "channels": (4,) * 8, "length": 500}).fit(views)

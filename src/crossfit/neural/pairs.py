@@ -17,7 +17,7 @@ from crossfit._progress import progress_bar
 from crossfit.neural.batching import Batch
 from crossfit.neural.estimator import NeuralEstimator
 from crossfit.similarities import CHUNK, Scores
-from crossfit.views import n_rows
+from crossfit.views import Views, n_rows
 
 __all__ = ["NeuralPairEstimator", "Prepared"]
 
@@ -63,6 +63,7 @@ class NeuralPairEstimator(NeuralEstimator):
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **NeuralEstimator._parameter_constraints,
+        "batch_size": [Interval(Integral, 2, None, closed="left")],  # one pair has no negatives
         "score_memory": [Interval(Integral, 1, None, closed="left")],
     }
     _neutral: ClassVar[tuple[str, ...]] = (*NeuralEstimator._neutral, "score_memory")
@@ -84,6 +85,14 @@ class NeuralPairEstimator(NeuralEstimator):
     def _pair_bytes(self, P: Any, Q: Any) -> int:
         """Return the bytes that scoring one pair takes at its peak."""
         raise NotImplementedError(f"{type(self).__name__} does not define _pair_bytes")
+
+    def _fit(self, views: Views, y: NDArray[Any] | None) -> None:
+        if len(np.unique(views.groups)) < 2:
+            raise ValueError(
+                f"{self._name()} learns to rank what belongs together above what does not: "
+                f"expected rows of at least two groups, got {len(views)} of one"
+            )
+        super()._fit(views, y)
 
     def _outputs(self, module: nn.Module, batch: Batch) -> Any:
         P, Q = (self._prepare_batch(module, items, role) for role, items in batch.views.items())

@@ -39,7 +39,8 @@ class PeakBytes(TorchDispatchMode):
 
     def __init__(self, *given: Any) -> None:
         super().__init__()
-        self._given = {part.untyped_storage()._cdata for part in tree_leaves(given)}
+        tensors = [part for part in tree_leaves(given) if isinstance(part, torch.Tensor)]
+        self._given = {part.untyped_storage()._cdata for part in tensors}
         self._alive: dict[int, int] = {}
         self.now = self.peak = 0
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from crossfit.neural import Batch
 from crossfit.neural.pairs import NeuralPairEstimator
 from crossfit.neural.training import optimizer_class
-from crossfit.views import Ragged, Views, take_rows
+from crossfit.views import Channels, Ragged, Views, as_float, take_rows
 from crossfit_bssan import cards
 from crossfit_bssan.network import BSSANNetwork, Image, Text
 
@@ -248,13 +248,15 @@ class BSSAN(NeuralPairEstimator):
             return values
         where = f"BSSAN: view {self._view_name(view)!r}"
         wanted = [CHANNELS[name] for name in CHANNELS if name in self.branches]
+        found = {}
         for channel in wanted:
             if channel not in values:
                 raise ValueError(
                     f"{where} must have the channel{'s' * (len(wanted) > 1)} "
                     f"{' and '.join(wanted)}, got {', '.join(values.names)}"
                 )
-            part = values[channel]
+            # Channels of integers, such as counts, pass the base class as they are.
+            part = found[channel] = as_float(values[channel], f"{where}, channel {channel!r}")
             ndim = part.values.ndim + 1 if isinstance(part, Ragged) else len(part.shape)
             width = (part.values if isinstance(part, Ragged) else part).shape[-1]
             if ndim != 3 or not width:
@@ -268,7 +270,7 @@ class BSSAN(NeuralPairEstimator):
                     f"{where}, channel {channel!r} has {width} features, but BSSAN is expecting "
                     f"{fitted[view][channel]} features as input"
                 )
-        return values.select(*wanted)
+        return Channels(found)
 
     # ---- scores --------------------------------------------------------------------------------
 
@@ -298,9 +300,14 @@ class BSSAN(NeuralPairEstimator):
         n_words = Q.words.shape[1]
         numbers = 0
         if P.regions is not None:
+            branch: Any = self.net_.module_.branches["w2r"]
+            units = branch.lstm.hidden_size
+            layers = [
+                part.out_features for part in branch.mlp.modules() if isinstance(part, nn.Linear)
+            ]
             n_regions, width = P.regions.shape[1:]
-            numbers += n_words * (4 * n_regions + width + 4 * 4 * self.lstm_width)
-            numbers += 4 * max((self.lstm_width, *self.w2r_mlp))
+            numbers += n_words * (4 * n_regions + width + 4 * 4 * units)
+            numbers += 4 * max(units, *layers)
         if P.first is not None:
             n_objects, first = P.first.shape[1:]
             numbers += 4 * n_objects * (n_words + first) + n_words * first
@@ -368,5 +375,6 @@ class BSSAN(NeuralPairEstimator):
         taken = texts[rows]
         words = np.split(taken.info["words"], taken.offsets[1:-1])
         none = np.array([""], dtype=object)
-        read = [part[: self.max_words] if len(part) else none for part in words]
+        most = self.net_.module_.max_words
+        read = [part[:most] if len(part) else none for part in words]
         return {"words": np.concatenate(read)}

@@ -15,9 +15,16 @@ from torch import Tensor, nn
 
 from crossfit.extraction import Characters
 from crossfit.neural import Batch, NeuralPairEstimator, triplet_loss
-from crossfit.views import Channels, Ragged, Views, as_numpy
+from crossfit.views import Channels, Ragged, Views, as_float, as_numpy
 from crossfit_cran import cards
-from crossfit_cran.network import ALPHABET, LEVELS, CRANNetwork, fragments, relations
+from crossfit_cran.network import (
+    ALPHABET,
+    LEVELS,
+    CRANNetwork,
+    fragments,
+    receptive_field,
+    relations,
+)
 
 __all__ = ["CRAN"]
 
@@ -193,10 +200,9 @@ class CRAN(NeuralPairEstimator):
         if not sizes or any(not isinstance(n, Integral) or n < 1 for n in sizes):
             raise ValueError(f"channels must be positive integers, one a layer, got {sizes}")
         if not fragments(self.length, len(sizes)):
-            least = fragments(10_000, len(sizes))[0][1]
             raise ValueError(
-                f"length is {self.length}, but {len(sizes)} convolutions need at least {least} "
-                "characters"
+                f"length is {self.length}, but {len(sizes)} convolutions need at least "
+                f"{receptive_field(len(sizes))[0]} characters"
             )
 
     def _build_module(
@@ -242,7 +248,7 @@ class CRAN(NeuralPairEstimator):
         # next ones, and the levels that are done.
         parts = max((P[name].shape[1] for name in ("local", "relation") if name in P), default=0)
         masked = any(name.endswith("_mask") for name in P)
-        best = min(self.k, parts)
+        best = min(self.net_.module_.k, parts)
         return 4 * (parts * (1 + masked) + best * (2 + masked) + len(Q) + 1)
 
     def _loss(self, outputs: Any, batch: Batch) -> dict[str, Tensor]:
@@ -278,7 +284,8 @@ class CRAN(NeuralPairEstimator):
                     f"{where} needs the channel {name!r} for levels={tuple(self.levels)}, got "
                     f"{', '.join(values.names)}"
                 )
-            part = found[name] = values[name]
+            # Channels of integers, such as counts, pass the base class as they are.
+            part = found[name] = as_float(values[name], f"{where}, channel {name!r}")
             ragged = isinstance(part, Ragged)
             shape = part.values.shape if ragged else part.shape
             if len(shape) + ragged != (2 if name == "global" else 3) or ragged > ("R" in form):
@@ -352,6 +359,10 @@ class CRAN(NeuralPairEstimator):
         else:
             pair = False
         views = self._fitted_views(X)
+        if len(views.names) < 2:
+            raise ValueError(
+                f"CRAN.explain needs the views {image} and {text}, got {', '.join(views.names)}"
+            )
         values = {
             view: self._checked_values(views[view], self._role_of(view)) for view in views.names
         }
@@ -367,7 +378,8 @@ class CRAN(NeuralPairEstimator):
         dots = torch.einsum("nrd,nd->nr", P[level], Q[level])
         mask = P.get(f"{level}_mask", torch.ones_like(dots, dtype=torch.bool))
         dots = dots.masked_fill(~mask, -torch.inf)
-        k = min(self.k, dots.shape[1])
+        network: Any = self.net_.module_
+        k = min(network.k, dots.shape[1])
         at = dots.topk(k, dim=1).indices
         weights = torch.zeros_like(dots).scatter_(1, at, 1.0) * mask
         weights = (weights / weights.sum(dim=1, keepdim=True).clamp(min=1)).numpy()
@@ -381,7 +393,7 @@ class CRAN(NeuralPairEstimator):
                 part[: len(row)] = row[: len(part)]
             info = dict(regions.info) if ragged else {}
             return Ragged(np.concatenate(parts), _offsets(lengths), info)
-        n = min(self.n_regions, max(int(lengths.max()), 1))
+        n = network.n_regions if ragged else min(network.n_regions, regions.shape[1])
         pairs = np.stack([index.numpy() for index in relations(n)], axis=1)
         real = mask.numpy()
         info = {"pairs": np.concatenate([pairs[row] for row in real])}

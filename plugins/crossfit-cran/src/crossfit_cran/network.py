@@ -12,12 +12,28 @@ from torch.nn import functional as F
 from crossfit.extraction import Characters
 from crossfit.neural import AttentionPool, CharCNN, Items
 
-__all__ = ["LEVELS", "CRANNetwork", "fragments", "nearest_mean", "relations"]
+__all__ = ["LEVELS", "CRANNetwork", "fragments", "nearest_mean", "receptive_field", "relations"]
 
 LEVELS = ("global", "local", "relation")
 ALPHABET = len(Characters.alphabet)
 
 _KERNEL, _POOL = 4, 3  # of CharCNN
+
+
+def receptive_field(n_layers: int) -> tuple[int, int]:
+    """Return how many characters a step of the convolutions sees, and the next one's distance.
+
+    Parameters
+    ----------
+    n_layers : int
+        Convolutions; all but the last are followed by a maximum over three steps.
+    """
+    seen, stride = 1, 1
+    for layer in range(n_layers):
+        seen += (_KERNEL - 1) * stride
+        if layer < n_layers - 1:
+            seen, stride = seen + (_POOL - 1) * stride, stride * _POOL
+    return seen, stride
 
 
 def fragments(length: int, n_layers: int) -> list[tuple[int, int]]:
@@ -35,11 +51,12 @@ def fragments(length: int, n_layers: int) -> list[tuple[int, int]]:
     list of (int, int)
         Empty if the text is too short for the convolutions.
     """
-    steps, stride, seen = length, 1, 1
+    seen, stride = receptive_field(n_layers)
+    steps = length
     for layer in range(n_layers):
-        steps, seen = steps - _KERNEL + 1, seen + (_KERNEL - 1) * stride
+        steps -= _KERNEL - 1
         if layer < n_layers - 1:
-            steps, seen, stride = steps // _POOL, seen + (_POOL - 1) * stride, stride * _POOL
+            steps //= _POOL
     return [(k * stride, k * stride + seen) for k in range(max(steps, 0))]
 
 
@@ -177,7 +194,11 @@ class CRANNetwork(nn.Module):
             return found
         regions, mask = channels["regions"]
         regions = regions[:, : self.n_regions]
-        mask = None if mask is None else mask[:, : self.n_regions]
+        if mask is not None:
+            # Always as many places, so that relations stand where they do in other batches.
+            missing = self.n_regions - regions.shape[1]
+            regions = F.pad(regions, (0, 0, 0, missing))
+            mask = F.pad(mask[:, : self.n_regions], (0, missing))
         if "local" in self.levels:
             found["local"] = self._last(self.image["local"], regions)
             if mask is not None:
