@@ -136,6 +136,30 @@ def test_settings_change_values_before_they_are_checked(tmp_path):
             Experiment.from_file(path, [setting])
 
 
+def test_a_setting_changes_the_place_it_names_and_nothing_that_shares_an_anchor(tmp_path):
+    text = """
+    title: t
+    dataset: emoji
+    x-shared: &s {n_components: 2, classifier: {name: a.B, params: {C: 1}}}
+    methods:
+      - {method: cca, label: A, params: *s}
+      - {method: cca, label: B, params: *s}
+      - {method: cca, label: C, params: {<<: *s, reg: 1}}
+      - &d {method: cca, label: D, params: *s}
+      - {<<: *d, label: E}
+    """
+    path = write(tmp_path, text)
+    settings = ["methods.A.params.n_components=5", "methods.C.params.classifier.params.C=9",
+                "methods.E.params.n_components=7"]  # fmt: skip
+    a, b, c, d, e = (method.params for method in Experiment.from_file(path, settings).methods)
+    assert [each["n_components"] for each in (a, b, c, d, e)] == [5, 2, 2, 2, 7]
+    assert [each["classifier"]["params"]["C"] for each in (a, b, c, d, e)] == [1, 1, 9, 1, 1]
+    with pytest.raises(SpecError, match="refers to an anchor has been read by now"):
+        Experiment.from_file(path, ["x-shared.n_components=5"])
+    with pytest.raises(SpecError, match=rf"{path}: seeds\[1\]: must be a whole"):
+        Experiment.from_file(path, ["seeds=[0, one]"])
+
+
 def test_nothing_in_a_file_is_executed(tmp_path):
     mark = tmp_path / "mark"
     text = GOOD + f"x-evil: !!python/object/apply:os.system ['touch {mark}']\n"

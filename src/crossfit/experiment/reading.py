@@ -5,6 +5,7 @@ Files are read by a subclass of `yaml.SafeLoader`, so nothing in them is execute
 
 from __future__ import annotations
 
+import copy
 import difflib
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -138,7 +139,8 @@ def change(tree: dict[str, Any], setting: str) -> None:
     setting : str
         ``"tuning.trials=5"``, ``"seeds=[0, 1]"``, ``"methods.CCA.params.reg=0.1"``: keys are
         separated by dots, an entry of a list is named by its number, its label or its name, and
-        the value is YAML.
+        the value is YAML. Where the file refers to an anchor (``params: *shared``), only the
+        place named changes.
 
     Raises
     ------
@@ -149,21 +151,24 @@ def change(tree: dict[str, Any], setting: str) -> None:
     if not equals or not keys.strip():
         raise SpecError(f"--set expects key=value, got {setting!r}")
     try:
-        value = yaml.load(text, _Loader)
+        value = plain(yaml.load(text, _Loader))  # its lines are not those of the file
     except yaml.YAMLError:
         raise SpecError(f"--set {setting}: {text!r} is no YAML value") from None
     *way, last = keys.strip().split(".")
+    if keys.strip().startswith("x-"):
+        raise SpecError(
+            f"--set {setting}: what refers to an anchor has been read by now: change it there"
+        )
     at: Any = tree
     for i, key in enumerate(way):
         where = ".".join(way[:i]) or "the experiment"
-        if isinstance(at, dict):
-            at = at.setdefault(key, _new_map()) if at.get(key) is not None else _made(at, key)
-        elif isinstance(at, list):
-            at = at[_entry(at, key, where)]
-            if not isinstance(at, (dict, list)):
-                raise SpecError(f"--set {setting}: {where}.{key} has no keys")
-        else:
+        entry: Any = _entry(at, key, where) if isinstance(at, list) else key
+        if not isinstance(at, (dict, list)):
             raise SpecError(f"--set {setting}: {where} has no keys")
+        inner = at.get(key) if isinstance(at, dict) else at[entry]
+        # A copy, for what YAML gives by an alias is one object in several places.
+        at[entry] = copy.copy(inner) if inner is not None else _new_map()
+        at = at[entry]
     if isinstance(at, list):
         at[_entry(at, last, ".".join(way))] = value
     elif isinstance(at, dict):
@@ -176,11 +181,6 @@ def _new_map() -> _Map:
     made = _Map()
     made.lines = {}
     return made
-
-
-def _made(at: dict[str, Any], key: str) -> Any:
-    at[key] = _new_map()
-    return at[key]
 
 
 def _entry(entries: list[Any], key: str, where: str) -> int:
