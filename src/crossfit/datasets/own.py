@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from crossfit.cards import API, DatasetCard
 from crossfit.datasets.record import Dataset, Split, content_hash, shortened
+from crossfit.extraction.weights import file_sha256
 from crossfit.views import Views
 
 __all__ = ["from_csv", "from_folder"]
@@ -67,7 +68,7 @@ def from_csv(
     Dataset
         If there are two views and the same file is named in several rows, it is one item with
         several texts, stored once (`Views.from_captions`). The revision follows the table and
-        the files' sizes.
+        the content of the files: they are read, each once in a process unless it changes.
 
     Raises
     ------
@@ -117,7 +118,8 @@ def from_csv(
     hashed: list[str | bytes] = []
     for key, column in table.items():
         hashed += [key, *map(_as_bytes, column)]
-    hashed += [str(Path(path).stat().st_size) for key in files for path in values[key]]
+    for key in files:
+        hashed += [file_sha256(Path(path).absolute()) for path in dict.fromkeys(values[key])]
     card = _card(table_path.stem, "from_csv", splits, tuple(named))
     return Dataset(card, splits, target_names, content_hash(*hashed))
 
@@ -136,7 +138,7 @@ def from_folder(path: str | os.PathLike[str]) -> Dataset:
     Dataset
         One split, ``"all"``, sorted by path; labels if there are class folders. A picture with
         several captions is one item (`Views.from_captions`). The revision follows the texts and
-        the pictures' names and sizes.
+        the pictures' names and content, which is read, once in a process unless it changes.
 
     Raises
     ------
@@ -193,7 +195,7 @@ def from_folder(path: str | os.PathLike[str]) -> Dataset:
         else Views.from_captions(absolute, strings, index)
     )
     splits = {"all": Split(views, None if y is None else y[index])}
-    hashed = [f"{file} {(folder / file).stat().st_size}" for file in pictures] + strings
+    hashed = [f"{file} {file_sha256((folder / file).absolute())}" for file in pictures] + strings
     card = _card(folder.resolve().name, "from_folder", splits)
     return Dataset(card, splits, target_names, content_hash(*hashed))
 

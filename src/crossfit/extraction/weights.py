@@ -75,14 +75,14 @@ def file_sha256(path: str | os.PathLike[str]) -> str:
     FileNotFoundError
         If there is no such file.
     """
-    path = Path(path).expanduser()
+    path = Path(path).expanduser().absolute()
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {str(path)!r}")
     status = path.stat()
     return _sha256(path, status.st_mtime_ns, status.st_size)
 
 
-@functools.lru_cache(maxsize=64)
+@functools.cache
 def _sha256(path: Path, modified: int, size: int) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -341,6 +341,48 @@ def test_own_pairs_take_the_place_of_the_data_set(tmp_path):
     assert run(e, tmp_path / "s", data=table).cells[0].key != cell.key
 
 
+def pictures(folder, seed):
+    """Write pictures of one size, and a table; the seed decides what the pictures show."""
+    from PIL import Image
+
+    folder.mkdir(exist_ok=True)
+    rng = np.random.default_rng(seed)
+    words = ["red", "blue", "green", "round", "square", "small", "large", "old"]
+    for i in range(40):
+        shown = rng.integers(0, 256, (16, 16, 3), dtype=np.uint8)
+        Image.fromarray(shown).save(folder / f"{i}.bmp")
+    lines = [f"{i}.bmp,{words[i % 8]} {words[i // 5]}" for i in range(40)]
+    table = folder / "pairs.csv"
+    if not table.exists():
+        table.write_text("\n".join(["image,text", *lines]))
+    return table
+
+
+def of_pictures():
+    dense = {"name": "sklearn.decomposition.TruncatedSVD", "params": {"n_components": 4}}
+    return Experiment(
+        title="Own",
+        dataset="emoji",
+        metrics=["medr"],
+        features={
+            "image": "grid",
+            "text": [{"name": "sklearn.feature_extraction.text.TfidfVectorizer"}, dense],
+        },
+        methods=[{"method": "cca", "params": {"n_components": 3, "reg": 1.0}}],
+    )
+
+
+def test_other_pictures_of_the_same_names_and_sizes_are_other_data(tmp_path):
+    one, two = (
+        run(of_pictures(), tmp_path / "s", data=pictures(tmp_path / name, seed)).cells[0]
+        for seed, name in enumerate("ab")
+    )
+    alone = run(of_pictures(), tmp_path / "t", data=tmp_path / "b" / "pairs.csv").cells[0]
+    assert one.key != two.key == alone.key
+    # No features of the other pictures were taken either.
+    assert one.results != two.results == alone.results
+
+
 def test_processes_give_the_same_results_as_one(tiny, tmp_path):
     e = experiment(seeds=[0, 1, 2])
     assert results(run(e, tmp_path / "a")) == results(run(e, tmp_path / "b", n_jobs=2))
