@@ -329,8 +329,9 @@ def run(
         from crossfit.experiment.trackers import make
 
         follow = make(tracker, store.folder / "tracking")
-    state = _state(experiment, root, data)
-    planned = None if retry_failed else _settled_plan(store, state)
+    # The user's own files are looked at in every run: a table does not say when one has changed.
+    state = None if data is not None else _state(experiment, root)
+    planned = None if retry_failed or state is None else _settled_plan(store, state)
     if planned is None:
         planned = plan(experiment, store, root=root, data=data)
     name = experiment.name if data is None else f"{experiment.name}-{Path(data).stem}"
@@ -367,7 +368,8 @@ def run(
     finally:
         listener.end()
         store.clear_claims()
-    _keep_plan(store, state, planned)
+    if state is not None:
+        _keep_plan(store, state, planned)
     return store.run(name)
 
 
@@ -376,17 +378,13 @@ def run(
 _KEPT = ("key", "method", "dataset", "seed", "features", "note")
 
 
-def _state(
-    experiment: Experiment, root: str | os.PathLike[str] | None, data: str | os.PathLike[str] | None
-) -> str:
+def _state(experiment: Experiment, root: str | os.PathLike[str] | None) -> str:
     """Hash what the plan of an experiment depends on, without loading data or methods.
 
     As `make` does, it takes files of equal size and time of change as unchanged.
     """
     folder = root or os.environ.get("CROSSFIT_DATA")
     files: set[str] = set(_files_named(experiment.to_dict()))
-    if data is not None:
-        files.add(str(data))
     named = {("crossfit.methods", method.method) for method in experiment.methods}
     for features in (experiment.features, *(method.features for method in experiment.methods)):
         named |= {("crossfit.extractors", name) for name in _names(features) if "." not in name}
@@ -411,7 +409,6 @@ def _state(
     return key_of(
         {
             "experiment": experiment.to_dict(),
-            "data": None if data is None else str(data),
             "files": stats,
             "versions": [*versions, ("scikit-learn", importlib.metadata.version("scikit-learn"))],
         }

@@ -383,6 +383,14 @@ def test_other_pictures_of_the_same_names_and_sizes_are_other_data(tmp_path):
     assert one.results != two.results == alone.results
 
 
+def test_pictures_that_are_replaced_under_a_finished_run_are_seen(tmp_path):
+    before = run(of_pictures(), tmp_path / "s", data=pictures(tmp_path / "a", 0)).cells[0]
+    table = pictures(tmp_path / "a", 1)
+    after = run(of_pictures(), tmp_path / "s", data=table).cells[0]
+    assert after.key == plan(of_pictures(), tmp_path / "s", data=table)[0].key != before.key
+    assert after.results != before.results
+
+
 def test_processes_give_the_same_results_as_one(tiny, tmp_path):
     e = experiment(seeds=[0, 1, 2])
     assert results(run(e, tmp_path / "a")) == results(run(e, tmp_path / "b", n_jobs=2))
