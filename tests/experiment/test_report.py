@@ -18,7 +18,8 @@ from crossfit.experiment.report import Attention, Found, Gallery, GalleryRow, Pa
 from crossfit.experiment.runs import _short, boards, report_runs
 from crossfit.experiment.store import StoreError
 from crossfit.experiment.tables import csv_table, latex_table, latex_text, markdown_table
-from crossfit.metrics import Repeats, evaluate
+from crossfit.metrics import Evaluation, Repeats, evaluate
+from crossfit.metrics.evaluation import PerQuery
 
 HOSTILE = "bad </td><script>window.pwned = 1</script> & $x_1$ 100%"
 
@@ -401,6 +402,33 @@ def test_a_median_rank_orders_upwards_and_is_tested_by_the_mean_rank():
     assert [row.label for row in board.rows] == ["m1", "m0"]
     assert board.tested == "meanr"
     assert board.ranks == {"m1": (1, 1), "m0": (2, 2)}
+
+
+def test_where_median_and_mean_rank_disagree_the_page_says_what_the_test_says(tmp_path):
+    """The first has the smaller median and many late ranks; the others rank all second."""
+    values = {"early": np.r_[np.ones(60), np.full(41, 100.0)], "even": np.full(101, 2.0),
+              "odd": np.full(101, 2.0)}  # fmt: skip
+    groups = dict.fromkeys(("image2text", "text2image"), np.arange(101))
+
+    def page(*labels):
+        rows = [
+            Row(label, Repeats([Evaluation(PerQuery({(d, "medr"): values[label] for d in groups},
+                                                    {}), tuple(groups), ("medr",), groups=groups)]))
+            for label in labels
+        ]  # fmt: skip
+        board = Board("data", rows, ("medr",))
+        assert board.rows[0].label == "early"
+        write_page(tmp_path / "r.html", title="t", lead="l", parts=[Part(board)])
+        return board, " ".join(Page((tmp_path / "r.html").read_text()).text.split())
+
+    board, text = page("early", "even")
+    assert "early comes first by MedR, but even is better in mean rank" in text
+    assert "The two disagree on early and even." in text
+    assert "early is better" not in text
+    assert board.ranks == {"even": (1, 1), "early": (2, 2)}
+    assert "tests of the mean rank with" in markdown_table(board)
+    _, text = page("early", "even", "odd")
+    assert "but even and odd are better in mean rank" in text
 
 
 def test_a_baseline_and_a_single_method():

@@ -547,7 +547,8 @@ def _leaderboard(board: Board) -> _Table:
     columns = [_Column("rank", "rank", True, "ranks that the tests leave open")]
     columns.append(_Column(metric_words(main), "main", not parse_metric(main).greater_is_better))
     if several:
-        columns.append(_Column("p", "", True, f"against {board.reference}, Holm-corrected"))
+        of = "" if board.tested == board.metric else ", of the mean rank"
+        columns.append(_Column("p", "", True, f"against {board.reference}, Holm-corrected{of}"))
     groups = [("", 1), ("mean of directions", len(columns) - 1)]
     for direction in directions:
         groups.append((arrow(direction), len(board.metrics)))
@@ -581,7 +582,10 @@ def _leaderboard(board: Board) -> _Table:
                 _Cell("baseline" if board.baseline else "best", value=0.0, kind="soft")
                 if is_reference
                 else _Cell(
-                    p_figure(p), _compared(board, row.label), p, "strong" if p <= LEVEL else "soft"
+                    p_figure(p),
+                    _compared(board, row.label, board.reference),
+                    p,
+                    "strong" if p <= LEVEL else "soft",
                 )
             )
         for direction in directions:
@@ -617,14 +621,11 @@ class _Scale:
         return low, middle, high
 
 
-def _compared(board: Board, label: str) -> str:
-    """Say whether a method is better or worse than the reference, where the test says it."""
-    if not board.p_value(label) <= LEVEL:
+def _compared(board: Board, label: str, other: str) -> str:
+    """Say whether a method is better or worse than another, where the test says it."""
+    if not board.p_value(label, other) <= LEVEL:
         return ""
-    test = next(
-        test for test in board.comparisons[None] if {test.first, test.second} ==
-        {label, board.reference}
-    )  # fmt: skip
+    test = next(t for t in board.comparisons[None] if {t.first, t.second} == {label, other})
     gain = test.difference if test.first == label else -test.difference
     greater = parse_metric(board.tested).greater_is_better
     return "better" if (gain > 0) == greater else "worse"
@@ -667,22 +668,44 @@ def _about_tests(board: Board) -> str:
     if None not in board.comparisons:
         return "The queries have no groups in common over the directions: see the tests below."
     what = "mean rank" if board.tested == "meanr" else metric_words(board.metric)
-    first = board.rows[0]
-    tied = [row.label for row in board.rows[1:]
-            if board.p_value(row.label, first.label) > LEVEL]  # fmt: skip
+    labels = [row.label for row in board.rows]
+    first, others = labels[0], labels[1:]
+    found = {label: _compared(board, label, first) for label in others}
+    ahead = [label for label in others if found[label] == "better"]
+    tied = [label for label in others if not found[label]]
     n_pairs = len(board.comparisons[None])
-    others = [row.label for row in board.rows[1:]]
-    if not tied:
-        said = f"{first.label} is better than {others[0] if n_pairs == 1 else 'every other method'}"
+    if ahead:
+        said = f"{first} comes first by {metric_words(board.metric)}, but {_listed(ahead)} "
+        said += "is better" if len(ahead) == 1 else "are better"
+        said += f" and {_listed(tied)} cannot be told apart from it" if tied else ""
+    elif not tied:
+        said = f"{first} is better than {others[0] if n_pairs == 1 else 'every other method'}"
     elif tied == others and n_pairs > 1:
         said = "No method can be told apart from the best"
     else:
-        said = f"{first.label} cannot be told apart from {_listed(tied)}"
+        said = f"{first} cannot be told apart from {_listed(tied)}"
     corrected = "" if n_pairs == 1 else f"Holm-corrected over all {n_pairs} pairs of methods, "
     tests = "test" if n_pairs == 1 else "tests"
     return (
         f"{said} in {what}, averaged over the directions (paired randomisation {tests} over "
-        f"queries, groups kept together, {corrected}level {LEVEL:g})."
+        f"queries, groups kept together, {corrected}level {LEVEL:g})." + _about_disagreement(board)
+    )
+
+
+def _about_disagreement(board: Board) -> str:
+    """Say where the order of the rows, by the median rank, is not that of the mean rank."""
+    place = {row.label: i for i, row in enumerate(board.rows)}
+    pairs = [
+        f"{test.first} and {test.second}"
+        for test in board.comparisons[None] if board.tested != board.metric
+        if test.p_adjusted <= LEVEL
+        and (test.difference < 0) != (place[test.first] < place[test.second])
+    ]  # fmt: skip
+    if not pairs:
+        return ""
+    return (
+        " The rows are in the order of the median rank; tests and ranks are of the mean rank, "
+        f"which a few very late ranks raise. The two disagree on {'; '.join(pairs)}."
     )
 
 

@@ -61,8 +61,9 @@ def _footnote(board: Board) -> str:
     if any(len(row.repeats.evaluations) > 1 for row in board.rows):
         words += "±: standard deviation between seeds. "
     if len(board.rows) > 1:
+        of = "" if board.tested == board.metric else "of the mean rank "
         words += (
-            "Ranks are ranges where paired randomisation tests with Holm's correction, level "
+            f"Ranks are ranges where paired randomisation tests {of}with Holm's correction, level "
             f"{LEVEL:g}, leave them open."
         )
     return words.strip()
@@ -147,7 +148,8 @@ def csv_table(found: Sequence[Board]) -> str:
     str
         With columns ``dataset, method, direction, metric, value, low, high, seed_sd, seeds,
         rank_low, rank_high, p_adjusted, published``; the direction ``mean`` is the mean over the
-        directions, and the p-value is against the best method or the baseline.
+        directions, and the p-value is against the best method or the baseline (for ``medr`` it
+        is of the mean rank).
     """
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
