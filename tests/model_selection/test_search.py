@@ -828,14 +828,21 @@ def test_a_surplus_trial_is_withdrawn(pairs):
     assert not search_module._counts(optuna.trial.create_trial(state=TrialState.FAIL))
 
 
-def test_who_died_before_a_sign_of_life_does_not_count():
+def test_who_died_before_a_sign_of_life_is_failed():
     from datetime import datetime, timedelta
+
+    study = optuna.create_study()
 
     def begun(seconds, **kwargs):
         trial = optuna.trial.create_trial(state=TrialState.RUNNING, **kwargs)
         trial.datetime_start = datetime.now() - timedelta(seconds=seconds)
-        return search_module._counts(trial)
+        study.add_trial(trial)
 
     drawn = {"params": {"reg": 1.0},
              "distributions": {"reg": optuna.distributions.FloatDistribution(0, 2)}}  # fmt: skip
-    assert begun(1) and not begun(storages.GRACE + 1) and begun(storages.GRACE + 1, **drawn)
+    begun(1), begun(storages.GRACE + 1), begun(storages.GRACE + 1, **drawn)
+    assert search_module._count(study) == 3
+    search_module._fail_dead_trials(study)
+    running, failed = TrialState.RUNNING, TrialState.FAIL
+    assert [trial.state for trial in study.trials] == [running, failed, running]
+    assert search_module._count(study) == 2

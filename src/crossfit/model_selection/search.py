@@ -10,7 +10,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from numbers import Integral, Real
 from typing import Any, Self
 
@@ -28,9 +28,9 @@ from crossfit import registry
 from crossfit._progress import progress_bar
 from crossfit._random import draw_seed
 from crossfit.cards import Choice, Each, Float, Int, Space, suggest
+from crossfit.model_selection import storages
 from crossfit.model_selection.scorers import make_retrieval_scorer
 from crossfit.model_selection.splitters import PairKFold, check_folds
-from crossfit.model_selection.storages import GRACE, open_storage
 from crossfit.querying import answering, encode, similarity
 from crossfit.scoring import check_labels
 from crossfit.views import Views, is_views
@@ -260,7 +260,7 @@ class OptunaSearch(MetaEstimatorMixin, BaseEstimator):
         # Hashing reads all the data: only a study that outlives the process is marked.
         mark = None if self.storage is None else self._mark(views, labels, folds)
         with _quiet(self.verbose), contextlib.ExitStack() as stack:
-            storage: Any = stack.enter_context(open_storage(self.storage, self.n_jobs > 1))
+            storage: Any = stack.enter_context(storages.open_storage(self.storage, self.n_jobs > 1))
             self.study_ = study = self._study(storage, mark)
             if self._left(study):
                 objective = _Objective(
@@ -760,15 +760,26 @@ def _work(
                     break
                 else:  # others are at the last trials, or were killed: then their turn comes here
                     time.sleep(_POLL)
-                    with warnings.catch_warnings():
-                        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-                        optuna.storages.fail_stale_trials(study)
+                    _fail_dead_trials(study)
 
 
 def _heartbeats(storage: Any) -> bool:
     """Say whether the trials of a killed process are found out."""
     interval = getattr(storage, "get_heartbeat_interval", None)
     return interval is not None and interval() is not None
+
+
+def _fail_dead_trials(study: optuna.Study) -> None:
+    """Mark what killed programs left under way, so that others do it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        optuna.storages.fail_stale_trials(study)
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        # Who was killed before the first sign of life, and so is never missed, drew no parameter.
+        age = datetime.now() - trial.datetime_start if trial.datetime_start else timedelta()
+        if not trial.params and age.total_seconds() > storages.GRACE:
+            with contextlib.suppress(ValueError, optuna.exceptions.UpdateFinishedTrialError):
+                study.tell(trial.number, state=TrialState.FAIL)  # unless it has ended by now
 
 
 def _count(study: optuna.Study, running: bool = True) -> int:
@@ -779,10 +790,8 @@ def _counts(trial: FrozenTrial, running: bool = True) -> bool:
     """Say whether a trial counts: done, or failed for a reason (not killed), or under way."""
     if trial.state is TrialState.FAIL:
         return "reason" in trial.user_attrs
-    if trial.state is TrialState.RUNNING and trial.datetime_start is not None:
-        # Who was killed before the first sign of life, and so is never missed, drew no parameter.
-        age = datetime.now() - trial.datetime_start
-        return running and (bool(trial.params) or age.total_seconds() < GRACE)
+    if trial.state is TrialState.RUNNING:
+        return running
     return trial.state in (TrialState.COMPLETE, TrialState.PRUNED)
 
 
