@@ -531,6 +531,33 @@ def test_several_captions_of_a_picture_read_it_once(raw, monkeypatch):
     assert read == [8] and method.similarity(views).shape == (8, 24)
 
 
+def test_a_class_may_be_held_out_altogether(raw):
+    pictures, texts, _ = raw
+    y = np.array(["a"] + ["b"] * 6 + ["c"] * 5)
+    # The seed holds out the one picture of class a.
+    params = RAW | {"max_epochs": 1, "min_count": 1, "validation_fraction": 0.25, "random_state": 1}
+    method = ACLN(**params).fit(pictures[:12], texts[:12], y)
+    assert method.classes_.tolist() == ["a", "b", "c"]
+    assert method.transform(pictures[:2]).shape == (2, 3)
+
+
+@pytest.mark.parametrize("trunk_epochs", [0, 1])
+def test_a_picture_may_have_a_caption_without_a_label(raw, trunk_epochs):
+    pictures, texts, _ = raw
+    index = np.repeat(np.arange(8), 3)
+    y = np.arange(8)[index] % 2
+    y[::3] = y[-3:] = -1  # a caption of every picture, and all captions of the last
+    views = Views.from_captions(pictures[:8], texts, index)
+    method = ACLN(**RAW | {"max_epochs": 1, "trunk_epochs": trunk_epochs}).fit(views, y)
+    assert method.classes_.tolist() == [0, 1]
+    y[1] = 1 - y[2]
+    if trunk_epochs:  # a picture has one label to learn
+        with pytest.raises(ValueError, match="conflicting labels"):
+            method.fit(views, y)
+    else:
+        method.fit(views, y)
+
+
 # ---- experiments -------------------------------------------------------------------------------
 
 

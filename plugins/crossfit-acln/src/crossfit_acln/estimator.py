@@ -252,18 +252,20 @@ class ACLN(NeuralEstimator):
 
     def _fine_tuned(self, views: Views, y: NDArray[Any] | None) -> Trunk:
         """Return AlexNet to pool5, frozen, after training it on the labels of the pictures."""
-        targets = super()._targets(views.item_labels("image", y))  # type: ignore[arg-type]
         trunk = Trunk(len(self.classes_) if self.trunk_epochs else None)
         if self.trunk_weights is not None:
             trunk.fill(load_weights("alexnet", self.trunk_weights), self.trunk_weights)
         if self.trunk_epochs:
-            pictures = views.distinct("image")[0]
+            assert y is not None
+            # Of all classes_, though some may be held out; another caption may be unlabelled.
+            rows = np.flatnonzero(np.isin(y, self.classes_))
+            labelled = views[rows]
             self._pretrain(
                 trunk,
                 lambda module, batch: module(batch.views["image"].values),
                 lambda logits, batch: label_loss(logits, batch.y),
-                Views(image=load_pixels(pictures)),
-                targets,
+                Views(image=load_pixels(labelled.distinct("image")[0])),
+                np.searchsorted(self.classes_, labelled.item_labels("image", y[rows])),
                 optimizer="SGD",
                 lr=self.trunk_lr,
                 max_epochs=self.trunk_epochs,
