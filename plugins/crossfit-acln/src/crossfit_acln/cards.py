@@ -54,6 +54,7 @@ def _experiment(
         summary=summary,
         datasets=(dataset,),
         methods=methods,
+        citation=ACLN.citation,
     )
 
 

@@ -60,6 +60,7 @@ def _experiment(
         summary=summary,
         datasets=(dataset,),
         methods=methods,
+        citation=CRAN.citation,
     )
 
 
