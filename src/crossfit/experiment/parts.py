@@ -5,14 +5,16 @@ from __future__ import annotations
 import hashlib
 import importlib
 import inspect
+import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
 from crossfit import registry
 from crossfit.experiment.spec import MethodSpec, SpecError, is_part
+from crossfit.extraction.weights import file_sha256
 
 __all__ = ["build_features", "build_method", "describe", "draws_at_random"]
 
@@ -180,8 +182,9 @@ def draws_at_random(spec: MethodSpec) -> bool:
 def describe(value: Any) -> Any:
     """Return what decides how an object behaves, as values that JSON holds.
 
-    Estimators are described by their class and all their parameters, extractors with trained
-    weights by these too, functions by their name, arrays by their hash.
+    Estimators are described by their class and all their parameters, the content of files that
+    these name, extractors with trained weights by these too, functions by their name, arrays by
+    their hash.
 
     Raises
     ------
@@ -210,11 +213,28 @@ def describe(value: Any) -> Any:
         if package is not None and package.__name__ != "sklearn":
             found["version"] = str(getattr(package, "__version__", ""))
         weights = getattr(value, "_weights_id", str)()
-        return found | ({"weights": weights} if weights else {})
+        found |= {"weights": weights} if weights else {}
+        files = digests(params)
+        return found | ({"files": files} if files else {})
     name = getattr(value, "__qualname__", "<lambda>")
     if callable(value) and "<" not in name:
         return {"function": f"{value.__module__}.{name}"}
     raise TypeError(f"a value of type {type(value).__name__} has no lasting identity: {value!r}")
+
+
+def digests(value: Any) -> dict[str, str]:
+    """Return the SHA-256 of the files, weights for instance, that parameters name."""
+    return {path: file_sha256(path) for path in files_named(value)}
+
+
+def files_named(value: Any) -> Iterator[str]:
+    """Yield the strings among parameters that name an existing file."""
+    if isinstance(value, str):
+        if len(value) < 1000 and os.path.isfile(os.path.expanduser(value)):
+            yield value
+    elif isinstance(value, (Mapping, list, tuple)):
+        for part in value.values() if isinstance(value, Mapping) else value:
+            yield from files_named(part)
 
 
 def one_line(features: Mapping[str, Any]) -> str:

@@ -154,6 +154,7 @@ def _cells_of(
         build_method,
         build_similarity,
         describe,
+        digests,
         draws_at_random,
         one_line,
     )
@@ -168,7 +169,11 @@ def _cells_of(
     try:
         entry = registry.find(method.method)
         about |= {"distribution": entry.distribution, "version": entry.version}
-        about["params"] = describe(build_method(method))["params"]
+        described = describe(build_method(method))
+        about["params"] = described["params"]
+        # What a search may choose are files too.
+        files = described.get("files", {}) | digests(method.tune)
+        about |= {"files": files} if files else {}
         about["similarity"] = describe(build_similarity(method.similarity))
         random = draws_at_random(method)
         if method.tune is not None:
@@ -383,8 +388,10 @@ def _state(experiment: Experiment, root: str | os.PathLike[str] | None) -> str:
 
     As `make` does, it takes files of equal size and time of change as unchanged.
     """
+    from crossfit.experiment.parts import files_named
+
     folder = root or os.environ.get("CROSSFIT_DATA")
-    files: set[str] = set(_files_named(experiment.to_dict()))
+    files = {os.path.expanduser(path) for path in files_named(experiment.to_dict())}
     named = {("crossfit.methods", method.method) for method in experiment.methods}
     for features in (experiment.features, *(method.features for method in experiment.methods)):
         named |= {("crossfit.extractors", name) for name in _names(features) if "." not in name}
@@ -424,16 +431,6 @@ def _names(value: Any) -> Iterator[str]:
     elif isinstance(value, (list, tuple)):
         for part in value:
             yield from _names(part)
-
-
-def _files_named(value: Any) -> Iterator[str]:
-    """Yield the files that an experiment names, weights for instance."""
-    if isinstance(value, str):
-        if len(value) < 1000 and os.path.isfile(value):
-            yield value
-    elif isinstance(value, (Mapping, list, tuple)):
-        for part in value.values() if isinstance(value, Mapping) else value:
-            yield from _files_named(part)
 
 
 def _settled_plan(store: Store, state: str) -> list[Planned] | None:

@@ -59,8 +59,9 @@ def log(word):
 class Tiny(CrossModalEstimator):
     card = TINY
 
-    def __init__(self, power=1.0, sleep=0.0, random_state=None):
-        self.power, self.sleep, self.random_state = power, sleep, random_state
+    def __init__(self, power=1.0, sleep=0.0, start=None, random_state=None):
+        self.power, self.sleep, self.start = power, sleep, start
+        self.random_state = random_state
 
     def _fit(self, views, y):
         if self.sleep < 0:  # as when memory runs out

@@ -127,6 +127,22 @@ def test_keys_follow_parameters_data_protocol_and_nothing_else(tiny, tmp_path):
     assert plan(experiment(written), tmp_path / "s")[0].key == base
 
 
+@pytest.mark.parametrize("given", ["params", "tune"])
+def test_keys_follow_the_content_of_files_that_parameters_name(tiny, tmp_path, given):
+    weights = tmp_path / "weights.pth"
+    method = {"method": "tiny", "params": {"start": str(weights)}}
+    if given == "tune":
+        method = {"method": "tiny", "tune": {"start": {"choice": [str(weights), None]}}}
+    e = experiment([method], seeds=[0], tuning={"trials": 1, "folds": 2})
+    keys = []
+    for content in ("one", "two", "one"):
+        weights.write_text(content)
+        (cell,) = run(e, tmp_path / "s").cells
+        assert cell.status == "done"
+        keys.append(cell.key)
+    assert keys[0] == keys[2] != keys[1]
+
+
 def test_a_failure_keeps_its_traceback_and_is_retried_on_request(tiny, tmp_path, monkeypatch):
     e = experiment([*METHODS, {"method": "tiny-fails", "label": "F"}])
     record = run(e, tmp_path / "s")
