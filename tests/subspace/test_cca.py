@@ -602,3 +602,19 @@ def test_wikipedia_other_measures(wikipedia):
         for direction, expected in (("i2t", i2t), ("t2i", t2i)):
             found = make_retrieval_scorer(metric, direction)(cca, wikipedia.test, y)
             assert found == pytest.approx(expected, abs=0.003), (metric, direction)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("n_views", [2, 3])
+def test_directions_without_correlation_are_left_out_with_a_ridge_too(dtype, n_views):
+    """Forty rows of sixty columns have thirty-nine correlated directions, whatever the ridge."""
+    rng = np.random.default_rng(0)
+    Z = rng.normal(size=(40, 60))
+    views = {
+        name: (Z + rng.normal(size=(40, 60))).astype(dtype)
+        for name in ("image", "text", "audio")[:n_views]
+    }
+    cca = CCA(n_components=None, reg=0.1).fit(Views(views))
+    assert cca.n_components_ == 39 and cca.correlations_[-1] > 0.01
+    with pytest.warns(UserWarning, match="39 are kept"):
+        CCA(n_components=50, reg=0.1).fit(Views(views))

@@ -290,7 +290,10 @@ class CCA(CrossModalEstimator):
             W.append(whiten(regularised, tol=10 * moments.eps))
 
         correlations, directions = _decompose(S, blocks, W)
-        k = kept_components(self, len(correlations), stacklevel=5)
+        # A ridge makes whitening possible where there is no variance, but there nothing is
+        # correlated: of those directions rounding alone would say which they are.
+        rank = np.count_nonzero(correlations > np.sqrt(moments.eps) * correlations[0])
+        k = kept_components(self, max(1, int(rank)), stacklevel=5)
         weights = fix_signs(
             [w @ u[:, :k] / scale[b, None] for w, u, b in zip(W, directions, blocks)]
         )
