@@ -16,7 +16,7 @@ from crossfit.cli.commands import cli
 from crossfit.experiment.board import Board, Row, contradictions
 from crossfit.experiment.report import Attention, Found, Gallery, GalleryRow, Part, lit, write_page
 from crossfit.experiment.runs import _short, boards, report_runs
-from crossfit.experiment.store import StoreError
+from crossfit.experiment.store import Store, StoreError
 from crossfit.experiment.tables import csv_table, latex_table, latex_text, markdown_table
 from crossfit.metrics import Evaluation, Repeats, evaluate
 from crossfit.metrics.evaluation import PerQuery
@@ -162,18 +162,67 @@ def test_runs_on_the_same_queries_share_a_leaderboard(report_store):
     assert [len(each.rows) for each in twice] == [7]
 
 
-def test_a_clash_of_labels_names_the_run(report_store, tmp_path):
-    import json
-
+@pytest.fixture
+def rearranged(report_store, tmp_path):
+    """A store with the cells of the other, and a function that makes runs of some of them."""
     shutil.copytree(report_store.folder, tmp_path / "s")
-    path = tmp_path / "s" / "runs" / "second.json"
-    changed = json.loads(path.read_text())
-    changed["cells"][0]["method"] = "good"
-    path.write_text(json.dumps(changed))
-    store = type(report_store)(tmp_path / "s")
-    (board,) = boards([store.run("main"), store.run("second")])
-    assert {"good", "good (second)"} <= {row.label for row in board.rows}
-    assert len(next(r for r in board.rows if r.label == "good").repeats.evaluations) == 3
+    store = Store(tmp_path / "s")
+    found = {(c.label, c.seed): c for name in store.runs() for c in store.run(name).cells}
+
+    def run(name, *cells, **spec):
+        """Cells are (label, seed, what this run calls it)."""
+        labels = list(dict.fromkeys(new for _, _, new in cells))
+        store.write_run(
+            name,
+            {"title": name, "created": "", "command": "", "crossfit version": "",
+             "spec": {"metrics": ["map@all"],
+                      "methods": [{"method": "m", "label": each} for each in labels], **spec},
+             "cells": [{"key": found[old, seed].key, "method": new, "dataset": "emoji",
+                        "seed": seed, "features": "planted"} for old, seed, new in cells]},
+        )  # fmt: skip
+        return store.run(name)
+
+    return run
+
+
+def test_a_clash_of_labels_names_the_runs(rearranged):
+    a = rearranged("A", ("good", 0, "SM"), ("good", 1, "SM"))
+    b = rearranged("B", ("middle", 6, "SM"))
+    for order in ([a, b], [b, a]):
+        (board,) = boards(order)
+        assert {r.label: r.seeds for r in board.rows} == {"SM (A)": (0, 1), "SM (B)": (6,)}
+
+
+def test_seeds_of_a_method_are_one_row_in_whatever_order_its_runs_come(rearranged):
+    a = rearranged("A", ("good", 0, "SM"), ("middle", 6, "PLS"))
+    b = rearranged("B", *(("good", seed, "SM") for seed in (2, 0, 1)))
+    c = rearranged("C", ("good", 2, "semantic matching"), baseline="semantic matching")
+    for order in ([a, b], [b, a], [a, a, b]):
+        (board,) = boards(order)
+        assert {r.label: r.seeds for r in board.rows} == {"SM": (0, 1, 2), "PLS": (6,)}
+    (board,) = boards([a, c])
+    assert {r.label: r.seeds for r in board.rows} == {"SM": (0, 2), "PLS": (6,)}
+    assert board.baseline == "SM"
+
+
+def test_every_label_of_a_run_keeps_its_row(rearranged, tmp_path):
+    one = rearranged("A", ("middle", 6, "X"), ("middle", 6, "again"), ("good", 0, "good"),
+                     baseline="again")  # fmt: skip
+    more = rearranged("B", ("middle", 6, "X"))
+    for order in ([one], [one, more], [more, one]):
+        (board,) = boards(order)
+        assert {row.label for row in board.rows} == {"X", "again", "good"}
+        assert (board.baseline, board.p_value("X")) == ("again", 1.0)
+    text = Page(report_runs(["A"], one.store, tmp_path / "r").read_text()).text
+    assert "X: planted:pls" in text and "again: planted:pls" in text
+    assert "4.0 s in 2 cells" in text  # what is computed once counts once
+    failed = rearranged("C", ("never failed", 0, "P"), ("never failed", 0, "Q"),
+                        ("good", 0, "good"), ("middle", 6, "X"), baseline="Q")  # fmt: skip
+    (board,) = boards([failed])
+    assert board.reference == "good" and "The baseline, Q, has no result here" in board.about
+    text = Page(report_runs(["C"], one.store, tmp_path / "r").read_text()).text
+    problems = text[text.index("Not done") :]
+    assert re.search(r"\bP\b", problems) and re.search(r"\bQ\b", problems)
 
 
 def test_gallery_shows_pictures_texts_hits_and_failures(written):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import os
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +54,8 @@ def report_runs(
     Parameters
     ----------
     runs : sequence of str
-        Names of runs in the store. Methods on the same test queries share a leaderboard.
+        Names of runs in the store. Methods on the same test queries share a leaderboard, and
+        seeds of one method a row, whichever run has them.
     store : Store or path
         Where the results are.
     out : path
@@ -78,7 +81,7 @@ def report_runs(
         raise StoreError(
             f"no cell of {', '.join(record.name for record in records)} is done: run it first"
         )
-    parts = [_part(cells, runs_, root) for cells, runs_ in groups]
+    parts = [_part(methods, runs_, root) for methods, runs_ in groups]
     found = [part.board for part in parts]
     title = " + ".join(record.title for record in records)
     reduced = [record.title for record in records if record.spec.get("reduced")]
@@ -112,44 +115,81 @@ def boards(records: Sequence[RunRecord]) -> list[Board]:
     records : sequence of RunRecord
         The runs.
     """
-    return [_board(cells, runs) for cells, runs in _groups(records)]
+    return [_board(methods, runs) for methods, runs in _groups(records)]
 
 
 # ---------------------------------------------------------------- leaderboards
 
-#: A method of an experiment, and its cells.
-_Group = tuple[Mapping[str, Any], list[CellRecord]]
-_Cells = dict[str, _Group]
+
+@dataclass(frozen=True)
+class _Method:
+    """A row of a leaderboard to be.
+
+    Its cells differ in their seed alone; `said` is what an experiment says of the method, and
+    `called` the runs that have it, with their labels.
+    """
+
+    cells: list[CellRecord]
+    said: Mapping[str, Any]
+    called: set[tuple[str, str]]
 
 
-def _groups(records: Sequence[RunRecord]) -> list[tuple[_Cells, list[RunRecord]]]:
-    """Gather done cells by test queries and then by label: what one leaderboard compares."""
-    found: dict[str, tuple[_Cells, list[RunRecord]]] = {}
-    taken: set[tuple[str, str]] = set()
-    for record in records:
+_Methods = dict[str, _Method]
+_Held = list[tuple[RunRecord, CellRecord]]
+
+
+def _groups(records: Sequence[RunRecord]) -> list[tuple[_Methods, list[RunRecord]]]:
+    """Gather done cells by test queries and then by method: what one leaderboard compares."""
+    kinds: dict[str, dict[str, _Held]] = {}
+    for record in dict.fromkeys(records):
         for cell in record.done:
             protocol = cell.cell.get("protocol", {})
             kind = canonical(
                 [cell.cell.get("dataset"), protocol.get("relevance"), protocol.get("ties")]
             )
-            cells, runs = found.setdefault(kind, ({}, []))
-            if record not in runs:
-                runs.append(record)
-            if (kind, cell.key) in taken:
-                continue
-            taken.add((kind, cell.key))
-            label = cell.label
-            clash = any(other.label == label for run in runs[:-1] for other in run.done)
-            spec: Mapping[str, Any] = next(
-                (m for m in record.spec.get("methods", ()) if m["label"] == label), {}
-            )
-            name = f"{label} ({record.name})" if clash else label
-            cells.setdefault(name, (spec, []))[1].append(cell)
-    return list(found.values())
+            method = canonical({**cell.cell, "seed": None})
+            kinds.setdefault(kind, {}).setdefault(method, []).append((record, cell))
+    return [
+        (_named(methods), list(dict.fromkeys(run for held in methods.values() for run, _ in held)))
+        for methods in kinds.values()
+    ]
 
 
-def _board(cells: _Cells, records: Sequence[RunRecord]) -> Board:
-    groups = [group for _, group in cells.values()]
+def _named(methods: Mapping[str, _Held]) -> _Methods:
+    """Name methods by their labels; a label that runs give to different ones names the run too.
+
+    What one run has under several labels has a row for each; what several runs have has one row.
+    """
+    rows = []
+    for held in methods.values():
+        labels: dict[RunRecord, dict[str, None]] = {}
+        for run, cell in held:
+            labels.setdefault(run, {})[cell.label] = None
+        namer = max(labels, key=lambda run: len(labels[run]))
+        rows += [(label, namer, held) for label in labels[namer]]
+    clashes = Counter(label for label, _, _ in rows)
+    found = {}
+    for label, namer, held in rows:
+        cells = {cell.cell.get("seed"): cell for _, cell in reversed(held)}
+        own = [
+            (run, cell.label) for run, cell in held if cell.label == label or run.name != namer.name
+        ]
+        said = [
+            method
+            for run, name in own
+            for method in run.spec.get("methods", ())
+            if method["label"] == name
+        ]
+        found[label if clashes[label] == 1 else f"{label} ({namer.name})"] = _Method(
+            sorted(cells.values(), key=lambda cell: cell.seed),
+            next((each for each in said if each.get("published")), said[0] if said else {}),
+            {(run.name, name) for run, name in own},
+        )
+    return found
+
+
+def _board(methods: _Methods, records: Sequence[RunRecord]) -> Board:
+    groups = [method.cells for method in methods.values()]
     first = groups[0][0]
     wanted = [metric for record in records for metric in record.metrics]
     metrics = [
@@ -168,18 +208,24 @@ def _board(cells: _Cells, records: Sequence[RunRecord]) -> Board:
             f"{first.dataset}: report them one by one"
         )
     several = len({cell.features for group in groups for cell in group}) > 1
-    rows = [_row(label, group, metrics, spec, several) for label, (spec, group) in cells.items()]
+    rows = [
+        _row(label, method.cells, metrics, method.said, several)
+        for label, method in methods.items()
+    ]
     chance = {
         (direction, parse_metric(metric).name): value
         for direction, by_metric in first.chance.items()
         for metric, value in by_metric.items()
         if value is not None
     }
-    baseline = records[0].spec.get("baseline")
-    return Board(
-        first.dataset, rows, metrics, _about(first, metrics), chance,
-        baseline if baseline in cells else None,
-    )  # fmt: skip
+    about, baseline = _about(first, metrics), None
+    wish = next(((run.name, run.spec["baseline"]) for run in records
+                 if run.spec.get("baseline")), None)  # fmt: skip
+    if wish is not None:
+        baseline = next((label for label, each in methods.items() if wish in each.called), None)
+        if baseline is None:
+            about += f" The baseline, {wish[1]}, has no result here: p is against the best method."
+    return Board(first.dataset, rows, metrics, about, chance, baseline)
 
 
 def _row(
@@ -293,9 +339,11 @@ def _about(cell: CellRecord, metrics: Sequence[str]) -> str:
 # ---------------------------------------------------------------- galleries
 
 
-def _part(cells: _Cells, records: Sequence[RunRecord], root: str | os.PathLike[str] | None) -> Part:
-    board = _board(cells, records)
-    best = cells[board.rows[0].label][1][0]
+def _part(
+    methods: _Methods, records: Sequence[RunRecord], root: str | os.PathLike[str] | None
+) -> Part:
+    board = _board(methods, records)
+    best = methods[board.rows[0].label].cells[0]
     curve = "a relevant item" if best.relevant.get("recall curve") == "label" else "their own pair"
     try:
         test, names = _test_split(best, root)
@@ -309,7 +357,9 @@ def _part(cells: _Cells, records: Sequence[RunRecord], root: str | os.PathLike[s
     if hidden:
         note += f" The data has features of {' and '.join(hidden)} only, so items are named."
     maps = [
-        each for row in board.rows for each in _attention(row.label, cells[row.label][1][0], test)
+        each
+        for row in board.rows
+        for each in _attention(row.label, methods[row.label].cells[0], test)
     ]
     return Part(board, galleries, note, maps, curve, test.y is not None)
 
@@ -513,7 +563,7 @@ def _problems(records: Sequence[RunRecord]) -> list[Problem]:
                 continue
             last = cell.traceback.strip().splitlines()[-1:] or [""]
             reason = cell.reason or last[0] or "not run yet, or interrupted"
-            found[cell.key] = Problem(
+            found[cell.key, cell.label] = Problem(
                 cell.label, cell.dataset, cell.seed, cell.status, reason, cell.traceback
             )
     return list(found.values())
@@ -525,7 +575,8 @@ def _facts(records: Sequence[RunRecord]) -> list[tuple[str, str]]:
         if record.command:
             facts.append(("repeat", record.command))
         facts.append(("run", f"{record.name}, {record.created}, crossfit {record.version}"))
-    done = {cell.key: cell for record in records for cell in record.done}.values()
+    cells = [cell for record in records for cell in record.done]
+    done = {(cell.key, cell.label): cell for cell in cells}.values()
     for text in dict.fromkeys(_about_data(cell) for cell in done):
         facts.append(("data", text))
     for text in dict.fromkeys(f"{cell.dataset}: {cell.features}" for cell in done if cell.features):
@@ -540,7 +591,7 @@ def _facts(records: Sequence[RunRecord]) -> list[tuple[str, str]]:
     if said:
         more = "" if len(said) <= 20 else f"\nand {len(said) - 20} more, in the store"
         facts.append(("warnings", "\n".join(said[:20]) + more))
-    times = [cell.timing.get("total") for cell in done]
+    times = [cell.timing.get("total") for cell in {cell.key: cell for cell in cells}.values()]
     facts.append(("time", f"{sum(t for t in times if t):.1f} s in {_counted(len(times), 'cell')}"))
     return facts
 
