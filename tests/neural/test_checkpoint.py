@@ -155,6 +155,29 @@ def test_more_epochs_go_on_from_where_it_ended(towers, planted, weights, tmp_pat
     assert not torch.equal(weights(short), weights(through))
 
 
+@pytest.mark.parametrize("random_state", [None, np.random.RandomState(3)])
+def test_a_fit_without_a_fixed_seed_goes_on_with_the_rows_it_held_out(
+    towers, planted, weights, tmp_path, monkeypatch, random_state
+):
+    split = towers._split
+    seen = []
+
+    def recording(self, views, seed):
+        seen.append((seed, split(self, views, seed)[1].tolist()))
+        return split(self, views, seed)
+
+    monkeypatch.setattr(towers, "_split", recording)
+    views, _ = planted(60)
+    callbacks = [Checkpoint(tmp_path / "fit.pt")]
+    with pytest.raises(_KilledError):
+        _method(towers, [*callbacks, _Dies(4)], random_state=random_state).fit(views)
+    resumed = _method(towers, callbacks, random_state=random_state).fit(views)
+    assert seen[0] == seen[1]
+    through = _method(towers, None, random_state=np.random.RandomState(0))
+    monkeypatch.setattr(towers, "_seed", lambda self: seen[0][0])
+    assert torch.equal(weights(resumed), weights(through.fit(views)))
+
+
 def test_nan_leaves_the_last_good_checkpoint(towers, planted, weights, tmp_path):
     class Breaks(towers):
         broken = True

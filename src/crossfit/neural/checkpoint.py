@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Checkpoint"]
 
-FORMAT = 1
+FORMAT = 2
 
 _OTHER = {"method": "of another method", "parameters": "with other parameters",
           "data": "on other data"}  # fmt: skip
@@ -36,9 +36,10 @@ class Checkpoint(Callback):
     parameters or other data the file is refused.
 
     The file holds the parameters, the optimizer, schedules and every other callback's state, the
-    history, the epoch, the fitted features (a vocabulary, say) and all random states. It is
-    written beside its place and renamed, so that it is never half there, and is read with
-    ``weights_only=True``: reading it executes nothing.
+    history, the epoch, the fitted features (a vocabulary, say), the seed, which says what rows are
+    held out, and all random states. So ``random_state`` may be None, or a RandomState that has
+    moved on. It is written beside its place and renamed, so that it is never half there, and is
+    read with ``weights_only=True``: reading it executes nothing.
 
     Parameters
     ----------
@@ -139,6 +140,7 @@ class Checkpoint(Callback):
             ),
             "features": json.dumps(features),
             "arrays": {name: torch.from_numpy(array) for name, array in arrays.items()},
+            "seed": torch.initial_seed(),
             "random": random,
             "stopped": stopped,
         }

@@ -230,7 +230,8 @@ class NeuralEstimator(CrossModalEstimator):
             if name not in ("views_in_", "n_features_in_"):
                 delattr(self, name)
         targets = self._targets(y)
-        seed = self._seed()
+        # A fit that goes on holds out the rows it held out.
+        seed = self._seed() if saved is None else saved["seed"]
         with seeded(seed, device):
             rows, held_out = self._split(views, seed)
             if saved is None:
@@ -300,7 +301,7 @@ class NeuralEstimator(CrossModalEstimator):
         train_net(net, self, outputs, loss, self._data(views, y, device))
         return module.cpu()
 
-    def _still_answers(self, error: Exception) -> bool:
+    def _still_answers(self, error: BaseException) -> bool:
         """After a loss that became NaN: the weights of the last sound epoch, if there was one."""
         sound = isinstance(error, FloatingPointError) and "net_" in vars(self)
         return sound and len(self.net_.history) > 1
@@ -359,6 +360,8 @@ class NeuralEstimator(CrossModalEstimator):
     def _identity(self, views: Views, y: NDArray[Any] | None) -> dict[str, str]:
         """Say what a checkpoint belongs to, hashed."""
         params = {k: v for k, v in self.get_params(deep=False).items() if k not in self._neutral}
+        if isinstance(self.random_state, np.random.RandomState):
+            params["random_state"] = "RandomState"  # whose state moves with every fit
         kind = type(self)
         return {
             "method": f"{kind.__module__}.{kind.__qualname__}",
