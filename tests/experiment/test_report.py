@@ -13,6 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 from crossfit.cli.commands import cli
+from crossfit.experiment import Experiment, run
 from crossfit.experiment.board import Board, Row, contradictions
 from crossfit.experiment.report import Attention, Found, Gallery, GalleryRow, Part, lit, write_page
 from crossfit.experiment.runs import _short, boards, report_runs
@@ -274,6 +275,37 @@ def test_without_the_data_the_report_says_so(report_store, tmp_path, monkeypatch
     text = Page(page.read_text(encoding="utf-8"))
     assert "No gallery, for want of the data: data set 'emoji' needs pictures.npz" in text.text
     assert not text.wrong
+
+
+def test_a_run_on_own_pairs_has_a_gallery_of_them_while_they_are_there(tmp_path):
+    from PIL import Image
+
+    rng = np.random.default_rng(0)
+    for i in range(40):
+        Image.fromarray(rng.integers(0, 256, (16, 16, 3), np.uint8)).save(tmp_path / f"{i}.png")
+    table = tmp_path / "pairs.csv"
+    lines = [f"{i}.png,{'abcde'[i % 5]}red {'vwxyz'[i // 8]}blue" for i in range(40)]
+    table.write_text("\n".join(["image,text", *lines]))
+    words = [
+        {"name": "sklearn.feature_extraction.text.TfidfVectorizer"},
+        {"name": "sklearn.decomposition.TruncatedSVD", "params": {"n_components": 4}},
+    ]
+    experiment = Experiment(
+        title="Own", dataset="emoji", metrics=["r@1"], features={"image": "grid", "text": words},
+        methods=[{"method": "cca", "params": {"n_components": 3, "reg": 1.0}}],
+    )  # fmt: skip
+    record = run(experiment, tmp_path / "s", data=table)
+
+    def page():
+        return Page(report_runs([record.name], tmp_path / "s", tmp_path / "r").read_text())
+
+    found = page()
+    assert "No gallery" not in found.text and "text → image: worst failures" in found.text
+    assert sum(link.startswith("data:image") for link in found.links) > 20
+    table.write_text(table.read_text().replace("ared", "agreen"))
+    assert f"for want of the data: {table} has changed: it is there in revision" in page().text
+    table.unlink()
+    assert f"No gallery, for want of the data: the table {table} is no longer there" in page().text
 
 
 def test_errors_are_one_sentence(report_store, tmp_path):

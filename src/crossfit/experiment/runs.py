@@ -61,8 +61,8 @@ def report_runs(
     out : path
         Folder of ``report.html``, ``leaderboard.md``, ``leaderboard.tex`` and ``leaderboard.csv``.
     root : path, optional
-        Folder of the data sets, for the gallery; ``CROSSFIT_DATA`` by default. Without the data
-        the report says so and has no gallery.
+        Folder of the data sets, for the gallery; by default that of the run, or else
+        ``CROSSFIT_DATA``. Without the data the report says so and has no gallery.
 
     Returns
     -------
@@ -346,7 +346,8 @@ def _part(
     best = methods[board.rows[0].label].cells[0]
     curve = "a relevant item" if best.relevant.get("recall curve") == "label" else "their own pair"
     try:
-        test, names = _test_split(best, root)
+        run = next(run for run in records if best.key in {cell.key for cell in run.done})
+        test, names = _test_split(best, run, None if root is None else str(root))
     except (OSError, ValueError, LookupError, ImportError) as error:
         why = " ".join(str(error).split())
         return Part(board, gallery_note=f"No gallery, for want of the data: {why}", relevant=curve)
@@ -364,22 +365,18 @@ def _part(
     return Part(board, galleries, note, maps, curve, test.y is not None)
 
 
-def _test_split(cell: CellRecord, root: str | os.PathLike[str] | None) -> tuple[Any, Any]:
-    """Load the test split of a cell again, and the names of its classes."""
-    from crossfit.experiment.cell import load_splits
+def _test_split(cell: CellRecord, run: RunRecord, root: str | None) -> tuple[Any, Any]:
+    """Load the test split of a cell of a run again, and the names of its classes."""
+    from crossfit.experiment.cell import dataset_of, load_splits
 
+    if run.data is not None and not Path(run.data).is_file():
+        raise FileNotFoundError(f"the table {run.data} is no longer there")
+    loaded = load_splits({**dataset_of(cell.cell), "own": run.data}, root or run.root)
     keyed = cell.cell["dataset"]
-    about = {
-        "name": keyed["name"],
-        "options": keyed.get("params") or {},
-        "subset": keyed.get("subset") or {},
-        "splits": keyed.get("splits") or {},
-    }
-    loaded = load_splits(about, None if root is None else str(root))
     if loaded.dataset.revision != keyed.get("revision"):
         raise ValueError(
-            f"{keyed['name']} is there in revision {loaded.dataset.revision}, the run had "
-            f"{keyed.get('revision')}"
+            f"{run.data or keyed['name']} has changed: it is there in revision "
+            f"{loaded.dataset.revision}, the run had {keyed.get('revision')}"
         )
     return loaded.splits["test"], loaded.dataset.target_names
 
