@@ -78,6 +78,33 @@ def test_a_file_is_read_with_defaults_anchors_and_plain_numbers(tmp_path):
         ("seeds: [0, 1]", "1: 2", 8, "keys must be strings"),
         ("seeds: [0, 1]", "seeds: [0, 1", 8, "expected|did not find"),
         ("title: Two methods\n", "", None, "'title' is missing"),
+        (
+            "image2text: 0.1",
+            "image2txt: 0.1",
+            16,
+            r"published.r@1: unknown key 'image2txt': did you mean 'image2text'",
+        ),
+        ("image2text: 0.1", "average: 0.1", 16, "there are mean, image2text, text2image, i2t, t2i"),
+        ("tune: {reg", "x: {reg", 15, "unknown key 'x'"),
+        (
+            "    tune: {reg: {each: [image, text], float: [1e-3, 10], log: true}}\n",
+            "",
+            10,
+            "tuning: is of no use: no method has the key 'tune'",
+        ),
+        (
+            "  - cfa",
+            "  - {method: cfa, tuning: {trials: 2}}",
+            17,
+            r"methods\[1\].tuning: is of no use: the method has no key 'tune'",
+        ),
+        ("float: [1e-3, 10], log", "choice: [1, 2], log", 15, "reg.log: is of numbers"),
+        (
+            "  - cfa",
+            "  - {method: cfa, similarity: cosinus}",
+            17,
+            r"methods\[1\].similarity: must be one of cosine, dot, .*, got 'cosinus'",
+        ),
         ("methods:", "x-methods:", None, "methods: must have at least one method"),
         ("    - {name: sklearn.decomp", "    - {nam: sklearn.decomp", 7, "did you mean 'name'"),
     ],
@@ -93,6 +120,22 @@ def test_what_is_wrong_is_told_with_file_line_and_key(tmp_path, old, new, line, 
     if line is not None:
         # A parser that runs on to the next line may say that.
         assert any(f"{path}:{at}: " in said for at in (line, line + 1)), said
+
+
+def test_a_name_of_a_file_becomes_a_name_of_a_run(tmp_path):
+    names = {"my exp": "my-exp", "a_b.2": "a_b.2", "_été (1)": "t-1", "Ü": "two-methods"}
+    for stem, name in names.items():
+        path = tmp_path / f"{stem}.yaml"
+        path.write_text(GOOD)
+        assert Experiment.from_file(path).name == name
+
+
+def test_published_directions_are_short_or_long_and_unknown_where_the_data_set_is(tmp_path):
+    text = GOOD.replace("image2text: 0.1", "i2t: 0.1, mean: 0.2")
+    published = Experiment.from_file(write(tmp_path, text)).methods[0].published
+    assert published["r@1"] == {"i2t": 0.1, "mean": 0.2}
+    text = GOOD.replace("name: emoji", "name: not-installed").replace("image2text", "audio2text")
+    assert Experiment.from_file(write(tmp_path, text)).methods[0].published["r@1"]
 
 
 def test_tuning_is_asked_for_where_a_method_is_to_be_tuned(tmp_path):

@@ -10,6 +10,7 @@ import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
@@ -228,7 +229,7 @@ class Experiment:
             change(tree, setting)
         tree.update(replaced)
         if not tree.get("name"):
-            tree["name"] = path.stem
+            tree["name"] = re.sub(r"[^A-Za-z0-9_.-]+", "-", path.stem).strip("-._")
         return cls.from_dict(tree, str(path))
 
     @classmethod
@@ -313,7 +314,9 @@ class Experiment:
         put("relevance", node.child("relevance", "auto").one_of(RELEVANCE))
         put("ties", node.child("ties", "expected").one_of(_TIES))
         put("tuning", _tuning(node.child("tuning", None)))
-        put("methods", _methods(node.child("methods", ()), self.tuning))
+        put("methods", _methods(node.child("methods", ()), self.tuning, _directions(self.datasets)))
+        if self.tuning is not None and not any(method.tuning for method in self.methods):
+            raise node.child("tuning").error("is of no use: no method has the key 'tune'")
         _unique(node.child("methods"), [method.label for method in self.methods], "label")
         put("baseline", node.child("baseline", None).optional(Node.text))
         labels = [method.label for method in self.methods]
@@ -366,6 +369,20 @@ def _datasets(node: Node) -> tuple[DatasetSpec, ...]:
         found.append(DatasetSpec(name, plain(options), subset or {}, label or name))
     _unique(several if one.value is None else one, [part.label for part in found], "label")
     return tuple(found)
+
+
+def _directions(datasets: Sequence[DatasetSpec]) -> list[str]:
+    """Return the directions between the views that the data sets' cards name, long and short.
+
+    Empty where a data set is not installed, so that nobody knows its views.
+    """
+    try:
+        views = [registry.get(one.name, "crossfit.datasets").modalities for one in datasets]
+    except registry.RegistryError:
+        return []
+    found = [(a, b) for names in views for a, b in permutations(names, 2)]
+    return list(dict.fromkeys([*(f"{a}2{b}" for a, b in found),
+                               *(f"{a[:1]}2{b[:1]}" for a, b in found)]))  # fmt: skip
 
 
 def _splits(node: Node) -> dict[str, str | None]:
@@ -464,14 +481,16 @@ def _tuning(node: Node, default: TuningSpec | None = None) -> TuningSpec | None:
     )
 
 
-def _methods(node: Node, tuning: TuningSpec | None) -> tuple[MethodSpec, ...]:
-    found = [_method(part, tuning) for part in node.sequence()]
+def _methods(
+    node: Node, tuning: TuningSpec | None, directions: Sequence[str]
+) -> tuple[MethodSpec, ...]:
+    found = [_method(part, tuning, directions) for part in node.sequence()]
     if not found:
         raise node.error("must have at least one method")
     return tuple(found)
 
 
-def _method(node: Node, tuning: TuningSpec | None) -> MethodSpec:
+def _method(node: Node, tuning: TuningSpec | None, directions: Sequence[str]) -> MethodSpec:
     if isinstance(node.value, MethodSpec):
         return node.value
     if isinstance(node.value, str):
@@ -482,12 +501,19 @@ def _method(node: Node, tuning: TuningSpec | None) -> MethodSpec:
     similarity = node.child("similarity", None)
     if similarity.value is not None and not isinstance(similarity.value, str):
         similarity = Node(_part(similarity), similarity.path, similarity.source, similarity.line)
+    elif similarity.value is not None:
+        from crossfit.similarities import MEASURES
+
+        similarity.one_of(list(MEASURES))
     tune = node.child("tune", None)
     if isinstance(tune.value, Mapping):
         _check_space(tune)
     elif tune.value not in (None, "default"):
         raise tune.error(f"must be 'default', null or a mapping, got {what(tune.value)}")
-    own = _tuning(node.child("tuning", None), tuning)
+    own_way = node.child("tuning", None)
+    own = _tuning(own_way, tuning)
+    if tune.value is None and own_way.value is not None:
+        raise own_way.error("is of no use: the method has no key 'tune'")
     if tune.value is not None and own is None:
         raise tune.error("needs the key 'tuning', which says how many trials and folds")
     return MethodSpec(
@@ -497,13 +523,13 @@ def _method(node: Node, tuning: TuningSpec | None) -> MethodSpec:
         _features(node.child("features", None)),
         plain(similarity.value),
         plain(tune.value),
-        _published(node.child("published", None)),
+        _published(node.child("published", None), directions),
         None if tune.value is None else own,
         node.place,
     )
 
 
-def _published(node: Node) -> dict[str, dict[str, float]]:
+def _published(node: Node, directions: Sequence[str]) -> dict[str, dict[str, float]]:
     if not node.value:
         return {}
     found: dict[str, dict[str, float]] = {}
@@ -511,6 +537,8 @@ def _published(node: Node) -> dict[str, dict[str, float]]:
         part = node.child(name)
         (metric,) = _metrics(Node([name], part.path, part.source, part.line))
         if isinstance(part.value, Mapping):
+            if directions:
+                part.known(["mean", *directions])
             found[metric] = {key: part.child(key).number() for key in part.value}
         else:
             found[metric] = {"mean": part.number()}
@@ -535,6 +563,8 @@ def _space(node: Node) -> Any:
     if len(kinds) != 1:
         raise node.error("must have one of the keys 'int', 'float' and 'choice'")
     (kind,) = kinds
+    if kind == "choice" and "log" in value:
+        raise node.child("log").error("is of numbers: 'choice' has none")
     when = node.child("when", None).optional(
         lambda n: {k: tuple(v) if isinstance(v, list) else v for k, v in n.mapping().items()}
     )
