@@ -577,12 +577,19 @@ def chosen_settings(task: Task, store: Store) -> dict[str, Any]:
                 except Exception as error:
                     # Kept, or the cell of every seed would search in vain.
                     found = {"error": _told(error), "traceback": traceback.format_exc()}
-                with store.new_folder(home) as draft:
-                    write_json(draft / "search.json", found)
+                keep_search(task, store, found)
     found = read_json(home / "search.json")
     if "error" in found:
         raise SearchError(f"the search for settings failed: {found['error']}\n{found['traceback']}")
     return dict(found)
+
+
+def keep_search(task: Task, store: Store, found: Mapping[str, Any]) -> None:
+    """Store what a search found, or its error, unless there is something; under its claim."""
+    home = store.folder / "searches" / str(task.search_key)
+    if not (home / "search.json").exists():
+        with store.new_folder(home) as draft:
+            write_json(draft / "search.json", found)
 
 
 class SearchError(RuntimeError):

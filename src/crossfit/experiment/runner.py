@@ -17,7 +17,15 @@ from typing import Any
 import crossfit
 from crossfit import registry
 from crossfit.experiment.spec import DatasetSpec, Experiment, MethodSpec
-from crossfit.experiment.store import RunRecord, Store, key_of, now, read_json, write_json
+from crossfit.experiment.store import (
+    RunRecord,
+    Store,
+    _is_void,
+    key_of,
+    now,
+    read_json,
+    write_json,
+)
 
 __all__ = ["Planned", "plan", "run"]
 
@@ -554,45 +562,39 @@ def _here(tasks: Sequence[Any], options: Mapping[str, Any]) -> Iterator[Any]:
 
 @contextlib.contextmanager
 def _processes(n_jobs: int) -> Iterator[Work]:
-    """Give processes of this machine; one that is killed is replaced and its cell tried again."""
+    """Give processes of this machine; one that is killed is replaced.
+
+    All end with it. What they were at is then computed one cell at a time, and a cell during which
+    its process is killed once more fails.
+    """
     import joblib
     from joblib.externals.loky import get_reusable_executor
     from joblib.externals.loky.process_executor import TerminatedWorkerError
 
-    from crossfit.experiment.cell import Outcome, execute
+    from crossfit.experiment.cell import execute
 
     threads = max(1, (os.cpu_count() or 1) // n_jobs)
-    deaths: dict[str, int] = {}
 
     def work(tasks: Sequence[Any], options: Mapping[str, Any]) -> Iterator[Any]:
         left = {task.key: task for task in tasks}
+        suspects: list[str] = []
         while left:
+            alone = next((key for key in suspects if key in left), None)
+            batch = list(left.values()) if alone is None else [left[alone]]
             pool = joblib.Parallel(n_jobs=n_jobs, return_as="generator_unordered")
-            jobs = [joblib.delayed(execute)(task, **options) for task in left.values()]
+            jobs = [joblib.delayed(execute)(task, **options) for task in batch]
             try:
                 with joblib.parallel_config("loky", inner_max_num_threads=threads):
                     for outcome in pool(jobs):
                         left.pop(outcome.key)
                         yield outcome
             except TerminatedWorkerError:
-                yield from _blamed(left)
-
-    def _blamed(left: dict[str, Any]) -> Iterator[Any]:
-        """Give up cells during which a process was killed for the second time."""
-        for key, task in list(left.items()):
-            store = Store(task.store, lease=task.lease)
-            locks = [store.folder / "locks" / key]
-            if task.search_key is not None:
-                locks.append(store.folder / "locks" / f"search-{task.search_key}")
-            if not any(lock.exists() for lock in locks):
-                continue
-            deaths[key] = deaths.get(key, 0) + 1
-            if deaths[key] > 1:
-                left.pop(key)
-                told = "the process that computed it was killed, perhaps for want of memory"
-                record = {"status": "failed", "cell": task.cell, "finished": now()}
-                store.write_cell(key, {**record, "traceback": told})
-                yield Outcome(key, "failed", 0.0, told)
+                if alone is None:
+                    # One that is killed before it claims anything leaves no trace.
+                    suspects = [key for key, task in left.items() if _orphaned(task)] or list(left)
+                else:
+                    told = "the process that computed it was killed, perhaps for want of memory"
+                    yield _lost(left.pop(alone), options, told)
 
     try:
         yield work
@@ -600,6 +602,28 @@ def _processes(n_jobs: int) -> Iterator[Work]:
         # Ctrl-C too: what the processes compute now is not waited for, and stays unclaimed.
         get_reusable_executor().shutdown(wait=True, kill_workers=True)
         raise
+
+
+def _orphaned(task: Any) -> bool:
+    """Say whether a process that was at a cell, or at its search, has ended without a word."""
+    names = [task.key] if task.search_key is None else [task.key, f"search-{task.search_key}"]
+    return any(_is_void(Path(task.store) / "locks" / name, task.lease) for name in names)
+
+
+def _lost(task: Any, options: Mapping[str, Any], told: str) -> Any:
+    """Store the failure of a cell, or of a search, whose process cannot tell of it."""
+    from crossfit.experiment.cell import Outcome, keep_search
+
+    store = Store(task.store, lease=task.lease)
+    if options.get("search_only"):
+        claim = store.claim(f"search-{task.search_key}")
+        if claim is not None:  # or another runner is at it
+            with claim:
+                keep_search(task, store, {"error": told, "traceback": ""})
+    else:
+        record = {"status": "failed", "cell": task.cell, "finished": now(), "traceback": told}
+        store.write_cell(task.key, record)
+    return Outcome(task.key, "failed", 0.0, told)
 
 
 @contextlib.contextmanager

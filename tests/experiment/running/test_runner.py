@@ -15,6 +15,7 @@ import pytest
 
 from crossfit.experiment import Experiment, Store, plan, run
 from crossfit.experiment.cell import compute, load_splits
+from crossfit.experiment.runner import Listener
 from crossfit.metrics import chance_level, evaluate
 
 METHODS = [
@@ -412,15 +413,38 @@ def test_processes_give_the_same_results_as_one(tiny, tmp_path):
     assert results(run(e, tmp_path / "a")) == results(run(e, tmp_path / "b", n_jobs=2))
 
 
-def test_a_cell_that_kills_its_process_fails_and_the_others_are_done(tiny, tmp_path):
-    methods = [*METHODS, {"method": "tiny", "label": "K", "params": {"sleep": -1.0}}]
-    record = run(experiment(methods, seeds=[0]), tmp_path / "s", n_jobs=2)
-    status = {c.label: c.status for c in record.cells}
-    assert status["K"] == "failed"
-    assert "was killed" in record.cells[-1].traceback
-    # One that ran beside it twice may be blamed with it.
-    assert "done" in (status["A"], status["B"])
+def test_of_cells_computed_at_once_only_the_one_that_kills_its_process_fails(tiny, tmp_path):
+    def method(label, sleep):
+        return {"method": "tiny", "label": label, "params": {"sleep": sleep}}
+
+    methods = [method("K", -1.0), method("A", 0.5), method("X", 0.01), method("B", 0.02)]
+    e = experiment(methods, seeds=[0])
+    store = Store(tmp_path / "s")
+    keys = {part.method: part.key for part in plan(e, store)}
+    elsewhere = store.claim(keys["X"])
+
+    class Releases(Listener):
+        """The claim of another runner, which it gives back after the failure."""
+
+        def finished(self, planned, outcome, left):
+            if planned.method == "K":
+                elsewhere.release()
+
+    record = run(e, store, n_jobs=2, listener=Releases())
+    assert {c.label: c.status for c in record.cells} == {
+        "K": "failed", "A": "done", "X": "done", "B": "done",
+    }  # fmt: skip
+    assert "was killed" in record.cells[0].traceback
     assert [p.name for p in (tmp_path / "s" / "locks").iterdir() if p.name[0] != "."] == []
+
+
+def test_a_search_that_kills_its_process_fails_once_for_all_seeds(tiny, tmp_path):
+    deadly = {"method": "tiny", "label": "K", "tune": {"sleep": {"choice": [-1.0]}}}
+    e = experiment([deadly, METHODS[1]], seeds=[0, 1, 2], tuning={"trials": 1, "folds": 2})
+    record = run(e, tmp_path / "s", n_jobs=2)
+    assert [c.status for c in record.cells] == ["failed"] * 3 + ["done"]
+    last = record.cells[2].traceback.strip().splitlines()[-1]
+    assert "the search for settings failed: the process" in last and "was killed" in last
 
 
 def _runner(folder, seeds, sleep):
