@@ -420,6 +420,23 @@ def test_alcca_is_crossfits_cca_of_its_own_embeddings(fitted, planted):
     np.testing.assert_allclose(few["text"], found["text"][:, :5], rtol=1e-5, atol=1e-6)
 
 
+def test_the_cca_sees_no_pair_that_is_held_out(planted, tmp_path):
+    train, y, test, _ = planted
+    settings = SMALL | {"max_epochs": 4, "validation_fraction": 0.4}
+    through = ALCCA(random_state=0, **settings).fit(train, y)
+    checkpoint = Checkpoint(tmp_path / "fit.pt")
+    with pytest.raises(InterruptedError):
+        clone(through).set_params(callbacks=[checkpoint, _Dies(3)]).fit(train, y)
+    resumed = clone(through).set_params(callbacks=[checkpoint]).fit(train, y)
+    rows, held_out = ACMR._split(through, train, through._seed())
+    assert len(rows) == 48 and len(held_out) == 32
+    for method in (through, resumed):
+        embedded = train[rows].map(method.project)
+        expected = CCA(80, reg=0.1).fit(embedded).correlations_
+        np.testing.assert_allclose(method.cca_.correlations_, expected, rtol=1e-6)
+    np.testing.assert_array_equal(resumed.similarity(test), through.similarity(test))
+
+
 def test_a_text_that_several_sounds_share_counts_once_for_each(planted):
     views, y = planted[0], planted[1]
     shared = Views.from_captions(

@@ -347,7 +347,8 @@ class ALCCA(ACMR):
     """Adversarial learning and canonical correlation analysis.
 
     ACMR's network for sound and text, and then linear CCA of the embeddings of all training
-    pairs. Items are compared by their cosine in the space of CCA.
+    pairs, without those that `validation_fraction` holds out. Items are compared by their cosine
+    in the space of CCA.
 
     Parameters
     ----------
@@ -440,8 +441,12 @@ adv_weight, adv_steepness, projector_steps, beta1, standardize, measure
         role = self._role_of(view)
         return super()._encode(self._checked_values(values, role), role)
 
+    def _split(self, views: Views, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        rows, held_out = super()._split(views, seed)
+        self._pairs = views[rows] if len(held_out) else views
+        return rows, held_out
+
     def _fit(self, views: Views, y: NDArray[Any] | None) -> None:
-        self._pairs = views
         try:
             super()._fit(views, y)
             self.cca_ = self._fit_cca()
@@ -450,7 +455,7 @@ adv_weight, adv_steepness, projector_steps, beta1, standardize, measure
                 self.cca_ = self._fit_cca()
             raise
         finally:
-            del self._pairs
+            vars(self).pop("_pairs", None)
 
     def _fit_cca(self) -> CCA:
         embedded = self._pairs.map(lambda values, role: super(ALCCA, self)._encode(values, role))
