@@ -90,3 +90,21 @@ def test_an_experiment_of_which_nothing_can_run_fails(folder):
     done = crossfit("run", "two.yaml", cwd=folder)
     assert done.returncode == 1
     assert "also-not" in done.stderr
+
+
+def test_what_should_be_done_and_is_not_ends_in_failure(folder, monkeypatch):
+    from click.testing import CliRunner
+
+    from crossfit.cli.commands import cli
+    from crossfit.experiment import runner
+    from crossfit.experiment.cell import Outcome
+
+    def lost(tasks, options):
+        return (Outcome(task.key, "failed", 0.0, "nowhere to be found") for task in tasks)
+
+    monkeypatch.setattr(runner, "_here", lost)
+    monkeypatch.chdir(folder)
+    done = CliRunner().invoke(cli, ["run", "two.yaml"])
+    assert done.exit_code == 1
+    assert "1 pending, 2 skipped" in done.output
+    assert "1 cells have no result; the same command computes them" in done.output

@@ -119,7 +119,12 @@ def run(
             f"their tracebacks are in {folder / 'cells'}; --retry-failed tries again", err=True
         )
         raise SystemExit(1)
-    if not counts["done"]:
+    if counts["pending"]:
+        click.echo(
+            f"pending: {counts['pending']} cells have no result; the same command computes them",
+            err=True,
+        )
+    if counts["pending"] or not counts["done"]:
         raise SystemExit(1)
     click.echo(f"next: crossfit report {record.name} --store {shlex.quote(str(folder))}")
 

@@ -636,18 +636,17 @@ def _dask(scheduler: str) -> Iterator[Work]:
             "the backend 'dask' needs dask.distributed: pip install 'dask[distributed]'"
         ) from None
 
-    from crossfit.experiment.cell import Outcome, execute
+    from crossfit.experiment.cell import execute
 
     with Client(scheduler, timeout="20s", set_as_default=False) as client:
 
         def work(tasks: Sequence[Any], options: Mapping[str, Any]) -> Iterator[Any]:
-            futures = {
-                client.submit(execute, task, **options, pure=False): task.key for task in tasks
-            }
+            futures = {client.submit(execute, task, **options, pure=False): task for task in tasks}
             for future in as_completed(futures, loop=client.loop):
                 if future.status == "error":
                     # Of the cluster, not of the cell: those are in the outcome.
-                    yield Outcome(futures[future], "failed", 0.0, str(future.exception()))
+                    error = future.exception()
+                    yield _lost(futures[future], options, f"{type(error).__name__}: {error}")
                 else:
                     yield future.result()
 

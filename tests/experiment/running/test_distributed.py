@@ -89,6 +89,28 @@ def test_a_cluster_that_loses_a_worker_gives_what_this_machine_gives(cluster, ti
     assert [path.name for path in locks.iterdir()] == [".guard"]
 
 
+def test_a_cell_that_every_worker_is_lost_with_has_failed(tiny, tmp_path):
+    import dask.config
+    import distributed
+
+    about = {"title": "Tiny", "dataset": "tiny-data"}
+    deadly = {"method": "tiny", "label": "K", "params": {"sleep": -1.0}}
+    cell = Experiment(**about, methods=["tiny", deadly])
+    deadly = {"method": "tiny", "label": "T", "tune": {"sleep": {"choice": [-1.0]}}}
+    search = Experiment(**about, methods=[deadly], tuning={"trials": 1, "folds": 2})
+    with (
+        dask.config.set({"distributed.scheduler.allowed-failures": 0}),
+        distributed.LocalCluster(
+            n_workers=1, threads_per_worker=1, host="127.0.0.1", dashboard_address=None
+        ) as cluster,
+    ):
+        where = {"backend": "dask", "scheduler": cluster.scheduler_address}
+        cells = [c for e in (cell, search) for c in run(e, tmp_path / "s", **where).cells]
+    assert [c.status for c in cells] == ["done", "failed", "failed"]
+    assert all("KilledWorker" in c.traceback for c in cells[1:])
+    assert "the search for settings failed" in cells[2].traceback
+
+
 def test_a_scheduler_that_is_not_there_is_told(tmp_path):
     e = Experiment(title="t", dataset="emoji", methods=["cca"])
     with pytest.raises(ValueError, match="needs scheduler"):
