@@ -7,8 +7,10 @@ This module imports nothing but the standard library.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from numbers import Integral, Real
 from typing import Any, ClassVar, Literal, Protocol
 
 __all__ = [
@@ -27,6 +29,10 @@ __all__ = [
 
 API = 1
 """The version of the card format that this crossfit reads."""
+
+_METHOD_INPUTS = ("vectors", "regions", "pixels", "tokens", "strings", "sequence", "channels")
+_EXTRACTOR_INPUTS = ("pixels", "paths", "strings", "samples", "sequence")
+_EXTRACTOR_OUTPUTS = ("vectors", "regions", "maps", "tokens")
 
 
 class Trial(Protocol):
@@ -70,7 +76,7 @@ class Float:
     when: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
-        _check_bounds(self)
+        _check_bounds(self, Real, "numbers")
 
     def suggest(self, trial: Trial, name: str) -> float:
         """Ask `trial` for a value under `name`."""
@@ -87,7 +93,7 @@ class Int:
     when: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
-        _check_bounds(self)
+        _check_bounds(self, Integral, "whole numbers")
 
     def suggest(self, trial: Trial, name: str) -> int:
         """Ask `trial` for a value under `name`."""
@@ -96,7 +102,7 @@ class Int:
 
 @dataclass(frozen=True, init=False)
 class Choice:
-    """One of several values; see `Float` for ``when``."""
+    """One of several values, given one by one: ``Choice("a", "b")``; see `Float` for ``when``."""
 
     options: tuple[Any, ...]
     when: Mapping[str, Any] | None = None
@@ -104,6 +110,12 @@ class Choice:
     def __init__(self, *options: Any, when: Mapping[str, Any] | None = None) -> None:
         if not options:
             raise ValueError("Choice needs at least one option")
+        if len(options) == 1 and isinstance(options[0], (list, tuple, set, dict)):
+            raise ValueError(
+                "Choice takes its options one by one, as in Choice('a', 'b'), "
+                f"got the single option {options[0]!r}"
+            )
+        _check_when("Choice", when)
         object.__setattr__(self, "options", options)
         object.__setattr__(self, "when", when)
 
@@ -128,6 +140,14 @@ class Each:
     part: Float | Int | Choice
     when: Mapping[str, Any] | None = None
 
+    def __post_init__(self) -> None:
+        _check_names("Each: keys", self.keys)
+        if not isinstance(self.part, (Float, Int, Choice)):
+            raise TypeError(f"Each: part must be a Float, Int or Choice, got {self.part!r}")
+        if self.part.when not in (None, self.when):
+            raise ValueError("Each: when= belongs to Each itself, not to its part")
+        _check_when("Each", self.when)
+
     def suggest(self, trial: Trial, name: str) -> dict[str, Any]:
         """Ask `trial` for a value under each ``name.key``."""
         return {key: self.part.suggest(trial, f"{name}.{key}") for key in self.keys}
@@ -136,11 +156,79 @@ class Each:
 Space = Mapping[str, "Float | Int | Choice | Each"]
 
 
-def _check_bounds(space: Float | Int) -> None:
+# ---- checks: one sentence with what is allowed and what came -------------------------------------
+
+
+def _check_bounds(space: Float | Int, number: type, words: str) -> None:
+    name, given = type(space).__name__, f"{space.low!r} and {space.high!r}"
+    for bound in (space.low, space.high):
+        if not isinstance(bound, number) or isinstance(bound, bool):
+            raise TypeError(f"{name}: low and high must be {words}, got {given}")
+        if not math.isfinite(bound):
+            raise ValueError(f"{name}: low and high must be finite, got {given}")
     if not space.low <= space.high:
-        raise ValueError(f"a search space needs low <= high, got {space.low} and {space.high}")
+        raise ValueError(f"a search space needs low <= high, got {given}")
+    _check_type(f"{name}: log", space.log, bool)
     if space.log and space.low <= 0:
         raise ValueError(f"a logarithmic search space needs low > 0, got {space.low}")
+    _check_when(name, space.when)
+
+
+def _check_when(owner: str, when: Any) -> None:
+    if when is not None:
+        _check_type(f"{owner}: when", when, Mapping)
+
+
+def _check_type(where: str, value: Any, wanted: type) -> None:
+    # True is an int to Python, and a mistake where a number is meant.
+    if not isinstance(value, wanted) or (isinstance(value, bool) and wanted is not bool):
+        kind = {str: "a string", int: "a whole number", bool: "True or False"}.get(
+            wanted, f"a {wanted.__name__.lower()}"
+        )
+        raise TypeError(f"{where} must be {kind}, got {value!r}")
+
+
+def _check_names(where: str, names: Any, allowed: Iterable[str] = ()) -> None:
+    if not isinstance(names, tuple) or not all(isinstance(name, str) for name in names):
+        hint = f" (for one, write ({names!r},))" if isinstance(names, str) else ""
+        raise TypeError(f"{where} must be a tuple of strings, got {names!r}{hint}")
+    if len(set(names)) < len(names):
+        raise ValueError(f"{where} must differ from each other, got {names!r}")
+    if allowed:
+        for name in names:
+            _check_one(where, name, allowed)
+
+
+def _check_one(where: str, value: Any, allowed: Iterable[str]) -> None:
+    allowed = tuple(allowed)
+    if value not in allowed:
+        raise ValueError(
+            f"{where} must be among {', '.join(allowed)}, got {value!r}"
+            + did_you_mean(value, allowed)
+        )
+
+
+def did_you_mean(name: Any, known: Iterable[str]) -> str:
+    """Return ``": did you mean 'x'?"`` with the known names close to one, "" without any."""
+    import difflib
+
+    near = difflib.get_close_matches(str(name), list(known), 3)
+    return f": did you mean {' or '.join(map(repr, near))}?" if near else ""
+
+
+def _check_space(where: str, space: Any) -> None:
+    _check_type(where, space, Mapping)
+    before: list[str] = []
+    for name, part in space.items():
+        if not isinstance(part, (Float, Int, Choice, Each)):
+            raise TypeError(f"{where}: {name!r} must be a Float, Int, Choice or Each, got {part!r}")
+        for other in part.when or ():
+            if other not in before:
+                raise ValueError(
+                    f"{where}: when= of {name!r} must name parameters before it, got {other!r}"
+                    + did_you_mean(other, before)
+                )
+        before.append(name)
 
 
 def suggest(space: Space, trial: Trial, prefix: str = "") -> dict[str, Any]:
@@ -197,6 +285,11 @@ class Card:
         BibTeX, or one plain line where there is no entry.
     year : int, optional
         Year of publication.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a field has a value that it cannot have; the message says which it can have.
     """
 
     group: ClassVar[str] = ""
@@ -208,11 +301,21 @@ class Card:
     year: int | None = None
 
     def __post_init__(self) -> None:
+        _check_type(f"card {self.name!r}: api", self.api, int)
+        for name in ("name", "target", "summary", "citation"):
+            _check_type(f"card {self.name!r}: {name}", getattr(self, name), str)
+        if self.year is not None:
+            _check_type(f"card {self.name!r}: year", self.year, int)
         if ":" not in self.target:
             raise ValueError(
                 f"card {self.name!r}: target must read 'package.module:attribute', "
                 f"got {self.target!r}"
             )
+        if self.api == API:  # of another version we cannot tell
+            self._check(f"card {self.name!r}: ")
+
+    def _check(self, card: str) -> None:
+        """Raise if a field of this kind of card has a value that it cannot have."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -253,6 +356,24 @@ class MethodCard(Card):
     test_params: Mapping[str, Any] = field(default_factory=dict)
     make_inputs: str | None = None
 
+    def _check(self, card: str) -> None:
+        _check_names(f"{card}roles", self.roles)
+        if len(self.roles) < 2:
+            raise ValueError(f"{card}roles must be two or more, got {self.roles!r}")
+        _check_type(f"{card}extra_views", self.extra_views, bool)
+        _check_type(f"{card}inputs", self.inputs, Mapping)
+        for role, kinds in self.inputs.items():
+            _check_one(f"{card}the keys of inputs", role, self.roles)
+            _check_names(f"{card}inputs of {role!r}", kinds, _METHOD_INPUTS)
+        _check_one(f"{card}labels", self.labels, ("none", "optional", "single", "multi"))
+        _check_one(f"{card}kind", self.kind, ("embedding", "pair"))
+        _check_space(f"{card}search_space", self.search_space)
+        _check_type(f"{card}test_params", self.test_params, Mapping)
+        if self.make_inputs is not None and ":" not in str(self.make_inputs):
+            raise ValueError(
+                f"{card}make_inputs must read 'package.module:function', got {self.make_inputs!r}"
+            )
+
     def suggest(self, trial: Trial, prefix: str = "") -> dict[str, Any]:
         """Draw parameters from this method's search space; see `crossfit.cards.suggest`."""
         return suggest(self.search_space, trial, prefix)
@@ -267,7 +388,8 @@ class ExtractorCard(Card):
     modality : str
         ``"image"``, ``"text"`` or ``"audio"``.
     inputs : tuple of str
-        Kinds of input: ``"pixels"``, ``"paths"``, ``"strings"``, ``"samples"`` (of sound).
+        Kinds of input: ``"pixels"``, ``"paths"``, ``"strings"``, ``"samples"`` (of sound),
+        ``"sequence"``.
     outputs : tuple of str
         Kinds of output: ``"vectors"``, ``"regions"``, ``"maps"``, ``"tokens"``.
     needs_fit : bool
@@ -289,6 +411,15 @@ class ExtractorCard(Card):
     licence: str = ""
     search_space: Space = field(default_factory=dict)
     test_params: Mapping[str, Any] = field(default_factory=dict)
+
+    def _check(self, card: str) -> None:
+        for name in ("modality", "weights", "licence"):
+            _check_type(f"{card}{name}", getattr(self, name), str)
+        _check_names(f"{card}inputs", self.inputs, _EXTRACTOR_INPUTS)
+        _check_names(f"{card}outputs", self.outputs, _EXTRACTOR_OUTPUTS)
+        _check_type(f"{card}needs_fit", self.needs_fit, bool)
+        _check_space(f"{card}search_space", self.search_space)
+        _check_type(f"{card}test_params", self.test_params, Mapping)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -320,6 +451,15 @@ class DatasetCard(Card):
     splits: tuple[str, ...] = ("official",)
     embedded: bool = False
 
+    def _check(self, card: str) -> None:
+        _check_names(f"{card}modalities", self.modalities)
+        _check_one(f"{card}labels", self.labels, ("none", "single", "multi"))
+        for name in ("licence", "url"):
+            _check_type(f"{card}{name}", getattr(self, name), str)
+        _check_type(f"{card}counts", self.counts, Mapping)
+        _check_names(f"{card}splits", self.splits)
+        _check_type(f"{card}embedded", self.embedded, bool)
+
 
 @dataclass(frozen=True, kw_only=True)
 class ExperimentCard(Card):
@@ -328,6 +468,10 @@ class ExperimentCard(Card):
     group: ClassVar[str] = "crossfit.experiments"
     datasets: tuple[str, ...] = ()
     methods: tuple[str, ...] = ()
+
+    def _check(self, card: str) -> None:
+        _check_names(f"{card}datasets", self.datasets)
+        _check_names(f"{card}methods", self.methods)
 
 
 GROUPS: dict[str, type[Card]] = {

@@ -617,9 +617,7 @@ class _Remembers(LabelRegression):
 
 MUTANTS = [
     ("check_card", _with(target="crossfit.subspace.cca:CCA"), "not <class"),
-    ("check_card", _with(inputs={"image": ("vectors",), "sound": ("vectors",)}), "sound"),
-    ("check_card", _with(inputs={"image": ("vectors", "smells")}), "smells"),
-    ("check_card", _with(search_space={"reg": Float(1, 2, when={"kind": "x"})}), "kind"),
+    ("check_card", _with(name="Mutant_Two"), "not normalised"),
     ("check_search_space", _with(search_space={"depth": Float(0, 1)}), "search_space: .*depth"),
     ("check_kind", _with(kind="pair", transform=_super("fit")), "has transform"),
     ("check_unknown_parameters", _with(__init__=_takes_anything), "was accepted"),

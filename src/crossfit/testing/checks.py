@@ -43,7 +43,6 @@ RTOL = 1e-5
 # Of the way from chance to perfect. Random linear maps of planted views get this far once in
 # a hundred times by mAP and never by MRR.
 MARGIN = 0.3
-KINDS = ("vectors", "regions", "sequence", "tokens", "pixels", "strings", "channels")
 
 
 @dataclass(frozen=True)
@@ -206,22 +205,12 @@ def _items(views: Views) -> list[Any]:
 
 
 def check_card(subject: Subject) -> None:
-    """The card fits the class: target, name, roles, inputs and conditions"""
+    """The card names the class, has a normalised name and a summary"""
     card, cls = subject.card, subject.cls
     found = registry.resolve_target(card.target)
     assert found is cls, f"the card's target {card.target!r} is {found!r}, not {cls!r}"
     assert card.name == registry.normalise(card.name), f"the name {card.name!r} is not normalised"
     assert card.summary.strip(), "the card has no summary"
-    assert len(set(card.roles)) == len(card.roles) >= 2, f"roles must be distinct: {card.roles}"
-    stray = set(card.inputs) - set(card.roles)
-    assert not stray, f"inputs names {', '.join(stray)}, the roles are {', '.join(card.roles)}"
-    for role, kinds in card.inputs.items():
-        assert isinstance(kinds, tuple), f"inputs of {role!r} must be a tuple, got {kinds!r}"
-        unknown = set(kinds) - set(KINDS)
-        assert not unknown, f"unknown inputs {', '.join(unknown)}: there are {', '.join(KINDS)}"
-    for name, part in card.search_space.items():
-        for other in part.when or ():
-            assert other in card.search_space, f"when= of {name!r} names {other!r}, not searched"
 
 
 def check_registered(subject: Subject) -> None:
