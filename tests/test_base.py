@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 from sklearn.base import BaseEstimator, TransformerMixin, clone
+from sklearn.decomposition import PCA
 from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import Pipeline, make_pipeline
 
@@ -311,11 +312,12 @@ BAD_FITS = {
     "3-D": ((X[:, :, None], T), ValueError, r"'image' must be.*shape \(8, 4, 1\)"),
     "empty": ((X[:0], T[:0]), ValueError, "must not be empty.*image, text"),
     "one sample": ((X[:1], T[:1]), ValueError, "at least 2 rows, got n_samples = 1"),
-    "one array": ((X,), TypeError, r"Views or two modalities.*got one array"),
+    "one array": ((X,), TypeError, r"Views or two modalities.*got one ndarray"),
     "channels": (({"a": X}, T), ValueError, "'image' must be a numeric.*channels a"),
     "views and more": ((Views(image=X, text=T), T, Y), TypeError, "got Views, a second modality"),
     "ragged": ((X, Ragged.from_list(list(X))), ValueError, "'text' must be.*Ragged"),
-    "none": ((X, None, Y), TypeError, "got one array"),
+    "mapping": (({"image": X, "text": T},), TypeError, "got one dict"),
+    "none": ((X, None, Y), TypeError, "got one ndarray"),
     "scalar": ((X, 3), TypeError, "'text' must be an array"),
 }
 
@@ -421,7 +423,7 @@ def test_large_finite_values_pass():
 
 def test_labels():
     assert Recorder().fit(X, T).y_ is None
-    assert Three().fit(X, T, Y[:3]).y_ is None  # the card says that labels are never used
+    assert Three().fit(X, T, Y * 0.5).y_ is None  # the card says that labels are never used
     assert Single().fit(X, T, Y.astype(str).tolist()).y_.tolist() == Y.astype(str).tolist()
     assert Single().fit(X, T, [-1, *Y[1:]]).y_[0] == -1
     assert Multi().fit(Views(image=X, text=T), np.eye(4)[Y]).y_.shape == (8, 4)
@@ -436,6 +438,9 @@ BAD_LABELS = {
     "3-D": (Multi, np.zeros((8, 2, 2)), r"shape \(8, 2, 2\)"),
     "nan": (Single, np.where(Y, Y, np.nan), "labels must be finite"),
     "scalar": (Single, 3, r"shape \(\)"),
+    "length, unused": (Three, Y[:3], r"one label per row \(8\), got 3"),
+    "word, unused": (Three, "labels", r"one label per row \(8\), got 'labels'"),
+    "none": (Single, [None] * 8, "labels must not be None"),
 }
 
 
@@ -466,8 +471,6 @@ GOOD_KINDS = {
 }  # fmt: skip
 BAD_KINDS = {
     "numbers for strings": (("strings",), np.zeros((4, 2)), "'text' must be a list of strings"),
-    "none among strings": (("strings",), ["a", None, "c", "d"], "str.*NoneType|NoneType.*str"),
-    "none at the end": (("strings",), ["a"] * 30 + [None], "strings.*NoneType"),
     "floats for tokens": (("tokens",), TOKENS * 1.0, "'text' must be integer ids.*float64"),
     "float ragged for tokens": (("tokens",), Ragged.from_list([[1.0]] * 4), "integer ids"),
     "floats for pixels": (("pixels",), np.zeros((4, 2, 2, 3)), "uint8 images.*float64"),
@@ -643,9 +646,12 @@ def test_scores_go_into_a_file_or_an_array(kind, query, tmp_path):
     room = np.zeros((9, 6), np.float32)[::-1][:6]  # rows need not lie in order
     assert crossfit.similarity(asked, v, query=query, out=room) is room
     np.testing.assert_array_equal(room, expected)
-    for wrong in (room[:5], room.astype(float), tmp_path / "none" / "scores.npy"):
+    (tmp_path / "notes.txt").write_text("mine")
+    names = (tmp_path / "none" / "scores.npy", tmp_path / "notes.txt", tmp_path)
+    for wrong in (room[:5], room.astype(float), *names):
         with pytest.raises(ValueError, match=r"^out "):
             crossfit.similarity(asked, v, query=query, out=wrong)
+    assert (tmp_path / "notes.txt").read_text() == "mine"
 
 
 def test_a_file_of_scores_is_complete_or_the_old_one(tmp_path):
@@ -732,3 +738,87 @@ def test_top_k_takes_equal_scores_in_gallery_order():
     found = top_k(scores, 4)
     assert found.indices.tolist() == [[1, 2, 4, 0], [0, 1, 2, 3]]
     assert found.scores.tolist() == [[3, 3, 3, 1], [0, 0, 0, 0]]
+
+
+# ---- columns of DataFrames ------------------------------------------------------------
+
+
+def frames():
+    import pandas as pd
+
+    return pd.DataFrame(X, columns=list("abcd")), pd.DataFrame(T, columns=list("uvw"))
+
+
+def test_columns_in_another_order_are_refused_wherever_they_come_in():
+    A, B = frames()
+    wrong = A.iloc[:, ::-1]
+    method = CCA(2).fit(A, B)
+    assert method.feature_names_in_ == {"image": tuple("abcd"), "text": tuple("uvw")}
+    asked = {
+        "transform": lambda: method.transform(wrong),
+        "views": lambda: method.transform(Views(image=wrong, text=B)),
+        "encode": lambda: method.encode(wrong, "image"),
+        "similarity": lambda: method.similarity(wrong, B),
+        "similarity of views": lambda: method.similarity(Views(image=wrong, text=B)),
+        "score": lambda: method.score(wrong, B),
+        "rows": lambda: method.score(Views(image=wrong, text=B)[2:]),
+        "renamed": lambda: (
+            CCA(2, views={"image": "photo", "text": "text"})
+            .fit(Views(photo=A, text=B))
+            .score(Views(photo=wrong, text=B))
+        ),
+        "pipeline": lambda: (
+            make_pipeline(ViewTransformer([("image", Double())]), CCA(2))
+            .fit(Views(image=A, text=B))
+            .score(Views(image=wrong, text=B))
+        ),
+        "streamed": lambda: CCA(2).partial_fit(A, B).partial_fit(wrong, B),
+    }
+    for case in asked.values():
+        with pytest.raises(ValueError, match=r"columns of view '(image|photo)' .*order"):
+            case()
+    with pytest.raises(ValueError, match="'a' is missing, 'z' is not one of them"):
+        method.transform(A.rename(columns={"a": "z"}))
+
+
+def test_columns_are_compared_only_where_both_have_names():
+    A, B = frames()
+    method = CCA(2).fit(A, B)
+    np.testing.assert_array_equal(method.encode(X, "image"), method.encode(A, "image"))
+    plain = CCA(2).fit(X, T)
+    assert not hasattr(plain, "feature_names_in_")
+    plain.encode(A.iloc[:, ::-1], "image")
+    assert not hasattr(method.fit(X, T), "feature_names_in_")
+    numbered = A.set_axis(range(4), axis=1)
+    assert Views(image=numbered).columns == {}
+    v = Views(image=A, text=B)
+    assert v.columns == {"image": tuple("abcd"), "text": tuple("uvw")}
+    assert v.map(lambda values, name: values * 2, "image").columns == {"text": tuple("uvw")}
+    assert v.replace(text=T).rename({"image": "photo"}).columns == {"photo": tuple("abcd")}
+    assert pickle.loads(pickle.dumps(v[1:])).columns == v.columns
+
+
+@pytest.mark.parametrize("result", [None, np.zeros(8), np.zeros((3, 2)), np.zeros((8, 2, 2))])
+def test_what_encode_must_return_is_said(result):
+    class Wrong(Recorder):
+        def _encode(self, values, view):
+            return result
+
+    with pytest.raises(TypeError, match=r"Wrong._encode must return .* \(8, k\) for 8 rows"):
+        Wrong().fit(X, T).encode(X, "image")
+    with pytest.raises(TypeError, match="must return"):
+        Wrong().fit(X, T).similarity(X, T)
+
+
+def test_search_says_which_view_is_wrong():
+    method = CCA(2).fit(X, T)
+    with pytest.raises(ValueError, match="no view 'txt'"):
+        crossfit.search(method, T, view="txt", gallery=X)
+    with pytest.raises(TypeError, match="gallery must be the items of one view"):
+        crossfit.search(method, T, view="text", gallery=Views(image=X))
+    with pytest.raises(ValueError, match="reg has an entry for 'audio', but the views are"):
+        CCA(2, reg={"image": 1.0, "text": 1.0, "audio": 1.0}).fit(X, T)
+    with pytest.raises(NotFittedError):
+        Reranker(CCA(2), CCA(1), prefit=True).fit(Views(image=X, text=T))
+    with pytest.raises(ValueError, match=r"^view 'image': n_components=99"):
+        ViewTransformer([("image", PCA(99))]).fit(Views(image=X))

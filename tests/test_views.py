@@ -504,3 +504,12 @@ def test_ragged_keeps_types():
 def test_bad_ragged(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@pytest.mark.parametrize("nothing", [None, float("nan"), np.nan])
+@pytest.mark.parametrize("at", [0, 1, 30])
+def test_rows_with_nothing_in_them_are_refused(nothing, at):
+    texts = [f"text {i}" for i in range(31)]
+    texts[at] = nothing
+    with pytest.raises(ValueError, match=f"view 'text' has nothing in 1 of 31 rows .row {at} is"):
+        Views(text=np.array(texts, dtype=object))

@@ -21,7 +21,7 @@ from crossfit.similarities import (
     pairwise_similarity,
     write_scores,
 )
-from crossfit.views import Channels, Ragged, Views, as_float, is_views, n_rows
+from crossfit.views import Channels, Ragged, Views, as_float, check_columns, is_views, n_rows
 
 __all__ = ["CrossModalEstimator", "ViewsTransformerMixin"]
 
@@ -70,6 +70,9 @@ class CrossModalEstimator(ViewsTransformerMixin, BaseEstimator):
         The name of the view that plays each role, in the order of the roles.
     n_features_in_ : dict of str to int
         Number of columns of each view that has columns.
+    feature_names_in_ : dict of str to tuple of str
+        By role, the names of the columns of views that were fitted as DataFrames: only there
+        where there were any.
     """
 
     card: ClassVar[MethodCard | None] = None
@@ -92,7 +95,7 @@ class CrossModalEstimator(ViewsTransformerMixin, BaseEstimator):
 
     def _prepare(self, values: Any, view: str) -> Any:
         """Do once per item what does not depend on the other side; rows stay rows."""
-        return self._encode(values, view)
+        return self._encoded(values, view)
 
     def _similarity(self, P: Any, Q: Any) -> NDArray[Any]:
         """Score prepared items of the earlier role against items of the later role."""
@@ -131,10 +134,12 @@ class CrossModalEstimator(ViewsTransformerMixin, BaseEstimator):
                 f"{self._name()}.fit needs at least 2 rows, got n_samples = {len(views)}"
             )
         features: dict[str, int] = {}
+        columns = views.columns
         views = views.map(lambda part, role: self._checked(part, role, roles[role], features))
         labels = self._checked_labels(labels, len(views))
         self.views_in_ = roles
         self.n_features_in_ = features
+        self._set_columns(columns)
         try:
             self._fit(views, labels)
         except BaseException as error:  # Ctrl-C too
@@ -142,6 +147,17 @@ class CrossModalEstimator(ViewsTransformerMixin, BaseEstimator):
                 del self.views_in_  # what is half fitted must not answer
             raise
         return self
+
+    def _set_columns(self, columns: dict[str, tuple[str, ...]]) -> None:
+        if columns:
+            self.feature_names_in_ = columns
+        elif hasattr(self, "feature_names_in_"):
+            del self.feature_names_in_
+
+    def _check_columns(self, views: Views) -> None:
+        known = getattr(self, "feature_names_in_", {})
+        fitted = {self._view_name(role): columns for role, columns in known.items()}
+        check_columns(fitted, views, self._name())
 
     def _still_answers(self, error: BaseException) -> bool:
         """Say whether a fit that raised has left something sound."""
@@ -196,7 +212,19 @@ class CrossModalEstimator(ViewsTransformerMixin, BaseEstimator):
         """
         check_is_fitted(self, "views_in_")
         role = self._role_of(view)
-        return self._encode(self._checked_values(values, role), role)
+        return self._encoded(self._checked_values(values, role), role)
+
+    def _encoded(self, values: Any, role: str) -> Any:
+        """Encode, and refuse what no common space is."""
+        found = self._encode(values, role)
+        shape = getattr(found, "shape", None)
+        if shape is None or len(shape) != 2 or shape[0] != n_rows(values):
+            came = type(found).__name__ if shape is None else f"shape {tuple(shape)}"
+            raise TypeError(
+                f"{self._name()}._encode must return an array of shape ({n_rows(values)}, k) for "
+                f"{n_rows(values)} rows of {role!r}, got {came}"
+            )
+        return found
 
     # ---- scores -------------------------------------------------------------------------
 
@@ -253,6 +281,7 @@ class CrossModalEstimator(ViewsTransformerMixin, BaseEstimator):
         if Y is not None:
             raise TypeError(f"{self._name()}.similarity expects Views alone or (X, Y), got both")
         q, g = direction(tuple(self.views_in_.values()), X, query, gallery)
+        self._check_columns(X)
         return self._score_items(X.distinct(q)[0], q, X.distinct(g)[0], g, chunk_size, out)
 
     def _score_items(
@@ -329,7 +358,7 @@ class CrossModalEstimator(ViewsTransformerMixin, BaseEstimator):
         if Y is None:
             raise TypeError(
                 f"{self._name()} expects Views or two modalities: pass (X, Y, y) or "
-                "(Views(...), y), got one array"
+                f"(Views(...), y), got one {type(X).__name__}"
             )
         first, second = list((names or self._wanted_roles()).values())[:2]
         return Views({first: X, second: Y}), y
@@ -399,11 +428,14 @@ class CrossModalEstimator(ViewsTransformerMixin, BaseEstimator):
             raise ValueError(
                 f"no view {unknown[0]!r}: {self._name()} was fitted on {', '.join(names)}"
             )
+        self._check_columns(X)
         return X.select(*(name for name in names if name in X))
 
     def _checked_values(self, values: Any, role: str) -> Any:
         name = self._view_name(role)
-        return self._checked(Views({name: values})[name], role, name)
+        views = Views({name: values})
+        self._check_columns(views)
+        return self._checked(views[name], role, name)
 
     def _checked(
         self, values: Any, role: str, name: str, fitted: dict[str, int] | None = None
@@ -450,11 +482,14 @@ class CrossModalEstimator(ViewsTransformerMixin, BaseEstimator):
                     "learns from labels, fit(X, Y, y) or fit(views, y)"
                 )
             return None
-        if wants == "none":
-            return None
-        labels = check_labels(y)
+        # Of one that learns from none their number alone matters: a wrong one is a mistake.
+        labels = np.asarray(y) if wants == "none" else check_labels(y)
+        if labels.ndim == 0:
+            raise ValueError(f"expected one label per row ({n}), got {y!r}")
         if len(labels) != n:
             raise ValueError(f"expected one label per row ({n}), got {len(labels)}")
+        if wants == "none":
+            return None
         if labels.ndim == 2 and wants == "single":
             raise ValueError(
                 f"{self._name()} expects one class label per row, got an array of shape "

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -13,7 +14,7 @@ from sklearn.utils.metaestimators import _BaseComposition, available_if
 from sklearn.utils.validation import check_is_fitted
 
 from crossfit.base import ViewsTransformerMixin
-from crossfit.views import Channels, Views
+from crossfit.views import Channels, Views, check_columns
 
 __all__ = ["ChannelUnion", "ColumnsAsViews", "ViewTransformer"]
 
@@ -132,12 +133,14 @@ class ViewTransformer(
             values, _ = X.distinct(name)
             labels = None if y is None else X.item_labels(name, y)
             fitted[name] = clone(transformer)
-            if hasattr(fitted[name], "fit_transform"):
-                transformed[name] = fitted[name].fit_transform(values, labels)
-            else:
-                transformed[name] = fitted[name].fit(values, labels).transform(values)
+            with _naming(name):
+                if hasattr(fitted[name], "fit_transform"):
+                    transformed[name] = fitted[name].fit_transform(values, labels)
+                else:
+                    transformed[name] = fitted[name].fit(values, labels).transform(values)
         self.transformers_ = fitted
         self.views_in_ = {name: name for name in X.names}
+        self.feature_names_in_ = X.columns
         return self._assemble(X, transformed)
 
     def transform(self, X: Views) -> Views:
@@ -151,20 +154,30 @@ class ViewTransformer(
                 f"no view {unknown[0]!r}: ViewTransformer was fitted on "
                 f"{', '.join(self.transformers_)}"
             )
-        return self._assemble(
-            X,
-            {
-                name: self.transformers_[name].transform(X.distinct(name)[0])
-                for name in X.names
-                if not isinstance(self.transformers_[name], str)
-            },
-        )
+        check_columns(self.feature_names_in_, X, "ViewTransformer")
+        transformed = {}
+        for name in X.names:
+            if not isinstance(self.transformers_[name], str):
+                with _naming(name):
+                    transformed[name] = self.transformers_[name].transform(X.distinct(name)[0])
+        return self._assemble(X, transformed)
 
     def _assemble(self, X: Views, transformed: Mapping[str, Any]) -> Views:
         kept = [name for name in X.names if self.transformers_[name] != "drop"]
         if not kept:
             raise ValueError(f"ViewTransformer drops every view it was given: {', '.join(X.names)}")
         return X.select(*kept).map(lambda values, name: transformed.get(name, values))
+
+
+@contextlib.contextmanager
+def _naming(view: str) -> Iterator[None]:
+    """Say in an error of a transformer, which sees an array alone, whose array it was."""
+    try:
+        yield
+    except (ValueError, TypeError) as error:
+        if type(error) not in (ValueError, TypeError):  # others are made of more than words
+            raise
+        raise type(error)(f"view {view!r}: {error}") from error
 
 
 class ChannelUnion(

@@ -172,6 +172,12 @@ def search(
     check_k(k)
     steps, last = answering(estimator)
     names = view_names(last)
+    for name in (view, gallery_view):
+        if name is not None and name not in names:
+            raise ValueError(f"no view {name!r}: the views of the fit are {', '.join(names)}")
+    for given, what in ((queries, "queries"), (gallery, "gallery")):
+        if is_views(given):
+            raise TypeError(f"{what} must be the items of one view, got {type(given).__name__}")
     found = Views({view: queries})
     if gallery is None:
         shown, gallery_view = getattr(last, "index_", (None, None))

@@ -19,6 +19,8 @@ __all__ = ["check_labels", "direction", "mean_over_directions", "relevance_of"]
 def check_labels(y: Any) -> NDArray[Any]:
     """Return labels as an array: 1-D classes, or an (n, n_classes) indicator; refuse others."""
     labels = np.asarray(y)
+    if labels.dtype == object and any(label is None for label in labels.flat):
+        raise ValueError("labels must not be None; -1 in an array of integers is unlabelled")
     indicator = labels.ndim == 2 and labels.dtype.kind in "biuf" and np.isin(labels, (0, 1)).all()
     if labels.ndim != 1 and not indicator:
         raise ValueError(

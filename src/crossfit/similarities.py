@@ -214,7 +214,8 @@ def check_out(out: Any, shape: tuple[int, int]) -> None:
     Raises
     ------
     ValueError
-        If `out` is an array of another shape or type, or names a file in no folder.
+        If `out` is an array of another shape or type, or names a file in no folder, or one that
+        is there and does not hold an array.
     """
     if isinstance(out, np.ndarray):
         if out.shape != shape or out.dtype != np.float32 or not out.flags.writeable:
@@ -226,6 +227,16 @@ def check_out(out: Any, shape: tuple[int, int]) -> None:
         folder = Path(out).absolute().parent
         if not folder.is_dir():
             raise ValueError(f"out names a file in {str(folder)!r}, which is no folder")
+        if Path(out).exists() and not _holds_an_array(Path(out)):
+            raise ValueError(f"out names {str(out)!r}, which is there and is no array of NumPy's")
+
+
+def _holds_an_array(path: Path) -> bool:
+    magic = np.lib.format.MAGIC_PREFIX
+    if not path.is_file():
+        return False
+    with path.open("rb") as stream:
+        return stream.read(len(magic)) == magic
 
 
 def write_scores(

@@ -18,6 +18,7 @@ __all__ = [
     "Ragged",
     "Views",
     "as_float",
+    "check_columns",
     "as_numpy",
     "is_tensor",
     "is_views",
@@ -205,8 +206,8 @@ class Views(_Immutable):
         The views in order; an alternative to keywords for names that are no identifiers.
     **named : array-like
         The views in order. Each is an ndarray, memmap, CSR matrix, tensor, list of strings,
-        paths or PIL images, `Ragged`, or a pandas column (taken by position). A mapping makes
-        a view of several row-aligned channels (`Channels`).
+        paths or PIL images, `Ragged`, or a DataFrame or a column of one (rows by position). A
+        mapping makes a view of several row-aligned channels (`Channels`).
 
     Raises
     ------
@@ -226,12 +227,13 @@ class Views(_Immutable):
     ['a cat', 'a bird']
     """
 
-    __slots__ = ("_groups", "_index", "_n", "_values")
+    __slots__ = ("_columns", "_groups", "_index", "_n", "_values")
 
     _values: dict[str, Any]
     _index: dict[str, IntArray]
     _groups: IntArray | None
     _n: int
+    _columns: dict[str, tuple[str, ...]]
 
     def __init__(self, views: Mapping[str, Any] | None = None, /, **named: Any) -> None:
         if views is not None and not isinstance(views, Mapping):
@@ -246,7 +248,8 @@ class Views(_Immutable):
         sizes = {name: n_rows(part) for name, part in values.items()}
         if len(set(sizes.values())) > 1:
             raise ValueError(f"views must have equally many rows, got {_listed(sizes)}")
-        self._set(values, {}, None, next(iter(sizes.values())))
+        columns = {str(name): _columns_of(part) for name, part in given.items()}
+        self._set(values, {}, None, next(iter(sizes.values())), columns)
 
     def _set(
         self,
@@ -254,6 +257,7 @@ class Views(_Immutable):
         index: dict[str, IntArray],
         groups: IntArray | None,
         n: int,
+        columns: Mapping[str, tuple[str, ...]] = MappingProxyType({}),
     ) -> None:
         if n == 0:
             raise ValueError(f"views must not be empty, got 0 rows in {', '.join(values)}")
@@ -263,6 +267,8 @@ class Views(_Immutable):
         object.__setattr__(self, "_index", {k: _read_only(v) for k, v in index.items()})
         object.__setattr__(self, "_groups", None if groups is None else _read_only(groups))
         object.__setattr__(self, "_n", n)
+        known = {name: columns[name] for name in values if columns.get(name)}
+        object.__setattr__(self, "_columns", known)
 
     @classmethod
     def _build(
@@ -271,9 +277,10 @@ class Views(_Immutable):
         index: dict[str, IntArray],
         groups: IntArray | None,
         n: int,
+        columns: Mapping[str, tuple[str, ...]] = MappingProxyType({}),
     ) -> Self:
         made = cls.__new__(cls)
-        made._set(values, index, groups, n)
+        made._set(values, index, groups, n, columns)
         return made
 
     @classmethod
@@ -337,7 +344,8 @@ class Views(_Immutable):
                 f"{n_items - n_rows(compact)} of {n_items} images have no caption and are left out",
                 stacklevel=2,
             )
-        return cls._build({image: compact, text: rows}, {image: index}, groups, n)
+        columns = {image: _columns_of(images), text: _columns_of(captions)}
+        return cls._build({image: compact, text: rows}, {image: index}, groups, n, columns)
 
     @property
     def shape(self) -> tuple[int]:
@@ -348,6 +356,11 @@ class Views(_Immutable):
     def names(self) -> tuple[str, ...]:
         """Names of the views, in order."""
         return tuple(self._values)
+
+    @property
+    def columns(self) -> dict[str, tuple[str, ...]]:
+        """Names of the columns of those views that were given as DataFrames, by view."""
+        return dict(self._columns)
 
     @property
     def groups(self) -> IntArray:
@@ -395,7 +408,7 @@ class Views(_Immutable):
                 values[name], index[name] = _compact(part, self._index[name][at])
             else:
                 values[name] = take_rows(part, rows)
-        return self._build(values, index, self.groups[at], len(at))
+        return self._build(values, index, self.groups[at], len(at), self._columns)
 
     def _item_values(self, name: str) -> Any:
         if name not in self._values:
@@ -435,6 +448,7 @@ class Views(_Immutable):
             {name: self._index[name] for name in names if name in self._index},
             self._groups,
             self._n,
+            self._columns,
         )
 
     def replace(self, **named: Any) -> Self:
@@ -450,17 +464,17 @@ class Views(_Immutable):
         ValueError
             If there is no such view or the number of rows fits neither.
         """
-        values, index = dict(self._values), dict(self._index)
+        values, index, columns = dict(self._values), dict(self._index), dict(self._columns)
         for name, given in named.items():
             part = _as_values(given, name)
             n, n_items = n_rows(part), n_rows(self._item_values(name))
             if n not in (n_items, self._n):
                 wanted = f"{self._n} rows" + (f" or {n_items} items" if name in index else "")
                 raise ValueError(f"view {name!r} must have {wanted}, got {n}")
-            values[name] = part
+            values[name], columns[name] = part, _columns_of(given)
             if n != n_items:
                 del index[name]
-        return self._build(values, index, self._groups, self._n)
+        return self._build(values, index, self._groups, self._n, columns)
 
     def rename(self, names: Mapping[str, str]) -> Self:
         """Return the same views under other names; names left out stay.
@@ -478,6 +492,7 @@ class Views(_Immutable):
             {names.get(name, name): part for name, part in self._index.items()},
             self._groups,
             self._n,
+            {names.get(name, name): part for name, part in self._columns.items()},
         )
 
     def with_groups(self, groups: ArrayLike) -> Self:
@@ -497,23 +512,25 @@ class Views(_Immutable):
             first = codes[self.first_rows(name)]
             if np.any(first[index] != codes):
                 raise ValueError(f"groups must not split an item that rows of {name!r} share")
-        return self._build(self._values, self._index, codes.astype(np.int64), self._n)
+        codes = codes.astype(np.int64)
+        return self._build(self._values, self._index, codes, self._n, self._columns)
 
     def map(self, function: Callable[[Any, str], Any], *names: str) -> Self:
         """Apply ``function(values, name)`` to the distinct items of some or all views.
 
         The result must have one row per item; which rows share an item stays the same.
         """
-        values = dict(self._values)
+        values, columns = dict(self._values), dict(self._columns)
         for name in names or self.names:
-            part = _as_values(function(self._item_values(name), name), name)
+            made = function(self._item_values(name), name)
+            part, columns[name] = _as_values(made, name), _columns_of(made)
             if n_rows(part) != n_rows(values[name]):
                 raise ValueError(
                     f"view {name!r} has {n_rows(values[name])} items, but the function "
                     f"returned {n_rows(part)}"
                 )
             values[name] = part
-        return self._build(values, self._index, self._groups, self._n)
+        return self._build(values, self._index, self._groups, self._n, columns)
 
     def item_labels(self, name: str, y: ArrayLike) -> NDArray[Any]:
         """Reduce row labels to the distinct items of a view.
@@ -592,7 +609,8 @@ class Views(_Immutable):
     def __reduce__(self) -> tuple[Any, ...]:
         # A sequence, because joblib's hash does not see the order of a dict.
         views = tuple(self._values.items())
-        return _rebuild, (type(self), views, self._index, self._groups, self._n)
+        columns = tuple(self._columns.items())
+        return _rebuild, (type(self), views, columns, self._index, self._groups, self._n)
 
 
 class Channels(Views):
@@ -605,8 +623,44 @@ class Channels(Views):
     __slots__ = ()
 
 
-def _rebuild(cls: type[Views], views: Any, *state: Any) -> Views:
-    return cls._build(dict(views), *state)
+def _rebuild(cls: type[Views], views: Any, columns: Any, index: Any, groups: Any, n: int) -> Views:
+    return cls._build(dict(views), index, groups, n, dict(columns))
+
+
+def check_columns(fitted: Mapping[str, tuple[str, ...]], given: Views, who: str) -> None:
+    """Refuse DataFrames whose columns are not those of the fit, in its order.
+
+    Parameters
+    ----------
+    fitted : mapping of str to tuple of str
+        `Views.columns` of the fit.
+    given : Views
+    who : str
+        What the error message calls the one that was fitted.
+
+    Raises
+    ------
+    ValueError
+        If both know the names of a view's columns and they differ.
+    """
+    for name, columns in given.columns.items():
+        wanted = fitted.get(name, columns)
+        if columns == wanted:
+            continue
+        told = f"{who}: the columns of view {name!r} should match those of the fit"
+        missing = [column for column in wanted if column not in columns]
+        extra = [column for column in columns if column not in wanted]
+        if missing or extra:
+            parts = [f"{missing[0]!r} is missing"] * bool(missing)
+            parts += [f"{extra[0]!r} is not one of them"] * bool(extra)
+            raise ValueError(f"{told}: {', '.join(parts)}")
+        raise ValueError(f"{told}, which came in another order: {wanted[0]!r} was the first")
+
+
+def _columns_of(given: Any) -> tuple[str, ...]:
+    """Return the names of a DataFrame's columns; nothing where they are numbers, or none."""
+    names = () if isinstance(given, Views) else tuple(getattr(given, "columns", ()))
+    return names if all(isinstance(name, str) for name in names) else ()
 
 
 def is_views(X: Any) -> bool:
@@ -756,7 +810,23 @@ def _as_values(given: Any, name: str) -> Any:
         raise TypeError(f"view {name!r} must have rows, got a single value")
     if given.dtype.kind in "US":
         given = given.astype(object)
+    if given.dtype == object:
+        missing = [i for i, item in enumerate(given) if _is_missing(item)]
+        if missing:
+            raise ValueError(
+                f"view {name!r} has nothing in {len(missing)} of {len(given)} rows (row "
+                f"{missing[0]} is {given[missing[0]]}): leave these pairs out"
+            )
     return _read_only(given)
+
+
+def _is_missing(item: Any) -> bool:
+    """Say whether a table has nothing in a cell: None, NaN or pandas' NA."""
+    return (
+        item is None
+        or type(item).__name__ == "NAType"
+        or (isinstance(item, float) and item != item)
+    )
 
 
 def _from_sequence(given: Sequence[Any], name: str) -> NDArray[Any]:

@@ -87,7 +87,9 @@ class Reranker(BaseEstimator):
         _require_views(X)
         check_k(self.k)
         for stage in (self.first, self.second):
-            answering(stage)
+            last = answering(stage)[1]
+            if self.prefit:
+                view_names(last)  # says that it is not fitted
         self.first_ = self.first if self.prefit else clone(self.first).fit(X, y)
         self.second_ = self.second if self.prefit else clone(self.second).fit(X, y)
         return self

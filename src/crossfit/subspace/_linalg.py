@@ -395,6 +395,13 @@ def of_view(method: Any, parameter: str, role: str) -> Any:
     if not isinstance(value, Mapping):
         return value
     name = method.views_in_[role]
+    known = {*method.views_in_, *method.views_in_.values()}
+    unknown = [key for key in value if key not in known]
+    if unknown:
+        raise ValueError(
+            f"{parameter} has an entry for {unknown[0]!r}, but the views are "
+            f"{', '.join(method.views_in_.values())}"
+        )
     if role not in value and name not in value:
         raise ValueError(f"{parameter} has no entry for {role!r}, got {', '.join(map(str, value))}")
     return value[role] if role in value else value[name]

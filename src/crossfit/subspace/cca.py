@@ -181,11 +181,13 @@ class CCA(CrossModalEstimator):
         name_to_role = {name: role for role, name in roles.items()}
         views = views.select(*name_to_role).rename(name_to_role)
         features: dict[str, int] = {}
+        columns = views.columns
         views = views.map(
             lambda part, role: self._checked(part, role, roles[role], features if first else None)
         )
         if first:
             self.views_in_, self.n_features_in_ = roles, features
+            self._set_columns(columns)
         # Summed up apart, so that rows which cannot be read leave nothing half added.
         moments = Moments()
         try:
