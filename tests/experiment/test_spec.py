@@ -105,6 +105,8 @@ def test_a_file_is_read_with_defaults_anchors_and_plain_numbers(tmp_path):
             17,
             r"methods\[1\].similarity: must be one of cosine, dot, .*, got 'cosinus'",
         ),
+        ("log: true}", "when: {powr: 1}}", 15, r"reg.when: must name parameters before it"),
+        ("tune: {reg", "tune: {scorer__similarity", 15, "needs the key 'similarity'"),
         ("methods:", "x-methods:", None, "methods: must have at least one method"),
         ("    - {name: sklearn.decomp", "    - {nam: sklearn.decomp", 7, "did you mean 'name'"),
     ],
@@ -214,10 +216,43 @@ def test_nothing_in_a_file_is_executed(tmp_path):
             named(name, "here")
 
 
-def test_a_parameter_that_does_not_exist_is_told_with_its_line(tmp_path):
-    text = GOOD.replace("n_components: 8, reg: 1e-3", "n_component: 8")
-    with pytest.raises(SpecError, match=r"e\.yaml:12: .*no parameter 'n_component', it has n_comp"):
-        plan(Experiment.from_file(write(tmp_path, text)), tmp_path / "s")
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("n_components: 8, reg: 1e-3", "n_component: 8",
+         "12: .*no parameter 'n_component', it has n_comp"),
+        ("n_components: 4}", "reg: abc}",
+         "12: method 'CCA': reg of .* must be a number, got 'abc'"),
+        ("tune: {reg", "tune: {rag", "12: method 'CCA': tune: .*no parameter 'rag', it has n_comp"),
+        ("params: {n_components: 5}", "params: {n_component: 5}",
+         r"7: features.text\[1\]: .*no parameter 'n_component', it has n_comp"),
+        ("params: {n_components: 5}", "params: {n_components: five}",
+         r"7: features.text\[1\]: .*five"),
+        ("TfidfVectorizer", "TfidfVectorizers", r"6: features.text\[0\]: .*neither an installed"),
+    ],
+)  # fmt: skip
+def test_what_only_making_a_part_finds_wrong_is_told_with_its_line(tmp_path, old, new, says):
+    assert old in GOOD
+    with pytest.raises(SpecError, match=rf"e\.yaml:{says}"):
+        plan(Experiment.from_file(write(tmp_path, GOOD.replace(old, new))), tmp_path / "s")
+
+
+def test_parts_of_a_tuned_object_may_be_tuned(tmp_path):
+    text = """
+    title: t
+    dataset: emoji
+    tuning: {trials: 2}
+    methods:
+      - method: sm
+        params: {classifier: {name: sklearn.linear_model.LogisticRegression}}
+        tune: {classifier__C: {float: [0.1, 1]}, scorer__similarity: {choice: [cosine, kl]}}
+        similarity: cosine
+    """
+    (method,) = Experiment.from_file(write(tmp_path, text)).methods
+    assert build_method(method).classifier.C == 1.0
+    path = write(tmp_path, text.replace("classifier__C", "classifier__D"))
+    with pytest.raises(SpecError, match="no parameter 'classifier__D'"):
+        build_method(Experiment.from_file(path).methods[0])
 
 
 def test_search_spaces_are_the_cards_own_parts():

@@ -8,7 +8,7 @@ import inspect
 import os
 import sys
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import numpy as np
 
@@ -39,14 +39,24 @@ def build_method(spec: MethodSpec, seed: int | None = None) -> Any:
     Raises
     ------
     SpecError
-        If the method has no such parameter, or refuses a value.
+        If the method has no such parameter, to set or to tune, or refuses a value.
     crossfit.registry.RegistryError
         If it is not installed or cannot be imported.
     """
     cls = registry.load(spec.method)
-    return _instance(
-        cls, spec.params, seed, f"{spec.line}method {spec.label!r}", "the method " + spec.method
-    )
+    where = f"{spec.line}method {spec.label!r}"
+    made = _instance(cls, spec.params, seed, where, "the method " + spec.method)
+    tune = spec.tune if isinstance(spec.tune, Mapping) else {}
+    for name in tune:
+        outer = name.partition("__")[0]
+        # What is within an object that is tuned itself is known only then.
+        inner = outer != name and outer in tune
+        if outer not in ("features", "scorer") and not inner and name not in made.get_params():
+            known = ", ".join(made.get_params(deep=False))
+            raise SpecError(
+                f"{where}: tune: the method {spec.method} has no parameter {name!r}, it has {known}"
+            )
+    return made
 
 
 def build_features(features: Mapping[str, Any]) -> list[tuple[str, Any]]:
@@ -77,6 +87,7 @@ def _transformer(spec: Any, where: str) -> Any:
                 for name, part in spec["channels"].items()
             ]
         )
+    where = getattr(spec, "place", "") + where
     made = _object(spec, FEATURE_SEED, where)
     if not hasattr(made, "fit") or not hasattr(made, "transform"):
         raise SpecError(f"{where}: {spec['name']!r} is no transformer")
@@ -155,6 +166,9 @@ def _instance(cls: Any, params: Mapping[str, Any], seed: int | None, where: str,
     if unknown and not takes_any:
         known = ", ".join(key for key in parameters if key != "self")
         raise SpecError(f"{where}: {name} has no parameter {unknown[0]!r}, it has {known}")
+    for key, part in params.items():
+        if isinstance(part, str) and key in parameters and _is_number(cls, parameters[key]):
+            raise SpecError(f"{where}: {key} of {name} must be a number, got {part!r}")
     values = {key: _value(part, seed, f"{where}.{key}") for key, part in params.items()}
     try:
         made = cls(**values)
@@ -169,6 +183,19 @@ def _instance(cls: Any, params: Mapping[str, Any], seed: int | None, where: str,
         except ValueError as error:
             raise SpecError(f"{where}: {error}") from error
     return made
+
+
+def _is_number(cls: Any, parameter: inspect.Parameter) -> bool:
+    """Say whether a parameter is a number by default, and by its annotation never a text."""
+    if isinstance(parameter.default, bool) or not isinstance(parameter.default, (int, float)):
+        return False
+    try:
+        hint = get_type_hints(cls.__init__).get(parameter.name, Any)
+    except NameError:  # a type that is imported for type checkers only
+        return False
+    options = get_args(hint) or (hint,)
+    return not any(option in (Any, object) or isinstance(option, str) or option is str
+                   or get_origin(option) is Literal for option in options)  # fmt: skip
 
 
 def draws_at_random(spec: MethodSpec) -> bool:

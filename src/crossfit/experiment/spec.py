@@ -401,13 +401,25 @@ def is_part(value: Any) -> bool:
     )
 
 
+class _Placed(dict[str, Any]):
+    """An extractor that knows where the file names it, for what only making it finds wrong."""
+
+    place: str = ""
+
+
+def _placed(part: Mapping[str, Any], node: Node) -> _Placed:
+    made = _Placed(part)
+    made.place = node.place
+    return made
+
+
 def _part(node: Node) -> Any:
     """Check one extractor, a chain of them, channels, or None (the view stays as it is)."""
     value = node.value
     if value is None or value == "passthrough":
         return None
     if isinstance(value, str):
-        return {"name": value}
+        return _placed({"name": value}, node)
     if isinstance(value, Mapping) and "channels" in value:
         node.known(["channels"])
         channels = node.child("channels")
@@ -416,10 +428,8 @@ def _part(node: Node) -> Any:
         node.known(["name", "params"])
         node.child("name").text()
         params = node.child("params", {})
-        return {
-            "name": value["name"],
-            "params": {} if not params.value else plain(params.mapping()),
-        }
+        given = {} if not params.value else plain(params.mapping())
+        return _placed({"name": value["name"], "params": given}, node)
     parts = node.sequence()
     if not parts:
         raise node.error("must name at least one extractor")
@@ -507,7 +517,7 @@ def _method(node: Node, tuning: TuningSpec | None, directions: Sequence[str]) ->
         similarity.one_of(list(MEASURES))
     tune = node.child("tune", None)
     if isinstance(tune.value, Mapping):
-        _check_space(tune)
+        _check_space(tune, ranked=similarity.value is not None)
     elif tune.value not in (None, "default"):
         raise tune.error(f"must be 'default', null or a mapping, got {what(tune.value)}")
     own_way = node.child("tuning", None)
@@ -545,9 +555,19 @@ def _published(node: Node, directions: Sequence[str]) -> dict[str, dict[str, flo
     return found
 
 
-def _check_space(node: Node) -> None:
+def _check_space(node: Node, *, ranked: bool) -> None:
+    """Check a search space; `ranked` says whether there is a similarity of its own to tune."""
+    before: list[str] = []
     for name in node.mapping():
-        _space(node.child(name))
+        part = node.child(name)
+        if name.startswith("scorer__") and not ranked:
+            raise part.error("needs the key 'similarity': the method has none of its own to tune")
+        for other in _space(part).when or ():
+            if other not in before:
+                raise part.child("when").error(
+                    f"must name parameters before it ({', '.join(before) or 'none'}), got {other!r}"
+                )
+        before.append(name)
 
 
 def space_of(tune: Mapping[str, Any]) -> dict[str, Any]:

@@ -134,7 +134,8 @@ def test_keys_follow_the_content_of_files_that_parameters_name(tiny, tmp_path, g
     method = {"method": "tiny", "params": {"start": str(weights)}}
     if given == "tune":
         method = {"method": "tiny", "tune": {"start": {"choice": [str(weights), None]}}}
-    e = experiment([method], seeds=[0], tuning={"trials": 1, "folds": 2})
+        method["tuning"] = {"trials": 1, "folds": 2}
+    e = experiment([method], seeds=[0])
     keys = []
     for content in ("one", "two", "one"):
         weights.write_text(content)
