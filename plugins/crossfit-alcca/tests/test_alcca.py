@@ -397,6 +397,15 @@ def test_a_killed_fit_goes_on_to_the_same_weights(planted, tmp_path):
     np.testing.assert_array_equal(resumed.similarity(planted[2]), through.similarity(planted[2]))
 
 
+@BOTH
+def test_a_checkpoint_does_not_go_on_with_more_epochs(cls, planted, tmp_path):
+    views, y, *_ = planted
+    settings = SMALL | {"max_epochs": 1, "callbacks": [Checkpoint(tmp_path / "fit.pt")]}
+    method = cls(random_state=0, **settings).fit(views, y)
+    with pytest.raises(ValueError, match="with other parameters"):
+        method.set_params(max_epochs=2).fit(views, y)
+
+
 # ---- CCA on top --------------------------------------------------------------------------------
 
 

@@ -32,8 +32,8 @@ class Checkpoint(Callback):
 
     Goes into ``callbacks`` of a neural method. If the file is there when ``fit`` begins, the fit
     goes on from it and ends with the same weights, bit for bit, as one that ran through
-    (on the CPU, with equal versions and threads). ``max_epochs`` may be raised; with other
-    parameters or other data the file is refused.
+    (on the CPU, with equal versions and threads). ``max_epochs`` may be raised, but where the
+    method's schedules follow it; with other parameters or other data the file is refused.
 
     The file holds the parameters, the optimizer, schedules and every other callback's state, the
     history, the epoch, the fitted features (a vocabulary, say), the seed, which says what rows are

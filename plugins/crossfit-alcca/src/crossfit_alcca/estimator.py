@@ -54,7 +54,8 @@ class ACMR(NeuralEstimator):
       where D knows nothing.
 
     The reversal has the strength :math:`\lambda = w (2 / (1 + e^{-sp}) - 1)`, with w
-    `adv_weight`, s `adv_steepness` and p the share of the epochs that are done.
+    `adv_weight`, s `adv_steepness` and p the share of the epochs that are done. A checkpoint
+    therefore goes on with the same `max_epochs` alone.
 
     Rows labelled -1 have no label loss, and as positives their own pair alone.
 
@@ -140,6 +141,10 @@ class ACMR(NeuralEstimator):
     card = cards.ACMR
 
     _hidden: ClassVar[Mapping[str, int]] = {"image": 2000, "text": 500}
+    # The reversal's strength follows the share of max_epochs.
+    _neutral: ClassVar[tuple[str, ...]] = tuple(
+        name for name in NeuralEstimator._neutral if name != "max_epochs"
+    )
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **NeuralEstimator._parameter_constraints,
