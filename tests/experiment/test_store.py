@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -106,6 +107,24 @@ def test_an_interrupted_write_leaves_nothing(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         store.write_cell("k", RECORD, {"a": np.zeros(2)})
     assert list((tmp_path / "cells").iterdir()) == []
+
+
+def test_a_folder_that_another_process_was_quicker_to_write_is_left_to_it(tmp_path, monkeypatch):
+    home = tmp_path / "features" / "k"
+    rename = Path.rename
+
+    def late(path, target):
+        if path == home:  # taken just after it was found free
+            home.mkdir()
+            (home / "values").write_text("theirs")
+            raise FileNotFoundError
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", late)
+    with Store(tmp_path).new_folder(home) as draft:
+        (draft / "values").write_text("ours")
+    assert [p.name for p in home.parent.iterdir()] == ["k"]
+    assert (home / "values").read_text() == "theirs"
 
 
 def test_damage_is_told_by_the_name_of_the_file(tmp_path):

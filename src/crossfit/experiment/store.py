@@ -8,6 +8,7 @@ is pickled.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import math
@@ -360,8 +361,12 @@ class Store:
             old = home.parent / f".{home.name[:16]}-{secrets.token_hex(8)}"
             with contextlib.suppress(FileNotFoundError):
                 home.rename(old)
-            with contextlib.suppress(FileExistsError):
+            try:
                 draft.rename(home)
+            except OSError as error:
+                # Systems differ in how they refuse to replace a folder that is not empty.
+                if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+                    raise
             shutil.rmtree(old, ignore_errors=True)
         finally:
             shutil.rmtree(draft, ignore_errors=True)
