@@ -1,6 +1,7 @@
 """Checkpoints: a killed fit goes on to the same weights, and nothing unsafe or half is read."""
 
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -176,6 +177,30 @@ def test_a_fit_without_a_fixed_seed_goes_on_with_the_rows_it_held_out(
     through = _method(towers, None, random_state=np.random.RandomState(0))
     monkeypatch.setattr(towers, "_seed", lambda self: seen[0][0])
     assert torch.equal(weights(resumed), weights(through.fit(views)))
+
+
+def test_a_fit_that_was_stopped_goes_on_with_more_patience_alone(
+    towers, planted, weights, tmp_path, caplog
+):
+    caplog.set_level(logging.INFO, logger="crossfit")
+    views, _ = planted(60)
+
+    def fit(*callbacks):
+        # The monitored figure never falls.
+        stop = [EarlyStopping("train_loss", each, lower_is_better=False) for each in callbacks[:1]]
+        return _method(towers, [*stop, *callbacks[1:]]).fit(views)
+
+    checkpoint = Checkpoint(tmp_path / "fit.pt")
+    epochs = len(fit(1, checkpoint).net_.history)
+    assert epochs < 6
+    assert len(fit(1, checkpoint, Callback()).net_.history) == epochs
+    assert f"Towers had been stopped by a callback after epoch {epochs}" in caplog.text
+    longer = fit(5, checkpoint)
+    assert f"Towers goes on from epoch {epochs}" in caplog.text
+    assert epochs < len(longer.net_.history) < EPOCHS
+    assert torch.equal(weights(longer), weights(fit(5)))
+    without = _method(towers, [checkpoint]).fit(views)
+    assert torch.equal(weights(without), weights(_method(towers, None).fit(views)))
 
 
 def test_nan_leaves_the_last_good_checkpoint(towers, planted, weights, tmp_path):

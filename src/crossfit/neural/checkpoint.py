@@ -33,7 +33,9 @@ class Checkpoint(Callback):
     Goes into ``callbacks`` of a neural method. If the file is there when ``fit`` begins, the fit
     goes on from it and ends with the same weights, bit for bit, as one that ran through
     (on the CPU, with equal versions and threads). ``max_epochs`` may be raised, but where the
-    method's schedules follow it; with other parameters or other data the file is refused.
+    method's schedules follow it; with other parameters or other data the file is refused. A fit
+    that a callback stopped goes on if one of its callbacks is gone or has other parameters, a
+    longer patience say; else it is done.
 
     The file holds the parameters, the optimizer, schedules and every other callback's state, the
     history, the epoch, the fitted features (a vocabulary, say), the seed, which says what rows are
@@ -93,7 +95,7 @@ class Checkpoint(Callback):
         return dict(held)
 
     def restore(self, held: Mapping[str, Any], net: NeuralNet, generator: torch.Generator) -> bool:
-        """Bring a net to the state that was read; return whether its training had been stopped."""
+        """Bring a net to the state that was read; return whether its training stays stopped."""
         net.module_.load_state_dict(held["module"])
         net.optimizer_.load_state_dict(held["optimizer"])
         for name, callback in net.callbacks_:
@@ -104,7 +106,9 @@ class Checkpoint(Callback):
         torch.set_rng_state(held["random"]["cpu"])
         if "cuda" in held["random"] and torch.device(net.device).type == "cuda":
             torch.cuda.set_rng_state(held["random"]["cuda"], net.device)
-        return bool(held["stopped"])
+        now = self.callback_settings(net)
+        same = all(now.get(name) == then for name, then in held["callback_settings"].items())
+        return bool(held["stopped"]) and same
 
     # ---- writing -----------------------------------------------------------------------------
 
@@ -122,6 +126,18 @@ class Checkpoint(Callback):
             if not isinstance(callback, Checkpoint)
         }
 
+    def callback_settings(self, net: NeuralNet) -> dict[str, Any]:
+        """Return the plain parameters of every other callback."""
+        return {
+            name: {
+                key: value
+                for key, value in vars(callback).items()
+                if not key.endswith("_") and isinstance(value, (bool, int, float, str, type(None)))
+            }
+            for name, callback in net.callbacks_
+            if not isinstance(callback, Checkpoint)
+        }
+
     def write(self, net: NeuralNet, generator: torch.Generator, stopped: bool) -> None:
         """Write the state of a net after an epoch."""
         random = {"order": generator.get_state(), "cpu": torch.get_rng_state()}
@@ -134,6 +150,7 @@ class Checkpoint(Callback):
             "module": net.module_.state_dict(),
             "optimizer": net.optimizer_.state_dict(),
             "callbacks": self.callback_states(net),
+            "callback_settings": self.callback_settings(net),
             "history": json.dumps(
                 [{k: v for k, v in row.items() if k != "batches"} for row in net.history],
                 default=float,

@@ -177,7 +177,8 @@ class Net(NeuralNet):
         stopped = False
         if saved is not None:
             stopped = checkpoints[0].restore(saved, self, generator)
-            logger.info("%s goes on from epoch %d", self._name(), len(self.history))
+            what = "had been stopped by a callback after" if stopped else "goes on from"
+            logger.info("%s %s epoch %d", self._name(), what, len(self.history))
         elif checkpoints:
             checkpoints[0].callback_states(self)  # what cannot be kept is refused before any work
         self._good = copy.deepcopy(self.module_.state_dict())
