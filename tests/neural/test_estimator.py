@@ -241,6 +241,18 @@ class _AfterEpoch(Callback):
         self.do(net)
 
 
+def test_batches_that_are_held_out_know_the_progress_too(towers, planted):
+    seen = {True: [], False: []}
+
+    class Looks(towers):
+        def _outputs(self, module, batch):
+            seen[module.training].append(batch.progress)
+            return super()._outputs(module, batch)
+
+    Looks(validation_fraction=0.3, random_state=0).fit(planted(20)[0])
+    assert sorted(set(seen[True])) == sorted(set(seen[False])) == [0.0, 0.25, 0.5, 0.75]
+
+
 def test_early_stopping_ends_with_the_best_weights(towers, planted, weights):
     rng = np.random.default_rng(0)
     views = Views(image=rng.normal(size=(60, 6)), text=rng.normal(size=(60, 5)))  # nothing to learn

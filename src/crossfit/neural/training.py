@@ -185,7 +185,8 @@ class Net(NeuralNet):
         done = len(self.history)
         with self._progress(len(batches), done) as self._bar:
             while done < self.max_epochs and not stopped:
-                batches.progress = done / self.max_epochs
+                for each in filter(None, (batches, batches_valid)):
+                    each.progress = done / self.max_epochs
                 self.notify("on_epoch_begin", **data)
                 self.run_single_epoch(batches, True, "train", self.train_step)
                 self.run_single_epoch(batches_valid, False, "valid", self.validation_step)
