@@ -1,5 +1,6 @@
 """CCA against statsmodels, cca-zoo, scikit-learn and scipy, its invariances and hard inputs."""
 
+import tracemalloc
 import warnings
 
 import numpy as np
@@ -8,10 +9,12 @@ import scipy.linalg
 import scipy.sparse as sp
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.base import clone
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
 from crossfit import Views, make_retrieval_scorer
 from crossfit.subspace import CCA
+from crossfit.subspace import cca as cca_module
 from crossfit.subspace._linalg import Moments, fix_signs, whiten
 
 
@@ -618,3 +621,59 @@ def test_directions_without_correlation_are_left_out_with_a_ridge_too(dtype, n_v
     assert cca.n_components_ == 39 and cca.correlations_[-1] > 0.01
     with pytest.warns(UserWarning, match="39 are kept"):
         CCA(n_components=50, reg=0.1).fit(Views(views))
+
+
+# ---- views with more columns than items --------------------------------------------------
+
+
+def wide_views(dtype=np.float64, sparse=False, captions=False):
+    rng = np.random.default_rng(0)
+    Z = rng.normal(size=(30, 6))
+    image = (Z @ rng.normal(size=(6, 90)) + rng.normal(size=(30, 90)) + 3).astype(dtype)
+    text = (Z @ rng.normal(size=(6, 50)) + rng.normal(size=(30, 50))).astype(dtype)
+    image[:, 5] = 2  # constant
+    if sparse:
+        image = sp.csr_array(np.where(np.abs(image) > 3, image, 0))
+    if captions:
+        index = rng.permutation(np.r_[np.arange(30), rng.integers(0, 30, 25)])
+        words = text[index] + rng.normal(size=(55, 50)).astype(dtype)
+        return Views.from_captions(image, words, index)
+    return Views(image=image, text=text)
+
+
+@pytest.mark.parametrize("style", ["ridge", "relative", "shrink", "spectral"])
+@pytest.mark.parametrize("standardize", [False, True])
+@pytest.mark.parametrize("kind", ["dense", "sparse", "captions"])
+def test_wide_views_are_solved_in_the_span_of_their_items(monkeypatch, style, standardize, kind):
+    views = wide_views(sparse=kind == "sparse", captions=kind == "captions")
+    cca = CCA(10, reg=0.2, reg_style=style, standardize=standardize, power=1)
+    plain = clone(cca).fit(views)
+    monkeypatch.setattr(cca_module, "WIDE", 1)
+    spanned = clone(cca).fit(views)
+    np.testing.assert_allclose(spanned.correlations_, plain.correlations_, rtol=1e-9)
+    for role in ("image", "text"):
+        scale = np.abs(plain.weights_[role]).max()
+        np.testing.assert_allclose(spanned.weights_[role], plain.weights_[role], atol=1e-9 * scale)
+        np.testing.assert_allclose(spanned.means_[role], plain.means_[role], atol=1e-12)
+    np.testing.assert_allclose(spanned.similarity(views), plain.similarity(views), atol=1e-6)
+
+
+def test_wide_views_without_a_ridge_and_in_float32(monkeypatch):
+    monkeypatch.setattr(cca_module, "WIDE", 1)
+    assert CCA(reg=0).fit(wide_views()).n_components_ == 29
+    coarse = CCA(5, reg=0.2).fit(wide_views(np.float32))
+    exact = CCA(5, reg=0.2).fit(wide_views())
+    np.testing.assert_allclose(coarse.correlations_, exact.correlations_, atol=1e-5)
+    assert coarse.encode(wide_views(np.float32)["image"], "image").dtype == np.float32
+
+
+def test_words_by_the_ten_thousand_need_no_covariance_of_them():
+    rng = np.random.default_rng(0)
+    counts = sp.random_array((200, 30_000), density=0.01, rng=rng, format="csr")
+    image = counts @ rng.normal(size=(30_000, 20))
+    tracemalloc.start()
+    cca = CCA(5, reg=0.1).fit(image, counts)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert cca.correlations_[0] > 0.9
+    assert peak < 4e8  # the covariance would be 7.2e9

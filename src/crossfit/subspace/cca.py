@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from numbers import Real
+from types import MappingProxyType
 from typing import Any, Self
 
 import numpy as np
 import scipy.linalg
+import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from crossfit.base import CrossModalEstimator
@@ -22,9 +25,12 @@ from crossfit.subspace._linalg import (
     of_view,
     whiten,
 )
-from crossfit.views import Views
+from crossfit.views import Views, is_tensor
 
 __all__ = ["CCA"]
+
+# Views of more columns than that, and than items, are mapped to the span of their items first.
+WIDE = 1024
 
 REG_STYLES = ("relative", "ridge", "shrink", "spectral")
 SOLUTION = ("correlations_", "n_components_", "means_", "weights_")
@@ -79,8 +85,9 @@ class CCA(CrossModalEstimator):
     Notes
     -----
     Costs O(n d²) for the covariances and O(d³) for the decompositions, d the columns of all
-    views together, and holds O(d²) numbers; rows are read in chunks, so that memory-mapped
-    arrays of any length do. Products run in the precision of the data and sums in float64.
+    views together, and holds O(d²) numbers; rows are read in chunks, so that memory-mapped arrays
+    of any length do. Of a view with more columns than items, and than 1024, d is the number of
+    items. Products run in the precision of the data and sums in float64.
     Pairs that come in batches go to `partial_fit`; those spread over workers go to one CCA each,
     and `merge` adds them up. Tensors run on their device and come back as tensors; the
     decompositions are those of small matrices and run in NumPy. Scores have unit variance (with
@@ -144,9 +151,13 @@ class CCA(CrossModalEstimator):
         self._forget(["sums_"])
         self._check_parameters()
         # A row is a pair: an image with five captions counts five times in the covariances.
+        spans: dict[str, _Span] = {}
+        narrow = views.map(
+            lambda values, role: _narrowed(values, role, views, spans, self.standardize)
+        )
         moments = Moments()
-        moments.update(views)
-        self._solve(moments)
+        moments.update(narrow)
+        self._solve(moments, spans)
 
     def partial_fit(self, X: Any, Y: Any = None, y: Any = None) -> Self:
         """Fit on more pairs, after those of earlier calls; in the end as `fit` on all of them.
@@ -232,6 +243,7 @@ class CCA(CrossModalEstimator):
             return self
         if first:
             self.views_in_, self.n_features_in_ = other.views_in_, other.n_features_in_
+            self._set_columns(getattr(other, "feature_names_in_", {}))
         mine, others = (
             {m.views_in_[role]: size for role, size in m.n_features_in_.items()}
             for m in (self, other)
@@ -269,7 +281,7 @@ class CCA(CrossModalEstimator):
         for name in names:
             self.__dict__.pop(name, None)
 
-    def _solve(self, moments: Moments) -> None:
+    def _solve(self, moments: Moments, spans: Mapping[str, _Span] = MappingProxyType({})) -> None:
         if moments.n < 2:
             raise ValueError(f"CCA needs at least 2 rows, got n_samples = {moments.n}")
         roles = list(self.views_in_)
@@ -279,6 +291,9 @@ class CCA(CrossModalEstimator):
         if self.standardize:
             deviations = np.sqrt(np.diag(S))
             scale = np.where(deviations > 0, deviations, 1.0)
+            for role, block in zip(roles, blocks):
+                if role in spans:  # scaled before it was mapped
+                    scale[block] = 1.0
             S = S / np.outer(scale, scale)
 
         W = []
@@ -288,7 +303,8 @@ class CCA(CrossModalEstimator):
                     f"CCA: view {self._view_name(role)!r} is constant: it has no "
                     "variance to correlate"
                 )
-            regularised = _regularise(S[block, block], amounts[role], self.reg_style)
+            n_columns = self.n_features_in_[role]
+            regularised = _regularise(S[block, block], amounts[role], self.reg_style, n_columns)
             W.append(whiten(regularised, tol=10 * moments.eps))
 
         correlations, directions = _decompose(S, blocks, W)
@@ -296,14 +312,16 @@ class CCA(CrossModalEstimator):
         # correlated: of those directions rounding alone would say which they are.
         rank = np.count_nonzero(correlations > np.sqrt(moments.eps) * correlations[0])
         k = kept_components(self, max(1, int(rank)), stacklevel=5)
-        weights = fix_signs(
-            [w @ u[:, :k] / scale[b, None] for w, u, b in zip(W, directions, blocks)]
-        )
+        weights = [w @ u[:, :k] / scale[b, None] for w, u, b in zip(W, directions, blocks)]
+        means = dict(zip(roles, moments.means()))
+        for i, role in enumerate(roles):
+            if role in spans:
+                weights[i], means[role] = spans[role].weights(weights[i]), spans[role].mean
         self.correlations_ = np.maximum(correlations[:k], 0.0)
         self.n_components_ = k
         weighting = self.correlations_**self.power
-        self.means_ = dict(zip(roles, moments.means()))
-        self.weights_ = {role: w * weighting for role, w in zip(roles, weights)}
+        self.means_ = means
+        self.weights_ = {role: w * weighting for role, w in zip(roles, fix_signs(weights))}
 
     def _encode(self, values: Any, view: str) -> Any:
         return affine(values, self.means_[view], self.weights_[view])
@@ -326,12 +344,49 @@ class CCA(CrossModalEstimator):
         return {role: float(amount) for role, amount in amounts.items()}
 
 
-def _regularise(S: Matrix, r: float, style: str) -> Matrix:
+@dataclass(frozen=True)
+class _Span:
+    """Where the items of a view with more columns than items lie: nothing else is correlated."""
+
+    mean: Matrix
+    scale: Matrix
+    basis: NDArray[Any]
+
+    def weights(self, narrow: Matrix) -> Matrix:
+        """Return weights of the columns for weights of the coordinates."""
+        return np.asarray(self.basis @ narrow / self.scale[:, None])
+
+
+def _narrowed(
+    values: Any, role: str, views: Views, spans: dict[str, _Span], standardize: bool
+) -> Any:
+    """Return coordinates of a wide view's items in their span, of shape (n_items, n_items).
+
+    Ridges of all styles are multiples of the identity and stay so in an orthonormal basis.
+    """
+    n_items, n_columns = values.shape
+    if is_tensor(values) or n_columns <= max(n_items, WIDE):
+        return values
+    counts = np.bincount(views.distinct(role)[1], minlength=n_items)
+    items = values.toarray() if sp.issparse(values) else values
+    mean = counts @ items.astype(np.float64, copy=False) / counts.sum()
+    centred = items - mean.astype(items.dtype)
+    scale = np.ones(n_columns)
+    if standardize:
+        deviations = np.sqrt(counts @ centred.astype(np.float64) ** 2 / (counts.sum() - 1))
+        scale = np.where(deviations > 0, deviations, 1.0)
+        centred /= scale.astype(items.dtype)
+    basis = np.linalg.qr(centred.T)[0]
+    spans[role] = _Span(mean, scale, basis)
+    return centred @ basis
+
+
+def _regularise(S: Matrix, r: float, style: str, n_columns: int) -> Matrix:
     identity = np.eye(len(S))
     if style == "shrink":
         return (1 - r) * S + r * identity
     if style == "relative":
-        r *= np.trace(S) / len(S)
+        r *= np.trace(S) / n_columns
     elif style == "spectral":
         r *= scipy.linalg.eigvalsh(S)[-1]
     return S + r * identity
