@@ -6,6 +6,7 @@ import io
 import math
 import re
 import shutil
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
@@ -364,6 +365,8 @@ def test_markdown_is_one_table(report_store):
     assert len(lines) == 2 + len(board.rows) + 1
     assert len({len(re.findall(r"(?<!\\)\|", line)) for line in lines}) == 1
     assert "<script" not in markdown_table(board)
+    text = markdown_table(replace(board, title="<b>\n# emoji", about="<i>sizes"))
+    assert text.startswith("## &lt;b> # emoji\n\n&lt;i>sizes\n")
 
 
 def test_latex_is_balanced_and_escaped(report_store):
@@ -445,8 +448,6 @@ def test_true_figures_never_contradict_each_other(seed):
 
 def test_a_board_reports_contradictions_of_published_figures(report_store):
     (board,) = boards([report_store.run("main")])
-    from dataclasses import replace
-
     rows = list(board.rows)
     rows[0] = replace(
         rows[0], published={("image2text", "r@1"): 0.384, ("image2text", "medr"): 1.0}

@@ -78,14 +78,16 @@ def markdown_table(board: Board) -> str:
         The leaderboard.
     """
 
+    def escaped(text: str) -> str:
+        text = text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")
+        return " ".join(text.split())
+
     def line(cells: Sequence[str]) -> str:
-        escaped = (cell.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")
-                   for cell in cells)  # fmt: skip
-        return "| " + " | ".join(" ".join(cell.split()) for cell in escaped) + " |"
+        return "| " + " | ".join(map(escaped, cells)) + " |"
 
     head, lines = _grid(board)
     rule = "| --- | --- |" + " ---: |" * (len(head) - 2)
-    text = [f"## {board.title}", "", board.about, "", line(head), rule]
+    text = [f"## {escaped(board.title)}", "", escaped(board.about), "", line(head), rule]
     return "\n".join([*text, *map(line, lines), "", _footnote(board), ""])
 
 
