@@ -6,7 +6,8 @@ import scipy.sparse as sp
 import torch
 
 from crossfit import Ragged, Views
-from crossfit.neural.batching import Batches, PairData, store
+from crossfit.neural import batching
+from crossfit.neural.batching import Batches, PairData, batches_of, store
 
 CPU = torch.device("cpu")
 
@@ -82,6 +83,26 @@ def test_memory_mapped_features_are_not_copied(tmp_path, rng):
     X = np.load(tmp_path / "x.npy", mmap_mode="r")
     held = store(X)
     assert held.values.data_ptr() == X.__array_interface__["data"][0]
+
+
+@pytest.mark.parametrize("kind", ["ragged", "tokens", "channels", "dense", "sparse"])
+def test_batches_of_items_keep_to_their_size(rng, monkeypatch, kind):
+    monkeypatch.setattr(batching, "_BATCH_NUMBERS", 200)
+    rows = [rng.normal(size=(k, 5)) for k in (1, *[10] * 11)]
+    ragged = Ragged.from_list(rows)
+    given = {
+        "ragged": ragged,
+        "tokens": Ragged.from_list([np.arange(1, 1 + 50 * min(k, 1)) for k in range(12)]),
+        "channels": Views(x={"a": ragged, "b": np.ones((12, 50))})["x"],
+        "dense": rng.normal(size=(12, 10, 5)),
+        "sparse": sp.csr_array(np.eye(12, 50)),
+    }[kind]
+    found = [
+        list(each.values()) if isinstance(each, dict) else [each]
+        for each in batches_of(store(given), CPU)
+    ]
+    assert {len(parts[0].values) for parts in found} == {2 if kind == "channels" else 4}
+    assert all(sum(part.values.numel() for part in parts) <= 200 for parts in found)
 
 
 @pytest.fixture

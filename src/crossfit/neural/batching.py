@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -118,6 +119,11 @@ class Store:
         """Bytes that the features take."""
         raise NotImplementedError
 
+    @property
+    def longest(self) -> int:
+        """Numbers of the longest item."""
+        raise NotImplementedError
+
     def to(self, device: torch.device) -> Store:
         """Move the features to a device, where they can be moved."""
         raise NotImplementedError
@@ -139,6 +145,10 @@ class _Dense(Store):
     def nbytes(self) -> int:
         return self.values.nbytes
 
+    @property
+    def longest(self) -> int:
+        return self.values[:1].numel()
+
     def to(self, device: torch.device) -> Store:
         return _Dense(self.values.to(device))
 
@@ -158,6 +168,10 @@ class _Flat(Store):
     @property
     def nbytes(self) -> int:
         return self.values.nbytes
+
+    @property
+    def longest(self) -> int:
+        return int(self.offsets.diff().max()) * math.prod(self.values.shape[1:])
 
     def to(self, device: torch.device) -> Store:
         return _Flat(self.values.to(device), self.offsets.to(device), self.n_inputs)
@@ -190,6 +204,10 @@ class _Sparse(Store):
     def nbytes(self) -> int:
         return 0
 
+    @property
+    def longest(self) -> int:
+        return self.n_inputs
+
     def to(self, device: torch.device) -> Store:
         return self  # rows become dense on the host, batch by batch
 
@@ -211,6 +229,11 @@ class ChannelStore(Store):
     def nbytes(self) -> int:
         """Bytes that the features take."""
         return sum(part.nbytes for part in self.parts.values())
+
+    @property
+    def longest(self) -> int:
+        """Numbers of the longest items of all channels."""
+        return sum(part.longest for part in self.parts.values())
 
     def to(self, device: torch.device) -> Store:
         """Move every channel to a device."""
@@ -359,10 +382,8 @@ def to_device(items: Any, device: torch.device) -> Any:
 
 def batches_of(items: Store, device: torch.device) -> Iterator[Any]:
     """Yield the items of a view in order, in batches that fit into memory."""
-    first = items.take(torch.zeros(1, dtype=torch.int64))
-    parts = first.values() if isinstance(first, dict) else [first]
-    size = sum(part.values.numel() for part in parts)
-    for at in torch.arange(len(items)).split(max(1, min(1024, _BATCH_NUMBERS // max(1, size)))):
+    size = max(1, min(1024, _BATCH_NUMBERS // max(1, items.longest)))
+    for at in torch.arange(len(items)).split(size):
         yield to_device(items.take(at), device)
 
 
