@@ -210,14 +210,17 @@ print(json.dumps([registry.load(name).__name__ for name in names]))
     assert ask(code, zoo) == ["Thing"] * 4
 
 
-def test_what_is_not_installed_says_what_to_install(zoo):
-    kind, message = refusal("registry.load('ACLN_x')", zoo)
+def test_what_is_not_installed_says_what_comes_close(zoo):
+    kind, message = refusal("registry.load('nowhere_x')", zoo)
     assert kind == "NotInstalledError"
-    assert "pip install crossfit-acln-x" in message
+    assert "no method 'nowhere_x' is installed; there are: " in message
     assert "cca" in message and "good" in message
     assert "not usable: crossfit-broken" in message
+    # Anyone could register the name of a distribution that a typo makes.
+    assert "pip" not in message
     kind, message = refusal("registry.find('emojis', 'crossfit.datasets')", zoo)
-    assert "no data set 'emojis'" in message
+    assert message.startswith("no data set 'emojis' is installed: did you mean 'emoji'?")
+    assert "wikipedia" not in message and "pip" not in message
 
 
 @pytest.mark.parametrize(
@@ -290,14 +293,28 @@ print(json.dumps([CCA.__module__, Good.__module__, dir(crossfit.methods)]))
     assert {"CCA", "Good", "Shared"} <= set(names)
 
 
-def test_importing_a_missing_method_says_what_to_install(zoo):
-    kind, message = refusal("from crossfit.methods import VSE", zoo, error="Exception")
+def test_importing_a_missing_method_says_what_comes_close(zoo):
+    kind, message = refusal("from crossfit.methods import CCAA", zoo, error="Exception")
     assert kind == "ImportError"
-    assert "pip install crossfit-vse" in message
+    assert "no installed method has the class CCAA: did you mean 'CCA'" in message
+    kind, message = refusal("from crossfit.methods import Nowhere", zoo, error="Exception")
+    assert message == "no installed method has the class Nowhere; see `crossfit list methods`"
     kind, message = refusal("from crossfit.methods import Cca", zoo, error="Exception")
     assert kind == "ImportError"
     assert "'cca' is crossfit.subspace.cca:CCA" in message
     assert refusal("import crossfit.methods as m; m.lower", error="AttributeError")
+
+
+def test_importing_all_methods_imports_those_that_one_distribution_offers(tmp_path):
+    install(tmp_path, "crossfit-good", "good", cls="Good")
+    for which in ("one", "two"):
+        install(tmp_path, f"crossfit-{which}", "shared", cls="Shared")
+    code = """
+from crossfit.methods import *
+print(json.dumps([CCA.__module__, Good.__module__, "Shared" in globals()]))
+"""
+    found = ask(code, tmp_path)
+    assert found == ["crossfit.subspace.cca", "crossfit_good.method", False]
 
 
 def test_importing_a_clashing_or_broken_method_says_so(zoo):

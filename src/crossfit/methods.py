@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from crossfit import registry
-
-__all__: list[str] = []
+from crossfit.cards import did_you_mean
 
 
 def _class_names() -> dict[str, list[registry.Entry]]:
@@ -18,6 +17,9 @@ def _class_names() -> dict[str, list[registry.Entry]]:
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__all__":
+        # For `from crossfit.methods import *`: a name that several offer belongs to none of them.
+        return sorted(name for name, offered in _class_names().items() if len(offered) == 1)
     if not name[:1].isupper():
         raise AttributeError(f"module 'crossfit.methods' has no attribute {name!r}")
     offered = _class_names().get(name, [])
@@ -32,8 +34,9 @@ def __getattr__(name: str) -> Any:
     # `from ... import` would swallow the message of an AttributeError.
     try:
         target = registry.get(name).target
-    except registry.NotInstalledError as error:
-        raise ImportError(str(error)) from None
+    except registry.NotInstalledError:
+        hint = did_you_mean(name, _class_names()) or "; see `crossfit list methods`"
+        raise ImportError(f"no installed method has the class {name}{hint}") from None
     raise ImportError(f"no method class {name}: {registry.normalise(name)!r} is {target}")
 
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal
 
-from crossfit.cards import API, GROUPS, Card
+from crossfit.cards import API, GROUPS, Card, did_you_mean
 
 __all__ = [
     "ClashError",
@@ -130,7 +130,8 @@ def find(name: str, group: str = "crossfit.methods") -> Entry:
     Raises
     ------
     NotInstalledError
-        If no distribution offers it; the message says what to install.
+        If no distribution offers it; the message says which names come close, else which
+        there are.
     ClashError
         If several do; the message names them.
     PluginError
@@ -149,8 +150,8 @@ def find(name: str, group: str = "crossfit.methods") -> Entry:
         known = sorted({entry.name for entry in entries(group) if entry.status == "ok"})
         broken = sorted({entry.distribution for entry in entries() if entry.status != "ok"})
         raise NotInstalledError(
-            f"no {kind} {name!r} is installed (there are: {', '.join(known) or 'none'}); if a "
-            f"plugin brings it, install that, for instance: pip install crossfit-{wanted}"
+            f"no {kind} {name!r} is installed"
+            + (did_you_mean(wanted, known) or f"; there are: {', '.join(known) or 'none'}")
             + (f"; not usable: {', '.join(broken)}, see `crossfit list`" if broken else "")
         )
     # A broken plugin does not take the name from one that works.

@@ -79,7 +79,8 @@ def test_importing_crossfit_imports_neither_torch_nor_numpy():
     [
         (["lst"], 2, "No such command"),
         (["list", "things"], 2, "things"),
-        (["cite", "nope"], 1, "no method 'nope' is installed"),
+        (["cite", "nope"], 1, "nothing called 'nope' is installed; see `crossfit list`"),
+        (["cite", "emojy"], 1, "nothing called 'emojy' is installed: did you mean 'emoji'?"),
         (["check", "nope"], 1, "no method 'nope' is installed"),
         (["search"], 2, "give a text or --picture"),
         (["search", "  "], 2, "the text is empty"),

@@ -134,20 +134,22 @@ def check(names: tuple[str, ...]) -> None:
 @cli.command()
 @click.argument("name")
 def cite(name: str) -> None:
-    """Print how to cite a method, extractor or data set."""
+    """Print how to cite a method, extractor, data set or experiment."""
     from crossfit import registry
+    from crossfit.cards import did_you_mean
 
-    missing: registry.NotInstalledError | None = None
     for group in SECTIONS.values():
         try:
             card = registry.get(name, group)
-        except registry.NotInstalledError as error:
-            missing = missing or error
+        except registry.NotInstalledError:
             continue
         click.echo(card.citation or f"{name} asks for no citation")
         return
-    assert missing is not None
-    raise missing
+    known = {entry.name for entry in registry.entries()}
+    raise registry.NotInstalledError(
+        f"nothing called {name!r} is installed"
+        + (did_you_mean(name, sorted(known)) or "; see `crossfit list`")
+    )
 
 
 @cli.group()
