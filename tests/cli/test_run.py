@@ -63,6 +63,11 @@ def test_run_prints_results_and_the_next_command_and_resumes(folder):
     assert "cached" in cached.stdout
 
 
+def tuned(name):
+    space = f"methods.CCA.tune={{{name}: {{int: [1, 2]}}}}"
+    return ["two.yaml", "--set", "tuning={trials: 2}", "--set", space]
+
+
 @pytest.mark.parametrize(
     ("args", "code", "says"),
     [
@@ -70,6 +75,16 @@ def test_run_prints_results_and_the_next_command_and_resumes(folder):
         (["nowhere"], 1, "no experiment 'nowhere' is installed"),
         (["two.yaml", "--set", "seed=3"], 1, "unknown key 'seed': did you mean 'seeds'"),
         (["two.yaml", "--set", "methods.CCA.params.n=3"], 1, "two.yaml:11: "),
+        (["two.yaml", "--set", "methods.CCA.params.reg=abc"], 1, "must be a number, got 'abc'"),
+        (["two.yaml", "--set", "methods.CCA.similarity=cosin"], 1, "must be one of cosine, dot"),
+        (["two.yaml", "--set", "dataset.sbuset=3"], 1, "'sbuset': did you mean 'subset'?"),
+        (
+            ["two.yaml", "--set", "dataset.strict=true"],
+            1,
+            "there are name, split, subset, label, subsets",
+        ),
+        (tuned("regg"), 1, "has no parameter 'regg', it has"),
+        (tuned("features__text__n"), 1, "no parameter of the features"),
         (["two.yaml", "--seeds", "a"], 2, "--seeds must read"),
         (["two.yaml", "--jobs", "0"], 2, "--jobs"),
         (["two.yaml", "--backend", "dask"], 2, "--scheduler"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -76,17 +77,24 @@ def load(
         raise ValueError(
             f"data set {card.name!r} can be split as {', '.join(card.splits)}, got {split!r}"
         )
-    parameters = list(inspect.signature(loader).parameters.values())[2:]
-    known = [part.name for part in parameters if part.kind is not part.VAR_KEYWORD]
-    unknown = [option for option in options if option not in known]
-    if unknown and len(known) == len(parameters):
+    known = options_of(loader)
+    unknown = [option for option in options if known is not None and option not in known]
+    if unknown:
         raise TypeError(
-            f"data set {card.name!r} takes the options {', '.join(known) or 'none'}, "
+            f"data set {card.name!r} takes the options {', '.join(known or ()) or 'none'}, "
             f"got {', '.join(unknown)}"
         )
     folder = None if card.embedded else _folder(card, root)
     loaded: Dataset = loader(folder, split, **options)
     return loaded
+
+
+def options_of(loader: Callable[..., Dataset]) -> list[str] | None:
+    """Return the options that a loader takes beside folder and split; None if it takes any."""
+    parameters = list(inspect.signature(loader).parameters.values())[2:]
+    if any(part.kind is part.VAR_KEYWORD for part in parameters):
+        return None
+    return [part.name for part in parameters]
 
 
 def _folder(card: DatasetCard, root: str | os.PathLike[str] | None) -> Path:

@@ -16,6 +16,7 @@ from typing import Any
 
 import crossfit
 from crossfit import registry
+from crossfit.experiment.reading import Node, SpecError
 from crossfit.experiment.spec import DatasetSpec, Experiment, MethodSpec
 from crossfit.experiment.store import (
     RunRecord,
@@ -88,7 +89,7 @@ def plan(
     Raises
     ------
     SpecError
-        If a method or a part has no such parameter.
+        If a data set has no such option, or a method or a part no such parameter.
     """
     store = store if isinstance(store, Store) else Store(store)
     datasets: Sequence[DatasetSpec] = experiment.datasets
@@ -110,6 +111,7 @@ def _about(
     data: str | os.PathLike[str] | None,
 ) -> _Data:
     """Load a data set, or find out why it cannot be loaded."""
+    from crossfit.datasets.loading import options_of
     from crossfit.experiment.cell import load_splits
 
     task = {
@@ -127,6 +129,11 @@ def _about(
         "splits": dict(experiment.splits),
     }
     try:
+        if data is None:
+            own = options_of(registry.load(dataset.name, "crossfit.datasets"))
+            if own is not None:
+                given = Node(dataset.options, f"dataset {dataset.label!r}", "")
+                given.known(["name", "split", "subset", "label", *own])
         loaded = load_splits(task, None if root is None else str(root))
     except (registry.RegistryError, FileNotFoundError, ImportError) as error:
         return _Data(dataset.label, task, keyed, None, _words(error))
@@ -186,7 +193,9 @@ def _cells_of(
         random = draws_at_random(method)
         if method.tune is not None:
             tune = {name: _space(part) for name, part in search_space(method).items()}
-        keyed_features = {view: describe(part) for view, part in build_features(features)}
+        transformers = build_features(features)
+        _check_tuned(method, tune or (), transformers)
+        keyed_features = {view: describe(part) for view, part in transformers}
         if not skip:
             train = data.loaded.splits["train"]
             skip = labels_missing(method.method, experiment.relevance, train.y)
@@ -237,6 +246,23 @@ def _cells_of(
             key, method.label, data.label, seed, one_line(features), note, skip,
             None if skip else task, cell,
         )  # fmt: skip
+
+
+def _check_tuned(method: MethodSpec, names: Iterable[str], transformers: Any) -> None:
+    """Refuse to tune what the features or the similarity do not have; for methods see parts."""
+    from crossfit.compose import ViewTransformer
+    from crossfit.experiment.parts import build_similarity
+    from crossfit.retrieval import RetrievalScorer
+
+    scorer = RetrievalScorer(build_similarity(method.similarity))
+    steps = {"features": ViewTransformer(transformers), "scorer": scorer}
+    for name in names:
+        step, _, inner = name.partition("__")
+        if step in steps and inner not in steps[step].get_params():
+            raise SpecError(
+                f"{method.line}method {method.label!r}: tune: {name!r} names no parameter of the "
+                + {"features": "features", "scorer": "similarity"}[step]
+            )
 
 
 def _space(part: Any) -> dict[str, Any]:
