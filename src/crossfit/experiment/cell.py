@@ -8,6 +8,7 @@ import logging
 import os
 import platform
 import resource
+import shutil
 import sys
 import tempfile
 import time
@@ -15,7 +16,7 @@ import traceback
 import warnings
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cache
 from itertools import combinations
@@ -592,6 +593,37 @@ def keep_search(task: Task, store: Store, found: Mapping[str, Any]) -> None:
             write_json(draft / "search.json", found)
 
 
+def forget_failed_search(task: Task, store: Store) -> None:
+    """Remove a search that failed, and its study where no trial is complete.
+
+    Failed trials count, so that a study in which all have failed would never go on.
+    """
+    if task.tuning is None or task.search_key is None:
+        return
+    home = store.folder / "searches" / task.search_key
+    try:
+        if "error" not in read_json(home / "search.json"):
+            return
+    except FileNotFoundError:
+        return
+    if task.tuning.storage is not None:
+        import optuna
+
+        from crossfit.model_selection.storages import open_storage
+
+        name = _study_name(task)
+        with open_storage(task.tuning.storage, False) as storage, suppress(KeyError):
+            study = storage.get_study_id_from_name(name)
+            states = (optuna.trial.TrialState.COMPLETE,)
+            if not storage.get_all_trials(study, deepcopy=False, states=states):
+                storage.delete_study(study)
+    shutil.rmtree(home, ignore_errors=True)  # another runner may do so too
+
+
+def _study_name(task: Task) -> str:
+    return f"crossfit-{task.search_key}"
+
+
 class SearchError(RuntimeError):
     """The search that a cell depends on has failed."""
 
@@ -636,7 +668,7 @@ def _search(task: Task, store: Store) -> dict[str, Any]:
         sampler=tuning.sampler,
         pruner=None if tuning.pruner == "none" else tuning.pruner,
         storage=tuning.storage,
-        study_name=f"crossfit-{task.search_key}" if tuning.storage else None,
+        study_name=_study_name(task) if tuning.storage else None,
         random_state=tuning.seed,
         refit=False,
         verbose=False,

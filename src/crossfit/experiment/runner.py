@@ -6,7 +6,6 @@ import contextlib
 import importlib.metadata
 import importlib.util
 import os
-import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -389,7 +388,11 @@ def run(
             if store.cell(part.key).status != "done":
                 store.write_cell(part.key, record)
     if retry_failed:
-        _forget_failed_searches(store, planned)
+        from crossfit.experiment.cell import forget_failed_search
+
+        for part in planned:
+            if part.task is not None:
+                forget_failed_search(part.task, store)
     retry_before = begun if retry_failed else ""
     todo: dict[str, Planned] = {}
     for part in planned:
@@ -518,15 +521,6 @@ def _write_run(
         if old["cells"] == cells:
             record["created"] = old["created"]
     store.write_run(name, record)
-
-
-def _forget_failed_searches(store: Store, planned: Iterable[Planned]) -> None:
-    for part in planned:
-        if part.task is not None and part.task.search_key is not None:
-            home = store.folder / "searches" / part.task.search_key
-            with contextlib.suppress(FileNotFoundError):
-                if "error" in read_json(home / "search.json"):
-                    shutil.rmtree(home)
 
 
 Work = Callable[[Sequence[Any], Mapping[str, Any]], Iterator[Any]]

@@ -204,6 +204,20 @@ def test_settings_are_searched_once_for_all_seeds_and_never_on_test_pairs(tiny, 
     assert sum(fits(tiny).values()) == 4 * 3 + 4
 
 
+@pytest.mark.parametrize("scheme", ["sqlite", "journal"])
+def test_a_failed_search_whose_study_is_kept_is_retried(tiny, tmp_path, monkeypatch, scheme):
+    methods = [{"method": "tiny-fails", "label": "F", "tune": {"power": {"float": [0.5, 2.0]}}}]
+    storage = f"{scheme}:////{tmp_path}/study"
+    e = experiment(methods, tuning={"trials": 2, "folds": 2, "storage": storage})
+    failed = run(e, tmp_path / "s").cells[0]
+    assert "all 2 trials failed" in failed.traceback
+    monkeypatch.setenv("TINY_HEALED", "1")
+    assert run(e, tmp_path / "s").cells[0].status == "failed"
+    (cell,) = run(e, tmp_path / "s", retry_failed=True).cells
+    assert (cell.status, cell.tuning["trials"]) == ("done", 2)
+    assert [trial["state"] for trial in cell.trials()] == ["complete"] * 2
+
+
 def test_tuning_on_validation_pairs(tiny, tmp_path):
     methods = [{"method": "tiny-fixed", "label": "T", "tune": "default"}]
     record = run(experiment(methods, tuning={"trials": 3, "validation": True}), tmp_path / "s")
