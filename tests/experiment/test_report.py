@@ -3,6 +3,7 @@
 import csv
 import html
 import io
+import json
 import math
 import re
 import shutil
@@ -139,6 +140,8 @@ def test_the_stored_means_are_those_of_the_board(report_store):
     for direction, by_metric in cell.results.items():
         for metric, found in by_metric.items():
             assert row.repeats.mean(direction, metric) == pytest.approx(found["mean"])
+            stored = (found["low"], found["high"])
+            assert row.repeats.interval(direction, metric) == pytest.approx(stored)
 
 
 @pytest.mark.parametrize(
@@ -225,6 +228,25 @@ def test_every_label_of_a_run_keeps_its_row(rearranged, tmp_path):
     text = Page(report_runs(["C"], one.store, tmp_path / "r").read_text()).text
     problems = text[text.index("Not done") :]
     assert re.search(r"\bP\b", problems) and re.search(r"\bQ\b", problems)
+
+
+def test_methods_are_compared_in_the_directions_that_all_of_them_have(rearranged):
+    record = rearranged("A", ("middle", 6, "M"), ("good", 0, "G"))
+    path = record.cells[0].folder / "cell.json"
+    changed = json.loads(path.read_text())
+    # As of a method that takes other views.
+    changed["results"]["audio2text"] = changed["results"].pop("text2image")
+    path.write_text(json.dumps(changed))
+    (board,) = boards([record.store.run("A")])
+    assert board.directions == ("image2text",)
+    assert "Not all methods have audio → text, text → image: left out" in board.about
+    for row, cell in zip(board.rows, record.store.run("A").cells[::-1], strict=True):
+        mean = cell.results["image2text"]["map@all"]["mean"]
+        assert row.repeats.mean(None, "map@all") == pytest.approx(mean)
+    del changed["results"]["image2text"]
+    path.write_text(json.dumps(changed))
+    with pytest.raises(StoreError, match="A have no direction in common on emoji"):
+        boards([record.store.run("A")])
 
 
 def test_gallery_shows_pictures_texts_hits_and_failures(written):

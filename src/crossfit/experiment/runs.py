@@ -189,29 +189,23 @@ def _named(methods: Mapping[str, _Held]) -> _Methods:
 
 
 def _board(methods: _Methods, records: Sequence[RunRecord]) -> Board:
-    groups = [method.cells for method in methods.values()]
-    first = groups[0][0]
-    wanted = [metric for record in records for metric in record.metrics]
+    cells = [cell for method in methods.values() for cell in method.cells]
+    first = cells[0]
+    # Methods may take other views of the same data.
+    directions = [name for name in first.results if all(name in cell.results for cell in cells)]
     metrics = [
         metric
-        for metric in dict.fromkeys(wanted)
-        if all(
-            metric in by_metric
-            for group in groups
-            for cell in group
-            for by_metric in cell.results.values()
-        )
+        for metric in dict.fromkeys(metric for record in records for metric in record.metrics)
+        if all(metric in cell.results[name] for cell in cells for name in directions)
     ]
-    if not metrics:
+    if not directions or not metrics:
         raise StoreError(
-            f"{', '.join(record.name for record in records)} have no metric in common on "
-            f"{first.dataset}: report them one by one"
+            f"{', '.join(record.name for record in records)} have no "
+            f"{'metric' if directions else 'direction'} in common on {first.dataset}: report them "
+            "one by one"
         )
-    several = len({cell.features for group in groups for cell in group}) > 1
-    rows = [
-        _row(label, method.cells, metrics, method.said, several)
-        for label, method in methods.items()
-    ]
+    several = len({cell.features for cell in cells}) > 1
+    rows = [_row(label, method, metrics, directions, several) for label, method in methods.items()]
     chance = {
         (direction, parse_metric(metric).name): value
         for direction, by_metric in first.chance.items()
@@ -219,6 +213,10 @@ def _board(methods: _Methods, records: Sequence[RunRecord]) -> Board:
         if value is not None
     }
     about, baseline = _about(first, metrics), None
+    left_out = {arrow(name): None for cell in cells for name in cell.results
+                if name not in directions}  # fmt: skip
+    if left_out:
+        about += f" Not all methods have {', '.join(left_out)}: left out, also of the means."
     wish = next(((run.name, run.spec["baseline"]) for run in records
                  if run.spec.get("baseline")), None)  # fmt: skip
     if wish is not None:
@@ -230,11 +228,12 @@ def _board(methods: _Methods, records: Sequence[RunRecord]) -> Board:
 
 def _row(
     label: str,
-    cells: Sequence[CellRecord],
+    method: _Method,
     metrics: Sequence[str],
-    spec: Mapping[str, Any],
+    directions: Sequence[str],
     several: bool,
 ) -> Row:
+    cells, spec = method.cells, method.said
     first = cells[0]
     given = spec.get("params", {})
     settings = ", ".join(
@@ -245,7 +244,7 @@ def _row(
     keyed = first.cell.get("method", {})
     return Row(
         label,
-        Repeats([_evaluation(cell, metrics) for cell in cells]),
+        Repeats([_evaluation(cell, metrics, directions) for cell in cells]),
         detail + how,
         tuple(cell.seed for cell in cells),
         keyed.get("name", ""),
@@ -271,10 +270,9 @@ def _row(
     )  # fmt: skip
 
 
-def _evaluation(cell: CellRecord, metrics: Sequence[str]) -> Evaluation:
+def _evaluation(cell: CellRecord, metrics: Sequence[str], directions: Sequence[str]) -> Evaluation:
     """Build the evaluation that a cell was stored from."""
     arrays = cell.arrays()
-    directions = tuple(cell.results)
     try:
         values = {
             (direction, metric): np.asarray(arrays[f"{direction}|{metric}"], np.float64)
@@ -288,7 +286,9 @@ def _evaluation(cell: CellRecord, metrics: Sequence[str]) -> Evaluation:
     known = np.unique(np.concatenate(list(raw.values())))
     groups = {direction: np.searchsorted(known, codes) for direction, codes in raw.items()}
     ties = cell.cell.get("protocol", {}).get("ties", "expected")
-    return Evaluation(PerQuery(values, {}), directions, tuple(metrics), ties, 0.95, 0, groups)
+    return Evaluation(
+        PerQuery(values, {}), tuple(directions), tuple(metrics), ties, 0.95, 0, groups
+    )
 
 
 def _published(
