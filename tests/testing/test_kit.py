@@ -5,10 +5,14 @@
 
 import copy
 import dataclasses
+import json
+import os
 import random
+import re
 import sys
 import textwrap
 import types
+from functools import partial
 from unittest import SkipTest
 
 import numpy as np
@@ -17,6 +21,7 @@ import pytest
 from crossfit import registry
 from crossfit.base import CrossModalEstimator
 from crossfit.cards import Float, MethodCard
+from crossfit.cli import main
 from crossfit.similarities import pairwise_similarity
 from crossfit.subspace import CCA
 from crossfit.testing import check_method, checks, kit, parametrize_with_checks
@@ -149,6 +154,74 @@ def test_a_pair_method_from_outside_passes(folder):
     assert sum(result.seconds for result in results) < 60
 
 
+@pytest.mark.parametrize(
+    ("cards", "method", "says"),
+    [
+        ((), (("card = CARD", "pass"),), "Bilinear must have its MethodCard as `card`, got None"),
+        (
+            (('"reg": 0.1', '"regg": 0.1'),),
+            (),
+            "Bilinear cannot be made with {'regg': 0.1}: Bilinear.__init__() got an unexpected "
+            "keyword argument 'regg'",
+        ),
+        ((("method:Bilinear", "method:np.dot"),), (), "expected a subclass of CrossModalEstimator"),
+        ((('kind="pair"', 'kind="pairs"'),), (), "got 'pairs': did you mean 'pair'?"),
+    ],
+)
+def test_the_command_says_in_one_line_why_a_plugin_cannot_be_checked(
+    folder, capsys, cards, method, says
+):
+    texts = {"cards": PAIR_CARDS, "method": PAIR_METHOD}
+    for name, changes in (("cards", cards), ("method", method)):
+        for old, new in changes:
+            assert old in texts[name]
+            texts[name] = texts[name].replace(old, new)
+    _install(folder, "outside-plugin", {"bilinear": "outside.cards:CARD"}, **texts)
+    with pytest.raises(SystemExit) as stopped:
+        main(["check", "bilinear"])
+    said = capsys.readouterr()
+    assert stopped.value.code == 1 and said.out == ""
+    assert says in said.err and len(said.err.splitlines()) == 1
+
+
+def test_one_mistake_is_told_once_and_where_the_author_made_it(folder, capsys):
+    wrong = PAIR_METHOD.replace("self.form_ @ Q.T", "self.from_ @ Q.T")
+    points = {"bilinear": "outside.cards:CARD"}
+    _install(folder, "outside-plugin", points, cards=PAIR_CARDS, method=wrong)
+    failed = [result for result in check_method("bilinear") if result.status == "fail"]
+    first, *others = [result.message for result in failed]
+    assert len(failed) > 20
+    assert first.splitlines()[0] == "AttributeError: 'Bilinear' object has no attribute 'from_'"
+    assert first.count("File ") == 1 and "outside/method.py" in first and "in _similarity" in first
+    assert sum(message == f"as in {failed[0].name}" for message in others) > 15
+    assert not any("Traceback" in message for message in others)
+    with pytest.raises(SystemExit):
+        main(["check", "bilinear"])
+    assert len(capsys.readouterr().out.splitlines()) < 110
+
+
+def test_an_assertion_of_the_author_is_told_with_its_line(folder):
+    wrong = PAIR_METHOD.replace("return P @", "assert len(P) > 99; return P @")
+    points = {"bilinear": "outside.cards:CARD"}
+    _install(folder, "outside-plugin", points, cards=PAIR_CARDS, method=wrong)
+    first = next(r.message for r in check_method("bilinear") if r.status == "fail")
+    assert first.startswith("AssertionError: ") and "assert len(P) > 99" in first
+
+
+@pytest.mark.parametrize(
+    ("call", "files"),
+    [
+        (partial(os.path.join, None), ["posixpath.py"]),  # a slip, far from any code of the author
+        (partial(json.loads, 3), []),  # raised on purpose: the sentence is enough
+    ],
+)
+def test_an_error_outside_the_authors_code_is_told_with_its_last_line(call, files):
+    check = kit._Check("check_it", "It works", call)
+    result = kit._result(check, LabelRegression, {})
+    assert result.message.startswith("TypeError: ")
+    assert re.findall(r'/(\w+\.py)", line', result.message) == files
+
+
 def test_a_labelled_method_passes(bundled):
     found = _by_status(check_method(LabelRegression, {"reg": 2.0}, raise_on_failure=True))
     assert {"check_labels", "check_label_leak", "check_registered"} <= found["pass"]
@@ -224,23 +297,23 @@ def test_every_result_says_what_was_checked():
 
 
 @pytest.mark.parametrize(
-    "method, message",
+    "method, error, message",
     [
-        (object, "expected a subclass of CrossModalEstimator"),
-        (CCA(), "expected a subclass of CrossModalEstimator"),
-        (type("NoCard", (CrossModalEstimator,), {}), "NoCard must have its MethodCard"),
+        (object, TypeError, "expected a subclass of CrossModalEstimator"),
+        (CCA(), TypeError, "expected a subclass of CrossModalEstimator"),
+        (type("NoCard", (CrossModalEstimator,), {}), ValueError, "NoCard must have its MethodCard"),
     ],
 )
-def test_what_is_no_method_is_refused(method, message):
-    with pytest.raises(TypeError, match=message):
+def test_what_is_no_method_is_refused(method, error, message):
+    with pytest.raises(error, match=message):
         check_method(method)
 
 
 def test_test_params_that_the_method_does_not_take_are_refused():
     cls = _mutant(LabelRegression, test_params={"depth": 3})
-    with pytest.raises(TypeError, match=r"Mutant cannot be made with \{'depth': 3\}: .*'depth'"):
+    with pytest.raises(ValueError, match=r"Mutant cannot be made with \{'depth': 3\}: .*'depth'"):
         check_method(cls)
-    with pytest.raises(TypeError, match="'width'"):
+    with pytest.raises(ValueError, match="'width'"):
         check_method(LabelRegression, {"width": 3})
 
 
@@ -254,6 +327,18 @@ def test_make_inputs_must_keep_its_promise(monkeypatch):
     cls = _mutant(LabelRegression, make_inputs="crossfit_mutants:broken_inputs")
     monkeypatch.setattr("crossfit_mutants.broken_inputs", broken_inputs, raising=False)
     with pytest.raises(ValueError, match=r"must return 120 pairs .* image, text, and 120 labels"):
+        check_method(cls)
+
+
+@pytest.mark.parametrize(
+    "target", ["crossfit_mutants:none", "crossfit_mutants:absent", "nowhere:f"]
+)
+def test_make_inputs_that_fails_is_named(monkeypatch, target):
+    cls = _mutant(LabelRegression, make_inputs=target)
+    monkeypatch.setattr("crossfit_mutants.none", lambda rng, n: None, raising=False)
+    with pytest.raises(
+        ValueError, match=rf"make_inputs of the card 'mutant', {target}: \w+Error: "
+    ):
         check_method(cls)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
+from textwrap import indent
 from typing import Any
 
 import click
@@ -107,21 +108,25 @@ def check(names: tuple[str, ...]) -> None:
     from rich.console import Console
     from rich.text import Text
 
-    from crossfit import registry
     from crossfit.testing import check_method
 
     console = _console(Console)
     styles = {"pass": "green", "fail": "bold red", "skip": "yellow", "expected": "cyan"}
     failed = 0
     for name in names:
-        results = check_method(registry.load(name))
+        results = check_method(name)
         console.print(Text(f"{name}", style="bold"))
         for result in results:
             line = Text.assemble(
                 "  ", (f"{result.status:8}", styles[result.status]), " ", result.description
             )
-            if result.status != "pass" and result.message:
-                line.append(f"\n           {result.message.strip()}", style="dim")
+            if result.status == "fail":
+                line.append(f" ({result.name})")
+            message = result.message.strip()
+            if message.startswith("as in "):
+                line.append(f": {message}", style="dim")
+            elif message:
+                line.append(f"\n{indent(message, ' ' * 11)}", style="dim")
             console.print(line)
         bad = sum(result.status == "fail" for result in results)
         passed = sum(result.status == "pass" for result in results)

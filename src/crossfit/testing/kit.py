@@ -59,7 +59,8 @@ class CheckResult:
         ``"expected"`` is a failure of one of scikit-learn's checks that `EXPECTED_FAILURES`
         explains.
     message : str
-        What went wrong, or why it was skipped or expected.
+        What went wrong, or why it was skipped or expected. Of an error's traceback there are the
+        lines of the method's own package; of a failure like an earlier one, only where that was.
     seconds : float
         How long it took.
     """
@@ -107,8 +108,12 @@ def check_method(
 
     Raises
     ------
-    TypeError, ValueError
-        If this is no method with a card, or the kit cannot make its inputs.
+    TypeError
+        If this is no subclass of CrossModalEstimator.
+    ValueError
+        If it has no card, cannot be made with its settings, or the kit cannot make its inputs.
+    RegistryError
+        If no method of that name can be loaded.
     AssertionError
         With `raise_on_failure`, naming every check that fails.
 
@@ -118,7 +123,9 @@ def check_method(
     >>> [result.name for result in check_method("cca") if result.status == "fail"]
     []
     """
-    results = [_result(check) for check in _checks(_subject(method, params))]
+    subject = _subject(method, params)
+    seen: dict[str, str] = {}
+    results = [_result(check, subject.cls, seen) for check in _checks(subject)]
     failed = [f"{r.name}: {r.message}" for r in results if r.status == "fail"]
     if failed and raise_on_failure:
         raise AssertionError(f"{len(failed)} of {len(results)} checks fail\n" + "\n".join(failed))
@@ -162,17 +169,27 @@ def parametrize_with_checks(
 def _subject(method: type[CrossModalEstimator] | str, params: Mapping[str, Any] | None) -> Subject:
     cls = registry.load(method) if isinstance(method, str) else method
     if not (isinstance(cls, type) and issubclass(cls, CrossModalEstimator)):
-        raise TypeError(f"expected a subclass of CrossModalEstimator or its name, got {cls!r}")
-    if not isinstance(cls.card, MethodCard):
-        raise TypeError(f"{cls.__name__} must have its MethodCard as `card`, got {cls.card!r}")
-    subject = Subject(cls, {**cls.card.test_params, **(params or {})})
+        words = f"expected a subclass of CrossModalEstimator or its name, got {cls!r}"
+        raise (registry.PluginError(words) if isinstance(method, str) else TypeError(words))
+    card = cls.card
+    if not isinstance(card, MethodCard):
+        raise ValueError(f"{cls.__name__} must have its MethodCard as `card`, got {card!r}")
+    subject = Subject(cls, {**card.test_params, **(params or {})})
     # Refuse now what every check would stumble over.
-    _ = subject.data
     try:
         subject.make()
     except Exception as error:
-        raise TypeError(
+        raise ValueError(
             f"{cls.__name__} cannot be made with {dict(subject.params)}: {error}"
+        ) from error
+    try:
+        _ = subject.data
+    except Exception as error:
+        if card.make_inputs is None:
+            raise
+        raise ValueError(
+            f"make_inputs of the card {card.name!r}, {card.make_inputs}: "
+            f"{type(error).__name__}: {error}"
         ) from error
     return subject
 
@@ -223,7 +240,7 @@ def _name_of(check: Any) -> tuple[str, dict[str, Any]]:
     return check.__name__, options
 
 
-def _result(check: _Check) -> CheckResult:
+def _result(check: _Check, cls: type, seen: dict[str, str]) -> CheckResult:
     start = time.perf_counter()
     status: Literal["pass", "fail", "skip", "expected"] = "pass"
     message = ""
@@ -232,12 +249,36 @@ def _result(check: _Check) -> CheckResult:
     except SkipTest as reason:
         status, message = "skip", str(reason)
     except Exception as error:
-        status, message = "fail", str(error)
-        if not isinstance(error, AssertionError):
-            message = "".join(traceback.format_exception(error))
         if check.expected:
             status, message = "expected", check.expected
+        else:
+            status, message = "fail", _told(error, cls)
+            # How many rows a check hands over makes no other fault.
+            first = seen.setdefault(re.sub(r"\d+", "0", message), check.name)
+            if first != check.name:
+                message = f"as in {first}"
     return CheckResult(check.name, check.description, status, message, time.perf_counter() - start)
+
+
+def _told(error: Exception, cls: type) -> str:
+    """Return an error's message, and where in the package of the method it came about."""
+    words = str(error)
+    if not words or not isinstance(error, AssertionError):
+        words = f"{type(error).__name__}: {words}"
+    package = cls.__module__
+    if not package.startswith("crossfit."):
+        package = package.partition(".")[0]
+    frames = list(traceback.walk_tb((error.__cause__ or error).__traceback__))
+    own = [
+        (frame, line)
+        for frame, line in frames
+        if (frame.f_globals.get("__name__", "") + ".").startswith(package + ".")
+    ]
+    stack = traceback.StackSummary.extract(own or frames[-1:])
+    # What crossfit raises on purpose says it all in its message.
+    if not own and (stack[-1].line or "").startswith(("raise", "assert")):
+        return words
+    return "\n".join([words, *(part.rstrip() for part in stack.format())])
 
 
 def _run_in_pytest(check: _Check) -> None:
