@@ -9,20 +9,30 @@ import re
 import shutil
 from dataclasses import replace
 from html.parser import HTMLParser
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
 
 from crossfit.cli.commands import cli
+from crossfit.datasets import Split
 from crossfit.experiment import Experiment, run
 from crossfit.experiment.board import Board, Row, contradictions
 from crossfit.experiment.report import Attention, Found, Gallery, GalleryRow, Part, lit, write_page
-from crossfit.experiment.runs import _short, boards, report_runs
+from crossfit.experiment.runs import (
+    _galleries,
+    _short,
+    _shower,
+    _verdicts,
+    boards,
+    report_runs,
+)
 from crossfit.experiment.store import Store, StoreError
 from crossfit.experiment.tables import csv_table, latex_table, latex_text, markdown_table
 from crossfit.metrics import Evaluation, Repeats, evaluate
 from crossfit.metrics.evaluation import PerQuery
+from crossfit.views import Views
 
 HOSTILE = "bad </td><script>window.pwned = 1</script> & $x_1$ 100%"
 
@@ -257,6 +267,27 @@ def test_gallery_shows_pictures_texts_hits_and_failures(written):
     assert "Answered by" in words
     rank = [float(found) for found in re.findall(r"first relevant text at rank ([\d.]+)", words)]
     assert rank[:3] == [1, 1, 1] and min(rank[3:]) > 1
+
+
+def test_unlabelled_items_are_of_no_class_and_who_has_nothing_to_find_has_not_failed():
+    texts = np.array([f"text {i}" for i in range(6)], dtype=object)
+    test = Split(Views(image=np.eye(6), text=texts), np.array([0, 0, -1, -1, 1, 1]))
+    arrays = {
+        "image2text|top": np.argsort(-np.eye(6), axis=1)[:, [1, 0]],
+        "image2text|first": np.array([1.0, 4.0, np.nan, np.nan, 2.0, 1.0]),
+    }
+    arrays["image2text|top"][2] = [3, 2]
+    cell = SimpleNamespace(arrays=lambda: arrays, results={"image2text": {}},
+                           relevant={"first": "label"})  # fmt: skip
+    hits, worst = _galleries(cell, test, ("cat", "dog"))
+    assert "from the 2 of 4 queries whose" in hits.note
+    assert [(row.text, row.rank) for row in worst.rows] == [("image 2, cat", 4.0),
+                                                            ("image 5, dog", 2.0)]  # fmt: skip
+    verdict = _verdicts(test, "image", "text")
+    assert [verdict(2, 2), verdict(2, 3), verdict(0, 1), verdict(0, 4)] == [
+        "pair", "wrong", "relevant", "wrong"
+    ]  # fmt: skip
+    assert _shower(test, "image", ("cat", "dog"))(2)[0] == "image 3"
 
 
 def test_attention_is_drawn_where_it_is_known_what_the_weights_are_of(written):

@@ -395,11 +395,13 @@ def _galleries(cell: CellRecord, test: Any, names: Any) -> list[Gallery]:
         shown = {name: _shower(test, name, names) for name in (query, gallery)}
         hits = np.flatnonzero(first <= 1)
         chosen = rng.permutation(hits)[:_HITS]
-        worst = np.argsort(-np.nan_to_num(first), kind="stable")[:_FAILURES]
+        late = np.flatnonzero(first > 1)
+        worst = late[np.argsort(-first[late], kind="stable")][:_FAILURES]
+        n = np.isfinite(first).sum()  # the others have nothing to find
         own = "own" if cell.relevant.get("first", "pair") == "pair" else "first relevant"
         for kind, queries, note in (
-            ("hits", chosen, f"Drawn at random (seed 0) from the {len(hits)} of {len(first)} "
-             "queries whose first item is relevant."),
+            ("hits", chosen, f"Drawn at random (seed 0) from the {len(hits)} of {n} queries "
+             "whose first item is relevant."),
             ("worst failures", worst, "The queries with the largest rank of a relevant item."),
         ):  # fmt: skip
             rows = []
@@ -428,7 +430,7 @@ def _verdicts(test: Any, query: str, gallery: str) -> Any:
         if labels is None:
             return "wrong"
         a, b = labels[0][q], labels[1][item]
-        same = bool((a * b).any()) if np.ndim(a) else bool(a == b)
+        same = bool((a * b).any()) if np.ndim(a) else bool(a == b and a != -1)
         return "relevant" if same else "wrong"
 
     return verdict
@@ -483,7 +485,7 @@ def _shower(test: Any, name: str, classes: Any) -> Any:
         label = ""
         if test.y is not None and np.ndim(test.y) == 1:
             y = test.y[rows[item]]
-            label = str(classes[int(y)] if classes is not None and int(y) >= 0 else y)
+            label = "" if y == -1 else str(y if classes is None else classes[int(y)])
         if isinstance(value, str):
             path = Path(value)
             if _is_picture(value):
