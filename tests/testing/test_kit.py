@@ -6,7 +6,6 @@
 import copy
 import dataclasses
 import json
-import os
 import random
 import re
 import sys
@@ -211,7 +210,7 @@ def test_an_assertion_of_the_author_is_told_with_its_line(folder):
 @pytest.mark.parametrize(
     ("call", "files"),
     [
-        (partial(os.path.join, None), ["posixpath.py"]),  # a slip, far from any code of the author
+        (partial(textwrap.dedent, 3), ["textwrap.py"]),  # a slip, far from any code of the author
         (partial(json.loads, 3), []),  # raised on purpose: the sentence is enough
     ],
 )
