@@ -19,8 +19,11 @@ from crossfit.cli.commands import cli
 from crossfit.datasets import Split
 from crossfit.experiment import Experiment, run
 from crossfit.experiment.board import Board, Row, contradictions
+from crossfit.experiment.figures import search, sweeps
 from crossfit.experiment.report import Attention, Found, Gallery, GalleryRow, Part, lit, write_page
 from crossfit.experiment.runs import (
+    _about_method,
+    _curves,
     _galleries,
     _short,
     _shower,
@@ -140,6 +143,38 @@ def test_equal_methods_share_ranks_and_different_ones_do_not(report_store):
     assert good.published["image2text", "map@all"] == 0.4
     assert good.published[None, "map@all"] == 0.25
     assert board.problems() == []
+
+
+def test_curves_are_means_over_the_seeds_as_figures_are(report_store):
+    record = report_store.run("main")
+    (board,) = boards([record])
+    row = next(row for row in board.rows if row.label == "good")
+    cells = [cell for cell in record.done if cell.label == "good"]
+    for kind in ("recall", "pr"):
+        x, y = row.curves["image2text"][kind]
+        stored = [cell.curves["image2text"][kind] for cell in cells]
+        assert all(each[0] == x for each in stored)
+        np.testing.assert_allclose(y, np.mean([each[1] for each in stored], axis=0))
+    assert row.curves["image2text"]["recall"][1][0] == pytest.approx(
+        row.repeats.mean("image2text", "r@1")
+    )
+    cells[0] = replace(cells[0], relevant={"pr curve": "pair", "map@all": "label"})
+    assert set(_curves(cells, "map@all")["image2text"]) == {"recall"}
+
+
+def test_a_sweep_is_of_methods_that_differ_in_nothing_else(report_store):
+    (board,) = boards([report_store.run("main")])
+    assert [words for words, _ in sweeps(board)] == ["cca: n_components"]
+    rows = [
+        replace(row, params={**row.params, "features": {"image": row.label}}) for row in board.rows
+    ]
+    assert sweeps(replace(board, rows=rows)) == []
+
+
+def test_what_a_search_found_is_told_as_ranks_are(report_store):
+    cell = next(cell for cell in report_store.run("main").done if cell.label == "good")
+    tuning = {**cell.tuning, "metric": "medr", "best_value": -3.5}
+    assert "by medr, 3.5)" in _about_method(replace(cell, tuning=tuning))
 
 
 def test_the_stored_means_are_those_of_the_board(report_store):
@@ -301,8 +336,6 @@ def test_attention_is_drawn_where_it_is_known_what_the_weights_are_of(written):
 
 
 def test_a_search_is_drawn_over_what_it_varied(report_store):
-    from crossfit.experiment.figures import search
-
     (board,) = boards([report_store.run("main")])
     drawn = {row.label: search(row) for row in board.rows}
     assert drawn["middle"] is None
@@ -346,9 +379,11 @@ def test_a_run_on_own_pairs_has_a_gallery_of_them_while_they_are_there(tmp_path)
     ]
     experiment = Experiment(
         title="Own", dataset="emoji", metrics=["r@1"], features={"image": "grid", "text": words},
-        methods=[{"method": "cca", "params": {"n_components": 3, "reg": 1.0}}],
+        methods=[{"method": "cca", "params": {"n_components": 3, "reg": 1.0},
+                  "published": {"r@1": 0.25}}],
     )  # fmt: skip
     record = run(experiment, tmp_path / "s", data=table)
+    assert boards([record])[0].rows[0].published == {}, "what was published is of other data"
 
     def page():
         return Page(report_runs([record.name], tmp_path / "s", tmp_path / "r").read_text())

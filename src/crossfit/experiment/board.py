@@ -53,7 +53,7 @@ class Row:
     method : str
         Its name in the registry.
     params : mapping
-        Settings, those chosen by tuning included.
+        Settings, those chosen by tuning included, and ``features`` and ``similarity``.
     published : mapping of (direction or None, metric) to float
         Figures of the paper; None is the mean over the directions.
     curves : mapping

@@ -172,8 +172,9 @@ def curves(board: Board, kind: str) -> str | None:
             ax.minorticks_off()
             ax.set_xlabel("K", color=_INK)
         else:
+            # Other items may be relevant to another main metric and its curve.
             at = board.chance.get((direction, "map@all"))
-            if at is not None:
+            if at is not None and board.metric == "map@all":
                 ax.axhline(at, color=_INK, linewidth=1, linestyle=_CHANCE)
             ax.set_xlim(0, 1)
             ax.set_xlabel("recall", color=_INK)

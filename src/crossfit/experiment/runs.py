@@ -175,7 +175,8 @@ def _named(methods: Mapping[str, _Held]) -> _Methods:
             (run, cell.label) for run, cell in held if cell.label == label or run.name != namer.name
         ]
         said = [
-            method
+            # What was published is of the experiment's data, not of the user's own.
+            method if run.data is None else {**method, "published": {}}
             for run, name in own
             for method in run.spec.get("methods", ())
             if method["label"] == name
@@ -248,9 +249,10 @@ def _row(
         detail + how,
         tuple(cell.seed for cell in cells),
         keyed.get("name", ""),
-        {**keyed.get("params", {}), **first.chosen},
+        {**keyed.get("params", {}), **first.chosen, "features": first.cell.get("features"),
+         "similarity": keyed.get("similarity")},
         _published(spec.get("published") or {}, first),
-        {direction: dict(kinds) for direction, kinds in first.curves.items()},
+        _curves(cells, metrics[0]),
         {
             **{name: _mean(cell.timing.get(name) for cell in cells) for name in ("fit", "score")},
             "tune": _mean(cell.tuning.get("seconds") for cell in cells),
@@ -268,6 +270,20 @@ def _row(
         {cell.seed: cell.history() for cell in cells},
         first.trials(),
     )  # fmt: skip
+
+
+def _curves(cells: Sequence[CellRecord], main: str) -> dict[str, dict[str, Any]]:
+    """Average curves over the seeds, as figures are; precision where it is of the main metric."""
+    first = cells[0]
+    found: dict[str, dict[str, Any]] = {}
+    for direction, kinds in first.curves.items():
+        for kind, (x, _) in kinds.items():
+            of = first.relevant.get(f"{kind} curve")
+            if kind == "pr" and of not in (None, first.relevant.get(main)):
+                continue  # other items are relevant there
+            y = np.mean([cell.curves[direction][kind][1] for cell in cells], axis=0)
+            found.setdefault(direction, {})[kind] = (x, y.tolist())
+    return found
 
 
 def _evaluation(cell: CellRecord, metrics: Sequence[str], directions: Sequence[str]) -> Evaluation:
@@ -623,9 +639,12 @@ def _about_method(cell: CellRecord) -> str:
     if cell.chosen:
         chosen = ", ".join(f"{k}={_short(v)}" for k, v in cell.chosen.items())
         on = cell.tuning.get("on", "the training pairs")
+        metric, best = cell.tuning.get("metric"), cell.tuning.get("best_value")
+        if metric and best is not None and not parse_metric(metric).greater_is_better:
+            best = -best  # a search maximises
         words += (
             f"; chosen on {on}: {chosen} (best of {cell.tuning.get('trials')} trials by "
-            f"{cell.tuning.get('metric')}, {_short(cell.tuning.get('best_value'))})"
+            f"{metric}, {_short(best)})"
         )
     return words
 
