@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from crossfit import registry
 from crossfit.cli import main
 from crossfit.cli.new import write_plugin
 
@@ -65,10 +66,35 @@ def test_the_command(tmp_path, capsys, monkeypatch):
     assert not Path("elsewhere").exists()
 
 
-@pytest.mark.parametrize("name", ["", "a b", "-a", "a--b", "1a", "../a", "class", "template"])
+@pytest.mark.parametrize("name", ["", "a b", "-a", "a--b", "1a", "../a", "A", "a_b"])
 def test_bad_names(tmp_path, name):
-    with pytest.raises(ValueError, match="the name of a method"):
+    with pytest.raises(ValueError, match="is small letters and digits with single hyphens"):
         write_plugin(name, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("class", "cannot be 'class': it is a word of Python's own"),
+        ("none", "cannot be 'none': it is a word of Python's own"),  # the class would be None
+        ("template", "cannot be 'template': it is the name of the template itself"),
+        ("cca", r"crossfit-retrieval \S+, which is installed, has the method 'cca'"),
+        ("retrieval", "gives the distribution crossfit-retrieval .* installed"),
+    ],
+)
+def test_names_that_others_have(tmp_path, name, says):
+    with pytest.raises(ValueError, match=f"the name of a method .*{says}"):
+        write_plugin(name, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_name_of_a_networks_method_is_taken_too(tmp_path, monkeypatch):
+    taken = registry.Entry("crossfit.methods", "mine-net", "others", "2.0", "broken")
+    monkeypatch.setattr(registry, "entries", lambda: (taken,))
+    with pytest.raises(
+        ValueError, match=r"others 2\.0, which is installed, has the method 'mine-net'"
+    ):
+        write_plugin("mine", tmp_path)
 
 
 def test_the_wheel_of_crossfit_holds_the_template(tmp_path):

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import click
 
+from crossfit import registry
+
 __all__ = ["new", "write_plugin"]
 
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
@@ -48,15 +50,29 @@ def write_plugin(name: str, folder: Path) -> Path:
     Raises
     ------
     ValueError
-        If the name is none.
+        If this is no name, or an installed distribution has it.
     FileExistsError
         If the folder exists already.
     """
-    if not _NAME.fullmatch(name) or keyword.iskeyword(name) or name == "template":
+    if not _NAME.fullmatch(name):
         raise ValueError(
             "the name of a method is small letters and digits with single hyphens, such as "
             f"'my-method', got {name!r}"
         )
+    class_name = "".join(part.capitalize() for part in name.split("-"))
+    if keyword.iskeyword(name) or keyword.iskeyword(class_name) or name == "template":
+        word = "the name of the template itself" if name == "template" else "a word of Python's own"
+        raise ValueError(f"the name of a method cannot be {name!r}: it is {word}")
+    for entry in registry.entries():
+        who = f"{entry.distribution} {entry.version}, which is installed"
+        if entry.kind == "method" and entry.name in (name, f"{name}-net"):
+            raise ValueError(
+                f"the name of a method must be new: {who}, has the method {entry.name!r}"
+            )
+        if entry.distribution == f"crossfit-{name}":
+            raise ValueError(
+                f"the name of a method must be new: {name!r} gives the distribution {who}"
+            )
     target = folder / f"crossfit-{name}"
     if target.exists():
         raise FileExistsError(f"{target} exists already")
@@ -64,7 +80,7 @@ def write_plugin(name: str, folder: Path) -> Path:
         "crossfit_template": f"crossfit_{name.replace('-', '_')}",
         "test_template": f"test_{name.replace('-', '_')}",
         "template": name,
-        "Template": "".join(part.capitalize() for part in name.split("-")),
+        "Template": class_name,
         "TEMPLATE": name.replace("-", "_").upper(),
     }
     pattern = re.compile("|".join(words))
