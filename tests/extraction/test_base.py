@@ -265,6 +265,11 @@ def test_wrong_row_count_of_an_author_is_named():
 
     with pytest.raises(ValueError, match=r"Wrong\._extract returned 1 rows for a batch of 2"):
         Wrong().transform(["a", "b"])
+    for nothing in (None, np.float32(1), np.array(1), (row for row in "ab")):
+        Wrong._extract = lambda self, batch, nothing=nothing: nothing
+        came = type(nothing).__name__
+        with pytest.raises(TypeError, match=rf"Wrong\._extract must return one row .* got {came}$"):
+            Wrong().transform(["a", "b"])
     with pytest.raises(NotImplementedError, match=r"TextExtractor must write _extract"):
         TextExtractor().transform(["a"])
 

@@ -168,10 +168,17 @@ class Extractor(TransformerMixin, BaseEstimator):
                 for start in range(0, len(todo), size):
                     part = todo[start : start + size]
                     extracted = self._extract([self._load(first[digest]) for digest in part])
-                    if len(extracted) != len(part):
+                    try:
+                        n = len(extracted)
+                    except TypeError:
+                        raise TypeError(
+                            f"{type(self).__name__}._extract must return one row of features for "
+                            f"each item of the batch, got {type(extracted).__name__}"
+                        ) from None
+                    if n != len(part):
                         raise ValueError(
-                            f"{type(self).__name__}._extract returned {len(extracted)} rows for "
-                            f"a batch of {len(part)}"
+                            f"{type(self).__name__}._extract returned {n} rows for a batch of "
+                            f"{len(part)}"
                         )
                     for digest, row in zip(part, extracted):
                         rows[digest] = unsaved[prefix + digest] = np.asarray(row)
