@@ -174,7 +174,7 @@ def test_a_sweep_is_of_methods_that_differ_in_nothing_else(report_store):
 def test_what_a_search_found_is_told_as_ranks_are(report_store):
     cell = next(cell for cell in report_store.run("main").done if cell.label == "good")
     tuning = {**cell.tuning, "metric": "medr", "best_value": -3.5}
-    assert "by medr, 3.5)" in _about_method(replace(cell, tuning=tuning))
+    assert "by medr, 3.5)" in _about_method("good", replace(cell, tuning=tuning))
 
 
 def test_the_stored_means_are_those_of_the_board(report_store):
@@ -235,12 +235,28 @@ def rearranged(report_store, tmp_path):
     return run
 
 
-def test_a_clash_of_labels_names_the_runs(rearranged):
+def test_a_clash_of_labels_names_the_runs(rearranged, tmp_path):
     a = rearranged("A", ("good", 0, "SM"), ("good", 1, "SM"))
     b = rearranged("B", ("middle", 6, "SM"))
     for order in ([a, b], [b, a]):
         (board,) = boards(order)
         assert {r.label: r.seeds for r in board.rows} == {"SM (A)": (0, 1), "SM (B)": (6,)}
+    text = Page(report_runs(["A", "B"], a.store, tmp_path / "r").read_text()).text
+    assert "SM (A): planted:net" in text and "SM (B): planted:pls" in text
+    assert "SM (B), seed 6: UserWarning" in text
+
+
+def test_leaderboards_of_one_data_set_that_differ_name_their_runs(rearranged, tmp_path):
+    a, b = rearranged("A", ("good", 0, "SM")), rearranged("B", ("middle", 6, "SM"))
+    path = b.done[0].folder / "cell.json"
+    changed = json.loads(path.read_text())
+    changed["cell"]["protocol"]["ties"] = "stable"
+    path.write_text(json.dumps(changed))
+    found = boards([a, b.store.run("B")])
+    titles = [(each.title, each.rows[0].label) for each in found]
+    assert titles == [("emoji (A)", "SM"), ("emoji (B)", "SM")]
+    page = report_runs(["A", "B"], a.store, tmp_path / "r")
+    assert "1 method on 1 data set" in page.read_text()
 
 
 def test_seeds_of_a_method_are_one_row_in_whatever_order_its_runs_come(rearranged):

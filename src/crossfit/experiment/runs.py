@@ -81,7 +81,7 @@ def report_runs(
         raise StoreError(
             f"no cell of {', '.join(record.name for record in records)} is done: run it first"
         )
-    parts = [_part(methods, runs_, root) for methods, runs_ in groups]
+    parts = [_part(*group, root) for group in groups]
     found = [part.board for part in parts]
     title = " + ".join(record.title for record in records)
     reduced = [record.title for record in records if record.spec.get("reduced")]
@@ -98,7 +98,7 @@ def report_runs(
         "sizes only." if reduced else "",
         notes=_notes(store, records),
         problems=_problems(records),
-        facts=_facts(records),
+        facts=_facts(records, groups),
         sources=[(record.name, _yaml(record.spec)) for record in records],
     )  # fmt: skip
     write_text(folder / "leaderboard.md", "\n".join(markdown_table(board) for board in found))
@@ -115,7 +115,7 @@ def boards(records: Sequence[RunRecord]) -> list[Board]:
     records : sequence of RunRecord
         The runs.
     """
-    return [_board(methods, runs) for methods, runs in _groups(records)]
+    return [_board(*group) for group in _groups(records)]
 
 
 # ---------------------------------------------------------------- leaderboards
@@ -136,9 +136,11 @@ class _Method:
 
 _Methods = dict[str, _Method]
 _Held = list[tuple[RunRecord, CellRecord]]
+#: What a leaderboard is made of: its title, the methods, and the runs that have them.
+_Group = tuple[str, _Methods, list[RunRecord]]
 
 
-def _groups(records: Sequence[RunRecord]) -> list[tuple[_Methods, list[RunRecord]]]:
+def _groups(records: Sequence[RunRecord]) -> list[_Group]:
     """Gather done cells by test queries and then by method: what one leaderboard compares."""
     kinds: dict[str, dict[str, _Held]] = {}
     for record in dict.fromkeys(records):
@@ -149,10 +151,17 @@ def _groups(records: Sequence[RunRecord]) -> list[tuple[_Methods, list[RunRecord
             )
             method = canonical({**cell.cell, "seed": None})
             kinds.setdefault(kind, {}).setdefault(method, []).append((record, cell))
+    found = []
+    for methods in kinds.values():
+        held = [pair for pairs in methods.values() for pair in pairs]
+        found.append((held[0][1].dataset, _named(methods), list(dict.fromkeys(r for r, _ in held))))
+    # Runs may ask other things of one data set: other subsets, another relevance.
+    clashes = Counter(title for title, _, _ in found)
     return [
-        (_named(methods), list(dict.fromkeys(run for held in methods.values() for run, _ in held)))
-        for methods in kinds.values()
-    ]
+        (title if clashes[title] == 1 else f"{title} ({', '.join(run.name for run in runs)})",
+         methods, runs)
+        for title, methods, runs in found
+    ]  # fmt: skip
 
 
 def _named(methods: Mapping[str, _Held]) -> _Methods:
@@ -189,7 +198,7 @@ def _named(methods: Mapping[str, _Held]) -> _Methods:
     return found
 
 
-def _board(methods: _Methods, records: Sequence[RunRecord]) -> Board:
+def _board(title: str, methods: _Methods, records: Sequence[RunRecord]) -> Board:
     cells = [cell for method in methods.values() for cell in method.cells]
     first = cells[0]
     # Methods may take other views of the same data.
@@ -202,7 +211,7 @@ def _board(methods: _Methods, records: Sequence[RunRecord]) -> Board:
     if not directions or not metrics:
         raise StoreError(
             f"{', '.join(record.name for record in records)} have no "
-            f"{'metric' if directions else 'direction'} in common on {first.dataset}: report them "
+            f"{'metric' if directions else 'direction'} in common on {title}: report them "
             "one by one"
         )
     several = len({cell.features for cell in cells}) > 1
@@ -224,7 +233,7 @@ def _board(methods: _Methods, records: Sequence[RunRecord]) -> Board:
         baseline = next((label for label, each in methods.items() if wish in each.called), None)
         if baseline is None:
             about += f" The baseline, {wish[1]}, has no result here: p is against the best method."
-    return Board(first.dataset, rows, metrics, about, chance, baseline)
+    return Board(title, rows, metrics, about, chance, baseline)
 
 
 def _row(
@@ -356,9 +365,12 @@ def _about(cell: CellRecord, metrics: Sequence[str]) -> str:
 
 
 def _part(
-    methods: _Methods, records: Sequence[RunRecord], root: str | os.PathLike[str] | None
+    title: str,
+    methods: _Methods,
+    records: Sequence[RunRecord],
+    root: str | os.PathLike[str] | None,
 ) -> Part:
-    board = _board(methods, records)
+    board = _board(title, methods, records)
     best = methods[board.rows[0].label].cells[0]
     curve = "a relevant item" if best.relevant.get("recall curve") == "label" else "their own pair"
     try:
@@ -534,8 +546,9 @@ def _lead(records: Sequence[RunRecord], found: Sequence[Board]) -> str:
     done = sum(cell.status == "done" for cell in cells.values())
     methods = {row.label for board in found for row in board.rows}
     seeds = {cell.seed for cell in cells.values()}
+    data = {canonical(cell.cell["dataset"]) for cell in cells.values() if cell.status == "done"}
     words = [
-        _counted(len(methods), "method"), f"on {_counted(len(found), 'data set')}",
+        _counted(len(methods), "method"), f"on {_counted(len(data), 'data set')}",
         f"with {_counted(len(seeds), 'seed')}" if len(seeds) > 1 else "",
     ]  # fmt: skip
     said = " ".join(word for word in words if word)
@@ -584,29 +597,35 @@ def _problems(records: Sequence[RunRecord]) -> list[Problem]:
     return list(found.values())
 
 
-def _facts(records: Sequence[RunRecord]) -> list[tuple[str, str]]:
+def _facts(records: Sequence[RunRecord], groups: Sequence[_Group]) -> list[tuple[str, str]]:
     facts = []
     for record in records:
         if record.command:
             facts.append(("repeat", record.command))
         facts.append(("run", f"{record.name}, {record.created}, crossfit {record.version}"))
-    cells = [cell for record in records for cell in record.done]
-    done = {(cell.key, cell.label): cell for cell in cells}.values()
+    named = [
+        (label, cell)
+        for _, methods, _ in groups
+        for label, method in methods.items()
+        for cell in method.cells
+    ]
+    done = {cell.key: cell for _, cell in named}.values()
     for text in dict.fromkeys(_about_data(cell) for cell in done):
         facts.append(("data", text))
     for text in dict.fromkeys(f"{cell.dataset}: {cell.features}" for cell in done if cell.features):
         facts.append(("features", text))
-    for text in dict.fromkeys(_about_method(cell) for cell in done):
+    for text in dict.fromkeys(_about_method(label, cell) for label, cell in named):
         facts.append(("method", text))
     protocols = dict.fromkeys(_about_protocol(cell) for cell in done)
     facts += [("protocol", text) for text in protocols]
     for text in dict.fromkeys(_about_environment(cell) for cell in done):
         facts.append(("versions", text))
-    said = [f"{cell.label}, seed {cell.seed}: {words}" for cell in done for words in cell.warnings]
+    said = [f"{label}, seed {cell.seed}: {words}" for label, cell in named
+            for words in cell.warnings]  # fmt: skip
     if said:
         more = "" if len(said) <= 20 else f"\nand {len(said) - 20} more, in the store"
         facts.append(("warnings", "\n".join(said[:20]) + more))
-    times = [cell.timing.get("total") for cell in {cell.key: cell for cell in cells}.values()]
+    times = [cell.timing.get("total") for cell in done]
     facts.append(("time", f"{sum(t for t in times if t):.1f} s in {_counted(len(times), 'cell')}"))
     return facts
 
@@ -629,10 +648,10 @@ def _about_data(cell: CellRecord) -> str:
     return "; ".join(part for part in parts if part)
 
 
-def _about_method(cell: CellRecord) -> str:
+def _about_method(label: str, cell: CellRecord) -> str:
     keyed = cell.cell["method"]
     params = ", ".join(f"{k}={_short(v)}" for k, v in (keyed.get("params") or {}).items())
-    words = f"{cell.label}: {keyed.get('distribution')}:{keyed['name']} {keyed.get('version')}"
+    words = f"{label}: {keyed.get('distribution')}:{keyed['name']} {keyed.get('version')}"
     words += f" ({params})" if params else ""
     if keyed.get("similarity"):
         words += f", similarity {_short(keyed['similarity'])}"
