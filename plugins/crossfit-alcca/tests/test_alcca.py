@@ -376,6 +376,18 @@ def test_rows_without_a_label_take_part_in_the_invariance_alone(cls, planted):
     assert method.classes_.tolist() == [0, 1, 2, 3, 4] and method.score(test, y_test) > 0.5
 
 
+def test_what_is_validated_is_the_embedding_and_not_the_classifier(planted):
+    settings = SMALL | {"max_epochs": 2, "validation_fraction": 0.4}
+    row = ACMR(random_state=0, **settings).fit(planted[0], planted[1]).net_.history[-1]
+    terms = {
+        prefix: [row[f"{prefix}_{name}"] for name in ("invariance", "labels", "decay", "adversary")]
+        for prefix in ("train", "valid")
+    }
+    assert row["valid_loss"] == pytest.approx(sum(terms["valid"][:3]), rel=1e-5)
+    assert row["train_loss"] == pytest.approx(sum(terms["train"]), rel=1e-5)
+    assert min(terms["train"][3], terms["valid"][3]) > 0.1
+
+
 class _Dies(Callback):
     def __init__(self, epoch):
         self.epoch = epoch
@@ -557,6 +569,8 @@ def test_standardize_is_the_training_means_and_deviations(planted):
     sparse = train.replace(text=sp.csr_array(train["text"]))
     with pytest.raises(ValueError, match=r"'text' is sparse, and centring would fill it"):
         ALCCA(standardize=True, **settings).fit(sparse, y)
+    with pytest.raises(ValueError, match=r"'text' is sparse, and centring would fill it"):
+        method.encode(sparse["text"], "text")
 
 
 def test_sparse_texts_are_dense_texts(planted):

@@ -102,6 +102,9 @@ class NeuralEstimator(CrossModalEstimator):
     # A checkpoint goes on whatever these are.
     _neutral: ClassVar[tuple[str, ...]] = ("max_epochs", "callbacks", "device", "verbose", "views")
 
+    # Terms of the loss that are in the history and not in valid_loss, such as an adversary's.
+    _only_shown: ClassVar[tuple[str, ...]] = ()
+
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "max_epochs": [Interval(Integral, 1, None, closed="left")],
         "lr": [Interval(Real, 0, None, closed="neither")],

@@ -119,7 +119,9 @@ class Net(NeuralNet):
             for name, term in found.items():
                 # Still on the device: a look at each would make a GPU wait.
                 self.history.record_batch(f"{prefix}_{name}", term.detach())
-            found = sum(found.values(), start=torch.zeros((), device=self.device))
+            shown = self.owner._only_shown if prefix == "valid" else ()
+            terms = [term for name, term in found.items() if name not in shown]
+            found = sum(terms, start=torch.zeros((), device=self.device))
         if not torch.isfinite(found):
             self._not_finite(f"the {prefix} loss became {found.item()}")
         return {"loss": found, "y_pred": outputs}

@@ -106,7 +106,8 @@ class ACMR(NeuralEstimator):
         `standardize`.
     net_ : skorch.NeuralNet
         Its history has ``train_invariance``, ``train_labels``, ``train_decay`` and
-        ``train_adversary``, :math:`L_{adv}`.
+        ``train_adversary``, :math:`L_{adv}`. With `validation_fraction` ``valid_loss`` is
+        :math:`L_{emb}` alone, and ``valid_adversary`` stands beside it.
 
     Raises
     ------
@@ -145,6 +146,8 @@ class ACMR(NeuralEstimator):
     _neutral: ClassVar[tuple[str, ...]] = tuple(
         name for name in NeuralEstimator._neutral if name != "max_epochs"
     )
+    # What the projectors work against: the lower it is, the worse they are.
+    _only_shown: ClassVar[tuple[str, ...]] = ("adversary",)
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **NeuralEstimator._parameter_constraints,
@@ -297,13 +300,7 @@ class ACMR(NeuralEstimator):
             return
         means, deviations = [], []
         for role in self._roles():
-            values = self._flat(views.distinct(role)[0], role)
-            if sp.issparse(values):
-                raise ValueError(
-                    f"{self._name()}: view {self._view_name(role)!r} is sparse, and centring "
-                    "would fill it: scale it beforehand and leave standardize=False"
-                )
-            values = as_numpy(values)
+            values = as_numpy(self._flat(views.distinct(role)[0], role))
             means.append(values.mean(axis=0, dtype=np.float64))
             spread = values.std(axis=0, dtype=np.float64)
             # What rounding leaves of a constant column is not spread.
@@ -325,6 +322,11 @@ class ACMR(NeuralEstimator):
         where = f"{self._name()}: view {self._view_name(view)!r}"
         if isinstance(values, Ragged):
             raise ValueError(f"{where} must have rows of one size, got a Ragged; pad them first")
+        if self.standardize and sp.issparse(values):
+            raise ValueError(
+                f"{where} is sparse, and centring would fill it: make it dense, or scale it "
+                "beforehand and leave standardize=False"
+            )
         flat = values.reshape(len(values), -1) if len(values.shape) == 3 else values
         known = getattr(self, "n_inputs_", {}).get(view, flat.shape[1])
         if flat.shape[1] != known:
