@@ -367,6 +367,23 @@ def test_the_optimizer_is_the_papers(planted):
     assert TextTopicNet().batch_size == 64 and TextTopicNet().lr_step == 50_000
 
 
+def test_biases_learn_with_a_multiple_of_whatever_rate_there_is(planted):
+    method = SSVR(**{**SMALL, "max_epochs": 1, "optimizer__lr": 0.004, "bias_lr": 3.0})
+    rates = {group["lr"] for group in method.fit(planted[0]).net_.optimizer_.param_groups}
+    assert sorted(rates) == pytest.approx([0.004, 0.012])
+
+
+@pytest.mark.parametrize("params", [
+    {"hidden": (-3,)}, {"hidden": (8.0,)}, {"hidden": (0,)}, {"module__channels": (8, 8, 8, 8)},
+    {"module__channels": (8, 8, 7, 8, 8)}, {"module__channels": (8, 8, 8.0, 8, 8)},
+    {"module__channels": 8},
+])  # fmt: skip
+def test_widths_that_no_network_has_are_refused(planted, params):
+    name = next(iter(params))
+    with pytest.raises(ValueError, match=f"{name} of SSVR must be .*integers of at least"):
+        SSVR(**{**SMALL, **params}).fit(planted[0])
+
+
 class _Rates(Callback):
     def __init__(self):
         self.heard = []
