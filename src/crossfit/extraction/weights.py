@@ -75,11 +75,11 @@ def file_sha256(path: str | os.PathLike[str]) -> str:
     FileNotFoundError
         If there is no such file.
     """
-    path = Path(path).expanduser().absolute()
+    path = Path(path).expanduser()
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {str(path)!r}")
     status = path.stat()
-    return _sha256(path, status.st_mtime_ns, status.st_size)
+    return _sha256(path.absolute(), status.st_mtime_ns, status.st_size)
 
 
 @functools.cache
