@@ -469,6 +469,7 @@ def test_markdown_is_one_table(report_store):
     assert len(lines) == 2 + len(board.rows) + 1
     assert len({len(re.findall(r"(?<!\\)\|", line)) for line in lines}) == 1
     assert "<script" not in markdown_table(board)
+    assert "<script" not in markdown_table(replace(board, baseline=HOSTILE))
     text = markdown_table(replace(board, title="<b>\n# emoji", about="<i>sizes"))
     assert text.startswith("## &lt;b> # emoji\n\n&lt;i>sizes\n")
 
@@ -483,6 +484,7 @@ def test_latex_is_balanced_and_escaped(report_store):
     assert len(lines) == 1 + 2 * (len(board.rows) + 1)
     assert {len(re.findall(r"(?<!\\)&", line)) for line in lines} == {columns - 1}
     assert latex_text(HOSTILE) in text
+    assert f"Ranks and p, against {board.rows[0].label}, are of the mean" in text
     assert re.sub(r"\\.", "", text).count("{") == re.sub(r"\\.", "", text).count("}")
     assert text.isascii(), "inputenc of old installations knows ASCII only"
 

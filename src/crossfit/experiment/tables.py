@@ -63,7 +63,8 @@ def _footnote(board: Board) -> str:
     if len(board.rows) > 1:
         of = "" if board.tested == board.metric else "of the mean rank "
         words += (
-            f"Ranks are ranges where paired randomisation tests {of}with Holm's correction, level "
+            f"Ranks and p, against {board.reference}, are of the mean over the directions. Ranks "
+            f"are ranges where paired randomisation tests {of}with Holm's correction, level "
             f"{LEVEL:g}, leave them open."
         )
     return words.strip()
@@ -88,7 +89,7 @@ def markdown_table(board: Board) -> str:
     head, lines = _grid(board)
     rule = "| --- | --- |" + " ---: |" * (len(head) - 2)
     text = [f"## {escaped(board.title)}", "", escaped(board.about), "", line(head), rule]
-    return "\n".join([*text, *map(line, lines), "", _footnote(board), ""])
+    return "\n".join([*text, *map(line, lines), "", escaped(_footnote(board)), ""])
 
 
 def latex_table(board: Board) -> str:
