@@ -35,6 +35,7 @@ def test_the_experiments_name_parameters_that_exist(file):
         if not described.reduced:
             assert entry.published and (method.n_topics, method.lr) == (40, 1e-3)
             assert list(method.hidden) == [4096, 4096] and method.momentum == 0.9
+            assert described.title.endswith("trained on the set's own texts")
     card = registry.get(file.stem, "crossfit.experiments")
     assert card.target == f"crossfit_topicnet:experiments/{file.name}"
     assert [one.name for one in described.datasets] == list(card.datasets)

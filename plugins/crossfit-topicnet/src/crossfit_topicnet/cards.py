@@ -101,17 +101,19 @@ def _experiment(
 
 
 WIKIPEDIA = _experiment(
-    "patel-2019-ssvr-wikipedia", "wikipedia", "SSVR and TextTopicNet on Wikipedia, published"
+    "patel-2019-ssvr-wikipedia",
+    "wikipedia",
+    "SSVR and TextTopicNet on Wikipedia, published settings on the set's own texts",
 )
 PASCAL_SENTENCES = _experiment(
     "patel-2019-ssvr-pascal-sentences",
     "pascal-sentences",
-    "SSVR and TextTopicNet on Pascal Sentences, published",
+    "SSVR and TextTopicNet on Pascal Sentences, published settings on the set's own texts",
 )
 GOMEZ_WIKIPEDIA = _experiment(
     "gomez-2017-texttopicnet-wikipedia",
     "wikipedia",
-    "TextTopicNet on Wikipedia, published",
+    "TextTopicNet on Wikipedia, published settings on the set's own texts",
     ("texttopicnet",),
 )
 FLICKR8K = _experiment(
