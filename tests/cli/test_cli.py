@@ -34,6 +34,19 @@ def test_version_says_name_and_number():
     assert done.stdout.strip() == f"crossfit {crossfit.__version__}"
 
 
+def test_the_package_runs_as_a_module():
+    done = subprocess.run(
+        [sys.executable, "-m", "crossfit", "--version"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == run("--version").stdout
+
+
+def test_an_error_is_one_line_and_a_traceback_where_that_is_asked_for():
+    assert "CROSSFIT_DEBUG=1" in run("--help").stdout
+    assert "Traceback" not in run("cite", "nope", CROSSFIT_DEBUG="").stderr
+    assert "Traceback" in run("cite", "nope", CROSSFIT_DEBUG="1").stderr
+
+
 def test_list_shows_one_line_for_every_entry_and_json_every_card():
     from crossfit import registry
 
@@ -110,9 +123,23 @@ def test_a_picture_that_is_none_is_refused_in_one_line(tmp_path, home):
     assert len(done.stderr.strip().splitlines()) == 1
 
 
+def test_a_picture_is_read_before_the_emoji_are(tmp_path):
+    fake = tmp_path / "fake.png"
+    fake.write_text("no picture")
+    code = (
+        "import sys; from crossfit.cli import main\n"
+        f"try: main(['search', '--picture', {str(fake)!r}])\n"
+        "except SystemExit: print('crossfit.experiment.demo' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+    assert "fake.png" in done.stderr
+
+
 def test_search_finds_an_emoji_by_its_words(home):
     done = run("search", "red heart", "--features", "plain", "-k", "8", "--json", home=home)
     assert done.returncode == 0, done.stderr
+    assert done.stderr == "reading all emoji: the first time may take minutes\n"
     found = json.loads(done.stdout)
     assert len(found) == 8
     assert [row["score"] for row in found] == sorted((r["score"] for r in found), reverse=True)
@@ -139,6 +166,33 @@ def test_a_closed_pipe_is_no_traceback():
     assert first.stderr is not None
     assert b"Traceback" not in first.stderr.read()
     first.wait(timeout=60)
+
+
+def test_ctrl_c_while_the_command_is_imported_is_no_traceback():
+    code = (
+        "import sys\n"
+        "class Stop:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name == 'crossfit.cli.commands': raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Stop())\n"
+        "from crossfit.cli import main; main(['list'])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (130, "crossfit: interrupted\n")
+
+
+def test_a_report_leaves_alone_what_no_report_wrote(tmp_path):
+    mine = tmp_path / "leaderboard.csv"
+    mine.write_text("my own figures")
+    done = run("report", "anything", "--out", str(tmp_path))
+    assert done.returncode == 2
+    assert "leaderboard.csv would be overwritten" in done.stderr
+    assert mine.read_text() == "my own figures"
+    for name in ("report.html", "leaderboard.md", "leaderboard.tex"):
+        (tmp_path / name).touch()  # as an earlier report leaves it
+    done = run("report", "anything", "--out", str(tmp_path), "--store", str(tmp_path / "none"))
+    assert done.returncode == 1
+    assert "overwritten" not in done.stderr
 
 
 def test_ctrl_c_leaves_no_file_and_says_interrupted(tmp_path, home):

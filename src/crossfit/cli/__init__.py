@@ -1,4 +1,4 @@
-"""The command line: ``crossfit list | demo | search | check | cite | cache``."""
+"""The command line, ``crossfit`` or ``python -m crossfit``."""
 
 from __future__ import annotations
 
@@ -17,9 +17,13 @@ def main(args: Sequence[str] | None = None) -> None:
     Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted. With ``CROSSFIT_DEBUG`` set, an
     error shows its traceback.
     """
-    import click
+    try:
+        import click
 
-    from crossfit.cli.commands import cli
+        from crossfit.cli.commands import cli
+    except KeyboardInterrupt:
+        print("crossfit: interrupted", file=sys.stderr)
+        sys.exit(130)
 
     warnings.showwarning = _one_line_warning
     try:

@@ -29,7 +29,8 @@ SECTIONS = {
 def cli() -> None:
     """Cross-modal retrieval: find the text for a picture, the picture for a text.
 
-    Start with `crossfit demo`.
+    Start with `crossfit demo`. Errors are one line; with CROSSFIT_DEBUG=1 in the environment they
+    come with their traceback.
     """
 
 
@@ -172,11 +173,15 @@ def info(as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(about, indent=2, default=str))
         return
-    click.echo(f"{about['path']}: {about['entries']} features, {_size(about['bytes'])}")
+    click.echo(f"{about['path']}: {_features(about['entries'])}, {_size(about['bytes'])}")
     for name, part in about["extractors"].items():
-        click.echo(f"  {name}: {part['entries']} features, {_size(part['bytes'])}")
+        click.echo(f"  {name}: {_features(part['entries'])}, {_size(part['bytes'])}")
     if about["error"]:
         click.echo(f"  not readable: {about['error']}")
+
+
+def _features(n: int) -> str:
+    return f"{n} feature{'' if n == 1 else 's'}"
 
 
 def _size(n_bytes: int) -> str:
@@ -193,7 +198,7 @@ def clear(extractor: str | None, yes: bool) -> None:
     what = f"the features of {extractor}" if extractor else "all cached features"
     if not yes and not click.confirm(f"Delete {what}?"):
         raise click.ClickException("nothing deleted")
-    click.echo(f"deleted {FeatureCache().clear(extractor)} entries")
+    click.echo(f"deleted {_features(FeatureCache().clear(extractor))}")
 
 
 _FEATURES = click.option(
@@ -232,6 +237,11 @@ def search(query: str | None, picture: str | None, k: int, as_json: bool, featur
         raise click.UsageError("give a text or --picture FILE, one of the two")
     if query is not None and not query.strip():
         raise click.UsageError("the text is empty")
+    if picture is not None:
+        from crossfit.extraction.images import load_rgb
+
+        load_rgb(picture)  # what is no picture is told before the work begins
+    click.echo("reading all emoji: the first time may take minutes", err=True)
     from crossfit.experiment.demo import answer
 
     found = answer(query, picture, k, features)

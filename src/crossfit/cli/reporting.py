@@ -8,6 +8,8 @@ import click
 
 __all__ = ["report"]
 
+TABLES = ("md", "tex", "csv")
+
 
 @click.command()
 @click.argument("runs", nargs=-1, required=True, metavar="RUN...")
@@ -28,10 +30,18 @@ def report(runs: tuple[str, ...], store: Path, out: Path, root: Path | None) -> 
     """Report runs: one HTML page, and tables in Markdown, LaTeX and CSV.
 
     Methods that were evaluated on the same test queries share a leaderboard, also over several
-    runs.
+    runs. An earlier report in the folder is replaced.
     """
     from crossfit.experiment.runs import report_runs
 
+    # An earlier report, which has them all, may be written again; what others put there may not.
+    written = [out / name for name in ("report.html", *(f"leaderboard.{e}" for e in TABLES))]
+    foreign = [str(path) for path in written if path.exists()]
+    if foreign and len(foreign) < len(written):
+        raise click.UsageError(
+            f"{', '.join(foreign)} would be overwritten, but no report has been written there: "
+            "choose another folder with --out"
+        )
     page = report_runs(runs, store, out, root=root)
     click.echo(f"report: {page}")
-    click.echo(f"tables: {', '.join(str(path) for path in sorted(out.glob('leaderboard.*')))}")
+    click.echo(f"tables: {', '.join(str(path) for path in written[1:])}")
