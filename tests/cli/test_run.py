@@ -105,6 +105,23 @@ def test_an_experiment_of_which_nothing_can_run_fails(folder):
     done = crossfit("run", "two.yaml", cwd=folder)
     assert done.returncode == 1
     assert "also-not" in done.stderr
+    planned = crossfit("run", "two.yaml", "--dry-run", cwd=folder)
+    assert planned.returncode == 1 and "would be skipped" in planned.stdout
+
+
+def test_own_pairs_need_no_name_in_the_file(folder):
+    (folder / "mine.yaml").write_text(
+        "title: t\nmethods: [{method: cca}]\nfeatures:\n"
+        "  a: {name: sklearn.feature_extraction.text.CountVectorizer}\n"
+        "  b: {name: sklearn.feature_extraction.text.CountVectorizer}\n"
+    )
+    rows = "".join(f"w{i % 4} x,y w{i % 4}\n" for i in range(20))
+    (folder / "pairs.csv").write_text("a,b\n" + rows)
+    without = crossfit("run", "mine.yaml", "--dry-run", cwd=folder)
+    assert without.returncode == 1 and "'dataset'" in without.stderr
+    done = crossfit("run", "mine.yaml", "--data", "pairs.csv", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert "1 done" in done.stdout
 
 
 def test_what_should_be_done_and_is_not_ends_in_failure(folder, monkeypatch):

@@ -68,7 +68,8 @@ def run(
     if jobs == 0 or jobs < -1:
         raise click.UsageError(f"--jobs must be a positive number or -1, got {jobs}")
     replaced = {} if seeds is None else {"seeds": _seeds(seeds)}
-    found = Experiment.find(experiment, settings, **replaced)
+    own = None if data is None else Path(data).stem
+    found = Experiment.find(experiment, settings, own, **replaced)
     store = Store(folder)
     if dry_run:
         from crossfit.experiment.runner import plan
@@ -160,6 +161,8 @@ def _print_plan(planned: Sequence[Any], store: Any, retry_failed: bool) -> None:
         )
     words = ", ".join(f"{n} {what}" for what, n in counts.items())
     click.echo(f"{len(planned)} cells: {words}")
+    if all(part.skip for part in planned):
+        raise SystemExit(1)
 
 
 def _print_results(record: Any) -> None:

@@ -210,7 +210,7 @@ class Experiment:
 
     @classmethod
     def from_file(
-        cls, path: str | Path, settings: Sequence[str] = (), **replaced: Any
+        cls, path: str | Path, settings: Sequence[str] = (), own: str | None = None, **replaced: Any
     ) -> Experiment:
         """Read a YAML file.
 
@@ -220,6 +220,8 @@ class Experiment:
             The file.
         settings : sequence of str
             Changes, ``"key=value"``; see `change`.
+        own : str, optional
+            The name of the user's own data, which a file then need not name.
         **replaced
             Fields to replace altogether.
         """
@@ -228,12 +230,16 @@ class Experiment:
         for setting in settings:
             change(tree, setting)
         tree.update(replaced)
+        if own and not tree.get("dataset") and not tree.get("datasets"):
+            tree["dataset"] = own
         if not tree.get("name"):
             tree["name"] = re.sub(r"[^A-Za-z0-9_.-]+", "-", path.stem).strip("-._")
         return cls.from_dict(tree, str(path))
 
     @classmethod
-    def find(cls, name: str, settings: Sequence[str] = (), **replaced: Any) -> Experiment:
+    def find(
+        cls, name: str, settings: Sequence[str] = (), own: str | None = None, **replaced: Any
+    ) -> Experiment:
         """Read an experiment by the name of its file or of an installed experiment.
 
         Raises
@@ -246,9 +252,9 @@ class Experiment:
         if name.endswith((".yaml", ".yml")) or "/" in name or Path(name).is_file():
             if not Path(name).is_file():
                 raise FileNotFoundError(f"there is no experiment file {name!r}")
-            return cls.from_file(name, settings, **replaced)
+            return cls.from_file(name, settings, own, **replaced)
         card: ExperimentCard = registry.get(name, "crossfit.experiments")
-        return cls.from_file(shipped_file(card), settings, **replaced)
+        return cls.from_file(shipped_file(card), settings, own, **replaced)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the experiment as plain values, every default filled in."""
