@@ -353,6 +353,11 @@ def run(
     >>> run(e, tempfile.mkdtemp()).cells[0].status  # doctest: +SKIP
     'done'
     """
+    if not isinstance(experiment, Experiment):
+        raise TypeError(
+            "run expects an Experiment, for instance Experiment.find('file.yaml' or a name), got "
+            f"{experiment!r}"
+        )
     store = store if isinstance(store, Store) else Store(store)
     store.clear_claims()
     if backend not in ("loky", "dask"):

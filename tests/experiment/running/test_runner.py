@@ -608,3 +608,8 @@ def test_a_run_is_json_that_other_programs_read(tiny, tmp_path):
         ).to_dict()
         == record.spec
     )
+
+
+def test_a_name_is_no_experiment(tmp_path):
+    with pytest.raises(TypeError, match=r"Experiment.find.*got 'mine.yaml'"):
+        run("mine.yaml", tmp_path)
