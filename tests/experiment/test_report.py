@@ -22,6 +22,7 @@ from crossfit.experiment.board import Board, Row, contradictions
 from crossfit.experiment.figures import search, sweeps
 from crossfit.experiment.report import Attention, Found, Gallery, GalleryRow, Part, lit, write_page
 from crossfit.experiment.runs import (
+    _about,
     _about_method,
     _curves,
     _galleries,
@@ -37,6 +38,7 @@ from crossfit.metrics import Evaluation, Repeats, evaluate
 from crossfit.metrics.evaluation import PerQuery
 from crossfit.views import Views
 
+METRICS = ("map@all", "r@1", "r@10", "medr")
 HOSTILE = "bad </td><script>window.pwned = 1</script> & $x_1$ 100%"
 
 
@@ -160,6 +162,17 @@ def test_curves_are_means_over_the_seeds_as_figures_are(report_store):
     )
     cells[0] = replace(cells[0], relevant={"pr curve": "pair", "map@all": "label"})
     assert set(_curves(cells, "map@all")["image2text"]) == {"recall"}
+
+
+def test_it_is_told_over_how_many_queries_a_figure_is(report_store):
+    cell = next(cell for cell in report_store.run("main").done if cell.label == "good")
+    assert "something to find" not in _about(cell, METRICS)
+    results = {d: {m: dict(about) for m, about in found.items()}
+               for d, found in cell.results.items()}  # fmt: skip
+    results["text2image"]["map@all"]["n"] = 9
+    assert _about(replace(cell, results=results), METRICS).endswith(
+        "mAP, text → image: over the 9 of 324 queries with something to find."
+    )
 
 
 def test_a_sweep_is_of_methods_that_differ_in_nothing_else(report_store):

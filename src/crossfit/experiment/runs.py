@@ -358,6 +358,17 @@ def _about(cell: CellRecord, metrics: Sequence[str]) -> str:
         words.append(f"{', '.join(by_label)}: an item is relevant if it shares the query's label.")
     if by_pair:
         words.append(f"{', '.join(by_pair)}: only the query's own pair is relevant.")
+    for direction, found in cell.results.items():
+        whole = (cell.n.get("test") or {}).get(direction.partition("2")[0], 0)
+        few: dict[int, list[str]] = {}
+        for metric in metrics:
+            few.setdefault(found[metric].get("n", whole), []).append(metric_words(metric))
+        words += [
+            f"{', '.join(names)}, {arrow(direction)}: over the {n} of {whole} queries with "
+            "something to find."
+            for n, names in few.items()
+            if n < whole
+        ]
     return " ".join(words)
 
 
