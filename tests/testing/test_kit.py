@@ -207,9 +207,17 @@ def test_an_assertion_of_the_author_is_told_with_its_line(folder):
     assert first.startswith("AssertionError: ") and "assert len(P) > 99" in first
 
 
+def _refused_with_a_cause():
+    try:
+        textwrap.dedent(3)
+    except TypeError as error:
+        raise AssertionError("TypeError: the check has said why") from error
+
+
 @pytest.mark.parametrize(
     ("call", "files"),
     [
+        (_refused_with_a_cause, []),
         (partial(textwrap.dedent, 3), ["textwrap.py"]),  # a slip, far from any code of the author
         (partial(json.loads, 3), []),  # raised on purpose: the sentence is enough
     ],

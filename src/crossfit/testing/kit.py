@@ -275,8 +275,10 @@ def _told(error: Exception, cls: type) -> str:
         if (frame.f_globals.get("__name__", "") + ".").startswith(package + ".")
     ]
     stack = traceback.StackSummary.extract(own or frames[-1:])
-    # What crossfit raises on purpose says it all in its message.
-    if not own and (stack[-1].line or "").startswith(("raise", "assert")):
+    # What a check or a library raises on purpose says it all in its message.
+    if not own and (
+        isinstance(error, AssertionError) or (stack[-1].line or "").startswith("raise")
+    ):
         return words
     return "\n".join([words, *(part.rstrip() for part in stack.format())])
 
