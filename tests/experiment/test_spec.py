@@ -223,6 +223,8 @@ def test_nothing_in_a_file_is_executed(tmp_path):
          "12: .*no parameter 'n_component', it has n_comp"),
         ("n_components: 4}", "reg: abc}",
          "12: method 'CCA': reg of .* must be a number, got 'abc'"),
+        ("n_components: 4}", "n_components: four}",
+         "12: method 'CCA': n_components of .* must be a number, got 'four'"),
         ("tune: {reg", "tune: {rag", "12: method 'CCA': tune: .*no parameter 'rag', it has n_comp"),
         ("params: {n_components: 5}", "params: {n_component: 5}",
          r"7: features.text\[1\]: .*no parameter 'n_component', it has n_comp"),

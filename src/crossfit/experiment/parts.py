@@ -8,7 +8,8 @@ import inspect
 import os
 import sys
 from collections.abc import Iterator, Mapping
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 
@@ -167,7 +168,7 @@ def _instance(cls: Any, params: Mapping[str, Any], seed: int | None, where: str,
         known = ", ".join(key for key in parameters if key != "self")
         raise SpecError(f"{where}: {name} has no parameter {unknown[0]!r}, it has {known}")
     for key, part in params.items():
-        if isinstance(part, str) and key in parameters and _is_number(cls, parameters[key]):
+        if isinstance(part, str) and _is_number(cls, key):
             raise SpecError(f"{where}: {key} of {name} must be a number, got {part!r}")
     values = {key: _value(part, seed, f"{where}.{key}") for key, part in params.items()}
     try:
@@ -185,17 +186,15 @@ def _instance(cls: Any, params: Mapping[str, Any], seed: int | None, where: str,
     return made
 
 
-def _is_number(cls: Any, parameter: inspect.Parameter) -> bool:
-    """Say whether a parameter is a number by default, and by its annotation never a text."""
-    if isinstance(parameter.default, bool) or not isinstance(parameter.default, (int, float)):
-        return False
+def _is_number(cls: Any, name: str) -> bool:
+    """Say whether a parameter is, by its annotation, a number and never a text."""
     try:
-        hint = get_type_hints(cls.__init__).get(parameter.name, Any)
+        hint = get_type_hints(cls.__init__).get(name, Any)
     except NameError:  # a type that is imported for type checkers only
         return False
-    options = get_args(hint) or (hint,)
-    return not any(option in (Any, object) or isinstance(option, str) or option is str
-                   or get_origin(option) is Literal for option in options)  # fmt: skip
+    options = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+    texts = any(option in (str, Any, object) or get_origin(option) is Literal for option in options)
+    return not texts and (int in options or float in options)
 
 
 def draws_at_random(spec: MethodSpec) -> bool:
