@@ -95,6 +95,7 @@ def test_importing_crossfit_imports_neither_torch_nor_numpy():
         (["cite", "nope"], 1, "nothing called 'nope' is installed; see `crossfit list`"),
         (["cite", "emojy"], 1, "nothing called 'emojy' is installed: did you mean 'emoji'?"),
         (["check", "nope"], 1, "no method 'nope' is installed"),
+        (["check", "cca", "nope"], 1, "no method 'nope' is installed"),
         (["search"], 2, "give a text or --picture"),
         (["search", "  "], 2, "the text is empty"),
         (["search", "a", "-k", "0"], 2, "0"),

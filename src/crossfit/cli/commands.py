@@ -109,8 +109,11 @@ def check(names: tuple[str, ...]) -> None:
     from rich.console import Console
     from rich.text import Text
 
+    from crossfit import registry
     from crossfit.testing import check_method
 
+    for name in names:
+        registry.load(name)  # a name that is wrong is told before the first check
     console = _console(Console)
     styles = {"pass": "green", "fail": "bold red", "skip": "yellow", "expected": "cyan"}
     failed = 0
