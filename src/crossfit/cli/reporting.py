@@ -24,7 +24,7 @@ TABLES = ("md", "tex", "csv")
 )  # fmt: skip
 @click.option(
     "--root", type=click.Path(file_okay=False, exists=True, path_type=Path),
-    help="Folder of the data sets, for the gallery.  [default: CROSSFIT_DATA]",
+    help="Folder of the data sets, for the gallery.  [default: the run's, else CROSSFIT_DATA]",
 )  # fmt: skip
 def report(runs: tuple[str, ...], store: Path, out: Path, root: Path | None) -> None:
     """Report runs: one HTML page, and tables in Markdown, LaTeX and CSV.
