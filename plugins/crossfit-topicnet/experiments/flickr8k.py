@@ -42,6 +42,9 @@ GRID = [
     {"lr": lr, "hidden": hidden, "cut": cut}
     for lr, hidden, cut in product((0.01, 0.03), ((), (1024,)), (0.01, 0.0))
 ]
+RIDGES = (0.01, 0.1, 1.0, 10.0)
+SHARES = (0.25, 0.5, 0.95)  # of the components
+POWERS = (0, 1, 4)
 METRICS = ("r@1", "r@5", "r@10", "medr", "mrr")
 WAYS = ("image2text", "text2image")
 TASKS = ("article", "caption")
@@ -204,11 +207,11 @@ def choose_network(name: str, train: Part, valid: Part) -> dict[str, Any]:
 def choose_cca(train: Part, valid: Part, task: str) -> tuple[CCA, float]:
     """Choose components, ridge and power of CCA on held-out images."""
     heard = []
-    for reg in (1e-2, 0.1):
+    for reg in RIDGES:
         full = CCA(reg=reg).fit(train.pairs(task))
         X, Z = full.transform(valid.images, valid.texts[task])
         # Fewer components and a power are the first columns, scaled: no other fit is needed.
-        for share, power in product((0.25, 0.5, 0.95), (0, 1, 4)):
+        for share, power in product(SHARES, POWERS):
             k = int(share * full.n_components_)
             scale = full.correlations_[:k] ** power
             scores = pairwise_similarity(X[:, :k] * scale, Z[:, :k] * scale)
@@ -376,15 +379,20 @@ def claim(tests: list[tuple[str, str, str, Any, float]]) -> str:
 
 
 def tried(chosen: dict[str, str]) -> Iterator[str]:
-    """Say what the networks were chosen from, and which of them wanted more than that."""
+    """Say what settings were chosen from, and which methods wanted more than that."""
     rates = sorted({f"{s['lr']:g}" for s in GRID})
     yield (
         f"Networks were chosen among lr {' and '.join(rates)}, no hidden layer and fc6 of 1024, "
-        f"topics kept or cut, and {', '.join(map(str, range(EVERY, EPOCHS + 1, EVERY)))} epochs."
+        f"topics kept or cut, and {', '.join(map(str, range(EVERY, EPOCHS + 1, EVERY)))} epochs; "
+        f"CCA among {', '.join(f'{share:.0%}' for share in SHARES)} of the components, ridges "
+        f"{', '.join(f'{reg:g}' for reg in RIDGES)} and powers {', '.join(map(str, POWERS))}."
     )
     late = [name for name, words in chosen.items() if f" {EPOCHS} epochs" in words]
     if late:
         yield f"The longest training was chosen for {', '.join(late)}: more might be better."
+    wide = [name for name, words in chosen.items() if f" ridge {RIDGES[-1]:g}," in words]
+    if wide:
+        yield f"The largest ridge was chosen for {', '.join(wide)}: more might be better."
     yield ""
 
 
