@@ -822,3 +822,14 @@ def test_search_says_which_view_is_wrong():
         Reranker(CCA(2), CCA(1), prefit=True).fit(Views(image=X, text=T))
     with pytest.raises(ValueError, match=r"^view 'image': n_components=99"):
         ViewTransformer([("image", PCA(99))]).fit(Views(image=X))
+
+
+def test_what_prepare_must_return_is_said():
+    class Wrong(Recorder):
+        card = card(kind="pair")
+
+        def _prepare(self, values, view):
+            return None
+
+    with pytest.raises(TypeError, match=r"Wrong._prepare must return something with rows"):
+        Wrong().fit(X, T).similarity(X, T)

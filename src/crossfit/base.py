@@ -300,6 +300,12 @@ class CrossModalEstimator(ViewsTransformerMixin, BaseEstimator):
         shape = (n_rows(queries), n_rows(gallery))
         check_out(out, shape)
         P, Q = self._prepare(queries, q), self._prepare(gallery, g)
+        for part, role in ((P, q), (Q, g)):
+            if not hasattr(part, "shape"):
+                raise TypeError(
+                    f"{self._name()}._prepare must return something with rows for {role!r}, got "
+                    f"{type(part).__name__}"
+                )
 
         def fill(scores: Scores) -> None:
             if roles.index(q) <= roles.index(g):

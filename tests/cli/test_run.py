@@ -51,7 +51,7 @@ def test_run_prints_results_and_the_next_command_and_resumes(folder):
     assert "[1/1] CCA on emoji: done in" in done.stderr
     assert "skipped: none: no method 'nosuch' is installed" in done.stderr
     assert "1 done, 2 skipped in crossfit-runs" in done.stdout
-    assert "evaluated 1 times" in done.stdout
+    assert "evaluated once" in done.stdout
     assert "next: crossfit report two" in done.stdout
     run = json.loads((folder / "crossfit-runs" / "runs" / "two.json").read_text())
     assert run["command"].endswith("run two.yaml --set methods.CCA.params.reg=0.5")
@@ -139,4 +139,4 @@ def test_what_should_be_done_and_is_not_ends_in_failure(folder, monkeypatch):
     done = CliRunner().invoke(cli, ["run", "two.yaml"])
     assert done.exit_code == 1
     assert "1 pending, 2 skipped" in done.output
-    assert "1 cells have no result; the same command computes them" in done.output
+    assert "1 cell without a result; the same command goes on" in done.output

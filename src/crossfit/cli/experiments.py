@@ -95,7 +95,7 @@ def run(
         )
     except KeyboardInterrupt:
         click.echo(
-            f"interrupted with {listener.done} of {listener.todo} cells computed in this run; "
+            f"interrupted with {listener.done} of {_cells(listener.todo)} computed in this run; "
             "the same command goes on from here",
             err=True,
         )
@@ -104,7 +104,7 @@ def run(
     counts = Counter(cell.status for cell in record.cells)
     click.echo(", ".join(f"{n} {status}" for status, n in counts.items()) + f" in {folder}")
     tests = [row for row in store.test_evaluations() if row["key"] in {c.key for c in record.cells}]
-    click.echo(f"test pairs of this experiment have been evaluated {len(tests)} times")
+    click.echo(f"test pairs of this experiment have been evaluated {_times(len(tests))}")
     for cell in record.cells:
         if cell.status == "failed":
             last = cell.traceback.strip().splitlines()[-1]
@@ -122,12 +122,20 @@ def run(
         raise SystemExit(1)
     if counts["pending"]:
         click.echo(
-            f"pending: {counts['pending']} cells have no result; the same command computes them",
+            f"pending: {_cells(counts['pending'])} without a result; the same command goes on",
             err=True,
         )
     if counts["pending"] or not counts["done"]:
         raise SystemExit(1)
     click.echo(f"next: crossfit report {record.name} --store {shlex.quote(str(folder))}")
+
+
+def _cells(n: int) -> str:
+    return f"{n} cell{'s' * (n != 1)}"
+
+
+def _times(n: int) -> str:
+    return "once" if n == 1 else f"{n} times"
 
 
 def _seeds(text: str) -> list[int]:
@@ -160,7 +168,7 @@ def _print_plan(planned: Sequence[Any], store: Any, retry_failed: bool) -> None:
             f"{what}"
         )
     words = ", ".join(f"{n} {what}" for what, n in counts.items())
-    click.echo(f"{len(planned)} cells: {words}")
+    click.echo(f"{_cells(len(planned))}: {words}")
     if all(part.skip for part in planned):
         raise SystemExit(1)
 
@@ -224,7 +232,7 @@ def _listener(title: str) -> Any:
         def begin(self, planned: Sequence[Any], todo: int) -> None:
             self.todo, self._begun = todo, time.monotonic()
             cached = len({part.key for part in planned if not part.skip}) - todo
-            self._say(f"{title}: {todo} cells to compute, {cached} in the store")
+            self._say(f"{title}: {_cells(todo)} to compute, {cached} in the store")
             if self._console.is_terminal and todo:
                 from rich.progress import (
                     BarColumn,
@@ -268,7 +276,7 @@ def _listener(title: str) -> Any:
 
         def waiting(self, left: int) -> None:
             if self._bar is not None:
-                self._bar.update(self._task, left=f"another runner computes {left} cells")
+                self._bar.update(self._task, left=f"another runner computes {_cells(left)}")
 
         def end(self) -> None:
             if self._bar is not None:

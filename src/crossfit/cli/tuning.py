@@ -194,7 +194,7 @@ def _mapping(given: tuple[str, ...], option: str, chain: bool = False) -> dict[s
             raise click.UsageError(f"{option} must read NAME=VALUE, got {text!r}")
         if chain and "{" not in value and "[" not in value and "," in value:
             value = f"[{value}]"
-        change(tree, f"{name}={value}")
+        change(tree, f"{name}={value}", option)
     return tree
 
 

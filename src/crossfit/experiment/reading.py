@@ -129,7 +129,7 @@ def read_yaml(path: Path) -> _Map:
     return tree
 
 
-def change(tree: dict[str, Any], setting: str) -> None:
+def change(tree: dict[str, Any], setting: str, option: str = "--set") -> None:
     """Change one value of an experiment before it is validated.
 
     Parameters
@@ -141,6 +141,8 @@ def change(tree: dict[str, Any], setting: str) -> None:
         separated by dots, an entry of a list is named by its number, its label or its name, and
         the value is YAML. Where the file refers to an anchor (``params: *shared``), only the
         place named changes.
+    option : str
+        Where the setting was given, as errors name it.
 
     Raises
     ------
@@ -149,22 +151,22 @@ def change(tree: dict[str, Any], setting: str) -> None:
     """
     keys, equals, text = setting.partition("=")
     if not equals or not keys.strip():
-        raise SpecError(f"--set expects key=value, got {setting!r}")
+        raise SpecError(f"{option} expects key=value, got {setting!r}")
     try:
         value = plain(yaml.load(text, _Loader))  # its lines are not those of the file
     except yaml.YAMLError:
-        raise SpecError(f"--set {setting}: {text!r} is no YAML value") from None
+        raise SpecError(f"{option} {setting}: {text!r} is no YAML value") from None
     *way, last = keys.strip().split(".")
     if keys.strip().startswith("x-"):
         raise SpecError(
-            f"--set {setting}: what refers to an anchor has been read by now: change it there"
+            f"{option} {setting}: what refers to an anchor has been read by now: change it there"
         )
     at: Any = tree
     for i, key in enumerate(way):
         where = ".".join(way[:i]) or "the experiment"
         entry: Any = _entry(at, key, where) if isinstance(at, list) else key
         if not isinstance(at, (dict, list)):
-            raise SpecError(f"--set {setting}: {where} has no keys")
+            raise SpecError(f"{option} {setting}: {where} has no keys")
         inner = at.get(key) if isinstance(at, dict) else at[entry]
         # A copy, for what YAML gives by an alias is one object in several places.
         at[entry] = copy.copy(inner) if inner is not None else _new_map()
@@ -174,7 +176,7 @@ def change(tree: dict[str, Any], setting: str) -> None:
     elif isinstance(at, dict):
         at[last] = value
     else:
-        raise SpecError(f"--set {setting}: {'.'.join(way)} has no keys")
+        raise SpecError(f"{option} {setting}: {'.'.join(way)} has no keys")
 
 
 def _new_map() -> _Map:

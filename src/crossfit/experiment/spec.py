@@ -600,7 +600,10 @@ def _space(node: Node) -> Any:
     if kind == "choice":
         if not parts:
             raise inner.error("must have at least one option")
-        part = Choice(*(plain(option.value) for option in parts), when=when)
+        try:
+            part = Choice(*(plain(option.value) for option in parts), when=when)
+        except ValueError as error:
+            raise inner.error(str(error)) from None
     else:
         if len(parts) != 2:
             raise inner.error(f"must be [low, high], got {len(parts)} entries")
