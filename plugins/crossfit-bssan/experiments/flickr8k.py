@@ -4,8 +4,8 @@
 attention for the negatives (the paper's) and with learned attention for every pair, three seeds
 each, beside CCA on the same features, and writes ``docs/reproduction/bssan.md``. Regions are those
 of EfficientNet-Lite0, objects the boxes of FastestDet, words vectors learnt from the training
-captions. What is chosen is chosen on held-out training images; the development images are looked
-at once. Needs crossfit-wheels, and ``CROSSFIT_DATA`` with ``flickr8k/`` and ``fastestdet/``.
+captions. What is chosen is chosen on held-out training images; the development images are ranked
+at the end. Needs crossfit-wheels, and ``CROSSFIT_DATA`` with ``flickr8k/`` and ``fastestdet/``.
 """
 
 from __future__ import annotations
@@ -377,7 +377,8 @@ def page(found: dict[str, Repeats], chosen: dict[str, str], about: dict[str, Any
         f"(revision `{about['revision'][:12]}`), {N_TRAIN:,} of its training images with five "
         f"captions each to train on, {N_HELD_OUT} others to choose on, and {N_TEST} of the "
         f"development images with {5 * N_TEST:,} captions as the gallery (the copy has no test "
-        "split), all drawn with seed 0. The map is EfficientNet-Lite0's 7 x 7 cells pooled to "
+        "split), all drawn with seed 0. An earlier run with shorter training had ranked the gallery "
+        "too; nothing was chosen on it. The map is EfficientNet-Lite0's 7 x 7 cells pooled to "
         f"4 x 4; objects are FastestDet's boxes, {about['boxes']:.1f} an image and 10 at most, "
         "each with the mean of the 7 x 7 cells under it, by shared area. Both are projected to "
         f"{WIDTH} dimensions by a PCA of the training cells ({100 * about['variance']:.0f} % of "

@@ -5,7 +5,7 @@ five captions joined, the caption each of them) and TextTopicNet on either text,
 beside CCA on the same topics, on TF-IDF and on MiniLM vectors, and writes
 ``docs/reproduction/ssvr.md``. Every method gets the same EfficientNet-Lite0 vectors. What is chosen
 is chosen on 1,000 held-out training images, for every method on its own; the development images
-are looked at once. Needs the data set in ``CROSSFIT_DATA``.
+are ranked at the end. Needs the data set in ``CROSSFIT_DATA``.
 """
 
 from __future__ import annotations
@@ -412,7 +412,8 @@ def page(found: dict[str, dict[str, Repeats]], chosen: dict[str, str], about: An
         "become 40 topics. This is a **reduced** run, by "
         "`plugins/crossfit-topicnet/experiments/flickr8k.py`: Flickr8k (revision "
         f"`{about['revision'][:12]}`; {about['train']} training images, settings chosen on "
-        f"{HELD_OUT} of them, then the {about['test']} development images once), EfficientNet-"
+        f"{HELD_OUT} of them, then the {about['test']} development images, which an earlier run "
+        "with fewer ridges for CCA had ranked too; nothing was chosen on them), EfficientNet-"
         "Lite0 vectors in place of pixels, layers from fc6 up in place of AlexNet. There are no "
         "classes: an image's own text is relevant and nothing else. It says nothing about the "
         "paper's own data, and features trained on ImageNet leave out what the paper is mainly "
