@@ -513,3 +513,8 @@ def test_rows_with_nothing_in_them_are_refused(nothing, at):
     texts[at] = nothing
     with pytest.raises(ValueError, match=f"view 'text' has nothing in 1 of 31 rows .row {at} is"):
         Views(text=np.array(texts, dtype=object))
+
+
+def test_a_channel_may_lack_some_rows():
+    texts = {"article": ["a", "b", "c"], "caption": ["x", None, "z"]}
+    assert Views(text=texts)["text"]["caption"].tolist() == ["x", None, "z"]

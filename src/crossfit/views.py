@@ -245,6 +245,9 @@ class Views(_Immutable):
         if not given:
             raise ValueError(f"{type(self).__name__} expects at least one view, got none")
         values = {str(name): _as_values(part, str(name)) for name, part in given.items()}
+        if not isinstance(self, Channels):
+            for name, part in values.items():
+                _refuse_missing(part, name)
         sizes = {name: n_rows(part) for name, part in values.items()}
         if len(set(sizes.values())) > 1:
             raise ValueError(f"views must have equally many rows, got {_listed(sizes)}")
@@ -320,6 +323,8 @@ class Views(_Immutable):
         """
         image, text = names
         items, rows = _as_values(images, image), _as_values(captions, text)
+        _refuse_missing(items, image)
+        _refuse_missing(rows, text)
         index = np.asarray(image_index)
         n, n_items = n_rows(rows), n_rows(items)
         if index.ndim != 1 or not np.issubdtype(index.dtype, np.integer):
@@ -810,14 +815,18 @@ def _as_values(given: Any, name: str) -> Any:
         raise TypeError(f"view {name!r} must have rows, got a single value")
     if given.dtype.kind in "US":
         given = given.astype(object)
-    if given.dtype == object:
-        missing = [i for i, item in enumerate(given) if _is_missing(item)]
+    return _read_only(given)
+
+
+def _refuse_missing(values: Any, name: str) -> None:
+    """Refuse a view of which some rows have nothing; a channel may lack some of its rows."""
+    if isinstance(values, np.ndarray) and values.dtype == object:
+        missing = [i for i, item in enumerate(values) if _is_missing(item)]
         if missing:
             raise ValueError(
-                f"view {name!r} has nothing in {len(missing)} of {len(given)} rows (row "
-                f"{missing[0]} is {given[missing[0]]}): leave these pairs out"
+                f"view {name!r} has nothing in {len(missing)} of {len(values)} rows (row "
+                f"{missing[0]} is {values[missing[0]]}): leave these pairs out"
             )
-    return _read_only(given)
 
 
 def _is_missing(item: Any) -> bool:
