@@ -2,7 +2,6 @@
 
 import os
 import pickle
-import signal
 import subprocess
 import sys
 import textwrap
@@ -747,19 +746,23 @@ def program(*arguments):
 @pytest.mark.slow
 def test_a_killed_program_costs_no_trial(tmp_path):
     url = f"sqlite:///{tmp_path / 'study.db'}"
+    storage = optuna.storages.RDBStorage(url)  # makes the tables, which two must not at once
+
+    def begun():
+        if not optuna.study.get_all_study_names(storage):
+            return 0
+        return len(optuna.load_study(study_name="shared", storage=storage).trials)
+
     killed = program(url, 6, 0, 0, 600)  # two folds a trial: the second trial never ends
-    assert killed.stdout.readline().strip() == "begins"
-    deadline = time.time() + 60
-    while time.time() < deadline:
-        time.sleep(0.2)
-        if (tmp_path / "study.db").exists():
-            found = optuna.study.get_all_study_names(url)
-            if found and len(optuna.load_study(study_name="shared", storage=url).trials) == 2:
-                break
-    else:
-        pytest.fail("no second trial within a minute")
-    killed.send_signal(signal.SIGKILL)
-    killed.communicate()
+    try:
+        assert killed.stdout.readline().strip() == "begins"
+        deadline = time.time() + 60
+        while begun() < 2:
+            assert time.time() < deadline, "no second trial within a minute"
+            time.sleep(0.2)
+    finally:
+        killed.kill()
+        killed.communicate()
     study = optuna.load_study(study_name="shared", storage=url)
     assert TrialState.RUNNING in [trial.state for trial in study.trials]
     out, err = program(url, 6).communicate(timeout=120)
