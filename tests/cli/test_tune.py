@@ -1,5 +1,6 @@
 """crossfit tune: what it searches, what it prints, how it goes on, and what it refuses."""
 
+import contextlib
 import os
 import re
 import signal
@@ -125,21 +126,19 @@ def test_passwords_are_not_shown():
 def test_ctrl_c_keeps_the_study_and_says_how_it_goes_on(tmp_path):
     command = [sys.executable, "-c", "from crossfit.cli import main; main()", "tune", "cca", *EMOJI]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    url = f"sqlite:///{tmp_path / 'crossfit-studies.db'}"
+    storage = optuna.storages.RDBStorage(url)  # makes the tables, which two must not at once
     process = subprocess.Popen(
         [*command, "--trials", "5000"], cwd=tmp_path, env=environment,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
-    url = f"sqlite:///{tmp_path / 'crossfit-studies.db'}"
     deadline = time.time() + 120
     while time.time() < deadline and process.poll() is None:
         time.sleep(0.3)
-        if (tmp_path / "crossfit-studies.db").exists():
-            try:
-                (name,) = optuna.study.get_all_study_names(url)
-                if len(optuna.load_study(study_name=name, storage=url).trials) > 2:
-                    break
-            except (ValueError, optuna.exceptions.StorageInternalError):
-                continue  # it is just being made
+        with contextlib.suppress(optuna.exceptions.StorageInternalError):  # locked just now
+            names = optuna.study.get_all_study_names(storage)
+            if names and len(optuna.load_study(study_name=names[0], storage=storage).trials) > 2:
+                break
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
