@@ -1,0 +1,186 @@
+"""One dialect for the arguments of public functions: scikit-learn's parameter constraints.
+
+Classes declare theirs as ``_parameter_constraints``; functions that need not be slow to import
+declare the same here, and scikit-learn is imported at the first call.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from functools import cache, wraps
+from numbers import Integral, Real
+from typing import Any, Literal, ParamSpec, TypeVar
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+__all__ = ["check_arguments", "finite_array", "integer", "one_of", "real", "validated"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+Closed = Literal["left", "right", "both", "neither"]
+
+
+class _Lazy:
+    """A constraint that is built when scikit-learn is imported."""
+
+    def __init__(self, build: Callable[[], Any]) -> None:
+        self.build = cache(build)
+
+
+def integer(low: int | None = None, high: int | None = None) -> _Lazy:
+    """Return the constraint of whole numbers from `low` to `high`, both among them."""
+
+    def build() -> Any:
+        from sklearn.utils._param_validation import Interval
+
+        closed = {(True, True): "both", (True, False): "left", (False, True): "right"}
+        ends = (low is not None, high is not None)
+        return Interval(Integral, low, high, closed=closed.get(ends, "neither"))
+
+    return _Lazy(build)
+
+
+def real(low: float | None = None, high: float | None = None, closed: Closed = "neither") -> _Lazy:
+    """Return the constraint of finite real numbers between `low` and `high`."""
+
+    def build() -> Any:
+        from sklearn.utils._param_validation import Interval
+
+        return Interval(Real, low, high, closed=closed)
+
+    return _Lazy(build)
+
+
+def one_of(*options: str) -> _Lazy:
+    """Return the constraint of one of some words."""
+
+    def build() -> Any:
+        from sklearn.utils._param_validation import StrOptions
+
+        return StrOptions(set(options))
+
+    return _Lazy(build)
+
+
+def check_arguments(who: str, constraints: dict[str, list[Any]], given: dict[str, Any]) -> None:
+    """Refuse arguments that do not satisfy their constraints.
+
+    Parameters
+    ----------
+    who : str
+        What the message calls the function or class.
+    constraints : dict of str to list
+        By argument, what it may be: constraints of this module or of scikit-learn.
+    given : dict of str to object
+        The arguments; those without constraints are not looked at.
+
+    Raises
+    ------
+    sklearn.utils._param_validation.InvalidParameterError
+        A ValueError and TypeError that names the argument, what it may be and what came.
+    """
+    from sklearn.utils._param_validation import validate_parameter_constraints
+
+    built = {
+        name: [part.build() if isinstance(part, _Lazy) else part for part in parts]
+        for name, parts in constraints.items()
+        if name in given
+    }
+    # A bool is an integer for Python, and a mistake where a number belongs.
+    for name, parts in constraints.items():
+        value = given.get(name)
+        if isinstance(value, (bool, np.bool_)) and not _takes_bool(parts):
+            from sklearn.utils._param_validation import InvalidParameterError, make_constraint
+
+            wanted = " or ".join(str(make_constraint(part)) for part in built[name])
+            raise InvalidParameterError(
+                f"The {name!r} parameter of {who} must be {wanted}. Got {value!r} instead."
+            )
+    validate_parameter_constraints(built, {name: given[name] for name in built}, caller_name=who)
+
+
+def _takes_bool(parts: list[Any]) -> bool:
+    return any(part in ("boolean", "verbose", bool, object) for part in parts)
+
+
+def validated(**constraints: list[Any]) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Return a decorator that checks the arguments of a function before it runs.
+
+    Parameters
+    ----------
+    **constraints : list
+        By argument, what it may be: `integer`, `real`, `one_of`, or what scikit-learn's
+        ``_parameter_constraints`` take ("array-like", "boolean", "random_state", None, a type).
+
+    Examples
+    --------
+    >>> @validated(k=[integer(1), None])
+    ... def first(items, k=None):
+    ...     return items[:k]
+    >>> first("abc", k=0)
+    Traceback (most recent call last):
+    sklearn.utils._param_validation.InvalidParameterError: The 'k' parameter of first must be an \
+int in the range [1, inf) or None. Got 0 instead.
+    """
+
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        signature = inspect.signature(function)
+        unknown = set(constraints) - set(signature.parameters)
+        if unknown:
+            raise TypeError(f"{function.__name__} has no argument {sorted(unknown)[0]!r}")
+
+        @wraps(function)
+        def checked(*args: P.args, **kwargs: P.kwargs) -> R:
+            given = signature.bind(*args, **kwargs).arguments
+            check_arguments(function.__name__, constraints, given)
+            return function(*args, **kwargs)
+
+        return checked
+
+    return decorate
+
+
+def finite_array(values: ArrayLike, name: str, ndim: int | None = None) -> NDArray[Any]:
+    """Return numbers as an array; refuse what are none, and NaN and infinity with their place.
+
+    Parameters
+    ----------
+    values : array-like
+    name : str
+        What the message calls it.
+    ndim : int, optional
+        The number of axes wanted.
+
+    Raises
+    ------
+    ValueError
+        If it is of another shape, is not of real numbers or holds NaN or infinity.
+    """
+    try:
+        array = np.asarray(values)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name} must be an array of numbers, got {_called(values)}") from error
+    if array.dtype.kind not in "biuf":
+        raise ValueError(
+            f"{name} must be an array of real numbers, got {_called(values)} of type {array.dtype}"
+        )
+    if ndim is not None and array.ndim != ndim:
+        raise ValueError(
+            f"{name} must have {ndim} ax{'is' if ndim == 1 else 'es'}, got an array of shape "
+            f"{array.shape}"
+        )
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        at = np.argwhere(~np.isfinite(array))
+        place = ", ".join(map(str, at[0].tolist()))
+        raise ValueError(
+            f"{name} must be finite, got {array[tuple(at[0])]} at [{place}]"
+            + (f" and {len(at) - 1} more" if len(at) > 1 else "")
+        )
+    return array
+
+
+def _called(values: Any) -> str:
+    return f"an object of type {type(values).__name__}"
