@@ -6,9 +6,6 @@ wherever they stand, and scores are float32.
 
 from __future__ import annotations
 
-import contextlib
-import os
-import tempfile
 from collections.abc import Callable, Iterator
 from functools import partial
 from os import PathLike
@@ -22,6 +19,7 @@ from sklearn.base import BaseEstimator
 from sklearn.neighbors import NearestNeighbors
 from sklearn.utils.validation import check_is_fitted
 
+from crossfit._files import reserve, whole_file
 from crossfit.views import Views, as_numpy, n_rows, take_rows
 
 __all__ = [
@@ -258,6 +256,11 @@ def write_scores(
     -------
     float32 array of that shape
         `out` itself, or the file as a read-only memory map.
+
+    Raises
+    ------
+    OSError
+        If there is no room for the file, before anything is scored.
     """
     check_out(out, shape)
     if out is None or isinstance(out, np.ndarray):
@@ -265,17 +268,17 @@ def write_scores(
         fill(scores)
         return scores
     path = Path(out)
-    descriptor, beside = tempfile.mkstemp(dir=path.absolute().parent, prefix=f".{path.name}-")
-    os.close(descriptor)
-    try:
-        mapped = np.lib.format.open_memmap(beside, mode="w+", dtype=np.float32, shape=shape)
+    header = {"descr": "<f4", "fortran_order": False, "shape": shape}
+    size = 4 * shape[0] * shape[1]
+    with whole_file(path, f"scores of shape {shape}", size) as draft:
+        with open(draft, "wb") as stream:
+            np.lib.format.write_array_header_1_0(stream, header)
+            start = stream.tell()
+            reserve(stream, start + size)
+        mapped = np.memmap(draft, "<f4", "r+", start, shape)
         fill(mapped)
         mapped.flush()
-        os.replace(beside, path)
-    except BaseException:  # Ctrl-C too
-        with contextlib.suppress(OSError):
-            os.unlink(beside)
-        raise
+        del mapped
     return np.load(path, mmap_mode="r", allow_pickle=False)
 
 

@@ -5,10 +5,8 @@ from __future__ import annotations
 import base64
 import io
 import math
-import os
 import platform
 import re
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import crossfit
+from crossfit._files import whole_file
 from crossfit.experiment import figures
 from crossfit.experiment.board import LEVEL, Board, Row, arrow, merged, metric_words
 from crossfit.experiment.comparison import Result
@@ -343,17 +342,8 @@ def _chance_of(results: Sequence[Result], views: Views) -> dict[tuple[str, str],
 def write_text(path: Path, text: str) -> None:
     """Write a file by way of a temporary one, so that an interruption leaves nothing broken."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
-            stream.write(text)
-        mask = os.umask(0)
-        os.umask(mask)
-        os.chmod(temporary, 0o666 & ~mask)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    with whole_file(path, "a text") as draft:
+        draft.write_text(text, encoding="utf-8")
 
 
 def data_uri(image: Any, longest: int = _THUMBNAIL) -> str:

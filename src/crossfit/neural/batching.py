@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -11,10 +12,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import scipy.sparse as sp
 import torch
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from crossfit._files import reserve, room_for
 from crossfit.views import Channels, Ragged, Views, as_numpy, is_tensor
 
 __all__ = [
@@ -27,6 +29,7 @@ __all__ = [
     "Items",
     "PairData",
     "Store",
+    "scratch_array",
     "store",
     "to_device",
 ]
@@ -34,6 +37,36 @@ __all__ = [
 PAD, UNK = 0, 1
 # Numbers of one batch of items, so that wide rows (maps, sequences) come in smaller batches.
 _BATCH_NUMBERS = 2**22
+
+
+def scratch_array(
+    shape: tuple[int, ...], dtype: DTypeLike, *, in_memory: int = 2**30
+) -> NDArray[Any]:
+    """Return an array to be filled, in a temporary file where it is large.
+
+    Parameters
+    ----------
+    shape : tuple of int
+    dtype : numpy type
+    in_memory : int
+        Arrays of more bytes are a memory map of a file, which goes when the array goes.
+
+    Returns
+    -------
+    ndarray or memmap of that shape and type
+
+    Raises
+    ------
+    OSError
+        If there is no room for the file.
+    """
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    if size <= in_memory:
+        return np.empty(shape, dtype)
+    folder = tempfile.gettempdir()
+    with room_for(f"an array of shape {shape}", folder, size), tempfile.TemporaryFile() as file:
+        reserve(file, size)
+        return np.memmap(file, dtype, "r+", shape=shape)
 
 
 class Items(NamedTuple):

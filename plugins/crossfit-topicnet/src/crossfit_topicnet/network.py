@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
@@ -17,6 +16,7 @@ from torch.nn import functional as F
 
 from crossfit.extraction.images import load_rgb
 from crossfit.extraction.weights import fill, load_weights
+from crossfit.neural.batching import scratch_array
 
 __all__ = ["CHANNELS", "CaffeNet", "TopicNetwork", "load_pixels", "stored_edge"]
 
@@ -268,13 +268,7 @@ def load_pixels(images: Any, edge: int) -> NDArray[np.uint8]:
 
     A gigabyte and more is kept in a temporary file, which goes when the array goes.
     """
-    shape = (len(images), edge, edge, 3)
-    pixels: NDArray[np.uint8]
-    if np.prod(shape, dtype=np.int64) <= _IN_MEMORY:
-        pixels = np.empty(shape, np.uint8)
-    else:
-        with tempfile.TemporaryFile() as file:
-            pixels = np.memmap(file, np.uint8, "w+", shape=shape)
+    pixels = scratch_array((len(images), edge, edge, 3), np.uint8, in_memory=_IN_MEMORY)
     for held, image in zip(pixels, images):
         rgb = load_rgb(image)
         if rgb.shape == held.shape:
