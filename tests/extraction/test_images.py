@@ -1,6 +1,8 @@
 """load_rgb against pictures whose pixels are known."""
 
 import io
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image
 
 from crossfit.extraction import load_rgb
+from crossfit.extraction.images import PICTURE_FORMATS, PICTURE_SUFFIXES, _formats
 
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
 
@@ -156,3 +159,28 @@ def test_other_wrong_input(tmp_path):
         load_rgb(Image.new("F", (2, 2)))
     with pytest.raises(TypeError, match="a path, a PIL image or a uint8 array, got int"):
         load_rgb(3)
+
+
+def test_formats_that_are_opened(tmp_path):
+    """Common raster formats; nothing that starts another program or is known by its suffix only."""
+    for name in _formats():
+        suffix = PICTURE_FORMATS[name][0]
+        path = tmp_path / f"x{suffix}"
+        Image.fromarray(colour_card()).save(path, name)
+        assert load_rgb(path).shape == (4, 6, 3)
+        assert Image.registered_extensions()[suffix] == name
+    assert {".jfif", ".avif", ".jpg", ".png"} <= set(PICTURE_SUFFIXES)
+    for suffix in ("eps", "ps", "pcx", "tga", "ico", "sgi"):
+        buffer = io.BytesIO()
+        kind = {"ps": "eps"}.get(suffix, suffix)
+        Image.fromarray(colour_card()).save(buffer, kind)
+        path = tmp_path / f"x.{suffix}"
+        path.write_bytes(buffer.getvalue())
+        with pytest.raises(ValueError, match=rf"x\.{suffix}': it is in no image format"):
+            load_rgb(path)
+
+
+def test_naming_the_formats_is_light():
+    code = "import sys, crossfit.extraction.formats; print({'PIL', 'sklearn'} & set(sys.modules))"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "set()"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,8 +13,9 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from crossfit.extraction.base import Extractor, describe, sequence_of
+from crossfit.extraction.formats import PICTURE_FORMATS, PICTURE_SUFFIXES
 
-__all__ = ["ImageExtractor", "load_rgb"]
+__all__ = ["PICTURE_FORMATS", "PICTURE_SUFFIXES", "ImageExtractor", "load_rgb"]
 
 _ALPHA_MODES = {"RGBA", "LA", "PA", "RGBa", "La"}
 _SIXTEEN_BIT_MODES = {"I", "I;16", "I;16L", "I;16B", "I;16N"}
@@ -55,9 +57,16 @@ def load_rgb(item: Any) -> np.ndarray:
         name = repr(os.fspath(item))
         if not Path(item).exists():
             raise FileNotFoundError(f"there is no image file {name}")
-        with _naming(name), Image.open(item) as image:
+        with _naming(name), Image.open(item, formats=_formats()) as image:
             return _to_rgb(image, f"the image {name}")
     raise TypeError(f"an image is a path, a PIL image or a uint8 array, got {type(item).__name__}")
+
+
+@functools.cache
+def _formats() -> tuple[str, ...]:
+    """Return those of the formats that this build of Pillow reads."""
+    Image.init()
+    return tuple(name for name in PICTURE_FORMATS if name in Image.OPEN)
 
 
 @contextlib.contextmanager
@@ -67,7 +76,8 @@ def _naming(name: str) -> Iterator[None]:
         yield
     except UnidentifiedImageError as error:
         raise ValueError(
-            f"cannot read the image {name}: it is in no image format that Pillow reads"
+            f"cannot read the image {name}: it is in no image format that is read here "
+            f"({', '.join(_formats())})"
         ) from error
     except (OSError, SyntaxError, Image.DecompressionBombError) as error:
         # SyntaxError: what Pillow's PNG reader raises on a broken chunk.
