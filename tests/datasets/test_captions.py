@@ -324,7 +324,7 @@ class TestPrecomputed:
         array = np.load(root / "train_ims.npy")
         array[7] += 1
         np.save(root / "train_ims.npy", array)
-        with pytest.raises(ValueError, match="the five rows of a picture differ"):
+        with pytest.raises(ValueError, match="the five rows of a picture differ for 1 of 4"):
             from_precomputed(root)
         np.save(root / "train_ims.npy", array[:3])
         with pytest.raises(ValueError, match="got 20 lines and 3 rows"):
@@ -336,7 +336,40 @@ class TestPrecomputed:
     def test_nothing_is_unpickled(self, features):
         root, _ = features
         np.save(root / "train_ims.npy", np.array([{}] * 20, dtype=object), allow_pickle=True)
-        with pytest.raises(ValueError, match="Python objects"):
+        with pytest.raises(
+            ValueError, match=r"train_ims\.npy' does not hold features: .*[Oo]bject"
+        ):
+            from_precomputed(root)
+
+    @pytest.mark.parametrize("per_picture", [1, 2, 5, 7])
+    def test_any_number_of_captions_per_picture(self, tmp_path, per_picture):
+        array = np.random.default_rng(0).random((5, 3), np.float32)
+        np.save(tmp_path / "x_ims.npy", array)
+        lines = [f"{i}.{k} a\u2028b" for i in range(5) for k in range(per_picture)]
+        (tmp_path / "x_caps.txt").write_text("\n".join(lines), encoding="utf-8")
+        views = from_precomputed(tmp_path, captions_per_image=9)["x"].views
+        assert list(views["text"]) == lines
+        images, row_to_item = views.distinct("image")
+        np.testing.assert_array_equal(images, array)
+        np.testing.assert_array_equal(row_to_item, np.repeat(np.arange(5), per_picture))
+
+    def test_files_that_cannot_be_read_are_named(self, features):
+        root, _ = features
+        (root / "train_caps.txt").write_bytes(b"fine\n\xff\n" * 10)
+        with pytest.raises(ValueError, match=r"train_caps\.txt' is not a text in UTF-8: line 2"):
+            from_precomputed(root)
+        (root / "train_caps.txt").write_text("\n".join(map(str, range(20))))
+        for damage in (
+            b"",
+            b"\x93NUMPY",
+            (root / "train_ims.npy").read_bytes()[:-9],
+            b"PK\x03\x04",
+        ):
+            (root / "train_ims.npy").write_bytes(damage)
+            with pytest.raises(ValueError, match=r"train_ims\.npy' does not hold features"):
+                from_precomputed(root)
+        np.save(root / "train_ims.npy", np.zeros(4))
+        with pytest.raises(ValueError, match=r"not an array \(n, d\)"):
             from_precomputed(root)
 
     def test_an_empty_folder(self, tmp_path):

@@ -181,11 +181,122 @@ class TestFromCsv:
         with pytest.raises(TypeError, match="path of a CSV file or a DataFrame, got list"):
             from_csv([1, 2])
         (pictures / "latin.csv").write_bytes("image,text\npics/a.jpg,über\n".encode("latin-1"))
-        with pytest.raises(ValueError, match=r"latin\.csv is no CSV file in UTF-8"):
+        with pytest.raises(
+            ValueError, match=r"latin\.csv' is not a text in UTF-8: line 2, .*cp1252"
+        ):
             from_csv(pictures / "latin.csv")
+        ds = from_csv(pictures / "latin.csv", encoding="cp1252")
+        assert list(ds["all"].views["text"]) == ["über"]
+        with pytest.raises(ValueError, match="encoding must be one that Python has, got 'klingon'"):
+            from_csv(pictures / "latin.csv", encoding="klingon")
+        os.mkfifo(pictures / "pipe.csv")
+        with pytest.raises(ValueError, match="is not a regular file"):
+            from_csv(pictures / "pipe.csv")
         frame = pd.DataFrame({"image": ["pics/a.jpg", None], "text": ["x", "y"]})
         with pytest.raises(ValueError, match="column 'image' is empty in 1 of 2 rows"):
             from_csv(frame, root=pictures)
+
+    @pytest.mark.parametrize(
+        ("content", "line"),
+        [
+            ('pics/a.jpg,"a cat\npics/b.jpg,a dog\npics/c.jpg,a "bird\npics/a.jpg,x\n', 2),
+            ('pics/a.jpg,x\npics/b.jpg,"a dog\npics/c.jpg,a bird\n', 3),
+            ('pics/a.jpg,"a cat" sits\npics/b.jpg,x\n', 2),
+            ('pics/a.jpg,"two\nlines"\npics/b.jpg,"' + "x" * 2**24 + "\n", 4),
+        ],
+    )
+    def test_a_quote_that_is_not_closed_swallows_no_rows(self, pictures, content, line):
+        path = write(pictures, f"image,text\n{content}")
+        with pytest.raises(ValueError, match=rf"pairs\.csv, line {line}: a double quote opens"):
+            from_csv(path)
+
+    def test_quotes_that_are_closed(self, pictures):
+        path = write(
+            pictures, 'image,text\npics/a.jpg,"he said ""hi"",\nthen left"\npics/b.jpg,5" pipe\n'
+        )
+        texts = list(from_csv(path)["all"].views["text"])
+        assert texts == ['he said "hi",\nthen left', '5" pipe']
+
+    @pytest.mark.parametrize("through_pandas", [False, True])
+    def test_what_is_no_label(self, pictures, through_pandas):
+        path = write(
+            pictures,
+            "image,text,kind\n"
+            + "".join(
+                f"pics/a.jpg,t{i},{kind}\n" for i, kind in enumerate(["nan", "-1.0", "-1", "NaN"])
+            )
+            + "pics/b.jpg,x,2.0\npics/c.jpg,y,10\npics/b.jpg,z,\n",
+        )
+        source = pd.read_csv(path, dtype=object) if through_pandas else path
+        ds = from_csv(source, label="kind", root=pictures)
+        assert ds.target_names == ("2", "10")
+        by_text = dict(zip(ds["all"].views["text"], ds["all"].y.tolist()))
+        assert by_text == {"t0": -1, "t1": -1, "t2": -1, "t3": -1, "x": 0, "y": 1, "z": -1}
+
+    def test_labels_of_words_keep_their_form(self, pictures):
+        frame = pd.DataFrame(
+            {
+                "image": [f"pics/{name}.jpg" for name in "abc"],
+                "text": list("xyz"),
+                "label": ["1.0", "v1.0", "-1.0"],
+            }
+        )
+        ds = from_csv(frame, label="label", root=pictures)
+        assert ds.target_names == ("1.0", "v1.0") and ds["all"].y.tolist() == [0, 1, -1]
+        frame["label"] = ["007", "7", "07"]
+        assert len(from_csv(frame, label="label", root=pictures).target_names) == 3
+
+    def test_header_names_and_trailing_separators(self, pictures):
+        path = write(pictures, " Image , TEXT,,\npics/a.jpg,x,,\npics/b.jpg,y\n,,,\n")
+        views = from_csv(path)["all"].views
+        assert list(views["text"]) == ["x", "y"] and views["image"][0].endswith("pics/a.jpg")
+        with pytest.raises(ValueError, match=r"line 3: expected 2 entries .* got 3"):
+            from_csv(write(pictures, "image,text,\npics/a.jpg,x,\npics/b.jpg,y,z\n"))
+        both = write(pictures, "image,Text,TEXT\npics/a.jpg,x,y\n")
+        with pytest.raises(ValueError, match="several columns that may be 'text': 'Text', 'TEXT'"):
+            from_csv(both)
+        exact = write(pictures, "image,Text,text\npics/a.jpg,x,y\n")
+        assert list(from_csv(exact)["all"].views["text"]) == ["y"]
+
+    @pytest.mark.parametrize("sep", [";", "\t", "|"])
+    def test_a_hint_at_the_separator(self, pictures, sep):
+        path = write(pictures, f"image{sep}text\npics/a.jpg{sep}x\n")
+        with pytest.raises(ValueError, match="Then give sep=") as raised:
+            from_csv(path)
+        assert str(raised.value).endswith(f"sep={sep!r}")
+
+    def test_texts_that_read_as_numbers(self, pictures):
+        path = write(pictures, "image,text\npics/a.jpg,007\npics/b.jpg,12\npics/c.jpg,1e5\n")
+        assert list(from_csv(path)["all"].views["text"]) == ["007", "12", "1e5"]
+        frame = pd.DataFrame({"image": ["pics/a.jpg", "pics/b.jpg"], "text": [7, 12]})
+        for column in (frame["text"], frame["text"].astype("Int64"), frame["text"].astype(bool)):
+            found = from_csv(frame.assign(text=column), root=pictures)["all"].views["text"]
+            assert list(found) == list(map(str, column)) and all(type(t) is str for t in found)
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            ({"sep": ""}, "sep must be one character"),
+            ({"sep": "::"}, "sep must be one character"),
+            ({"sep": '"'}, "sep must be one character"),
+            ({"sep": 5}, "'sep' parameter of from_csv must be"),
+            ({"views": ["image", "text"]}, "'views' parameter of from_csv must be"),
+            ({"views": {"image": 1, "text": "text"}}, "views must map the names of views"),
+            ({"views": {"image": None, 2: "text"}}, "views must map the names of views"),
+            ({"views": {}}, "two views or more, got none"),
+            ({"paths": "image"}, "paths must be a collection of names of views"),
+            ({"paths": None}, "'paths' parameter of from_csv must be"),
+            ({"label": 3}, "'label' parameter of from_csv must be"),
+            ({"root": 3}, "'root' parameter of from_csv must be"),
+            ({"image": None}, "'image' parameter of from_csv must be"),
+            ({"encoding": None}, "'encoding' parameter of from_csv must be"),
+        ],
+        ids=str,
+    )
+    def test_bad_arguments(self, pictures, options, message):
+        path = write(pictures, "image,text\npics/a.jpg,x\n")
+        with pytest.raises(ValueError, match=message):
+            from_csv(path, **options)
 
     @given(
         rows=st.lists(
@@ -282,8 +393,77 @@ class TestFromFolder:
         (tmp_path / "loose.jpg").unlink()
         (tmp_path / "loose.txt").unlink()
         (tmp_path / "k/a.txt").write_text(" \n")
-        with pytest.raises(ValueError, match=r"a\.txt' is empty: expected one caption a line"):
+        with pytest.raises(ValueError, match=r"a\.txt' is empty: expected one caption per line"):
             from_folder(tmp_path)
         (tmp_path / "k/a.txt").write_bytes(b"\xff\xfe\xff")
-        with pytest.raises(ValueError, match="no text in UTF-8"):
+        with pytest.raises(ValueError, match=r"a\.txt' is not a text in UTF-8: line 1, byte 0xff"):
             from_folder(tmp_path)
+
+    @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+    def test_only_newlines_end_a_line(self, tmp_path, end):
+        touch(tmp_path, "a.jpg")
+        captions = ["one\u2028still one", "two\x85two", "three\vthree\fthree\x1cthree"]
+        (tmp_path / "a.txt").write_bytes(end.join(captions).encode())
+        assert list(from_folder(tmp_path)["all"].views["text"]) == captions
+
+    def test_linked_folders_and_files(self, tmp_path):
+        touch(tmp_path, "far/dog/1.jpg", "far/2.jpg")
+        (tmp_path / "far/dog/1.txt").write_text("a dog")
+        near = tmp_path / "near"
+        (near / "cat").mkdir(parents=True)
+        (near / "dog").symlink_to(tmp_path / "far/dog")
+        (near / "cat/2.jpg").symlink_to(tmp_path / "far/2.jpg")
+        (near / "cat/2.txt").write_text("a cat")
+        ds = from_folder(near)
+        assert list(ds["all"].views["text"]) == ["a cat", "a dog"]
+        assert ds.target_names == ("cat", "dog")
+        (near / "cat/3.jpg").symlink_to(tmp_path / "nowhere.jpg")
+        (near / "cat/3.txt").write_text("gone")
+        with pytest.raises(ValueError, match=r"links or pipes that are not files: cat/3\.jpg"):
+            from_folder(near)
+        (near / "cat/3.jpg").unlink()
+        (near / "cat/3.txt").unlink()
+        (near / "cat/loop").symlink_to(near)
+        with pytest.raises(ValueError, match="is a link to a folder that it lies in"):
+            from_folder(near)
+
+    def test_folders_named_as_splits(self, tmp_path):
+        for place in ("train/cat/1", "train/dog/1", "test/cat/9", "val/dog/5"):
+            touch(tmp_path, f"{place}.jpg")
+            (tmp_path / f"{place}.txt").write_text(place)
+        ds = from_folder(tmp_path)
+        assert list(ds.splits) == ["train", "val", "test"] and ds.target_names == ("cat", "dog")
+        assert [ds[name].y.tolist() for name in ds.splits] == [[0, 1], [1], [0]]
+        assert list(ds["test"].views["text"]) == ["test/cat/9"]
+        assert dict(ds.card.counts) == {"train": 2, "val": 1, "test": 1}
+        for name in ("train/cat", "train/dog", "test/cat", "val/dog"):
+            for file in list((tmp_path / name).iterdir()):
+                file.rename(tmp_path / name.split("/")[0] / f"{name[-3:]}{file.name}")
+        flat = from_folder(tmp_path)
+        assert list(flat.splits) == ["train", "val", "test"] and flat.target_names is None
+        # A class may be called train where others are not splits.
+        (tmp_path / "val").rename(tmp_path / "bus")
+        assert from_folder(tmp_path).target_names == ("bus", "test", "train")
+        (tmp_path / "bus").rename(tmp_path / "val")
+        touch(tmp_path, "val/cat/x.jpg")
+        (tmp_path / "val/cat/x.txt").write_text("x")
+        with pytest.raises(
+            ValueError, match="class folders of test, train, val, but these lie outs"
+        ):
+            from_folder(tmp_path)
+
+    def test_every_kind_of_picture_that_is_read(self, tmp_path):
+        names = ("a.jfif", "b.AVIF", "c.jpe", "d.tiff", "e.webp")
+        touch(tmp_path, *names)
+        for name in names:
+            (tmp_path / name).with_suffix(".txt").write_text(name)
+        assert list(from_folder(tmp_path)["all"].views["text"]) == list(names)
+        touch(tmp_path, "f.heic")
+        (tmp_path / "f.txt").write_text("f")
+        with pytest.raises(ValueError, match=r"f\.txt \(beside f\.heic, which is not among \.jpg"):
+            from_folder(tmp_path)
+
+    @pytest.mark.parametrize("path", [None, 3, ["a"]])
+    def test_bad_arguments(self, path):
+        with pytest.raises(ValueError, match="'path' parameter of from_folder must be"):
+            from_folder(path)

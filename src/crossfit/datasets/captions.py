@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,7 @@ from crossfit.datasets.record import (
     Split,
     check_counts,
     content_hash,
+    read_lines,
     require,
     shortened,
     stamps,
@@ -67,16 +69,15 @@ def read_tokens(path: Path) -> dict[str, list[str]]:
         If a line has another form.
     """
     captions: dict[str, list[str]] = {}
-    with path.open(encoding="utf-8") as stream:
-        for number, line in enumerate(stream, 1):
-            key, tab, caption = line.rstrip("\n").partition("\t")
-            picture, hash_sign, _ = key.rpartition("#")
-            if not tab or not hash_sign:
-                raise ValueError(
-                    f"{path.name}, line {number}: expected '<picture>#<number>', a tab and a "
-                    f"caption, got {line.strip()[:80]!r}"
-                )
-            captions.setdefault(picture, []).append(caption.strip())
+    for number, line in enumerate(read_lines(path), 1):
+        key, tab, caption = line.partition("\t")
+        picture, hash_sign, _ = key.rpartition("#")
+        if not tab or not hash_sign:
+            raise ValueError(
+                f"{path.name}, line {number}: expected '<picture>#<number>', a tab and a "
+                f"caption, got {line.strip()[:80]!r}"
+            )
+        captions.setdefault(picture, []).append(caption.strip())
     return captions
 
 
@@ -217,9 +218,9 @@ def precomputed_set(
     root : path
         Folder of the data set.
     files : mapping of str to str
-        Split to what the names of its files begin with: ``<begin>_caps.txt``, one caption a
-        line, five for each picture, and ``<begin>_ims.npy``, (n, d) or (n, R, d), with one row
-        per picture or, as some of the files have it, one per caption.
+        Split to what the names of its files begin with: ``<begin>_caps.txt``, one caption per
+        line, equally many for each picture, and ``<begin>_ims.npy``, (n, d) or (n, R, d), with
+        one row per picture or, as some of the files have it, every row five times.
     per_image, card, counts
         See `captioned_set`.
 
@@ -234,35 +235,60 @@ def precomputed_set(
     require(root, *names, card=replace(card, url=PRECOMPUTED))
     splits = {}
     for name, begin in files.items():
-        captions = (root / f"{begin}_caps.txt").read_text(encoding="utf-8").splitlines()
-        features = np.load(root / f"{begin}_ims.npy", mmap_mode="r", allow_pickle=False)
-        n = len(captions) // PER_IMAGE
-        if not n or len(captions) % PER_IMAGE or len(features) not in (n, len(captions)):
+        captions = list(read_lines(root / f"{begin}_caps.txt"))
+        features = _read_array(root / f"{begin}_ims.npy")
+        if not len(features) or not captions or len(captions) % len(features):
             raise ValueError(
-                f"{begin}_caps.txt must have five lines per picture, and {begin}_ims.npy one row "
-                f"per picture or per line, got {len(captions)} lines and {len(features)} rows"
+                f"{begin}_caps.txt must have equally many lines for each picture, and "
+                f"{begin}_ims.npy one row per picture or per line, got {len(captions)} lines and "
+                f"{len(features)} rows"
             )
-        if len(features) == len(captions):
-            # The file may have gigabytes: of many pictures, a thousand are looked at.
-            some = np.linspace(0, n - 1, min(n, 1000)).astype(np.int64)
-            rows = features[PER_IMAGE * some[:, None] + np.arange(PER_IMAGE)]
-            if not np.array_equal(rows, np.repeat(rows[:, :1], PER_IMAGE, axis=1)):
-                raise ValueError(
-                    f"{begin}_ims.npy has as many rows as {begin}_caps.txt has lines, but the "
-                    "five rows of a picture differ"
-                )
+        if len(features) == len(captions) and _rows_repeat(features, begin):
             features = features[::PER_IMAGE]
+        n = len(features)
+        own = len(captions) // n
         if counts is not None:
             check_counts({name: n}, counts, card)
-        kept = [
-            PER_IMAGE * image + k for image in range(n) for k in range(min(per_image, PER_IMAGE))
-        ]
-        index = np.array(kept) // PER_IMAGE
+        kept = [own * image + k for image in range(n) for k in range(min(per_image, own))]
+        index = np.array(kept) // own
         views = Views.from_captions(features, [captions[row] for row in kept], index)
         splits[name] = Split(views, info={"image_row": index})
     texts = [root / name for name in names if name.endswith(".txt")]
     arrays = stamps(root, (name for name in names if name.endswith(".npy")), card)
     return Dataset(card, splits, revision=content_hash(str(per_image), *texts, *arrays))
+
+
+def _read_array(path: Path) -> NDArray[Any]:
+    """Return the array of a file as a memory map."""
+    try:
+        if not path.is_file():
+            raise ValueError("not a regular file")
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+        if not isinstance(array, np.ndarray) or array.ndim < 2:
+            raise ValueError("not an array (n, d) or (n, R, d)")
+    except (ValueError, EOFError, BadZipFile) as error:
+        raise ValueError(f"{str(path)!r} does not hold features: {error}") from None
+    return array
+
+
+def _rows_repeat(features: NDArray[Any], begin: str) -> bool:
+    """Say whether every row stands there five times, once for each caption of a picture."""
+    n = len(features) // PER_IMAGE
+    if not n or len(features) % PER_IMAGE:
+        return False
+    # The file may have gigabytes: of many pictures, a thousand are looked at.
+    some = np.linspace(0, n - 1, min(n, 1000)).astype(np.int64)
+    rows = features[PER_IMAGE * some[:, None] + np.arange(PER_IMAGE)].reshape(
+        len(some), PER_IMAGE, -1
+    )
+    equal = (rows == rows[:, :1]).all(axis=(1, 2))
+    if equal.any() and not equal.all():
+        raise ValueError(
+            f"{begin}_ims.npy has as many rows as {begin}_caps.txt has lines, but the five rows of "
+            f"a picture differ for {int((~equal).sum())} of {len(some)} pictures and are the same "
+            "for the others: neither every row is repeated five times nor none is"
+        )
+    return bool(equal.all())
 
 
 def from_precomputed(
@@ -273,9 +299,10 @@ def from_precomputed(
     Parameters
     ----------
     path : path
-        Holds ``<split>_caps.txt`` (one caption a line, five for each picture) with
-        ``<split>_ims.npy``: features (n, d), or of regions (n, R, d), with one row per picture or
-        one per caption.
+        Holds ``<split>_caps.txt`` (one caption per line in UTF-8, equally many for each picture,
+        those of a picture one after the other) with ``<split>_ims.npy``: features (n, d), or of
+        regions (n, R, d), with one row per picture or, with five captions each, every row five
+        times.
     captions_per_image : int
         How many captions of a picture are taken, its first ones.
 
@@ -290,7 +317,7 @@ def from_precomputed(
     FileNotFoundError
         If the folder has no such files, or one of a pair is missing.
     ValueError
-        If captions and features do not go together.
+        If captions and features do not go together, or a file cannot be read; it is named.
     """
     folder = Path(path)
     begins = [file.name.removesuffix("_caps.txt") for file in sorted(folder.glob("*_caps.txt"))]

@@ -16,6 +16,7 @@ from crossfit.datasets.record import (
     choose_subsets,
     content_hash,
     missing_files,
+    read_lines,
     require,
     shortened,
 )
@@ -143,7 +144,6 @@ def strip_title(title: str) -> str:
 
 
 def _read_titles(path: Path) -> dict[str, str]:
-    lines = path.read_text(encoding="utf-8").splitlines()
-    found = (_TITLE.match(line) for line in lines)
+    found = (_TITLE.match(line) for line in read_lines(path))
     # Some characters stand there as Python's escapes.
     return {m[1]: _ESCAPE.sub(lambda code: chr(int(code[1], 16)), m[2]).strip() for m in found if m}

@@ -19,6 +19,7 @@ from crossfit.datasets.record import (
     choose_subsets,
     content_hash,
     missing_files,
+    read_text,
     require,
     shortened,
 )
@@ -72,7 +73,7 @@ def load(
     chosen = choose_subsets(subsets, LISTS, CARD)
     data = [FEATURES] if features else [CAPTIONS, IMAGES]
     used = require(root, *(LISTS[name] for name in chosen), *data, card=CARD)
-    names = {name: (root / LISTS[name]).read_text().split() for name in chosen}
+    names = {name: read_text(root / LISTS[name]).split() for name in chosen}
     if strict:
         check_counts({name: len(part) for name, part in names.items()}, CARD.counts, CARD)
     read = _read_features if features else _read_originals

@@ -23,6 +23,7 @@ from crossfit.datasets.record import (
     check_counts,
     choose_subsets,
     missing_files,
+    read_text,
     require,
 )
 
@@ -162,9 +163,5 @@ def _read_article(path: Path) -> str | None:
     else:
         return None
     tree = None if file.suffix == ".txt" else read_xml(file)
-    content = (
-        file.read_text(encoding="utf-8", errors="replace")
-        if tree is None
-        else " ".join(tree.itertext())
-    )
+    content = read_text(file, errors="replace") if tree is None else " ".join(tree.itertext())
     return " ".join(content.split())

@@ -16,6 +16,7 @@ from crossfit.datasets.record import (
     check_counts,
     choose_subsets,
     content_hash,
+    read_text,
     require,
     shortened,
     stamps,
@@ -132,7 +133,7 @@ def _draw(
 
 def _names(path: Path) -> list[str]:
     # The lists are of Windows: actor\0001_2124494179.jpg
-    return path.read_text().replace("\\", "/").split()
+    return read_text(path).replace("\\", "/").split()
 
 
 def _read_labels(path: Path, n: int) -> NDArray[np.bool_]:

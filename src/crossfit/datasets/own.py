@@ -3,26 +3,51 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
+import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from crossfit._arguments import validated
 from crossfit.cards import API, DatasetCard
-from crossfit.datasets.record import Dataset, Split, content_hash, shortened
+from crossfit.datasets.record import (
+    Dataset,
+    Split,
+    content_hash,
+    read_lines,
+    read_text,
+    shortened,
+)
 from crossfit.extraction.weights import file_sha256
 from crossfit.views import Views
 
 __all__ = ["from_csv", "from_folder"]
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
+#: Names of folders that are splits and not classes, in the order that the splits have.
+SPLIT_FOLDERS = ("train", "training", "val", "valid", "validation", "dev", "test", "testing")
+
 _CELL_LIMIT = 2**24  # csv's own limit of 131,072 characters is less than a long article
+_SEPARATORS = (";", "\t", "|", ",")
 
 
+@validated(
+    image=[str],
+    text=[str],
+    views=[Mapping, None],
+    paths=[Collection],
+    label=[str, None],
+    group=[str, None],
+    split=[str, None],
+    root=[str, os.PathLike, None],
+    sep=[str, None],
+    encoding=[str],
+)
 def from_csv(
     source: Any,
     *,
@@ -35,22 +60,26 @@ def from_csv(
     split: str | None = None,
     root: str | os.PathLike[str] | None = None,
     sep: str | None = None,
+    encoding: str = "utf-8-sig",
 ) -> Dataset:
-    """Make a data set from a table with one pair a row.
+    """Build a data set from a table with one pair per row.
 
     Parameters
     ----------
     source : path or DataFrame
-        A CSV file in UTF-8 with a header, or a table with named columns.
+        A CSV file with a header, or a table with named columns. Quotes are read strictly: one
+        that is never closed is an error and swallows no rows.
     image, text : str
-        Columns of the pictures' paths and of the texts.
+        Columns of the pictures' paths and of the texts. Here and below a column is found by its
+        name, else by its name without regard to case and to spaces around it.
     views : mapping of str to str, optional
         View name to column, for other or more views than ``image`` and ``text``, for instance
         ``{"audio": "file", "text": "lyrics"}``.
     paths : collection of str
-        The views that name files: their entries are looked up, relative ones in `root`.
+        The views that name files: their entries are looked up, relative ones in `root`. The
+        entries of other views are texts, also where they read as numbers.
     label : str, optional
-        Column of the classes. An empty entry or -1 is unlabelled (-1).
+        Column of the classes. An empty entry, ``nan`` or -1 (-1.0 too) is unlabelled (-1).
     group : str, optional
         Column of what must stay on one side of a split, for instance the recording that several
         clips come from.
@@ -61,7 +90,10 @@ def from_csv(
         Folder of relative paths: that of the CSV file by default, the current one for a
         DataFrame.
     sep : str, optional
-        Separator: a tab for ``.tsv`` and ``.tab``, else a comma.
+        Separator, one character: a tab for ``.tsv`` and ``.tab``, else a comma.
+    encoding : str
+        Of the CSV file: UTF-8 by default, with or without a byte order mark. Spreadsheets write
+        ``"cp1252"`` or ``"utf-16"`` too.
 
     Returns
     -------
@@ -75,20 +107,23 @@ def from_csv(
     FileNotFoundError
         If the table or some of the files are missing; the first few are named.
     ValueError
-        If a column is missing, an entry is empty, or a group or file lies in two splits.
+        If the table cannot be read (the line is named), a column is missing, an entry is empty,
+        or a group or file lies in two splits.
+    TypeError
+        If `source` is neither a path nor a table.
     """
-    columns = _table(source, sep)
     named = {"image": image, "text": text} if views is None else dict(views)
+    if not all(isinstance(part, str) for pair in named.items() for part in pair):
+        raise ValueError(f"views must map the names of views to those of columns, got {views!r}")
     if len(named) < 2:
         raise ValueError(f"a pair needs two views or more, got {', '.join(named) or 'none'}")
+    if isinstance(paths, str):
+        raise ValueError(f"paths must be a collection of names of views, got the text {paths!r}")
+    if sep is not None and (len(sep) != 1 or sep in '"\r\n'):
+        raise ValueError(f"sep must be one character, no quote and no newline, got {sep!r}")
+    columns = _table(source, sep, encoding)
     wanted = [*named.values(), *(name for name in (label, group, split) if name is not None)]
-    absent = [name for name in wanted if name not in columns]
-    if absent:
-        raise ValueError(
-            f"the table has no column {', '.join(map(repr, absent))}: it has "
-            f"{', '.join(columns) or 'none'}"
-        )
-    table = {name: columns[name] for name in wanted}
+    table = _columns(columns, wanted)
     n = len(table[wanted[0]])
     if n == 0:
         raise ValueError("the table has no rows")
@@ -99,8 +134,12 @@ def from_csv(
     folder = table_path.parent if root is None else Path(root)
     files = [name for name in named if name in paths]
     values = {name: table[column] for name, column in named.items()}
-    for name in files:
-        values[name] = np.array([str(folder / str(path)) for path in values[name]], dtype=object)
+    for name, column in values.items():
+        if name in files:
+            values[name] = _objects(str(folder / str(path)) for path in column)
+        elif not any(isinstance(entry, (np.ndarray, list, tuple)) for entry in column):
+            # What reads as a number is a text here, in a DataFrame as in a file.
+            values[name] = _objects(map(str, column))
     _refuse_missing([path for name in files for path in values[name]])
 
     y, target_names = (None, None) if label is None else _labels(table[label])
@@ -124,21 +163,26 @@ def from_csv(
     return Dataset(card, splits, target_names, content_hash(*hashed))
 
 
+@validated(path=[str, os.PathLike])
 def from_folder(path: str | os.PathLike[str]) -> Dataset:
-    """Make a data set from a folder of pictures with a text file beside each.
+    """Build a data set from a folder of pictures with a text file beside each.
 
     Parameters
     ----------
     path : path
         Holds ``<name>.jpg`` (or another kind of picture) with ``<name>.txt``, either directly or
-        in one folder per class. Each line of a text file that is not blank is a caption.
+        in one folder per class. Each line of a text file that is not blank is a caption. Folders
+        on top that are all named as splits are (``train``, ``val``, ``test``, ``dev``,
+        ``training``, ``valid``, ``validation``, ``testing``) are the splits, with the pictures
+        or the folders per class in them. Links to files and folders are followed.
 
     Returns
     -------
     Dataset
-        One split, ``"all"``, sorted by path; labels if there are class folders. A picture with
-        several captions is one item (`Views.from_captions`). The revision follows the texts and
-        the pictures' names and content, which is read, once in a process unless it changes.
+        One split, ``"all"``, or those of the folders; sorted by path; labels if there are class
+        folders, the same in all splits. A picture with several captions is one item
+        (`Views.from_captions`). The revision follows the texts and the pictures' names and
+        content, which is read, once in a process unless it changes.
 
     Raises
     ------
@@ -146,28 +190,40 @@ def from_folder(path: str | os.PathLike[str]) -> Dataset:
         If there is no such folder.
     ValueError
         If there are no pictures, if a picture has no text or a text no picture (the first few
-        are named), if a text is empty, or if only some pictures lie in class folders.
+        are named), if a text is empty, if a link leads nowhere or in a circle, or if only some
+        pictures lie in class folders.
     """
     folder = Path(path)
     if not folder.is_dir():
         raise FileNotFoundError(f"there is no folder {str(folder)!r}")
-    found = [
-        file.relative_to(folder)
-        for file in sorted(folder.rglob("*"))
-        if file.is_file() and not any(p.startswith(".") for p in file.relative_to(folder).parts)
-    ]
-    pictures = [file for file in found if file.suffix.lower() in IMAGE_SUFFIXES]
+    found = sorted(_files(folder))
+    suffixes = picture_suffixes()
+    pictures = [file for file in found if file.suffix.lower() in suffixes]
     if not pictures:
         raise ValueError(
-            f"{str(folder)!r} holds no pictures ({', '.join(IMAGE_SUFFIXES)}), only "
+            f"{str(folder)!r} holds no pictures ({', '.join(suffixes)}), only "
             f"{len(found)} other files"
         )
     texts = {file.with_suffix(""): file for file in found if file.suffix.lower() == ".txt"}
     stems = Counter(file.with_suffix("") for file in pictures)
-    problems = {
+    # Perhaps pictures of a kind that is not read.
+    beside = {file.with_suffix(""): file for file in found if file not in set(pictures)
+              and file.suffix.lower() != ".txt"}  # fmt: skip
+    problems: dict[str, list[Any]] = {
         "pictures without a text": [p for p in pictures if p.with_suffix("") not in texts],
-        "texts without a picture": [texts[stem] for stem in texts if stem not in stems],
+        "texts without a picture": [
+            f"{texts[stem]} (beside {beside[stem].name}, which is not among {', '.join(suffixes)})"
+            if stem in beside
+            else texts[stem]
+            for stem in texts
+            if stem not in stems
+        ],
         "texts with several pictures": [t for stem, t in texts.items() if stems[stem] > 1],
+        "links or pipes that are not files": [
+            file
+            for file in found
+            if file.suffix.lower() in (*suffixes, ".txt") and not (folder / file).is_file()
+        ],
     }
     told = [f"{what}: {shortened(map(str, files))}" for what, files in problems.items() if files]
     if told:
@@ -175,69 +231,197 @@ def from_folder(path: str | os.PathLike[str]) -> Dataset:
             f"each picture in {str(folder)!r} needs one text of the same name (a.jpg and a.txt), "
             f"but there are {'; '.join(told)}"
         )
-    nested = [len(file.parts) > 1 for file in pictures]
-    if any(nested) and not all(nested):
-        loose = [str(file) for file, inside in zip(pictures, nested) if not inside]
-        raise ValueError(
-            f"either all or no pictures in {str(folder)!r} lie in class folders, but these lie "
-            f"outside: {shortened(loose)}"
-        )
     captions = [_captions(folder / texts[file.with_suffix("")]) for file in pictures]
-    index = np.repeat(np.arange(len(pictures)), [len(some) for some in captions])
-    strings = [caption for some in captions for caption in some]
+    part_of, class_of = _places(pictures, folder)
     y, target_names = None, None
-    if all(nested):
-        y, target_names = _labels(np.array([file.parts[0] for file in pictures], dtype=object))
-    absolute = [str(folder / file) for file in pictures]
-    views = (
-        Views(image=absolute, text=strings)
-        if len(strings) == len(pictures)
-        else Views.from_captions(absolute, strings, index)
-    )
-    splits = {"all": Split(views, None if y is None else y[index])}
-    hashed = [f"{file} {file_sha256((folder / file).absolute())}" for file in pictures] + strings
+    if class_of:
+        y, target_names = _labels(_objects(class_of), names=True)
+    splits = {}
+    for part in sorted(set(part_of), key=_split_order):
+        at = [i for i, name in enumerate(part_of) if name == part]
+        index = np.repeat(np.arange(len(at)), [len(captions[i]) for i in at])
+        strings = [caption for i in at for caption in captions[i]]
+        absolute = [str(folder / pictures[i]) for i in at]
+        views = (
+            Views(image=absolute, text=strings)
+            if len(strings) == len(absolute)
+            else Views.from_captions(absolute, strings, index)
+        )
+        splits[part] = Split(views, None if y is None else y[at][index])
+    hashed = [f"{file} {file_sha256((folder / file).absolute())}" for file in pictures]
+    hashed += [caption for own in captions for caption in own]
     card = _card(folder.resolve().name, "from_folder", splits)
     return Dataset(card, splits, target_names, content_hash(*hashed))
 
 
-def _table(source: Any, sep: str | None) -> dict[str, NDArray[Any]]:
+def _files(folder: Path) -> Iterator[Path]:
+    """Yield everything below a folder that is not hidden, links followed, as relative paths."""
+
+    def within(inner: Path, above: frozenset[str]) -> Iterator[Path]:
+        here = os.path.realpath(inner)
+        if here in above:
+            raise ValueError(f"{str(inner)!r} is a link to a folder that it lies in")
+        for entry in os.scandir(inner):
+            if entry.name.startswith("."):
+                continue
+            if entry.is_dir():
+                yield from within(inner / entry.name, above | {here})
+            else:
+                yield (inner / entry.name).relative_to(folder)
+
+    return within(folder, frozenset())
+
+
+def _places(pictures: Sequence[Path], folder: Path) -> tuple[list[str], list[str]]:
+    """Return the split of each picture, and its class or an empty list if there are none."""
+    top = {file.parts[0].lower() if len(file.parts) > 1 else "" for file in pictures}
+    by_split = top <= set(SPLIT_FOLDERS)
+    part_of = [file.parts[0].lower() if by_split else "all" for file in pictures]
+    depth = 2 if by_split else 1
+    nested = [len(file.parts) > depth for file in pictures]
+    if any(nested) and not all(nested):
+        loose = [str(file) for file, inside in zip(pictures, nested) if not inside]
+        raise ValueError(
+            f"either all or no pictures in {str(folder)!r} lie in class folders"
+            + (f" of {', '.join(sorted(top))}" if by_split else "")
+            + f", but these lie outside: {shortened(loose)}"
+        )
+    return part_of, [file.parts[depth - 1] for file in pictures] if all(nested) else []
+
+
+def picture_suffixes() -> tuple[str, ...]:
+    return (
+        ".jpg",
+        ".jpeg",
+        ".jpe",
+        ".jfif",
+        ".png",
+        ".webp",
+        ".gif",
+        ".bmp",
+        ".tif",
+        ".tiff",
+        ".avif",
+    )
+
+
+def _split_order(name: str) -> int:
+    return SPLIT_FOLDERS.index(name) if name in SPLIT_FOLDERS else -1
+
+
+def _objects(values: Iterable[Any]) -> NDArray[Any]:
+    listed = list(values)
+    held = np.empty(len(listed), dtype=object)
+    held[:] = listed
+    return held
+
+
+def _table(source: Any, sep: str | None, encoding: str) -> dict[str, NDArray[Any]]:
     if isinstance(source, (str, os.PathLike)):
-        return _read_csv(Path(source), sep)
-    if not hasattr(source, "columns"):
+        return _read_csv(Path(source), sep, encoding)
+    if not hasattr(source, "columns") or not hasattr(source, "__getitem__"):
         raise TypeError(
             f"from_csv expects the path of a CSV file or a DataFrame, got {type(source).__name__}"
         )
-    return {str(name): np.asarray(source[name], dtype=object) for name in source.columns}
+    names = [str(name) for name in source.columns]
+    _refuse_same("the table", names)
+    return {
+        name: np.asarray(source[column], dtype=object)
+        for name, column in zip(names, source.columns)
+    }
 
 
-def _read_csv(path: Path, sep: str | None) -> dict[str, NDArray[Any]]:
-    if not path.is_file():
+def _columns(columns: dict[str, NDArray[Any]], wanted: Sequence[str]) -> dict[str, NDArray[Any]]:
+    """Return the columns wanted, found by name or by what is left of it in lower case."""
+    near: dict[str, list[str]] = {}
+    for name in columns:
+        near.setdefault(name.strip().casefold(), []).append(name)
+    found, absent = {}, []
+    for name in wanted:
+        exact = [name] if name in columns else near.get(name.strip().casefold(), [])
+        if len(exact) > 1:
+            raise ValueError(
+                f"the table has several columns that may be {name!r}: {', '.join(map(repr, exact))}"
+            )
+        if exact:
+            found[name] = columns[exact[0]]
+        else:
+            absent.append(name)
+    if absent:
+        (only, *more) = [*columns, ""]
+        other = next((mark for mark in _SEPARATORS if mark in only), None)
+        hint = ""
+        if other and not any(more):
+            hint = (
+                f"; its one column holds {other!r}: is that the separator? Then give sep={other!r}"
+            )
+        raise ValueError(
+            f"the table has no column {', '.join(map(repr, absent))}: it has "
+            f"{', '.join(columns) or 'none'}{hint}"
+        )
+    return found
+
+
+def _read_csv(path: Path, sep: str | None, encoding: str) -> dict[str, NDArray[Any]]:
+    if not path.exists():
         raise FileNotFoundError(f"there is no CSV file {str(path)!r}")
     if sep is None:
         sep = "\t" if path.suffix.lower() in (".tsv", ".tab") else ","
+    try:
+        content = read_text(path, encoding)
+    except LookupError:
+        raise ValueError(f"encoding must be one that Python has, got {encoding!r}") from None
+    except ValueError as error:
+        raise ValueError(f"{error}; encoding= gives another one, such as 'cp1252'") from None
     limit = csv.field_size_limit(_CELL_LIMIT)
     try:
-        with path.open(encoding="utf-8-sig", newline="") as stream:
-            reader = csv.reader(stream, delimiter=sep)
-            header = next(reader, [])
-            if len(set(header)) < len(header):
-                raise ValueError(f"{path.name} has columns of the same name: {', '.join(header)}")
-            rows = []
-            for row in reader:
-                if len(row) != len(header) and row:
-                    raise ValueError(
-                        f"{path.name}, line {reader.line_num}: expected {len(header)} entries as "
-                        f"in the header, got {len(row)} (an entry that holds {sep!r} must be in "
-                        "double quotes)"
-                    )
-                if row:
-                    rows.append(row)
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise ValueError(f"{path.name} is no CSV file in UTF-8: {error}") from None
+        return _parsed(content, path.name, sep)
     finally:
         csv.field_size_limit(limit)
+
+
+def _parsed(content: str, name: str, sep: str) -> dict[str, NDArray[Any]]:
+    reader = csv.reader(io.StringIO(content, newline=""), delimiter=sep, strict=True)
+    rows: list[list[str]] = []
+    header: list[str] = []
+    line = 0
+    while True:
+        line = reader.line_num + 1
+        try:
+            row = next(reader, None)
+        except csv.Error as error:
+            long = f", or an entry is longer than {_CELL_LIMIT:,} characters"
+            raise ValueError(
+                f"{name}, line {line}: a double quote opens an entry that does not end with one "
+                f"before a {sep!r} or the end of a line (a quote within it is written twice)"
+                + (long if "limit" in str(error) else "")
+            ) from None
+        if row is None:
+            break
+        if not header:
+            header = row
+            # A spreadsheet ends its lines with separators where it once had more columns.
+            while header and not header[-1].strip():
+                header = header[:-1]
+            _refuse_same(name, [part.strip() for part in header])
+            continue
+        while len(row) > len(header) and not row[-1].strip():
+            row = row[:-1]
+        if not any(part.strip() for part in row):
+            continue
+        if len(row) != len(header):
+            raise ValueError(
+                f"{name}, line {line}: expected {len(header)} entries as in the header, got "
+                f"{len(row)} (an entry that holds {sep!r} must be in double quotes)"
+            )
+        rows.append(row)
     columns = np.array(rows, dtype=object).reshape(len(rows), len(header)).T
     return dict(zip(header, columns))
+
+
+def _refuse_same(name: str, header: Sequence[str]) -> None:
+    if len(set(header)) < len(header):
+        raise ValueError(f"{name} has columns of the same name: {', '.join(header)}")
 
 
 def _as_bytes(value: Any) -> bytes:
@@ -275,18 +459,31 @@ def _refuse_straddling(keys: NDArray[Any], parts: NDArray[Any], name: str) -> No
             )
 
 
-def _labels(column: NDArray[Any]) -> tuple[NDArray[np.int64], tuple[str, ...]]:
-    def class_name(value: Any) -> str:
-        if isinstance(value, float) and value.is_integer():
-            value = int(value)  # pandas turns a column of whole numbers with gaps into floats
-        return "" if _is_empty(value) or str(value).strip() == "-1" else str(value).strip()
+def _labels(
+    column: NDArray[Any], *, names: bool = False
+) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+    """Return codes and class names; -1 where a table has no label.
 
-    names = [class_name(value) for value in column]
-    classes = {name for name in names if name}
-    numeric = all(name.isdecimal() for name in classes)
+    With `names` every entry is the name of a class: a folder may be called ``nan``.
+    """
+    found = [str(value).strip() if not _is_empty(value) else "" for value in column]
+    if not names:
+        found = ["" if name.lower() == "nan" else name for name in found]
+        found = ["" if _whole(name) == -1 else name for name in found]
+        if all(_whole(name) is not None for name in found if name):
+            # Whole numbers with gaps become floats in pandas, and 1.0 is the class 1.
+            found = [name.partition(".")[0] for name in found]
+    classes = {name for name in found if name}
+    numeric = all(_whole(name) is not None for name in classes)
     order = tuple(sorted(classes, key=int) if numeric else sorted(classes))
     code = {name: k for k, name in enumerate(order)} | {"": -1}
-    return np.array([code[name] for name in names], dtype=np.int64), order
+    return np.array([code[name] for name in found], dtype=np.int64), order
+
+
+def _whole(name: str) -> int | None:
+    """Return the whole number that a label writes, as 3 or 3.0, else None."""
+    match = re.fullmatch(r"([+-]?[0-9]+)(\.0*)?", name)
+    return int(match[1]) if match else None
 
 
 def _codes(keys: NDArray[Any]) -> NDArray[np.int64]:
@@ -307,13 +504,9 @@ def _views(values: Mapping[str, NDArray[Any]], files: Sequence[str]) -> Views:
 
 
 def _captions(path: Path) -> list[str]:
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{str(path)!r} is no text in UTF-8: {error}") from None
-    captions = [line.strip() for line in lines if line.strip()]
+    captions = [line.strip() for line in read_lines(path) if line.strip()]
     if not captions:
-        raise ValueError(f"{str(path)!r} is empty: expected one caption a line")
+        raise ValueError(f"{str(path)!r} is empty: expected one caption per line")
     return captions
 
 

@@ -15,6 +15,7 @@ from crossfit.datasets.record import (
     choose_subsets,
     content_hash,
     missing_files,
+    read_lines,
     require,
 )
 from crossfit.datasets.voc2007 import CLASSES
@@ -107,7 +108,7 @@ def load(
 
 def _read_sentences(path: Path, root: Path) -> list[str]:
     # Copies differ in the encoding of a few characters.
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    lines = read_lines(path, errors="replace")
     sentences = [line.strip() for line in lines if line.strip()]
     if not sentences:
         raise ValueError(f"{path.relative_to(root)} is empty: expected one sentence a line")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,8 @@ __all__ = [
     "choose_subsets",
     "content_hash",
     "missing_files",
+    "read_lines",
+    "read_text",
     "require",
     "shortened",
     "stamps",
@@ -127,6 +129,57 @@ def content_hash(*parts: str | bytes | Path) -> str:
             digest = hashlib.sha256(content).digest()
         total.update(digest)
     return total.hexdigest()[:12]
+
+
+def read_text(path: Path, encoding: str = "utf-8-sig", errors: str = "strict") -> str:
+    """Return the text of a file, the ends of its lines as they are.
+
+    Parameters
+    ----------
+    path : path
+    encoding : str
+        By default UTF-8, with or without a byte order mark.
+    errors : str
+        As of `open`: ``"replace"`` for files whose authors mixed encodings.
+
+    Raises
+    ------
+    ValueError
+        If it is not a regular file, or its bytes are not a text in the encoding; the message
+        names the file and the line.
+    LookupError
+        If there is no such encoding.
+    """
+    _refuse_irregular(path)
+    content = path.read_bytes()
+    try:
+        return content.decode(encoding, errors)
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise ValueError(
+            f"{str(path)!r} is not a text in {encoding.removesuffix('-sig').upper()}: line {line}, "
+            f"byte 0x{content[error.start]:02x} ({error.reason})"
+        ) from None
+
+
+def read_lines(path: Path, errors: str = "strict") -> Iterator[str]:
+    """Yield the lines of a text file in UTF-8, without their ends; see `read_text` for the errors.
+
+    Only newline characters end a line: `str.splitlines` would cut at form feeds and at the
+    separators of Unicode too, which stand inside captions.
+    """
+    _refuse_irregular(path)
+    try:
+        with path.open(encoding="utf-8-sig", errors=errors) as stream:
+            for line in stream:
+                yield line.rstrip("\n")
+    except UnicodeDecodeError:
+        read_text(path)  # raises, with the line: the stream decodes in blocks
+
+
+def _refuse_irregular(path: Path) -> None:
+    if path.exists() and not path.is_file():
+        raise ValueError(f"{str(path)!r} is not a regular file")
 
 
 def require(folder: Path, *names: str, card: DatasetCard) -> list[Path]:

@@ -15,6 +15,7 @@ from crossfit.datasets.record import (
     check_counts,
     choose_subsets,
     content_hash,
+    read_lines,
     require,
     stamps,
 )
@@ -89,7 +90,7 @@ def _read_lists(paths: dict[str, Path]) -> tuple[list[str], NDArray[np.int64]]:
     ids: list[str] = []
     columns = []
     for path in paths.values():
-        rows = [line.split() for line in path.read_text().splitlines() if line.strip()]
+        rows = [line.split() for line in read_lines(path) if line.strip()]
         for number, row in enumerate(rows, 1):
             if len(row) != 2 or row[1] not in ("-1", "0", "1"):
                 raise ValueError(

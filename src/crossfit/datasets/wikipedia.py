@@ -19,6 +19,8 @@ from crossfit.datasets.record import (
     choose_subsets,
     content_hash,
     missing_files,
+    read_lines,
+    read_text,
     require,
 )
 from crossfit.views import Views
@@ -71,7 +73,7 @@ def load(
     names = ["categories.list", *lists.values(), *data, *([PERMUTATION] if permuted else [])]
     used = require(root, *names, card=CARD)
 
-    target_names = tuple((root / "categories.list").read_text().split())
+    target_names = tuple(read_text(root / "categories.list").split())
     tables = {source: _read_list(root / name, target_names) for source, name in lists.items()}
     rows = {name: np.arange(len(tables[source][2])) for name, source in sources.items()}
     if permuted:
@@ -106,7 +108,7 @@ _Strings = NDArray[Any]
 def _read_list(
     path: Path, target_names: tuple[str, ...]
 ) -> tuple[_Strings, _Strings, NDArray[np.int64]]:
-    rows = [line.split() for line in path.read_text().splitlines() if line.strip()]
+    rows = [line.split() for line in read_lines(path) if line.strip()]
     for number, row in enumerate(rows, 1):
         if len(row) != 3 or not row[2].isdigit() or not 1 <= int(row[2]) <= len(target_names):
             raise ValueError(
@@ -164,7 +166,7 @@ def _read_originals(
 
 def _read_article(path: Path) -> str:
     # Not all of the files are well-formed XML, so no parser: what counts stands between the tags.
-    content = path.read_text(encoding="utf-8", errors="replace")
+    content = read_text(path, errors="replace")
     found = re.search(r"<text[^>]*>(.*?)</text>", content, re.DOTALL)
     if found is None:
         raise ValueError(f"texts/{path.name} has no <text> element")

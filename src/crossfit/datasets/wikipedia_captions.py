@@ -18,7 +18,7 @@ from crossfit.datasets.articles import (
     jpeg_problem,
 )
 from crossfit.datasets.cards import WIKIPEDIA_CAPTIONS as CARD
-from crossfit.datasets.record import Dataset, missing_files, require
+from crossfit.datasets.record import Dataset, missing_files, read_lines, require
 
 PAIRS = "pairs.jsonl"
 _KEYS = ("image", "caption", "article")
@@ -72,27 +72,26 @@ def load(
     missing: list[str] = []
     problems: dict[str, str | None] = {}  # by picture: many rows may name the same
     articles: dict[str, str] = {}  # kept once, however many pictures it has
-    with pairs.open(encoding="utf-8") as stream:
-        for number, line in enumerate(stream, 1):
-            if not line.strip():
-                continue
-            image, caption, article = _read_line(line, number)
-            if not caption:
-                left_out["without a caption"] += 1
-            elif len(article.split()) < min_words:
-                left_out[f"with an article of less than {min_words} words"] += 1
-            elif not (root / image).is_file():
-                left_out["without their picture"] += 1
-                missing.append(image)
+    for number, line in enumerate(read_lines(pairs), 1):
+        if not line.strip():
+            continue
+        image, caption, article = _read_line(line, number)
+        if not caption:
+            left_out["without a caption"] += 1
+        elif len(article.split()) < min_words:
+            left_out[f"with an article of less than {min_words} words"] += 1
+        elif not (root / image).is_file():
+            left_out["without their picture"] += 1
+            missing.append(image)
+        else:
+            if image not in problems:
+                problems[image] = jpeg_problem(root / image, min_size)
+            if problem := problems[image]:
+                left_out[problem] += 1
             else:
-                if image not in problems:
-                    problems[image] = jpeg_problem(root / image, min_size)
-                if problem := problems[image]:
-                    left_out[problem] += 1
-                else:
-                    of = sha256(article.encode()).hexdigest()[:16]
-                    article = articles.setdefault(of, article)
-                    rows.append(Illustration(image, article, caption, of))
+                of = sha256(article.encode()).hexdigest()[:16]
+                article = articles.setdefault(of, article)
+                rows.append(Illustration(image, article, caption, of))
     if strict and missing:
         raise missing_files(dict.fromkeys(missing), root, CARD)
     return dataset_of(
