@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import sysconfig
+import tomllib
 import venv
 import zipfile
 from pathlib import Path
@@ -25,6 +26,13 @@ def pip(*command, python=sys.executable):
     pytest.importorskip("pip")
     pytest.importorskip("hatchling", reason="plugins are built with hatchling")
     subprocess.run([sys.executable, "-m", "pip", "--python", python, *command], check=True)
+
+
+def test_what_builds_a_plugin_comes_with_the_test_extra():
+    # Without it the tests below are skipped, and nobody notices.
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    extra = project["project"]["optional-dependencies"]["test"]
+    assert any(needed.startswith("hatchling") for needed in extra)
 
 
 def test_names_are_those_of_the_method(tmp_path):

@@ -787,3 +787,44 @@ def test_a_plugin_that_is_heavy_to_list_fails(folder):
     cls = registry.load("bilinear")
     with pytest.raises(AssertionError, match="listing imports sklearn"):
         checks.check_listing(Subject(cls, {}))
+
+
+# ---- tolerances follow the type ---------------------------------------------------------
+
+
+def _moves_with_the_batch(dtype, by, wide=False):
+    """Return an `_encode` whose rows move by a share of the largest when they come alone."""
+
+    def encode(self, values, view):
+        encoded = _super("_encode")(self, np.asarray(checks._dense(values), float), view)
+        moved = by * np.abs(self.means_[view]).max() * (len(values) == 1)
+        return (encoded + moved).astype(dtype).astype(np.float64 if wide else dtype)
+
+    return encode
+
+
+@pytest.mark.parametrize(
+    ("given", "passes"),
+    [
+        # Two units in the last place of the largest, as AVX-512 gives products of one row.
+        ((np.float32, 2.4e-7), True),
+        ((np.float32, 1e-3), False),
+        ((np.float32, 2.4e-7, True), True),  # handed back as float64
+        ((np.float32, 1e-3, True), False),
+        ((np.float64, 2.4e-7), False),
+        ((np.float64, 1e-14), True),
+    ],
+)
+def test_rows_may_move_by_what_their_type_cannot_hold(given, passes):
+    cls = _mutant(LabelRegression, _encode=_moves_with_the_batch(*given))
+    results = {result.name: result for result in check_method(cls)}
+    for name in ("sklearn.check_methods_subset_invariance", "check_batch"):
+        assert (results[name].status == "pass") == passes, results[name]
+
+
+def test_scikit_learns_own_comparison_is_theirs_again_after_the_checks():
+    from sklearn.utils import estimator_checks
+
+    before = estimator_checks.assert_allclose
+    check_method(LabelRegression)
+    assert estimator_checks.assert_allclose is before
