@@ -146,7 +146,7 @@ def _pipeline(
 
     from crossfit.compose import ViewTransformer
     from crossfit.experiment.cell import search_space
-    from crossfit.experiment.parts import build_features, build_method
+    from crossfit.experiment.parts import build_features, build_method, check_settings
     from crossfit.experiment.spec import Experiment
 
     experiment = Experiment(
@@ -162,7 +162,9 @@ def _pipeline(
     searched = search_space(spec)
     if not searched:
         raise ValueError(f"{method} has no search space of its own: give --space PARAM=SPACE")
-    return Pipeline([*steps, ("method", build_method(spec, seed))]), searched
+    pipeline = Pipeline([*steps, ("method", build_method(spec, seed))])
+    check_settings(pipeline, searched, "--space")
+    return pipeline, searched
 
 
 def _load(dataset: str, root: str | None, split: str | None, names: list[str]) -> Any:

@@ -30,7 +30,12 @@ from numpy.typing import NDArray
 from crossfit import registry
 from crossfit.datasets import Dataset, Split
 from crossfit.experiment.features import StoredFeatures, needs_fit
-from crossfit.experiment.parts import build_features, build_method, build_similarity
+from crossfit.experiment.parts import (
+    build_features,
+    build_method,
+    build_similarity,
+    check_settings,
+)
 from crossfit.experiment.spec import MethodSpec, TuningSpec, space_of
 from crossfit.experiment.store import Store, key_of, now, read_json, write_json
 from crossfit.metrics.names import parse_metric
@@ -462,6 +467,7 @@ def compute(task: Task, store: Store) -> tuple[dict[str, Any], dict[str, Any]]:
     stage = _stage(task, store, shared=True)
     model = _model(task, stage)
     if search:
+        check_settings(model, search["params"], f"the search {task.search_key}")
         model.set_params(**search["params"])
     if stage is None:
         train_views, test_views = train.views, test.views

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib
 import inspect
 import os
 import sys
@@ -14,6 +13,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 import numpy as np
 
 from crossfit import registry
+from crossfit.experiment.allowed import CLASSES, KERNELS, refused_parameter
 from crossfit.experiment.spec import MethodSpec, SpecError, is_part
 from crossfit.extraction.weights import file_sha256
 
@@ -126,8 +126,8 @@ def named(name: str, where: str) -> Any:
     Parameters
     ----------
     name : str
-        An extractor of the registry; an estimator of scikit-learn by its full dotted path, or one
-        of the kernels in ``sklearn.metrics.pairwise``; a class that bundles may hold.
+        An extractor of the registry; by its full dotted path, a class of `allowed.CLASSES` or one
+        of the kernels in ``sklearn.metrics.pairwise``.
     where : str
         For the message.
 
@@ -138,25 +138,17 @@ def named(name: str, where: str) -> Any:
     crossfit.registry.RegistryError
         If no extractor of that name is installed.
     """
-    from crossfit.persistence import _CLASSES
-
     if "." not in name or ":" in name:
         return registry.load(name, "crossfit.extractors")
     module, _, attribute = name.rpartition(".")
-    if module.startswith("sklearn.") or _CLASSES.get(attribute) == module:
-        try:
-            found = getattr(importlib.import_module(module), attribute, None)
-        except ImportError:
-            found = None
-        home = getattr(found, "__module__", "")
-        kernel = module == "sklearn.metrics.pairwise" and attribute.endswith("_kernel")
-        if inspect.isclass(found) and home.startswith(("sklearn.", "crossfit.")):
-            if hasattr(found, "get_params") or not module.startswith("sklearn."):
-                return found
-        elif callable(found) and kernel and home.startswith("sklearn."):
-            return found
+    kernel = module == "sklearn.metrics.pairwise" and attribute in KERNELS
+    if kernel or CLASSES.get(attribute) == module:
+        return registry.resolve_target(f"{module}:{attribute}")
+    near = CLASSES.get(attribute)
+    hint = f": did you mean '{near}.{attribute}'?" if near else ""
     raise SpecError(
-        f"{where}: {name!r} is neither an installed extractor nor an estimator of scikit-learn"
+        f"{where}: {name!r} is neither an installed extractor nor an estimator that experiments "
+        f"may name{hint}"
     )
 
 
@@ -171,6 +163,9 @@ def _instance(cls: Any, params: Mapping[str, Any], seed: int | None, where: str,
         if isinstance(part, str) and _is_number(cls, key):
             raise SpecError(f"{where}: {key} of {name} must be a number, got {part!r}")
     values = {key: _value(part, seed, f"{where}.{key}") for key, part in params.items()}
+    for key, part in values.items():
+        if refused := refused_parameter(cls, key, part):
+            raise SpecError(f"{where}: {refused}")
     try:
         made = cls(**values)
     except (TypeError, ValueError) as error:
@@ -184,6 +179,36 @@ def _instance(cls: Any, params: Mapping[str, Any], seed: int | None, where: str,
         except ValueError as error:
             raise SpecError(f"{where}: {error}") from error
     return made
+
+
+def check_settings(model: Any, settings: Mapping[str, Any], where: str) -> None:
+    """Refuse settings that a file may not make: of what is tuned, and of what a search chose.
+
+    Parameters
+    ----------
+    model : estimator
+        Whose ``set_params`` is to take them.
+    settings : mapping of str to object
+        Parameter, double underscores and all, to the value, or a list of the values it may have.
+    where : str
+        For the message.
+
+    Raises
+    ------
+    SpecError
+        If one is refused.
+    """
+    holders = {"": model, **model.get_params()}
+    for name, value in settings.items():
+        parts = name.split("__")
+        # The innermost object that the name reaches; what follows is its parameter.
+        for i in range(len(parts) - 1, -1, -1):
+            holder = holders.get("__".join(parts[:i]))
+            if hasattr(holder, "get_params"):
+                break
+        refused = refused_parameter(type(holder), "__".join(parts[i:]), value)
+        if refused:
+            raise SpecError(f"{where}: {name}: {refused}")
 
 
 def _is_number(cls: Any, name: str) -> bool:

@@ -7,7 +7,7 @@ import importlib.metadata
 import importlib.util
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -178,7 +178,7 @@ def _cells_of(
     about: dict[str, Any] = {"name": method.method, "distribution": "", "version": ""}
     about |= {"params": dict(method.params), "similarity": method.similarity}
     keyed_features: dict[str, Any] = dict(features)
-    tune = None
+    tune, space = None, {}
     random = True
     try:
         entry = registry.find(method.method)
@@ -191,9 +191,10 @@ def _cells_of(
         about["similarity"] = describe(build_similarity(method.similarity))
         random = draws_at_random(method)
         if method.tune is not None:
-            tune = {name: _space(part) for name, part in search_space(method).items()}
+            space = search_space(method)
+            tune = {name: _space(part) for name, part in space.items()}
         transformers = build_features(features)
-        _check_tuned(method, tune or (), transformers)
+        _check_tuned(method, space, transformers)
         keyed_features = {view: describe(part) for view, part in transformers}
         if not skip:
             train = data.loaded.splits["train"]
@@ -247,15 +248,19 @@ def _cells_of(
         )  # fmt: skip
 
 
-def _check_tuned(method: MethodSpec, names: Iterable[str], transformers: Any) -> None:
+def _check_tuned(method: MethodSpec, space: Mapping[str, Any], transformers: Any) -> None:
     """Refuse to tune what the features or the similarity do not have; for methods see parts."""
+    from sklearn.pipeline import Pipeline
+
     from crossfit.compose import ViewTransformer
-    from crossfit.experiment.parts import build_similarity
+    from crossfit.experiment.parts import build_method, build_similarity, check_settings
     from crossfit.retrieval import RetrievalScorer
 
     scorer = RetrievalScorer(build_similarity(method.similarity))
     steps = {"features": ViewTransformer(transformers), "scorer": scorer}
-    for name in names:
+    whole = Pipeline([*steps.items(), ("method", build_method(method))])
+    check_settings(whole, space, f"{method.line}method {method.label!r}: tune")
+    for name in space:
         step, _, inner = name.partition("__")
         if step in steps and inner not in steps[step].get_params():
             raise SpecError(
