@@ -1,11 +1,16 @@
 """The feature cache: exactness, the cap, several processes, and damage that must not hurt."""
 
+import contextlib
 import multiprocessing
+import os
+import shutil
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import threading
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -191,7 +196,213 @@ def test_a_damaged_entry_is_no_entry(cache):
     with sqlite3.connect(cache.path) as connection:
         connection.execute("UPDATE arrays SET shape = '[7]' WHERE id = 1")
         connection.execute("UPDATE arrays SET dtype = '|O' WHERE id = 2")
-    assert cache.get_many("abc").keys() == {"c"}
+    with pytest.warns(
+        UserWarning, match="2 of 3 looked up are dropped and computed anew"
+    ) as caught:
+        assert cache.get_many("abc").keys() == {"c"}
+        cache.put_many({"a": np.ones(2)})
+        assert cache.get_many("abc").keys() == {"a", "c"}
+    assert len(caught) == 1
+    assert cache.get_many("a")["a"].tolist() == [1, 1]
+    assert cache.info()["bytes"] == 32
+
+
+def test_a_flipped_bit_is_no_entry(cache):
+    cache.put_many({"a": np.arange(1000.0), "b": np.arange(1000.0) + 0.5})
+    data = cache.path.read_bytes()
+    at = data.index(np.arange(1000.0)[300:400].tobytes())
+    cache.path.write_bytes(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
+    with pytest.warns(UserWarning, match="1 of 2 looked up are dropped"):
+        assert cache.get_many("ab").keys() == {"b"}
+    assert cache.get_many("ab").keys() == {"b"}
+    cache.put_many({"a": np.arange(1000.0)})
+    np.testing.assert_array_equal(cache.get_many("a")["a"], np.arange(1000.0))
+
+
+def swap_rows(path):
+    with sqlite3.connect(path) as connection:
+        connection.execute("UPDATE arrays SET id = -id")
+        connection.execute("UPDATE arrays SET id = 41 + id")
+
+
+def of_another_key(path):
+    with sqlite3.connect(path) as connection:
+        connection.execute("UPDATE entries SET key = CAST('k' || (40 - id) AS BLOB) || x'00'")
+        connection.execute("UPDATE entries SET key = CAST('k' || (40 - id) AS BLOB)")
+
+
+def sql(statement):
+    def damage(path):
+        with sqlite3.connect(path) as connection:
+            connection.executescript(statement)
+
+    return damage
+
+
+def overwritten(seed):
+    """Flip bits, cut off, or repeat a page, somewhere."""
+
+    def damage(path):
+        rng = np.random.default_rng(seed)
+        data = bytearray(path.read_bytes())
+        n_pages = len(data) // 4096
+        kind = seed % 4
+        if kind == 0:
+            for at in rng.integers(0, len(data), 1 + seed):
+                data[at] ^= 1 << rng.integers(8)
+        elif kind == 1:
+            del data[rng.integers(len(data)) :]
+        elif kind == 2:
+            a, b = rng.integers(0, n_pages, 2) * 4096
+            data[a : a + 4096], data[b : b + 4096] = data[b : b + 4096], data[a : a + 4096]
+        else:
+            at = rng.integers(0, len(data))
+            data[at : at + 300] = rng.bytes(300)
+        path.write_bytes(data)
+
+    return damage
+
+
+DAMAGES = {
+    **{f"bytes {seed}": overwritten(seed) for seed in range(60)},
+    "rows swapped": swap_rows,
+    "keys swapped": of_another_key,
+    "no arrays": sql("DELETE FROM arrays"),
+    "no total": sql("DELETE FROM total"),
+    "a total of text": sql("UPDATE total SET bytes = 'many'"),
+    "no table": sql("DROP TABLE arrays"),
+    "no triggers": sql("DROP TRIGGER entry_added; DROP TRIGGER entry_removed"),
+    "sizes of text": sql("UPDATE entries SET size = 'x', extractor = CAST(x'ff' AS TEXT)"),
+    "values of text": sql("UPDATE arrays SET value = 'x', dtype = x'00'"),
+    "empty": lambda path: path.write_bytes(b""),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_no_damage_gives_wrong_features_or_an_error(tmp_path, damage):
+    right = {f"k{i}": np.random.default_rng(i).normal(size=300) for i in range(40)}
+    cache = FeatureCache(tmp_path)
+    cache.put_many(dict(list(right.items())[:20]), "first")
+    cache.put_many(dict(list(right.items())[20:]), "second")
+    DAMAGES[damage](cache.path)
+
+    def check():
+        for key, value in cache.get_many(right).items():
+            np.testing.assert_array_equal(value, right[key])
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        check()
+        cache.put_many(right, "third")
+        check()
+        cache.info()
+        check()
+    assert len(caught) <= 1, [str(warning.message) for warning in caught]
+    with contextlib.suppress(ValueError):  # one sentence, when all of it must go
+        cache.clear("first")
+    cache.clear()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert cache.info()["entries"] == 0
+        cache.put_many(right, "third")
+        check()
+        assert cache.get_many(right).keys() == right.keys()
+        assert cache.info()["bytes"] == 40 * 2400
+
+
+def test_what_was_kept_without_hashes_is_not_read_and_goes(cache):
+    cache.path.parent.mkdir()
+    old = [cache.path.with_name("features-v1.sqlite3" + end) for end in ("", "-wal", "-shm")]
+    for path in old:
+        path.write_bytes(b"SQLite format 3")
+    assert cache.get_many("a") == {}
+    cache.put_many({"a": np.zeros(2)})
+    assert not any(path.exists() for path in old)
+    old[0].write_bytes(b"SQLite format 3")
+    cache.clear()
+    assert not old[0].exists()
+
+
+def test_keys_and_names_of_any_text(cache):
+    keys = {chr(0xDCEF): 1, chr(0xFFFD): 2, "?": 3, "\udcef\x00": 4, "": 5}
+    cache.put_many({key: np.array(i) for key, i in keys.items()}, "\udcef")
+    assert {key: int(value) for key, value in cache.get_many(keys).items()} == keys
+    assert cache.info()["extractors"] == {"?": {"entries": 5, "bytes": 40}}
+
+
+def _in_read_only_folder(folder):
+    if os.geteuid() == 0:  # whom no permission stops
+        os.setuid(65534)
+    cache = FeatureCache(folder)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        assert cache.get_many("ab").keys() == {"a"}
+        assert cache.info()["error"] is None
+        cache.put_many({"b": np.zeros(2)})
+        cache.put_many({"c": np.zeros(2)})
+        assert cache.get_many("abc").keys() == {"a"}
+    assert ["may only be read: it answers" in str(warning.message) for warning in caught] == [True]
+    with pytest.raises(OSError):
+        cache.clear()
+    assert cache.get_many("a").keys() == {"a"}
+
+
+@pytest.mark.parametrize("mode", [0o555, 0o777])
+def test_a_cache_that_may_only_be_read_answers(mode):
+    folder = Path(tempfile.mkdtemp())
+    try:
+        FeatureCache(folder).put_many({"a": np.zeros(2)})
+        FeatureCache(folder).path.chmod(0o444)
+        folder.chmod(mode | 0o1000)
+        worker = multiprocessing.get_context("fork").Process(
+            target=_in_read_only_folder, args=(folder,)
+        )
+        worker.start()
+        worker.join(60)
+        assert worker.exitcode == 0
+        assert [path.name for path in folder.iterdir()] == [FeatureCache(folder).path.name]
+    finally:
+        folder.chmod(0o700)
+        shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize("kind", ["fifo", "link", "broken link", "folder"])
+@pytest.mark.parametrize("suffix", ["", "-wal"])
+def test_what_is_no_regular_file_is_refused(cache, kind, suffix, tmp_path):
+    cache.put_many({"a": np.zeros(2)})
+    place = cache.path.with_name(cache.path.name + suffix)
+    place.unlink(missing_ok=True)
+    target = tmp_path / "target"
+    if kind == "fifo":
+        os.mkfifo(place)
+    elif kind == "folder":
+        place.mkdir()
+    else:
+        place.symlink_to(target)
+        if kind == "link":
+            target.write_bytes(b"")
+    with pytest.warns(UserWarning, match=f"{place.name} is not a regular file") as caught:
+        assert cache.get_many("a") == {}
+        cache.put_many({"a": np.ones(2)})
+        assert cache.get_many("a") == {}
+    assert len(caught) == 1
+    if kind == "folder":
+        return
+    cache.clear()
+    assert not target.exists() or target.read_bytes() == b""
+    cache.put_many({"a": np.ones(2)})
+    assert cache.get_many("a").keys() == {"a"}
+
+
+def test_clear_waits_for_no_other_process(cache, monkeypatch):
+    cache.put_many({"a": np.zeros(2)}, "Grid")
+    monkeypatch.setattr("crossfit.cache._BUSY_SECONDS", 0.1)
+    with contextlib.closing(sqlite3.connect(cache.path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        for name in (None, "Grid"):
+            with pytest.raises(TimeoutError, match="in use by another process; nothing is deleted"):
+                cache.clear(name)
+    assert cache.get_many("a").keys() == {"a"}
 
 
 def test_a_folder_that_cannot_be_made_warns_once(tmp_path):
@@ -226,3 +437,16 @@ def test_importing_it_is_light():
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "set()"
+
+
+@pytest.mark.parametrize("damage", ["no total", "no table", "bytes 2", "bytes 5"])
+def test_the_command_clears_a_damaged_cache(cache, damage, monkeypatch, capsys):
+    from crossfit.cli import main
+
+    monkeypatch.setenv("CROSSFIT_CACHE", str(cache.path.parent))
+    cache.put_many({str(i): np.zeros(300) for i in range(40)}, "Grid")
+    DAMAGES[damage](cache.path)
+    main(["cache", "info"])
+    main(["cache", "clear", "--yes"])
+    main(["cache", "info"])
+    assert capsys.readouterr().out.endswith("0 features, 0.0 MiB\n")

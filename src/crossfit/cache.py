@@ -1,11 +1,16 @@
-"""The feature cache: arrays by key in one SQLite file, shared by processes and capped in size."""
+"""The feature cache: arrays by key in one SQLite file, shared by processes and capped in size.
+
+Each entry carries a hash of its key and its content, and what does not agree with it is no entry.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import sqlite3
+import stat
 import time
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
@@ -17,7 +22,9 @@ import numpy as np
 __all__ = ["FeatureCache", "cache_folder"]
 
 DEFAULT_SIZE = 2 * 1024**3
-_FILE = "features-v1.sqlite3"
+_FILE = "features-v2.sqlite3"
+_OLD_FILES = ("features-v1.sqlite3",)  # without hashes, so that nothing in them can be trusted
+_COMPANIONS = ("", "-wal", "-shm", "-journal")
 _BUSY_SECONDS = 30.0
 _KEYS_PER_QUERY = 500  # well under SQLite's limit on bound values
 
@@ -25,12 +32,13 @@ _KEYS_PER_QUERY = 500  # well under SQLite's limit on bound values
 # and evicting never touch the pages that hold arrays. Triggers keep the total exact whoever writes.
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS entries (
-    id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, extractor TEXT NOT NULL,
+    id INTEGER PRIMARY KEY, key BLOB NOT NULL UNIQUE, extractor TEXT NOT NULL,
     size INTEGER NOT NULL, used INTEGER NOT NULL);
 CREATE INDEX IF NOT EXISTS entries_used ON entries (used);
 CREATE INDEX IF NOT EXISTS entries_extractor ON entries (extractor, size);
 CREATE TABLE IF NOT EXISTS arrays (
-    id INTEGER PRIMARY KEY, dtype TEXT NOT NULL, shape TEXT NOT NULL, value BLOB NOT NULL);
+    id INTEGER PRIMARY KEY, dtype TEXT NOT NULL, shape TEXT NOT NULL, value BLOB NOT NULL,
+    digest BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS total (bytes INTEGER NOT NULL);
 INSERT INTO total SELECT 0 WHERE NOT EXISTS (SELECT 1 FROM total);
 CREATE TRIGGER IF NOT EXISTS entry_added AFTER INSERT ON entries BEGIN
@@ -75,10 +83,11 @@ def _size_from_environment() -> int:
 class FeatureCache:
     """Arrays by key on disk, for work that is worth doing once.
 
-    A cache never makes a computation fail: if the file is damaged or its folder cannot be
-    written, one warning is given per file and process, look-ups find nothing and writes are
-    dropped. Several processes and threads may use one file at once. Values are stored as dtype,
-    shape and raw bytes; nothing is pickled.
+    A cache never makes a computation fail, and never gives what was not put into it. An entry
+    that does not agree with its hash is dropped, and one warning is given per file and process;
+    so it is if the file as a whole is damaged or cannot be written, when look-ups find nothing and
+    writes are dropped. A cache that may only be read answers. Several processes and threads may
+    use one file at once. Values are stored as dtype, shape and raw bytes; nothing is pickled.
 
     Parameters
     ----------
@@ -104,45 +113,91 @@ class FeatureCache:
         self.max_bytes = _size_from_environment() if max_bytes is None else max_bytes
 
     @contextlib.contextmanager
-    def _connect(self) -> Iterator[sqlite3.Connection]:
+    def _connect(self, write: bool = False) -> Iterator[sqlite3.Connection]:
         # A connection per call: it costs under a millisecond, and there is none to carry across
         # a fork, a thread or a pickle.
-        connection = sqlite3.connect(self.path, timeout=_BUSY_SECONDS, isolation_level=None)
+        for path in self._files():
+            # A FIFO would hang, and behind a link may lie another's file.
+            if os.path.lexists(path) and not stat.S_ISREG(path.lstat().st_mode):
+                raise OSError(f"{path.name} is not a regular file")
+        if write or self._is_writable():
+            connection = sqlite3.connect(self.path, timeout=_BUSY_SECONDS, isolation_level=None)
+        else:
+            connection = self._connect_read_only()
+        # Rather a name that is spelt wrong than none of the entries.
+        connection.text_factory = lambda text: text.decode(errors="replace")
         try:
             yield connection
         finally:
             connection.close()
 
+    def _connect_read_only(self) -> sqlite3.Connection:
+        uri = self.path.absolute().as_uri()
+        # Where no other process writes, "immutable" leaves none of SQLite's files beside ours, and
+        # it is all that works in a folder in which they may not be made.
+        in_use = self._files()[1].exists()
+        for mode in ("mode=ro", "immutable=1") if in_use else ("immutable=1",):
+            connection = sqlite3.connect(f"{uri}?{mode}", timeout=_BUSY_SECONDS, uri=True)
+            try:
+                connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone()
+            except sqlite3.OperationalError as error:
+                connection.close()
+                problem = error
+            else:
+                return connection
+        raise problem
+
+    def _files(self) -> list[Path]:
+        return [self.path.with_name(_FILE + suffix) for suffix in _COMPANIONS]
+
+    def _is_writable(self) -> bool:
+        return os.access(self.path, os.W_OK) and os.access(self.path.parent, os.W_OK)
+
     @contextlib.contextmanager
     def _write(self) -> Iterator[sqlite3.Connection]:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self._connect() as connection:
+        if self.path.exists() and not self._is_writable():
+            raise PermissionError(f"the feature cache {self.path} may only be read")
+        with self._connect(write=True) as connection:
             with contextlib.suppress(sqlite3.OperationalError):
                 # Locked: another process is turning it on at this moment, once for all.
                 connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = NORMAL")
             if not connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone():
                 connection.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} COMMIT;")
+                self._remove_old_files()
             connection.execute("BEGIN IMMEDIATE")
             try:
                 yield connection
             except BaseException:
-                connection.execute("ROLLBACK")
+                with contextlib.suppress(sqlite3.Error):  # SQLite may have done so itself
+                    connection.execute("ROLLBACK")
                 raise
             connection.execute("COMMIT")
+
+    def _remove_old_files(self) -> None:
+        for name in _OLD_FILES:
+            for suffix in _COMPANIONS:
+                with contextlib.suppress(OSError):
+                    self.path.with_name(name + suffix).unlink()
 
     @contextlib.contextmanager
     def _forgive(self) -> Iterator[None]:
         try:
             yield
-        except (sqlite3.Error, OSError) as error:
-            if str(self.path) not in _warned:
-                _warned.add(str(self.path))
-                warnings.warn(
+        except Exception as error:  # a damaged file makes SQLite and its rows answer with anything
+            if isinstance(error, PermissionError) and self.path.exists():
+                self._warn(f"{error}: it answers, and what is computed now is not kept")
+            else:
+                self._warn(
                     f"the feature cache {self.path} cannot be used ({error}); going on without "
-                    "it. `crossfit cache clear` or CROSSFIT_CACHE=<another folder> mends this.",
-                    stacklevel=5,
+                    "it. `crossfit cache clear` or CROSSFIT_CACHE=<another folder> mends this."
                 )
+
+    def _warn(self, message: str, stacklevel: int = 6) -> None:
+        if str(self.path) not in _warned:
+            _warned.add(str(self.path))
+            warnings.warn(message, stacklevel=stacklevel)
 
     def get_many(self, keys: Iterable[str]) -> dict[str, np.ndarray]:
         """Look up arrays and mark those found as just used.
@@ -157,25 +212,36 @@ class FeatureCache:
         dict of str to ndarray
             The entries found. The arrays are read-only.
         """
-        wanted = list(keys)
+        wanted = {_key(key): key for key in keys}
         found: dict[str, np.ndarray] = {}
         if not wanted or not self.path.exists():
             return found
         with self._forgive(), self._connect() as connection:
-            ids: list[int] = []
-            for start in range(0, len(wanted), _KEYS_PER_QUERY):
-                part = wanted[start : start + _KEYS_PER_QUERY]
+            used: list[int] = []
+            damaged: list[int] = []
+            stored = list(wanted)
+            for start in range(0, len(stored), _KEYS_PER_QUERY):
+                part = stored[start : start + _KEYS_PER_QUERY]
                 rows = connection.execute(
-                    "SELECT id, key, dtype, shape, value FROM entries JOIN arrays USING (id) "
-                    f"WHERE key IN ({','.join('?' * len(part))})",
+                    "SELECT id, key, dtype, shape, value, digest FROM entries JOIN arrays "
+                    f"USING (id) WHERE key IN ({','.join('?' * len(part))})",
                     part,
                 )
-                for number, key, dtype, shape, value in rows:
-                    with contextlib.suppress(ValueError, TypeError):  # a damaged entry is no entry
-                        found[key] = np.frombuffer(value, np.dtype(dtype)).reshape(
-                            json.loads(shape)
-                        )
-                        ids.append(number)
+                for number, key, dtype, shape, value, digest in rows:
+                    if key not in wanted or _digest(key, dtype, shape, value) != digest:
+                        damaged.append(number)
+                        continue
+                    found[wanted[key]] = np.frombuffer(value, np.dtype(dtype)).reshape(
+                        json.loads(shape)
+                    )
+                    used.append(number)
+            if damaged:
+                self._warn(
+                    f"the feature cache {self.path} holds damaged entries, which do not agree with "
+                    f"their hashes: {len(damaged)} of {len(damaged) + len(used)} looked up are "
+                    "dropped and computed anew",
+                    stacklevel=4,
+                )
             # A read-only or busy file still answers; only the order of eviction suffers.
             with contextlib.suppress(sqlite3.OperationalError):
                 now = time.time_ns()
@@ -183,8 +249,15 @@ class FeatureCache:
                 connection.execute("PRAGMA synchronous = NORMAL")
                 connection.execute("BEGIN IMMEDIATE")
                 connection.executemany(
-                    "UPDATE entries SET used = ? WHERE id = ?", [(now, number) for number in ids]
+                    "UPDATE entries SET used = ? WHERE id = ?", [(now, number) for number in used]
                 )
+                if damaged:
+                    connection.executemany(
+                        "DELETE FROM entries WHERE id = ?", [(number,) for number in damaged]
+                    )
+                    connection.execute(
+                        "UPDATE total SET bytes = (SELECT COALESCE(SUM(size), 0) FROM entries)"
+                    )
                 connection.execute("COMMIT")
         return found
 
@@ -211,20 +284,22 @@ class FeatureCache:
                 raise TypeError(f"the feature cache stores numbers, got dtype {array.dtype}")
             if array.nbytes <= self.max_bytes:
                 # np.shape(value): ascontiguousarray makes a scalar one-dimensional.
-                rows.append((key, array.dtype.str, json.dumps(np.shape(value)), array.tobytes()))
+                content = array.dtype.str, json.dumps(np.shape(value)), array.tobytes()
+                rows.append((_key(key), *content, _digest(_key(key), *content)))
         if not rows:
             return
+        name = extractor.encode(errors="replace").decode()  # SQLite takes no lone surrogates
         with self._forgive(), self._write() as connection:
-            for key, dtype, shape, data in rows:
-                added = connection.execute(
+            for key, dtype, shape, data, digest in rows:
+                connection.execute(
                     "INSERT OR IGNORE INTO entries (key, extractor, size, used) VALUES (?,?,?,?)",
-                    (key, extractor, len(data), now),
+                    (key, name, len(data), now),
                 )
-                if added.rowcount:
-                    connection.execute(
-                        "INSERT INTO arrays VALUES (?,?,?,?)",
-                        (added.lastrowid, dtype, shape, data),
-                    )
+                # By its key, because damage may have left an entry without its array.
+                connection.execute(
+                    "INSERT OR IGNORE INTO arrays SELECT id, ?, ?, ?, ? FROM entries WHERE key = ?",
+                    (dtype, shape, data, digest, key),
+                )
             self._evict(connection)
 
     def _evict(self, connection: sqlite3.Connection) -> None:
@@ -260,9 +335,9 @@ class FeatureCache:
                             "SELECT extractor, COUNT(*), SUM(size) FROM entries "
                             "GROUP BY extractor ORDER BY extractor"
                         ):
-                            extractors[name] = {"entries": entries, "bytes": size}
-            except (sqlite3.Error, OSError) as problem:
-                error = str(problem)
+                            extractors[str(name)] = {"entries": entries, "bytes": int(size)}
+            except Exception as problem:  # a damaged file answers with anything
+                extractors, error = {}, str(problem)
         return {
             "path": str(self.path),
             "max_bytes": self.max_bytes,
@@ -288,27 +363,85 @@ class FeatureCache:
         Raises
         ------
         ValueError
-            If no entry belongs to `extractor`.
+            If no entry belongs to `extractor`, or the file is damaged and not all of it is to go.
+        TimeoutError
+            If another process holds the file.
         """
         info = self.info()
-        if extractor is None and info["error"]:
-            for suffix in ("", "-wal", "-shm"):
-                self.path.with_name(_FILE + suffix).unlink(missing_ok=True)
-            _warned.discard(str(self.path))
-            return 0
-        if extractor is not None and extractor not in info["extractors"]:
+        if extractor is None:
+            return self._clear_all(info["entries"])
+        damaged = f"the feature cache {self.path} is damaged, so clear all of it"
+        if info["error"]:
+            raise ValueError(f"{damaged}: {info['error']}")
+        if extractor not in info["extractors"]:
             raise ValueError(
                 f"the feature cache holds nothing of {extractor!r}; it holds "
                 f"{', '.join(info['extractors']) or 'nothing at all'}"
             )
-        if not info["entries"]:
+        try:
+            with self._write() as connection:
+                removed = connection.execute(
+                    "DELETE FROM entries WHERE extractor = ?", (extractor,)
+                ).rowcount
+            self._vacuum()
+        except sqlite3.Error as error:
+            self._refuse_busy(error)
+            raise ValueError(f"{damaged}: {error}") from error
+        return removed
+
+    def _clear_all(self, entries: int) -> int:
+        self._remove_old_files()
+        _warned.discard(str(self.path))
+        if not os.path.lexists(self.path):
             return 0
-        where = "" if extractor is None else " WHERE extractor = ?"
-        with self._write() as connection:
-            removed = connection.execute(
-                "DELETE FROM entries" + where, () if extractor is None else (extractor,)
-            ).rowcount
+        try:
+            with self._write() as connection:
+                connection.execute("DELETE FROM entries")
+                connection.execute("DELETE FROM arrays")
+                connection.execute("UPDATE total SET bytes = 0")
+            self._vacuum()
+            with self._connect() as connection:
+                if _state(connection) != _empty():
+                    raise sqlite3.DatabaseError("not the tables of a feature cache")
+        except (sqlite3.Error, OSError) as error:
+            self._refuse_busy(error)
+            for path in self._files():
+                path.unlink(missing_ok=True)
+        return entries
+
+    def _vacuum(self) -> None:
         with self._connect() as connection, contextlib.suppress(sqlite3.OperationalError):
             # Another process may hold the file: its free pages are used again all the same.
             connection.execute("VACUUM")
-        return removed
+
+    def _refuse_busy(self, error: Exception) -> None:
+        if getattr(error, "sqlite_errorcode", None) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+            raise TimeoutError(
+                f"the feature cache {self.path} is in use by another process; nothing is deleted"
+            ) from error
+
+
+def _state(connection: sqlite3.Connection) -> list[Any]:
+    """Return what an empty cache has in common with all others."""
+    return [
+        connection.execute("PRAGMA integrity_check").fetchone(),
+        sorted(connection.execute("SELECT name, sql FROM sqlite_master WHERE sql NOT NULL")),
+        connection.execute("SELECT bytes FROM total").fetchall(),
+    ]
+
+
+def _empty() -> list[Any]:
+    with contextlib.closing(sqlite3.connect(":memory:")) as connection:
+        connection.executescript(_SCHEMA)
+        return _state(connection)
+
+
+def _key(key: str) -> bytes:
+    return key.encode("utf-8", "surrogatepass")
+
+
+def _digest(key: bytes, dtype: Any, shape: Any, value: Any) -> bytes:
+    """Hash an entry, its key included, so that exchanged rows are found too."""
+    digest = hashlib.blake2b(repr((key, dtype, shape)).encode(errors="replace"), digest_size=16)
+    digest.update(value if isinstance(value, bytes) else repr(value).encode(errors="replace"))
+    return digest.digest()
