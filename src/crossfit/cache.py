@@ -290,15 +290,15 @@ class FeatureCache:
             return
         name = extractor.encode(errors="replace").decode()  # SQLite takes no lone surrogates
         with self._forgive(), self._write() as connection:
-            for key, dtype, shape, data, digest in rows:
+            for encoded, dtype, shape, data, digest in rows:
                 connection.execute(
                     "INSERT OR IGNORE INTO entries (key, extractor, size, used) VALUES (?,?,?,?)",
-                    (key, name, len(data), now),
+                    (encoded, name, len(data), now),
                 )
                 # By its key, because damage may have left an entry without its array.
                 connection.execute(
                     "INSERT OR IGNORE INTO arrays SELECT id, ?, ?, ?, ? FROM entries WHERE key = ?",
-                    (dtype, shape, data, digest, key),
+                    (dtype, shape, data, digest, encoded),
                 )
             self._evict(connection)
 
