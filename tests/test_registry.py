@@ -422,3 +422,155 @@ def test_a_wheel_installed_by_pip_is_found(tmp_path):
     assert found[3:5] == ["0.3", "ok"]
     code = "print(json.dumps(registry.load('crossfit-wheel:wheeled').__name__))"
     assert ask(code, target) == "Wheeled"
+
+
+def test_a_card_that_raises_when_it_is_read_is_a_broken_row(tmp_path):
+    raising = (
+        "from crossfit.cards import MethodCard\n"
+        "class Mine(MethodCard):\n"
+        "    @property\n"
+        "    def {field}(self): raise RuntimeError('not now')\n"
+        "CARD = Mine.__new__(Mine)\n"
+        "for key, value in dict(api=1, name='{name}', target='a.b:C', summary='s').items():\n"
+        "    if key != '{field}': object.__setattr__(CARD, key, value)\n"
+    )
+    for field in ("api", "name", "summary", "search_space"):
+        name = f"r-{registry.normalise(field)}"
+        install(tmp_path, f"crossfit-{name}", name, cards=raising.format(field=field, name=name))
+    unchecked = (
+        "from crossfit.cards import MethodCard\n"
+        "class Mine(MethodCard):\n"
+        "    def __post_init__(self): pass\n"
+        "CARD = Mine(api=1, name='{name}', target='a.b:C', summary=5)\n"
+    )
+    install(tmp_path, "crossfit-unchecked", "unchecked", cards=unchecked)
+    endings = {
+        "base": "raise BaseException('out')",
+        "generator": "raise GeneratorExit",
+        "cancelled": "import asyncio; raise asyncio.CancelledError",
+        "leaving": "raise SystemExit(0)",
+        "exit": "exit()",
+        "mute": "class E(BaseException):\n    def __str__(self): raise ValueError\nraise E",
+    }
+    for name, code in endings.items():
+        install(tmp_path, f"crossfit-{name}", name, cards=code.replace("{", "{{") + "\n")
+    found = rows(tmp_path)
+    assert {row[4] for row in found.values()} == {"broken"} and len(found) == 11
+    assert ask("print(json.dumps(registry.find('cca').distribution))", tmp_path) == registry.CORE
+    ran = subprocess.run(
+        [sys.executable, "-m", "crossfit", "list", "methods"],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), SRC])},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode == 0 and "not now" in ran.stdout and " cca " in ran.stdout
+
+
+@pytest.mark.parametrize("code", ["raise BaseException('out')", "raise SystemExit(0)", "exit()"])
+def test_a_method_whose_module_ends_the_program_is_an_error(tmp_path, code):
+    install(tmp_path, "crossfit-ending", "ending", method=code + "\n")
+    kind, message = refusal("registry.load('ending')", tmp_path)
+    assert kind == "PluginError" and "the method 'ending' of crossfit-ending 1.0" in message
+
+
+def test_a_plugin_that_prints_does_not_print_into_the_output(tmp_path):
+    noise = "print('hello from the plugin')\nimport sys; sys.stdout.write('and more')\n"
+    install(tmp_path, "crossfit-loud", "loud", cards=noise + CARD, method=noise + METHOD)
+    for command in (["list", "--json"], ["list", "methods", "--json"]):
+        ran = subprocess.run(
+            [sys.executable, "-m", "crossfit", *command],
+            env={**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), SRC])},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert "loud" in {row["name"] for row in json.loads(ran.stdout)}
+        assert "hello from the plugin" in ran.stderr
+    code = "import contextlib, io\nout = io.StringIO()\nwith contextlib.redirect_stdout(out):\n"
+    code += "    registry.load('loud')\nprint(json.dumps(out.getvalue()))"
+    assert ask(code, tmp_path) == ""
+
+
+def test_a_slow_plugin_is_named_and_does_not_hold_up_what_does_not_need_it(tmp_path):
+    slow = "import time\ntime.sleep(0.6)\n" + CARD
+    install(tmp_path, "crossfit-slow", "slow", cards=slow, version="3.1")
+    code = """
+import logging
+from unittest.mock import Mock
+registry.SLOW = 0.2
+registry._log = Mock()
+registry.find("cca")
+one = registry._log.warning.call_count
+registry.find("slow")
+told = [call.args[0] % call.args[1:] for call in registry._log.warning.mock_calls]
+print(json.dumps([one, told]))
+"""
+    before, told = ask(code, tmp_path)
+    assert before == 0 and len(told) == 2
+    assert told[0].startswith("the plugin crossfit-slow 3.1 is still being imported after 0.2 s")
+    assert told[1].startswith("the plugin crossfit-slow 3.1 took ")
+    # By default it is seen on the standard error, also where the program is killed meanwhile.
+    ran = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "from crossfit import registry; registry.SLOW = .2; registry.entries()",
+        ],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), SRC])},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "crossfit-slow 3.1 is still being imported" in ran.stderr and not ran.stdout
+
+
+def test_only_the_card_that_is_needed_is_imported(zoo):
+    code = """
+registry.find("good")
+print(json.dumps(sorted(name for name in sys.modules if name.startswith("crossfit_"))))
+"""
+    assert ask(code, zoo) == ["crossfit_good", "crossfit_good.cards"]
+
+
+def test_built_ins_win_bare_names(tmp_path):
+    install(tmp_path, "crossfit-other", "cca", cls="CCA", summary="another CCA")
+    code = """
+import crossfit.methods
+from crossfit.methods import CCA
+shadowed = [(e.distribution, e.shadowed) for e in registry.entries() if e.name == "cca"]
+print(json.dumps([
+    registry.find("cca").distribution, registry.load("cca").__module__, CCA.__module__,
+    registry.find("crossfit-other:cca").card.summary, sorted(shadowed),
+    "CCA" in crossfit.methods.__all__,
+]))
+"""
+    bare, loaded, imported, other, shadowed, listed = ask(code, tmp_path)
+    assert (bare, other) == (registry.CORE, "another CCA") and listed
+    assert loaded == imported == "crossfit.subspace.cca"
+    assert shadowed == [["crossfit-other", True], [registry.CORE, False]]
+    ran = subprocess.run(
+        [sys.executable, "-m", "crossfit", "list", "methods"],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), SRC])},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "shadowed by crossfit's own, ask for crossfit-other:cca: another CCA" in ran.stdout
+
+
+def test_escape_sequences_do_not_reach_the_terminal(tmp_path):
+    summary = "\\x1b[31mred\\x1b]0;title\\x07 \\u202eabc\\u200b \\x9b2J"
+    install(tmp_path, "crossfit-esc", "esc", summary=summary)
+    install(tmp_path, "crossfit-bad", "bad", cards="raise ValueError('\\x1b[2Jgone \\u202ex')\n")
+    for command in (["list"], ["list", "-v"], ["check", "bad"], ["cite", "\x1b[2J"]):
+        ran = subprocess.run(
+            [sys.executable, "-m", "crossfit", *command],
+            env={**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), SRC])},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        shown = ran.stdout + ran.stderr
+        assert not {"\x1b", "\x07", "\u202e", "\u200b", "\x9b"} & set(shown)
+        assert "gone x" in shown or "[31mred" in shown or "nothing called" in shown

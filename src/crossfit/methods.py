@@ -13,7 +13,11 @@ def _class_names() -> dict[str, list[registry.Entry]]:
     for entry in registry.entries("crossfit.methods"):
         if entry.card is not None:
             named.setdefault(entry.card.target.rpartition(":")[2], []).append(entry)
-    return named
+    # What crossfit itself brings wins a name, as it does in `crossfit.registry.find`.
+    return {
+        name: [entry for entry in offered if entry.distribution == registry.CORE] or offered
+        for name, offered in named.items()
+    }
 
 
 def __getattr__(name: str) -> Any:

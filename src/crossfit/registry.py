@@ -1,20 +1,27 @@
 """The registry: which methods, extractors, data sets and experiments are installed.
 
 Everything is found through entry points that name cards (`crossfit.cards`). A plugin that is
-broken is a row with its traceback, never an exception for the others.
+broken is a row with its traceback, never an exception for the others; one that prints while it is
+imported prints on the standard error, and one that is slow is named.
 """
 
 from __future__ import annotations
 
 import configparser
+import contextlib
+import dataclasses
 import glob
 import importlib
+import logging
 import os
 import re
 import sys
+import threading
+import time
 import traceback
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any, Literal
 
 from crossfit.cards import API, GROUPS, Card, did_you_mean
@@ -34,6 +41,11 @@ __all__ = [
 ]
 
 CORE = "crossfit-retrieval"
+
+#: Seconds after which a plugin that is still being imported is named.
+SLOW = 2.0
+
+_log = logging.getLogger("crossfit")
 _KINDS = {
     "crossfit.methods": "method",
     "crossfit.extractors": "extractor",
@@ -77,6 +89,9 @@ class Entry:
         The card, if it could.
     error : str
         One line or a traceback, if it could not.
+    shadowed : bool
+        Whether crossfit itself brings something of that name, which the bare name then means;
+        this one answers to ``distribution:name``.
     """
 
     group: str
@@ -86,11 +101,26 @@ class Entry:
     status: Literal["ok", "broken", "incompatible"]
     card: Card | None = None
     error: str = ""
+    shadowed: bool = False
 
     @property
     def kind(self) -> str:
         """What it is, in words."""
         return _KINDS[self.group]
+
+
+@dataclass(frozen=True)
+class _Point:
+    """An entry point as it is written, before its card is imported."""
+
+    group: str
+    name: str
+    distribution: str
+    version: str
+    file: str
+    spec: str = ""
+    error: str = ""
+    shadowed: bool = False
 
 
 def normalise(name: str) -> str:
@@ -114,18 +144,20 @@ def entries(group: str | None = None) -> tuple[Entry, ...]:
     """
     if group is not None and group not in GROUPS:
         raise ValueError(f"unknown group {group!r}: there are {', '.join(GROUPS)}")
-    found = _discover(os.environ.get("CROSSFIT_PLUGINS"), tuple(sys.path))
-    return tuple(entry for entry in found if group in (None, entry.group))
+    return tuple(_entry(point) for point in _points() if group in (None, point.group))
 
 
 def refresh() -> None:
     """Forget what was found, so that newly installed plugins are seen."""
     _discover.cache_clear()
+    _entry.cache_clear()
     importlib.invalidate_caches()
 
 
 def find(name: str, group: str = "crossfit.methods") -> Entry:
     """Return the entry of a name, or of ``distribution:name`` where several offer it.
+
+    What crossfit itself brings wins a bare name. Only the cards of that name are imported.
 
     Raises
     ------
@@ -133,17 +165,17 @@ def find(name: str, group: str = "crossfit.methods") -> Entry:
         If no distribution offers it; the message says which names come close, else which
         there are.
     ClashError
-        If several do; the message names them.
+        If several plugins do; the message names them.
     PluginError
         If its card cannot be read.
     """
     distribution, _, bare = name.rpartition(":")
     wanted = normalise(bare)
     offered = [
-        entry
-        for entry in entries(group)
-        if entry.name == wanted
-        and (not distribution or entry.distribution == normalise(distribution))
+        _entry(point)
+        for point in _points()
+        if (point.group, point.name) == (group, wanted)
+        and (point.distribution == normalise(distribution) if distribution else not point.shadowed)
     ]
     kind = _KINDS[group]
     if not offered:
@@ -185,8 +217,11 @@ def load(name: str, group: str = "crossfit.methods") -> Any:
     entry = find(name, group)
     assert entry.card is not None
     try:
-        return resolve_target(entry.card.target)
-    except Exception as error:
+        with contextlib.redirect_stdout(sys.stderr):
+            return resolve_target(entry.card.target)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # a module may also leave the program
         raise PluginError(
             f"the {entry.kind} {entry.name!r} of {entry.distribution} {entry.version} cannot be "
             f"imported from {entry.card.target!r}: {type(error).__name__}: {error}"
@@ -225,10 +260,14 @@ def card_of(cls: type) -> Card:
     )
 
 
+def _points() -> tuple[_Point, ...]:
+    return _discover(os.environ.get("CROSSFIT_PLUGINS"), tuple(sys.path))
+
+
 @lru_cache(maxsize=8)
-def _discover(allowed: str | None, path: tuple[str, ...]) -> tuple[Entry, ...]:
+def _discover(allowed: str | None, path: tuple[str, ...]) -> tuple[_Point, ...]:
     chosen = None if allowed is None else {normalise(part.strip()) for part in allowed.split(",")}
-    found: list[Entry] = []
+    found: list[_Point] = []
     seen: set[str] = set()
     for folder in path:
         # Distribution by distribution: one malformed file must not end the whole listing.
@@ -243,10 +282,17 @@ def _discover(allowed: str | None, path: tuple[str, ...]) -> tuple[Entry, ...]:
             allow = chosen is None or distribution in chosen or distribution == CORE
             if allow and os.path.isfile(file):
                 found += _read(file, distribution, version)
-    return tuple(sorted(found, key=lambda e: (e.group, e.name, e.distribution)))
+    own = {(point.group, point.name) for point in found if point.distribution == CORE}
+    found = [
+        dataclasses.replace(point, shadowed=True)
+        if point.distribution != CORE and (point.group, point.name) in own
+        else point
+        for point in found
+    ]
+    return tuple(sorted(found, key=lambda p: (p.group, p.name, p.distribution)))
 
 
-def _read(file: str, distribution: str, version: str) -> list[Entry]:
+def _read(file: str, distribution: str, version: str) -> list[_Point]:
     import entrypoints
 
     try:
@@ -266,39 +312,85 @@ def _read(file: str, distribution: str, version: str) -> list[Entry]:
     except configparser.Error as error:
         return _malformed(distribution, version, file, error)
     return [
-        _load_card(group, name, spec, distribution, version)
+        _Point(group, normalise(name), distribution, version, file, spec)
         for group, section in sections.items()
         for name, spec in section.items()
     ]
 
 
-def _malformed(distribution: str, version: str, file: str, error: Exception) -> list[Entry]:
+def _malformed(distribution: str, version: str, file: str, error: Exception) -> list[_Point]:
     message = f"{file} is no valid entry point file: {' '.join(str(error).split())}"
-    return [Entry("crossfit.methods", distribution, distribution, version, "broken", error=message)]
+    return [_Point("crossfit.methods", distribution, distribution, version, file, error=message)]
 
 
-def _load_card(group: str, name: str, spec: str, distribution: str, version: str) -> Entry:
+@cache
+def _entry(point: _Point) -> Entry:
+    """Import the card of an entry point; whatever that does is a row and nothing more."""
     import entrypoints
 
-    name = normalise(name)
+    def row(status: Literal["ok", "broken", "incompatible"], error: str, card: Any = None) -> Entry:
+        return Entry(
+            point.group,
+            point.name,
+            point.distribution,
+            point.version,
+            status,
+            card,
+            error,
+            point.shadowed,
+        )
 
-    def row(status: Literal["broken", "incompatible"], error: str) -> Entry:
-        return Entry(group, name, distribution, version, status, error=error)
-
+    if point.error:
+        return row("broken", point.error)
     try:
-        card = entrypoints.EntryPoint.from_string(spec, name).load()
+        with _named_if_slow(point), contextlib.redirect_stdout(sys.stderr):
+            card = entrypoints.EntryPoint.from_string(point.spec, point.name).load()
+            api = getattr(card, "api", None)
+            if api != API:
+                if isinstance(api, int):
+                    told = f"its card has api {api}, this crossfit reads api {API}"
+                    return row("incompatible", told)
+                return row("broken", f"{point.spec!r} is no card but a {type(card).__name__}")
+            wanted = GROUPS[point.group]
+            if not isinstance(card, wanted):
+                return row(
+                    "broken",
+                    f"{point.group} expects a {wanted.__name__}, got a {type(card).__name__}",
+                )
+            # A class of the plugin's own may have fields that raise, or that nothing has checked.
+            wanted(**{part.name: getattr(card, part.name) for part in dataclasses.fields(wanted)})
     except entrypoints.BadEntryPoint:
-        return row("broken", f"{spec!r} is no entry point: expected 'package.module:CARD'")
-    except (Exception, SystemExit):
+        return row("broken", f"{point.spec!r} is no entry point: expected 'package.module:CARD'")
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # a module may also leave the program
         return row("broken", traceback.format_exc())
-    api = getattr(card, "api", None)
-    if api != API:
-        if isinstance(api, int):
-            return row("incompatible", f"its card has api {api}, this crossfit reads api {API}")
-        return row("broken", f"{spec!r} is no card but a {type(card).__name__}")
-    if not isinstance(card, GROUPS[group]):
-        wanted = GROUPS[group].__name__
-        return row("broken", f"{group} expects a {wanted}, got a {type(card).__name__}")
-    if normalise(card.name) != name:
-        return row("broken", f"the card says {card.name!r}, its entry point {name!r}")
-    return Entry(group, name, distribution, version, "ok", card=card)
+    if normalise(card.name) != point.name:
+        return row("broken", f"the card says {card.name!r}, its entry point {point.name!r}")
+    return row("ok", "", card)
+
+
+@contextlib.contextmanager
+def _named_if_slow(point: _Point) -> Iterator[None]:
+    """Name a plugin whose import takes long: every command would wait for it without a word."""
+    name = f"{point.distribution} {point.version}"
+    start = time.perf_counter()
+    timer = threading.Timer(
+        SLOW,
+        _log.warning,
+        (
+            "the plugin %s is still being imported after %g s: the environment variable "
+            "CROSSFIT_PLUGINS limits which plugins are loaded",
+            name,
+            SLOW,
+        ),
+    )
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        took = time.perf_counter() - start
+        if took > SLOW:
+            _log.warning("the plugin %s took %.1f s to import", name, took)

@@ -8,6 +8,8 @@ import warnings
 from collections.abc import Sequence
 from typing import TextIO
 
+from crossfit._text import printable
+
 __all__ = ["main"]
 
 
@@ -44,7 +46,7 @@ def main(args: Sequence[str] | None = None) -> None:
         if os.environ.get("CROSSFIT_DEBUG"):
             raise
         message = str(error) or type(error).__name__
-        click.echo(f"crossfit: {' '.join(message.split())}", err=True)
+        click.echo(f"crossfit: {printable(' '.join(message.split()))}", err=True)
         sys.exit(1)
 
 
@@ -57,4 +59,5 @@ def _one_line_warning(
     line: str | None = None,
 ) -> None:
     if issubclass(category, UserWarning):
-        print(f"crossfit: warning: {' '.join(str(message).split())}", file=sys.stderr)
+        told = printable(" ".join(str(message).split()))
+        print(f"crossfit: warning: {told}", file=sys.stderr)

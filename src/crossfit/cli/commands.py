@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 import crossfit
+from crossfit._text import printable
 from crossfit.cli.experiments import run
 from crossfit.cli.new import new
 from crossfit.cli.reporting import report
@@ -58,6 +59,7 @@ def list_(section: str | None, as_json: bool, verbose: bool) -> None:
                 "version": entry.version,
                 "status": entry.status,
                 "error": entry.error,
+                "shadowed": entry.shadowed,
                 "card": None if entry.card is None else dataclasses.asdict(entry.card),
             }
             for entry in found
@@ -68,7 +70,7 @@ def list_(section: str | None, as_json: bool, verbose: bool) -> None:
     for entry in found:
         if verbose and entry.error:
             click.echo(f"\n{entry.distribution} {entry.version}, {entry.kind} {entry.name}:")
-            click.echo(entry.error.rstrip())
+            click.echo(printable(entry.error.rstrip(), lines=True))
 
 
 def _print_entries(found: Any) -> None:
@@ -84,13 +86,15 @@ def _print_entries(found: Any) -> None:
         table.add_column(heading, no_wrap=heading != "summary")
     for entry in found:
         if entry.card is not None:
-            summary = Text(entry.card.summary)
+            summary = Text(printable(entry.card.summary))
         else:
             last = entry.error.strip().splitlines()[-1]
-            summary = Text(f"{entry.status}: {last}", style="red")
-        table.add_row(
-            entry.kind, Text(entry.name), f"{entry.distribution} {entry.version}", summary
-        )
+            summary = Text(printable(f"{entry.status}: {last}"), style="red")
+        if entry.shadowed:
+            other = f"{entry.distribution}:{entry.name}"
+            summary = Text(f"shadowed by crossfit's own, ask for {other}: ").append(summary)
+        source = printable(f"{entry.distribution} {entry.version}")
+        table.add_row(entry.kind, Text(printable(entry.name)), Text(source), summary)
     _console(Console).print(table)
 
 
@@ -152,7 +156,7 @@ def cite(name: str) -> None:
             card = registry.get(name, group)
         except registry.NotInstalledError:
             continue
-        click.echo(card.citation or f"{name} asks for no citation")
+        click.echo(printable(card.citation, lines=True) or f"there is no citation for {name}")
         return
     known = {entry.name for entry in registry.entries()}
     raise registry.NotInstalledError(
@@ -252,4 +256,5 @@ def search(query: str | None, picture: str | None, k: int, as_json: bool, featur
         click.echo(json.dumps(found, ensure_ascii=False, indent=2))
         return
     for row in found:
-        click.echo(f"{row['score']:6.3f}  {row['character']}  {row['name']}: {row['text']}")
+        line = f"{row['score']:6.3f}  {row['character']}  {row['name']}: {row['text']}"
+        click.echo(printable(line))

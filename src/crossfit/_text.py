@@ -1,0 +1,41 @@
+"""What other people wrote, such as a plugin's summary, on its way to a screen."""
+
+from __future__ import annotations
+
+import unicodedata
+
+__all__ = ["printable"]
+
+# Embeddings, overrides, isolates and marks turn the direction of what follows; the others are not
+# seen. Joiners and tags stay: scripts and emoji need them.
+_UNSEEN = {0xAD, 0x61C, 0x180E, 0x200B, 0x200E, 0x200F, 0xFEFF}
+_UNSEEN |= {*range(0x202A, 0x202F), *range(0x2060, 0x2070)}
+
+
+def printable(text: str, *, lines: bool = False) -> str:
+    """Return a text without characters that move a cursor, turn its direction or are not seen.
+
+    Parameters
+    ----------
+    text : str
+        Of whatever source.
+    lines : bool
+        Keep newlines and tabs; by default they become spaces, so that a row stays a row.
+
+    Returns
+    -------
+    str
+        Terminal escape sequences lose the character that starts them, and with it their meaning.
+    """
+
+    def shown(character: str) -> str:
+        category = unicodedata.category(character)
+        if category == "Cs":  # half of a surrogate pair: no encoding can write it
+            return "\ufffd"
+        if category not in ("Cc", "Zl", "Zp"):
+            return "" if ord(character) in _UNSEEN else character
+        if lines and character in "\n\t":
+            return character
+        return " " if character.isspace() else ""
+
+    return "".join(map(shown, text))
