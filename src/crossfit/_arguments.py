@@ -10,12 +10,20 @@ import inspect
 from collections.abc import Callable
 from functools import cache, wraps
 from numbers import Integral, Real
-from typing import Any, Literal, ParamSpec, TypeVar
+from typing import Any, ClassVar, Literal, ParamSpec, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["check_arguments", "finite_array", "integer", "one_of", "real", "validated"]
+__all__ = [
+    "CheckedParameters",
+    "check_arguments",
+    "finite_array",
+    "integer",
+    "one_of",
+    "real",
+    "validated",
+]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -100,6 +108,16 @@ def check_arguments(who: str, constraints: dict[str, list[Any]], given: dict[str
                 f"The {name!r} parameter of {who} must be {wanted}. Got {value!r} instead."
             )
     validate_parameter_constraints(built, {name: given[name] for name in built}, caller_name=who)
+
+
+class CheckedParameters:
+    """A part of estimators: ``_validate_params`` refuses a bool where a number belongs as well."""
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {}
+
+    def _validate_params(self) -> None:
+        given: dict[str, Any] = self.get_params(deep=False)  # type: ignore[attr-defined]
+        check_arguments(type(self).__name__, self._parameter_constraints, given)
 
 
 def _takes_bool(parts: list[Any]) -> bool:

@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, TransformerMixin
-from sklearn.utils.metaestimators import available_if
+from sklearn.pipeline import Pipeline
+from sklearn.utils._available_if import _AvailableIfDescriptor, available_if
 from sklearn.utils.validation import check_is_fitted
 
 from crossfit.cards import MethodCard
 from crossfit.scoring import check_labels, direction, mean_over_directions
 from crossfit.similarities import (
+    MethodSimilarity,
     Out,
     Scores,
+    Similarity,
     check_out,
     fill_blocks,
-    pairwise_similarity,
+    resolve,
     write_scores,
 )
 from crossfit.views import Channels, Ragged, Views, as_float, check_columns, is_views, n_rows
 
-__all__ = ["CrossModalEstimator", "ViewsTransformerMixin"]
+__all__ = ["CrossModalEstimator", "EncodedViews", "ViewsTransformerMixin"]
 
 _KINDS = {
     "vectors": "a numeric array of shape (n, d)",
@@ -38,6 +42,100 @@ _KINDS = {
 
 def _is_embedding(estimator: CrossModalEstimator) -> bool:
     return estimator._kind() == "embedding"
+
+
+class _Transform(_AvailableIfDescriptor):
+    """A transform that methods without a common space lack, and a sentence for pipelines.
+
+    A Pipeline looks for the transform of its inner steps before any work; scikit-learn's own
+    sentence does not say why a method that scores pairs has none.
+    """
+
+    def __init__(self, fn: Callable[..., Any]) -> None:
+        super().__init__(fn, _is_embedding, fn.__name__)
+
+    def __get__(self, obj: Any, owner: Any = None) -> Any:
+        if obj is not None and not _is_embedding(obj):
+            asking = sys._getframe(1)
+            pipeline = asking.f_locals.get("self")
+            if asking.f_code.co_name == "_validate_steps" and isinstance(pipeline, Pipeline):
+                last = type(pipeline.steps[-1][1]).__name__
+                raise TypeError(
+                    f"{owner.__name__} scores pairs and has no common space, so that no step can "
+                    f"follow it: end the pipeline in it, without {last}"
+                )
+        return super().__get__(obj, owner)
+
+
+class EncodedViews(Views):
+    """Views in the common space of a method, and how that method compares them.
+
+    Parameters
+    ----------
+    views : Views
+        What `CrossModalEstimator.transform` made.
+    method : CrossModalEstimator
+        The fitted method that made them.
+
+    Attributes
+    ----------
+    similarity : str, callable or None
+        As in `crossfit.RetrievalScorer`, fitted; None where rows of the common space are not
+        enough for it.
+    order : tuple of str
+        Names of the views in the order of the roles: `similarity` takes items of the earlier
+        one first.
+    """
+
+    __slots__ = ("order", "similarity")
+
+    similarity: str | Similarity | None
+    order: tuple[str, ...]
+
+    def __init__(self, views: Views, method: CrossModalEstimator) -> None:
+        self._copy(views, method._own_similarity(), tuple(method.views_in_.values()))
+
+    def _copy(
+        self, views: Views, similarity: str | Similarity | None, order: tuple[str, ...]
+    ) -> Self:
+        self._set(views._values, views._index, views._groups, views._n, views._columns)
+        object.__setattr__(self, "similarity", similarity)
+        object.__setattr__(self, "order", order)
+        return self
+
+    # What keeps the values keeps their similarity; what makes others gives plain Views.
+
+    @classmethod
+    def _build(cls, *parts: Any, **named: Any) -> Any:
+        return Views._build(*parts, **named)
+
+    def _kept(self, views: Views) -> Self:
+        cls = type(self)
+        return cls.__new__(cls)._copy(views, self.similarity, self.order)
+
+    def __getitem__(self, key: Any) -> Any:
+        """Return the values of one view for a name, or the rows asked for; see `Views`."""
+        found = super().__getitem__(key)
+        return self._kept(found) if is_views(found) else found
+
+    def select(self, *names: str) -> Self:
+        """Return Views of some of the modalities, in the order asked for."""
+        return self._kept(super().select(*names))
+
+    def with_groups(self, groups: Any) -> Self:
+        """Return the same views with coarser groups; see `Views.with_groups`."""
+        return self._kept(super().with_groups(groups))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (self._build(
+            self._values, self._index, self._groups, self._n, self._columns
+        ), self.similarity, self.order)  # fmt: skip
+
+
+def _rebuild(
+    views: Views, similarity: str | Similarity | None, order: tuple[str, ...]
+) -> EncodedViews:
+    return EncodedViews.__new__(EncodedViews)._copy(views, similarity, order)
 
 
 class ViewsTransformerMixin(TransformerMixin):
@@ -99,7 +197,20 @@ class CrossModalEstimator(ViewsTransformerMixin, BaseEstimator):
 
     def _similarity(self, P: Any, Q: Any) -> NDArray[Any]:
         """Score prepared items of the earlier role against items of the later role."""
-        return pairwise_similarity(P, Q, "cosine")
+        return resolve(self._own_similarity() or "cosine")(P, Q)
+
+    def _own_similarity(self) -> str | Similarity | None:
+        """Return how rows of the common space are compared: a name, or what is called with them.
+
+        It also is what a `crossfit.RetrievalScorer` behind this method compares by. None where
+        the rows are not enough for it.
+        """
+        kind = type(self)
+        if kind._prepare is not CrossModalEstimator._prepare:
+            return None
+        if kind._similarity is not CrossModalEstimator._similarity:
+            return MethodSimilarity(self)
+        return "cosine"
 
     # ---- fit ----------------------------------------------------------------------------
 
@@ -171,7 +282,7 @@ class CrossModalEstimator(ViewsTransformerMixin, BaseEstimator):
 
     # ---- embedding ----------------------------------------------------------------------
 
-    @available_if(_is_embedding)
+    @_Transform
     def transform(self, X: Any, Y: Any = None) -> Any:
         """Map into the common space.
 
@@ -190,7 +301,7 @@ class CrossModalEstimator(ViewsTransformerMixin, BaseEstimator):
         if is_views(X):
             if Y is not None:
                 raise TypeError(f"{self._name()}.transform expects Views alone or (X, Y), got both")
-            return self._fitted_views(X).map(self.encode)
+            return EncodedViews(self._fitted_views(X).map(self.encode), self)
         first, second = list(self.views_in_.values())[:2]
         encoded = self.encode(X, first)
         return encoded if Y is None else (encoded, self.encode(Y, second))

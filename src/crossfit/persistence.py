@@ -46,7 +46,7 @@ _CLASSES = {
     for module, names in {
         "crossfit.compose": "ChannelUnion ColumnsAsViews ViewTransformer",
         "crossfit.retrieval": "ApproximateIndex ExactIndex Reranker RetrievalScorer",
-        "crossfit.similarities": "KNNPosterior PosteriorOverPrior",
+        "crossfit.similarities": "KNNPosterior MethodSimilarity PosteriorOverPrior",
         # Only classes whose fitted state is numbers and names, and which compiled code cannot be
         # led by: a tree's nodes or a support vector machine's index arrays are followed unchecked.
         "sklearn.compose": "ColumnTransformer",

@@ -230,6 +230,6 @@ def top_k(scores: Scores, k: int) -> SearchResult:
 
 
 def check_k(k: Any) -> None:
-    """Refuse a number of results that is no positive integer."""
-    if not isinstance(k, Integral) or k < 1:
+    """Refuse a number of results that is not a positive integer."""
+    if not isinstance(k, Integral) or isinstance(k, bool) or k < 1:
         raise ValueError(f"k must be an integer of at least 1, got {k!r}")

@@ -8,23 +8,27 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
+from numbers import Integral
 from os import PathLike
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.spatial.distance import cdist
 from sklearn.base import BaseEstimator
 from sklearn.neighbors import NearestNeighbors
+from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import check_is_fitted
 
+from crossfit._arguments import CheckedParameters
 from crossfit._files import reserve, whole_file
-from crossfit.views import Views, as_numpy, n_rows, take_rows
+from crossfit.views import Views, as_numpy, is_views, n_rows, take_rows
 
 __all__ = [
     "MEASURES",
     "KNNPosterior",
+    "MethodSimilarity",
     "PosteriorOverPrior",
     "Similarity",
     "check_out",
@@ -322,6 +326,24 @@ def _rows(values: Any, which: str) -> Array:
     return array
 
 
+class MethodSimilarity(BaseEstimator):
+    """Similarity of rows in the common space of a method, as that method computes it.
+
+    Parameters
+    ----------
+    method : CrossModalEstimator
+        Fitted.
+    """
+
+    def __init__(self, method: Any) -> None:
+        self.method = method
+
+    def __call__(self, A: ArrayLike, B: ArrayLike) -> Array:
+        """Return the (n, m) similarities of rows of the earlier and of the later view."""
+        found: Array = self.method._similarity(A, B)
+        return found
+
+
 def _class_labels(y: ArrayLike | None, owner: str) -> Array:
     if y is None:
         raise ValueError(f"{owner} needs training labels, got none")
@@ -370,7 +392,7 @@ class PosteriorOverPrior(BaseEstimator):
         return fill_blocks(_dot, a / self.prior_, b)
 
 
-class KNNPosterior(BaseEstimator):
+class KNNPosterior(CheckedParameters, BaseEstimator):
     """Similarity p_a' p_b of class posteriors estimated by nearest training items.
 
     Each item's posterior is the vote of its ``n_neighbors`` nearest training items of all
@@ -387,11 +409,18 @@ class KNNPosterior(BaseEstimator):
     classes_ : array of shape (n_classes,)
     """
 
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "n_neighbors": [Interval(Integral, 1, None, closed="left")]
+    }
+
     def __init__(self, n_neighbors: int = 100) -> None:
         self.n_neighbors = n_neighbors
 
     def fit(self, views: Views, y: ArrayLike | None = None) -> Self:
         """Store the labelled training items of every view, in the common space."""
+        self._validate_params()
+        if not is_views(views):
+            raise TypeError(f"KNNPosterior expects Views, got {type(views).__name__}")
         row_labels = _class_labels(y, type(self).__name__)
         labels = np.concatenate([views.item_labels(name, row_labels) for name in views.names])
         spaces = [_rows(views.distinct(name)[0], name) for name in views.names]

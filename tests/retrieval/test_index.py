@@ -172,3 +172,63 @@ class TestApproximate:
         ):
             assert len(again) == 200
             np.testing.assert_allclose(again.search(Q).scores, G.search(Q).scores, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["n_links", "ef_construction", "ef_search"])
+@pytest.mark.parametrize("value", [1, 0, -1, 2**40, 2.5, "32", None, True])
+def test_what_compiled_code_would_follow_is_checked_before(name, value):
+    if value == 1 and value is not True and name != "n_links":
+        ApproximateIndex(**{name: value}).add(np.eye(3)).search(np.eye(3), 2)
+        return
+    index = ApproximateIndex(**{name: value})
+    with pytest.raises(ValueError, match=f"The '{name}' parameter of ApproximateIndex must be"):
+        index.add(np.eye(3))
+    assert len(index) == 0
+    good = ApproximateIndex().add(np.eye(3)).set_params(**{name: value})
+    with pytest.raises(ValueError, match=f"The '{name}' parameter of ApproximateIndex must be"):
+        good.search(np.eye(3))
+    state = good.__getstate__()
+    with pytest.raises(ValueError, match=f"The '{name}' parameter of ApproximateIndex must be"):
+        ApproximateIndex().__setstate__(state)
+    with pytest.raises(ValueError, match=f"The '{name}' parameter of ApproximateIndex must be"):
+        index.__crossfit_restore__({}, {"0": np.eye(3)})
+
+
+def test_more_candidates_than_items_take_no_memory():
+    index = ApproximateIndex(ef_search=2**31 - 1, ef_construction=2**31 - 1).add(np.eye(5))
+    assert index.search(np.eye(5), 1).indices.ravel().tolist() == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("cls", [ExactIndex, ApproximateIndex])
+def test_a_bundle_brings_no_items_that_an_index_would_refuse(cls, tmp_path):
+    index = cls("l2").add(np.eye(4)[:2]).add(np.ones((3000, 4)))
+    again = crossfit.load(crossfit.save(index, tmp_path / "index"))
+    assert len(again) == 3002
+    np.testing.assert_array_equal(again.search(np.eye(4)).scores, index.search(np.eye(4)).scores)
+    assert len(crossfit.load(crossfit.save(cls(), tmp_path / "empty"))) == 0
+    for state, arrays in (
+        ({}, {"0": np.eye(3), "1": np.eye(2)}),
+        ({}, {"0": np.full((2, 2), np.nan)}),
+        ({}, {"1": np.eye(3)}),
+        ({}, {"0": np.array(["a"])}),
+        ({"blocks_": [None]}, {}),
+        ({"other": 1}, {}),
+    ):
+        with pytest.raises(ValueError, match=r"an index holds|items of an index"):
+            cls().__crossfit_restore__(state, arrays)
+    # As bundles had it before.
+    old = cls()
+    old.__crossfit_restore__({"blocks_": [np.eye(3)]}, {})
+    assert len(old) == 3
+
+
+@pytest.mark.parametrize(
+    ("made", "name"),
+    [
+        (ExactIndex(gallery_first="no"), "gallery_first"),
+        (ExactIndex(gallery_first=None), "gallery_first"),
+    ],
+)
+def test_parameters_of_an_exact_index(made, name):
+    with pytest.raises(ValueError, match=f"The '{name}' parameter of ExactIndex must be"):
+        made.add(np.eye(3))

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Self
+from numbers import Integral
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
+from sklearn.utils._param_validation import Interval, StrOptions
 
+from crossfit._arguments import CheckedParameters
 from crossfit.querying import SearchResult, check_k, top_k
 from crossfit.similarities import CHUNK, MEASURES, Similarity, resolve
 from crossfit.views import as_numpy
@@ -16,7 +19,7 @@ from crossfit.views import as_numpy
 __all__ = ["ApproximateIndex", "ExactIndex"]
 
 
-class ExactIndex(BaseEstimator):
+class ExactIndex(CheckedParameters, BaseEstimator):
     """A gallery that grows, and exact search in it, block by block.
 
     Never holds more scores than those of one block of the gallery, where
@@ -43,6 +46,11 @@ class ExactIndex(BaseEstimator):
     >>> index.search([[1.0, 0.9, 0.0]], k=2).indices
     array([[3, 0]])
     """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "similarity": [StrOptions(set(MEASURES)), callable],
+        "gallery_first": ["boolean"],
+    }
 
     def __init__(
         self, similarity: str | Similarity = "cosine", *, gallery_first: bool = False
@@ -73,8 +81,9 @@ class ExactIndex(BaseEstimator):
         ValueError
             If they are no numeric rows, not finite, or of another width than those before.
         """
-        block = self._rows(values, "an index holds")
         resolve(self.similarity)
+        self._validate_params()
+        block = self._rows(values, "an index holds")
         blocks = list(getattr(self, "blocks_", ()))
         # Many small additions make few blocks.
         if blocks and len(blocks[-1]) < CHUNK:
@@ -119,6 +128,22 @@ class ExactIndex(BaseEstimator):
             assert best is not None
             parts.append(best)
         return SearchResult(*(np.concatenate(part) for part in zip(*parts)))
+
+    def __crossfit_state__(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+        """Return the items; see `crossfit.save`."""
+        return {}, {f"{i}": block for i, block in enumerate(getattr(self, "blocks_", ()))}
+
+    def __crossfit_restore__(
+        self, state: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]
+    ) -> None:
+        """Add the items that `__crossfit_state__` gave, checked like any others."""
+        self._validate_params()
+        # As bundles of ExactIndex held them before.
+        blocks = state.get("blocks_", [arrays.get(str(i)) for i in range(len(arrays))])
+        if set(state) - {"blocks_"} or any(type(block) is not np.ndarray for block in blocks):
+            raise ValueError("the items of an index must be arrays numbered from 0")
+        for block in blocks:
+            self.add(block)
 
     def _queries(self, values: Any, k: int) -> NDArray[Any]:
         check_k(k)
@@ -165,11 +190,20 @@ class ApproximateIndex(ExactIndex):
     similarity : {"cosine", "dot", "l2"}
         How items are compared.
     n_links : int
-        Links of an item.
+        Links of an item, 2 to 1,024.
     ef_construction, ef_search : int
         Candidates that are kept while the graph is built and searched: more are slower and miss
         less.
     """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "similarity": [StrOptions({"cosine", "dot", "l2"})],
+        # Compiled code follows these unchecked. With one link no graph has levels; memory grows
+        # with the links of every item.
+        "n_links": [Interval(Integral, 2, 1024, closed="both")],
+        "ef_construction": [Interval(Integral, 1, 2**31 - 1, closed="both")],
+        "ef_search": [Interval(Integral, 1, 2**31 - 1, closed="both")],
+    }
 
     def __init__(
         self,
@@ -192,10 +226,7 @@ class ApproximateIndex(ExactIndex):
         ImportError
             If faiss is not installed.
         """
-        if self.similarity not in ("cosine", "dot", "l2"):
-            raise ValueError(
-                f"an approximate index compares by 'cosine', 'dot' or 'l2', got {self.similarity!r}"
-            )
+        self._validate_params()
         faiss = _faiss()
         rows = self._rows(values, "an index holds")
         if not hasattr(self, "graph_"):
@@ -208,9 +239,12 @@ class ApproximateIndex(ExactIndex):
 
     def search(self, values: Any, k: int = 10) -> SearchResult:
         """Find good items of the gallery for queries in the common space; see `ExactIndex`."""
+        self._validate_params()
         queries = self._queries(values, k)
         k = min(k, len(self))
-        settings = _faiss().SearchParametersHNSW(efSearch=max(self.ef_search, k))
+        # More candidates than items would be room for nothing.
+        candidates = max(min(self.ef_search, len(self)), k)
+        settings = _faiss().SearchParametersHNSW(efSearch=candidates)
         scores, indices = self.graph_.search(self._comparable(queries), k, params=settings)
         if (indices < 0).any():  # the graph led to fewer than k
             return super().search(queries, k)
@@ -230,17 +264,6 @@ class ApproximateIndex(ExactIndex):
         self.__dict__.update({name: value for name, value in state.items() if name != "blocks_"})
         for block in blocks:
             self.add(block)
-
-    def __crossfit_state__(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
-        """Return the items; see `crossfit.save`."""
-        return {}, {f"{i}": block for i, block in enumerate(getattr(self, "blocks_", ()))}
-
-    def __crossfit_restore__(
-        self, state: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]
-    ) -> None:
-        """Build the graph of the items that `__crossfit_state__` gave."""
-        for i in range(len(arrays)):
-            self.add(arrays[str(i)])
 
 
 def _faiss() -> Any:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Self
+from numbers import Integral
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, clone
 from sklearn.exceptions import NotFittedError
+from sklearn.utils._param_validation import HasMethods, Interval
 
+from crossfit._arguments import CheckedParameters
 from crossfit.metrics.intervals import bootstrap_interval
 from crossfit.querying import answering, check_k, top_k, view_names
 from crossfit.scoring import direction, mean_over_directions
@@ -19,7 +22,7 @@ from crossfit.views import Views, is_views, n_rows, take_rows
 __all__ = ["Exactness", "Reranker", "exactness"]
 
 
-class Reranker(BaseEstimator):
+class Reranker(CheckedParameters, BaseEstimator):
     """Search in two stages: the first proposes k items for each query, the second ranks them.
 
     For methods that score pairs, whose full matrix costs a pass of a network for each pair. It is
@@ -69,6 +72,13 @@ class Reranker(BaseEstimator):
     one_way = True
     """The transpose of one direction's scores is not the other direction's."""
 
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "first": [HasMethods("fit")],
+        "second": [HasMethods("fit")],
+        "k": [Interval(Integral, 1, None, closed="left")],
+        "prefit": ["boolean"],
+    }
+
     def __init__(self, first: Any, second: Any, k: int = 100, *, prefit: bool = False) -> None:
         self.first = first
         self.second = second
@@ -86,6 +96,7 @@ class Reranker(BaseEstimator):
         """
         _require_views(X)
         check_k(self.k)
+        self._validate_params()
         for stage in (self.first, self.second):
             last = answering(stage)[1]
             if self.prefit:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, clone
+from sklearn.utils._param_validation import HasMethods
 from sklearn.utils.validation import check_is_fitted
 
-from crossfit.base import ViewsTransformerMixin
+from crossfit._arguments import CheckedParameters
+from crossfit.base import EncodedViews, ViewsTransformerMixin
 from crossfit.metrics.names import parse_metric
 from crossfit.querying import SearchResult, check_k, top_k
 from crossfit.scoring import direction, mean_over_directions
@@ -18,7 +20,7 @@ from crossfit.views import Views, n_rows
 __all__ = ["RetrievalScorer"]
 
 
-class RetrievalScorer(ViewsTransformerMixin, BaseEstimator):
+class RetrievalScorer(ViewsTransformerMixin, CheckedParameters, BaseEstimator):
     """Rank views in a common space by a similarity.
 
     Stands last in a pipeline, after a method's transform, so that the similarity and the metric
@@ -26,10 +28,13 @@ class RetrievalScorer(ViewsTransformerMixin, BaseEstimator):
 
     Parameters
     ----------
-    similarity : str, callable or object
-        A name in `crossfit.similarities.MEASURES`; a callable ``(A, B) -> scores`` of shape
-        (n, m), higher is better; or an object with ``fit(views, y)`` that is called likewise,
-        for instance `crossfit.similarities.KNNPosterior`. A is always of the earlier view.
+    similarity : str, callable or object, optional
+        By default the own similarity of the method whose ``transform`` made the views of the
+        fit, so that the pipeline ranks as the method alone does; cosine for views that no method
+        made, or that a step behind it changed. Else a name in `crossfit.similarities.MEASURES`;
+        a callable ``(A, B) -> scores`` of shape (n, m), higher is better; or an object with
+        ``fit(views, y)`` that is called likewise, for instance
+        `crossfit.similarities.KNNPosterior`. A is always of the earlier view.
     metric : str
         What `score` returns, see `crossfit.metrics`; ``"auto"`` is mAP with labels and MRR of
         the paired item without.
@@ -39,12 +44,17 @@ class RetrievalScorer(ViewsTransformerMixin, BaseEstimator):
     views_in_ : dict of str to str
         Names of the views, in the order of the fit.
     similarity_ : callable
-        The similarity, fitted where it learns.
+        The similarity, fitted where it learns; ``(A, B) -> scores`` with A of the earlier view.
     index_ : tuple
         The gallery set by `index`, and its view.
     """
 
-    def __init__(self, similarity: str | Similarity = "cosine", metric: str = "auto") -> None:
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "similarity": [str, callable, HasMethods("fit"), None],
+        "metric": [str],
+    }
+
+    def __init__(self, similarity: str | Similarity | None = None, metric: str = "auto") -> None:
         self.similarity = similarity
         self.metric = metric
 
@@ -57,15 +67,41 @@ class RetrievalScorer(ViewsTransformerMixin, BaseEstimator):
             In the common space.
         y : array-like of shape (n,) or (n, n_classes), optional
             Labels of the rows.
+
+        Raises
+        ------
+        TypeError
+            If no similarity is named and the method's own takes more than rows of its common
+            space.
         """
+        self._validate_params()
         _require_views(X)
+        self.similarity_ = resolve(self._chosen(X, y))
+        order = X.order if isinstance(X, EncodedViews) else X.names
+        self.views_in_ = {name: name for name in order if name in X}
+        return self
+
+    def _chosen(self, X: Views, y: ArrayLike | None) -> str | Similarity:
+        if self.similarity is None:
+            if not isinstance(X, EncodedViews):
+                return "cosine"
+            if X.similarity is None:
+                raise TypeError(
+                    "the method before RetrievalScorer compares more than rows of its common "
+                    "space: name a similarity, or end the pipeline in the method"
+                )
+            return X.similarity
+        if isinstance(self.similarity, str) or not hasattr(self.similarity, "fit"):
+            return self.similarity
+        fitted: Similarity = clone(self.similarity, safe=False).fit(X, y)
+        return fitted
+
+    def _validate_params(self) -> None:
+        if self.similarity is not None and not hasattr(self.similarity, "fit"):
+            resolve(self.similarity)
         if self.metric != "auto":
             parse_metric(self.metric)
-        learns = not isinstance(self.similarity, str) and hasattr(self.similarity, "fit")
-        chosen = clone(self.similarity, safe=False).fit(X, y) if learns else self.similarity
-        self.similarity_ = resolve(chosen)
-        self.views_in_ = {name: name for name in X.names}
-        return self
+        super()._validate_params()
 
     def transform(self, X: Views) -> Views:
         """Return X as it is: the scorer maps nothing."""

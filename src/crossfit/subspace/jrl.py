@@ -12,7 +12,7 @@ from scipy.special import expit
 
 from crossfit._random import draw_seed
 from crossfit.base import CrossModalEstimator
-from crossfit.similarities import KNNPosterior, pairwise_similarity
+from crossfit.similarities import KNNPosterior, Similarity, pairwise_similarity
 from crossfit.subspace import cards
 from crossfit.subspace._graph import (
     neighbor_graph,
@@ -210,6 +210,9 @@ class JRL(CrossModalEstimator):
 
     def _encode(self, values: Any, view: str) -> Any:
         return affine(values, self.means_[view], self.weights_[view])
+
+    def _own_similarity(self) -> str | Similarity:
+        return self.posterior_ if self.measure == "knn_posterior" else "cosine"
 
     def _prepare(self, values: Any, view: str) -> Any:
         mapped = self._encode(values, view)

@@ -15,7 +15,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from crossfit.base import CrossModalEstimator
-from crossfit.similarities import PosteriorOverPrior, pairwise_similarity
+from crossfit.similarities import PosteriorOverPrior, Similarity
 from crossfit.subspace import cards
 from crossfit.subspace._joint import indicator
 from crossfit.subspace._linalg import of_view
@@ -88,8 +88,8 @@ class CM(CrossModalEstimator):
     def _encode(self, values: Any, view: str) -> Any:
         return self.cca_.encode(values, self._view_name(view))
 
-    def _similarity(self, P: Any, Q: Any) -> NDArray[Any]:
-        return pairwise_similarity(P, Q, self.measure)
+    def _own_similarity(self) -> str | Similarity:
+        return self.measure
 
 
 class SM(CrossModalEstimator):
@@ -206,10 +206,9 @@ class SM(CrossModalEstimator):
         values = _readable(values, self.standardize)
         return self.classifiers_[view].predict_proba(values).astype(values.dtype)
 
-    def _similarity(self, P: Any, Q: Any) -> NDArray[Any]:
-        if self.measure == "posterior_over_prior":
-            return self.prior_similarity_(P, Q)
-        return pairwise_similarity(P, Q, self.measure)
+    def _own_similarity(self) -> str | Similarity:
+        over_prior = self.measure == "posterior_over_prior"
+        return self.prior_similarity_ if over_prior else self.measure
 
 
 class SCM(SM):

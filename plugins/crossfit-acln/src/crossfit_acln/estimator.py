@@ -20,7 +20,7 @@ from crossfit.extraction import Tokens
 from crossfit.extraction.weights import load_weights, resolve_device
 from crossfit.neural import Batch, NeuralEstimator, label_loss
 from crossfit.neural.training import optimizer_class
-from crossfit.similarities import MEASURES, PosteriorOverPrior, pairwise_similarity
+from crossfit.similarities import MEASURES, PosteriorOverPrior, Similarity
 from crossfit.views import Ragged, Views
 from crossfit_acln import cards
 from crossfit_acln.network import GRID, ACLNNetwork, Trunk, load_pixels
@@ -312,12 +312,12 @@ class ACLN(NeuralEstimator):
 
     # ---- scores and attention ------------------------------------------------------------------
 
-    def _similarity(self, P: Any, Q: Any) -> NDArray[Any]:
+    def _own_similarity(self) -> str | Similarity:
         if self.measure != "posterior_over_prior":
-            return pairwise_similarity(P, Q, self.measure)
+            return self.measure
         measure = PosteriorOverPrior()
         measure.classes_, measure.prior_ = self.classes_, self.prior_
-        return measure(P, Q)
+        return measure
 
     def explain(self, X: Any, Y: Any = None) -> Any:
         """Return the attention over regions and words.

@@ -18,7 +18,7 @@ from torch.func import functional_call
 
 from crossfit.neural import Batch, NeuralEstimator, grad_reverse_schedule, label_loss
 from crossfit.neural.training import optimizer_class
-from crossfit.similarities import MEASURES, pairwise_similarity
+from crossfit.similarities import MEASURES
 from crossfit.subspace import CCA
 from crossfit.views import Ragged, Views, as_numpy
 from crossfit_alcca import cards
@@ -346,8 +346,8 @@ class ACMR(NeuralEstimator):
         wide = {name: w.double() for name, w in projector.named_parameters()}
         return functional_call(projector, wide, (items.values.double(),))
 
-    def _similarity(self, P: Any, Q: Any) -> NDArray[Any]:
-        return pairwise_similarity(P, Q, self.measure)
+    def _own_similarity(self) -> str:
+        return self.measure
 
 
 class ALCCA(ACMR):

@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from crossfit.extraction import LdaTopics
 from crossfit.neural import Batch, NeuralEstimator
 from crossfit.neural.training import optimizer_class
-from crossfit.similarities import MEASURES, pairwise_similarity
+from crossfit.similarities import MEASURES
 from crossfit.views import Channels, Views, as_numpy, is_tensor
 from crossfit_topicnet import cards
 from crossfit_topicnet.network import (
@@ -257,8 +257,8 @@ class TextTopicNet(NeuralEstimator):
     def _encode_batch(self, module: nn.Module, items: Any, view: str) -> Tensor:
         return module.encode(items, view, self.head)  # type: ignore[operator]
 
-    def _similarity(self, P: Any, Q: Any) -> NDArray[Any]:
-        return pairwise_similarity(P, Q, self.measure)
+    def _own_similarity(self) -> str:
+        return self.measure
 
     # ---- pictures and texts --------------------------------------------------------------------
 
