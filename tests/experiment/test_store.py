@@ -227,6 +227,91 @@ def test_a_claim_of_another_machine_is_void_after_its_lease(tmp_path):
     assert store.claim("k") is not None
 
 
+def test_a_claim_of_a_machine_whose_clock_is_ahead_is_void_when_it_is_not_renewed(tmp_path):
+    store = Store(tmp_path, lease=0.5)
+    claim = store.claim("k")
+    claim._done.set()  # it is not renewed
+    owned(claim.path, host="elsewhere")
+    ahead = time.time() + 1e6
+    os.utime(claim.path, (ahead, ahead))
+    assert store.claim("k") is None
+    # One that is renewed stays, though its machine sets the time.
+    for step in range(4):
+        time.sleep(0.2)
+        os.utime(claim.path, (ahead + step, ahead + step))
+        assert store.claim("k") is None
+    deadline = time.monotonic() + 30
+    while (again := store.claim("k")) is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    again.release()
+
+
+def test_claims_are_as_old_as_the_file_systems_clock_makes_them(tmp_path, monkeypatch):
+    store = Store(tmp_path, lease=60)
+    claim = store.claim("k")
+    owned(claim.path, host="elsewhere")
+    late = time.time() + 1e6
+    monkeypatch.setattr(time, "time", lambda: late)  # of this machine, which is wrong
+    assert store.claim("k") is None
+    monkeypatch.undo()
+
+
+@pytest.mark.parametrize("content", ["", "[]", "null", '{"host": 3}', "{" * 99_999, "x"])
+def test_a_claim_that_is_damaged_is_void_after_its_lease(tmp_path, content):
+    store = Store(tmp_path, lease=60)
+    claim = store.claim("k")
+    claim.path.write_text(content)
+    assert store.claim("k") is None
+    old = time.time() - 61
+    os.utime(claim.path, (old, old))
+    assert store.claim("k") is not None
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes on this system")
+def test_pipes_in_the_place_of_files_are_not_waited_for(tmp_path):
+    store = Store(tmp_path)
+    os.makedirs(tmp_path / "locks")
+    os.makedirs(tmp_path / "cells" / "c")
+    os.makedirs(tmp_path / "runs")
+    for place in ("locks/k", "cells/c/cell.json", "runs/r.json", "test_evaluations.jsonl"):
+        os.mkfifo(tmp_path / place)
+    assert store.claim("k") is None
+    for read in (lambda: store.cell("c"), lambda: store.run("r"), store.test_evaluations):
+        with pytest.raises(StoreError, match="is not a regular file"):
+            read()
+    with pytest.raises(StoreError, match="is not a regular file"):
+        store.count_test("d", "test", "k")
+    os.mkfifo(tmp_path / "locks" / "pipe")
+    (tmp_path / "locks" / ".guard").unlink()
+    os.mkfifo(tmp_path / "locks" / ".guard")
+    with pytest.raises(StoreError, match="is not a regular file"):
+        store.claim("k")
+
+
+def test_drafts_of_processes_that_have_ended_are_removed_by_the_next_run(tmp_path):
+    code = (
+        "import os; from crossfit.experiment.store import Store\n"
+        f"store = Store({str(tmp_path)!r})\n"
+        "with store.new_folder(store.folder / 'cells' / 'k' * 64): os._exit(9)"
+    ).replace("'k' * 64", "('k' * 64)")
+    subprocess.run([sys.executable, "-c", code], check=False)
+    cells = tmp_path / "cells"
+    (left,) = cells.iterdir()
+    store = Store(tmp_path)
+    with store.new_folder(cells / "mine"):
+        store.clear_claims()
+        (mine,) = cells.iterdir()  # what is being written stays
+        assert mine != left
+    foreign = cells / ".other-0123456789abcdef"
+    foreign.mkdir()
+    store.clear_claims()
+    assert foreign.exists()
+    os.utime(foreign, (0, 0))
+    store.clear_claims()
+    assert [path.name for path in cells.iterdir()] == ["mine"]
+
+
 def test_a_claim_is_renewed_while_it_is_held(tmp_path):
     store = Store(tmp_path, lease=0.3)
     with store.claim("k") as claim:

@@ -20,7 +20,7 @@ from crossfit.experiment.spec import DatasetSpec, Experiment, MethodSpec
 from crossfit.experiment.store import (
     RunRecord,
     Store,
-    _is_void,
+    draft_name,
     key_of,
     now,
     read_json,
@@ -496,7 +496,7 @@ def _keep_plan(store: Store, state: str, planned: Sequence[Planned]) -> None:
         return  # what is missing now may be there next time
     home = store.folder / "plans"
     home.mkdir(parents=True, exist_ok=True)
-    draft = home / f".{state[:16]}-{os.getpid()}"
+    draft = home / draft_name(state)
     write_json(draft, [{name: getattr(part, name) for name in _KEPT} for part in planned])
     draft.replace(home / f"{state}.json")
 
@@ -601,8 +601,6 @@ def _processes(n_jobs: int) -> Iterator[Work]:
     from joblib.externals.loky import get_reusable_executor
     from joblib.externals.loky.process_executor import TerminatedWorkerError
 
-    from crossfit.experiment.cell import execute
-
     threads = max(1, (os.cpu_count() or 1) // n_jobs)
 
     def work(tasks: Sequence[Any], options: Mapping[str, Any]) -> Iterator[Any]:
@@ -612,7 +610,8 @@ def _processes(n_jobs: int) -> Iterator[Work]:
             alone = next((key for key in suspects if key in left), None)
             batch = list(left.values()) if alone is None else [left[alone]]
             pool = joblib.Parallel(n_jobs=n_jobs, return_as="generator_unordered")
-            jobs = [joblib.delayed(execute)(task, **options) for task in batch]
+            me = os.getpid()
+            jobs = [joblib.delayed(_for_parent)(me, task, **options) for task in batch]
             try:
                 with joblib.parallel_config("loky", inner_max_num_threads=threads):
                     for outcome in pool(jobs):
@@ -634,10 +633,19 @@ def _processes(n_jobs: int) -> Iterator[Work]:
         raise
 
 
+def _for_parent(parent: int, task: Any, **options: Any) -> Any:
+    """Compute a cell in a process of its own, which ends with the one that has started it."""
+    from crossfit._processes import end_with
+    from crossfit.experiment.cell import execute
+
+    end_with(parent)
+    return execute(task, **options)
+
+
 def _orphaned(task: Any) -> bool:
     """Say whether a process that was at a cell, or at its search, has ended without a word."""
     names = [task.key] if task.search_key is None else [task.key, f"search-{task.search_key}"]
-    return any(_is_void(Path(task.store) / "locks" / name, task.lease) for name in names)
+    return any(map(Store(task.store, lease=task.lease).is_orphaned, names))
 
 
 def _lost(task: Any, options: Mapping[str, Any], told: str) -> Any:

@@ -13,9 +13,11 @@ import hashlib
 import json
 import math
 import os
+import re
 import secrets
 import shutil
 import socket
+import stat
 import threading
 import time
 import zipfile
@@ -327,6 +329,7 @@ class Store:
             Only those on one data set, on one of its splits.
         """
         path = self.folder / "test_evaluations.jsonl"
+        _check_regular(path)
         try:
             lines = path.read_text(encoding="utf-8").splitlines()
         except FileNotFoundError:
@@ -352,13 +355,13 @@ class Store:
         What is at `home` already is replaced, unless another process has put it there meanwhile.
         """
         home.parent.mkdir(parents=True, exist_ok=True)
-        draft = home.parent / f".{home.name[:16]}-{secrets.token_hex(8)}"
+        draft = home.parent / draft_name(home.name)
         draft.mkdir()
         try:
             yield draft
             for path in draft.iterdir():
                 _to_disk(path)
-            old = home.parent / f".{home.name[:16]}-{secrets.token_hex(8)}"
+            old = home.parent / draft_name(home.name)
             with contextlib.suppress(FileNotFoundError):
                 home.rename(old)
             try:
@@ -399,7 +402,7 @@ class Store:
         """Store what a run consists of."""
         path = self.folder / "runs" / f"{name}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
-        draft = path.with_name(f".{name}-{secrets.token_hex(8)}")
+        draft = path.with_name(draft_name(name))
         try:
             write_json(draft, {"format": FORMAT, "name": name, **record})
             _to_disk(draft)
@@ -410,6 +413,7 @@ class Store:
     def count_test(self, dataset: str, split: str, key: str) -> None:
         """Note, before it happens, that a test split is looked at."""
         self.folder.mkdir(parents=True, exist_ok=True)
+        _check_regular(self.folder / "test_evaluations.jsonl")
         line = json.dumps({"dataset": dataset, "split": split, "key": key, "when": now()})
         # One write to the end of the file: lines of several processes do not mix.
         handle = os.open(
@@ -426,11 +430,12 @@ class Store:
         """Claim a piece of work for this process; None if another one has it.
 
         The claim is a file in ``locks/`` that is made only if it does not exist. It is void if
-        its process has ended, or, on another machine, if it was not renewed for `lease` seconds.
+        its process has ended, or, on another machine, if it was not renewed for `lease` seconds
+        by the clock of the file system, or under our eyes.
         """
         path = self.folder / "locks" / name
-        with self._guard():
-            if _is_void(path, self.lease):
+        with self._guard() as moment:
+            if _is_void(path, self.lease, moment):
                 path.unlink(missing_ok=True)
             try:
                 handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
@@ -462,33 +467,45 @@ class Store:
         int
             How many claims there were.
         """
-        for draft in self.folder.glob("*/.*-*"):
-            # Nothing takes an hour to write.
-            with contextlib.suppress(OSError):
-                if draft.stat().st_mtime < time.time() - 3600:
-                    shutil.rmtree(draft) if draft.is_dir() else draft.unlink()
+        with self._guard() as moment:
+            for draft in self.folder.glob("*/.*-*"):
+                with contextlib.suppress(OSError):
+                    if _is_left(draft, moment):
+                        shutil.rmtree(draft) if draft.is_dir() else draft.unlink()
         removed = 0
         for path in (self.folder / "locks").glob("[!.]*"):
-            with self._guard():
-                if _is_void(path, self.lease):
+            with self._guard() as moment:
+                if _is_void(path, self.lease, moment):
                     path.unlink(missing_ok=True)
                     removed += 1
         return removed
 
+    def is_orphaned(self, name: str) -> bool:
+        """Say whether a piece of work is claimed by who has ended."""
+        with self._guard() as moment:
+            return _is_void(self.folder / "locks" / name, self.lease, moment)
+
     @contextlib.contextmanager
-    def _guard(self) -> Iterator[None]:
-        """Let one process at a time judge and break claims."""
-        (self.folder / "locks").mkdir(parents=True, exist_ok=True)
-        try:
-            import fcntl
-        except ImportError:  # no such locks on this system: O_EXCL alone has to do
-            yield
-            return
-        with open(self.folder / "locks" / ".guard", "a+b") as stream:
-            # A file system without locks says so here; O_EXCL alone has to do then too.
-            with contextlib.suppress(OSError):
-                fcntl.flock(stream, fcntl.LOCK_EX)
-            yield
+    def _guard(self) -> Iterator[float]:
+        """Let one process at a time judge and break claims; give the file system's time.
+
+        Machines that share a folder need not agree on the time: claims are as old as the clock
+        makes them that also sets their time of change.
+        """
+        guard = self.folder / "locks" / ".guard"
+        guard.parent.mkdir(parents=True, exist_ok=True)
+        _check_regular(guard)
+        with open(guard, "a+b") as stream:
+            try:
+                import fcntl
+
+                # Without such locks, of the system or of this file system, O_EXCL has to do alone.
+                with contextlib.suppress(OSError):
+                    fcntl.flock(stream, fcntl.LOCK_EX)
+            except ImportError:
+                pass
+            os.utime(guard)
+            yield guard.stat().st_mtime
 
 
 class Claim:
@@ -518,8 +535,8 @@ class Claim:
     def release(self) -> None:
         """Give the work back, unless another process has taken it meanwhile."""
         self._done.set()
-        with contextlib.suppress(OSError, ValueError):
-            if json.loads(self.path.read_text(encoding="utf-8"))["token"] == self.token:
+        with contextlib.suppress(OSError, StoreError, TypeError, LookupError):
+            if read_json(self.path)["token"] == self.token:
                 self.path.unlink(missing_ok=True)
 
     def __enter__(self) -> Self:
@@ -547,25 +564,66 @@ def _started(pid: int) -> str:
     return "" if fields[0] in "ZX" else fields[19]
 
 
-def _is_void(path: Path, lease: float) -> bool:
+def _is_void(path: Path, lease: float, moment: float) -> bool:
+    """Say whether a claim is void at a moment of the file system's clock; under the guard."""
     try:
-        age = time.time() - path.stat().st_mtime
-        owner = json.loads(path.read_text(encoding="utf-8"))
+        changed = path.stat().st_mtime
+        owner = read_json(path)
     except FileNotFoundError:
         return False
-    except ValueError:  # a process was killed, or is, between making and filling the file
-        return age > 5.0
+    except StoreError:  # a process was killed, or is, between making and filling the file
+        return moment - changed > 5.0
+    kinds = {"host": str, "pid": int, "started": str, "token": str}
+    if not isinstance(owner, dict) or any(
+        type(owner.get(name)) is not kind for name, kind in kinds.items()
+    ):
+        return moment - changed > lease
     if owner["host"] != socket.gethostname():
-        return age > lease
+        # Its machine may also set the time, and set it wrong: it must be seen to change.
+        token, last, since = _seen.get(path, ("", 0.0, 0.0))
+        if (token, last) != (owner["token"], changed):
+            since = time.monotonic()
+            _seen[path] = (owner["token"], changed, since)
+        return moment - changed > lease or time.monotonic() - since > lease
+    return not _is_alive(owner["pid"], owner["started"])
+
+
+#: Claims of other machines: token, time of change, and when we first saw that.
+_seen: dict[Path, tuple[str, float, float]] = {}
+
+
+def _is_alive(pid: int, started: str) -> bool:
     if os.path.isdir("/proc/self"):
-        return _started(owner["pid"]) != owner["started"]
+        return _started(pid) == started
     try:
-        os.kill(owner["pid"], 0)
+        os.kill(pid, 0)
     except ProcessLookupError:
-        return True
+        return False
     except OSError:
         pass
-    return False
+    return True
+
+
+def draft_name(name: str) -> str:
+    """Return a name for what becomes `name` when it is whole; it tells whose draft it is."""
+    me = _this_process()
+    return f".{name[:16]}-{_short_host()}-{me['pid']}-{me['started'] or 0}-{secrets.token_hex(8)}"
+
+
+def _short_host() -> str:
+    return hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
+
+
+_DRAFT = re.compile(r"-([0-9a-f]{8})-(\d{1,9})-(\d{1,20})-[0-9a-f]{16}$")
+
+
+def _is_left(draft: Path, moment: float) -> bool:
+    """Say whether nobody is at a draft any more."""
+    found = _DRAFT.search(draft.name)
+    if found and found[1] == _short_host():
+        return not _is_alive(int(found[2]), "" if found[3] == "0" else found[3])
+    # Nothing takes an hour to write.
+    return draft.lstat().st_mtime < moment - 3600
 
 
 def now() -> str:
@@ -628,10 +686,21 @@ def _plain(value: Any, unreal: Any = _TAG) -> Any:
 
 def read_json(path: Path) -> Any:
     """Read a JSON file of the store; a damaged one is a `StoreError`."""
+    _check_regular(path)
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise StoreError(f"{path} cannot be read: {error}") from error
+
+
+def _check_regular(path: Path) -> None:
+    """Refuse to wait for a pipe or a device, or to read a folder, in the place of a file."""
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return
+    if not stat.S_ISREG(mode):
+        raise StoreError(f"{path} is not a regular file")
 
 
 def _check_format(found: Any, path: Path) -> None:

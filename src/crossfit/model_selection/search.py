@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import os
 import pickle
 import sys
 import time
@@ -25,6 +26,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from crossfit import registry
+from crossfit._processes import end_with
 from crossfit._progress import progress_bar
 from crossfit._random import draw_seed
 from crossfit.cards import Choice, Each, Float, Int, Space, suggest
@@ -303,6 +305,7 @@ class OptunaSearch(MetaEstimatorMixin, BaseEstimator):
                 self.verbose if worker == 0 else False,
                 self._sampler(seed, done, worker),
                 copy.deepcopy(pruner),
+                os.getpid(),
             )
             for worker in range(self.n_jobs)
         )
@@ -732,8 +735,10 @@ def _work(
     verbose: bool | int | str,
     sampler: optuna.samplers.BaseSampler,
     pruner: optuna.pruners.BasePruner,
+    parent: int,
 ) -> None:
     """Run trials until the study has as many as are wanted, whoever runs them."""
+    end_with(parent)
     wanted = objective.n_trials
     with _quiet(verbose):
         study = optuna.load_study(

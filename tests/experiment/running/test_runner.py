@@ -16,6 +16,7 @@ import pytest
 from crossfit.experiment import Experiment, Store, plan, run
 from crossfit.experiment.cell import compute, load_splits
 from crossfit.experiment.runner import Listener
+from crossfit.experiment.store import _started
 from crossfit.metrics import chance_level, evaluate
 
 METHODS = [
@@ -560,6 +561,35 @@ def test_ctrl_c_releases_the_cell_and_says_how_to_go_on(tiny, tmp_path):
     assert "the same command goes on from here" in errors
     assert "Traceback" not in errors
     assert [p.name for p in locks.iterdir()] == [".guard"]
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="needs /proc")
+def test_the_workers_of_a_run_that_is_killed_end_with_it(tiny, tmp_path):
+    spec = tmp_path / "e.yaml"
+    spec.write_text(
+        "title: t\ndataset: tiny-data\nseeds: [0, 1]\n"
+        "methods: [{method: tiny, params: {sleep: 600.0}}]\n"
+    )
+    command = [sys.executable, "-m", "crossfit", "run", str(spec), "--jobs", "2"]
+    process = subprocess.Popen([*command, "--store", str(tmp_path / "s")])
+    locks = tmp_path / "s" / "locks"
+    deadline = time.monotonic() + 120
+
+    def claims():
+        return [p for p in locks.glob("[!.]*") if p.stat().st_size] if locks.exists() else []
+
+    while len(claims()) < 2:
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.05)
+    workers = {json.loads(path.read_text())["pid"] for path in claims()}
+    assert len(workers) == 2 and process.pid not in workers
+    process.kill()
+    process.wait(30)
+    while any(_started(pid) for pid in workers):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    store = Store(tmp_path / "s")
+    assert store.clear_claims() == 2
 
 
 def test_a_finished_experiment_loads_neither_data_nor_methods_again(tiny, tmp_path):
