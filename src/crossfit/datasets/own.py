@@ -24,6 +24,7 @@ from crossfit.datasets.record import (
     read_text,
     shortened,
 )
+from crossfit.extraction.formats import PICTURE_SUFFIXES
 from crossfit.extraction.weights import file_sha256
 from crossfit.views import Views
 
@@ -197,11 +198,10 @@ def from_folder(path: str | os.PathLike[str]) -> Dataset:
     if not folder.is_dir():
         raise FileNotFoundError(f"there is no folder {str(folder)!r}")
     found = sorted(_files(folder))
-    suffixes = picture_suffixes()
-    pictures = [file for file in found if file.suffix.lower() in suffixes]
+    pictures = [file for file in found if file.suffix.lower() in PICTURE_SUFFIXES]
     if not pictures:
         raise ValueError(
-            f"{str(folder)!r} holds no pictures ({', '.join(suffixes)}), only "
+            f"{str(folder)!r} holds no pictures ({', '.join(PICTURE_SUFFIXES)}), only "
             f"{len(found)} other files"
         )
     texts = {file.with_suffix(""): file for file in found if file.suffix.lower() == ".txt"}
@@ -212,7 +212,7 @@ def from_folder(path: str | os.PathLike[str]) -> Dataset:
     problems: dict[str, list[Any]] = {
         "pictures without a text": [p for p in pictures if p.with_suffix("") not in texts],
         "texts without a picture": [
-            f"{texts[stem]} (beside {beside[stem].name}, which is not among {', '.join(suffixes)})"
+            f"{texts[stem]} (beside {beside[stem].name}, which is not among {', '.join(PICTURE_SUFFIXES)})"
             if stem in beside
             else texts[stem]
             for stem in texts
@@ -222,7 +222,7 @@ def from_folder(path: str | os.PathLike[str]) -> Dataset:
         "links or pipes that are not files": [
             file
             for file in found
-            if file.suffix.lower() in (*suffixes, ".txt") and not (folder / file).is_file()
+            if file.suffix.lower() in (*PICTURE_SUFFIXES, ".txt") and not (folder / file).is_file()
         ],
     }
     told = [f"{what}: {shortened(map(str, files))}" for what, files in problems.items() if files]
@@ -287,22 +287,6 @@ def _places(pictures: Sequence[Path], folder: Path) -> tuple[list[str], list[str
             + f", but these lie outside: {shortened(loose)}"
         )
     return part_of, [file.parts[depth - 1] for file in pictures] if all(nested) else []
-
-
-def picture_suffixes() -> tuple[str, ...]:
-    return (
-        ".jpg",
-        ".jpeg",
-        ".jpe",
-        ".jfif",
-        ".png",
-        ".webp",
-        ".gif",
-        ".bmp",
-        ".tif",
-        ".tiff",
-        ".avif",
-    )
 
 
 def _split_order(name: str) -> int:
