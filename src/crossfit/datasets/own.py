@@ -212,7 +212,8 @@ def from_folder(path: str | os.PathLike[str]) -> Dataset:
     problems: dict[str, list[Any]] = {
         "pictures without a text": [p for p in pictures if p.with_suffix("") not in texts],
         "texts without a picture": [
-            f"{texts[stem]} (beside {beside[stem].name}, which is not among {', '.join(PICTURE_SUFFIXES)})"
+            f"{texts[stem]} (beside {beside[stem].name}, which is not among "
+            f"{', '.join(PICTURE_SUFFIXES)})"
             if stem in beside
             else texts[stem]
             for stem in texts
