@@ -9,16 +9,18 @@ imported because a bundle asks for it.
 from __future__ import annotations
 
 import hashlib
-import inspect
 import json
 import math
 import os
 import re
+import reprlib
 import secrets
 import shutil
 import stat
+import struct
 import warnings
 import zipfile
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from io import BufferedReader, BufferedWriter
@@ -30,6 +32,8 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from crossfit import registry
+from crossfit._arguments import check_arguments, integer
+from crossfit._fitted import stands_for_code
 from crossfit.views import Channels, Ragged, Views, n_rows
 
 __all__ = ["BundleError", "load", "save"]
@@ -40,6 +44,22 @@ _ARRAYS = re.compile(r"arrays-[0-9a-f]{16}\.npz")
 
 # Deeper than any pipeline, and far from Python's own limit. An object that holds itself ends here.
 _DEPTH = 100
+
+# What a manifest may hold, so that it is read in about a gigabyte and a minute at most: three
+# million words, say. `save` keeps to the same limits.
+_MANIFEST_BYTES = 2**27
+_VALUES = 2**23
+_CONTAINERS = 2**20
+_ESTIMATORS = 2**13
+# Keys of a set or a dict that share their hash: beyond a few, each costs a look at all of them.
+_SAME_HASH = 64
+# The directory of the array file: about 100,000 arrays.
+_DIRECTORY_BYTES = 2**23
+# Rows that take no bytes, in arrays without columns.
+_EMPTY_ROWS = 2**24
+_COLUMNS = 2**31
+# Characters of a message, which may quote what a bundle holds.
+_SAID = 2000
 
 _CLASSES = {
     name: module
@@ -137,7 +157,7 @@ def save(model: Any, folder: str | os.PathLike[str], *, overwrite: bool = False)
     if not hasattr(model, "get_params") or isinstance(model, type):
         raise BundleError(f"save expects an estimator, got {_called(model)}")
     try:
-        tree = encoder.encode(model, "model", 0)
+        tree = encoder.encode(model, _Place("model"), 0)
     except BundleError as error:
         raise BundleError(f"the model cannot be saved: {error}") from None
     content = {
@@ -167,7 +187,7 @@ def save(model: Any, folder: str | os.PathLike[str], *, overwrite: bool = False)
     return folder
 
 
-def load(folder: str | os.PathLike[str]) -> Any:
+def load(folder: str | os.PathLike[str], *, max_bytes: int = 2**33) -> Any:
     """Read a model that `save` wrote.
 
     Nothing of the bundle is executed or unpickled, and no module is imported because it says so;
@@ -178,6 +198,11 @@ def load(folder: str | os.PathLike[str]) -> Any:
     ----------
     folder : path-like
         Where the bundle is.
+    max_bytes : int
+        Bytes that the arrays may take, 8 GiB by default; raise it for larger models of people
+        you trust. Everything else is bounded by the size of the arrays and by fixed limits that
+        `save` keeps to: a manifest of 128 MiB, of 8 million values and of a million lists and
+        objects, 8,192 estimators.
 
     Returns
     -------
@@ -188,34 +213,44 @@ def load(folder: str | os.PathLike[str]) -> Any:
     ------
     BundleError
         If there is no bundle, it is damaged or was changed, it was written in a newer format, it
-        contains a type that is not allowed, or a plugin is not installed.
+        contains a type that is not allowed or a parameter that its type refuses, it is larger
+        than the limits, or a plugin is not installed.
 
     Warns
     -----
     UserWarning
         If it was written with another release series of scikit-learn or of a plugin.
     """
+    check_arguments("load", {"max_bytes": [integer(0)]}, {"max_bytes": max_bytes})
     folder = Path(folder)
     try:
-        raw = _read(folder / MANIFEST, "manifest")
-        content = _checked_manifest(raw)
+        content = _checked_manifest(_read_manifest(folder / MANIFEST))
         name, size, digest = _fields(content["arrays"], ("file", "size", "sha256"))
         if not isinstance(name, str) or not _ARRAYS.fullmatch(name):
             raise BundleError(f"{name!r} is no name of an array file inside the folder")
         with _opened(folder / name, "array file") as stream:
-            actual = hashlib.file_digest(stream, "sha256").hexdigest()
-            if os.fstat(stream.fileno()).st_size != size or actual != digest:
+            actual = os.fstat(stream.fileno()).st_size
+            if actual == size and size > max_bytes:
+                raise BundleError(
+                    f"{name} takes {size} bytes, and max_bytes is {max_bytes}: raise it if you "
+                    "trust who wrote the bundle"
+                )
+            # Its hash would take long if it is much larger than it should be.
+            if actual != size or hashlib.file_digest(stream, "sha256").hexdigest() != digest:
                 raise BundleError(f"{name} is not what the manifest says: damaged or changed")
+            _check_directory(stream, size)
             stream.seek(0)
             with zipfile.ZipFile(stream) as archive:
                 decoder = _Decoder(archive, size, content["types"])
-                model = decoder.decode(content["model"], "model", 0)
+                model = decoder.decode(content["model"], _Place("model"), 0)
                 decoder.finish()
         if not hasattr(model, "get_params"):
             raise BundleError("it holds no estimator")
     except Exception as error:
         # Of ours, or whatever a damaged or hostile value led to.
-        raise BundleError(f"the bundle {folder} is refused: {_said(error)}") from error
+        said = _said(error)
+        said = said if len(said) <= _SAID else f"{said[: _SAID - 103]}...{said[-100:]}"
+        raise BundleError(f"the bundle {folder} is refused: {said}") from error
     _warn_of_other_versions(content["types"])
     return model
 
@@ -256,19 +291,22 @@ def _name_of(cls: type) -> str | None:
     return None
 
 
-def _check_names(cls: type, names: Iterable[Any], path: str) -> None:
+def _check_names(cls: type, names: Iterable[Any], path: object) -> None:
     """Refuse names under which a value would take the place of code."""
     for name in names:
-        held = inspect.getattr_static(cls, name, None) if isinstance(name, str) else None
-        if (
-            not isinstance(name, str)
-            or name.startswith("__")
-            or callable(held)
-            or hasattr(type(held), "__get__")
-        ):
+        if not isinstance(name, str) or name.startswith("__") or stands_for_code(cls, name):
             raise BundleError(
                 f"{path}: {name!r} is no name of a fitted attribute of {cls.__name__}"
             )
+
+
+def _check_params(made: Any, path: object) -> None:
+    """Refuse parameters that the type itself refuses, before compiled code sees them."""
+    if hasattr(made, "_parameter_constraints"):
+        try:
+            made._validate_params()
+        except ValueError as error:
+            raise BundleError(f"{path}: {error}") from None
 
 
 def _environment() -> dict[str, str]:
@@ -317,13 +355,55 @@ def _called(value: Any) -> str:
     return f"the class {name}" if isinstance(value, type) else name
 
 
+class _Place:
+    """Where a value stands, put into words only when there is something to say of it.
+
+    Each step keeps the one above: words made on the way down would be copied for every value.
+    """
+
+    __slots__ = ("above", "form", "key")
+
+    def __init__(self, form: str, above: _Place | None = None, key: Any = None) -> None:
+        self.form, self.above, self.key = form, above, key
+
+    def part(self, name: str) -> _Place:
+        return _Place("{above}.{key}", self, name)
+
+    def item(self, key: Any) -> _Place:
+        return _Place("{above}[{shown}]", self, key)
+
+    def one_of(self, what: str) -> _Place:
+        return _Place("{key} of {above}", self, what)
+
+    def __str__(self) -> str:
+        text = str(self.key)
+        return self.form.format(
+            above=self.above,
+            key=text if len(text) <= 60 else f"{text[:57]}...",
+            shown=reprlib.repr(self.key),
+        )
+
+
 # ---- which arrays --------------------------------------------------------------------------------
 
 
 def _is_plain(dtype: np.dtype[Any]) -> bool:
     """Say whether all machines agree on a type of array, and it refers to nothing."""
     limit = {"f": 8, "c": 16}.get(dtype.kind, math.inf)
-    return dtype.kind in "biufcUSmM" and dtype.itemsize <= limit
+    return dtype.kind in "biufcUSmM" and 0 < dtype.itemsize <= limit
+
+
+def _check_rows(shape: tuple[int, ...]) -> None:
+    """Refuse an array that has no numbers and more rows than any loop over them would end."""
+    if 0 in shape and math.prod(size or 1 for size in shape) > _EMPTY_ROWS:
+        raise ValueError(f"an array of shape {shape}, without a number, has too many rows")
+
+
+def _check_hashes(keys: Iterable[Any]) -> None:
+    """Refuse keys made to share their hash, of which each would be compared with all."""
+    (_, most), *_ = Counter(map(hash, keys)).most_common(1) or [(0, 0)]
+    if most > _SAME_HASH:
+        raise ValueError(f"{most} keys of a set or dict have the same hash")
 
 
 def _read_array(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> NDArray[Any]:
@@ -338,6 +418,7 @@ def _read_array(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> NDArray[Any]
         size = math.prod(shape) * dtype.itemsize
         if min(shape, default=0) < 0 or size != info.file_size - stream.tell():
             raise ValueError(f"the array {info.filename} declares a size that it has not")
+        _check_rows(shape)
     with archive.open(info) as stream:
         return np.lib.format.read_array(stream, allow_pickle=False)
 
@@ -351,12 +432,13 @@ class _Encoder:
     def __init__(self) -> None:
         self.arrays: list[NDArray[Any]] = []
         self.types: dict[str, dict[str, str]] = {}
+        self.estimators = 0
 
-    def encode(self, value: Any, path: str, depth: int) -> Any:
+    def encode(self, value: Any, path: _Place, depth: int) -> Any:
         if depth > _DEPTH:
             raise BundleError(
-                f"{path[:80]}...: values within values more than {_DEPTH} deep, perhaps one that "
-                "holds itself"
+                f"{str(path)[:80]}...: values within values more than {_DEPTH} deep, perhaps one "
+                "that holds itself"
             )
         encode = partial(self.encode, depth=depth + 1)
         kind = type(value)
@@ -365,19 +447,21 @@ class _Encoder:
         if kind is float:
             return value if math.isfinite(value) else _tagged("float", value=repr(value))
         if kind is list:
-            return [encode(part, f"{path}[{i}]") for i, part in enumerate(value)]
+            return [encode(part, path.item(i)) for i, part in enumerate(value)]
         if kind is tuple:
-            items = [encode(part, f"{path}[{i}]") for i, part in enumerate(value)]
+            items = [encode(part, path.item(i)) for i, part in enumerate(value)]
             return _tagged("tuple", items=items)
         if kind in (set, frozenset):
             # Sorted, so that the same model gives the same bundle.
-            items = [encode(part, f"an element of {path}") for part in sorted(value, key=repr)]
+            self._check_keys(value, path)
+            items = [encode(part, path.one_of("an element")) for part in sorted(value, key=repr)]
             return _tagged(kind.__name__, items=items)
         if kind is dict:
             if all(type(key) is str and key != "$" for key in value):
-                return {key: encode(part, f"{path}[{key!r}]") for key, part in value.items()}
+                return {key: encode(part, path.item(key)) for key, part in value.items()}
+            self._check_keys(value, path)
             pairs = [
-                [encode(key, f"a key of {path}"), encode(part, f"{path}[{key!r}]")]
+                [encode(key, path.one_of("a key")), encode(part, path.item(key))]
                 for key, part in value.items()
             ]
             return _tagged("dict", items=pairs)
@@ -410,17 +494,23 @@ class _Encoder:
         if kind is Ragged:
             parts = {"values": value.values, "offsets": value.offsets, "info": dict(value.info)}
             return _tagged(
-                "Ragged", **{name: encode(part, f"{path}.{name}") for name, part in parts.items()}
+                "Ragged", **{name: encode(part, path.part(name)) for name, part in parts.items()}
             )
         if kind in (Views, Channels):
             parts = {"values": value._values, "index": value._index, "groups": value._groups}
-            encoded = {name: encode(part, f"{path}.{name}") for name, part in parts.items()}
+            encoded = {name: encode(part, path.part(name)) for name, part in parts.items()}
             return _tagged(kind.__name__, **encoded)
         if isinstance(value, partial):
             return self._named_similarity(value, path)
         return self._estimator(value, path, depth)
 
-    def _scalar(self, value: np.generic, path: str) -> dict[str, Any]:
+    def _check_keys(self, keys: Iterable[Any], path: _Place) -> None:
+        try:
+            _check_hashes(keys)
+        except ValueError as error:
+            raise BundleError(f"{path}: {error}") from None
+
+    def _scalar(self, value: np.generic, path: _Place) -> dict[str, Any]:
         if not _is_plain(value.dtype):
             raise BundleError(f"{path} is a {value.dtype}, which not every machine has")
         plain = value.item()
@@ -428,18 +518,25 @@ class _Encoder:
             plain = plain.decode("latin-1")
         return _tagged("scalar", dtype=value.dtype.str, value=self.encode(plain, path, 0))
 
-    def _array(self, value: NDArray[Any], path: str, depth: int) -> dict[str, Any]:
+    def _array(self, value: NDArray[Any], path: _Place, depth: int) -> dict[str, Any]:
         if value.dtype == object:
             items = [
-                self.encode(part, f"an element of {path}", depth + 1) for part in value.ravel()
+                self.encode(part, path.one_of("an element"), depth + 1) for part in value.ravel()
             ]
             return _tagged("objects", shape=list(value.shape), items=items)
+        if value.dtype.kind in "SU" and not value.dtype.itemsize:
+            value = value.astype(f"{value.dtype.kind}1")
         if not _is_plain(value.dtype):
             raise BundleError(f"{path} is an array of type {value.dtype}, not of numbers")
+        if 0 in value.shape:
+            try:
+                _check_rows(value.shape)
+            except ValueError as error:
+                raise BundleError(f"{path} is {error}") from None
         self.arrays.append(value)
         return _tagged("array", number=len(self.arrays) - 1)
 
-    def _named_similarity(self, value: partial[Any], path: str) -> dict[str, Any]:
+    def _named_similarity(self, value: partial[Any], path: _Place) -> dict[str, Any]:
         from crossfit.similarities import MEASURES, pairwise_similarity
 
         name = value.keywords.get("measure")
@@ -448,12 +545,16 @@ class _Encoder:
         assert name in MEASURES
         return _tagged("similarity", name=name)
 
-    def _estimator(self, value: Any, path: str, depth: int) -> dict[str, Any]:
+    def _estimator(self, value: Any, path: _Place, depth: int) -> dict[str, Any]:
         cls = type(value)
         name = _name_of(cls)
         home = None if name is None else _home(name)
         if name is None or home is None or not hasattr(value, "get_params"):
             raise BundleError(f"{path} is {_refused(value)}")
+        self.estimators += 1
+        if self.estimators > _ESTIMATORS:
+            raise BundleError(f"it is made of more than {_ESTIMATORS} estimators")
+        _check_params(value, path)
         self.types[name] = dict(zip(("distribution", "version"), home))
         forgotten = getattr(cls, "__crossfit_transient__", ())
         params = {
@@ -485,7 +586,7 @@ class _Encoder:
 
         def encoded(mapping: Mapping[str, Any]) -> dict[str, Any]:
             return {
-                key: self.encode(part, f"{path}.{key}", depth + 1) for key, part in mapping.items()
+                key: self.encode(part, path.part(key), depth + 1) for key, part in mapping.items()
             }
 
         return _tagged(
@@ -555,8 +656,15 @@ def _write(folder: Path, content: Mapping[str, Any], arrays: list[NDArray[Any]])
         name = f"arrays-{digest[:16]}.npz"
         size = drafts[0].stat().st_size
         listed = {"file": name, "size": size, "sha256": digest}
+        raw = _signed({"crossfit_bundle": FORMAT, "arrays": listed, **content})
+        try:
+            if len(raw) > _MANIFEST_BYTES:
+                raise BundleError(f"its manifest would take more than {_MANIFEST_BYTES} bytes")
+            _check_counts(raw)
+        except BundleError as error:
+            raise BundleError(f"the model cannot be saved: {error}") from None
         with open(drafts[1], "xb") as stream:
-            stream.write(_signed({"crossfit_bundle": FORMAT, "arrays": listed, **content}))
+            stream.write(raw)
             _to_disk(stream)
         drafts[0].replace(folder / name)
         drafts[1].replace(folder / MANIFEST)
@@ -604,9 +712,47 @@ def _opened(path: Path, what: str) -> BufferedReader:
                              | getattr(os, "O_BINARY", 0)), "rb")  # fmt: skip
 
 
-def _read(path: Path, what: str) -> bytes:
-    with _opened(path, what) as stream:
-        return stream.read()
+def _read_manifest(path: Path) -> bytes:
+    with _opened(path, "manifest") as stream:
+        size = os.fstat(stream.fileno()).st_size
+        if size > _MANIFEST_BYTES:
+            raise BundleError(
+                f"its manifest takes {size} bytes, and a bundle's at most {_MANIFEST_BYTES}"
+            )
+        raw = stream.read()
+    _check_counts(raw)
+    return raw
+
+
+def _check_counts(raw: bytes) -> None:
+    """Refuse a manifest that would take far more memory than it has bytes.
+
+    Signs in strings count as well, which costs an honest manifest little.
+    """
+    containers = raw.count(b"[") + raw.count(b"{")
+    if containers > _CONTAINERS:
+        raise BundleError(
+            f"its manifest has {containers} lists and objects, and a bundle's at most {_CONTAINERS}"
+        )
+    values = raw.count(b",")
+    if values > _VALUES:
+        raise BundleError(f"its manifest has {values} values, and a bundle's at most {_VALUES}")
+
+
+def _check_directory(stream: BufferedReader, size: int) -> None:
+    """Refuse an array file whose directory would fill the memory: each entry becomes an object."""
+    stream.seek(max(size - 98, 0))
+    tail = stream.read()
+    end = tail[-22:]
+    if not end.startswith(b"PK\5\6") or not end.endswith(b"\0\0"):
+        raise BundleError("the array file is not as crossfit writes it")
+    length = struct.unpack_from("<L", end, 12)[0]
+    if tail[-42:-38] == b"PK\6\7":  # of more than two gigabytes
+        if struct.unpack_from("<Q", tail, 64)[0] != size - 98 or not tail.startswith(b"PK\6\6"):
+            raise BundleError("the array file is not as crossfit writes it")
+        length = struct.unpack_from("<Q", tail, 40)[0]
+    if length > _DIRECTORY_BYTES:
+        raise BundleError("the array file has a directory of too many arrays")
 
 
 def _checked_manifest(raw: bytes) -> dict[str, Any]:
@@ -641,6 +787,8 @@ def _checked_manifest(raw: bytes) -> dict[str, Any]:
     names = {"crossfit_bundle", "arrays", "written_by", "types", "model"}
     if set(content) != names:
         raise BundleError(f"the manifest must have the entries {', '.join(sorted(names))}")
+    if not isinstance(content["types"], dict) or len(content["types"]) > _ESTIMATORS:
+        raise BundleError("the manifest does not list the types of the model")
     for name, source in content["types"].items():
         parts = _fields(source, ("distribution", "version"))
         if not all(isinstance(part, str) and re.fullmatch(r"\w[\w.+!-]*", part) for part in parts):
@@ -664,6 +812,7 @@ class _Decoder:
     ) -> None:
         self.archive = archive
         self.types = types
+        self.estimators = 0
         members = archive.infolist()
         self.unread = {info.filename: info for info in members}
         if (
@@ -679,16 +828,16 @@ class _Decoder:
         if self.unread:
             raise BundleError(f"nothing refers to the array {next(iter(self.unread))}")
 
-    def decode(self, node: Any, path: str, depth: int) -> Any:
+    def decode(self, node: Any, path: _Place, depth: int) -> Any:
         if depth > _DEPTH:
             raise BundleError(f"values within values more than {_DEPTH} deep")
         decode = partial(self.decode, depth=depth + 1)
         if isinstance(node, list):
-            return [decode(part, f"{path}[{i}]") for i, part in enumerate(node)]
+            return [decode(part, path.item(i)) for i, part in enumerate(node)]
         if not isinstance(node, dict):
             return node
         if "$" not in node:
-            return {key: decode(part, f"{path}[{key!r}]") for key, part in node.items()}
+            return {key: decode(part, path.item(key)) for key, part in node.items()}
         try:
             return self._tagged(node, path, decode)
         except BundleError:
@@ -696,23 +845,27 @@ class _Decoder:
         except Exception as error:
             raise BundleError(f"{path}: {_said(error)}") from error
 
-    def _tagged(self, node: dict[str, Any], path: str, decode: Callable[[Any, str], Any]) -> Any:
+    def _tagged(
+        self, node: dict[str, Any], path: _Place, decode: Callable[[Any, _Place], Any]
+    ) -> Any:
         def parts(*names: str) -> list[Any]:
             return [
-                decode(part, f"{path}.{name}") for name, part in zip(names, _fields(node, names))
+                decode(part, path.part(name)) for name, part in zip(names, _fields(node, names))
             ]
 
         match node["$"]:
             case "float":
-                return float(*parts("value"))
+                return float({"nan": "nan", "inf": "inf", "-inf": "-inf"}[parts("value")[0]])
             case "tuple":
                 return tuple(*parts("items"))
-            case "set":
-                return set(*parts("items"))
-            case "frozenset":
-                return frozenset(*parts("items"))
+            case "set" | "frozenset" as kind:
+                (items,) = parts("items")
+                _check_hashes(items)
+                return (set if kind == "set" else frozenset)(items)
             case "dict":
-                return dict(*parts("items"))
+                (items,) = parts("items")
+                _check_hashes(key for key, _ in items)
+                return dict(items)
             case "slice":
                 return slice(*parts("items")[0])
             case "scalar":
@@ -727,6 +880,9 @@ class _Decoder:
                 return self._array(*parts("number"))
             case "objects":
                 shape, items = parts("shape", "items")
+                if math.prod(shape) != len(items) or min(shape, default=0) < 0:
+                    raise ValueError(f"{len(items)} objects are no array of shape {shape}")
+                _check_rows(tuple(shape))
                 held = np.empty(len(items), object)
                 for i, item in enumerate(items):
                     held[i] = item
@@ -734,6 +890,8 @@ class _Decoder:
             case "csr":
                 names = ("data", "indices", "indptr")
                 matrix, shape, *arrays = parts("matrix", "shape", *names)
+                if shape[1] > _COLUMNS:
+                    raise ValueError(f"a sparse matrix of {shape[1]} columns is too wide")
                 sparse = (sp.csr_matrix if matrix else sp.csr_array)(tuple(arrays), tuple(shape))
                 # Products follow the indices unchecked.
                 sparse.check_format(full_check=True)
@@ -774,7 +932,7 @@ class _Decoder:
         params: dict[str, Any],
         state: dict[str, Any],
         arrays: dict[str, Any],
-        path: str,
+        path: _Place,
     ) -> Any:
         if not isinstance(name, str) or _home(name) is None:
             source = self.types.get(name) if isinstance(name, str) else None
@@ -792,7 +950,11 @@ class _Decoder:
         if name == _PIPELINE and params.get("memory") is not None:
             # joblib unpickles what it finds in a cache folder.
             raise BundleError(f"{path}: a bundle may not bring the cache folder of a pipeline")
+        self.estimators += 1
+        if self.estimators > _ESTIMATORS:
+            raise BundleError(f"it is made of more than {_ESTIMATORS} estimators")
         made = cls(**params)
+        _check_params(made, path)
         for mapping in (state, arrays):
             _check_names(cls, mapping, path)
         if name in _NEIGHBORS:

@@ -6,6 +6,7 @@ import logging
 import pickle
 import subprocess
 import sys
+import types
 from dataclasses import replace
 
 import numpy as np
@@ -16,8 +17,8 @@ from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV, GroupKFold
 from skorch.callbacks import Callback, EarlyStopping
 
-from crossfit import Ragged, Views
-from crossfit.neural import NeuralEstimator, listening
+from crossfit import BundleError, Ragged, Views, load, persistence, registry, save
+from crossfit.neural import NeuralEstimator, estimator, listening
 from crossfit.neural.training import seeded
 from crossfit.testing import check_method
 
@@ -528,3 +529,103 @@ def test_every_epoch_is_logged_for_those_who_look(towers, planted, caplog):
     with caplog.at_level(logging.DEBUG, "crossfit"):
         towers().fit(planted(30)[0])
     assert sum("train_loss" in message for message in caplog.messages) == 4
+
+
+# ---- bundles made to harm ------------------------------------------------------------------------
+
+
+@pytest.fixture
+def bundle(towers, planted, tmp_path, monkeypatch):
+    """A bundle of a neural method that holds a module and an array of its features."""
+
+    class Featured(towers):
+        def _fit_features(self, views, y):
+            self.trunk_ = torch.nn.Linear(3, 2)
+            self.words_ = ("a", "b")
+            self.scale_ = np.ones(3)
+
+        def _restore_features(self, state, arrays):
+            self.trunk_ = torch.nn.Linear(3, 2)
+            super()._restore_features(state, arrays)
+
+    Featured.__qualname__ = "Featured"
+    target = f"{Featured.__module__}:Featured"
+    card = replace(towers.card, name="featured", target=target)
+    entry = registry.Entry("crossfit.methods", card.name, "crossfit-custom", "1", "ok", card)
+    found = registry.entries()
+    monkeypatch.setattr(registry, "entries", lambda group=None: (*found, entry))
+    module = types.ModuleType(Featured.__module__)
+    monkeypatch.setitem(sys.modules, Featured.__module__, module)
+    monkeypatch.setattr(module, "Featured", Featured, raising=False)
+    views, _ = planted(40)
+    return save(Featured(max_epochs=1, random_state=0).fit(views), tmp_path / "bundle"), views
+
+
+def _forged(folder, edit):
+    content = json.loads((folder / "manifest.json").read_bytes())
+    content.pop("sha256")
+    edit(content["model"])
+    (folder / "manifest.json").write_bytes(persistence._signed(content))
+    return folder
+
+
+def test_a_bundle_brings_its_features_back(bundle):
+    folder, _ = bundle
+    loaded = load(folder)
+    assert loaded.words_ == ("a", "b") and loaded.scale_.tolist() == [1, 1, 1]
+    assert isinstance(loaded.trunk_, torch.nn.Linear)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["transform", "fit", "_encode", "_encode_batch", "card", "lr", "__class__", "callbacks",
+     "net_", "views_in_", "trunk_", "_parameter_constraints", "a.b", ""],
+)  # fmt: skip
+@pytest.mark.parametrize("where", ["state", "arrays"])
+def test_features_of_a_bundle_take_no_place_of_anything_else(bundle, name, where):
+    folder, _ = bundle
+
+    def edit(model):
+        if where == "state":
+            model["state"]["features"][name] = "x"
+        else:
+            model["arrays"][f"features.{name}"] = model["arrays"].pop("features.scale_")
+
+    with pytest.raises(
+        BundleError, match=r"fitted attribute of Featured|not a module|KeyError|no weights"
+    ):
+        load(_forged(folder, edit))
+
+
+@pytest.mark.parametrize("name", ["net_.x", "__class__.x", "other_.weight", "trunk_.other"])
+def test_weights_of_a_bundle_go_to_modules_of_the_features_alone(bundle, name):
+    folder, _ = bundle
+
+    def edit(model):
+        model["arrays"][f"features.{name}"] = model["arrays"].pop("features.trunk_.bias")
+
+    with pytest.raises(BundleError, match=r"not a module of a fitted Featured|trunk_|bias"):
+        load(_forged(folder, edit))
+
+
+@pytest.mark.parametrize("size", [10**8, 10**15])
+def test_a_network_far_larger_than_its_weights_is_never_made(bundle, size):
+    folder, _ = bundle
+
+    def edit(model):
+        model["state"]["n_inputs"]["image"] = size
+
+    with pytest.raises(BundleError, match=r"far larger than the weights|overflow|exceed"):
+        load(_forged(folder, edit))
+
+
+def test_a_network_of_endless_layers_is_never_made(bundle):
+    folder, _ = bundle
+    loaded = load(folder)
+    with (
+        pytest.raises(ValueError, match="far larger than the weights"),
+        estimator._no_larger_than([np.ones(2)]),
+    ):
+        for _ in range(10**5):
+            torch.nn.Linear(1, 1)
+    assert loaded.net_.module_ is not None

@@ -19,6 +19,7 @@ import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
+from crossfit._fitted import is_fitted_name, set_fitted
 from crossfit.cache import FeatureCache
 
 __all__ = ["Extractor"]
@@ -211,17 +212,11 @@ class Extractor(TransformerMixin, BaseEstimator):
         return np.array([f"{name}{i}" for i in range(width)], dtype=object)
 
     def __sklearn_is_fitted__(self) -> bool:
-        return not self._needs_fit() or any(
-            name.endswith("_") and not name.startswith("_") for name in vars(self)
-        )
+        return not self._needs_fit() or any(map(is_fitted_name, vars(self)))
 
     def __crossfit_state__(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         """Return what was fitted: plain values for JSON, and arrays."""
-        fitted = {
-            name: value
-            for name, value in vars(self).items()
-            if name.endswith("_") and not name.startswith("_")
-        }
+        fitted = {name: value for name, value in vars(self).items() if is_fitted_name(name)}
         arrays = {name: part for name, part in fitted.items() if isinstance(part, np.ndarray)}
         return {name: part for name, part in fitted.items() if name not in arrays}, arrays
 
@@ -229,9 +224,9 @@ class Extractor(TransformerMixin, BaseEstimator):
         self, state: Mapping[str, Any], arrays: Mapping[str, np.ndarray]
     ) -> None:
         """Take back what `__crossfit_state__` gave, on an instance with the same parameters."""
-        for name, value in {**state, **arrays}.items():
-            # JSON turns tuples into lists; a fitted list is always a tuple here.
-            setattr(self, name, tuple(value) if isinstance(value, list) else value)
+        # JSON turns tuples into lists; a fitted list is always a tuple here.
+        plain = {name: tuple(v) if isinstance(v, list) else v for name, v in state.items()}
+        set_fitted(self, {**plain, **arrays})
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -26,6 +26,7 @@ Matrix = NDArray[np.float64]
 
 # Points or words looked at in one go.
 CHUNK = 4096
+_OF_A_MIXTURE = ("weights_", "locations_", "scales_", "laplacian_", "log_likelihood_")
 
 
 class HGLMM(BaseEstimator):
@@ -487,8 +488,7 @@ class FisherVector(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         """Return what was fitted as arrays, those of the mixture with a prefix to their names."""
         if not hasattr(self, "mixture_"):
             return {}, {}
-        fitted = {f"mixture_{name}": part for name, part in vars(self.mixture_).items()
-                  if isinstance(part, np.ndarray)}  # fmt: skip
+        fitted = {f"mixture_{name}": getattr(self.mixture_, name) for name in _OF_A_MIXTURE}
         return {}, {"mean_": self.mean_, "rotation_": self.rotation_, **fitted}
 
     def __crossfit_restore__(
@@ -506,9 +506,14 @@ class FisherVector(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
             tol=self.tol,
         )
         self.mixture_.n_features_in_ = m
-        for name, part in arrays.items():
-            if name.startswith("mixture_"):
-                setattr(self.mixture_, name.removeprefix("mixture_"), part)
+        fitted = {f"mixture_{name}" for name in _OF_A_MIXTURE}
+        if set(arrays) != {"mean_", "rotation_", *fitted}:
+            raise ValueError(
+                f"FisherVector expects the arrays mean_, rotation_, {', '.join(sorted(fitted))}, "
+                f"got {', '.join(sorted(arrays))}"
+            )
+        for name in _OF_A_MIXTURE:
+            setattr(self.mixture_, name, arrays[f"mixture_{name}"])
 
 
 def _sign(z: Matrix) -> Matrix:

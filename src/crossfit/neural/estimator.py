@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self
 
@@ -16,7 +16,9 @@ from numpy.typing import NDArray
 from sklearn.model_selection import GroupShuffleSplit
 from sklearn.utils._param_validation import Interval, StrOptions
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
+from crossfit._fitted import is_fitted_name, set_fitted
 from crossfit._random import draw_seed
 from crossfit.base import CrossModalEstimator
 from crossfit.extraction.weights import resolve_device
@@ -37,6 +39,8 @@ __all__ = ["NeuralEstimator"]
 
 # Where a parameter's value goes: module__hidden=64 to _build_module as hidden=64.
 PREFIXES = ("module", "optimizer", "iterator_train")
+# Bytes that a tensor counts beside its numbers: many small ones take time.
+_TENSOR = 2**12
 # Bookkeeping of fit, which every fit computes anew.
 _OF_THE_FIT = {"net_", "views_in_", "n_features_in_", "n_inputs_", "n_classes_", "classes_"}
 
@@ -229,7 +233,7 @@ class NeuralEstimator(CrossModalEstimator):
             identity = self._identity(views, y)
             saved = checkpoints[0].initialize().read(identity)
             callbacks = [_with_identity(item, identity) for item in self.callbacks or ()]
-        for name in [name for name in vars(self) if _is_fitted(name)]:
+        for name in [name for name in vars(self) if is_fitted_name(name)]:
             if name not in ("views_in_", "n_features_in_"):
                 delattr(self, name)
         targets = self._targets(y)
@@ -449,7 +453,7 @@ class NeuralEstimator(CrossModalEstimator):
         plain: dict[str, Any] = {}
         arrays: dict[str, NDArray[Any]] = {}
         for name, value in vars(self).items():
-            if not _is_fitted(name) or name in _OF_THE_FIT:
+            if not is_fitted_name(name) or name in _OF_THE_FIT:
                 continue
             if isinstance(value, nn.Module):
                 for key, part in value.state_dict().items():
@@ -464,18 +468,24 @@ class NeuralEstimator(CrossModalEstimator):
         self, state: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]
     ) -> None:
         """Take back `_features_state`; who keeps a module there builds it first."""
+        # JSON turns tuples into lists; what is fitted here is a tuple.
+        fitted = {name: tuple(v) if isinstance(v, list) else v for name, v in state.items()}
         modules: dict[str, dict[str, Tensor]] = {}
         for name, array in arrays.items():
             owner, _, key = name.partition(".")
             if key:
                 modules.setdefault(owner, {})[key] = torch.from_numpy(array)
             else:
-                setattr(self, name, array)
+                fitted[name] = array
         for owner, weights in modules.items():
-            getattr(self, owner).load_state_dict(weights)
-        for name, value in state.items():
-            # JSON turns tuples into lists; what is fitted here is a tuple.
-            setattr(self, name, tuple(value) if isinstance(value, list) else value)
+            module = vars(self).get(owner)
+            if not isinstance(module, nn.Module) or owner in _OF_THE_FIT:
+                raise ValueError(f"{owner!r} is not a module of a fitted {self._name()}")
+            module.load_state_dict(weights)
+        built = [name for name, part in vars(self).items() if isinstance(part, nn.Module)]
+        if set(built) - set(modules):
+            raise ValueError(f"there are no weights of {(set(built) - set(modules)).pop()!r}")
+        set_fitted(self, fitted, (*_OF_THE_FIT, *built))
 
     def __crossfit_state__(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         """Return what was fitted: plain values for JSON, and arrays.
@@ -509,7 +519,7 @@ class NeuralEstimator(CrossModalEstimator):
         parts: dict[str, dict[str, NDArray[Any]]] = {"features": {}, "module": {}}
         for name, array in arrays.items():
             where, _, key = name.partition(".")
-            if key:
+            if where in parts:
                 parts[where][key] = array
         if "classes" in arrays:
             self.classes_ = arrays["classes"]
@@ -522,7 +532,11 @@ class NeuralEstimator(CrossModalEstimator):
             device = torch.device("cpu")
         with seeded(0, device):  # initial weights, which are overwritten
             self._restore_features(state["features"], parts["features"])
-            module = self._build_module(self.n_inputs_, self.n_classes_, **self._prefixed("module"))
+            # Sizes are the bundle's word until they are held against the weights.
+            with _no_larger_than(parts["module"].values()):
+                module = self._build_module(
+                    self.n_inputs_, self.n_classes_, **self._prefixed("module")
+                )
         module.load_state_dict({k: torch.from_numpy(v) for k, v in parts["module"].items()})
         self.net_ = make_net(
             module.eval(),
@@ -540,8 +554,27 @@ class NeuralEstimator(CrossModalEstimator):
         self.views_in_ = dict(state["views_in"])
 
 
-def _is_fitted(name: str) -> bool:
-    return name.endswith("_") and not name.startswith("_")
+class _Bounded(TorchDispatchMode):
+    """Refuses to make tensors beyond some bytes, before the memory for them is asked for."""
+
+    def __init__(self, n_bytes: int) -> None:
+        super().__init__()
+        self.left = n_bytes
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        makes = any(argument.name == "device" for argument in func._schema.arguments)
+        if makes and str(kwargs.get("device")) != "meta":
+            planned = func(*args, **{**kwargs, "device": torch.device("meta")})
+            self.left -= planned.nbytes + _TENSOR
+            if self.left < 0:
+                raise ValueError("its network would be far larger than the weights that it has")
+        return func(*args, **kwargs)
+
+
+def _no_larger_than(weights: Iterable[NDArray[Any]]) -> _Bounded:
+    """Bound what is made inside the block by a few times the weights: initialising takes copies."""
+    return _Bounded(2**26 + 4 * sum(part.nbytes + _TENSOR for part in weights))
 
 
 def _is_prefixed(name: str) -> bool:

@@ -491,6 +491,8 @@ adv_weight, adv_steepness, projector_steps, beta1, standardize, measure
     ) -> None:
         """Take back what `__crossfit_state__` gave."""
         super().__crossfit_restore__(state, arrays)
+        if not isinstance(state["cca"], CCA):
+            raise ValueError(f"{self._name()} expects a CCA, got {type(state['cca']).__name__}")
         self.cca_ = state["cca"]
 
 

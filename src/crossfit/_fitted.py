@@ -1,0 +1,57 @@
+"""Fitted attributes by name: what a bundle or a checkpoint may put on an object, and what not."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+__all__ = ["is_fitted_name", "set_fitted", "stands_for_code"]
+
+
+def is_fitted_name(name: Any) -> bool:
+    """Say whether a name is one of scikit-learn's for what `fit` learns: ``mean_``."""
+    return (
+        isinstance(name, str)
+        and name.isidentifier()
+        and name.endswith("_")
+        and not name.startswith("_")
+    )
+
+
+def stands_for_code(cls: type, name: str) -> bool:
+    """Say whether a value under this name would take the place of code of a class.
+
+    Code is led by more than methods: by properties, and by what a class declares of itself, such
+    as its constraints on parameters. A fitted attribute may have a default there.
+    """
+    held = inspect.getattr_static(cls, name, None)
+    if held is None:
+        return name.startswith("__")
+    return callable(held) or hasattr(type(held), "__get__") or not is_fitted_name(name)
+
+
+def set_fitted(target: object, values: Mapping[str, Any], taken: Iterable[str] = ()) -> None:
+    """Set fitted attributes that come from a file.
+
+    Parameters
+    ----------
+    target : object
+        What they are set on.
+    values : mapping of str to object
+        By name.
+    taken : iterable of str
+        Fitted attributes that are set elsewhere and not here.
+
+    Raises
+    ------
+    ValueError
+        If a name is not that of a fitted attribute, or code of the class has it. Nothing has
+        been set then.
+    """
+    cls = type(target)
+    for name in values:
+        if not is_fitted_name(name) or stands_for_code(cls, name) or name in taken:
+            raise ValueError(f"{name!r} is not the name of a fitted attribute of {cls.__name__}")
+    for name, value in values.items():
+        setattr(target, name, value)
