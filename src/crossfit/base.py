@@ -13,8 +13,10 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils._available_if import _AvailableIfDescriptor, available_if
 from sklearn.utils.validation import check_is_fitted
 
+from crossfit._arrays import NUMPY_DEFAULTS, refuse_not_finite
 from crossfit.cards import MethodCard
-from crossfit.scoring import check_labels, direction, mean_over_directions
+from crossfit.labels import check_labels
+from crossfit.scoring import direction, mean_over_directions
 from crossfit.similarities import (
     MethodSimilarity,
     Out,
@@ -252,7 +254,8 @@ class CrossModalEstimator(ViewsTransformerMixin, BaseEstimator):
         self.n_features_in_ = features
         self._set_columns(columns)
         try:
-            self._fit(views, labels)
+            with np.errstate(**NUMPY_DEFAULTS):
+                self._fit(views, labels)
         except BaseException as error:  # Ctrl-C too
             if not self._still_answers(error):
                 del self.views_in_  # what is half fitted must not answer
@@ -326,14 +329,21 @@ class CrossModalEstimator(ViewsTransformerMixin, BaseEstimator):
         return self._encoded(self._checked_values(values, role), role)
 
     def _encoded(self, values: Any, role: str) -> Any:
-        """Encode, and refuse what no common space is."""
-        found = self._encode(values, role)
+        """Encode, and refuse what no common space is, NaN and infinity among it."""
+        with np.errstate(**NUMPY_DEFAULTS):
+            found = self._encode(values, role)
         shape = getattr(found, "shape", None)
         if shape is None or len(shape) != 2 or shape[0] != n_rows(values):
             came = type(found).__name__ if shape is None else f"shape {tuple(shape)}"
             raise TypeError(
                 f"{self._name()}._encode must return an array of shape ({n_rows(values)}, k) for "
                 f"{n_rows(values)} rows of {role!r}, got {came}"
+            )
+        if "float" in str(found.dtype):
+            refuse_not_finite(
+                found,
+                f"{self._name()}: the encoding of view {self._view_name(role)!r}",
+                "overflows to NaN or infinity",
             )
         return found
 
@@ -410,7 +420,8 @@ class CrossModalEstimator(ViewsTransformerMixin, BaseEstimator):
         queries, gallery = self._checked_values(queries, q), self._checked_values(gallery, g)
         shape = (n_rows(queries), n_rows(gallery))
         check_out(out, shape)
-        P, Q = self._prepare(queries, q), self._prepare(gallery, g)
+        with np.errstate(**NUMPY_DEFAULTS):
+            P, Q = self._prepare(queries, q), self._prepare(gallery, g)
         for part, role in ((P, q), (Q, g)):
             if not hasattr(part, "shape"):
                 raise TypeError(
@@ -418,6 +429,7 @@ class CrossModalEstimator(ViewsTransformerMixin, BaseEstimator):
                     f"{type(part).__name__}"
                 )
 
+        @np.errstate(**NUMPY_DEFAULTS)
         def fill(scores: Scores) -> None:
             if roles.index(q) <= roles.index(g):
                 self._fill(P, Q, scores, chunk_size)
@@ -600,11 +612,12 @@ class CrossModalEstimator(ViewsTransformerMixin, BaseEstimator):
                 )
             return None
         # Of one that learns from none their number alone matters: a wrong one is a mistake.
-        labels = np.asarray(y) if wants == "none" else check_labels(y)
-        if labels.ndim == 0:
+        labels = y if wants == "none" else check_labels(y)
+        if isinstance(y, (str, bytes)) or not hasattr(y, "__len__") or getattr(y, "ndim", 1) == 0:
             raise ValueError(f"expected one label per row ({n}), got {y!r}")
-        if len(labels) != n:
-            raise ValueError(f"expected one label per row ({n}), got {len(labels)}")
+        n_labels = y.shape[0] if hasattr(y, "shape") else len(y)
+        if n_labels != n:
+            raise ValueError(f"expected one label per row ({n}), got {n_labels}")
         if wants == "none":
             return None
         if labels.ndim == 2 and wants == "single":

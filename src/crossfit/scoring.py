@@ -7,30 +7,14 @@ from itertools import combinations, permutations
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from crossfit.labels import check_labels
 from crossfit.metrics import evaluate
 from crossfit.metrics.names import parse_metric
 from crossfit.views import Views
 
-__all__ = ["check_labels", "direction", "mean_over_directions", "relevance_of"]
-
-
-def check_labels(y: Any) -> NDArray[Any]:
-    """Return labels as an array: 1-D classes, or an (n, n_classes) indicator; refuse others."""
-    labels = np.asarray(y)
-    if labels.dtype == object and any(label is None for label in labels.flat):
-        raise ValueError("labels must not be None; -1 in an array of integers is unlabelled")
-    indicator = labels.ndim == 2 and labels.dtype.kind in "biuf" and np.isin(labels, (0, 1)).all()
-    if labels.ndim != 1 and not indicator:
-        raise ValueError(
-            "labels must be 1-D classes or an (n, n_classes) indicator of 0 and 1, got shape "
-            f"{labels.shape} of type {labels.dtype}; a second modality goes into Views, or "
-            "between X and y"
-        )
-    if labels.dtype.kind == "f" and not np.isfinite(labels).all():
-        raise ValueError("labels must be finite, got NaN or infinity")
-    return labels
+__all__ = ["direction", "mean_over_directions", "relevance_of"]
 
 
 def direction(

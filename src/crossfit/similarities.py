@@ -23,6 +23,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from crossfit._arguments import CheckedParameters
 from crossfit._files import reserve, whole_file
+from crossfit.labels import labelled, read_labels
 from crossfit.views import Views, as_numpy, is_views, n_rows, take_rows
 
 __all__ = [
@@ -347,16 +348,12 @@ class MethodSimilarity(BaseEstimator):
 def _class_labels(y: ArrayLike | None, owner: str) -> Array:
     if y is None:
         raise ValueError(f"{owner} needs training labels, got none")
-    labels = np.asarray(y)
+    labels = read_labels(y)
     if labels.ndim != 1:
         raise ValueError(f"{owner} needs one class label per row, got shape {labels.shape}")
-    if not _labelled(labels).any():
+    if not labelled(labels).any():
         raise ValueError(f"{owner} needs training labels, got only -1 (unlabelled)")
     return labels
-
-
-def _labelled(labels: Array) -> NDArray[np.bool_]:
-    return labels != -1 if labels.dtype.kind in "if" else np.ones(len(labels), bool)
 
 
 class PosteriorOverPrior(BaseEstimator):
@@ -375,7 +372,7 @@ class PosteriorOverPrior(BaseEstimator):
     def fit(self, views: Views, y: ArrayLike | None = None) -> Self:
         """Learn the priors from training labels, shape (n,), where -1 is unlabelled."""
         labels = _class_labels(y, type(self).__name__)
-        self.classes_, counts = np.unique(labels[_labelled(labels)], return_counts=True)
+        self.classes_, counts = np.unique(labels[labelled(labels)], return_counts=True)
         self.prior_ = counts / counts.sum()
         return self
 
@@ -428,7 +425,7 @@ class KNNPosterior(CheckedParameters, BaseEstimator):
             widths = ", ".join(f"{n}: {s.shape[1]}" for n, s in zip(views.names, spaces))
             raise ValueError(f"KNNPosterior needs views of one common space, got columns {widths}")
         items = np.vstack(spaces)
-        known = _labelled(labels)
+        known = labelled(labels)
         self.classes_, codes = np.unique(labels[known], return_inverse=True)
         self._votes = np.eye(len(self.classes_))[codes]
         n_neighbors = min(self.n_neighbors, len(codes))

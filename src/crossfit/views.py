@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
-import os
-import sys
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from numbers import Number, Real
 from types import MappingProxyType
 from typing import Any, NoReturn, Self
 
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import ArrayLike, NDArray
+
+from crossfit._arrays import (
+    as_array,
+    as_numpy,
+    checked_csr,
+    floats,
+    is_missing,
+    is_tensor,
+    listed,
+    missing_rows,
+    refuse_not_finite,
+    refuse_tensor,
+)
+from crossfit.labels import check_labels, class_codes, group_codes, joined_labels, read_labels
 
 __all__ = [
     "Channels",
@@ -57,7 +70,10 @@ class Ragged(_Immutable):
     Raises
     ------
     ValueError
-        If the offsets do not run from 0 to ``len(values)`` without falling.
+        If the offsets do not run from 0 to ``len(values)`` without falling, or values are masked
+        or missing.
+    TypeError
+        If `values` is not an array-like or `info` not a mapping.
     """
 
     __slots__ = ("info", "offsets", "values")
@@ -69,16 +85,16 @@ class Ragged(_Immutable):
     def __init__(
         self, values: ArrayLike, offsets: ArrayLike, info: Mapping[str, Any] | None = None
     ) -> None:
-        array = _read_only(np.asarray(values))
-        bounds = np.asarray(offsets)
+        array = _read_only(_of_elements(values, "the values of a Ragged"))
+        bounds = as_numpy(offsets, "the offsets of a Ragged")
         if (
             bounds.ndim != 1
             or len(bounds) < 1
-            or not np.issubdtype(bounds.dtype, np.integer)
+            or bounds.dtype.kind not in "iu"
             or bounds[0] != 0
             or array.ndim < 1
             or bounds[-1] != len(array)
-            or np.any(np.diff(bounds) < 0)
+            or np.any(bounds[1:] < bounds[:-1])
         ):
             raise ValueError(
                 "Ragged expects integer offsets that rise from 0 to the number of elements "
@@ -88,6 +104,8 @@ class Ragged(_Immutable):
             )
         object.__setattr__(self, "values", array)
         object.__setattr__(self, "offsets", _read_only(bounds.astype(np.int64, copy=False)))
+        if info is not None and not isinstance(info, Mapping):
+            raise TypeError(f"info must be a mapping, got an object of type {type(info).__name__}")
         object.__setattr__(self, "info", MappingProxyType(dict(info or {})))
 
     @classmethod
@@ -100,8 +118,20 @@ class Ragged(_Immutable):
             All shapes must agree after the first axis.
         info : mapping, optional
             See the class.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If there are no rows, their trailing shapes or kinds of elements differ, or elements
+            are masked or missing.
         """
-        arrays = [np.asarray(row) for row in rows]
+        unordered = isinstance(rows, (str, bytes, Mapping, Set)) or getattr(rows, "ndim", 1) == 0
+        if unordered or not isinstance(rows, Iterable):
+            raise TypeError(
+                "Ragged.from_list expects a sequence of rows, got an object of type "
+                f"{type(rows).__name__}"
+            )
+        arrays = [_of_elements(row, f"row {i} of a Ragged") for i, row in enumerate(rows)]
         if not arrays:
             raise ValueError("Ragged.from_list expects at least one row, got none")
         shapes = {a.shape[1:] for a in arrays if a.size}
@@ -112,6 +142,12 @@ class Ragged(_Immutable):
             )
         if shapes:
             trailing = next(iter(shapes))
+            kinds = {"b" if a.dtype.kind in "biufc" else a.dtype.kind for a in arrays if a.size}
+            if len(kinds) > 1:
+                raise ValueError(
+                    "Ragged.from_list expects elements of one kind, got the types "
+                    f"{', '.join(sorted({str(a.dtype) for a in arrays if a.size}))}"
+                )
             dtype = np.result_type(*[a for a in arrays if a.size])
             arrays = [a if a.size else np.empty((0, *trailing), dtype) for a in arrays]
         offsets = np.concatenate([[0], np.cumsum([len(a) for a in arrays])])
@@ -138,7 +174,7 @@ class Ragged(_Immutable):
     def __getitem__(self, rows: Any) -> Any:
         """Return one row as an array for an int, else a Ragged of the rows asked for."""
         rows = _drop_ellipsis(rows)
-        if isinstance(rows, (int, np.integer)):
+        if isinstance(rows, (int, np.integer)) and not isinstance(rows, bool):
             i = int(_positions(rows, len(self))[0])
             return self.values[self.offsets[i] : self.offsets[i + 1]]
         at = _positions(rows, len(self))
@@ -174,8 +210,19 @@ class Ragged(_Immutable):
         -------
         array of shape (n_rows, length, ...)
         mask : bool array of shape (n_rows, length)
+
+        Raises
+        ------
+        ValueError
+            If `length` is not a whole number of at least 0, or the elements' type cannot hold
+            `fill`.
         """
         lengths = self.lengths
+        whole = isinstance(length, (int, np.integer)) and not isinstance(length, bool)
+        if length is not None and not (whole and 0 <= length < 2**31):
+            raise ValueError(f"length must be a whole number of at least 0 or None, got {length!r}")
+        if not _can_hold(self.dtype, fill):
+            raise ValueError(f"fill must be a number that {self.dtype} can hold, got {fill!r}")
         width = int(lengths.max(initial=0)) if length is None else int(length)
         mask = np.arange(width) < lengths[:, None]
         dense = np.full((len(self), width, *self.values.shape[1:]), fill, dtype=self.dtype)
@@ -244,14 +291,12 @@ class Views(_Immutable):
         given = {**(views or {}), **named}
         if not given:
             raise ValueError(f"{type(self).__name__} expects at least one view, got none")
-        values = {str(name): _as_values(part, str(name)) for name, part in given.items()}
-        if not isinstance(self, Channels):
-            for name, part in values.items():
-                _refuse_missing(part, name)
+        _check_names(given, "views must be named by strings")
+        values = {name: self._read(part, name) for name, part in given.items()}
         sizes = {name: n_rows(part) for name, part in values.items()}
         if len(set(sizes.values())) > 1:
             raise ValueError(f"views must have equally many rows, got {_listed(sizes)}")
-        columns = {str(name): _columns_of(part) for name, part in given.items()}
+        columns = {name: _columns_of(part) for name, part in given.items()}
         self._set(values, {}, None, next(iter(sizes.values())), columns)
 
     def _set(
@@ -272,6 +317,14 @@ class Views(_Immutable):
         object.__setattr__(self, "_n", n)
         known = {name: columns[name] for name in values if columns.get(name)}
         object.__setattr__(self, "_columns", known)
+
+    @classmethod
+    def _read(cls, given: Any, name: str) -> Any:
+        """Bring what was given for a view into one of the forms that views hold."""
+        values = _as_values(given, name)
+        # A channel may lack some of its rows, a view not.
+        _check_items(values, name, may_lack=issubclass(cls, Channels))
+        return values
 
     @classmethod
     def _build(
@@ -321,13 +374,14 @@ class Views(_Immutable):
         UserWarning
             If some images have no caption; they are left out, because a row is a pair.
         """
+        if not isinstance(names, (tuple, list)) or len(names) != 2:
+            raise ValueError(f"names must be a pair of different strings, got {names!r}")
         image, text = names
-        items, rows = _as_values(images, image), _as_values(captions, text)
-        _refuse_missing(items, image)
-        _refuse_missing(rows, text)
-        index = np.asarray(image_index)
+        _check_names(names, "names must be a pair of different strings")
+        items, rows = cls._read(images, image), cls._read(captions, text)
+        index = as_numpy(image_index, "image_index")
         n, n_items = n_rows(rows), n_rows(items)
-        if index.ndim != 1 or not np.issubdtype(index.dtype, np.integer):
+        if index.ndim != 1 or index.dtype.kind not in "iu":
             raise ValueError(
                 "image_index must be one integer per caption, got an array of shape "
                 f"{index.shape} and type {index.dtype}"
@@ -380,7 +434,7 @@ class Views(_Immutable):
         return self._n
 
     def __contains__(self, name: object) -> bool:
-        return name in self._values
+        return isinstance(name, str) and name in self._values
 
     # Without this, Python would iterate through __getitem__ and call rows views.
     __iter__ = None  # type: ignore[assignment]
@@ -416,7 +470,7 @@ class Views(_Immutable):
         return self._build(values, index, self.groups[at], len(at), self._columns)
 
     def _item_values(self, name: str) -> Any:
-        if name not in self._values:
+        if name not in self:
             raise ValueError(f"no view {name!r}: the views are {', '.join(self.names)}")
         return self._values[name]
 
@@ -439,9 +493,9 @@ class Views(_Immutable):
 
     def first_rows(self, name: str) -> IntArray:
         """Return the first row in which each distinct item of a view appears."""
+        self._item_values(name)
         if name in self._index:
             return np.unique(self._index[name], return_index=True)[1]
-        self._item_values(name)
         return np.arange(self._n)
 
     def select(self, *names: str) -> Self:
@@ -471,8 +525,9 @@ class Views(_Immutable):
         """
         values, index, columns = dict(self._values), dict(self._index), dict(self._columns)
         for name, given in named.items():
-            part = _as_values(given, name)
-            n, n_items = n_rows(part), n_rows(self._item_values(name))
+            n_items = n_rows(self._item_values(name))
+            part = self._read(given, name)
+            n = n_rows(part)
             if n not in (n_items, self._n):
                 wanted = f"{self._n} rows" + (f" or {n_items} items" if name in index else "")
                 raise ValueError(f"view {name!r} must have {wanted}, got {n}")
@@ -484,14 +539,27 @@ class Views(_Immutable):
     def rename(self, names: Mapping[str, str]) -> Self:
         """Return the same views under other names; names left out stay.
 
+        Parameters
+        ----------
+        names : mapping of str to str
+            Old names to new ones.
+
         Raises
         ------
         ValueError
-            If two views would bear one name.
+            If there is no such view, or two views would bear one name.
+        TypeError
+            If `names` is not a mapping to strings.
         """
+        if not isinstance(names, Mapping):
+            raise TypeError(
+                "rename expects a mapping of old names to new ones, got an object of type "
+                f"{type(names).__name__}"
+            )
+        for name in names:
+            self._item_values(name)
         renamed = [names.get(name, name) for name in self.names]
-        if len(set(renamed)) < len(renamed):
-            raise ValueError(f"views must have different names, got {', '.join(renamed)}")
+        _check_names(renamed, "views must have different names")
         return self._build(
             {names.get(name, name): part for name, part in self._values.items()},
             {names.get(name, name): part for name, part in self._index.items()},
@@ -508,27 +576,41 @@ class Views(_Immutable):
         groups : array-like of shape (n,)
             Rows with equal entries are kept together by splits and are no negatives of each
             other. Rows that share an item must be in one group.
+
+        Raises
+        ------
+        ValueError
+            If groups have another shape, split an item or are missing (None, NaN) in some rows:
+            NaN equals nothing, and a row that stands alone needs a group of its own.
         """
-        given = np.asarray(groups)
-        if given.shape != (self._n,):
-            raise ValueError(f"groups must have shape ({self._n},), got {given.shape}")
-        _, codes = np.unique(given, return_inverse=True)
+        codes = group_codes(groups, self._n)
         for name, index in self._index.items():
             first = codes[self.first_rows(name)]
             if np.any(first[index] != codes):
                 raise ValueError(f"groups must not split an item that rows of {name!r} share")
-        codes = codes.astype(np.int64)
         return self._build(self._values, self._index, codes, self._n, self._columns)
 
     def map(self, function: Callable[[Any, str], Any], *names: str) -> Self:
         """Apply ``function(values, name)`` to the distinct items of some or all views.
 
         The result must have one row per item; which rows share an item stays the same.
+
+        Raises
+        ------
+        ValueError
+            If there is no such view, or the function returns another number of rows.
+        TypeError
+            If `function` cannot be called or returns what a view cannot be.
         """
+        if not callable(function):
+            raise TypeError(
+                "map expects a function of values and a name, got an object of type "
+                f"{type(function).__name__}"
+            )
         values, columns = dict(self._values), dict(self._columns)
         for name in names or self.names:
             made = function(self._item_values(name), name)
-            part, columns[name] = _as_values(made, name), _columns_of(made)
+            part, columns[name] = self._read(made, name), _columns_of(made)
             if n_rows(part) != n_rows(values[name]):
                 raise ValueError(
                     f"view {name!r} has {n_rows(values[name])} items, but the function "
@@ -553,10 +635,12 @@ class Views(_Immutable):
 
         Raises
         ------
-        ValueError
-            If an item's rows carry different labels.
+        ValueError, TypeError
+            If an item's rows carry different labels, or `y` are not labels: see
+            `crossfit.labels.read_labels`.
         """
-        labels = np.asarray(y)
+        self._item_values(name)
+        labels = read_labels(y)
         if len(labels) != self._n:
             raise ValueError(f"expected one label per row ({self._n}), got {len(labels)}")
         reduced = labels[self.first_rows(name)]
@@ -579,7 +663,7 @@ class Views(_Immutable):
         y : array-like of shape (n,) or (n, n_classes), optional
             Labels of the rows. Without them an item is relevant if some row pairs the two;
             with them, if they share a label. ``-1`` in a label vector is unlabelled and
-            relevant to nothing.
+            relevant to nothing, in one of objects too; in an array of strings it is a class.
 
         Returns
         -------
@@ -595,10 +679,12 @@ class Views(_Immutable):
             paired.data[:] = 1
             return paired
         # By item first: as many classes as rows would fill a dense matrix of rows.
-        of_query, of_gallery = self.item_labels(query, y), self.item_labels(gallery, y)
+        labels = check_labels(y)
+        of_query, of_gallery = self.item_labels(query, labels), self.item_labels(gallery, labels)
         if of_query.ndim == 1:
-            classes = np.unique(of_query)
-            one, other = _one_hot(of_query, classes), _one_hot(of_gallery, classes)
+            classes, codes = class_codes(joined_labels(of_query, of_gallery))
+            one = _one_hot(codes[: len(of_query)], len(classes))
+            other = _one_hot(codes[len(of_query) :], len(classes))
         else:
             one = sp.csr_array(of_query.astype(np.int32))
             other = sp.csr_array(of_gallery.astype(np.int32))
@@ -686,19 +772,11 @@ def take_rows(values: Any, rows: Any) -> Any:
     return _read_only(taken) if isinstance(taken, np.ndarray) else taken
 
 
-def is_tensor(values: Any) -> bool:
-    """Say whether this is a torch tensor, without importing torch."""
-    torch = sys.modules.get("torch")
-    return torch is not None and isinstance(values, torch.Tensor)
-
-
-def as_numpy(values: Any) -> NDArray[Any]:
-    """Return an array, or a tensor of any device as an array."""
-    return np.asarray(values.detach().cpu().numpy() if is_tensor(values) else values)
-
-
 def as_float(values: Any, where: str) -> Any:
-    """Keep float32 and float64, turn other numbers into float32, refuse NaN and infinity.
+    """Keep float32 and float64, make floats of other numbers, refuse NaN and infinity.
+
+    Other numbers become float32 as long as none is beyond 2**24, which it holds exactly, else
+    float64.
 
     Parameters
     ----------
@@ -709,27 +787,16 @@ def as_float(values: Any, where: str) -> Any:
     Raises
     ------
     ValueError
-        If there is NaN or infinity, or values are no real numbers.
+        If there is NaN or infinity (with the rows and columns), if values are no real numbers,
+        or integers that float64 cannot hold.
     """
-    if isinstance(values, Ragged):
-        return Ragged(as_float(values.values, where), values.offsets, values.info)
-    xp = sys.modules["torch"] if is_tensor(values) else np
-    dtype = str(values.dtype).removeprefix("torch.")
-    if dtype.startswith("complex"):
-        raise ValueError(f"{where}: Complex data not supported, got {dtype}")
-    if not dtype.startswith(("float", "int", "uint", "bool", "bfloat", "longdouble")):
-        raise ValueError(f"{where} must be numeric, got type {dtype}")
-    if is_tensor(values):
-        values = values.detach()
-    if dtype not in ("float32", "float64"):
-        values = values.to(xp.float32) if is_tensor(values) else values.astype(np.float32)
-    data = values.data if sp.issparse(values) else values
-    with np.errstate(over="ignore", invalid="ignore"):
-        total = xp.sum(data)
-    # The sum is finite unless an entry is not, or sums overflow: look closer only then.
-    if not xp.isfinite(total) and not xp.isfinite(data).all():
-        raise ValueError(f"{where} contains NaN or infinity")
-    return values
+    ragged = isinstance(values, Ragged)
+    given = values.values if ragged else values
+    made = floats(given, where)
+    if given.is_floating_point() if is_tensor(given) else given.dtype.kind == "f":
+        offsets = values.offsets if ragged else None
+        refuse_not_finite(made, where, "contains NaN or infinity", offsets)
+    return Ragged(made, values.offsets, values.info) if ragged else made
 
 
 def _read_only(array: NDArray[Any]) -> NDArray[Any]:
@@ -746,8 +813,20 @@ def _drop_ellipsis(key: Any) -> Any:
 
 def _positions(rows: Any, n: int) -> IntArray:
     if isinstance(rows, slice):
+        ends = (rows.start, rows.stop, rows.step)
+        if rows.step == 0 or not all(end is None or hasattr(end, "__index__") for end in ends):
+            raise IndexError(f"a slice of rows must be of integers with a step, got {rows}")
         return np.arange(n)[rows]
-    at = np.atleast_1d(np.asarray(rows))
+    if isinstance(rows, (bool, np.bool_)):
+        raise IndexError(
+            f"rows are taken by an int, a slice, an integer array or a mask, got {rows}"
+        )
+    try:
+        at = np.atleast_1d(as_numpy(rows, "rows"))
+    except (TypeError, ValueError) as error:
+        raise IndexError(
+            f"rows are taken by an int, a slice, an array or a mask: {error}"
+        ) from None
     if at.dtype == bool:
         if at.shape != (n,):
             raise IndexError(f"a row mask must have shape ({n},), got {at.shape}")
@@ -764,12 +843,51 @@ def _positions(rows: Any, n: int) -> IntArray:
     return np.where(at < 0, at + n, at).astype(np.int64)
 
 
-def _one_hot(labels: NDArray[Any], classes: NDArray[Any]) -> sp.csr_array:
-    """Return one row per label, empty where it is -1 (unlabelled)."""
-    codes = np.searchsorted(classes, labels)
-    known = np.flatnonzero(labels != -1) if labels.dtype.kind in "iuf" else np.arange(len(labels))
+def _one_hot(codes: IntArray, n_classes: int) -> sp.csr_array:
+    """Return one row per class number, empty where it is -1 (unlabelled)."""
+    known = np.flatnonzero(codes != -1)
     ones = np.ones(len(known), np.int32)
-    return sp.csr_array((ones, (known, codes[known])), shape=(len(labels), len(classes)))
+    return sp.csr_array((ones, (known, codes[known])), shape=(len(codes), n_classes))
+
+
+def _check_names(names: Iterable[Any], told: str) -> None:
+    names = list(names)
+    if not all(isinstance(name, str) for name in names):
+        raise TypeError(f"{told}, got {', '.join(map(repr, names))}")
+    if len(set(names)) < len(names):
+        raise ValueError(f"{told}, got {', '.join(names)}")
+
+
+def _can_hold(dtype: np.dtype[Any], fill: Any) -> bool:
+    """Say whether a number stays what it is in an array of this type."""
+    if dtype.kind == "O":
+        return True
+    if dtype.kind not in "biufc":
+        return isinstance(fill, (str, bytes)) or (isinstance(fill, int) and not fill)
+    if not isinstance(fill, (Real, np.bool_)):
+        return dtype.kind == "c" and isinstance(fill, complex)
+    number: Any = fill
+    if number != number or abs(number) == float("inf"):
+        return dtype.kind in "fc"
+    if dtype.kind in "fc":
+        return bool(abs(number) <= float(np.finfo(dtype).max))
+    low, high = (0, 1) if dtype.kind == "b" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
+    return bool(number == int(number) and low <= int(number) <= high)
+
+
+def _of_elements(given: Any, what: str) -> NDArray[Any]:
+    """Read elements of a Ragged: numbers or strings, none of them missing."""
+    if sp.issparse(given):
+        raise TypeError(f"{what} must be a dense array, got a sparse one: call toarray()")
+    array = as_array(given, what)
+    if array.dtype == object and array.ndim:
+        gone = [i for i, item in enumerate(array.ravel().tolist()) if is_missing(item)]
+        if gone:
+            raise ValueError(
+                f"{what} must not have missing elements, got {len(gone)} (number {gone[0]} is the "
+                "first)"
+            )
+    return array
 
 
 def _compact(values: Any, index: IntArray) -> tuple[Any, IntArray]:
@@ -792,67 +910,47 @@ def _as_values(given: Any, name: str) -> Any:
         return given if isinstance(given, Channels) else Channels(given._values)
     if isinstance(given, Ragged):
         return given
+    what = f"view {name!r}"
     if is_tensor(given):
+        refuse_tensor(given, what)
         if given.ndim == 0:
-            raise TypeError(f"view {name!r} must have rows, got a single value")
+            raise TypeError(f"{what} must have rows, got a single value")
         return given
     if sp.issparse(given):
-        if given.ndim != 2:
-            raise TypeError(f"view {name!r} must be a sparse matrix of rows, got {given.ndim}-D")
-        return given.tocsr()
-    if hasattr(given, "to_numpy"):
-        given = given.to_numpy()
-    if isinstance(given, (list, tuple)):
-        given = _from_sequence(given, name)
-    if not isinstance(given, np.ndarray):
-        if not hasattr(given, "__array__"):
-            raise TypeError(
-                f"view {name!r} must be an array, a sparse matrix, a tensor, a list, a Ragged "
-                f"or a mapping of channels, got {type(given).__name__}"
-            )
-        given = np.asarray(given)
-    if given.ndim == 0:
-        raise TypeError(f"view {name!r} must have rows, got a single value")
-    if given.dtype.kind in "US":
-        given = given.astype(object)
-    return _read_only(given)
+        return checked_csr(given, what)
+    if not isinstance(given, (list, tuple)) and not hasattr(given, "__array__"):
+        raise TypeError(
+            f"{what} must be an array, a sparse matrix, a tensor, a list, a Ragged or a mapping "
+            f"of channels, got {type(given).__name__}"
+        )
+    array = as_array(given, what, ": wrap it as Ragged.from_list(rows)")
+    if array.ndim == 0:
+        raise TypeError(f"{what} must have rows, got a single value")
+    if array.dtype.kind in "UST":
+        array = array.astype(object)
+    return _read_only(array)
 
 
-def _refuse_missing(values: Any, name: str) -> None:
-    """Refuse a view of which some rows have nothing; a channel may lack some of its rows."""
-    if isinstance(values, np.ndarray) and values.dtype == object:
-        missing = [i for i, item in enumerate(values) if _is_missing(item)]
-        if missing:
-            raise ValueError(
-                f"view {name!r} has nothing in {len(missing)} of {len(values)} rows (row "
-                f"{missing[0]} is {values[missing[0]]}): leave these pairs out"
-            )
-
-
-def _is_missing(item: Any) -> bool:
-    """Say whether a table has nothing in a cell: None, NaN or pandas' NA."""
-    return (
-        item is None
-        or type(item).__name__ == "NAType"
-        or (isinstance(item, float) and item != item)
-    )
-
-
-def _from_sequence(given: Sequence[Any], name: str) -> NDArray[Any]:
-    first = next(iter(given), None)
-    if isinstance(first, (bool, int, float, complex, np.generic, np.ndarray, list, tuple)):
-        try:
-            return np.asarray(given)
-        except ValueError:
-            raise ValueError(
-                f"view {name!r} is a list of rows of unequal shape: wrap it as "
-                "Ragged.from_list(rows)"
-            ) from None
-    # Strings, paths, pictures: numpy must not look inside them.
-    held = np.empty(len(given), dtype=object)
-    for i, element in enumerate(given):
-        held[i] = os.fspath(element) if isinstance(element, os.PathLike) else element
-    return held
+def _check_items(values: Any, name: str, *, may_lack: bool) -> None:
+    """Refuse rows with nothing in them, and numbers among strings, which would become text."""
+    if not isinstance(values, np.ndarray) or values.dtype != object:
+        return
+    missing = missing_rows(values)
+    if len(missing) and not may_lack:
+        first = next(cell for cell in values[missing[:1]].ravel() if is_missing(cell))
+        others = f"; then {listed(missing[1:])}" if len(missing) > 1 else ""
+        raise ValueError(
+            f"view {name!r} has nothing in {len(missing)} of {len(values)} rows (row {missing[0]} "
+            f"is {first}{others}): leave these pairs out"
+        )
+    cells = values.ravel().tolist()
+    if any(issubclass(kind, str) for kind in set(map(type, cells))):
+        for i, cell in enumerate(cells):
+            if isinstance(cell, (Number, np.number, np.bool_)) and not is_missing(cell):
+                raise ValueError(
+                    f"view {name!r} must hold strings or numbers, not both: row "
+                    f"{i * len(values) // len(cells)} is {cell!r}"
+                )
 
 
 def _described(values: Any) -> str:

@@ -599,7 +599,7 @@ LABELS = ([0, 1], [0, 1, 1])
         (GOOD, -np.ones((2, 3)), {}, "grades >= 0"),
         (GOOD, np.full((2, 3), np.nan), {}, "grades >= 0"),
         (GOOD, ([0, 1], []), {}, "labels must not be empty"),
-        (GOOD, ([0, np.nan], [0, 1, 1]), {}, "labels must not be NaN"),
+        (GOOD, ([0, np.nan], [0, 1, 1]), {}, r"labels must be finite, got NaN.*1 of 2 rows \(1\)"),
         (GOOD, (np.eye(2), np.eye(3)), {}, "as many columns"),
         (GOOD, (np.eye(2), [0, 1, 1]), {}, "both 1-D or both"),
         (GOOD, (2 * np.eye(2), np.ones((3, 2))), {}, "only 0 and 1"),

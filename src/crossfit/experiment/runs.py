@@ -29,6 +29,7 @@ from crossfit.experiment.report import (
 from crossfit.experiment.store import CellRecord, RunRecord, Store, StoreError, canonical
 from crossfit.experiment.tables import csv_table, latex_table, markdown_table
 from crossfit.extraction import grid_boxes
+from crossfit.labels import is_unlabelled
 from crossfit.metrics import Evaluation, Repeats, parse_metric
 from crossfit.metrics.evaluation import PerQuery
 
@@ -469,7 +470,7 @@ def _verdicts(test: Any, query: str, gallery: str) -> Any:
         if labels is None:
             return "wrong"
         a, b = labels[0][q], labels[1][item]
-        same = bool((a * b).any()) if np.ndim(a) else bool(a == b and a != -1)
+        same = bool((a * b).any()) if np.ndim(a) else bool(a == b and not is_unlabelled(a))
         return "relevant" if same else "wrong"
 
     return verdict
@@ -524,7 +525,7 @@ def _shower(test: Any, name: str, classes: Any) -> Any:
         label = ""
         if test.y is not None and np.ndim(test.y) == 1:
             y = test.y[rows[item]]
-            label = "" if y == -1 else str(y if classes is None else classes[int(y)])
+            label = "" if is_unlabelled(y) else str(y if classes is None else classes[int(y)])
         if isinstance(value, str):
             path = Path(value)
             if _is_picture(value):

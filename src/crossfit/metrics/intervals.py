@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from crossfit import labels
 from crossfit._random import random_source
 
 Floats = NDArray[np.float64]
@@ -34,10 +35,7 @@ def group_codes(groups: Any, n: int) -> NDArray[np.intp]:
     """Codes 0, 1, ... of the groups; without groups every query is its own."""
     if groups is None:
         return np.arange(n)
-    groups = np.asarray(groups)
-    if groups.shape != (n,):
-        raise ValueError(f"groups must have one entry per query, {n}, got shape {groups.shape}")
-    return np.unique(groups, return_inverse=True)[1].astype(np.intp)
+    return labels.group_codes(groups, n, "query").astype(np.intp)
 
 
 def same_groups(a: NDArray[np.intp] | None, b: NDArray[np.intp] | None) -> bool:

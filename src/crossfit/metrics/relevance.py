@@ -10,6 +10,9 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
+from crossfit._arrays import as_numpy, checked_csr
+from crossfit.labels import class_codes, joined_labels, read_labels
+
 Row = tuple[NDArray[np.intp], NDArray[np.float64] | None]
 
 
@@ -113,7 +116,7 @@ def as_relevance(relevance: Any) -> Relevance:
     ----------
     relevance : array-like or sparse of shape (n, m), or a pair (y_query, y_gallery)
         Non-zero entries are relevant and hold the grade. A pair holds labels: 1-D, where -1 is
-        unlabelled, or indicators of shape (n, c) and (m, c).
+        unlabelled wherever it is a number, or indicators of shape (n, c) and (m, c).
 
     Returns
     -------
@@ -122,7 +125,7 @@ def as_relevance(relevance: Any) -> Relevance:
     Raises
     ------
     ValueError
-        On empty input, negative or NaN grades, labels of two forms.
+        On empty input, negative or NaN grades, missing or masked labels, labels of two forms.
     """
     if isinstance(relevance, tuple):
         if len(relevance) != 2:
@@ -131,7 +134,10 @@ def as_relevance(relevance: Any) -> Relevance:
                 f"got {len(relevance)} entries"
             )
         return _from_labels(*relevance)
-    matrix = relevance if sp.issparse(relevance) else np.asarray(relevance)
+    if sp.issparse(relevance) and relevance.ndim == 2:
+        matrix = checked_csr(relevance, "relevance")
+    else:
+        matrix = as_numpy(relevance, "relevance")
     if matrix.ndim != 2 or 0 in matrix.shape:
         raise ValueError(
             f"relevance must be a non-empty (n, m) matrix or a pair of labels, got shape "
@@ -152,8 +158,9 @@ def as_relevance(relevance: Any) -> Relevance:
 
 
 def _from_labels(y_query: Any, y_gallery: Any) -> Relevance:
-    labels = [y if sp.issparse(y) else np.asarray(y) for y in (y_query, y_gallery)]
-    query, gallery = labels
+    query, gallery = labels = [
+        checked_csr(y, "labels") if sp.issparse(y) else read_labels(y) for y in (y_query, y_gallery)
+    ]
     shapes = f"{query.shape} and {gallery.shape}"
     if 0 in query.shape + gallery.shape:
         raise ValueError(f"labels must not be empty, got shapes {shapes}")
@@ -164,6 +171,8 @@ def _from_labels(y_query: Any, y_gallery: Any) -> Relevance:
             )
         matrices = []
         for y in labels:
+            if y.dtype.kind not in "biuf":
+                raise TypeError(f"2-D labels are indicators of numbers, got type {y.dtype}")
             matrix = sp.csr_array(y)
             if not np.isin(matrix.data, (0, 1)).all():
                 raise ValueError("2-D labels are indicators and may hold only 0 and 1")
@@ -171,15 +180,5 @@ def _from_labels(y_query: Any, y_gallery: Any) -> Relevance:
         return SharedLabelRelevance(*matrices)
     if not query.ndim == gallery.ndim == 1:
         raise ValueError(f"labels must be both 1-D or both (n, c) indicators, got shapes {shapes}")
-    numeric = query.dtype.kind in "biuf"
-    if numeric != (gallery.dtype.kind in "biuf"):
-        raise TypeError(
-            f"labels of both sides must be of one kind, got {query.dtype} and {gallery.dtype}"
-        )
-    together = np.concatenate(labels)
-    if together.dtype.kind == "f" and np.isnan(together).any():
-        raise ValueError("labels must not be NaN; -1 says unlabelled")
-    codes = np.unique(together, return_inverse=True)[1].astype(np.intp)
-    if numeric:
-        codes[together == -1] = -1
+    _, codes = class_codes(joined_labels(query, gallery))
     return ClassRelevance(codes[: len(query)], codes[len(query) :])

@@ -30,11 +30,11 @@ from crossfit._processes import end_with
 from crossfit._progress import progress_bar
 from crossfit._random import draw_seed
 from crossfit.cards import Choice, Each, Float, Int, Space, suggest
+from crossfit.labels import check_labels
 from crossfit.model_selection import storages
 from crossfit.model_selection.scorers import make_retrieval_scorer
 from crossfit.model_selection.splitters import PairKFold, check_folds
 from crossfit.querying import answering, encode, similarity
-from crossfit.scoring import check_labels
 from crossfit.views import Views, is_views
 
 __all__ = ["OptunaSearch", "default_search_space"]

@@ -16,6 +16,7 @@ from sklearn.model_selection import BaseCrossValidator
 from sklearn.model_selection._split import GroupsConsumerMixin
 from sklearn.utils import check_random_state
 
+from crossfit.labels import class_codes, group_codes, read_labels
 from crossfit.views import Views, is_views, n_rows
 
 __all__ = ["PairKFold", "PairShuffleSplit", "check_folds"]
@@ -275,9 +276,7 @@ def _at_least(value: Any, low: int, name: str) -> None:
 def _group_codes(X: Any, groups: ArrayLike | None, n: int) -> Rows:
     """Return the number of each row's group, in order of first appearance."""
     own = X.groups if is_views(X) else np.arange(n)
-    given = own if groups is None else np.asarray(groups)
-    if given.shape != (n,):
-        raise ValueError(f"groups must have shape ({n},), got {given.shape}")
+    given = own if groups is None else group_codes(groups, n)
     if groups is not None and len(np.unique(own)) < n:
         _, first, codes = np.unique(own, return_index=True, return_inverse=True)
         if np.any(given[first][codes] != given):
@@ -289,10 +288,13 @@ def _group_codes(X: Any, groups: ArrayLike | None, n: int) -> Rows:
 def _class_codes(y: ArrayLike | None, n: int) -> Rows:
     if y is None:
         return np.zeros(n, np.int64)
-    labels = np.asarray(y)
+    labels = read_labels(y)
     if labels.ndim not in (1, 2) or len(labels) != n:
         raise ValueError(f"expected one label per row ({n}), got shape {labels.shape}")
-    return np.unique(labels, axis=0, return_inverse=True)[1].ravel()
+    if labels.ndim == 2:
+        return np.unique(labels, axis=0, return_inverse=True)[1].ravel()
+    # What is unlabelled is spread over the parts as a class is.
+    return np.unique(class_codes(labels)[1], return_inverse=True)[1]
 
 
 def _strata(codes: Rows, classes: Rows) -> Rows:

@@ -22,6 +22,7 @@ from crossfit._fitted import is_fitted_name, set_fitted
 from crossfit._random import draw_seed
 from crossfit.base import CrossModalEstimator
 from crossfit.extraction.weights import resolve_device
+from crossfit.labels import class_codes
 from crossfit.neural.batching import (
     Batch,
     Batches,
@@ -319,11 +320,8 @@ class NeuralEstimator(CrossModalEstimator):
             return None
         if y.ndim == 2:
             return y.astype(np.float32)
-        known = y != -1 if y.dtype.kind in "if" else np.ones(len(y), bool)
-        self.classes_, codes = np.unique(y[known], return_inverse=True)
-        targets = np.full(len(y), -1, np.int64)
-        targets[known] = codes
-        return targets
+        self.classes_, codes = class_codes(y)
+        return codes
 
     def _n_classes(self, targets: NDArray[Any] | None) -> int | None:
         if targets is None:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crossfit.base import CrossModalEstimator
+from crossfit.labels import class_codes
 from crossfit.subspace._linalg import CHUNK, Matrix, Moments
 from crossfit.views import Views
 
@@ -126,9 +127,9 @@ def indicator(
         classes = np.flatnonzero(y.any(axis=0))
         Y = y[:, classes].astype(np.float32)
     else:
-        classes, codes = np.unique(y, return_inverse=True)
+        classes, codes = class_codes(y)
         Y = np.eye(len(classes), dtype=np.float32)[codes]
-        unlabelled = np.count_nonzero(y == -1) if y.dtype.kind in "if" else 0
+        unlabelled = np.count_nonzero(codes == -1)
         if unlabelled:
             raise ValueError(
                 f"{name} learns from labelled rows alone, got {unlabelled} rows with the label "

@@ -12,6 +12,7 @@ from scipy.special import expit
 
 from crossfit._random import draw_seed
 from crossfit.base import CrossModalEstimator
+from crossfit.labels import labelled
 from crossfit.similarities import KNNPosterior, Similarity, pairwise_similarity
 from crossfit.subspace import cards
 from crossfit.subspace._graph import (
@@ -157,13 +158,13 @@ class JRL(CrossModalEstimator):
         seed = draw_seed(self.random_state)
 
         assert y is not None
-        labelled = y != -1 if y.dtype.kind in "if" else np.ones(len(y), dtype=bool)
-        if not labelled.any():
+        known = labelled(y)
+        if not known.any():
             raise ValueError("JRL needs labels, got only -1 (unlabelled)")
-        if labelled.sum() < 2:
+        if known.sum() < 2:
             raise ValueError("JRL needs at least 2 labelled rows, got 1")
-        train = views[labelled]
-        self.classes_, Y = indicator(self, y[labelled])
+        train = views[known]
+        self.classes_, Y = indicator(self, y[known])
         joint = joint_covariance(self, train, {LABELS: Y}, standardize=self.standardize)
         n, roles = joint.n - 1, views.names
         XX = {p: n * joint(p) for p in roles}
@@ -206,7 +207,7 @@ class JRL(CrossModalEstimator):
         self.means_: dict[str, Matrix] = {p: joint.means[p] for p in roles}
         self.weights_: dict[str, Matrix] = {p: W[p] / joint.scales[p][:, None] for p in roles}
         common = train.map(self._encode)
-        self.posterior_ = KNNPosterior(self.n_neighbors).fit(common, y[labelled])
+        self.posterior_ = KNNPosterior(self.n_neighbors).fit(common, y[known])
 
     def _encode(self, values: Any, view: str) -> Any:
         return affine(values, self.means_[view], self.weights_[view])

@@ -1,0 +1,233 @@
+"""Labels and groups of rows: what they may be, and which of them are unlabelled.
+
+``-1`` is unlabelled wherever it is a number: in arrays of integers, of floats and of objects,
+beside strings too. In an array of strings ``"-1"`` is a class as any other, and in one of bools
+or unsigned integers every row is labelled.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Sequence
+from numbers import Real
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crossfit._arrays import as_array, in_rows, missing_rows
+
+__all__ = [
+    "check_labels",
+    "class_codes",
+    "group_codes",
+    "is_unlabelled",
+    "joined_labels",
+    "labelled",
+    "read_labels",
+]
+
+Codes = NDArray[np.int64]
+
+_KINDS = {"b": "numbers", "i": "numbers", "u": "numbers", "f": "numbers", "U": "strings"}
+_KINDS |= {"S": "bytes", "M": "dates", "m": "durations"}
+
+
+def read_labels(y: Any, what: str = "labels") -> NDArray[Any]:
+    """Return labels as an array, of numbers where they are numbers; refuse what are none.
+
+    Parameters
+    ----------
+    y : array-like of shape (n,) or (n, n_classes)
+    what : str
+        What error messages call them.
+
+    Returns
+    -------
+    array of shape (n,) or (n, n_classes)
+        Of numbers, strings or dates; or of objects, which are strings with -1 among them or
+        integers beyond 64 bits.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If labels are missing (with their rows), are of several kinds, or are no labels: sets,
+        mappings, lists of unequal length.
+    """
+    array = _read(y, what)
+    if array.ndim == 0:
+        raise ValueError(f"{what} must have one entry per row, got shape ()")
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        rows = np.flatnonzero(~np.isfinite(array).reshape(len(array), -1).all(axis=1))
+        raise ValueError(
+            f"{what} must be finite, got NaN or infinity in {in_rows(rows, len(array))}; -1 is "
+            "unlabelled"
+        )
+    gone = missing_rows(array)
+    if len(gone):
+        raise ValueError(
+            f"{what} must not be None or NaN, as in {in_rows(gone, len(array))}; -1 in an array "
+            "of numbers is unlabelled"
+        )
+    _kind(array, what)
+    return array
+
+
+def check_labels(y: Any) -> NDArray[Any]:
+    """Return labels as an array: 1-D classes, or an (n, n_classes) indicator; refuse others.
+
+    See `read_labels` for what a label may be.
+    """
+    labels = read_labels(y)
+    indicator = labels.ndim == 2 and labels.dtype.kind in "biuf" and np.isin(labels, (0, 1)).all()
+    if labels.ndim != 1 and not indicator:
+        raise ValueError(
+            "labels must be 1-D classes or an (n, n_classes) indicator of 0 and 1, got shape "
+            f"{labels.shape} of type {labels.dtype}; a second modality goes into Views, or "
+            "between X and y"
+        )
+    return labels
+
+
+def labelled(y: NDArray[Any]) -> NDArray[np.bool_]:
+    """Return which rows of a label vector, as `read_labels` returns it, have a class."""
+    if y.dtype.kind == "O":
+        return np.fromiter((not is_unlabelled(label) for label in y), bool, len(y))
+    return np.asarray(y != -1) if y.dtype.kind in "if" else np.ones(len(y), bool)
+
+
+def class_codes(y: NDArray[Any]) -> tuple[NDArray[Any], Codes]:
+    """Return the classes of a label vector, sorted, and each row's number among them.
+
+    Parameters
+    ----------
+    y : array of shape (n,)
+        As `read_labels` returns it.
+
+    Returns
+    -------
+    classes : array of shape (n_classes,)
+    codes : int64 array of shape (n,)
+        -1 where the row is unlabelled.
+    """
+    known = labelled(y)
+    classes, found = np.unique(y[known], return_inverse=True)
+    codes = np.full(len(y), -1, np.int64)
+    codes[known] = found
+    return classes, codes
+
+
+def joined_labels(one: NDArray[Any], other: NDArray[Any]) -> NDArray[Any]:
+    """Return two label vectors one after the other; equal labels stay equal and others not.
+
+    Raises
+    ------
+    TypeError
+        If one holds numbers and the other strings, for instance.
+    """
+    kinds = {_kind(part, "labels") for part in (one, other) if labelled(part).any()}
+    dates = {"O", "M"} <= {one.dtype.kind, other.dtype.kind}
+    if len(kinds) > 1 or dates:
+        raise TypeError(
+            f"labels of both sides must be of one kind, got {one.dtype} and {other.dtype}"
+        )
+    if {one.dtype.kind, other.dtype.kind} <= set("biufO") and one.dtype != other.dtype:
+        # NumPy would make floats of signed and unsigned integers, and of two large ones one.
+        together = [*one.tolist(), *other.tolist()]
+        return as_array(np.array([*together, None], dtype=object)[:-1], "labels", numbers=True)
+    if "O" in (one.dtype.kind, other.dtype.kind):
+        one, other = one.astype(object), other.astype(object)
+    return np.concatenate([one, other])
+
+
+def group_codes(groups: Any, n: int, unit: str = "row") -> Codes:
+    """Return the number of each row's group among the sorted groups.
+
+    Parameters
+    ----------
+    groups : array-like of shape (n,)
+        Numbers, strings or dates; equal entries are one group.
+    n : int
+        Number of rows.
+    unit : str
+        What error messages call that which is in groups.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If they are of another shape, of several kinds, or some are missing.
+    """
+    array = _read(groups, "groups")
+    if array.shape != (n,):
+        raise ValueError(
+            f"groups must have one entry per {unit}, {n}: shape ({n},), got {array.shape}"
+        )
+    gone = missing_rows(array)
+    if len(gone):
+        raise ValueError(
+            f"groups must not be None or NaN, as in {in_rows(gone, n)}: give every {unit} that "
+            "stands alone a group of its own"
+        )
+    _kind(array, "groups", mixed=False)
+    return np.unique(array, return_inverse=True)[1].astype(np.int64)
+
+
+def _read(given: Any, what: str) -> NDArray[Any]:
+    if isinstance(given, Sequence) and not isinstance(given, (str, bytes, list, tuple)):
+        given = list(given)
+    numbers = (list, tuple, Real, np.generic)
+    if isinstance(given, (str, bytes)) or not (
+        isinstance(given, numbers) or hasattr(given, "__array__")
+    ):
+        raise TypeError(
+            f"{what} must be an array-like with one entry per row, got an object of type "
+            f"{type(given).__name__}"
+        )
+    array = as_array(given, what, numbers=True)
+    if array.dtype.kind == "T":
+        array = array.astype(object)
+    if array.dtype.kind not in "biufUSMmO":
+        raise ValueError(f"{what} must be numbers, strings or dates, got type {array.dtype}")
+    return array
+
+
+def _kind(array: NDArray[Any], what: str, mixed: bool = True) -> str:
+    """Name the kind of the entries; refuse several, though -1 may stand among others if `mixed`."""
+    if array.dtype.kind != "O":
+        return _KINDS[array.dtype.kind]
+    kinds: dict[str, int] = {}
+    for i, entry in enumerate(array.ravel().tolist()):
+        kind = _kind_of(entry)
+        if not kind:
+            row = i // max(1, array.size // max(1, len(array)))
+            raise ValueError(
+                f"{what} must be numbers, strings or dates, got an object of type "
+                f"{type(entry).__name__} in row {row}"
+            )
+        if not (mixed and is_unlabelled(entry)):
+            kinds.setdefault(kind, i)
+    if len(kinds) > 1:
+        (one, _), (other, at) = sorted(kinds.items(), key=lambda item: item[1])[:2]
+        raise ValueError(
+            f"{what} must be of one kind, got {one} and {other} (row {at} is {array.ravel()[at]!r})"
+        )
+    return next(iter(kinds), "numbers")
+
+
+def _kind_of(entry: Any) -> str:
+    kinds: tuple[tuple[Any, str], ...] = (
+        (str, "strings"),
+        (bytes, "bytes"),
+        ((Real, np.number, np.bool_), "numbers"),
+        ((datetime.datetime, np.datetime64), "dates"),
+        (datetime.date, "days"),
+        ((datetime.timedelta, np.timedelta64), "durations"),
+    )
+    if isinstance(entry, (complex, np.complexfloating)):
+        return ""
+    return next((name for kind, name in kinds if isinstance(entry, kind)), "")
+
+
+def is_unlabelled(entry: Any) -> bool:
+    """Say whether one label of a label vector is -1, a number."""
+    return isinstance(entry, (Real, np.number)) and bool(entry == -1)
