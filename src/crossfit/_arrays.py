@@ -146,7 +146,7 @@ def _of_list(items: list[Any], what: str, advice: str, numbers: bool) -> NDArray
         except ValueError:
             if not all(map(_is_nested, types)):  # tensors, which may be sounds
                 return _held(items)
-            raise ValueError(f"{what} is a list of rows of unequal shape{advice}") from None
+            raise ValueError(f"{what} must not be rows of unequal shape{advice}") from None
         if array.dtype.kind in "USO":
             # NumPy makes the text 'nan' of a NaN that stands among strings.
             array = _of_objects(np.array(items, dtype=object), numbers)
@@ -156,7 +156,7 @@ def _of_list(items: list[Any], what: str, advice: str, numbers: bool) -> NDArray
         array = np.asarray(items)
         return array if array.dtype.kind != "U" else _held(items)
     if any(map(_is_nested, types)) and any(issubclass(t, _NUMBERS) for t in types):
-        raise ValueError(f"{what} is a list of rows of unequal shape{advice}")
+        raise ValueError(f"{what} must not be rows of unequal shape{advice}")
     # Strings, paths, pictures: NumPy must not look inside them.
     return _of_objects(_held(items), numbers)
 
@@ -293,7 +293,10 @@ def _unmasked(array: NDArray[Any], what: str) -> NDArray[Any]:
 
 
 def _mask_told(what: str, rows: Iterable[int], n: int) -> str:
-    return f"{what} is masked in {in_rows(rows, n)}: fill these entries or leave the rows out"
+    return (
+        f"{what} must not be masked, as in {in_rows(rows, n)}: fill these entries or leave the "
+        "rows out"
+    )
 
 
 def _holds_mask(item: Any, depth: int = 0) -> bool:

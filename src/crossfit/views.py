@@ -935,6 +935,20 @@ def _check_items(values: Any, name: str, *, may_lack: bool) -> None:
     """Refuse rows with nothing in them, and numbers among strings, which would become text."""
     if not isinstance(values, np.ndarray) or values.dtype != object:
         return
+    cells = values.ravel().tolist()
+    numbers = (Number, np.number, np.bool_)
+    strings = any(issubclass(kind, str) for kind in set(map(type, cells)))
+    number = next(
+        (i for i, cell in enumerate(cells) if isinstance(cell, numbers) and not is_missing(cell)),
+        None,
+    )
+    if strings and number is not None:
+        if values.ndim > 1:
+            return  # a table, of which a transformer may make something
+        raise ValueError(
+            f"view {name!r} must hold strings or numbers, not both: row {number} is "
+            f"{cells[number]!r}"
+        )
     missing = missing_rows(values)
     if len(missing) and not may_lack:
         first = next(cell for cell in values[missing[:1]].ravel() if is_missing(cell))
@@ -943,14 +957,6 @@ def _check_items(values: Any, name: str, *, may_lack: bool) -> None:
             f"view {name!r} has nothing in {len(missing)} of {len(values)} rows (row {missing[0]} "
             f"is {first}{others}): leave these pairs out"
         )
-    cells = values.ravel().tolist()
-    if any(issubclass(kind, str) for kind in set(map(type, cells))):
-        for i, cell in enumerate(cells):
-            if isinstance(cell, (Number, np.number, np.bool_)) and not is_missing(cell):
-                raise ValueError(
-                    f"view {name!r} must hold strings or numbers, not both: row "
-                    f"{i * len(values) // len(cells)} is {cell!r}"
-                )
 
 
 def _described(values: Any) -> str:

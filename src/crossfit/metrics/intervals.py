@@ -174,5 +174,5 @@ def bootstrap_interval(
     check_ci(ci)
     check_resamples(n_resamples)
     kept = ~np.isnan(values)
-    codes = group_codes(None if groups is None else np.asarray(groups)[kept], int(kept.sum()))
+    codes = group_codes(group_codes(groups, len(values))[kept], int(kept.sum()))
     return bootstrap([values[kept]], [statistic], codes, ci, n_resamples, random_state)[0]

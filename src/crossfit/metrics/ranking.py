@@ -18,6 +18,7 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
+from crossfit._arrays import as_numpy
 from crossfit.metrics.names import Measure
 from crossfit.metrics.relevance import Relevance, Row
 
@@ -91,7 +92,7 @@ def check_shape(scores: Any, shape: tuple[int, int], both: bool) -> Any:
         raise TypeError("scores must be dense: every query scores every gallery item")
     # Whatever slices like an array is read block by block; a data frame slices otherwise.
     if not hasattr(scores, "shape") or hasattr(scores, "iloc"):
-        scores = np.asarray(scores)
+        scores = as_numpy(scores, "scores")
     found = tuple(scores.shape)
     if len(found) != 2 or 0 in found:
         raise ValueError(f"scores must be a non-empty (n, m) matrix, got shape {found}")
@@ -102,7 +103,7 @@ def check_shape(scores: Any, shape: tuple[int, int], both: bool) -> Any:
 
 def _as_block(block: Any, row: int, backward: bool) -> NDArray[Any]:
     """One block of scores as C-ordered float32 or float64 rows, checked for NaN."""
-    block = np.asarray(block)
+    block = as_numpy(block, "scores")
     kind, size = block.dtype.kind, block.dtype.itemsize
     if kind not in "biuf":
         raise TypeError(f"scores must be real numbers, got dtype {block.dtype}")
@@ -127,7 +128,7 @@ def _blocks(scores: Any, shape: tuple[int, int], backward: bool) -> Iterator[tup
         return
     start = 0
     for block in scores:
-        block = np.asarray(block)
+        block = as_numpy(block, "scores")
         if block.ndim != 2 or block.shape[1] != m or start + len(block) > n:
             raise ValueError(
                 f"blocks of scores must be (b, {m}) and {n} rows in all, got shape {block.shape} "
