@@ -382,10 +382,12 @@ class Store:
         attention: Mapping[str, NDArray[Any]] | None = None,
         history: Sequence[Mapping[str, Any]] = (),
         trials: Sequence[Mapping[str, Any]] = (),
+        *,
+        replace: bool = False,
     ) -> None:
         """Store the result of a cell; it appears whole or not at all."""
         home = self.folder / "cells" / key
-        if self.cell(key).status == "done":
+        if not replace and self.cell(key).status == "done":
             return  # never replaced: a claim was lost, and the result is the same
         with self.new_folder(home) as draft:
             write_json(draft / "cell.json", {"format": FORMAT, "key": key, **record})
