@@ -6,7 +6,7 @@ import functools
 import hashlib
 import inspect
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,7 @@ _SUFFIXES = {".py", ".so", ".pyd"}
 _VERSIONED = {"sklearn", "numpy", "scipy", "torch", "skorch", "joblib", *sys.stdlib_module_names}
 
 
-@functools.cache
-def code_of(thing: Callable[..., Any]) -> str:
+def code_of(thing: Any) -> str:
     """Return a hash of the files that a class, with its bases, or a function is written in.
 
     A plugin is taken whole, for its modules use each other; of crossfit itself the package that it
@@ -36,6 +35,11 @@ def code_of(thing: Callable[..., Any]) -> str:
         64 hexadecimal digits, which depend on the names of the files within their package and on
         their content; empty for what libraries bring, or if there is no file.
     """
+    return _code_of(thing)
+
+
+@functools.cache
+def _code_of(thing: Any) -> str:
     files: dict[str, Path] = {}
     for part in getattr(thing, "__mro__", (thing,)):
         top, package = part.__module__.partition(".")[0], part.__module__.rpartition(".")[0]
@@ -96,7 +100,7 @@ def _below(folder: Path) -> Iterator[Path]:
             yield path
 
 
-def _named(thing: Callable[..., Any]) -> dict[str, Path]:
+def _named(thing: Any) -> dict[str, Path]:
     """Return the file that something is written in, a notebook's too."""
     try:
         file = inspect.getsourcefile(thing)

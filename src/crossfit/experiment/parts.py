@@ -203,11 +203,10 @@ def check_settings(model: Any, settings: Mapping[str, Any], where: str) -> None:
     for name, value in settings.items():
         parts = name.split("__")
         # The innermost object that the name reaches; what follows is its parameter.
-        for i in range(len(parts) - 1, -1, -1):
-            holder = holders.get("__".join(parts[:i]))
-            if hasattr(holder, "get_params"):
-                break
-        inner = "__".join(parts[i:])
+        reached = ("__".join(parts[:i]) for i in range(len(parts) - 1, -1, -1))
+        outer = next(part for part in reached if hasattr(holders.get(part), "get_params"))
+        holder: Any = holders[outer]
+        inner = name[len(outer) :].removeprefix("__")
         # Of other names set_params says itself that there are none.
         own = holder.get_params(deep=False)
         if inner in own and (refused := refused_parameter(type(holder), inner, value)):
