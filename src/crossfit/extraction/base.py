@@ -358,6 +358,31 @@ def sequence_of(X: Any, expects: str, owner: str) -> list[Any]:
     return list(X)
 
 
+def check_file(path: str | os.PathLike[str], kind: str) -> str:
+    """Return the name of a regular file, or raise: a FIFO would keep its reader waiting for ever.
+
+    Parameters
+    ----------
+    path : path-like
+        The file; links are followed.
+    kind : str
+        What messages call it: "image", "sound".
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If it is a folder, a FIFO, a socket or a device.
+    """
+    name = os.fspath(path)
+    if not os.path.exists(name):
+        raise FileNotFoundError(f"there is no {kind} file {name!r}")
+    if not os.path.isfile(name):
+        raise ValueError(f"cannot read the {kind} {name!r}: it is not a regular file")
+    return name
+
+
 def describe(X: Any, member: Any = None) -> str:
     """Name a wrong input: its container, size and the type of the offending `member`."""
     if hasattr(X, "__array__") and not isinstance(X, (list, tuple)):
