@@ -106,8 +106,8 @@ def run(
     _print_results(record)
     counts = Counter(cell.status for cell in record.cells)
     click.echo(", ".join(f"{n} {status}" for status, n in counts.items()) + f" in {folder}")
-    tests = [row for row in store.test_evaluations() if row["key"] in {c.key for c in record.cells}]
-    click.echo(f"test pairs of this experiment have been evaluated {_times(len(tests))}")
+    for (dataset, split), looks in record.test_looks().items():
+        click.echo(f"the split {split!r} of {dataset} has been evaluated {_times(looks)} so far")
     for cell in record.cells:
         if cell.status == "failed":
             last = cell.traceback.strip().splitlines()[-1]

@@ -38,7 +38,7 @@ from crossfit.experiment.parts import (
     check_settings,
 )
 from crossfit.experiment.spec import MethodSpec, TuningSpec, space_of
-from crossfit.experiment.store import Store, key_of, now, read_json, write_json
+from crossfit.experiment.store import Store, data_name, key_of, now, read_json, write_json
 from crossfit.metrics.names import parse_metric
 from crossfit.views import Views, n_rows, take_rows
 
@@ -502,7 +502,7 @@ def compute(
         method.set_params(callbacks=[*(method.callbacks or ()), *callbacks])
     model.fit(train_views, train.y)
     clock.lap("fit")
-    store.count_test(loaded.dataset.name, loaded.roles["test"], task.key)
+    store.count_test(data_name(task.dataset["name"]), loaded.roles["test"], task.key)
     names = tuple(name for name in test_views.names if name in _fitted_on(model))
     record: dict[str, Any] = {"results": {}, "curves": {}, "hubness": {}, "chance": {}}
     labelled = {name: by_label(name, task.relevance, test.y) for name in (*task.metrics, "r@1")}
