@@ -6,7 +6,10 @@ import warnings
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
+
+from crossfit._arguments import is_word
+from crossfit._arrays import as_array, in_rows
 
 
 def voc_average_precision(
@@ -53,19 +56,17 @@ def voc_average_precision(
     """
     from sklearn.metrics import precision_recall_curve
 
-    positive = np.asarray(y_true) > 0
-    score = np.asarray(y_score, np.float64)
+    positive, score = _positive(y_true), _confidences(y_score)
     if positive.ndim != 1 or positive.shape != score.shape or not len(score):
         raise ValueError(
             "y_true and y_score must be 1-D, of one length and not empty, got shapes "
             f"{positive.shape} and {score.shape}"
         )
-    if np.isnan(score).any():
-        raise ValueError("y_score must not be NaN")
-    if interpolation not in ("all", "11", "none"):
+    _check_scores(score)
+    if not is_word(interpolation, ("all", "11", "none")):
         raise ValueError(f"interpolation must be 'all', '11' or 'none', got {interpolation!r}")
     if ignore is not None:
-        kept = ~np.asarray(ignore, bool)
+        kept = ~_flags(ignore)
         if kept.shape != positive.shape:
             raise ValueError(f"ignore must have shape {positive.shape}, got {kept.shape}")
         positive, score = positive[kept], score[kept]
@@ -116,13 +117,14 @@ def voc_mean_average_precision(
     UserWarning
         When classes without a positive are left out.
     """
-    truth, score = np.asarray(y_true), np.asarray(y_score)
+    truth, score = _positive(y_true), _confidences(y_score)
     if truth.ndim != 2 or truth.shape != score.shape or 0 in truth.shape:
         raise ValueError(
             "y_true and y_score must both be (n, c) and not empty, got shapes "
             f"{truth.shape} and {score.shape}"
         )
-    skipped = np.zeros(truth.shape, bool) if ignore is None else np.asarray(ignore, bool)
+    _check_scores(score)
+    skipped = np.zeros(truth.shape, bool) if ignore is None else _flags(ignore)
     if skipped.shape != truth.shape:
         raise ValueError(f"ignore must have shape {truth.shape}, got {skipped.shape}")
     values = np.array(
@@ -139,3 +141,40 @@ def voc_mean_average_precision(
             f"{missing} of {len(values)} classes have no positive and are left out", stacklevel=2
         )
     return float(np.nanmean(values))
+
+
+def _numbers(given: Any, name: str) -> NDArray[Any]:
+    array = as_array(given, name, numbers=True)
+    if array.dtype.kind not in "biuf" or not array.ndim:
+        raise ValueError(
+            f"{name} must be an array of real numbers, got shape {array.shape} of type "
+            f"{array.dtype}"
+        )
+    return array
+
+
+def _positive(y_true: Any) -> NDArray[np.bool_]:
+    truth = _numbers(y_true, "y_true")
+    missing = np.argwhere(np.isnan(truth))
+    if len(missing):
+        raise ValueError(f"y_true must not be NaN, got it in {in_rows(missing[:, 0], len(truth))}")
+    return np.asarray(truth > 0)
+
+
+def _confidences(y_score: Any) -> NDArray[np.float64]:
+    return _numbers(y_score, "y_score").astype(np.float64)
+
+
+def _check_scores(score: NDArray[np.float64]) -> None:
+    rows = np.unique(np.argwhere(~np.isfinite(score))[:, 0])
+    if len(rows):
+        raise ValueError(
+            f"y_score must not be NaN or infinity, got some in {in_rows(rows, len(score))}"
+        )
+
+
+def _flags(ignore: Any) -> NDArray[np.bool_]:
+    flags = _numbers(ignore, "ignore")
+    if not np.isin(flags, (0, 1)).all():
+        raise ValueError("ignore must hold true and false, or 1 and 0")
+    return flags.astype(bool)

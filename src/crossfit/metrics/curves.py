@@ -9,13 +9,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from crossfit.metrics.evaluation import evaluate
+from crossfit._arguments import is_word, one_of, validated
+from crossfit._arrays import as_array
+from crossfit.metrics.evaluation import _JOBS, evaluate
 from crossfit.metrics.ranking import RelevantGroups, check_shape, map_blocks
 from crossfit.metrics.relevance import as_relevance
 
 Floats = NDArray[np.float64]
 
 
+@validated(n_jobs=_JOBS)
 def interpolated_precision_recall(
     scores: Any,
     relevance: Any,
@@ -48,7 +51,8 @@ def interpolated_precision_recall(
     ValueError
         On invalid input, or when no query has a relevant item.
     """
-    if not isinstance(n_points, int | np.integer) or n_points < 2:
+    whole = isinstance(n_points, int | np.integer) and not isinstance(n_points, bool)
+    if not whole or n_points < 2:
         raise ValueError(f"n_points must be an integer of at least 2, got {n_points!r}")
     backward = _is_backward(direction)
     found = as_relevance(relevance)
@@ -77,6 +81,7 @@ def interpolated_precision_recall(
     return levels / (n_points - 1), values[kept].mean(axis=0)
 
 
+@validated(mode=[one_of("any", "fraction")], n_jobs=_JOBS)
 def recall_at_k_curve(
     scores: Any,
     relevance: Any,
@@ -107,13 +112,17 @@ def recall_at_k_curve(
     recall : ndarray of shape (k,), float64
     """
     _is_backward(direction)
-    cutoffs = np.unique(np.asarray(ks, np.int64))
+    cutoffs = as_array(ks, "ks")
+    whole = cutoffs.ndim == 1 and len(cutoffs) and cutoffs.dtype.kind in "iu"
+    if not whole or cutoffs.min() < 1 or cutoffs.max() >= 10**18:
+        raise ValueError(f"ks must be integers of at least 1, got {ks!r:.200}")
+    cutoffs = np.unique(cutoffs).astype(np.int64)
     names = [f"r@{k}:{mode}" for k in cutoffs]
     ev = evaluate(scores, relevance, names, directions=direction, ties=ties, ci=None, n_jobs=n_jobs)
     return cutoffs, np.array([ev.mean(direction, name) for name in names])
 
 
 def _is_backward(direction: str) -> bool:
-    if direction not in ("forward", "backward"):
+    if not is_word(direction, ("forward", "backward")):
         raise ValueError(f"direction must be forward or backward, got {direction!r}")
     return direction == "backward"

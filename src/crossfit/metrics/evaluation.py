@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from crossfit._arguments import integer, is_word, one_of, validated
 from crossfit._random import draw_seed
 from crossfit.metrics.intervals import (
     bootstrap,
@@ -49,6 +50,10 @@ class PerQuery(Mapping[tuple[str, str], Floats]):
     def key(self, direction: str, metric: str) -> tuple[str, str]:
         """Canonical key of a direction and a metric, which must have been evaluated."""
         known = list(dict.fromkeys(d for d, _ in self._values))
+        if not isinstance(direction, str):
+            raise TypeError(
+                f"a direction is named by a string, one of {', '.join(known)}, got {direction!r}"
+            )
         found = self._aliases.get(direction, direction)
         if found not in known:
             raise KeyError(f"no direction {direction!r}: there is {', '.join(known)}")
@@ -222,6 +227,11 @@ class Evaluation:
         return "\n".join(lines)
 
 
+# As joblib understands it, for which none is not a number of threads.
+_JOBS = [integer(1), integer(None, -1), None]
+
+
+@validated(random_state=["random_state"], n_jobs=_JOBS)
 def evaluate(
     scores: Any,
     relevance: Any,
@@ -290,7 +300,7 @@ def evaluate(
     """
     measures = parse_metrics(metrics)
     labels = _directions(directions, names)
-    if ties not in TIES:
+    if not is_word(ties, TIES):
         raise ValueError(f"ties must be one of {', '.join(TIES)}, got {ties!r}")
     if ci is not None:
         check_ci(ci)
@@ -379,15 +389,14 @@ def _chance(relevance: Relevance, measures: Sequence[Measure]) -> list[Floats]:
 
 def _directions(directions: str, names: tuple[str, str]) -> dict[str, str]:
     """Names of the directions asked for, keyed by side."""
-    if len(names) != 2 or not all(isinstance(name, str) for name in names) or len({*names}) != 2:
+    pair = isinstance(names, tuple | list) and all(isinstance(name, str) for name in names)
+    if not pair or len(names) != 2 or names[0] == names[1]:
         raise ValueError(f"names must be two different strings, got {names!r}")
     rows, columns = names
     both = {"forward": f"{rows}2{columns}", "backward": f"{columns}2{rows}"}
-    if directions == "both":
-        return both
-    if directions not in both:
+    if not is_word(directions, ("both", *both)):
         raise ValueError(f"directions must be both, forward or backward, got {directions!r}")
-    return {directions: both[directions]}
+    return both if directions == "both" else {directions: both[directions]}
 
 
 def _aliases(labels: Mapping[str, str], names: tuple[str, str]) -> dict[str, str]:
@@ -429,7 +438,7 @@ def _warn_of_excluded(values: Mapping[tuple[str, str], Floats], metric: str) -> 
 
 
 def _seed(random_state: Any) -> int:
-    if isinstance(random_state, int | np.integer) and not isinstance(random_state, bool):
+    if isinstance(random_state, int | np.integer):
         return int(random_state)
     return draw_seed(random_state)
 
@@ -451,6 +460,10 @@ def rsum(evaluation: Evaluation) -> float:
     ValueError
         If one of the six is missing.
     """
+    if not isinstance(evaluation, Evaluation):
+        raise TypeError(
+            f"rsum is of what crossfit.evaluate returns, got {type(evaluation).__name__}"
+        )
     missing = {"r@1", "r@5", "r@10"}.difference(evaluation.metrics)
     if missing or len(evaluation.directions) != 2:
         raise ValueError(
@@ -477,6 +490,7 @@ def _cut(kind: str, k: int | None, variant: str = "") -> str:
     return f"{kind}@{k}" + (f":{variant}" if variant else "")
 
 
+@validated(k=[integer(1), None], denominator=[one_of("hits", "all", "min")])
 def average_precision(
     scores: Any,
     relevance: Any,
@@ -506,6 +520,7 @@ def average_precision(
     return _forward(scores, relevance, metric, ties).per_query["forward", metric]
 
 
+@validated(k=[integer(1), None], denominator=[one_of("hits", "all", "min")])
 def mean_average_precision(
     scores: Any,
     y_query: Any,
@@ -539,6 +554,7 @@ def mean_average_precision(
     return _forward(scores, (y_query, y_gallery), metric, ties).mean("forward", metric)
 
 
+@validated(k=[integer(1)], mode=[one_of("any", "fraction")])
 def recall_at_k(
     scores: Any, relevance: Any, k: int, *, mode: str = "any", ties: str = "expected"
 ) -> float:
@@ -561,6 +577,7 @@ def recall_at_k(
     return _forward(scores, relevance, metric, ties).mean("forward", metric)
 
 
+@validated(k=[integer(1)])
 def precision_at_k(scores: Any, relevance: Any, k: int, *, ties: str = "expected") -> float:
     """Mean over queries of the relevant share of the first k.
 
@@ -626,6 +643,7 @@ def mean_reciprocal_rank(scores: Any, relevance: Any, *, ties: str = "expected")
     return _forward(scores, relevance, "mrr", ties).mean("forward", "mrr")
 
 
+@validated(k=[integer(1), None])
 def ndcg(scores: Any, relevance: Any, k: int | None = None, *, ties: str = "expected") -> float:
     """Mean over queries of the normalised discounted cumulative gain.
 

@@ -9,12 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crossfit import labels
+from crossfit._arguments import is_word, validated
+from crossfit._arrays import as_array, in_rows
 from crossfit._random import random_source
 
 Floats = NDArray[np.float64]
 
 #: Draws held at once; bounds the memory of every resampling.
 _CHUNK = 2**21
+#: Of values of queries; sums of as many as fit into memory are finite.
+_LARGEST = 1e290
 
 
 def summarize(values: Floats, statistic: str) -> Any:
@@ -33,9 +37,35 @@ def _finish_median(median: Any, statistic: str) -> Any:
 
 def group_codes(groups: Any, n: int) -> NDArray[np.intp]:
     """Codes 0, 1, ... of the groups; without groups every query is its own."""
-    if groups is None:
-        return np.arange(n)
-    return labels.group_codes(groups, n, "query").astype(np.intp)
+    return (
+        np.arange(n) if groups is None else labels.group_codes(groups, n, "query").astype(np.intp)
+    )
+
+
+def query_values(values: Any, name: str) -> Floats:
+    """Return one number per query as float64; NaN is an excluded query.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If they are no 1-D real numbers, or infinite (with the row) or too large to be summed.
+    """
+    array = as_array(values, name, numbers=True)
+    if array.dtype.kind not in "biuf":
+        raise ValueError(f"{name} must be real numbers, got type {array.dtype}")
+    if array.ndim != 1:
+        raise ValueError(f"{name} must be 1-D, one number per query, got shape {array.shape}")
+    array = array.astype(np.float64)
+    infinite = np.flatnonzero(np.isinf(array))
+    if len(infinite):
+        raise ValueError(
+            f"{name} must be finite, or NaN for excluded queries, got infinity in "
+            f"{in_rows(infinite, len(array))}"
+        )
+    largest = np.abs(array, where=~np.isnan(array), out=np.zeros(len(array))).max(initial=0)
+    if largest > _LARGEST:
+        raise ValueError(f"{name} must be at most {_LARGEST:g}, to be summed, got {largest:g}")
+    return array
 
 
 def same_groups(a: NDArray[np.intp] | None, b: NDArray[np.intp] | None) -> bool:
@@ -121,10 +151,12 @@ def check_ci(ci: Any) -> None:
 
 def check_resamples(n_resamples: Any) -> None:
     """Refuse a number of resamples that is not a positive integer."""
-    if not isinstance(n_resamples, int | np.integer) or n_resamples < 1:
+    whole = isinstance(n_resamples, int | np.integer) and not isinstance(n_resamples, bool)
+    if not whole or n_resamples < 1:
         raise ValueError(f"n_resamples must be a positive integer, got {n_resamples!r}")
 
 
+@validated(random_state=["random_state"])
 def bootstrap_interval(
     values: Any,
     *,
@@ -158,21 +190,22 @@ def bootstrap_interval(
     Raises
     ------
     ValueError
-        If no value is left, or a parameter is out of range.
+        If no value is left, one is infinite (with its row), or a parameter is out of range.
 
     References
     ----------
     Efron and Tibshirani, An Introduction to the Bootstrap, 1993.
     """
-    values = np.asarray(values, np.float64)
-    if values.ndim != 1 or not np.isfinite(values).any():
+    values = query_values(values, "values")
+    if np.isnan(values).all():
         raise ValueError(
-            f"values must be 1-D with one value that is not NaN, got shape {values.shape}"
+            f"values must have one value that is not NaN, got none in shape {values.shape}"
         )
-    if statistic not in ("mean", "median"):
+    if not is_word(statistic, ("mean", "median")):
         raise ValueError(f"statistic must be 'mean' or 'median', got {statistic!r}")
     check_ci(ci)
     check_resamples(n_resamples)
     kept = ~np.isnan(values)
-    codes = group_codes(group_codes(groups, len(values))[kept], int(kept.sum()))
+    # Codes of those that are left: groups of excluded queries are not drawn.
+    codes = np.unique(group_codes(groups, len(values))[kept], return_inverse=True)[1]
     return bootstrap([values[kept]], [statistic], codes, ci, n_resamples, random_state)[0]

@@ -16,7 +16,8 @@ _KINDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "meanr": ((), ()),
     "medr": ((), ("", "vsepp")),
 }
-_PATTERN = re.compile(r"([a-z]+)(?:@(all|[1-9][0-9]*))?(?::([a-z]+))?")
+# A cut-off beyond 18 digits fits no integer of NumPy's.
+_PATTERN = re.compile(r"([a-z]+)(?:@(all|[1-9][0-9]{0,17}))?(?::([a-z]+))?")
 _KNOWN = (
     "map@all, map@K:hits|all|min, r@K:any|fraction, p@K, ndcg@all, ndcg@K, "
     "mrr, meanr, medr, medr:vsepp (K a positive integer)"
@@ -106,13 +107,20 @@ def parse_metric(name: str) -> Measure:
             chosen = allowed[0] if variant is None else variant
             if chosen in allowed:
                 return Measure(kind, int(cutoff) if form == "k" else None, chosen)
-    raise ValueError(f"unknown metric {name!r}: expected one of {_KNOWN}")
+    raise ValueError(f"unknown metric {name[:60]!r}: expected one of {_KNOWN}")
 
 
 def parse_metrics(names: str | Sequence[str]) -> tuple[Measure, ...]:
     """Read one or several names; a measure named twice is kept once."""
     if isinstance(names, str):
         names = (names,)
+    try:
+        names = list(names)
+    except Exception as error:  # whatever an object raises that cannot be gone through
+        raise TypeError(
+            f"metrics must be a name or a sequence of names such as 'map@all', got "
+            f"{type(names).__name__}"
+        ) from error
     measures = tuple(dict.fromkeys(parse_metric(name) for name in names))
     if not measures:
         raise ValueError(f"metrics is empty: expected at least one of {_KNOWN}")

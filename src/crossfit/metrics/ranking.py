@@ -18,7 +18,7 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from crossfit._arrays import as_numpy
+from crossfit._arrays import as_array, as_numpy, is_tensor, listed
 from crossfit.metrics.names import Measure
 from crossfit.metrics.relevance import Relevance, Row
 
@@ -31,6 +31,8 @@ TIES = ("expected", "stable", "worst")
 _BLOCK_SCORES = 2**20
 #: Up to so many relevant items, counting twice per item beats sorting the row.
 _FEW = 8
+#: Sums of 2^1000 over the items of any gallery are finite.
+_LARGEST_GRADE = 1000
 
 
 @dataclass(frozen=True)
@@ -90,9 +92,10 @@ def check_shape(scores: Any, shape: tuple[int, int], both: bool) -> Any:
         return scores
     if sp.issparse(scores):
         raise TypeError("scores must be dense: every query scores every gallery item")
-    # Whatever slices like an array is read block by block; a data frame slices otherwise.
-    if not hasattr(scores, "shape") or hasattr(scores, "iloc"):
-        scores = as_numpy(scores, "scores")
+    # Arrays, memory maps and what slices like them are read block by block, tensors at once.
+    blockwise = not is_tensor(scores) and isinstance(getattr(scores, "shape", None), tuple)
+    if isinstance(scores, np.ma.MaskedArray) or hasattr(scores, "iloc") or not blockwise:
+        scores = as_array(scores, "scores", numbers=True)
     found = tuple(scores.shape)
     if len(found) != 2 or 0 in found:
         raise ValueError(f"scores must be a non-empty (n, m) matrix, got shape {found}")
@@ -112,8 +115,12 @@ def _as_block(block: Any, row: int, backward: bool) -> NDArray[Any]:
         block = block.astype(np.float32 if size <= 2 else np.float64)
     block = np.ascontiguousarray(block.T if backward else block)
     if np.isnan(block.max()):
-        query = row + int(np.flatnonzero(np.isnan(block).any(axis=1))[0])
-        raise ValueError(f"scores must not be NaN, got NaN for query {query}")
+        rows = np.flatnonzero(np.isnan(block).any(axis=1))
+        columns = np.flatnonzero(np.isnan(block[rows[0]]))
+        raise ValueError(
+            f"scores must not be NaN, got NaN for query {row + int(rows[0])} against "
+            f"{len(columns)} of {block.shape[1]} gallery items ({listed(columns)})"
+        )
     return block
 
 
@@ -127,8 +134,8 @@ def _blocks(scores: Any, shape: tuple[int, int], backward: bool) -> Iterator[tup
             yield start, scores[:, start:stop] if backward else scores[start:stop]
         return
     start = 0
-    for block in scores:
-        block = as_numpy(block, "scores")
+    for given in scores:
+        block = as_numpy(given, "a block of scores")
         if block.ndim != 2 or block.shape[1] != m or start + len(block) > n:
             raise ValueError(
                 f"blocks of scores must be (b, {m}) and {n} rows in all, got shape {block.shape} "
@@ -268,7 +275,7 @@ def _all_groups(
     before = np.arange(len(query)) - np.repeat(np.cumsum(n_relevant) - n_relevant, n_relevant)
     gain, ideal = None, None
     if graded:
-        gain = np.exp2(_join(grades, np.float64)) - 1.0
+        gain = _gains(_join(grades, np.float64))
         ideal = gain[np.lexsort((-gain, query))]
     if not (tied > 1).any():
         ones = np.ones_like(above)
@@ -290,6 +297,17 @@ def _all_groups(
         query[start], above[start], tied[start], relevant, before[start], gains, n_relevant,
         ideal, n_gallery,
     )  # fmt: skip
+
+
+def _gains(grades: Floats) -> Floats:
+    """Return 2^grade - 1; grades of which a sum would not be finite are refused."""
+    if grades.max(initial=0) > _LARGEST_GRADE:
+        raise ValueError(
+            f"the gain of a grade is 2^grade - 1: grades must be at most {_LARGEST_GRADE}, got "
+            f"{grades.max():g}"
+        )
+    gains: Floats = np.exp2(grades) - 1.0
+    return gains
 
 
 def _join(parts: list[NDArray[Any]], dtype: type) -> NDArray[Any]:
@@ -335,7 +353,7 @@ def all_tied_groups(rows: Iterable[Row], n_gallery: int, graded: bool) -> Releva
     ideal = None
     gain = relevant.astype(np.float64)
     if graded:
-        gains = [np.exp2(grade) - 1.0 for _, grade in found if grade is not None and len(grade)]
+        gains = [_gains(grade) for _, grade in found if grade is not None and len(grade)]
         gain = np.array([g.sum() for g in gains])
         ideal = _join([np.sort(g)[::-1] for g in gains], np.float64)
     zeros = np.zeros_like(query)

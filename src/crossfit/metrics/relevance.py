@@ -145,6 +145,8 @@ def as_relevance(relevance: Any) -> Relevance:
         )
     if matrix.dtype.kind not in "biuf":
         raise TypeError(f"relevance must hold numbers, got dtype {matrix.dtype}")
+    if matrix.dtype.kind == "f" and matrix.dtype not in (np.float32, np.float64):
+        matrix = matrix.astype(np.float64)  # SciPy knows no others
     matrix = sp.csr_array(matrix)
     if not matrix.has_canonical_format:
         matrix = matrix.copy()

@@ -36,6 +36,14 @@ class Repeats:
     evaluations: Sequence[Evaluation]
 
     def __post_init__(self) -> None:
+        given = self.evaluations
+        if not isinstance(given, list | tuple) or not all(
+            isinstance(each, Evaluation) for each in given
+        ):
+            raise TypeError(
+                "Repeats takes a list of what crossfit.evaluate returns, got "
+                f"{type(given).__name__}"
+            )
         if not self.evaluations:
             raise ValueError("Repeats needs at least one evaluation, got none")
         first = self.evaluations[0]

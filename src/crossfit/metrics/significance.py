@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
+from numbers import Real
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from crossfit._arguments import is_word, real, validated
+from crossfit._arrays import in_rows
 from crossfit._random import random_source
 from crossfit.metrics.evaluation import Evaluation
 from crossfit.metrics.intervals import (
@@ -17,6 +20,7 @@ from crossfit.metrics.intervals import (
     check_ci,
     check_resamples,
     group_codes,
+    query_values,
     resampled_counts,
     same_groups,
     tails,
@@ -69,6 +73,7 @@ class Comparison(PairedTest):
     p_adjusted: float = float("nan")
 
 
+@validated(random_state=["random_state"])
 def paired_test(
     a: ArrayLike,
     b: ArrayLike,
@@ -108,20 +113,20 @@ def paired_test(
     Raises
     ------
     ValueError
-        On values of different length, none in common, or an unknown method.
+        On values of different length, infinite ones (with their rows), none in common, or an
+        unknown method.
 
     References
     ----------
     Smucker, Allan and Carterette, A comparison of statistical significance tests for information
     retrieval evaluation, CIKM 2007.
     """
-    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
-    if a.ndim != 1 or a.shape != b.shape:
+    a, b = query_values(a, "a"), query_values(b, "b")
+    if a.shape != b.shape:
         raise ValueError(
             f"a and b must be 1-D values of the same queries, got shapes {a.shape} and {b.shape}"
         )
-    if method not in ("randomization", "bootstrap"):
-        raise ValueError(f"method must be randomization or bootstrap, got {method!r}")
+    _check_method(method)
     check_ci(ci)
     check_resamples(n_resamples)
     difference = a - b
@@ -129,6 +134,11 @@ def paired_test(
         raise ValueError("a and b have no query in common: every pair holds a NaN")
     sides = [(difference[:, None], group_codes(groups, len(a)))]
     return _paired_tests(sides, method, n_resamples, ci, random_state)[0]
+
+
+def _check_method(method: Any) -> None:
+    if not is_word(method, ("randomization", "bootstrap")):
+        raise ValueError(f"method must be randomization or bootstrap, got {method!r}")
 
 
 def _paired_tests(
@@ -221,9 +231,12 @@ def holm(p_values: ArrayLike) -> NDArray[np.float64]:
     >>> holm([0.01, 0.04, 0.03]).tolist()
     [0.03, 0.06, 0.06]
     """
-    p = np.asarray(p_values, np.float64)
-    if p.ndim != 1 or not np.all((p >= 0) & (p <= 1)):
-        raise ValueError(f"p_values must be 1-D and between 0 and 1, got {p_values!r}")
+    p = query_values(p_values, "p_values")
+    wrong = np.flatnonzero(~((p >= 0) & (p <= 1)))
+    if len(wrong):
+        raise ValueError(
+            f"p_values must be between 0 and 1, got {p[wrong[0]]} in {in_rows(wrong, len(p))}"
+        )
     order = np.argsort(p, kind="stable")
     adjusted = np.empty_like(p)
     steps = p[order] * np.arange(len(p), 0, -1)
@@ -231,6 +244,7 @@ def holm(p_values: ArrayLike) -> NDArray[np.float64]:
     return adjusted
 
 
+@validated(level=[real(0, 1, closed="both")], greater_is_better=["boolean"])
 def rank_ranges(
     means: Mapping[str, float],
     comparisons: Sequence[Comparison],
@@ -263,6 +277,20 @@ def rank_ranges(
     >>> rank_ranges({"a": 0.6, "b": 0.5}, [test])
     {'a': (1, 2), 'b': (1, 2)}
     """
+    if not isinstance(means, Mapping) or not all(
+        isinstance(mean, Real) and mean == mean for mean in means.values()
+    ):
+        raise TypeError(
+            f"means must map names of methods to numbers that are not NaN, got {means!r:.200}"
+        )
+    if not isinstance(comparisons, list | tuple) or not all(
+        isinstance(test, Comparison) for test in comparisons
+    ):
+        raise TypeError("comparisons must be what crossfit.metrics.compare returns")
+    for test in comparisons:
+        for name in (test.first, test.second):
+            if name not in means:
+                raise ValueError(f"a comparison is of {name!r}, which is not among the means")
     better = dict.fromkeys(means, 0)
     worse = dict.fromkeys(means, 0)
     for test in comparisons:
@@ -270,10 +298,16 @@ def rank_ranges(
             wins = (test.difference > 0) == greater_is_better
             better[test.second if wins else test.first] += 1
             worse[test.first if wins else test.second] += 1
-    order = sorted(means, key=lambda name: means[name], reverse=greater_is_better)
+    order = sorted(means, key=lambda name: means[name], reverse=bool(greater_is_better))
     return {name: (1 + better[name], len(means) - worse[name]) for name in order}
 
 
+@validated(
+    evaluations=[Mapping],
+    direction=[str, None],
+    baseline=[str, None],
+    random_state=["random_state"],
+)
 def compare(
     evaluations: Mapping[str, Evaluation],
     metric: str,
@@ -320,6 +354,12 @@ def compare(
     resamples.
     """
     names = list(evaluations)
+    for name, each in evaluations.items():
+        if not isinstance(name, str) or not isinstance(each, Evaluation):
+            raise TypeError(
+                "evaluations must map names of methods to what crossfit.evaluate returns, got "
+                f"{name!r}: {type(each).__name__}"
+            )
     if len(names) < 2:
         raise ValueError(f"compare needs at least two evaluations, got {len(names)}")
     if baseline is not None and baseline not in evaluations:
@@ -332,8 +372,7 @@ def compare(
         pairs = [(name, baseline) for name in names if name != baseline]
     check_ci(ci)
     check_resamples(n_resamples)
-    if method not in ("randomization", "bootstrap"):
-        raise ValueError(f"method must be randomization or bootstrap, got {method!r}")
+    _check_method(method)
     directions = evaluations[names[0]].directions if direction is None else (direction,)
     sides = [_values(evaluations, metric, each, len(directions) > 1) for each in directions]
     at = {name: j for j, name in enumerate(names)}

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from numbers import Real
+from typing import Any
 
 import numpy as np
 import scipy.linalg
@@ -12,7 +13,6 @@ from numpy.typing import NDArray
 from sklearn.metrics import pairwise_distances_chunked
 from sklearn.neighbors import kneighbors_graph
 
-from crossfit._arguments import integer, one_of, real
 from crossfit.base import CrossModalEstimator
 from crossfit.subspace import cards
 from crossfit.subspace._graph import quadratic_form
@@ -20,6 +20,9 @@ from crossfit.subspace._joint import Joint, indicator, joint_covariance
 from crossfit.subspace._linalg import (
     Matrix,
     affine,
+    check_components,
+    check_counts,
+    check_weights,
     generalized_eigh,
     kept_components,
 )
@@ -36,20 +39,13 @@ _MEGABYTES = 64
 class _GeneralizedMultiview(CrossModalEstimator):
     """The family; what to maximise and what to hold fixed in each view is a member's own."""
 
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        "n_components": [integer(1), None],
-        "alpha": [real(0, closed="left")],
-        "variance": [real(0, 1, closed="right")],
-        "reg": [real(0, closed="left")],
-        "standardize": ["boolean"],
-    }
-
     n_components: int | None
     alpha: float
     align: str = "pairs"
     variance: float
     reg: float
     standardize: bool
+    _counts: tuple[str, ...] = ()
 
     def _scatters(
         self, role: str, views: Views, joint: Joint, P: Matrix, labels: Any
@@ -58,6 +54,13 @@ class _GeneralizedMultiview(CrossModalEstimator):
         raise NotImplementedError
 
     def _fit(self, views: Views, y: NDArray[Any] | None) -> None:
+        check_components(self.n_components)
+        check_weights(self, "alpha", "reg")
+        check_counts(self, *self._counts)
+        if not isinstance(self.variance, Real) or not 0 < self.variance <= 1:
+            raise ValueError(f"variance must be above 0 and at most 1, got {self.variance!r}")
+        if self.align not in ("pairs", "means"):
+            raise ValueError(f"align must be 'pairs' or 'means', got {self.align!r}")
         labels = {}
         if y is not None:
             self.classes_, labels[LABELS] = indicator(self, y)
@@ -79,7 +82,7 @@ class _GeneralizedMultiview(CrossModalEstimator):
             eps=self.reg,
         )
         # Directions without gain; if A = 0, also the mirror images of the couplings.
-        k = kept_components(self, int(np.count_nonzero(values > 1e-10 * values[0])))
+        k = kept_components(self, np.count_nonzero(values > 1e-10 * values[0]))
         self.n_components_ = k
         self.eigenvalues_ = values[:k]
         self.means_: dict[str, Matrix] = {p: joint.means[p] for p in (x, z)}
@@ -239,11 +242,6 @@ class GMLDA(_GeneralizedMultiview):
 
     card = cards.GMLDA
 
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        **_GeneralizedMultiview._parameter_constraints,
-        "align": [one_of("pairs", "means")],
-    }
-
     def __init__(
         self,
         n_components: int | None = 10,
@@ -330,13 +328,7 @@ class GMMFA(_GeneralizedMultiview):
     """
 
     card = cards.GMMFA
-
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        **_GeneralizedMultiview._parameter_constraints,
-        "n_within": [integer(1)],
-        "n_between": [integer(1)],
-        "align": [one_of("pairs", "means")],
-    }
+    _counts = ("n_within", "n_between")
 
     def __init__(
         self,
