@@ -154,7 +154,7 @@ def test_bad_roles(case):
     method, views, message = BAD_ROLES[case]
     with pytest.raises(ValueError, match=message):
         method.fit(views)
-    with pytest.raises(TypeError, match=r"views must map role to view name.*got list"):
+    with pytest.raises(TypeError, match=r"'views' parameter.*Got \['image'\]"):
         Recorder(views=["image"]).fit(X, T)
 
 

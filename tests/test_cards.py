@@ -3,7 +3,11 @@
 import math
 
 import numpy as np
+import optuna
 import pytest
+from optuna.trial import FixedTrial
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import Normalizer
 
 from crossfit.cards import (
     Choice,
@@ -14,7 +18,11 @@ from crossfit.cards import (
     Float,
     Int,
     MethodCard,
+    remaining,
+    renamed,
+    suggest,
 )
+from crossfit.model_selection import default_search_space
 
 COMMON = {"api": 1, "name": "mine", "target": "a.b:C", "summary": "A card"}
 
@@ -89,6 +97,25 @@ def test_a_card_of_another_version_is_not_judged():
             r"one by one, .* got the single option \['a', 'b'",
         ),
         (lambda: Choice("a", when="b"), TypeError, "when must be a mapping"),
+        (lambda: Choice("a", when={3: "b"}), TypeError, "the keys of when must be a string, got 3"),
+        (lambda: Choice("a", when={"b": ()}), ValueError, "when= can never hold: 'b' is none of"),
+        (lambda: Choice("a", "b", "a"), ValueError, "options must differ, got 'a' twice"),
+        (lambda: Choice(math.nan, float("nan")), ValueError, "options must differ, got nan twice"),
+        (lambda: Choice([1], [1]), ValueError, r"options must differ, got \[1\] twice"),
+        (lambda: Choice(a=(1,), b=(1,)), ValueError, r"options must differ, got \(1,\) twice"),
+        (lambda: Choice("a", b="b"), ValueError, "either all options have names or none has"),
+        (
+            lambda: Choice(options=["a"]),
+            ValueError,
+            r"one by one, .* got options=\['a'\]",
+        ),
+        (lambda: Int(0, 10**400), ValueError, "Int: low and high must be finite"),
+        (lambda: Float(-1.7e308, 1.7e308), ValueError, "high - low must be finite"),
+        (lambda: Float(True, 2), TypeError, "numbers, got True and 2"),
+        (lambda: Int(0, 4, log=True), ValueError, "needs low > 0, got 0"),
+        (lambda: Float(1, 2, log=1), TypeError, "log must be True or False, got 1"),
+        (lambda: Each((), Float(1, 2)), ValueError, "at least one key"),
+        (lambda: Each(("a", "a"), Float(1, 2)), ValueError, "must differ"),
         (lambda: Each("image", Float(1, 2)), TypeError, r"tuple of strings, .* \('image',\)"),
         (lambda: Each(("image",), (1, 2)), TypeError, "part must be a Float, Int or Choice"),
         (lambda: Each(("image",), Float(1, 2, when={"a": 1})), ValueError, "belongs to Each"),
@@ -104,3 +131,183 @@ def test_numbers_of_numpy_are_bounds_and_lists_are_options():
     assert Float(np.float32(0.5), 1).low == 0.5
     assert Choice([64], [64, 64]).options == ([64], [64, 64])
     assert Choice(True).options == (True,)
+
+
+# ---- options -----------------------------------------------------------------------------------
+
+
+def ask(space, **fixed):
+    """Draw from a space with Optuna's own fixed trial, which has what a study would have."""
+    trial = FixedTrial(fixed)
+    return suggest(space, trial), trial.params
+
+
+def test_options_with_names_are_drawn_as_objects_and_kept_as_names():
+    small, large = (64,), (512, 512)
+    part = Choice(small=small, large=large)
+    assert repr(part) == "Choice(small=(64,), large=(512, 512))"
+    assert part.options == (small, large) and part.names == ("small", "large") == part.recorded
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    drawn = [suggest({"hidden": part}, study.ask())["hidden"] for _ in range(20)]
+    assert set(drawn) == {small, large}
+    assert [{"small": small, "large": large}[t.params["hidden"]] for t in study.trials] == drawn
+    # As Optuna itself draws from the names.
+    oracle = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    names = [oracle.ask().suggest_categorical("hidden", ["small", "large"]) for _ in range(20)]
+    assert names == [t.params["hidden"] for t in study.trials]
+    # A finished trial gives its parameters again.
+    assert suggest({"hidden": part}, study.trials[3]) == {"hidden": drawn[3]}
+    each = Each(("image", "text"), part)
+    assert ask({"n": each}, **{"n.image": "small", "n.text": "large"})[0] == {
+        "n": {"image": small, "text": large}
+    }
+
+
+def test_plain_options_are_kept_as_they_are_and_old_studies_are_read():
+    plain = Choice("a", 1, 2.5, None, False)
+    assert plain.recorded == plain.options and plain.names is None
+    # A study made before options could have names is found by a hash of this.
+    assert vars(Choice("a", "b")) == {"options": ("a", "b"), "when": None}
+    sizes = Choice((), (256,))
+    assert sizes.recorded == ("()", "(256,)")
+    assert ask({"hidden": sizes}, hidden="(256,)")[0] == {"hidden": (256,)}
+
+
+class Plain:
+    pass
+
+
+def test_options_that_look_alike_stay_apart():
+    # scikit-learn shortens long texts: both of these have the same.
+    steps = [Normalizer() for _ in range(40)]
+    one = make_pipeline(*steps, Normalizer("l1"), *steps)
+    two = make_pipeline(*steps, Normalizer("max"), *steps)
+    assert repr(one) == repr(two)
+    part = Choice(one, two)
+    first, second = part.recorded
+    assert first != second
+    assert ask({"p": part}, p=first)[0]["p"] is one and ask({"p": part}, p=second)[0]["p"] is two
+    # Python's own text of an object has its address, which differs from process to process.
+    a, b = Plain(), Plain()
+    assert Choice(a, b).recorded == Choice(Plain(), Plain()).recorded
+    assert ask({"p": Choice(a, b)}, p=Choice(a, b).recorded[1])[0]["p"] is b
+    # Optuna cannot tell True from 1.
+    for options in [(1, True), (False, 0), (1, 1.0)]:
+        part = Choice(*options)
+        study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+        drawn = [suggest({"p": part}, study.ask())["p"] for _ in range(20)]
+        assert {type(value) for value in drawn} == {type(option) for option in options}
+        again = [suggest({"p": part}, trial)["p"] for trial in study.trials]
+        assert [type(value) for value in again] == [type(value) for value in drawn]
+
+
+# ---- conditions --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("space", "says"),
+    [
+        ({"k": Choice("rbf", "poly"), "d": Int(1, 3, when={"k": "ploy"})},
+         "'d' is never searched: its condition needs 'k' to be 'ploy'"),
+        ({"k": Choice(small=(64,), large=(256,)), "d": Int(1, 3, when={"k": (256,)})},
+         "needs 'k' to be \\(256,\\)"),
+        ({"n": Int(1, 3), "d": Int(1, 3, when={"n": 4})}, "needs 'n' to be 4"),
+        ({"n": Int(1, 3), "d": Int(1, 3, when={"n": 1.5})}, "needs 'n' to be 1.5"),
+        ({"n": Float(0, 1), "d": Int(1, 3, when={"n": (2.0, "x")})}, "needs 'n' to be"),
+        ({"a": Choice("x", "y"), "b": Choice(1, 2, when={"a": "x"}),
+          "c": Int(1, 2, when={"a": "y", "b": 1})},
+         "needs 'a' to be 'y' and 'x', which Choice.'x', 'y'. does"),
+        ({"a": Each(("i", "t"), Choice(1, 2)), "c": Int(1, 2, when={"a": {"i": 1}})},
+         "'c' is never searched"),
+        ({"d": Int(1, 3, when={"k": "rbf"}), "k": Choice("rbf", "poly")},
+         "when= of 'd' must name parameters before it, got 'k'"),
+        ({"a": Each(("i", "t"), Choice(1, 2)), "a.i": Int(1, 2)}, "two parameters 'a.i'"),
+        ({"k": (1, 2)}, "'k' must be a Float"),
+        ({3: Int(1, 2)}, "the names must be a string, got 3"),
+    ],
+)  # fmt: skip
+def test_a_condition_that_can_never_hold_is_refused(space, says):
+    with pytest.raises((ValueError, TypeError), match=says) as caught:
+        suggest(space, optuna.create_study().ask())
+    assert "\n" not in str(caught.value)
+    with pytest.raises((ValueError, TypeError), match=says):
+        MethodCard(**COMMON, search_space=space)
+
+
+def test_conditions_that_can_hold_decide_what_is_drawn():
+    space = {
+        "size": Choice(small=(64,), large=(256,)),
+        "kernel": Choice("rbf", "poly"),
+        "degree": Int(2, 4, when={"kernel": ("poly", "spline")}),
+        "coef": Float(0, 1, when={"size": "large", "degree": 3}),
+        "both": Each(("i", "t"), Choice(a=1, b=2)),
+        "last": Int(1, 2, when={"both": {"i": "a", "t": "b"}}),
+    }
+    drawn, kept = ask(
+        space, size="large", kernel="poly", degree=3, coef=0.5, last=1, **{"both.i": "a",
+        "both.t": "b"},
+    )  # fmt: skip
+    assert drawn == {"size": (256,), "kernel": "poly", "degree": 3, "coef": 0.5,
+                     "both": {"i": 1, "t": 2}, "last": 1}  # fmt: skip
+    assert set(kept) == {"size", "kernel", "degree", "coef", "both.i", "both.t", "last"}
+    drawn, kept = ask(space, size="small", kernel="rbf", **{"both.i": "a", "both.t": "a"})
+    assert set(drawn) == {"size", "kernel", "both"}
+
+
+def test_what_is_fixed_is_not_drawn_and_decides_conditions():
+    space = {
+        "attention": Choice("shared", "separate", "none"),
+        "act": Choice("tanh", None, when={"attention": ("shared", "separate")}),
+        "gain": Float(0, 1, when={"act": "tanh"}),
+        "max_epochs": Int(1, 9),
+    }
+    card = MethodCard(**COMMON, search_space=space)
+    trial = FixedTrial({"attention": "shared", "act": None})
+    assert card.suggest(trial, fixed={"max_epochs": 4, "lr": 0.1}) == {
+        "max_epochs": 4, "lr": 0.1, "attention": "shared", "act": None,
+    }  # fmt: skip
+    assert "max_epochs" not in trial.params
+    none = FixedTrial({"p__max_epochs": 2})
+    assert card.suggest(none, "p__", fixed={"attention": "none"}) == {
+        "p__attention": "none", "p__max_epochs": 2,
+    }  # fmt: skip
+    # The condition of what is drawn may hang on a fixed one, and is gone where that satisfies it.
+    left = remaining(space, {"attention": "separate", "act": "tanh"})
+    assert left == {"gain": Float(0, 1), "max_epochs": Int(1, 9)}
+    assert list(remaining(space, {"act": None})) == ["attention", "max_epochs"]
+    named = {"size": Choice(small=(64,), large=(256,)), "d": Int(1, 2, when={"size": "large"})}
+    assert list(remaining(named, {"size": (256,)})) == ["d"]
+    assert list(remaining(named, {"size": (64,)})) == []
+
+
+def test_names_of_a_space_change_with_its_conditions_and_keep_its_options():
+    space = {"a": Choice(x=(1,), y=(2,)), "b": Choice(p=[1], q=[2], when={"a": "x"}),
+             "c": Each(("i",), Int(1, 2, when={"a": "x"}), when={"a": "x"})}  # fmt: skip
+    found = renamed(space, "m__".__add__)
+    assert found["m__b"] == Choice(p=[1], q=[2], when={"m__a": "x"})
+    assert found["m__c"].when == {"m__a": "x"} and found["m__c"].part == Int(1, 2)
+
+    class Branching(Normalizer):
+        card = MethodCard(**COMMON, search_space=space)
+
+    assert default_search_space(Pipeline([("m", Branching())])) == found
+
+
+@pytest.mark.parametrize(
+    ("call", "says"),
+    [
+        (lambda card, trial: card.suggest(optuna.create_study()), "trial must be a trial of Opt"),
+        (lambda card, trial: card.suggest(None), "trial must be a trial of Optuna's, got None"),
+        (lambda card, trial: card.suggest(trial, 3), "prefix must be a string, got 3"),
+        (lambda card, trial: card.suggest(trial, None), "prefix must be a string, got None"),
+        (lambda card, trial: card.suggest(trial, fixed=("a",)), "fixed must be a mapping"),
+        (lambda card, trial: suggest([Int(1, 2)], trial), "space must be a mapping"),
+        (lambda card, trial: suggest(None, trial), "space must be a mapping, got None"),
+        (lambda card, trial: Int(1, 2).suggest(trial, 3), "name of a parameter must be a string"),
+        (lambda card, trial: Float(1, 2).suggest("t", "x"), "trial must be a trial of Optuna's"),
+        (lambda card, trial: Choice(1).suggest(3, "x"), "trial must be a trial of Optuna's, got 3"),
+    ],
+)
+def test_a_wrong_trial_prefix_or_space_is_told(call, says):
+    with pytest.raises(TypeError, match=says):
+        call(MethodCard(**COMMON, search_space={"a": Int(1, 2)}), optuna.create_study().ask())

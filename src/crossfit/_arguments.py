@@ -7,7 +7,7 @@ declare the same here, and scikit-learn is imported at the first call.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import cache, wraps
 from numbers import Integral, Real
 from typing import Any, ClassVar, Literal, ParamSpec, TypeVar
@@ -21,6 +21,7 @@ __all__ = [
     "finite_array",
     "integer",
     "is_word",
+    "mapping_of",
     "one_of",
     "real",
     "validated",
@@ -74,6 +75,30 @@ def one_of(*options: str) -> _Lazy:
     return _Lazy(build)
 
 
+class _MappingOf:
+    """The constraint of mappings from names to what satisfies one of some constraints."""
+
+    hidden = False
+
+    def __init__(self, parts: tuple[Any, ...]) -> None:
+        self.parts = parts
+        self.built = _built(parts)
+
+    def is_satisfied_by(self, value: Any) -> bool:
+        return isinstance(value, Mapping) and all(
+            isinstance(name, str) and _satisfied(part, self.parts, self.built)
+            for name, part in value.items()
+        )
+
+    def __str__(self) -> str:
+        return f"a mapping from names to {_either(self.built)}"
+
+
+def mapping_of(*parts: Any) -> _Lazy:
+    """Return the constraint of mappings from names to what satisfies one of `parts`."""
+    return _Lazy(lambda: _MappingOf(parts))
+
+
 def is_word(value: Any, options: Collection[str]) -> bool:
     """Say whether this is one of some words; an array, for instance, is equal to none."""
     return isinstance(value, str) and value in options
@@ -96,24 +121,17 @@ def check_arguments(who: str, constraints: dict[str, list[Any]], given: dict[str
     sklearn.utils._param_validation.InvalidParameterError
         A ValueError and TypeError that names the argument, what it may be and what came.
     """
-    from sklearn.utils._param_validation import validate_parameter_constraints
-
-    built = {
-        name: [part.build() if isinstance(part, _Lazy) else part for part in parts]
-        for name, parts in constraints.items()
-        if name in given
-    }
-    # A bool is an integer for Python, and a mistake where a number belongs.
     for name, parts in constraints.items():
-        value = given.get(name)
-        if isinstance(value, (bool, np.bool_)) and not _takes_bool(parts):
-            from sklearn.utils._param_validation import InvalidParameterError, make_constraint
+        if name not in given:
+            continue
+        built = _built(parts)
+        if not _satisfied(given[name], parts, built):
+            from sklearn.utils._param_validation import InvalidParameterError
 
-            wanted = " or ".join(str(make_constraint(part)) for part in built[name])
             raise InvalidParameterError(
-                f"The {name!r} parameter of {who} must be {wanted}. Got {value!r} instead."
+                f"The {name!r} parameter of {who} must be {_either(built)}. Got {given[name]!r} "
+                "instead."
             )
-    validate_parameter_constraints(built, {name: given[name] for name in built}, caller_name=who)
 
 
 class CheckedParameters:
@@ -126,8 +144,28 @@ class CheckedParameters:
         check_arguments(type(self).__name__, self._parameter_constraints, given)
 
 
-def _takes_bool(parts: list[Any]) -> bool:
-    return any(part in ("boolean", "verbose", bool, object) for part in parts)
+def _built(parts: Iterable[Any]) -> list[Any]:
+    from sklearn.utils._param_validation import make_constraint
+
+    unwrapped = (part.build() if isinstance(part, _Lazy) else part for part in parts)
+    return [part if isinstance(part, _MappingOf) else make_constraint(part) for part in unwrapped]
+
+
+def _satisfied(value: Any, parts: Iterable[Any], built: list[Any]) -> bool:
+    # A bool is an integer for Python, and a mistake where a number belongs.
+    if isinstance(value, (bool, np.bool_)) and not any(
+        part in ("boolean", "verbose", bool, object) for part in parts
+    ):
+        return False
+    # An integer beyond the range of floats is in every interval, and ends in an OverflowError.
+    if isinstance(value, int) and value.bit_length() > 1023:
+        return False
+    return any(part.is_satisfied_by(value) for part in built)
+
+
+def _either(built: list[Any]) -> str:
+    shown = [str(part) for part in built if not part.hidden]
+    return ", ".join(shown[:-1]) + " or " * (len(shown) > 1) + shown[-1]
 
 
 def validated(**constraints: list[Any]) -> Callable[[Callable[P, R]], Callable[P, R]]:

@@ -13,6 +13,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils._available_if import _AvailableIfDescriptor, available_if
 from sklearn.utils.validation import check_is_fitted
 
+from crossfit._arguments import check_arguments, mapping_of
 from crossfit._arrays import NUMPY_DEFAULTS, refuse_not_finite
 from crossfit.cards import MethodCard
 from crossfit.labels import check_labels
@@ -185,6 +186,9 @@ class CrossModalEstimator(ViewsTransformerMixin, BaseEstimator):
     the other views in the order of the fit.
     """
 
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {}
+    """What the parameters may be, in scikit-learn's dialect; `fit` refuses others."""
+
     # ---- what an author writes ---------------------------------------------------------
 
     def _fit(self, views: Views, y: NDArray[Any] | None) -> None:
@@ -236,8 +240,10 @@ class CrossModalEstimator(ViewsTransformerMixin, BaseEstimator):
         ------
         ValueError, TypeError
             If the views are misaligned, empty, of a kind that the method does not take or
-            contain NaN, or if labels are missing where the method needs them.
+            contain NaN, or if labels are missing where the method needs them; before all that,
+            if a parameter is not what ``_parameter_constraints`` allow.
         """
+        self._validate_params()
         views, labels = self._given(X, Y, y)
         roles = self._assign_roles(views)
         name_to_role = {name: role for role, name in roles.items()}
@@ -460,6 +466,10 @@ class CrossModalEstimator(ViewsTransformerMixin, BaseEstimator):
 
     # ---- names and validation -----------------------------------------------------------
 
+    def _validate_params(self) -> None:
+        constraints = {"views": [mapping_of(str), None]} | self._parameter_constraints
+        check_arguments(self._name(), constraints, self.get_params(deep=False))
+
     def _name(self) -> str:
         return type(self).__name__
 
@@ -500,11 +510,6 @@ class CrossModalEstimator(ViewsTransformerMixin, BaseEstimator):
         roles = self._roles()
         if self.views is None:
             return {role: role for role in roles}
-        if not isinstance(self.views, Mapping):
-            raise TypeError(
-                f"views must map role to view name, for instance {{{roles[0]!r}: 'photo'}}, got "
-                f"{type(self.views).__name__}"
-            )
         unknown = [role for role in self.views if role not in roles]
         if unknown and not self._takes_extra_views():
             raise ValueError(

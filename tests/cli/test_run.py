@@ -45,13 +45,30 @@ def test_dry_run_says_what_there_is_to_do_and_does_nothing(folder):
     assert not (folder / "crossfit-runs").exists()
 
 
+def test_looks_at_the_test_split_are_counted_whatever_has_been_changed_since(folder):
+    from crossfit.experiment import report_runs
+
+    for n, settings in enumerate((["reg=0.5"], ["reg=0.7"], ["reg=0.5"], ["n_components=4"])):
+        changed = [word for each in settings for word in ("--set", f"methods.CCA.params.{each}")]
+        done = crossfit("run", "two.yaml", *changed, cwd=folder)
+        assert done.returncode == 0, done.stderr
+        looks = ("once", "2 times", "2 times", "3 times")[n]
+        assert f"the split 'test' of emoji has been evaluated {looks} so far" in done.stdout
+    # Another run of the same store looks at the same pairs.
+    done = crossfit("run", "two.yaml", "--set", "name=other", "--set", "metrics=[r@1]", cwd=folder)
+    assert "the split 'test' of emoji has been evaluated 4 times so far" in done.stdout
+    page = report_runs(["two"], folder / "crossfit-runs", folder / "report").read_text("utf-8")
+    assert "4 evaluations on the split “test” of emoji" in page
+    assert "1 of them are reported here" in page
+
+
 def test_run_prints_results_and_the_next_command_and_resumes(folder):
     done = crossfit("run", "two.yaml", "--set", "methods.CCA.params.reg=0.5", cwd=folder)
     assert done.returncode == 0, done.stderr
     assert "[1/1] CCA on emoji: done in" in done.stderr
     assert "skipped: none: no method 'nosuch' is installed" in done.stderr
     assert "1 done, 2 skipped in crossfit-runs" in done.stdout
-    assert "evaluated once" in done.stdout
+    assert "the split 'test' of emoji has been evaluated once so far" in done.stdout
     assert "next: crossfit report two" in done.stdout
     run = json.loads((folder / "crossfit-runs" / "runs" / "two.json").read_text())
     assert run["command"].endswith("run two.yaml --set methods.CCA.params.reg=0.5")

@@ -349,3 +349,6 @@ def test_evaluations_on_test_pairs_are_counted_and_a_torn_line_counts(tmp_path):
     with open(tmp_path / "test_evaluations.jsonl", "a") as stream:
         stream.write('{"dataset": "d", "spl')
     assert len(store.test_evaluations()) == 101
+    # It may have been of any data set.
+    assert len(store.test_evaluations("d", "test")) == 101
+    assert len(store.test_evaluations("dist:D", "test")) == 101

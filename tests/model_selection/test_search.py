@@ -6,6 +6,7 @@ import subprocess
 import sys
 import textwrap
 import time
+import warnings
 
 import numpy as np
 import optuna
@@ -21,7 +22,7 @@ from sklearn.preprocessing import StandardScaler
 
 import crossfit
 from crossfit import RetrievalScorer, Views, ViewTransformer, make_retrieval_scorer
-from crossfit.cards import Choice, Each, Float, Int
+from crossfit.cards import Choice, Each, Float, Int, suggest
 from crossfit.extraction import LdaTopics
 from crossfit.methods import CCA, KCCA, PLS
 from crossfit.model_selection import (
@@ -527,33 +528,97 @@ def test_mistakes_of_a_program_end_the_search(pairs):
     [
         ({"search_space": {"n_componets": Int(1, 2)}}, ValueError, "n_componets"),
         ({"search_space": {}}, ValueError, "search_space must map parameters"),
-        ({"search_space": "defaults"}, ValueError, "must be 'default' or a mapping"),
-        ({"search_space": {"reg": (0, 1)}}, TypeError, r"search_space\['reg'\] must be a Float"),
-        ({"n_trials": 0}, ValueError, "n_trials must be an integer of at least 1, got 0"),
+        ({"search_space": "defaults"}, ValueError, "must be a str among {'default'} or"),
+        ({"search_space": {"reg": (0, 1)}}, TypeError, "search_space: 'reg' must be a Float"),
+        ({"search_space": {3: Int(0, 1)}}, TypeError, "the names must be a string, got 3"),
+        ({"search_space": [Int(0, 1)]}, TypeError, "'search_space' parameter"),
+        ({"n_trials": 0}, ValueError, r"'n_trials' .* int in the range \[1, inf\).* Got 0"),
+        ({"n_trials": True}, TypeError, "'n_trials' .* Got True"),
+        ({"n_trials": 2.5}, TypeError, "'n_trials' .* Got 2.5"),
         ({"n_trials": None}, ValueError, "give one of them"),
-        ({"timeout": -1}, ValueError, "timeout must be a number of seconds"),
-        ({"n_jobs": -1}, ValueError, "n_jobs must be an integer of at least 1"),
-        ({"sampler": "annealing"}, ValueError, "sampler must be one of tpe, random"),
-        ({"pruner": "mean"}, ValueError, "pruner must be median, none"),
-        ({"cv": 1}, ValueError, "n_splits must be an integer of at least 2"),
+        ({"timeout": -1}, ValueError, r"'timeout' .* float in the range \(0.0, inf\)"),
+        ({"timeout": float("nan")}, ValueError, "'timeout' .* Got nan"),
+        ({"timeout": float("inf")}, ValueError, "'timeout' .* Got inf"),
+        ({"timeout": True}, TypeError, "'timeout' .* Got True"),
+        ({"timeout": "1 h"}, TypeError, "'timeout' .* Got '1 h'"),
+        ({"n_jobs": -1}, ValueError, "'n_jobs' .* Got -1"),
+        ({"n_jobs": None}, TypeError, "'n_jobs' .* Got None"),
+        ({"sampler": "annealing"}, ValueError, "'sampler' .* a str among .* Got 'annealing'"),
+        ({"sampler": optuna.samplers.TPESampler}, TypeError, "'sampler' .* Got <class"),
+        ({"pruner": "mean"}, ValueError, "'pruner' .* Got 'mean'"),
+        ({"study_name": 5}, TypeError, "'study_name' .* Got 5"),
+        ({"study": "mine"}, TypeError, "'study' .* Got 'mine'"),
+        ({"load_if_exists": "no"}, TypeError, "'load_if_exists' .* Got 'no'"),
+        ({"refit": "no"}, TypeError, "'refit' .* Got 'no'"),
+        ({"refit": 1}, TypeError, "'refit' .* Got 1"),
+        ({"refit_epochs": None}, TypeError, "'refit_epochs' .* Got None"),
+        ({"random_state": "0"}, ValueError, "'random_state' .* Got '0'"),
+        ({"random_state": -1}, ValueError, "'random_state' .* Got -1"),
+        ({"random_state": True}, TypeError, "'random_state' .* Got True"),
+        ({"verbose": "yes"}, ValueError, "'verbose' .* Got 'yes'"),
+        ({"verbose": -1}, ValueError, "'verbose' .* Got -1"),
+        ({"catch": RuntimeError()}, TypeError, "catch must be a class of exceptions"),
+        ({"catch": "RuntimeError"}, TypeError, "catch must be a class of exceptions"),
+        ({"catch": (KeyboardInterrupt,)}, TypeError, "catch must be a class of exceptions"),
+        ({"cv": 1}, ValueError, r"'n_splits' parameter of PairKFold .*\[2, inf\)"),
         ({"cv": "loo"}, TypeError, "cv must be a number of folds, a splitter"),
         ({"cv": 2.5}, TypeError, "cv must be a number of folds"),
+        ({"cv": True}, TypeError, "cv must be a number of folds"),
+        ({"cv": PairKFold}, TypeError, "cv must be a number of folds"),
+        ({"cv": {"train": [0], "test": [1]}}, ValueError, "fold 0 must be a pair"),
+        ({"cv": []}, ValueError, "expected at least one fold"),
         ({"scoring": "acc"}, ValueError, "acc"),
+        ({"scoring": ""}, ValueError, "metric"),
+        ({"scoring": 3}, TypeError, "'scoring' .* Got 3"),
+        ({"estimator": CCA}, TypeError, r"got the class CCA: give an instance, CCA\(\)"),
+        ({"estimator": "cca"}, TypeError, "estimator must be a method or a pipeline, got 'cca'"),
+        ({"estimator": None}, TypeError, "estimator must be a method or a pipeline, got None"),
+        ({"storage": 5}, TypeError, "storage must be a URL, for instance .* got 5"),
         ({"storage": "study.db"}, ValueError, "storage must be a URL"),
-        ({"storage": "nodb://x"}, ValueError, "storage is no URL of a database"),
-        ({"storage": "journal:///nowhere/at/all.log"}, ValueError, "which is no folder"),
-        ({"storage": "sqlite:////nowhere/at/all.db"}, ConnectionError, "unable to open"),
+        ({"storage": ""}, ValueError, "storage must be a URL"),
+        ({"storage": "nodb://x"}, ValueError, "is not the URL of a database or a journal: 'nodb:"),
+        ({"storage": "sqllite:///x"}, ValueError, "begins with 'sqllite': did you mean 'sqlite'"),
+        ({"storage": "SQLite:///x"}, ValueError, "begins with 'SQLite': did you mean 'sqlite'"),
+        ({"storage": "journal:///nowhere/at/all.log"}, ValueError, "which is not a folder"),
+        ({"storage": "journal:///"}, ValueError, "names no file, as journal:///study.log does"),
+        ({"storage": "journal:////tmp"}, ValueError, "names '/tmp', which is a folder"),
+        ({"storage": "journal:////dev/null"}, ValueError, "which is not a regular file"),
+        ({"storage": "sqlite://"}, ValueError, "names no file, as sqlite:///study.db does"),
+        ({"storage": "sqlite:///"}, ValueError, "names no file, as sqlite:///study.db does"),
+        ({"storage": "sqlite:///:memory:"}, ValueError, "is memory, which is not kept"),
+        ({"storage": "sqlite://a.db"}, ValueError, "needs a third slash .*: sqlite:///a.db"),
+        ({"storage": "sqlite:////tmp"}, ValueError, "names '/tmp', which is a folder"),
+        ({"storage": "sqlite:////dev/null"}, ValueError, "which is not a regular file"),
+        ({"storage": "sqlite:////nowhere/at/all.db"}, ValueError, "which is not a folder"),
+        ({"storage": "postgresql://u:pass@h:port/n"}, ValueError, "got 'postgresql://u@h:port/n'"),
         (
             {"storage": optuna.storages.InMemoryStorage(), "n_jobs": 2},
             ValueError,
             "cannot share a storage in memory",
         ),
+        (
+            {"study": optuna.create_study(direction="maximize"), "n_jobs": 2},
+            ValueError,
+            "cannot share a study in memory",
+        ),
+        (
+            {"study": optuna.create_study(direction="maximize"), "study_name": "x"},
+            ValueError,
+            "leave storage, study_name and load_if_exists out",
+        ),
+        ({"study": optuna.create_study()}, ValueError, "minimises"),
+        ({"study": optuna.create_study(directions=["maximize"] * 2)}, ValueError, "has 2 aims"),
+        (
+            {"sampler": optuna.samplers.TPESampler(), "random_state": 0},
+            ValueError,
+            "a sampler object has a seed of its own",
+        ),
     ],
 )
 def test_refusals_before_any_work(pairs, recording, settings, error, message):
-    given = {"search_space": REG, "n_trials": 1, **settings}
+    given = {"estimator": recording(), "search_space": REG, "n_trials": 1, **settings}
     with pytest.raises(error, match=message) as caught:
-        OptunaSearch(recording(), **given).fit(pairs[0])
+        OptunaSearch(**given).fit(pairs[0])
     assert "\n" not in str(caught.value).strip()
     assert not recording.fitted
 
@@ -586,6 +651,241 @@ def test_a_timeout_ends_the_search(pairs, monkeypatch):
     monkeypatch.setattr(search_module.time, "time", iter(range(10**6)).__next__)
     with pytest.raises(ValueError, match=r"no trial was done within timeout=0\.5 seconds"):
         search.fit(pairs[0])
+
+
+def test_catch_names_what_fails_a_trial_and_not_the_search(pairs):
+    class Rough(CCA):
+        def _fit(self, views, y):
+            if self.n_components == 2:
+                raise RuntimeError("shapes cannot be multiplied")
+            super()._fit(views, y)
+
+    grid = optuna.samplers.GridSampler({"n_components": [1, 2]}, seed=0)
+    given = {"search_space": {"n_components": Int(1, 2)}, "n_trials": 2, "sampler": grid}
+    with pytest.raises(RuntimeError, match="shapes cannot"):
+        OptunaSearch(Rough(), **given).fit(pairs[0])
+    for catch in (RuntimeError, (KeyError, RuntimeError), Exception):
+        search = OptunaSearch(Rough(), catch=catch, **given).fit(pairs[0])
+        assert search.best_params_ == {"n_components": 1}
+        (reason,) = [t.user_attrs["reason"] for t in search.trials_ if "reason" in t.user_attrs]
+        assert reason == "RuntimeError: shapes cannot be multiplied"
+    # What Optuna raises to give a trial up is not caught.
+    search = OptunaSearch(CCA(), REG, catch=Exception, pruner="median", n_trials=12, random_state=0)
+    assert TrialState.PRUNED in states(search.fit(pairs[0]))
+
+
+# ---- samplers, and what a study has ------------------------------------------------------------
+
+
+def drawn(trials):
+    return [trial.params for trial in trials]
+
+
+def optunas_own(views, space, study, n_trials=50, folds=3):
+    """Run the same search with Optuna's own loop, as an oracle."""
+    cv = PairKFold(folds, shuffle=True, random_state=0)
+    scorer = make_retrieval_scorer("mrr")
+    study.optimize(
+        lambda trial: cross_val_score(CCA(**suggest(space, trial)), views, cv=cv, scoring=scorer)
+        .mean(),
+        n_trials=n_trials,
+    )  # fmt: skip
+    return study
+
+
+SIX = {"n_components": Int(1, 3), "power": Choice(plain=0.0, weighted=1.0)}
+GRID = {"n_components": [1, 2, 3], "power": ["plain", "weighted"]}
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: optuna.samplers.GridSampler(GRID, seed=0),
+        lambda: optuna.samplers.BruteForceSampler(seed=0),
+    ],
+)
+def test_a_sampler_that_has_drawn_all_ends_the_search(pairs, storage, make):
+    views, _ = pairs
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        ours, theirs = make(), make()
+    oracle = optuna.create_study(direction="maximize", sampler=theirs)
+    optunas_own(views, SIX, oracle)
+    assert len(oracle.trials) == 6
+    given = {"n_trials": 50, "sampler": ours, "storage": storage, "refit": False}
+    search = OptunaSearch(CCA(), SIX, **given).fit(views)
+    assert drawn(search.trials_) == drawn(oracle.trials)
+    assert [t.value for t in search.trials_] == pytest.approx([t.value for t in oracle.trials])
+    if storage is not None:  # the same program again has nothing to do
+        assert len(OptunaSearch(CCA(), SIX, **given).fit(views).study_.trials) == 6
+        # Another sampler may go on.
+        more = {**given, "sampler": "random", "n_trials": 8}
+        assert len(OptunaSearch(CCA(), SIX, **more).fit(views).study_.trials) == 8
+
+
+def test_the_study_has_the_sampler_and_the_pruner_that_were_used(pairs):
+    views, _ = pairs
+    grid = optuna.samplers.GridSampler({"reg": [0.1, 1.0]})
+    for sampler, kind in [
+        (grid, optuna.samplers.GridSampler),
+        ("random", optuna.samplers.RandomSampler),
+        (None, optuna.samplers.TPESampler),
+    ]:
+        search = OptunaSearch(CCA(), REG, n_trials=2, sampler=sampler, pruner="median").fit(views)
+        assert type(search.study_.sampler) is kind
+        assert type(search.study_.pruner) is optuna.pruners.MedianPruner
+    search = OptunaSearch(CCA(), REG, n_trials=1, pruner=optuna.pruners.ThresholdPruner(0.0))
+    assert type(search.fit(views).study_.pruner) is optuna.pruners.ThresholdPruner
+
+
+def test_a_seeded_sampler_object_draws_as_in_optuna(pairs):
+    views, _ = pairs
+    oracle = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=3))
+    optunas_own(views, REG, oracle, 12)
+    given = {"n_trials": 12, "sampler": optuna.samplers.TPESampler(seed=3), "refit": False}
+    assert drawn(OptunaSearch(CCA(), REG, **given).fit(views).trials_) == drawn(oracle.trials)
+    with pytest.raises(ValueError, match="sampler object has a seed of its own: leave random_"):
+        OptunaSearch(CCA(), REG, random_state=0, **given).fit(views)
+
+
+def test_a_study_of_optunas_with_a_queue_is_taken(pairs, storage):
+    views, _ = pairs
+
+    def prepared():
+        study = optuna.create_study(
+            direction="maximize", sampler=optuna.samplers.RandomSampler(seed=1), storage=storage
+        )
+        study.enqueue_trial({"n_components": 3, "power": "weighted"})
+        study.enqueue_trial({"n_components": 2})
+        return study
+
+    study, oracle = prepared(), optunas_own(views, SIX, prepared(), 5)
+    search = OptunaSearch(CCA(), SIX, study=study, n_trials=5, refit=False).fit(views)
+    assert drawn(search.trials_) == drawn(oracle.trials) == drawn(study.trials)
+    assert search.trials_[0].params == {"n_components": 3, "power": "weighted"}
+    assert search.trials_[1].params["n_components"] == 2
+    assert type(search.study_.sampler) is optuna.samplers.RandomSampler
+    assert search.best_params_["power"] in (0.0, 1.0)
+    # It goes on, also with what is queued later.
+    search.study_.enqueue_trial({"n_components": 1, "power": "plain"})
+    more = OptunaSearch(CCA(), SIX, study=study, n_trials=7, refit=False).fit(views)
+    assert len(study.trials) == 7
+    assert more.trials_[5].params == {"n_components": 1, "power": "plain"}
+    with pytest.raises(ValueError, match="was made with other data"):
+        OptunaSearch(CCA(), SIX, study=study, n_trials=8).fit(views[:80])
+
+
+def test_a_study_in_a_storage_with_a_queue_is_taken_by_its_name(pairs, tmp_path):
+    url = f"sqlite:///{tmp_path / 'study.db'}"
+    study = optuna.create_study(direction="maximize", storage=url, study_name="mine")
+    study.enqueue_trial({"reg": 0.25})
+    search = OptunaSearch(CCA(), REG, n_trials=2, storage=url, study_name="mine").fit(pairs[0])
+    assert search.trials_[0].params == {"reg": 0.25}
+
+
+@pytest.mark.parametrize(
+    ("queued", "says"),
+    [
+        ({"n_componets": 3}, "sets 'n_componets', which is not searched: did you mean 'n_comp"),
+        ({"power": 1.0}, "sets 'power' to 1.0: a study has it as one of 'plain', 'weighted'"),
+        ({"n_components": "3"}, "sets 'n_components' to '3', which is not a number"),
+        ({"n_components": float("nan")}, "to nan, which is not a number"),
+    ],
+)
+def test_a_queue_that_cannot_be_meant_is_refused(pairs, recording, queued, says):
+    study = optuna.create_study(direction="maximize")
+    study.enqueue_trial(queued)
+    with pytest.raises(ValueError, match=says):
+        OptunaSearch(recording(), SIX, study=study).fit(pairs[0])
+    assert not recording.fitted
+
+
+def test_a_study_that_others_have_run_is_refused_with_what_to_do(pairs):
+    study = optuna.create_study(direction="maximize")
+    study.optimize(lambda trial: trial.suggest_float("reg", 0, 1), n_trials=1)
+    with pytest.raises(ValueError, match=r"not made by OptunaSearch.* study\.enqueue_trial"):
+        OptunaSearch(CCA(), REG, study=study).fit(pairs[0])
+
+
+def test_a_search_changes_nothing_of_the_users(pairs):
+    views, _ = pairs
+    own, other = CCA(n_components=2, reg=0.5), PLS(n_components=2)
+    pipe = Pipeline([("m", other), ("scorer", RetrievalScorer())])
+    space = {"m": Choice(own=own), "m__reg": Float(1.0, 2.0)}
+    search = OptunaSearch(pipe, space, n_trials=2, random_state=0).fit(views)
+    assert own.reg == 0.5 and not hasattr(own, "views_in_")
+    clone(pipe).set_params(**search.best_params_).fit(views)  # as the docs use best_params_
+    assert own.reg == 0.5 and not hasattr(own, "views_in_") and pipe["m"] is other
+    assert search.study_.best_trial.params["m"] == "own"
+
+
+def test_conditions_look_at_what_is_fixed(pairs):
+    views, _ = pairs
+    space = {"degree": Int(2, 3, when={"kernel": "poly"}), "reg": Float(0.1, 1.0)}
+    given = {"n_trials": 2, "random_state": 0, "refit": False}
+    search = OptunaSearch(KCCA(kernel="poly"), space, **given).fit(views)
+    assert set(search.best_params_) == {"degree", "reg"}
+    with pytest.raises(ValueError, match=r"'degree' is never searched: .*'kernel': 'rbf'"):
+        OptunaSearch(KCCA(kernel="rbf"), space, **given).fit(views)
+    with pytest.raises(ValueError, match="when= of 'degree' must name a parameter, got 'kernl'"):
+        OptunaSearch(
+            KCCA(), {"degree": Int(2, 3, when={"kernl": "poly"})}, **given
+        ).fit(views)  # fmt: skip
+    # What another choice brings with it is not fixed.
+    pipe = Pipeline([("m", KCCA())])
+    both = {"m": Choice(k=KCCA(), c=CCA()), "m__reg": Float(0.1, 1, when={"m__kernel": "rbf"})}
+    with pytest.raises(ValueError, match="must name a parameter, got 'm__kernel'"):
+        OptunaSearch(pipe, both, **given).fit(views)
+    named = {"m": Choice(k=KCCA(), c=CCA()), "m__kernel": Choice("poly", "rbf", when={"m": "k"})}
+    search = OptunaSearch(pipe, named, n_trials=8, random_state=0, refit=False).fit(views)
+    kinds = {t.params["m"]: "m__kernel" in t.params for t in search.trials_}
+    assert kinds == {"k": True, "c": False}
+
+
+def test_options_that_look_alike_are_searched_apart(pairs, tmp_path):
+    views, _ = pairs
+    many = [(f"scale{i}", ViewTransformer([("image", StandardScaler())])) for i in range(25)]
+    end = ("scorer", RetrievalScorer())
+    one, two = (Pipeline([*many[:12], ("cca", CCA(n)), *many[12:], end]) for n in (1, 3))
+    assert repr(one) == repr(two)
+    search = OptunaSearch(
+        Pipeline([("m", CCA())]), {"m": Choice(one, two)}, n_trials=6, cv=2, sampler="random",
+        random_state=0, storage=f"sqlite:///{tmp_path / 's.db'}",
+    ).fit(views)  # fmt: skip
+    by_name = {t.params["m"]: t.value for t in search.trials_}
+    assert len(by_name) == 2 and len(set(by_name.values())) == 2
+    assert search.best_params_["m"]["cca"].n_components == 3
+
+
+# ---- what others have set ----------------------------------------------------------------------
+
+
+class Noisy(CCA):
+    def _fit(self, views, y):
+        warnings.warn("this is old", DeprecationWarning, stacklevel=2)
+        np.log(np.zeros(1))
+        super()._fit(views, y)
+
+
+def test_a_search_does_not_depend_on_what_others_have_set(pairs, storage):
+    views, _ = pairs
+
+    given = {"n_trials": 12, "random_state": 0, "pruner": "median", "refit": False}
+    calm = OptunaSearch(Noisy(), REG, **given).fit(views)
+    verbosity = optuna.logging.get_verbosity()
+    with warnings.catch_warnings(), np.errstate(all="raise"):
+        warnings.simplefilter("error")
+        try:
+            optuna.logging.set_verbosity(optuna.logging.DEBUG)
+            strict = OptunaSearch(Noisy(), REG, storage=storage, **given).fit(views)
+            assert optuna.logging.get_verbosity() == optuna.logging.DEBUG
+        finally:
+            optuna.logging.set_verbosity(verbosity)
+        folds = list(PairKFold(3, gallery_size=5, n_draws=2, random_state=0).split(views))
+    assert [(t.params, t.value, t.state) for t in strict.trials_] == [
+        (t.params, t.value, t.state) for t in calm.trials_
+    ]
+    assert len(folds) == 6
 
 
 # ---- studies that are kept ---------------------------------------------------------------------

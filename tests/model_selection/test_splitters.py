@@ -211,19 +211,41 @@ def test_a_fold_is_never_empty():
 @pytest.mark.parametrize(
     "cv, message",
     [
-        (PairKFold(1), "n_splits must be an integer of at least 2, got 1"),
+        (PairKFold(1), r"'n_splits' .* int in the range \[2, inf\). Got 1"),
+        (PairKFold(True), r"'n_splits' parameter of PairKFold .* Got True"),
+        (PairKFold("3"), "'n_splits' .* Got '3'"),
+        (PairKFold(2.0), "'n_splits' .* Got 2.0"),
+        (PairKFold(shuffle="no"), "'shuffle' .* Got 'no'"),
+        (PairKFold(random_state="0"), "'random_state' .* Got '0'"),
+        (PairKFold(shuffle=True, random_state=True), "'random_state' .* Got True"),
         (PairKFold(9), "n_splits=9 folds need at least as many groups of rows, got 6"),
         (PairKFold(2, gallery_size=4), "gallery_size=4 is more than the 3 items of a test part"),
-        (PairKFold(2, gallery_size=1), "gallery_size must be an integer of at least 2, got 1"),
+        (PairKFold(2, gallery_size=1), r"'gallery_size' .* int in the range \[2, inf\).*Got 1"),
+        (PairKFold(2, gallery_size=2, n_draws=0), r"'n_draws' .* Got 0"),
         (PairKFold(2, n_draws=3), "n_draws repeats the draw of a gallery: it needs gallery_size"),
-        (PairShuffleSplit(test_size=1.5), "test_size must be a share between 0 and 1"),
+        (PairShuffleSplit(test_size=1.5), "'test_size' .* Got 1.5"),
+        (PairShuffleSplit(test_size=0), "'test_size' .* Got 0"),
+        (PairShuffleSplit(test_size=float("nan")), "'test_size' .* Got nan"),
+        (PairShuffleSplit(test_size=True), "'test_size' .* Got True"),
+        (PairShuffleSplit(test_size=None), "'test_size' .* Got None"),
         (PairShuffleSplit(test_size=6), "test_size=6 leaves no group to train or to test on"),
-        (PairShuffleSplit(0), "n_splits must be an integer of at least 1, got 0"),
+        (PairShuffleSplit(0), r"'n_splits' .* int in the range \[1, inf\). Got 0"),
     ],
 )
 def test_refusals(cv, message):
     with pytest.raises(ValueError, match=message):
         list(cv.split(captions([2] * 6)))
+
+
+@pytest.mark.parametrize("X", [5, None, np.float64(3), object()])
+def test_what_has_no_rows_is_not_split(X):
+    with pytest.raises(TypeError, match=f"X must be Views or have rows, got {type(X).__name__}"):
+        next(PairKFold(2).split(X))
+
+
+def test_wrong_settings_are_refused_where_splits_are_counted():
+    with pytest.raises(ValueError, match="Got 'x'"):
+        PairKFold("x").get_n_splits()
 
 
 @pytest.mark.parametrize(
@@ -232,7 +254,12 @@ def test_refusals(cv, message):
         ([], "at least one fold"),
         ([[0, 1, 2]], "fold 0 must be a pair"),
         ([([0], [])], "fold 0 must have row numbers on both sides"),
+        ([(0, 1)], "fold 0 must have row numbers on both sides, got 1 to train on and 1 to test"),
+        ([([0], ["a"])], "fold 0 must have row numbers on both sides"),
+        ([([0], [[1], [2, 3]])], "fold 0 must be a pair"),
+        ([None], "fold 0 must be a pair .* got None"),
         ([([0], [9])], "fold 0 has the row 9, but there are 4 rows"),
+        ([([0], [-1])], "fold 0 has the row -1, but there are 4 rows"),
         ([([0], [1]), ([0, 2], [3])], "fold 1 has rows of 1 groups on both sides"),
     ],
 )

@@ -235,16 +235,16 @@ def test_random_features_of_sparse_and_shifted_rows(standardize):
 @pytest.mark.parametrize(
     "given, message",
     [
-        ({"reg": -1}, "reg must be a number of at least 0, got -1"),
-        ({"power": np.inf}, "power must be a number of at least 0, got inf"),
-        ({"reg_style": "shrink"}, "reg_style must be 'relative' or 'ridge', got 'shrink'"),
-        ({"semantics": "tags"}, "semantics must be 'auto', 'labels', 'clusters' or None, got 'tag"),
-        ({"n_clusters": 0}, "n_clusters must be an integer of at least 1, got 0"),
-        ({"n_components": 0}, "n_components must be a positive integer or None, got 0"),
-        ({"fourier": 0}, "fourier must be a positive integer or None, got 0"),
+        ({"reg": -1}, "'reg' parameter.*Got -1"),
+        ({"power": np.inf}, "'power' parameter.*Got inf"),
+        ({"reg_style": "shrink"}, "'reg_style' parameter.*Got 'shrink'"),
+        ({"semantics": "tags"}, "'semantics' parameter.*Got 'tag"),
+        ({"n_clusters": 0}, "'n_clusters' parameter.*Got 0"),
+        ({"n_components": 0}, "'n_components' parameter.*Got 0"),
+        ({"fourier": 0}, "'fourier' parameter.*Got 0"),
         ({"fourier": {"image": 3}}, "fourier has no entry for 'text'"),
         ({"view_weights": {"audio": 1}}, "'audio', which is no view: there are image, text, sem"),
-        ({"view_weights": {"text": -1}}, "view_weights of 'text' must be a number of at least 0"),
+        ({"view_weights": {"text": -1}}, "'view_weights' parameter"),
     ],
 )
 def test_bad_parameters(given, message):
@@ -253,7 +253,7 @@ def test_bad_parameters(given, message):
 
 
 def test_weights_that_are_no_mapping():
-    with pytest.raises(TypeError, match="view_weights must be a mapping or None, got 3"):
+    with pytest.raises(TypeError, match=r"'view_weights' parameter.*Got 3"):
         CCA3V(view_weights=3).fit(X, T, Y)
 
 

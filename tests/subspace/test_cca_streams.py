@@ -111,7 +111,7 @@ def test_a_call_that_raises_adds_nothing():
     for bad in ((X[100:, :5], T[100:]), (X[100:], T[101:]), (X[100:] * np.nan, T[100:])):
         with pytest.raises(ValueError):
             cca.partial_fit(*bad)
-    with pytest.raises(ValueError, match="power must be"):
+    with pytest.raises(ValueError, match="'power' parameter"):
         cca.set_params(power=-1).partial_fit(X[100:], T[100:])
     same(cca.set_params(power=0.0).partial_fit(X[100:], T[100:]), CCA(2).fit(X, T))
 

@@ -134,7 +134,7 @@ def test_views_without_covariance_are_refused():
 
 @pytest.mark.parametrize("bad", [0, -1, 1.5, "2"])
 def test_bad_parameters(bad):
-    with pytest.raises(ValueError, match="n_components must be a positive integer or None"):
+    with pytest.raises(ValueError, match="'n_components' parameter"):
         CFA(bad).fit(X, T)
 
 

@@ -223,11 +223,11 @@ def test_correlated_columns_and_fewer_rows_than_columns(planted):
 @pytest.mark.parametrize(
     "params, words",
     [
-        ({"l1": -1}, "l1 must be a number of at least 0, got -1"),
-        ({"l2": np.nan}, "l2 must be a number of at least 0, got nan"),
-        ({"beta": "much"}, "beta must be"),
-        ({"n_neighbors": 0}, "n_neighbors must be an integer of at least 1, got 0"),
-        ({"max_iter": 2.5}, "max_iter must be an integer"),
+        ({"l1": -1}, "'l1' parameter.*Got -1"),
+        ({"l2": np.nan}, "'l2' parameter.*Got nan"),
+        ({"beta": "much"}, "'beta' parameter"),
+        ({"n_neighbors": 0}, "'n_neighbors' parameter.*Got 0"),
+        ({"max_iter": 2.5}, "'max_iter' parameter"),
     ],
 )
 def test_bad_parameters_are_refused(planted, params, words):

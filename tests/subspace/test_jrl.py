@@ -231,11 +231,11 @@ def test_correlated_columns_copies_and_fewer_rows_than_columns(planted):
 @pytest.mark.parametrize(
     "params, words",
     [
-        ({"gamma": -1}, "gamma must be a number of at least 0, got -1"),
-        ({"lam": np.inf}, "lam must be a number of at least 0, got inf"),
-        ({"n_neighbors": 0}, "n_neighbors must be an integer of at least 1, got 0"),
-        ({"max_iter": 0}, "max_iter must be an integer"),
-        ({"measure": "l2"}, "measure must be one of knn_posterior, cosine, got 'l2'"),
+        ({"gamma": -1}, "'gamma' parameter.*Got -1"),
+        ({"lam": np.inf}, "'lam' parameter.*Got inf"),
+        ({"n_neighbors": 0}, "'n_neighbors' parameter.*Got 0"),
+        ({"max_iter": 0}, "'max_iter' parameter"),
+        ({"measure": "l2"}, "'measure' parameter.*Got 'l2'"),
     ],
 )
 def test_bad_parameters_are_refused(planted, params, words):

@@ -132,12 +132,12 @@ def test_the_order_of_the_views_is_no_matter():
 @pytest.mark.parametrize("name", ["l1", "l2", "tol"])
 @pytest.mark.parametrize("value", [-1, np.nan, "much"])
 def test_bad_weights(name, value):
-    with pytest.raises(ValueError, match=f"{name} must be a number of at least 0"):
+    with pytest.raises(ValueError, match=f"'{name}' parameter"):
         LCFS(**{name: value}).fit(X, T, Y_LABELS)
 
 
 def test_bad_number_of_steps():
-    with pytest.raises(ValueError, match="max_iter must be an integer of at least 1, got 0"):
+    with pytest.raises(ValueError, match=r"'max_iter' parameter.*Got 0"):
         LCFS(max_iter=0).fit(X, T, Y_LABELS)
 
 

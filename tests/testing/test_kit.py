@@ -24,9 +24,24 @@ from crossfit.cli import main
 from crossfit.similarities import pairwise_similarity
 from crossfit.subspace import CCA
 from crossfit.testing import check_method, checks, kit, parametrize_with_checks
-from crossfit.testing.bad import LabelRegression, LeaksTestLabels, ValidatesNothing
+from crossfit.testing.bad import (
+    DividesByLongest,
+    LabelRegression,
+    LeaksTestLabels,
+    RegionRegression,
+    SumsPadding,
+    TakesPaddingForRegions,
+    ValidatesNothing,
+)
+from crossfit.testing.bad_networks import (
+    HoardsMemory,
+    IgnoresTheMask,
+    LiesAboutMemory,
+    RegionDots,
+)
 from crossfit.testing.checks import Subject
 from crossfit.testing.planted import planted_views
+from crossfit.testing.uneven import resized, strange_padding
 from crossfit.views import Channels, Ragged, Views
 
 BUILT_IN = [
@@ -267,6 +282,30 @@ def test_the_method_that_leaks_test_labels_fails_at_the_leak_check_alone(bundled
     assert "similarity after scoring with the labels" in message
 
 
+@pytest.mark.parametrize(
+    ("cls", "failing"),
+    [
+        (RegionRegression, {}),
+        (DividesByLongest, {"check_ragged": "among shorter items", "check_padding": "in the pad"}),
+        (SumsPadding, {"check_padding": "scores with other numbers in the padding"}),
+        (TakesPaddingForRegions, {"check_ragged": "among shorter", "check_padding": "in the pad"}),
+        (RegionDots, {}),
+        (LiesAboutMemory, {"check_pair_memory": "declares 4 bytes a pair, but blocks of 800 "}),
+        (HoardsMemory, {"check_pair_memory": "slower than it need be"}),
+        (IgnoresTheMask, {"check_ragged": "among shorter items", "check_padding": "in the pad"}),
+    ],
+)
+def test_what_is_done_with_padding_and_memory_is_told_apart(cls, failing):
+    results = [r for r in check_method(cls) if r.name != "check_registered"]
+    assert {r.name for r in results if r.status == "fail"} == set(failing)
+    for result in results:
+        assert failing.get(result.name, "") in result.message
+    passed = _by_status(results)["pass"]
+    assert {"check_ragged", "check_padding"} - set(failing) <= passed
+    if cls in (RegionDots, IgnoresTheMask):
+        assert "check_pair_memory" in passed
+
+
 def test_the_leak_pays():
     # Otherwise failing it would prove nothing.
     views, y = planted_views(np.random.default_rng(0), 120, LabelRegression.card)
@@ -459,6 +498,8 @@ def _fit_without_labels(self, views, y):
 
 
 def _mean_of_regions(values, view=None):
+    if isinstance(values, Ragged):
+        return np.array([rows.mean(axis=0) for rows in values])
     return values if values.ndim == 2 else values.mean(axis=1)
 
 
@@ -484,6 +525,131 @@ def test_methods_of_other_kinds_pass(changes):
     failed.pop("check_registered")
     assert not failed
     assert {"check_better_than_chance", "check_label_leak"} <= _by_status(results)["pass"]
+
+
+# ---- rows of unequal length -------------------------------------------------------------
+
+
+def _planted_as(kind):
+    """Return inputs whose text is of some kind: each of eight factors shows in it, or does not."""
+
+    def make(rng, n):
+        shown = rng.random((n, 8)) < 0.5
+        shown[:, 0] |= ~shown.any(axis=1)
+        words = [np.flatnonzero(row) for row in shown]
+        ids = np.zeros((n, 8), np.int64)
+        for row, own in zip(ids, words):
+            row[: len(own)] = own + 2
+        vectors = rng.normal(size=(8, 8))
+        texts = {
+            "vectors": shown @ vectors,
+            "sequence": (shown[:, :, None] * vectors),
+            "tokens": ids,
+            "strings": [" ".join(f"word{i}" for i in own) for own in words],
+            "channels": {"whole": shown @ vectors, "parts": shown[:, :, None] * vectors},
+        }
+        return Views(image=shown @ rng.normal(size=(8, 9)), text=texts[kind]), np.arange(n) % 5
+
+    return make
+
+
+def _features(values):
+    """Return what does not depend on a text's neighbours, and the length of each text."""
+    if isinstance(values, Channels):
+        parts = [_features(values[name]) for name in values.names]
+        return np.hstack([part for part, _ in parts]), parts[-1][1]
+    if isinstance(values, Ragged):
+        if values.values.ndim == 1:
+            rows = [np.bincount(row, minlength=64)[:64] for row in values]
+            return np.array(rows, float), values.lengths
+        return np.array([row.mean(axis=0) for row in values]), values.lengths
+    if values.dtype == object:
+        words = [text.split() for text in values]
+        bags = [[sum(word == f"word{i}" for word in own) for i in range(8)] for own in words]
+        return np.array(bags, float), np.array([len(own) for own in words])
+    if values.dtype.kind in "iu":
+        return _features(Ragged.from_list([row[row > 0] for row in values]))
+    values = values.mean(axis=1) if values.ndim == 3 else values
+    return values, np.ones(len(values), int)
+
+
+def _fit_features(self, views, y):
+    return _super("_fit")(self, views.map(lambda values, _: _features(values)[0]), y)
+
+
+def _encode_features(self, values, view, share=0.0):
+    found, lengths = _features(values)
+    encoded = _super("_encode")(self, found, view)
+    return encoded * [1 + share * lengths.max(), *[1] * (encoded.shape[1] - 1)]
+
+
+@pytest.mark.parametrize(
+    ("planted", "kinds"),
+    [
+        ("vectors", ("vectors", "sequence")),
+        ("sequence", ("sequence",)),
+        ("tokens", ("tokens",)),
+        ("strings", ("strings",)),
+        ("strings", ("strings", "tokens")),
+        ("channels", ("channels",)),
+    ],
+)
+def test_every_kind_of_input_is_tried_with_rows_of_unequal_length(monkeypatch, planted, kinds):
+    known = {"inputs": {"image": ("vectors",), "text": kinds}, "_fit": _fit_features}
+    known["make_inputs"] = "crossfit_mutants:planted"
+    home = sys.modules.setdefault("crossfit_mutants", types.ModuleType("crossfit_mutants"))
+    monkeypatch.setattr(home, "planted", _planted_as(planted), raising=False)
+    sound = Subject(_mutant(LabelRegression, _encode=_encode_features, **known), {})
+    checks.check_ragged(sound)
+    checks.check_padding(sound)
+    forms = [train["text"] for train, _ in checks._uneven(sound)]
+    assert len(forms) == (2 if kinds == ("strings", "tokens") else 1)
+    if "tokens" in kinds:
+        assert isinstance(forms[-1], Ragged) and forms[-1].dtype == np.int64
+        assert set(forms[-1].lengths) == {1, 2, 3, 4, 5, 6}
+    bad = _mutant(LabelRegression, _encode=partial_method(_encode_features, share=0.1), **known)
+    with pytest.raises(AssertionError, match="items against those alone"):
+        checks.check_ragged(Subject(bad, {}))
+
+
+def partial_method(function, **options):
+    return lambda self, *given: function(self, *given, **options)
+
+
+def test_rows_of_unequal_length_may_be_refused_by_name_only():
+    def refusing(words):
+        def fit(self, views, y):
+            if isinstance(views["image"], Ragged):
+                raise ValueError(words)
+            _super("_fit")(self, views.map(_mean_of_regions), y)
+
+        return fit
+
+    known = {"inputs": {"image": ("regions",), "text": ("vectors",)}}
+    polite = _mutant(LabelRegression, _fit=refusing("view 'image' must not be ragged"), **known)
+    with pytest.raises(SkipTest, match="are refused: view 'image' must not be ragged"):
+        checks.check_ragged(Subject(polite, {}))
+    rude = _mutant(LabelRegression, _fit=refusing("inhomogeneous shape"), **known)
+    with pytest.raises(ValueError, match="inhomogeneous"):
+        checks.check_ragged(Subject(rude, {}))
+
+
+def test_rows_are_given_lengths_by_their_own_elements():
+    ragged = Ragged.from_list([[1, 2, 3], [], [4]], {"box": np.arange(4), "of": "all"})
+    found = resized(ragged, np.array([5, 2, 1]))
+    assert [row.tolist() for row in found] == [[1, 2, 3, 1, 2], [], [4]]
+    assert found.info["box"].tolist() == [0, 1, 2, 0, 1, 3] and found.info["of"] == "all"
+    texts = resized(np.array(["a b", ""], dtype=object), np.array([3, 2]))
+    assert texts[0] == "a b a" and not texts[1].strip()
+
+
+def test_padding_is_what_it_was_after_the_checks():
+    ragged = Ragged.from_list([np.ones((2, 3)), np.ones((1, 3))])
+    with strange_padding():
+        assert (ragged.padded()[0][1, 1] != 0).all()
+        assert (ragged.padded(fill=-1)[0][1, 1] == -1).all()
+    dense, mask = ragged.padded()
+    assert (dense[1, 1] == 0).all() and mask.tolist() == [[True, True], [True, False]]
 
 
 # ---- planted inputs ---------------------------------------------------------------------
@@ -765,8 +931,12 @@ def test_every_check_fails_on_a_method_that_breaks_it(name, mutant, message):
 
 
 def test_every_check_has_a_method_that_breaks_it():
-    # The others are failed by ValidatesNothing, an unregistered class and a heavy plugin.
+    # The others are failed by ValidatesNothing, an unregistered class, a heavy plugin and the
+    # methods that do something wrong with padding and memory.
     broken = {name for name, _, _ in MUTANTS} | {
+        "check_padding",
+        "check_pair_memory",
+        "check_ragged",
         "check_columns",
         "check_label_vector",
         "check_listing",

@@ -36,6 +36,7 @@ __all__ = ["run"]
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE",
               help="Change a value: tuning.trials=5, methods.CCA.params.reg=0.1.")  # fmt: skip
 @click.option("--retry-failed", is_flag=True, help="Compute cells again that have failed.")
+@click.option("--force", is_flag=True, help="Compute all cells again, those that are done too.")
 @click.option("--tracker", type=click.Choice(["mlflow", "tensorboard", "wandb"]),
               help="Hand results to a tracker too.")  # fmt: skip
 @click.option("--dry-run", is_flag=True, help="Say what there is to do, and do nothing.")
@@ -50,6 +51,7 @@ def run(
     seeds: str | None,
     settings: tuple[str, ...],
     retry_failed: bool,
+    force: bool,
     tracker: str | None,
     dry_run: bool,
 ) -> None:
@@ -74,7 +76,7 @@ def run(
     if dry_run:
         from crossfit.experiment.runner import plan
 
-        _print_plan(plan(found, store, root=root, data=data), store, retry_failed)
+        _print_plan(plan(found, store, root=root, data=data), store, retry_failed, force)
         return
     from crossfit.experiment.runner import run as run_experiment
 
@@ -89,6 +91,7 @@ def run(
             backend=backend,
             scheduler=scheduler,
             retry_failed=retry_failed,
+            force=force,
             listener=listener,
             tracker=tracker,
             command=shlex.join(["crossfit", *sys.argv[1:]]),
@@ -103,8 +106,8 @@ def run(
     _print_results(record)
     counts = Counter(cell.status for cell in record.cells)
     click.echo(", ".join(f"{n} {status}" for status, n in counts.items()) + f" in {folder}")
-    tests = [row for row in store.test_evaluations() if row["key"] in {c.key for c in record.cells}]
-    click.echo(f"test pairs of this experiment have been evaluated {_times(len(tests))}")
+    for (dataset, split), looks in record.test_looks().items():
+        click.echo(f"the split {split!r} of {dataset} has been evaluated {_times(looks)} so far")
     for cell in record.cells:
         if cell.status == "failed":
             last = cell.traceback.strip().splitlines()[-1]
@@ -148,12 +151,14 @@ def _seeds(text: str) -> list[int]:
     return found
 
 
-def _print_plan(planned: Sequence[Any], store: Any, retry_failed: bool) -> None:
+def _print_plan(planned: Sequence[Any], store: Any, retry_failed: bool, force: bool) -> None:
     counts: Counter[str] = Counter()
     for part in planned:
         status = store.cell(part.key).status
         if part.skip:
             what = f"would be skipped: {part.skip}"
+        elif force:
+            what = "to compute"
         elif status == "done":
             what = "cached"
         elif status == "failed" and not retry_failed:

@@ -28,6 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crossfit import registry
+from crossfit._code import code_of
 from crossfit.datasets import Dataset, Split
 from crossfit.experiment.features import StoredFeatures, needs_fit
 from crossfit.experiment.parts import (
@@ -37,7 +38,7 @@ from crossfit.experiment.parts import (
     check_settings,
 )
 from crossfit.experiment.spec import MethodSpec, TuningSpec, space_of
-from crossfit.experiment.store import Store, key_of, now, read_json, write_json
+from crossfit.experiment.store import Store, data_name, key_of, now, read_json, write_json
 from crossfit.metrics.names import parse_metric
 from crossfit.views import Views, n_rows, take_rows
 
@@ -134,7 +135,9 @@ class Outcome:
     message: str = ""
 
 
-def execute(task: Task, *, search_only: bool = False, retry_before: str = "") -> Outcome:
+def execute(
+    task: Task, *, search_only: bool = False, retry_before: str = "", force: bool = False
+) -> Outcome:
     """Compute a cell and store it, unless it is there or another process is at it.
 
     Parameters
@@ -145,6 +148,8 @@ def execute(task: Task, *, search_only: bool = False, retry_before: str = "") ->
         Only tune; what goes wrong is told by the cells, which ask for the result.
     retry_before : str
         Compute a cell again that failed before this time (ISO 8601).
+    force : bool
+        Compute a cell again that was done before that time, and take no features from the store.
     """
     store = Store(task.store, lease=task.lease)
     begun = time.perf_counter()
@@ -154,29 +159,32 @@ def execute(task: Task, *, search_only: bool = False, retry_before: str = "") ->
         except Exception as error:
             return Outcome(task.key, "failed", time.perf_counter() - begun, _told(error))
         return Outcome(task.key, "done", time.perf_counter() - begun)
-    if _is_settled(store, task.key, retry_before):
+    if _is_settled(store, task.key, retry_before, force):
         return Outcome(task.key, "cached")
     claim = store.claim(task.key)
     if claim is None:
         return Outcome(task.key, "busy")
     with claim:
-        if _is_settled(store, task.key, retry_before):  # by who had the claim before
+        # By who had the claim before.
+        if _is_settled(store, task.key, retry_before, force):
             return Outcome(task.key, "cached")
-        return _claimed(task, store, begun)
+        return _claimed(task, store, begun, force)
 
 
-def _is_settled(store: Store, key: str, retry_before: str) -> bool:
+def _is_settled(store: Store, key: str, retry_before: str, force: bool) -> bool:
     found = store.cell(key)
-    return found.status == "done" or (found.status == "failed" and found.finished >= retry_before)
+    if found.status == "done" and not force:
+        return True
+    return found.status in ("done", "failed") and found.finished >= retry_before
 
 
-def _claimed(task: Task, store: Store, begun: float) -> Outcome:
+def _claimed(task: Task, store: Store, begun: float, force: bool) -> Outcome:
     started = now()
     said: list[str] = []
     about: dict[str, Any] = {"cell": task.cell, "started": started}
     try:
         with _noted(said):
-            record, extras = compute(task, store)
+            record, extras = compute(task, store, fresh=force)
     except (Skip, registry.RegistryError, ImportError, FileNotFoundError) as error:
         reason = _told(error)
         store.write_cell(task.key, {**about, "status": "skipped", "reason": reason})
@@ -195,6 +203,7 @@ def _claimed(task: Task, store: Store, begun: float) -> Outcome:
         task.key,
         {**about, "status": "done", **record, "warnings": said, "finished": now()},
         **extras,
+        replace=force,
     )
     _track(task, store)
     return Outcome(task.key, "done", seconds)
@@ -413,7 +422,7 @@ def _stage(task: Task, store: Store, *, shared: bool) -> StoredFeatures | None:
     return StoredFeatures(
         transformers,
         folder=str(store.folder) if shared else None,
-        salt=str(task.cell["dataset"]["revision"]),
+        salt=f"{task.cell['dataset']['revision']} {task.cell['loader']}",
     )
 
 
@@ -455,8 +464,14 @@ def search_space(spec: MethodSpec) -> dict[str, Any]:
     return found
 
 
-def compute(task: Task, store: Store) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Compute a cell; return the record and what `Store.write_cell` keeps beside it."""
+def compute(
+    task: Task, store: Store, *, fresh: bool = False
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Compute a cell; return the record and what `Store.write_cell` keeps beside it.
+
+    With `fresh` no features are taken from the store, nor put there.
+    """
+    _check_code(task)
     clock = _Clock()
     loaded = load_splits(task.dataset, task.root, task.cell["dataset"]["revision"])
     train, test = loaded.splits["train"], loaded.splits["test"]
@@ -464,7 +479,7 @@ def compute(task: Task, store: Store) -> tuple[dict[str, Any], dict[str, Any]]:
     clock.lap("data")
     search = chosen_settings(task, store)
     clock.lap("tune")
-    stage = _stage(task, store, shared=True)
+    stage = _stage(task, store, shared=not fresh)
     model = _model(task, stage)
     if search:
         check_settings(model, search["params"], f"the search {task.search_key}")
@@ -487,7 +502,7 @@ def compute(task: Task, store: Store) -> tuple[dict[str, Any], dict[str, Any]]:
         method.set_params(callbacks=[*(method.callbacks or ()), *callbacks])
     model.fit(train_views, train.y)
     clock.lap("fit")
-    store.count_test(loaded.dataset.name, loaded.roles["test"], task.key)
+    store.count_test(data_name(task.dataset["name"]), loaded.roles["test"], task.key)
     names = tuple(name for name in test_views.names if name in _fitted_on(model))
     record: dict[str, Any] = {"results": {}, "curves": {}, "hubness": {}, "chance": {}}
     labelled = {name: by_label(name, task.relevance, test.y) for name in (*task.metrics, "r@1")}
@@ -522,6 +537,16 @@ def compute(task: Task, store: Store) -> tuple[dict[str, Any], dict[str, Any]]:
         "trials": search.get("trials", ()),
     }
     return record, extras
+
+
+def _check_code(task: Task) -> None:
+    """Refuse to compute a cell by other code than its key names."""
+    name = task.method.method
+    if code_of(registry.load(name)) != task.cell["method"].get("code", ""):
+        raise RuntimeError(
+            f"the code of {name} here is not that of the process that planned the run: it was "
+            "edited since, or another version is installed here"
+        )
 
 
 def _check_labels(task: Task, train: Split) -> None:
@@ -599,8 +624,8 @@ def keep_search(task: Task, store: Store, found: Mapping[str, Any]) -> None:
             write_json(draft / "search.json", found)
 
 
-def forget_failed_search(task: Task, store: Store) -> None:
-    """Remove a search that failed, and its study where no trial is complete.
+def forget_search(task: Task, store: Store, *, failed: bool = True) -> None:
+    """Remove a search, and its study; of those that `failed`, only studies of failed trials.
 
     Failed trials count, so that a study in which all have failed would never go on.
     """
@@ -608,7 +633,7 @@ def forget_failed_search(task: Task, store: Store) -> None:
         return
     home = store.folder / "searches" / task.search_key
     try:
-        if "error" not in read_json(home / "search.json"):
+        if failed and "error" not in read_json(home / "search.json"):
             return
     except FileNotFoundError:
         return
@@ -621,7 +646,7 @@ def forget_failed_search(task: Task, store: Store) -> None:
         with open_storage(task.tuning.storage, False) as storage, suppress(KeyError):
             study = storage.get_study_id_from_name(name)
             states = (optuna.trial.TrialState.COMPLETE,)
-            if not storage.get_all_trials(study, deepcopy=False, states=states):
+            if not failed or not storage.get_all_trials(study, deepcopy=False, states=states):
                 storage.delete_study(study)
     shutil.rmtree(home, ignore_errors=True)  # another runner may do so too
 

@@ -13,6 +13,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 import numpy as np
 
 from crossfit import registry
+from crossfit._code import code_of
 from crossfit.experiment.allowed import CLASSES, KERNELS, refused_parameter
 from crossfit.experiment.spec import MethodSpec, SpecError, is_part
 from crossfit.extraction.weights import file_sha256
@@ -202,12 +203,13 @@ def check_settings(model: Any, settings: Mapping[str, Any], where: str) -> None:
     for name, value in settings.items():
         parts = name.split("__")
         # The innermost object that the name reaches; what follows is its parameter.
-        for i in range(len(parts) - 1, -1, -1):
-            holder = holders.get("__".join(parts[:i]))
-            if hasattr(holder, "get_params"):
-                break
-        refused = refused_parameter(type(holder), "__".join(parts[i:]), value)
-        if refused:
+        reached = ("__".join(parts[:i]) for i in range(len(parts) - 1, -1, -1))
+        outer = next(part for part in reached if hasattr(holders.get(part), "get_params"))
+        holder: Any = holders[outer]
+        inner = name[len(outer) :].removeprefix("__")
+        # Of other names set_params says itself that there are none.
+        own = holder.get_params(deep=False)
+        if inner in own and (refused := refused_parameter(type(holder), inner, value)):
             raise SpecError(f"{where}: {name}: {refused}")
 
 
@@ -233,9 +235,9 @@ def draws_at_random(spec: MethodSpec) -> bool:
 def describe(value: Any) -> Any:
     """Return what decides how an object behaves, as values that JSON holds.
 
-    Estimators are described by their class and all their parameters, the content of files that
-    these name, extractors with trained weights by these too, functions by their name, arrays by
-    their hash.
+    Estimators are described by their class, its code and all their parameters, the content of
+    files that these name, extractors with trained weights by these too, functions by their name,
+    arrays by their hash.
 
     Raises
     ------
@@ -263,6 +265,7 @@ def describe(value: Any) -> Any:
         package = sys.modules.get(cls.__module__.partition(".")[0])
         if package is not None and package.__name__ != "sklearn":
             found["version"] = str(getattr(package, "__version__", ""))
+            found["code"] = code_of(cls)
         weights = getattr(value, "_weights_id", str)()
         found |= {"weights": weights} if weights else {}
         files = digests(params)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import importlib.metadata
-import importlib.util
 import os
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -15,6 +15,7 @@ from typing import Any
 
 import crossfit
 from crossfit import registry
+from crossfit._code import code_of, package_files
 from crossfit.experiment.reading import Node, SpecError
 from crossfit.experiment.spec import DatasetSpec, Experiment, MethodSpec
 from crossfit.experiment.store import (
@@ -127,17 +128,20 @@ def _about(
         "subset": dict(dataset.subset),
         "splits": dict(experiment.splits),
     }
+    code = ""
     try:
         if data is None:
-            own = options_of(registry.load(dataset.name, "crossfit.datasets"))
+            loader = registry.load(dataset.name, "crossfit.datasets")
+            code = code_of(loader)
+            own = options_of(loader)
             if own is not None:
                 given = Node(dataset.options, f"dataset {dataset.label!r}", "")
                 given.known(["name", "split", "subset", "label", *own])
         loaded = load_splits(task, None if root is None else str(root))
     except (registry.RegistryError, FileNotFoundError, ImportError) as error:
-        return _Data(dataset.label, task, keyed, None, _words(error))
+        return _Data(dataset.label, task, keyed, code, None, _words(error))
     keyed |= {"revision": loaded.dataset.revision, "splits": dict(loaded.roles)}
-    return _Data(dataset.label, task, keyed, loaded, "")
+    return _Data(dataset.label, task, keyed, code, loaded, "")
 
 
 @dataclass(frozen=True)
@@ -147,6 +151,7 @@ class _Data:
     label: str
     task: dict[str, Any]
     keyed: dict[str, Any]
+    code: str
     loaded: Any
     problem: str
 
@@ -184,7 +189,7 @@ def _cells_of(
         entry = registry.find(method.method)
         about |= {"distribution": entry.distribution, "version": entry.version}
         described = describe(build_method(method))
-        about["params"] = described["params"]
+        about |= {"params": described["params"], "code": described.get("code", "")}
         # What a search may choose are files too.
         files = described.get("files", {}) | digests(method.tune)
         about |= {"files": files} if files else {}
@@ -212,6 +217,7 @@ def _cells_of(
     for seed in experiment.seeds if random else experiment.seeds[:1]:
         cell = {
             "dataset": data.keyed,
+            "loader": data.code,
             "features": keyed_features,
             "method": about,
             "seed": seed if random else None,
@@ -309,6 +315,7 @@ def run(
     backend: str = "loky",
     scheduler: str | None = None,
     retry_failed: bool = False,
+    force: bool = False,
     listener: Listener | None = None,
     tracker: str | None = None,
     command: str = "",
@@ -333,6 +340,9 @@ def run(
         Address of the Dask scheduler, ``"tcp://..."``.
     retry_failed : bool
         Compute cells again that have failed.
+    force : bool
+        Compute all cells again, their searches and features too: after a change that no key sees,
+        of a library for instance. Those that are done stay until they are replaced.
     listener : Listener, optional
         Hears how far the run is.
     tracker : {"mlflow", "tensorboard", "wandb"}, optional
@@ -379,7 +389,7 @@ def run(
         follow = make(tracker, store.folder / "tracking")
     # The user's own files are looked at in every run: a table does not say when one has changed.
     state = None if data is not None else _state(experiment, root)
-    planned = None if retry_failed or state is None else _settled_plan(store, state)
+    planned = None if retry_failed or force or state is None else _settled_plan(store, state)
     if planned is None:
         planned = plan(experiment, store, root=root, data=data)
     name = experiment.name if data is None else f"{experiment.name}-{Path(data).stem}"
@@ -397,18 +407,18 @@ def run(
             }
             if store.cell(part.key).status != "done":
                 store.write_cell(part.key, record)
-    if retry_failed:
-        from crossfit.experiment.cell import forget_failed_search
+    if retry_failed or force:
+        from crossfit.experiment.cell import forget_search
 
         for part in planned:
             if part.task is not None:
-                forget_failed_search(part.task, store)
-    retry_before = begun if retry_failed else ""
+                forget_search(part.task, store, failed=not force)
+    options = {"retry_before": begun if retry_failed or force else "", "force": force}
     todo: dict[str, Planned] = {}
     for part in planned:
         found = store.cell(part.key)
         settled = found.status == "done" or (found.status == "failed" and not retry_failed)
-        if part.task is not None and not settled:
+        if part.task is not None and (force or not settled):
             about = {"tracker": follow, "run": (name, experiment.title)}
             todo.setdefault(part.key, replace(part, task=replace(part.task, **about)))
     listener.begin(planned, len(todo))
@@ -416,7 +426,7 @@ def run(
         if todo:
             with _workers(n_jobs, backend, scheduler) as work:
                 _search(work, store, todo, listener)
-                _compute(work, store, todo, retry_before, listener)
+                _compute(work, store, todo, options, listener)
     finally:
         listener.end()
         store.clear_claims()
@@ -439,21 +449,15 @@ def _state(experiment: Experiment, root: str | os.PathLike[str] | None) -> str:
 
     folder = root or os.environ.get("CROSSFIT_DATA")
     files = {os.path.expanduser(path) for path in files_named(experiment.to_dict())}
-    named = {("crossfit.methods", method.method) for method in experiment.methods}
-    for features in (experiment.features, *(method.features for method in experiment.methods)):
-        named |= {("crossfit.extractors", name) for name in _names(features) if "." not in name}
     for dataset in experiment.datasets:
-        named.add(("crossfit.datasets", dataset.name))
         for place in (Path(folder) / dataset.name, Path(folder)) if folder else ():
             if place.is_dir():
                 files |= {str(path) for path in islice(place.rglob("*"), 200_000)}
                 break
-    for group, name in named:
-        # Its defaults are part of the plan, and an editable install keeps its version.
-        with contextlib.suppress(Exception):
-            module = registry.get(name, group).target.partition(":")[0]
-            found = importlib.util.find_spec(module)
-            files.add(str(found and found.origin))
+    # The code of all that is installed: what of it matters is known only to the plan.
+    targets = {entry.card.target for entry in registry.entries() if entry.card is not None}
+    for package in {"crossfit", *(re.split("[.:]", target)[0] for target in targets)}:
+        files |= {str(path) for path in package_files(package).values()}
     stats = []
     for path in sorted(files):
         with contextlib.suppress(OSError):
@@ -467,17 +471,6 @@ def _state(experiment: Experiment, root: str | os.PathLike[str] | None) -> str:
             "versions": [*versions, ("scikit-learn", importlib.metadata.version("scikit-learn"))],
         }
     )
-
-
-def _names(value: Any) -> Iterator[str]:
-    if isinstance(value, Mapping):
-        if isinstance(value.get("name"), str):
-            yield value["name"]
-        for part in value.values():
-            yield from _names(part)
-    elif isinstance(value, (list, tuple)):
-        for part in value:
-            yield from _names(part)
 
 
 def _settled_plan(store: Store, state: str) -> list[Planned] | None:
@@ -551,14 +544,18 @@ def _search(work: Work, store: Store, todo: Mapping[str, Planned], listener: Lis
 
 
 def _compute(
-    work: Work, store: Store, todo: dict[str, Planned], retry_before: str, listener: Listener
+    work: Work,
+    store: Store,
+    todo: dict[str, Planned],
+    options: Mapping[str, Any],
+    listener: Listener,
 ) -> None:
     """Compute the cells; those that other runners have claimed are asked for again."""
     left = dict(todo)
     pause = 0.1
     while left:
         before = len(left)
-        for outcome in work([part.task for part in left.values()], {"retry_before": retry_before}):
+        for outcome in work([part.task for part in left.values()], options):
             if outcome.status == "busy":
                 continue
             part = left.pop(outcome.key)
@@ -660,7 +657,7 @@ def _lost(task: Any, options: Mapping[str, Any], told: str) -> Any:
                 keep_search(task, store, {"error": told, "traceback": ""})
     else:
         record = {"status": "failed", "cell": task.cell, "finished": now(), "traceback": told}
-        store.write_cell(task.key, record)
+        store.write_cell(task.key, record)  # what was done before stays
     return Outcome(task.key, "failed", 0.0, told)
 
 

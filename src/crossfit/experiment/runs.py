@@ -574,22 +574,14 @@ def _counted(n: int, word: str) -> str:
 
 def _notes(store: Store, records: Sequence[RunRecord]) -> list[str]:
     """Say how often the test splits were looked at, by this and every other run of the store."""
-    used = {
-        (cell.cell["dataset"]["name"], (cell.cell["dataset"].get("splits") or {}).get("test"))
-        for record in records
-        for cell in record.done
-    }
+    looks = {used: n for record in records for used, n in record.test_looks().items()}
     mine = {cell.key for record in records for cell in record.done}
     said = []
-    for dataset, split in sorted(used, key=str):
-        rows = [
-            row for row in store.test_evaluations()
-            if row["dataset"] == dataset and row["split"] == split
-        ]  # fmt: skip
-        own = len({row["key"] for row in rows} & mine)
+    for (dataset, split), n in sorted(looks.items(), key=str):
+        own = len({row["key"] for row in store.test_evaluations(dataset, split)} & mine)
         said.append(
-            f"In this store {_counted(len(rows), 'evaluation')} on the split “{split}” of "
-            f"{dataset} have been made so far; {own} of them are reported here. Each further look "
+            f"In this store {_counted(n, 'evaluation')} on the split “{split}” of {dataset} "
+            f"have been made so far; {own} of them are reported here. Each further look "
             "at a test split makes the best figure on it more optimistic."
         )
     return said

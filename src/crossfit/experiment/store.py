@@ -30,6 +30,8 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from crossfit import registry
+
 __all__ = ["CellRecord", "RunRecord", "Store", "StoreError", "canonical", "key_of"]
 
 FORMAT = 1
@@ -222,6 +224,24 @@ class RunRecord:
 
         return tuple(dict.fromkeys(parse_metric(m).name for m in self.spec["metrics"]))
 
+    def test_looks(self) -> dict[tuple[str, str], int]:
+        """Return how often each test split of this run was evaluated on, in the whole store.
+
+        Returns
+        -------
+        dict of (str, str) to int
+            By data set and split: every evaluation counts, of other runs and of settings that have
+            been changed since too.
+        """
+        found: dict[tuple[str, str], int] = {}
+        for cell in self.cells:
+            about = cell.cell.get("dataset", {})
+            split = (about.get("splits") or {}).get("test")
+            if split is not None:
+                dataset = data_name(about["name"])
+                found[dataset, split] = len(self.store.test_evaluations(dataset, split))
+        return found
+
 
 class Store:
     """Results of experiments in a folder.
@@ -326,7 +346,8 @@ class Store:
         Parameters
         ----------
         dataset, split : str, optional
-            Only those on one data set, on one of its splits.
+            Only those on one data set, on one of its splits; and lines that a power cut ended
+            early, which may have been of any.
         """
         path = self.folder / "test_evaluations.jsonl"
         _check_regular(path)
@@ -334,16 +355,15 @@ class Store:
             lines = path.read_text(encoding="utf-8").splitlines()
         except FileNotFoundError:
             return []
-        found = []
-        for line in lines:
-            try:
-                found.append(json.loads(line))
-            except ValueError:  # a line that a power cut ended early still counts as one
-                found.append({"dataset": "?", "split": "?", "key": "?", "when": "?"})
+        rows = [_evaluation_of(line) for line in lines]
         return [
             row
-            for row in found
-            if dataset in (None, row["dataset"]) and split in (None, row["split"])
+            for row in rows
+            if row["dataset"] == "?"
+            or (
+                (dataset is None or data_name(row["dataset"]) == data_name(dataset))
+                and split in (None, row["split"])
+            )
         ]
 
     # ---- writing
@@ -382,10 +402,12 @@ class Store:
         attention: Mapping[str, NDArray[Any]] | None = None,
         history: Sequence[Mapping[str, Any]] = (),
         trials: Sequence[Mapping[str, Any]] = (),
+        *,
+        replace: bool = False,
     ) -> None:
         """Store the result of a cell; it appears whole or not at all."""
         home = self.folder / "cells" / key
-        if self.cell(key).status == "done":
+        if not replace and self.cell(key).status == "done":
             return  # never replaced: a claim was lost, and the result is the same
         with self.new_folder(home) as draft:
             write_json(draft / "cell.json", {"format": FORMAT, "key": key, **record})
@@ -544,6 +566,22 @@ class Claim:
 
     def __exit__(self, *_: object) -> None:
         self.release()
+
+
+def _evaluation_of(line: str) -> dict[str, str]:
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError):
+        row = None
+    names = ("dataset", "split", "key", "when")
+    if not isinstance(row, dict) or any(not isinstance(row.get(name), str) for name in names):
+        return dict.fromkeys(names, "?")  # ended early: it still counts as one
+    return row
+
+
+def data_name(name: str) -> str:
+    """Return the one name under which looks at a data set are counted."""
+    return registry.normalise(name.rpartition(":")[2])
 
 
 def _this_process() -> dict[str, Any]:

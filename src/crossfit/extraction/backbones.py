@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 from sklearn.utils._param_validation import Interval, StrOptions
 
-from crossfit.extraction.images import ImageExtractor
+from crossfit.extraction.images import MAX_PIXELS, ImageExtractor
 from crossfit.extraction.weights import (
     exact,
     fill,
@@ -67,6 +67,8 @@ class Backbone(ImageExtractor):
         the mean, for weights that were converted from Caffe.
     random_state : int
         Seed of random weights.
+    max_pixels : int or None
+        Most pixels of a file; see `load_rgb`.
     batch_size : int
         Images per forward pass.
     device : str
@@ -127,6 +129,7 @@ class Backbone(ImageExtractor):
         "square": ["boolean"],
         "preprocessing": [StrOptions({"torchvision", "caffe"})],
         "random_state": [Interval(Integral, 0, None, closed="left")],
+        "max_pixels": [Interval(Integral, 1, None, closed="left"), None],
         "batch_size": [Interval(Integral, 1, None, closed="left")],
         "device": [str],
         "cache": ["boolean"],
@@ -145,6 +148,7 @@ class Backbone(ImageExtractor):
         square: bool = False,
         preprocessing: str = "torchvision",
         random_state: int = 0,
+        max_pixels: int | None = MAX_PIXELS,
         batch_size: int = 32,
         device: str = "auto",
         cache: bool = True,
@@ -159,6 +163,7 @@ class Backbone(ImageExtractor):
         self.square = square
         self.preprocessing = preprocessing
         self.random_state = random_state
+        self.max_pixels = max_pixels
         self.batch_size = batch_size
         self.device = device
         self.cache = cache

@@ -5,20 +5,19 @@ from __future__ import annotations
 import functools
 import hashlib
 import importlib.metadata
-import inspect
 import json
 import logging
 import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
+from crossfit._code import code_of
 from crossfit._fitted import is_fitted_name, set_fitted
 from crossfit.cache import FeatureCache
 
@@ -37,7 +36,7 @@ class Extractor(TransformerMixin, BaseEstimator):
 
     Features of extractors without `_fit` are kept in the `FeatureCache` if they have a parameter
     ``cache`` that is true. An entry belongs to the content of the item, the class (its name, the
-    version of its package and the source of its module), the weights and all parameters except
+    version of its package and its code), the weights and all parameters except
     those listed in ``neutral_parameters``.
 
     Notes
@@ -290,13 +289,9 @@ def _identity(cls: type) -> list[list[str]]:
     for part in cls.__mro__:
         if part is Extractor or not issubclass(part, Extractor):
             continue
-        try:
-            # The source as well as the version: an editable install keeps its version while its
-            # author changes the code, and a notebook has none.
-            file = Path(inspect.getsourcefile(part) or "")
-            source = hashlib.sha256(file.read_bytes()).hexdigest()
-        except (OSError, TypeError):
-            source = ""
+        # The code as well as the version: an editable install keeps its version while its author
+        # changes the code, and a notebook has none.
+        source = code_of(part)
         version = _version(part.__module__.partition(".")[0])
         if not source and not version:
             raise TypeError(f"the source of {part.__name__} is unknown")
@@ -361,6 +356,31 @@ def sequence_of(X: Any, expects: str, owner: str) -> list[Any]:
     if not len(X):
         raise ValueError(f"{owner} expects {expects}, got {describe(X)}")
     return list(X)
+
+
+def check_file(path: str | os.PathLike[str], kind: str) -> str:
+    """Return the name of a regular file, or raise: a FIFO would keep its reader waiting for ever.
+
+    Parameters
+    ----------
+    path : path-like
+        The file; links are followed.
+    kind : str
+        What messages call it: "image", "sound".
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If it is a folder, a FIFO, a socket or a device.
+    """
+    name = os.fspath(path)
+    if not os.path.exists(name):
+        raise FileNotFoundError(f"there is no {kind} file {name!r}")
+    if not os.path.isfile(name):
+        raise ValueError(f"cannot read the {kind} {name!r}: it is not a regular file")
+    return name
 
 
 def describe(X: Any, member: Any = None) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 from sklearn.utils._param_validation import Interval, StrOptions
 
-from crossfit.extraction.images import ImageExtractor
+from crossfit.extraction.images import MAX_PIXELS, ImageExtractor
 
 __all__ = ["GridFeatures"]
 
@@ -40,6 +40,8 @@ class GridFeatures(ImageExtractor):
         Side in pixels to which images are resized, a multiple of `grid`.
     output : {"flat", "pooled", "regions"}
         All cells in one vector, row by row; their mean; or one vector for each cell.
+    max_pixels : int or None
+        Most pixels of a file; see `load_rgb`.
     batch_size : int
         Images worked on at once.
     cache : bool
@@ -75,6 +77,7 @@ class GridFeatures(ImageExtractor):
         "color_bins": [Interval(Integral, 1, None, closed="left")],
         "size": [Interval(Integral, 2, None, closed="left")],
         "output": [StrOptions({"flat", "pooled", "regions"})],
+        "max_pixels": [Interval(Integral, 1, None, closed="left"), None],
         "batch_size": [Interval(Integral, 1, None, closed="left")],
         "cache": ["boolean"],
         "verbose": [StrOptions({"auto"}), "boolean"],
@@ -88,6 +91,7 @@ class GridFeatures(ImageExtractor):
         size: int = 96,
         output: str = "flat",
         *,
+        max_pixels: int | None = MAX_PIXELS,
         batch_size: int = 32,
         cache: bool = True,
         verbose: bool | str = "auto",
@@ -97,6 +101,7 @@ class GridFeatures(ImageExtractor):
         self.color_bins = color_bins
         self.size = size
         self.output = output
+        self.max_pixels = max_pixels
         self.batch_size = batch_size
         self.cache = cache
         self.verbose = verbose

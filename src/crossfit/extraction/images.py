@@ -2,36 +2,66 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
+import io
 import os
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
-from crossfit.extraction.base import Extractor, describe, sequence_of
+from crossfit._arguments import integer, validated
+from crossfit.extraction.base import Extractor, check_file, describe, sequence_of
 from crossfit.extraction.formats import PICTURE_FORMATS, PICTURE_SUFFIXES
 
-__all__ = ["PICTURE_FORMATS", "PICTURE_SUFFIXES", "ImageExtractor", "load_rgb"]
+__all__ = ["MAX_PIXELS", "PICTURE_FORMATS", "PICTURE_SUFFIXES", "ImageExtractor", "load_rgb"]
+
+MAX_PIXELS = 50_000_000
+"""Pixels of the largest picture that is read unless another number is given."""
 
 _ALPHA_MODES = {"RGBA", "LA", "PA", "RGBa", "La"}
-_SIXTEEN_BIT_MODES = {"I", "I;16", "I;16L", "I;16B", "I;16N"}
+_WIDE_MODES = {"I", "I;16", "I;16L", "I;16B", "I;16N"}
+_DEPTHS = (8, 10, 12, 14, 16, 24, 31)
+_ORIENTATION = 0x0112
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+# Of a PNG file, what its pixels depend on.
+_PNG_CHUNKS = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND", b"eXIf"}
 
 
-def load_rgb(item: Any) -> np.ndarray:
+@validated(max_pixels=[integer(1), None])
+def load_rgb(item: Any, max_pixels: int | None = MAX_PIXELS) -> np.ndarray:
     """Return an image as RGB pixels: upright, eight bits a channel, on a white ground.
 
     The orientation written in EXIF is applied, transparency is laid over white, palettes, CMYK
-    and greyscale become RGB, and of sixteen bits the upper eight are kept. Of an animation the
-    first frame counts.
+    and greyscale become RGB. Of an animation the first frame counts. What a file says beside its
+    pixels may be damaged.
+
+    Grey values of more than eight bits are taken to have as many bits as the largest of them
+    needs, out of 8, 10, 12, 14, 16, 24 and 31, and the upper eight of these are kept: white is
+    white in pictures of 12 bits in a file of 16. Of files with sixteen bits in each of several
+    channels Pillow keeps the upper eight; a picture of which that leaves next to nothing is
+    refused.
 
     Parameters
     ----------
     item : path-like, PIL.Image.Image or ndarray
-        A file; an image; or uint8 pixels (H, W), (H, W, 1), (H, W, 3) or (H, W, 4).
+        A file in one of the formats of `crossfit.extraction.formats`; an image; or uint8 pixels
+        (H, W), (H, W, 1), (H, W, 3) or (H, W, 4).
+    max_pixels : int or None
+        Most pixels (width times height) of a file, checked before they are decoded. A JPEG or
+        JPEG 2000 file with more is decoded at half, a quarter or an eighth of its size, others
+        are refused. None for no limit but Pillow's own, which is about 180 million.
 
     Returns
     -------
@@ -43,7 +73,8 @@ def load_rgb(item: Any) -> np.ndarray:
     FileNotFoundError
         If there is no such file.
     ValueError
-        If the file is damaged, truncated or no image, or the array has another shape or dtype.
+        If the file is damaged, truncated, too large, no regular file or no image, its pixels have
+        no known range (floating-point or negative), or the array has another shape or dtype.
     TypeError
         If `item` is none of the above.
     """
@@ -51,14 +82,10 @@ def load_rgb(item: Any) -> np.ndarray:
         return _array_to_rgb(item)
     if isinstance(item, Image.Image):
         name = repr(getattr(item, "filename", "") or "given")
-        with _naming(name):
-            return _to_rgb(item, f"the image {name}")
+        return _reading(name, lambda: _image_to_rgb(item, name, max_pixels))
     if isinstance(item, (str, os.PathLike)):
-        name = repr(os.fspath(item))
-        if not Path(item).exists():
-            raise FileNotFoundError(f"there is no image file {name}")
-        with _naming(name), Image.open(item, formats=_formats()) as image:
-            return _to_rgb(image, f"the image {name}")
+        path = check_file(item, "image")
+        return _reading(repr(path), lambda: _file_to_rgb(path, max_pixels))
     raise TypeError(f"an image is a path, a PIL image or a uint8 array, got {type(item).__name__}")
 
 
@@ -69,24 +96,98 @@ def _formats() -> tuple[str, ...]:
     return tuple(name for name in PICTURE_FORMATS if name in Image.OPEN)
 
 
-@contextlib.contextmanager
-def _naming(name: str) -> Iterator[None]:
-    """Turn what Pillow raises on a file it cannot read into a ValueError with its name."""
+def _reading(name: str, read: Callable[[], np.ndarray]) -> np.ndarray:
+    """Return what `read` returns; what Pillow raises becomes a ValueError with the file's name."""
     try:
-        yield
+        try:
+            return read()
+        except Warning:
+            # Pillow warns of odd files, and someone has turned warnings into errors.
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                return read()
+    except _Refused:
+        raise
     except UnidentifiedImageError as error:
         raise ValueError(
             f"cannot read the image {name}: it is in no image format that is read here "
             f"({', '.join(_formats())})"
         ) from error
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-        # SyntaxError: what Pillow's PNG reader raises on a broken chunk.
-        raise ValueError(f"cannot read the image {name}: {error}") from error
+    except Exception as error:  # a damaged file makes Pillow's readers raise almost anything
+        reason = str(error) or type(error).__name__
+        raise ValueError(f"cannot read the image {name}: {reason}") from error
+
+
+class _Refused(ValueError):
+    """A picture that is whole, and still is not read."""
+
+
+def _file_to_rgb(path: str, max_pixels: int | None) -> np.ndarray:
+    try:
+        with Image.open(path, formats=_formats()) as image:
+            return _to_rgb(_within(image, repr(path), max_pixels), f"the image {path!r}")
+    except _Refused:
+        raise
+    except ValueError:
+        # Texts and profiles in a PNG file may be longer than Pillow likes.
+        data = _png_pixels_only(path)
+        if data is None:
+            raise
+        with Image.open(data, formats=["PNG"]) as image:
+            return _to_rgb(_within(image, repr(path), max_pixels), f"the image {path!r}")
+
+
+def _image_to_rgb(image: Image.Image, name: str, max_pixels: int | None) -> np.ndarray:
+    if image.format is not None:  # it may not be decoded yet
+        _refuse_large(image.size, name, max_pixels)
+    return _to_rgb(image, f"the image {name}")
+
+
+def _within(image: Image.Image, name: str, max_pixels: int | None) -> Image.Image:
+    """Make a file be decoded at a size within the limit, or refuse it."""
+    for halvings in range(4):
+        size = tuple(-(-side // 2**halvings) for side in image.size)
+        if max_pixels is None or size[0] * size[1] <= max_pixels:
+            break
+    else:
+        halvings = 0
+    if halvings and image.format in ("JPEG", "MPO"):
+        image.draft(None, (image.width >> halvings, image.height >> halvings))
+    elif halvings and image.format == "JPEG2000":
+        image.reduce = halvings  # type: ignore[method-assign, assignment]
+        return image
+    _refuse_large(image.size, name, max_pixels)
+    return image
+
+
+def _refuse_large(size: tuple[int, int], name: str, max_pixels: int | None) -> None:
+    if max_pixels is not None and size[0] * size[1] > max_pixels:
+        raise _Refused(
+            f"the image {name} has {size[0]} x {size[1]} pixels, more than "
+            f"max_pixels={max_pixels}: make it smaller, or raise max_pixels"
+        )
+
+
+def _png_pixels_only(path: str) -> io.BytesIO | None:
+    """Return a PNG file without its texts and profiles, or None if it is no such file."""
+    data = Path(path).read_bytes()
+    signature, at = b"\x89PNG\r\n\x1a\n", 8
+    if not data.startswith(signature):
+        return None
+    kept = [signature]
+    while at < len(data):
+        end = at + 12 + int.from_bytes(data[at : at + 4], "big")
+        if data[at + 4 : at + 8] in _PNG_CHUNKS:
+            kept.append(data[at:end])
+        at = end
+    return io.BytesIO(b"".join(kept))
 
 
 def _array_to_rgb(pixels: np.ndarray) -> np.ndarray:
     if pixels.dtype != np.uint8:
-        raise ValueError(f"pixels must be uint8, got an array of {pixels.dtype}")
+        raise ValueError(
+            f"pixels must be uint8, got an array of {pixels.dtype}: scale them to 0 ... 255"
+        )
     if pixels.ndim == 3 and pixels.shape[2] == 1:
         pixels = pixels[:, :, 0]
     if not (pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] in (3, 4))) or not all(
@@ -101,20 +202,57 @@ def _array_to_rgb(pixels: np.ndarray) -> np.ndarray:
 
 
 def _to_rgb(image: Image.Image, name: str) -> np.ndarray:
-    image = ImageOps.exif_transpose(image)
-    if image.mode in _SIXTEEN_BIT_MODES:
-        # Pillow's own conversion clips at 255. Its upper eight bits are also what Pillow keeps
-        # of a file with sixteen bits in each of three channels.
-        high = np.clip(np.asarray(image, np.int64), 0, 65535) >> 8
-        image = Image.fromarray(high.astype(np.uint8))
+    raw_mode = _raw_mode(image)
+    image.load()
+    turn = _TURNS.get(_orientation(image))
+    if image.mode in _WIDE_MODES:
+        image = _eight_bits(image, name)
     elif image.mode == "F":
-        raise ValueError(
+        raise _Refused(
             f"{name} has floating-point pixels, whose range is unknown; scale them to uint8 first"
         )
+    elif ";16" in raw_mode and 0 < max(high for _, high in image.getextrema()[:3]) < 16:  # type: ignore[misc, index]
+        raise _Refused(
+            f"{name} has sixteen bits a channel and uses only the lowest twelve, of which Pillow "
+            "keeps four; scale it to uint8 first"
+        )
     if image.mode in _ALPHA_MODES or "transparency" in image.info:
-        layer = image.convert("RGBA")
+        layer = (image.convert("LA") if image.mode == "La" else image).convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
-    return np.asarray(image.convert("RGB"))
+    if image.mode != "RGB":
+        image = image.convert("RGB")
+    if turn is not None:
+        image = image.transpose(turn)
+    return np.asarray(image)
+
+
+def _raw_mode(image: Image.Image) -> str:
+    """Return how the pixels lie in the file, as Pillow calls it, or "" if it does not say."""
+    tile = getattr(image, "tile", None)
+    args = tile[0][3] if tile else ""
+    return str(args[0] if isinstance(args, tuple) and args else args)
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        found = image.getexif().get(_ORIENTATION)
+    except Exception:  # EXIF that cannot be read makes Pillow raise almost anything
+        return 1
+    return found if isinstance(found, int) else 1
+
+
+def _eight_bits(image: Image.Image, name: str) -> Image.Image:
+    values = np.asarray(image)
+    if values.min() < 0:
+        raise _Refused(
+            f"{name} has negative pixels, whose range is unknown; scale them to uint8 first"
+        )
+    bits = next(bits for bits in _DEPTHS if values.max() < 2**bits)
+    grey = Image.fromarray((values >> (bits - 8)).astype(np.uint8))
+    transparent = image.info.get("transparency")
+    if isinstance(transparent, int):
+        grey.putalpha(Image.fromarray(np.where(values == transparent, 0, 255).astype(np.uint8)))
+    return grey
 
 
 class ImageExtractor(Extractor):
@@ -122,6 +260,10 @@ class ImageExtractor(Extractor):
 
     Items are what `load_rgb` reads, mixed as you like: paths, PIL images, uint8 arrays. An array
     of all images, uint8 (n, H, W, 1), (n, H, W, 3) or (n, H, W, 4), does as well.
+
+    Notes
+    -----
+    A parameter ``max_pixels``, if there is one, is what `load_rgb` gets.
     """
 
     expects = "images (uint8 (n, H, W, 3), paths or PIL images)"
@@ -146,15 +288,14 @@ class ImageExtractor(Extractor):
 
     def _content(self, item: Any) -> bytes:
         if isinstance(item, Image.Image):
-            item = load_rgb(item)
+            item = self._load(item)
         if isinstance(item, np.ndarray):
             return f"pixels {item.shape} ".encode() + item.tobytes()
+        path = check_file(item, "image")
         try:
-            return b"file " + Path(item).read_bytes()
-        except FileNotFoundError:
-            raise FileNotFoundError(f"there is no image file {str(item)!r}") from None
+            return b"file " + Path(path).read_bytes()
         except OSError as error:
-            raise ValueError(f"cannot read the image {str(item)!r}: {error}") from error
+            raise ValueError(f"cannot read the image {path!r}: {error}") from error
 
     def _load(self, item: Any) -> np.ndarray:
-        return load_rgb(item)
+        return load_rgb(item, getattr(self, "max_pixels", MAX_PIXELS))

@@ -17,7 +17,7 @@ from PIL import Image, ImageDraw, ImageFont
 from sklearn.base import clone
 from sklearn.utils._param_validation import Interval, StrOptions
 
-from crossfit.extraction.images import ImageExtractor, load_rgb
+from crossfit.extraction.images import MAX_PIXELS, ImageExtractor, load_rgb
 from crossfit.extraction.weights import (
     exact,
     file_sha256,
@@ -243,6 +243,8 @@ class FasterRCNN(Detector):
         Names of the classes, the background first. Default: COCO's where there are 91.
     random_state : int
         Seed of random weights.
+    max_pixels : int or None
+        Most pixels of a file; see `load_rgb`.
     batch_size : int
         Images read at once. The network sees one at a time: padded to a common size, an image's
         neighbours in a batch would change its features.
@@ -291,6 +293,7 @@ class FasterRCNN(Detector):
         "min_size": [Interval(Integral, 1, None, closed="left"), None],
         "label_names": ["array-like", None],
         "random_state": [Interval(Integral, 0, None, closed="left")],
+        "max_pixels": [Interval(Integral, 1, None, closed="left"), None],
         "batch_size": [Interval(Integral, 1, None, closed="left")],
         "device": [str],
         "cache": ["boolean"],
@@ -308,6 +311,7 @@ class FasterRCNN(Detector):
         min_size: int | None = None,
         label_names: Sequence[str] | None = None,
         random_state: int = 0,
+        max_pixels: int | None = MAX_PIXELS,
         batch_size: int = 8,
         device: str = "auto",
         cache: bool = True,
@@ -321,6 +325,7 @@ class FasterRCNN(Detector):
         self.min_size = min_size
         self.label_names = label_names
         self.random_state = random_state
+        self.max_pixels = max_pixels
         self.batch_size = batch_size
         self.device = device
         self.cache = cache
@@ -441,6 +446,8 @@ class OnnxDetector(Detector):
         the content of each box. Default: the class probabilities.
     label_names : sequence of str, optional
         Names of the classes. Default: COCO's eighty.
+    max_pixels : int or None
+        Most pixels of a file; see `load_rgb`.
     batch_size : int
         Images read at once, and whose boxes are described together.
     cache : bool
@@ -486,6 +493,7 @@ class OnnxDetector(Detector):
         "nms_threshold": [Interval(Real, 0, 1, closed="both")],
         "describe": [ImageExtractor, None],
         "label_names": ["array-like", None],
+        "max_pixels": [Interval(Integral, 1, None, closed="left"), None],
         "batch_size": [Interval(Integral, 1, None, closed="left")],
         "cache": ["boolean"],
         "verbose": [StrOptions({"auto"}), "boolean"],
@@ -500,6 +508,7 @@ class OnnxDetector(Detector):
         describe: ImageExtractor | None = None,
         *,
         label_names: Sequence[str] | None = None,
+        max_pixels: int | None = MAX_PIXELS,
         batch_size: int = 32,
         cache: bool = True,
         verbose: bool | str = "auto",
@@ -510,6 +519,7 @@ class OnnxDetector(Detector):
         self.nms_threshold = nms_threshold
         self.describe = describe
         self.label_names = label_names
+        self.max_pixels = max_pixels
         self.batch_size = batch_size
         self.cache = cache
         self.verbose = verbose

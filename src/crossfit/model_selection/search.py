@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from numbers import Integral, Real
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import joblib
 import numpy as np
@@ -26,10 +26,22 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from crossfit import registry
+from crossfit._arguments import check_arguments, integer, one_of, real
 from crossfit._processes import end_with
 from crossfit._progress import progress_bar
 from crossfit._random import draw_seed
-from crossfit.cards import Choice, Each, Float, Int, Space, suggest
+from crossfit.cards import (
+    Choice,
+    Each,
+    Part,
+    Space,
+    check_parts,
+    check_space,
+    did_you_mean,
+    remaining,
+    renamed,
+    suggest,
+)
 from crossfit.labels import check_labels
 from crossfit.model_selection import storages
 from crossfit.model_selection.scorers import make_retrieval_scorer
@@ -45,6 +57,8 @@ SAMPLERS: dict[str, type[optuna.samplers.BaseSampler]] = {
 }
 # How a study is marked, and what a difference is called.
 _MARK = "crossfit"
+# The sampler that has drawn all it can.
+_EXHAUSTED = "crossfit_exhausted"
 _MARKS = {
     "data": "other data",
     "folds": "other folds",
@@ -56,9 +70,15 @@ _MARKS = {
 # Parameters that change no score.
 _NEUTRAL = ("device", "memory", "n_jobs", "verbose")
 _POLL = 0.2
+# All but those in the queue.
+_BEGUN = tuple(state for state in TrialState if state is not TrialState.WAITING)
+# As NumPy has them by default.
+_ERRORS: dict[str, Any] = {
+    "divide": "warn", "over": "warn", "under": "ignore", "invalid": "warn"
+}  # fmt: skip
 
 
-def default_search_space(estimator: Any) -> dict[str, Float | Int | Choice | Each]:
+def default_search_space(estimator: Any) -> dict[str, Part]:
     """Return the search spaces of the cards of a method, or of all parts of a pipeline.
 
     Parameters
@@ -70,13 +90,19 @@ def default_search_space(estimator: Any) -> dict[str, Float | Int | Choice | Eac
     -------
     dict of str to Float, Int, Choice or Each
         With the names that ``set_params`` takes, ``features__text__lda__n_topics`` for instance.
+
+    Raises
+    ------
+    TypeError
+        If it is not an estimator.
     """
+    _check_estimator(estimator)
     parts = {"": estimator} | {
         f"{name}__": value
         for name, value in estimator.get_params(deep=True).items()
         if hasattr(value, "get_params") and not isinstance(value, type)
     }
-    space: dict[str, Float | Int | Choice | Each] = {}
+    space: dict[str, Part] = {}
     for prefix, part in parts.items():
         card: Any = getattr(part, "card", None)
         if card is None:
@@ -84,17 +110,8 @@ def default_search_space(estimator: Any) -> dict[str, Float | Int | Choice | Eac
                 card = registry.card_of(type(part))
             except registry.RegistryError:
                 continue
-        for name, entry in card.search_space.items():
-            if entry.when is not None:
-                entry = _with_condition(entry, {prefix + k: v for k, v in entry.when.items()})
-            space[prefix + name] = entry
+        space |= renamed(getattr(card, "search_space", {}), prefix.__add__)
     return space
-
-
-def _with_condition(part: Any, when: Mapping[str, Any]) -> Any:
-    if isinstance(part, Choice):  # whose options are positional
-        return Choice(*part.options, when=when)
-    return replace(part, when=when)
 
 
 def _is_fitted_embedding(search: OptunaSearch) -> bool:
@@ -128,10 +145,12 @@ class OptunaSearch(MetaEstimatorMixin, BaseEstimator):
     timeout : float, optional
         Seconds after which no new trial begins.
     sampler : {"tpe", "random"} or optuna sampler, optional
-        Where the next trial is; TPE by default.
+        Where the next trial is; TPE by default, or the sampler of `study`. One that has drawn all
+        it can, such as ``GridSampler``, ends the search.
     pruner : {"median", "none"} or optuna pruner, optional
-        When a trial is given up; never by default. What it sees are scores of held-out rows: of
-        each epoch in the first fold for neural methods, and means over the folds done for others.
+        When a trial is given up; never by default, or as the pruner of `study` finds. What it sees
+        are scores of held-out rows: of each epoch in the first fold for neural methods, and means
+        over the folds done for others.
     storage : str or optuna storage, optional
         Where the study is kept: ``sqlite:///study.db``, ``postgresql://user@host/name``,
         ``journal:///study.log``, or any other that Optuna takes; in memory by default.
@@ -140,11 +159,17 @@ class OptunaSearch(MetaEstimatorMixin, BaseEstimator):
         and the space, so that the same search goes on where it was left.
     load_if_exists : bool
         Whether to go on with a study that is there; else it is refused.
+    study : optuna.Study, optional
+        In place of `storage` and `study_name`: a study that maximises, new, of an earlier search,
+        or with trials in its queue (``study.enqueue_trial``), which come first.
     n_jobs : int
         Processes that share the study.
     random_state : int, RandomState or None
-        Seed of the sampler. With one process, and a method that is seeded, the search is
-        repeatable.
+        Seed of the samplers "tpe" and "random"; a sampler object has a seed of its own. With one
+        process, and a method that is seeded, the search is repeatable.
+    catch : exception class or tuple of them
+        What a setting may raise, beyond ``ValueError``, arithmetic errors and too little memory,
+        for its trial to fail and the search to go on: ``RuntimeError``, for instance.
     refit : bool
         Whether to fit the winner on all rows.
     refit_epochs : bool
@@ -164,6 +189,8 @@ class OptunaSearch(MetaEstimatorMixin, BaseEstimator):
     best_score_ : float
         Its mean score over the folds.
     study_ : optuna.Study
+        With the sampler and the pruner that were used. It has options that have names by their
+        names.
     trials_ : list of optuna.trial.FrozenTrial
         Those that are done. ``user_attrs`` has ``fold_scores``, or ``reason`` of a failure.
     folds_ : list of (train, test), or None
@@ -174,9 +201,12 @@ class OptunaSearch(MetaEstimatorMixin, BaseEstimator):
 
     Raises
     ------
-    ValueError
-        If all trials fail, with the reason of the first; if the study was made on other data,
-        folds, metric or space.
+    TypeError, ValueError
+        Before any work if a parameter cannot be meant, or if the study was made on other data,
+        folds, metric or space; in the end if all trials fail, with the reason of the first.
+    ConnectionError
+        If the storage cannot be reached, stays locked by another process or its disk is full. The
+        trials done until then are kept, and the same search goes on with them.
 
     Examples
     --------
@@ -193,6 +223,23 @@ class OptunaSearch(MetaEstimatorMixin, BaseEstimator):
     ['reg']
     """
 
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "search_space": [one_of("default"), Mapping],
+        "scoring": [str, callable, None],
+        "n_trials": [integer(1), None],
+        "timeout": [real(0, None), None],
+        "sampler": [one_of(*SAMPLERS), optuna.samplers.BaseSampler, None],
+        "pruner": [one_of("median", "none"), optuna.pruners.BasePruner, None],
+        "study_name": [str, None],
+        "load_if_exists": ["boolean"],
+        "study": [optuna.Study, None],
+        "n_jobs": [integer(1)],
+        "random_state": ["random_state"],
+        "refit": ["boolean"],
+        "refit_epochs": ["boolean"],
+        "verbose": [one_of("auto"), "boolean", integer(0)],
+    }
+
     def __init__(
         self,
         estimator: Any,
@@ -207,10 +254,12 @@ class OptunaSearch(MetaEstimatorMixin, BaseEstimator):
         storage: str | optuna.storages.BaseStorage | None = None,
         study_name: str | None = None,
         load_if_exists: bool = True,
+        study: optuna.Study | None = None,
         n_jobs: int = 1,
         random_state: int | np.random.RandomState | None = None,
         refit: bool = True,
         refit_epochs: bool = False,
+        catch: type[Exception] | tuple[type[Exception], ...] = (),
         verbose: bool | int | str = "auto",
     ) -> None:
         self.estimator = estimator
@@ -224,10 +273,12 @@ class OptunaSearch(MetaEstimatorMixin, BaseEstimator):
         self.storage = storage
         self.study_name = study_name
         self.load_if_exists = load_if_exists
+        self.study = study
         self.n_jobs = n_jobs
         self.random_state = random_state
         self.refit = refit
         self.refit_epochs = refit_epochs
+        self.catch = catch
         self.verbose = verbose
 
     # ---- the search ----------------------------------------------------------------------------
@@ -244,58 +295,77 @@ class OptunaSearch(MetaEstimatorMixin, BaseEstimator):
         groups : array-like of shape (n,), optional
             Coarser groups than ``X.groups``; no fold divides them.
         """
+        self._validate_params()
         if not is_views(X):
             raise TypeError(f"OptunaSearch expects Views, got {type(X).__name__}")
         views = X if groups is None else X.with_groups(groups)
         labels = None if y is None else check_labels(y)
         if labels is not None and len(labels) != len(views):
             raise ValueError(f"expected one label per row ({len(views)}), got {len(labels)}")
-        space, pruner = self._checked_space(), self._checked()
+        space = self._checked_space()
         scorer = self.scoring
-        if scorer is None or isinstance(scorer, str):
-            scorer = make_retrieval_scorer(scorer or ("mrr" if labels is None else "map@all"))
+        if scorer is None:
+            scorer = "mrr" if labels is None else "map@all"
+        if isinstance(scorer, str):
+            scorer = make_retrieval_scorer(scorer)
         for name in ("best_estimator_", "best_params_", "best_score_"):
             self.__dict__.pop(name, None)
         self.search_space_, self.scorer_ = space, scorer
         folds, self.folds_ = self._folds(views, labels)
 
-        # Hashing reads all the data: only a study that outlives the process is marked.
-        mark = None if self.storage is None else self._mark(views, labels, folds)
+        # Hashing reads all the data: only a study that outlives this fit is marked.
+        lasting = self.storage is not None or self.study is not None
+        mark = self._mark(views, labels, folds) if lasting else None
         with _quiet(self.verbose), contextlib.ExitStack() as stack:
-            storage: Any = stack.enter_context(storages.open_storage(self.storage, self.n_jobs > 1))
-            self.study_ = study = self._study(storage, mark)
-            if self._left(study):
-                objective = _Objective(
-                    self.estimator,
-                    space,
-                    scorer,
-                    folds,
-                    self.n_trials,
-                    prunes=not isinstance(pruner, optuna.pruners.NopPruner),
-                    refit_epochs=self.refit_epochs,
-                    verbose=_level(self.verbose),
-                ).after_the_fixed_steps()
-                self._run(study, storage, objective, pruner)
-            if self.storage is None and not isinstance(storage, optuna.storages.InMemoryStorage):
+            if self.study is None:
+                opened = storages.open_storage(self.storage, self.n_jobs > 1)
+                storage = stack.enter_context(opened)
+            else:
+                storage = self.study._storage
+            stack.enter_context(storages.failures_told())
+            with _calm(self.verbose):
+                self.study_ = study = self._study(storage, mark)
+            _check_queue(study, space)
+            done = len(study.get_trials(deepcopy=False, states=_BEGUN))
+            seed = draw_seed(self.random_state)
+            study.sampler, study.pruner = self._sampler(study, seed, done, 0), self._pruner(study)
+            try:
+                if self._left(study):
+                    objective = _Objective(
+                        self.estimator,
+                        space,
+                        scorer,
+                        folds,
+                        self.n_trials,
+                        prunes=not isinstance(study.pruner, optuna.pruners.NopPruner),
+                        refit_epochs=self.refit_epochs,
+                        verbose=_level(self.verbose),
+                        catch=self.catch if isinstance(self.catch, tuple) else (self.catch,),
+                    ).after_the_fixed_steps()
+                    self._run(study, storage, objective, seed, done)
+            except ConnectionError:
+                with contextlib.suppress(Exception):  # what can still be read
+                    self._conclude(study)
+                raise
+            if self.storage is None and self.study is None and self.n_jobs > 1:
                 # The processes shared a file, which goes.
-                name = study.study_name
-                study = optuna.create_study(direction="maximize", study_name=name)
-                study.add_trials(self.study_.get_trials())
-                self.study_ = study
-        self.trials_ = [trial for trial in study.get_trials() if _counts(trial, running=False)]
-        best = self._best()
-        self.best_score_ = float(best.value)  # type: ignore[arg-type]
-        self.best_params_ = suggest(space, _PlainChoices(FixedTrial(best.params)))
-        self.best_params_ |= best.user_attrs.get("epochs", {})
+                self.study_ = optuna.create_study(
+                    direction="maximize",
+                    study_name=study.study_name,
+                    sampler=study.sampler,
+                    pruner=study.pruner,
+                )
+                self.study_.add_trials(study.get_trials())
+            self._conclude(self.study_)
         if self.refit:
             winner = clone(self.estimator).set_params(**_cloned(self.best_params_))
             self.best_estimator_ = winner.fit(views, labels)
         return self
 
-    def _run(self, study: optuna.Study, storage: Any, objective: _Objective, pruner: Any) -> None:
+    def _run(
+        self, study: optuna.Study, storage: Any, objective: _Objective, seed: int, done: int
+    ) -> None:
         deadline = None if self.timeout is None else time.time() + self.timeout
-        done = len(study.get_trials(deepcopy=False))
-        seed = draw_seed(self.random_state)
         joblib.Parallel(n_jobs=self.n_jobs, backend="loky" if self.n_jobs > 1 else "sequential")(
             joblib.delayed(_work)(
                 storage,
@@ -303,12 +373,22 @@ class OptunaSearch(MetaEstimatorMixin, BaseEstimator):
                 objective,
                 deadline,
                 self.verbose if worker == 0 else False,
-                self._sampler(seed, done, worker),
-                copy.deepcopy(pruner),
+                self._sampler(study, seed, done, worker) if worker else study.sampler,
+                copy.deepcopy(study.pruner),
                 os.getpid(),
             )
             for worker in range(self.n_jobs)
         )
+
+    def _conclude(self, study: optuna.Study) -> None:
+        """Find the winner among the trials that are done."""
+        self.trials_ = [trial for trial in study.get_trials() if _counts(trial, running=False)]
+        best = self._best()
+        self.best_score_ = float(best.value)  # type: ignore[arg-type]
+        with _calm(self.verbose):
+            # Copies: who sets the parameters of a part changes no option of the space.
+            self.best_params_ = _cloned(suggest(self.search_space_, FixedTrial(best.params)))
+        self.best_params_ |= best.user_attrs.get("epochs", {})
 
     def _left(self, study: optuna.Study) -> bool:
         return self.n_trials is None or _count(study, running=False) < self.n_trials
@@ -328,23 +408,37 @@ class OptunaSearch(MetaEstimatorMixin, BaseEstimator):
 
     # ---- what was given ------------------------------------------------------------------------
 
-    def _checked(self) -> optuna.pruners.BasePruner:
-        """Check the parameters and return the pruner."""
-        for name, least in {"n_trials": 1, "n_jobs": 1}.items():
-            value = getattr(self, name)
-            if name == "n_trials" and value is None:
-                if self.timeout is None:
-                    raise ValueError("a search ends by n_trials or by timeout: give one of them")
-            elif not isinstance(value, Integral) or value < least:
-                raise ValueError(f"{name} must be an integer of at least {least}, got {value!r}")
-        if self.timeout is not None and not (isinstance(self.timeout, Real) and self.timeout > 0):
-            raise ValueError(f"timeout must be a number of seconds, got {self.timeout!r}")
-        if not (self.sampler is None or self.sampler in SAMPLERS) and not isinstance(
-            self.sampler, optuna.samplers.BaseSampler
-        ):
+    def _validate_params(self) -> None:
+        _check_estimator(self.estimator)
+        check_arguments(
+            type(self).__name__, self._parameter_constraints, self.get_params(deep=False)
+        )
+        storages.check_storage(self.storage)
+        if self.n_trials is None and self.timeout is None:
+            raise ValueError("a search ends by n_trials or by timeout: give one of them")
+        caught = self.catch if isinstance(self.catch, tuple) else (self.catch,)
+        if not all(isinstance(one, type) and issubclass(one, Exception) for one in caught):
+            raise TypeError(
+                "catch must be a class of exceptions or a tuple of such classes, "
+                f"got {self.catch!r}"
+            )
+        if self.study is not None:
+            if self.storage is not None or self.study_name is not None or not self.load_if_exists:
+                raise ValueError(
+                    "study has a storage and a name: leave storage, study_name and load_if_exists "
+                    "out"
+                )
+            if self.n_jobs > 1 and isinstance(self.study._storage, optuna.storages.InMemoryStorage):
+                raise ValueError(
+                    "processes cannot share a study in memory: give n_jobs=1 or a study in a "
+                    "database"
+                )
+        own_seed = self.sampler is not None and not isinstance(self.sampler, str)
+        if self.random_state is not None and (own_seed or (self.study and self.sampler is None)):
             raise ValueError(
-                f"sampler must be one of {', '.join(SAMPLERS)} or a sampler of Optuna's, got "
-                f"{self.sampler!r}"
+                f"random_state seeds the samplers {' and '.join(map(repr, SAMPLERS))}, and a "
+                "sampler object has a seed of its own: leave random_state out, and seed the "
+                "sampler, as in TPESampler(seed=0)"
             )
         params = self.estimator.get_params(deep=True)
         if self.refit_epochs and not any(n.rpartition("__")[2] == "max_epochs" for n in params):
@@ -358,45 +452,65 @@ class OptunaSearch(MetaEstimatorMixin, BaseEstimator):
                     f"the parameter {name!r} holds a trial of Optuna's, whose copies prune "
                     "nothing: the search reports and prunes by itself"
                 )
-        if self.pruner is None or self.pruner == "none":
-            return optuna.pruners.NopPruner()
-        if self.pruner == "median":
-            return optuna.pruners.MedianPruner()
-        if not isinstance(self.pruner, optuna.pruners.BasePruner):
-            raise ValueError(
-                f"pruner must be median, none or a pruner of Optuna's, got {self.pruner!r}"
-            )
-        return self.pruner
 
-    def _checked_space(self) -> dict[str, Any]:
-        given = self.search_space
-        name = type(self.estimator).__name__
-        if isinstance(given, str):
-            if given != "default":
-                raise ValueError(f"search_space must be 'default' or a mapping, got {given!r}")
+    def _checked_space(self) -> dict[str, Part]:
+        given: Any = self.search_space
+        default = isinstance(given, str)
+        if default:
             given = default_search_space(self.estimator)
             if not given:
+                name = type(self.estimator).__name__
                 raise ValueError(f"{name} has no default search space: give search_space={{...}}")
-        if not isinstance(given, Mapping) or not given:
-            raise ValueError(f"search_space must map parameters to what they may be, got {given!r}")
+        check_parts("search_space", given)
+        if not given:
+            raise ValueError("search_space must map parameters to what they may be, got none")
+        # What is not searched is fixed, and decides the conditions that name it.
+        params = self.estimator.get_params(deep=True)
+        fixed: dict[str, Any] = {}
         for key, part in given.items():
-            if not isinstance(part, (Float, Int, Choice, Each)):
-                raise TypeError(
-                    f"search_space[{key!r}] must be a Float, Int, Choice or Each of "
-                    f"crossfit.cards, got {part!r}"
-                )
+            for other in part.when or ():
+                if other in given:
+                    continue
+                if other not in params or any(other.startswith(f"{name}__") for name in given):
+                    raise ValueError(
+                        f"search_space: when= of {key!r} must name a parameter, got {other!r}"
+                        + did_you_mean(other, [*given, *params])
+                    )
+                fixed[other] = params[other]
+        space = remaining(given, fixed)
+        refuted = [name for name in given if name not in space]
+        if refuted and not default:
+            raise ValueError(
+                f"search_space: {refuted[0]!r} is never searched: its condition is "
+                f"{dict(given[refuted[0]].when)!r}, and {fixed!r} is fixed"
+            )
+        check_space("search_space", space)
         # Unknown names are refused here, by the method itself, and not once for each trial.
-        sure = {key: part for key, part in given.items() if part.when is None}
-        clone(self.estimator).set_params(**{key: _example(part) for key, part in sure.items()})
-        return dict(given)
+        sure = {key: _example(part) for key, part in space.items() if part.when is None}
+        clone(self.estimator).set_params(**_cloned(sure))
+        return space
 
-    def _sampler(self, seed: int, done: int, worker: int) -> optuna.samplers.BaseSampler:
-        if self.sampler is None or isinstance(self.sampler, str):
+    def _pruner(self, study: optuna.Study) -> optuna.pruners.BasePruner:
+        if self.pruner is None and self.study is not None:
+            return study.pruner
+        if self.pruner is None or self.pruner == "none":
+            return optuna.pruners.NopPruner()
+        if isinstance(self.pruner, str):
+            return optuna.pruners.MedianPruner()
+        return copy.deepcopy(self.pruner)
+
+    def _sampler(
+        self, study: optuna.Study, seed: int, done: int, worker: int
+    ) -> optuna.samplers.BaseSampler:
+        given = self.sampler
+        if given is None:
+            given = "tpe" if self.study is None else study.sampler
+        if isinstance(given, str):
             # A study that goes on must not draw again what it began with.
             words = [seed] if done == worker == 0 else [seed, done, worker]
             state = int(np.random.SeedSequence(words).generate_state(1)[0])
-            return SAMPLERS[self.sampler or "tpe"](seed=state)  # type: ignore[call-arg]
-        sampler = copy.deepcopy(self.sampler)
+            return SAMPLERS[given](seed=state)  # type: ignore[call-arg]
+        sampler = copy.deepcopy(given)
         if done or worker:
             sampler.reseed_rng()
         return sampler
@@ -418,7 +532,7 @@ class OptunaSearch(MetaEstimatorMixin, BaseEstimator):
             return [_Fold(_Part(views, y), _Part(cv[0], labels))], None
         if isinstance(cv, Integral) and not isinstance(cv, bool):
             cv = PairKFold(int(cv), shuffle=True, random_state=0)
-        if isinstance(cv, str) or not (hasattr(cv, "split") or hasattr(cv, "__iter__")):
+        if isinstance(cv, (str, type)) or not (hasattr(cv, "split") or hasattr(cv, "__iter__")):
             raise TypeError(
                 "cv must be a number of folds, a splitter, pairs of row numbers, or Views held "
                 f"out with their labels, got {cv!r}"
@@ -456,11 +570,14 @@ class OptunaSearch(MetaEstimatorMixin, BaseEstimator):
 
     def _study(self, storage: Any, mark: dict[str, Any] | None) -> optuna.Study:
         name = self.study_name
-        if name is None and mark is not None:
+        if self.study is not None:
+            name = self.study.study_name
+        elif name is None and mark is not None:
             method = _method_of(self.estimator)
             name = f"{type(method).__name__.lower()}-{joblib.hash(list(mark.items()))[:8]}"
         try:
-            study = optuna.create_study(
+            # A copy has a sampler and a pruner of its own, and the trials of the one given.
+            study = copy.copy(self.study) or optuna.create_study(
                 storage=storage,
                 study_name=name,
                 direction="maximize",
@@ -472,12 +589,17 @@ class OptunaSearch(MetaEstimatorMixin, BaseEstimator):
             ) from None
         if mark is None:
             return study
+        if len(study.directions) > 1:
+            raise ValueError(f"the study {name!r} has {len(study.directions)} aims: name another")
         if study.direction is not optuna.study.StudyDirection.MAXIMIZE:
             raise ValueError(f"the study {name!r} minimises: give this search another study_name")
         found = study.user_attrs.get(_MARK)
         if found is None:
-            if study.get_trials(deepcopy=False):
-                raise ValueError(f"the study {name!r} was not made by OptunaSearch: name another")
+            if study.get_trials(deepcopy=False, states=_BEGUN):
+                raise ValueError(
+                    f"the study {name!r} was not made by OptunaSearch: name another, and put "
+                    "settings to begin with into its queue with study.enqueue_trial"
+                )
             study.set_user_attr(_MARK, mark)
         elif found != mark:
             other = [words for key, words in _MARKS.items() if found.get(key) != mark[key]]
@@ -556,6 +678,7 @@ class _Objective:
     prunes: bool
     refit_epochs: bool
     verbose: int
+    catch: tuple[type[Exception], ...] = ()
 
     def after_the_fixed_steps(self) -> _Objective:
         """Return the same with the steps in front that no trial changes done once for each fold."""
@@ -587,17 +710,16 @@ class _Objective:
             if begun >= self.n_trials:
                 raise _SurplusError("another process had begun the last trial")
         try:
-            with warnings.catch_warnings():
-                if self.verbose < 2:
-                    warnings.simplefilter("ignore", UserWarning)
-                return self._value(trial)
-        except _failures() as error:
+            return self._value(trial)
+        except optuna.exceptions.OptunaError:  # pruned, or the storage failed
+            raise
+        except (*_failures(), *self.catch) as error:
             reason = f"{type(error).__name__}: {error}"
             trial.set_user_attr("reason", reason)
             raise _TrialFailedError(reason) from error
 
     def _value(self, trial: optuna.Trial) -> float:
-        params = suggest(self.space, _PlainChoices(trial))
+        params = suggest(self.space, trial)
         scores: list[float] = []
         watches: list[_Watch] = []
         for number, fold in enumerate(self.folds):
@@ -708,22 +830,6 @@ class _Watch:
         return self.objective.score(whole, valid, y_valid)
 
 
-class _PlainChoices:
-    """A trial that shows Optuna the names of choices that no storage could keep."""
-
-    def __init__(self, trial: Any) -> None:
-        self._trial = trial
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._trial, name)
-
-    def suggest_categorical(self, name: str, choices: Any) -> Any:
-        if all(part is None or isinstance(part, (bool, int, float, str)) for part in choices):
-            return self._trial.suggest_categorical(name, choices)
-        names = [repr(part) for part in choices]
-        return choices[names.index(self._trial.suggest_categorical(name, names))]
-
-
 # ---- the processes -------------------------------------------------------------------------------
 
 
@@ -739,22 +845,29 @@ def _work(
 ) -> None:
     """Run trials until the study has as many as are wanted, whoever runs them."""
     end_with(parent)
-    wanted = objective.n_trials
-    with _quiet(verbose):
-        study = optuna.load_study(
-            study_name=study_name, storage=storage, sampler=sampler, pruner=pruner
+    wanted, done = objective.n_trials, 0
+    with _quiet(verbose), storages.failures_told(lambda: done):
+        with _calm(verbose):
+            study = optuna.load_study(
+                study_name=study_name, storage=storage, sampler=sampler, pruner=pruner
+            )
+        # Each call of optimize runs one trial: what a sampler wants to stop is the whole search.
+        study.stop = lambda: study.set_user_attr(  # type: ignore[method-assign]
+            _EXHAUSTED, type(sampler).__name__
         )
         with progress_bar(wanted or 0, "tuning", "trial", verbose) as bar:
-            while deadline is None or time.time() < deadline:
+            while (deadline is None or time.time() < deadline) and not _is_exhausted(study):
                 done = _count(study, running=False)
                 bar.update(done - bar.n)
                 if wanted is not None and done >= wanted:
                     break
                 if wanted is None or _count(study) < wanted:
+                    storages.wait_for(storage)
                     try:
-                        study.optimize(
-                            objective, n_trials=1, catch=(_TrialFailedError, _SurplusError)
-                        )
+                        with _calm(verbose):
+                            study.optimize(
+                                objective, n_trials=1, catch=(_TrialFailedError, _SurplusError)
+                            )
                     except (ValueError, optuna.exceptions.UpdateFinishedTrialError) as error:
                         # Another program took this one, asleep for a while, for dead and failed
                         # its trial, which Optuna says in two ways; the search goes on.
@@ -766,6 +879,42 @@ def _work(
                 else:  # others are at the last trials, or were killed: then their turn comes here
                     time.sleep(_POLL)
                     _fail_dead_trials(study)
+
+
+def _is_exhausted(study: optuna.Study) -> bool:
+    """Say whether the sampler has drawn all it can."""
+    if study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
+        return False
+    drawn = getattr(study.sampler, "is_exhausted", None)
+    if drawn is not None:
+        return bool(drawn(study))
+    return bool(study.user_attrs.get(_EXHAUSTED) == type(study.sampler).__name__)
+
+
+def _check_queue(study: optuna.Study, space: Mapping[str, Part]) -> None:
+    """Refuse queued trials that set what is not searched, or not as the study has it."""
+    parts: dict[str, Any] = {}
+    for name, part in space.items():
+        if isinstance(part, Each):
+            parts |= {f"{name}.{key}": part.part for key in part.keys}
+        else:
+            parts[name] = part
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
+        for name, value in trial.system_attrs.get("fixed_params", {}).items():
+            what = f"a trial in the queue of {study.study_name!r}"
+            if name not in parts:
+                raise ValueError(
+                    f"{what} sets {name!r}, which is not searched{did_you_mean(name, parts)}"
+                )
+            part = parts[name]
+            if isinstance(part, Choice):
+                if value not in part.recorded:
+                    raise ValueError(
+                        f"{what} sets {name!r} to {value!r}: a study has it as one of "
+                        f"{', '.join(map(repr, part.recorded))}"
+                    )
+            elif not isinstance(value, Real) or not np.isfinite(float(value)):
+                raise ValueError(f"{what} sets {name!r} to {value!r}, which is not a number")
 
 
 def _heartbeats(storage: Any) -> bool:
@@ -814,6 +963,16 @@ def _example(part: Any) -> Any:
     return part.options[0] if isinstance(part, Choice) else part.low
 
 
+def _check_estimator(estimator: Any) -> None:
+    if isinstance(estimator, type):
+        raise TypeError(
+            f"estimator must be a method or a pipeline, got the class {estimator.__name__}: give "
+            f"an instance, {estimator.__name__}()"
+        )
+    if not all(hasattr(estimator, name) for name in ("fit", "get_params", "set_params")):
+        raise TypeError(f"estimator must be a method or a pipeline, got {estimator!r}")
+
+
 def _method_of(estimator: Any) -> Any:
     """Return the method of a pipeline, which a scorer may follow."""
     steps, last = answering(estimator)
@@ -841,3 +1000,11 @@ def _quiet(verbose: bool | int | str) -> Iterator[None]:
         yield
     finally:
         optuna.logging.set_verbosity(before)
+
+
+@contextlib.contextmanager
+def _calm(verbose: bool | int | str) -> Iterator[None]:
+    """Let neither warnings nor NumPy's error state, whoever set them, fail what is inside."""
+    with warnings.catch_warnings(), np.errstate(**_ERRORS):
+        warnings.simplefilter("default" if _level(verbose) >= 2 else "ignore")
+        yield

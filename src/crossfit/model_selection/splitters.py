@@ -7,8 +7,8 @@ compared; ``gallery_size`` makes every test part equally large.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from numbers import Integral, Real
-from typing import Any
+from numbers import Integral
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -16,6 +16,7 @@ from sklearn.model_selection import BaseCrossValidator
 from sklearn.model_selection._split import GroupsConsumerMixin
 from sklearn.utils import check_random_state
 
+from crossfit._arguments import check_arguments, integer, real
 from crossfit.labels import class_codes, group_codes, read_labels
 from crossfit.views import Views, is_views, n_rows
 
@@ -27,6 +28,12 @@ Rows = NDArray[np.int64]
 class _PairSplitter(GroupsConsumerMixin, BaseCrossValidator):
     """What both splitters share: groups, strata, and the draw of a gallery."""
 
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "n_splits": [integer(1)],
+        "gallery_size": [integer(2), None],
+        "n_draws": [integer(1)],
+        "random_state": ["random_state"],
+    }
     gallery_size: int | None
     n_draws: int
     random_state: Any
@@ -52,7 +59,7 @@ class _PairSplitter(GroupsConsumerMixin, BaseCrossValidator):
             test part has fewer items than ``gallery_size``.
         """
         self._check()
-        n = n_rows(X) if hasattr(X, "shape") else len(X)
+        n = _n_rows(X)
         codes = _group_codes(X, groups, n)
         classes = _class_codes(y, n)
         rng = check_random_state(self.random_state)
@@ -70,6 +77,7 @@ class _PairSplitter(GroupsConsumerMixin, BaseCrossValidator):
         self, X: Any = None, y: ArrayLike | None = None, groups: ArrayLike | None = None
     ) -> int:
         """Return the number of splits: the draws of every fold."""
+        self._check()
         return self.n_splits * (self.n_draws if self.gallery_size is not None else 1)
 
     n_splits: int
@@ -80,10 +88,8 @@ class _PairSplitter(GroupsConsumerMixin, BaseCrossValidator):
         raise NotImplementedError
 
     def _check(self) -> None:
-        _at_least(self.n_draws, 1, "n_draws")
-        if self.gallery_size is not None:
-            _at_least(self.gallery_size, 2, "gallery_size")
-        elif self.n_draws != 1:
+        check_arguments(type(self).__name__, self._parameter_constraints, dict(vars(self)))
+        if self.gallery_size is None and self.n_draws != 1:
             raise ValueError("n_draws repeats the draw of a gallery: it needs gallery_size")
 
 
@@ -119,6 +125,12 @@ class PairKFold(_PairSplitter):
     [[0, 1], [2, 3], [4, 5]]
     """
 
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        **_PairSplitter._parameter_constraints,
+        "n_splits": [integer(2)],
+        "shuffle": ["boolean"],
+    }
+
     def __init__(
         self,
         n_splits: int = 5,
@@ -137,7 +149,6 @@ class PairKFold(_PairSplitter):
     def _iter_test_groups(
         self, codes: Rows, classes: Rows, rng: np.random.RandomState
     ) -> Iterator[NDArray[np.bool_]]:
-        _at_least(self.n_splits, 2, "n_splits")
         sizes = np.bincount(codes)
         if len(sizes) < self.n_splits:
             raise ValueError(
@@ -181,6 +192,11 @@ class PairShuffleSplit(_PairSplitter):
         As in `PairKFold`.
     """
 
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        **_PairSplitter._parameter_constraints,
+        "test_size": [integer(1), real(0, 1)],
+    }
+
     def __init__(
         self,
         n_splits: int = 5,
@@ -199,17 +215,12 @@ class PairShuffleSplit(_PairSplitter):
     def _iter_test_groups(
         self, codes: Rows, classes: Rows, rng: np.random.RandomState
     ) -> Iterator[NDArray[np.bool_]]:
-        _at_least(self.n_splits, 1, "n_splits")
         strata = _strata(codes, classes)
         n_groups = len(strata)
         if isinstance(self.test_size, Integral):
             n_test = int(self.test_size)
-        elif isinstance(self.test_size, Real) and 0 < self.test_size < 1:
-            n_test = max(1, round(float(self.test_size) * n_groups))
         else:
-            raise ValueError(
-                f"test_size must be a share between 0 and 1 or a number, got {self.test_size!r}"
-            )
+            n_test = max(1, round(float(self.test_size) * n_groups))
         if not 0 < n_test < n_groups:
             raise ValueError(
                 f"test_size={self.test_size!r} leaves no group to train or to test on: there are "
@@ -250,11 +261,12 @@ def check_folds(folds: Any, groups: NDArray[Any]) -> list[tuple[Rows, Rows]]:
             rows = np.flatnonzero(rows) if rows.dtype == bool and rows.shape == (n,) else rows
             if rows.ndim != 1 or rows.dtype.kind not in "iu" or not len(rows):
                 raise ValueError(
-                    f"fold {i} must have row numbers on both sides, got {len(train)} to train on "
-                    f"and {len(test)} to test on"
+                    f"fold {i} must have row numbers on both sides, got {train.size} to train on "
+                    f"and {test.size} to test on"
                 )
-            if rows.min() < 0 or rows.max() >= n:
-                raise ValueError(f"fold {i} has the row {rows.max()}, but there are {n} rows")
+            for row in (rows.min(), rows.max()):
+                if not 0 <= row < n:
+                    raise ValueError(f"fold {i} has the row {row}, but there are {n} rows")
             sides.append(rows.astype(np.int64))
         both = np.intersect1d(groups[sides[0]], groups[sides[1]])
         if len(both):
@@ -268,9 +280,11 @@ def check_folds(folds: Any, groups: NDArray[Any]) -> list[tuple[Rows, Rows]]:
     return checked
 
 
-def _at_least(value: Any, low: int, name: str) -> None:
-    if not isinstance(value, Integral) or value < low:
-        raise ValueError(f"{name} must be an integer of at least {low}, got {value!r}")
+def _n_rows(X: Any) -> int:
+    try:
+        return n_rows(X) if hasattr(X, "shape") else len(X)
+    except (TypeError, IndexError):  # a number, or an array without axes
+        raise TypeError(f"X must be Views or have rows, got {type(X).__name__}") from None
 
 
 def _group_codes(X: Any, groups: ArrayLike | None, n: int) -> Rows:

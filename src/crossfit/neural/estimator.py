@@ -223,7 +223,6 @@ class NeuralEstimator(CrossModalEstimator):
     # ---- fit -----------------------------------------------------------------------------------
 
     def _fit(self, views: Views, y: NDArray[Any] | None) -> None:
-        self._validate_params()
         self._check_prefixed()
         device = torch.device(resolve_device(self.device))
         checkpoints = [cb for cb in _instances(self.callbacks) if isinstance(cb, Checkpoint)]

@@ -6,7 +6,6 @@ import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -19,7 +18,6 @@ from crossfit.views import Views, as_numpy, is_tensor
 __all__ = [
     "Moments",
     "affine",
-    "check_components",
     "fix_signs",
     "generalized_eigh",
     "irls21",
@@ -361,12 +359,6 @@ def leading_svd(C: Matrix, k: int | None = None) -> tuple[Matrix, Matrix, Matrix
     return U[:, :k], s[:k], Vt[:k].T
 
 
-def check_components(k: Any) -> None:
-    """Refuse a number of components that is neither a positive integer nor None."""
-    if k is not None and (not isinstance(k, Integral) or k < 1):
-        raise ValueError(f"n_components must be a positive integer or None, got {k!r}")
-
-
 def kept_components(method: Any, largest: int, stacklevel: int = 4) -> int:
     """Return how many components a method keeps: at most `largest`, with a warning if less.
 
@@ -405,19 +397,3 @@ def of_view(method: Any, parameter: str, role: str) -> Any:
     if role not in value and name not in value:
         raise ValueError(f"{parameter} has no entry for {role!r}, got {', '.join(map(str, value))}")
     return value[role] if role in value else value[name]
-
-
-def check_weights(method: Any, *names: str) -> None:
-    """Refuse parameters that are no finite number of at least 0."""
-    for name in names:
-        value = getattr(method, name)
-        if not isinstance(value, Real) or not 0 <= float(value) < np.inf:
-            raise ValueError(f"{name} must be a number of at least 0, got {value!r}")
-
-
-def check_counts(method: Any, *names: str) -> None:
-    """Refuse parameters that are no positive integer."""
-    for name in names:
-        value = getattr(method, name)
-        if not isinstance(value, Integral) or value < 1:
-            raise ValueError(f"{name} must be an integer of at least 1, got {value!r}")

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from numbers import Real
 from types import MappingProxyType
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import scipy.linalg
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
+from crossfit._arguments import integer, mapping_of, one_of, real
 from crossfit.base import CrossModalEstimator
 from crossfit.subspace import cards
 from crossfit.subspace._linalg import (
     Matrix,
     Moments,
     affine,
-    check_components,
     fix_signs,
     kept_components,
     of_view,
@@ -124,6 +123,14 @@ class CCA(CrossModalEstimator):
 
     card = cards.CCA
 
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "n_components": [integer(1), None],
+        "reg": [real(0, closed="left"), mapping_of(real(0, closed="left"))],
+        "reg_style": [one_of(*REG_STYLES)],
+        "power": [real(0, closed="left")],
+        "standardize": ["boolean"],
+    }
+
     correlations_: Matrix
     n_components_: int
     means_: dict[str, Matrix]
@@ -149,7 +156,7 @@ class CCA(CrossModalEstimator):
 
     def _fit(self, views: Views, y: NDArray[Any] | None) -> None:
         self._forget(["sums_"])
-        self._check_parameters()
+        self._ridges()
         # A row is a pair: an image with five captions counts five times in the covariances.
         spans: dict[str, _Span] = {}
         narrow = views.map(
@@ -181,6 +188,7 @@ class CCA(CrossModalEstimator):
             As `fit` does, or if this CCA was fitted by `fit`, which keeps no sums. A call that
             raises adds nothing.
         """
+        self._validate_params()
         first = not self._streams()
         views, _ = self._given(X, Y, y, None if first else self.views_in_)
         roles = self._assign_roles(views) if first else self.views_in_
@@ -202,7 +210,7 @@ class CCA(CrossModalEstimator):
         # Summed up apart, so that rows which cannot be read leave nothing half added.
         moments = Moments()
         try:
-            self._check_parameters()
+            self._ridges()
             moments.update(views)
         except BaseException:
             if first:
@@ -284,8 +292,8 @@ class CCA(CrossModalEstimator):
     def _solve(self, moments: Moments, spans: Mapping[str, _Span] = MappingProxyType({})) -> None:
         if moments.n < 2:
             raise ValueError(f"CCA needs at least 2 rows, got n_samples = {moments.n}")
-        roles = list(self.views_in_)
-        amounts = self._check_parameters()
+        self._validate_params()
+        roles, amounts = list(self.views_in_), self._ridges()
         S, blocks = moments.covariance(), moments.blocks()
         scale = np.ones(len(S))
         if self.standardize:
@@ -326,22 +334,16 @@ class CCA(CrossModalEstimator):
     def _encode(self, values: Any, view: str) -> Any:
         return affine(values, self.means_[view], self.weights_[view])
 
-    def _check_parameters(self) -> dict[str, float]:
-        """Refuse bad parameters; return the amount of regularisation by role."""
-        check_components(self.n_components)
-        if not isinstance(self.power, Real) or not 0 <= self.power < np.inf:
-            raise ValueError(f"power must be a number of at least 0, got {self.power!r}")
-        if self.reg_style not in REG_STYLES:
-            raise ValueError(
-                f"reg_style must be one of {', '.join(REG_STYLES)}, got {self.reg_style!r}"
-            )
-        amounts = {role: of_view(self, "reg", role) for role in self.views_in_}
-        for amount in amounts.values():
-            if not isinstance(amount, Real) or not 0 <= amount < np.inf:
-                raise ValueError(f"reg must be a number of at least 0, got {amount!r}")
+    def _ridges(self) -> dict[str, float]:
+        """Return the amount of regularisation by role."""
+        return {role: float(of_view(self, "reg", role)) for role in self.views_in_}
+
+    def _validate_params(self) -> None:
+        super()._validate_params()
+        amounts = self.reg.values() if isinstance(self.reg, Mapping) else [self.reg]
+        for amount in amounts:
             if self.reg_style == "shrink" and amount > 1:
                 raise ValueError(f"reg must be at most 1 with reg_style='shrink', got {amount!r}")
-        return {role: float(amount) for role, amount in amounts.items()}
 
 
 @dataclass(frozen=True)

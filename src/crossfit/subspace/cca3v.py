@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from numbers import Integral, Real
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import scipy.linalg
@@ -16,15 +15,13 @@ from sklearn.kernel_approximation import RBFSampler
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from crossfit._arguments import integer, mapping_of, one_of, real
 from crossfit._random import random_source
 from crossfit.base import CrossModalEstimator
 from crossfit.subspace import cards
 from crossfit.subspace._joint import indicator, joint_covariance
 from crossfit.subspace._linalg import (
     affine,
-    check_components,
-    check_counts,
-    check_weights,
     fix_signs,
     kept_components,
     of_view,
@@ -110,6 +107,19 @@ class CCA3V(CrossModalEstimator):
 
     card = cards.CCA3V
 
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "n_components": [integer(1), None],
+        "reg": [real(0, closed="left")],
+        "reg_style": [one_of("relative", "ridge")],
+        "power": [real(0, closed="left")],
+        "semantics": [one_of("auto", "labels", "clusters"), None],
+        "n_clusters": [integer(1)],
+        "view_weights": [mapping_of(real(0, closed="left")), None],
+        "fourier": [integer(1), mapping_of(integer(1), None), None],
+        "standardize": ["boolean"],
+        "random_state": ["random_state"],
+    }
+
     def __init__(
         self,
         n_components: int | None = None,
@@ -138,11 +148,6 @@ class CCA3V(CrossModalEstimator):
         self.views = views
 
     def _fit(self, views: Views, y: NDArray[Any] | None) -> None:
-        check_components(self.n_components)
-        check_weights(self, "reg", "power")
-        check_counts(self, "n_clusters")
-        if self.reg_style not in ("relative", "ridge"):
-            raise ValueError(f"reg_style must be 'relative' or 'ridge', got {self.reg_style!r}")
         random = random_source(self.random_state)
         third = self._third_view(views, y, random)
         factors = self._factors([*views.names, *third])
@@ -197,10 +202,6 @@ class CCA3V(CrossModalEstimator):
             if y is None:
                 raise ValueError("CCA3V: semantics='labels' needs labels, got none: pass y")
             return {SEMANTICS: indicator(self, y)[1]}
-        if semantics != "clusters":
-            raise ValueError(
-                f"semantics must be 'auto', 'labels', 'clusters' or None, got {semantics!r}"
-            )
         items, row_to_item = views.distinct(views.names[-1])
         items = items if sp.issparse(items) else as_numpy(items)
         # Distances do not change with the mean, and without it sparse rows stay sparse.
@@ -212,8 +213,6 @@ class CCA3V(CrossModalEstimator):
         return {SEMANTICS: indicator(self, found)[1][row_to_item]}
 
     def _factors(self, parts: list[str]) -> dict[str, float]:
-        if self.view_weights is not None and not isinstance(self.view_weights, Mapping):
-            raise TypeError(f"view_weights must be a mapping or None, got {self.view_weights!r}")
         if len(set(parts)) < len(parts):
             raise ValueError(
                 f"CCA3V adds a view {SEMANTICS!r} and was given one: pass semantics=None, or "
@@ -229,18 +228,11 @@ class CCA3V(CrossModalEstimator):
                 f"view_weights has an entry for {next(iter(given))!r}, which is no view: there "
                 f"are {', '.join(parts)}"
             )
-        for part, factor in factors.items():
-            if not isinstance(factor, Real) or not 0 <= factor < np.inf:
-                raise ValueError(
-                    f"view_weights of {part!r} must be a number of at least 0, got {factor!r}"
-                )
         return factors
 
     def _random_features(
-        self, views: Views, role: str, n_features: Any, random: np.random.RandomState
+        self, views: Views, role: str, n_features: int, random: np.random.RandomState
     ) -> Pipeline:
-        if not isinstance(n_features, Integral) or n_features < 1:
-            raise ValueError(f"fourier must be a positive integer or None, got {n_features!r}")
         items = views.distinct(role)[0]
         scaling = StandardScaler(with_std=bool(self.standardize)).fit(_dense(items))
         rows = random.permutation(n_rows(items))[:_N_WIDTH]

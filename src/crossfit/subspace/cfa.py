@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from crossfit._arguments import integer
 from crossfit.base import CrossModalEstimator
 from crossfit.subspace import cards
 from crossfit.subspace._joint import joint_covariance
 from crossfit.subspace._linalg import (
     affine,
-    check_components,
     fix_signs,
     kept_components,
     leading_svd,
@@ -82,6 +82,12 @@ class CFA(CrossModalEstimator):
 
     card = cards.CFA
 
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "n_components": [integer(1), None],
+        "center": ["boolean"],
+        "standardize": ["boolean"],
+    }
+
     def __init__(
         self,
         n_components: int | None = None,
@@ -96,7 +102,6 @@ class CFA(CrossModalEstimator):
         self.views = views
 
     def _fit(self, views: Views, y: NDArray[Any] | None) -> None:
-        check_components(self.n_components)
         S = joint_covariance(self, views, standardize=self.standardize)
         x, z = views.names
         # By role: X'Z and the two traces that say how large rounding is.

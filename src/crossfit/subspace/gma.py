@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from numbers import Real
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import scipy.linalg
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import pairwise_distances_chunked
 from sklearn.neighbors import kneighbors_graph
 
+from crossfit._arguments import integer, one_of, real
 from crossfit.base import CrossModalEstimator
 from crossfit.subspace import cards
 from crossfit.subspace._graph import quadratic_form
@@ -20,9 +20,6 @@ from crossfit.subspace._joint import Joint, indicator, joint_covariance
 from crossfit.subspace._linalg import (
     Matrix,
     affine,
-    check_components,
-    check_counts,
-    check_weights,
     generalized_eigh,
     kept_components,
 )
@@ -39,13 +36,20 @@ _MEGABYTES = 64
 class _GeneralizedMultiview(CrossModalEstimator):
     """The family; what to maximise and what to hold fixed in each view is a member's own."""
 
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "n_components": [integer(1), None],
+        "alpha": [real(0, closed="left")],
+        "variance": [real(0, 1, closed="right")],
+        "reg": [real(0, closed="left")],
+        "standardize": ["boolean"],
+    }
+
     n_components: int | None
     alpha: float
     align: str = "pairs"
     variance: float
     reg: float
     standardize: bool
-    _counts: tuple[str, ...] = ()
 
     def _scatters(
         self, role: str, views: Views, joint: Joint, P: Matrix, labels: Any
@@ -54,13 +58,6 @@ class _GeneralizedMultiview(CrossModalEstimator):
         raise NotImplementedError
 
     def _fit(self, views: Views, y: NDArray[Any] | None) -> None:
-        check_components(self.n_components)
-        check_weights(self, "alpha", "reg")
-        check_counts(self, *self._counts)
-        if not isinstance(self.variance, Real) or not 0 < self.variance <= 1:
-            raise ValueError(f"variance must be above 0 and at most 1, got {self.variance!r}")
-        if self.align not in ("pairs", "means"):
-            raise ValueError(f"align must be 'pairs' or 'means', got {self.align!r}")
         labels = {}
         if y is not None:
             self.classes_, labels[LABELS] = indicator(self, y)
@@ -82,7 +79,7 @@ class _GeneralizedMultiview(CrossModalEstimator):
             eps=self.reg,
         )
         # Directions without gain; if A = 0, also the mirror images of the couplings.
-        k = kept_components(self, np.count_nonzero(values > 1e-10 * values[0]))
+        k = kept_components(self, int(np.count_nonzero(values > 1e-10 * values[0])))
         self.n_components_ = k
         self.eigenvalues_ = values[:k]
         self.means_: dict[str, Matrix] = {p: joint.means[p] for p in (x, z)}
@@ -242,6 +239,11 @@ class GMLDA(_GeneralizedMultiview):
 
     card = cards.GMLDA
 
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        **_GeneralizedMultiview._parameter_constraints,
+        "align": [one_of("pairs", "means")],
+    }
+
     def __init__(
         self,
         n_components: int | None = 10,
@@ -328,7 +330,13 @@ class GMMFA(_GeneralizedMultiview):
     """
 
     card = cards.GMMFA
-    _counts = ("n_within", "n_between")
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        **_GeneralizedMultiview._parameter_constraints,
+        "n_within": [integer(1)],
+        "n_between": [integer(1)],
+        "align": [one_of("pairs", "means")],
+    }
 
     def __init__(
         self,

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
+from crossfit._arguments import integer, real
 from crossfit.base import CrossModalEstimator
 from crossfit.subspace import cards
 from crossfit.subspace._graph import (
@@ -20,8 +21,6 @@ from crossfit.subspace._joint import indicator, joint_covariance
 from crossfit.subspace._linalg import (
     Matrix,
     affine,
-    check_counts,
-    check_weights,
     irls21,
     ridge_solve,
 )
@@ -102,6 +101,16 @@ class JFSSL(CrossModalEstimator):
 
     card = cards.JFSSL
 
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "l1": [real(0, closed="left")],
+        "l2": [real(0, closed="left")],
+        "beta": [real(0, closed="left")],
+        "n_neighbors": [integer(1)],
+        "max_iter": [integer(1)],
+        "tol": [real(0, closed="left")],
+        "standardize": ["boolean"],
+    }
+
     def __init__(
         self,
         l1: float = 0.1,
@@ -124,9 +133,6 @@ class JFSSL(CrossModalEstimator):
         self.views = views
 
     def _fit(self, views: Views, y: NDArray[Any] | None) -> None:
-        check_weights(self, "l1", "l2", "beta", "tol")
-        check_counts(self, "n_neighbors", "max_iter")
-
         assert y is not None
         self.classes_, Y = indicator(self, y)
         joint = joint_covariance(self, views, {LABELS: Y}, standardize=self.standardize)

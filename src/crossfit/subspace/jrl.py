@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 from scipy.special import expit
 
+from crossfit._arguments import integer, one_of, real
 from crossfit._random import draw_seed
 from crossfit.base import CrossModalEstimator
 from crossfit.labels import labelled
@@ -24,8 +25,6 @@ from crossfit.subspace._joint import indicator, joint_covariance
 from crossfit.subspace._linalg import (
     Matrix,
     affine,
-    check_counts,
-    check_weights,
     irls21,
     ridge_solve,
 )
@@ -37,7 +36,6 @@ __all__ = ["JRL"]
 # the norm shrinks rows to 1e-5, so that a larger value would decide the result.
 EPS = 1e-16
 LABELS = "label indicator"
-MEASURES = ("knn_posterior", "cosine")
 
 
 class JRL(CrossModalEstimator):
@@ -123,6 +121,19 @@ class JRL(CrossModalEstimator):
 
     card = cards.JRL
 
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "gamma": [real(0, closed="left")],
+        "sigma": [real(0, closed="left")],
+        "lam": [real(0, closed="left")],
+        "mu": [real(0, closed="left")],
+        "n_neighbors": [integer(1)],
+        "measure": [one_of("knn_posterior", "cosine")],
+        "max_iter": [integer(1)],
+        "tol": [real(0, closed="left")],
+        "standardize": ["boolean"],
+        "random_state": ["random_state"],
+    }
+
     def __init__(
         self,
         gamma: float = 1000.0,
@@ -151,10 +162,6 @@ class JRL(CrossModalEstimator):
         self.views = views
 
     def _fit(self, views: Views, y: NDArray[Any] | None) -> None:
-        check_weights(self, "gamma", "sigma", "lam", "mu", "tol")
-        check_counts(self, "n_neighbors", "max_iter")
-        if self.measure not in MEASURES:
-            raise ValueError(f"measure must be one of {', '.join(MEASURES)}, got {self.measure!r}")
         seed = draw_seed(self.random_state)
 
         assert y is not None

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from numbers import Integral, Real
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import scipy.linalg
@@ -19,6 +18,7 @@ from sklearn.metrics.pairwise import (
 )
 from sklearn.preprocessing import StandardScaler
 
+from crossfit._arguments import integer, mapping_of, one_of, real
 from crossfit._random import random_source
 from crossfit.base import CrossModalEstimator
 from crossfit.subspace import cards
@@ -26,7 +26,6 @@ from crossfit.subspace._linalg import (
     CHUNK,
     Matrix,
     Moments,
-    check_components,
     fix_signs,
     kept_components,
     leading_svd,
@@ -37,6 +36,8 @@ from crossfit.views import Views, as_numpy
 __all__ = ["KCCA"]
 
 Kernel = str | Callable[[Any, Any], Any]
+
+_KERNEL = one_of(*kernel_metrics())
 
 # A direction of the feature space with less than this share of the largest variance is rounding.
 _RANK = 1e-10
@@ -126,6 +127,18 @@ class KCCA(CrossModalEstimator):
 
     card = cards.KCCA
 
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "n_components": [integer(1), None],
+        "kernel": [_KERNEL, callable, mapping_of(_KERNEL, callable)],
+        "gamma": [real(0), mapping_of(real(0), None), None],
+        "degree": [real(1, closed="left")],
+        "coef0": [real()],
+        "reg": [real(0, closed="left"), mapping_of(real(0, closed="left"))],
+        "n_landmarks": [integer(2)],
+        "standardize": ["boolean"],
+        "random_state": ["random_state"],
+    }
+
     correlations_: Matrix
     landmarks_: dict[str, Matrix]
     weights_: dict[str, Matrix]
@@ -161,12 +174,9 @@ class KCCA(CrossModalEstimator):
         self.views = views
 
     def _fit(self, views: Views, y: NDArray[Any] | None) -> None:
-        check_components(self.n_components)
-        if not isinstance(self.n_landmarks, Integral) or self.n_landmarks < 2:
-            raise ValueError(
-                f"n_landmarks must be an integer of at least 2, got {self.n_landmarks!r}"
-            )
-        amounts = {role: self._check(role) for role in views.names}
+        reg = {role: of_view(self, "reg", role) for role in views.names}
+        for role in views.names:  # entries are missed before anything is computed
+            of_view(self, "kernel", role), of_view(self, "gamma", role)
 
         n = len(views)
         rows: Any = slice(None)
@@ -201,8 +211,7 @@ class KCCA(CrossModalEstimator):
         # Lx Lx' = (Φx'Φx + k I) / (n - 1), with k = reg tr(K) / n.
         Lx, Lz = (
             scipy.linalg.cholesky(
-                S[b, b] + amounts[role] * np.trace(S[b, b]) / n * np.eye(b.stop - b.start),
-                lower=True,
+                S[b, b] + reg[role] * np.trace(S[b, b]) / n * np.eye(b.stop - b.start), lower=True
             )
             for role, b in zip(views.names, (x, z))
         )
@@ -289,20 +298,6 @@ class KCCA(CrossModalEstimator):
             f"KCCA: the rows of view {self._view_name(role)!r} are all alike to its kernel: it "
             "has no variance to correlate"
         )
-
-    def _check(self, role: str) -> float:
-        """Refuse bad parameters of a view; return its amount of regularisation."""
-        kernel, gamma, reg = (of_view(self, name, role) for name in ("kernel", "gamma", "reg"))
-        if not callable(kernel) and kernel not in kernel_metrics():
-            raise ValueError(
-                f"kernel must be a function (A, B) -> K or one of {', '.join(kernel_metrics())}, "
-                f"got {kernel!r}"
-            )
-        if gamma is not None and (not isinstance(gamma, Real) or not 0 < float(gamma) < np.inf):
-            raise ValueError(f"gamma must be a positive number or None, got {gamma!r}")
-        if not isinstance(reg, Real) or not 0 <= float(reg) < np.inf:
-            raise ValueError(f"reg must be a number of at least 0, got {reg!r}")
-        return float(reg)
 
 
 class _Features:

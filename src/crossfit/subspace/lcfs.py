@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import scipy.linalg
 from numpy.typing import NDArray
 
+from crossfit._arguments import integer, real
 from crossfit.base import CrossModalEstimator
 from crossfit.subspace import cards
 from crossfit.subspace._joint import indicator, joint_covariance
 from crossfit.subspace._linalg import (
     affine,
-    check_counts,
-    check_weights,
     irls21,
     ridge_solve,
 )
@@ -85,6 +84,14 @@ class LCFS(CrossModalEstimator):
 
     card = cards.LCFS
 
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "l1": [real(0, closed="left")],
+        "l2": [real(0, closed="left")],
+        "max_iter": [integer(1)],
+        "tol": [real(0, closed="left")],
+        "standardize": ["boolean"],
+    }
+
     def __init__(
         self,
         l1: float = 10.0,
@@ -103,8 +110,6 @@ class LCFS(CrossModalEstimator):
         self.views = views
 
     def _fit(self, views: Views, y: NDArray[Any] | None) -> None:
-        check_weights(self, "l1", "l2", "tol")
-        check_counts(self, "max_iter")
         assert y is not None
         self.classes_, Y = indicator(self, y)
         joint = joint_covariance(self, views, {LABELS: Y}, standardize=self.standardize)

@@ -5,18 +5,17 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from numbers import Integral
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from crossfit._arguments import integer, mapping_of, real
 from crossfit.base import CrossModalEstimator
 from crossfit.subspace import cards
 from crossfit.subspace._joint import indicator, joint_covariance
 from crossfit.subspace._linalg import (
     affine,
-    check_counts,
-    check_weights,
     irls21,
     of_view,
     ridge_solve,
@@ -26,6 +25,9 @@ from crossfit.views import Views
 __all__ = ["LGCFL"]
 
 LABELS = "label indicator"
+
+# What the numbers of the columns' groups may be given as.
+_NUMBERS = (np.ndarray, list, tuple)
 
 
 class LGCFL(CrossModalEstimator):
@@ -86,6 +88,15 @@ class LGCFL(CrossModalEstimator):
 
     card = cards.LGCFL
 
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "l1": [real(0, closed="left")],
+        "l2": [real(0, closed="left")],
+        "groups": [integer(1), *_NUMBERS, mapping_of(integer(1), *_NUMBERS, None), None],
+        "max_iter": [integer(1)],
+        "tol": [real(0, closed="left")],
+        "standardize": ["boolean"],
+    }
+
     def __init__(
         self,
         l1: float = 20.0,
@@ -106,8 +117,6 @@ class LGCFL(CrossModalEstimator):
         self.views = views
 
     def _fit(self, views: Views, y: NDArray[Any] | None) -> None:
-        check_weights(self, "l1", "l2", "tol")
-        check_counts(self, "max_iter")
         group = {role: self._group_numbers(role) for role in views.names}
         assert y is not None
         self.classes_, Y = indicator(self, y)
@@ -151,17 +160,29 @@ class LGCFL(CrossModalEstimator):
     def _encode(self, values: Any, view: str) -> Any:
         return affine(values, self.means_[view], self.weights_[view])
 
+    def _validate_params(self) -> None:
+        super()._validate_params()
+        given = self.groups.values() if isinstance(self.groups, Mapping) else [self.groups]
+        for groups in given:
+            if isinstance(groups, _NUMBERS):
+                numbers = np.asarray(groups)
+                if numbers.ndim != 1 or numbers.size == 0 or numbers.dtype.kind not in "iu":
+                    raise ValueError(
+                        "The 'groups' parameter of LGCFL must be a positive block size or "
+                        f"integers, one for each column. Got {groups!r} instead."
+                    )
+
     def _group_numbers(self, role: str) -> NDArray[np.intp]:
         d = self.n_features_in_[role]
         groups = of_view(self, "groups", role)
         if groups is None:
             return np.arange(d)
-        if isinstance(groups, Integral) and int(groups) >= 1:
+        if isinstance(groups, Integral):
             return np.arange(d) // int(groups)
         numbers = np.asarray(groups)
-        if numbers.shape != (d,) or numbers.dtype.kind not in "iu":
+        if len(numbers) != d:
             raise ValueError(
-                f"groups of {role!r} must be a positive block size or {d} integers, one for each "
-                f"column, got {groups!r}"
+                f"The 'groups' parameter of LGCFL must be a positive block size or {d} integers "
+                f"for {role!r}, one for each column. Got {len(numbers)} instead."
             )
         return np.unique(numbers, return_inverse=True)[1]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import scipy.sparse as sp
@@ -11,16 +11,21 @@ from numpy.typing import NDArray
 from sklearn.cluster import KMeans
 from sklearn.neighbors import NearestNeighbors
 
+from crossfit._arguments import integer
 from crossfit._random import random_source
 from crossfit.base import CrossModalEstimator
 from crossfit.subspace import cards
-from crossfit.subspace._linalg import CHUNK, Matrix, check_counts
+from crossfit.subspace._linalg import CHUNK, Matrix
 from crossfit.subspace.kcca import KCCA
 from crossfit.views import Views, as_numpy
 
 __all__ = ["MACC"]
 
 Kernel = str | Callable[[Any, Any], Any]
+
+_OF_KCCA = (
+    "n_components", "kernel", "gamma", "reg", "n_landmarks", "standardize", "random_state"
+)  # fmt: skip
 
 
 class MACC(CrossModalEstimator):
@@ -83,6 +88,13 @@ class MACC(CrossModalEstimator):
 
     card = cards.MACC
 
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        **{name: KCCA._parameter_constraints[name] for name in _OF_KCCA},
+        "n_codewords": [integer(1)],
+        "n_assign": [integer(1)],
+        "n_neighbors": [integer(1)],
+    }
+
     kcca_: KCCA
     codebook_: Matrix
     neighbors_: dict[str, NearestNeighbors]
@@ -116,7 +128,6 @@ class MACC(CrossModalEstimator):
         self.views = views
 
     def _fit(self, views: Views, y: NDArray[Any] | None) -> None:
-        check_counts(self, "n_codewords", "n_assign", "n_neighbors")
         rng = random_source(self.random_state)
         names = self.views_in_
         self.kcca_ = KCCA(

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from numbers import Real
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import scipy.linalg
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 from sklearn.neighbors import NearestNeighbors
 
+from crossfit._arguments import integer, one_of, real
 from crossfit.base import CrossModalEstimator
 from crossfit.subspace import cards
 from crossfit.subspace._joint import indicator
@@ -21,9 +21,6 @@ from crossfit.subspace._linalg import (
     Matrix,
     _dense,
     affine,
-    check_components,
-    check_counts,
-    check_weights,
     fix_signs,
     kept_components,
     whiten,
@@ -34,7 +31,6 @@ __all__ = ["MLCCA"]
 
 # Label similarities held at a time: 32 MiB.
 BLOCK = 1 << 22
-SIMILARITIES = ("exponential", "cosine")
 
 
 class MLCCA(CrossModalEstimator):
@@ -99,6 +95,15 @@ class MLCCA(CrossModalEstimator):
 
     card = cards.MLCCA
 
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "n_components": [integer(1), None],
+        "label_similarity": [one_of("exponential", "cosine")],
+        "sigma": [real(0)],
+        "n_neighbors": [integer(1), None],
+        "reg": [real(0, closed="left")],
+        "standardize": ["boolean"],
+    }
+
     def __init__(
         self,
         n_components: int | None = None,
@@ -119,18 +124,6 @@ class MLCCA(CrossModalEstimator):
         self.views = views
 
     def _fit(self, views: Views, y: NDArray[Any] | None) -> None:
-        check_components(self.n_components)
-        check_weights(self, "reg")
-        if not isinstance(self.sigma, Real) or not 0 < self.sigma < np.inf:
-            raise ValueError(f"sigma must be a number above 0, got {self.sigma!r}")
-        if self.n_neighbors is not None:
-            check_counts(self, "n_neighbors")
-        if self.label_similarity not in SIMILARITIES:
-            raise ValueError(
-                f"label_similarity must be one of {', '.join(SIMILARITIES)}, got "
-                f"{self.label_similarity!r}"
-            )
-
         assert y is not None
         self.classes_, Y = indicator(self, y)
         sets, set_of_row, counts = np.unique(Y, axis=0, return_inverse=True, return_counts=True)
@@ -169,7 +162,7 @@ class MLCCA(CrossModalEstimator):
     def _encode(self, values: Any, view: str) -> Any:
         return affine(values, self.means_[view], self.weights_[view])
 
-    def _weights_between(self, sets: Matrix) -> Callable[[Matrix], Matrix]:
+    def _weights_between(self, sets: NDArray[Any]) -> Callable[[Matrix], Matrix]:
         """Return the product M -> F M of label similarities, (u, u), with M of shape (u, q)."""
         sets = sets.astype(np.float64)
         if self.label_similarity == "cosine":

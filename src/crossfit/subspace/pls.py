@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from crossfit._arguments import integer, one_of
 from crossfit.base import CrossModalEstimator
 from crossfit.subspace import cards
 from crossfit.subspace._joint import joint_covariance
 from crossfit.subspace._linalg import (
     Matrix,
     affine,
-    check_components,
     fix_signs,
     kept_components,
     leading_svd,
@@ -22,8 +22,6 @@ from crossfit.subspace._linalg import (
 from crossfit.views import Views
 
 __all__ = ["PLS"]
-
-MODES = ("svd", "canonical")
 
 
 class PLS(CrossModalEstimator):
@@ -88,6 +86,12 @@ class PLS(CrossModalEstimator):
 
     card = cards.PLS
 
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "n_components": [integer(1), None],
+        "mode": [one_of("svd", "canonical")],
+        "standardize": ["boolean"],
+    }
+
     def __init__(
         self,
         n_components: int | None = None,
@@ -102,10 +106,6 @@ class PLS(CrossModalEstimator):
         self.views = views
 
     def _fit(self, views: Views, y: NDArray[Any] | None) -> None:
-        check_components(self.n_components)
-        if self.mode not in MODES:
-            raise ValueError(f"mode must be one of {', '.join(MODES)}, got {self.mode!r}")
-
         S = joint_covariance(self, views, standardize=self.standardize)
         x, z = views.names
         # Rounding makes covariances of about this size where there are none.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import scipy.sparse as sp
@@ -13,7 +13,9 @@ from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from sklearn.utils._param_validation import HasMethods
 
+from crossfit._arguments import integer, mapping_of, one_of, real
 from crossfit.base import CrossModalEstimator
 from crossfit.similarities import PosteriorOverPrior, Similarity
 from crossfit.subspace import cards
@@ -26,6 +28,7 @@ __all__ = ["CM", "SCM", "SM"]
 
 _OF_VECTORS = ("cosine", "correlation", "dot", "l1", "l2")
 _OF_POSTERIORS = (*_OF_VECTORS, "kl", "kl_reversed", "posterior_over_prior")
+_CLASSIFIER = HasMethods("predict_proba")
 
 
 class CM(CrossModalEstimator):
@@ -66,6 +69,13 @@ class CM(CrossModalEstimator):
 
     card = cards.CM
 
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "n_components": [integer(1), None],
+        "reg": [real(0, closed="left"), mapping_of(real(0, closed="left"))],
+        "measure": [one_of(*_OF_VECTORS)],
+        "standardize": ["boolean"],
+    }
+
     def __init__(
         self,
         n_components: int | None = 7,
@@ -82,7 +92,6 @@ class CM(CrossModalEstimator):
         self.views = views
 
     def _fit(self, views: Views, y: NDArray[Any] | None) -> None:
-        _check_measure(self.measure, _OF_VECTORS)
         self.cca_ = _correlate(self, views)
 
     def _encode(self, values: Any, view: str) -> Any:
@@ -141,6 +150,12 @@ class SM(CrossModalEstimator):
 
     card = cards.SM
 
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "classifier": [_CLASSIFIER, mapping_of(_CLASSIFIER, None), None],
+        "measure": [one_of(*_OF_POSTERIORS)],
+        "standardize": ["boolean"],
+    }
+
     def __init__(
         self,
         classifier: Any = None,
@@ -155,7 +170,6 @@ class SM(CrossModalEstimator):
         self.views = views
 
     def _fit(self, views: Views, y: NDArray[Any] | None) -> None:
-        _check_measure(self.measure, _OF_POSTERIORS)
         classifiers = {role: self._chosen(role) for role in views.names}
         for role in views.names:
             values = views.distinct(role)[0]
@@ -195,11 +209,6 @@ class SM(CrossModalEstimator):
         classifier = of_view(self, "classifier", role)
         if classifier is None:
             return LogisticRegression(max_iter=1000)
-        if not hasattr(classifier, "predict_proba"):
-            raise TypeError(
-                f"classifier of {role!r} must have predict_proba, for its posteriors are what "
-                f"is compared, got {classifier!r}"
-            )
         return clone(classifier)
 
     def _encode(self, values: Any, view: str) -> Any:
@@ -249,6 +258,11 @@ class SCM(SM):
 
     card = cards.SCM
 
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        **SM._parameter_constraints,
+        **{name: CM._parameter_constraints[name] for name in ("n_components", "reg")},
+    }
+
     def __init__(
         self,
         n_components: int | None = 7,
@@ -264,7 +278,6 @@ class SCM(SM):
         self.reg = reg
 
     def _fit(self, views: Views, y: NDArray[Any] | None) -> None:
-        _check_measure(self.measure, _OF_POSTERIORS)
         classifiers = {role: self._chosen(role) for role in views.names}
         self.cca_ = _correlate(self, views)
         self._classify(views.map(self._components), y, classifiers)
@@ -281,11 +294,6 @@ def _correlate(method: CM | SCM, views: Views) -> CCA:
     names = method.views_in_
     cca = CCA(method.n_components, reg=method.reg, standardize=method.standardize, views=names)
     return cca.fit(views.rename(names))
-
-
-def _check_measure(measure: str, known: tuple[str, ...]) -> None:
-    if measure not in known:
-        raise ValueError(f"measure must be one of {', '.join(known)}, got {measure!r}")
 
 
 def _readable(values: Any, scaled: bool) -> Any:

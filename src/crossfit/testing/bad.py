@@ -1,4 +1,4 @@
-"""Two bad methods that the kit must fail, and the correct one that they spoil."""
+"""Bad methods that the kit must fail, and the correct ones that they spoil."""
 
 from __future__ import annotations
 
@@ -12,9 +12,17 @@ from numpy.typing import NDArray
 from crossfit.base import CrossModalEstimator
 from crossfit.similarities import pairwise_similarity
 from crossfit.testing import cards
-from crossfit.views import Views
+from crossfit.views import Ragged, Views
 
-__all__ = ["LabelRegression", "LeaksTestLabels", "ValidatesNothing"]
+__all__ = [
+    "DividesByLongest",
+    "LabelRegression",
+    "LeaksTestLabels",
+    "RegionRegression",
+    "SumsPadding",
+    "TakesPaddingForRegions",
+    "ValidatesNothing",
+]
 
 
 class LabelRegression(CrossModalEstimator):
@@ -126,3 +134,58 @@ class LeaksTestLabels(LabelRegression):
             return honest
         self.fit(X, Y, y)
         return super().score(X, Y, y)
+
+
+class RegionRegression(LabelRegression):
+    """Ridge regression of the mean region on the class labels; a correct method."""
+
+    card = cards.REGION_REGRESSION
+
+    def _fit(self, views: Views, y: NDArray[Any] | None) -> None:
+        super()._fit(views.map(lambda values, _: self._mean(values)), y)
+
+    def _encode(self, values: Any, view: str) -> NDArray[Any]:
+        return super()._encode(self._mean(values), view)
+
+    def _mean(self, values: Any) -> NDArray[Any]:
+        if not isinstance(values, Ragged):
+            return _dense(values).mean(axis=1) if values.ndim == 3 else _dense(values)
+        padded, mask = values.padded()
+        return self._mean_of(padded, mask)
+
+    def _mean_of(self, padded: NDArray[Any], mask: NDArray[np.bool_]) -> NDArray[Any]:
+        """Return the mean (n, d) of the regions (n, R, d) that are real."""
+        total = np.where(mask[:, :, None], padded, 0).sum(axis=1)
+        return total / mask.sum(axis=1, keepdims=True).clip(1)
+
+
+class DividesByLongest(RegionRegression):
+    """Takes the mean over the padding too, so that an item depends on the longest of its batch."""
+
+    card = cards.DIVIDES_BY_LONGEST
+
+    def _mean_of(self, padded: NDArray[Any], mask: NDArray[np.bool_]) -> NDArray[Any]:
+        return padded.mean(axis=1)
+
+
+class SumsPadding(RegionRegression):
+    """Adds up the padding, right as long as it is zero."""
+
+    card = cards.SUMS_PADDING
+
+    def _mean_of(self, padded: NDArray[Any], mask: NDArray[np.bool_]) -> NDArray[Any]:
+        return padded.sum(axis=1) / mask.sum(axis=1, keepdims=True).clip(1)
+
+
+class TakesPaddingForRegions(RegionRegression):
+    """A pair method: the best of an image's regions scores, and padding is one of them."""
+
+    card = cards.TAKES_PADDING_FOR_REGIONS
+
+    def _prepare(self, values: Any, view: str) -> NDArray[Any]:
+        values = values.padded()[0] if isinstance(values, Ragged) else _dense(values)
+        regions = values[:, None] if values.ndim == 2 else values
+        return (regions - self.means_[view]) @ self.weights_[view]
+
+    def _similarity(self, P: Any, Q: Any) -> NDArray[Any]:
+        return np.einsum("nrc,mc->nrm", P, Q[:, 0]).max(axis=1)

@@ -1,5 +1,7 @@
 """Cards of the bundled methods that the kit is tried on; none of them is registered."""
 
+from dataclasses import replace
+
 from crossfit.cards import MethodCard
 
 LABEL_REGRESSION = MethodCard(
@@ -25,4 +27,58 @@ LEAKS_TEST_LABELS = MethodCard(
     summary="A bad method that learns from the labels it is scored with",
     inputs={"image": ("vectors",), "text": ("vectors",)},
     labels="single",
+)
+REGION_REGRESSION = MethodCard(
+    api=1,
+    name="region-regression",
+    target="crossfit.testing.bad:RegionRegression",
+    summary="Ridge regression of the mean region on the class labels; a correct method",
+    inputs={"image": ("regions",), "text": ("vectors",)},
+    labels="single",
+)
+DIVIDES_BY_LONGEST = replace(
+    REGION_REGRESSION,
+    name="divides-by-longest",
+    target="crossfit.testing.bad:DividesByLongest",
+    summary="A bad method whose means count the padding",
+)
+SUMS_PADDING = replace(
+    REGION_REGRESSION,
+    name="sums-padding",
+    target="crossfit.testing.bad:SumsPadding",
+    summary="A bad method that relies on padding to be zero",
+)
+TAKES_PADDING_FOR_REGIONS = replace(
+    REGION_REGRESSION,
+    name="takes-padding-for-regions",
+    target="crossfit.testing.bad:TakesPaddingForRegions",
+    summary="A bad pair method that matches texts with padding",
+    kind="pair",
+)
+REGION_DOTS = MethodCard(
+    api=1,
+    name="region-dots",
+    target="crossfit.testing.bad_networks:RegionDots",
+    summary="The mean product of a text with the regions of an image; a correct network",
+    inputs={"image": ("regions",), "text": ("vectors",)},
+    kind="pair",
+    test_params={"max_epochs": 20, "lr": 0.01, "batch_size": 40, "device": "cpu"},
+)
+LIES_ABOUT_MEMORY = replace(
+    REGION_DOTS,
+    name="lies-about-memory",
+    target="crossfit.testing.bad_networks:LiesAboutMemory",
+    summary="A bad network that declares less memory for a pair than it takes",
+)
+HOARDS_MEMORY = replace(
+    REGION_DOTS,
+    name="hoards-memory",
+    target="crossfit.testing.bad_networks:HoardsMemory",
+    summary="A bad network that declares far more memory for a pair than it takes",
+)
+IGNORES_THE_MASK = replace(
+    REGION_DOTS,
+    name="ignores-the-mask",
+    target="crossfit.testing.bad_networks:IgnoresTheMask",
+    summary="A bad network that scores padding as it does regions",
 )

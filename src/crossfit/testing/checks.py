@@ -34,6 +34,7 @@ from crossfit.base import CrossModalEstimator
 from crossfit.cards import MethodCard
 from crossfit.metrics import chance_level, evaluate
 from crossfit.testing.planted import planted_inputs
+from crossfit.testing.uneven import forms, resized, strange_padding
 from crossfit.views import Channels, Ragged, Views, n_rows, take_rows
 
 __all__ = ["CHECKS", "Subject"]
@@ -710,6 +711,123 @@ def check_better_than_chance(subject: Subject) -> None:
         f"{metric} is {reached:.3f} on planted pairs, at least {wanted:.3f} is wanted "
         f"(chance is {chance:.3f})"
     )
+
+
+# ---- rows of unequal length ---------------------------------------------------------------------
+
+_PROBES = 4
+
+
+def _uneven(subject: Subject) -> Iterator[tuple[Views, Views]]:
+    """Yield training and test views with rows of unequal length, in every form there is."""
+    views = subject.data[0]
+    kinds = subject.card.inputs
+    found = {name: forms(views[name], kinds.get(name, ("vectors",))) for name in views.names}
+    if not any(found.values()):
+        raise SkipTest("no view has rows of unequal length")
+    lengths = np.random.default_rng(1).integers(1, 7, len(views))
+    lengths[N_TRAIN : N_TRAIN + _PROBES] = 2, 5, 1, 3
+    for i in range(max(map(len, found.values()))):
+        chosen = {name: part[min(i, len(part) - 1)] for name, part in found.items() if part}
+        part = views.replace(**{name: resized(form, lengths) for name, form in chosen.items()})
+        yield part[:N_TRAIN], part[N_TRAIN:]
+
+
+def _each_uneven(subject: Subject, check: Callable[[Views, Views], None]) -> None:
+    """Check every form; a method may refuse one by name, but then there must be another."""
+    refused = []
+    tried = list(_uneven(subject))
+    for train, test in tried:
+        try:
+            check(train, test)
+        except (ValueError, TypeError) as error:
+            message = str(error)
+            if "ragged" not in message.lower() or not any(r in message for r in train.names):
+                raise
+            refused.append(message)
+    if len(refused) == len(tried):
+        raise SkipTest(f"rows of unequal length are refused: {refused[0]}")
+
+
+def check_ragged(subject: Subject) -> None:
+    """Rows of unequal length: a score does not depend on how long its neighbours are"""
+
+    def check(train: Views, test: Views) -> None:
+        method = subject.make().fit(train, subject.y_train)
+        probes = np.arange(_PROBES)
+        first, second, *_ = test.names
+        single = [test[[i]] for i in probes]
+        alone = np.array(
+            [[method.similarity(p[first], q[second])[0, 0] for q in single] for p in single]
+        )
+        own = np.array([2, 5, 1, 3])
+        for length, what in ((1, "shorter"), (19, "longer")):
+            neighbours = np.full(len(test) - _PROBES, length)
+            company = test.map(
+                lambda values, _, n=neighbours: resized(values, np.concatenate([own, n]))  # type: ignore[misc]
+            )
+            told = f"scores among {what} items against those alone"
+            _same(method.similarity(company)[:_PROBES, :_PROBES], alone, told)
+            for size in (1, 3):
+                chunked = method.similarity(company, chunk_size=size)[:_PROBES, :_PROBES]
+                _same(chunked, alone, f"{told}, with chunk_size={size}")
+            if subject.embeds:
+                for name in test.names:
+                    among = _dense(method.encode(company[name], name))[:_PROBES]
+                    for i, p in enumerate(single):
+                        _same(among[[i]], method.encode(p[name], name),
+                              f"encode of {name} among {what} items against alone")  # fmt: skip
+            if "batch_size" in method.get_params():
+                other = copy.deepcopy(method).set_params(batch_size=2)
+                found = other.similarity(company)[:_PROBES, :_PROBES]
+                _same(found, alone, f"{told}, with batch_size=2")
+
+    _each_uneven(subject, check)
+
+
+def check_padding(subject: Subject) -> None:
+    """Rows of unequal length: what stands in their padding changes nothing, fit included"""
+
+    def check(train: Views, test: Views) -> None:
+        method = subject.make().fit(train, subject.y_train)
+        expected = method.similarity(test)
+        with strange_padding():
+            found = method.similarity(test)
+            other = subject.make().fit(train, subject.y_train)
+        _same(found, expected, "scores with other numbers in the padding")
+        _same(other.similarity(test), expected, "scores after a fit with others in the padding")
+
+    _each_uneven(subject, check)
+
+
+def check_pair_memory(subject: Subject) -> None:
+    """Scoring a block of pairs keeps to what _pair_bytes declares, and uses it"""
+    if not hasattr(subject.cls, "_pair_bytes"):
+        raise SkipTest("the method declares no memory for a pair")
+    from crossfit.testing.memory import PeakBytes
+
+    def check(train: Views, test: Views) -> None:
+        method: Any = subject.make().fit(train, subject.y_train)
+        P, Q = (method._prepare(test[role], role) for role in subject.card.roles[:2])
+        pair = int(method._pair_bytes(P.parts, Q.parts))
+        memory = 200 * pair
+        method.set_params(score_memory=memory)
+        scores = np.empty((len(P), len(Q)), np.float32)
+        with PeakBytes(P.parts, Q.parts) as counter:
+            method._fill(P, Q, scores, None)
+        assert counter.peak <= memory, (
+            f"_pair_bytes declares {pair} bytes a pair, but blocks of {memory} bytes took "
+            f"{counter.peak}"
+        )
+        assert counter.peak > memory / 20, (
+            f"_pair_bytes declares {pair} bytes a pair, of which blocks of {memory} bytes used "
+            f"no more than {counter.peak}: scoring is slower than it need be"
+        )
+
+    try:
+        _each_uneven(subject, check)
+    except SkipTest:
+        check(subject.train, subject.test)
 
 
 # ---- errors -------------------------------------------------------------------------------------

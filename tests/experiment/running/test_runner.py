@@ -607,22 +607,101 @@ def test_a_finished_experiment_loads_neither_data_nor_methods_again(tiny, tmp_pa
     assert "torch" not in done.stdout
 
 
-def test_a_change_of_the_methods_own_defaults_is_seen(tiny, tiny_site, tmp_path):
-    record = run(experiment(METHODS[1:]), tmp_path / "s")
+AGAIN = """\
+import sys
+from crossfit.experiment import Experiment, run
+e = Experiment(title="Tiny", dataset="tiny-data", seeds=[0, 1], metrics=["map@all", "r@5"],
+               methods=[{"method": "tiny-fixed", "label": "B", **eval(sys.argv[2])}],
+               features={"image": "sklearn.preprocessing.StandardScaler"},
+               tuning=eval(sys.argv[3]))
+(cell,) = run(e, sys.argv[1]).cells
+print(cell.key, cell.mean("map@all"))
+"""
+
+
+def again(folder, tuned=None):
+    """Run in another process, which has not loaded the plugin yet."""
+    method = {} if tuned is None else {"tune": tuned}
+    tuning = None if tuned is None else {"trials": 1, "folds": 2}
+    command = [sys.executable, "-c", AGAIN, str(folder), repr(method), repr(tuning)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    key, value = done.stdout.split()
+    return key, float(value)
+
+
+@pytest.mark.parametrize("tuned", [None, {"power": {"float": [1.0, 1.1]}}])
+def test_code_that_was_edited_computes_anew_and_its_undoing_finds_the_old_figures(
+    tiny, tiny_site, tmp_path, tuned
+):
     source = tiny_site / "tinyplug.py"
     text = source.read_text()
-    code = (
-        "from crossfit.experiment import Experiment, run\n"
-        "e = Experiment(title='Tiny', dataset='tiny-data', seeds=[0, 1], "
-        "metrics=['map@all', 'r@5'], methods=[{'method': 'tiny-fixed', 'label': 'B'}])\n"
-        f"print(run(e, {str(tmp_path / 's')!r}).cells[0].key)"
-    )
+    before = again(tmp_path / "s", tuned)
+    count = sum(fits(tiny).values())
+    assert again(tmp_path / "s", tuned) == before
+    assert sum(fits(tiny).values()) == count
+    # Of the same length, and what a version or a parameter does not show.
+    old = "return np.asarray(values) @ self.maps_[view]"
+    assert old in text
+    source.write_text(text.replace(old, old.replace("@ self.maps_[view]", "[:,:1] * 0 + 1.0  ")))
+    after = again(tmp_path / "s", tuned)
+    assert after[0] != before[0]
+    # All scores are equal: chance, of three classes.
+    assert after[1] == pytest.approx(chance_level((np.arange(30) % 3,) * 2).mean(None, "map@all"))
+    assert sum(fits(tiny).values()) == 2 * count
+    source.write_text(text)
+    assert again(tmp_path / "s", tuned) == before
+    assert sum(fits(tiny).values()) == 2 * count
 
+
+def test_code_of_others_recomputes_nothing(tiny, tiny_site, tmp_path):
+    before = again(tmp_path / "s")
+    other = tiny_site / "otherplug.py"
+    other.write_text(
+        "from crossfit.cards import MethodCard\n"
+        "CARD = MethodCard(api=1, name='other', target='otherplug:M', summary='another')\n"
+    )
+    info = tiny_site / "otherplug-1.0.dist-info"
+    info.mkdir()
+    (info / "entry_points.txt").write_text("[crossfit.methods]\nother = otherplug:CARD\n")
+    assert again(tmp_path / "s") == before
+    other.write_text(other.read_text() + "# edited\n")
+    assert again(tmp_path / "s") == before
+    assert sum(fits(tiny).values()) == 1
+
+
+def test_a_change_of_the_methods_own_defaults_is_seen(tiny, tiny_site, tmp_path):
+    before = again(tmp_path / "s")
+    source = tiny_site / "tinyplug.py"
+    text = source.read_text()
     old = "def __init__(self, power=1.0):\n"
     assert old in text
     source.write_text(text.replace(old, old.replace("1.0", "1.5")))
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() not in ("", record.cells[0].key)
+    assert again(tmp_path / "s")[0] != before[0]
+
+
+def test_code_that_changes_between_plan_and_work_is_refused(tiny, tmp_path):
+    from dataclasses import replace
+
+    (task,) = [part.task for part in plan(experiment(METHODS[1:]), tmp_path / "s")]
+    cell = {**task.cell, "method": {**task.cell["method"], "code": "of another file"}}
+    with pytest.raises(RuntimeError, match="the code of tiny-fixed here is not that"):
+        compute(replace(task, cell=cell), Store(tmp_path / "s"))
+
+
+def test_all_is_computed_again_by_force(tiny, tmp_path):
+    tuned = {"method": "tiny", "label": "T", "tune": {"power": {"float": [0.5, 2.0]}}}
+    e = experiment([METHODS[1], tuned], seeds=[0], tuning={"trials": 2, "folds": 2},
+                   features={"image": "sklearn.preprocessing.StandardScaler"})  # fmt: skip
+    first = run(e, tmp_path / "s")
+    count = sum(fits(tiny).values())
+    assert count == 1 + 2 * 2 + 1
+    second = run(e, tmp_path / "s", force=True)
+    assert results(second) == results(first)
+    assert sum(fits(tiny).values()) == 2 * count
+    assert all(a.finished < b.finished for a, b in zip(first.cells, second.cells))
+    assert len(second.store.test_evaluations()) == 4
+    run(e, tmp_path / "s")
+    assert sum(fits(tiny).values()) == 2 * count
 
 
 def test_a_run_is_json_that_other_programs_read(tiny, tmp_path):

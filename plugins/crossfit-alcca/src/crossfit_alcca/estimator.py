@@ -271,11 +271,16 @@ class ACMR(NeuralEstimator):
             settings["betas"] = (self.beta1, 0.999)
         return {**settings, **super()._optimizer_parameters()}
 
+    def _validate_params(self) -> None:
+        super()._validate_params()
+        self._hidden_by_role()
+
     def _hidden_by_role(self) -> dict[str, int]:
         given = self._hidden if self.hidden is None else self.hidden
         widths = given if isinstance(given, Mapping) else dict.fromkeys(self._roles(), given)
         if set(widths) != set(self._roles()) or not all(
-            isinstance(width, Integral) and width >= 1 for width in widths.values()
+            isinstance(width, Integral) and not isinstance(width, bool) and width >= 1
+            for width in widths.values()
         ):
             raise ValueError(
                 f"hidden of {self._name()} must be a number of at least 1, or one for each of "
@@ -284,7 +289,6 @@ class ACMR(NeuralEstimator):
         return {role: int(widths[role]) for role in self._roles()}
 
     def _targets(self, y: NDArray[Any] | None) -> NDArray[Any] | None:
-        self._hidden_by_role()  # refused before any work
         targets = super()._targets(y)
         if len(self.classes_) < 2:
             raise ValueError(

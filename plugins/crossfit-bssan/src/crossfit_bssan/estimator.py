@@ -119,16 +119,16 @@ class BSSAN(NeuralPairEstimator):
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **NeuralPairEstimator._parameter_constraints,
-        "branches": ["array-like"],
+        "branches": [list, tuple, np.ndarray],
         "negative_attention": [StrOptions({"uniform", "learned"})],
         "o2w_weight": [Interval(Real, 0, None, closed="left")],
         "delta": [Interval(Real, 0, None, closed="left")],
         "margin": [Interval(Real, 0, None, closed="neither")],
         "attn_act": [StrOptions({"tanh"}), None],
         "lstm_width": [Interval(Integral, 1, None, closed="left")],
-        "w2r_mlp": ["array-like"],
+        "w2r_mlp": [list, tuple, np.ndarray],
         "bilstm_width": [Interval(Integral, 1, None, closed="left")],
-        "o2w_mlp": ["array-like"],
+        "o2w_mlp": [list, tuple, np.ndarray],
         "max_words": [Interval(Integral, 1, None, closed="left")],
         "momentum": [Interval(Real, 0, 1, closed="left")],
     }
@@ -181,7 +181,10 @@ class BSSAN(NeuralPairEstimator):
             )
         for name in ("w2r_mlp", "o2w_mlp"):
             widths = list(getattr(self, name))
-            if not all(isinstance(width, Integral) and width > 0 for width in widths):
+            if not all(
+                isinstance(width, Integral) and not isinstance(width, bool) and width > 0
+                for width in widths
+            ):
                 raise ValueError(f"BSSAN: {name} must be widths of layers, got {widths}")
 
     def _build_module(

@@ -245,11 +245,12 @@ class CRAN(NeuralPairEstimator):
 
     def _pair_bytes(self, P: Any, Q: Any) -> int:
         # The dots of one level, again where missing parts are filled, the best so far with the
-        # next ones, and the levels that are done.
+        # next ones, and the levels that are done. Masks and counts of parts are by the row, of
+        # which a block may have as many as pairs.
         parts = max((P[name].shape[1] for name in ("local", "relation") if name in P), default=0)
         masked = any(name.endswith("_mask") for name in P)
         best = min(self.net_.module_.k, parts)
-        return 4 * (parts * (1 + masked) + best * (2 + masked) + len(Q) + 1)
+        return 4 * (parts * (1 + masked) + best * (2 + masked) + len(Q) + 1) + masked * (parts + 24)
 
     def _loss(self, outputs: Any, batch: Batch) -> dict[str, Tensor]:
         positives, negatives = batch.positives, batch.negatives

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 from sklearn.utils._param_validation import Interval, StrOptions
 
-from crossfit.extraction.images import ImageExtractor
+from crossfit.extraction.images import MAX_PIXELS, ImageExtractor
 from crossfit.extraction.weights import file_sha256, resolve_device
 from crossfit_wheels._wheels import weights_file
 
@@ -39,6 +39,8 @@ class EfficientNetLite0(ImageExtractor):
     grid : int, optional
         Regions are the means of the cells of a grid x grid partition (adaptive average pooling)
         instead of the cells themselves: fewer to keep and to attend to.
+    max_pixels : int or None
+        Most pixels of a file; see `load_rgb`.
     batch_size : int
         Images per forward pass.
     device : str
@@ -69,6 +71,7 @@ class EfficientNetLite0(ImageExtractor):
         "output": [StrOptions({"pooled", "regions"})],
         "size": [Interval(Integral, 32, None, closed="left")],
         "grid": [Interval(Integral, 1, None, closed="left"), None],
+        "max_pixels": [Interval(Integral, 1, None, closed="left"), None],
         "batch_size": [Interval(Integral, 1, None, closed="left")],
         "device": [str],
         "cache": ["boolean"],
@@ -81,6 +84,7 @@ class EfficientNetLite0(ImageExtractor):
         size: int = 224,
         *,
         grid: int | None = None,
+        max_pixels: int | None = MAX_PIXELS,
         batch_size: int = 32,
         device: str = "auto",
         cache: bool = True,
@@ -89,6 +93,7 @@ class EfficientNetLite0(ImageExtractor):
         self.output = output
         self.size = size
         self.grid = grid
+        self.max_pixels = max_pixels
         self.batch_size = batch_size
         self.device = device
         self.cache = cache

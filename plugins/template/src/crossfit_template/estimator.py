@@ -70,9 +70,9 @@ class Template(CrossModalEstimator):
         self.n_components = n_components
         self.reg = reg
 
-    # The base class has checked shapes, types and missing values, and calls the views by role.
+    # The base class has checked parameters, shapes, types and missing values, and calls the views
+    # by role.
     def _fit(self, views: Views, y: NDArray[Any] | None) -> None:
-        self._validate_params()
         data = {role: _dense(views[role]).astype(np.float64) for role in views.names}
         self.means_ = {role: values.mean(axis=0) for role, values in data.items()}
         X, Z = (data[role] - self.means_[role] for role in ("image", "text"))
