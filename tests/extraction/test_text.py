@@ -2,6 +2,8 @@
 
 import os
 import pickle
+import re
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.base import clone
 
-from crossfit.extraction import LdaTopics, Tokens
+from crossfit.extraction import Characters, Doc2VecFeatures, LdaTopics, Tokens, WordVectors
 from crossfit.views import Ragged
 
 ANIMALS = ["cat", "dog", "horse", "sheep", "cow", "goat"]
@@ -189,3 +191,57 @@ def test_tokens_refuse():
         Tokens(output="list").fit(["a a"])
     with pytest.raises(TypeError, match=r"Tokens expects texts .*, got list of 2 int"):
         Tokens().fit([1, 2])
+
+
+# -- what the vocabulary lacks, and what is no text at all -----------------------------------------
+
+TRAINING = ["cats purr and cats sleep", "engines roar and cars race"] * 3
+
+
+def fitted():
+    return [
+        LdaTopics(2, 1, no_below=1, no_above=1.0),
+        Tokens(min_count=1),
+        Doc2VecFeatures(4, epochs=2, min_count=1),
+        WordVectors(vector_size=4, epochs=1, min_count=1),
+        Characters(30),
+    ]
+
+
+@pytest.mark.parametrize("extractor", fitted(), ids=lambda e: type(e).__name__)
+def test_texts_of_which_nothing_is_known_are_counted(extractor):
+    extractor.fit(TRAINING)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        extractor.transform(["cats purr", "engines roar", "cats purr"])
+    of_characters = isinstance(extractor, Characters)
+    unknown = "猫" if of_characters else "zebra"
+    with pytest.warns(UserWarning) as caught:
+        extractor.transform([unknown, "cats purr", unknown, f"{unknown} cats cats"])
+    (warning,) = caught
+    assert re.match(r"2 of 4 texts hold no (word|character)", str(warning.message))
+    assert "(50%): " in str(warning.message)
+    of = "22 characters" if of_characters else "7 words"
+    assert re.search(
+        rf"; 3 of {of}.* are unknown \(\d+%\), in 3 of 4 texts \(75%\)$", str(warning.message)
+    )
+    texts = [f"{unknown}{unknown}a" if of_characters else "zebra okapi cats"] * 2
+    with pytest.warns(UserWarning, match=r"^4 of 6 \w+.* are unknown \(67%\), in 2 of 2 texts"):
+        extractor.transform(texts)
+
+
+@pytest.mark.parametrize("extractor", fitted(), ids=lambda e: type(e).__name__)
+def test_lone_surrogates_are_the_replacement_character(extractor):
+    lone, plain = "cats \udcef purr\ud800", "cats \ufffd purr\ufffd"
+    extractor.fit([*TRAINING, lone])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for ours, theirs in zip(
+            extractor.transform([lone, "\udcef"]), extractor.transform([plain, "\ufffd"])
+        ):
+            np.testing.assert_array_equal(ours, theirs)
+    assert extractor._as_items(["\ud83d\ude00", "a\udcef", "naïve 😀"]) == [
+        "😀",
+        "a\ufffd",
+        "naïve 😀",
+    ]

@@ -6,6 +6,7 @@ import os
 import pickle
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -262,3 +263,26 @@ def test_listing_imports_no_torch():
     code = "import sys, crossfit_wheels.cards; print({'torch', 'sklearn'} & set(sys.modules))"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "set()"
+
+
+def test_word_pieces_that_the_vocabulary_lacks_are_counted():
+    """All of them are one piece to the network; so it is too when the features are cached."""
+    message = (
+        r"^3 of 4 texts hold no word piece of the vocabulary \(75%\): .*; 3 of 4 word pieces are "
+        r"unknown \(75%\), in 3 of 4 texts \(75%\)$"
+    )
+    for _ in range(2):
+        with pytest.warns(UserWarning, match=message):
+            got = MiniLM(device="cpu").transform(["😀", "😡", "猫", "cat"])
+    np.testing.assert_allclose(got[0], got[1], atol=1e-6)
+    with pytest.warns(UserWarning, match=r"^1 of 4 word pieces are unknown \(25%\), in 1 of 2 "):
+        MiniLM(device="cpu").transform(["hello 😀", "two words"])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        MiniLM(device="cpu").transform(["Zwölf Boxkämpfer", "a cat"])
+
+
+def test_lone_surrogates():
+    with pytest.warns(UserWarning, match="1 of 3 texts hold no word piece"):
+        got = MiniLM(device="cpu").transform(["\udcef", "a cat \ud800", "a cat \ufffd"])
+    np.testing.assert_array_equal(got[1], got[2])

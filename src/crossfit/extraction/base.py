@@ -91,6 +91,9 @@ class Extractor(TransformerMixin, BaseEstimator):
         """Return bytes that differ whenever two items differ."""
         raise NotImplementedError
 
+    def _survey(self, items: list[Any]) -> None:
+        """Warn of what will be lost of the items; called before anything is extracted."""
+
     def _load(self, item: Any) -> Any:
         """Return what `_extract` gets for an item."""
         return item
@@ -150,6 +153,7 @@ class Extractor(TransformerMixin, BaseEstimator):
                 f"{type(self).__name__} was fitted with the weights {self.weights_id_!r} and now "
                 f"finds {weights!r}: give it those, or fit again"
             )
+        self._survey(items)
         digests = [hashlib.sha256(self._content(item)).hexdigest() for item in items]
         first = {digest: items[i] for i, digest in reversed(list(enumerate(digests)))}
         rows: dict[str, np.ndarray] = {}

@@ -18,6 +18,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_array, check_is_fitted
 
 from crossfit._random import draw_seed, random_source
+from crossfit.extraction.text import unknown_of
 from crossfit.views import Ragged
 
 __all__ = ["HGLMM", "FisherVector"]
@@ -430,11 +431,11 @@ class FisherVector(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
                 f"{sets.values.shape[1]}"
             )
         words, lengths = _unit_words(sets)
-        empty = int(np.sum(lengths == 0))
-        if empty:
+        if not lengths.all() or 2 * len(words) < len(sets.values):
+            units = ("known word", "words")
+            become = "their Fisher vectors are zero"
             warnings.warn(
-                f"{empty} of {len(lengths)} sets hold no known word: their Fisher vectors are zero",
-                stacklevel=2,
+                unknown_of(lengths, sets.lengths, units, become, things="sets"), stacklevel=2
             )
         dtype = np.float64 if sets.dtype == np.float64 else np.float32
         found = np.empty((len(lengths), self._n_features_out), dtype=dtype)

@@ -6,11 +6,12 @@ import hashlib
 import re
 import warnings
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
 from sklearn.utils._param_validation import Interval, StrOptions
 
@@ -27,10 +28,28 @@ _LETTERS = re.compile(r"[a-z]+")
 class TextExtractor(Extractor):
     """Base of extractors of text; `_extract` gets a list of strings.
 
-    Items are strings, in a list, tuple, one-dimensional array or pandas column.
+    Items are strings, in a list, tuple, one-dimensional array or pandas column. Halves of
+    surrogate pairs, which stand for no character, become U+FFFD, the replacement character.
+
+    An extractor with a vocabulary writes `_count_known` too. A warning is given if a text holds
+    nothing that the vocabulary does, because all such texts look the same to the extractor, or if
+    a larger share of the words of all texts than `tolerated_unknown` is unknown.
     """
 
     expects = "texts (a list or column of strings)"
+
+    units: ClassVar[tuple[str, str]] = ("word", "words")
+    """What the vocabulary holds, one and many, as warnings call it."""
+
+    unknown_become: ClassVar[str] = ""
+    """What texts become of which nothing is known, as the warning puts it."""
+
+    tolerated_unknown: ClassVar[float] = 0.5
+    """Largest share of words that may be unknown without a warning."""
+
+    def _count_known(self, texts: list[str]) -> Sequence[tuple[int, int]] | None:
+        """Return, for each text, how many of its words are known and how many it has."""
+        return None
 
     def _as_items(self, X: Any) -> list[str]:
         owner = type(self).__name__
@@ -40,11 +59,62 @@ class TextExtractor(Extractor):
         for item in items:
             if not isinstance(item, str):
                 raise TypeError(f"{owner} expects {self.expects}, got {describe(X, item)}")
-        return items
+        return [_characters(item) for item in items]
 
     def _content(self, item: str) -> bytes:
-        # Lone surrogates occur in text decoded with errors="surrogateescape".
-        return b"text " + item.encode("utf-8", "surrogatepass")
+        return b"text " + item.encode()
+
+    def _survey(self, items: list[str]) -> None:
+        distinct = list(dict.fromkeys(items))
+        counts = self._count_known(distinct)
+        if counts is None:
+            return
+        of = dict(zip(distinct, counts))
+        known, total = np.array([of[text] for text in items]).T
+        if (known == 0).any() or (total - known).sum() > self.tolerated_unknown * total.sum():
+            warnings.warn(unknown_of(known, total, self.units, self.unknown_become), stacklevel=4)
+
+
+def unknown_of(
+    known: NDArray[Any],
+    total: NDArray[Any],
+    units: tuple[str, str],
+    become: str,
+    things: str = "texts",
+) -> str:
+    """Return the warning of what a vocabulary lacks.
+
+    Parameters
+    ----------
+    known, total : int ndarray of shape (n,)
+        Known words of each text, and all of them.
+    units : tuple of str
+        What is counted, one and many.
+    become : str
+        What texts become of which nothing is known.
+    things : str
+        What the texts are called.
+    """
+    n, nothing, unknown = len(total), int((known == 0).sum()), int((total - known).sum())
+    parts = []
+    if nothing:
+        parts = [f"{nothing} of {n} {things} hold no {units[0]} ({nothing / n:.0%}): {become}"]
+    if unknown:
+        concerned = int((known < total).sum())
+        parts.append(
+            f"{unknown} of {total.sum()} {units[1]} are unknown ({unknown / total.sum():.0%}), in "
+            f"{concerned} of {n} {things} ({concerned / n:.0%})"
+        )
+    return "; ".join(parts)
+
+
+def _characters(text: str) -> str:
+    """Return a text that can be encoded: pairs of surrogates joined, lone ones replaced."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # of text decoded with errors="surrogateescape", for instance
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    return text
 
 
 class LdaTopics(TextExtractor):
@@ -147,6 +217,12 @@ class LdaTopics(TextExtractor):
             words = map(self.lemmatizer, words)
         return [w for w in words if len(w) > 2 and _LETTERS.fullmatch(w)]
 
+    units = ("word of the vocabulary", "words that are not stop words")
+    unknown_become = "their topics are the uniform prior"
+
+    def _count_known(self, texts: list[str]) -> list[tuple[int, int]]:
+        return counted(map(self._words, texts), self.vocabulary_)
+
     def _fit(self, items: list[str], y: Any) -> None:
         documents = [self._words(text) for text in items]
         frequency = Counter(word for words in documents for word in set(words))
@@ -192,17 +268,20 @@ class LdaTopics(TextExtractor):
 
     def _collect(self, rows: list[np.ndarray]) -> np.ndarray:
         weights = np.stack(rows)
-        unknown = ~weights.any(1)
-        if unknown.any():
-            warnings.warn(
-                f"{unknown.sum()} of {len(rows)} texts hold no word of the vocabulary: their "
-                "topics are the uniform prior",
-                stacklevel=3,
-            )
-            weights[unknown] = 1
+        weights[~weights.any(1)] = 1
         topics = weights / weights.sum(1, keepdims=True)
         topics[topics < self.minimum_probability] = 0
         return topics.astype(np.float32)
+
+
+def counted(texts: Iterable[Iterable[str]], vocabulary: Iterable[str]) -> list[tuple[int, int]]:
+    """Return how many words of each text are in a vocabulary, and how many it has."""
+    known = vocabulary if isinstance(vocabulary, Mapping) else frozenset(vocabulary)
+    found = []
+    for text in texts:
+        words = list(text)
+        found.append((sum(word in known for word in words), len(words)))
+    return found
 
 
 def _bag(words: list[str], ids: dict[str, int]) -> list[tuple[int, int]]:
@@ -274,6 +353,12 @@ class Tokens(TextExtractor):
         self.lowercase = lowercase
         self.output = output
         self.verbose = verbose
+
+    units = ("word of the vocabulary", "words")
+    unknown_become = "they are unknown words throughout"
+
+    def _count_known(self, texts: list[str]) -> list[tuple[int, int]]:
+        return counted(map(self._words, texts), self.vocabulary_)
 
     def _words(self, text: str) -> list[str]:
         return WORD.findall(text.lower() if self.lowercase else text)[: self.max_length]

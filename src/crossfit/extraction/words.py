@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
-import warnings
 from numbers import Integral
 from pathlib import Path
 from typing import Any, ClassVar
@@ -14,7 +13,7 @@ import numpy as np
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from crossfit._random import draw_seed
-from crossfit.extraction.text import WORD, TextExtractor
+from crossfit.extraction.text import WORD, TextExtractor, counted
 from crossfit.extraction.weights import file_sha256
 from crossfit.views import Ragged
 
@@ -114,6 +113,12 @@ class Doc2VecFeatures(TextExtractor):
     def _n_outputs(self) -> int:
         return self.vector_size
 
+    units = ("word of the vocabulary", "words")
+    unknown_become = "their vectors are zero"
+
+    def _count_known(self, texts: list[str]) -> list[tuple[int, int]]:
+        return counted(map(_words, texts), self.vocabulary_)
+
     def _fit(self, items: list[str], y: Any) -> None:
         from gensim.models.doc2vec import TaggedDocument
 
@@ -192,17 +197,6 @@ class Doc2VecFeatures(TextExtractor):
                 )
             row[:] = vector[0]
         return rows
-
-    def _collect(self, rows: list[np.ndarray]) -> np.ndarray:
-        vectors = np.stack(rows)
-        unknown = int((~vectors.any(1)).sum())
-        if unknown:
-            warnings.warn(
-                f"{unknown} of {len(rows)} texts hold no word of the vocabulary: their vectors are "
-                "zero",
-                stacklevel=3,
-            )
-        return vectors
 
 
 class WordVectors(TextExtractor):
@@ -318,6 +312,12 @@ class WordVectors(TextExtractor):
     def _n_outputs(self) -> int:
         return self._table()[1].shape[1]
 
+    units = ("word that has a vector", "words")
+    unknown_become = "they are one zero vector each"
+
+    def _count_known(self, texts: list[str]) -> list[tuple[int, int]]:
+        return counted((_words(text, self.lowercase) for text in texts), self._table()[0])
+
     def _weights_id(self) -> str:
         return "" if self.path is None else file_sha256(self.path)
 
@@ -363,14 +363,7 @@ class WordVectors(TextExtractor):
     def _collect(self, rows: list[np.ndarray]) -> Ragged | np.ndarray:
         table, vectors = self._table()
         ids = np.concatenate(rows)
-        unknown = ids < 0
-        if unknown.any():
-            warnings.warn(
-                f"{unknown.sum()} of {len(rows)} texts hold no word that has a vector: they are "
-                "one zero vector each",
-                stacklevel=3,
-            )
-        values = np.where(unknown[:, None], 0, vectors[ids]).astype(np.float32)
+        values = np.where(ids[:, None] < 0, 0, vectors[ids]).astype(np.float32)
         lengths = np.array([len(row) for row in rows])
         offsets = np.concatenate([[0], np.cumsum(lengths)])
         if self.output == "mean":
@@ -465,6 +458,12 @@ class Characters(TextExtractor):
         self.length = length
         self.output = output
         self.verbose = verbose
+
+    units = ("character of the alphabet", "characters")
+    unknown_become = "they are zeros, as if nothing stood there"
+
+    def _count_known(self, texts: list[str]) -> list[tuple[int, int]]:
+        return counted((text.lower()[: self.length] for text in texts), _ALPHABET)
 
     def _n_outputs(self) -> int:
         return self.length

@@ -50,7 +50,9 @@ class MiniLM(TextExtractor):
     Notes
     -----
     `transform` returns float32 of shape (n, 384). Texts of a batch are padded to the longest;
-    the batch size moves the last bits and nothing more.
+    the batch size moves the last bits and nothing more. Word pieces that the vocabulary lacks,
+    such as most emoji and many Chinese characters, are all one to the network: a warning counts
+    them.
 
     References
     ----------
@@ -79,6 +81,20 @@ class MiniLM(TextExtractor):
         self.device = device
         self.cache = cache
         self.verbose = verbose
+
+    units = ("word piece of the vocabulary", "word pieces")
+    unknown_become = "what they are about is lost"
+    tolerated_unknown = 0.0  # the pieces of letters and signs cover all that the model was taught
+
+    def _count_known(self, texts: list[str]) -> list[tuple[int, int]]:
+        tokenizer = _tokenizer()
+        unknown = tokenizer.token_to_id("[UNK]")
+        counts = []
+        for start in range(0, len(texts), self.batch_size):
+            for encoding in tokenizer.encode_batch(texts[start : start + self.batch_size]):
+                pieces = np.array(encoding.ids)[np.array(encoding.special_tokens_mask) == 0]
+                counts.append((int((pieces != unknown).sum()), len(pieces)))
+        return counts
 
     def _n_outputs(self) -> int:
         return _WIDTH
