@@ -157,6 +157,8 @@ def _of_list(items: list[Any], what: str, advice: str, numbers: bool) -> NDArray
         return array if array.dtype.kind != "U" else _held(items)
     if any(map(_is_nested, types)) and any(issubclass(t, _NUMBERS) for t in types):
         raise ValueError(f"{what} must not be rows of unequal shape{advice}")
+    if types == {str}:
+        return np.array(items, dtype=object)
     # Strings, paths, pictures: NumPy must not look inside them.
     return _of_objects(_held(items), numbers)
 
@@ -183,7 +185,7 @@ def _of_objects(array: NDArray[Any], numbers: bool) -> NDArray[Any]:
     """Bring an object array of numbers, or of rows of one shape, into the form it stands for."""
     cells = array.ravel().tolist()
     types = {kind for kind in map(type, cells) if kind.__name__ not in _NOTHING}
-    if not types:
+    if types <= {str}:
         return array
     if all(issubclass(kind, _NUMBERS) for kind in types):
         if not numbers:
@@ -400,7 +402,7 @@ def floats(values: Any, what: str) -> Any:
                 return values if values.dtype.isnative else values.astype(values.dtype.type)
             # A long double may be too large or too fine for float32, a half is neither.
             wide = values.dtype.itemsize > 8 and data.size and not abs(data).max() <= 2**24
-            with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+            with np.errstate(all="ignore"):
                 return values.astype(np.float64 if wide else np.float32)
     if kind == "c":
         raise ValueError(f"{what}: Complex data not supported, got {name}")
@@ -444,16 +446,14 @@ def refuse_not_finite(values: Any, what: str, told: str, offsets: Any = None) ->
         Of a Ragged: where the rows of the elements begin.
     """
     data = values.data if sp.issparse(values) else values
-    if is_tensor(data):
-        torch = sys.modules["torch"]
-        sound = bool(torch.isfinite(torch.linalg.vector_norm(data)))
-        bad = None if sound else ~torch.isfinite(data)
-    else:
-        axes = list(range(data.ndim))
-        # Finite unless an entry is not, or squares overflow: look closer only then.
-        sound = bool(np.isfinite(np.einsum(data, axes, data, axes, [])))
-        bad = None if sound else ~np.isfinite(data)
-    if bad is None or not bad.any():
+    xp = sys.modules["torch"] if is_tensor(data) else np
+    with np.errstate(all="ignore"):
+        total = xp.sum(data)
+    # The sum is finite unless an entry is not, or sums overflow: look closer only then.
+    if xp.isfinite(total):
+        return
+    bad = ~xp.isfinite(data)
+    if not bad.any():
         return
     bad = as_numpy(bad)
     if sp.issparse(values):

@@ -336,7 +336,7 @@ class CrossModalEstimator(ViewsTransformerMixin, BaseEstimator):
 
     def _encoded(self, values: Any, role: str) -> Any:
         """Encode, and refuse what no common space is, NaN and infinity among it."""
-        with np.errstate(**NUMPY_DEFAULTS):
+        with np.errstate(all="ignore"):  # what overflows is refused below, with its row
             found = self._encode(values, role)
         shape = getattr(found, "shape", None)
         if shape is None or len(shape) != 2 or shape[0] != n_rows(values):
@@ -398,9 +398,10 @@ class CrossModalEstimator(ViewsTransformerMixin, BaseEstimator):
                     f"{self._name()}.similarity expects Views or two modalities (X, Y), got one"
                 )
             first, second = list(self.views_in_.values())[:2]
-            if query in (None, first) and gallery in (None, second):
+            named = all(name is None or isinstance(name, str) for name in (query, gallery))
+            if named and query in (None, first) and gallery in (None, second):
                 return self._score_items(X, first, Y, second, chunk_size, out)
-            if query == second and gallery in (None, first):
+            if named and query == second and gallery in (None, first):
                 return self._score_items(Y, second, X, first, chunk_size, out)
             raise ValueError(
                 f"query and gallery must be {first!r} and {second!r}, got {query!r} and {gallery!r}"
@@ -510,6 +511,8 @@ class CrossModalEstimator(ViewsTransformerMixin, BaseEstimator):
         roles = self._roles()
         if self.views is None:
             return {role: role for role in roles}
+        if not all(isinstance(name, str) for name in (*self.views, *self.views.values())):
+            raise TypeError(f"views must map role to view name, strings both, got {self.views!r}")
         unknown = [role for role in self.views if role not in roles]
         if unknown and not self._takes_extra_views():
             raise ValueError(
@@ -547,7 +550,7 @@ class CrossModalEstimator(ViewsTransformerMixin, BaseEstimator):
 
     def _role_of(self, view: str) -> str:
         for role, name in self.views_in_.items():
-            if view == name:
+            if isinstance(view, str) and view == name:
                 return role
         raise ValueError(
             f"no view {view!r}: {self._name()} was fitted on {', '.join(self.views_in_.values())}"

@@ -7,12 +7,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Self
 
 import numpy as np
+import scipy.sparse as sp
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, clone
 from sklearn.utils import TransformerTags, get_tags
 from sklearn.utils.metaestimators import _BaseComposition, available_if
 from sklearn.utils.validation import check_is_fitted
 
+from crossfit._arrays import NUMPY_DEFAULTS, as_array, checked_csr
 from crossfit.base import ViewsTransformerMixin
 from crossfit.views import Channels, Views, check_columns
 
@@ -115,7 +117,7 @@ class ViewTransformer(
         if not isinstance(X, Views):
             raise TypeError(f"ViewTransformer expects Views, got {type(X).__name__}")
         _check_names("ViewTransformer", self.transformers, ("passthrough", "drop"))
-        if self.remainder not in ("passthrough", "drop"):
+        if not (isinstance(self.remainder, str) and self.remainder in ("passthrough", "drop")):
             raise ValueError(f"remainder must be 'passthrough' or 'drop', got {self.remainder!r}")
         missing = [name for name, _ in self.transformers if name not in X]
         if missing:
@@ -173,7 +175,8 @@ class ViewTransformer(
 def _naming(view: str) -> Iterator[None]:
     """Say in an error of a transformer, which sees an array alone, whose array it was."""
     try:
-        yield
+        with np.errstate(**NUMPY_DEFAULTS):
+            yield
     except (ValueError, TypeError) as error:
         if type(error) not in (ValueError, TypeError):  # others are made of more than words
             raise
@@ -253,9 +256,10 @@ class ColumnsAsViews(BaseEstimator):
         return tags
 
     def _split(self, X: Any) -> tuple[Any, Any]:
-        X = X.to_numpy() if hasattr(X, "iloc") else X
-        X = X if hasattr(X, "shape") else np.asarray(X)
-        X = X.tocsr() if hasattr(X, "tocsr") else X  # not every sparse format can be sliced
+        if sp.issparse(X):
+            X = checked_csr(X, "X")  # not every sparse format can be sliced
+        elif hasattr(X, "iloc") or not hasattr(X, "shape"):
+            X = as_array(X, "X")
         if len(X.shape) < 2 or X.shape[1] < 2:
             return X, X  # too little to split: both views see it and the method judges it
         half = X.shape[1] // 2

@@ -30,7 +30,7 @@ def direction(
     q = names[0] if query is None else query
     g = next((name for name in names if name != q), q) if gallery is None else gallery
     for name in (q, g):
-        if name not in names:
+        if not isinstance(name, str) or name not in names:
             raise ValueError(f"no view {name!r}: the views of the fit are {', '.join(names)}")
         if name not in views:
             raise ValueError(f"the view {name!r} is needed, got {', '.join(views.names)}")

@@ -936,6 +936,8 @@ def _check_items(values: Any, name: str, *, may_lack: bool) -> None:
     if not isinstance(values, np.ndarray) or values.dtype != object:
         return
     cells = values.ravel().tolist()
+    if set(map(type, cells)) <= {str}:
+        return
     numbers = (Number, np.number, np.bool_)
     strings = any(issubclass(kind, str) for kind in set(map(type, cells)))
     number = next(

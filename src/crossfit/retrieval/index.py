@@ -12,9 +12,9 @@ from sklearn.base import BaseEstimator
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from crossfit._arguments import CheckedParameters
+from crossfit._arrays import as_numpy, floats
 from crossfit.querying import SearchResult, check_k, top_k
 from crossfit.similarities import CHUNK, MEASURES, Similarity, resolve
-from crossfit.views import as_numpy
 
 __all__ = ["ApproximateIndex", "ExactIndex"]
 
@@ -158,8 +158,7 @@ class ExactIndex(CheckedParameters, BaseEstimator):
                 f"{what} numeric rows of shape (n, n_components), got shape {rows.shape} of type "
                 f"{rows.dtype}"
             )
-        if rows.dtype not in (np.float32, np.float64):
-            rows = rows.astype(np.float32)
+        rows = floats(rows, "rows of an index")
         if not np.isfinite(rows).all():
             raise ValueError(f"{what} finite rows, got NaN or infinity")
         width = self.blocks_[0].shape[1] if len(self) else rows.shape[1]
