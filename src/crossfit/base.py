@@ -15,6 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from crossfit._arguments import check_arguments, mapping_of
 from crossfit._arrays import NUMPY_DEFAULTS, refuse_not_finite
+from crossfit._threads import few_threads
 from crossfit.cards import MethodCard
 from crossfit.labels import check_labels
 from crossfit.scoring import direction, mean_over_directions
@@ -260,7 +261,7 @@ class CrossModalEstimator(ViewsTransformerMixin, BaseEstimator):
         self.n_features_in_ = features
         self._set_columns(columns)
         try:
-            with np.errstate(**NUMPY_DEFAULTS):
+            with np.errstate(**NUMPY_DEFAULTS), few_threads(self._operations(len(views))):
                 self._fit(views, labels)
         except BaseException as error:  # Ctrl-C too
             if not self._still_answers(error):
@@ -278,6 +279,11 @@ class CrossModalEstimator(ViewsTransformerMixin, BaseEstimator):
         known = getattr(self, "feature_names_in_", {})
         fitted = {self._view_name(role): columns for role, columns in known.items()}
         check_columns(fitted, views, self._name())
+
+    def _operations(self, n: int) -> float:
+        """Return about how many operations a fit on n rows takes; see `few_threads`."""
+        d = sum(self.n_features_in_.values())
+        return n * d**2 + d**3
 
     def _still_answers(self, error: BaseException) -> bool:
         """Say whether a fit that raised has left something sound."""

@@ -173,6 +173,10 @@ class KCCA(CrossModalEstimator):
         self.random_state = random_state
         self.views = views
 
+    def _operations(self, n: int) -> float:
+        m = min(n, self.n_landmarks)
+        return n * (2 * m) ** 2 + m**3
+
     def _fit(self, views: Views, y: NDArray[Any] | None) -> None:
         reg = {role: of_view(self, "reg", role) for role in views.names}
         for role in views.names:  # entries are missed before anything is computed

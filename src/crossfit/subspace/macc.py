@@ -127,6 +127,8 @@ class MACC(CrossModalEstimator):
         self.random_state = random_state
         self.views = views
 
+    _operations = KCCA._operations
+
     def _fit(self, views: Views, y: NDArray[Any] | None) -> None:
         rng = random_source(self.random_state)
         names = self.views_in_
