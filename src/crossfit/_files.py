@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import secrets
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
-__all__ = ["reserve", "room_for", "whole_file"]
+__all__ = ["clear_drafts", "draft_of", "reserve", "room_for", "whole_file"]
 
 _NO_ROOM = {
     errno.ENOSPC: "there is no space left on the disk",
@@ -121,13 +123,101 @@ def whole_file(path: str | os.PathLike[str], what: str, size: int | None = None)
         If it cannot be written.
     """
     path = Path(path).absolute()
-    draft = path.with_name(f".{path.name[:100]}-{secrets.token_hex(8)}")
-    with room_for(what, path, size):
+    with room_for(what, path, size), draft_of(path, Path.touch) as draft:
+        yield draft
+        os.replace(draft, path)
+
+
+@contextlib.contextmanager
+def draft_of(path: Path, make: Callable[[Path], None]) -> Iterator[Path]:
+    """Have a draft beside a file or folder, which is gone at the end unless it was renamed.
+
+    It is locked while this process lives, so that `clear_drafts` can tell whose process does not.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        What the draft will be.
+    make : callable
+        Makes an empty one: ``Path.touch`` or ``Path.mkdir``.
+
+    Yields
+    ------
+    pathlib.Path
+        The draft.
+    """
+    while True:
+        draft = path.with_name(f"{_draft_prefix(path)}{secrets.token_hex(8)}")
         try:
-            draft.touch(exist_ok=False)
-            yield draft
-            os.replace(draft, path)
-        except BaseException:  # Ctrl-C too
-            with contextlib.suppress(OSError):
-                draft.unlink()
+            make(draft)
+            lock = _locked(draft, wait=True)
+            if os.path.lexists(draft):  # else it was cleared before it was locked
+                break
+            _unlock(lock)
+        except BaseException:
+            _remove(draft)
             raise
+    try:
+        yield draft
+    finally:  # after Ctrl-C too
+        _remove(draft)
+        _unlock(lock)
+
+
+def clear_drafts(path: str | os.PathLike[str]) -> None:
+    """Remove the drafts of a file or folder whose processes were killed while they wrote.
+
+    Drafts of living processes are locked and stay. So does everything where files cannot be
+    locked.
+    """
+    path = Path(path).absolute()
+    name = re.compile(re.escape(_draft_prefix(path)) + "[0-9a-f]{16}")
+    with contextlib.suppress(OSError):
+        for found in os.listdir(path.parent):
+            if not name.fullmatch(found):
+                continue
+            draft = path.with_name(found)
+            with contextlib.suppress(OSError):
+                lock = _locked(draft, wait=False)
+                if lock is not None:
+                    _remove(draft)
+                    _unlock(lock)
+
+
+def _draft_prefix(path: Path) -> str:
+    return f".{path.name[:100]}-"
+
+
+def _remove(draft: Path) -> None:
+    if draft.is_dir() and not draft.is_symlink():
+        shutil.rmtree(draft, ignore_errors=True)
+    else:
+        with contextlib.suppress(OSError):
+            draft.unlink()
+
+
+def _locked(draft: Path, *, wait: bool) -> int | None:
+    """Lock a draft and return what to unlock it by; None where there are no such locks.
+
+    The kernel lets go of the lock when the process dies, however it does.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        return None
+    if not wait and not (draft.is_dir() or draft.is_file()):  # opening a pipe would wait
+        return None
+    descriptor = os.open(draft, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except OSError:
+        os.close(descriptor)
+        if wait:  # a file system without locks
+            return None
+        raise
+    return descriptor
+
+
+def _unlock(lock: int | None) -> None:
+    if lock is not None:
+        os.close(lock)

@@ -14,8 +14,6 @@ import math
 import os
 import re
 import reprlib
-import secrets
-import shutil
 import stat
 import struct
 import warnings
@@ -33,6 +31,7 @@ from numpy.typing import NDArray
 
 from crossfit import registry
 from crossfit._arguments import check_arguments, integer
+from crossfit._files import clear_drafts, draft_of, room_for
 from crossfit._fitted import stands_for_code
 from crossfit.views import Channels, Ragged, Views, n_rows
 
@@ -167,20 +166,17 @@ def save(model: Any, folder: str | os.PathLike[str], *, overwrite: bool = False)
     }
     if not os.path.lexists(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
-        draft = folder.parent / f".{folder.name}-{secrets.token_hex(8)}"
-        draft.mkdir()
-        try:
+        clear_drafts(folder)
+        with room_for("the bundle", folder), draft_of(folder, Path.mkdir) as draft:
             _write(draft, content, encoder.arrays)
             draft.rename(folder)
-        except BaseException:
-            shutil.rmtree(draft, ignore_errors=True)
-            raise
         return folder
     if not overwrite:
         raise FileExistsError(f"{folder} exists already: pass overwrite=True to replace a bundle")
     if not _may_replace(folder):
         raise FileExistsError(f"{folder} exists and is no bundle: it is not overwritten")
-    kept = _write(folder, content, encoder.arrays)
+    with room_for("the bundle", folder):
+        kept = _write(folder, content, encoder.arrays)
     for path in list(folder.iterdir()):
         if _ARRAYS.fullmatch(path.name) and path.name != kept:
             path.unlink()
@@ -554,7 +550,6 @@ class _Encoder:
         self.estimators += 1
         if self.estimators > _ESTIMATORS:
             raise BundleError(f"it is made of more than {_ESTIMATORS} estimators")
-        _check_params(value, path)
         self.types[name] = dict(zip(("distribution", "version"), home))
         forgotten = getattr(cls, "__crossfit_transient__", ())
         params = {
@@ -589,10 +584,12 @@ class _Encoder:
                 key: self.encode(part, path.part(key), depth + 1) for key, part in mapping.items()
             }
 
-        return _tagged(
+        node = _tagged(
             "object", type=name, params=encoded(params), state=encoded(state),
             arrays=encoded(arrays),
         )  # fmt: skip
+        _check_params(value, path)
+        return node
 
 
 def _refused(value: Any) -> str:
@@ -646,16 +643,18 @@ def _training_data(neighbors: Any) -> dict[str, Any]:
 
 def _write(folder: Path, content: Mapping[str, Any], arrays: list[NDArray[Any]]) -> str:
     """Write both files; the manifest, which makes them a bundle, comes last and at once."""
-    drafts = [folder / f".{secrets.token_hex(8)}" for _ in range(2)]
-    try:
-        with open(drafts[0], "xb") as stream:
+    paths = [folder / "arrays", folder / MANIFEST]
+    for path in paths:
+        clear_drafts(path)
+    arrays_draft, manifest_draft = (draft_of(path, Path.touch) for path in paths)
+    with arrays_draft as draft, manifest_draft as last:
+        with open(draft, "wb") as stream:
             np.savez(stream, *arrays)
             _to_disk(stream)
-        with open(drafts[0], "rb") as stream:
+        with open(draft, "rb") as stream:
             digest = hashlib.file_digest(stream, "sha256").hexdigest()
         name = f"arrays-{digest[:16]}.npz"
-        size = drafts[0].stat().st_size
-        listed = {"file": name, "size": size, "sha256": digest}
+        listed = {"file": name, "size": draft.stat().st_size, "sha256": digest}
         raw = _signed({"crossfit_bundle": FORMAT, "arrays": listed, **content})
         try:
             if len(raw) > _MANIFEST_BYTES:
@@ -663,14 +662,11 @@ def _write(folder: Path, content: Mapping[str, Any], arrays: list[NDArray[Any]])
             _check_counts(raw)
         except BundleError as error:
             raise BundleError(f"the model cannot be saved: {error}") from None
-        with open(drafts[1], "xb") as stream:
+        with open(last, "wb") as stream:
             stream.write(raw)
             _to_disk(stream)
-        drafts[0].replace(folder / name)
-        drafts[1].replace(folder / MANIFEST)
-    finally:
-        for draft in drafts:
-            draft.unlink(missing_ok=True)
+        draft.replace(folder / name)
+        last.replace(folder / MANIFEST)
     return name
 
 

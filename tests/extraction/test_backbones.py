@@ -274,6 +274,67 @@ def test_weights_by_name(file, tmp_path, monkeypatch):
     assert small(weights="DEFAULT").fit(images).weights_id_ == "alexnet-owt-7be5be79.pth"
 
 
+@pytest.mark.parametrize(
+    "held",
+    [
+        lambda state: {f"module.{name}": part for name, part in state.items()},
+        lambda state: {f"_orig_mod.module.{name}": part for name, part in state.items()},
+        lambda state: {
+            "n_averaged": torch.tensor(3),
+            **{f"module.{name}": part for name, part in state.items()},
+        },
+        lambda state: {"model": state, "optimizer": {"state": {}}, "epoch": 3},
+        lambda state: {"state_dict": {f"model.{name}": part for name, part in state.items()}},
+        lambda state: {"model": {"state_dict": state}},
+        lambda state: {"model_state_dict": state, "loss": torch.tensor(0.1)},
+    ],
+)
+def test_weights_as_training_programs_keep_them(trunk, file, tmp_path, held):
+    images = pictures()
+    torch.save(held(trunk), tmp_path / "kept.pth")
+    np.testing.assert_array_equal(
+        small("alexnet", "pool5", tmp_path / "kept.pth").fit_transform(images),
+        small("alexnet", "pool5", str(file)).fit_transform(images),
+    )
+
+
+def test_a_file_is_read_by_its_content_and_not_by_its_name(trunk, file, tmp_path):
+    save_file(trunk, tmp_path / "weights.bin")
+    (tmp_path / "torch.safetensors").write_bytes(file.read_bytes())
+    for name in ("weights.bin", "torch.safetensors"):
+        assert set(weights.load_weights("alexnet", tmp_path / name)) == set(trunk)
+
+
+@pytest.mark.parametrize("name", ["a.pth", "a.safetensors"])
+@pytest.mark.parametrize(
+    "content, says",
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\n", "pointer of Git LFS"),
+        (b"\n<!DOCTYPE html><html><title>Sign in</title>", "web page"),
+        (b"\xef\xbb\xbf<HTML>", "web page"),
+        (b"<?xml version='1.0'?><Error><Code>AccessDenied</Code></Error>", "web page"),
+        (b'{"message": "Not Found"}', 'text file, which begins with \'{"message"'),
+        (b"", "empty"),
+        (b"\x80\x02garbage", "not written by torch.save, or is damaged"),
+    ],
+)
+def test_what_is_saved_in_place_of_weights_is_called_what_it_is(tmp_path, name, content, says):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ValueError, match="as weights") as raised:
+        weights.load_weights("alexnet", tmp_path / name)
+    assert says in str(raised.value)
+    assert not any(word in str(raised.value) for word in ("weights_only", "torch.load", "trust"))
+
+
+def test_a_whole_network_is_not_unpickled_and_nothing_advises_to(tmp_path):
+    torch.save(torch.nn.Linear(2, 2), tmp_path / "network.pth")
+    with pytest.raises(
+        ValueError, match=r"holds torch\.nn\.\S*Linear, which is more than"
+    ) as raised:
+        weights.load_weights("alexnet", tmp_path / "network.pth")
+    assert "weights_only" not in str(raised.value)
+
+
 class Evil:
     def __reduce__(self):
         return print, ("executed",)

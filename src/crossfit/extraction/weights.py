@@ -14,7 +14,22 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["exact", "file_sha256", "fill", "load_weights", "resolve_device", "seeded", "weights_id"]
+__all__ = [
+    "exact",
+    "file_sha256",
+    "fill",
+    "load_weights",
+    "read_tensors",
+    "resolve_device",
+    "seeded",
+    "weights_id",
+]
+
+# Under which names training programs keep the table of tensors in a larger one.
+_HOLDERS = ("state_dict", "model_state_dict", "model", "module", "network", "net", "weights",
+            "params")  # fmt: skip
+# What torch's and Lightning's wrappers put before every name.
+_WRAPPERS = ("module.", "_orig_mod.", "model.")
 
 
 def resolve_device(device: str) -> str:
@@ -112,7 +127,9 @@ def load_weights(model: str, weights: str | os.PathLike[str]) -> dict[str, torch
     """Return the tensors of trained weights, by name and on the CPU.
 
     Weights that are named are taken from torch's folder of downloads; if they are not there,
-    they are fetched and their hash is checked.
+    they are fetched and their hash is checked. In a file they may lie in a larger table, under
+    ``"model"`` or ``"state_dict"`` for instance, and their names may all begin with ``module.``,
+    as after training on several GPUs.
 
     Parameters
     ----------
@@ -136,6 +153,63 @@ def load_weights(model: str, weights: str | os.PathLike[str]) -> dict[str, torch
             f"cannot read {str(path)!r} as weights, a .safetensors file or a state dictionary "
             f"saved by torch: {reason}"
         ) from error
+
+
+def read_tensors(path: str | os.PathLike[str]) -> Any:
+    """Return what a file holds that torch or safetensors wrote, on the CPU; nothing is unpickled.
+
+    Raises
+    ------
+    ValueError
+        If it is something else, such as a web page, or holds more than tensors and plain values.
+    """
+    import pickle
+
+    import torch
+
+    with open(path, "rb") as file:
+        head = file.read(256)
+    other = _what_else(head)
+    if other:
+        raise ValueError(other)
+    if head[8:9] == b"{" and not head.startswith((b"PK", b"\x80")):
+        from safetensors.torch import load_file
+
+        return load_file(path)
+    try:
+        with open(path, "rb") as file:  # torch would go by the name
+            return torch.load(file, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        # Torch's own words advise to unpickle it all the same.
+        found = re.search(r"GLOBAL (\w[\w.]*)", str(error))
+        what = (
+            f"holds {found[1]}, which is more than tensors and plain values, and nothing is "
+            "unpickled: save its state_dict() alone"
+            if found
+            else "was not written by torch.save, or is damaged"
+        )
+        raise ValueError(f"it {what}") from error
+    except EOFError as error:
+        raise ValueError("it is empty or ends too early") from error
+    except RuntimeError as error:
+        if "zip archive" not in str(error):
+            raise
+        raise ValueError("it is damaged, or ends too early") from error
+
+
+def _what_else(head: bytes) -> str | None:
+    """Say what a file is that was saved in place of weights, by its first bytes."""
+    text = head.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
+    if text.startswith(b"version https://git-lfs"):
+        return (
+            "it is a pointer of Git LFS and not the file itself: run git lfs pull where it comes "
+            "from, or download the file"
+        )
+    if text.startswith((b"<!doctype", b"<html", b"<head", b"<body", b"<?xml", b"<!--")):
+        return "it is a web page and not the file itself: download what the page links to"
+    if head and all(byte in b"\t\n\r" or 32 <= byte < 127 for byte in head):
+        return f"it is a text file, which begins with {head[:40].decode('ascii')!r}"
+    return None
 
 
 def fill(network: torch.nn.Module, state: Mapping[str, Any], source: object) -> None:
@@ -199,15 +273,23 @@ def _fetched(url: str) -> Path:
 def _read(path: Path) -> dict[str, torch.Tensor]:
     import torch
 
-    if path.suffix == ".safetensors":
-        from safetensors.torch import load_file
-
-        return load_file(path)
-    state = torch.load(path, map_location="cpu", weights_only=True)
-    if isinstance(state, Mapping) and isinstance(state.get("state_dict"), Mapping):
-        state = state["state_dict"]
+    state = read_tensors(path)
+    for _ in range(3):
+        holder = next((name for name in _HOLDERS if _is_table(state, name)), None)
+        if holder is None:
+            break
+        state = state[holder]
     if not isinstance(state, Mapping) or not all(
-        isinstance(part, torch.Tensor) for part in state.values()
+        isinstance(name, str) and isinstance(part, torch.Tensor) for name, part in state.items()
     ):
         raise ValueError(f"it holds a {type(state).__name__} that is no table of named tensors")
-    return dict(state)
+    # Beside its names torch's average of models counts them.
+    table = {name: part for name, part in state.items() if name != "n_averaged"}
+    while wrapper := next((w for w in _WRAPPERS if table and all(n.startswith(w) for n in table)),
+                          None):  # fmt: skip
+        table = {name.removeprefix(wrapper): part for name, part in table.items()}
+    return table
+
+
+def _is_table(state: Any, name: str) -> bool:
+    return isinstance(state, Mapping) and isinstance(state.get(name), Mapping)

@@ -245,8 +245,7 @@ class NeuralEstimator(CrossModalEstimator):
                 chosen = views[rows] if len(held_out) else views
                 self._fit_features(chosen, None if y is None else y[rows])
             else:
-                arrays = {name: part.numpy() for name, part in saved["arrays"].items()}
-                self._restore_features(json.loads(saved["features"]), arrays)
+                checkpoints[0].features(saved, self)
             data = self._data(views.map(self._features), targets, device)
             self.n_inputs_ = {role: _n_inputs(part) for role, part in data.stores.items()}
             self.n_classes_ = self._n_classes(targets)
