@@ -7,6 +7,7 @@ time, so that two threads on two busy cores took ten times as long as one.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -16,6 +17,8 @@ __all__ = ["SMALL", "few_threads"]
 
 SMALL = 2.0**33
 """Operations of products or decompositions up to which more threads gain little: a second."""
+
+_limiting = threading.Lock()
 
 
 @contextmanager
@@ -30,14 +33,17 @@ def few_threads(operations: float) -> Iterator[None]:
 
     Notes
     -----
-    The number of threads belongs to the whole process. Of several threads that limit it at a
-    time threadpoolctl lets the first one, and when that one leaves the number is as it was.
+    The number of threads belongs to the whole process: one caller at a time limits it, and when
+    that one leaves it is as it was, also for others who came meanwhile.
     """
-    if not operations <= SMALL:
+    if not operations <= SMALL or not _limiting.acquire(blocking=False):
         yield
         return
-    with _blas().limit(limits=1):
-        yield
+    try:
+        with _blas().limit(limits=1):
+            yield
+    finally:
+        _limiting.release()
 
 
 @cache
