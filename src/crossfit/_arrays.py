@@ -398,7 +398,7 @@ def floats(values: Any, what: str) -> Any:
         if sp.issparse(values):
             data = values.data
         if kind == "f":
-            if values.dtype in (np.float32, np.float64):
+            if values.dtype.type in (np.float32, np.float64):
                 return values if values.dtype.isnative else values.astype(values.dtype.type)
             # A long double may be too large or too fine for float32, a half is neither.
             wide = values.dtype.itemsize > 8 and data.size and not abs(data).max() <= 2**24

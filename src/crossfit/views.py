@@ -106,7 +106,7 @@ class Ragged(_Immutable):
         object.__setattr__(self, "offsets", _read_only(bounds.astype(np.int64, copy=False)))
         if info is not None and not isinstance(info, Mapping):
             raise TypeError(f"info must be a mapping, got an object of type {type(info).__name__}")
-        object.__setattr__(self, "info", MappingProxyType(dict(info or {})))
+        object.__setattr__(self, "info", MappingProxyType(dict({} if info is None else info)))
 
     @classmethod
     def from_list(cls, rows: Sequence[ArrayLike], info: Mapping[str, Any] | None = None) -> Self:
@@ -283,12 +283,12 @@ class Views(_Immutable):
     _columns: dict[str, tuple[str, ...]]
 
     def __init__(self, views: Mapping[str, Any] | None = None, /, **named: Any) -> None:
-        if views is not None and not isinstance(views, Mapping):
+        if views is not None and not _is_mapping(views):
             raise TypeError(
                 f"{type(self).__name__} expects views by name, Views(image=..., text=...) or a "
                 f"mapping, got {type(views).__name__}"
             )
-        given = {**(views or {}), **named}
+        given = {**({} if views is None else views), **named}
         if not given:
             raise ValueError(f"{type(self).__name__} expects at least one view, got none")
         _check_names(given, "views must be named by strings")
@@ -850,6 +850,11 @@ def _one_hot(codes: IntArray, n_classes: int) -> sp.csr_array:
     return sp.csr_array((ones, (known, codes[known])), shape=(len(codes), n_classes))
 
 
+def _is_mapping(given: Any) -> bool:
+    """Say whether this is a mapping of names; scipy's DOK matrices are mappings of places."""
+    return isinstance(given, Mapping) and not sp.issparse(given)
+
+
 def _check_names(names: Iterable[Any], told: str) -> None:
     names = list(names)
     if not all(isinstance(name, str) for name in names):
@@ -904,7 +909,7 @@ def _compact(values: Any, index: IntArray) -> tuple[Any, IntArray]:
 
 def _as_values(given: Any, name: str) -> Any:
     """Bring what the user gave for a view into one of the forms that views hold."""
-    if isinstance(given, Mapping):
+    if _is_mapping(given):
         return Channels(given)
     if isinstance(given, Views):
         return given if isinstance(given, Channels) else Channels(given._values)
