@@ -1,11 +1,13 @@
 """Doc2Vec, word vectors and characters against gensim itself and plain loops."""
 
+import gzip
 import hashlib
 import json
 import os
 import pickle
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -368,3 +370,106 @@ def test_characters_by_default():
     assert got.shape == (2, 201)
     assert got[0, :16].tolist() == [1, 70, 4, 15, 7, 70, 60, 70, 29, 70, 3, 1, 20, 19, 41, 0]
     assert not got[1].any()
+
+
+# -- files of word vectors, as they are found ------------------------------------------------------
+
+
+def vectors_of(path, *words, **settings):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        table, vectors = WordVectors(path, **settings)._table()
+    return {word: vectors[table[word]].tolist() for word in words or table}
+
+
+@pytest.mark.parametrize("header", [True, False])
+@pytest.mark.parametrize("separator", [" ", "\t", "  ", " \t"])
+def test_blanks_in_words_and_tabs_between_numbers(tmp_path, header, separator):
+    table = {"a": [1, 2, 3], ". . .": [4, 5, 6], "at name@domain.com": [7, 8, 9], "5": [1, 0, -1],
+             "nan": [0, 0, 1e-3], "naïve\u0085x": [1, 2, 4], "a\u00a0b": [3, 2, 1]}  # fmt: skip
+    lines = [separator.join([word, *map(str, row)]) for word, row in table.items()]
+    text = "\n".join(["7 3"] * header + lines) + "\n"
+    (tmp_path / "x.txt").write_bytes(text.encode())
+    (tmp_path / "x.txt.gz").write_bytes(gzip.compress(text.replace("\n", "\r\n").encode()))
+    for name in ("x.txt", "x.txt.gz"):
+        got = vectors_of(tmp_path / name)
+        assert list(got) == list(table)
+        np.testing.assert_allclose(list(got.values()), list(table.values()), rtol=1e-6)
+
+
+def test_the_size_without_a_header_is_that_of_most_lines(tmp_path):
+    (tmp_path / "x.txt").write_text(". . . 1 2 3\na 1 2 3\nb 4 5 6\n")
+    assert vectors_of(tmp_path / "x.txt") == {". . .": [1, 2, 3], "a": [1, 2, 3], "b": [4, 5, 6]}
+    (tmp_path / "x.txt").write_text("a 1 2 3\nb 1 2\nc 4 5 6\n")
+    with pytest.raises(ValueError, match=r"line 2: expected a word and 3 finite numbers, got 'b 1"):
+        vectors_of(tmp_path / "x.txt")
+
+
+@pytest.mark.parametrize(
+    ("line", "got"),
+    [
+        ("b 1 nan 3", "b 1 nan 3"),
+        ("b 1 inf 3", "b 1 inf 3"),
+        ("b 1 1e39 3", "b 1 1e39 3"),
+        ("b 1 2", "b 1 2"),
+        ("b", "b"),
+        ("b 1 2 three", "b 1 2 three"),
+        ("b 1,5 2 3", "b 1,5 2 3"),
+    ],
+)
+@pytest.mark.parametrize("header", [True, False])
+def test_lines_that_are_no_vectors_are_named(tmp_path, line, got, header):
+    lines = ["3 3"] * header + ["a 1 2 3", line, "c 1 2 3"]
+    (tmp_path / "x.txt").write_text("\n".join(lines) + "\n")
+    message = rf"text format: line {2 + header}: expected a word and 3 finite numbers, got '{got}'"
+    with pytest.raises(ValueError, match=message), np.errstate(all="raise"):
+        vectors_of(tmp_path / "x.txt")
+
+
+def test_a_word_that_is_not_utf_8_is_left_out(tmp_path):
+    text = as_text().encode().replace("naïve".encode(), "naïve".encode("latin-1"))
+    (tmp_path / "x.txt").write_bytes(text)
+    with pytest.warns(UserWarning, match="1 of 5 words in .* are not UTF-8 .* first in line 5"):
+        words = WordVectors(tmp_path / "x.txt").fit(["a"])
+    assert words.transform(["a cat sat"]).values.tolist() == [TABLE[w] for w in ("a", "cat", "sat")]
+    (tmp_path / "x.bin").write_bytes(
+        as_binary().replace("naïve".encode(), "naïve".encode("latin-1"))
+    )
+    assert vectors_of(tmp_path / "x.bin", "cat", "sat") == {
+        "cat": TABLE["cat"],
+        "sat": TABLE["sat"],
+    }
+
+
+def test_text_files_are_read_as_gensim_does(tmp_path):
+    from gensim.models import KeyedVectors
+
+    rng = np.random.default_rng(0)
+    table = KeyedVectors(7)
+    table.add_vectors([f"w{i}" for i in range(50)], rng.normal(size=(50, 7)).astype(np.float32))
+    for binary in (False, True):
+        table.save_word2vec_format(str(tmp_path / "x"), binary=binary)
+        for limit in (None, 1, 20, 99):
+            theirs = KeyedVectors.load_word2vec_format(
+                str(tmp_path / "x"), binary=binary, limit=limit
+            )
+            got = vectors_of(tmp_path / "x", limit=limit, binary=binary)
+            assert list(got) == theirs.index_to_key
+            np.testing.assert_array_equal(list(got.values()), theirs.vectors)
+    (tmp_path / "x").write_text("2 1\na 1\na 2\n")  # the first counts
+    assert vectors_of(tmp_path / "x") == {"a": [1]}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"9999999999 300\na ", "it is too short for 9999999999 words with vectors of size 300"),
+        (b"2 2\na \0\0\x80\x3f\0\0\xc0\x7fb " + b"\0" * 8, "1 words .* the first of them word 1"),
+        (b"a 1 2\n", "the first line must state"),
+        (b"", "the first line must state"),
+    ],
+)
+def test_binary_files_that_are_none_are_named(tmp_path, content, message):
+    (tmp_path / "x.bin").write_bytes(content)
+    with pytest.raises(ValueError, match=rf"x\.bin' as .* binary format: .*{message}"):
+        vectors_of(tmp_path / "x.bin")

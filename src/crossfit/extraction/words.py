@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import itertools
 import os
+import sys
+import warnings
+from collections import Counter
 from numbers import Integral
 from pathlib import Path
 from typing import Any, ClassVar
@@ -209,8 +213,10 @@ class WordVectors(TextExtractor):
     ----------
     path : str, path-like or None
         A file in word2vec's format, text or binary, or GloVe's, which is the same without its
-        first line; ``.gz`` is read too. None learns vectors from the training texts by
-        skip-gram with negative sampling.
+        first line; blanks or tabs separate, and ``.gz`` is read too. Words that are not UTF-8
+        are left out, with a warning; any other line that is not a word and its finite numbers
+        is an error with its number. None learns vectors from the training texts by skip-gram
+        with negative sampling.
     output : {"ragged", "mean"}
         A vector for each word, or their mean.
     max_length : int, optional
@@ -379,28 +385,111 @@ def _read(
     path: str, digest: str, limit: int | None, binary: bool | None
 ) -> tuple[dict[str, int], np.ndarray]:
     """Read a file once per process; estimators stay small and picklable."""
-    from gensim import utils
-    from gensim.models import KeyedVectors
-
     file = Path(path).expanduser()
     if binary is None:
         binary = file.name.removesuffix(".gz").endswith(".bin")
     try:
-        with utils.open(file, "rb") as stream:
-            first = stream.readline().split()
-        # word2vec's own first line says how many words there are and how long vectors are.
-        headless = not binary and not (len(first) == 2 and all(part.isdigit() for part in first))
-        table = KeyedVectors.load_word2vec_format(
-            str(file), binary=binary, limit=limit, no_header=headless
-        )
+        words, vectors = (_read_binary if binary else _read_text)(file, limit)
     except Exception as error:  # each kind of damage has an exception class of its own
         raise ValueError(
             f"cannot read {path!r} as word vectors in word2vec's "
-            f"{'binary' if binary else 'text'} format: {error}"
+            f"{'binary' if binary else 'text'} format: {str(error) or type(error).__name__}"
         ) from error
-    if not len(table):
+    if not words:
         raise ValueError(f"{path!r} holds no word vectors")
-    table.vectors.flags.writeable = False  # all who ask get the same array
+    vectors.flags.writeable = False  # all who ask get the same array
+    return words, vectors
+
+
+def _read_text(file: Path, limit: int | None) -> tuple[dict[str, int], np.ndarray]:
+    from gensim import utils
+
+    with utils.open(file, "rb") as stream:
+        first = list(itertools.islice(stream, 1000))
+    head = first[0].split() if first else []
+    # word2vec's own first line says how many words there are and how long vectors are.
+    if len(head) == 2 and all(part.isdigit() for part in head):
+        expected, size, start = int(head[0]), int(head[1]), 1
+    else:
+        expected, size, start = None, _vector_size(first), 0
+    if size < 1:
+        raise ValueError("line 1: expected a word and its numbers")
+    stop = min(x for x in (limit, expected, sys.maxsize) if x is not None)
+    words: dict[str, int] = {}
+    values = bytearray()
+    undecodable = []
+    n_lines = 0
+    with utils.open(file, "rb") as stream:
+        for number, line in enumerate(itertools.islice(stream, start, None), start + 1):
+            if n_lines >= stop:
+                break
+            if not line.strip():
+                continue
+            n_lines += 1
+            # From the right, because a word may hold blanks: ". . ." is one of GloVe's.
+            parts = line.rsplit(None, size)
+            if len(parts) == size and line[:1].isspace():
+                parts.insert(0, b"")
+            row = _numbers(parts[1:])
+            if len(parts) != size + 1 or row is None or not np.isfinite(row).all():
+                raise ValueError(
+                    f"line {number}: expected a word and {size} finite numbers, got "
+                    f"{line[:60].decode(errors='replace').strip()!r}"
+                )
+            try:
+                word = parts[0].decode()
+            except UnicodeDecodeError:
+                undecodable.append(number)
+                continue
+            if word not in words:  # the first counts, as for gensim
+                words[word] = len(words)
+                values += row.tobytes()
+    if expected is not None and n_lines < min(expected, stop):
+        raise ValueError(f"the first line states {expected} words, and there are {n_lines}")
+    if undecodable:
+        warnings.warn(
+            f"{len(undecodable)} of {n_lines} words in {str(file)!r} are not UTF-8 and left out, "
+            f"the first in line {undecodable[0]}",
+            stacklevel=2,
+        )
+    return words, np.frombuffer(values, np.float32).reshape(len(words), size)
+
+
+def _vector_size(lines: list[bytes]) -> int:
+    """Return how many numbers most lines have, behind a word without blanks."""
+    counts = Counter(len(line.split()) - 1 for line in lines if line.strip())
+    return min(counts, key=lambda size: (-counts[size], size), default=0)
+
+
+def _numbers(parts: list[bytes]) -> np.ndarray | None:
+    try:
+        with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite
+            return np.array(parts, dtype=np.bytes_).astype(np.float64).astype(np.float32)
+    except ValueError:
+        return None
+
+
+def _read_binary(file: Path, limit: int | None) -> tuple[dict[str, int], np.ndarray]:
+    from gensim import utils
+    from gensim.models import KeyedVectors
+
+    with utils.open(file, "rb") as stream:
+        head = stream.readline(100).split()
+    if len(head) != 2 or not all(part.isdigit() for part in head):
+        raise ValueError("the first line must state the number of words and the size of a vector")
+    n_words, size = map(int, head)
+    # Before memory is taken for them; a compressed file is at most a thousand times smaller.
+    most = file.stat().st_size * (1100 if file.suffix == ".gz" else 1)
+    if n_words * size * 4 > most:
+        raise ValueError(f"it is too short for {n_words} words with vectors of size {size}")
+    table = KeyedVectors.load_word2vec_format(
+        str(file), binary=True, limit=limit, unicode_errors="replace"
+    )
+    bad = np.flatnonzero(~np.isfinite(table.vectors).all(1))
+    if len(bad):
+        raise ValueError(
+            f"the vectors of {len(bad)} words are not finite, the first of them word {bad[0] + 1}"
+        )
     return {word: i for i, word in enumerate(table.index_to_key)}, table.vectors
 
 
