@@ -1,8 +1,10 @@
 """Sound: files and arrays, MFCC and mel spectra against librosa."""
 
 import json
+import os
 import pickle
 import sys
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -168,8 +170,13 @@ def test_batches_copies_and_the_cache(tmp_path, monkeypatch):
     ("given_", "error", "message"),
     [
         ("a.wav", TypeError, "a single str: put it in a list"),
-        ([np.zeros(9, np.int16)], TypeError, "list of 1 ndarray"),
-        ([np.zeros((9, 2))], TypeError, "list of 1 ndarray"),
+        ([np.zeros(9, bool)], TypeError, "list of 1 ndarray"),
+        ([np.zeros(9, complex)], TypeError, "list of 1 ndarray"),
+        ([np.zeros((9, 2, 1))], TypeError, "list of 1 ndarray"),
+        ([(True, np.zeros(9))], TypeError, "list of 1 tuple"),
+        ([(np.zeros(9), np.inf)], TypeError, "list of 1 tuple"),
+        ([(9, 22050)], TypeError, "list of 1 tuple"),
+        ([(np.zeros(9), np.zeros(9))], TypeError, "list of 1 tuple"),
         ([(np.zeros(9), 0)], TypeError, "list of 1 tuple"),
         ([(np.zeros(9), "fast")], TypeError, "list of 1 tuple"),
         ((np.zeros(9), 22050), TypeError, "tuple of 2 int"),
@@ -177,6 +184,8 @@ def test_batches_copies_and_the_cache(tmp_path, monkeypatch):
         ([], ValueError, "list of 0"),
         (["absent.wav"], FileNotFoundError, "there is no sound file 'absent.wav'"),
         ([np.zeros(0)], ValueError, "the array of a sound has no samples"),
+        ([np.zeros((2, 0))], ValueError, "the array of a sound has no samples"),
+        ([np.array([0, 1e300])], ValueError, "has samples that are not finite"),
         ([np.array([0, np.nan])], ValueError, "has samples that are not finite"),
     ],
 )
@@ -232,3 +241,154 @@ def test_an_extractor_of_ones_own():
 
     got = Loudness().transform([np.array([0.5, -1.0]), np.full(9, 0.25)])
     assert got.tolist() == [[1, 5], [0.25, 5]]
+
+
+@pytest.mark.parametrize("dtype", ["i2", "i4", "u1", "i1", "<f4", ">f4", ">i2", "f8"])
+@pytest.mark.parametrize("channels", [1, 2])
+def test_samples_of_every_type_against_the_file(tmp_path, dtype, channels):
+    """As SciPy and soundfile hand them over, which write and read the same file."""
+    from scipy.io import wavfile
+
+    sound = np.stack([tone(seed=i, hertz=440 * (i + 1)) for i in range(channels)], 1)
+    dtype = np.dtype(dtype)
+    if dtype.kind in "iu":
+        info = np.iinfo(dtype)
+        middle, half = (info.min + info.max + 1) // 2, 2.0 ** (8 * dtype.itemsize - 1)
+        sound = np.round(sound.astype(float) * (half - 1) + middle).astype(dtype)
+    else:
+        sound, middle, half = sound.astype(dtype), 0, 1
+    real = (sound.astype(float) - middle) / half
+    path = tmp_path / "x.wav"
+    soundfile.write(path, real, RATE, subtype="DOUBLE")
+    extractor = MFCC(duration=1.0, n_fft=1024, hop_length=512, cache=False)
+    expected = extractor.transform([path])
+    forms = [sound, sound.T, (sound, RATE), (RATE, sound), (RATE, np.ascontiguousarray(sound.T))]
+    if channels == 1:
+        forms += [sound[:, 0], (RATE, sound[:, 0])]
+    for form in forms:
+        np.testing.assert_allclose(extractor.transform([form]), expected, atol=1e-3)
+    if dtype in (np.int16, np.int32, np.uint8, np.dtype("f4")):
+        wavfile.write(path, RATE, sound)
+        np.testing.assert_allclose(extractor.transform([path]), expected, atol=1e-3)
+        got = extractor.transform([wavfile.read(path), soundfile.read(path)])
+        np.testing.assert_allclose(got, np.concatenate([expected] * 2), atol=1e-3)
+    if channels == 1:
+        table = np.stack([sound[:, 0], sound[::-1, 0]])
+        np.testing.assert_allclose(extractor.transform(table)[0], expected[0], atol=1e-3)
+
+
+@pytest.mark.parametrize("value", [3e38, 1e30])
+def test_samples_whose_spectrum_overflows_are_named(tmp_path, value):
+    loud = np.full(RATE, value, np.float32)
+    loud[::2] *= -1
+    soundfile.write(tmp_path / "x.wav", np.stack([loud, loud], 1), RATE, subtype="FLOAT")
+    soundfile.write(tmp_path / "good.wav", tone(), RATE)
+    for error in ("warn", "raise"):
+        for extractor in (MFCC(duration=1.0), LogMel(duration=1.0)):
+            with (
+                np.errstate(all=error),
+                pytest.raises(ValueError, match=r"not finite for item 1, '.*x\.wav'$"),
+            ):
+                extractor.transform([tmp_path / "good.wav", tmp_path / "x.wav"])
+            with pytest.raises(ValueError, match=r"(MFCC|LogMel) gives .* not finite for item 0$"):
+                extractor.transform([loud])
+    assert FeatureCache().info()["entries"] == 2  # the good one's
+
+
+class Counting:
+    """A file that counts what is read of it."""
+
+    frames = 0
+
+    def __init__(self, original):
+        self.original = original
+
+    def __call__(self, file, frames=-1, **kwargs):
+        read = self.original(file, frames, **kwargs)
+        Counting.frames += len(read)
+        return read
+
+
+@pytest.mark.parametrize("suffix", ["wav", "flac", "ogg"])
+@pytest.mark.parametrize("rate", [RATE, 16000, 48000])
+def test_no_more_is_read_than_is_wanted(tmp_path, monkeypatch, suffix, rate):
+    path = tmp_path / f"long.{suffix}"
+    soundfile.write(path, tone(20, rate), rate)
+    whole = load_audio(path)
+    extractor = MFCC(duration=1.0, n_fft=1024, hop_length=512, cache=False)
+    expected = extractor.transform([whole])
+    Counting.frames = 0
+    counting = Counting(soundfile.SoundFile.read)
+    monkeypatch.setattr(
+        soundfile.SoundFile, "read", lambda self, *args, **kwargs: counting(self, *args, **kwargs)
+    )
+    np.testing.assert_allclose(load_audio(path, duration=1.0), whole[:RATE], atol=1e-6)
+    assert Counting.frames <= 1.5 * rate + 1
+    np.testing.assert_allclose(extractor.transform([path]), expected, atol=1e-2)
+    assert Counting.frames <= 2 * (1.5 * rate + 1)
+    # Nor of an array, which would be resampled whole.
+    with monkeypatch.context() as patch:
+        patch.setattr(soxr, "resample", lambda samples, *_: np.zeros(len(samples), np.float32))
+        got = audio._at_rate(np.zeros(100 * rate, np.float32), rate, rate + 1, "it", 1.0)
+    assert len(got) <= rate + 1
+
+
+def test_an_hour_of_silence_is_opened_for_a_second(tmp_path):
+    path = tmp_path / "hour.flac"
+    with soundfile.SoundFile(path, "w", 8000, 1) as file:
+        for _ in range(60):
+            file.write(np.zeros(60 * 8000))
+    assert path.stat().st_size < 1e6
+    tracemalloc.start()
+    got = LogMel(duration=1.0, cache=False).transform([path])
+    assert tracemalloc.get_traced_memory()[1] < 30e6  # float32 samples of it all are 115 MB
+    tracemalloc.stop()
+    np.testing.assert_allclose(got, -100)
+
+
+def test_long_files_are_told_apart_by_what_is_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(audio, "_SMALL_FILE", 1000)
+    sound = tone(4)
+    other = sound.copy()
+    other[0] += 0.25
+    beyond = sound.copy()
+    beyond[-1] += 0.25
+    for name, samples in {"a": sound, "b": other, "c": beyond}.items():
+        soundfile.write(tmp_path / f"{name}.wav", samples, RATE, subtype="FLOAT")
+    extractor = MFCC(duration=1.0)
+    got = extractor.transform([tmp_path / f"{name}.wav" for name in "abc"])
+    assert not np.allclose(got[0], got[1])
+    np.testing.assert_array_equal(got[0], got[2])
+    assert FeatureCache().info()["entries"] == 2
+    np.testing.assert_array_equal(extractor.transform([tmp_path / "b.wav"]), got[[1]])
+    extractor.set_params(duration=2.0).transform([tmp_path / "b.wav"])
+    assert FeatureCache().info()["entries"] == 3
+
+
+def test_what_is_no_regular_file_is_refused(tmp_path):
+    os.mkfifo(tmp_path / "pipe.wav")
+    for path in (tmp_path / "pipe.wav", tmp_path, "/dev/zero"):
+        with pytest.raises(ValueError, match=r"cannot read the sound .*: it is not a regular file"):
+            load_audio(path)
+        with pytest.raises(ValueError, match=r"cannot read the sound .*: it is not a regular file"):
+            MFCC().transform([path])
+
+
+def test_wrong_arguments_of_load_audio(tmp_path):
+    soundfile.write(tmp_path / "a.wav", tone(), RATE)
+    for settings in (
+        {"rate": 0},
+        {"rate": 1.5},
+        {"rate": True},
+        {"duration": 0},
+        {"duration": "1"},
+    ):
+        (name,) = settings
+        with pytest.raises(ValueError, match=f"'{name}' parameter of load_audio must be"):
+            load_audio(tmp_path / "a.wav", **settings)
+    for wrong in (3, None, b"a.wav", ["a.wav"], tone()):
+        with pytest.raises(TypeError, match="a sound file is a path, got "):
+            load_audio(wrong)
+    (tmp_path / "x.raw").write_bytes(b"\1\2" * 100)
+    with pytest.raises(ValueError, match=r"cannot read the sound '.*x\.raw'"):
+        load_audio(tmp_path / "x.raw")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from numbers import Integral, Real
 from pathlib import Path
@@ -11,14 +12,24 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils._param_validation import Interval, StrOptions
 
-from crossfit.extraction.base import Extractor, describe, sequence_of
+from crossfit._arguments import integer, real, validated
+from crossfit.extraction.base import Extractor, check_file, describe, sequence_of
 
 __all__ = ["MFCC", "AudioExtractor", "LogMel", "load_audio"]
 
 _INSTALL = "`pip install crossfit-retrieval[audio]`"
 
 
-def load_audio(path: str | os.PathLike[str], rate: int = 22050) -> NDArray[np.float32]:
+# Files up to this size are known by their bytes, which is quick; longer ones by what is read.
+_SMALL_FILE = 2**24
+# Seconds read beyond those wanted, so that resampling does not see the end.
+_MARGIN = 0.5
+
+
+@validated(rate=[integer(1)], duration=[real(0), None])
+def load_audio(
+    path: str | os.PathLike[str], rate: int = 22050, duration: float | None = None
+) -> NDArray[np.float32]:
     """Read a sound file: its channels averaged, at one sampling rate.
 
     Parameters
@@ -28,6 +39,8 @@ def load_audio(path: str | os.PathLike[str], rate: int = 22050) -> NDArray[np.fl
     rate : int
         Samples a second. A file with another rate is resampled by soxr in high quality, as
         librosa does.
+    duration : float, optional
+        Seconds from the beginning; no more of the file is decoded. Default: all of it.
 
     Returns
     -------
@@ -39,45 +52,81 @@ def load_audio(path: str | os.PathLike[str], rate: int = 22050) -> NDArray[np.fl
     FileNotFoundError
         If there is no such file.
     ValueError
-        If the file is damaged, empty or no sound.
+        If the file is damaged, empty, no sound or no regular file, or its samples are not finite.
+    TypeError
+        If `path` is no path.
     ImportError
         If soundfile is not installed.
     """
+    if not isinstance(path, (str, os.PathLike)):
+        raise TypeError(f"a sound file is a path, got {type(path).__name__}")
+    samples, own_rate = _read(path, duration)
+    return _at_rate(samples, own_rate, rate, f"the sound {os.fspath(path)!r}", duration)
+
+
+def _read(path: str | os.PathLike[str], duration: float | None) -> tuple[NDArray[Any], int]:
+    """Return the samples of a file's beginning, its channels in columns, and their rate."""
     try:
         import soundfile
     except ImportError:
         raise ImportError(f"reading sound files needs soundfile: {_INSTALL}") from None
 
-    name = os.fspath(path)
-    if not Path(name).is_file():
-        raise FileNotFoundError(f"there is no sound file {name!r}")
+    name = check_file(path, "sound")
     try:
-        samples, own_rate = soundfile.read(name, dtype="float32", always_2d=True)
-    except (soundfile.LibsndfileError, RuntimeError) as error:
+        with soundfile.SoundFile(name) as file:
+            frames = -1 if duration is None else _n_read(duration, file.samplerate)
+            return file.read(frames, dtype="float32", always_2d=True), file.samplerate
+    except (soundfile.LibsndfileError, RuntimeError, TypeError) as error:
+        # TypeError: what soundfile raises on a file without a head, named as raw samples.
         raise ValueError(f"cannot read the sound {name!r}: {error}") from error
-    return _at_rate(samples.mean(1), own_rate, rate, f"the sound {name!r}")
 
 
-def _at_rate(samples: NDArray[Any], own_rate: float, rate: int, name: str) -> NDArray[np.float32]:
-    if not len(samples) or not np.isfinite(samples).all():
-        problem = "has no samples" if not len(samples) else "has samples that are not finite"
-        raise ValueError(f"{name} {problem}")
+def _n_read(duration: float, rate: float) -> int:
+    return math.ceil((duration + _MARGIN) * rate)
+
+
+def _at_rate(
+    samples: NDArray[Any], own_rate: float, rate: int, name: str, duration: float | None
+) -> NDArray[np.float32]:
+    """Return one channel from -1 to 1 at `rate`, of `duration` seconds at most."""
+    if not samples.size:
+        raise ValueError(f"{name} has no samples")
+    if samples.ndim == 2 and samples.shape[0] < samples.shape[1]:
+        samples = samples.T
+    if duration is not None:
+        samples = samples[: _n_read(duration, own_rate)]
+    if samples.dtype.kind != "f":
+        # As in files: the middle of the type's range is silence.
+        info = np.iinfo(samples.dtype)
+        half = (int(info.max) + 1 - int(info.min)) // 2
+        samples = (samples.astype(np.float64) - (int(info.min) + half)) / half
+    with np.errstate(over="ignore", invalid="ignore"):  # what float32 cannot hold is refused below
+        if samples.ndim == 2:
+            samples = samples.mean(1, dtype=np.float64)
+        samples = samples.astype(np.float32)
+    if not np.isfinite(samples).all():
+        raise ValueError(f"{name} has samples that are not finite")
     if own_rate != rate:
         try:
             import soxr
         except ImportError:
             raise ImportError(f"resampling from {own_rate} Hz needs soxr: {_INSTALL}") from None
         samples = soxr.resample(samples, own_rate, rate)
+    if duration is not None:
+        samples = samples[: round(duration * rate)]
     return np.asarray(samples, np.float32)
 
 
 class AudioExtractor(Extractor):
     """Base of extractors of sound; `_extract` gets a list of float32 arrays of equal length.
 
-    Items are paths of sound files, pairs of samples and their rate, or one-dimensional arrays of
+    Items are paths of sound files, pairs of samples and their rate in either order, or arrays of
     samples at the rate of the extractor, mixed as you like; or an array (n, n_samples) of all
-    sounds at that rate. Samples are real numbers from -1 to 1. Of longer sounds the beginning
-    counts, shorter ones are followed by silence.
+    sounds at that rate. Samples are real numbers from -1 to 1, or integers over the range of
+    their type, as WAV files hold them: int16 from -32768 to 32767, uint8 around 128. The longer
+    axis of an item with two is time, the other one holds channels, which are averaged. Of longer
+    sounds the beginning counts, and no more of a file is decoded; shorter ones are followed by
+    silence.
 
     Parameters
     ----------
@@ -87,7 +136,7 @@ class AudioExtractor(Extractor):
         Seconds of a sound.
     """
 
-    expects = "sounds (paths, (samples, rate) pairs or 1-D float arrays)"
+    expects = "sounds (paths, (samples, rate) pairs or arrays of samples)"
 
     rate: int
     duration: float
@@ -98,52 +147,56 @@ class AudioExtractor(Extractor):
             raise TypeError(
                 f"{owner} expects {self.expects}, got a single {type(X).__name__}: put it in a list"
             )
-        if isinstance(X, np.ndarray) and X.ndim == 2 and _are_samples(X[0] if len(X) else X):
+        if isinstance(X, np.ndarray) and X.ndim == 2 and _are_samples(X):
             return list(X)
         items = sequence_of(X, self.expects, owner)
         for item in items:
             good = isinstance(item, (str, os.PathLike)) or _are_samples(item) or _is_pair(item)
             if not good:
                 raise TypeError(f"{owner} expects {self.expects}, got {describe(X, item)}")
-        return items
+        # SciPy's wavfile.read puts the rate first.
+        return [item[::-1] if _is_pair(item) and _are_samples(item[1]) else item for item in items]
 
     def _content(self, item: Any) -> bytes:
-        if isinstance(item, np.ndarray):
-            item = item, self.rate
-        if isinstance(item, tuple):
-            samples, rate = item
-            return f"samples {float(rate)} {samples.dtype.str} ".encode() + samples.tobytes()
-        try:
-            return b"file " + Path(item).read_bytes()
-        except FileNotFoundError:
-            raise FileNotFoundError(f"there is no sound file {os.fspath(item)!r}") from None
-        except OSError as error:
-            raise ValueError(f"cannot read the sound {os.fspath(item)!r}: {error}") from error
+        if isinstance(item, (str, os.PathLike)):
+            name = check_file(item, "sound")
+            try:
+                if os.path.getsize(name) <= _SMALL_FILE:
+                    return b"file " + Path(name).read_bytes()
+            except OSError as error:
+                raise ValueError(f"cannot read the sound {name!r}: {error}") from error
+            item, kind = _read(name, self.duration), "read"
+        else:
+            kind = "samples"
+        samples, rate = item if isinstance(item, tuple) else (item, self.rate)
+        head = f"{kind} {float(rate)} {samples.dtype.str} {samples.shape} "
+        return head.encode() + samples.tobytes()
 
     def _load(self, item: Any) -> NDArray[np.float32]:
         if isinstance(item, (str, os.PathLike)):
-            samples = load_audio(item, self.rate)
+            samples = load_audio(item, self.rate, self.duration)
         else:
             samples, own_rate = item if isinstance(item, tuple) else (item, self.rate)
-            samples = _at_rate(samples, own_rate, self.rate, "the array of a sound")
-        cut = samples[: self._n_samples()]
-        return np.pad(cut, (0, self._n_samples() - len(cut)))
+            samples = _at_rate(samples, own_rate, self.rate, "the array of a sound", self.duration)
+        return np.pad(samples, (0, self._n_samples() - len(samples)))
 
     def _n_samples(self) -> int:
         return round(self.duration * self.rate)
 
 
 def _are_samples(item: Any) -> bool:
-    return isinstance(item, np.ndarray) and item.ndim == 1 and item.dtype.kind == "f"
+    return isinstance(item, np.ndarray) and item.ndim in (1, 2) and item.dtype.kind in "fiu"
 
 
 def _is_pair(item: Any) -> bool:
+    if not isinstance(item, tuple) or len(item) != 2:
+        return False
+    samples, rate = item if _are_samples(item[0]) else item[::-1]
     return (
-        isinstance(item, tuple)
-        and len(item) == 2
-        and _are_samples(item[0])
-        and isinstance(item[1], Real)
-        and float(item[1]) > 0
+        _are_samples(samples)
+        and isinstance(rate, Real)
+        and not isinstance(rate, bool)
+        and 0 < float(rate) < math.inf
     )
 
 

@@ -17,6 +17,7 @@ import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
+from crossfit._arrays import NUMPY_DEFAULTS
 from crossfit._code import code_of
 from crossfit._fitted import is_fitted_name, set_fitted
 from crossfit.cache import FeatureCache
@@ -100,6 +101,7 @@ class Extractor(TransformerMixin, BaseEstimator):
 
     # -- public ----------------------------------------------------------------------------------
 
+    @np.errstate(**NUMPY_DEFAULTS)
     def fit(self, X: Any, y: Any = None) -> Self:
         """Check the input and learn from it where there is something to learn.
 
@@ -125,6 +127,7 @@ class Extractor(TransformerMixin, BaseEstimator):
             self.n_features_out_ = width
         return self
 
+    @np.errstate(all="ignore")  # what overflows is refused, with its item
     def transform(self, X: Any) -> Any:
         """Return the features of items, in their order.
 
@@ -141,7 +144,8 @@ class Extractor(TransformerMixin, BaseEstimator):
         Raises
         ------
         TypeError, ValueError
-            If `X` is not what the extractor expects, or an item cannot be read.
+            If `X` is not what the extractor expects, an item cannot be read, or its features are
+            not finite.
         """
         check_is_fitted(self)
         self._validate_params()
@@ -184,8 +188,17 @@ class Extractor(TransformerMixin, BaseEstimator):
                             f"{type(self).__name__}._extract returned {n} rows for a batch of "
                             f"{len(part)}"
                         )
-                    for digest, row in zip(part, extracted):
-                        rows[digest] = unsaved[prefix + digest] = np.asarray(row)
+                    for digest, row in zip(part, map(np.asarray, extracted)):
+                        if row.dtype.kind == "f" and not np.isfinite(row).all():
+                            at = digests.index(digest)
+                            named = ""
+                            if isinstance(items[at], (str, os.PathLike)):
+                                named = f", {os.fspath(items[at])!r}"
+                            raise ValueError(
+                                f"{type(self).__name__} gives features that are not finite for "
+                                f"item {at}{named}"
+                            )
+                        rows[digest] = unsaved[prefix + digest] = row
                     if cache is not None and time.monotonic() - saved_at > 1:
                         cache.put_many(unsaved, type(self).__name__)
                         unsaved, saved_at = {}, time.monotonic()
