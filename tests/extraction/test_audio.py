@@ -350,7 +350,7 @@ def test_long_files_are_told_apart_by_what_is_read(tmp_path, monkeypatch):
     monkeypatch.setattr(audio, "_SMALL_FILE", 1000)
     sound = tone(4)
     other = sound.copy()
-    other[0] += 0.25
+    other[5000] += 0.25
     beyond = sound.copy()
     beyond[-1] += 0.25
     for name, samples in {"a": sound, "b": other, "c": beyond}.items():
