@@ -326,6 +326,44 @@ def test_importing_a_clashing_or_broken_method_says_so(zoo):
     assert "no_such_module" in message
 
 
+EXTRACTOR_CARD = """
+from crossfit.cards import ExtractorCard
+
+CARD = ExtractorCard(api={api}, name={name!r}, target="{package}.method:{cls}",
+                     summary="{summary}", modality="image")
+"""
+
+
+def test_extractors_are_imported_by_class_name_too(tmp_path):
+    for distribution, name, cls in (
+        ("crossfit-patches", "patches", "Patches"),
+        ("crossfit-own-mfcc", "own-mfcc", "MFCC"),
+    ):
+        package = distribution.replace("-", "_")
+        install(
+            tmp_path,
+            distribution,
+            name,
+            cls=cls,
+            cards=EXTRACTOR_CARD,
+            entry_points=f"[crossfit.extractors]\n{name} = {package}.cards:CARD\n",
+        )
+    code = """
+import crossfit.extraction
+before = sorted({"torch", "sklearn", "numpy", "crossfit_patches"} & set(sys.modules))
+from crossfit.extraction import MFCC, Patches
+print(json.dumps([before, Patches.__module__, MFCC.__module__, dir(crossfit.extraction)]))
+"""
+    before, patches, mfcc, names = ask(code, tmp_path)
+    assert before == [] and patches == "crossfit_patches.method"
+    assert mfcc == "crossfit.extraction.audio"  # crossfit's own wins a name
+    assert {"Patches", "GridFeatures", "load_rgb"} <= set(names)
+    kind, message = refusal("from crossfit.extraction import Patch", tmp_path, error="Exception")
+    assert kind == "ImportError"
+    assert message == "no installed extractor has the class Patch: did you mean 'Patches'?"
+    assert refusal("import crossfit.extraction as e; e.nothing", error="AttributeError")
+
+
 # ---- which plugins, and when ------------------------------------------------------------
 
 

@@ -1,7 +1,13 @@
-"""Extraction: transformers from pixels, strings and sound to features."""
+"""Extraction: transformers from pixels, strings and sound to features.
+
+Besides crossfit's own, the classes of installed extractors are attributes.
+"""
 
 from __future__ import annotations
 
+from typing import Any
+
+from crossfit._installed import classes_of
 from crossfit._lazy import attach
 
 _HOMES = {
@@ -33,4 +39,13 @@ _HOMES = {
 
 __all__ = sorted(_HOMES)
 
-__getattr__, __dir__ = attach(__name__, _HOMES)
+_own, _ = attach(__name__, _HOMES)
+_installed, _class_names = classes_of(__name__, "crossfit.extractors")
+
+
+def __getattr__(name: str) -> Any:
+    return _own(name) if name in _HOMES else _installed(name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*_HOMES, *_class_names()})
