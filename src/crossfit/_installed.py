@@ -1,4 +1,4 @@
-"""Classes of installed distributions as attributes of a module: ``from crossfit.methods import``."""
+"""Classes of installed distributions as attributes of a module."""
 
 from __future__ import annotations
 

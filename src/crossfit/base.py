@@ -625,6 +625,8 @@ class CrossModalEstimator(ViewsTransformerMixin, BaseEstimator):
                     "learns from labels, fit(X, Y, y) or fit(views, y)"
                 )
             return None
+        if not hasattr(y, "__len__") and hasattr(y, "__array__"):
+            y = np.asarray(y)
         # Of one that learns from none their number alone matters: a wrong one is a mistake.
         labels = y if wants == "none" else check_labels(y)
         if isinstance(y, (str, bytes)) or not hasattr(y, "__len__") or getattr(y, "ndim", 1) == 0:

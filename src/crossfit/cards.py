@@ -363,6 +363,11 @@ def did_you_mean(name: Any, known: Iterable[str]) -> str:
     return f": did you mean {' or '.join(map(repr, near))}?" if near else ""
 
 
+def _check_function(where: str, name: Any) -> None:
+    if name is not None and ":" not in str(name):
+        raise ValueError(f"{where} must read 'package.module:function', got {name!r}")
+
+
 def check_parts(where: str, space: Any) -> None:
     """Refuse what is not a mapping of names to parts of a search space."""
     _check_type(where, space, Mapping)
@@ -635,10 +640,7 @@ class MethodCard(Card):
         _check_one(f"{card}kind", self.kind, ("embedding", "pair"))
         check_space(f"{card}search_space", self.search_space)
         _check_type(f"{card}test_params", self.test_params, Mapping)
-        if self.make_inputs is not None and ":" not in str(self.make_inputs):
-            raise ValueError(
-                f"{card}make_inputs must read 'package.module:function', got {self.make_inputs!r}"
-            )
+        _check_function(f"{card}make_inputs", self.make_inputs)
 
     def suggest(
         self, trial: Trial, prefix: str = "", *, fixed: Mapping[str, Any] | None = None
@@ -675,8 +677,13 @@ class ExtractorCard(Card):
         Where trained weights come from, if any.
     licence : str
         Licence of the weights, or what is known of it.
+    search_space : mapping of str to Float, Int or Choice
+        Default search space for tuning.
     test_params : mapping of str to object
-        Small settings for tests.
+        Small settings under which the conformance kit runs in seconds.
+    make_inputs : str, optional
+        ``"package.module:function"`` with signature ``(rng, n) -> items``, n different items, for
+        an extractor of what the kit cannot make by itself.
     """
 
     group: ClassVar[str] = "crossfit.extractors"
@@ -688,6 +695,7 @@ class ExtractorCard(Card):
     licence: str = ""
     search_space: Space = field(default_factory=dict)
     test_params: Mapping[str, Any] = field(default_factory=dict)
+    make_inputs: str | None = None
 
     def _check(self, card: str) -> None:
         for name in ("modality", "weights", "licence"):
@@ -697,6 +705,7 @@ class ExtractorCard(Card):
         _check_type(f"{card}needs_fit", self.needs_fit, bool)
         check_space(f"{card}search_space", self.search_space)
         _check_type(f"{card}test_params", self.test_params, Mapping)
+        _check_function(f"{card}make_inputs", self.make_inputs)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -717,6 +726,10 @@ class DatasetCard(Card):
         Official split names that ``load(..., split=...)`` takes; the first is the default.
     embedded : bool
         Whether the data come inside the distribution.
+    make_files : str, optional
+        ``"package.module:function"`` with signature ``(folder) -> None``, which writes a few items
+        in the official layout into an empty folder, so that the conformance kit can try the
+        loader without the data. Loaded with ``strict=False`` where the loader takes that.
     """
 
     group: ClassVar[str] = "crossfit.datasets"
@@ -727,6 +740,7 @@ class DatasetCard(Card):
     counts: Mapping[str, int] = field(default_factory=dict)
     splits: tuple[str, ...] = ("official",)
     embedded: bool = False
+    make_files: str | None = None
 
     def _check(self, card: str) -> None:
         _check_names(f"{card}modalities", self.modalities)
@@ -736,6 +750,7 @@ class DatasetCard(Card):
         _check_type(f"{card}counts", self.counts, Mapping)
         _check_names(f"{card}splits", self.splits)
         _check_type(f"{card}embedded", self.embedded, bool)
+        _check_function(f"{card}make_files", self.make_files)
 
 
 @dataclass(frozen=True, kw_only=True)

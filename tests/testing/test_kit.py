@@ -41,6 +41,7 @@ from crossfit.testing.bad_networks import (
 )
 from crossfit.testing.checks import Subject
 from crossfit.testing.planted import planted_views
+from crossfit.testing.shared import check_listing, dense
 from crossfit.testing.uneven import resized, strange_padding
 from crossfit.views import Channels, Ragged, Views
 
@@ -485,7 +486,7 @@ def test_a_method_on_channels_ragged_rows_and_strings_passes(monkeypatch):
 def _fit_indicator(self, views, y):
     """Regress on an indicator as it is; a class vector counts as one (scikit-learn gives those)."""
     y = y if y.ndim == 2 else y[:, None] == np.unique(y)
-    data = {role: checks._dense(views[role]).astype(float) for role in views.names}
+    data = {role: dense(views[role]).astype(float) for role in views.names}
     self.means_ = {role: X.mean(axis=0) for role, X in data.items()}
     self.weights_ = {
         role: np.linalg.lstsq(X - self.means_[role], y.astype(float), rcond=None)[0]
@@ -921,7 +922,7 @@ MUTANTS = [
 
 @pytest.mark.parametrize("name, mutant, message", MUTANTS)
 def test_every_check_fails_on_a_method_that_breaks_it(name, mutant, message):
-    check = getattr(checks, name)
+    (check,) = [check for check in checks.CHECKS if check.__name__ == name]
     if name != "check_search_space":  # it has none
         check(Subject(LabelRegression, {}))
     # An error out of the method fails a check as well, but a skip does not.
@@ -956,7 +957,7 @@ def test_a_plugin_that_is_heavy_to_list_fails(folder):
     _install(folder, "outside-plugin", points, cards=heavy, method=PAIR_METHOD)
     cls = registry.load("bilinear")
     with pytest.raises(AssertionError, match="listing imports sklearn"):
-        checks.check_listing(Subject(cls, {}))
+        check_listing(Subject(cls, {}))
 
 
 # ---- tolerances follow the type ---------------------------------------------------------
@@ -966,7 +967,7 @@ def _moves_with_the_batch(dtype, by, wide=False):
     """Return an `_encode` whose rows move by a share of the largest when they come alone."""
 
     def encode(self, values, view):
-        encoded = _super("_encode")(self, np.asarray(checks._dense(values), float), view)
+        encoded = _super("_encode")(self, np.asarray(dense(values), float), view)
         moved = by * np.abs(self.means_[view]).max() * (len(values) == 1)
         return (encoded + moved).astype(dtype).astype(np.float64 if wide else dtype)
 

@@ -12,8 +12,6 @@ import copy
 import os
 import pickle
 import random
-import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -29,11 +27,11 @@ from numpy.typing import NDArray
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
-from crossfit import registry
 from crossfit.base import CrossModalEstimator
 from crossfit.cards import MethodCard
 from crossfit.metrics import chance_level, evaluate
 from crossfit.testing.planted import planted_inputs
+from crossfit.testing.shared import CARD_CHECKS, RandomTrial, dense, global_state, refuses, same
 from crossfit.testing.uneven import forms, resized, strange_padding
 from crossfit.views import Channels, Ragged, Views, n_rows, take_rows
 
@@ -59,6 +57,11 @@ class Subject:
 
     cls: type[CrossModalEstimator]
     params: Mapping[str, Any]
+
+    @property
+    def target(self) -> type[CrossModalEstimator]:
+        """The class."""
+        return self.cls
 
     @property
     def card(self) -> MethodCard:
@@ -130,70 +133,7 @@ class Subject:
         return self.fitted.similarity(self.test)
 
 
-# ---- what the checks say ------------------------------------------------------------------------
-
-
-def tolerance(*arrays: NDArray[Any]) -> float:
-    """Return how far equal numbers may lie apart, as a share of the largest.
-
-    Sums and products of another order, on another number of rows or another processor, differ in
-    the last bits of their type: 1e-7 in float64, 1e-5 in float32, 1e-2 in half precision. The
-    coarsest of the arrays counts. A network that works in float32 and hands back float64, as it
-    was given, has the precision of float32: all its numbers are of that type.
-    """
-    coarsest = max((_precision(array) for array in arrays), default=0.0)
-    return 1e-2 if coarsest > 1e-5 else 1e-5 if coarsest > 1e-10 else 1e-7
-
-
-def _precision(array: NDArray[Any]) -> float:
-    """Return the last bit of what an array of floats was computed in; 0 for other arrays."""
-    if array.dtype.kind != "f":
-        return 0.0
-    if array.dtype == np.float64 and array.size:
-        with np.errstate(over="ignore"):
-            rounded = array.astype(np.float32)
-        return float(np.finfo(np.float32 if np.array_equal(rounded, array) else array.dtype).eps)
-    return float(np.finfo(array.dtype).eps)
-
-
-def _same(found: Any, expected: Any, what: str) -> None:
-    """Fail unless numbers agree to the precision of their type, relative to the largest."""
-    found, expected = np.asarray(_dense(found)), np.asarray(_dense(expected))
-    assert found.shape == expected.shape, f"{what}: shape {found.shape}, not {expected.shape}"
-    allowed = tolerance(found, expected)
-    largest = np.abs(expected).max(initial=0.0)
-    off = np.abs(found - expected).max(initial=0.0)
-    # A NaN compares false, and so fails.
-    assert off <= allowed * largest, (
-        f"{what}: they differ by {off:.3g}, the largest is {largest:.3g}"
-    )
-
-
-def _dense(values: Any) -> Any:
-    if hasattr(values, "toarray"):
-        return values.toarray()
-    return values.detach().cpu().numpy() if hasattr(values, "detach") else values
-
-
-def _refuses(
-    what: str,
-    call: Callable[[], Any],
-    *words: str,
-    errors: tuple[type[Exception], ...] = (ValueError, TypeError),
-) -> None:
-    """Fail unless a call raises one of the errors with every word in its message."""
-    wanted = " or ".join(error.__name__ for error in errors)
-    try:
-        call()
-    except errors as error:
-        absent = [word for word in words if word.lower() not in str(error).lower()]
-        assert not absent, f"{what}: the message should name {', '.join(absent)}, got: {error}"
-    except Exception as error:
-        raise AssertionError(
-            f"{what}: expected {wanted}, got {type(error).__name__}: {error}"
-        ) from error
-    else:
-        raise AssertionError(f"{what}: expected {wanted}, but it was accepted")
+# ---- planted views, changed ---------------------------------------------------------------------
 
 
 def _map_arrays(values: Any, change: Callable[[NDArray[Any]], NDArray[Any]]) -> Any:
@@ -230,79 +170,10 @@ def _items(views: Views) -> list[Any]:
 # ---- the card -----------------------------------------------------------------------------------
 
 
-def check_card(subject: Subject) -> None:
-    """The card names the class, has a normalised name and a summary"""
-    card, cls = subject.card, subject.cls
-    found = registry.resolve_target(card.target)
-    assert found is cls, f"the card's target {card.target!r} is {found!r}, not {cls!r}"
-    assert card.name == registry.normalise(card.name), f"the name {card.name!r} is not normalised"
-    assert card.summary.strip(), "the card has no summary"
-
-
-def check_registered(subject: Subject) -> None:
-    """An installed distribution registers the card of the class"""
-    try:
-        found = registry.card_of(subject.cls)
-    except registry.NotInstalledError as error:
-        raise AssertionError(str(error)) from None
-    assert found == subject.card, "the class names another card than the entry point"
-
-
-def check_listing(subject: Subject) -> None:
-    """Listing the registry imports neither torch, nor scikit-learn, nor the method"""
-    entry = _entry(subject)
-    module = subject.card.target.partition(":")[0]
-    code = (
-        "import sys; from crossfit import registry; registry.entries(); "
-        f"print(*{{'torch', 'sklearn', {module!r}}}.intersection(sys.modules))"
-    )
-    ran = subprocess.run(
-        [sys.executable, "-c", code],
-        env={
-            **os.environ,
-            "PYTHONPATH": os.pathsep.join(sys.path),
-            "CROSSFIT_PLUGINS": entry.distribution,
-        },
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert ran.returncode == 0, ran.stderr
-    assert not ran.stdout.strip(), f"listing imports {', '.join(ran.stdout.split())}"
-
-
-def _entry(subject: Subject) -> registry.Entry:
-    for entry in registry.entries("crossfit.methods"):
-        if entry.card == subject.card:
-            return entry
-    raise SkipTest("the card is not registered")
-
-
-class _RandomTrial:
-    """The part of an Optuna trial that a search space uses, drawing uniformly."""
-
-    def __init__(self, seed: int) -> None:
-        self.rng = np.random.default_rng(seed)
-
-    def suggest_float(
-        self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
-    ) -> float:
-        drawn = self.rng.uniform(*np.log((low, high))) if log else self.rng.uniform(low, high)
-        return float(np.clip(np.exp(drawn), low, high)) if log else float(drawn)
-
-    def suggest_int(
-        self, name: str, low: int, high: int, *, step: int = 1, log: bool = False
-    ) -> int:
-        return round(self.suggest_float(name, low, high, log=log))
-
-    def suggest_categorical(self, name: str, choices: Any) -> Any:
-        return choices[self.rng.integers(len(choices))]
-
-
 def _drawn(subject: Subject, seed: int) -> dict[str, Any]:
     if not subject.card.search_space:
         raise SkipTest("the card has no search space")
-    return subject.card.suggest(_RandomTrial(seed))
+    return subject.card.suggest(RandomTrial(seed))
 
 
 def check_search_space(subject: Subject) -> None:
@@ -334,19 +205,19 @@ def check_kind(subject: Subject) -> None:
 def check_unknown_parameters(subject: Subject) -> None:
     """Unknown parameters are refused by the constructor and by set_params"""
     wrong = {"no_such_parameter": 1}
-    _refuses("an unknown constructor argument", lambda: subject.cls(**wrong))
-    _refuses("set_params of an unknown name", lambda: subject.make().set_params(**wrong), *wrong)
+    refuses("an unknown constructor argument", lambda: subject.cls(**wrong))
+    refuses("set_params of an unknown name", lambda: subject.make().set_params(**wrong), *wrong)
 
 
 def check_set_params(subject: Subject) -> None:
     """Parameters set later count as those of the constructor do"""
     wanted = subject.make().get_params(deep=False)
-    other = subject.card.suggest(_RandomTrial(0))
+    other = subject.card.suggest(RandomTrial(0))
     method = subject.cls(**other).set_params(**wanted)
     got = method.get_params(deep=False)
     differing = [name for name in wanted if joblib.hash(got[name]) != joblib.hash(wanted[name])]
     assert not differing, f"set_params lost {', '.join(differing)}"
-    _same(subject.fit(method).similarity(subject.test), subject.scores, "scores after set_params")
+    same(subject.fit(method).similarity(subject.test), subject.scores, "scores after set_params")
 
 
 def check_clone(subject: Subject) -> None:
@@ -354,10 +225,10 @@ def check_clone(subject: Subject) -> None:
     method = subject.fitted
     fresh = clone(method)
     assert joblib.hash(fresh.get_params()) == joblib.hash(method.get_params()), "parameters differ"
-    _refuses(
+    refuses(
         "similarity of a clone", lambda: fresh.similarity(subject.test), errors=(NotFittedError,)
     )
-    _same(subject.fit(fresh).similarity(subject.test), subject.scores, "scores of a fitted clone")
+    same(subject.fit(fresh).similarity(subject.test), subject.scores, "scores of a fitted clone")
 
 
 def check_pickle(subject: Subject) -> None:
@@ -365,7 +236,7 @@ def check_pickle(subject: Subject) -> None:
     method = subject.fit(subject.make())
     read = pickle.loads(pickle.dumps(method))
     expected = method.similarity(subject.test)
-    _same(read.similarity(subject.test), expected, "scores after pickling")
+    same(read.similarity(subject.test), expected, "scores after pickling")
     assert read.views_in_ == method.views_in_, "views_in_ differs after pickling"
 
 
@@ -378,41 +249,25 @@ def check_same_seed(subject: Subject) -> None:
     try:
         np.random.seed(123)
         random.seed(123)
-        _same(subject.fit(subject.make()).similarity(subject.test), subject.scores, "second fit")
+        same(subject.fit(subject.make()).similarity(subject.test), subject.scores, "second fit")
     finally:
         np.random.set_state(kept[0])
         random.setstate(kept[1])
     if "random_state" in subject.make().get_params():
         a, b = (subject.fit(subject.make(random_state=np.random.RandomState(7))) for _ in range(2))
-        _same(b.similarity(subject.test), a.similarity(subject.test), "fits with RandomState(7)")
+        same(b.similarity(subject.test), a.similarity(subject.test), "fits with RandomState(7)")
         subject.fit(subject.make(random_state=None))
 
 
 def check_global_state(subject: Subject) -> None:
     """Fitting and scoring leave global random states and thread counts alone"""
-    before = _global_state()
+    before = global_state()
     method = subject.fit(subject.make())
     method.similarity(subject.test)
     method.score(subject.test, subject.y_test)
-    after = _global_state()
+    after = global_state()
     touched = [name for name in before if before[name] != after[name]]
     assert not touched, f"changed: {', '.join(touched)}"
-
-
-def _global_state() -> dict[str, str]:
-    state: dict[str, Any] = {
-        "random": random.getstate(),
-        "numpy.random": np.random.get_state(),
-    }
-    torch = sys.modules.get("torch")
-    if torch is not None:
-        state |= {
-            "torch random state": torch.get_rng_state().numpy(),
-            "torch threads": torch.get_num_threads(),
-            "torch default type": str(torch.get_default_dtype()),
-            "torch gradient mode": torch.is_grad_enabled(),
-        }
-    return {name: joblib.hash(part) for name, part in state.items()}
 
 
 def check_refit(subject: Subject) -> None:
@@ -422,7 +277,7 @@ def check_refit(subject: Subject) -> None:
     assert method.fit(subject.train[10:50], first) is method, "fit must return self"
     for fit in ("a fit on other rows", "a fit on the same rows"):
         scores = subject.fit(method).similarity(subject.test)
-        _same(scores, subject.scores, f"scores after {fit}")
+        same(scores, subject.scores, f"scores after {fit}")
 
 
 def check_inputs_unchanged(subject: Subject) -> None:
@@ -465,7 +320,7 @@ def check_memmap(subject: Subject) -> None:
         if not os.listdir(folder):
             raise SkipTest("no view can be memory-mapped")
         scores = subject.make().fit(train, subject.y_train).similarity(test)
-        _same(scores, subject.scores, "scores")
+        same(scores, subject.scores, "scores")
 
 
 def check_sparse(subject: Subject) -> None:
@@ -486,7 +341,7 @@ def check_sparse(subject: Subject) -> None:
                 f"a sparse view must be refused by name, got: {error}"
             )
         else:
-            _same(scores, subject.scores, f"scores with a sparse {role}")
+            same(scores, subject.scores, f"scores with a sparse {role}")
         assert joblib.hash(train[role]) == given, f"the sparse view {role!r} was written to"
 
 
@@ -500,21 +355,21 @@ def check_three_arguments(subject: Subject) -> None:
     (A, B), (X, Y) = _items(subject.train), _items(subject.test)
     method = subject.make().fit(A, B, subject.y_train)
     scores = method.similarity(X, Y)
-    _same(scores, subject.scores, "similarity(X, Y)")
-    _same(method.similarity(subject.test), scores, "similarity(views) after fit(X, Y, y)")
+    same(scores, subject.scores, "similarity(X, Y)")
+    same(method.similarity(subject.test), scores, "similarity(views) after fit(X, Y, y)")
     score = method.score(subject.test, subject.y_test)
-    _same(method.score(X, Y, subject.y_test), score, "score(X, Y, y)")
-    _same(method.score(X, Y), method.score(subject.test), "score(X, Y)")
+    same(method.score(X, Y, subject.y_test), score, "score(X, Y, y)")
+    same(method.score(X, Y), method.score(subject.test), "score(X, Y)")
     if subject.embeds:
         transformed = _items(method.transform(subject.test))
         for name, found, expected in zip(subject.test.names, method.transform(X, Y), transformed):
-            _same(found, expected, f"transform(X, Y) of {name}")
-        _same(method.transform(X), transformed[0], "transform(X)")
+            same(found, expected, f"transform(X, Y) of {name}")
+        same(method.transform(X), transformed[0], "transform(X)")
         both = subject.make().fit_transform(A, B, subject.y_train)
         views = subject.make().fit_transform(subject.train, subject.y_train)
         assert isinstance(views, Views), "fit_transform(views, y) must return Views"
         for name, found in zip(views.names, both):
-            _same(found, views[name], f"fit_transform(X, Y, y) of {name}")
+            same(found, views[name], f"fit_transform(X, Y, y) of {name}")
 
 
 def check_view_names(subject: Subject) -> None:
@@ -524,14 +379,14 @@ def check_view_names(subject: Subject) -> None:
     assert method.views_in_ == other, f"views_in_ must be {other}, got {method.views_in_}"
     backwards = tuple(reversed(list(other.values())))
     test = subject.test.rename(other).select(*backwards)
-    _same(method.similarity(test), subject.scores, "scores of views in another order")
+    same(method.similarity(test), subject.scores, "scores of views in another order")
     train = subject.train.select(*reversed(subject.card.roles))
     scores = subject.make().fit(train, subject.y_train).similarity(subject.test)
-    _same(scores, subject.scores, "scores after a fit on named views in another order")
+    same(scores, subject.scores, "scores after a fit on named views in another order")
     if "views" in method.get_params():
         chosen = subject.make(views=other)
         chosen.fit(subject.train.rename(other).select(*backwards), subject.y_train)
-        _same(chosen.similarity(test), subject.scores, "scores with views=")
+        same(chosen.similarity(test), subject.scores, "scores with views=")
 
 
 def check_extra_views(subject: Subject) -> None:
@@ -544,7 +399,7 @@ def check_extra_views(subject: Subject) -> None:
     train, test = added(subject.train, slice(N_TRAIN)), added(subject.test, slice(N_TRAIN, None))
     method = subject.make()
     if not subject.card.extra_views:
-        _refuses("one view too many", lambda: method.fit(train, subject.y_train), "another")
+        refuses("one view too many", lambda: method.fit(train, subject.y_train), "another")
         return
     method.fit(train, subject.y_train)
     assert tuple(method.views_in_) == (*subject.card.roles, "another"), "a view is missing"
@@ -562,13 +417,13 @@ def check_subset(subject: Subject) -> None:
     method = subject.fitted
     full = method.transform(subject.test)
     assert isinstance(full, Views), "transform(views) must return Views"
-    sizes = {_dense(full[name]).shape[1] for name in full.names}
+    sizes = {dense(full[name]).shape[1] for name in full.names}
     assert len(sizes) == 1, f"the common space must have one dimension, got {sizes}"
     for name in full.names:
         alone = method.transform(subject.test.select(name))
         assert alone.names == (name,), f"transform of {name} alone returned {alone.names}"
-        _same(alone[name], full[name], f"transform of {name} alone")
-        _same(method.encode(subject.test[name], name), full[name], f"encode of {name}")
+        same(alone[name], full[name], f"transform of {name} alone")
+        same(method.encode(subject.test[name], name), full[name], f"encode of {name}")
 
 
 # ---- scores -------------------------------------------------------------------------------------
@@ -592,28 +447,28 @@ def check_directions(subject: Subject) -> None:
     """Both directions read the same matrix"""
     first, second, *_ = subject.test.names
     scores = subject.fitted.similarity(subject.test, query=second, gallery=first)
-    _same(scores.T, subject.scores, f"scores with query={second!r}")
+    same(scores.T, subject.scores, f"scores with query={second!r}")
 
 
 def check_chunks(subject: Subject) -> None:
     """Scoring in chunks gives the scores of one piece"""
     for size in (1, 7):
         scores = subject.fitted.similarity(subject.test, chunk_size=size)
-        _same(scores, subject.scores, f"scores with chunk_size={size}")
+        same(scores, subject.scores, f"scores with chunk_size={size}")
 
 
 def check_batch(subject: Subject) -> None:
     """A score depends on its two items, not on what else is in the batch"""
     method = subject.fitted
     rows = np.array([3, 0, 11, 5, 26])
-    _same(method.similarity(subject.test[rows]), subject.scores[np.ix_(rows, rows)], "five rows")
-    _same(method.similarity(subject.test[[8]]), subject.scores[8:9, 8:9], "one row")
+    same(method.similarity(subject.test[rows]), subject.scores[np.ix_(rows, rows)], "five rows")
+    same(method.similarity(subject.test[[8]]), subject.scores[8:9, 8:9], "one row")
     if subject.embeds:
         full = method.transform(subject.test)
         for name in full.names:
             for some, what in ((rows, "five rows"), (rows[:1], "one row")):
                 encoded = method.encode(take_rows(subject.test[name], some), name)
-                _same(encoded, _dense(full[name])[some], f"encode of {what} of {name}")
+                same(encoded, dense(full[name])[some], f"encode of {what} of {name}")
 
 
 def check_permutation(subject: Subject) -> None:
@@ -622,10 +477,10 @@ def check_permutation(subject: Subject) -> None:
     p, q = rng.permutation(N_TEST), rng.permutation(N_TEST)
     method = subject.fitted
     scores = method.similarity(subject.test[p])
-    _same(scores, subject.scores[np.ix_(p, p)], "scores of permuted pairs")
+    same(scores, subject.scores[np.ix_(p, p)], "scores of permuted pairs")
     first, second, *_ = _items(subject.test)
     scores = method.similarity(take_rows(first, p), take_rows(second, q))
-    _same(scores, subject.scores[np.ix_(p, q)], "scores of views permuted each for itself")
+    same(scores, subject.scores[np.ix_(p, q)], "scores of views permuted each for itself")
 
 
 def check_captions(subject: Subject) -> None:
@@ -661,9 +516,9 @@ def check_captions(subject: Subject) -> None:
         f"items must be prepared once each ({once}), but were so: {prepared}"
     )
     images, captions = test.distinct(first)[0], test.distinct(second)[0]
-    _same(scores, method.similarity(images, captions), "scores of grouped views")
+    same(scores, method.similarity(images, captions), "scores of grouped views")
     for offset in (1, 2):
-        _same(scores[:, offset::3], scores[:, ::3], "scores of equal captions")
+        same(scores[:, offset::3], scores[:, ::3], "scores of equal captions")
     if subject.embeds:
         encoded = method.transform(test)
         assert encoded.distinct(first)[0].shape[0] == n, "transform must keep items distinct"
@@ -678,9 +533,9 @@ def check_label_leak(subject: Subject) -> None:
     y = subject.y_test
     for labels, what in ((y, "the labels"), (rng.permutation(y), "permuted labels"), (None, "no")):
         score = method.score(subject.test, labels)
-        _same(method.similarity(subject.test), expected, f"similarity after scoring with {what}")
+        same(method.similarity(subject.test), expected, f"similarity after scoring with {what}")
         figure = _figure(method, subject.test, labels)
-        _same(score, figure, f"score with {what} against the metric of the similarities")
+        same(score, figure, f"score with {what} against the metric of the similarities")
 
 
 def _figure(method: CrossModalEstimator, views: Views, y: NDArray[Any] | None) -> float:
@@ -767,20 +622,20 @@ def check_ragged(subject: Subject) -> None:
                 lambda values, _, n=neighbours: resized(values, np.concatenate([own, n]))  # type: ignore[misc]
             )
             told = f"scores among {what} items against those alone"
-            _same(method.similarity(company)[:_PROBES, :_PROBES], alone, told)
+            same(method.similarity(company)[:_PROBES, :_PROBES], alone, told)
             for size in (1, 3):
                 chunked = method.similarity(company, chunk_size=size)[:_PROBES, :_PROBES]
-                _same(chunked, alone, f"{told}, with chunk_size={size}")
+                same(chunked, alone, f"{told}, with chunk_size={size}")
             if subject.embeds:
                 for name in test.names:
-                    among = _dense(method.encode(company[name], name))[:_PROBES]
+                    among = dense(method.encode(company[name], name))[:_PROBES]
                     for i, p in enumerate(single):
-                        _same(among[[i]], method.encode(p[name], name),
+                        same(among[[i]], method.encode(p[name], name),
                               f"encode of {name} among {what} items against alone")  # fmt: skip
             if "batch_size" in method.get_params():
                 other = copy.deepcopy(method).set_params(batch_size=2)
                 found = other.similarity(company)[:_PROBES, :_PROBES]
-                _same(found, alone, f"{told}, with batch_size=2")
+                same(found, alone, f"{told}, with batch_size=2")
 
     _each_uneven(subject, check)
 
@@ -794,8 +649,8 @@ def check_padding(subject: Subject) -> None:
         with strange_padding():
             found = method.similarity(test)
             other = subject.make().fit(train, subject.y_train)
-        _same(found, expected, "scores with other numbers in the padding")
-        _same(other.similarity(test), expected, "scores after a fit with others in the padding")
+        same(found, expected, "scores with other numbers in the padding")
+        same(other.similarity(test), expected, "scores after a fit with others in the padding")
 
     _each_uneven(subject, check)
 
@@ -838,17 +693,17 @@ def check_labels(subject: Subject) -> None:
     method, train = subject.make(), subject.train
     wants = subject.card.labels
     if wants in ("single", "multi"):
-        _refuses("fit without labels", lambda: method.fit(train), "label")
+        refuses("fit without labels", lambda: method.fit(train), "label")
     else:
         method.fit(train)
     if wants == "none":
         return
     y = subject.y_train
     assert y is not None
-    _refuses("too few labels", lambda: method.fit(train, y[:-1]), "label")
+    refuses("too few labels", lambda: method.fit(train, y[:-1]), "label")
     if wants == "single":
         indicator = (y[:, None] == np.unique(y)).astype(int)
-        _refuses("an indicator of classes", lambda: method.fit(train, indicator), "label")
+        refuses("an indicator of classes", lambda: method.fit(train, indicator), "label")
 
 
 def check_not_fitted(subject: Subject) -> None:
@@ -863,13 +718,13 @@ def check_not_fitted(subject: Subject) -> None:
         calls["transform"] = lambda: method.transform(test)
         calls["encode"] = lambda: method.encode(test[name], name)
     for what, call in calls.items():
-        _refuses(f"{what} before fit", call, subject.cls.__name__, errors=(NotFittedError,))
+        refuses(f"{what} before fit", call, subject.cls.__name__, errors=(NotFittedError,))
 
 
 def check_misaligned(subject: Subject) -> None:
     """Views of unequal length are refused by name"""
     first, second, *_ = _items(subject.train)
-    _refuses(
+    refuses(
         "fit with one row more in X than in Y",
         lambda: subject.make().fit(first, take_rows(second, slice(N_TRAIN - 1)), subject.y_train),
         *subject.card.roles[:2],
@@ -881,30 +736,28 @@ def check_wrong_view(subject: Subject) -> None:
     """Missing and unknown views are refused by name"""
     first, second, *_ = subject.card.roles
     method = subject.make()
-    _refuses("fit on one view", lambda: method.fit(subject.train.select(first), subject.y_train))
+    refuses("fit on one view", lambda: method.fit(subject.train.select(first), subject.y_train))
     if "views" in method.get_params():
         lost = subject.make(views={second: "lost"})
-        _refuses(
-            "views= with a lost view", lambda: lost.fit(subject.train, subject.y_train), "lost"
-        )
+        refuses("views= with a lost view", lambda: lost.fit(subject.train, subject.y_train), "lost")
     fitted = subject.fitted
     wrong = subject.test.rename({second: "stranger"})
-    _refuses("similarity of an unknown view", lambda: fitted.similarity(wrong, gallery="stranger"),
+    refuses("similarity of an unknown view", lambda: fitted.similarity(wrong, gallery="stranger"),
              "stranger")  # fmt: skip
-    _refuses("similarity without a view", lambda: fitted.similarity(wrong), second)
-    _refuses("score of an unknown view", lambda: fitted.score(wrong, subject.y_test), "stranger")
+    refuses("similarity without a view", lambda: fitted.similarity(wrong), second)
+    refuses("score of an unknown view", lambda: fitted.score(wrong, subject.y_test), "stranger")
     if subject.embeds:
         values = subject.test[second]
-        _refuses("transform of an unknown view", lambda: fitted.transform(wrong), "stranger")
-        _refuses("encode of an unknown view", lambda: fitted.encode(values, "stranger"), "stranger")
+        refuses("transform of an unknown view", lambda: fitted.transform(wrong), "stranger")
+        refuses("encode of an unknown view", lambda: fitted.encode(values, "stranger"), "stranger")
 
 
 def check_label_vector(subject: Subject) -> None:
     """A label vector where a view belongs is refused by name"""
     first, second, *_ = subject.card.roles
     values, labels = subject.train[first], np.arange(N_TRAIN) % 5
-    _refuses("fit(X, y)", lambda: subject.make().fit(values, labels), second)
-    _refuses("fit(X, y, y)", lambda: subject.make().fit(values, labels, labels), second)
+    refuses("fit(X, y)", lambda: subject.make().fit(values, labels), second)
+    refuses("fit(X, y, y)", lambda: subject.make().fit(values, labels, labels), second)
 
 
 def check_not_finite(subject: Subject) -> None:
@@ -917,7 +770,7 @@ def check_not_finite(subject: Subject) -> None:
 
         for name, train in _spoiled(subject.train, change):
             fit = partial(subject.make().fit, train, subject.y_train)
-            _refuses(f"fit with {value} in {name}", fit, name)
+            refuses(f"fit with {value} in {name}", fit, name)
         _refuse_spoiled(subject, f"{value} in", change)
 
 
@@ -933,18 +786,18 @@ def _refuse_spoiled(
     for name, test in _spoiled(subject.test, change):
         other = next(view for view in test.names if view != name)
         similarity = partial(method.similarity, test, query=name, gallery=other)
-        _refuses(f"similarity with {what} {name}", similarity, name)
+        refuses(f"similarity with {what} {name}", similarity, name)
         if subject.embeds:
-            _refuses(f"transform with {what} {name}", partial(method.transform, test), name)
-            _refuses(f"encode with {what} {name}", partial(method.encode, test[name], name), name)
+            refuses(f"transform with {what} {name}", partial(method.transform, test), name)
+            refuses(f"encode with {what} {name}", partial(method.encode, test[name], name), name)
 
 
 def check_one_sample(subject: Subject) -> None:
     """A single pair is too little to fit, and is refused"""
     y = None if subject.y_train is None else subject.y_train[:1]
-    _refuses("fit on one pair", lambda: subject.make().fit(subject.train[:1], y), "sample")
+    refuses("fit on one pair", lambda: subject.make().fit(subject.train[:1], y), "sample")
 
 
-CHECKS: tuple[Callable[[Subject], None], ...] = tuple(
+CHECKS: tuple[Callable[[Subject], None], ...] = CARD_CHECKS + tuple(
     check for name, check in list(globals().items()) if name.startswith("check_")
 )

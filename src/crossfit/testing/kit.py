@@ -21,7 +21,8 @@ from crossfit import registry
 from crossfit.base import CrossModalEstimator
 from crossfit.cards import MethodCard
 from crossfit.compose import ColumnsAsViews
-from crossfit.testing.checks import CHECKS, Subject, tolerance
+from crossfit.testing.checks import CHECKS, Subject
+from crossfit.testing.shared import tolerance
 
 __all__ = ["EXPECTED_FAILURES", "CheckResult", "check_method", "parametrize_with_checks"]
 

@@ -1,0 +1,485 @@
+"""The checks of extractors: one function each, as those of methods in `crossfit.testing.checks`."""
+
+# The docstrings state what must hold, and the global random state is what some checks are about.
+# ruff: noqa: D401, NPY002
+
+from __future__ import annotations
+
+import copy
+import os
+import pickle
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+from unittest import SkipTest, mock
+
+import joblib
+import numpy as np
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+from sklearn.utils import get_tags
+
+from crossfit import registry
+from crossfit.cards import ExtractorCard
+from crossfit.extraction.base import Extractor
+from crossfit.testing.items import planted_items
+from crossfit.testing.shared import CARD_CHECKS, RandomTrial, dense, global_state, refuses, same
+from crossfit.views import Channels, Ragged, n_rows, take_rows
+
+__all__ = ["CHECKS", "ExtractorSubject"]
+
+N_TRAIN, N_TEST = 24, 8
+
+
+@dataclass(frozen=True)
+class ExtractorSubject:
+    """An extractor under test, and what several checks need of it.
+
+    Parameters
+    ----------
+    target : type
+        The class of the extractor, a transformer of scikit-learn's kind.
+    card : ExtractorCard
+    params : mapping of str to object
+        Settings under which it works in seconds.
+    """
+
+    target: type
+    card: ExtractorCard
+    params: Mapping[str, Any]
+
+    def make(self, **params: Any) -> Any:
+        """Return a new extractor with the test settings, that keeps nothing in the cache."""
+        made = self.target(**{**self.params, **params})
+        if "cache" in made.get_params() and "cache" not in params:
+            made.set_params(cache=False)
+        return made
+
+    @cached_property
+    def _folder(self) -> tempfile.TemporaryDirectory[str]:
+        return tempfile.TemporaryDirectory(prefix="crossfit-check-")
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """Kinds of input that the card declares; one of its own with ``make_inputs``."""
+        return ("given",) if self.card.make_inputs else self.card.inputs
+
+    def items(self, kind: str) -> Any:
+        """Return items to fit on and, after them, items to transform."""
+        return self._items[kind]
+
+    @cached_property
+    def _items(self) -> dict[str, Any]:
+        rng = np.random.default_rng(0)
+        n = N_TRAIN + N_TEST
+        if self.card.make_inputs:
+            found = registry.resolve_target(self.card.make_inputs)(rng, n)
+            if n_rows(found) != n:
+                raise ValueError(
+                    f"{self.card.make_inputs} must return {n} items, got {n_rows(found)}"
+                )
+            return {"given": found}
+        folder = Path(self._folder.name)
+        return {
+            kind: planted_items(kind, self.card.modality, n, rng, folder) for kind in self.kinds
+        }
+
+    @property
+    def train(self) -> Any:
+        """Items to fit on."""
+        return _take(self.items(self.kinds[0]), slice(N_TRAIN))
+
+    @property
+    def test(self) -> Any:
+        """Items that no fit has seen."""
+        return _take(self.items(self.kinds[0]), slice(N_TRAIN, None))
+
+    @cached_property
+    def _fitted(self) -> Any:
+        return self.make().fit(self.train)
+
+    @property
+    def fitted(self) -> Any:
+        """A fitted extractor of one's own; fitting happens once."""
+        return copy.deepcopy(self._fitted)
+
+    @cached_property
+    def features(self) -> Any:
+        """What the test items come to."""
+        return self.fitted.transform(self.test)
+
+
+def _take(items: Any, rows: Any) -> Any:
+    if isinstance(items, (list, tuple)):
+        return items[rows] if isinstance(rows, slice) else [items[i] for i in rows]
+    return take_rows(items, rows)
+
+
+def _same_features(found: Any, expected: Any, what: str) -> None:
+    """Fail unless two outputs agree, whatever they are made of."""
+    assert type(found) is type(expected), (
+        f"{what}: a {type(found).__name__}, not a {type(expected).__name__}"
+    )
+    if isinstance(expected, Channels):
+        assert found.names == expected.names, f"{what}: channels {found.names}"
+        for name in expected.names:
+            _same_features(found[name], expected[name], f"{what}, channel {name!r}")
+    elif isinstance(expected, Ragged):
+        assert np.array_equal(found.offsets, expected.offsets), (
+            f"{what}: rows of {found.lengths.tolist()} elements, not {expected.lengths.tolist()}"
+        )
+        same(found.values, expected.values, what)
+        for name, part in expected.info.items():
+            if isinstance(part, np.ndarray) and part.dtype.kind in "fiub":
+                same(found.info.get(name, ()), part, f"{what}, info {name!r}")
+    else:
+        same(found, expected, what)
+
+
+# ---- the card -----------------------------------------------------------------------------------
+
+
+def check_what_it_takes_and_gives(subject: ExtractorSubject) -> None:
+    """The card is true: whether it is fitted, which kinds it takes and gives"""
+    card = subject.card
+    learns = bool(get_tags(subject.make()).requires_fit)
+    assert learns == card.needs_fit, (
+        f"the card has needs_fit={card.needs_fit}, but the tag requires_fit is {learns}"
+    )
+    assert subject.kinds, "the card names no kind of input: inputs is empty"
+    for kind in subject.kinds:
+        items = subject.items(kind)
+        features = subject.make().fit(_take(items, slice(N_TRAIN))).transform(items)
+        n = N_TRAIN + N_TEST
+        assert n_rows(features) == n, f"{n} {kind} gave {n_rows(features)} rows of features"
+        form = _form(features)
+        assert set(form) & set(card.outputs), (
+            f"the card has outputs={card.outputs}, but {kind} gave {' or '.join(form)}"
+        )
+
+
+def _form(features: Any) -> tuple[str, ...]:
+    """Return the words of a card for an output."""
+    if isinstance(features, Ragged):
+        return ("tokens",) if features.dtype.kind in "iu" else ("regions",)
+    if isinstance(features, Channels):
+        return tuple({word for name in features.names for word in _form(features[name])})
+    if features.dtype.kind in "iu" and len(features.shape) == 2:
+        return ("tokens", "vectors")
+    return {2: ("vectors",), 3: ("regions", "maps", "tokens"), 4: ("maps",)}.get(
+        len(features.shape), ("no form that a card knows",)
+    )
+
+
+def check_numbers(subject: ExtractorSubject) -> None:
+    """Features are finite floats, or ids from 0, and as wide as n_features_out_ declares"""
+    features = subject.features
+    many = isinstance(features, Channels)
+    parts: list[Any] = [features[name] for name in features.names] if many else [features]
+    for part in parts:
+        values = np.asarray(dense(part.values if isinstance(part, Ragged) else part))
+        assert values.dtype.kind in "fiu", f"features must be numbers, got type {values.dtype}"
+        if values.dtype.kind == "f":
+            assert np.isfinite(values).all(), "features must be finite"
+        else:
+            assert values.min(initial=0) >= 0, f"ids must be at least 0, got {values.min()}"
+    width = getattr(subject.fitted, "n_features_out_", None)
+    if width is not None and not many:
+        values = features.values if isinstance(features, Ragged) else features
+        assert values.shape[-1] == width, (
+            f"n_features_out_ is {width}, but the features are {values.shape[-1]} wide"
+        )
+
+
+def check_search_space(subject: ExtractorSubject) -> None:
+    """Settings drawn from the search space are accepted"""
+    if not subject.card.search_space:
+        raise SkipTest("the card has no search space")
+    from crossfit.cards import suggest
+
+    for seed in range(3):
+        drawn = suggest(subject.card.search_space, RandomTrial(seed))
+        try:
+            made = subject.make(**drawn)
+        except TypeError as error:
+            raise AssertionError(f"search_space: {error}") from error
+        if hasattr(made, "_validate_params"):
+            made._validate_params()
+
+
+# ---- parameters and copies ----------------------------------------------------------------------
+
+
+def check_parameters(subject: ExtractorSubject) -> None:
+    """Parameters are stored untouched, cloned and set by name; unknown ones are refused"""
+    wrong = {"no_such_parameter": 1}
+    refuses("an unknown constructor argument", lambda: subject.target(**wrong))
+    made = subject.make()
+    refuses("set_params of an unknown name", lambda: made.set_params(**wrong), *wrong)
+    given = made.get_params(deep=False)
+    for name, value in subject.params.items():
+        assert given[name] is value or joblib.hash(given[name]) == joblib.hash(value), (
+            f"get_params gives {given[name]!r} for {name}={value!r}"
+        )
+    copied = clone(subject.fitted)
+    assert joblib.hash(copied.get_params()) == joblib.hash(made.get_params()), "a clone differs"
+    _same_features(
+        copied.fit(subject.train).transform(subject.test), subject.features, "features of a clone"
+    )
+    before = joblib.hash(made.get_params())
+    made.fit(subject.train).transform(subject.test)
+    assert joblib.hash(made.get_params()) == before, "fit or transform changed a parameter"
+
+
+def check_not_fitted(subject: ExtractorSubject) -> None:
+    """What learns from training items does not answer before fit, nor does its clone"""
+    if not subject.card.needs_fit:
+        raise SkipTest("it learns nothing")
+    name = subject.target.__name__
+    for made, what in ((subject.make(), "transform"), (clone(subject.fitted), "a clone")):
+        refuses(
+            f"{what} before fit", lambda m=made: m.transform(subject.test), name,  # type: ignore[misc]
+            errors=(NotFittedError,),
+        )  # fmt: skip
+
+
+def check_pickle(subject: ExtractorSubject) -> None:
+    """A fitted extractor survives pickling"""
+    read = pickle.loads(pickle.dumps(subject.fitted))
+    _same_features(read.transform(subject.test), subject.features, "features after pickling")
+
+
+def check_bundle(subject: ExtractorSubject) -> None:
+    """A fitted extractor survives `crossfit.save` and `crossfit.load`"""
+    import crossfit
+
+    try:
+        registry.card_of(subject.target)
+    except registry.NotInstalledError:
+        raise SkipTest("bundles hold what is registered alone") from None
+    with tempfile.TemporaryDirectory() as folder:
+        crossfit.save(subject.fitted, os.path.join(folder, "bundle"))
+        read = crossfit.load(os.path.join(folder, "bundle"))
+    _same_features(read.transform(subject.test), subject.features, "features of a bundle")
+
+
+# ---- what the features depend on ----------------------------------------------------------------
+
+
+def check_repeatable(subject: ExtractorSubject) -> None:
+    """The same items give the same features, and the global random state is left alone"""
+    before = global_state()
+    fitted = subject.make().fit(subject.train)
+    first, second = (fitted.transform(subject.test) for _ in range(2))
+    after = global_state()
+    _same_features(second, first, "a second transform")
+    kept = np.random.get_state()
+    try:
+        np.random.seed(123)
+        again = subject.make().fit(subject.train).transform(subject.test)
+    finally:
+        np.random.set_state(kept)
+    _same_features(again, first, "features after a second fit")
+    touched = [name for name in before if before[name] != after[name]]
+    assert not touched, f"changed: {', '.join(touched)}"
+
+
+def check_items(subject: ExtractorSubject) -> None:
+    """An item's features depend on it alone, in any company, order and batch"""
+    expected, test = subject.features, subject.test
+    rows = np.random.default_rng(0).permutation(N_TEST)
+    fitted = subject.fitted
+    permuted = fitted.transform(_take(test, rows))
+    _same_features(permuted, _taken(expected, rows), "features in another order")
+    for row in (0, 3, N_TEST - 1):
+        alone = fitted.transform(_take(test, slice(row, row + 1)))
+        _same_features(_trimmed(alone), _trimmed(_taken(expected, [row])), f"item {row} on its own")
+    twice = [0, 1, 0, 2, 1]
+    _same_features(
+        _trimmed(fitted.transform(_take(test, twice))),
+        _trimmed(_taken(expected, twice)),
+        "items that come twice",
+    )
+    if "batch_size" in fitted.get_params():
+        fitted.set_params(batch_size=1)
+        _same_features(fitted.transform(test), expected, "features with batch_size=1")
+
+
+def _taken(features: Any, rows: Any) -> Any:
+    return take_rows(features, np.asarray(rows))
+
+
+def _trimmed(features: Any) -> Any:
+    """Leave out columns of padding ids, of which a call has as many as its longest text needs."""
+    if isinstance(features, np.ndarray) and features.dtype.kind in "iu" and features.ndim == 2:
+        return features[:, : int(np.flatnonzero(features.any(axis=0)).max(initial=0)) + 1]
+    return features
+
+
+def check_transform_learns_nothing(subject: ExtractorSubject) -> None:
+    """Transforming other items changes nothing for those that come later"""
+    fitted = subject.fitted
+    fitted.transform(_take(subject.items(subject.kinds[0]), slice(5, N_TRAIN)))
+    _same_features(fitted.transform(subject.test), subject.features, "features after others")
+
+
+def check_inputs_unchanged(subject: ExtractorSubject) -> None:
+    """Items are left as they were"""
+    for kind in subject.kinds:
+        # A pickled copy holds arrays that can be written to.
+        items = pickle.loads(pickle.dumps(subject.items(kind)))
+        before = joblib.hash(items)
+        subject.make().fit(items).transform(items)
+        assert joblib.hash(items) == before, f"{kind}: the items were written to"
+
+
+def check_forms(subject: ExtractorSubject) -> None:
+    """Lists, tuples and object arrays, and pictures as arrays, images and files, are the same"""
+    if subject.card.make_inputs or subject.kinds[0] == "sequence":
+        raise SkipTest("the items come in one form")
+    fitted = subject.fitted
+    test = list(subject.test)
+    held = np.empty(len(test), dtype=object)
+    held[:] = test
+    forms: dict[str, Any] = {"a tuple": tuple(test), "an object array": held}
+    with tempfile.TemporaryDirectory() as folder:
+        if subject.card.modality == "image" and subject.kinds[0] == "pixels":
+            from PIL import Image
+
+            images = [Image.fromarray(pixels) for pixels in test]
+            forms["PIL images"] = images
+            if "paths" in subject.kinds:
+                paths = [Path(folder) / f"{i}.png" for i in range(len(test))]
+                for image, path in zip(images, paths):
+                    image.save(path)
+                forms["paths"] = paths
+                forms["strings of paths"] = [str(path) for path in paths]
+        for form, items in forms.items():
+            _same_features(fitted.transform(items), subject.features, f"features of {form}")
+
+
+# ---- the cache ----------------------------------------------------------------------------------
+
+
+@contextmanager
+def _own_cache() -> Iterator[None]:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        mock.patch.dict(os.environ, {"CROSSFIT_CACHE": folder}),
+    ):
+        yield
+
+
+def check_cache(subject: ExtractorSubject) -> None:
+    """Cached features are those that are computed, under a key that other processes find"""
+    if not isinstance(subject.make(), Extractor):
+        raise SkipTest("it does not derive from Extractor, which keeps features")
+    made = subject.make()
+    if "cache" not in made.get_params():
+        raise SkipTest("it has no parameter cache")
+    if subject.card.needs_fit:
+        raise SkipTest("what is fitted is not cached item by item")
+    made.set_params(cache=True)
+    with _own_cache():
+        first = made.fit(subject.train).transform(subject.test)
+        _same_features(first, subject.features, "features with cache=True")
+        extract = type(made)._extract
+        seen: list[int] = []
+
+        def counting(self: Any, batch: list[Any]) -> Any:
+            seen.append(len(batch))
+            return extract(self, batch)
+
+        again = clone(made).fit(subject.train)
+        with mock.patch.object(type(made), "_extract", counting):
+            _same_features(again.transform(subject.test), first, "features out of the cache")
+        assert not seen, (
+            f"a clone extracted {sum(seen)} of {N_TEST} items again: its key differs from call to "
+            "call"
+        )
+    _check_key(made)
+
+
+def _check_key(made: Any) -> None:
+    code = (
+        "import pickle, sys; made = pickle.load(sys.stdin.buffer); "
+        "sys.stdout.write(made._fingerprint())"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", code],
+        input=pickle.dumps(clone(made)),
+        # Of sets and dicts: the order of the former changes with the seed.
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "PYTHONHASHSEED": "7"},
+        capture_output=True,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr.decode()
+    assert ran.stdout.decode() == made._fingerprint(), "another process has another cache key"
+
+
+def check_neutral_parameters(subject: ExtractorSubject) -> None:
+    """Of the parameters that are no part of a cache key none changes the features"""
+    made = subject.make()
+    if not isinstance(made, Extractor):
+        raise SkipTest("it does not derive from Extractor, which keeps features")
+    names = made.neutral_parameters & set(made.get_params(deep=False))
+    others: dict[str, Any] = {"batch_size": 3, "n_jobs": 1, "verbose": False, "cache": False}
+    tried = {name: others[name] for name in names & set(others)}
+    if not tried:
+        raise SkipTest("it has none")
+    found = subject.make(**tried).fit(subject.train).transform(subject.test)
+    told = ", ".join(f"{name}={value!r}" for name, value in tried.items())
+    _same_features(found, subject.features, f"features with {told}")
+
+
+# ---- errors -------------------------------------------------------------------------------------
+
+
+def check_wrong_items(subject: ExtractorSubject) -> None:
+    """What is no item is refused in one sentence, in fit and in transform"""
+    if subject.card.make_inputs:
+        raise SkipTest("the kit does not know what its items are")
+    single = subject.test[0]
+    wrong: dict[str, Any] = {
+        "None": None,
+        "a number": 3,
+        "a list of None": [None, None],
+        "no items": [],
+        "items of two kinds": [single, {"a": 1}],
+    }
+    if subject.kinds[0] != "sequence":
+        wrong["a list of numbers"] = [1, 2, 3]
+    if isinstance(single, str):
+        wrong["one item that is not in a list"] = single
+    fitted = subject.fitted
+    for what, items in wrong.items():
+        refuses(f"fit on {what}", lambda i=items: subject.make().fit(i).transform(i))  # type: ignore[misc]
+        refuses(f"transform of {what}", lambda i=items: fitted.transform(i))  # type: ignore[misc]
+
+
+def check_wrong_files(subject: ExtractorSubject) -> None:
+    """A file that is missing or damaged is refused by name"""
+    if "paths" not in subject.kinds:
+        raise SkipTest("it reads no files")
+    fitted = subject.make().fit(_take(subject.items("paths"), slice(N_TRAIN)))
+    good = subject.items("paths")[0]
+    suffix = Path(good).suffix
+    with tempfile.TemporaryDirectory() as folder:
+        lost = os.path.join(folder, f"lost{suffix}")
+        damaged = os.path.join(folder, f"damaged{suffix}")
+        Path(damaged).write_bytes(Path(good).read_bytes()[:20])
+        errors = (FileNotFoundError, ValueError)
+        refuses("a missing file", lambda: fitted.transform([good, lost]), "lost", errors=errors)
+        if subject.card.modality != "text":
+            refuses("a damaged file", lambda: fitted.transform([good, damaged]), "damaged")
+
+
+CHECKS: tuple[Callable[[ExtractorSubject], None], ...] = CARD_CHECKS + tuple(
+    check for name, check in list(globals().items()) if name.startswith("check_")
+)
