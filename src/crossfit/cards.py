@@ -531,6 +531,8 @@ def _matches(value: Any, wanted: Any) -> bool:
 def _equal(a: Any, b: Any) -> bool:
     if a is b:
         return True
+    if {type(a), type(b)} == {list, tuple}:  # YAML has lists for tuples
+        return tuple(a) == tuple(b)
     try:
         return bool(a == b)
     except (TypeError, ValueError):  # arrays are not compared as a whole

@@ -106,6 +106,30 @@ def test_the_test_pairs_are_not_even_loaded(tune, monkeypatch):
         (["cca", "--metric", "acc"], "acc"),
         (["cca", "--features", "image=missing"], "no extractor 'missing' is installed"),
         (["cca", "--storage", "file.db"], "storage must be a URL"),
+        (["cca", "--storage", "sqllite:///file.db"], "did you mean 'sqlite'"),
+        (["cca", "--storage", "journal:///"], "names no file, as journal:///study.log does"),
+        (
+            [
+                "kcca",
+                "--set",
+                "kernel=rbf",
+                "--space",
+                "degree={int: [2, 3], when: {kernel: poly}}",
+            ],
+            "'degree' is never searched",
+        ),
+        (
+            [
+                "kcca",
+                "--space",
+                "kernel={choice: [rbf, poly]}",
+                "--space",
+                "degree={int: [2, 3], when: {kernel: ploy}}",
+            ],
+            "'degree' is never searched: its condition needs 'kernel' to be 'ploy'",
+        ),
+        (["cca", "--space", "reg={choice: {when: 1, b: 2}}"], "must not call an option 'when'"),
+        (["cca", "--space", "reg={choice: {}}"], "choice"),
         (["cca", "--trials", "0"], "0 is not in the range"),
     ],
 )
@@ -115,11 +139,36 @@ def test_refusals(tune, words, message):
     assert message in done.output + str(done.exception)
 
 
-def test_passwords_are_not_shown():
-    from crossfit.cli.tuning import _without_password
+def test_what_is_fixed_decides_conditions():
+    from crossfit.cards import Choice, Float
+    from crossfit.cli.tuning import _pipeline
 
-    assert _without_password("postgresql://me:secret@host/db") == "postgresql://me@host/db"
-    assert _without_password("sqlite:///a.db") == "sqlite:///a.db"
+    given = {"dataset": "emoji", "features": {}, "space": {}, "seed": 0}
+    sigma = Float(0.1, 10.0, log=True)
+    _, space = _pipeline("lgcfl", params={"label_similarity": "exponential"}, **given)
+    assert space["method__sigma"] == sigma and "method__label_similarity" not in space
+    _, space = _pipeline("lgcfl", params={"label_similarity": "cosine"}, **given)
+    assert "method__sigma" not in space and "method__label_similarity" not in space
+    named = {"kernel": {"choice": {"bell": "rbf", "flat": "linear"}},
+             "gamma": {"float": [0.1, 10.0], "log": True, "when": {"kernel": "bell"}}}  # fmt: skip
+    _, space = _pipeline("kcca", params={}, **{**given, "space": named})
+    assert space["method__kernel"] == Choice(bell="rbf", flat="linear")
+    assert space["method__gamma"] == Float(0.1, 10.0, log=True, when={"method__kernel": "bell"})
+
+
+def test_the_address_of_a_study_is_checked_before_the_data_are_loaded(tune, monkeypatch):
+    from crossfit import datasets
+
+    monkeypatch.setattr(datasets, "load", lambda *a, **k: pytest.fail("the data were loaded"))
+    done = tune("cca", *EMOJI, "--storage", "sqlite:////nowhere/at/all.db")
+    assert isinstance(done.exception, ValueError) and "not a folder" in str(done.exception)
+
+
+def test_passwords_are_not_shown():
+    from crossfit.model_selection.storages import without_password
+
+    assert without_password("postgresql://me:secret@host/db") == "postgresql://me@host/db"
+    assert without_password("sqlite:///a.db") == "sqlite:///a.db"
 
 
 @pytest.mark.slow

@@ -86,6 +86,9 @@ def tune(
         raise click.UsageError("the test pairs judge the winner once: tune on other pairs")
     if out is not None and out.exists():
         raise click.UsageError(f"--out names {str(out)!r}, which exists")
+    from crossfit.model_selection.storages import check_storage
+
+    check_storage(storage)
     pipeline, searched = _pipeline(
         method, dataset, _mapping(features, "--features", chain=True),
         _mapping(settings, "--set"), _mapping(space, "--space"), seed,
@@ -93,6 +96,7 @@ def tune(
     loaded = _load(dataset, root, split, [train] if validation is None else [train, validation])
 
     from crossfit.model_selection import OptunaSearch
+    from crossfit.model_selection.storages import without_password
 
     held_out = None if validation is None else loaded[validation]
     search = OptunaSearch(
@@ -119,7 +123,7 @@ def tune(
             done = sum(trial.state.is_finished() for trial in search.study_.get_trials())
             click.echo(
                 f"interrupted after {done} trials; the study {search.study_.study_name!r} is in "
-                f"{_without_password(storage)}, and goes on with: {again} --trials {trials}",
+                f"{without_password(storage)}, and goes on with: {again} --trials {trials}",
                 err=True,
             )
         raise
@@ -129,7 +133,7 @@ def tune(
 
         crossfit.save(search.best_estimator_, out)
         click.echo(f"wrote the winner, fitted on {train}, to {out}")
-    click.echo(f"study {search.study_.study_name!r} in {_without_password(storage)}")
+    click.echo(f"study {search.study_.study_name!r} in {without_password(storage)}")
     click.echo(f"to go on: {again} --trials {2 * max(trials, len(search.trials_))}")
 
 
@@ -254,10 +258,3 @@ def _shown(value: Any) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{key}: {_shown(part)}" for key, part in value.items())
     return str(value)
-
-
-def _without_password(url: str) -> str:
-    scheme, separator, rest = url.partition("://")
-    account, at, place = rest.rpartition("@")
-    user = account.partition(":")[0]
-    return f"{scheme}{separator}{user}{at}{place}" if at else url

@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 
 from crossfit import registry
 from crossfit._code import code_of
+from crossfit.cards import check_space, remaining, renamed
 from crossfit.datasets import Dataset, Split
 from crossfit.experiment.features import StoredFeatures, needs_fit
 from crossfit.experiment.parts import (
@@ -445,23 +446,29 @@ def in_pipeline(name: str) -> str:
 
 
 def search_space(spec: MethodSpec) -> dict[str, Any]:
-    """Return the search space of a method by pipeline names."""
+    """Return the search space of a method by pipeline names.
+
+    What the experiment sets is set, and decides the conditions that name it.
+
+    Raises
+    ------
+    ValueError
+        If a parameter would never be searched, because its condition can never hold.
+    """
     if spec.tune == "default":
-        space = dict(registry.get(spec.method).search_space)
-        # What the experiment sets is set.
-        space = {name: part for name, part in space.items() if name not in spec.params}
+        space = remaining(registry.get(spec.method).search_space, spec.params)
     else:
-        space = space_of(spec.tune or {})  # type: ignore[arg-type]
-    found = {}
-    for name, part in space.items():
-        if part.when is not None:
-            when = {in_pipeline(other): value for other, value in part.when.items()}
-            if hasattr(part, "options"):
-                part = type(part)(*part.options, when=when)
-            else:
-                part = dataclasses.replace(part, when=when)
-        found[in_pipeline(name)] = part
-    return found
+        given = space_of(spec.tune or {})  # type: ignore[arg-type]
+        fixed = {name: value for name, value in spec.params.items() if name not in given}
+        space = remaining(given, fixed)
+        for name in given:
+            if name not in space:
+                raise ValueError(
+                    f"{spec.line}method {spec.label!r}: tune: {name!r} is never searched: its "
+                    f"condition is {given[name].when!r}, and the experiment sets {fixed!r}"
+                )
+    check_space(f"{spec.line}method {spec.label!r}: tune", space)
+    return renamed(space, in_pipeline)
 
 
 def compute(

@@ -198,6 +198,10 @@ def _cells_of(
         if method.tune is not None:
             space = search_space(method)
             tune = {name: _space(part) for name, part in space.items()}
+        if method.tuning is not None and method.tuning.storage is not None:
+            from crossfit.model_selection.storages import check_storage
+
+            check_storage(method.tuning.storage)
         transformers = build_features(features)
         _check_tuned(method, space, transformers)
         keyed_features = {view: describe(part) for view, part in transformers}

@@ -523,7 +523,8 @@ def _method(node: Node, tuning: TuningSpec | None, directions: Sequence[str]) ->
         similarity.one_of(list(MEASURES))
     tune = node.child("tune", None)
     if isinstance(tune.value, Mapping):
-        _check_space(tune, ranked=similarity.value is not None)
+        fixed = list(params.value or ())
+        _check_space(tune, ranked=similarity.value is not None, fixed=fixed)
     elif tune.value not in (None, "default"):
         raise tune.error(f"must be 'default', null or a mapping, got {what(tune.value)}")
     own_way = node.child("tuning", None)
@@ -561,9 +562,12 @@ def _published(node: Node, directions: Sequence[str]) -> dict[str, dict[str, flo
     return found
 
 
-def _check_space(node: Node, *, ranked: bool) -> None:
-    """Check a search space; `ranked` says whether there is a similarity of its own to tune."""
-    before: list[str] = []
+def _check_space(node: Node, *, ranked: bool, fixed: Sequence[str]) -> None:
+    """Check a search space; `ranked` says whether there is a similarity of its own to tune.
+
+    Conditions name parameters before theirs, or those that are `fixed`.
+    """
+    before = [name for name in fixed if name not in node.mapping()]
     for name in node.mapping():
         part = node.child(name)
         if name.startswith("scorer__") and not ranked:
@@ -595,16 +599,20 @@ def _space(node: Node) -> Any:
         lambda n: {k: tuple(v) if isinstance(v, list) else v for k, v in n.mapping().items()}
     )
     inner = node.child(kind)
-    parts = inner.sequence()
     part: Any
     if kind == "choice":
-        if not parts:
+        named = {} if not isinstance(inner.value, Mapping) else plain(inner.mapping())
+        options = [] if named else [plain(option.value) for option in inner.sequence()]
+        if not named and not options:
             raise inner.error("must have at least one option")
+        if "when" in named:
+            raise inner.error("must not call an option 'when', which is the condition")
         try:
-            part = Choice(*(plain(option.value) for option in parts), when=when)
+            part = Choice(*options, **named, when=when)
         except ValueError as error:
             raise inner.error(str(error)) from None
     else:
+        parts = inner.sequence()
         if len(parts) != 2:
             raise inner.error(f"must be [low, high], got {len(parts)} entries")
         log = node.child("log", False).boolean()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import json
 import os
 import sqlite3
 import tempfile
@@ -355,28 +356,39 @@ def _journal(path: Path) -> optuna.storages.JournalStorage:
         raise ConnectionError(
             f"the storage {path} cannot be opened: {error.strerror or error}"
         ) from error
-    except (StorageInternalError, KeyError, TypeError, AttributeError, AssertionError) as error:
+    except (StorageInternalError, LookupError, TypeError, ValueError, AssertionError) as error:
         raise ValueError(f"the storage {path} is not a journal of Optuna's, or damaged") from error
 
 
 def _mend(path: Path) -> None:
     """Cut off a line that a killed process or a full disk left unfinished at a journal's end.
 
-    What is appended to it would make the whole journal unreadable.
+    What is appended to it would make the whole journal unreadable. Any other file is refused.
     """
     if not path.exists() or not path.stat().st_size:
         return
     lock = optuna.storages.journal.JournalFileSymlinkLock(str(path))
-    with open(path, "rb") as file:
-        file.seek(-1, os.SEEK_END)
-        if file.read(1) == b"\n":
-            return
+    until = time.monotonic() + PATIENCE
+    while os.path.lexists(f"{path}.lock"):
+        if time.monotonic() > until:
+            warnings.warn(
+                f"the study's journal {path} is locked by another process: waiting up to "
+                f"{lock.grace_period} seconds",
+                UserWarning,
+                stacklevel=2,
+            )
+            break
+        time.sleep(0.05)
     lock.acquire()
     try:
         text = path.read_bytes()
+        begin = b'{"op_code"'
+        if text[: len(begin)] != begin[: len(text)]:
+            raise ValueError("it does not begin as a journal")
         end = text.rfind(b"\n") + 1
-        # Only a journal is mended: any other file is left as it is.
-        if text.startswith(b'{"op_code"') and end < len(text):
+        if end < len(text):
             os.truncate(path, end)
+        if end:
+            json.loads(text[text.rfind(b"\n", 0, end - 1) + 1 : end])  # Optuna reads over it
     finally:
         lock.release()
