@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Collection, Iterable, Mapping
+from contextlib import suppress
 from functools import cache, wraps
 from numbers import Integral, Real
 from typing import Any, ClassVar, Literal, ParamSpec, TypeVar
@@ -24,6 +25,7 @@ __all__ = [
     "mapping_of",
     "one_of",
     "real",
+    "shown",
     "validated",
 ]
 
@@ -104,6 +106,15 @@ def is_word(value: Any, options: Collection[str]) -> bool:
     return isinstance(value, str) and value in options
 
 
+def shown(value: Any) -> str:
+    """Return how a message shows what came: on one line, and not all of a long one."""
+    try:
+        text = " ".join(repr(value).split())
+    except Exception:  # repr of another's object
+        text = f"an object of type {type(value).__name__}"
+    return text if len(text) <= 100 else f"{text[:97]}..."
+
+
 def check_arguments(who: str, constraints: dict[str, list[Any]], given: dict[str, Any]) -> None:
     """Refuse arguments that do not satisfy their constraints.
 
@@ -129,8 +140,8 @@ def check_arguments(who: str, constraints: dict[str, list[Any]], given: dict[str
             from sklearn.utils._param_validation import InvalidParameterError
 
             raise InvalidParameterError(
-                f"The {name!r} parameter of {who} must be {_either(built)}. Got {given[name]!r} "
-                "instead."
+                f"The {name!r} parameter of {who} must be {_either(built)}. Got "
+                f"{shown(given[name])} instead."
             )
 
 
@@ -160,12 +171,17 @@ def _satisfied(value: Any, parts: Iterable[Any], built: list[Any]) -> bool:
     # An integer beyond the range of floats is in every interval, and ends in an OverflowError.
     if isinstance(value, int) and value.bit_length() > 1023:
         return False
-    return any(part.is_satisfied_by(value) for part in built)
+    for part in built:
+        # Fractions, for instance, end in errors of NumPy's there.
+        with suppress(Exception):
+            if part.is_satisfied_by(value):
+                return True
+    return False
 
 
 def _either(built: list[Any]) -> str:
-    shown = [str(part) for part in built if not part.hidden]
-    return ", ".join(shown[:-1]) + " or " * (len(shown) > 1) + shown[-1]
+    told = [str(part) for part in built if not part.hidden]
+    return ", ".join(told[:-1]) + " or " * (len(told) > 1) + told[-1]
 
 
 def validated(**constraints: list[Any]) -> Callable[[Callable[P, R]], Callable[P, R]]:

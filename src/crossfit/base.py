@@ -13,8 +13,8 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils._available_if import _AvailableIfDescriptor, available_if
 from sklearn.utils.validation import check_is_fitted
 
-from crossfit._arguments import check_arguments, mapping_of
-from crossfit._arrays import NUMPY_DEFAULTS, refuse_not_finite
+from crossfit._arguments import check_arguments, is_word, mapping_of, shown
+from crossfit._arrays import NUMPY_DEFAULTS, as_numpy, is_tensor, refuse_not_finite
 from crossfit._threads import few_threads
 from crossfit.cards import MethodCard
 from crossfit.labels import check_labels
@@ -24,6 +24,7 @@ from crossfit.similarities import (
     Out,
     Scores,
     Similarity,
+    check_chunk,
     check_out,
     fill_blocks,
     resolve,
@@ -404,10 +405,14 @@ class CrossModalEstimator(ViewsTransformerMixin, BaseEstimator):
                     f"{self._name()}.similarity expects Views or two modalities (X, Y), got one"
                 )
             first, second = list(self.views_in_.values())[:2]
-            named = all(name is None or isinstance(name, str) for name in (query, gallery))
-            if named and query in (None, first) and gallery in (None, second):
+            for name in (query, gallery):
+                if name is not None and not is_word(name, (first, second)):
+                    raise ValueError(
+                        f"query and gallery must be {first!r} and {second!r}, got {shown(name)}"
+                    )
+            if query in (None, first) and gallery in (None, second):
                 return self._score_items(X, first, Y, second, chunk_size, out)
-            if named and query == second and gallery in (None, first):
+            if query == second and gallery in (None, first):
                 return self._score_items(Y, second, X, first, chunk_size, out)
             raise ValueError(
                 f"query and gallery must be {first!r} and {second!r}, got {query!r} and {gallery!r}"
@@ -432,6 +437,7 @@ class CrossModalEstimator(ViewsTransformerMixin, BaseEstimator):
         q, g = self._role_of(query), self._role_of(view)
         queries, gallery = self._checked_values(queries, q), self._checked_values(gallery, g)
         shape = (n_rows(queries), n_rows(gallery))
+        check_chunk(chunk_size)
         check_out(out, shape)
         with np.errstate(**NUMPY_DEFAULTS):
             P, Q = self._prepare(queries, q), self._prepare(gallery, g)
@@ -556,10 +562,11 @@ class CrossModalEstimator(ViewsTransformerMixin, BaseEstimator):
 
     def _role_of(self, view: str) -> str:
         for role, name in self.views_in_.items():
-            if isinstance(view, str) and view == name:
+            if is_word(view, (name,)):
                 return role
         raise ValueError(
-            f"no view {view!r}: {self._name()} was fitted on {', '.join(self.views_in_.values())}"
+            f"no view {shown(view)}: {self._name()} was fitted on "
+            + ", ".join(self.views_in_.values())
         )
 
     def _fitted_views(self, X: Views) -> Views:
@@ -625,8 +632,8 @@ class CrossModalEstimator(ViewsTransformerMixin, BaseEstimator):
                     "learns from labels, fit(X, Y, y) or fit(views, y)"
                 )
             return None
-        if not hasattr(y, "__len__") and hasattr(y, "__array__"):
-            y = np.asarray(y)
+        if is_tensor(y) or (not hasattr(y, "__len__") and hasattr(y, "__array__")):
+            y = as_numpy(y, "labels")
         # Of one that learns from none their number alone matters: a wrong one is a mistake.
         labels = y if wants == "none" else check_labels(y)
         if isinstance(y, (str, bytes)) or not hasattr(y, "__len__") or getattr(y, "ndim", 1) == 0:

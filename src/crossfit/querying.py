@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
+from crossfit._arguments import is_word, shown
+from crossfit._arrays import as_array
 from crossfit.base import CrossModalEstimator
 from crossfit.scoring import direction
 from crossfit.similarities import Out, Scores
@@ -65,7 +67,7 @@ def answering(estimator: Any) -> tuple[list[Any], Any]:
         If the last step is neither a CrossModalEstimator nor a RetrievalScorer.
     """
     steps, last = _split(estimator)
-    if not hasattr(last, "_score_items"):
+    if isinstance(last, type) or not hasattr(last, "_score_items"):
         raise TypeError(
             "expected a CrossModalEstimator, or a Pipeline that ends in one or in a "
             f"RetrievalScorer, got {type(last).__name__}"
@@ -129,6 +131,15 @@ def encode(estimator: Any, values: Any, view: str) -> Any:
     array of shape (n, n_components)
     """
     steps, last = _split(estimator)
+    for step in (*steps, last):
+        transforms = all(callable(getattr(step, name, None)) for name in ("fit", "transform"))
+        if isinstance(step, type) or not transforms:
+            raise TypeError(
+                "expected a method with a common space, or a Pipeline of steps that transform, "
+                f"got {type(step).__name__}"
+            )
+    if not isinstance(view, str):
+        raise TypeError(f"view must be the name of a view, got {shown(view)}")
     if not steps and isinstance(last, CrossModalEstimator):
         return last.encode(values, view)
     views = Views({view: values})
@@ -172,16 +183,16 @@ def search(
     check_k(k)
     steps, last = answering(estimator)
     names = view_names(last)
-    for name in (view, gallery_view):
-        if name is not None and name not in names:
-            raise ValueError(f"no view {name!r}: the views of the fit are {', '.join(names)}")
+    for name in (view, *([] if gallery_view is None else [gallery_view])):
+        if not is_word(name, names):
+            raise ValueError(f"no view {shown(name)}: the views of the fit are {', '.join(names)}")
     for given, what in ((queries, "queries"), (gallery, "gallery")):
         if is_views(given):
             raise TypeError(f"{what} must be the items of one view, got {type(given).__name__}")
     found = Views({view: queries})
     if gallery is None:
-        shown, gallery_view = getattr(last, "index_", (None, None))
-        if shown is None:
+        items, gallery_view = getattr(last, "index_", (None, None))
+        if items is None:
             raise ValueError(
                 f"{type(last).__name__} has no gallery: pass gallery=, or end the pipeline in a "
                 "RetrievalScorer and call its index(values, view)"
@@ -194,13 +205,13 @@ def search(
                     f"gallery_view must name the view of the gallery, one of {', '.join(names)}"
                 )
             gallery_view = others[0]
-        shown = Views({gallery_view: gallery})
+        items = Views({gallery_view: gallery})
         for step in steps:
-            shown = step.transform(shown)
-        shown = shown[gallery_view]
+            items = step.transform(items)
+        items = items[gallery_view]
     for step in steps:
         found = step.transform(found)
-    return top_k(last._score_items(found[view], view, shown, gallery_view), k)
+    return top_k(last._score_items(found[view], view, items, gallery_view), k)
 
 
 def view_names(last: Any) -> tuple[str, ...]:
@@ -212,6 +223,14 @@ def view_names(last: Any) -> tuple[str, ...]:
 def top_k(scores: Scores, k: int) -> SearchResult:
     """Return the k best columns of each row, best first; equal scores in column order."""
     check_k(k)
+    scores = as_array(scores, "scores", numbers=True)
+    if scores.ndim != 2 or scores.dtype.kind not in "biuf" or not scores.shape[1]:
+        raise ValueError(
+            f"scores must be numbers of shape (n_queries, n_gallery), got shape {scores.shape} of "
+            f"type {scores.dtype}"
+        )
+    if scores.dtype.kind in "bu":  # which have no negative
+        scores = scores.astype(np.float64)
     n, m = scores.shape
     k = min(k, m)
     order = None
@@ -232,4 +251,4 @@ def top_k(scores: Scores, k: int) -> SearchResult:
 def check_k(k: Any) -> None:
     """Refuse a number of results that is not a positive integer."""
     if not isinstance(k, Integral) or isinstance(k, bool) or k < 1:
-        raise ValueError(f"k must be an integer of at least 1, got {k!r}")
+        raise ValueError(f"k must be an integer of at least 1, got {shown(k)}")

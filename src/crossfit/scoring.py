@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from crossfit._arguments import is_word, shown
 from crossfit.labels import check_labels
 from crossfit.metrics import evaluate
 from crossfit.metrics.names import parse_metric
@@ -27,11 +28,12 @@ def direction(
     ValueError
         If a view is not known or not given.
     """
+    for name in (query, gallery):
+        if name is not None and not is_word(name, names):
+            raise ValueError(f"no view {shown(name)}: the views of the fit are {', '.join(names)}")
     q = names[0] if query is None else query
     g = next((name for name in names if name != q), q) if gallery is None else gallery
     for name in (q, g):
-        if not isinstance(name, str) or name not in names:
-            raise ValueError(f"no view {name!r}: the views of the fit are {', '.join(names)}")
         if name not in views:
             raise ValueError(f"the view {name!r} is needed, got {', '.join(views.names)}")
     return q, g

@@ -6,6 +6,7 @@ wherever they stand, and scores are float32.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from functools import partial
 from numbers import Integral
@@ -21,7 +22,8 @@ from sklearn.neighbors import NearestNeighbors
 from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import check_is_fitted
 
-from crossfit._arguments import CheckedParameters
+from crossfit._arguments import CheckedParameters, is_word, shown
+from crossfit._arrays import as_array, in_rows
 from crossfit._files import reserve, whole_file
 from crossfit.labels import labelled, read_labels
 from crossfit.views import Views, as_numpy, is_views, n_rows, take_rows
@@ -32,6 +34,7 @@ __all__ = [
     "MethodSimilarity",
     "PosteriorOverPrior",
     "Similarity",
+    "check_chunk",
     "check_out",
     "fill_blocks",
     "pairwise_similarity",
@@ -152,6 +155,7 @@ def pairwise_similarity(
     ValueError
         If the shapes do not fit, the rows are not finite or the measure is unknown.
     """
+    check_chunk(chunk_size)
     left, right, block = _named(measure)
     a, b = _rows(A, "first"), _rows(B, "second")
     if a.shape[1] != b.shape[1]:
@@ -203,10 +207,17 @@ def fill_blocks(
     return scores
 
 
+def check_chunk(chunk_size: Any) -> int:
+    """Return the rows and columns of a block; refuse what is not a positive integer or None."""
+    if chunk_size is None:
+        return CHUNK
+    if not isinstance(chunk_size, Integral) or isinstance(chunk_size, bool) or chunk_size < 1:
+        raise ValueError(f"chunk_size must be at least 1, an integer, got {shown(chunk_size)}")
+    return int(chunk_size)
+
+
 def _slices(n: int, chunk_size: int | None) -> Iterator[slice]:
-    step = CHUNK if chunk_size is None else int(chunk_size)
-    if step < 1:
-        raise ValueError(f"chunk_size must be at least 1, got {chunk_size}")
+    step = check_chunk(chunk_size)
     for start in range(0, n, step):
         yield slice(start, start + step)
 
@@ -219,6 +230,8 @@ def check_out(out: Any, shape: tuple[int, int]) -> None:
     ValueError
         If `out` is an array of another shape or type, or names a file in no folder, or one that
         is there and does not hold an array.
+    TypeError
+        If it is neither an array nor a path.
     """
     if isinstance(out, np.ndarray):
         if out.shape != shape or out.dtype != np.float32 or not out.flags.writeable:
@@ -227,6 +240,10 @@ def check_out(out: Any, shape: tuple[int, int]) -> None:
                 f"shape {out.shape}"
             )
     elif out is not None:
+        if not isinstance(out, str | PathLike) or not isinstance(os.fspath(out), str):
+            raise TypeError(f"out must be a path or a float32 array, got {shown(out)}")
+        if "\0" in os.fspath(out):
+            raise ValueError(f"out must be a path, got {shown(out)}")
         folder = Path(out).absolute().parent
         if not folder.is_dir():
             raise ValueError(f"out names a file in {str(folder)!r}, which is no folder")
@@ -309,13 +326,13 @@ def resolve(similarity: str | Similarity) -> Similarity:
 
 
 def _named(name: str) -> Measure:
-    if name not in MEASURES:
-        raise ValueError(f"unknown similarity {name!r}: there are {', '.join(MEASURES)}")
+    if not is_word(name, MEASURES):
+        raise ValueError(f"unknown similarity {shown(name)}: there are {', '.join(MEASURES)}")
     return MEASURES[name]
 
 
 def _rows(values: Any, which: str) -> Array:
-    array = as_numpy(values)
+    array = as_array(values, f"the {which} array", numbers=True)
     if array.ndim != 2 or array.dtype.kind not in "fiub":
         raise ValueError(
             f"a similarity expects numeric arrays of shape (n, d), got shape {array.shape} of "
@@ -323,7 +340,11 @@ def _rows(values: Any, which: str) -> Array:
         )
     array = array.astype(np.float64, copy=False)
     if not np.isfinite(array).all():
-        raise ValueError(f"a similarity expects finite rows, got NaN or infinity in the {which}")
+        bad = np.flatnonzero(~np.isfinite(array).all(axis=1))
+        raise ValueError(
+            f"a similarity expects finite rows, got NaN or infinity in the {which} array, in "
+            f"{in_rows(bad, len(array))}"
+        )
     return array
 
 

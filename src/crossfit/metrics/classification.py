@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from crossfit._arguments import is_word
+from crossfit._arguments import is_word, shown
 from crossfit._arrays import as_array, in_rows
 
 
@@ -64,7 +64,7 @@ def voc_average_precision(
         )
     _check_scores(score)
     if not is_word(interpolation, ("all", "11", "none")):
-        raise ValueError(f"interpolation must be 'all', '11' or 'none', got {interpolation!r}")
+        raise ValueError(f"interpolation must be 'all', '11' or 'none', got {shown(interpolation)}")
     if ignore is not None:
         kept = ~_flags(ignore)
         if kept.shape != positive.shape:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from crossfit._arguments import is_word, one_of, validated
+from crossfit._arguments import is_word, one_of, shown, validated
 from crossfit._arrays import as_array
 from crossfit.metrics.evaluation import _JOBS, evaluate
 from crossfit.metrics.ranking import RelevantGroups, check_shape, map_blocks
@@ -53,7 +53,7 @@ def interpolated_precision_recall(
     """
     whole = isinstance(n_points, int | np.integer) and not isinstance(n_points, bool)
     if not whole or n_points < 2:
-        raise ValueError(f"n_points must be an integer of at least 2, got {n_points!r}")
+        raise ValueError(f"n_points must be an integer of at least 2, got {shown(n_points)}")
     backward = _is_backward(direction)
     found = as_relevance(relevance)
     scores = check_shape(scores, found.shape, both=backward)
@@ -115,7 +115,7 @@ def recall_at_k_curve(
     cutoffs = as_array(ks, "ks")
     whole = cutoffs.ndim == 1 and len(cutoffs) and cutoffs.dtype.kind in "iu"
     if not whole or cutoffs.min() < 1 or cutoffs.max() >= 10**18:
-        raise ValueError(f"ks must be integers of at least 1, got {ks!r:.200}")
+        raise ValueError(f"ks must be integers of at least 1, got {shown(ks)}")
     cutoffs = np.unique(cutoffs).astype(np.int64)
     names = [f"r@{k}:{mode}" for k in cutoffs]
     ev = evaluate(scores, relevance, names, directions=direction, ties=ties, ci=None, n_jobs=n_jobs)
@@ -124,5 +124,5 @@ def recall_at_k_curve(
 
 def _is_backward(direction: str) -> bool:
     if not is_word(direction, ("forward", "backward")):
-        raise ValueError(f"direction must be forward or backward, got {direction!r}")
+        raise ValueError(f"direction must be forward or backward, got {shown(direction)}")
     return direction == "backward"

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from crossfit._arguments import integer, is_word, one_of, validated
+from crossfit._arguments import integer, is_word, one_of, shown, validated
 from crossfit._random import draw_seed
 from crossfit.metrics.intervals import (
     bootstrap,
@@ -52,7 +52,8 @@ class PerQuery(Mapping[tuple[str, str], Floats]):
         known = list(dict.fromkeys(d for d, _ in self._values))
         if not isinstance(direction, str):
             raise TypeError(
-                f"a direction is named by a string, one of {', '.join(known)}, got {direction!r}"
+                f"a direction is named by a string, one of {', '.join(known)}, got "
+                f"{shown(direction)}"
             )
         found = self._aliases.get(direction, direction)
         if found not in known:
@@ -301,7 +302,7 @@ def evaluate(
     measures = parse_metrics(metrics)
     labels = _directions(directions, names)
     if not is_word(ties, TIES):
-        raise ValueError(f"ties must be one of {', '.join(TIES)}, got {ties!r}")
+        raise ValueError(f"ties must be one of {', '.join(TIES)}, got {shown(ties)}")
     if ci is not None:
         check_ci(ci)
     forward = as_relevance(relevance)
@@ -391,11 +392,11 @@ def _directions(directions: str, names: tuple[str, str]) -> dict[str, str]:
     """Names of the directions asked for, keyed by side."""
     pair = isinstance(names, tuple | list) and all(isinstance(name, str) for name in names)
     if not pair or len(names) != 2 or names[0] == names[1]:
-        raise ValueError(f"names must be two different strings, got {names!r}")
+        raise ValueError(f"names must be two different strings, got {shown(names)}")
     rows, columns = names
     both = {"forward": f"{rows}2{columns}", "backward": f"{columns}2{rows}"}
     if not is_word(directions, ("both", *both)):
-        raise ValueError(f"directions must be both, forward or backward, got {directions!r}")
+        raise ValueError(f"directions must be both, forward or backward, got {shown(directions)}")
     return both if directions == "both" else {directions: both[directions]}
 
 

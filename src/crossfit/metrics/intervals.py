@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crossfit import labels
-from crossfit._arguments import is_word, validated
+from crossfit._arguments import is_word, shown, validated
 from crossfit._arrays import as_array, in_rows
 from crossfit._random import random_source
 
@@ -146,14 +146,14 @@ def tails(ci: float) -> tuple[float, float]:
 def check_ci(ci: Any) -> None:
     """Refuse a coverage outside (0, 1)."""
     if not (isinstance(ci, float | np.floating) and 0.0 < ci < 1.0):
-        raise ValueError(f"ci must be a number between 0 and 1 such as 0.95, got {ci!r}")
+        raise ValueError(f"ci must be a number between 0 and 1 such as 0.95, got {shown(ci)}")
 
 
 def check_resamples(n_resamples: Any) -> None:
     """Refuse a number of resamples that is not a positive integer."""
     whole = isinstance(n_resamples, int | np.integer) and not isinstance(n_resamples, bool)
     if not whole or n_resamples < 1:
-        raise ValueError(f"n_resamples must be a positive integer, got {n_resamples!r}")
+        raise ValueError(f"n_resamples must be a positive integer, got {shown(n_resamples)}")
 
 
 @validated(random_state=["random_state"])
@@ -202,7 +202,7 @@ def bootstrap_interval(
             f"values must have one value that is not NaN, got none in shape {values.shape}"
         )
     if not is_word(statistic, ("mean", "median")):
-        raise ValueError(f"statistic must be 'mean' or 'median', got {statistic!r}")
+        raise ValueError(f"statistic must be 'mean' or 'median', got {shown(statistic)}")
     check_ci(ci)
     check_resamples(n_resamples)
     kept = ~np.isnan(values)

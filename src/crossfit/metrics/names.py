@@ -6,6 +6,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from crossfit._arguments import shown
+
 # kind -> (cut-offs it takes, variants with a cut-off, the first being the default)
 _KINDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "map": (("all", "k"), ("hits", "all", "min")),
@@ -93,7 +95,7 @@ def parse_metric(name: str) -> Measure:
         If there is no such measure; the sentence lists those that exist.
     """
     if not isinstance(name, str):
-        raise TypeError(f"a metric is named by a string such as 'map@all', got {name!r}")
+        raise TypeError(f"a metric is named by a string such as 'map@all', got {shown(name)}")
     match = _PATTERN.fullmatch(name.strip().lower())
     if match is not None and match[1] in _KINDS:
         kind, cutoff, variant = match.groups()

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from crossfit._arguments import is_word, real, validated
+from crossfit._arguments import is_word, real, shown, validated
 from crossfit._arrays import in_rows
 from crossfit._random import random_source
 from crossfit.metrics.evaluation import Evaluation
@@ -138,7 +138,7 @@ def paired_test(
 
 def _check_method(method: Any) -> None:
     if not is_word(method, ("randomization", "bootstrap")):
-        raise ValueError(f"method must be randomization or bootstrap, got {method!r}")
+        raise ValueError(f"method must be randomization or bootstrap, got {shown(method)}")
 
 
 def _paired_tests(
@@ -281,7 +281,7 @@ def rank_ranges(
         isinstance(mean, Real) and mean == mean for mean in means.values()
     ):
         raise TypeError(
-            f"means must map names of methods to numbers that are not NaN, got {means!r:.200}"
+            f"means must map names of methods to numbers that are not NaN, got {shown(means)}"
         )
     if not isinstance(comparisons, list | tuple) or not all(
         isinstance(test, Comparison) for test in comparisons

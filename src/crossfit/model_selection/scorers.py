@@ -8,6 +8,7 @@ from typing import Any
 
 from numpy.typing import ArrayLike
 
+from crossfit._arguments import is_word
 from crossfit.metrics.names import parse_metric
 from crossfit.metrics.ranking import TIES
 from crossfit.querying import answering
@@ -77,8 +78,8 @@ def make_retrieval_scorer(
         If the metric or the tie rule is unknown, or the direction is malformed.
     """
     parse_metric(metric)
-    if ties not in TIES:
+    if not is_word(ties, TIES):
         raise ValueError(f"ties must be one of {', '.join(TIES)}, got {ties!r}")
-    if direction != "both" and "2" not in direction:
+    if not isinstance(direction, str) or (direction != "both" and "2" not in direction):
         raise ValueError(f"direction must be 'both' or like 'image2text', got {direction!r}")
     return RetrievalMetric(metric, direction, ties)

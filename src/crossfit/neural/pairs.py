@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from crossfit._progress import progress_bar
 from crossfit.neural.batching import Batch
 from crossfit.neural.estimator import NeuralEstimator
-from crossfit.similarities import CHUNK, Scores
+from crossfit.similarities import Scores, check_chunk
 from crossfit.views import Views, n_rows
 
 __all__ = ["NeuralPairEstimator", "Prepared"]
@@ -164,9 +164,7 @@ class NeuralPairEstimator(NeuralEstimator):
         self, P: Prepared, Q: Prepared, chunk_size: int | None, device: torch.device
     ) -> tuple[int, int]:
         """Return rows and columns of a block that keeps to `chunk_size` and to the memory."""
-        most = CHUNK if chunk_size is None else int(chunk_size)
-        if most < 1:
-            raise ValueError(f"chunk_size must be at least 1, got {chunk_size}")
+        most = check_chunk(chunk_size)
         # The scores as float32 and on the host, where that is not what they are already.
         copied = device.type != "cpu" or self.net_.amp
         pair = int(self._pair_bytes(P.parts, Q.parts)) + (8 if copied else 0)

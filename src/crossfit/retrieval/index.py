@@ -12,7 +12,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from crossfit._arguments import CheckedParameters
-from crossfit._arrays import as_numpy, floats
+from crossfit._arrays import as_array, as_numpy, floats, in_rows
 from crossfit.querying import SearchResult, check_k, top_k
 from crossfit.similarities import CHUNK, MEASURES, Similarity, resolve
 
@@ -152,7 +152,7 @@ class ExactIndex(CheckedParameters, BaseEstimator):
         return self._rows(values, "an index is searched with")
 
     def _rows(self, values: Any, what: str) -> NDArray[Any]:
-        rows = as_numpy(values)
+        rows = as_array(values, "the rows of an index", numbers=True)
         if rows.ndim != 2 or rows.dtype.kind not in "fiub" or 0 in rows.shape:
             raise ValueError(
                 f"{what} numeric rows of shape (n, n_components), got shape {rows.shape} of type "
@@ -160,7 +160,10 @@ class ExactIndex(CheckedParameters, BaseEstimator):
             )
         rows = floats(rows, "rows of an index")
         if not np.isfinite(rows).all():
-            raise ValueError(f"{what} finite rows, got NaN or infinity")
+            bad = np.flatnonzero(~np.isfinite(rows).all(axis=1))
+            raise ValueError(
+                f"{what} finite rows, got NaN or infinity in {in_rows(bad, len(rows))}"
+            )
         width = self.blocks_[0].shape[1] if len(self) else rows.shape[1]
         if rows.shape[1] != width:
             raise ValueError(f"{what} rows of {width} columns, got {rows.shape[1]}")

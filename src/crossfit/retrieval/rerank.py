@@ -12,11 +12,11 @@ from sklearn.base import BaseEstimator, clone
 from sklearn.exceptions import NotFittedError
 from sklearn.utils._param_validation import HasMethods, Interval
 
-from crossfit._arguments import CheckedParameters
+from crossfit._arguments import CheckedParameters, validated
 from crossfit.metrics.intervals import bootstrap_interval
 from crossfit.querying import answering, check_k, top_k, view_names
 from crossfit.scoring import direction, mean_over_directions
-from crossfit.similarities import CHUNK, Out, Scores, check_out, fill_blocks, write_scores
+from crossfit.similarities import Out, Scores, check_chunk, check_out, fill_blocks, write_scores
 from crossfit.views import Views, is_views, n_rows, take_rows
 
 __all__ = ["Exactness", "Reranker", "exactness"]
@@ -127,6 +127,7 @@ class Reranker(CheckedParameters, BaseEstimator):
         out: Out = None,
     ) -> Scores:
         check_k(self.k)
+        step = check_chunk(chunk_size)
         first, second = self._stages()
         given = (queries, query, gallery, view)
         if self.k >= n_rows(gallery):
@@ -136,7 +137,6 @@ class Reranker(CheckedParameters, BaseEstimator):
         pairs = _Pairs(second, *given, chunk_size)
 
         def fill(scores: Scores) -> None:
-            step = CHUNK if chunk_size is None else chunk_size
             for start in range(0, len(scores), step):
                 rows = slice(start, start + step)
                 order = np.argsort(-cheap[rows], axis=1, kind="stable")
@@ -273,6 +273,7 @@ class Exactness:
         )
 
 
+@validated(random_state=["random_state"])
 def exactness(
     estimator: Any,
     X: Views,

@@ -9,7 +9,7 @@ from sklearn.base import BaseEstimator, clone
 from sklearn.utils._param_validation import HasMethods
 from sklearn.utils.validation import check_is_fitted
 
-from crossfit._arguments import CheckedParameters
+from crossfit._arguments import CheckedParameters, is_word, shown
 from crossfit.base import EncodedViews, ViewsTransformerMixin
 from crossfit.metrics.names import parse_metric
 from crossfit.querying import SearchResult, check_k, top_k
@@ -97,9 +97,9 @@ class RetrievalScorer(ViewsTransformerMixin, CheckedParameters, BaseEstimator):
         return fitted
 
     def _validate_params(self) -> None:
-        if self.similarity is not None and not hasattr(self.similarity, "fit"):
+        if self.similarity is not None:
             resolve(self.similarity)
-        if self.metric != "auto":
+        if not is_word(self.metric, ("auto",)):
             parse_metric(self.metric)
         super()._validate_params()
 
@@ -149,8 +149,14 @@ class RetrievalScorer(ViewsTransformerMixin, CheckedParameters, BaseEstimator):
     ) -> Scores:
         names = list(self.views_in_)
         for name in (query, view):
-            if name not in names:
-                raise ValueError(f"no view {name!r}: the views of the fit are {', '.join(names)}")
+            if not is_word(name, names):
+                raise ValueError(
+                    f"no view {shown(name)}: the views of the fit are {', '.join(names)}"
+                )
+
+        queries, gallery = (
+            Views({name: values})[name] for name, values in ((query, queries), (view, gallery))
+        )
 
         def fill(scores: Scores) -> None:
             if names.index(query) <= names.index(view):
@@ -191,9 +197,9 @@ class RetrievalScorer(ViewsTransformerMixin, CheckedParameters, BaseEstimator):
             The view they belong to.
         """
         check_is_fitted(self)
-        if view not in self.views_in_:
+        if not is_word(view, self.views_in_):
             raise ValueError(
-                f"no view {view!r}: the views of the fit are {', '.join(self.views_in_)}"
+                f"no view {shown(view)}: the views of the fit are {', '.join(self.views_in_)}"
             )
         self.index_ = (Views({view: values})[view], view)
         return self
