@@ -1,4 +1,4 @@
-"""Parameters of every registered method: declared, and checked by fit before anything else."""
+"""Parameters of every registered method and extractor: declared, and checked by fit first."""
 
 import inspect
 import math
@@ -19,18 +19,28 @@ from crossfit.subspace import CCA, CCA3V, CFA, JRL, KCCA, LGCFL, MACC, SM
 METHODS = {
     entry.name: entry for entry in registry.entries("crossfit.methods") if entry.status == "ok"
 }
-each_method = pytest.mark.parametrize("name", METHODS)
+EXTRACTORS = {
+    entry.name: entry for entry in registry.entries("crossfit.extractors") if entry.status == "ok"
+}
+CARDS = {name: entry.card for name, entry in {**METHODS, **EXTRACTORS}.items()}
+each_class = pytest.mark.parametrize("name", CARDS)
+# Without it there is none.
+OBLIGATORY = {"onnx-detector": {"path": "detector.onnx"}}
 
 # Numbers that may be negative, and texts that may be anything.
 SIGNED = {"coef0", "corr_weight", "verbose"}
-ANY_TEXT = {"device", "optimizer", "trunk_weights", "weights", "views"}
+ANY_TEXT = {"device", "optimizer", "trunk_weights", "weights", "views", "name", "layer", "path"}
 WRONG = ["False", "no", "", math.nan, math.inf, -1, -0.5, 2, 1.5, True, False, None, [], [1], {}]
 WRONG += [{"image": "no"}, {"image": math.nan}, {"image": True}, {"image": []}, object(), b"no", 1j]
 WRONG += [np.array([1.0, 2.0]), np.bool_(True), np.float32("nan"), 10**400]
 
 
+def loaded(name):
+    return registry.load(name, "crossfit.methods" if name in METHODS else "crossfit.extractors")
+
+
 def method(name):
-    return registry.load(name)
+    return registry.load(name, "crossfit.methods")
 
 
 def parameters(cls):
@@ -83,12 +93,12 @@ def may_be(value, name, hint):
     return any(isinstance(part, type) and isinstance(value, part) for part in of)
 
 
-def check(cls, name, value):
+def check(cls, name, value, obligatory):
     """Fit on what is no data, so that whatever is refused is refused before them."""
     with pytest.raises((TypeError, ValueError)) as caught:
-        cls(**{name: value}).fit(None)
+        cls(**{**obligatory, name: value}).fit(None)
     message = str(caught.value)
-    if "expects Views or two modalities" in message:
+    if re.search(r"expects (Views or two modalities|images|texts|sounds|a Ragged)", message):
         assert may_be(value, name, hints(cls)[name]), f"{name}={value!r} passes"
     else:
         assert re.search(rf"\b{name}\b", message), message
@@ -96,29 +106,30 @@ def check(cls, name, value):
 
 def test_all_methods_are_there():
     assert {"cca", "pls", "cfa", "kcca", "acln", "ssvr"} <= set(METHODS)
+    assert {"grid", "backbone", "tokens", "fisher", "mfcc", "minilm"} <= set(EXTRACTORS)
 
 
-@each_method
+@each_class
 def test_every_parameter_is_declared(name):
-    cls = method(name)
+    cls = loaded(name)
     declared = {"views"} | set(cls._parameter_constraints)
     assert set(parameters(cls)) - declared == set()
     assert set(cls._parameter_constraints) - set(parameters(cls)) == set()
 
 
-@each_method
+@each_class
 def test_defaults_and_test_parameters_pass(name):
-    cls = method(name)
-    for given_ in ({}, dict(METHODS[name].card.test_params)):
-        cls(**given_)._validate_params()
+    cls, obligatory = loaded(name), OBLIGATORY.get(name, {})
+    for given_ in ({}, dict(CARDS[name].test_params)):
+        cls(**obligatory, **given_)._validate_params()
 
 
-@each_method
+@each_class
 def test_wrong_values_are_refused_by_name_before_the_data_are_looked_at(name):
-    cls = method(name)
+    cls = loaded(name)
     for parameter in parameters(cls):
         for value in WRONG:
-            check(cls, parameter, value)
+            check(cls, parameter, value, OBLIGATORY.get(name, {}))
 
 
 ODD = st.one_of(
@@ -134,12 +145,13 @@ ODD = st.one_of(
 )
 
 
-@each_method
+@each_class
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data())
 def test_odd_values_of_every_kind(name, data):
-    cls = method(name)
-    check(cls, data.draw(st.sampled_from(parameters(cls))), data.draw(ODD))
+    cls = loaded(name)
+    parameter = data.draw(st.sampled_from(parameters(cls)))
+    check(cls, parameter, data.draw(ODD), OBLIGATORY.get(name, {}))
 
 
 STANDARDIZED = [name for name in METHODS if "standardize" in parameters(method(name))]

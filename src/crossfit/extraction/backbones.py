@@ -128,7 +128,7 @@ class Backbone(ImageExtractor):
         "size": [Interval(Integral, 1, None, closed="left")],
         "square": ["boolean"],
         "preprocessing": [StrOptions({"torchvision", "caffe"})],
-        "random_state": [Interval(Integral, 0, None, closed="left")],
+        "random_state": [Interval(Integral, 0, 2**32 - 1, closed="both")],
         "max_pixels": [Interval(Integral, 1, None, closed="left"), None],
         "batch_size": [Interval(Integral, 1, None, closed="left")],
         "device": [str],

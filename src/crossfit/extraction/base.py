@@ -17,6 +17,7 @@ import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
+from crossfit._arguments import CheckedParameters
 from crossfit._arrays import NUMPY_DEFAULTS
 from crossfit._code import code_of
 from crossfit._fitted import is_fitted_name, set_fitted
@@ -27,7 +28,7 @@ __all__ = ["Extractor"]
 logger = logging.getLogger("crossfit")
 
 
-class Extractor(TransformerMixin, BaseEstimator):
+class Extractor(CheckedParameters, TransformerMixin, BaseEstimator):
     """What every extractor is.
 
     An author derives from `ImageExtractor` or `TextExtractor`, which say what an item is, and
@@ -54,8 +55,6 @@ class Extractor(TransformerMixin, BaseEstimator):
         {"batch_size", "cache", "device", "n_jobs", "verbose"}
     )
     """Parameters that do not change the output."""
-
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {}
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         # Outputs may have three axes or ragged rows, which set_output cannot put into a frame.

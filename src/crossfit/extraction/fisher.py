@@ -17,6 +17,7 @@ from sklearn.decomposition import FastICA
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_array, check_is_fitted
 
+from crossfit._arguments import CheckedParameters
 from crossfit._random import draw_seed, random_source
 from crossfit.extraction.text import unknown_of
 from crossfit.views import Ragged
@@ -30,7 +31,7 @@ CHUNK = 4096
 _OF_A_MIXTURE = ("weights_", "locations_", "scales_", "laplacian_", "log_likelihood_")
 
 
-class HGLMM(BaseEstimator):
+class HGLMM(CheckedParameters, BaseEstimator):
     r"""Hybrid Gaussian-Laplacian mixture model.
 
     Components k have independent coordinates d, each of which is either Gaussian with mean μ and
@@ -238,7 +239,9 @@ class HGLMM(BaseEstimator):
                 self.scales_[k, better] = scale[better]
 
 
-class FisherVector(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+class FisherVector(
+    CheckedParameters, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
+):
     r"""Fisher vector of each set of word vectors, under a mixture fitted on the training words.
 
     The gradient of a set's mean log-likelihood in the locations and scales of the mixture, divided

@@ -212,6 +212,15 @@ class Detector(ImageExtractor):
         )
 
 
+def _check_label_names(names: Sequence[str] | None) -> None:
+    if names is None:
+        return
+    listed = isinstance(names, Sequence) or hasattr(names, "__array__")
+    wrong = [name for name in names if not isinstance(name, str)] if listed else [names]
+    if wrong:
+        raise ValueError(f"label_names must be a sequence of strings, got {wrong[0]!r}")
+
+
 class FasterRCNN(Detector):
     """Objects that torchvision's Faster R-CNN [1]_ finds, with their fully connected vectors.
 
@@ -292,7 +301,7 @@ class FasterRCNN(Detector):
         "nms_threshold": [Interval(Real, 0, 1, closed="both")],
         "min_size": [Interval(Integral, 1, None, closed="left"), None],
         "label_names": ["array-like", None],
-        "random_state": [Interval(Integral, 0, None, closed="left")],
+        "random_state": [Interval(Integral, 0, 2**32 - 1, closed="both")],
         "max_pixels": [Interval(Integral, 1, None, closed="left"), None],
         "batch_size": [Interval(Integral, 1, None, closed="left")],
         "device": [str],
@@ -333,6 +342,7 @@ class FasterRCNN(Detector):
 
     def _validate_params(self) -> None:
         super()._validate_params()
+        _check_label_names(self.label_names)
         from torchvision.models import list_models
 
         known = list_models(include="fasterrcnn_*")
@@ -552,6 +562,7 @@ class OnnxDetector(Detector):
 
     def _validate_params(self) -> None:
         super()._validate_params()
+        _check_label_names(self.label_names)
         if self.describe is not None and self.describe._needs_fit():
             raise ValueError(
                 f"describe must be an extractor that needs no fit, got {self.describe!r}"
