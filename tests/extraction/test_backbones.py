@@ -335,6 +335,25 @@ def test_a_whole_network_is_not_unpickled_and_nothing_advises_to(tmp_path):
     assert "weights_only" not in str(raised.value)
 
 
+@pytest.mark.parametrize("weights", [None, "file"])
+def test_features_are_the_same_whatever_is_set_for_the_process(file, weights):
+    images = pictures()
+    extractor = small("alexnet", "pool5", None if weights is None else str(file))
+    expected = extractor.fit_transform(images)
+    try:
+        torch.set_default_dtype(torch.float64)
+        torch.set_default_device("meta")
+        with torch.autocast("cpu", dtype=torch.bfloat16), np.errstate(all="raise"):
+            backbones._network.cache_clear()
+            got = extractor.fit_transform(images)
+    finally:
+        torch.set_default_dtype(torch.float32)
+        torch.set_default_device(None)
+        backbones._network.cache_clear()
+    assert got.dtype == np.float32
+    np.testing.assert_array_equal(got, expected)
+
+
 class Evil:
     def __reduce__(self):
         return print, ("executed",)

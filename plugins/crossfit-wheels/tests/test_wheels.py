@@ -286,3 +286,15 @@ def test_lone_surrogates():
     with pytest.warns(UserWarning, match="1 of 3 texts hold no word piece"):
         got = MiniLM(device="cpu").transform(["\udcef", "a cat \ud800", "a cat \ufffd"])
     np.testing.assert_array_equal(got[1], got[2])
+
+
+def test_features_are_the_same_whatever_is_set_for_the_process():
+    import torch
+
+    for extractor, items in (
+        (MiniLM(cache=False), ["a cat", "two dogs run"]),
+        (EfficientNetLite0(size=64, cache=False), pictures(2)),
+    ):
+        expected = extractor.fit_transform(items)
+        with torch.autocast("cpu", dtype=torch.bfloat16), np.errstate(all="raise"):
+            np.testing.assert_array_equal(extractor.fit_transform(items), expected)

@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 from sklearn.utils._param_validation import Interval, StrOptions
 
+from crossfit._torch import isolated
 from crossfit.extraction.images import MAX_PIXELS, ImageExtractor
 from crossfit.extraction.weights import (
     exact,
@@ -326,12 +327,13 @@ def _network(
     """Build a network once per process and device; estimators stay small and picklable."""
     import torch
 
-    if weights is None:
-        with seeded(seed):
-            network = _build(name, layer)
-    else:
-        # On "meta" nothing is drawn at random and no memory is taken for what will be replaced.
-        with torch.device("meta"):
-            network = _build(name, layer)
-        fill(network, load_weights(name, weights), weights)
+    with isolated():
+        if weights is None:
+            with seeded(seed):
+                network = _build(name, layer)
+        else:
+            # On "meta" nothing is drawn at random and no memory is taken for what will be replaced.
+            with torch.device("meta"):
+                network = _build(name, layer)
+            fill(network, load_weights(name, weights), weights)
     return network.to(device).eval().requires_grad_(False)

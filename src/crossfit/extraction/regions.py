@@ -17,6 +17,7 @@ from PIL import Image, ImageDraw, ImageFont
 from sklearn.base import clone
 from sklearn.utils._param_validation import Interval, StrOptions
 
+from crossfit._torch import isolated
 from crossfit.extraction.images import MAX_PIXELS, ImageExtractor, load_rgb
 from crossfit.extraction.weights import (
     exact,
@@ -418,7 +419,7 @@ def _faster_rcnn(
         if classes is not None:
             options["num_classes"] = len(classes)
     # Not on "meta": the anchors are plain tensors that would stay there.
-    with seeded(seed):
+    with isolated(), seeded(seed):
         network = get_model(name, weights=None, weights_backbone=None, **options)
     if state is not None:
         fill(network, state, weights)

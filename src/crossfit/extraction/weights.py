@@ -11,6 +11,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from crossfit._torch import isolated
+
 if TYPE_CHECKING:
     import torch
 
@@ -57,12 +59,14 @@ def resolve_device(device: str) -> str:
 def exact() -> Iterator[None]:
     """Run a network for features alone: no gradients, repeatable and in full float32.
 
-    By default convolutions on recent GPUs round their inputs to ten bits, and their algorithm may
-    differ from call to call.
+    Whatever has been set of torch for the whole process does not reach it. By default convolutions
+    on recent GPUs round their inputs to ten bits, and their algorithm may differ from call to
+    call.
     """
     import torch
 
     with (
+        isolated(),
         torch.inference_mode(),
         torch.backends.cudnn.flags(
             enabled=True, benchmark=False, deterministic=True, allow_tf32=False

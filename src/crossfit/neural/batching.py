@@ -36,7 +36,7 @@ __all__ = [
 
 PAD, UNK = 0, 1
 # Numbers of one batch of items, so that wide rows (maps, sequences) come in smaller batches.
-_BATCH_NUMBERS = 2**22
+_BATCH_NUMBERS, _BATCH_ROWS = 2**22, 1024
 
 
 def scratch_array(
@@ -157,6 +157,11 @@ class Store:
         """Numbers of the longest item."""
         raise NotImplementedError
 
+    @property
+    def elements(self) -> int:
+        """Vectors or token ids of the longest item."""
+        raise NotImplementedError
+
     def to(self, device: torch.device) -> Store:
         """Move the features to a device, where they can be moved."""
         raise NotImplementedError
@@ -182,6 +187,10 @@ class _Dense(Store):
     def longest(self) -> int:
         return self.values[:1].numel()
 
+    @property
+    def elements(self) -> int:
+        return self.longest // max(self.n_inputs, 1)
+
     def to(self, device: torch.device) -> Store:
         return _Dense(self.values.to(device))
 
@@ -204,7 +213,11 @@ class _Flat(Store):
 
     @property
     def longest(self) -> int:
-        return int(self.offsets.diff().max()) * math.prod(self.values.shape[1:])
+        return self.elements * math.prod(self.values.shape[1:])
+
+    @property
+    def elements(self) -> int:
+        return int(self.offsets.diff().max())
 
     def to(self, device: torch.device) -> Store:
         return _Flat(self.values.to(device), self.offsets.to(device), self.n_inputs)
@@ -241,6 +254,10 @@ class _Sparse(Store):
     def longest(self) -> int:
         return self.n_inputs
 
+    @property
+    def elements(self) -> int:
+        return 1
+
     def to(self, device: torch.device) -> Store:
         return self  # rows become dense on the host, batch by batch
 
@@ -267,6 +284,11 @@ class ChannelStore(Store):
     def longest(self) -> int:
         """Numbers of the longest items of all channels."""
         return sum(part.longest for part in self.parts.values())
+
+    @property
+    def elements(self) -> int:
+        """Vectors of the longest items of all channels."""
+        return sum(part.elements for part in self.parts.values())
 
     def to(self, device: torch.device) -> Store:
         """Move every channel to a device."""
@@ -413,10 +435,14 @@ def to_device(items: Any, device: torch.device) -> Any:
     return Items(items.values.to(device), None if items.mask is None else items.mask.to(device))
 
 
+def most_rows(items: Store) -> int:
+    """Return how many items of a view are taken at once."""
+    return max(1, min(_BATCH_ROWS, len(items), _BATCH_NUMBERS // max(1, items.longest)))
+
+
 def batches_of(items: Store, device: torch.device) -> Iterator[Any]:
     """Yield the items of a view in order, in batches that fit into memory."""
-    size = max(1, min(1024, _BATCH_NUMBERS // max(1, items.longest)))
-    for at in torch.arange(len(items)).split(size):
+    for at in torch.arange(len(items)).split(most_rows(items)):
         yield to_device(items.take(at), device)
 
 

@@ -20,6 +20,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from crossfit._fitted import is_fitted_name, set_fitted
 from crossfit._random import draw_seed
+from crossfit._torch import few_torch_threads, isolated
 from crossfit.base import CrossModalEstimator
 from crossfit.extraction.weights import resolve_device
 from crossfit.labels import class_codes
@@ -30,10 +31,17 @@ from crossfit.neural.batching import (
     PairData,
     Store,
     batches_of,
+    most_rows,
     store,
 )
 from crossfit.neural.checkpoint import Checkpoint
-from crossfit.neural.training import make_net, optimizer_class, seeded, train_net
+from crossfit.neural.training import (
+    make_net,
+    operations_of,
+    optimizer_class,
+    seeded,
+    train_net,
+)
 from crossfit.views import Views, is_tensor
 
 __all__ = ["NeuralEstimator"]
@@ -231,7 +239,8 @@ class NeuralEstimator(CrossModalEstimator):
         callbacks, saved = self.callbacks, None
         if checkpoints:
             identity = self._identity(views, y)
-            saved = checkpoints[0].initialize().read(identity)
+            with isolated():
+                saved = checkpoints[0].initialize().read(identity)
             callbacks = [_with_identity(item, identity) for item in self.callbacks or ()]
         for name in [name for name in vars(self) if is_fitted_name(name)]:
             if name not in ("views_in_", "n_features_in_"):
@@ -239,7 +248,7 @@ class NeuralEstimator(CrossModalEstimator):
         targets = self._targets(y)
         # A fit that goes on holds out the rows it held out.
         seed = self._seed() if saved is None else saved["seed"]
-        with seeded(seed, device):
+        with isolated(), seeded(seed, device):
             rows, held_out = self._split(views, seed)
             if saved is None:
                 chosen = views[rows] if len(held_out) else views
@@ -390,13 +399,15 @@ class NeuralEstimator(CrossModalEstimator):
         """Call ``function(module, items)`` on batches of a view's items, without gradients."""
         net = self.net_
         net.module_.eval()
-        items = store(self._features(values, view), self.n_inputs_[view])
         device = torch.device(net.device)
-        with (
-            torch.inference_mode(),
-            torch.autocast(device.type, dtype=torch.bfloat16, enabled=net.amp),
-        ):
-            return [function(net.module_, part) for part in batches_of(items, device)]
+        with isolated(), torch.inference_mode():
+            items = store(self._features(values, view), self.n_inputs_[view])
+            rows = most_rows(items)
+            with (
+                few_torch_threads(operations_of(net.module_, rows, items.elements)),
+                torch.autocast(device.type, dtype=torch.bfloat16, enabled=net.amp),
+            ):
+                return [function(net.module_, part) for part in batches_of(items, device)]
 
     # ---- parameters ----------------------------------------------------------------------------
 
@@ -526,7 +537,7 @@ class NeuralEstimator(CrossModalEstimator):
             device = torch.device(resolve_device(self.device))
         except ValueError:  # it was fitted on a machine with a GPU
             device = torch.device("cpu")
-        with seeded(0, device):  # initial weights, which are overwritten
+        with isolated(), seeded(0, device):  # initial weights, which are overwritten
             self._restore_features(state["features"], parts["features"])
             # Sizes are the bundle's word until they are held against the weights.
             with _no_larger_than(parts["module"].values()):

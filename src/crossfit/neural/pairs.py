@@ -14,8 +14,10 @@ from sklearn.utils._param_validation import Interval
 from torch import Tensor, nn
 
 from crossfit._progress import progress_bar
+from crossfit._torch import few_torch_threads, isolated
 from crossfit.neural.batching import Batch
 from crossfit.neural.estimator import NeuralEstimator
+from crossfit.neural.training import operations_of
 from crossfit.similarities import Scores, check_chunk
 from crossfit.views import Views, n_rows
 
@@ -138,7 +140,12 @@ class NeuralPairEstimator(NeuralEstimator):
         rows, columns = self._block(P, Q, chunk_size, device)
         P, Q = _together(P, Q, device)
         shown = self.verbose if verbose is None else verbose
-        with progress_bar(scores.size, self._name(), "pair", shown) as bar:
+        operations = operations_of(self.net_.module_, rows * columns, 1)
+        with (
+            isolated(),
+            few_torch_threads(operations),
+            progress_bar(scores.size, self._name(), "pair", shown) as bar,
+        ):
             for i in range(0, len(P), rows):
                 p = P[i : i + rows].to(device)
                 for j in range(0, len(Q), columns):

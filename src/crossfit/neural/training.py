@@ -16,6 +16,7 @@ from skorch import NeuralNet
 from skorch.callbacks import EpochTimer, PassthroughScoring
 from torch import Tensor, nn
 
+from crossfit._torch import few_torch_threads
 from crossfit.neural.batching import Batch, Batches, PairData
 from crossfit.neural.checkpoint import Checkpoint
 
@@ -23,6 +24,7 @@ __all__ = [
     "Net",
     "listening",
     "make_net",
+    "operations_of",
     "optimizer_class",
     "seeded",
     "train_net",
@@ -331,13 +333,32 @@ def train_net(
         epoch that was sound.
     """
     net.owner, net.outputs, net.loss = owner, outputs, loss
+    elements = sum(part.elements for part in train.stores.values())
+    # There and back again, which is twice the way there.
+    operations = 3 * operations_of(net.module_, net.batch_size, elements)
     try:
-        net.train(train, valid, saved=saved, listen=listen)
+        with few_torch_threads(operations):
+            net.train(train, valid, saved=saved, listen=listen)
     finally:
         # The net is kept and pickled: without its owner, the data's order and the spare weights.
         for name in ("owner", "outputs", "loss", "_bar", "_good", "iterator_train__generator"):
             net.__dict__.pop(name, None)
         net.module_.eval()
+
+
+def operations_of(module: nn.Module, rows: int, elements: int) -> float:
+    """Return about how many operations a network takes for some rows of some elements each.
+
+    As if every weight met every element once: right for layers, too much for what stands above a
+    mean over the elements. Rows of an embedding are looked up and cost nothing.
+    """
+    looked_up = {
+        id(part.weight)
+        for part in module.modules()
+        if isinstance(part, (nn.Embedding, nn.EmbeddingBag))
+    }
+    weights = sum(part.numel() for part in module.parameters() if id(part) not in looked_up)
+    return 2.0 * weights * rows * max(elements, 1)
 
 
 def optimizer_class(optimizer: str | type[torch.optim.Optimizer]) -> type[torch.optim.Optimizer]:

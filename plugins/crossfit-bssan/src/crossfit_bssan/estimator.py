@@ -14,6 +14,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
+from crossfit.extraction.weights import exact
 from crossfit.neural import Batch
 from crossfit.neural.pairs import NeuralPairEstimator
 from crossfit.neural.training import optimizer_class
@@ -357,7 +358,7 @@ class BSSAN(NeuralPairEstimator):
         for at in np.array_split(np.arange(len(views)), -(-len(views) // _EXPLAINED)):
             image, text = (prepared[role][rows[role][at]].to(device).parts for role in rows)
             pairs = text.take(torch.arange(len(at), device=device)[:, None])
-            with torch.inference_mode():
+            with exact():
                 for name, branch in module.branches.items():
                     weights = branch.weights(image, pairs)[:, 0].float().cpu().numpy()
                     mask = text.mask if name == "w2r" else image.objects_mask

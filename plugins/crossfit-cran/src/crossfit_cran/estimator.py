@@ -14,6 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from crossfit.extraction import Characters
+from crossfit.extraction.weights import exact
 from crossfit.neural import Batch, NeuralPairEstimator, triplet_loss
 from crossfit.views import Channels, Ragged, Views, as_float, as_numpy
 from crossfit_cran import cards
@@ -376,14 +377,15 @@ class CRAN(NeuralPairEstimator):
     def _nearest(self, images: Any, texts: Any, level: str) -> Ragged:
         """Return weight 1 / K at the K parts nearest to the text of the row."""
         P, Q = self._prepare(images, "image").parts, self._prepare(texts, "text").parts
-        dots = torch.einsum("nrd,nd->nr", P[level], Q[level])
-        mask = P.get(f"{level}_mask", torch.ones_like(dots, dtype=torch.bool))
-        dots = dots.masked_fill(~mask, -torch.inf)
         network: Any = self.net_.module_
-        k = min(network.k, dots.shape[1])
-        at = dots.topk(k, dim=1).indices
-        weights = torch.zeros_like(dots).scatter_(1, at, 1.0) * mask
-        weights = (weights / weights.sum(dim=1, keepdim=True).clamp(min=1)).numpy()
+        with exact():
+            dots = torch.einsum("nrd,nd->nr", P[level], Q[level])
+            mask = P.get(f"{level}_mask", torch.ones_like(dots, dtype=torch.bool))
+            dots = dots.masked_fill(~mask, -torch.inf)
+            k = min(network.k, dots.shape[1])
+            at = dots.topk(k, dim=1).indices
+            chosen = torch.zeros_like(dots).scatter_(1, at, 1.0) * mask
+            weights = (chosen / chosen.sum(dim=1, keepdim=True).clamp(min=1)).numpy()
         regions = images["regions"]
         ragged = isinstance(regions, Ragged)
         lengths = regions.lengths if ragged else np.full(len(weights), regions.shape[1])

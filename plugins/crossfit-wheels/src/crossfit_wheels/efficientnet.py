@@ -12,7 +12,7 @@ from PIL import Image
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from crossfit.extraction.images import MAX_PIXELS, ImageExtractor
-from crossfit.extraction.weights import file_sha256, resolve_device
+from crossfit.extraction.weights import exact, file_sha256, resolve_device
 from crossfit_wheels._wheels import weights_file
 
 if TYPE_CHECKING:
@@ -119,9 +119,9 @@ class EfficientNetLite0(ImageExtractor):
         import torch
 
         device = resolve_device(self.device)
-        network: Any = _network(device)
         pixels = torch.from_numpy(np.stack([self._resized(image) for image in batch]))
-        with torch.inference_mode():
+        with exact():
+            network: Any = _network(device)
             x = pixels.to(device).permute(0, 3, 1, 2).float()
             maps = network.extract_features((x - 127) / 128)
             if self.grid is not None:

@@ -11,7 +11,7 @@ import numpy as np
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from crossfit.extraction.text import TextExtractor
-from crossfit.extraction.weights import file_sha256, resolve_device
+from crossfit.extraction.weights import exact, file_sha256, resolve_device
 from crossfit_wheels._wheels import weights_file
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ class MiniLM(TextExtractor):
 
         device = resolve_device(self.device)
         encodings = _tokenizer().encode_batch(batch)
-        with torch.inference_mode():
+        with exact():
             ids = torch.tensor([e.ids for e in encodings], device=device)
             real = torch.tensor([e.attention_mask for e in encodings], device=device).bool()
             network: Any = _network(device)
