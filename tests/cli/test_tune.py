@@ -145,9 +145,9 @@ def test_what_is_fixed_decides_conditions():
 
     given = {"dataset": "emoji", "features": {}, "space": {}, "seed": 0}
     sigma = Float(0.1, 10.0, log=True)
-    _, space = _pipeline("lgcfl", params={"label_similarity": "exponential"}, **given)
+    _, space = _pipeline("ml-cca", params={"label_similarity": "exponential"}, **given)
     assert space["method__sigma"] == sigma and "method__label_similarity" not in space
-    _, space = _pipeline("lgcfl", params={"label_similarity": "cosine"}, **given)
+    _, space = _pipeline("ml-cca", params={"label_similarity": "cosine"}, **given)
     assert "method__sigma" not in space and "method__label_similarity" not in space
     named = {"kernel": {"choice": {"bell": "rbf", "flat": "linear"}},
              "gamma": {"float": [0.1, 10.0], "log": True, "when": {"kernel": "bell"}}}  # fmt: skip
