@@ -16,6 +16,8 @@ from typing import Any, ClassVar, Literal, ParamSpec, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from crossfit._text import shown
+
 __all__ = [
     "CheckedParameters",
     "check_arguments",
@@ -104,15 +106,6 @@ def mapping_of(*parts: Any) -> _Lazy:
 def is_word(value: Any, options: Collection[str]) -> bool:
     """Say whether this is one of some words; an array, for instance, is equal to none."""
     return isinstance(value, str) and value in options
-
-
-def shown(value: Any) -> str:
-    """Return how a message shows what came: on one line, and not all of a long one."""
-    try:
-        text = " ".join(repr(value).split())
-    except Exception:  # repr of another's object
-        text = f"an object of type {type(value).__name__}"
-    return text if len(text) <= 100 else f"{text[:97]}..."
 
 
 def check_arguments(who: str, constraints: dict[str, list[Any]], given: dict[str, Any]) -> None:

@@ -1,10 +1,11 @@
-"""What other people wrote, such as a plugin's summary, on its way to a screen."""
+"""What other people wrote or gave, such as a plugin's summary, on its way to a screen."""
 
 from __future__ import annotations
 
 import unicodedata
+from typing import Any
 
-__all__ = ["printable"]
+__all__ = ["printable", "shown"]
 
 # Embeddings, overrides, isolates and marks turn the direction of what follows; the others are not
 # seen. Joiners and tags stay: scripts and emoji need them.
@@ -39,3 +40,12 @@ def printable(text: str, *, lines: bool = False) -> str:
         return " " if character.isspace() else ""
 
     return "".join(map(shown, text))
+
+
+def shown(value: Any) -> str:
+    """Return how a message shows what came: on one line, and not all of a long one."""
+    try:
+        text = " ".join(repr(value).split())
+    except Exception:  # repr of another's object
+        text = f"an object of type {type(value).__name__}"
+    return text if len(text) <= 100 else f"{text[:97]}..."

@@ -2,7 +2,7 @@
 
 A card is a frozen dataclass of plain values. An entry point names a card, the card's
 ``target`` names the class or function behind it, and only asking for the target imports it.
-This module imports nothing but the standard library.
+This module imports nothing that is slow to import.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from numbers import Integral, Real
 from typing import Any, ClassVar, Literal, Protocol
+
+from crossfit._text import shown
 
 __all__ = [
     "API",
@@ -154,12 +156,12 @@ class Choice:
             if field_name in named:
                 raise ValueError(
                     "Choice takes its options one by one, as in Choice('a', 'b') or "
-                    f"Choice(small='a', large='b'), got {field_name}={named[field_name]!r}"
+                    f"Choice(small='a', large='b'), got {field_name}={shown(named[field_name])}"
                 )
         if len(options) == 1 and isinstance(options[0], (list, tuple, set, dict)):
             raise ValueError(
                 "Choice takes its options one by one, as in Choice('a', 'b'), "
-                f"got the single option {options[0]!r}"
+                f"got the single option {shown(options[0])}"
             )
         _check_distinct(options or tuple(named.values()))
         _check_when("Choice", when)
@@ -242,7 +244,7 @@ class Each:
         if not self.keys:
             raise ValueError("Each needs at least one key")
         if not isinstance(self.part, (Float, Int, Choice)):
-            raise TypeError(f"Each: part must be a Float, Int or Choice, got {self.part!r}")
+            raise TypeError(f"Each: part must be a Float, Int or Choice, got {shown(self.part)}")
         if self.part.when not in (None, self.when):
             raise ValueError("Each: when= belongs to Each itself, not to its part")
         _check_when("Each", self.when)
@@ -272,7 +274,7 @@ Space = Mapping[str, "Float | Int | Choice | Each"]
 
 
 def _check_bounds(space: Float | Int, number: type, words: str) -> None:
-    name, given = type(space).__name__, f"{space.low!r} and {space.high!r}"
+    name, given = type(space).__name__, f"{shown(space.low)} and {shown(space.high)}"
     for bound in (space.low, space.high):
         if not isinstance(bound, number) or isinstance(bound, bool):
             raise TypeError(f"{name}: low and high must be {words}, got {given}")
@@ -284,7 +286,7 @@ def _check_bounds(space: Float | Int, number: type, words: str) -> None:
         raise ValueError(f"{name}: high - low must be finite, got {given}")
     _check_type(f"{name}: log", space.log, bool)
     if space.log and space.low <= 0:
-        raise ValueError(f"a logarithmic search space needs low > 0, got {space.low}")
+        raise ValueError(f"a logarithmic search space needs low > 0, got {shown(space.low)}")
     _check_when(name, space.when)
 
 
@@ -317,12 +319,12 @@ def _check_distinct(options: tuple[Any, ...]) -> None:
             twice = any(type(option) is type(other) and _equal(option, other) for other in others)
             others.append(option)
         if twice:
-            raise ValueError(f"Choice: options must differ, got {option!r} twice")
+            raise ValueError(f"Choice: options must differ, got {shown(option)} twice")
 
 
 def _check_asked(trial: Any, name: Any) -> None:
     if not hasattr(trial, "suggest_categorical"):
-        raise TypeError(f"trial must be a trial of Optuna's, got {trial!r}")
+        raise TypeError(f"trial must be a trial of Optuna's, got {shown(trial)}")
     _check_type("the name of a parameter", name, str)
 
 
@@ -332,15 +334,15 @@ def _check_type(where: str, value: Any, wanted: type) -> None:
         kind = {str: "a string", int: "a whole number", bool: "True or False"}.get(
             wanted, f"a {wanted.__name__.lower()}"
         )
-        raise TypeError(f"{where} must be {kind}, got {value!r}")
+        raise TypeError(f"{where} must be {kind}, got {shown(value)}")
 
 
 def _check_names(where: str, names: Any, allowed: Iterable[str] = ()) -> None:
     if not isinstance(names, tuple) or not all(isinstance(name, str) for name in names):
-        hint = f" (for one, write ({names!r},))" if isinstance(names, str) else ""
-        raise TypeError(f"{where} must be a tuple of strings, got {names!r}{hint}")
+        hint = f" (for one, write ({shown(names)},))" if isinstance(names, str) else ""
+        raise TypeError(f"{where} must be a tuple of strings, got {shown(names)}{hint}")
     if len(set(names)) < len(names):
-        raise ValueError(f"{where} must differ from each other, got {names!r}")
+        raise ValueError(f"{where} must differ from each other, got {shown(names)}")
     if allowed:
         for name in names:
             _check_one(where, name, allowed)
@@ -350,7 +352,7 @@ def _check_one(where: str, value: Any, allowed: Iterable[str]) -> None:
     allowed = tuple(allowed)
     if value not in allowed:
         raise ValueError(
-            f"{where} must be among {', '.join(allowed)}, got {value!r}"
+            f"{where} must be among {', '.join(allowed)}, got {shown(value)}"
             + did_you_mean(value, allowed)
         )
 
@@ -365,7 +367,7 @@ def did_you_mean(name: Any, known: Iterable[str]) -> str:
 
 def _check_function(where: str, name: Any) -> None:
     if name is not None and ":" not in str(name):
-        raise ValueError(f"{where} must read 'package.module:function', got {name!r}")
+        raise ValueError(f"{where} must read 'package.module:function', got {shown(name)}")
 
 
 def check_parts(where: str, space: Any) -> None:
@@ -374,7 +376,9 @@ def check_parts(where: str, space: Any) -> None:
     for name, part in space.items():
         _check_type(f"{where}: the names", name, str)
         if not isinstance(part, (Float, Int, Choice, Each)):
-            raise TypeError(f"{where}: {name!r} must be a Float, Int, Choice or Each, got {part!r}")
+            raise TypeError(
+                f"{where}: {name!r} must be a Float, Int, Choice or Each, got {shown(part)}"
+            )
 
 
 def check_space(where: str, space: Any) -> None:
@@ -401,7 +405,7 @@ def check_space(where: str, space: Any) -> None:
         for other, wanted in (part.when or {}).items():
             if other not in needed:
                 raise ValueError(
-                    f"{where}: when= of {name!r} must name parameters before it, got {other!r}"
+                    f"{where}: when= of {name!r} must name parameters before it, got {shown(other)}"
                     + did_you_mean(other, needed)
                 )
             for key, conditions in {**needed[other], other: [wanted]}.items():
@@ -410,10 +414,10 @@ def check_space(where: str, space: Any) -> None:
             values = conditions[0] if isinstance(conditions[0], tuple) else (conditions[0],)
             possible = (value for value in values if space[other]._offers(value))
             if not any(all(_matches(value, one) for one in conditions) for value in possible):
-                wanted = " and ".join(map(repr, conditions))
+                wanted = " and ".join(map(shown, conditions))
                 raise ValueError(
                     f"{where}: {name!r} is never searched: its condition needs {other!r} to be "
-                    f"{wanted}, which {space[other]!r} does not offer"
+                    f"{wanted}, which {shown(space[other])} does not offer"
                 )
         needed[name] = mine
         for key in [f"{name}.{key}" for key in part.keys] if isinstance(part, Each) else [name]:
@@ -503,7 +507,7 @@ def suggest(
     """
     _check_type("prefix", prefix, str)
     if not hasattr(trial, "suggest_categorical"):
-        raise TypeError(f"trial must be a trial of Optuna's, got {trial!r}")
+        raise TypeError(f"trial must be a trial of Optuna's, got {shown(trial)}")
     fixed = {} if fixed is None else fixed
     _check_type("fixed", fixed, Mapping)
     check_parts("space", space)
@@ -535,7 +539,7 @@ def _equal(a: Any, b: Any) -> bool:
         return tuple(a) == tuple(b)
     try:
         return bool(a == b)
-    except (TypeError, ValueError):  # arrays are not compared as a whole
+    except Exception:  # arrays are not compared as a whole
         return False
 
 
@@ -574,18 +578,18 @@ class Card:
     year: int | None = None
 
     def __post_init__(self) -> None:
-        _check_type(f"card {self.name!r}: api", self.api, int)
+        _check_type(f"card {shown(self.name)}: api", self.api, int)
         for name in ("name", "target", "summary", "citation"):
-            _check_type(f"card {self.name!r}: {name}", getattr(self, name), str)
+            _check_type(f"card {shown(self.name)}: {name}", getattr(self, name), str)
         if self.year is not None:
-            _check_type(f"card {self.name!r}: year", self.year, int)
+            _check_type(f"card {shown(self.name)}: year", self.year, int)
         if ":" not in self.target:
             raise ValueError(
-                f"card {self.name!r}: target must read 'package.module:attribute', "
-                f"got {self.target!r}"
+                f"card {shown(self.name)}: target must read 'package.module:attribute', "
+                f"got {shown(self.target)}"
             )
         if self.api == API:  # of another version we cannot tell
-            self._check(f"card {self.name!r}: ")
+            self._check(f"card {shown(self.name)}: ")
 
     def _check(self, card: str) -> None:
         """Raise if a field of this kind of card has a value that it cannot have."""
@@ -632,7 +636,7 @@ class MethodCard(Card):
     def _check(self, card: str) -> None:
         _check_names(f"{card}roles", self.roles)
         if len(self.roles) < 2:
-            raise ValueError(f"{card}roles must be two or more, got {self.roles!r}")
+            raise ValueError(f"{card}roles must be two or more, got {shown(self.roles)}")
         _check_type(f"{card}extra_views", self.extra_views, bool)
         _check_type(f"{card}inputs", self.inputs, Mapping)
         for role, kinds in self.inputs.items():

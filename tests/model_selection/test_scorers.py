@@ -10,6 +10,7 @@ from sklearn.preprocessing import StandardScaler
 
 from crossfit import RetrievalScorer, Views, ViewTransformer, make_retrieval_scorer, similarity
 from crossfit.metrics import evaluate
+from crossfit.model_selection import RetrievalMetric
 from crossfit.subspace import CCA
 
 
@@ -113,10 +114,23 @@ def test_bad_scorers(fitted):
     for settings, message in [
         ({"metric": "accuracy"}, "accuracy"),
         ({"direction": "forth"}, "direction must be 'both' or like 'image2text', got 'forth'"),
+        ({"direction": ""}, "direction must be 'both' or like 'image2text', got ''"),
+        ({"direction": 2}, "direction must be 'both' or like 'image2text', got 2"),
+        ({"direction": None}, "direction must be 'both' or like 'image2text', got None"),
         ({"ties": "lucky"}, "ties must be one of expected, stable, worst, got 'lucky'"),
+        ({"ties": ["stable"]}, r"ties must be one of .*, got \['stable'\]"),
+        ({"ties": True}, "ties must be one of .*, got True"),
+        ({"metric": 5}, "got 5"),
+        ({"metric": ["mrr"]}, r"got \['mrr'\]"),
+        ({"metric": ""}, "metric"),
     ]:
         with pytest.raises(ValueError, match=message):
             make_retrieval_scorer(**settings)
+        whole = {"metric": "mrr", "direction": "both", "ties": "stable", **settings}
+        with pytest.raises(ValueError, match=message):
+            RetrievalMetric(**whole)
+    with pytest.raises(TypeError, match="expects a fitted method, got the class CCA"):
+        make_retrieval_scorer()(CCA, views, y)
     with pytest.raises(ValueError, match="no direction 'audio2text': there is image2text"):
         make_retrieval_scorer(direction="a2t")(cca, views, y)
     with pytest.raises(TypeError, match="expects Views, got ndarray"):

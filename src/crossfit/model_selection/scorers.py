@@ -8,7 +8,7 @@ from typing import Any
 
 from numpy.typing import ArrayLike
 
-from crossfit._arguments import is_word
+from crossfit._arguments import is_word, shown
 from crossfit.metrics.names import parse_metric
 from crossfit.metrics.ranking import TIES
 from crossfit.querying import answering
@@ -33,10 +33,22 @@ class RetrievalMetric:
     direction: str
     ties: str
 
+    def __post_init__(self) -> None:
+        parse_metric(self.metric)
+        if not is_word(self.ties, TIES):
+            raise ValueError(f"ties must be one of {', '.join(TIES)}, got {shown(self.ties)}")
+        one = self.direction
+        if not isinstance(one, str) or (one != "both" and "2" not in one):
+            raise ValueError(f"direction must be 'both' or like 'image2text', got {shown(one)}")
+
     def __call__(self, estimator: Any, X: Views, y: ArrayLike | None = None) -> float:
         """Score a fitted method or pipeline on Views; larger is better."""
         if not isinstance(X, Views):
             raise TypeError(f"a retrieval scorer expects Views, got {type(X).__name__}")
+        if isinstance(estimator, type):
+            raise TypeError(
+                f"a retrieval scorer expects a fitted method, got the class {estimator.__name__}"
+            )
         only = None
         if self.direction != "both":
             wanted = DIRECTION_ALIASES.get(self.direction, self.direction)
@@ -74,12 +86,7 @@ def make_retrieval_scorer(
 
     Raises
     ------
-    ValueError
+    TypeError, ValueError
         If the metric or the tie rule is unknown, or the direction is malformed.
     """
-    parse_metric(metric)
-    if not is_word(ties, TIES):
-        raise ValueError(f"ties must be one of {', '.join(TIES)}, got {ties!r}")
-    if not isinstance(direction, str) or (direction != "both" and "2" not in direction):
-        raise ValueError(f"direction must be 'both' or like 'image2text', got {direction!r}")
     return RetrievalMetric(metric, direction, ties)

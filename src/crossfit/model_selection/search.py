@@ -26,7 +26,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from crossfit import registry
-from crossfit._arguments import check_arguments, integer, one_of, real
+from crossfit._arguments import CheckedParameters, integer, one_of, real, shown
 from crossfit._processes import end_with
 from crossfit._progress import progress_bar
 from crossfit._random import draw_seed
@@ -119,7 +119,7 @@ def _is_fitted_embedding(search: OptunaSearch) -> bool:
     return hasattr(estimator, "transform")
 
 
-class OptunaSearch(MetaEstimatorMixin, BaseEstimator):
+class OptunaSearch(CheckedParameters, MetaEstimatorMixin, BaseEstimator):
     """Tune a method or a pipeline over Views with Optuna.
 
     Every trial is scored on rows that it was not fitted on: on the same folds for all trials,
@@ -410,9 +410,7 @@ class OptunaSearch(MetaEstimatorMixin, BaseEstimator):
 
     def _validate_params(self) -> None:
         _check_estimator(self.estimator)
-        check_arguments(
-            type(self).__name__, self._parameter_constraints, self.get_params(deep=False)
-        )
+        super()._validate_params()
         storages.check_storage(self.storage)
         if self.n_trials is None and self.timeout is None:
             raise ValueError("a search ends by n_trials or by timeout: give one of them")
@@ -420,7 +418,7 @@ class OptunaSearch(MetaEstimatorMixin, BaseEstimator):
         if not all(isinstance(one, type) and issubclass(one, Exception) for one in caught):
             raise TypeError(
                 "catch must be a class of exceptions or a tuple of such classes, "
-                f"got {self.catch!r}"
+                f"got {shown(self.catch)}"
             )
         if self.study is not None:
             if self.storage is not None or self.study_name is not None or not self.load_if_exists:
@@ -473,7 +471,7 @@ class OptunaSearch(MetaEstimatorMixin, BaseEstimator):
                     continue
                 if other not in params or any(other.startswith(f"{name}__") for name in given):
                     raise ValueError(
-                        f"search_space: when= of {key!r} must name a parameter, got {other!r}"
+                        f"search_space: when= of {key!r} must name a parameter, got {shown(other)}"
                         + did_you_mean(other, [*given, *params])
                     )
                 fixed[other] = params[other]
@@ -482,7 +480,7 @@ class OptunaSearch(MetaEstimatorMixin, BaseEstimator):
         if refuted and not default:
             raise ValueError(
                 f"search_space: {refuted[0]!r} is never searched: its condition is "
-                f"{dict(given[refuted[0]].when)!r}, and {fixed!r} is fixed"
+                f"{shown(dict(given[refuted[0]].when))}, and {shown(fixed)} is fixed"
             )
         check_space("search_space", space)
         # Unknown names are refused here, by the method itself, and not once for each trial.
@@ -535,7 +533,7 @@ class OptunaSearch(MetaEstimatorMixin, BaseEstimator):
         if isinstance(cv, (str, type)) or not (hasattr(cv, "split") or hasattr(cv, "__iter__")):
             raise TypeError(
                 "cv must be a number of folds, a splitter, pairs of row numbers, or Views held "
-                f"out with their labels, got {cv!r}"
+                f"out with their labels, got {shown(cv)}"
             )
         if hasattr(cv, "split"):
             cv = cv.split(views, y, views.groups)
@@ -910,11 +908,11 @@ def _check_queue(study: optuna.Study, space: Mapping[str, Part]) -> None:
             if isinstance(part, Choice):
                 if value not in part.recorded:
                     raise ValueError(
-                        f"{what} sets {name!r} to {value!r}: a study has it as one of "
+                        f"{what} sets {name!r} to {shown(value)}: a study has it as one of "
                         f"{', '.join(map(repr, part.recorded))}"
                     )
             elif not isinstance(value, Real) or not np.isfinite(float(value)):
-                raise ValueError(f"{what} sets {name!r} to {value!r}, which is not a number")
+                raise ValueError(f"{what} sets {name!r} to {shown(value)}, which is not a number")
 
 
 def _heartbeats(storage: Any) -> bool:
@@ -970,7 +968,7 @@ def _check_estimator(estimator: Any) -> None:
             f"an instance, {estimator.__name__}()"
         )
     if not all(hasattr(estimator, name) for name in ("fit", "get_params", "set_params")):
-        raise TypeError(f"estimator must be a method or a pipeline, got {estimator!r}")
+        raise TypeError(f"estimator must be a method or a pipeline, got {shown(estimator)}")
 
 
 def _method_of(estimator: Any) -> Any:

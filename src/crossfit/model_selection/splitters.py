@@ -16,7 +16,7 @@ from sklearn.model_selection import BaseCrossValidator
 from sklearn.model_selection._split import GroupsConsumerMixin
 from sklearn.utils import check_random_state
 
-from crossfit._arguments import check_arguments, integer, real
+from crossfit._arguments import check_arguments, integer, real, shown
 from crossfit.labels import class_codes, group_codes, read_labels
 from crossfit.views import Views, is_views, n_rows
 
@@ -254,7 +254,7 @@ def check_folds(folds: Any, groups: NDArray[Any]) -> list[tuple[Rows, Rows]]:
             train, test = (np.asarray(part) for part in fold)
         except (TypeError, ValueError):
             raise ValueError(
-                f"fold {i} must be a pair (rows to train on, rows to test on), got {fold!r}"
+                f"fold {i} must be a pair (rows to train on, rows to test on), got {shown(fold)}"
             ) from None
         sides = []
         for rows in (train, test):

@@ -18,6 +18,7 @@ import optuna
 from optuna.exceptions import StorageInternalError
 from optuna.storages.journal import JournalFileBackend
 
+from crossfit._text import shown
 from crossfit.cards import did_you_mean
 
 __all__ = [
@@ -86,14 +87,14 @@ def check_storage(storage: Any) -> None:
     if not isinstance(storage, str):
         raise TypeError(
             f"storage must be a URL, for instance {_EXAMPLES}, or a storage of Optuna's, "
-            f"got {storage!r}"
+            f"got {shown(storage)}"
         )
     scheme, separator, rest = storage.partition("://")
-    shown = without_password(storage)
+    told = without_password(storage)
     if not separator:
-        raise ValueError(f"storage must be a URL, for instance {_EXAMPLES}, got {shown!r}")
+        raise ValueError(f"storage must be a URL, for instance {_EXAMPLES}, got {shown(told)}")
     if scheme == "journal":
-        _check_file(_journal_path(rest), shown, "journal:///study.log")
+        _check_file(_journal_path(rest), told, "journal:///study.log")
         return
     from sqlalchemy.engine import make_url
     from sqlalchemy.exc import ArgumentError, NoSuchModuleError
@@ -103,12 +104,12 @@ def check_storage(storage: Any) -> None:
         dialect = url.get_dialect()
     except NoSuchModuleError:
         raise ValueError(
-            f"storage is not the URL of a database or a journal: {shown!r} begins with {scheme!r}"
+            f"storage is not the URL of a database or a journal: {told!r} begins with {scheme!r}"
             + (did_you_mean(scheme.lower(), _SCHEMES) or f"; for instance {_EXAMPLES}")
         ) from None
     except (ArgumentError, ValueError):
         raise ValueError(
-            f"storage is not the URL of a database, for instance {_EXAMPLES}, got {shown!r}"
+            f"storage is not the URL of a database, for instance {_EXAMPLES}, got {told!r}"
         ) from None
     try:
         dialect.import_dbapi()
@@ -117,15 +118,15 @@ def check_storage(storage: Any) -> None:
     if dialect.name == "sqlite" and not _is_uri(url):
         if url.host:
             raise ValueError(
-                f"storage {shown!r} needs a third slash before the name of a file: "
+                f"storage {told!r} needs a third slash before the name of a file: "
                 f"sqlite:///{url.host}"
             )
         if url.database == ":memory:":
             raise ValueError(
-                f"storage {shown!r} is memory, which is not kept: leave storage out, or name a "
+                f"storage {told!r} is memory, which is not kept: leave storage out, or name a "
                 "file as in sqlite:///study.db"
             )
-        _check_file(Path(url.database or ""), shown, "sqlite:///study.db")
+        _check_file(Path(url.database or ""), told, "sqlite:///study.db")
 
 
 @contextlib.contextmanager
@@ -300,16 +301,16 @@ def _journal_path(rest: str) -> Path:
     return Path(rest.removeprefix("/"))
 
 
-def _check_file(path: Path, shown: str, example: str) -> None:
+def _check_file(path: Path, told: str, example: str) -> None:
     if path == Path():
-        raise ValueError(f"storage {shown!r} names no file, as {example} does")
+        raise ValueError(f"storage {told!r} names no file, as {example} does")
     if not path.parent.is_dir():
         raise ValueError(
-            f"storage {shown!r} names a file in {str(path.parent)!r}, which is not a folder"
+            f"storage {told!r} names a file in {str(path.parent)!r}, which is not a folder"
         )
     if path.exists() and not path.is_file():
         what = "a folder" if path.is_dir() else "not a regular file"
-        raise ValueError(f"storage {shown!r} names {str(path)!r}, which is {what}")
+        raise ValueError(f"storage {told!r} names {str(path)!r}, which is {what}")
 
 
 def _wait_for_file(path: Path) -> None:
