@@ -350,7 +350,7 @@ def _check_names(where: str, names: Any, allowed: Iterable[str] = ()) -> None:
 
 def _check_one(where: str, value: Any, allowed: Iterable[str]) -> None:
     allowed = tuple(allowed)
-    if value not in allowed:
+    if not isinstance(value, str) or value not in allowed:
         raise ValueError(
             f"{where} must be among {', '.join(allowed)}, got {shown(value)}"
             + did_you_mean(value, allowed)

@@ -7,6 +7,7 @@ from itertools import permutations
 from typing import Any
 
 from numpy.typing import ArrayLike
+from sklearn.utils.validation import check_is_fitted
 
 from crossfit._arguments import is_word, shown
 from crossfit.metrics.names import parse_metric
@@ -57,6 +58,7 @@ class RetrievalMetric:
                 raise ValueError(f"no direction {wanted!r}: there is {', '.join(possible)}")
             only = possible[wanted]
         steps, last = answering(estimator)
+        check_is_fitted(last)
         for step in steps:
             X = step.transform(X)
         return mean_over_directions(last, X, y, self.metric, ties=self.ties, only=only)
