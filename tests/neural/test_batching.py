@@ -1,5 +1,7 @@
 """Batches against plain indexing, for every kind of features."""
 
+import warnings
+
 import numpy as np
 import pytest
 import scipy.sparse as sp
@@ -7,7 +9,7 @@ import torch
 
 from crossfit import Ragged, Views
 from crossfit.neural import batching
-from crossfit.neural.batching import Batches, PairData, batches_of, store
+from crossfit.neural.batching import Batches, PairData, batches_of, cut_tokens, store
 
 CPU = torch.device("cpu")
 
@@ -164,3 +166,70 @@ def test_a_last_batch_of_one_row_joins_the_one_before(rng):
     assert sizes(batch_size=9) == sizes(batch_size=100) == [9]
     assert sizes(batch_size=100, drop_last=True) == [9]
     assert sizes(batch_size=1) == [1] * 7 + [2]
+
+
+# ---- one item that is far longer than the others -------------------------------------------------
+
+
+def _ragged(lengths, rng):
+    ids = rng.integers(1, 50, sum(lengths))
+    return Ragged(ids, np.concatenate([[0], np.cumsum(lengths)]), {})
+
+
+def test_one_long_item_does_not_lengthen_all_others():
+    rng = np.random.default_rng(0)
+    lengths = [*rng.integers(5, 9, 3000), 3000, *rng.integers(5, 9, 3000)]
+    items = store(_ragged(lengths, rng))
+    batches = list(batches_of(items, CPU))
+    padded = [part.values.shape[0] * part.values.shape[1] for part in batches]
+    assert sum(padded) < 2 * sum(lengths) + 2**16 and max(padded) <= 2**16
+    assert max(len(part.values) for part in batches) == 1024
+    # In order, and each once.
+    np.testing.assert_array_equal(
+        np.concatenate([part.values[part.mask].numpy() for part in batches]), items.values.numpy()
+    )
+
+
+@pytest.mark.parametrize("longest", [8, 20])
+def test_items_of_about_equal_length_come_in_the_batches_that_they_did(longest):
+    rng = np.random.default_rng(0)
+    lengths = rng.integers(longest // 2, longest + 1, 2500).tolist()
+    sizes = [len(part.values) for part in batches_of(store(_ragged(lengths, rng)), CPU)]
+    assert sizes == [1024, 1024, 452]
+
+
+def test_wide_elements_of_one_long_item_leave_the_others_together():
+    rng = np.random.default_rng(0)
+    lengths = [4] * 200 + [3000] + [4] * 200
+    regions = Ragged(
+        rng.normal(size=(sum(lengths), 512)), np.concatenate([[0], np.cumsum(lengths)])
+    )
+    views = Views(
+        image={"map": regions, "whole": rng.normal(size=(401, 3))}, text=np.ones((401, 2))
+    )
+    for values in (regions, views["image"]):
+        sizes = [len(part["map"][0] if isinstance(part, dict) else part.values)
+                 for part in batches_of(store(values), CPU)]  # fmt: skip
+        assert sum(sizes) == 401 and len(sizes) < 6
+
+
+@pytest.mark.parametrize("kind", ["ragged", "padded", "tensor"])
+def test_texts_beyond_the_limit_are_cut_with_a_warning(kind):
+    rng = np.random.default_rng(0)
+    ragged = _ragged([3, 12, 5, 30], rng)
+    given = ragged
+    if kind != "ragged":
+        given = ragged.padded()[0]
+        given = torch.from_numpy(given) if kind == "tensor" else given
+    with pytest.warns(
+        UserWarning, match="^here: 2 of 4 texts have more than 5 words, the longest 30"
+    ):
+        cut = cut_tokens(given, 5, "here")
+    items = store(cut)
+    expected = [ragged.values[start : start + min(length, 5)]
+                for start, length in zip(ragged.offsets, ragged.lengths)]  # fmt: skip
+    np.testing.assert_array_equal(items.values.numpy(), np.concatenate(expected))
+    assert items.lengths.tolist() == [3, 5, 5, 5]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert cut_tokens(ragged, 30, "here") is ragged

@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -582,3 +583,32 @@ def test_a_bundle_does_without_the_callbacks(planted, tmp_path):
     loaded = crossfit.load(tmp_path / "bundle")
     assert loaded.callbacks is None and len(method.callbacks) == 1
     np.testing.assert_array_equal(loaded.similarity(test), method.similarity(test))
+
+
+@pytest.mark.parametrize("kind", ["ragged", "padded"])
+def test_one_long_text_costs_no_more_than_the_limit(kind, monkeypatch):
+    rng = np.random.default_rng(0)
+    lengths = [*rng.integers(4, 9, 39), 3000]
+    texts = Ragged(rng.integers(1, 30, sum(lengths)), np.concatenate([[0], np.cumsum(lengths)]))
+    X, y = rng.normal(size=(40, 5, 6)).astype(np.float32), np.arange(40) % 3
+    seen = []
+    pool = ACLNNetwork.pool
+
+    def watched(self, items, view):
+        seen.append(items.values.shape[1])
+        return pool(self, items, view)
+
+    monkeypatch.setattr(ACLNNetwork, "pool", watched)
+    given = texts if kind == "ragged" else texts.padded()[0]
+    method = ACLN(width=8, max_epochs=1, max_length=50, random_state=0, device="cpu")
+    says = "ACLN: view 'text': 1 of 40 texts have more than 50 words, the longest 3000"
+    with pytest.warns(UserWarning, match=says):
+        method.fit(X, given, y)
+    assert max(seen) == 50
+    # As if it had been cut before.
+    cut = Ragged.from_list([texts[i][:50] for i in range(40)])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        before = clone(method).fit(X, cut, y)
+    with pytest.warns(UserWarning, match="longest 3000"):
+        np.testing.assert_array_equal(method.encode(given, "text"), before.encode(cut, "text"))

@@ -26,6 +26,7 @@ __all__ = [
     "batches_of",
     "Batches",
     "ChannelStore",
+    "cut_tokens",
     "Items",
     "PairData",
     "Store",
@@ -37,6 +38,8 @@ __all__ = [
 PAD, UNK = 0, 1
 # Numbers of one batch of items, so that wide rows (maps, sequences) come in smaller batches.
 _BATCH_NUMBERS, _BATCH_ROWS = 2**22, 1024
+# Elements of a batch with its padding below which it does not matter how many of them are padding.
+_PADDED = 2**16
 
 
 def scratch_array(
@@ -162,6 +165,11 @@ class Store:
         """Vectors or token ids of the longest item."""
         raise NotImplementedError
 
+    @property
+    def lengths(self) -> Tensor | None:
+        """Vectors or token ids of each item; None where all have equally many."""
+        return None
+
     def to(self, device: torch.device) -> Store:
         """Move the features to a device, where they can be moved."""
         raise NotImplementedError
@@ -217,7 +225,11 @@ class _Flat(Store):
 
     @property
     def elements(self) -> int:
-        return int(self.offsets.diff().max())
+        return int(self.lengths.max())
+
+    @property
+    def lengths(self) -> Tensor:
+        return self.offsets.diff()
 
     def to(self, device: torch.device) -> Store:
         return _Flat(self.values.to(device), self.offsets.to(device), self.n_inputs)
@@ -289,6 +301,16 @@ class ChannelStore(Store):
     def elements(self) -> int:
         """Vectors of the longest items of all channels."""
         return sum(part.elements for part in self.parts.values())
+
+    @property
+    def lengths(self) -> Tensor | None:
+        """Vectors of each item in all channels; None where all have equally many."""
+        if all(part.lengths is None for part in self.parts.values()):
+            return None
+        total = torch.zeros(len(self), dtype=torch.int64)
+        for part in self.parts.values():
+            total += part.elements if part.lengths is None else part.lengths.cpu()
+        return total
 
     def to(self, device: torch.device) -> Store:
         """Move every channel to a device."""
@@ -441,9 +463,72 @@ def most_rows(items: Store) -> int:
 
 
 def batches_of(items: Store, device: torch.device) -> Iterator[Any]:
-    """Yield the items of a view in order, in batches that fit into memory."""
-    for at in torch.arange(len(items)).split(most_rows(items)):
-        yield to_device(items.take(at), device)
+    """Yield the items of a view in order, in batches that fit into memory.
+
+    All items of a batch are padded to its longest one: where one is far longer than its
+    neighbours, they come in smaller batches.
+    """
+    at = torch.arange(len(items))
+    for part in at.split(most_rows(items)) if items.lengths is None else at.split(_sizes(items)):
+        yield to_device(items.take(part), device)
+
+
+def _sizes(items: Store) -> list[int]:
+    """Return the rows of each batch of items of unequal length."""
+    assert items.lengths is not None
+    numbers = items.longest // max(items.elements, 1)
+    sizes: list[int] = []
+    rows = longest = real = 0
+    for length in items.lengths.tolist():
+        padded = (rows + 1) * max(longest, length)
+        if rows and (
+            rows == _BATCH_ROWS
+            or padded * numbers > _BATCH_NUMBERS
+            or padded > max(_PADDED, 2 * (real + length))
+        ):
+            sizes.append(rows)
+            rows = longest = real = 0
+        rows, longest, real = rows + 1, max(longest, length), real + length
+    return [*sizes, rows] if rows else sizes
+
+
+def cut_tokens(values: Any, most: int, where: str) -> Any:
+    """Return token ids of which no row is longer than allowed; warn where something is cut.
+
+    Parameters
+    ----------
+    values : Ragged of ids, or int array of shape (n, T) padded with 0
+    most : int
+        Token ids of a row that are kept, the first ones.
+    where : str
+        What the warning calls them.
+
+    Warns
+    -----
+    UserWarning
+        With the number of rows that are cut and the length of the longest.
+    """
+    kept = None
+    if isinstance(values, Ragged):
+        lengths = values.lengths
+    else:
+        values = as_numpy(values)
+        lengths = np.count_nonzero(values != PAD, axis=1)
+        kept = np.cumsum(values != PAD, axis=1) <= most
+    long = int(np.sum(lengths > most))
+    if not long:
+        return values
+    warnings.warn(
+        f"{where}: {long} of {len(lengths)} texts have more than {most} words, the longest "
+        f"{int(lengths.max())}: only the first {most} are read",
+        stacklevel=2,
+    )
+    if kept is not None:
+        return np.where(kept, values, PAD)
+    start = np.repeat(values.offsets[:-1], lengths)
+    keep = np.arange(len(values.values)) - start < most
+    offsets = np.concatenate([[0], np.cumsum(np.minimum(lengths, most))])
+    return Ragged(values.values[keep], offsets, values.info)
 
 
 class Batches:

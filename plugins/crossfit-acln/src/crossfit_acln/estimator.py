@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from crossfit.extraction import Tokens
 from crossfit.extraction.weights import load_weights, resolve_device
 from crossfit.neural import Batch, NeuralEstimator, label_loss
+from crossfit.neural.batching import cut_tokens
 from crossfit.neural.training import optimizer_class
 from crossfit.similarities import MEASURES, PosteriorOverPrior, Similarity
 from crossfit.views import Ragged, Views
@@ -74,8 +75,11 @@ class ACLN(NeuralEstimator):
     alpha, eps, momentum, weight_decay : float
         Of RMSProp; another optimizer gets those that it has. The paper prints "momentum 0.99,
         weight-decay 1e-8", which in the code that it builds on are alpha and epsilon.
-    min_count, max_length : int
-        Of words: times a word must occur in the training texts; words of a text that are read.
+    min_count : int
+        Times a word must occur in the training texts, where strings are given.
+    max_length : int
+        Words of a text that are read, the first ones. One long text in a batch makes all of
+        it as long, so that ids of more words are cut as strings are, with a warning.
     trunk_weights : str, path-like or None
         Weights AlexNet starts from: ``"DEFAULT"`` or another of torchvision's names, a file, or
         None for random ones. Only for pictures.
@@ -288,7 +292,8 @@ class ACLN(NeuralEstimator):
                 f"{kinds[not self.raw_[view]]}"
             )
         if not self.raw_[view]:
-            return values
+            where = f"ACLN: view {self._view_name(view)!r}"
+            return cut_tokens(values, self.max_length, where) if view == "text" else values
         if view == "text":
             tokens = Tokens(self.max_length, self.min_count, verbose=False)
             tokens.__crossfit_restore__({"vocabulary_": self.vocabulary_}, {})
