@@ -361,12 +361,12 @@ def did_you_mean(name: Any, known: Iterable[str]) -> str:
     """Return ``": did you mean 'x'?"`` with the known names close to one, "" without any."""
     import difflib
 
-    near = difflib.get_close_matches(str(name), list(known), 3)
+    near = difflib.get_close_matches(name, list(known), 3) if isinstance(name, str) else []
     return f": did you mean {' or '.join(map(repr, near))}?" if near else ""
 
 
 def _check_function(where: str, name: Any) -> None:
-    if name is not None and ":" not in str(name):
+    if name is not None and (not isinstance(name, str) or ":" not in name):
         raise ValueError(f"{where} must read 'package.module:function', got {shown(name)}")
 
 

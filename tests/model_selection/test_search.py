@@ -521,6 +521,10 @@ def test_mistakes_of_a_program_end_the_search(pairs):
     with pytest.raises(KeyError, match="typo"):
         search.fit(pairs[0])
     assert len(search.study_.trials) == 1
+    for found in (None, "high", [1.0, 2.0]):
+        search = OptunaSearch(CCA(), REG, n_trials=3, scoring=lambda *given, f=found: f)
+        with pytest.raises(TypeError, match="scoring must return a number, got"):
+            search.fit(pairs[0])
 
 
 @pytest.mark.parametrize(
@@ -565,6 +569,10 @@ def test_mistakes_of_a_program_end_the_search(pairs):
         ({"cv": 2.5}, TypeError, "cv must be a number of folds"),
         ({"cv": True}, TypeError, "cv must be a number of folds"),
         ({"cv": PairKFold}, TypeError, "cv must be a number of folds"),
+        ({"cv": torch.ones(3)}, TypeError, "cv must be a number of folds"),
+        ({"cv": np.array(3)}, TypeError, "cv must be a number of folds"),
+        ({"cv": b"loo"}, TypeError, "cv must be a number of folds"),
+        ({"scoring": RetrievalScorer}, TypeError, "scoring must be a metric or a function"),
         ({"cv": {"train": [0], "test": [1]}}, ValueError, "fold 0 must be a pair"),
         ({"cv": []}, ValueError, "expected at least one fold"),
         ({"scoring": "acc"}, ValueError, "acc"),

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from numbers import Integral, Real
+from types import ModuleType
 from typing import Any, ClassVar, Self
 
 import joblib
@@ -27,6 +28,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from crossfit import registry
 from crossfit._arguments import CheckedParameters, integer, one_of, real, shown
+from crossfit._arrays import is_tensor
 from crossfit._processes import end_with
 from crossfit._progress import progress_bar
 from crossfit._random import draw_seed
@@ -304,6 +306,8 @@ class OptunaSearch(CheckedParameters, MetaEstimatorMixin, BaseEstimator):
             raise ValueError(f"expected one label per row ({len(views)}), got {len(labels)}")
         space = self._checked_space()
         scorer = self.scoring
+        if isinstance(scorer, type):
+            raise TypeError(f"scoring must be a metric or a function, got {shown(scorer)}")
         if scorer is None:
             scorer = "mrr" if labels is None else "map@all"
         if isinstance(scorer, str):
@@ -530,7 +534,10 @@ class OptunaSearch(CheckedParameters, MetaEstimatorMixin, BaseEstimator):
             return [_Fold(_Part(views, y), _Part(cv[0], labels))], None
         if isinstance(cv, Integral) and not isinstance(cv, bool):
             cv = PairKFold(int(cv), shuffle=True, random_state=0)
-        if isinstance(cv, (str, type)) or not (hasattr(cv, "split") or hasattr(cv, "__iter__")):
+        # Strings and tensors have a method split too, and sparse matrices are not iterated over.
+        other = isinstance(cv, (str, bytes, type, ModuleType)) or is_tensor(cv)
+        other = other or (hasattr(cv, "shape") and not (isinstance(cv, np.ndarray) and cv.ndim))
+        if other or not (hasattr(cv, "split") or hasattr(cv, "__iter__")):
             raise TypeError(
                 "cv must be a number of folds, a splitter, pairs of row numbers, or Views held "
                 f"out with their labels, got {shown(cv)}"
@@ -754,7 +761,11 @@ class _Objective:
 
     def score(self, estimator: Any, views: Views, y: NDArray[Any] | None) -> float:
         """Score on rows that were held out."""
-        value = float(self.scorer(estimator, views, y))
+        found = self.scorer(estimator, views, y)
+        try:
+            value = float(found)
+        except (TypeError, ValueError, RuntimeError):
+            raise TypeError(f"scoring must return a number, got {shown(found)}") from None
         if not np.isfinite(value):
             raise ValueError(f"the score is {value}")
         return value
