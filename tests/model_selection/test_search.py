@@ -8,6 +8,7 @@ import textwrap
 import time
 import warnings
 
+import matplotlib.pyplot as plt
 import numpy as np
 import optuna
 import pytest
@@ -744,6 +745,19 @@ def test_the_study_has_the_sampler_and_the_pruner_that_were_used(pairs):
         assert type(search.study_.pruner) is optuna.pruners.MedianPruner
     search = OptunaSearch(CCA(), REG, n_trials=1, pruner=optuna.pruners.ThresholdPruner(0.0))
     assert type(search.fit(views).study_.pruner) is optuna.pruners.ThresholdPruner
+
+
+def test_plots_have_the_names_of_options(pairs):
+    from optuna.visualization import matplotlib as plots
+
+    space = {"m": Choice(small=CCA(1), large=CCA(3))}
+    search = OptunaSearch(Pipeline([("m", CCA())]), space, n_trials=6, random_state=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        axes = plots.plot_slice(search.fit(pairs[0]).study_)
+    axes.figure.canvas.draw()
+    assert {label.get_text() for label in axes.get_xticklabels()} == {"small", "large"}
+    plt.close(axes.figure)
 
 
 def test_a_seeded_sampler_object_draws_as_in_optuna(pairs):
