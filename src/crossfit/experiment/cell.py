@@ -32,6 +32,7 @@ from crossfit._code import code_of
 from crossfit.cards import check_space, remaining, renamed
 from crossfit.datasets import Dataset, Split
 from crossfit.experiment.features import StoredFeatures, needs_fit
+from crossfit.experiment.forms import SEARCH
 from crossfit.experiment.parts import (
     build_features,
     build_method,
@@ -39,7 +40,17 @@ from crossfit.experiment.parts import (
     check_settings,
 )
 from crossfit.experiment.spec import MethodSpec, TuningSpec, space_of
-from crossfit.experiment.store import Store, data_name, key_of, now, read_json, write_json
+from crossfit.experiment.store import (
+    DamageWarning,
+    Store,
+    StoreError,
+    data_name,
+    key_of,
+    now,
+    read_json,
+    warn_of_damage,
+    write_json,
+)
 from crossfit.metrics.names import parse_metric
 from crossfit.views import Views, n_rows, take_rows
 
@@ -173,7 +184,7 @@ def execute(
 
 
 def _is_settled(store: Store, key: str, retry_before: str, force: bool) -> bool:
-    found = store.cell(key)
+    found = store.usable(key)
     if found.status == "done" and not force:
         return True
     return found.status in ("done", "failed") and found.finished >= retry_before
@@ -232,15 +243,23 @@ def _told(error: Exception) -> str:
 @contextmanager
 def _noted(said: list[str]) -> Iterator[None]:
     """Collect warnings, each once, instead of printing them from every worker."""
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("default")
-        try:
-            yield
-        finally:
-            for warning in caught:
-                text = f"{warning.category.__name__}: {' '.join(str(warning.message).split())}"
-                if text not in said and len(said) < 50:
-                    said.append(text[:500])
+    damages = []
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("default")
+            try:
+                yield
+            finally:
+                for warning in caught:
+                    if issubclass(warning.category, DamageWarning):
+                        damages.append(warning.message)
+                        continue
+                    text = f"{warning.category.__name__}: {' '.join(str(warning.message).split())}"
+                    if text not in said and len(said) < 50:
+                        said.append(text[:500])
+    finally:
+        for message in damages:  # of this store, and not of the cell
+            warnings.warn(message, stacklevel=2)
 
 
 # ---- the data ------------------------------------------------------------------------------------
@@ -605,10 +624,11 @@ def chosen_settings(task: Task, store: Store) -> dict[str, Any]:
     """
     if task.tuning is None or task.search_key is None:
         return {}
-    home = store.folder / "searches" / task.search_key
-    if not (home / "search.json").exists():
+    found = kept_search(store, task.search_key)
+    if found is None:
         with store.waiting_claim(f"search-{task.search_key}"):
-            if not (home / "search.json").exists():
+            found = kept_search(store, task.search_key)
+            if found is None:
                 try:
                     found = _search(task, store)
                 except (Skip, registry.RegistryError, ImportError, FileNotFoundError):
@@ -617,16 +637,31 @@ def chosen_settings(task: Task, store: Store) -> dict[str, Any]:
                     # Kept, or the cell of every seed would search in vain.
                     found = {"error": _told(error), "traceback": traceback.format_exc()}
                 keep_search(task, store, found)
-    found = read_json(home / "search.json")
+                found = kept_search(store, task.search_key) or found
     if "error" in found:
         raise SearchError(f"the search for settings failed: {found['error']}\n{found['traceback']}")
-    return dict(found)
+    return found
+
+
+def kept_search(store: Store, key: str) -> dict[str, Any] | None:
+    """Return what the store has of a search, or its error; a damaged one is warned of."""
+    path = store.folder / "searches" / key / "search.json"
+    try:
+        if not os.path.lexists(path):
+            return None
+        found: dict[str, Any] = read_json(path, SEARCH)
+        if not found.get("params") and not found.get("error"):
+            raise StoreError(f"{path} is damaged: it has neither settings nor an error")
+    except StoreError as error:
+        warn_of_damage(error)
+        return None
+    return found
 
 
 def keep_search(task: Task, store: Store, found: Mapping[str, Any]) -> None:
     """Store what a search found, or its error, unless there is something; under its claim."""
     home = store.folder / "searches" / str(task.search_key)
-    if not (home / "search.json").exists():
+    if kept_search(store, str(task.search_key)) is None:
         with store.new_folder(home) as draft:
             write_json(draft / "search.json", found)
 
@@ -639,10 +674,8 @@ def forget_search(task: Task, store: Store, *, failed: bool = True) -> None:
     if task.tuning is None or task.search_key is None:
         return
     home = store.folder / "searches" / task.search_key
-    try:
-        if failed and "error" not in read_json(home / "search.json"):
-            return
-    except FileNotFoundError:
+    found = kept_search(store, task.search_key)
+    if found is None or (failed and "error" not in found):
         return
     if task.tuning.storage is not None:
         import optuna

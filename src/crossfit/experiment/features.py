@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 from collections import OrderedDict
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -17,8 +20,16 @@ from sklearn.utils import get_tags
 
 from crossfit.compose import ChannelUnion, Named, ViewTransformer, _check_names
 from crossfit.experiment.parts import describe
-from crossfit.experiment.store import Store, key_of
-from crossfit.views import Channels, Ragged, Views
+from crossfit.experiment.store import (
+    Store,
+    StoreError,
+    check_regular,
+    check_sum,
+    key_of,
+    read_json,
+    warn_of_damage,
+)
+from crossfit.views import Channels, Ragged, Views, n_rows
 
 __all__ = ["StoredFeatures", "needs_fit"]
 
@@ -96,7 +107,8 @@ class StoredFeatures(ViewTransformer):
 
     def _transformed(self, name: str, values: Any) -> Any:
         key = key_of({"fit": self._keys[name], "rows": joblib.hash(values, coerce_mmap=True)})
-        return _looked_up(key, self.folder, lambda: self._compute(name, values))
+        compute = partial(self._compute, name, values)
+        return _looked_up(key, self.folder, compute, n_rows(values))
 
     def _compute(self, name: str, values: Any) -> Any:
         if name not in self._fitted:
@@ -114,7 +126,7 @@ def needs_fit(transformer: Any) -> bool:
     return bool(get_tags(transformer).requires_fit)
 
 
-def _looked_up(key: str, folder: str | None, compute: Callable[[], Any]) -> Any:
+def _looked_up(key: str, folder: str | None, compute: Callable[[], Any], n: int) -> Any:
     if folder is None:
         if key not in _memory:
             _memory[key] = compute()
@@ -124,16 +136,37 @@ def _looked_up(key: str, folder: str | None, compute: Callable[[], Any]) -> Any:
         return _memory[key]
     store = Store(folder)
     home = store.folder / "features" / key
-    if not home.exists():
+    found = _kept(home, n)
+    if found is None:
         # One process computes, the others wait for it.
         with store.waiting_claim(f"features-{key}"):
-            if not home.exists():
+            found = _kept(home, n)
+            if found is None:
                 values = compute()
                 if not _is_storable(values):
                     return values
                 with store.new_folder(home) as draft:
                     _write(values, draft)
-    return _read(home)
+                found = _kept(home, n)
+                return values if found is None else found
+    return found
+
+
+def _kept(home: Path, n: int) -> Any:
+    """Return the features of n items that the store has, else None; damage is warned of."""
+    if not os.path.lexists(home):
+        return None
+    try:
+        found = _read(home)
+        if n_rows(found) != n:
+            raise ValueError(f"there are {n_rows(found)} rows for {n} items")
+    except StoreError as error:
+        warn_of_damage(error)
+    except Exception as error:  # whatever the damage leads to
+        warn_of_damage(StoreError(f"{home} is damaged: {type(error).__name__}: {error}"))
+    else:
+        return found
+    return None
 
 
 def _is_storable(values: Any) -> bool:
@@ -188,7 +221,11 @@ def _write(values: Any, folder: Path) -> None:
 
 def _read(folder: Path) -> Any:
     def array(name: str) -> Any:
-        path = folder / name
+        path = folder / str(name)
+        if not re.fullmatch(r"\d+\.npy", path.name) or path.parent != folder:
+            raise ValueError(f"{name!r} is not the name of an array")
+        check_regular(path)
+        check_sum(path)
         if path.stat().st_size > _MAPPED:
             return np.load(path, mmap_mode="r", allow_pickle=False)
         return np.load(path, allow_pickle=False)
@@ -205,7 +242,9 @@ def _read(folder: Path) -> Any:
             return Ragged(values, offsets, info)
         if "csr" in part:
             kind = sp.csr_matrix if part["matrix"] else sp.csr_array
-            return kind(tuple(map(array, part["csr"])), shape=tuple(part["shape"]))
+            found = kind(tuple(map(array, part["csr"])), shape=tuple(part["shape"]))
+            found.check_format(full_check=True)  # products follow the indices unchecked
+            return found
         return array(part["array"])
 
-    return tree(json.loads((folder / "values.json").read_text(encoding="utf-8")))
+    return tree(read_json(folder / "values.json"))

@@ -16,15 +16,19 @@ from typing import Any
 import crossfit
 from crossfit import registry
 from crossfit._code import code_of, package_files
+from crossfit.experiment.forms import PLAN, RUN
 from crossfit.experiment.reading import Node, SpecError
 from crossfit.experiment.spec import DatasetSpec, Experiment, MethodSpec
 from crossfit.experiment.store import (
     RunRecord,
     Store,
+    StoreError,
     draft_name,
     key_of,
     now,
+    put,
     read_json,
+    signed,
     write_json,
 )
 
@@ -409,8 +413,7 @@ def run(
                 "cell": part.cell,
                 "finished": now(),
             }
-            if store.cell(part.key).status != "done":
-                store.write_cell(part.key, record)
+            store.write_cell(part.key, record)  # unless it is done
     if retry_failed or force:
         from crossfit.experiment.cell import forget_search
 
@@ -420,7 +423,7 @@ def run(
     options = {"retry_before": begun if retry_failed or force else "", "force": force}
     todo: dict[str, Planned] = {}
     for part in planned:
-        found = store.cell(part.key)
+        found = store.usable(part.key)
         settled = found.status == "done" or (found.status == "failed" and not retry_failed)
         if part.task is not None and (force or not settled):
             about = {"tracker": follow, "run": (name, experiment.title)}
@@ -479,11 +482,14 @@ def _state(experiment: Experiment, root: str | os.PathLike[str] | None) -> str:
 
 def _settled_plan(store: Store, state: str) -> list[Planned] | None:
     """Return the plan kept from a run after which nothing was left to do."""
+    path = store.folder / "plans" / f"{state}.json"
     try:
-        rows = read_json(store.folder / "plans" / f"{state}.json")
-    except (FileNotFoundError, ValueError):
+        if not os.path.lexists(path):
+            return None
+        rows = read_json(path, PLAN)["rows"]
+    except StoreError:  # planned anew
         return None
-    if any(store.cell(row["key"]).status not in ("done", "failed") for row in rows):
+    if not rows or any(store.usable(row["key"]).status not in ("done", "failed") for row in rows):
         return None
     return [Planned(**row, skip="", task=None, cell={}) for row in rows]
 
@@ -494,8 +500,9 @@ def _keep_plan(store: Store, state: str, planned: Sequence[Planned]) -> None:
     home = store.folder / "plans"
     home.mkdir(parents=True, exist_ok=True)
     draft = home / draft_name(state)
-    write_json(draft, [{name: getattr(part, name) for name in _KEPT} for part in planned])
-    draft.replace(home / f"{state}.json")
+    rows = [{name: getattr(part, name) for name in _KEPT} for part in planned]
+    write_json(draft, signed({"rows": rows}))
+    put(draft, home / f"{state}.json")
 
 
 def _write_run(
@@ -524,7 +531,7 @@ def _write_run(
         "crossfit version": crossfit.__version__,
     }
     with contextlib.suppress(FileNotFoundError, ValueError):
-        old = read_json(store.folder / "runs" / f"{name}.json")
+        old = read_json(store.folder / "runs" / f"{name}.json", RUN)
         if old["cells"] == cells:
             record["created"] = old["created"]
     store.write_run(name, record)
@@ -535,10 +542,12 @@ Work = Callable[[Sequence[Any], Mapping[str, Any]], Iterator[Any]]
 
 def _search(work: Work, store: Store, todo: Mapping[str, Planned], listener: Listener) -> None:
     """Search for settings first, once for the cells of all seeds."""
+    from crossfit.experiment.cell import kept_search
+
     wanted: dict[str, Planned] = {}
     for part in todo.values():
         key = part.task.search_key
-        if key is not None and not (store.folder / "searches" / key / "search.json").exists():
+        if key is not None and kept_search(store, key) is None:
             wanted.setdefault(key, part)
     left = len(wanted)
     by_cell = {part.key: part for part in wanted.values()}

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import io
 import json
 import math
 import os
@@ -20,8 +21,8 @@ import socket
 import stat
 import threading
 import time
-import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -31,14 +32,31 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crossfit import registry
+from crossfit.experiment.forms import (
+    HISTORY,
+    TRIALS,
+    misfit,
+    wrong_arrays,
+    wrong_attention,
+    wrong_cell,
+    wrong_run,
+)
 
 __all__ = ["CellRecord", "RunRecord", "Store", "StoreError", "canonical", "key_of"]
 
 FORMAT = 1
+#: The hashes of the files of a folder.
+SUMS = "SHA256SUMS"
+# No file that is read whole comes near.
+_LARGEST = 2**30
 
 
 class StoreError(ValueError):
     """A store, run or cell that is missing or cannot be read."""
+
+
+class DamageWarning(UserWarning):
+    """Something in a store is damaged, and is computed again."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,7 +144,7 @@ class CellRecord:
             the first relevant item; ``"<direction>|top"`` and ``"<direction>|top_scores"`` the ten
             best gallery items of each query. Empty unless the cell is done.
         """
-        return self._arrays("arrays.npz")
+        return self._arrays("arrays.npz", wrong_arrays)
 
     def attention(self) -> list[dict[str, NDArray[Any]]]:
         """Return the attention maps kept, read from disk; empty where the method has none.
@@ -139,32 +157,51 @@ class CellRecord:
             columns of regions, and ``words`` (T,) where they are known.
         """
         found: dict[int, dict[str, NDArray[Any]]] = {}
-        for name, array in self._arrays("attention.npz").items():
+        for name, array in self._arrays("attention.npz", wrong_attention).items():
             number, _, part = name.partition("|")
             found.setdefault(int(number), {})[part] = array
         return [found[number] for number in sorted(found)]
 
-    def _arrays(self, name: str) -> dict[str, NDArray[Any]]:
-        if self.folder is None or not (self.folder / name).exists():
+    def _arrays(self, name: str, wrong: Callable[[Any], str]) -> dict[str, NDArray[Any]]:
+        if self.folder is None or not os.path.lexists(self.folder / name):
             return {}
+        path = self.folder / name
+        content = read_bytes(path)
+        check_sum(path, content)
         try:
-            with np.load(self.folder / name, allow_pickle=False) as file:
-                return {name: file[name] for name in file.files}
-        except (OSError, ValueError, zipfile.BadZipFile) as error:
-            raise StoreError(f"{self.folder / name} cannot be read: {error}") from error
+            with np.load(io.BytesIO(content), allow_pickle=False) as file:
+                found = {name: file[name] for name in file.files}
+        except Exception as error:  # of zipfile, zlib and NumPy, whatever the damage leads to
+            raise _damaged(path, f"{type(error).__name__}: {error}") from error
+        if said := wrong(found):
+            raise _damaged(path, said)
+        return found
 
     def history(self) -> list[dict[str, Any]]:
         """Return the training curve, one row an epoch; empty where the method has none."""
-        return self._json("history.json") or []
+        return self._json("history.json", HISTORY) or []
 
     def trials(self) -> list[dict[str, Any]]:
         """Return the trials of the search that chose the settings; empty without tuning."""
-        return self._json("trials.json") or []
+        return self._json("trials.json", TRIALS) or []
 
-    def _json(self, name: str) -> Any:
-        if self.folder is None or not (self.folder / name).exists():
+    def _json(self, name: str, form: Any) -> Any:
+        if self.folder is None or not os.path.lexists(self.folder / name):
             return None
-        return read_json(self.folder / name)
+        return read_json(self.folder / name, form)
+
+    def check(self) -> None:
+        """Read all files of the cell, and raise a `StoreError` if one of them is damaged."""
+        if self.folder is None:
+            return
+        for name in sums_of(self.folder):
+            if not os.path.lexists(self.folder / name):
+                raise _damaged(self.folder / name, "it is not there")
+        arrays = self.arrays()
+        lacking = {f"{d}|{m}" for d, found in self.results.items() for m in found} - set(arrays)
+        if arrays and lacking:
+            raise _damaged(self.folder / "arrays.npz", f"it has no {sorted(lacking)[0]!r}")
+        self.attention(), self.history(), self.trials()
 
     def mean(self, metric: str, direction: str | None = None) -> float:
         """Return a mean over queries; over the directions too by default. NaN if not done."""
@@ -273,7 +310,7 @@ class Store:
 
     def runs(self) -> list[str]:
         """Return the names of the runs, sorted."""
-        return sorted(path.stem for path in (self.folder / "runs").glob("*.json"))
+        return sorted(path.stem for path in (self.folder / "runs").glob("[!.]*.json"))
 
     def run(self, name: str) -> RunRecord:
         """Return a run by its name.
@@ -290,7 +327,8 @@ class Store:
                 f"{', '.join(self.runs()) or 'none'})"
             )
         found = read_json(path)
-        _check_format(found, path)
+        if said := wrong_run(found):
+            raise _damaged(path, said)
         cells = tuple(
             self.cell(
                 row["key"], label=row["method"], dataset=row["dataset"], seed=row["seed"],
@@ -319,13 +357,14 @@ class Store:
         What a run calls it (label, data set, seed, features, note) may be given.
         """
         folder = self.folder / "cells" / key
+        path = folder / "cell.json"
         about: dict[str, Any] = {"label": label, "dataset": dataset, "seed": seed}
         about |= {"features": features, "note": note}
-        try:
-            found = read_json(folder / "cell.json")
-        except FileNotFoundError:
+        if not os.path.lexists(path):
             return CellRecord(key, "pending", **about)
-        _check_format(found, folder / "cell.json")
+        found = read_json(path)
+        if said := wrong_cell(found):
+            raise _damaged(path, said)
         fields = CellRecord.__dataclass_fields__
         kept = {
             name: value
@@ -337,6 +376,16 @@ class Store:
         if not label:
             about["seed"] = found["cell"]["seed"] or 0
         return CellRecord(key, folder=folder, **about, **kept)
+
+    def usable(self, key: str) -> CellRecord:
+        """Return a cell as `cell` does, one that is damaged as pending, with a warning."""
+        try:
+            found = self.cell(key)
+            found.check()
+        except StoreError as error:
+            warn_of_damage(error)
+            return CellRecord(key, "pending", label="", dataset="", seed=0)
+        return found
 
     def test_evaluations(
         self, dataset: str | None = None, split: str | None = None
@@ -350,12 +399,12 @@ class Store:
             early, which may have been of any.
         """
         path = self.folder / "test_evaluations.jsonl"
-        _check_regular(path)
+        check_regular(path)
         try:
-            lines = path.read_text(encoding="utf-8").splitlines()
+            lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
         except FileNotFoundError:
             return []
-        rows = [_evaluation_of(line) for line in lines]
+        rows = [_evaluation_of(line) for line in lines if line.strip()]
         return [
             row
             for row in rows
@@ -379,6 +428,7 @@ class Store:
         draft.mkdir()
         try:
             yield draft
+            _write_sums(draft)
             for path in draft.iterdir():
                 _to_disk(path)
             old = home.parent / draft_name(home.name)
@@ -390,7 +440,7 @@ class Store:
                 # Systems differ in how they refuse to replace a folder that is not empty.
                 if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
                     raise
-            shutil.rmtree(old, ignore_errors=True)
+            _remove(old)
         finally:
             shutil.rmtree(draft, ignore_errors=True)
 
@@ -407,7 +457,7 @@ class Store:
     ) -> None:
         """Store the result of a cell; it appears whole or not at all."""
         home = self.folder / "cells" / key
-        if not replace and self.cell(key).status == "done":
+        if not replace and self.usable(key).status == "done":
             return  # never replaced: a claim was lost, and the result is the same
         with self.new_folder(home) as draft:
             write_json(draft / "cell.json", {"format": FORMAT, "key": key, **record})
@@ -426,16 +476,16 @@ class Store:
         path.parent.mkdir(parents=True, exist_ok=True)
         draft = path.with_name(draft_name(name))
         try:
-            write_json(draft, {"format": FORMAT, "name": name, **record})
+            write_json(draft, signed({"format": FORMAT, "name": name, **record}))
             _to_disk(draft)
-            draft.replace(path)
+            put(draft, path)
         finally:
             draft.unlink(missing_ok=True)
 
     def count_test(self, dataset: str, split: str, key: str) -> None:
         """Note, before it happens, that a test split is looked at."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        _check_regular(self.folder / "test_evaluations.jsonl")
+        check_regular(self.folder / "test_evaluations.jsonl")
         line = json.dumps({"dataset": dataset, "split": split, "key": key, "when": now()})
         # One write to the end of the file: lines of several processes do not mix.
         handle = os.open(
@@ -516,7 +566,7 @@ class Store:
         """
         guard = self.folder / "locks" / ".guard"
         guard.parent.mkdir(parents=True, exist_ok=True)
-        _check_regular(guard)
+        check_regular(guard)
         with open(guard, "a+b") as stream:
             try:
                 import fcntl
@@ -722,26 +772,138 @@ def _plain(value: Any, unreal: Any = _TAG) -> Any:
     raise TypeError(f"{type(value).__name__} has no place in JSON: {value!r}")
 
 
-def read_json(path: Path) -> Any:
-    """Read a JSON file of the store; a damaged one is a `StoreError`."""
-    _check_regular(path)
+def signed(value: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a mapping with the hash of its content, which `read_json` compares."""
+    return {**value, "sha256": key_of(_plain(value, None))}
+
+
+def _write_sums(folder: Path) -> None:
+    """Write the hashes of the files in a folder, as ``sha256sum --check`` reads them."""
+    lines = []
+    for path in sorted(folder.iterdir()):
+        with open(path, "rb") as stream:
+            lines.append(f"{hashlib.file_digest(stream, 'sha256').hexdigest()}  {path.name}\n")
+    (folder / SUMS).write_text("".join(lines), encoding="utf-8")
+
+
+def check_sum(path: Path, content: bytes | None = None) -> None:
+    """Raise a `StoreError` if a file is not what was written beside its hash.
+
+    A folder without hashes is one of an earlier crossfit.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        The file.
+    content : bytes, optional
+        What it holds, where it was read already.
+    """
+    if not os.path.lexists(path.parent / SUMS):
+        return
+    wanted = sums_of(path.parent).get(path.name)
+    if wanted is None:
+        raise _damaged(path.parent / SUMS, f"it has no hash of {path.name}")
+    if content is None:
+        with open(path, "rb") as stream:
+            found = hashlib.file_digest(stream, "sha256").hexdigest()
+    else:
+        found = hashlib.sha256(content).hexdigest()
+    if found != wanted:
+        raise _damaged(path, "its content is not what was written")
+
+
+def sums_of(folder: Path) -> dict[str, str]:
+    """Return the hashes of the files in a folder, by name; none where an older crossfit wrote."""
+    sums = folder / SUMS
+    if not os.path.lexists(sums):
+        return {}
+    check_regular(sums)
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        pairs = [line.split("  ", 1) for line in sums.read_text("utf-8").splitlines()]
+        return {name: digest for digest, name in pairs}
+    except (ValueError, OSError) as error:
+        raise _damaged(sums, "it is not a list of hashes and names") from error
+
+
+def _damaged(path: Path, said: str) -> StoreError:
+    return StoreError(f"{path} is damaged: {said}")
+
+
+def warn_of_damage(error: StoreError) -> None:
+    """Say, once for each file and process, that what a damaged file holds is computed again."""
+    text = f"{error}; it is computed again"
+    if text not in _warned:
+        _warned.add(text)
+        warnings.warn(text, DamageWarning, stacklevel=3)
+
+
+_warned: set[str] = set()
+
+
+def put(draft: Path, path: Path) -> None:
+    """Give a file its name; a folder of that name, which does not belong there, is removed."""
+    if path.is_dir() and not path.is_symlink():
+        _remove(path)
+    draft.replace(path)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def read_bytes(path: Path) -> bytes:
+    """Read a file of the store; what is not a regular file is refused."""
+    check_regular(path)
+    size = path.stat().st_size
+    if size > _LARGEST:
+        raise _damaged(path, f"it has {size:,} bytes")
+    return path.read_bytes()
+
+
+def read_json(path: Path, form: Any = None) -> Any:
+    """Read a JSON file of the store.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        The file.
+    form : object, optional
+        What it must hold, see `forms.misfit`.
+
+    Raises
+    ------
+    StoreError
+        If it is damaged, is of another format, or holds something else.
+    FileNotFoundError
+        If it is not there.
+    """
+    content = read_bytes(path)
+    try:
+        found = json.loads(content.decode("utf-8"))
     except (ValueError, RecursionError) as error:
         raise StoreError(f"{path} cannot be read: {error}") from error
+    if isinstance(found, dict) and found.get("format", FORMAT) != FORMAT:
+        raise StoreError(f"{path} has format {found['format']!r}, this crossfit reads {FORMAT}")
+    check_sum(path, content)
+    if isinstance(found, dict) and "sha256" in found:
+        digest = found.pop("sha256")
+        if digest != key_of(found):
+            raise _damaged(path, "its content is not what was written")
+    if form is not None and (said := misfit(found, form)):
+        raise _damaged(path, said)
+    return found
 
 
-def _check_regular(path: Path) -> None:
+def check_regular(path: Path) -> None:
     """Refuse to wait for a pipe or a device, or to read a folder, in the place of a file."""
     try:
         mode = path.stat().st_mode
-    except OSError:
+    except FileNotFoundError:
         return
+    except OSError as error:  # a file in the place of a folder, a link to itself
+        raise StoreError(f"{path} cannot be read: {error.strerror}") from error
     if not stat.S_ISREG(mode):
         raise StoreError(f"{path} is not a regular file")
-
-
-def _check_format(found: Any, path: Path) -> None:
-    if not isinstance(found, dict) or found.get("format") != FORMAT:
-        said = found.get("format") if isinstance(found, dict) else None
-        raise StoreError(f"{path} has format {said!r}, this crossfit reads {FORMAT}")
