@@ -750,13 +750,14 @@ def test_the_study_has_the_sampler_and_the_pruner_that_were_used(pairs):
 def test_plots_have_the_names_of_options(pairs):
     from optuna.visualization import matplotlib as plots
 
+    plt.switch_backend("Agg")
     space = {"m": Choice(small=CCA(1), large=CCA(3))}
     search = OptunaSearch(Pipeline([("m", CCA())]), space, n_trials=6, random_state=0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         axes = plots.plot_slice(search.fit(pairs[0]).study_)
     axes.figure.canvas.draw()
-    assert {label.get_text() for label in axes.get_xticklabels()} == {"small", "large"}
+    assert {label.get_text().strip("'") for label in axes.get_xticklabels()} == {"small", "large"}
     plt.close(axes.figure)
 
 
