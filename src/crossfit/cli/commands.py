@@ -5,13 +5,13 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
-from textwrap import indent
 from typing import Any
 
 import click
 
 import crossfit
 from crossfit._text import printable
+from crossfit.cli.check import check
 from crossfit.cli.experiments import run
 from crossfit.cli.new import new
 from crossfit.cli.reporting import report
@@ -36,6 +36,7 @@ def cli() -> None:
 
 
 cli.add_command(run)
+cli.add_command(check)
 cli.add_command(new)
 cli.add_command(report)
 cli.add_command(tune)
@@ -104,44 +105,6 @@ def _console(kind: Any) -> Any:
         # In a pipe every row stays on one line, for grep and cut.
         console = kind(width=240)
     return console
-
-
-@cli.command()
-@click.argument("names", nargs=-1, required=True)
-def check(names: tuple[str, ...]) -> None:
-    """Run the conformance checks on installed methods; exit 1 if one fails."""
-    from rich.console import Console
-    from rich.text import Text
-
-    from crossfit import registry
-    from crossfit.testing import check_method
-
-    for name in names:
-        registry.load(name)  # a name that is wrong is told before the first check
-    console = _console(Console)
-    styles = {"pass": "green", "fail": "bold red", "skip": "yellow", "expected": "cyan"}
-    failed = 0
-    for name in names:
-        results = check_method(name)
-        console.print(Text(f"{name}", style="bold"))
-        for result in results:
-            line = Text.assemble(
-                "  ", (f"{result.status:8}", styles[result.status]), " ", result.description
-            )
-            if result.status == "fail":
-                line.append(f" ({result.name})")
-            message = result.message.strip()
-            if message.startswith("as in "):
-                line.append(f": {message}", style="dim")
-            elif message:
-                line.append(f"\n{indent(message, ' ' * 11)}", style="dim")
-            console.print(line)
-        bad = sum(result.status == "fail" for result in results)
-        passed = sum(result.status == "pass" for result in results)
-        console.print(f"  {passed} passed, {bad} failed, {len(results) - passed - bad} other\n")
-        failed += bad
-    if failed:
-        raise SystemExit(1)
 
 
 @cli.command()

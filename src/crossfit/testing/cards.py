@@ -1,8 +1,8 @@
-"""Cards of the bundled methods that the kit is tried on; none of them is registered."""
+"""Cards of what the kit is tried on and brings itself; none of them is registered."""
 
 from dataclasses import replace
 
-from crossfit.cards import MethodCard
+from crossfit.cards import DatasetCard, ExtractorCard, MethodCard
 
 LABEL_REGRESSION = MethodCard(
     api=1,
@@ -81,4 +81,46 @@ IGNORES_THE_MASK = replace(
     name="ignores-the-mask",
     target="crossfit.testing.bad_networks:IgnoresTheMask",
     summary="A bad network that scores padding as it does regions",
+)
+
+LETTER_COUNTS = ExtractorCard(
+    api=1,
+    name="letter-counts",
+    target="crossfit.testing.bad_extractors:LetterCounts",
+    summary="How often each letter stands in a text; a correct extractor",
+    modality="text",
+    inputs=("strings",),
+)
+CENTRES_BATCH = replace(
+    LETTER_COUNTS,
+    name="centres-batch",
+    target="crossfit.testing.bad_extractors:CentresBatch",
+    summary="A bad extractor whose features depend on the batch",
+)
+DRAWS_ANEW = replace(
+    LETTER_COUNTS,
+    name="draws-anew",
+    target="crossfit.testing.bad_extractors:DrawsAnew",
+    summary="A bad extractor whose features differ from call to call",
+)
+COLOURS = DatasetCard(
+    api=1,
+    name="colours",
+    target="crossfit.testing.bad_datasets:load_colours",
+    summary="Twelve colours and their names; a correct loader",
+    url="https://example.org/colours",
+    counts={"train": 10, "test": 2},
+    make_files="crossfit.testing.bad_datasets:make_files",
+)
+LEAKING = replace(
+    COLOURS,
+    name="leaking",
+    target="crossfit.testing.bad_datasets:load_leaking",
+    summary="A bad loader that puts training rows into the test split",
+)
+FORGETTING = replace(
+    COLOURS,
+    name="forgetting",
+    target="crossfit.testing.bad_datasets:load_forgetting",
+    summary="A bad loader that misses nothing and whose revision is always the same",
 )

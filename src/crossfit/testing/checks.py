@@ -4,14 +4,13 @@ The first line of a docstring is what the listing shows.
 """
 
 # The docstrings state what must hold, and the global random state is what some checks are about.
-# ruff: noqa: D401, NPY002
+# ruff: noqa: D401
 
 from __future__ import annotations
 
 import copy
 import os
 import pickle
-import random
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -31,7 +30,15 @@ from crossfit.base import CrossModalEstimator
 from crossfit.cards import MethodCard
 from crossfit.metrics import chance_level, evaluate
 from crossfit.testing.planted import planted_inputs
-from crossfit.testing.shared import CARD_CHECKS, RandomTrial, dense, global_state, refuses, same
+from crossfit.testing.shared import (
+    CARD_CHECKS,
+    RandomTrial,
+    dense,
+    global_state,
+    other_random_state,
+    refuses,
+    same,
+)
 from crossfit.testing.uneven import forms, resized, strange_padding
 from crossfit.views import Channels, Ragged, Views, n_rows, take_rows
 
@@ -245,14 +252,8 @@ def check_pickle(subject: Subject) -> None:
 
 def check_same_seed(subject: Subject) -> None:
     """The same seed gives the same scores, whatever the global random state"""
-    kept = np.random.get_state(), random.getstate()
-    try:
-        np.random.seed(123)
-        random.seed(123)
+    with other_random_state():
         same(subject.fit(subject.make()).similarity(subject.test), subject.scores, "second fit")
-    finally:
-        np.random.set_state(kept[0])
-        random.setstate(kept[1])
     if "random_state" in subject.make().get_params():
         a, b = (subject.fit(subject.make(random_state=np.random.RandomState(7))) for _ in range(2))
         same(b.similarity(subject.test), a.similarity(subject.test), "fits with RandomState(7)")

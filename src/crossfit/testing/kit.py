@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
+import os
 import re
 import time
 import traceback
@@ -19,12 +21,27 @@ from sklearn.utils.estimator_checks import estimator_checks_generator
 
 from crossfit import registry
 from crossfit.base import CrossModalEstimator
-from crossfit.cards import MethodCard
+from crossfit.cards import (
+    GROUPS,
+    Card,
+    DatasetCard,
+    ExtractorCard,
+    MethodCard,
+    did_you_mean,
+)
 from crossfit.compose import ColumnsAsViews
+from crossfit.testing import dataset_checks, extractor_checks
 from crossfit.testing.checks import CHECKS, Subject
 from crossfit.testing.shared import tolerance
 
-__all__ = ["EXPECTED_FAILURES", "CheckResult", "check_method", "parametrize_with_checks"]
+__all__ = [
+    "EXPECTED_FAILURES",
+    "CheckResult",
+    "check_dataset",
+    "check_extractor",
+    "check_method",
+    "parametrize_with_checks",
+]
 
 EXPECTED_FAILURES = {
     "check_n_features_in_after_fitting": (
@@ -93,6 +110,8 @@ def check_method(
     method: type[CrossModalEstimator] | str,
     params: Mapping[str, Any] | None = None,
     raise_on_failure: bool = False,
+    *,
+    select: str | None = None,
 ) -> list[CheckResult]:
     """Run every check on a method.
 
@@ -104,6 +123,9 @@ def check_method(
         Settings to test; they go over the card's ``test_params``.
     raise_on_failure : bool
         Whether to raise at the end if a check fails.
+    select : str, optional
+        Which checks to run: parts of their names, combined by ``and``, ``or``, ``not`` and
+        brackets, such as ``"ragged or padding"`` or ``"not sklearn"``. All by default.
 
     Returns
     -------
@@ -115,7 +137,8 @@ def check_method(
     TypeError
         If this is no subclass of CrossModalEstimator.
     ValueError
-        If it has no card, cannot be made with its settings, or the kit cannot make its inputs.
+        If it has no card, cannot be made with its settings, the kit cannot make its inputs, or
+        `select` is no such expression.
     RegistryError
         If no method of that name can be loaded.
     AssertionError
@@ -128,23 +151,149 @@ def check_method(
     []
     """
     subject = _subject(method, params)
+    return _run(_checks(subject), subject.target, select, raise_on_failure)
+
+
+def check_extractor(
+    extractor: type | ExtractorCard | str,
+    params: Mapping[str, Any] | None = None,
+    raise_on_failure: bool = False,
+    *,
+    select: str | None = None,
+) -> list[CheckResult]:
+    """Run every check on an extractor.
+
+    Parameters
+    ----------
+    extractor : type, ExtractorCard or str
+        The class or the name under which it is registered, or the card of one that is not.
+    params, raise_on_failure, select
+        As in `check_method`.
+
+    Returns
+    -------
+    list of CheckResult
+        In a fixed order.
+
+    Raises
+    ------
+    TypeError, ValueError, RegistryError, AssertionError
+        As in `check_method`.
+
+    Examples
+    --------
+    >>> from crossfit.testing import check_extractor
+    >>> [result.name for result in check_extractor("characters") if result.status == "fail"]
+    []
+    """
+    subject = _extractor_subject(extractor, params)
+    checks = _checks(subject, extractor_checks.CHECKS)
+    return _run(checks, subject.target, select, raise_on_failure)
+
+
+def check_dataset(
+    dataset: Callable[..., Any] | DatasetCard | str,
+    params: Mapping[str, Any] | None = None,
+    raise_on_failure: bool = False,
+    *,
+    root: str | os.PathLike[str] | None = None,
+    select: str | None = None,
+) -> list[CheckResult]:
+    """Run every check on a data set.
+
+    Parameters
+    ----------
+    dataset : callable, DatasetCard or str
+        The loader or the name under which it is registered, or the card of one that is not.
+    params : mapping of str to object, optional
+        Options of the loader.
+    root : path, optional
+        Where the official files are, as in `crossfit.datasets.load`. By default the card's
+        ``make_files`` writes files of its own or, where it has none, ``CROSSFIT_DATA`` names the
+        folder; checks that need files are skipped where there are none.
+    raise_on_failure, select
+        As in `check_method`.
+
+    Returns
+    -------
+    list of CheckResult
+        In a fixed order.
+
+    Raises
+    ------
+    TypeError, ValueError, RegistryError, AssertionError
+        As in `check_method`.
+
+    Examples
+    --------
+    >>> from crossfit.testing import check_dataset
+    >>> [result.name for result in check_dataset("music") if result.status == "fail"]
+    []
+    """
+    subject = _dataset_subject(dataset, params, root)
+    checks = _checks(subject, dataset_checks.CHECKS)
+    return _run(checks, subject.target, select, raise_on_failure)
+
+
+def _run(
+    checks: Iterable[_Check], target: Any, select: str | None, raise_on_failure: bool
+) -> list[CheckResult]:
+    chosen = _selection(select)
     seen: dict[str, str] = {}
-    results = [_result(check, subject.cls, seen) for check in _checks(subject)]
+    results = [_result(check, target, seen) for check in checks if chosen(check.name)]
+    if select is not None and not results:
+        raise ValueError(f"no check is selected by {select!r}")
     failed = [f"{r.name}: {r.message}" for r in results if r.status == "fail"]
     if failed and raise_on_failure:
         raise AssertionError(f"{len(failed)} of {len(results)} checks fail\n" + "\n".join(failed))
     return results
 
 
+def _selection(expression: str | None) -> Callable[[str], bool]:
+    """Return which names an expression chooses, written as that of ``pytest -k``."""
+    if expression is None:
+        return lambda name: True
+    words: list[str] = []
+
+    def numbered(word: re.Match[str]) -> str:
+        if word[0] in ("and", "or", "not"):
+            return word[0]
+        words.append(word[0].lower())
+        return f"w{len(words) - 1}"
+
+    grammar = (ast.BoolOp, ast.And, ast.Or, ast.UnaryOp, ast.Not, ast.Name, ast.Load)
+    try:
+        tree = ast.parse(re.sub(r"[^\s()]+", numbered, expression), mode="eval").body
+        sound = all(isinstance(node, grammar) for node in ast.walk(tree))
+    except SyntaxError:
+        sound = False
+    if not sound:
+        raise ValueError(
+            "expected parts of the names of checks with 'and', 'or', 'not' and brackets, such as "
+            f"'ragged or padding', got {expression!r}"
+        )
+
+    def holds(node: Any, name: str) -> bool:
+        if isinstance(node, ast.BoolOp):
+            combined = all if isinstance(node.op, ast.And) else any
+            return combined(holds(part, name) for part in node.values)
+        if isinstance(node, ast.UnaryOp):
+            return not holds(node.operand, name)
+        return words[int(node.id[1:])] in name.lower()
+
+    return lambda name: holds(tree, name)
+
+
 def parametrize_with_checks(
-    methods: Iterable[type[CrossModalEstimator] | str],
+    things: Iterable[Any],
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Make one pytest case of every check on every method.
+    """Make one pytest case of every check on every method, extractor and data set.
 
     Parameters
     ----------
-    methods : iterable of type or str
-        Classes, or the names under which they are registered.
+    things : iterable of type, callable, card or str
+        Classes of methods and extractors, loaders of data sets, the cards of either, or the
+        names under which they are registered.
 
     Returns
     -------
@@ -161,16 +310,78 @@ def parametrize_with_checks(
     import pytest
 
     cases = []
-    for method in methods:
-        subject = _subject(method, None)
+    for thing in things:
+        card, checks = _everything(thing)
         cases += [
-            pytest.param(partial(_run_in_pytest, check), id=f"{subject.card.name}-{check.name}")
-            for check in _checks(subject)
+            pytest.param(partial(_run_in_pytest, check), id=f"{card.name}-{check.name}")
+            for check in checks
         ]
     return pytest.mark.parametrize("check", cases)
 
 
+def _everything(thing: Any) -> tuple[Card, list[_Check]]:
+    """Return the card and the checks of a method, an extractor or a data set."""
+    if isinstance(thing, str):
+        kind: Any = GROUPS[group_of(thing)]
+    elif isinstance(thing, Card):
+        kind = type(thing)
+    elif isinstance(thing, type):
+        is_method = issubclass(thing, CrossModalEstimator) or not hasattr(thing, "transform")
+        kind = MethodCard if is_method else ExtractorCard
+    else:
+        kind = DatasetCard if callable(thing) else MethodCard
+    if kind is ExtractorCard:
+        extractor = _extractor_subject(thing, None)
+        return extractor.card, _checks(extractor, extractor_checks.CHECKS)
+    if kind is DatasetCard:
+        dataset = _dataset_subject(thing, None, None)
+        return dataset.card, _checks(dataset, dataset_checks.CHECKS)
+    method = _subject(thing, None)
+    return method.card, _checks(method)
+
+
+def group_of(name: str) -> str:
+    """Return the group of what is registered under a name, of those that can be checked.
+
+    Raises
+    ------
+    ValueError
+        If an experiment has the name, or two kinds of things have it.
+    NotInstalledError
+        If nothing has it.
+    """
+    groups = ("crossfit.methods", "crossfit.extractors", "crossfit.datasets")
+    found: list[str] = []
+    for group in groups:
+        try:
+            registry.find(name, group)
+        except registry.NotInstalledError:
+            continue
+        except registry.RegistryError:
+            if not found:
+                raise
+        found.append(group)
+    if len(found) > 1:
+        kinds = " and ".join(group.rpartition(".")[2] for group in found)
+        raise ValueError(f"{name!r} is the name of several things, among {kinds}: pass the class")
+    if found:
+        return found[0]
+    experiments = {entry.name for entry in registry.entries("crossfit.experiments")}
+    if registry.normalise(name.rpartition(":")[2]) in experiments:
+        raise ValueError(
+            f"{name!r} is an experiment: `crossfit run {name} --dry-run` says whether it is well "
+            "formed"
+        )
+    known = {entry.name for group in groups for entry in registry.entries(group)}
+    raise registry.NotInstalledError(
+        f"no method, extractor or data set {name!r} is installed"
+        + (did_you_mean(registry.normalise(name), sorted(known)) or "; see `crossfit list`")
+    )
+
+
 def _subject(method: type[CrossModalEstimator] | str, params: Mapping[str, Any] | None) -> Subject:
+    if isinstance(method, MethodCard):
+        method = registry.resolve_target(method.target)
     cls = registry.load(method) if isinstance(method, str) else method
     if not (isinstance(cls, type) and issubclass(cls, CrossModalEstimator)):
         words = f"expected a subclass of CrossModalEstimator or its name, got {cls!r}"
@@ -179,28 +390,94 @@ def _subject(method: type[CrossModalEstimator] | str, params: Mapping[str, Any] 
     if not isinstance(card, MethodCard):
         raise ValueError(f"{cls.__name__} must have its MethodCard as `card`, got {card!r}")
     subject = Subject(cls, {**card.test_params, **(params or {})})
-    # Refuse now what every check would stumble over.
-    try:
-        subject.make()
-    except Exception as error:
-        raise ValueError(
-            f"{cls.__name__} cannot be made with {dict(subject.params)}: {error}"
-        ) from error
-    try:
+    _try(subject)
+    with _naming(card, "make_inputs"):
         _ = subject.data
-    except Exception as error:
-        if card.make_inputs is None:
-            raise
-        raise ValueError(
-            f"make_inputs of the card {card.name!r}, {card.make_inputs}: "
-            f"{type(error).__name__}: {error}"
-        ) from error
     return subject
 
 
-def _checks(subject: Subject) -> list[_Check]:
-    own = [_Check(check.__name__, _first_line(check), partial(check, subject)) for check in CHECKS]
-    return own + _sklearn_checks(subject)
+def _extractor_subject(
+    extractor: type | ExtractorCard | str, params: Mapping[str, Any] | None
+) -> extractor_checks.ExtractorSubject:
+    card, target = _card_and_target(extractor, ExtractorCard, "an extractor's class")
+    if not (isinstance(target, type) and hasattr(target, "fit") and hasattr(target, "transform")):
+        raise TypeError(f"expected a class with fit and transform, got {target!r}")
+    chosen = {**card.test_params, **(params or {})}
+    subject = extractor_checks.ExtractorSubject(target, card, chosen)
+    _try(subject)
+    if not subject.kinds:
+        raise ValueError(f"the card {card.name!r} names no kind of input: inputs is empty")
+    with _naming(card, "make_inputs"):
+        _ = subject.train
+    return subject
+
+
+def _dataset_subject(
+    dataset: Callable[..., Any] | DatasetCard | str,
+    params: Mapping[str, Any] | None,
+    root: str | os.PathLike[str] | None,
+) -> dataset_checks.DatasetSubject:
+    card, target = _card_and_target(dataset, DatasetCard, "a loader")
+    if not callable(target):
+        raise TypeError(f"expected a function that loads a data set, got {target!r}")
+    subject = dataset_checks.DatasetSubject(target, card, dict(params or {}), root)
+    unknown = [name for name in subject.params if name not in (subject.options or (name,))]
+    if unknown:
+        raise ValueError(
+            f"the loader of {card.name!r} takes the options "
+            f"{', '.join(subject.options or ()) or 'none'}, got {unknown[0]!r}"
+        )
+    with _naming(card, "make_files"), contextlib.suppress(SkipTest):
+        _ = subject.folder
+    return subject
+
+
+def _card_and_target(thing: Any, kind: type[Card], what: str) -> tuple[Any, Any]:
+    if isinstance(thing, str):
+        return registry.get(thing, kind.group), registry.load(thing, kind.group)
+    if isinstance(thing, kind):
+        return thing, registry.resolve_target(thing.target)
+    if not callable(thing) or isinstance(thing, Card):
+        raise TypeError(f"expected {what}, its {kind.__name__} or its name, got {thing!r}")
+    try:
+        card = registry.card_of(thing)  # type: ignore[arg-type]
+    except registry.NotInstalledError as error:
+        raise ValueError(f"{error}, or pass the card") from None
+    if not isinstance(card, kind):
+        raise TypeError(f"expected {what}, its {kind.__name__} or its name, got {thing!r}")
+    return card, thing
+
+
+def _try(subject: Subject | extractor_checks.ExtractorSubject) -> None:
+    """Refuse now what every check would stumble over."""
+    try:
+        subject.make()
+    except Exception as error:
+        hint = "" if subject.params else " (its card has no test_params)"
+        raise ValueError(
+            f"{subject.target.__name__} cannot be made with {dict(subject.params)}{hint}: {error}"
+        ) from error
+
+
+@contextlib.contextmanager
+def _naming(card: Any, field: str) -> Iterator[None]:
+    """Name the card's function in whatever it raises."""
+    try:
+        yield
+    except SkipTest:
+        raise
+    except Exception as error:
+        if getattr(card, field) is None:
+            raise
+        raise ValueError(
+            f"{field} of the card {card.name!r}, {getattr(card, field)}: "
+            f"{type(error).__name__}: {error}"
+        ) from error
+
+
+def _checks(subject: Any, checks: Iterable[Callable[[Any], None]] = CHECKS) -> list[_Check]:
+    own = [_Check(check.__name__, _first_line(check), partial(check, subject)) for check in checks]
+    return own + (_sklearn_checks(subject) if isinstance(subject, Subject) else [])
 
 
 def _first_line(check: Callable[..., Any]) -> str:
@@ -275,7 +552,7 @@ def _name_of(check: Any) -> tuple[str, dict[str, Any]]:
     return check.__name__, options
 
 
-def _result(check: _Check, cls: type, seen: dict[str, str]) -> CheckResult:
+def _result(check: _Check, cls: Any, seen: dict[str, str]) -> CheckResult:
     start = time.perf_counter()
     status: Literal["pass", "fail", "skip", "expected"] = "pass"
     message = ""
@@ -283,6 +560,10 @@ def _result(check: _Check, cls: type, seen: dict[str, str]) -> CheckResult:
         check.run()
     except SkipTest as reason:
         status, message = "skip", str(reason)
+        first = seen.setdefault(message, check.name)
+        # A reason is told once, if it is long.
+        if first != check.name and len(message) > 80:
+            message = f"as in {first}"
     except Exception as error:
         if check.expected:
             status, message = "expected", check.expected
@@ -295,7 +576,7 @@ def _result(check: _Check, cls: type, seen: dict[str, str]) -> CheckResult:
     return CheckResult(check.name, check.description, status, message, time.perf_counter() - start)
 
 
-def _told(error: Exception, cls: type) -> str:
+def _told(error: Exception, cls: Any) -> str:
     """Return an error's message, and where in the package of the method it came about."""
     words = str(error)
     if not words or not isinstance(error, AssertionError):

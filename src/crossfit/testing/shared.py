@@ -5,11 +5,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 from unittest import SkipTest
 
@@ -29,6 +30,7 @@ __all__ = [
     "check_registered",
     "dense",
     "global_state",
+    "other_random_state",
     "refuses",
     "same",
     "tolerance",
@@ -140,6 +142,19 @@ class RandomTrial:
     def suggest_categorical(self, name: str, choices: Any) -> Any:
         """Draw one of the choices."""
         return choices[self.rng.integers(len(choices))]
+
+
+@contextlib.contextmanager
+def other_random_state() -> Iterator[None]:
+    """Put the global random states where no earlier call can have left them, for a block."""
+    kept = np.random.get_state(), random.getstate()
+    try:
+        np.random.seed(123)
+        random.seed(123)
+        yield
+    finally:
+        np.random.set_state(kept[0])
+        random.setstate(kept[1])
 
 
 def global_state() -> dict[str, str]:

@@ -1,0 +1,116 @@
+"""``crossfit check``: the conformance checks of methods, extractors and data sets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from textwrap import indent
+from typing import Any
+
+import click
+
+from crossfit._text import printable
+
+__all__ = ["check"]
+
+_STYLES = {"pass": "green", "fail": "bold red", "skip": "yellow", "expected": "cyan"}
+
+
+@click.command()
+@click.argument("names", nargs=-1, required=True)
+@click.option(
+    "-k", "select", metavar="EXPR",
+    help="Run the checks whose names match, as pytest -k does: 'ragged or padding', 'not sklearn'.",
+)  # fmt: skip
+@click.option(
+    "--params", multiple=True, metavar="JSON|KEY=VALUE",
+    help="Settings to check in place of the card's test_params: '{\"k\": 3}' or k=3; repeatable.",
+)  # fmt: skip
+@click.option(
+    "--root", type=click.Path(exists=True, file_okay=False),
+    help="Folder of the data sets; by default CROSSFIT_DATA, or the files that a card makes.",
+)  # fmt: skip
+@click.option("-q", "--quiet", is_flag=True, help="Print what fails, and one line for each name.")
+def check(
+    names: tuple[str, ...], select: str | None, params: tuple[str, ...], root: str | None,
+    quiet: bool,
+) -> None:  # fmt: skip
+    """Run the conformance checks on what is installed; exit 1 if one fails.
+
+    NAMES are those of methods, extractors and data sets.
+    """
+    from rich.console import Console
+    from rich.text import Text
+
+    from crossfit import registry
+    from crossfit.testing import kit
+
+    given = _settings(params)
+    groups = {name: kit.group_of(name) for name in names}
+    for name, group in groups.items():
+        registry.load(name, group)  # a name that is wrong is told before the first check
+    if root is not None and "crossfit.datasets" not in groups.values():
+        raise click.UsageError(f"--root goes with data sets, and {names[0]!r} is none")
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=240)  # in a pipe a line stays a line
+    failed = 0
+    for name, group in groups.items():
+        results = _results(name, group, given, root, select)
+        if not quiet:
+            console.print(Text(printable(name), style="bold"))
+        for result in results:
+            if quiet and result.status != "fail":
+                continue
+            line = Text.assemble(
+                "  ", (f"{result.status:8}", _STYLES[result.status]), " ", result.description
+            )
+            if result.status == "fail":
+                line.append(f" ({result.name})")
+            message = result.message.strip()
+            if message.startswith("as in "):
+                line.append(f": {message}", style="dim")
+            elif message:
+                line.append(f"\n{indent(message, ' ' * 11)}", style="dim")
+            console.print(line)
+        bad = sum(result.status == "fail" for result in results)
+        passed = sum(result.status == "pass" for result in results)
+        told = f"{passed} passed, {bad} failed, {len(results) - passed - bad} other"
+        console.print(f"{printable(name)}: {told}" if quiet else f"  {told}\n", markup=False)
+        failed += bad
+    if failed:
+        raise SystemExit(1)
+
+
+def _results(
+    name: str, group: str, params: Mapping[str, Any], root: str | None, select: str | None
+) -> list[Any]:
+    from crossfit.testing import check_dataset, check_extractor, check_method
+
+    if group == "crossfit.datasets":
+        return check_dataset(name, params, root=root, select=select)
+    run = check_method if group == "crossfit.methods" else check_extractor
+    return run(name, params, select=select)
+
+
+def _settings(params: tuple[str, ...]) -> dict[str, Any]:
+    """Return settings by name, out of JSON objects and ``key=value`` whose value is YAML."""
+    import yaml
+
+    found: dict[str, Any] = {}
+    for text in params:
+        key, equals, value = text.partition("=")
+        try:
+            if text.lstrip().startswith("{"):
+                part = yaml.safe_load(text)  # of which JSON is a part
+            elif equals and key.strip().isidentifier():
+                part = {key.strip(): yaml.safe_load(value)}
+            else:
+                part = None
+        except (yaml.YAMLError, RecursionError):
+            part = None
+        if not isinstance(part, dict) or not all(isinstance(name, str) for name in part):
+            raise click.UsageError(
+                f"--params expects a JSON object or KEY=VALUE, such as k=3, got {text!r}"
+            )
+        found |= part
+    return found
