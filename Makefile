@@ -3,11 +3,12 @@ PYTHON ?= python3
 BIN := .venv/bin
 PLUGINS := $(patsubst %/pyproject.toml,%,$(wildcard plugins/crossfit-*/pyproject.toml))
 
-.PHONY: help install demo test lint format docs bench clean
+.PHONY: help install demo test fuzz lint format docs bench clean
 
 help:
 	@echo "make demo     fit and compare methods on the emoji set, write demo/report.html"
 	@echo "make test     run the tests"
+	@echo "make fuzz     call everything public with hostile arguments, ten times as often as test"
 	@echo "make install  set up .venv with crossfit, every plugin and the tools"
 	@echo "make lint     ruff and mypy"
 	@echo "make docs     build the documentation into docs/_build/html"
@@ -30,6 +31,9 @@ demo: install
 
 test: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2
+
+fuzz: install
+	FUZZ_EXAMPLES=20000 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q tests/fuzz
 
 lint: install
 	$(BIN)/ruff check .

@@ -7,6 +7,7 @@ declare the same here, and scikit-learn is imported at the first call.
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from functools import cache, wraps
@@ -20,6 +21,7 @@ from crossfit._text import shown
 
 __all__ = [
     "CheckedParameters",
+    "a_path",
     "check_arguments",
     "finite_array",
     "integer",
@@ -79,6 +81,24 @@ def one_of(*options: str) -> _Lazy:
     return _Lazy(build)
 
 
+class _Path:
+    """The constraint of paths of files."""
+
+    hidden = False
+
+    def is_satisfied_by(self, value: Any) -> bool:
+        text = os.fspath(value) if isinstance(value, (str, os.PathLike)) else None
+        return isinstance(text, str) and "\0" not in text
+
+    def __str__(self) -> str:
+        return "a path"
+
+
+def a_path() -> _Lazy:
+    """Return the constraint of paths: strings and what stands for one."""
+    return _Lazy(_Path)
+
+
 class _MappingOf:
     """The constraint of mappings from names to what satisfies one of some constraints."""
 
@@ -126,7 +146,7 @@ def check_arguments(who: str, constraints: dict[str, list[Any]], given: dict[str
         A ValueError and TypeError that names the argument, what it may be and what came.
     """
     for name, parts in constraints.items():
-        if name not in given:
+        if name not in given or parts == "no_validation":
             continue
         built = _built(parts)
         if not _satisfied(given[name], parts, built):
@@ -152,7 +172,8 @@ def _built(parts: Iterable[Any]) -> list[Any]:
     from sklearn.utils._param_validation import make_constraint
 
     unwrapped = (part.build() if isinstance(part, _Lazy) else part for part in parts)
-    return [part if isinstance(part, _MappingOf) else make_constraint(part) for part in unwrapped]
+    own = (_MappingOf, _Path)
+    return [part if isinstance(part, own) else make_constraint(part) for part in unwrapped]
 
 
 def _satisfied(value: Any, parts: Iterable[Any], built: list[Any]) -> bool:

@@ -109,6 +109,8 @@ class FeatureCache:
     def __init__(
         self, folder: str | os.PathLike[str] | None = None, max_bytes: int | None = None
     ) -> None:
+        if folder is not None and not isinstance(folder, str | os.PathLike):
+            raise TypeError(f"folder must be a path, got {type(folder).__name__}")
         self.path = (cache_folder() if folder is None else Path(folder)) / _FILE
         self.max_bytes = _size_from_environment() if max_bytes is None else max_bytes
 

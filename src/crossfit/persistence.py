@@ -30,7 +30,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from crossfit import registry
-from crossfit._arguments import check_arguments, integer
+from crossfit._arguments import a_path, check_arguments, integer
 from crossfit._files import clear_drafts, draft_of, room_for
 from crossfit._fitted import stands_for_code
 from crossfit.views import Channels, Ragged, Views, n_rows
@@ -151,6 +151,11 @@ def save(model: Any, folder: str | os.PathLike[str], *, overwrite: bool = False)
     >>> load(folder)
     CCA()
     """
+    check_arguments(
+        "save",
+        {"folder": [a_path()], "overwrite": ["boolean"]},
+        {"folder": folder, "overwrite": overwrite},
+    )
     folder = Path(folder)
     encoder = _Encoder()
     if not hasattr(model, "get_params") or isinstance(model, type):
@@ -217,7 +222,11 @@ def load(folder: str | os.PathLike[str], *, max_bytes: int = 2**33) -> Any:
     UserWarning
         If it was written with another release series of scikit-learn or of a plugin.
     """
-    check_arguments("load", {"max_bytes": [integer(0)]}, {"max_bytes": max_bytes})
+    check_arguments(
+        "load",
+        {"folder": [a_path()], "max_bytes": [integer(0)]},
+        {"folder": folder, "max_bytes": max_bytes},
+    )
     folder = Path(folder)
     try:
         content = _checked_manifest(_read_manifest(folder / MANIFEST))

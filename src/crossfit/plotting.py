@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+from crossfit._arguments import integer, shown, validated
+from crossfit._arrays import as_array
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,6 +25,7 @@ _COLOURS = ("#ffb000", "#27a3ff", "#fe3d83", "#54e08d", "#a883ff")
 _HEAT = "turbo"
 
 
+@validated(n_objects=[integer(1)])
 def plot_attention(
     image: Any,
     words: Sequence[str] | None = None,
@@ -82,11 +87,18 @@ def plot_attention(
 
     from crossfit.extraction.images import load_rgb
 
+    whole_numbers = isinstance(grid, tuple | list) and all(
+        isinstance(part, Integral) and part > 0 for part in grid
+    )
+    if grid is not None and not (whole_numbers and len(grid) == 2):
+        raise ValueError(f"grid must be rows and columns of the regions, got {shown(grid)}")
     over_image = None if word_to_region is None else _matrix(word_to_region, "word_to_region")
     over_words = None if object_to_word is None else _matrix(object_to_word, "object_to_word")
     if over_image is None and over_words is None:
         raise ValueError("plot_attention needs word_to_region or object_to_word, got neither")
-    names = None if words is None else [str(word) for word in words]
+    names = None if words is None else _names(words, "words")
+    if labels is not None:
+        labels = _names(labels, "labels")
     pixels = load_rgb(image)
     aspect = pixels.shape[0] / pixels.shape[1]
     heights = []
@@ -119,14 +131,25 @@ def plot_attention(
 
 
 def _matrix(given: ArrayLike, name: str) -> NDArray[np.float64]:
-    weights = np.asarray(given, np.float64)
-    if weights.ndim not in (1, 2) or not weights.size or not np.isfinite(weights).all():
+    weights = as_array(given, name, numbers=True)
+    numeric = weights.dtype.kind in "biuf" and np.isfinite(weights).all()
+    if weights.ndim not in (1, 2) or not weights.size or not numeric:
         raise ValueError(f"{name} must be finite weights of one or two axes, got {weights.shape}")
-    return np.atleast_2d(weights)
+    return np.atleast_2d(weights.astype(np.float64))
+
+
+def _names(given: Any, name: str) -> list[str]:
+    words = as_array(given, name)
+    if words.ndim != 1:
+        raise ValueError(f"{name} must be a list of strings, got {shown(given)}")
+    return [str(word) for word in words.tolist()]
 
 
 def _boxes(given: ArrayLike, n: int, name: str) -> NDArray[np.float64]:
-    found = np.asarray(given, np.float64)
+    found = as_array(given, name, numbers=True)
+    if found.dtype.kind not in "biuf" or not np.isfinite(found).all():
+        raise ValueError(f"{name} must be finite numbers, got type {found.dtype}")
+    found = found.astype(np.float64)
     if found.ndim != 2 or found.shape[1] != 4 or len(found) < n:
         raise ValueError(f"{name} must be of shape ({n}, 4), got {found.shape}")
     return found
@@ -152,7 +175,7 @@ def _cover(
 
         return paint
     side = round(n**0.5)
-    rows, columns = grid or (side, side)
+    rows, columns = (side, side) if grid is None else grid
     if rows * columns != n:
         raise ValueError(
             f"{n} regions are no grid of {rows} x {columns}: give grid= or region_boxes="

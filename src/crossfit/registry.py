@@ -142,7 +142,7 @@ def entries(group: str | None = None) -> tuple[Entry, ...]:
     ``CROSSFIT_PLUGINS`` (names separated by commas) limits which distributions are loaded; what
     crossfit itself brings is always there.
     """
-    if group is not None and group not in GROUPS:
+    if group is not None and not (isinstance(group, str) and group in GROUPS):
         raise ValueError(f"unknown group {group!r}: there are {', '.join(GROUPS)}")
     return tuple(_entry(point) for point in _points() if group in (None, point.group))
 
@@ -169,6 +169,10 @@ def find(name: str, group: str = "crossfit.methods") -> Entry:
     PluginError
         If its card cannot be read.
     """
+    if not isinstance(name, str):
+        raise TypeError(f"a name is a string such as 'cca', got {type(name).__name__}")
+    if not (isinstance(group, str) and group in GROUPS):
+        raise ValueError(f"unknown group {group!r}: there are {', '.join(GROUPS)}")
     distribution, _, bare = name.rpartition(":")
     wanted = normalise(bare)
     offered = [
@@ -245,6 +249,8 @@ def card_of(cls: type) -> Card:
     NotInstalledError
         If no installed card names the class.
     """
+    if not isinstance(cls, type):
+        raise TypeError(f"card_of takes a class, got an object of type {type(cls).__name__}")
     package = cls.__module__.partition(".")[0]
     for entry in entries():
         if entry.card is None:

@@ -233,6 +233,8 @@ def check_out(out: Any, shape: tuple[int, int]) -> None:
     TypeError
         If it is neither an array nor a path.
     """
+    if not isinstance(shape, tuple) or not all(isinstance(size, Integral) for size in shape):
+        raise TypeError(f"shape must be a pair of integers, got {shown(shape)}")
     if isinstance(out, np.ndarray):
         if out.shape != shape or out.dtype != np.float32 or not out.flags.writeable:
             raise ValueError(

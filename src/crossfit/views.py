@@ -126,7 +126,7 @@ class Ragged(_Immutable):
             are masked or missing.
         """
         unordered = isinstance(rows, (str, bytes, Mapping, Set)) or getattr(rows, "ndim", 1) == 0
-        if unordered or not isinstance(rows, Iterable):
+        if unordered or sp.issparse(rows) or not isinstance(rows, Iterable):
             raise TypeError(
                 "Ragged.from_list expects a sequence of rows, got an object of type "
                 f"{type(rows).__name__}"

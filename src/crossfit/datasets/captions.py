@@ -13,6 +13,7 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
+from crossfit._arguments import a_path, check_arguments
 from crossfit.cards import API, DatasetCard
 from crossfit.datasets.record import (
     Dataset,
@@ -319,6 +320,7 @@ def from_precomputed(
     ValueError
         If captions and features do not go together, or a file cannot be read; it is named.
     """
+    check_arguments("from_precomputed", {"path": [a_path()]}, {"path": path})
     folder = Path(path)
     begins = [file.name.removesuffix("_caps.txt") for file in sorted(folder.glob("*_caps.txt"))]
     if not begins:

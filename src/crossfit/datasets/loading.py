@@ -73,7 +73,7 @@ def load(
     card: DatasetCard = registry.get(name, GROUP)
     loader = registry.load(name, GROUP)
     split = card.splits[0] if split is None else split
-    if split not in card.splits:
+    if not isinstance(split, str) or split not in card.splits:
         raise ValueError(
             f"data set {card.name!r} can be split as {', '.join(card.splits)}, got {split!r}"
         )

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from crossfit._arguments import validated
+from crossfit._arguments import shown, validated
 from crossfit.cards import API, DatasetCard
 from crossfit.datasets.record import (
     Dataset,
@@ -120,6 +120,9 @@ def from_csv(
         raise ValueError(f"a pair needs two views or more, got {', '.join(named) or 'none'}")
     if isinstance(paths, str):
         raise ValueError(f"paths must be a collection of names of views, got the text {paths!r}")
+    collected = isinstance(paths, list | tuple | set | frozenset)
+    if not collected or not all(isinstance(name, str) for name in paths):
+        raise TypeError(f"paths must be a list or set of names of views, got {shown(paths)}")
     if sep is not None and (len(sep) != 1 or sep in '"\r\n'):
         raise ValueError(f"sep must be one character, no quote and no newline, got {sep!r}")
     columns = _table(source, sep, encoding)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from crossfit._arrays import is_tensor
 from crossfit.cards import DatasetCard
 from crossfit.views import Views
 
@@ -48,8 +49,21 @@ class Split:
     info: Mapping[str, NDArray[Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        if not isinstance(self.views, Views) or not isinstance(self.info, Mapping):
+            raise TypeError(
+                "Split takes Views and, as info, a mapping of names to entries of the rows, got "
+                f"{type(self.views).__name__} and {type(self.info).__name__}"
+            )
         for name, values in {"y": self.y, **self.info}.items():
-            if values is not None and len(values) != len(self.views):
+            if values is None:
+                continue
+            scalar = not hasattr(values, "__len__") or getattr(values, "ndim", 1) == 0
+            if is_tensor(values) or hasattr(values, "toarray") or scalar:
+                raise TypeError(
+                    f"{name} must be an array with one entry per row ({len(self.views)}), got "
+                    f"{type(values).__name__}"
+                )
+            if len(values) != len(self.views):
                 raise ValueError(
                     f"{name} must have one entry per row ({len(self.views)}), got {len(values)}"
                 )

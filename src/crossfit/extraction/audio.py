@@ -214,7 +214,7 @@ class _Spectra(AudioExtractor):
         "hop_length": [Interval(Integral, 1, None, closed="left")],
         "n_mels": [Interval(Integral, 1, None, closed="left")],
         "center": ["boolean"],
-        "duration": [Interval(Real, 0, None, closed="neither")],
+        "duration": [Interval(Real, 0, 86_400, closed="right")],
         "output": [StrOptions({"map", "flat"})],
         "rate": [Interval(Integral, 1, None, closed="left")],
         "batch_size": [Interval(Integral, 1, None, closed="left")],

@@ -17,6 +17,8 @@ from PIL import Image, ImageDraw, ImageFont
 from sklearn.base import clone
 from sklearn.utils._param_validation import Interval, StrOptions
 
+from crossfit._arguments import integer, shown, validated
+from crossfit._arrays import as_array
 from crossfit._torch import isolated
 from crossfit.extraction.images import MAX_PIXELS, ImageExtractor, load_rgb
 from crossfit.extraction.weights import (
@@ -82,13 +84,14 @@ class Detections(NamedTuple):
     vectors: NDArray[Any]
 
 
+@validated(rows=[integer(1, 4096)], columns=[integer(1, 4096)])
 def grid_boxes(rows: int, columns: int) -> NDArray[np.float32]:
     """Return the boxes of a grid's cells, row by row.
 
     Parameters
     ----------
     rows, columns : int
-        Cells from top to bottom and from left to right.
+        Cells from top to bottom and from left to right, at most 4,096 of them.
 
     Returns
     -------
@@ -141,7 +144,7 @@ def make_regions(
     >>> regions.info["boxes"][1].tolist()
     [0.1666666716337204, 0.0, 0.3333333432674408, 0.1666666716337204]
     """
-    arrays = [np.asarray(part) for part in vectors]
+    arrays = _per_image(vectors, "vectors")
     counts = [len(part) if part.ndim == 2 else -1 for part in arrays]
     if not arrays or min(counts) < 1:
         shape = arrays[int(np.argmin(counts))].shape if arrays else "no image"
@@ -163,7 +166,7 @@ def make_regions(
         ("scores", scores, (), np.float32),
         ("labels", labels, (), np.int64),
     ):
-        found = [np.asarray(part) for part in parts]
+        found = _per_image(parts, name)
         expected = [(count, *trailing) for count in counts]
         if [part.shape for part in found] != expected:
             raise ValueError(
@@ -178,6 +181,10 @@ def make_regions(
             "boxes are left, top, right and bottom as shares of the image, between 0 and 1 and "
             "in this order"
         )
+    if not isinstance(label_names, list | tuple) or not all(
+        isinstance(name, str) for name in label_names
+    ):
+        raise TypeError(f"label_names must be a tuple of strings, got {shown(label_names)}")
     info["label_names"] = tuple(label_names)
     return Ragged.from_list(arrays, info)
 
@@ -656,6 +663,21 @@ def _session(path: str, digest: str) -> Any:
     return session
 
 
+def _per_image(parts: Any, name: str) -> list[NDArray[Any]]:
+    """Return numbers as one array per image."""
+    try:
+        listed = [] if isinstance(parts, str | bytes) else list(parts)
+    except Exception as error:  # whatever an object raises that cannot be gone through
+        raise TypeError(
+            f"{name} must be a list with one array per image, got {shown(parts)}"
+        ) from error
+    arrays = [as_array(part, name, numbers=True) for part in listed]
+    for i, array in enumerate(arrays):
+        if array.dtype.kind not in "biuf":
+            raise ValueError(f"{name} must be numbers, got type {array.dtype} for image {i}")
+    return arrays
+
+
 def draw_boxes(
     image: Any,
     boxes: ArrayLike,
@@ -691,9 +713,30 @@ def draw_boxes(
     >>> draw_boxes(np.zeros((60, 80, 3), np.uint8), [[0.1, 0.2, 0.5, 0.9]], ["dog"], [0.8]).size
     (80, 60)
     """
-    frames = np.asarray(boxes, dtype=np.float64).reshape(-1, 4)
-    names = [""] * len(frames) if labels is None else [str(label) for label in labels]
-    values = [""] * len(frames) if scores is None else [f"{s:.2f}" for s in np.asarray(scores)]
+    frames = as_array(boxes, "boxes", numbers=True)
+    if frames.dtype.kind not in "biuf" or frames.size % 4 or not np.isfinite(frames).all():
+        raise ValueError(
+            f"boxes must be finite numbers of shape (R, 4), got shape {frames.shape} of type "
+            f"{frames.dtype}"
+        )
+    # What lies outside is drawn at the edge.
+    frames = frames.astype(np.float64).reshape(-1, 4).clip(0, 1)
+    if (frames[:, :2] > frames[:, 2:]).any():
+        raise ValueError("boxes are left, top, right and bottom, in this order")
+    names, values = [""] * len(frames), [""] * len(frames)
+    if labels is not None:
+        given = as_array(labels, "labels")
+        if given.ndim != 1:
+            raise ValueError(f"labels must be a list of strings, got {shown(labels)}")
+        names = [str(label) for label in given.tolist()]
+    if scores is not None:
+        numbers = as_array(scores, "scores", numbers=True)
+        if numbers.ndim != 1 or numbers.dtype.kind not in "biuf":
+            raise ValueError(
+                f"scores must be numbers of shape (R,), got shape {numbers.shape} of type "
+                f"{numbers.dtype}"
+            )
+        values = [f"{score:.2f}" for score in numbers.astype(np.float64)]
     if not len(frames) == len(names) == len(values):
         raise ValueError(
             f"expected a label and a score for each of {len(frames)} boxes, got {len(names)} "
@@ -707,7 +750,7 @@ def draw_boxes(
     # The best box comes first: drawn last, it lies on top.
     for frame, name, value in reversed(list(zip(frames, names, values))):
         # A colour of the name's own, dark enough for white letters.
-        colour = f"hsl({zlib.crc32(name.encode()) % 360}, 80%, 38%)"
+        colour = f"hsl({zlib.crc32(name.encode(errors='replace')) % 360}, 80%, 38%)"
         corners = [
             (min(frame[0] * width, width - 1), min(frame[1] * height, height - 1)),
             (min(frame[2] * width, width - 1), min(frame[3] * height, height - 1)),

@@ -204,6 +204,7 @@ def whiten(S: Matrix, tol: float) -> Matrix:
     # Rounding can leave a tiny negative variance where there is none.
     scale = np.sqrt(np.where(variances > 0, variances, 1.0))
     C = S / np.outer(scale, scale)
+    _check_size(C)
     try:
         inverse = scipy.linalg.lapack.dtrtri(np.linalg.cholesky(C, upper=True))[0]
         # The smallest eigenvalue is at least 1 / ||inverse||², the largest at most ||C||: where
@@ -215,6 +216,14 @@ def whiten(S: Matrix, tol: float) -> Matrix:
     values, vectors = scipy.linalg.eigh(C)
     kept = values > max(tol * values[-1], 0.0)
     return vectors[:, kept] / np.sqrt(values[kept]) / scale[:, None]
+
+
+def _check_size(*matrices: Matrix) -> None:
+    """Refuse what LAPACK would: weights so large that their sums with the data are infinite."""
+    if not all(np.isfinite(matrix).all() for matrix in matrices):
+        raise ValueError(
+            "the matrix to be decomposed is not finite: regularisation or weights are too large"
+        )
 
 
 def fix_signs(weights: Sequence[Matrix]) -> list[Matrix]:
@@ -253,10 +262,12 @@ def generalized_eigh(
         If B is not positive definite in spite of its floor.
     """
     floor = eps * np.mean(np.diag(B))
+    B = (B + B.T) / 2 + floor * np.eye(len(A))
+    _check_size(A, B)
     try:
         # All of them: LAPACK's search for a part of the spectrum loses vectors where many
         # eigenvalues are equal.
-        values, vectors = scipy.linalg.eigh((A + A.T) / 2, (B + B.T) / 2 + floor * np.eye(len(A)))
+        values, vectors = scipy.linalg.eigh((A + A.T) / 2, B)
     except np.linalg.LinAlgError:
         raise ValueError(
             "the constraint matrix of the eigenvalue problem is not positive definite: a view "
@@ -287,6 +298,7 @@ def ridge_solve(gram: Matrix, R: Matrix, B: Matrix) -> Matrix:
     scale = np.sqrt(np.where(np.diag(A) > 0, np.diag(A), 1.0))
     A, B = A / np.outer(scale, scale), B / scale[:, None]
     tol = 10 * len(A) * np.finfo(float).eps
+    _check_size(A, B)
     try:
         factor, lower = scipy.linalg.cho_factor(A)
         if np.min(np.diag(factor)) ** 2 > tol:

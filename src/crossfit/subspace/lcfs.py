@@ -120,7 +120,7 @@ class LCFS(CrossModalEstimator):
         XZ = n * joint(x, z)
         YY = n * np.trace(joint(LABELS))
 
-        W = {p: ridge_solve(XX[p], np.full(len(XX[p]), self.l1), XY[p]) for p in roles}
+        W = {p: ridge_solve(XX[p], np.full(len(XX[p]), float(self.l1)), XY[p]) for p in roles}
         objectives: list[float] = []
         while True:
             # M'M = Rot s² Rot' and X'M Rot, of M = [XU ZV].

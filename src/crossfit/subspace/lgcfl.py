@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crossfit._arguments import integer, mapping_of, real
+from crossfit._arrays import as_array
 from crossfit.base import CrossModalEstimator
 from crossfit.subspace import cards
 from crossfit.subspace._joint import indicator, joint_covariance
@@ -165,7 +166,7 @@ class LGCFL(CrossModalEstimator):
         given = self.groups.values() if isinstance(self.groups, Mapping) else [self.groups]
         for groups in given:
             if isinstance(groups, _NUMBERS):
-                numbers = np.asarray(groups)
+                numbers = as_array(groups, "groups of LGCFL")
                 if numbers.ndim != 1 or numbers.size == 0 or numbers.dtype.kind not in "iu":
                     raise ValueError(
                         "The 'groups' parameter of LGCFL must be a positive block size or "
@@ -178,7 +179,7 @@ class LGCFL(CrossModalEstimator):
         if groups is None:
             return np.arange(d)
         if isinstance(groups, Integral):
-            return np.arange(d) // int(groups)
+            return np.arange(d) // min(int(groups), d)
         numbers = np.asarray(groups)
         if len(numbers) != d:
             raise ValueError(
