@@ -18,6 +18,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_array, check_is_fitted
 
 from crossfit._arguments import CheckedParameters
+from crossfit._arrays import NUMPY_DEFAULTS
 from crossfit._random import draw_seed, random_source
 from crossfit.extraction.text import unknown_of
 from crossfit.views import Ragged
@@ -108,6 +109,7 @@ class HGLMM(CheckedParameters, BaseEstimator):
         self.min_scale = min_scale
         self.random_state = random_state
 
+    @np.errstate(**NUMPY_DEFAULTS)
     def fit(self, X: Any, y: Any = None) -> Self:
         """Fit by expectation and maximisation.
 
@@ -153,10 +155,12 @@ class HGLMM(CheckedParameters, BaseEstimator):
         self.log_likelihood_ = np.array(steps)
         return self
 
+    @np.errstate(**NUMPY_DEFAULTS)
     def predict_proba(self, X: Any) -> Matrix:
         """Return the components' responsibilities for points, shape (n, K)."""
         return self._expect(self._checked(X))[0]
 
+    @np.errstate(**NUMPY_DEFAULTS)
     def score_samples(self, X: Any) -> Matrix:
         """Return the log-likelihood of each point, shape (n,)."""
         return np.asarray(logsumexp(self._log_joint(self._checked(X)), axis=1))
@@ -362,6 +366,7 @@ class FisherVector(
         self.tol = tol
         self.random_state = random_state
 
+    @np.errstate(**NUMPY_DEFAULTS)
     def fit(self, X: Any, y: Any = None) -> Self:
         """Fit the rotation and the mixture on the words of all sets.
 
@@ -413,6 +418,7 @@ class FisherVector(
         ).fit((words - self.mean_) @ self.rotation_)
         return self
 
+    @np.errstate(**NUMPY_DEFAULTS)
     def transform(self, X: Any) -> NDArray[Any]:
         """Return the Fisher vector of each set, shape (n, 2 K m).
 
