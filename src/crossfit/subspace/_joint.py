@@ -31,8 +31,8 @@ class Joint:
         Where the columns of each part are in S.
     means, scales : dict of str to array of shape (d_i,)
         ``(x - means) / scales`` is what S is the covariance of.
-    eps : float
-        Machine epsilon of the coarsest type seen.
+    rounding : dict of str to float
+        Share of a variance up to which it may be rounding.
     """
 
     n: int
@@ -40,7 +40,7 @@ class Joint:
     blocks: Mapping[str, slice]
     means: dict[str, Matrix]
     scales: dict[str, Matrix]
-    eps: float
+    rounding: dict[str, float]
 
     def __call__(self, part: str, other: str | None = None) -> Matrix:
         """Return the covariance of one part, or of one with another."""
@@ -53,6 +53,7 @@ def joint_covariance(
     extra: Mapping[str, NDArray[Any]] | None = None,
     *,
     standardize: bool = False,
+    ridge: float = 0.0,
 ) -> Joint:
     """Sum up the covariances of the views and of more columns, in chunks of rows.
 
@@ -66,6 +67,8 @@ def joint_covariance(
         More parts, class indicators for instance. They are never scaled.
     standardize : bool
         Whether to divide each column of the views by its standard deviation.
+    ridge : float
+        How exact small variances must be; see `Moments.update`.
 
     Raises
     ------
@@ -82,7 +85,7 @@ def joint_covariance(
         chunk = views[rows]
         given = {name: chunk[name] for name in chunk.names}
         more = {name: part[rows].astype(dtype) for name, part in extra.items()}
-        moments.update(Views(given | more))
+        moments.update(Views(given | more), ridge, len(given))
     S, names = moments.covariance(), (*views.names, *extra)
     blocks = dict(zip(names, moments.blocks()))
     scale = np.ones(len(S))
@@ -101,7 +104,7 @@ def joint_covariance(
         blocks,
         dict(zip(names, moments.means())),
         {name: scale[block] for name, block in blocks.items()},
-        moments.eps,
+        dict(zip(names, moments.rounding())),
     )
 
 

@@ -13,6 +13,7 @@ import scipy.linalg
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
+from crossfit._threads import few_threads
 from crossfit.views import Views, as_numpy, is_tensor
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "leading_svd",
     "of_view",
     "ridge_solve",
+    "rounding",
     "whiten",
 ]
 
@@ -35,14 +37,19 @@ Matrix = NDArray[np.float64]
 CHUNK = 4096
 
 
+# With a condition number beyond this, float32 products cost digits that are asked for.
+_CONDITION = 1e5
+
+
 @dataclass
 class Moments:
     """Means and joint covariance of several views, summed over chunks of rows.
 
     Products run in the precision of the data, and on a tensor's device, and are added up in
-    float64. Rows may come from memory-mapped arrays, and in any number of calls; what several
-    workers have summed up can be merged. The attributes are plain numbers and arrays:
-    ``Moments(**vars(moments))`` is the same.
+    float64; where float32 would lose a direction of small variance beside one of large variance,
+    they run in float64 too. Rows may come from memory-mapped arrays, and in any number of calls;
+    what several workers have summed up can be merged. The attributes are plain numbers and
+    arrays: ``Moments(**vars(moments))`` is the same.
 
     Attributes
     ----------
@@ -56,6 +63,8 @@ class Moments:
         What was subtracted from the rows, near their mean.
     sums, products : array of shape (d,) and (d, d)
         Of the shifted rows.
+    rounded : array of shape (d,)
+        Of the diagonal of `products`, what came from products with the precision `eps`.
     """
 
     n: int = 0
@@ -64,11 +73,27 @@ class Moments:
     shift: NDArray[Any] = field(default_factory=lambda: np.empty(0))
     sums: Matrix = field(default_factory=lambda: np.empty(0))
     products: Matrix = field(default_factory=lambda: np.empty((0, 0)))
+    rounded: Matrix = field(default_factory=lambda: np.empty(0))
 
-    def update(self, views: Views) -> None:
-        """Add the rows of views that hold arrays of shape (n, d_i), dense or CSR."""
+    def __post_init__(self) -> None:
+        if len(self.rounded) < len(self.sums):  # sums kept by an earlier version
+            self.rounded = np.diag(self.products).copy()
+
+    def update(self, views: Views, ridge: float = 0.0, n_watched: int | None = None) -> None:
+        """Add the rows of views that hold arrays of shape (n, d_i), dense or CSR.
+
+        Parameters
+        ----------
+        views : Views
+        ridge : float
+            Share of a view's mean variance that is going to be added to all its variances: what
+            lies below need not be exact.
+        n_watched : int, optional
+            So many of the first views must be exact; all of them by default.
+        """
         room = np.empty((0, 0))
-        widths = (views.distinct(name)[0].shape[1] for name in views.names)
+        fine, looked_at = False, 0
+        widths = [views.distinct(name)[0].shape[1] for name in views.names]
         # Fewer and larger chunks run faster; 64 MiB hold one of wide views in float32.
         for rows in _chunks(len(views), max(CHUNK, min(4 * CHUNK, 2**24 // sum(widths)))):
             chunk = views[rows]
@@ -77,28 +102,48 @@ class Moments:
                 parts = [as_numpy(part) for part in parts]
             if self.n == 0:
                 self._begin(parts)
-            # A column of ones beside them: its products are the sums, which alone would cost as
-            # much time as a tenth of all products.
-            d = sum(self.sizes)
-            if is_tensor(parts[0]):
-                torch = _namespace(parts[0])
-                joined = torch.concat([*parts, torch.ones_like(parts[0][:, :1])], dim=1)
-                joined[:, :d] -= torch.asarray(self.shift, device=joined.device)
-            else:
-                # Into one place, chunk after chunk: copies cost as much as small products.
-                dtype = np.result_type(*parts)
-                if len(room) < len(parts[0]) or room.dtype != dtype:
-                    room = np.empty((len(parts[0]), d + 1), dtype)
-                    room[:, d] = 1
-                joined = room[: len(parts[0])]
-                for part, block in zip(parts, self.blocks()):
-                    np.subtract(part, self.shift[block], out=joined[:, block], casting="same_kind")
-            products = as_numpy(joined.T @ joined)
+            self.eps = max(self.eps, *(_eps(part) for part in parts))
+            room, products = self._products(parts, room, fine)
+            d, n = sum(self.sizes), len(parts[0])
+            if _eps(room) > np.finfo(float).eps:
+                squares = np.diag(products)[:d]
+                # Seldom, for a look costs some per cent of the products of a chunk.
+                has_moved = np.any(products[d, :d] ** 2 > 0.9 * n * squares)
+                if rows.start >= looked_at or has_moved:
+                    looked_at = 2 * (rows.start + n)
+                    fine = _is_coarse(products, self.blocks()[:n_watched], n, ridge)
+                if fine:
+                    room, products = self._products(parts, room, fine)
+                else:
+                    self.rounded += squares
             self.sums += products[d, :d]
             self.products += products[:d, :d]
-            self.n += len(joined)
-            xp = _namespace(joined)
-            self.eps = max(self.eps, *(float(xp.finfo(part.dtype).eps) for part in parts))
+            self.n += n
+
+    def _products(self, parts: list[Any], room: Any, fine: bool) -> tuple[Any, NDArray[Any]]:
+        """Return the shifted rows, for whose place `room` is taken, and their products.
+
+        A column of ones stands beside them: its products are the sums, which alone would cost as
+        much time as a tenth of all products.
+        """
+        d = sum(self.sizes)
+        if is_tensor(parts[0]):
+            torch = _namespace(parts[0])
+            room = torch.concat([*parts, torch.ones_like(parts[0][:, :1])], dim=1)
+            room = room.double() if fine else room
+            room[:, :d] -= torch.asarray(self.shift, device=room.device)
+            return room, as_numpy(room.T @ room)
+        # Into one place, chunk after chunk: copies cost as much as small products.
+        dtype = np.result_type(*parts, np.float64) if fine else np.result_type(*parts)
+        if len(room) < len(parts[0]) or room.dtype != dtype:
+            room = np.empty((len(parts[0]), d + 1), dtype)
+            room[:, d] = 1
+        joined = room[: len(parts[0])]
+        for part, block in zip(parts, self.blocks()):
+            np.subtract(
+                part, self.shift[block], out=joined[:, block], casting="same_kind", dtype=dtype
+            )
+        return room, joined.T @ joined
 
     def _begin(self, parts: list[Any]) -> None:
         self.sizes = tuple(part.shape[1] for part in parts)
@@ -111,6 +156,7 @@ class Moments:
         self.shift = np.concatenate([as_numpy(shift) for shift in shifts])
         self.sums = np.zeros(len(self.shift))
         self.products = np.zeros((len(self.shift), len(self.shift)))
+        self.rounded = np.zeros(len(self.shift))
 
     def merge(self, other: Moments) -> None:
         """Add the rows that another has seen, of views with the same columns."""
@@ -119,6 +165,7 @@ class Moments:
         if self.n == 0:
             self.sizes, self.shift = other.sizes, other.shift
             self.sums, self.products = other.sums.copy(), other.products.copy()
+            self.rounded = other.rounded.copy()
         else:
             if self.sizes != other.sizes:
                 raise ValueError(
@@ -132,6 +179,7 @@ class Moments:
             # Not in place: arrays that came by way of another process may be read-only.
             self.products = self.products + products
             self.sums = self.sums + other.sums + other.n * gap
+            self.rounded = self.rounded + other.rounded
         self.n += other.n
         self.eps = max(self.eps, other.eps)
 
@@ -149,10 +197,66 @@ class Moments:
         np.fill_diagonal(joint, np.maximum(np.diag(joint), 0.0))
         return joint
 
+    def rounding(self) -> list[float]:
+        """Return the share of a variance, for each view, up to which it may be rounding."""
+        mean = self.sums / self.n
+        squares = np.diag(self.products) - self.n * mean**2
+        found = []
+        for block in self.blocks():
+            values = rounding(
+                self.eps, self.shift[block] + mean[block], squares[block] / max(self.n - 1, 1)
+            )
+            varying = squares[block] > 0
+            rounded = self.rounded[block][varying] / squares[block][varying]
+            found.append(max(values, self.eps * min(1.0, np.max(rounded, initial=0.0))))
+        return found
+
     def blocks(self) -> list[slice]:
         """Return where each view's columns are in the joint covariance."""
         stops = np.cumsum(self.sizes)
         return [slice(int(stop) - size, int(stop)) for size, stop in zip(self.sizes, stops)]
+
+
+def _is_coarse(products: NDArray[Any], blocks: Sequence[slice], n: int, ridge: float) -> bool:
+    """Say whether the products of float32 rows may have lost directions of small variance."""
+    for block in blocks:
+        size = block.stop - block.start
+        if n <= size and ridge == 0:
+            return True
+        variances = np.diag(products)[block]
+        # Of constant columns nothing is asked.
+        scale = np.sqrt(np.where(variances > 0, variances, 1.0))
+        C = products[block, block] / scale
+        C /= scale[:, None]
+        np.fill_diagonal(C, 1 + ridge * np.mean(variances) / scale**2)
+        norm = np.linalg.norm(C, 1)
+        with few_threads(size**3):
+            factor, failed = scipy.linalg.lapack.spotrf(C.T, overwrite_a=True)
+        if failed or scipy.linalg.lapack.spocon(factor, norm)[0] * _CONDITION < 1:
+            return True
+    return False
+
+
+def _eps(values: Any) -> float:
+    return float(_namespace(values).finfo(values.dtype).eps)
+
+
+def rounding(eps: float, means: Matrix, variances: Matrix) -> float:
+    """Return the share of a variance up to which it may be rounding of the values themselves.
+
+    What was computed in float32, or only kept in it, is right to some units of its last digit,
+    and its digits count from zero.
+
+    Parameters
+    ----------
+    eps : float
+        Machine epsilon of the type of the values.
+    means, variances : array of shape (d,)
+        Of the columns.
+    """
+    varying = variances > 0
+    squares = 1 + np.max(means[varying] ** 2 / variances[varying], initial=0.0)
+    return max(float(np.finfo(float).eps), min(eps, 10 * eps**2 * squares))
 
 
 def affine(values: Any, mean: Matrix, weights: Matrix) -> Any:

@@ -163,7 +163,7 @@ class CCA(CrossModalEstimator):
             lambda values, role: _narrowed(values, role, views, spans, self.standardize)
         )
         moments = Moments()
-        moments.update(narrow)
+        moments.update(narrow, self._least_ridge())
         self._solve(moments, spans)
 
     def partial_fit(self, X: Any, Y: Any = None, y: Any = None) -> Self:
@@ -211,7 +211,7 @@ class CCA(CrossModalEstimator):
         moments = Moments()
         try:
             self._ridges()
-            moments.update(views)
+            moments.update(views, self._least_ridge())
         except BaseException:
             if first:
                 del self.views_in_, self.n_features_in_
@@ -305,7 +305,7 @@ class CCA(CrossModalEstimator):
             S = S / np.outer(scale, scale)
 
         W = []
-        for role, block in zip(roles, blocks):
+        for role, block, rounding in zip(roles, blocks, moments.rounding()):
             if not np.any(np.diag(S[block, block]) > 0):
                 raise ValueError(
                     f"CCA: view {self._view_name(role)!r} is constant: it has no "
@@ -313,12 +313,12 @@ class CCA(CrossModalEstimator):
                 )
             n_columns = self.n_features_in_[role]
             regularised = _regularise(S[block, block], amounts[role], self.reg_style, n_columns)
-            W.append(whiten(regularised, tol=10 * moments.eps))
+            W.append(whiten(regularised, tol=10 * rounding))
 
         correlations, directions = _decompose(S, blocks, W)
         # A ridge makes whitening possible where there is no variance, but there nothing is
         # correlated: of those directions rounding alone would say which they are.
-        rank = np.count_nonzero(correlations > np.sqrt(moments.eps) * correlations[0])
+        rank = np.count_nonzero(correlations > np.sqrt(max(moments.rounding())) * correlations[0])
         k = kept_components(self, max(1, int(rank)), stacklevel=5)
         weights = [w @ u[:, :k] / scale[b, None] for w, u, b in zip(W, directions, blocks)]
         means = dict(zip(roles, moments.means()))
@@ -337,6 +337,11 @@ class CCA(CrossModalEstimator):
     def _ridges(self) -> dict[str, float]:
         """Return the amount of regularisation by role."""
         return {role: float(of_view(self, "reg", role)) for role in self.views_in_}
+
+    def _least_ridge(self) -> float:
+        """Return the share of the mean variance that every view's variances gain at least."""
+        relative = self.reg_style in ("relative", "spectral")
+        return min(self._ridges().values()) if relative else 0.0
 
     def _validate_params(self) -> None:
         super()._validate_params()

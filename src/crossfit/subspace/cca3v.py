@@ -157,13 +157,19 @@ class CCA3V(CrossModalEstimator):
             if n_features is not None:
                 self.fourier_[role] = self._random_features(views, role, n_features, random)
         lifted = views.map(lambda values, role: self._lifted(values, role))
-        joint = joint_covariance(self, lifted, third, standardize=self.standardize)
+        joint = joint_covariance(
+            self,
+            lifted,
+            third,
+            standardize=self.standardize,
+            ridge=self.reg if self.reg_style == "relative" else 0.0,
+        )
 
         W = {}
         for part in joint.blocks:
             S = joint(part)
             eta = self.reg * (np.trace(S) / len(S) if self.reg_style == "relative" else 1.0)
-            W[part] = whiten(S + eta * np.eye(len(S)), 10 * joint.eps)
+            W[part] = whiten(S + eta * np.eye(len(S)), 10 * joint.rounding[part])
         # Whitened, B is the identity and S - B has nothing in the blocks of its diagonal.
         T = scipy.linalg.block_diag(*W.values())
         sizes = [w.shape[1] for w in W.values()]

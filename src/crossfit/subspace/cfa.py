@@ -102,18 +102,23 @@ class CFA(CrossModalEstimator):
         self.views = views
 
     def _fit(self, views: Views, y: NDArray[Any] | None) -> None:
-        S = joint_covariance(self, views, standardize=self.standardize)
+        S = joint_covariance(self, views, standardize=self.standardize, ridge=1.0)
         x, z = views.names
         # By role: X'Z and the two traces that say how large rounding is.
         products = {pair: S(*pair) for pair in ((x, z), (x, x), (z, z))}
         self.means_ = {role: S.means[role] for role in (x, z)}
+        centred = {role: np.trace(S(role)) for role in (x, z)}
         if not self.center:
             means = {role: S.means[role] / S.scales[role] for role in (x, z)}
             share = S.n / (S.n - 1)
             for a, b in products:
                 products[a, b] = products[a, b] + share * np.outer(means[a], means[b])
             self.means_ = {role: np.zeros_like(means[role]) for role in (x, z)}
-        floor = 10 * S.eps * np.sqrt(np.trace(products[x, x]) * np.trace(products[z, z]))
+        # What is summed is centred, and so is its rounding; the means come to it in float64.
+        whole = {role: np.trace(products[role, role]) for role in (x, z)}
+        crossed = max(centred[x] * whole[z], centred[z] * whole[x])
+        double = np.finfo(float).eps * np.sqrt(whole[x] * whole[z])
+        floor = 10 * max(max(S.rounding.values()) * np.sqrt(crossed), double)
 
         U, s, V = leading_svd(products[x, z], self.n_components)
         rank = int(np.sum(s > floor))

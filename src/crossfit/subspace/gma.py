@@ -63,7 +63,7 @@ class _GeneralizedMultiview(CrossModalEstimator):
             self.classes_, labels[LABELS] = indicator(self, y)
         joint = joint_covariance(self, views, labels, standardize=self.standardize)
         x, z = views.names
-        P = {p: _principal(joint(p), self.variance, 10 * joint.eps) for p in (x, z)}
+        P = {p: _principal(joint(p), self.variance, 10 * joint.rounding[p]) for p in (x, z)}
         (A1, B1), (A2, B2) = (self._scatters(p, views, joint, P[p], y) for p in (x, z))
         if self.align == "pairs":
             C = (joint.n - 1) * joint(x, z)
@@ -93,7 +93,7 @@ class _GeneralizedMultiview(CrossModalEstimator):
 
     def _varying(self, within: Matrix, role: str, joint: Joint) -> Matrix:
         """Return a scatter within classes, or refuse one that is nothing but rounding."""
-        if not np.trace(within) > joint.n * joint.eps * np.trace(joint(role)):
+        if not np.trace(within) > joint.n * joint.rounding[role] * np.trace(joint(role)):
             raise ValueError(
                 f"{self._name()}: view {self._view_name(role)!r} does not vary within classes: "
                 "more than one item of a class is needed, and not only copies"

@@ -23,6 +23,7 @@ from crossfit.subspace._linalg import (
     affine,
     fix_signs,
     kept_components,
+    rounding,
     whiten,
 )
 from crossfit.views import Views, as_numpy
@@ -145,11 +146,11 @@ class MLCCA(CrossModalEstimator):
             scale = np.where((deviations > 0) if self.standardize else False, deviations, 1.0)
             S = part.covariance / np.outer(scale, scale)
             ridge = self.reg * np.trace(S) / len(S)
-            T[role] = whiten(S + ridge * np.eye(len(S)), tol=10 * part.eps) / scale[:, None]
+            T[role] = whiten(S + ridge * np.eye(len(S)), tol=10 * part.rounding) / scale[:, None]
         first, second = views.names
         Cxz = sums[first].by_set.T @ F(sums[second].by_set) / N
         U, D, Vt = scipy.linalg.svd(T[first].T @ Cxz @ T[second], full_matrices=False)
-        floor = 10 * max(part.eps for part in sums.values())
+        floor = 10 * max(part.rounding for part in sums.values())
         rank = int(np.sum(floor < D))
         if rank == 0:
             raise ValueError("MLCCA: the two views have no correlation within the labels")
@@ -212,7 +213,6 @@ class _Sums:
     ) -> None:
         u = len(weight_of_set)
         first = as_numpy(_dense(views[:1][role]))[0]
-        self.eps = float(np.finfo(first.dtype).eps)
         shift = first.astype(np.float64)
 
         def chunks() -> Iterator[tuple[Matrix, sp.csr_array]]:
@@ -232,3 +232,5 @@ class _Sums:
             values = values - offset
             self.by_set += member @ values
             self.covariance += values.T @ ((member.T @ weight_of_set)[:, None] * values)
+        eps = float(np.finfo(first.dtype).eps)
+        self.rounding = rounding(eps, self.mean, np.diag(self.covariance))

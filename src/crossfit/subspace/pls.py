@@ -106,10 +106,12 @@ class PLS(CrossModalEstimator):
         self.views = views
 
     def _fit(self, views: Views, y: NDArray[Any] | None) -> None:
-        S = joint_covariance(self, views, standardize=self.standardize)
+        S = joint_covariance(
+            self, views, standardize=self.standardize, ridge=float(self.mode == "svd")
+        )
         x, z = views.names
         # Rounding makes covariances of about this size where there are none.
-        floor = 10 * S.eps * np.sqrt(np.trace(S(x)) * np.trace(S(z)))
+        floor = 10 * max(S.rounding.values()) * np.sqrt(np.trace(S(x)) * np.trace(S(z)))
         if self.mode == "svd":
             U, s, V = leading_svd(S(x, z), self.n_components)
             rank = int(np.sum(s > floor))
