@@ -13,8 +13,7 @@ from sklearn.base import clone
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
 from crossfit import Views, make_retrieval_scorer
-from crossfit.subspace import CCA
-from crossfit.subspace import cca as cca_module
+from crossfit.subspace import CCA, _span
 from crossfit.subspace._linalg import Moments, fix_signs, whiten
 
 
@@ -648,7 +647,7 @@ def test_wide_views_are_solved_in_the_span_of_their_items(monkeypatch, style, st
     views = wide_views(sparse=kind == "sparse", captions=kind == "captions")
     cca = CCA(10, reg=0.2, reg_style=style, standardize=standardize, power=1)
     plain = clone(cca).fit(views)
-    monkeypatch.setattr(cca_module, "WIDE", 1)
+    monkeypatch.setattr(_span, "WIDE", 1)
     spanned = clone(cca).fit(views)
     np.testing.assert_allclose(spanned.correlations_, plain.correlations_, rtol=1e-9)
     for role in ("image", "text"):
@@ -659,7 +658,7 @@ def test_wide_views_are_solved_in_the_span_of_their_items(monkeypatch, style, st
 
 
 def test_wide_views_without_a_ridge_and_in_float32(monkeypatch):
-    monkeypatch.setattr(cca_module, "WIDE", 1)
+    monkeypatch.setattr(_span, "WIDE", 1)
     assert CCA(reg=0).fit(wide_views()).n_components_ == 29
     coarse = CCA(5, reg=0.2).fit(wide_views(np.float32))
     exact = CCA(5, reg=0.2).fit(wide_views())

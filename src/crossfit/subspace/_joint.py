@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from crossfit.base import CrossModalEstimator
 from crossfit.labels import class_codes
 from crossfit.subspace._linalg import CHUNK, Matrix, Moments
+from crossfit.subspace._span import Span, narrowed
 from crossfit.views import Views
 
 __all__ = ["Joint", "indicator", "joint_covariance"]
@@ -30,7 +32,8 @@ class Joint:
     blocks : dict of str to slice
         Where the columns of each part are in S.
     means, scales : dict of str to array of shape (d_i,)
-        ``(x - means) / scales`` is what S is the covariance of.
+        ``(x - means) / scales`` is what S is the covariance of; of a wide view, in the
+        coordinates of its span.
     rounding : dict of str to float
         Share of a variance up to which it may be rounding.
     """
@@ -41,6 +44,18 @@ class Joint:
     means: dict[str, Matrix]
     scales: dict[str, Matrix]
     rounding: dict[str, float]
+
+    spans: dict[str, Span]
+
+    def weights(self, role: str, W: Matrix) -> Matrix:
+        """Return weights of the columns of ``x - mean`` for those of what S is about."""
+        if role in self.spans:
+            return self.spans[role].weights(W)
+        return W / self.scales[role][:, None]
+
+    def mean(self, role: str) -> Matrix:
+        """Return the mean of a view's columns."""
+        return self.spans[role].mean if role in self.spans else self.means[role]
 
     def __call__(self, part: str, other: str | None = None) -> Matrix:
         """Return the covariance of one part, or of one with another."""
@@ -54,6 +69,8 @@ def joint_covariance(
     *,
     standardize: bool = False,
     ridge: float = 0.0,
+    center: bool = True,
+    apart: bool = False,
 ) -> Joint:
     """Sum up the covariances of the views and of more columns, in chunks of rows.
 
@@ -69,6 +86,11 @@ def joint_covariance(
         Whether to divide each column of the views by its standard deviation.
     ridge : float
         How exact small variances must be; see `Moments.update`.
+    center : bool
+        Whether the method subtracts the means.
+    apart : bool
+        Whether the method tells columns apart. If not, views of more columns than items are
+        taken in the coordinates of their span.
 
     Raises
     ------
@@ -76,6 +98,11 @@ def joint_covariance(
         If a view has no variance.
     """
     extra = extra or {}
+    spans: dict[str, Span] = {}
+    if apart:
+        _check_room(method, views)
+    else:
+        views, spans = narrowed(views, standardize, center=center)
     # In the type of the views: finer would double the cost, coarser would cost digits.
     types = {str(views.distinct(name)[0].dtype).removeprefix("torch.") for name in views.names}
     dtype = np.result_type(*types)
@@ -96,7 +123,7 @@ def joint_covariance(
                 f"{type(method).__name__}: view {method.views_in_[role]!r} is constant: it has "
                 "no variance to learn from"
             )
-        if standardize:
+        if standardize and role not in spans:
             scale[blocks[role]] = np.where(deviations > 0, deviations, 1.0)
     return Joint(
         moments.n,
@@ -105,7 +132,28 @@ def joint_covariance(
         dict(zip(names, moments.means())),
         {name: scale[block] for name, block in blocks.items()},
         dict(zip(names, moments.rounding())),
+        spans,
     )
+
+
+def _check_room(method: CrossModalEstimator, views: Views) -> None:
+    """Refuse what would be killed for its memory."""
+    d = sum(views.distinct(name)[0].shape[1] for name in views.names)
+    needed, there = 3 * 8 * d**2, _memory()
+    if needed > there:
+        raise MemoryError(
+            f"{type(method).__name__} weighs every column by itself and holds the covariances of "
+            f"all {d} columns, {needed / 1e9:.0f} GB of {there / 1e9:.0f} GB of memory: bring the "
+            "columns down first, by TruncatedSVD for instance"
+        )
+
+
+def _memory() -> float:
+    """Return the bytes of memory of this machine."""
+    try:
+        return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    except (AttributeError, ValueError, OSError):  # of Unix alone
+        return float("inf")
 
 
 def indicator(
@@ -131,13 +179,13 @@ def indicator(
         Y = y[:, classes].astype(np.float32)
     else:
         classes, codes = class_codes(y)
-        Y = np.eye(len(classes), dtype=np.float32)[codes]
         unlabelled = np.count_nonzero(codes == -1)
         if unlabelled:
             raise ValueError(
                 f"{name} learns from labelled rows alone, got {unlabelled} rows with the label "
                 "-1 (unlabelled): leave them out"
             )
+        Y = np.eye(len(classes), dtype=np.float32)[codes]
     if not np.ptp(Y, axis=0).any():
         raise ValueError(f"{name} needs at least 2 classes to tell apart, got {len(classes)}")
     return classes, Y

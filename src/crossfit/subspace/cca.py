@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, ClassVar, Self
 
 import numpy as np
 import scipy.linalg
-import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from crossfit._arguments import integer, mapping_of, one_of, real
+from crossfit._arrays import NUMPY_DEFAULTS
+from crossfit._threads import few_threads
 from crossfit.base import CrossModalEstimator
 from crossfit.subspace import cards
 from crossfit.subspace._linalg import (
@@ -21,15 +21,14 @@ from crossfit.subspace._linalg import (
     affine,
     fix_signs,
     kept_components,
+    leading_svd,
     of_view,
     whiten,
 )
-from crossfit.views import Views, is_tensor
+from crossfit.subspace._span import Span, narrowed
+from crossfit.views import Views
 
 __all__ = ["CCA"]
-
-# Views of more columns than that, and than items, are mapped to the span of their items first.
-WIDE = 1024
 
 REG_STYLES = ("relative", "ridge", "shrink", "spectral")
 SOLUTION = ("correlations_", "n_components_", "means_", "weights_")
@@ -158,10 +157,7 @@ class CCA(CrossModalEstimator):
         self._forget(["sums_"])
         self._ridges()
         # A row is a pair: an image with five captions counts five times in the covariances.
-        spans: dict[str, _Span] = {}
-        narrow = views.map(
-            lambda values, role: _narrowed(values, role, views, spans, self.standardize)
-        )
+        narrow, spans = narrowed(views, self.standardize)
         moments = Moments()
         moments.update(narrow, self._least_ridge())
         self._solve(moments, spans)
@@ -211,7 +207,8 @@ class CCA(CrossModalEstimator):
         moments = Moments()
         try:
             self._ridges()
-            moments.update(views, self._least_ridge())
+            with np.errstate(**NUMPY_DEFAULTS):
+                moments.update(views, self._least_ridge())
         except BaseException:
             if first:
                 del self.views_in_, self.n_features_in_
@@ -281,7 +278,9 @@ class CCA(CrossModalEstimator):
     def __getattr__(self, name: str) -> Any:
         # Asked only for what is not there, as the solution after partial_fit.
         if name in SOLUTION and "sums_" in self.__dict__:
-            self._solve(Moments(**self.sums_))
+            d = sum(self.n_features_in_.values())
+            with np.errstate(**NUMPY_DEFAULTS), few_threads(d**3):
+                self._solve(Moments(**self.sums_))
             return self.__dict__[name]
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
@@ -289,7 +288,7 @@ class CCA(CrossModalEstimator):
         for name in names:
             self.__dict__.pop(name, None)
 
-    def _solve(self, moments: Moments, spans: Mapping[str, _Span] = MappingProxyType({})) -> None:
+    def _solve(self, moments: Moments, spans: Mapping[str, Span] = MappingProxyType({})) -> None:
         if moments.n < 2:
             raise ValueError(f"CCA needs at least 2 rows, got n_samples = {moments.n}")
         self._validate_params()
@@ -315,7 +314,7 @@ class CCA(CrossModalEstimator):
             regularised = _regularise(S[block, block], amounts[role], self.reg_style, n_columns)
             W.append(whiten(regularised, tol=10 * rounding))
 
-        correlations, directions = _decompose(S, blocks, W)
+        correlations, directions = _decompose(S, blocks, W, self.n_components)
         # A ridge makes whitening possible where there is no variance, but there nothing is
         # correlated: of those directions rounding alone would say which they are.
         rank = np.count_nonzero(correlations > np.sqrt(max(moments.rounding())) * correlations[0])
@@ -351,43 +350,6 @@ class CCA(CrossModalEstimator):
                 raise ValueError(f"reg must be at most 1 with reg_style='shrink', got {amount!r}")
 
 
-@dataclass(frozen=True)
-class _Span:
-    """Where the items of a view with more columns than items lie: nothing else is correlated."""
-
-    mean: Matrix
-    scale: Matrix
-    basis: NDArray[Any]
-
-    def weights(self, narrow: Matrix) -> Matrix:
-        """Return weights of the columns for weights of the coordinates."""
-        return np.asarray(self.basis @ narrow / self.scale[:, None])
-
-
-def _narrowed(
-    values: Any, role: str, views: Views, spans: dict[str, _Span], standardize: bool
-) -> Any:
-    """Return coordinates of a wide view's items in their span, of shape (n_items, n_items).
-
-    Ridges of all styles are multiples of the identity and stay so in an orthonormal basis.
-    """
-    n_items, n_columns = values.shape
-    if is_tensor(values) or n_columns <= max(n_items, WIDE):
-        return values
-    counts = np.bincount(views.distinct(role)[1], minlength=n_items)
-    items = values.toarray() if sp.issparse(values) else values
-    mean = counts @ items.astype(np.float64, copy=False) / counts.sum()
-    centred = items - mean.astype(items.dtype)
-    scale = np.ones(n_columns)
-    if standardize:
-        deviations = np.sqrt(counts @ centred.astype(np.float64) ** 2 / (counts.sum() - 1))
-        scale = np.where(deviations > 0, deviations, 1.0)
-        centred /= scale.astype(items.dtype)
-    basis = np.linalg.qr(centred.T)[0]
-    spans[role] = _Span(mean, scale, basis)
-    return centred @ basis
-
-
 def _regularise(S: Matrix, r: float, style: str, n_columns: int) -> Matrix:
     identity = np.eye(len(S))
     if style == "shrink":
@@ -399,12 +361,14 @@ def _regularise(S: Matrix, r: float, style: str, n_columns: int) -> Matrix:
     return S + r * identity
 
 
-def _decompose(S: Matrix, blocks: list[slice], W: list[Matrix]) -> tuple[Matrix, list[Matrix]]:
+def _decompose(
+    S: Matrix, blocks: list[slice], W: list[Matrix], k: int | None = None
+) -> tuple[Matrix, list[Matrix]]:
     """Return correlations, descending, and each view's directions in whitened coordinates."""
     if len(blocks) == 2:
         T = W[0].T @ S[blocks[0], blocks[1]] @ W[1]
-        U, D, Vt = np.linalg.svd(T, full_matrices=False)
-        return D, [U, Vt.T]
+        U, D, V = leading_svd(T, k)
+        return D, [U, V]
     m = len(blocks)
     stops = np.cumsum([w.shape[1] for w in W])
     parts = [slice(int(stop) - w.shape[1], int(stop)) for w, stop in zip(W, stops)]

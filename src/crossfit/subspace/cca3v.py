@@ -167,8 +167,10 @@ class CCA3V(CrossModalEstimator):
 
         W = {}
         for part in joint.blocks:
-            S = joint(part)
-            eta = self.reg * (np.trace(S) / len(S) if self.reg_style == "relative" else 1.0)
+            S, n_columns = joint(part), len(joint(part))
+            if part in joint.spans:
+                n_columns = self.n_features_in_[part]
+            eta = self.reg * (np.trace(S) / n_columns if self.reg_style == "relative" else 1.0)
             W[part] = whiten(S + eta * np.eye(len(S)), 10 * joint.rounding[part])
         # Whitened, B is the identity and S - B has nothing in the blocks of its diagonal.
         T = scipy.linalg.block_diag(*W.values())
@@ -185,8 +187,8 @@ class CCA3V(CrossModalEstimator):
         self.eigenvalues_, self.n_components_ = values[:k], k
         v = np.vsplit(T @ vectors[:, :k], np.cumsum([len(w) for w in W.values()])[:-1])
         solved = dict(zip(W, v))
-        weights = fix_signs([solved[p] / joint.scales[p][:, None] for p in views.names])
-        self.means_ = {role: joint.means[role] for role in views.names}
+        weights = fix_signs([joint.weights(p, solved[p]) for p in views.names])
+        self.means_ = {role: joint.mean(role) for role in views.names}
         self.weights_ = {
             role: w * self.eigenvalues_**self.power for role, w in zip(views.names, weights)
         }

@@ -102,18 +102,20 @@ class CFA(CrossModalEstimator):
         self.views = views
 
     def _fit(self, views: Views, y: NDArray[Any] | None) -> None:
-        S = joint_covariance(self, views, standardize=self.standardize, ridge=1.0)
+        S = joint_covariance(
+            self, views, standardize=self.standardize, ridge=1.0, center=self.center
+        )
         x, z = views.names
         # By role: X'Z and the two traces that say how large rounding is.
         products = {pair: S(*pair) for pair in ((x, z), (x, x), (z, z))}
-        self.means_ = {role: S.means[role] for role in (x, z)}
+        self.means_ = {role: S.mean(role) for role in (x, z)}
         centred = {role: np.trace(S(role)) for role in (x, z)}
         if not self.center:
             means = {role: S.means[role] / S.scales[role] for role in (x, z)}
             share = S.n / (S.n - 1)
             for a, b in products:
                 products[a, b] = products[a, b] + share * np.outer(means[a], means[b])
-            self.means_ = {role: np.zeros_like(means[role]) for role in (x, z)}
+            self.means_ = {role: np.zeros(self.n_features_in_[role]) for role in (x, z)}
         # What is summed is centred, and so is its rounding; the means come to it in float64.
         whole = {role: np.trace(products[role, role]) for role in (x, z)}
         crossed = max(centred[x] * whole[z], centred[z] * whole[x])
@@ -125,7 +127,7 @@ class CFA(CrossModalEstimator):
         if rank == 0:
             raise ValueError("CFA: the two views have no covariance")
         k = kept_components(self, rank)
-        A, B = fix_signs([U[:, :k] / S.scales[x][:, None], V[:, :k] / S.scales[z][:, None]])
+        A, B = fix_signs([S.weights(x, U[:, :k]), S.weights(z, V[:, :k])])
         self.singular_values_ = s[:k]
         self.n_components_ = k
         self.weights_ = {x: A, z: B}

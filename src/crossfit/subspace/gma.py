@@ -20,6 +20,7 @@ from crossfit.subspace._joint import Joint, indicator, joint_covariance
 from crossfit.subspace._linalg import (
     Matrix,
     affine,
+    fix_signs,
     generalized_eigh,
     kept_components,
 )
@@ -82,11 +83,10 @@ class _GeneralizedMultiview(CrossModalEstimator):
         k = kept_components(self, int(np.count_nonzero(values > 1e-10 * values[0])))
         self.n_components_ = k
         self.eigenvalues_ = values[:k]
-        self.means_: dict[str, Matrix] = {p: joint.means[p] for p in (x, z)}
-        self.weights_: dict[str, Matrix] = {
-            p: P[p] @ part[:, :k] / joint.scales[p][:, None]
-            for p, part in zip((x, z), np.vsplit(v, [len(A1)]))
-        }
+        self.means_: dict[str, Matrix] = {p: joint.mean(p) for p in (x, z)}
+        halves = zip((x, z), np.vsplit(v, [len(A1)]))
+        A, B = fix_signs([joint.weights(p, P[p] @ part[:, :k]) for p, part in halves])
+        self.weights_: dict[str, Matrix] = {x: A, z: B}
 
     def _encode(self, values: Any, view: str) -> Any:
         return affine(values, self.means_[view], self.weights_[view])
@@ -366,7 +366,7 @@ class GMMFA(_GeneralizedMultiview):
     ) -> tuple[Matrix, Matrix]:
         # An item counts once, however many pairs it is in.
         items = views.distinct(role)[0]
-        X = as_numpy(affine(items, joint.means[role], P / joint.scales[role][:, None]))
+        X = as_numpy(affine(items, joint.mean(role), joint.weights(role, P)))
         y = views.item_labels(role, labels)
         within = quadratic_form(X, _laplacian(_nearest_of_one_class(X, y, self.n_within)))
         between = quadratic_form(X, _laplacian(_nearest_of_different_classes(X, y, self.n_between)))

@@ -135,7 +135,7 @@ class JFSSL(CrossModalEstimator):
     def _fit(self, views: Views, y: NDArray[Any] | None) -> None:
         assert y is not None
         self.classes_, Y = indicator(self, y)
-        joint = joint_covariance(self, views, {LABELS: Y}, standardize=self.standardize)
+        joint = joint_covariance(self, views, {LABELS: Y}, standardize=self.standardize, apart=True)
         n, roles = joint.n - 1, views.names
         XX = {p: n * joint(p) for p in roles}
         XY = {p: n * joint(p, LABELS) for p in roles}

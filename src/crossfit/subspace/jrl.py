@@ -172,7 +172,7 @@ class JRL(CrossModalEstimator):
             raise ValueError("JRL needs at least 2 labelled rows, got 1")
         train = views[known]
         self.classes_, Y = indicator(self, y[known])
-        joint = joint_covariance(self, train, {LABELS: Y}, standardize=self.standardize)
+        joint = joint_covariance(self, train, {LABELS: Y}, standardize=self.standardize, apart=True)
         n, roles = joint.n - 1, views.names
         XX = {p: n * joint(p) for p in roles}
         XY = {p: n * joint(p, LABELS) for p in roles}

@@ -121,7 +121,7 @@ class LGCFL(CrossModalEstimator):
         group = {role: self._group_numbers(role) for role in views.names}
         assert y is not None
         self.classes_, Y = indicator(self, y)
-        joint = joint_covariance(self, views, {LABELS: Y}, standardize=self.standardize)
+        joint = joint_covariance(self, views, {LABELS: Y}, standardize=self.standardize, apart=True)
         n = joint.n - 1
         YY = n * np.trace(joint(LABELS))
 

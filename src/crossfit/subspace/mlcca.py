@@ -26,6 +26,7 @@ from crossfit.subspace._linalg import (
     rounding,
     whiten,
 )
+from crossfit.subspace._span import narrowed
 from crossfit.views import Views, as_numpy
 
 __all__ = ["MLCCA"]
@@ -133,8 +134,9 @@ class MLCCA(CrossModalEstimator):
         mass = F(counts[:, None].astype(np.float64))[:, 0]  # of a row with these labels
         N = float(mass @ counts)
         # A row is a pair: an image with five captions counts five times.
-        sums = {role: _Sums(views, role, set_of_row, mass / N) for role in views.names}
-        self.means_: dict[str, Matrix] = {role: part.mean for role, part in sums.items()}
+        row_weights = (mass / N)[set_of_row] * len(views)
+        narrow, spans = narrowed(views, self.standardize, weights=row_weights)
+        sums = {role: _Sums(narrow, role, set_of_row, mass / N) for role in views.names}
         T = {}
         for role, part in sums.items():
             deviations = np.sqrt(np.diag(part.covariance))
@@ -143,9 +145,11 @@ class MLCCA(CrossModalEstimator):
                     f"MLCCA: view {self._view_name(role)!r} is constant: it has no variance to "
                     "correlate"
                 )
-            scale = np.where((deviations > 0) if self.standardize else False, deviations, 1.0)
+            scale = np.ones(len(deviations))
+            if self.standardize and role not in spans:
+                scale = np.where(deviations > 0, deviations, 1.0)
             S = part.covariance / np.outer(scale, scale)
-            ridge = self.reg * np.trace(S) / len(S)
+            ridge = self.reg * np.trace(S) / self.n_features_in_[role]
             T[role] = whiten(S + ridge * np.eye(len(S)), tol=10 * part.rounding) / scale[:, None]
         first, second = views.names
         Cxz = sums[first].by_set.T @ F(sums[second].by_set) / N
@@ -155,7 +159,13 @@ class MLCCA(CrossModalEstimator):
         if rank == 0:
             raise ValueError("MLCCA: the two views have no correlation within the labels")
         k = kept_components(self, rank)
-        A, B = fix_signs([T[first] @ U[:, :k], T[second] @ Vt[:k].T])
+        weights = {first: T[first] @ U[:, :k], second: T[second] @ Vt[:k].T}
+        for role, span in spans.items():
+            weights[role] = span.weights(weights[role])
+        A, B = fix_signs([weights[first], weights[second]])
+        self.means_: dict[str, Matrix] = {
+            role: spans[role].mean if role in spans else part.mean for role, part in sums.items()
+        }
         self.correlations_ = D[:k]
         self.n_components_ = k
         self.weights_: dict[str, Matrix] = {first: A, second: B}

@@ -121,10 +121,10 @@ class PLS(CrossModalEstimator):
         if len(s) == 0:
             raise ValueError("PLS: the two views have no covariance")
         k = kept_components(self, len(s))
-        A, B = fix_signs([A / S.scales[x][:, None], B / S.scales[z][:, None]])
+        A, B = fix_signs([S.weights(x, A), S.weights(z, B)])
         self.covariances_ = s
         self.n_components_ = k
-        self.means_ = {role: S.means[role] for role in (x, z)}
+        self.means_ = {role: S.mean(role) for role in (x, z)}
         self.weights_ = {x: A, z: B}
 
     def _encode(self, values: Any, view: str) -> Any:
