@@ -34,6 +34,8 @@ class Joint:
     means, scales : dict of str to array of shape (d_i,)
         ``(x - means) / scales`` is what S is the covariance of; of a wide view, in the
         coordinates of its span.
+    eps : float
+        Machine epsilon of the coarsest type seen.
     rounding : dict of str to float
         Share of a variance up to which it may be rounding.
     """
@@ -43,6 +45,7 @@ class Joint:
     blocks: Mapping[str, slice]
     means: dict[str, Matrix]
     scales: dict[str, Matrix]
+    eps: float
     rounding: dict[str, float]
 
     spans: dict[str, Span]
@@ -131,6 +134,7 @@ def joint_covariance(
         blocks,
         dict(zip(names, moments.means())),
         {name: scale[block] for name, block in blocks.items()},
+        moments.eps,
         dict(zip(names, moments.rounding())),
         spans,
     )

@@ -120,7 +120,7 @@ class CFA(CrossModalEstimator):
         whole = {role: np.trace(products[role, role]) for role in (x, z)}
         crossed = max(centred[x] * whole[z], centred[z] * whole[x])
         double = np.finfo(float).eps * np.sqrt(whole[x] * whole[z])
-        floor = 10 * max(max(S.rounding.values()) * np.sqrt(crossed), double)
+        floor = 10 * max(S.eps * np.sqrt(crossed), double)
 
         U, s, V = leading_svd(products[x, z], self.n_components)
         rank = int(np.sum(s > floor))

@@ -111,7 +111,7 @@ class PLS(CrossModalEstimator):
         )
         x, z = views.names
         # Rounding makes covariances of about this size where there are none.
-        floor = 10 * max(S.rounding.values()) * np.sqrt(np.trace(S(x)) * np.trace(S(z)))
+        floor = 10 * S.eps * np.sqrt(np.trace(S(x)) * np.trace(S(z)))
         if self.mode == "svd":
             U, s, V = leading_svd(S(x, z), self.n_components)
             rank = int(np.sum(s > floor))
