@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import warnings
@@ -27,6 +28,7 @@ def main(args: Sequence[str] | None = None) -> None:
         print("crossfit: interrupted", file=sys.stderr)
         sys.exit(130)
 
+    _write_anything()
     warnings.showwarning = _one_line_warning
     try:
         cli.main(None if args is None else list(args), prog_name="crossfit", standalone_mode=False)
@@ -48,6 +50,13 @@ def main(args: Sequence[str] | None = None) -> None:
         message = str(error) or type(error).__name__
         click.echo(f"crossfit: {printable(' '.join(message.split()))}", err=True)
         sys.exit(1)
+
+
+def _write_anything() -> None:
+    """Have characters that the screen or the file cannot take written out, and end nothing."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _one_line_warning(

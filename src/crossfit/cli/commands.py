@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -216,7 +217,9 @@ def search(query: str | None, picture: str | None, k: int, as_json: bool, featur
 
     found = answer(query, picture, k, features)
     if as_json:
-        click.echo(json.dumps(found, ensure_ascii=False, indent=2))
+        # Escapes of JSON, where the output cannot take what it would need.
+        readable = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
+        click.echo(json.dumps(found, ensure_ascii=not readable, indent=2))
         return
     for row in found:
         line = f"{row['score']:6.3f}  {row['character']}  {row['name']}: {row['text']}"
