@@ -1,5 +1,6 @@
 """Experiment files: what is read, and what is refused with which line."""
 
+import os
 import textwrap
 
 import pytest
@@ -214,6 +215,54 @@ def test_nothing_in_a_file_is_executed(tmp_path):
     for name in ("os.system", "subprocess.Popen", "sklearn.utils.os.system", "crossfit.cli.main"):
         with pytest.raises((SpecError, registry.RegistryError)):
             named(name, "here")
+
+
+BOMB = "x-a0: &a0 [1, 1, 1, 1, 1, 1, 1, 1, 1]\n" + "".join(
+    f"x-a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]\n" for i in range(1, 10)
+)
+MERGED = "x-a0: &a0 {k: 1}\n" + "".join(
+    f"x-a{i}: &a{i} {{<<: [{', '.join([f'*a{i - 1}'] * 9)}]}}\n" for i in range(1, 10)
+)
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        (BOMB, "more than 100,000 values, with its aliases written out"),
+        (MERGED, "more than 100,000 values, with its aliases written out"),
+        ("x-a: " + "[" * 1500 + "]" * 1500, "more than 60 deep"),
+        ("x-a: " + "{a: " * 1500 + "1" + "}" * 1500, "more than 60 deep"),
+        ("x-a: " + "[" * 70 + "]" * 70, "more than 60 deep"),
+        ("x-a: &a [1, *a]", "an alias refers to what it is a part of"),
+        ("x-a: &a {b: {<<: *a}}", "an alias refers to what it is a part of"),
+        ("x-a: " + "9" * 10_000, "e.yaml"),
+        ("x-a: '" + "a" * 2**22 + "'", "is larger than 4,194,304 bytes"),
+        ("x-a: !!timestamp 2001-13-40", "e.yaml"),
+        ("x-a: \x01", "e.yaml"),
+        ("? [1, 2]\n: 3", "keys must be strings"),
+    ],
+)
+def test_what_is_too_much_or_not_for_people_is_told(tmp_path, more, says):
+    path = write(tmp_path, GOOD + more)
+    with pytest.raises(SpecError, match=says) as caught:
+        Experiment.from_file(path)
+    assert "\n" not in str(caught.value) and str(path) in str(caught.value)
+    if more.startswith("x-a: ") and len(more) < 10**5 and "&a" not in more:
+        value = more.removeprefix("x-a: ")
+        with pytest.raises(SpecError, match="is no YAML value"):
+            Experiment.from_file(write(tmp_path, GOOD), [f"x={value}"])
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes on this system")
+def test_pipes_are_not_read_as_files(tmp_path):
+    pipe = tmp_path / "e.yaml"
+    os.mkfifo(pipe)
+    with pytest.raises(SpecError, match=r"e\.yaml: is not a regular file"):
+        Experiment.from_file(pipe)
+    with pytest.raises(FileNotFoundError, match="there is no experiment file"):
+        Experiment.find(str(pipe))
+    with pytest.raises(ValueError, match="is not a regular file"):
+        plan(Experiment.from_file(write(tmp_path / "..", GOOD)), tmp_path / "s", data=pipe)
 
 
 @pytest.mark.parametrize(

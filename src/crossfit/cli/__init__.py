@@ -44,7 +44,7 @@ def main(args: Sequence[str] | None = None) -> None:
         # The reader of our output has gone, as with `crossfit list | head`.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
-    except (ValueError, LookupError, OSError, ImportError) as error:
+    except (ValueError, LookupError, OSError, ImportError, RecursionError) as error:
         if os.environ.get("CROSSFIT_DEBUG"):
             raise
         message = str(error) or type(error).__name__

@@ -397,6 +397,8 @@ def _own_pairs(path: str, name: str) -> tuple[Dataset, dict[str, str]]:
 
     from crossfit.datasets import from_csv
 
+    if not os.path.isfile(path):  # opening a pipe would wait
+        raise ValueError(f"the table {path!r} is not a regular file")
     separator = "\t" if path.lower().endswith((".tsv", ".tab")) else ","
     with open(path, encoding="utf-8-sig", newline="") as stream:
         header = next(csv.reader(stream, delimiter=separator), [])

@@ -105,28 +105,81 @@ _Loader.add_constructor("tag:yaml.org,2002:seq", _construct_seq)
 _Loader.add_constructor("tag:yaml.org,2002:int", _construct_int)
 
 
+#: No experiment that people write comes near.
+_LARGEST, _NODES, _DEPTH = 2**22, 100_000, 60
+
+
 def read_yaml(path: Path) -> _Map:
     """Read a YAML file that holds a mapping.
 
     Raises
     ------
     SpecError
-        If it is no valid YAML, a key is there twice, or it holds something else.
+        If it is not a regular file or is larger than 4 MiB, is no valid YAML, refers to itself,
+        holds more than 100,000 values, aliases written out, or values within values more than 60
+        deep, a key is there twice, or it holds something else than a mapping.
     """
+    if path.exists() and not path.is_file():
+        raise SpecError(f"{path}: is not a regular file")
+    if path.stat().st_size > _LARGEST:
+        raise SpecError(f"{path}: is larger than {_LARGEST:,} bytes")
     try:
-        text = path.read_text(encoding="utf-8")
-        tree = yaml.load(text, _Loader)
+        tree = _loaded(path.read_text(encoding="utf-8"))
     except UnicodeDecodeError as error:
         raise SpecError(f"{path}: is no text in UTF-8: {error}") from None
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = f":{mark.line + 1}" if mark else ""
         raise SpecError(f"{path}{line}: {error.problem or error.context}") from None
-    except yaml.YAMLError as error:
-        raise SpecError(f"{path}: {error}") from None
+    except (yaml.YAMLError, ValueError) as error:
+        raise SpecError(f"{path}: {' '.join(str(error).split())}") from None
     if not isinstance(tree, _Map):
         raise SpecError(f"{path}: expected an experiment (a mapping with the key 'title')")
     return tree
+
+
+def _loaded(text: str) -> Any:
+    """Return what a text in YAML holds, if it is not too much once its aliases are written out.
+
+    Raises
+    ------
+    yaml.YAMLError, ValueError
+        If it cannot be read, or is too much.
+    """
+    loader = _Loader(text)
+    try:
+        node = loader.get_single_node()  # type: ignore[no-untyped-call]
+        if node is None:
+            return None
+        if _measured(node, {})[0] > _NODES:
+            raise yaml.YAMLError(f"holds more than {_NODES:,} values, with its aliases written out")
+        return loader.construct_document(node)  # type: ignore[no-untyped-call]
+    except RecursionError:
+        raise yaml.YAMLError(_TOO_DEEP) from None
+    finally:
+        loader.dispose()  # type: ignore[no-untyped-call]
+
+
+_TOO_DEEP = f"holds values within values more than {_DEPTH} deep"
+
+
+def _measured(node: yaml.Node, known: dict[yaml.Node, tuple[int, int] | None]) -> tuple[int, int]:
+    """Return how many values a node stands for, with its aliases written out, and how deep."""
+    if node in known:
+        found = known[node]
+        if found is None:
+            raise yaml.YAMLError("an alias refers to what it is a part of")
+        return found
+    known[node] = None
+    inner: list[Any] = node.value if isinstance(node, yaml.CollectionNode) else []
+    if isinstance(node, yaml.MappingNode):
+        inner = [part for pair in node.value for part in pair]
+    sizes = [_measured(part, known) for part in inner]
+    size, depth = 1 + sum(n for n, _ in sizes), 1 + max((deep for _, deep in sizes), default=0)
+    if depth > _DEPTH:
+        raise yaml.YAMLError(_TOO_DEEP)
+    known[node] = size, depth
+    return size, depth
 
 
 def change(tree: dict[str, Any], setting: str, option: str = "--set") -> None:
@@ -153,9 +206,11 @@ def change(tree: dict[str, Any], setting: str, option: str = "--set") -> None:
     if not equals or not keys.strip():
         raise SpecError(f"{option} expects key=value, got {setting!r}")
     try:
-        value = plain(yaml.load(text, _Loader))  # its lines are not those of the file
-    except yaml.YAMLError:
-        raise SpecError(f"{option} {setting}: {text!r} is no YAML value") from None
+        value = plain(_loaded(text))  # its lines are not those of the file
+    except (yaml.YAMLError, ValueError) as error:
+        why = "" if isinstance(error, yaml.MarkedYAMLError) else f": it {error}"
+        short = text if len(text) <= 80 else f"{text[:79]}…"
+        raise SpecError(f"{option} {setting[:80]}: {short!r} is no YAML value{why}") from None
     *way, last = keys.strip().split(".")
     if keys.strip().startswith("x-"):
         raise SpecError(
