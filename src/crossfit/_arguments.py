@@ -220,6 +220,7 @@ int in the range [1, inf) or None. Got 0 instead.
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
         signature = inspect.signature(function)
+        *_, name = function.__qualname__.removesuffix(".__init__").split(".")
         unknown = set(constraints) - set(signature.parameters)
         if unknown:
             raise TypeError(f"{function.__name__} has no argument {sorted(unknown)[0]!r}")
@@ -227,7 +228,7 @@ int in the range [1, inf) or None. Got 0 instead.
         @wraps(function)
         def checked(*args: P.args, **kwargs: P.kwargs) -> R:
             given = signature.bind(*args, **kwargs).arguments
-            check_arguments(function.__name__, constraints, given)
+            check_arguments(name, constraints, given)
             return function(*args, **kwargs)
 
         return checked

@@ -531,6 +531,39 @@ def test_every_epoch_is_logged_for_those_who_look(towers, planted, caplog):
     assert sum("train_loss" in message for message in caplog.messages) == 4
 
 
+@pytest.mark.parametrize(
+    "params, says",
+    [
+        ({"device": "meta"}, "device='meta' holds no numbers"),
+        ({"device": "mps"}, "device='mps' was asked for, but torch cannot use it"),
+        ({"callbacks": [3]}, "callbacks of Towers must be callbacks of skorch"),
+        ({"callbacks": ["a"]}, "must be callbacks of skorch"),
+        ({"callbacks": [None]}, "must be callbacks of skorch"),
+        ({"callbacks": [("a",)]}, "must be callbacks of skorch"),
+        ({"optimizer__weight_decay": "x"}, "optimizer of Towers refuses its settings .*'x'"),
+        ({"optimizer__lr": "x"}, "optimizer of Towers refuses its settings lr='x'"),
+        ({"optimizer__betas": 3}, "optimizer of Towers refuses its settings"),
+        ({"optimizer__param_groups": 3}, "must be pairs .*pattern, settings"),
+        ({"optimizer__param_groups": [("a",)]}, "must be pairs .*pattern, settings"),
+        ({"iterator_train__shuffle": "no"}, "'iterator_train__shuffle' parameter of Towers"),
+        ({"iterator_train__drop_last": 1.5}, "'iterator_train__drop_last' parameter of Towers"),
+        ({"iterator_train__batch_size": 0}, "'iterator_train__batch_size' parameter of Towers"),
+        ({"module__hidden": "x"}, "Towers cannot build its network with module__hidden='x'"),
+    ],
+)
+def test_what_goes_on_to_torch_and_skorch_is_refused_by_name(towers, planted, params, says):
+    views, _ = planted(40)
+    if params.get("device") == "mps" and torch.backends.mps.is_available():
+        pytest.skip("there is one here")
+    with pytest.raises(ValueError, match=says):
+        towers(**{"max_epochs": 1, **params}).fit(views)
+
+
+def test_a_listener_that_cannot_be_called_is_refused():
+    with pytest.raises(TypeError, match="listening expects a function"), listening(3):
+        pass
+
+
 # ---- bundles made to harm ------------------------------------------------------------------------
 
 

@@ -162,3 +162,27 @@ def test_cca_loss_ignores_shifts_and_refuses_unequal_batches():
         cca_loss(X, Y[1:])
     with pytest.raises(ValueError, match="at least 2"):
         cca_loss(X[:1], Y[:1])
+
+
+def test_arguments_of_another_kind_are_named():
+    scores, y = torch.zeros(3, 3), torch.tensor([0, 1, 2])
+    for call, says in [
+        (lambda: label_loss(scores, y.float()), "int64 class numbers"),
+        (lambda: label_loss(scores, y[:2]), r"shapes \(3, 3\) and \(2,\)"),
+        (lambda: label_loss(scores[0], y), "logits of shape"),
+        (lambda: label_loss(scores, y + 1), "class numbers must be from -1 to 2, got 1 to 3"),
+        (lambda: label_loss(scores, y - 2), "got -2 to 0"),
+        (lambda: triplet_loss(scores[0]), r"scores must be of shape \(n, m\)"),
+        (lambda: triplet_loss(scores, margin="a"), "margin must be a finite number, got 'a'"),
+        (lambda: triplet_loss(scores, margin=float("nan")), "margin must be a finite number"),
+        (lambda: triplet_loss(scores, mining="top-k", k=1.5), "k must be an integer"),
+        (lambda: triplet_loss(scores, mining="top-k", k=True), "k must be an integer"),
+        (lambda: triplet_loss(scores, mining=None), "mining must be"),
+        (lambda: cca_loss(scores, scores, reg=-1), "reg must be a number of at least 0, got -1"),
+        (lambda: cca_loss(scores, scores, reg="a"), "reg must be"),
+        (lambda: cca_loss(scores, scores, n_components=0), "n_components must be an integer"),
+        (lambda: cca_loss(scores, scores, n_components=1.0), "n_components must be an integer"),
+        (lambda: cca_loss(scores[0], scores), r"shape \(b, d\) and \(b, e\), got \(3,\)"),
+    ]:
+        with pytest.raises(ValueError, match=says):
+            call()

@@ -169,3 +169,30 @@ def test_char_cnn_sees_the_order_of_characters(rng):
     x = torch.nn.functional.one_hot(torch.randint(0, 5, (2, 60), generator=rng), 5).float()
     assert not torch.allclose(net(x), net(x.flip(1)))
     assert (net(x) >= 0).all() and net(x).shape == (2, 2, 3)
+
+
+def test_wrong_parameters_are_named():
+    for call, says in [
+        (lambda: MLPBranch([3, 0]), "sizes must be the input width and one or more layers, int"),
+        (lambda: MLPBranch([3, 2.5]), "integers of at least 1"),
+        (lambda: MLPBranch(3), "integers of at least 1, got 3"),
+        (lambda: MLPBranch([3, 2], dropout=1.0), "'dropout' parameter of MLPBranch must be"),
+        (lambda: MLPBranch([3, 2], dropout="a"), "'dropout' parameter of MLPBranch"),
+        (lambda: MLPBranch([3, 2], batch_norm="False"), "'batch_norm' parameter of MLPBranch"),
+        (lambda: MLPBranch([3, 2], activation="relu"), "'activation' parameter of MLPBranch"),
+        (lambda: AttentionPool(0), "'width' parameter of AttentionPool"),
+        (lambda: AttentionPool(True), "'width' parameter of AttentionPool"),
+        (lambda: AttentionPool(3, "none"), "'kind' parameter of AttentionPool"),
+        (lambda: AttentionPool(3, hidden=-1), "'hidden' parameter of AttentionPool"),
+        (lambda: AttentionPool(3, activation="tanh"), "'activation' parameter of AttentionPool"),
+        (lambda: BilinearAttention(3, 2.5), "'width' parameter of BilinearAttention"),
+        (lambda: CharCNN(alphabet=0), "'alphabet' parameter of CharCNN"),
+        (lambda: CharCNN(channels=()), "channels must be those of every convolution"),
+        (lambda: masked_softmax(torch.zeros(2, 2), torch.ones(2, 2)), "mask must be a bool tensor"),
+        (lambda: grad_reverse(torch.zeros(2), "a"), "'strength' parameter of grad_reverse"),
+        (lambda: grad_reverse(3), "'x' parameter of grad_reverse"),
+        (lambda: grad_reverse_schedule(2.0), "'progress' parameter of grad_reverse_schedule"),
+        (lambda: grad_reverse_schedule(0.5, -1e9), "'steepness' parameter"),
+    ]:
+        with pytest.raises(ValueError, match=says):
+            call()

@@ -52,6 +52,13 @@ def resolve_device(device: str) -> str:
         raise ValueError(f"device must be 'auto' or a torch device, got {device!r}") from None
     if kind == "cuda" and not torch.cuda.is_available():
         raise ValueError(f"device={device!r} was asked for, but torch finds no CUDA here")
+    if kind != "cpu":
+        try:
+            usable = kind != "meta" and torch.zeros(1, device=device).sum().item() == 0
+        except Exception as error:  # of torch's many devices, each has its own
+            raise ValueError(f"device={device!r} was asked for, but torch cannot use it") from error
+        if not usable:
+            raise ValueError(f"device={device!r} holds no numbers, so that nothing can run there")
     return device
 
 

@@ -16,6 +16,7 @@ from numpy.typing import DTypeLike, NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from crossfit._arguments import integer, validated
 from crossfit._files import reserve, room_for
 from crossfit.views import Channels, Ragged, Views, as_numpy, is_tensor
 
@@ -546,8 +547,14 @@ class Batches:
         Whether to leave out a last batch that is not full.
     generator : torch.Generator, optional
         Where the order comes from.
+
+    Raises
+    ------
+    ValueError
+        If a parameter is not what it may be.
     """
 
+    @validated(batch_size=[integer(1)], shuffle=["boolean"], drop_last=["boolean"])
     def __init__(
         self,
         dataset: PairData,

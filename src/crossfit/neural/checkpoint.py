@@ -7,7 +7,6 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
-from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +16,7 @@ from skorch.callbacks import Callback
 from torch import Tensor
 from torch.optim.lr_scheduler import LRScheduler
 
+from crossfit._arguments import check_arguments, integer
 from crossfit._files import clear_drafts, whole_file
 from crossfit._fitted import set_fitted
 from crossfit.extraction.weights import read_tensors
@@ -70,8 +70,11 @@ class Checkpoint(Callback):
 
     def initialize(self) -> Checkpoint:
         """Check the parameters."""
-        if not isinstance(self.every, Integral) or self.every < 1:
-            raise ValueError(f"every must be an integer of at least 1, got {self.every!r}")
+        check_arguments(
+            "Checkpoint",
+            {"path": [str, os.PathLike], "every": [integer(1)]},
+            {"path": self.path, "every": self.every},
+        )
         return self
 
     # ---- reading -----------------------------------------------------------------------------

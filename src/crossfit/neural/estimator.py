@@ -15,9 +15,11 @@ import torch
 from numpy.typing import NDArray
 from sklearn.model_selection import GroupShuffleSplit
 from sklearn.utils._param_validation import Interval, StrOptions
+from skorch.callbacks import Callback
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from crossfit._arguments import check_arguments, integer
 from crossfit._fitted import is_fitted_name, set_fitted
 from crossfit._random import draw_seed
 from crossfit._torch import few_torch_threads, isolated
@@ -258,7 +260,7 @@ class NeuralEstimator(CrossModalEstimator):
             data = self._data(views.map(self._features), targets, device)
             self.n_inputs_ = {role: _n_inputs(part) for role, part in data.stores.items()}
             self.n_classes_ = self._n_classes(targets)
-            module = self._build_module(self.n_inputs_, self.n_classes_, **self._prefixed("module"))
+            module = self._built(self.n_inputs_, self.n_classes_)
             self.net_ = make_net(
                 module,
                 device=device,
@@ -381,6 +383,17 @@ class NeuralEstimator(CrossModalEstimator):
             "data": joblib.hash((views, y)),
         }
 
+    def _built(self, n_inputs: dict[str, Any], n_classes: int | None) -> nn.Module:
+        settings = self._prefixed("module")
+        try:
+            return self._build_module(n_inputs, n_classes, **settings)
+        except TypeError as error:
+            if not settings:
+                raise
+            given = ", ".join(f"module__{name}={value!r}" for name, value in settings.items())
+            raise ValueError(f"{self._name()} cannot build its network with {given}: {error}"
+                             ) from error  # fmt: skip
+
     # ---- after the fit -------------------------------------------------------------------------
 
     def _encode(self, values: Any, view: str) -> Any:
@@ -452,6 +465,45 @@ class NeuralEstimator(CrossModalEstimator):
                         f"{self._name()} got {prefix}__{name}, but there are only "
                         f"{', '.join(f'{prefix}__{k}' for k in known) or 'none'}"
                     )
+        self._check_optimizer()
+        check_arguments(
+            self._name(),
+            {"iterator_train__batch_size": [integer(1)], "iterator_train__shuffle": ["boolean"],
+             "iterator_train__drop_last": ["boolean"]},
+            dict(vars(self)),
+        )  # fmt: skip
+        for callback in _instances(self.callbacks):
+            made = callback if isinstance(callback, type) else type(callback)
+            if not issubclass(made, Callback):
+                raise ValueError(
+                    f"callbacks of {self._name()} must be callbacks of skorch, alone or in pairs "
+                    f"(name, callback), got {callback!r}"
+                )
+
+    def _check_optimizer(self) -> None:
+        """Refuse what the optimizer refuses, before any work."""
+        settings = {"lr": self.lr, **self._optimizer_parameters()}
+        groups = settings.pop("param_groups", [])
+        if not isinstance(groups, (list, tuple)) or not all(
+            isinstance(group, (list, tuple))
+            and len(group) == 2
+            and isinstance(group[0], str)
+            and isinstance(group[1], Mapping)
+            for group in groups
+        ):
+            raise ValueError(
+                f"optimizer__param_groups of {self._name()} must be pairs (pattern, settings), "
+                f"got {groups!r}"
+            )
+        with isolated():
+            weight = nn.Parameter(torch.zeros(1, 1))
+            try:
+                optimizer_class(self.optimizer)([weight], **settings)
+            except (TypeError, ValueError) as error:
+                raise ValueError(
+                    f"the optimizer of {self._name()} refuses its settings "
+                    f"{', '.join(f'{name}={value!r}' for name, value in settings.items())}: {error}"
+                ) from error
 
     # ---- state: bundles and checkpoints --------------------------------------------------------
 
@@ -541,9 +593,7 @@ class NeuralEstimator(CrossModalEstimator):
             self._restore_features(state["features"], parts["features"])
             # Sizes are the bundle's word until they are held against the weights.
             with _no_larger_than(parts["module"].values()):
-                module = self._build_module(
-                    self.n_inputs_, self.n_classes_, **self._prefixed("module")
-                )
+                module = self._built(self.n_inputs_, self.n_classes_)
         module.load_state_dict({k: torch.from_numpy(v) for k, v in parts["module"].items()})
         self.net_ = make_net(
             module.eval(),
@@ -590,7 +640,8 @@ def _is_prefixed(name: str) -> bool:
 
 
 def _instances(callbacks: Any) -> list[Any]:
-    return [cb[1] if isinstance(cb, (tuple, list)) else cb for cb in callbacks or ()]
+    return [cb[-1] if isinstance(cb, (tuple, list)) and len(cb) == 2 else cb
+            for cb in callbacks or ()]  # fmt: skip
 
 
 def _with_identity(item: Any, identity: Mapping[str, str]) -> Any:

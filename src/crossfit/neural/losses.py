@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from numbers import Integral, Real
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -22,7 +25,23 @@ def label_loss(logits: Tensor, y: Tensor) -> Tensor:
     -------
     Tensor of shape ()
         Zero without a labelled row, where torch's mean is NaN.
+
+    Raises
+    ------
+    ValueError
+        If the shapes or types are others; on the CPU also if there is no such class.
     """
+    if logits.ndim != 2 or y.shape != logits.shape[:1] or y.dtype != torch.int64:
+        raise ValueError(
+            "the label loss needs logits of shape (n, n_classes) and int64 class numbers of shape "
+            f"(n,), got shapes {tuple(logits.shape)} and {tuple(y.shape)} of {y.dtype}"
+        )
+    # A GPU would be waited for; it has its own check.
+    if y.device.type == "cpu" and len(y) and not -1 <= y.min() <= y.max() < logits.shape[1]:
+        raise ValueError(
+            f"class numbers must be from -1 to {logits.shape[1] - 1}, got {int(y.min())} to "
+            f"{int(y.max())}"
+        )
     total = F.cross_entropy(logits, y, ignore_index=-1, reduction="sum")
     return total / (y >= 0).sum().clamp(min=1)
 
@@ -68,13 +87,20 @@ def triplet_loss(
     Raises
     ------
     ValueError
-        If the mining is unknown, a shape differs or `k` is less than 1.
+        If the mining is unknown, a shape differs, `margin` is not a finite number or `k` is not
+        an integer of at least 1.
 
     References
     ----------
     Sum and hardest: F. Faghri, D. Fleet, J. Kiros, S. Fidler, VSE++: improving visual-semantic
     embeddings with hard negatives, BMVC 2018.
     """
+    if scores.ndim != 2:
+        raise ValueError(f"scores must be of shape (n, m), got {tuple(scores.shape)}")
+    if not isinstance(margin, Real) or isinstance(margin, bool) or not math.isfinite(margin):
+        raise ValueError(f"margin must be a finite number, got {margin!r}")
+    if not isinstance(k, Integral) or isinstance(k, bool) or k < 1:
+        raise ValueError(f"k must be an integer of at least 1, got {k!r}")
     if positives is None:
         positives = torch.eye(*scores.shape, dtype=torch.bool, device=scores.device)
     if negatives is None:
@@ -97,8 +123,6 @@ def triplet_loss(
         chosen, allowed = scores[row].gather(1, at), allowed.gather(1, at)
     elif mining in ("hardest", "top-k"):
         count = 1 if mining == "hardest" else k
-        if count < 1:
-            raise ValueError(f"k must be at least 1, got {k}")
         # Once per row, not once per positive.
         best, _ = scores.masked_fill(~negatives, -torch.inf).topk(
             min(count, scores.shape[1]), dim=1
@@ -139,12 +163,24 @@ def cca_loss(
     Raises
     ------
     ValueError
-        If the batches differ in length or have fewer than two rows.
+        If the batches differ in length or have fewer than two rows, or `reg` or `n_components`
+        is not what it may be.
 
     References
     ----------
     G. Andrew, R. Arora, J. Bilmes, K. Livescu, Deep canonical correlation analysis, ICML 2013.
     """
+    if first.ndim != 2 or second.ndim != 2:
+        raise ValueError(
+            "the CCA loss needs batches of shape (b, d) and (b, e), got "
+            f"{tuple(first.shape)} and {tuple(second.shape)}"
+        )
+    if not isinstance(reg, Real) or isinstance(reg, bool) or not 0 <= reg < math.inf:
+        raise ValueError(f"reg must be a number of at least 0, got {reg!r}")
+    if n_components is not None and (
+        not isinstance(n_components, Integral) or isinstance(n_components, bool) or n_components < 1
+    ):
+        raise ValueError(f"n_components must be an integer of at least 1, got {n_components!r}")
     if len(first) != len(second) or len(first) < 2:
         raise ValueError(
             "the CCA loss needs two batches of equally many rows, at least 2, got "

@@ -5,11 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from itertools import pairwise
+from numbers import Integral
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from crossfit._arguments import integer, one_of, real, validated
 
 __all__ = [
     "AttentionPool",
@@ -45,9 +48,16 @@ class MLPBranch(nn.Module):
     Raises
     ------
     ValueError
-        If there are fewer than two sizes.
+        If there are fewer than two sizes, or a parameter is not what it may be.
     """
 
+    @validated(
+        activation=[type],
+        last_activation=[type, None],
+        batch_norm=["boolean"],
+        dropout=[real(0, 1, "left")],
+        normalize=["boolean"],
+    )
     def __init__(
         self,
         sizes: Sequence[int],
@@ -58,8 +68,7 @@ class MLPBranch(nn.Module):
         dropout: float = 0.0,
         normalize: bool = False,
     ) -> None:
-        if len(sizes) < 2:
-            raise ValueError(f"sizes must be the input width and one or more layers, got {sizes}")
+        _check_widths(sizes, 2, "sizes must be the input width and one or more layers")
         super().__init__()
         layers: list[nn.Module] = []
         *hidden, last = pairwise(sizes)
@@ -82,6 +91,18 @@ class MLPBranch(nn.Module):
         return F.normalize(x, dim=-1) if self.normalize else x
 
 
+def _check_widths(widths: Any, least: int, what: str) -> None:
+    """Refuse what is not a sequence of whole numbers of at least 1."""
+    if (
+        not isinstance(widths, Sequence)
+        or len(widths) < least
+        or not all(
+            isinstance(n, Integral) and not isinstance(n, bool) and int(n) > 0 for n in widths
+        )
+    ):
+        raise ValueError(f"{what}, integers of at least 1, got {widths!r}")
+
+
 def masked_softmax(logits: Tensor, mask: Tensor | None = None) -> Tensor:
     """Softmax over the last axis among the entries that a mask admits.
 
@@ -99,6 +120,8 @@ def masked_softmax(logits: Tensor, mask: Tensor | None = None) -> Tensor:
     """
     if mask is None:
         return logits.softmax(dim=-1)
+    if mask.dtype != torch.bool:
+        raise ValueError(f"mask must be a bool tensor, got {mask.dtype}")
     # The lowest finite number and not -inf, which turns a wholly masked row into NaN.
     lowest = torch.finfo(logits.dtype).min
     return logits.masked_fill(~mask, lowest).softmax(dim=-1) * mask
@@ -124,9 +147,13 @@ class AttentionPool(nn.Module):
     Raises
     ------
     ValueError
-        If the kind is unknown.
+        If the kind is unknown, or another parameter is not what it may be.
     """
 
+    @validated(
+        width=[integer(1)], kind=[one_of("vector", "additive")], hidden=[integer(1), None],
+        activation=[callable, None],
+    )  # fmt: skip
     def __init__(
         self,
         width: int,
@@ -136,8 +163,6 @@ class AttentionPool(nn.Module):
         activation: Activation | None = torch.tanh,
     ) -> None:
         super().__init__()
-        if kind not in ("vector", "additive"):
-            raise ValueError(f"kind must be 'vector' or 'additive', got {kind!r}")
         self.inner = nn.Linear(width, hidden or width, bias=False) if kind == "additive" else None
         inside = width if self.inner is None else self.inner.out_features
         self.weight = nn.Linear(inside, 1, bias=False)
@@ -176,6 +201,7 @@ class BilinearAttention(nn.Module):
         act, tanh by default; None for none.
     """
 
+    @validated(query_width=[integer(1)], width=[integer(1)], activation=[callable, None])
     def __init__(
         self, query_width: int, width: int, *, activation: Activation | None = torch.tanh
     ) -> None:
@@ -219,6 +245,7 @@ class _GradReverse(torch.autograd.Function):
         return -ctx.strength * gradients[0], None
 
 
+@validated(x=[Tensor], strength=[real()])
 def grad_reverse(x: Tensor, strength: float = 1.0) -> Tensor:
     """Return x, whose gradient comes back multiplied by ``-strength``.
 
@@ -229,6 +256,7 @@ def grad_reverse(x: Tensor, strength: float = 1.0) -> Tensor:
     return _GradReverse.apply(x, strength)
 
 
+@validated(progress=[real(0, 1, "both")], steepness=[real(0, None, "left")])
 def grad_reverse_schedule(progress: float, steepness: float = 10.0) -> float:
     """Return the strength ``2 / (1 + exp(-steepness p)) - 1`` at a share p of the training.
 
@@ -261,7 +289,9 @@ class CharCNN(nn.Module):
     fine-grained visual descriptions, CVPR 2016.
     """
 
+    @validated(alphabet=[integer(1)])
     def __init__(self, alphabet: int = 70, channels: Sequence[int] = (384, 512, 2048)) -> None:
+        _check_widths(channels, 1, "channels must be those of every convolution")
         super().__init__()
         sizes = (alphabet, *channels)
         self.convolutions = nn.ModuleList(

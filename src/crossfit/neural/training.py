@@ -64,6 +64,11 @@ def listening(listener: Listener) -> Iterator[None]:
         with listening(report):
             method.fit(views, y)
     """
+    if not callable(listener):
+        raise TypeError(
+            "listening expects a function (estimator, epoch, record), got "
+            f"{type(listener).__name__}"
+        )
     token = _LISTENER.set(listener)
     try:
         yield
