@@ -24,6 +24,7 @@ __all__ = [
     "listed",
     "missing_rows",
     "refuse_not_finite",
+    "refuse_tensor",
 ]
 
 # What NumPy ships with. Under these results are right, whatever a program has set for itself.
@@ -143,7 +144,7 @@ def _of_list(items: list[Any], what: str, advice: str, numbers: bool) -> NDArray
             raise ValueError(_mask_told(what, masked, len(items)))
         try:
             array = np.asarray(items)
-        except ValueError:
+        except Exception:  # what the rows hold may raise anything
             if not all(map(_is_nested, types)):  # tensors, which may be sounds
                 return _held(items)
             raise ValueError(f"{what} must not be rows of unequal shape{advice}") from None
@@ -203,7 +204,7 @@ def _of_objects(array: NDArray[Any], numbers: bool) -> NDArray[Any]:
     if array.ndim == 1 and len(types) and all(map(_is_nested, map(type, cells))):
         try:
             stacked = np.asarray(cells)
-        except ValueError:
+        except Exception:  # what the rows hold may raise anything
             return array
         good = stacked.dtype.kind in "biuf" and not any(map(_holds_mask, cells))
         return stacked if good else array

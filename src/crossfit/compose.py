@@ -15,6 +15,7 @@ from sklearn.utils.metaestimators import _BaseComposition, available_if
 from sklearn.utils.validation import check_is_fitted
 
 from crossfit._arrays import NUMPY_DEFAULTS, as_array, checked_csr
+from crossfit._text import shown
 from crossfit.base import ViewsTransformerMixin
 from crossfit.views import Channels, Views, check_columns
 
@@ -30,7 +31,7 @@ def _check_names(owner: str, transformers: Any, special: tuple[str, ...] = ()) -
     )
     if not well_formed or not transformers:
         raise TypeError(
-            f"{owner} expects a list of (name, transformer) pairs, got {transformers!r}"
+            f"{owner} expects a list of (name, transformer) pairs, got {shown(transformers)}"
         )
     names = [name for name, _ in transformers]
     if len(set(names)) < len(names):
@@ -118,7 +119,9 @@ class ViewTransformer(
             raise TypeError(f"ViewTransformer expects Views, got {type(X).__name__}")
         _check_names("ViewTransformer", self.transformers, ("passthrough", "drop"))
         if not (isinstance(self.remainder, str) and self.remainder in ("passthrough", "drop")):
-            raise ValueError(f"remainder must be 'passthrough' or 'drop', got {self.remainder!r}")
+            raise ValueError(
+                f"remainder must be 'passthrough' or 'drop', got {shown(self.remainder)}"
+            )
         missing = [name for name, _ in self.transformers if name not in X]
         if missing:
             raise ValueError(

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crossfit._arrays import as_array, in_rows, missing_rows
+from crossfit._text import shown
 
 __all__ = [
     "check_labels",
@@ -209,7 +210,8 @@ def _kind(array: NDArray[Any], what: str, mixed: bool = True) -> str:
     if len(kinds) > 1:
         (one, _), (other, at) = sorted(kinds.items(), key=lambda item: item[1])[:2]
         raise ValueError(
-            f"{what} must be of one kind, got {one} and {other} (row {at} is {array.ravel()[at]!r})"
+            f"{what} must be of one kind, got {one} and {other} (row {at} is "
+            f"{shown(array.ravel()[at])})"
         )
     return next(iter(kinds), "numbers")
 

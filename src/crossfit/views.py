@@ -24,6 +24,7 @@ from crossfit._arrays import (
     refuse_not_finite,
     refuse_tensor,
 )
+from crossfit._text import shown
 from crossfit.labels import check_labels, class_codes, group_codes, joined_labels, read_labels
 
 __all__ = [
@@ -100,7 +101,11 @@ class Ragged(_Immutable):
                 "Ragged expects integer offsets that rise from 0 to the number of elements "
                 f"({len(array) if array.ndim else 'a scalar'}), got offsets of shape "
                 f"{bounds.shape} and type {bounds.dtype}"
-                + (f" from {bounds[0]} to {bounds[-1]}" if bounds.ndim == 1 and len(bounds) else "")
+                + (
+                    f" from {bounds[0]} to {bounds[-1]}"
+                    if bounds.ndim == 1 and len(bounds) and bounds.dtype.kind in "iuf"
+                    else ""
+                )
             )
         object.__setattr__(self, "values", array)
         object.__setattr__(self, "offsets", _read_only(bounds.astype(np.int64, copy=False)))
@@ -220,12 +225,15 @@ class Ragged(_Immutable):
         lengths = self.lengths
         whole = isinstance(length, (int, np.integer)) and not isinstance(length, bool)
         if length is not None and not (whole and 0 <= length < 2**31):
-            raise ValueError(f"length must be a whole number of at least 0 or None, got {length!r}")
+            raise ValueError(
+                f"length must be a whole number of at least 0 or None, got {shown(length)}"
+            )
         if not _can_hold(self.dtype, fill):
-            raise ValueError(f"fill must be a number that {self.dtype} can hold, got {fill!r}")
+            raise ValueError(f"fill must be a number that {self.dtype} can hold, got {shown(fill)}")
         width = int(lengths.max(initial=0)) if length is None else int(length)
         mask = np.arange(width) < lengths[:, None]
-        dense = np.full((len(self), width, *self.values.shape[1:]), fill, dtype=self.dtype)
+        dense = np.empty((len(self), width, *self.values.shape[1:]), dtype=self.dtype)
+        dense.fill(fill)
         kept = np.arange(len(self.values)) - np.repeat(self.offsets[:-1], lengths) < width
         dense[mask] = self.values[kept]
         return dense, mask
@@ -375,7 +383,7 @@ class Views(_Immutable):
             If some images have no caption; they are left out, because a row is a pair.
         """
         if not isinstance(names, (tuple, list)) or len(names) != 2:
-            raise ValueError(f"names must be a pair of different strings, got {names!r}")
+            raise ValueError(f"names must be a pair of different strings, got {shown(names)}")
         image, text = names
         _check_names(names, "names must be a pair of different strings")
         items, rows = cls._read(images, image), cls._read(captions, text)
@@ -471,7 +479,7 @@ class Views(_Immutable):
 
     def _item_values(self, name: str) -> Any:
         if name not in self:
-            raise ValueError(f"no view {name!r}: the views are {', '.join(self.names)}")
+            raise ValueError(f"no view {shown(name)}: the views are {', '.join(self.names)}")
         return self._values[name]
 
     def distinct(self, name: str) -> tuple[Any, IntArray]:
@@ -738,14 +746,14 @@ def check_columns(fitted: Mapping[str, tuple[str, ...]], given: Views, who: str)
         wanted = fitted.get(name, columns)
         if columns == wanted:
             continue
-        told = f"{who}: the columns of view {name!r} should match those of the fit"
+        start = f"{who}: the columns of view {name!r} should match those of the fit"
         missing = [column for column in wanted if column not in columns]
         extra = [column for column in columns if column not in wanted]
         if missing or extra:
             parts = [f"{missing[0]!r} is missing"] * bool(missing)
             parts += [f"{extra[0]!r} is not one of them"] * bool(extra)
-            raise ValueError(f"{told}: {', '.join(parts)}")
-        raise ValueError(f"{told}, which came in another order: {wanted[0]!r} was the first")
+            raise ValueError(f"{start}: {', '.join(parts)}")
+        raise ValueError(f"{start}, which came in another order: {wanted[0]!r} was the first")
 
 
 def _columns_of(given: Any) -> tuple[str, ...]:
@@ -814,8 +822,9 @@ def _drop_ellipsis(key: Any) -> Any:
 def _positions(rows: Any, n: int) -> IntArray:
     if isinstance(rows, slice):
         ends = (rows.start, rows.stop, rows.step)
-        if rows.step == 0 or not all(end is None or hasattr(end, "__index__") for end in ends):
-            raise IndexError(f"a slice of rows must be of integers with a step, got {rows}")
+        whole = all(end is None or isinstance(end, (int, np.integer)) for end in ends)
+        if not whole or rows.step == 0:
+            raise IndexError(f"a slice of rows must be of integers with a step, got {shown(rows)}")
         return np.arange(n)[rows]
     if isinstance(rows, (bool, np.bool_)):
         raise IndexError(
@@ -855,12 +864,12 @@ def _is_mapping(given: Any) -> bool:
     return isinstance(given, Mapping) and not sp.issparse(given)
 
 
-def _check_names(names: Iterable[Any], told: str) -> None:
+def _check_names(names: Iterable[Any], wanted: str) -> None:
     names = list(names)
     if not all(isinstance(name, str) for name in names):
-        raise TypeError(f"{told}, got {', '.join(map(repr, names))}")
+        raise TypeError(f"{wanted}, got {', '.join(map(shown, names))}")
     if len(set(names)) < len(names):
-        raise ValueError(f"{told}, got {', '.join(names)}")
+        raise ValueError(f"{wanted}, got {', '.join(names)}")
 
 
 def _can_hold(dtype: np.dtype[Any], fill: Any) -> bool:
@@ -954,7 +963,7 @@ def _check_items(values: Any, name: str, *, may_lack: bool) -> None:
             return  # a table, of which a transformer may make something
         raise ValueError(
             f"view {name!r} must hold strings or numbers, not both: row {number} is "
-            f"{cells[number]!r}"
+            f"{shown(cells[number])}"
         )
     missing = missing_rows(values)
     if len(missing) and not may_lack:
