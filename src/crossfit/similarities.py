@@ -23,7 +23,7 @@ from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import check_is_fitted
 
 from crossfit._arguments import CheckedParameters, is_word, shown
-from crossfit._arrays import as_array, in_rows
+from crossfit._arrays import NUMPY_DEFAULTS, as_array, in_rows
 from crossfit._files import reserve, whole_file
 from crossfit.labels import labelled, read_labels
 from crossfit.views import Views, as_numpy, is_views, n_rows, take_rows
@@ -49,6 +49,8 @@ Out = str | PathLike[str] | Scores | None
 
 # Rows and columns of one block: 2048 x 2048 float64 scores are 32 MiB.
 CHUNK = 2048
+# Up to it, products and distances of rows of a million columns are within float32.
+_LARGE = 1e15
 _EPS = 1e-12
 
 
@@ -69,11 +71,20 @@ def _same(z: Array) -> Array:
 
 
 def _unit(z: Array) -> Array:
+    z = _squarable(z)
     norms = np.linalg.norm(z, axis=1, keepdims=True)
     return np.divide(z, norms, out=np.zeros_like(z), where=norms > 0)
 
 
+def _squarable(z: Array) -> Array:
+    """Scale rows whose squares would be infinite or nothing; their direction is the same."""
+    largest = np.abs(z).max(axis=1, keepdims=True, initial=0)
+    extreme = (largest > 1e140) | ((largest < 1e-140) & (largest > 0))
+    return np.where(extreme, z / np.where(extreme, largest, 1), z) if extreme.any() else z
+
+
 def _centred_unit(z: Array) -> Array:
+    z = _squarable(z)
     # A constant row has no correlation with anything: what rounding leaves of it is not signal.
     centred = z - z.mean(axis=1, keepdims=True)
     tiny = np.linalg.norm(centred, axis=1) <= 1e-12 * np.linalg.norm(z, axis=1)
@@ -129,6 +140,7 @@ sum to one, and 1e-12 is added to the second argument only.
 """
 
 
+@np.errstate(**NUMPY_DEFAULTS)
 def pairwise_similarity(
     A: ArrayLike, B: ArrayLike, measure: str = "cosine", *, chunk_size: int | None = None
 ) -> Scores:
@@ -153,7 +165,8 @@ def pairwise_similarity(
     Raises
     ------
     ValueError
-        If the shapes do not fit, the rows are not finite or the measure is unknown.
+        If the shapes do not fit, the rows are not finite or the scores would not be, or the
+        measure is unknown.
     """
     check_chunk(chunk_size)
     left, right, block = _named(measure)
@@ -163,9 +176,24 @@ def pairwise_similarity(
             "a similarity compares rows of one common space, got "
             f"{a.shape[1]} columns in the first and {b.shape[1]} in the second array"
         )
+    largest = max(np.abs(a).max(initial=0), np.abs(b).max(initial=0))
+    if largest > _LARGE:
+        block = partial(_within_float32, block, measure)
     return fill_blocks(block, left(a), right(b), chunk_size)
 
 
+def _within_float32(block: Similarity, measure: str, p: Array, q: Array) -> Array:
+    with np.errstate(over="ignore", invalid="ignore"):
+        found = block(p, q)
+        if not np.isfinite(found.astype(np.float32)).all():
+            raise ValueError(
+                f"{measure} of rows as large as these is beyond what scores can hold, "
+                f"{np.finfo(np.float32).max:.2g}: scale the rows"
+            )
+    return found
+
+
+@np.errstate(**NUMPY_DEFAULTS)
 def fill_blocks(
     block: Similarity,
     P: Any,
@@ -379,6 +407,14 @@ def _class_labels(y: ArrayLike | None, owner: str) -> Array:
     return labels
 
 
+def _measurable(rows: Array) -> Array:
+    """Refuse rows between which distances would be infinite."""
+    largest = np.abs(rows).max(initial=0)
+    if largest > 1e140:
+        raise ValueError(f"distances between entries as large as {largest:.3g} are infinite")
+    return rows
+
+
 class PosteriorOverPrior(BaseEstimator):
     """Similarity of two class posteriors: sum over classes of p(c|a) p(c|b) / p(c).
 
@@ -399,6 +435,7 @@ class PosteriorOverPrior(BaseEstimator):
         self.prior_ = counts / counts.sum()
         return self
 
+    @np.errstate(**NUMPY_DEFAULTS)
     def __call__(self, A: ArrayLike, B: ArrayLike) -> Scores:
         """Return the (n, m) similarities of posteriors of shape (n, c) and (m, c)."""
         check_is_fitted(self)
@@ -443,7 +480,7 @@ class KNNPosterior(CheckedParameters, BaseEstimator):
             raise TypeError(f"KNNPosterior expects Views, got {type(views).__name__}")
         row_labels = _class_labels(y, type(self).__name__)
         labels = np.concatenate([views.item_labels(name, row_labels) for name in views.names])
-        spaces = [_rows(views.distinct(name)[0], name) for name in views.names]
+        spaces = [_measurable(_rows(views.distinct(name)[0], name)) for name in views.names]
         if len({space.shape[1] for space in spaces}) > 1:
             widths = ", ".join(f"{n}: {s.shape[1]}" for n, s in zip(views.names, spaces))
             raise ValueError(f"KNNPosterior needs views of one common space, got columns {widths}")
@@ -455,10 +492,11 @@ class KNNPosterior(CheckedParameters, BaseEstimator):
         self._neighbors = NearestNeighbors(n_neighbors=n_neighbors).fit(items[known])
         return self
 
+    @np.errstate(**NUMPY_DEFAULTS)
     def posterior(self, Z: ArrayLike) -> NDArray[np.float64]:
         """Return class posteriors of shape (n, n_classes) for rows of shape (n, d)."""
         check_is_fitted(self)
-        distances, nearest = self._neighbors.kneighbors(_rows(Z, "given"))
+        distances, nearest = self._neighbors.kneighbors(_measurable(_rows(Z, "given")))
         # sigmoid(-d) up to a factor per row, which the normalisation removes: no underflow.
         nearest_first = distances - distances.min(axis=1, keepdims=True)
         weights = np.exp(-nearest_first) / (1 + np.exp(-distances))

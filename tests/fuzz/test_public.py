@@ -28,6 +28,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import crossfit
+import crossfit._files
 from crossfit import Channels, Ragged, RetrievalScorer, Views, ViewTransformer
 from crossfit.cards import Float, Int
 from crossfit.metrics import Repeats, compare, evaluate
@@ -601,3 +602,35 @@ def test_hostile_arguments_give_a_value_or_a_sentence(data):
             chosen[argument] = data.draw(st.sampled_from(pool_of(argument)), label=argument)
     wrong = outcome(target, {argument: HOSTILE[kind]() for argument, kind in chosen.items()})
     assert wrong is None, f"{name}({chosen}): {wrong}"
+
+
+# ---- the judge is judged -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("function", "arguments"),
+    [
+        (crossfit.views.n_rows, {"values": None}),  # an AttributeError of Python's
+        (crossfit.views.take_rows, {"values": X, "rows": "a"}),  # an IndexError of NumPy's
+        (crossfit.similarities.fill_blocks, {"block": int, "P": X, "Q": X}),  # of a builtin
+        (crossfit._files.reserve, {"stream": None, "size": 1}),
+    ],
+)
+def test_errors_of_the_depths_are_told_from_ours(function, arguments):
+    target = Target("inner", lambda: function, dict.fromkeys(arguments))
+    assert outcome(target, arguments) is not None
+
+
+def test_ours_and_those_of_files_pass():
+    for name, argument in (("metrics.names.parse_metric", "name"), ("persistence.load", "folder")):
+        assert outcome(TARGETS[name], {argument: "nothing"}) is None
+        assert outcome(TARGETS[name], {argument: object()}) is None
+
+
+def test_what_is_left_out_is_there_and_the_rest_is_called():
+    names = {name for module in map(importlib.import_module, MODULES) for name in module.__all__}
+    assert set(LEFT_OUT) <= names
+    assert len(TARGETS) > 180
+    for name, target in TARGETS.items():
+        # Otherwise nothing but the missing arguments would be tested.
+        assert outcome(target, {}) is None, name

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crossfit._arguments import integer, is_word, one_of, shown, validated
+from crossfit._arrays import NUMPY_DEFAULTS
 from crossfit._random import draw_seed
 from crossfit.metrics.intervals import (
     bootstrap,
@@ -233,6 +234,7 @@ _JOBS = [integer(1), integer(None, -1), None]
 
 
 @validated(random_state=["random_state"], n_jobs=_JOBS)
+@np.errstate(**NUMPY_DEFAULTS)
 def evaluate(
     scores: Any,
     relevance: Any,
@@ -334,6 +336,7 @@ def evaluate(
     )
 
 
+@np.errstate(**NUMPY_DEFAULTS)
 def chance_level(
     relevance: Any,
     metrics: str | Sequence[str] = ("map@all",),

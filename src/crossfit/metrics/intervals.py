@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from crossfit import labels
 from crossfit._arguments import is_word, shown, validated
-from crossfit._arrays import as_array, in_rows
+from crossfit._arrays import NUMPY_DEFAULTS, as_array, in_rows
 from crossfit._random import random_source
 
 Floats = NDArray[np.float64]
@@ -85,6 +85,7 @@ def resampled_counts(
         yield np.bincount(drawn.ravel(), minlength=b * n).reshape(b, n)
 
 
+@np.errstate(**NUMPY_DEFAULTS)
 def bootstrap_draws(
     columns: Sequence[Floats],
     statistics: Sequence[str],

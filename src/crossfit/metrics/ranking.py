@@ -18,7 +18,7 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from crossfit._arrays import as_array, as_numpy, is_tensor, listed
+from crossfit._arrays import NUMPY_DEFAULTS, as_array, as_numpy, is_tensor, listed
 from crossfit.metrics.names import Measure
 from crossfit.metrics.relevance import Relevance, Row
 
@@ -190,6 +190,7 @@ def map_blocks(
     functions = tuple(functions)
     graded = graded and relevance.graded
 
+    @np.errstate(**NUMPY_DEFAULTS)  # which threads have of their own
     def measure(start: int, raw: Any) -> list[NDArray[Any]]:
         block = _as_block(raw, start, backward)
         rows = relevance.rows(start, start + len(block))

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from crossfit._arguments import is_word, real, shown, validated
-from crossfit._arrays import in_rows
+from crossfit._arrays import NUMPY_DEFAULTS, in_rows
 from crossfit._random import random_source
 from crossfit.metrics.evaluation import Evaluation
 from crossfit.metrics.intervals import (
@@ -141,6 +141,7 @@ def _check_method(method: Any) -> None:
         raise ValueError(f"method must be randomization or bootstrap, got {shown(method)}")
 
 
+@np.errstate(**NUMPY_DEFAULTS)
 def _paired_tests(
     sides: Sequence[tuple[NDArray[np.float64], NDArray[np.intp]]],
     method: str,

@@ -231,12 +231,13 @@ class ApproximateIndex(ExactIndex):
         self._validate_params()
         faiss = _faiss()
         rows = self._rows(values, "an index holds")
+        comparable = self._comparable(rows)
         if not hasattr(self, "graph_"):
             metric = faiss.METRIC_L2 if self.similarity == "l2" else faiss.METRIC_INNER_PRODUCT
             self.graph_ = faiss.IndexHNSWFlat(rows.shape[1], self.n_links, metric)
             self.graph_.hnsw.efConstruction = self.ef_construction
         super().add(rows)
-        self.graph_.add(self._comparable(rows))
+        self.graph_.add(comparable)
         return self
 
     def search(self, values: Any, k: int = 10) -> SearchResult:
@@ -256,7 +257,15 @@ class ApproximateIndex(ExactIndex):
 
     def _comparable(self, rows: NDArray[Any]) -> NDArray[np.float32]:
         prepared = MEASURES[str(self.similarity)].left(rows.astype(np.float64))
-        return np.ascontiguousarray(prepared, dtype=np.float32)
+        with np.errstate(over="ignore", under="ignore"):
+            rows = np.ascontiguousarray(prepared, dtype=np.float32)
+        # faiss squares them.
+        if np.abs(rows).max(initial=0) > 1e15:
+            raise ValueError(
+                "an approximate index compares rows in float32, and these are too large for it: "
+                "scale them, or take ExactIndex"
+            )
+        return rows
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if name != "graph_"}

@@ -13,6 +13,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils._param_validation import HasMethods, Interval
 
 from crossfit._arguments import CheckedParameters, validated
+from crossfit._arrays import NUMPY_DEFAULTS
 from crossfit.metrics.intervals import bootstrap_interval
 from crossfit.querying import answering, check_k, top_k, view_names
 from crossfit.scoring import direction, mean_over_directions
@@ -195,6 +196,7 @@ class _Pairs:
         return found
 
 
+@np.errstate(**NUMPY_DEFAULTS)
 def _put_below(scores: Scores, cheap: Scores, order: NDArray[np.intp], k: int) -> None:
     """Fill in the columns from the k-th on, in the order of the first stage, below the others."""
     ranked = np.take_along_axis(cheap, order, axis=1)
