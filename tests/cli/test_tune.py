@@ -131,9 +131,15 @@ def test_the_test_pairs_are_not_even_loaded(tune, monkeypatch):
         (["cca", "--space", "reg={choice: {when: 1, b: 2}}"], "must not call an option 'when'"),
         (["cca", "--space", "reg={choice: {}}"], "choice"),
         (["cca", "--trials", "0"], "0 is not in the range"),
+        (["cca", "--seed", "4294967296"], "4294967296 is not in the range"),
+        (["cca", "--space", "reg=3"], "--space reg: must be a mapping, got 3"),
+        (["cca", "--epochs"], "--epochs is for neural methods: cca has no max_epochs"),
+        (["cca", "--validation", "train"], "--train and --validation both name 'train'"),
+        (["cca", "--out", "file/bundle"], "which is not a folder"),
     ],
 )
-def test_refusals(tune, words, message):
+def test_refusals(tune, tmp_path, words, message):
+    (tmp_path / "file").touch()
     done = tune(*words, "--dataset", "emoji")
     assert done.exit_code != 0
     assert message in done.output + str(done.exception)

@@ -9,8 +9,10 @@ from unittest import SkipTest
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 from crossfit import registry
+from crossfit.cli.commands import cli
 from crossfit.datasets.record import Dataset, Split
 from crossfit.testing import cards, check_dataset, parametrize_with_checks
 from crossfit.testing.bad_datasets import load_colours, make_files
@@ -75,6 +77,40 @@ def test_make_files_that_fails_is_named():
     wrong = dataclasses.replace(cards.COLOURS, make_files="crossfit.testing.bad_datasets:nowhere")
     with pytest.raises(ValueError, match=r"make_files of the card 'colours'.*AttributeError"):
         check_dataset(wrong)
+
+
+@pytest.mark.parametrize(
+    ("target", "error"),
+    [
+        ("crossfit.testing.bad_datasets:load_colors", "AttributeError"),
+        ("crossfit.testing.bad_dataset:load", "ModuleNotFoundError"),
+        ("crossfit.testing.bad_datasets:cards.COLOURS.name", "function that loads a data set"),
+    ],
+)
+def test_a_wrong_loader_in_a_card_is_found_before_anything_is_loaded(
+    target, error, tmp_path, monkeypatch
+):
+    wrong = dataclasses.replace(cards.COLOURS, name="astray", target=target)
+    with pytest.raises((ValueError, TypeError), match=error) as caught:
+        check_dataset(wrong)
+    assert "\n" not in str(caught.value)
+    # By its name, of an installed distribution, as `crossfit check astray` has it.
+    monkeypatch.setattr(cards, "ASTRAY", wrong, raising=False)
+    info = tmp_path / "astray-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: astray\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(
+        "[crossfit.datasets]\nastray = crossfit.testing.cards:ASTRAY\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    registry.refresh()
+    try:
+        done = CliRunner().invoke(cli, ["check", "astray"])
+    finally:
+        monkeypatch.undo()
+        registry.refresh()
+    assert done.exit_code != 0
+    assert error in f"{done.output} {done.exception}"
 
 
 # ---- every check can fail ---------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -52,7 +53,7 @@ STORAGE = "sqlite:///crossfit-studies.db"
               show_default=True)  # fmt: skip
 @click.option("--sampler", type=click.Choice(["tpe", "random"]), default="tpe", show_default=True)
 @click.option("--epochs", is_flag=True, help="Choose the number of epochs too.")
-@click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0))
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(0, 2**32 - 1))
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path),
               help="Folder for a bundle of the winner, fitted on all training pairs.")  # fmt: skip
 def tune(
@@ -84,8 +85,13 @@ def tune(
     """
     if "test" in (train, validation):
         raise click.UsageError("the test pairs judge the winner once: tune on other pairs")
-    if out is not None and out.exists():
-        raise click.UsageError(f"--out names {str(out)!r}, which exists")
+    if train == validation:
+        raise click.UsageError(
+            f"--train and --validation both name {train!r}: a score on the pairs of the fit is "
+            "not one of the method"
+        )
+    if out is not None:
+        _check_out(out)
     from crossfit.model_selection.storages import check_storage
 
     check_storage(storage)
@@ -93,6 +99,8 @@ def tune(
         method, dataset, _mapping(features, "--features", chain=True),
         _mapping(settings, "--set"), _mapping(space, "--space"), seed,
     )  # fmt: skip
+    if epochs and not any(name.endswith("__max_epochs") for name in pipeline.get_params(deep=True)):
+        raise click.UsageError(f"--epochs is for neural methods: {method} has no max_epochs")
     loaded = _load(dataset, root, split, [train] if validation is None else [train, validation])
 
     from crossfit.model_selection import OptunaSearch
@@ -137,6 +145,17 @@ def tune(
     click.echo(f"to go on: {again} --trials {2 * max(trials, len(search.trials_))}")
 
 
+def _check_out(out: Path) -> None:
+    """Refuse now a folder that cannot be written when the search is done."""
+    if out.exists():
+        raise click.UsageError(f"--out names {str(out)!r}, which exists")
+    above = next(parent for parent in out.absolute().parents if parent.exists())
+    if not above.is_dir():
+        raise click.UsageError(f"--out names a folder in {str(above)!r}, which is not a folder")
+    if not os.access(above, os.W_OK | os.X_OK):
+        raise click.UsageError(f"--out names a folder in {str(above)!r}, which is read-only")
+
+
 def _pipeline(
     method: str,
     dataset: str,
@@ -151,15 +170,20 @@ def _pipeline(
     from crossfit.compose import ViewTransformer
     from crossfit.experiment.cell import search_space
     from crossfit.experiment.parts import build_features, build_method, check_settings
+    from crossfit.experiment.reading import SpecError
     from crossfit.experiment.spec import Experiment
 
-    experiment = Experiment(
-        title=f"tuning {method}",
-        dataset={"name": dataset},
-        features=features,
-        methods=[{"method": method, "params": params, "tune": space or "default"}],
-        tuning={},
-    )
+    try:
+        experiment = Experiment(
+            title=f"tuning {method}",
+            dataset={"name": dataset},
+            features=features,
+            methods=[{"method": method, "params": params, "tune": space or "default"}],
+            tuning={},
+        )
+    except SpecError as error:  # which has the keys of a file
+        words = str(error).replace("methods[0].tune.", "--space ")
+        raise SpecError(words.replace("methods[0].params.", "--set ")) from None
     (spec,) = experiment.methods
     made = build_features(experiment.features)
     steps = [("features", ViewTransformer(made))] if made else []

@@ -263,14 +263,17 @@ def _from_url(url: str) -> Any:
             raise _no_driver(scheme) from error
         except RuntimeError as error:  # tables of another version of Optuna
             raise ValueError(
-                f"the storage cannot be opened: {' '.join(str(error).split())}"
+                f"the storage {without_password(url)} cannot be opened: "
+                f"{' '.join(str(error).split())}"
             ) from error
         except (DBAPIError, StorageInternalError) as error:
             # Two processes that make the tables at once: one of them finds them half there.
             reason = reason_of_failure(error) or ""
             lasting = isinstance(error, OperationalError) and not wait
             if attempt == 4 or lasting or any(word in reason for word in ("locked", "full")):
-                raise ConnectionError(f"the storage cannot be opened: {reason}") from error
+                raise ConnectionError(
+                    f"the storage {without_password(url)} cannot be opened: {reason}"
+                ) from error
             time.sleep(0.1)
     raise AssertionError("unreachable")
 

@@ -381,7 +381,8 @@ def group_of(name: str) -> str:
 
 def _subject(method: type[CrossModalEstimator] | str, params: Mapping[str, Any] | None) -> Subject:
     if isinstance(method, MethodCard):
-        method = registry.resolve_target(method.target)
+        with _naming(method, "target"):
+            method = registry.resolve_target(method.target)
     cls = registry.load(method) if isinstance(method, str) else method
     if not (isinstance(cls, type) and issubclass(cls, CrossModalEstimator)):
         words = f"expected a subclass of CrossModalEstimator or its name, got {cls!r}"
@@ -436,7 +437,8 @@ def _card_and_target(thing: Any, kind: type[Card], what: str) -> tuple[Any, Any]
     if isinstance(thing, str):
         return registry.get(thing, kind.group), registry.load(thing, kind.group)
     if isinstance(thing, kind):
-        return thing, registry.resolve_target(thing.target)
+        with _naming(thing, "target"):
+            return thing, registry.resolve_target(thing.target)
     if not callable(thing) or isinstance(thing, Card):
         raise TypeError(f"expected {what}, its {kind.__name__} or its name, got {thing!r}")
     try:
