@@ -252,6 +252,10 @@ def finite_array(values: ArrayLike, name: str, ndim: int | None = None) -> NDArr
     ValueError
         If it is of another shape, is not of real numbers or holds NaN or infinity.
     """
+    from crossfit._arrays import as_numpy, is_tensor
+
+    if is_tensor(values):
+        values = as_numpy(values, name)
     try:
         array = np.asarray(values)
     except (TypeError, ValueError) as error:

@@ -14,6 +14,7 @@ import stat
 import time
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -111,8 +112,12 @@ class FeatureCache:
     ) -> None:
         if folder is not None and not isinstance(folder, str | os.PathLike):
             raise TypeError(f"folder must be a path, got {type(folder).__name__}")
+        if max_bytes is not None and (
+            isinstance(max_bytes, bool) or not isinstance(max_bytes, Integral) or max_bytes < 0
+        ):
+            raise ValueError(f"max_bytes must be a whole number >= 0 or None, got {max_bytes!r}")
         self.path = (cache_folder() if folder is None else Path(folder)) / _FILE
-        self.max_bytes = _size_from_environment() if max_bytes is None else max_bytes
+        self.max_bytes = _size_from_environment() if max_bytes is None else int(max_bytes)
 
     @contextlib.contextmanager
     def _connect(self, write: bool = False) -> Iterator[sqlite3.Connection]:
@@ -214,6 +219,8 @@ class FeatureCache:
         dict of str to ndarray
             The entries found. The arrays are read-only.
         """
+        if not np.iterable(keys):
+            raise TypeError(f"keys must be strings in a sequence, got {type(keys).__name__}")
         wanted = {_key(key): key for key in keys}
         found: dict[str, np.ndarray] = {}
         if not wanted or not self.path.exists():
@@ -278,10 +285,19 @@ class FeatureCache:
         TypeError
             If an array holds Python objects.
         """
+        if not isinstance(mapping, Mapping):
+            raise TypeError(f"mapping must map keys to arrays, got {type(mapping).__name__}")
+        if not isinstance(extractor, str):
+            raise TypeError(f"extractor must be a name, got {type(extractor).__name__}")
         now = time.time_ns()
         rows = []
         for key, value in mapping.items():
-            array = np.ascontiguousarray(value)
+            try:
+                array = np.ascontiguousarray(value)
+            except Exception as error:
+                raise TypeError(
+                    f"the feature cache stores numbers, got {type(value).__name__}"
+                ) from error
             if array.dtype.hasobject:
                 raise TypeError(f"the feature cache stores numbers, got dtype {array.dtype}")
             if array.nbytes <= self.max_bytes:
@@ -370,6 +386,8 @@ class FeatureCache:
             If another process holds the file.
         """
         info = self.info()
+        if not isinstance(extractor, (str, type(None))):
+            raise TypeError(f"extractor must be a name or None, got {type(extractor).__name__}")
         if extractor is None:
             return self._clear_all(info["entries"])
         damaged = f"the feature cache {self.path} is damaged, so clear all of it"
@@ -439,6 +457,8 @@ def _empty() -> list[Any]:
 
 
 def _key(key: str) -> bytes:
+    if not isinstance(key, str):
+        raise TypeError(f"a key of the feature cache is a string, got {type(key).__name__}")
     return key.encode("utf-8", "surrogatepass")
 
 

@@ -147,7 +147,7 @@ class AudioExtractor(Extractor):
             raise TypeError(
                 f"{owner} expects {self.expects}, got a single {type(X).__name__}: put it in a list"
             )
-        if isinstance(X, np.ndarray) and X.ndim == 2 and _are_samples(X):
+        if isinstance(X, np.ndarray) and X.ndim == 2 and len(X) and _are_samples(X):
             return list(X)
         items = sequence_of(X, self.expects, owner)
         for item in items:

@@ -18,7 +18,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
 from crossfit._arguments import CheckedParameters
-from crossfit._arrays import NUMPY_DEFAULTS
+from crossfit._arrays import NUMPY_DEFAULTS, as_numpy
 from crossfit._code import code_of
 from crossfit._fitted import is_fitted_name, set_fitted
 from crossfit.cache import FeatureCache
@@ -365,7 +365,7 @@ def sequence_of(X: Any, expects: str, owner: str) -> list[Any]:
         If it is empty.
     """
     if not isinstance(X, (list, tuple)):
-        values = np.asarray(X) if hasattr(X, "__array__") else None
+        values = as_numpy(X) if hasattr(X, "__array__") else None
         if values is None or values.ndim != 1:
             raise TypeError(f"{owner} expects {expects}, got {describe(X)}")
         X = values
@@ -402,7 +402,7 @@ def check_file(path: str | os.PathLike[str], kind: str) -> str:
 def describe(X: Any, member: Any = None) -> str:
     """Name a wrong input: its container, size and the type of the offending `member`."""
     if hasattr(X, "__array__") and not isinstance(X, (list, tuple)):
-        X = np.asarray(X)
+        X = as_numpy(X)
         if X.dtype != object or X.ndim != 1:
             return f"{X.dtype} array of shape {X.shape}"
         container = "object array"

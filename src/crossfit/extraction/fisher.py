@@ -15,9 +15,9 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Transfo
 from sklearn.cluster import KMeans
 from sklearn.decomposition import FastICA
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.validation import check_array, check_is_fitted
+from sklearn.utils.validation import check_is_fitted
 
-from crossfit._arguments import CheckedParameters
+from crossfit._arguments import CheckedParameters, finite_array, integer, validated
 from crossfit._arrays import NUMPY_DEFAULTS
 from crossfit._random import draw_seed, random_source
 from crossfit.extraction.text import unknown_of
@@ -130,7 +130,7 @@ class HGLMM(CheckedParameters, BaseEstimator):
             If there are fewer points than components, or X is no finite matrix.
         """
         self._validate_params()
-        X = check_array(X, dtype=np.float64)
+        X = _points(X)
         n, d = X.shape
         K = self.n_components
         if n < K:
@@ -169,6 +169,7 @@ class HGLMM(CheckedParameters, BaseEstimator):
         """Return the mean log-likelihood of points."""
         return float(self.score_samples(X).mean())
 
+    @validated(n=[integer(1)], random_state=["random_state"])
     def sample(self, n: int, random_state: Any = None) -> Matrix:
         """Draw points from the mixture, shape (n, d)."""
         check_is_fitted(self)
@@ -180,7 +181,7 @@ class HGLMM(CheckedParameters, BaseEstimator):
 
     def _checked(self, X: Any) -> Matrix:
         check_is_fitted(self)
-        X = check_array(X, dtype=np.float64)
+        X = _points(X)
         if X.shape[1] != self.n_features_in_:
             raise ValueError(
                 f"the mixture was fitted on points of {self.n_features_in_} coordinates, got "
@@ -524,6 +525,13 @@ class FisherVector(
             )
         for name in _OF_A_MIXTURE:
             setattr(self.mixture_, name, arrays[f"mixture_{name}"])
+
+
+def _points(X: Any) -> Matrix:
+    X = finite_array(X, "X", ndim=2).astype(np.float64)
+    if not X.size:
+        raise ValueError(f"X must hold points, got an array of shape {X.shape}")
+    return X
 
 
 def _sign(z: Matrix) -> Matrix:

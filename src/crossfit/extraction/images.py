@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from crossfit._arguments import integer, validated
+from crossfit._arrays import as_numpy
 from crossfit.extraction.base import Extractor, check_file, describe, sequence_of
 from crossfit.extraction.formats import PICTURE_FORMATS, PICTURE_SUFFIXES
 
@@ -275,7 +276,7 @@ class ImageExtractor(Extractor):
                 f"{owner} expects {self.expects}, got a single {type(X).__name__}: put it in a list"
             )
         if not isinstance(X, (list, tuple)) and hasattr(X, "__array__"):
-            pixels = np.asarray(X)
+            pixels = as_numpy(X)
             if pixels.ndim == 4 and pixels.dtype == np.uint8 and pixels.shape[3] in (1, 3, 4):
                 return list(pixels)
         items = sequence_of(X, self.expects, owner)
