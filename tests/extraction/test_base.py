@@ -406,7 +406,9 @@ def test_lazy_names():
     for name in crossfit.extraction.__all__:
         assert getattr(crossfit.extraction, name).__name__ == name
     assert issubclass(GridFeatures, Extractor)
-    with pytest.raises(AttributeError, match="no attribute 'Absent'"):
+    with pytest.raises(AttributeError, match="no attribute 'absent'"):
+        _ = crossfit.extraction.absent
+    with pytest.raises(ImportError, match="no installed extractor has the class Absent"):
         _ = crossfit.extraction.Absent
 
 
