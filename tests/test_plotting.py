@@ -1,8 +1,11 @@
 """Pictures of attention: what is drawn where, and what is refused."""
 
+import io
 import subprocess
 import sys
+from xml.etree import ElementTree
 
+import matplotlib as mpl
 import numpy as np
 import pytest
 
@@ -109,3 +112,19 @@ def test_importing_it_imports_no_matplotlib():
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ran.stdout.split() == ["False", "False"]
+
+
+@pytest.mark.parametrize("word", ["$$", r"$\frac{1}{0}$", "costs $5 or $6", r"a \$ b", "a\u202eb"])
+def test_words_and_labels_are_drawn_as_they_are_written(word):
+    picture = np.zeros((20, 20, 3), np.uint8)
+    figure = plot_attention(
+        picture, [word, "x"], word_to_region=np.full((2, 4), 0.25),
+        object_to_word=np.full((1, 2), 0.5), labels=[word],
+    )  # fmt: skip
+    figure.savefig(io.BytesIO(), format="svg")
+    buffer = io.BytesIO()
+    with mpl.rc_context({"svg.fonttype": "none"}):
+        figure.savefig(buffer, format="svg")
+    root = ElementTree.fromstring(buffer.getvalue())
+    texts = ["".join(t.itertext()) for t in root.iter() if t.tag.endswith("text")]
+    assert sum(text == word.replace("\u202e", "") for text in texts) == 3

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import wraps
 from numbers import Integral
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from crossfit._arguments import integer, shown, validated
 from crossfit._arrays import as_array
+from crossfit._text import printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -25,7 +27,28 @@ _COLOURS = ("#ffb000", "#27a3ff", "#fe3d83", "#54e08d", "#a883ff")
 _HEAT = "turbo"
 
 
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def in_plain_words(draw: Callable[P, R]) -> Callable[P, R]:
+    """Return a function that draws as before, with every text as it is written.
+
+    Labels and words are the user's: one with dollars, such as "$5 or $6", is not a formula.
+    """
+
+    @wraps(draw)
+    def drawn(*args: P.args, **kwargs: P.kwargs) -> R:
+        import matplotlib as mpl
+
+        with mpl.rc_context({"text.parse_math": False, "text.usetex": False}):
+            return draw(*args, **kwargs)
+
+    return drawn
+
+
 @validated(n_objects=[integer(1)])
+@in_plain_words
 def plot_attention(
     image: Any,
     words: Sequence[str] | None = None,
@@ -84,6 +107,7 @@ def plot_attention(
     4
     """
     from matplotlib.figure import Figure
+    from matplotlib.text import Text
 
     from crossfit.extraction.images import load_rgb
 
@@ -127,6 +151,8 @@ def plot_attention(
     if over_words is not None:
         assert names is not None
         _draw_words(parts.pop(0), pixels, over_words, names, boxes, labels)
+    for text in figure.findobj(Text):
+        text.set_parse_math(False)  # ticks are copied when it is drawn
     return figure
 
 
@@ -142,7 +168,7 @@ def _names(given: Any, name: str) -> list[str]:
     words = as_array(given, name)
     if words.ndim != 1:
         raise ValueError(f"{name} must be a list of strings, got {shown(given)}")
-    return [str(word) for word in words.tolist()]
+    return [printable(str(word)) for word in words.tolist()]
 
 
 def _boxes(given: ArrayLike, n: int, name: str) -> NDArray[np.float64]:
@@ -251,7 +277,7 @@ def _draw_words(
     left, right = part.subplots(1, 2, width_ratios=(1, 2.4))
     left.imshow(pixels)
     _bare(left)
-    names = ["" if labels is None else str(label) for label in (labels or [""] * k)][:k]
+    names = ["" if labels is None else printable(str(label)) for label in (labels or [""] * k)][:k]
     if len(names) < k:
         raise ValueError(f"labels must name {k} objects, got {len(names)}")
     colours = [_COLOURS[i % len(_COLOURS)] for i in range(k)]

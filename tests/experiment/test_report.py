@@ -10,17 +10,28 @@ import shutil
 from dataclasses import replace
 from html.parser import HTMLParser
 from types import SimpleNamespace
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from crossfit._text import printable
 from crossfit.cli.commands import cli
 from crossfit.datasets import Split
-from crossfit.experiment import Experiment, run
+from crossfit.experiment import Experiment, figures, run
 from crossfit.experiment.board import Board, Row, contradictions
 from crossfit.experiment.figures import search, sweeps
-from crossfit.experiment.report import Attention, Found, Gallery, GalleryRow, Part, lit, write_page
+from crossfit.experiment.report import (
+    Attention,
+    Found,
+    Gallery,
+    GalleryRow,
+    Part,
+    Problem,
+    lit,
+    write_page,
+)
 from crossfit.experiment.runs import (
     _about,
     _about_method,
@@ -661,3 +672,72 @@ def test_light_falls_on_the_regions_with_weight():
     assert found.shape == image.shape
     assert found[0, 19, 0] == 200 and 40 < found[0, 0, 0] < 70
     assert image.min() == 200, "the picture given is not written to"
+
+
+LABELS = [
+    "$$", r"$\frac{1}{0}$", "$x", "costs $5 or $6", r"a \$ b", "%d {x} #1", r"\textbf{",
+    "=HYPERLINK(1)", "+1", "-cmd", "@x", "\t=1", "a\u202eb\u200bc", "שלום", "\x1b[31mred\x07",
+    "\ud800", "& <i>",
+]  # fmt: skip
+
+
+def planted_board(labels):
+    rng = np.random.default_rng(0)
+    keys = [(d, m) for d in ("=a2b", "b2=a") for m in ("map@all", "r@1")]
+    rows = []
+    for label in labels:
+        values = {key: (rng.random(12) > 0.5).astype(float) for key in keys}
+        groups = {direction: np.arange(12) for direction in ("=a2b", "b2=a")}
+        evaluation = Evaluation(
+            PerQuery(values, {}), ("=a2b", "b2=a"), ("map@all", "r@1"), "expected", 0.95, 0, groups
+        )
+        history = {0: [{"epoch": e, f"train_{label}": 1.0 / e} for e in (1, 2)]}
+        trials = [{"value": v, "params": {label: f"{v}{label}"}} for v in (1.0, 2.0)]
+        curves = {d: {"recall": ([1, 2], [0.1, 0.2])} for d in ("=a2b", "b2=a")}
+        rows.append(
+            Row(label, Repeats([evaluation]), curves=curves, histories=history, trials=trials,
+                costs={"fit": float(len(rows) + 1)})
+        )  # fmt: skip
+    return Board("-title\u202e", rows, ("map@all", "r@1"))
+
+
+@pytest.mark.parametrize("label", LABELS)
+def test_labels_are_drawn_as_they_are_written(label):
+    board = planted_board([label, "another"])
+    plots = [figures.intervals(board), figures.curves(board, "recall"), figures.training(board),
+             figures.search(next(row for row in board.rows if row.label == label)),
+             figures.attention(np.eye(2), [label, "x"])]  # fmt: skip
+    wanted = " ".join(printable(label).split())
+    for svg in plots:
+        root = ElementTree.fromstring(svg)  # of characters that XML allows
+        texts = {
+            " ".join("".join(t.itertext()).split()) for t in root.iter() if t.tag.endswith("text")
+        }
+        assert any(wanted in text for text in texts), (label, texts)
+
+
+def test_a_spreadsheet_finds_no_formula_and_numbers_stay_numbers():
+    table = csv_table([planted_board(LABELS)])
+    rows = list(csv.reader(table.splitlines()))
+    numbers = 0
+    for row in rows[1:]:
+        for cell in row[:4]:
+            assert not cell.lstrip().startswith(("=", "+", "-", "@")) and "\t" not in cell
+        for cell in row[4:]:
+            numbers += bool(cell) and math.isfinite(float(cell))
+    assert numbers > 100
+    assert "'=HYPERLINK(1)" in {row[1] for row in rows} and rows[1][0] == "'-title"
+
+
+def test_no_character_of_a_label_turns_or_hides_what_stands_beside_it(tmp_path):
+    board = planted_board(LABELS)
+    path = tmp_path / "page.html"
+    write_page(path, title="t\u202e", lead="l", parts=[Part(board)],
+               problems=[Problem("p\u200b", "d", 0, "failed", "r\u202e")])  # fmt: skip
+    texts = [path.read_text("utf-8"), markdown_table(board), latex_table(board), csv_table([board])]
+    for text in texts:
+        text.encode()  # half a surrogate pair has gone
+        unseen = [c for c in text if ord(c) in (0x202E, 0x200B, 0x1B, 7)]
+        assert not unseen
+        assert "abc" in text and "שלום" in text
+    assert '<th scope="row"><bdi>שלום</bdi>' in texts[0]

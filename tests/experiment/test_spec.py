@@ -383,3 +383,23 @@ def test_an_unknown_experiment_says_what_there_is(tmp_path):
         Experiment.find("shallow-wikipedi")
     with pytest.raises(FileNotFoundError, match=r"nowhere\.yaml"):
         Experiment.find("nowhere.yaml")
+
+
+@pytest.mark.parametrize(
+    ("storage", "says"),
+    [
+        ("5", "tuning.storage: must be a text, got 5"),
+        ("'5'", "must be a URL"),
+        ("journal:///", "storage"),
+        ("'sqlite://'", "storage"),
+        ("nosuch://x", "begins with 'nosuch'"),
+        ("'sqlite:///:memory:'", "is memory"),
+        ("'mysql+pymysql:///x?plugin=os'", "storage|driver"),
+    ],
+)
+def test_what_cannot_be_a_storage_is_told_before_anything_is_loaded(tmp_path, storage, says):
+    text = GOOD.replace("trials: 4,", f"trials: 4, storage: {storage},")
+    with pytest.raises((SpecError, ImportError), match=says) as caught:
+        plan(Experiment.from_file(write(tmp_path, text)), tmp_path / "s")
+    if isinstance(caught.value, SpecError):
+        assert "e.yaml:" in str(caught.value)

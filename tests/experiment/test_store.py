@@ -88,6 +88,12 @@ def test_a_cell_is_read_back_with_its_arrays(tmp_path):
     assert store.cell("other").status == "pending"
 
 
+def test_half_of_a_surrogate_pair_is_kept(tmp_path):
+    store = Store(tmp_path / "s")
+    store.write_cell("k", {**RECORD, "status": "failed", "traceback": "猫 \udcef"})
+    assert store.cell("k").traceback == "猫 \udcef"
+
+
 def test_a_done_cell_is_never_replaced_and_a_failed_one_is(tmp_path):
     store = Store(tmp_path)
     store.write_cell("k", {**RECORD, "status": "failed", "traceback": "x"})

@@ -12,6 +12,8 @@ from typing import Any
 
 import click
 
+from crossfit._text import printable
+
 __all__ = ["run"]
 
 
@@ -111,13 +113,12 @@ def run(
     for cell in record.cells:
         if cell.status == "failed":
             last = cell.traceback.strip().splitlines()[-1]
-            click.echo(
-                f"failed: {cell.label} on {cell.dataset}, seed {cell.seed}: {last}", err=True
-            )
+            told = f"{cell.label} on {cell.dataset}, seed {cell.seed}: {last}"
+            click.echo(printable(f"failed: {told}"), err=True)
     for reason in dict.fromkeys(cell.reason for cell in record.cells if cell.status == "skipped"):
         who = [c.label for c in record.cells if c.status == "skipped" and c.reason == reason]
         few = ", ".join(dict.fromkeys(who[:3])) + (f" and {len(who) - 3} more" if who[3:] else "")
-        click.echo(f"skipped: {few}: {reason}", err=True)
+        click.echo(printable(f"skipped: {few}: {reason}"), err=True)
     if counts["failed"]:
         click.echo(
             f"their tracebacks are in {folder / 'cells'}; --retry-failed tries again", err=True
@@ -168,10 +169,8 @@ def _print_plan(planned: Sequence[Any], store: Any, retry_failed: bool, force: b
         counts[what.partition(":")[0].partition(";")[0]] += 1
         features = f" ({part.features})" if part.features else ""
         note = f" [{part.note}]" if part.note else ""
-        click.echo(
-            f"{part.key[:12]}  {part.dataset}  {part.method}{features}  seed {part.seed}{note}  "
-            f"{what}"
-        )
+        line = f"{part.key[:12]}  {part.dataset}  {part.method}{features}  seed {part.seed}{note}  "
+        click.echo(printable(f"{line}{what}"))
     words = ", ".join(f"{n} {what}" for what, n in counts.items())
     click.echo(f"{_cells(len(planned))}: {words}")
     if all(part.skip for part in planned):
@@ -199,7 +198,7 @@ def _print_results(record: Any) -> None:
             first = found[record.metrics[0]]
             where = [*([cell.dataset] if several else []), *([str(cell.seed)] if seeds else [])]
             table.add_row(
-                *(Text("" if i else part) for part in (cell.label, *where)),
+                *(Text("" if i else printable(part)) for part in (cell.label, *where)),
                 direction.replace("2", " → "),
                 *(_figure(found[metric]["mean"]) for metric in record.metrics),
                 f"{_figure(first['low'])}–{_figure(first['high'])}",
@@ -288,7 +287,7 @@ def _listener(title: str) -> Any:
                 self._bar.stop()
 
         def _say(self, line: str) -> None:
-            self._console.print(line, highlight=False, markup=False)
+            self._console.print(printable(line), highlight=False, markup=False)
 
     return Progress()
 

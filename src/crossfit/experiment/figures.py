@@ -11,8 +11,10 @@ from typing import Any
 
 import numpy as np
 
+from crossfit._text import printable
 from crossfit.experiment.board import Board, Row, arrow, metric_words
 from crossfit.metrics import parse_metric
+from crossfit.plotting import in_plain_words
 
 __all__ = ["attention", "costs", "curves", "intervals", "search", "sweeps", "training"]
 
@@ -29,13 +31,10 @@ _CHANCE = (0, (4, 3))
 
 
 def _axes(n: int, height: float, *, share: bool = True) -> tuple[Any, Any]:
-    import matplotlib as mpl
     from matplotlib.figure import Figure
 
-    # Labels are the user's words, not TeX.
-    with mpl.rc_context({"text.parse_math": False}):
-        figure = Figure(figsize=(9.6, height), layout="constrained")
-        axes = figure.subplots(1, n, sharex=share, sharey=share, squeeze=False)[0]
+    figure = Figure(figsize=(9.6, height), layout="constrained")
+    axes = figure.subplots(1, n, sharex=share, sharey=share, squeeze=False)[0]
     for ax in axes:
         ax.patch.set_alpha(0)
         ax.spines[["top", "right"]].set_visible(False)
@@ -49,9 +48,10 @@ def _axes(n: int, height: float, *, share: bool = True) -> tuple[Any, Any]:
 def _svg(figure: Any, words: str) -> str:
     import matplotlib as mpl
 
+    words = printable(words)
     buffer = io.StringIO()
     # Text stays text (small, selectable), and ids do not change from run to run.
-    options: Any = {"svg.fonttype": "none", "svg.hashsalt": "crossfit", "text.parse_math": False}
+    options: Any = {"svg.fonttype": "none", "svg.hashsalt": "crossfit"}
     with mpl.rc_context(options):
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
     svg = buffer.getvalue()
@@ -69,7 +69,7 @@ def _svg(figure: Any, words: str) -> str:
 
 
 def _title(ax: Any, words: str) -> None:
-    ax.set_title(words, color=_INK, fontsize=11, loc="left")
+    ax.set_title(printable(words), color=_INK, fontsize=11, loc="left")
 
 
 def _log(ax: Any, values: Collection[float]) -> None:
@@ -104,7 +104,7 @@ def _name(ax: Any, drawn: Sequence[tuple[int, Row]]) -> None:
     """Put the methods into the legend: each that has a colour, the others together."""
     for i, row in drawn:
         if i < len(_SERIES):
-            ax.plot([], [], label=row.label, **_style(i))
+            ax.plot([], [], label=printable(row.label), **_style(i))
     others = sum(i >= len(_SERIES) for i, _ in drawn)
     if others:
         words = "one other method" if others == 1 else f"{others} other methods"
@@ -120,6 +120,7 @@ def _legend(figure: Any, axes: Any, columns: int = 4) -> None:
         )  # fmt: skip
 
 
+@in_plain_words
 def intervals(board: Board) -> str:
     """Draw the main metric of every method with its interval, a panel a direction."""
     figure, axes = _axes(len(board.directions), 0.9 + 0.3 * len(board.rows))
@@ -138,12 +139,15 @@ def intervals(board: Board) -> str:
             ax.axvline(at, color=_INK, linewidth=1, linestyle=_CHANCE)
         _title(ax, arrow(direction))
         ax.set_ylim(-len(board.rows) + 0.5, 0.5)
-        ax.set_yticks([-i for i in range(len(board.rows))], [row.label for row in board.rows])
+        ax.set_yticks(
+            [-i for i in range(len(board.rows))], [printable(row.label) for row in board.rows]
+        )
         ax.grid(visible=False, axis="y")
         ax.set_xlabel(metric_words(board.metric), color=_INK)
     return _svg(figure, f"{metric_words(board.metric)} of every method with its interval")
 
 
+@in_plain_words
 def curves(board: Board, kind: str) -> str | None:
     """Draw recall over the cut-off (``"recall"``), or precision over recall (``"pr"``)."""
     drawn = [(i, row) for i, row in enumerate(board.rows)
@@ -189,6 +193,7 @@ def curves(board: Board, kind: str) -> str | None:
     return _svg(figure, f"{words} of every method")
 
 
+@in_plain_words
 def costs(board: Board) -> str | None:
     """Draw the main metric over seconds of the fit, parameters and dimensions, as far as known."""
     sources: list[tuple[str, Mapping[str, float]]] = []
@@ -217,6 +222,7 @@ def costs(board: Board) -> str | None:
     return _svg(figure, "Main metric against cost and size")
 
 
+@in_plain_words
 def sweeps(board: Board) -> list[tuple[str, str]]:
     """Draw the score over a parameter, where several rows are one method with one number varied.
 
@@ -247,7 +253,7 @@ def sweeps(board: Board) -> list[tuple[str, str]]:
                     label=arrow(direction))  # fmt: skip
         if min(values) > 0 and max(values) / min(values) > 20:
             _log(ax, values)
-        ax.set_xlabel(name, color=_INK)
+        ax.set_xlabel(printable(name), color=_INK)
         ax.set_ylabel(metric_words(board.metric), color=_INK)
         _legend(figure, ax)
         found.append((f"{method}: {name}", _svg(figure, f"{method} against {name}")))
@@ -266,6 +272,7 @@ def _varied(rows: Sequence[Row]) -> str | None:
     return differ[0] if numbers and len(set(values)) == len(values) else None
 
 
+@in_plain_words
 def search(row: Row) -> str | None:
     """Draw the value of every trial over each setting that was searched, at most four."""
     trials = [trial for trial in row.trials if trial.get("value") is not None]
@@ -285,12 +292,13 @@ def search(row: Row) -> str | None:
         if numbers and min(values) > 0 and max(values) / min(values) > 20:
             _log(ax, values)
         for value, score in found:
-            ax.plot([value if numbers else str(value)], [score], "o", markersize=4.5,
+            ax.plot([value if numbers else printable(str(value))], [score], "o", markersize=4.5,
                     color=_SERIES[1] if score == best else _SERIES[0])  # fmt: skip
-        ax.set_xlabel(name, color=_INK)
+        ax.set_xlabel(printable(name), color=_INK)
     return _svg(figure, f"Trials of {row.label}")
 
 
+@in_plain_words
 def training(board: Board) -> str | None:
     """Draw training curves, a panel for each quantity in the methods' histories, at most three.
 
@@ -316,12 +324,13 @@ def training(board: Board) -> str | None:
                 if points:
                     ax.plot(*zip(*points), **_style(i))
         ax.set_xlabel("epoch", color=_INK)
-        _title(ax, name.replace("_", " "))
+        _title(ax, printable(name).replace("_", " "))
     _name(axes[0], drawn)
     _legend(figure, axes[0])
     return _svg(figure, "Training curves")
 
 
+@in_plain_words
 def attention(weights: Any, words: Sequence[str]) -> str:
     """Draw weights of words (rows) against regions or objects (columns).
 
@@ -341,7 +350,7 @@ def attention(weights: Any, words: Sequence[str]) -> str:
             ax.barh(-t, 1, left=r, height=1, color=_SERIES[0], alpha=float(value), linewidth=0)
     ax.set_xlim(0, share.shape[1])
     ax.set_ylim(-len(words) + 0.5, 0.5)
-    ax.set_yticks([-t for t in range(len(words))], list(words))
+    ax.set_yticks([-t for t in range(len(words))], [printable(word) for word in words])
     ax.grid(visible=False)
     ax.set_xlabel("region", color=_INK)
     return _svg(figure, "Attention of words to regions")

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 import crossfit
 from crossfit._files import whole_file
+from crossfit._text import printable
 from crossfit.experiment import figures
 from crossfit.experiment.board import LEVEL, Board, Row, arrow, merged, metric_words
 from crossfit.experiment.comparison import Result
@@ -208,6 +209,8 @@ def write_page(
         loader=jinja2.PackageLoader("crossfit.experiment", "templates"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
+        # Labels, texts and reasons are other people's words.
+        finalize=lambda value: printable(value, lines=True) if type(value) is str else value,
         trim_blocks=True,
         lstrip_blocks=True,
     )

@@ -96,6 +96,7 @@ def plan(
         If a data set has no such option, or a method or a part no such parameter.
     """
     store = store if isinstance(store, Store) else Store(store)
+    _check_storages(experiment)
     datasets: Sequence[DatasetSpec] = experiment.datasets
     if data is not None:
         name = Path(data).stem
@@ -106,6 +107,20 @@ def plan(
         for method in experiment.methods:
             found += _cells_of(experiment, method, about, store, root)
     return found
+
+
+def _check_storages(experiment: Experiment) -> None:
+    """Refuse what cannot hold the studies of a method, before anything is loaded."""
+    for method in experiment.methods:
+        if method.tuning is None or method.tuning.storage is None:
+            continue
+        from crossfit.model_selection.storages import check_storage
+
+        try:
+            check_storage(method.tuning.storage)
+        except ValueError as error:
+            place = f"{method.line}method {method.label!r}: tuning"
+            raise SpecError(f"{place}: {error}") from error
 
 
 def _about(

@@ -721,10 +721,9 @@ def now() -> str:
 
 def write_json(path: Path, value: Any) -> None:
     """Write JSON as browsers and other languages read it: no NaN, no infinity."""
-    path.write_text(
-        json.dumps(_plain(value, None), indent=1, ensure_ascii=False, allow_nan=False) + "\n",
-        encoding="utf-8",
-    )
+    text = json.dumps(_plain(value, None), indent=1, ensure_ascii=False, allow_nan=False)
+    # Half of a surrogate pair stays what it is, as an escape of JSON.
+    path.write_bytes(f"{text}\n".encode("utf-8", "backslashreplace"))
 
 
 def _to_disk(path: Path) -> None:

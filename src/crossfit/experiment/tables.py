@@ -7,6 +7,7 @@ import io
 import math
 from collections.abc import Sequence
 
+from crossfit._text import printable
 from crossfit.experiment.board import LEVEL, Board, arrow, metric_words
 from crossfit.experiment.report import digits_of, figure, interval_figure, p_figure, rank_figure
 
@@ -80,7 +81,7 @@ def markdown_table(board: Board) -> str:
     """
 
     def escaped(text: str) -> str:
-        text = text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")
+        text = printable(text).replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")
         return " ".join(text.split())
 
     def line(cells: Sequence[str]) -> str:
@@ -135,7 +136,13 @@ def latex_table(board: Board) -> str:
 
 def latex_text(text: str) -> str:
     """Return a text with every character that LaTeX would read as a command written out."""
-    return "".join(_LATEX.get(letter, letter) for letter in " ".join(text.split()))
+    return "".join(_LATEX.get(letter, letter) for letter in " ".join(printable(text).split()))
+
+
+def _no_formula(text: str) -> str:
+    """Return a text as a spreadsheet shows it, and does not compute it, nor run what it names."""
+    text = printable(text)
+    return f"'{text}" if text.lstrip().startswith(("=", "+", "-", "@")) else text
 
 
 def csv_table(found: Sequence[Board]) -> str:
@@ -152,7 +159,8 @@ def csv_table(found: Sequence[Board]) -> str:
         With columns ``dataset, method, direction, metric, value, low, high, seed_sd, seeds,
         rank_low, rank_high, p_adjusted, published``; the direction ``mean`` is the mean over the
         directions, and the p-value is against the best method or the baseline (for ``medr`` it
-        is of the mean rank).
+        is of the mean rank). A text that a spreadsheet would take for a formula has an apostrophe
+        before it.
     """
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
@@ -173,9 +181,10 @@ def csv_table(found: Sequence[Board]) -> str:
                     low, high = row.repeats.interval(direction, metric)
                     tested = main and row.label != board.reference
                     ranks = board.ranks[row.label] if main and direction is None else ("", "")
+                    names = (board.title, row.label, direction or "mean", metric)
                     writer.writerow(
                         [
-                            board.title, row.label, direction or "mean", metric,
+                            *map(_no_formula, names),
                             number(row.repeats.mean(direction, metric)), number(low),
                             number(high), number(row.repeats.spread(direction, metric)),
                             len(row.repeats.evaluations), *ranks,
@@ -186,6 +195,10 @@ def csv_table(found: Sequence[Board]) -> str:
         for (direction, metric), value in board.chance.items():
             if metric in board.metrics:
                 writer.writerow(
-                    [board.title, "chance", direction, metric, number(value), *[""] * 8]
+                    [
+                        *map(_no_formula, (board.title, "chance", direction, metric)),
+                        number(value),
+                        *[""] * 8,
+                    ]
                 )
     return buffer.getvalue()
