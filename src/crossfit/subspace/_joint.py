@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from crossfit.base import CrossModalEstimator
 from crossfit.labels import class_codes
-from crossfit.subspace._linalg import CHUNK, Matrix, Moments
+from crossfit.subspace._linalg import CHUNK, Matrix, Moments, check_range
 from crossfit.subspace._span import Span, narrowed
 from crossfit.views import Views
 
@@ -102,6 +102,7 @@ def joint_covariance(
     """
     extra = extra or {}
     spans: dict[str, Span] = {}
+    check_range(method, views)
     if apart:
         _check_room(method, views)
     else:

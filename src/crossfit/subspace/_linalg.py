@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from functools import wraps
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import numpy as np
 import scipy.linalg
@@ -19,6 +20,8 @@ from crossfit.views import Views, as_numpy, is_tensor
 __all__ = [
     "Moments",
     "affine",
+    "check_range",
+    "eigh",
     "fix_signs",
     "generalized_eigh",
     "irls21",
@@ -27,8 +30,16 @@ __all__ = [
     "of_view",
     "ridge_solve",
     "rounding",
+    "svd",
+    "warn_of_perfect_fit",
     "whiten",
 ]
+
+if TYPE_CHECKING:
+    from crossfit.base import CrossModalEstimator
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 Matrix = NDArray[np.float64]
 
@@ -107,9 +118,10 @@ class Moments:
             d, n = sum(self.sizes), len(parts[0])
             if _eps(room) > np.finfo(float).eps:
                 squares = np.diag(products)[:d]
+                fine = not np.isfinite(squares).all() or _vanish(squares, room[:n, :d])
                 # Seldom, for a look costs some per cent of the products of a chunk.
-                has_moved = np.any(products[d, :d] ** 2 > 0.9 * n * squares)
-                if rows.start >= looked_at or has_moved:
+                has_moved = not fine and np.any(products[d, :d] ** 2 > 0.9 * n * squares)
+                if not fine and (rows.start >= looked_at or has_moved):
                     looked_at = 2 * (rows.start + n)
                     fine = _is_coarse(products, self.blocks()[:n_watched], n, ridge)
                 if fine:
@@ -143,7 +155,8 @@ class Moments:
             np.subtract(
                 part, self.shift[block], out=joined[:, block], casting="same_kind", dtype=dtype
             )
-        return room, joined.T @ joined
+        with np.errstate(over="ignore", invalid="ignore", under="ignore"):
+            return room, joined.T @ joined
 
     def _begin(self, parts: list[Any]) -> None:
         self.sizes = tuple(part.shape[1] for part in parts)
@@ -217,6 +230,12 @@ class Moments:
         return [slice(int(stop) - size, int(stop)) for size, stop in zip(self.sizes, stops)]
 
 
+def _vanish(squares: NDArray[Any], rows: Any) -> bool:
+    """Say whether columns vary by so little that the squares leave the range of float32."""
+    low = squares < np.sqrt(np.finfo(np.float32).tiny)
+    return bool(low.any() and as_numpy(rows)[:, low].any())
+
+
 def _is_coarse(products: NDArray[Any], blocks: Sequence[slice], n: int, ridge: float) -> bool:
     """Say whether the products of float32 rows may have lost directions of small variance."""
     for block in blocks:
@@ -274,9 +293,10 @@ def affine(values: Any, mean: Matrix, weights: Matrix) -> Any:
         shift, W = (torch.asarray(part, device=values.device) for part in (mean, weights))
         return ((values - shift) @ W).to(values.dtype)
     mapped = np.empty((values.shape[0], weights.shape[1]), dtype=values.dtype)
-    for rows in _chunks(len(mapped)):
-        # Centred in float64: a large mean would cost a float32 difference its digits.
-        mapped[rows] = (_dense(values[rows]) - mean) @ weights
+    with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused later
+        for rows in _chunks(len(mapped)):
+            # Centred in float64: a large mean would cost a float32 difference its digits.
+            mapped[rows] = (_dense(values[rows]) - mean) @ weights
     return mapped
 
 
@@ -293,6 +313,23 @@ def _dense(rows: Any) -> Any:
     return rows.toarray() if sp.issparse(rows) else rows
 
 
+def _on_few_threads(decompose: Callable[P, R]) -> Callable[P, R]:
+    """Return a decomposition that runs on one thread where its first matrix is small."""
+
+    @wraps(decompose)
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        matrix: Any = args[0]
+        with few_threads(float(max(matrix.shape)) ** 3):
+            return decompose(*args, **kwargs)
+
+    return run
+
+
+eigh = _on_few_threads(scipy.linalg.eigh)
+svd = _on_few_threads(scipy.linalg.svd)
+
+
+@_on_few_threads
 def whiten(S: Matrix, tol: float) -> Matrix:
     """Return W of shape (d, rank) with W'SW = I, leaving out the null space of S.
 
@@ -338,6 +375,7 @@ def fix_signs(weights: Sequence[Matrix]) -> list[Matrix]:
     return [w * signs for w in weights]
 
 
+@_on_few_threads
 def generalized_eigh(
     A: Matrix, B: Matrix, k: int | None = None, eps: float = 1e-10
 ) -> tuple[Matrix, Matrix]:
@@ -380,6 +418,7 @@ def generalized_eigh(
     return values[::-1][:k], fix_signs([vectors[:, ::-1][:, :k]])[0]
 
 
+@_on_few_threads
 def ridge_solve(gram: Matrix, R: Matrix, B: Matrix) -> Matrix:
     """Return the solution W of ``(gram + R) W = B``, of least norm where there are many.
 
@@ -441,6 +480,7 @@ def irls21(W: Matrix, eps: float = 1e-8, groups: NDArray[np.intp] | None = None)
     return 0.5 / np.sqrt(squares + eps)
 
 
+@_on_few_threads
 def leading_svd(C: Matrix, k: int | None = None) -> tuple[Matrix, Matrix, Matrix]:
     """Return U, s and V of the k largest singular values, all by default: ``C ~ U diag(s) V'``.
 
@@ -489,6 +529,66 @@ def kept_components(method: Any, largest: int, stacklevel: int = 4) -> int:
             stacklevel=stacklevel,
         )
     return largest if wanted is None else min(int(wanted), largest)
+
+
+# Products of products of what is larger leave the range of float64.
+_LARGEST = 1e75
+
+
+def check_range(method: CrossModalEstimator, views: Views) -> None:
+    """Refuse values whose products overflow, of views that are named by role."""
+    for role in views.names:
+        values = views.distinct(role)[0]
+        data = values.data if sp.issparse(values) else values
+        if np.prod(data.shape) and _eps(data) <= np.finfo(float).eps:
+            largest = max(float(data.max()), -float(data.min()))
+            if largest > _LARGEST:
+                raise ValueError(
+                    f"{type(method).__name__}: view {method.views_in_[role]!r} holds values up to "
+                    f"{largest:.0e}, whose products leave the range of float64: divide its "
+                    "columns by constants first"
+                )
+
+
+# Correlations closer to 1 than that are called perfect.
+_PERFECT = 1e-4
+
+
+def warn_of_perfect_fit(
+    method: CrossModalEstimator,
+    n: int,
+    ranks: Mapping[str, int],
+    largest: float,
+    stacklevel: int = 4,
+) -> None:
+    """Warn where views correlate perfectly whatever they hold, because their rows are few.
+
+    Centred, n rows span n - 1 dimensions, in which two views have directions in common as soon
+    as their ranks add up to more.
+
+    Parameters
+    ----------
+    method : CrossModalEstimator
+    n : int
+        Rows of the fit.
+    ranks : dict of str to int
+        By role: the dimensions in which a view varies, as far as they are known.
+    largest : float
+        The largest correlation. A ridge keeps it away from 1, and nothing is said.
+    stacklevel : int
+        As in `kept_components`.
+    """
+    by_size = sorted(ranks, key=lambda role: -ranks[role])
+    x, z = sorted(by_size[:2], key=list(ranks).index)
+    p, q = (min(ranks[role], n - 1) for role in (x, z))
+    if largest > 1 - _PERFECT and p + q > n - 1:
+        warnings.warn(
+            f"{type(method).__name__}: {n} rows are too few to learn from: views of rank {p} "
+            f"({method.views_in_[x]}) and {q} ({method.views_in_[z]}) correlate perfectly in "
+            f"{p + q - n + 1} directions whatever they hold; more rows, fewer columns or a "
+            "larger ridge (reg) are needed",
+            stacklevel=stacklevel,
+        )
 
 
 def of_view(method: Any, parameter: str, role: str) -> Any:

@@ -19,10 +19,13 @@ from crossfit.subspace._linalg import (
     Matrix,
     Moments,
     affine,
+    check_range,
+    eigh,
     fix_signs,
     kept_components,
     leading_svd,
     of_view,
+    warn_of_perfect_fit,
     whiten,
 )
 from crossfit.subspace._span import Span, narrowed
@@ -156,6 +159,7 @@ class CCA(CrossModalEstimator):
     def _fit(self, views: Views, y: NDArray[Any] | None) -> None:
         self._forget(["sums_"])
         self._ridges()
+        check_range(self, views)
         # A row is a pair: an image with five captions counts five times in the covariances.
         narrow, spans = narrowed(views, self.standardize)
         moments = Moments()
@@ -207,6 +211,7 @@ class CCA(CrossModalEstimator):
         moments = Moments()
         try:
             self._ridges()
+            check_range(self, views)
             with np.errstate(**NUMPY_DEFAULTS):
                 moments.update(views, self._least_ridge())
         except BaseException:
@@ -319,6 +324,8 @@ class CCA(CrossModalEstimator):
         # correlated: of those directions rounding alone would say which they are.
         rank = np.count_nonzero(correlations > np.sqrt(max(moments.rounding())) * correlations[0])
         k = kept_components(self, max(1, int(rank)), stacklevel=5)
+        ranks = {role: w.shape[1] for role, w in zip(roles, W)}
+        warn_of_perfect_fit(self, moments.n, ranks, correlations[0], stacklevel=5)
         weights = [w @ u[:, :k] / scale[b, None] for w, u, b in zip(W, directions, blocks)]
         means = dict(zip(roles, moments.means()))
         for i, role in enumerate(roles):
@@ -376,7 +383,7 @@ def _decompose(
     for i in range(m):
         for j in range(i):
             M[parts[i], parts[j]] = W[i].T @ S[blocks[i], blocks[j]] @ W[j]
-    values, vectors = scipy.linalg.eigh(M, lower=True)
+    values, vectors = eigh(M, lower=True)
     rank = min(w.shape[1] for w in W)
     vectors = vectors[:, ::-1][:, :rank] * np.sqrt(m)
     return values[::-1][:rank] / (m - 1), [vectors[part] for part in parts]

@@ -22,9 +22,12 @@ from crossfit.subspace import cards
 from crossfit.subspace._joint import indicator, joint_covariance
 from crossfit.subspace._linalg import (
     affine,
+    check_range,
+    eigh,
     fix_signs,
     kept_components,
     of_view,
+    warn_of_perfect_fit,
     whiten,
 )
 from crossfit.views import Views, as_numpy, n_rows, take_rows
@@ -148,6 +151,7 @@ class CCA3V(CrossModalEstimator):
         self.views = views
 
     def _fit(self, views: Views, y: NDArray[Any] | None) -> None:
+        check_range(self, views)
         random = random_source(self.random_state)
         third = self._third_view(views, y, random)
         factors = self._factors([*views.names, *third])
@@ -178,10 +182,14 @@ class CCA3V(CrossModalEstimator):
         owner = np.repeat(np.arange(len(W)), sizes)
         factor = np.repeat([factors[part] for part in W], sizes)
         M = (T.T @ joint.S @ T) * np.outer(factor, factor) * (owner[:, None] != owner)
-        values, vectors = scipy.linalg.eigh(M)
+        values, vectors = eigh(M)
         values, vectors = np.maximum(1 + values[::-1], 0), vectors[:, ::-1]
 
         k = kept_components(self, len(values))
+        ranks = {part: W[part].shape[1] for part in views.names}
+        # λ is 1 where nothing correlates, and the number of views where everything does.
+        best = (values[0] - 1) / (len(W) - 1)
+        warn_of_perfect_fit(self, joint.n, ranks, best)
         if self.n_components is None:
             k = max(1, int(np.count_nonzero(values > 1 + 1e-9)))
         self.eigenvalues_, self.n_components_ = values[:k], k

@@ -20,6 +20,7 @@ from crossfit.subspace._joint import Joint, indicator, joint_covariance
 from crossfit.subspace._linalg import (
     Matrix,
     affine,
+    eigh,
     fix_signs,
     generalized_eigh,
     kept_components,
@@ -103,7 +104,7 @@ class _GeneralizedMultiview(CrossModalEstimator):
 
 def _principal(S: Matrix, variance: float, tol: float) -> Matrix:
     """Return the leading eigenvectors of S that hold this share of its trace."""
-    values, vectors = scipy.linalg.eigh(S)
+    values, vectors = eigh(S)
     values, vectors = values[::-1], vectors[:, ::-1]
     share = np.cumsum(values) / np.sum(values)
     enough = 1 + np.count_nonzero(share[:-1] < variance)

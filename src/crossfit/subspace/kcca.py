@@ -26,10 +26,12 @@ from crossfit.subspace._linalg import (
     CHUNK,
     Matrix,
     Moments,
+    check_range,
     fix_signs,
     kept_components,
     leading_svd,
     of_view,
+    warn_of_perfect_fit,
 )
 from crossfit.views import Views, as_numpy
 
@@ -178,6 +180,7 @@ class KCCA(CrossModalEstimator):
         return n * (2 * m) ** 2 + m**3
 
     def _fit(self, views: Views, y: NDArray[Any] | None) -> None:
+        check_range(self, views)
         reg = {role: of_view(self, "reg", role) for role in views.names}
         for role in views.names:  # entries are missed before anything is computed
             of_view(self, "kernel", role), of_view(self, "gamma", role)
@@ -223,6 +226,8 @@ class KCCA(CrossModalEstimator):
         T = scipy.linalg.solve_triangular(Lz, T.T, lower=True).T
         U, D, V = leading_svd(T, self.n_components)
         k = kept_components(self, len(D))
+        ranks = {role: part.rank for role, part in features.items()}
+        warn_of_perfect_fit(self, n, ranks, D[0])
         directions = (
             scipy.linalg.solve_triangular(L, part, lower=True, trans="T")
             for L, part in ((Lx, U), (Lz, V))

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import numpy as np
-import scipy.linalg
 from numpy.typing import NDArray
 
 from crossfit._arguments import integer, real
@@ -16,6 +15,7 @@ from crossfit.subspace import cards
 from crossfit.subspace._joint import indicator, joint_covariance
 from crossfit.subspace._linalg import (
     affine,
+    eigh,
     irls21,
     ridge_solve,
 )
@@ -128,7 +128,7 @@ class LCFS(CrossModalEstimator):
                 x: np.hstack([XX[x] @ W[x], XZ @ W[z]]),
                 z: np.hstack([XZ.T @ W[x], XX[z] @ W[z]]),
             }
-            s2, Rot = scipy.linalg.eigh(np.vstack([W[p].T @ XM[p] for p in roles]))
+            s2, Rot = eigh(np.vstack([W[p].T @ XM[p] for p in roles]))
             s = np.sqrt(np.maximum(s2, 0) + MU)
             R = {p: irls21(W[p]) for p in roles}
             residual = sum(np.sum(W[p] * (XX[p] @ W[p] - 2 * XY[p])) + YY for p in roles)

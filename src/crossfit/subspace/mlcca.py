@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar
 
 import numpy as np
-import scipy.linalg
 import scipy.sparse as sp
 from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
@@ -21,9 +20,12 @@ from crossfit.subspace._linalg import (
     Matrix,
     _dense,
     affine,
+    check_range,
     fix_signs,
     kept_components,
     rounding,
+    svd,
+    warn_of_perfect_fit,
     whiten,
 )
 from crossfit.subspace._span import narrowed
@@ -126,6 +128,7 @@ class MLCCA(CrossModalEstimator):
         self.views = views
 
     def _fit(self, views: Views, y: NDArray[Any] | None) -> None:
+        check_range(self, views)
         assert y is not None
         self.classes_, Y = indicator(self, y)
         sets, set_of_row, counts = np.unique(Y, axis=0, return_inverse=True, return_counts=True)
@@ -153,12 +156,14 @@ class MLCCA(CrossModalEstimator):
             T[role] = whiten(S + ridge * np.eye(len(S)), tol=10 * part.rounding) / scale[:, None]
         first, second = views.names
         Cxz = sums[first].by_set.T @ F(sums[second].by_set) / N
-        U, D, Vt = scipy.linalg.svd(T[first].T @ Cxz @ T[second], full_matrices=False)
+        U, D, Vt = svd(T[first].T @ Cxz @ T[second], full_matrices=False)
         floor = 10 * max(part.rounding for part in sums.values())
         rank = int(np.sum(floor < D))
         if rank == 0:
             raise ValueError("MLCCA: the two views have no correlation within the labels")
         k = kept_components(self, rank)
+        ranks = {role: part.shape[1] for role, part in T.items()}
+        warn_of_perfect_fit(self, len(views), ranks, D[0])
         weights = {first: T[first] @ U[:, :k], second: T[second] @ Vt[:k].T}
         for role, span in spans.items():
             weights[role] = span.weights(weights[role])

@@ -20,7 +20,7 @@ from crossfit.base import CrossModalEstimator
 from crossfit.similarities import PosteriorOverPrior, Similarity
 from crossfit.subspace import cards
 from crossfit.subspace._joint import indicator
-from crossfit.subspace._linalg import of_view
+from crossfit.subspace._linalg import check_range, of_view
 from crossfit.subspace.cca import CCA
 from crossfit.views import Views, as_numpy
 
@@ -170,6 +170,7 @@ class SM(CrossModalEstimator):
         self.views = views
 
     def _fit(self, views: Views, y: NDArray[Any] | None) -> None:
+        check_range(self, views)
         classifiers = {role: self._chosen(role) for role in views.names}
         for role in views.names:
             values = views.distinct(role)[0]
