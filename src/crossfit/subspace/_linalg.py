@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import wraps
+from itertools import combinations
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import numpy as np
@@ -558,7 +559,7 @@ def warn_of_perfect_fit(
     method: CrossModalEstimator,
     n: int,
     ranks: Mapping[str, int],
-    largest: float,
+    largest: Callable[[str, str], float],
     stacklevel: int = 4,
 ) -> None:
     """Warn where views correlate perfectly whatever they hold, because their rows are few.
@@ -573,22 +574,23 @@ def warn_of_perfect_fit(
         Rows of the fit.
     ranks : dict of str to int
         By role: the dimensions in which a view varies, as far as they are known.
-    largest : float
-        The largest correlation. A ridge keeps it away from 1, and nothing is said.
+    largest : callable
+        From two roles to the largest correlation; called where the ranks allow a perfect one,
+        which a ridge prevents.
     stacklevel : int
         As in `kept_components`.
     """
-    by_size = sorted(ranks, key=lambda role: -ranks[role])
-    x, z = sorted(by_size[:2], key=list(ranks).index)
-    p, q = (min(ranks[role], n - 1) for role in (x, z))
-    if largest > 1 - _PERFECT and p + q > n - 1:
-        warnings.warn(
-            f"{type(method).__name__}: {n} rows are too few to learn from: views of rank {p} "
-            f"({method.views_in_[x]}) and {q} ({method.views_in_[z]}) correlate perfectly in "
-            f"{p + q - n + 1} directions whatever they hold; more rows, fewer columns or a "
-            "larger ridge (reg) are needed",
-            stacklevel=stacklevel,
-        )
+    for x, z in combinations(ranks, 2):
+        p, q = (min(ranks[role], n - 1) for role in (x, z))
+        if p + q > n - 1 and largest(x, z) > 1 - _PERFECT:
+            warnings.warn(
+                f"{type(method).__name__}: {n} rows are too few to learn from: views of rank {p} "
+                f"({method.views_in_[x]}) and {q} ({method.views_in_[z]}) correlate perfectly in "
+                f"{p + q - n + 1} directions whatever they hold; more rows, fewer columns or a "
+                "larger ridge (reg) are needed",
+                stacklevel=stacklevel,
+            )
+            return
 
 
 def of_view(method: Any, parameter: str, role: str) -> Any:

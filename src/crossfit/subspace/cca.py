@@ -275,7 +275,8 @@ class CCA(CrossModalEstimator):
 
     def _add(self, moments: Moments) -> Self:
         total = Moments(**self.sums_) if "sums_" in vars(self) else Moments()
-        total.merge(moments)
+        with np.errstate(**NUMPY_DEFAULTS):
+            total.merge(moments)
         self.sums_ = vars(total)
         self._forget(SOLUTION)
         return self
@@ -324,8 +325,15 @@ class CCA(CrossModalEstimator):
         # correlated: of those directions rounding alone would say which they are.
         rank = np.count_nonzero(correlations > np.sqrt(max(moments.rounding())) * correlations[0])
         k = kept_components(self, max(1, int(rank)), stacklevel=5)
+
+        def largest(x: str, z: str) -> float:
+            if len(roles) == 2:
+                return float(correlations[0])
+            i, j = roles.index(x), roles.index(z)
+            return float(np.linalg.norm(W[i].T @ S[blocks[i], blocks[j]] @ W[j], 2))
+
         ranks = {role: w.shape[1] for role, w in zip(roles, W)}
-        warn_of_perfect_fit(self, moments.n, ranks, correlations[0], stacklevel=5)
+        warn_of_perfect_fit(self, moments.n, ranks, largest, stacklevel=5)
         weights = [w @ u[:, :k] / scale[b, None] for w, u, b in zip(W, directions, blocks)]
         means = dict(zip(roles, moments.means()))
         for i, role in enumerate(roles):

@@ -187,9 +187,12 @@ class CCA3V(CrossModalEstimator):
 
         k = kept_components(self, len(values))
         ranks = {part: W[part].shape[1] for part in views.names}
-        # λ is 1 where nothing correlates, and the number of views where everything does.
-        best = (values[0] - 1) / (len(W) - 1)
-        warn_of_perfect_fit(self, joint.n, ranks, best)
+        warn_of_perfect_fit(
+            self,
+            joint.n,
+            ranks,
+            lambda x, z: float(np.linalg.norm(W[x].T @ joint(x, z) @ W[z], 2)),
+        )
         if self.n_components is None:
             k = max(1, int(np.count_nonzero(values > 1 + 1e-9)))
         self.eigenvalues_, self.n_components_ = values[:k], k

@@ -227,7 +227,7 @@ class KCCA(CrossModalEstimator):
         U, D, V = leading_svd(T, self.n_components)
         k = kept_components(self, len(D))
         ranks = {role: part.rank for role, part in features.items()}
-        warn_of_perfect_fit(self, n, ranks, D[0])
+        warn_of_perfect_fit(self, n, ranks, lambda x, z: float(D[0]))
         directions = (
             scipy.linalg.solve_triangular(L, part, lower=True, trans="T")
             for L, part in ((Lx, U), (Lz, V))

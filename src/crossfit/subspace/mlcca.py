@@ -163,7 +163,7 @@ class MLCCA(CrossModalEstimator):
             raise ValueError("MLCCA: the two views have no correlation within the labels")
         k = kept_components(self, rank)
         ranks = {role: part.shape[1] for role, part in T.items()}
-        warn_of_perfect_fit(self, len(views), ranks, D[0])
+        warn_of_perfect_fit(self, len(views), ranks, lambda x, z: float(D[0]))
         weights = {first: T[first] @ U[:, :k], second: T[second] @ Vt[:k].T}
         for role, span in spans.items():
             weights[role] = span.weights(weights[role])
