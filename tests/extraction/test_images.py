@@ -196,7 +196,7 @@ def grey_of(pixels):
     return pixels[..., 0]
 
 
-@pytest.mark.parametrize("bits", [8, 10, 12, 14, 16, 24, 31])
+@pytest.mark.parametrize("bits", [8, 10, 12, 14, 16, 17, 20, 24, 31])
 @pytest.mark.parametrize("kind", ["png", "tiff", "I", "I;16"])
 def test_grey_values_of_many_bits_keep_the_upper_eight(tmp_path, bits, kind):
     """White is white and mid-grey is mid-grey, whatever the file could hold."""

@@ -25,7 +25,7 @@ MAX_PIXELS = 50_000_000
 
 _ALPHA_MODES = {"RGBA", "LA", "PA", "RGBa", "La"}
 _WIDE_MODES = {"I", "I;16", "I;16L", "I;16B", "I;16N"}
-_DEPTHS = (8, 10, 12, 14, 16, 24, 31)
+_DEPTHS = (8, 10, 12, 14, *range(16, 32))
 _ORIENTATION = 0x0112
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -49,7 +49,7 @@ def load_rgb(item: Any, max_pixels: int | None = MAX_PIXELS) -> np.ndarray:
     pixels may be damaged.
 
     Grey values of more than eight bits are taken to have as many bits as the largest of them
-    needs, out of 8, 10, 12, 14, 16, 24 and 31, and the upper eight of these are kept: white is
+    needs, out of 8, 10, 12, 14, and 16 to 31, and the upper eight of these are kept: white is
     white in pictures of 12 bits in a file of 16. Of files with sixteen bits in each of several
     channels Pillow keeps the upper eight; a picture of which that leaves next to nothing is
     refused.
