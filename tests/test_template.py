@@ -1,6 +1,7 @@
 """A plugin made from the template: built, installed in a clean environment, listed, checked."""
 
 import ast
+import datetime
 import os
 import re
 import subprocess
@@ -15,7 +16,7 @@ import pytest
 
 from crossfit import registry
 from crossfit.cli import main
-from crossfit.cli.new import write_plugin
+from crossfit.cli.new import KINDS, write_plugin
 
 ROOT = Path(__file__).parent.parent
 NAME = "two-words"
@@ -74,6 +75,78 @@ def test_the_command(tmp_path, capsys, monkeypatch):
     assert not Path("elsewhere").exists()
 
 
+@pytest.mark.parametrize(
+    ("kind", "holds"),
+    [
+        ("network", {"src/crossfit_two_words/network.py": "class TwoWords(NeuralEstimator)"}),
+        ("pair", {"src/crossfit_two_words/network.py": "class TwoWords(NeuralPairEstimator)"}),
+        ("extractor", {"src/crossfit_two_words/extractor.py": "class TwoWords(ImageExtractor)"}),
+        (
+            "dataset",
+            {
+                "src/crossfit_two_words/loader.py": "def load(",
+                "src/crossfit_two_words/testing.py": "def make_files(",
+            },
+        ),
+    ],
+)
+def test_every_kind_has_a_template_of_its_own(tmp_path, kind, holds):
+    made = write_plugin(NAME, tmp_path, kind)
+    files = {path.relative_to(made).as_posix() for path in made.rglob("*") if path.is_file()}
+    assert {"pyproject.toml", "README.md", "LICENSE", "tests/test_two_words.py"} <= files
+    assert "src/crossfit_two_words/estimator.py" not in files
+    for file in files:
+        text = (made / file).read_text(encoding="utf-8")
+        assert "template" not in text.lower() and "template" not in file
+        assert holds.get(file, "") in text
+        if file.endswith(".py"):
+            ast.parse(text)
+    assert set(holds) <= files
+    group = {"extractor": "extractors", "dataset": "datasets"}.get(kind, "methods")
+    project = tomllib.loads((made / "pyproject.toml").read_text(encoding="utf-8"))
+    points = project["project"]["entry-points"][f"crossfit.{group}"]
+    assert points == {NAME: "crossfit_two_words.cards:TWO_WORDS"}
+
+
+def test_an_unknown_kind_is_refused(tmp_path, capsys):
+    with pytest.raises(ValueError, match="kind must be among method, network, pair, extractor, da"):
+        write_plugin(NAME, tmp_path, "experiment")
+    with pytest.raises(SystemExit):
+        main(["new", NAME, "--kind", "experiment", "--dir", str(tmp_path)])
+    assert "'experiment' is not one of" in capsys.readouterr().err
+    for kind, name, says in (
+        ("extractor", "grid", "of an extractor must be new: .* has the extractor 'grid'"),
+        ("dataset", "emoji", "of a data set must be new: .* has the data set 'emoji'"),
+    ):
+        with pytest.raises(ValueError, match=says):
+            write_plugin(name, tmp_path, kind)
+    assert not list(tmp_path.iterdir())
+    assert write_plugin("grid", tmp_path).is_dir()  # a method may have an extractor's name
+
+
+@pytest.mark.parametrize(
+    ("given", "git", "named"),
+    [
+        (["--author", "Ada \\1 Lovelace"], "Somebody", "Ada \\1 Lovelace"),
+        ([], "Grace Hopper", "Grace Hopper"),
+        ([], "", "the authors of crossfit-mine"),
+        ([], None, "the authors of crossfit-mine"),
+    ],
+)
+def test_the_licence_names_the_author(tmp_path, monkeypatch, given, git, named):
+    def asked(command, **options):
+        assert command == ["git", "config", "user.name"]
+        if git is None:
+            raise FileNotFoundError("git")
+        return subprocess.CompletedProcess(command, 0 if git else 1, f"{git}\n" if git else "")
+
+    monkeypatch.setattr("crossfit.cli.new.subprocess.run", asked)
+    main(["new", "mine", "--dir", str(tmp_path), *given])
+    text = (tmp_path / "crossfit-mine" / "LICENSE").read_text(encoding="utf-8")
+    year = datetime.date.today().year
+    assert f"\nCopyright (c) {year}, {named}\n" in text and "The crossfit developers" not in text
+
+
 @pytest.mark.parametrize("name", ["", "a b", "-a", "a--b", "1a", "../a", "A", "a_b"])
 def test_bad_names(tmp_path, name):
     with pytest.raises(ValueError, match="is small letters and digits with single hyphens"):
@@ -111,24 +184,31 @@ def test_the_wheel_of_crossfit_holds_the_template(tmp_path):
     inside = {name for name in zipfile.ZipFile(wheel).namelist() if "/_template/" in name}
     assert "crossfit/_template/src/crossfit_template/estimator.py" in inside
     assert "crossfit/_template/experiments/anon-2026-template-emoji.yaml" in inside
-    assert not [name for name in inside if "__pycache__" in name or "egg-info" in name]
+    names = zipfile.ZipFile(wheel).namelist()
+    for kind in KINDS:
+        if kind != "method":
+            assert f"crossfit/_template-{kind}/tests/test_template.py" in names
+    assert not [name for name in names if "__pycache__" in name or "egg-info" in name]
 
 
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory):
-    """A plugin made from the template, and the Python of an environment that it is installed in."""
+    """Plugins made from the templates, and the Python of an environment with all of them."""
     folder = tmp_path_factory.mktemp("template")
-    made = write_plugin(NAME, folder)
-    pip(*WHEEL, "--wheel-dir", str(folder), str(made))
-    (wheel,) = folder.glob("*.whl")
-    assert wheel.name.startswith("crossfit_two_words-0.1.0-")
+    made = {
+        kind: write_plugin(NAME if kind == "method" else f"of-{kind}", folder, kind)
+        for kind in KINDS
+    }
+    pip(*WHEEL, "--wheel-dir", str(folder), *map(str, made.values()))
+    wheels = sorted(folder.glob("*.whl"))
+    assert wheels[-1].name.startswith("crossfit_two_words-0.1.0-") and len(wheels) == len(KINDS)
     venv.create(folder / "venv", with_pip=False, symlinks=True)
     python = folder / "venv" / "bin" / "python"
     # Torch and the rest are not installed again: the environment sees those of this one.
     (site,) = (folder / "venv" / "lib").glob("python*/site-packages")
     here = sysconfig.get_paths()["purelib"]
     (site / "parent.pth").write_text(f"import site; site.addsitedir({here!r})\n")
-    pip("install", "--quiet", "--no-index", "--no-deps", str(wheel), python=str(python))
+    pip("install", "--quiet", "--no-index", "--no-deps", *map(str, wheels), python=str(python))
     return made, python
 
 
@@ -172,9 +252,28 @@ def test_crossfit_checks_it(environment, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("kind", "least"), [("network", 70), ("pair", 35), ("extractor", 20), ("dataset", 10)]
+)
+def test_plugins_of_other_kinds_conform(environment, kind, least, tmp_path):
+    made, python = environment
+    checked = run(python, *CLI, "check", "-q", f"of-{kind}", cwd=tmp_path)
+    assert re.fullmatch(rf"of-{kind}: \d+ passed, 0 failed, \d+ other\n", checked)
+    said = run(python, "-m", "pytest", "-q", "-p", "no:cacheprovider", cwd=made[kind])
+    assert int(re.search(r"(\d+) passed", said)[1]) >= least
+
+
+@pytest.mark.slow
+def test_the_experiment_of_a_network_runs(environment, tmp_path):
+    _, python = environment
+    said = run(python, *CLI, "run", "anon-2026-of-network-emoji", "--dry-run", cwd=tmp_path)
+    assert "Network" in said and "CCA" in said
+
+
+@pytest.mark.slow
 def test_its_own_tests_pass(environment):
     made, python = environment
-    said = run(python, "-m", "pytest", "-q", "-p", "no:cacheprovider", cwd=made)
+    said = run(python, "-m", "pytest", "-q", "-p", "no:cacheprovider", cwd=made["method"])
     assert int(re.search(r"(\d+) passed", said)[1]) > 140
 
 

@@ -2,45 +2,71 @@
 
 from __future__ import annotations
 
+import datetime
 import keyword
 import re
 import secrets
 import shutil
+import subprocess
 from pathlib import Path
 
 import click
 
 from crossfit import registry
+from crossfit._text import printable
 
-__all__ = ["new", "write_plugin"]
+__all__ = ["KINDS", "new", "write_plugin"]
 
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
+_COPYRIGHT = re.compile(r"^(Copyright \(c\) ).*$", re.MULTILINE)
+_SHARED = ("LICENSE", "src/crossfit_template/py.typed")
+
+
+KINDS = {
+    "method": "a method in closed form and one as a network",
+    "network": "a method as a network",
+    "pair": "a method that scores pairs, as a network",
+    "extractor": "an extractor of features",
+    "dataset": "a data set",
+}
 
 
 @click.command()
 @click.argument("name")
 @click.option(
+    "--kind", type=click.Choice(list(KINDS)), default="method", show_default=True,
+    help="What the plugin brings: " + "; ".join(f"{kind}, {what}" for kind, what in KINDS.items()),
+)  # fmt: skip
+@click.option(
     "--dir", "folder", default=".", show_default=True,
     type=click.Path(file_okay=False, path_type=Path), help="Where to put crossfit-NAME.",
 )  # fmt: skip
-def new(name: str, folder: Path) -> None:
-    """Write a plugin with a method called NAME, ready to install, check and run."""
-    made = write_plugin(name, folder)
+@click.option(
+    "--author", help="Whom the licence names; by default git's user.name, else the authors of NAME."
+)
+def new(name: str, kind: str, folder: Path, author: str | None) -> None:
+    """Write a plugin called NAME, ready to install, check and run."""
+    made = write_plugin(name, folder, kind, author)
     click.echo(f"wrote {made}")
     click.echo(f"next: pip install -e {made}; crossfit check {name}")
 
 
-def write_plugin(name: str, folder: Path) -> Path:
-    """Copy the template under another name.
+def write_plugin(name: str, folder: Path, kind: str = "method", author: str | None = None) -> Path:
+    """Copy a template under another name.
 
     Parameters
     ----------
     name : str
-        Of the method: small letters, digits and single hyphens, for instance ``"my-method"``.
-        The distribution is ``crossfit-my-method``, the package ``crossfit_my_method``, the class
-        ``MyMethod``.
+        Of the method, extractor or data set: small letters, digits and single hyphens, for
+        instance ``"my-method"``. The distribution is ``crossfit-my-method``, the package
+        ``crossfit_my_method``, the class ``MyMethod``.
     folder : path
         Where the distribution's folder is made.
+    kind : {"method", "network", "pair", "extractor", "dataset"}
+        Which template.
+    author : str, optional
+        Whom the licence names; by default git's ``user.name``, else the authors of the
+        distribution.
 
     Returns
     -------
@@ -50,29 +76,30 @@ def write_plugin(name: str, folder: Path) -> Path:
     Raises
     ------
     ValueError
-        If this is no name, or an installed distribution has it.
+        If this is no name, an installed distribution has it, or there is no such template.
     FileExistsError
         If the folder exists already.
     """
+    if kind not in KINDS:
+        raise ValueError(f"kind must be among {', '.join(KINDS)}, got {kind!r}")
+    thing = {"extractor": "extractor", "dataset": "data set"}.get(kind, "method")
+    of = f"the name of {'an' if thing[0] == 'e' else 'a'} {thing}"
     if not _NAME.fullmatch(name):
         raise ValueError(
-            "the name of a method is small letters and digits with single hyphens, such as "
-            f"'my-method', got {name!r}"
+            f"{of} is small letters and digits with single hyphens, such as "
+            f"'my-{thing.replace('data set', 'pairs')}', got {name!r}"
         )
     class_name = "".join(part.capitalize() for part in name.split("-"))
     if keyword.iskeyword(name) or keyword.iskeyword(class_name) or name == "template":
         word = "the name of the template itself" if name == "template" else "a word of Python's own"
-        raise ValueError(f"the name of a method cannot be {name!r}: it is {word}")
+        raise ValueError(f"{of} cannot be {name!r}: it is {word}")
+    taken = (name, f"{name}-net") if kind == "method" else (name,)
     for entry in registry.entries():
         who = f"{entry.distribution} {entry.version}, which is installed"
-        if entry.kind == "method" and entry.name in (name, f"{name}-net"):
-            raise ValueError(
-                f"the name of a method must be new: {who}, has the method {entry.name!r}"
-            )
+        if entry.kind == thing and entry.name in taken:
+            raise ValueError(f"{of} must be new: {who}, has the {thing} {entry.name!r}")
         if entry.distribution == f"crossfit-{name}":
-            raise ValueError(
-                f"the name of a method must be new: {name!r} gives the distribution {who}"
-            )
+            raise ValueError(f"{of} must be new: {name!r} gives the distribution {who}")
     target = folder / f"crossfit-{name}"
     if target.exists():
         raise FileExistsError(f"{target} exists already")
@@ -88,18 +115,20 @@ def write_plugin(name: str, folder: Path) -> Path:
     def renamed(text: str) -> str:
         return pattern.sub(lambda found: words[found[0]], text)
 
-    source = _template()
+    # Of the first template what every distribution has.
+    first = {inside: path for inside, path in _files("method").items() if inside in _SHARED}
+    files = first | _files(kind)
     folder.mkdir(parents=True, exist_ok=True)
     draft = folder / f".crossfit-{name}-{secrets.token_hex(4)}"
     try:
-        for path in sorted(source.rglob("*")):
-            inside = path.relative_to(source)
-            hidden = any(part.startswith((".", "__pycache__")) for part in inside.parts)
-            if hidden or path.is_dir() or "egg-info" in str(inside):
-                continue
-            copy = draft / renamed(str(inside))
+        for inside, path in files.items():
+            copy = draft / renamed(inside)
             copy.parent.mkdir(parents=True, exist_ok=True)
             copy.write_text(renamed(path.read_text(encoding="utf-8")), encoding="utf-8")
+        licence = draft / "LICENSE"
+        whose = f"{datetime.date.today().year}, {_author(author, name)}"
+        text = _COPYRIGHT.sub(lambda found: found[1] + whose, licence.read_text(encoding="utf-8"))
+        licence.write_text(text, encoding="utf-8")
         draft.rename(target)
     except BaseException:
         shutil.rmtree(draft, ignore_errors=True)
@@ -107,10 +136,37 @@ def write_plugin(name: str, folder: Path) -> Path:
     return target
 
 
-def _template() -> Path:
-    """Return the template's folder: of the installed package, or of a checkout."""
+def _author(given: str | None, name: str) -> str:
+    """Return whom a licence names."""
+    if given is None:
+        try:
+            asked = subprocess.run(
+                ["git", "config", "user.name"], capture_output=True, text=True, check=False,
+                timeout=10,
+            )  # fmt: skip
+            given = asked.stdout
+        except (OSError, UnicodeError, subprocess.SubprocessError):  # there is no git
+            given = ""
+    return printable(given).strip() or f"the authors of crossfit-{name}"
+
+
+def _files(kind: str) -> dict[str, Path]:
+    """Return the files of a template by their path inside it."""
+    source = _template(kind)
+    found = {}
+    for path in sorted(source.rglob("*")):
+        inside = path.relative_to(source)
+        hidden = any(part.startswith((".", "__pycache__")) for part in inside.parts)
+        if not (hidden or path.is_dir() or "egg-info" in str(inside)):
+            found[inside.as_posix()] = path
+    return found
+
+
+def _template(kind: str) -> Path:
+    """Return a template's folder: of the installed package, or of a checkout."""
     package = Path(__file__).parents[1]
-    for folder in (package / "_template", package.parents[1] / "plugins" / "template"):
+    end = "" if kind == "method" else f"-{kind}"
+    for folder in (package / f"_template{end}", package.parents[1] / "plugins" / f"template{end}"):
         if (folder / "pyproject.toml").is_file():
             return folder
-    raise FileNotFoundError("this installation of crossfit has no template of a plugin")
+    raise FileNotFoundError(f"this installation of crossfit has no template of a plugin ({kind})")

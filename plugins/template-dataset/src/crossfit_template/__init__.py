@@ -1,0 +1,3 @@
+"""A data set for crossfit. Imports nothing, so that listing stays quick."""
+
+__version__ = "0.1.0"

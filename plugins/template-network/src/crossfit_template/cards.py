@@ -1,0 +1,41 @@
+"""What the plugin declares: its method and its experiment. Imports nothing heavy."""
+
+from __future__ import annotations
+
+from crossfit.cards import Each, ExperimentCard, Float, Int, MethodCard
+
+TEMPLATE = MethodCard(
+    api=1,
+    name="template",
+    target="crossfit_template.network:Template",
+    summary="Two branches of fully connected layers, trained to rank each pair first",
+    roles=("image", "text"),
+    inputs={"image": ("vectors",), "text": ("vectors",)},
+    labels="none",
+    kind="embedding",
+    # year and citation: of the paper.
+    search_space={
+        "n_components": Int(16, 256, log=True),
+        "hidden": Each(("image", "text"), Int(32, 512, log=True)),
+        "lr": Float(1e-4, 1e-2, log=True),
+        "margin": Float(0.05, 0.5),
+    },
+    test_params={
+        "n_components": 16,
+        "hidden": {"image": 64, "text": 64},
+        "max_epochs": 20,
+        "lr": 3e-3,
+        "device": "cpu",
+    },
+    # Needed where inputs are tokens, strings, pixels or channels; vectors the kit plants itself.
+    make_inputs="crossfit_template.testing:make_inputs",
+)
+
+EMOJI = ExperimentCard(
+    api=1,
+    name="anon-2026-template-emoji",
+    target="crossfit_template:experiments/anon-2026-template-emoji.yaml",
+    summary="The network and CCA on the emoji set",
+    datasets=("emoji",),
+    methods=("template", "cca"),
+)
