@@ -8,6 +8,7 @@ import sys
 import textwrap
 import zipfile
 from numbers import Integral
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,9 +17,11 @@ from sklearn.multiclass import OneVsRestClassifier
 from sklearn.utils._param_validation import Interval
 
 from crossfit import RetrievalScorer, persistence, registry
+from crossfit._files import draft_of
 from crossfit.cards import MethodCard
 from crossfit.extraction import FisherVector, GridFeatures, Tokens
 from crossfit.persistence import BundleError, load, save
+from crossfit.retrieval import ApproximateIndex
 from crossfit.views import Ragged
 
 
@@ -315,6 +318,52 @@ def test_a_parameter_that_its_class_refuses_is_refused_before_anything_is_made_o
         load(bundle)
     with pytest.raises(BundleError, match="cannot be saved: model: The 'n_links' parameter"):
         save(Crashes(n_links), tmp_path / "new")
+
+
+@linux
+@pytest.mark.parametrize("change", [{"n_links": n} for n in (1, 0, -1, 10**9)]
+                         + [{"ef_construction": -1}, {"ef_search": 2**40}])  # fmt: skip
+def test_an_index_that_would_end_the_process_is_refused(tmp_path, change):
+    pytest.importorskip("faiss")
+    index = ApproximateIndex().add(np.random.default_rng(0).normal(size=(20, 4)))
+    bundle = save(index, tmp_path / "bundle")
+    forge(bundle, lambda content: content["model"]["params"].update(change))
+    said = outcome(bundle, imports="import faiss, crossfit.retrieval")
+    assert f"BundleError the bundle {bundle} is refused: model: " in said
+
+
+# ---- drafts ----
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="drafts are told by their locks")
+def test_what_killed_savings_left_goes_and_what_living_ones_write_stays(tmp_path):
+    bundle = tmp_path / "bundle"
+    dead = tmp_path / ".bundle-0123456789abcdef"
+    dead.mkdir()
+    (dead / "arrays.npz").write_bytes(b"half")
+    (tmp_path / ".bundle-notes").mkdir()
+    with draft_of(bundle, Path.mkdir) as living:
+        save(holding(1), bundle)
+        assert sorted(tmp_path.iterdir()) == sorted([living, tmp_path / ".bundle-notes", bundle])
+    (bundle / ".arrays-0123456789abcdef").write_bytes(b"half")
+    (bundle / ".manifest.json-0123456789abcdef").write_bytes(b"half")
+    save(holding(np.ones(3)), bundle, overwrite=True)
+    assert len(list(bundle.iterdir())) == 2 and load(bundle).held_.sum() == 3
+
+
+def test_a_full_disk_is_one_sentence(tmp_path):
+    resource = pytest.importorskip("resource")
+    bundle = save(holding(np.ones(3)), tmp_path / "bundle")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limits[1]))
+    try:
+        for folder, overwrite in ((tmp_path / "new", False), (bundle, True)):
+            with pytest.raises(OSError, match=r"^cannot write the bundle to '.*': the file is"):
+                save(holding(np.ones(5000)), folder, overwrite=overwrite)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
+    assert len(list(bundle.iterdir())) == 2 and load(bundle).held_.sum() == 3
 
 
 # ---- names ---------------------------------------------------------------------------------------

@@ -103,6 +103,8 @@ def reserve(stream: IO[Any], size: int) -> None:
 def whole_file(path: str | os.PathLike[str], what: str, size: int | None = None) -> Iterator[Path]:
     """Have a file written beside its name, which it gets when it is whole; else nothing stays.
 
+    What processes that were killed meanwhile left there of the same file goes first.
+
     Parameters
     ----------
     path : path-like
@@ -123,6 +125,7 @@ def whole_file(path: str | os.PathLike[str], what: str, size: int | None = None)
         If it cannot be written.
     """
     path = Path(path).absolute()
+    clear_drafts(path)
     with room_for(what, path, size), draft_of(path, Path.touch) as draft:
         yield draft
         os.replace(draft, path)

@@ -499,7 +499,7 @@ def test_ssvr_says_which_texts_it_wants(fitted, planted):
             train["image"], {"article": text["article"], "caption": text["caption"][:, :7]}
         )
     mixed = np.array(["a", None, 3.0, float("nan")] * 20, object)
-    with pytest.raises(ValueError, match="'caption', must be strings, got a float among them"):
+    with pytest.raises(ValueError, match=r"'caption',? must (be|hold) strings"):
         SSVR(**SMALL).fit(train["image"], {"article": mixed[[0] * 80], "caption": mixed})
     one = SSVR(**{**SMALL, "max_epochs": 1}).fit(train["image"], text["article"])
     with pytest.raises(ValueError, match="heads article and their mean, got head='caption'"):
