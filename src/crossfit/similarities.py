@@ -236,7 +236,18 @@ def fill_blocks(
 
 
 def check_chunk(chunk_size: Any) -> int:
-    """Return the rows and columns of a block; refuse what is not a positive integer or None."""
+    """Return how many rows and columns are compared at a time.
+
+    Parameters
+    ----------
+    chunk_size : int, optional
+        As users give it; 2,048 by default.
+
+    Raises
+    ------
+    ValueError
+        If it is not an integer of at least 1.
+    """
     if chunk_size is None:
         return CHUNK
     if not isinstance(chunk_size, Integral) or isinstance(chunk_size, bool) or chunk_size < 1:
