@@ -1022,6 +1022,47 @@ def test_processes_share_a_study(pairs, tmp_path, url):
     assert len({trial.params["reg"] for trial in search.trials_}) == 9
 
 
+STRICT = textwrap.dedent(
+    """
+    import multiprocessing, sys, warnings
+    import numpy as np
+    import optuna
+    from sklearn.pipeline import Pipeline
+    from crossfit import Views
+    from crossfit.cards import Choice, Int
+    from crossfit.methods import CCA, PLS
+    from crossfit.model_selection import OptunaSearch
+
+    if __name__ == "__main__":
+        multiprocessing.set_start_method(sys.argv[1])
+        warnings.simplefilter("error")
+        np.seterr(all="raise")
+        rng = np.random.default_rng(0)
+        Z = rng.normal(size=(60, 3))
+        views = Views(image=Z @ rng.normal(size=(3, 6)), text=Z @ rng.normal(size=(3, 5)))
+        space = {"m": Choice(a=CCA(1), b=PLS(2)), "m__n_components": Int(1, 3, when={"m": "a"})}
+        study = optuna.create_study(storage=sys.argv[2], direction="maximize")
+        study.enqueue_trial({"m": "b"})
+        search = OptunaSearch(
+            Pipeline([("m", CCA())]), space, study=study, n_trials=5, n_jobs=2, pruner="median"
+        ).fit(views)
+        print(len(search.trials_), search.trials_[0].params)
+    """
+)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_processes_do_not_depend_on_the_start_method_or_on_warnings(tmp_path, method):
+    (tmp_path / "strict.py").write_text(STRICT)
+    done = subprocess.run(
+        [sys.executable, "strict.py", method, "sqlite:///study.db"],
+        cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert done.stdout == "5 {'m': 'b'}\n", done.stderr
+
+
 def slowly(estimator, views, y=None):
     time.sleep(0.02)
     return make_retrieval_scorer("mrr")(estimator, views)

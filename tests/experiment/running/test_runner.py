@@ -219,6 +219,24 @@ def test_a_failed_search_whose_study_is_kept_is_retried(tiny, tmp_path, monkeypa
     assert [trial["state"] for trial in cell.trials()] == ["complete"] * 2
 
 
+@pytest.mark.parametrize(
+    ("storage", "says"),
+    [
+        ("sqlite:////nowhere/x.db", "names a file in '/nowhere', which is not a folder"),
+        ("sqllite:///x.db", "did you mean 'sqlite'"),
+        ("journal:///", "names no file"),
+    ],
+)
+def test_an_address_that_cannot_hold_a_study_ends_a_run_before_it_begins(
+    tiny, tmp_path, storage, says
+):
+    methods = [{"method": "tiny-fixed", "label": "T", "tune": "default"}]
+    e = experiment(methods, tuning={"trials": 2, "folds": 2, "storage": storage})
+    with pytest.raises(ValueError, match=says):
+        run(e, tmp_path / "s")
+    assert not fits(tiny)
+
+
 def test_tuning_on_validation_pairs(tiny, tmp_path):
     methods = [{"method": "tiny-fixed", "label": "T", "tune": "default"}]
     record = run(experiment(methods, tuning={"trials": 3, "validation": True}), tmp_path / "s")
