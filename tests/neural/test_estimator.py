@@ -662,3 +662,28 @@ def test_a_network_of_endless_layers_is_never_made(bundle):
         for _ in range(10**5):
             torch.nn.Linear(1, 1)
     assert loaded.net_.module_ is not None
+
+
+def test_what_networks_are_made_of_is_made_as_ever():
+    def make():
+        generator = torch.Generator().manual_seed(0)
+        with seeded(3, CPU):
+            layers = [
+                torch.nn.LSTM(3, 4, bidirectional=True),
+                torch.nn.TransformerEncoderLayer(8, 2),
+                torch.nn.utils.parametrizations.spectral_norm(torch.nn.Linear(3, 3)),
+                torch.nn.BatchNorm1d(4),
+            ]
+            torch.nn.init.orthogonal_(layers[0].weight_hh_l0)
+            torch.nn.init.sparse_(layers[2].bias[None].expand(2, 3).clone(), 0.5)
+            made = [
+                torch.randn(3, generator=generator),
+                torch.randperm(5, generator=generator),
+                torch.tensor([1.0]).to(torch.float64),
+            ]
+        return [*made, *(part for layer in layers for part in layer.state_dict().values())]
+
+    expected = make()
+    with estimator._no_larger_than([np.ones(2)]):
+        made = make()
+    assert all(map(torch.equal, made, expected))

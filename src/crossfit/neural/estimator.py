@@ -622,8 +622,12 @@ class _Bounded(TorchDispatchMode):
         kwargs = kwargs or {}
         makes = any(argument.name == "device" for argument in func._schema.arguments)
         if makes and str(kwargs.get("device")) != "meta":
-            planned = func(*args, **{**kwargs, "device": torch.device("meta")})
-            self.left -= planned.nbytes + _TENSOR
+            try:
+                planned = func(*args, **{**kwargs, "device": torch.device("meta")})
+            except (RuntimeError, NotImplementedError):  # of tensors that are there already
+                return func(*args, **kwargs)
+            dense = isinstance(planned, Tensor) and planned.layout == torch.strided
+            self.left -= _TENSOR + (planned.nbytes if dense else 0)
             if self.left < 0:
                 raise ValueError("its network would be far larger than the weights that it has")
         return func(*args, **kwargs)
