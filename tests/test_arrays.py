@@ -491,6 +491,29 @@ def test_encodings_that_overflow_are_refused_with_their_rows(make, pairs):
     assert np.isfinite(fitted.encode(1e300 * X, "image")).all()  # large is not too large
 
 
+@pytest.mark.parametrize("name", ["CCA", "CFA", "JRL", "KCCA", "MLCCA", "PLS", "GMLDA", "LCFS"])
+def test_features_whose_squares_overflow_or_vanish_are_not_called_constant(name, pairs):
+    X, T = pairs
+    y = np.arange(N) % 3
+    method = getattr(crossfit.subspace, name)
+    one = np.array(X)
+    one[5, 2] = 1e200
+    told = rf"{name}: view 'image' holds numbers as large as \S+, whose squares overflow float64"
+    for huge in (1e200 * X, 1e160 * X, one):
+        with pytest.raises(ValueError, match=told):
+            method().fit(huge, T, y)
+    with pytest.raises(ValueError, match=r"'image' holds no number above .* vanishes in float64"):
+        method().fit(1e-200 * X, T, y)
+    with pytest.raises(ValueError, match=r"(?i)constant|alike"):
+        method().fit(np.ones_like(X), T, y)
+    # What float32 holds, float64 can square.
+    large = method().fit((1e25 * X).astype(np.float32), T, y)
+    plain = method().fit(X.astype(np.float32), T, y)
+    assert large.score((1e25 * X).astype(np.float32), T, y) == pytest.approx(
+        plain.score(X.astype(np.float32), T, y), abs=1e-3
+    )
+
+
 # ---- what others set -----------------------------------------------------------------------
 
 

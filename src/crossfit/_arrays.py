@@ -25,6 +25,7 @@ __all__ = [
     "missing_rows",
     "refuse_not_finite",
     "refuse_tensor",
+    "size_told",
 ]
 
 # What NumPy ships with. Under these results are right, whatever a program has set for itself.
@@ -433,6 +434,22 @@ def _holds_integers(data: NDArray[Any], what: str) -> str:
                 "subtract an offset, or give float64 to have them rounded"
             )
     return "float64"
+
+
+def size_told(values: Any) -> str:
+    """Return what to say of floats whose squares overflow or vanish; nothing of others."""
+    data = getattr(values, "values", values) if not sp.issparse(values) else values.data
+    if is_tensor(data):
+        data = as_numpy(data)
+    if not isinstance(data, np.ndarray) or data.dtype.kind != "f" or not data.size:
+        return ""
+    largest = float(np.max(np.abs(data)))
+    limits = np.finfo(data.dtype)
+    if largest > (float(limits.max) / data.size) ** 0.5:
+        return f"holds numbers as large as {largest:.3g}, whose squares overflow {data.dtype}"
+    if 0 < largest < float(limits.tiny) ** 0.5:
+        return f"holds no number above {largest:.3g}, whose square vanishes in {data.dtype}"
+    return ""
 
 
 def refuse_not_finite(values: Any, what: str, told: str, offsets: Any = None) -> None:

@@ -81,7 +81,7 @@ class StoredFeatures(ViewTransformer):
         self._fitted: dict[str, Any] = {}
         for name, transformer in self.transformers:
             values = X.distinct(name)[0]
-            labels = None if y is None else X.item_labels(name, np.asarray(y))
+            labels = None if y is None else X.item_labels(name, y)
             self._rows[name] = (values, labels)
             rows = (
                 joblib.hash((values, labels), coerce_mmap=True) if needs_fit(transformer) else None
