@@ -261,3 +261,11 @@ def test_posterior_over_prior_names_the_number_of_classes():
     similarity = PosteriorOverPrior().fit(Views(image=np.eye(3)), [0, 1, 1])
     with pytest.raises(ValueError, match="fitted on 2 classes, got posteriors of 3 columns"):
         similarity(np.eye(3), np.eye(3))
+
+
+def test_votes_of_other_items_are_refused():
+    views = Views(a=np.eye(4), b=np.eye(4))
+    similarity = KNNPosterior(2).fit(views, [0, 0, 1, 1])
+    similarity._votes = similarity._votes[:3]
+    with pytest.raises(ValueError, match="not those of its training items"):
+        similarity(np.eye(4), np.eye(4))

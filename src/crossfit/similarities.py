@@ -507,6 +507,9 @@ class KNNPosterior(CheckedParameters, BaseEstimator):
     def posterior(self, Z: ArrayLike) -> NDArray[np.float64]:
         """Return class posteriors of shape (n, n_classes) for rows of shape (n, d)."""
         check_is_fitted(self)
+        # Bundles bring both, and the one is an index into the other.
+        if self._votes.shape != (self._neighbors.n_samples_fit_, len(self.classes_)):
+            raise ValueError("the votes of this KNNPosterior are not those of its training items")
         distances, nearest = self._neighbors.kneighbors(_measurable(_rows(Z, "given")))
         # sigmoid(-d) up to a factor per row, which the normalisation removes: no underflow.
         nearest_first = distances - distances.min(axis=1, keepdims=True)
