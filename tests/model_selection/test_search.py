@@ -940,6 +940,26 @@ def test_a_study_goes_on_where_it_was_left(pairs, kept, recording):
     assert quiet.study_.study_name == first.study_.study_name
 
 
+def test_a_study_belongs_to_the_code_of_its_method(pairs, kept, monkeypatch):
+    from crossfit.model_selection import search
+
+    views, y = pairs
+    settings = {"storage": kept, "random_state": 0, "refit": False}
+    first = OptunaSearch(CCA(), REG, n_trials=1, **settings).fit(views, y)
+    named = OptunaSearch(CCA(), REG, n_trials=1, study_name="mine", **settings).fit(views, y)
+    monkeypatch.setattr(search, "code_of", lambda cls: f"{cls.__name__}, edited")
+    other = OptunaSearch(CCA(), REG, n_trials=1, **settings).fit(views, y)
+    assert other.study_.study_name != first.study_.study_name
+    again = OptunaSearch(CCA(), REG, n_trials=2, study_name="mine", **settings)
+    with pytest.raises(ValueError, match="was made with other code of the method"):
+        again.fit(views, y)
+    # A study of an earlier crossfit, which has not noted the code, goes on.
+    mark = dict(named.study_.user_attrs[search._MARK])
+    del mark["code"]
+    named.study_.set_user_attr(search._MARK, mark)
+    assert len(again.fit(views, y).trials_) == 2
+
+
 def test_a_study_of_something_else_is_refused(pairs, kept, tiny):
     views, y = pairs
     settings = {"n_trials": 1, "storage": kept, "study_name": "mine", "refit": False}

@@ -29,6 +29,7 @@ from sklearn.utils.validation import check_is_fitted
 from crossfit import registry
 from crossfit._arguments import CheckedParameters, integer, one_of, real, shown
 from crossfit._arrays import is_tensor
+from crossfit._code import code_of
 from crossfit._processes import end_with
 from crossfit._progress import progress_bar
 from crossfit._random import draw_seed
@@ -68,6 +69,7 @@ _MARKS = {
     "metric": "another metric",
     "estimator": "another method or other fixed settings",
     "epochs": "another setting of refit_epochs",
+    "code": "other code of the method",
 }
 # Parameters that change no score.
 _NEUTRAL = ("device", "memory", "n_jobs", "verbose")
@@ -567,6 +569,7 @@ class OptunaSearch(CheckedParameters, MetaEstimatorMixin, BaseEstimator):
                 "metric": joblib.hash(self.scorer_),
                 "estimator": joblib.hash(clone(self.estimator).set_params(**neutral)),
                 "epochs": bool(self.refit_epochs),
+                "code": joblib.hash(_codes(self.estimator)),
             }
         except (TypeError, AttributeError, ValueError, pickle.PicklingError) as error:
             raise ValueError(
@@ -606,7 +609,8 @@ class OptunaSearch(CheckedParameters, MetaEstimatorMixin, BaseEstimator):
                     "settings to begin with into its queue with study.enqueue_trial"
                 )
             study.set_user_attr(_MARK, mark)
-        elif found != mark:
+        # Of a study that an earlier crossfit began nobody has noted the code.
+        elif (found := {"code": mark["code"], **found}) != mark:
             other = [words for key, words in _MARKS.items() if found.get(key) != mark[key]]
             raise ValueError(
                 f"the study {name!r} was made with {' and '.join(other)}: give this search "
@@ -840,6 +844,12 @@ class _Watch:
 
 
 # ---- the processes -------------------------------------------------------------------------------
+
+
+def _codes(estimator: Any) -> list[str]:
+    """Return the code of an estimator and of all that it is made of."""
+    parts = [estimator, *estimator.get_params().values()]
+    return sorted({code_of(type(part)) for part in parts if hasattr(part, "get_params")})
 
 
 def _work(
