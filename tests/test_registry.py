@@ -279,6 +279,14 @@ print(json.dumps([Inner.__module__, registry.card_of(Inner).name]))
     assert ask(code, tmp_path) == ["crossfit_inner.real", "inner"]
 
 
+def test_the_card_of_a_loader_is_found_by_the_function():
+    from crossfit.datasets import emoji
+
+    assert registry.card_of(emoji.load).name == "emoji"
+    with pytest.raises(TypeError, match="takes a class or a function, got an object of type int"):
+        registry.card_of(3)
+
+
 # ---- from crossfit.methods import ... ---------------------------------------------------
 
 

@@ -22,6 +22,7 @@ import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache, lru_cache
+from types import FunctionType
 from typing import Any, Literal
 
 from crossfit.cards import API, GROUPS, Card, did_you_mean
@@ -241,16 +242,20 @@ def resolve_target(target: str) -> Any:
     return found
 
 
-def card_of(cls: type) -> Card:
-    """Return the registered card whose target is a class.
+def card_of(cls: Any) -> Card:
+    """Return the registered card whose target is a class, or the function that loads a data set.
 
     Raises
     ------
     NotInstalledError
-        If no installed card names the class.
+        If no installed card names it.
+    TypeError
+        If it is neither.
     """
-    if not isinstance(cls, type):
-        raise TypeError(f"card_of takes a class, got an object of type {type(cls).__name__}")
+    if not isinstance(cls, (type, FunctionType)):
+        raise TypeError(
+            f"card_of takes a class or a function, got an object of type {type(cls).__name__}"
+        )
     package = cls.__module__.partition(".")[0]
     for entry in entries():
         if entry.card is None:

@@ -441,10 +441,13 @@ def _card_and_target(thing: Any, kind: type[Card], what: str) -> tuple[Any, Any]
             return thing, registry.resolve_target(thing.target)
     if not callable(thing) or isinstance(thing, Card):
         raise TypeError(f"expected {what}, its {kind.__name__} or its name, got {thing!r}")
+    card: Card | None
     try:
-        card = registry.card_of(thing)  # type: ignore[arg-type]
+        card = registry.card_of(thing)
     except registry.NotInstalledError as error:
         raise ValueError(f"{error}, or pass the card") from None
+    except TypeError:
+        card = None
     if not isinstance(card, kind):
         raise TypeError(f"expected {what}, its {kind.__name__} or its name, got {thing!r}")
     return card, thing
