@@ -10,11 +10,12 @@ import pandas as pd
 import pytest
 import scipy.sparse as sp
 import torch
+from sklearn.preprocessing import FunctionTransformer
 
 import crossfit
 from crossfit import Channels, Ragged, Views
 from crossfit.compose import ColumnsAsViews, ViewTransformer
-from crossfit.subspace import CCA, CFA, PLS, SM
+from crossfit.subspace import CCA, CFA, KCCA, PLS, SM
 from crossfit.views import as_float, as_numpy
 
 nan = float("nan")
@@ -521,6 +522,8 @@ def test_nothing_depends_on_settings_of_the_program(pairs):
     X, T = pairs
     y = np.arange(N) % 3
     tiny, halves, fine = 1e-310 * X, X.astype(np.float16), X.astype(np.longdouble)
+    wide = np.array([[1e300]], np.longdouble)
+    narrow = ViewTransformer([("image", FunctionTransformer(lambda x: np.exp(-1e4 * x**2)))])
 
     def results():
         v = Views(image=X, text=T).with_groups(np.arange(N) // 2)
@@ -528,6 +531,8 @@ def test_nothing_depends_on_settings_of_the_program(pairs):
         found = [cca.encode(X, "image"), cca.similarity(v), cca.score(v, y)]
         found += [v.relevance("image", "text", y).toarray(), as_float(tiny, "x")]
         found += [as_float(np.full((2, 2), 1e308), "x"), as_float(halves, "x")]
+        found += [KCCA(2).fit(X, T).encode(1e3 * X, "image")]  # the kernel underflows
+        found += [narrow.fit_transform(v)["image"], as_float(wide, "x")]
         ragged = Ragged.from_list([X[:2], X[2:5]])
         found += [*ragged.padded(), as_float(ragged, "x").values]
         found += [as_float(np.array([[2**40]]), "x"), as_float(fine, "x")]
