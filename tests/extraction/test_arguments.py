@@ -14,9 +14,14 @@ from crossfit.cache import FeatureCache
 from crossfit.extraction import (
     HGLMM,
     MFCC,
+    Backbone,
     Characters,
+    Doc2VecFeatures,
     FisherVector,
     GridFeatures,
+    LdaTopics,
+    LogMel,
+    OnnxDetector,
     Tokens,
     WordVectors,
     load_audio,
@@ -78,3 +83,30 @@ def test_odd_arguments(calls, odd):
                 last = traceback.extract_tb(error.__traceback__)[-1]
                 assert "crossfit" in last.filename, (name, odd, error)
                 assert "raise" in last.line, (name, odd, error)
+
+
+@pytest.mark.parametrize(
+    ("make", "name"),
+    [
+        (Doc2VecFeatures, "vector_size"),
+        (Doc2VecFeatures, "window"),
+        (Doc2VecFeatures, "negative"),
+        (WordVectors, "vector_size"),
+        (WordVectors, "window"),
+        (LdaTopics, "n_topics"),
+        (Characters, "length"),
+        (MFCC, "n_mels"),
+        (MFCC, "rate"),
+        (LogMel, "hop_length"),
+        (GridFeatures, "size"),
+        (GridFeatures, "orientations"),
+        (Backbone, "resize"),
+        (OnnxDetector, "top_k"),
+    ],
+    ids=lambda part: getattr(part, "__name__", part),
+)
+@pytest.mark.parametrize("value", [2**31, 2**40, 2**70])
+def test_sizes_that_no_memory_and_no_c_code_takes(make, name, value):
+    needed = {"path": "x.onnx"} if make is OnnxDetector else {}
+    with pytest.raises(ValueError, match=f"'{name}' parameter of {make.__name__} must be an int"):
+        make(**needed, **{name: value}).fit(["a b", "a"])

@@ -79,7 +79,7 @@ def jpeg_problem(path: Path, min_size: int) -> str | None:
         from PIL import Image, UnidentifiedImageError
 
         try:
-            with Image.open(path) as picture:
+            with Image.open(path, formats=["JPEG"]) as picture:
                 if picture.format != "JPEG":
                     return "no JPEG"
                 if min(picture.size) < min_size:

@@ -210,13 +210,13 @@ class _Spectra(AudioExtractor):
     center: bool
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        "n_fft": [Interval(Integral, 2, None, closed="left")],
-        "hop_length": [Interval(Integral, 1, None, closed="left")],
-        "n_mels": [Interval(Integral, 1, None, closed="left")],
+        "n_fft": [Interval(Integral, 2, 2**24, closed="both")],
+        "hop_length": [Interval(Integral, 1, 2**31 - 1, closed="both")],
+        "n_mels": [Interval(Integral, 1, 65_536, closed="both")],
         "center": ["boolean"],
         "duration": [Interval(Real, 0, 86_400, closed="right")],
         "output": [StrOptions({"map", "flat"})],
-        "rate": [Interval(Integral, 1, None, closed="left")],
+        "rate": [Interval(Integral, 1, 10_000_000, closed="both")],
         "batch_size": [Interval(Integral, 1, None, closed="left")],
         "cache": ["boolean"],
         "verbose": [StrOptions({"auto"}), "boolean"],
@@ -315,7 +315,7 @@ class MFCC(_Spectra):
     """
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        "n_mfcc": [Interval(Integral, 1, None, closed="left")],
+        "n_mfcc": [Interval(Integral, 1, 65_536, closed="both")],
         **_Spectra._parameter_constraints,
     }
 

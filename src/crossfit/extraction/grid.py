@@ -72,10 +72,10 @@ class GridFeatures(ImageExtractor):
     """
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        "grid": [Interval(Integral, 1, None, closed="left")],
-        "orientations": [Interval(Integral, 1, None, closed="left")],
-        "color_bins": [Interval(Integral, 1, None, closed="left")],
-        "size": [Interval(Integral, 2, None, closed="left")],
+        "grid": [Interval(Integral, 1, 16_384, closed="both")],
+        "orientations": [Interval(Integral, 1, 4_096, closed="both")],
+        "color_bins": [Interval(Integral, 1, 4_096, closed="both")],
+        "size": [Interval(Integral, 2, 16_384, closed="both")],
         "output": [StrOptions({"flat", "pooled", "regions"})],
         "max_pixels": [Interval(Integral, 1, None, closed="left"), None],
         "batch_size": [Interval(Integral, 1, None, closed="left")],

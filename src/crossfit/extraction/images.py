@@ -218,7 +218,8 @@ def _to_rgb(image: Image.Image, name: str) -> np.ndarray:
             "keeps four; scale it to uint8 first"
         )
     if image.mode in _ALPHA_MODES or "transparency" in image.info:
-        layer = (image.convert("LA") if image.mode == "La" else image).convert("RGBA")
+        layer = image.convert("LA") if image.mode == "La" else image
+        layer = layer if layer.mode == "RGBA" else layer.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
     if image.mode != "RGB":
         image = image.convert("RGB")

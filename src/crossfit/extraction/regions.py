@@ -304,10 +304,10 @@ class FasterRCNN(Detector):
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "name": [str],
         "weights": [str, os.PathLike, None],
-        "top_k": [Interval(Integral, 1, None, closed="left")],
+        "top_k": [Interval(Integral, 1, 100_000, closed="both")],
         "score_threshold": [Interval(Real, 0, 1, closed="left")],
         "nms_threshold": [Interval(Real, 0, 1, closed="both")],
-        "min_size": [Interval(Integral, 1, None, closed="left"), None],
+        "min_size": [Interval(Integral, 1, 16_384, closed="both"), None],
         "label_names": ["array-like", None],
         "random_state": [Interval(Integral, 0, 2**32 - 1, closed="both")],
         "max_pixels": [Interval(Integral, 1, None, closed="left"), None],
@@ -506,7 +506,7 @@ class OnnxDetector(Detector):
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "path": [str, os.PathLike],
-        "top_k": [Interval(Integral, 1, None, closed="left")],
+        "top_k": [Interval(Integral, 1, 100_000, closed="both")],
         "score_threshold": [Interval(Real, 0, 1, closed="left")],
         "nms_threshold": [Interval(Real, 0, 1, closed="both")],
         "describe": [ImageExtractor, None],

@@ -177,8 +177,8 @@ class LdaTopics(TextExtractor):
     """
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        "n_topics": [Interval(Integral, 2, None, closed="left")],
-        "passes": [Interval(Integral, 1, None, closed="left")],
+        "n_topics": [Interval(Integral, 2, 100_000, closed="both")],
+        "passes": [Interval(Integral, 1, 1_000_000, closed="both")],
         "minimum_probability": [Interval(Real, 0, 1, closed="left")],
         "no_below": [Interval(Integral, 1, None, closed="left")],
         "no_above": [Interval(Real, 0, 1, closed="right")],

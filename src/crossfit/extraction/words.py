@@ -83,11 +83,11 @@ class Doc2VecFeatures(TextExtractor):
     """
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        "vector_size": [Interval(Integral, 1, None, closed="left")],
-        "epochs": [Interval(Integral, 1, None, closed="left")],
+        "vector_size": [Interval(Integral, 1, 100_000, closed="both")],
+        "epochs": [Interval(Integral, 1, 1_000_000, closed="both")],
         "dm": ["boolean"],
-        "window": [Interval(Integral, 1, None, closed="left")],
-        "negative": [Interval(Integral, 1, None, closed="left")],
+        "window": [Interval(Integral, 1, 1_000_000, closed="both")],
+        "negative": [Interval(Integral, 1, 1_000_000, closed="both")],
         "min_count": [Interval(Integral, 1, None, closed="left")],
         "random_state": ["random_state"],
         "verbose": [StrOptions({"auto"}), "boolean"],
@@ -278,10 +278,10 @@ class WordVectors(TextExtractor):
         "lowercase": ["boolean"],
         "limit": [Interval(Integral, 1, None, closed="left"), None],
         "binary": ["boolean", None],
-        "vector_size": [Interval(Integral, 1, None, closed="left")],
-        "window": [Interval(Integral, 1, None, closed="left")],
+        "vector_size": [Interval(Integral, 1, 100_000, closed="both")],
+        "window": [Interval(Integral, 1, 1_000_000, closed="both")],
         "min_count": [Interval(Integral, 1, None, closed="left")],
-        "epochs": [Interval(Integral, 1, None, closed="left")],
+        "epochs": [Interval(Integral, 1, 1_000_000, closed="both")],
         "random_state": ["random_state"],
         "verbose": [StrOptions({"auto"}), "boolean"],
     }
@@ -536,7 +536,7 @@ class Characters(TextExtractor):
     alphabet: ClassVar[str] = _ALPHABET
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        "length": [Interval(Integral, 1, None, closed="left")],
+        "length": [Interval(Integral, 1, 10_000_000, closed="both")],
         "output": [StrOptions({"ids", "onehot"})],
         "verbose": [StrOptions({"auto"}), "boolean"],
     }

@@ -69,8 +69,8 @@ class EfficientNetLite0(ImageExtractor):
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "output": [StrOptions({"pooled", "regions"})],
-        "size": [Interval(Integral, 32, None, closed="left")],
-        "grid": [Interval(Integral, 1, None, closed="left"), None],
+        "size": [Interval(Integral, 32, 16_384, closed="both")],
+        "grid": [Interval(Integral, 1, 16_384, closed="both"), None],
         "max_pixels": [Interval(Integral, 1, None, closed="left"), None],
         "batch_size": [Interval(Integral, 1, None, closed="left")],
         "device": [str],
