@@ -56,7 +56,8 @@ class CCA(CrossModalEstimator):
     reg : float or mapping of str to float
         Amount of regularisation, for all views or for each by role (or view name).
         Covariances are often singular (histograms sum to one), and on real features the ridge
-        matters more than the method.
+        matters more than the method. Without one, views whose ranks add up to more than the
+        rows correlate perfectly whatever they hold, which is warned of.
     reg_style : {"relative", "ridge", "shrink", "spectral"}
         ``"relative"``: S + r tr(S)/p I, free of scale. ``"ridge"``: S + r I. ``"shrink"``:
         (1 - r) S + r I, with r at most 1. ``"spectral"``: S + r λmax(S) I.
@@ -88,7 +89,9 @@ class CCA(CrossModalEstimator):
     Costs O(n d²) for the covariances and O(d³) for the decompositions, d the columns of all
     views together, and holds O(d²) numbers; rows are read in chunks, so that memory-mapped arrays
     of any length do. Of a view with more columns than items, and than 1024, d is the number of
-    items. Products run in the precision of the data and sums in float64.
+    items; sparse rows stay sparse then. Products run in the precision of the data and sums in
+    float64; products of float32 run in float64 where a small variance, beside a large one that
+    no ridge evens out, would be lost. Small fits run on one thread.
     Pairs that come in batches go to `partial_fit`; those spread over workers go to one CCA each,
     and `merge` adds them up. Tensors run on their device and come back as tensors; the
     decompositions are those of small matrices and run in NumPy. Scores have unit variance (with

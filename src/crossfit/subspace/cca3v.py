@@ -100,7 +100,8 @@ class CCA3V(CrossModalEstimator):
     -----
     Costs O(n d²) for the covariances and O(d³) for the eigenvalues, d the columns of all views
     and of the semantics together, random features among them; these hold n x ``fourier``
-    numbers, and clusters cost O(n d n_clusters) per iteration.
+    numbers, and clusters cost O(n d n_clusters) per iteration. Of a view with more columns than
+    items, and than 1024, d is the number of items.
 
     References
     ----------

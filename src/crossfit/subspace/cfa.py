@@ -60,8 +60,9 @@ class CFA(CrossModalEstimator):
     low variance come closer, but say less; the truncated decomposition is what was published and
     what is meant by the name.
 
-    Costs O(n d²), d the columns of both views together, and O(p q min(p, q)). Rows are read in
-    chunks. Tensors run on their device and come back as tensors.
+    Costs O(n d²), d the columns of both views together, and O(p q min(p, q)). Of a view with more
+    columns than items, and than 1024, d is the number of items. Rows are read in chunks. Tensors
+    run on their device and come back as tensors.
 
     References
     ----------

@@ -74,7 +74,8 @@ class LCFS(CrossModalEstimator):
     -----
     Views and indicators are centred. Q is n x n and never formed: with ``M'M = Rot s² Rot'``
     only ``X'M Rot`` enters ``X'QX``. So rows are read once, for O(n d²) of covariances, and each
-    step costs O(d³) for d columns of a view, whatever n.
+    step costs O(d³) for d columns of a view, whatever n. Where memory cannot hold O(d²) numbers
+    the fit is refused.
 
     References
     ----------

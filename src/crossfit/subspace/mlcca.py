@@ -88,7 +88,8 @@ class MLCCA(CrossModalEstimator):
     for the covariances, then O(u² (c + d)) for u distinct sets of c labels, u at most n, and O(d³)
     for the decompositions. The fast variant takes O(u k d) besides the search for neighbours.
     Rows are read twice, in chunks; no n x n matrix is held. Where only one of two sets is a
-    neighbour of the other, they have half of f.
+    neighbour of the other, they have half of f. Of a view with more columns than items, and than
+    1024, d is the number of items.
 
     References
     ----------

@@ -59,8 +59,9 @@ class PLS(CrossModalEstimator):
     -----
     Costs O(n d²) for the covariances, d the columns of both views together, then O(p q min(p, q))
     for the decomposition, or for each component with ``mode="canonical"``: the deflations act on
-    the covariances and do not go back to the rows. Rows are read in chunks. Tensors run on their
-    device and come back as tensors.
+    the covariances and do not go back to the rows. Of a view with more columns than items, and
+    than 1024, d is the number of items. Rows are read in chunks. Tensors run on their device and
+    come back as tensors.
 
     References
     ----------
