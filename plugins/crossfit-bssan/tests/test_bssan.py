@@ -736,3 +736,23 @@ def test_memory_is_that_of_the_network_that_was_fitted(planted):
     with PeakBytes(P.parts, Q.parts) as counter:
         wide._fill(P, Q, scores, None)
     assert 2**18 < counter.peak <= 2**20
+
+
+def test_words_that_are_not_read_cost_nothing(monkeypatch):
+    views, _ = make_inputs(np.random.default_rng(0), 40)
+    rows = [views["text"][i] for i in range(40)]
+    rows[3] = np.concatenate([rows[3], np.ones((3000, rows[3].shape[1]))])
+    long = views.replace(text=Ragged.from_list(rows))
+    cut = views.replace(text=Ragged.from_list([row[:5] for row in rows]))
+    seen = []
+    read = BSSANNetwork.text
+
+    def watched(self, items):
+        seen.append(items.values.shape[1])
+        return read(self, items)
+
+    monkeypatch.setattr(BSSANNetwork, "text", watched)
+    method = BSSAN(**{**SMALL, "max_epochs": 1, "max_words": 5})
+    found = clone(method).fit(long).similarity(long)
+    assert max(seen) == 5
+    np.testing.assert_array_equal(found, clone(method).fit(cut).similarity(cut))

@@ -706,3 +706,26 @@ def test_what_explain_and_length_need_is_said(fitted, views):
         fitted.explain(views.select("text"))
     with pytest.raises(ValueError, match=r"8 convolutions need at least \d+ characters"):
         CRAN(**{**QUICK, "channels": (4,) * 8, "length": 500}).fit(views)
+
+
+def test_regions_and_characters_that_are_not_read_cost_nothing(views):
+    n = views["image"]["regions"].shape[1]
+    rows = list(views["image"]["regions"])
+    rows[3] = np.concatenate([rows[3], np.ones((3000, rows[3].shape[1]))])
+    image = {"global": views["image"]["global"]}
+    long = views.replace(image={**image, "regions": Ragged.from_list(rows)})
+    cut = views.replace(image={**image, "regions": Ragged.from_list([row[:n] for row in rows])})
+    ids = Characters(verbose=False).fit_transform(views["text"])
+    lengths = np.full(len(ids), ids.shape[1])
+    lengths[0] += 10**6
+    flat = np.concatenate([ids[0], np.full(10**6, 3), ids[1:].ravel()])
+    texts = Ragged(flat, np.concatenate([[0], np.cumsum(lengths)]))
+    method = CRAN(**{**SMALL, "max_epochs": 1, "n_regions": n})
+    plain = method.fit(cut).similarity(cut)
+    found = CRAN(**method.get_params()).fit(long)
+    np.testing.assert_array_equal(found.similarity(long), plain)
+    with pytest.raises(ValueError, match="character ids from 0 to"):
+        found._characters(Ragged(np.array([1, 10**6]), np.array([0, 2])))
+    shown = found._characters(texts)
+    assert shown.shape == (len(ids), 51)
+    np.testing.assert_array_equal(shown, ids[:, :51])

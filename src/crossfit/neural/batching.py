@@ -28,6 +28,7 @@ __all__ = [
     "Batches",
     "ChannelStore",
     "cut_tokens",
+    "first_elements",
     "Items",
     "PairData",
     "Store",
@@ -526,8 +527,15 @@ def cut_tokens(values: Any, most: int, where: str) -> Any:
     )
     if kept is not None:
         return np.where(kept, values, PAD)
-    start = np.repeat(values.offsets[:-1], lengths)
-    keep = np.arange(len(values.values)) - start < most
+    return first_elements(values, most)
+
+
+def first_elements(values: Ragged, most: int) -> Ragged:
+    """Return the first elements of every row; what a network does not read costs no padding."""
+    lengths = values.lengths
+    if not len(lengths) or lengths.max() <= most:
+        return values
+    keep = np.arange(len(values.values)) - np.repeat(values.offsets[:-1], lengths) < most
     offsets = np.concatenate([[0], np.cumsum(np.minimum(lengths, most))])
     return Ragged(values.values[keep], offsets, values.info)
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from crossfit.extraction.weights import exact
 from crossfit.neural import Batch
+from crossfit.neural.batching import first_elements
 from crossfit.neural.pairs import NeuralPairEstimator
 from crossfit.neural.training import optimizer_class
 from crossfit.views import Channels, Ragged, Views, as_float, take_rows
@@ -249,7 +250,8 @@ class BSSAN(NeuralPairEstimator):
 
     def _features(self, values: Any, view: str) -> Any:
         if view == "text":
-            return values
+            most = self._prefixed("module").get("max_words", self.max_words)
+            return first_elements(values, most) if isinstance(values, Ragged) else values
         where = f"BSSAN: view {self._view_name(view)!r}"
         wanted = [CHANNELS[name] for name in CHANNELS if name in self.branches]
         found = {}

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from crossfit.extraction import Characters
 from crossfit.extraction.weights import exact
 from crossfit.neural import Batch, NeuralPairEstimator, triplet_loss
+from crossfit.neural.batching import first_elements
 from crossfit.views import Channels, Ragged, Views, as_float, as_numpy
 from crossfit_cran import cards
 from crossfit_cran.network import (
@@ -301,20 +302,22 @@ class CRAN(NeuralPairEstimator):
                     f"{where}, channel {name!r} has {shape[-1]} features, but {self._name()} is "
                     f"expecting {fitted[name]} features as input"
                 )
+            if ragged:
+                most = self._prefixed("module").get("n_regions", self.n_regions)
+                found[name] = first_elements(part, most)
         return Channels(found)
 
     def _characters(self, values: Any) -> NDArray[np.uint8]:
         """Return ids of shape (n, length)."""
-        if isinstance(values, Ragged):
-            values = values.padded()[0]
-        values = as_numpy(values)
-        if values.dtype == object:
-            return Characters(self.length, verbose=False).transform(values).astype(np.uint8)
-        if values.size and not 0 <= values.min() <= values.max() <= ALPHABET:
+        held = values.values if isinstance(values, Ragged) else as_numpy(values)
+        if held.dtype == object:
+            return Characters(self.length, verbose=False).transform(held).astype(np.uint8)
+        if held.size and not 0 <= held.min() <= held.max() <= ALPHABET:
             raise ValueError(
                 f"{self._name()}: view {self._view_name('text')!r} holds character ids from 0 to "
-                f"{ALPHABET}, got {values.min()} to {values.max()}"
+                f"{ALPHABET}, got {held.min()} to {held.max()}"
             )
+        values = values.padded(self.length)[0] if isinstance(values, Ragged) else held
         ids = np.zeros((len(values), self.length), np.uint8)
         shown = values[:, : self.length]
         ids[:, : shown.shape[1]] = shown
