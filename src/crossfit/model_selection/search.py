@@ -353,16 +353,7 @@ class OptunaSearch(CheckedParameters, MetaEstimatorMixin, BaseEstimator):
                 with contextlib.suppress(Exception):  # what can still be read
                     self._conclude(study)
                 raise
-            if self.storage is None and self.study is None and self.n_jobs > 1:
-                # The processes shared a file, which goes.
-                self.study_ = optuna.create_study(
-                    direction="maximize",
-                    study_name=study.study_name,
-                    sampler=study.sampler,
-                    pruner=study.pruner,
-                )
-                self.study_.add_trials(study.get_trials())
-            self._conclude(self.study_)
+            self._conclude(study)
         if self.refit:
             winner = clone(self.estimator).set_params(**_cloned(self.best_params_))
             self.best_estimator_ = winner.fit(views, labels)
@@ -388,6 +379,15 @@ class OptunaSearch(CheckedParameters, MetaEstimatorMixin, BaseEstimator):
 
     def _conclude(self, study: optuna.Study) -> None:
         """Find the winner among the trials that are done."""
+        if self.storage is None and self.study is None and self.n_jobs > 1:
+            # The processes shared a file, which goes.
+            self.study_ = optuna.create_study(
+                direction="maximize",
+                study_name=study.study_name,
+                sampler=study.sampler,
+                pruner=study.pruner,
+            )
+            self.study_.add_trials(study.get_trials())
         self.trials_ = [trial for trial in study.get_trials() if _counts(trial, running=False)]
         best = self._best()
         self.best_score_ = float(best.value)  # type: ignore[arg-type]
