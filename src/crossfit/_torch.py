@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from crossfit._arrays import NUMPY_DEFAULTS
 from crossfit._threads import SMALL
 
 __all__ = ["few_torch_threads", "isolated"]
@@ -24,7 +25,7 @@ def isolated() -> Iterator[None]:
     import torch
 
     with contextlib.ExitStack() as stack:
-        stack.enter_context(np.errstate(divide="warn", over="warn", under="ignore", invalid="warn"))
+        stack.enter_context(np.errstate(**NUMPY_DEFAULTS))
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.enable_grad())
         for kind in ("cpu", "cuda"):

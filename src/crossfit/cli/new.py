@@ -19,7 +19,9 @@ __all__ = ["KINDS", "new", "write_plugin"]
 
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 _COPYRIGHT = re.compile(r"^(Copyright \(c\) ).*$", re.MULTILINE)
+#: What a kind takes over from the first template, which brings a network too.
 _SHARED = ("LICENSE", "src/crossfit_template/py.typed")
+_NETWORK = ("src/crossfit_template/network.py", "src/crossfit_template/testing.py")
 
 
 KINDS = {
@@ -103,7 +105,10 @@ def write_plugin(name: str, folder: Path, kind: str = "method", author: str | No
     target = folder / f"crossfit-{name}"
     if target.exists():
         raise FileExistsError(f"{target} exists already")
+    # The network is a second method in the first template, and the only one in that of networks.
+    net = {"TemplateNet": class_name, "TEMPLATE_NET": name.replace("-", "_").upper()}
     words = {
+        **(net if kind == "network" else {}),
         "crossfit_template": f"crossfit_{name.replace('-', '_')}",
         "test_template": f"test_{name.replace('-', '_')}",
         "template": name,
@@ -115,8 +120,8 @@ def write_plugin(name: str, folder: Path, kind: str = "method", author: str | No
     def renamed(text: str) -> str:
         return pattern.sub(lambda found: words[found[0]], text)
 
-    # Of the first template what every distribution has.
-    first = {inside: path for inside, path in _files("method").items() if inside in _SHARED}
+    shared = _SHARED + (_NETWORK if kind == "network" else ())
+    first = {inside: path for inside, path in _files("method").items() if inside in shared}
     files = first | _files(kind)
     folder.mkdir(parents=True, exist_ok=True)
     draft = folder / f".crossfit-{name}-{secrets.token_hex(4)}"

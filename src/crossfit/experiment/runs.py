@@ -29,6 +29,7 @@ from crossfit.experiment.report import (
 from crossfit.experiment.store import CellRecord, RunRecord, Store, StoreError, canonical
 from crossfit.experiment.tables import csv_table, latex_table, markdown_table
 from crossfit.extraction import grid_boxes
+from crossfit.extraction.formats import PICTURE_SUFFIXES
 from crossfit.labels import is_unlabelled
 from crossfit.metrics import Evaluation, Repeats, parse_metric
 from crossfit.metrics.evaluation import PerQuery
@@ -37,7 +38,6 @@ __all__ = ["boards", "report_runs"]
 
 #: Queries of each kind in a gallery, and items shown of each.
 _HITS, _FAILURES, _SHOWN = 3, 3, 6
-_PICTURES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
 _LONGEST = 180
 #: Longest side of an attention map in pixels.
 _MAP = 240
@@ -484,7 +484,7 @@ def _can_be_shown(test: Any, name: str) -> bool:
 def _is_picture(value: Any) -> bool:
     if isinstance(value, str):
         path = Path(value)
-        return path.suffix.lower() in _PICTURES and path.is_file()
+        return path.suffix.lower() in PICTURE_SUFFIXES and path.is_file()
     return isinstance(value, np.ndarray) and value.dtype == np.uint8 and value.ndim == 3
 
 

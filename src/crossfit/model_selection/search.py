@@ -28,7 +28,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from crossfit import registry
 from crossfit._arguments import CheckedParameters, integer, one_of, real, shown
-from crossfit._arrays import is_tensor
+from crossfit._arrays import NUMPY_DEFAULTS, is_tensor
 from crossfit._code import code_of
 from crossfit._processes import end_with
 from crossfit._progress import progress_bar
@@ -76,10 +76,6 @@ _NEUTRAL = ("device", "memory", "n_jobs", "verbose")
 _POLL = 0.2
 # All but those in the queue.
 _BEGUN = tuple(state for state in TrialState if state is not TrialState.WAITING)
-# As NumPy has them by default.
-_ERRORS: dict[str, Any] = {
-    "divide": "warn", "over": "warn", "under": "ignore", "invalid": "warn"
-}  # fmt: skip
 
 
 def default_search_space(estimator: Any) -> dict[str, Part]:
@@ -1024,6 +1020,6 @@ def _quiet(verbose: bool | int | str) -> Iterator[None]:
 @contextlib.contextmanager
 def _calm(verbose: bool | int | str) -> Iterator[None]:
     """Let neither warnings nor NumPy's error state, whoever set them, fail what is inside."""
-    with warnings.catch_warnings(), np.errstate(**_ERRORS):
+    with warnings.catch_warnings(), np.errstate(**NUMPY_DEFAULTS):
         warnings.simplefilter("default" if _level(verbose) >= 2 else "ignore")
         yield
