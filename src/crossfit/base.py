@@ -267,7 +267,8 @@ class CrossModalEstimator(ViewsTransformerMixin, BaseEstimator):
         except BaseException as error:  # Ctrl-C too
             if not self._still_answers(error):
                 del self.views_in_  # what is half fitted must not answer
-            if isinstance(error, (ValueError, ArithmeticError)):
+            told_already = "leave the range of float" in str(error)
+            if isinstance(error, (ValueError, ArithmeticError)) and not told_already:
                 # Squares that overflow look like a constant view, or like NaN, to most methods.
                 for role in views.names:
                     told = size_told(views.distinct(role)[0])
