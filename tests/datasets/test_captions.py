@@ -340,6 +340,11 @@ class TestPrecomputed:
             ValueError, match=r"train_ims\.npy' does not hold features: .*[Oo]bject"
         ):
             from_precomputed(root)
+        for content in (b"abc", b"", b"PK\x03\x04", b"\x80\x04N."):
+            (root / "train_ims.npy").write_bytes(content)
+            with pytest.raises(ValueError, match=r"train_ims\.npy' does not hold feat") as raised:
+                from_precomputed(root)
+            assert "allow_pickle" not in str(raised.value)  # as NumPy advises
 
     @pytest.mark.parametrize("per_picture", [1, 2, 5, 7])
     def test_any_number_of_captions_per_picture(self, tmp_path, per_picture):

@@ -190,11 +190,22 @@ class TestFromCsv:
         with pytest.raises(ValueError, match="encoding must be one that Python has, got 'klingon'"):
             from_csv(pictures / "latin.csv", encoding="klingon")
         os.mkfifo(pictures / "pipe.csv")
-        with pytest.raises(ValueError, match="is not a regular file"):
+        with pytest.raises(ValueError, match=r"is not a regular file$"):
             from_csv(pictures / "pipe.csv")
         frame = pd.DataFrame({"image": ["pics/a.jpg", None], "text": ["x", "y"]})
         with pytest.raises(ValueError, match="column 'image' is empty in 1 of 2 rows"):
             from_csv(frame, root=pictures)
+
+    def test_spaces_are_no_part_of_splits_and_groups_and_nan_is_neither(self, pictures):
+        rows = "image,text,of\npics/a.jpg,x, one\npics/b.jpg,y,one \n"
+        (pictures / "spaces.csv").write_text(rows)
+        assert list(from_csv(pictures / "spaces.csv", split="of").splits) == ["one"]
+        views = from_csv(pictures / "spaces.csv", group="of")["all"].views
+        assert len(set(views.groups)) == 1
+        (pictures / "nan.csv").write_text(rows.replace("one ", "nan").replace(" one", "NaN"))
+        for column in ("split", "group"):
+            with pytest.raises(ValueError, match="column 'of' is empty in 2 of 2 rows"):
+                from_csv(pictures / "nan.csv", **{column: "of"})
 
     @pytest.mark.parametrize(
         ("content", "line"),

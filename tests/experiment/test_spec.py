@@ -1,6 +1,7 @@
 """Experiment files: what is read, and what is refused with which line."""
 
 import os
+import re
 import textwrap
 
 import pytest
@@ -9,6 +10,7 @@ from crossfit import registry
 from crossfit.cards import Choice, Each, Float, Int
 from crossfit.experiment import Experiment, SpecError, plan
 from crossfit.experiment.parts import build_method, describe, draws_at_random, named
+from crossfit.experiment.reading import change
 from crossfit.experiment.spec import space_of
 
 GOOD = """\
@@ -403,3 +405,24 @@ def test_what_cannot_be_a_storage_is_told_before_anything_is_loaded(tmp_path, st
         plan(Experiment.from_file(write(tmp_path, text)), tmp_path / "s")
     if isinstance(caught.value, SpecError):
         assert "e.yaml:" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("value", "why"),
+    [
+        ("!!bool abc", "a tag that does not fit the value"),
+        ('!!float ""', "a tag that does not fit the value"),
+        ("!!map x", "expected a mapping node, but found scalar"),
+        ("!!seq {a: 1}", "expected a sequence node, but found mapping"),
+        ("!!timestamp abc", "the tag 'tag:yaml.org,2002:timestamp'"),
+        ("!!binary aGVsbG8=", "the tag 'tag:yaml.org,2002:binary'"),
+        ("!!set {a, b}", "the tag 'tag:yaml.org,2002:set'"),
+    ],
+)
+def test_tags_of_other_values_and_of_what_no_experiment_holds_are_refused(tmp_path, value, why):
+    path = tmp_path / "e.yaml"
+    path.write_text(f"title: t\ndataset: emoji\nmethods: [{{method: cca, params: {value}}}]\n")
+    with pytest.raises(SpecError, match=re.escape(why)):
+        Experiment.from_file(path)
+    with pytest.raises(SpecError, match="is no YAML value"):
+        change({"title": "t"}, f"title={value}")

@@ -8,7 +8,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
-from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -264,10 +263,11 @@ def _read_array(path: Path) -> NDArray[Any]:
     try:
         if not path.is_file():
             raise ValueError("not a regular file")
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-        if not isinstance(array, np.ndarray) or array.ndim < 2:
+        # np.load would advise to unpickle what is no array.
+        array = np.lib.format.open_memmap(path, mode="r")
+        if array.ndim < 2:
             raise ValueError("not an array (n, d) or (n, R, d)")
-    except (ValueError, EOFError, BadZipFile) as error:
+    except ValueError as error:
         raise ValueError(f"{str(path)!r} does not hold features: {error}") from None
     return array
 

@@ -128,6 +128,7 @@ def from_csv(
     columns = _table(source, sep, encoding)
     wanted = [*named.values(), *(name for name in (label, group, split) if name is not None)]
     table = _columns(columns, wanted)
+    table |= {name: _tidied(table[name]) for name in (group, split) if name and name != label}
     n = len(table[wanted[0]])
     if n == 0:
         raise ValueError("the table has no rows")
@@ -360,6 +361,8 @@ def _read_csv(path: Path, sep: str | None, encoding: str) -> dict[str, NDArray[A
     except LookupError:
         raise ValueError(f"encoding must be one that Python has, got {encoding!r}") from None
     except ValueError as error:
+        if not path.is_file():
+            raise
         raise ValueError(f"{error}; encoding= gives another one, such as 'cp1252'") from None
     limit = csv.field_size_limit(_CELL_LIMIT)
     try:
@@ -420,6 +423,12 @@ def _is_empty(value: Any) -> bool:
     if isinstance(value, str):
         return not value.strip()
     return value is None or str(value) in ("nan", "NaT", "<NA>")  # what pandas puts there
+
+
+def _tidied(column: NDArray[Any]) -> NDArray[Any]:
+    """Return entries without spaces around them; the text ``nan`` is nothing, as among labels."""
+    entries = [entry.strip() if isinstance(entry, str) else entry for entry in column]
+    return _objects("" if str(entry).lower() == "nan" else entry for entry in entries)
 
 
 def _refuse_empty(column: NDArray[Any], name: str) -> None:

@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike
 from sklearn.base import clone
 from sklearn.utils import get_tags
 
+from crossfit._files import reserve
 from crossfit.compose import ChannelUnion, Named, ViewTransformer, _check_names
 from crossfit.experiment.parts import describe
 from crossfit.experiment.store import (
@@ -193,7 +194,11 @@ def _thawed(text: str) -> Any:
 def _write(values: Any, folder: Path) -> None:
     def array(part: Any) -> str:
         name = f"{sum(1 for _ in folder.iterdir())}.npy"
-        np.save(folder / name, part, allow_pickle=False)
+        with open(folder / name, "wb") as stream:
+            # NumPy does not tell why it could not write; the margin is its header's.
+            reserve(stream, part.nbytes + 2**12)
+            np.save(stream, part, allow_pickle=False)
+            stream.truncate()
         return name
 
     def tree(part: Any) -> dict[str, Any]:

@@ -61,7 +61,16 @@ for _tag, (_pattern, _first) in _CORE.items():
     )
 
 
+def _of_kind(node: yaml.Node, kind: type[yaml.Node]) -> None:
+    """Refuse a tag before a value of another kind, ``!!map x``."""
+    if not isinstance(node, kind):
+        raise yaml.constructor.ConstructorError(
+            None, None, f"expected a {kind.id} node, but found {node.id}", node.start_mark
+        )
+
+
 def _construct_map(loader: _Loader, node: yaml.MappingNode) -> Iterator[_Map]:
+    _of_kind(node, yaml.MappingNode)
     made = _Map()
     made.line = node.start_mark.line + 1
     made.lines = {}
@@ -93,6 +102,7 @@ def _construct_int(loader: _Loader, node: yaml.ScalarNode) -> int:
 
 
 def _construct_seq(loader: _Loader, node: yaml.SequenceNode) -> Iterator[_Seq]:
+    _of_kind(node, yaml.SequenceNode)
     made = _Seq()
     made.line = node.start_mark.line + 1
     made.lines = [part.start_mark.line + 1 for part in node.value]
@@ -100,6 +110,12 @@ def _construct_seq(loader: _Loader, node: yaml.SequenceNode) -> Iterator[_Seq]:
     made.extend(loader.construct_object(part, deep=True) for part in node.value)  # type: ignore[no-untyped-call]
 
 
+# Dates, bytes and sets have no place in an experiment, whatever tag a file gives.
+_Loader.yaml_constructors = {
+    tag: construct
+    for tag, construct in yaml.SafeLoader.yaml_constructors.items()
+    if tag is None or tag.rpartition(":")[2] in ("null", "bool", "float", "str")
+}
 _Loader.add_constructor("tag:yaml.org,2002:map", _construct_map)
 _Loader.add_constructor("tag:yaml.org,2002:seq", _construct_seq)
 _Loader.add_constructor("tag:yaml.org,2002:int", _construct_int)
@@ -154,6 +170,8 @@ def _loaded(text: str) -> Any:
         if _measured(node, {})[0] > _NODES:
             raise yaml.YAMLError(f"holds more than {_NODES:,} values, with its aliases written out")
         return loader.construct_document(node)  # type: ignore[no-untyped-call]
+    except (IndexError, KeyError):  # PyYAML's own, of !!bool abc
+        raise yaml.YAMLError("holds a tag that does not fit the value it stands before") from None
     except RecursionError:
         raise yaml.YAMLError(_TOO_DEEP) from None
     finally:

@@ -16,6 +16,7 @@ from typing import Any
 import crossfit
 from crossfit import registry
 from crossfit._code import code_of, package_files
+from crossfit._files import room_for
 from crossfit.experiment.forms import PLAN, RUN
 from crossfit.experiment.reading import Node, SpecError
 from crossfit.experiment.spec import DatasetSpec, Experiment, MethodSpec
@@ -516,8 +517,12 @@ def _keep_plan(store: Store, state: str, planned: Sequence[Planned]) -> None:
     home.mkdir(parents=True, exist_ok=True)
     draft = home / draft_name(state)
     rows = [{name: getattr(part, name) for name in _KEPT} for part in planned]
-    write_json(draft, signed({"rows": rows}))
-    put(draft, home / f"{state}.json")
+    try:
+        with room_for("a plan", home):
+            write_json(draft, signed({"rows": rows}))
+            put(draft, home / f"{state}.json")
+    finally:
+        draft.unlink(missing_ok=True)
 
 
 def _write_run(

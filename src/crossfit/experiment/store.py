@@ -32,6 +32,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crossfit import registry
+from crossfit._files import room_for
 from crossfit.experiment.forms import (
     HISTORY,
     TRIALS,
@@ -423,26 +424,30 @@ class Store:
 
         What is at `home` already is replaced, unless another process has put it there meanwhile.
         """
-        home.parent.mkdir(parents=True, exist_ok=True)
-        draft = home.parent / draft_name(home.name)
-        draft.mkdir()
-        try:
-            yield draft
-            _write_sums(draft)
-            for path in draft.iterdir():
-                _to_disk(path)
-            old = home.parent / draft_name(home.name)
-            with contextlib.suppress(FileNotFoundError):
-                home.rename(old)
+        with room_for("a result", home):
+            home.parent.mkdir(parents=True, exist_ok=True)
+            draft = home.parent / draft_name(home.name)
+            draft.mkdir()
             try:
-                draft.rename(home)
-            except OSError as error:
-                # Systems differ in how they refuse to replace a folder that is not empty.
-                if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
-                    raise
-            _remove(old)
-        finally:
-            shutil.rmtree(draft, ignore_errors=True)
+                yield draft
+                self._put_folder(draft, home)
+            finally:
+                shutil.rmtree(draft, ignore_errors=True)
+
+    def _put_folder(self, draft: Path, home: Path) -> None:
+        _write_sums(draft)
+        for path in draft.iterdir():
+            _to_disk(path)
+        old = home.parent / draft_name(home.name)
+        with contextlib.suppress(FileNotFoundError):
+            home.rename(old)
+        try:
+            draft.rename(home)
+        except OSError as error:
+            # Systems differ in how they refuse to replace a folder that is not empty.
+            if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+                raise
+        _remove(old)
 
     def write_cell(
         self,
@@ -476,9 +481,10 @@ class Store:
         path.parent.mkdir(parents=True, exist_ok=True)
         draft = path.with_name(draft_name(name))
         try:
-            write_json(draft, signed({"format": FORMAT, "name": name, **record}))
-            _to_disk(draft)
-            put(draft, path)
+            with room_for("a run", path):
+                write_json(draft, signed({"format": FORMAT, "name": name, **record}))
+                _to_disk(draft)
+                put(draft, path)
         finally:
             draft.unlink(missing_ok=True)
 
@@ -492,7 +498,8 @@ class Store:
             self.folder / "test_evaluations.jsonl", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666
         )
         try:
-            os.write(handle, line.encode() + b"\n")
+            with room_for("a look at a test split", self.folder / "test_evaluations.jsonl"):
+                os.write(handle, line.encode() + b"\n")
         finally:
             os.close(handle)
 

@@ -10,6 +10,7 @@ import pytest
 
 from crossfit.experiment import Experiment, SpecError, Store, StoreError, report, report_runs, run
 from crossfit.experiment import store as store_module
+from crossfit.experiment.features import _write
 from crossfit.experiment.store import SUMS
 
 SCALE = {"name": "sklearn.preprocessing.StandardScaler"}
@@ -218,3 +219,28 @@ def test_a_spec_of_the_wrong_kind_is_never_something_else_than_a_sentence(tiny):
                 Experiment.from_dict(given, "e.yaml")
             except SpecError as error:
                 assert "\n" not in str(error)
+
+
+def test_a_disk_without_room_is_one_sentence_and_leaves_no_draft(tiny, tmp_path):
+    resource = pytest.importorskip("resource")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    store = Store(tmp_path / "s")
+    values = np.zeros((100, 100))
+    for write in (
+        lambda draft: _write(values, draft),
+        lambda draft: (draft / "cell.json").write_bytes(values.tobytes()),
+    ):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limits[1]))
+        try:
+            with (
+                pytest.raises(OSError, match=r"^cannot write a result to '.*': the file is larger"),
+                store.new_folder(tmp_path / "s" / "features" / "x") as draft,
+            ):
+                write(draft)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        assert list((tmp_path / "s" / "features").iterdir()) == []
+    with store.new_folder(tmp_path / "s" / "features" / "x") as draft:
+        _write(values, draft)
+    assert np.load(tmp_path / "s" / "features" / "x" / "0.npy").shape == (100, 100)
+    assert (tmp_path / "s" / "features" / "x" / "0.npy").stat().st_size == 128 + values.nbytes
