@@ -294,6 +294,8 @@ def test_score_of_three_views_is_the_mean_over_all_ordered_pairs():
 nan, inf = X.copy(), T.copy()
 nan[2, 1], inf[3, 0] = np.nan, -np.inf
 objects = X.astype(object)
+column = np.empty((len(X), 1), dtype=object)
+column[:, 0] = list(X)
 BAD_FITS = {
     "misaligned": ((X, T[:5]), ValueError, "image: 8, text: 5"),
     "nan": ((nan, T), ValueError, "Recorder: view 'image' contains NaN or infinity"),
@@ -306,6 +308,7 @@ BAD_FITS = {
     "strings": ((X, list("abcdefgh")), ValueError, "'text' must be a numeric.*of str"),
     "strings of numbers": ((X, X.astype(str)), ValueError, "'text' must be.*object array of str"),
     "objects": ((objects, T), ValueError, "'image' must be a numeric.*object array of float"),
+    "a column of rows": ((column, T), ValueError, r"object array of ndarray.*np\.stack\(column\)"),
     "dates": ((X, X.astype("datetime64[s]")), ValueError, "'text' must be numeric.*datetime64"),
     "complex": ((X + 1j, T), ValueError, "'image'.*Complex data not supported"),
     "no columns": ((X, T[:, :0]), ValueError, r"'text' has 0 feature\(s\)"),

@@ -696,7 +696,10 @@ def _what(values: Any) -> str:
         return f"a Ragged with elements of shape {values.values.shape[1:]}"
     if values.dtype == object:
         held = sorted({type(value).__name__ for value in values.flat})
-        return f"an object array of {' and '.join(held)}, shape {values.shape}"
+        text = f"an object array of {' and '.join(held)}, shape {values.shape}"
+        if set(held) <= {"list", "ndarray", "tuple"}:
+            text += " (np.stack(column) makes rows of them; of unequal ones Ragged.from_list does)"
+        return text
     text = f"an array of shape {tuple(values.shape)} and type {values.dtype}"
     if len(values.shape) == 1:
         text += " (labels go in as y; Reshape your data if it is one feature)"

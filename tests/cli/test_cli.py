@@ -34,6 +34,24 @@ def test_version_says_name_and_number():
     assert done.stdout.strip() == f"crossfit {crossfit.__version__}"
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("demo", "--out"),
+        ("report", "x", "--out"),
+        ("report", "x", "--store"),
+        ("run", "shallow-wikipedia", "--store"),
+        ("new", "my-method", "--dir"),
+    ],
+)
+@pytest.mark.parametrize("inside", ["", "/deeper"])
+def test_what_is_not_a_folder_is_refused_before_any_work(tmp_path, words, inside):
+    os.mkfifo(tmp_path / "pipe")
+    done = run(*words, f"{tmp_path}/pipe{inside}")
+    assert done.returncode == 2
+    assert f"{str(tmp_path / 'pipe')!r} is not a folder" in done.stderr.replace("\n", " ")
+
+
 def test_the_package_runs_as_a_module():
     done = subprocess.run(
         [sys.executable, "-m", "crossfit", "--version"], capture_output=True, text=True, check=True

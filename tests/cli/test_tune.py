@@ -135,7 +135,7 @@ def test_the_test_pairs_are_not_even_loaded(tune, monkeypatch):
         (["cca", "--space", "reg=3"], "--space reg: must be a mapping, got 3"),
         (["cca", "--epochs"], "--epochs is for neural methods: cca has no max_epochs"),
         (["cca", "--validation", "train"], "--train and --validation both name 'train'"),
-        (["cca", "--out", "file/bundle"], "which is not a folder"),
+        (["cca", "--out", "file/bundle"], "file' is not a folder"),
     ],
 )
 def test_refusals(tune, tmp_path, words, message):

@@ -495,6 +495,7 @@ def test_markdown_is_one_table(report_store):
     assert len(lines) == 2 + len(board.rows) + 1
     assert len({len(re.findall(r"(?<!\\)\|", line)) for line in lines}) == 1
     assert "<script" not in markdown_table(board)
+    assert "costs \\$5 or \\$6" in markdown_table(replace(board, title="costs $5 or $6"))
     assert "<script" not in markdown_table(replace(board, baseline=HOSTILE))
     text = markdown_table(replace(board, title="<b>\n# emoji", about="<i>sizes"))
     assert text.startswith("## &lt;b> # emoji\n\n&lt;i>sizes\n")

@@ -235,6 +235,7 @@ MERGED = "x-a0: &a0 {k: 1}\n" + "".join(
         ("x-a: " + "[" * 1500 + "]" * 1500, "more than 60 deep"),
         ("x-a: " + "{a: " * 1500 + "1" + "}" * 1500, "more than 60 deep"),
         ("x-a: " + "[" * 70 + "]" * 70, "more than 60 deep"),
+        ("x-a: " + "9" * 5000, "a number of 5000 digits is too long"),
         ("x-a: &a [1, *a]", "an alias refers to what it is a part of"),
         ("x-a: &a {b: {<<: *a}}", "an alias refers to what it is a part of"),
         ("x-a: " + "9" * 10_000, "e.yaml"),

@@ -187,6 +187,7 @@ def test_batches_copies_and_the_cache(tmp_path, monkeypatch):
         ([np.zeros((2, 0))], ValueError, "the array of a sound has no samples"),
         ([np.array([0, 1e300])], ValueError, "has samples that are not finite"),
         ([np.array([0, np.nan])], ValueError, "has samples that are not finite"),
+        ([np.array([0, 9])], ValueError, "samples of type int64, which no recording has"),
     ],
 )
 def test_wrong_sounds_are_named(given_, error, message):

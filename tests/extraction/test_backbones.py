@@ -1,6 +1,7 @@
 """Backbones against torchvision's own networks and transforms, and weights from files."""
 
 import json
+import os
 import pickle
 import urllib.error
 
@@ -409,6 +410,7 @@ def test_the_cache_belongs_to_the_content_of_the_weights(trunk, file, tmp_path, 
         ({"layer": "fc7", "output": "map"}, ValueError, r"'fc7' of alexnet has no output='map'"),
         ({"output": "flat"}, ValueError, "'output' parameter of Backbone"),
         ({"device": "gpu"}, ValueError, "'auto' or a torch device, got 'gpu'"),
+        ({"weights": os.devnull}, ValueError, f"{os.devnull}' are not a regular file"),
         ({"weights": "absent.pth"}, FileNotFoundError, "IMAGENET1K_V1, .* or a file, got 'absent"),
     ],
 )

@@ -310,6 +310,32 @@ def test_damaged_files_are_named(tmp_path, content, message):
 
 
 @pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 9\n", "Git LFS"),
+        (b"<!DOCTYPE html>\n<html>sign in</html>\n", "it is a web page"),
+    ],
+)
+def test_what_was_saved_in_place_of_vectors_is_named(tmp_path, content, message):
+    (tmp_path / "x.txt").write_bytes(content)
+    with pytest.raises(ValueError, match=message):
+        WordVectors(tmp_path / "x.txt").fit(["a"])
+
+
+@pytest.mark.parametrize("head", [b"", b"2 3\n"])
+def test_a_byte_order_mark_is_not_part_of_a_word(tmp_path, head):
+    (tmp_path / "x.txt").write_bytes(b"\xef\xbb\xbf" + head + b"a 1 2 3\nb 4 5 6\n")
+    found = WordVectors(tmp_path / "x.txt").fit_transform(["a b"])
+    np.testing.assert_array_equal(found[0], [[1, 2, 3], [4, 5, 6]])
+
+
+def test_a_pipe_is_not_read_as_vectors(tmp_path):
+    os.mkfifo(tmp_path / "pipe.txt")
+    with pytest.raises(ValueError, match=r"pipe\.txt' is not a regular file"):
+        WordVectors(tmp_path / "pipe.txt").fit(["a"])
+
+
+@pytest.mark.parametrize(
     ("extractor", "error", "message"),
     [
         (WordVectors("absent.txt"), FileNotFoundError, "there is no file 'absent.txt'"),

@@ -249,5 +249,7 @@ def test_addresses_are_checked_without_opening_anything(tmp_path, monkeypatch):
     for scheme in ("sqlite", "journal"):
         with pytest.raises(ValueError, match="names 'fifo', which is not a regular file"):
             storages.check_storage(f"{scheme}:///fifo")
+        with pytest.raises(ValueError, match="has a null byte in its name"):
+            storages.check_storage(f"{scheme}:///a\0b")
     with pytest.raises(ValueError, match="got 'postgresql://me@h:x/n'"):
         storages.check_storage("postgresql://me:secret@h:x/n")

@@ -14,6 +14,7 @@ import crossfit
 from crossfit._text import printable
 from crossfit.cli.check import check
 from crossfit.cli.experiments import run
+from crossfit.cli.folders import Folder
 from crossfit.cli.new import new
 from crossfit.cli.reporting import report
 from crossfit.cli.tuning import tune
@@ -182,7 +183,7 @@ _FEATURES = click.option(
 
 @cli.command()
 @click.option(
-    "-o", "--out", type=click.Path(file_okay=False, path_type=Path), default=Path("demo"),
+    "-o", "--out", type=Folder(), default=Path("demo"),
     show_default=True, help="Folder for report.html.",
 )  # fmt: skip
 @_FEATURES

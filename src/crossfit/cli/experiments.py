@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from crossfit._text import printable
+from crossfit.cli.folders import Folder
 
 __all__ = ["run"]
 
@@ -21,7 +22,7 @@ __all__ = ["run"]
 @click.argument("experiment")
 @click.option(
     "--store", "folder", default="crossfit-runs", show_default=True,
-    type=click.Path(file_okay=False, path_type=Path), help="Folder of the results.",
+    type=Folder(), help="Folder of the results.",
 )  # fmt: skip
 @click.option(
     "--root", type=click.Path(exists=True, file_okay=False),

@@ -14,6 +14,7 @@ import click
 
 from crossfit import registry
 from crossfit._text import printable
+from crossfit.cli.folders import Folder
 
 __all__ = ["KINDS", "new", "write_plugin"]
 
@@ -41,7 +42,7 @@ KINDS = {
 )  # fmt: skip
 @click.option(
     "--dir", "folder", default=".", show_default=True,
-    type=click.Path(file_okay=False, path_type=Path), help="Where to put crossfit-NAME.",
+    type=Folder(), help="Where to put crossfit-NAME.",
 )  # fmt: skip
 @click.option(
     "--author", help="Whom the licence names; by default git's user.name, else the authors of NAME."

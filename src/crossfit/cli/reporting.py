@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from crossfit.cli.folders import Folder
+
 __all__ = ["report"]
 
 TABLES = ("md", "tex", "csv")
@@ -14,11 +16,11 @@ TABLES = ("md", "tex", "csv")
 @click.command()
 @click.argument("runs", nargs=-1, required=True, metavar="RUN...")
 @click.option(
-    "--store", type=click.Path(file_okay=False, path_type=Path), default=Path("crossfit-runs"),
+    "--store", type=Folder(), default=Path("crossfit-runs"),
     show_default=True, help="Folder with the results.",
 )  # fmt: skip
 @click.option(
-    "-o", "--out", type=click.Path(file_okay=False, path_type=Path),
+    "-o", "--out", type=Folder(),
     default=Path("crossfit-report"), show_default=True,
     help="Folder for report.html and the tables.",
 )  # fmt: skip

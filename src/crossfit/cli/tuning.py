@@ -10,6 +10,8 @@ from typing import Any
 
 import click
 
+from crossfit.cli.folders import Folder
+
 __all__ = ["tune"]
 
 STORAGE = "sqlite:///crossfit-studies.db"
@@ -54,7 +56,7 @@ STORAGE = "sqlite:///crossfit-studies.db"
 @click.option("--sampler", type=click.Choice(["tpe", "random"]), default="tpe", show_default=True)
 @click.option("--epochs", is_flag=True, help="Choose the number of epochs too.")
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0, 2**32 - 1))
-@click.option("--out", type=click.Path(file_okay=False, path_type=Path),
+@click.option("--out", type=Folder(),
               help="Folder for a bundle of the winner, fitted on all training pairs.")  # fmt: skip
 def tune(
     method: str,
@@ -150,8 +152,6 @@ def _check_out(out: Path) -> None:
     if out.exists():
         raise click.UsageError(f"--out names {str(out)!r}, which exists")
     above = next(parent for parent in out.absolute().parents if parent.exists())
-    if not above.is_dir():
-        raise click.UsageError(f"--out names a folder in {str(above)!r}, which is not a folder")
     if not os.access(above, os.W_OK | os.X_OK):
         raise click.UsageError(f"--out names a folder in {str(above)!r}, which is read-only")
 

@@ -98,7 +98,13 @@ def _construct_map(loader: _Loader, node: yaml.MappingNode) -> Iterator[_Map]:
 
 def _construct_int(loader: _Loader, node: yaml.ScalarNode) -> int:
     # Leading zeros do not make it octal.
-    return int(loader.construct_scalar(node))
+    text = loader.construct_scalar(node)
+    try:
+        return int(text)
+    except ValueError:
+        raise yaml.constructor.ConstructorError(
+            None, None, f"a number of {len(text)} digits is too long", node.start_mark
+        ) from None
 
 
 def _construct_seq(loader: _Loader, node: yaml.SequenceNode) -> Iterator[_Seq]:
@@ -142,7 +148,9 @@ def read_yaml(path: Path) -> _Map:
     try:
         tree = _loaded(path.read_text(encoding="utf-8"))
     except UnicodeDecodeError as error:
-        raise SpecError(f"{path}: is no text in UTF-8: {error}") from None
+        raise SpecError(
+            f"{path}: is not a text in UTF-8: byte {error.object[error.start]:#04x}"
+        ) from None
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = f":{mark.line + 1}" if mark else ""

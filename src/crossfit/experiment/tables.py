@@ -82,6 +82,8 @@ def markdown_table(board: Board) -> str:
 
     def escaped(text: str) -> str:
         text = printable(text).replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")
+        # Between two dollars many readers of Markdown see mathematics.
+        text = text.replace("$", "\\$")
         return " ".join(text.split())
 
     def line(cells: Sequence[str]) -> str:

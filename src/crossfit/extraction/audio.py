@@ -96,6 +96,12 @@ def _at_rate(
     if duration is not None:
         samples = samples[: _n_read(duration, own_rate)]
     if samples.dtype.kind != "f":
+        if samples.dtype.itemsize > 4:
+            # Against so wide a range everything that is recorded would be silence.
+            raise ValueError(
+                f"{name} has samples of type {samples.dtype}, which no recording has: give them "
+                "in the type that they were recorded in, such as int16, or as floats from -1 to 1"
+            )
         # As in files: the middle of the type's range is silence.
         info = np.iinfo(samples.dtype)
         half = (int(info.max) + 1 - int(info.min)) // 2
@@ -123,7 +129,8 @@ class AudioExtractor(Extractor):
     Items are paths of sound files, pairs of samples and their rate in either order, or arrays of
     samples at the rate of the extractor, mixed as you like; or an array (n, n_samples) of all
     sounds at that rate. Samples are real numbers from -1 to 1, or integers over the range of
-    their type, as WAV files hold them: int16 from -32768 to 32767, uint8 around 128. The longer
+    their type, as WAV files hold them: int16 from -32768 to 32767, uint8 around 128; those of
+    64 bits are refused. The longer
     axis of an item with two is time, the other one holds channels, which are averaged. Of longer
     sounds the beginning counts, and no more of a file is decoded; shorter ones are followed by
     silence.

@@ -100,9 +100,13 @@ def file_sha256(path: str | os.PathLike[str]) -> str:
     ------
     FileNotFoundError
         If there is no such file.
+    ValueError
+        If it is a folder, a pipe or a device.
     """
     path = Path(path).expanduser()
     if not path.is_file():
+        if path.exists():
+            raise ValueError(f"{str(path)!r} is not a regular file")
         raise FileNotFoundError(f"there is no file {str(path)!r}")
     status = path.stat()
     return _sha256(path.absolute(), status.st_mtime_ns, status.st_size)
@@ -180,7 +184,9 @@ def read_tensors(path: str | os.PathLike[str]) -> Any:
 
     with open(path, "rb") as file:
         head = file.read(256)
-    other = _what_else(head)
+    other = what_else(head)
+    if other is None and head and all(byte in b"\t\n\r" or 32 <= byte < 127 for byte in head):
+        other = f"it is a text file, which begins with {head[:40].decode('ascii')!r}"
     if other:
         raise ValueError(other)
     if head[8:9] == b"{" and not head.startswith((b"PK", b"\x80")):
@@ -208,8 +214,8 @@ def read_tensors(path: str | os.PathLike[str]) -> Any:
         raise ValueError("it is damaged, or ends too early") from error
 
 
-def _what_else(head: bytes) -> str | None:
-    """Say what a file is that was saved in place of weights, by its first bytes."""
+def what_else(head: bytes) -> str | None:
+    """Return what a file is that was saved in place of the one wanted, by its first bytes."""
     text = head.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
     if text.startswith(b"version https://git-lfs"):
         return (
@@ -218,8 +224,6 @@ def _what_else(head: bytes) -> str | None:
         )
     if text.startswith((b"<!doctype", b"<html", b"<head", b"<body", b"<?xml", b"<!--")):
         return "it is a web page and not the file itself: download what the page links to"
-    if head and all(byte in b"\t\n\r" or 32 <= byte < 127 for byte in head):
-        return f"it is a text file, which begins with {head[:40].decode('ascii')!r}"
     return None
 
 
@@ -255,6 +259,8 @@ def _source(model: str, weights: str | os.PathLike[str]) -> str | Path:
     if weights in named:
         return str(named[str(weights)].url)
     path = Path(weights).expanduser()
+    if path.exists() and not path.is_file():
+        raise ValueError(f"the weights {str(path)!r} are not a regular file")
     if not path.is_file():
         raise FileNotFoundError(
             f"weights of {model} are {', '.join(named)} or a file, got {str(weights)!r}, and "

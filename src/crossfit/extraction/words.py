@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import functools
 import hashlib
 import itertools
@@ -18,7 +19,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 
 from crossfit._random import draw_seed
 from crossfit.extraction.text import WORD, TextExtractor, counted
-from crossfit.extraction.weights import file_sha256
+from crossfit.extraction.weights import file_sha256, what_else
 from crossfit.views import Ragged
 
 __all__ = ["Characters", "Doc2VecFeatures", "WordVectors"]
@@ -406,6 +407,11 @@ def _read_text(file: Path, limit: int | None) -> tuple[dict[str, int], np.ndarra
 
     with utils.open(file, "rb") as stream:
         first = list(itertools.islice(stream, 1000))
+    other = what_else(b"".join(first[:10]))
+    if other:
+        raise ValueError(other)
+    if first:
+        first[0] = first[0].removeprefix(codecs.BOM_UTF8)
     head = first[0].split() if first else []
     # word2vec's own first line says how many words there are and how long vectors are.
     if len(head) == 2 and all(part.isdigit() for part in head):
@@ -423,6 +429,8 @@ def _read_text(file: Path, limit: int | None) -> tuple[dict[str, int], np.ndarra
         for number, line in enumerate(itertools.islice(stream, start, None), start + 1):
             if n_lines >= stop:
                 break
+            if number == 1:
+                line = line.removeprefix(codecs.BOM_UTF8)
             if not line.strip():
                 continue
             n_lines += 1

@@ -305,6 +305,8 @@ def _journal_path(rest: str) -> Path:
 
 
 def _check_file(path: Path, told: str, example: str) -> None:
+    if "\0" in str(path):
+        raise ValueError(f"storage {told!r} has a null byte in its name")
     if path == Path():
         raise ValueError(f"storage {told!r} names no file, as {example} does")
     if not path.parent.is_dir():
