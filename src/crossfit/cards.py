@@ -609,7 +609,7 @@ class MethodCard(Card):
         Role to the kinds of input it takes: ``"vectors"``, ``"regions"``, ``"pixels"``,
         ``"tokens"``, ``"strings"``, ``"sequence"``, ``"channels"``.
     labels : {"none", "optional", "single", "multi"}
-        Whether `fit` needs labels: never used, used when given, one class a row, or an
+        Whether `fit` needs labels: never used, used when given, one class per row, or an
         indicator matrix as well.
     kind : {"embedding", "pair"}
         ``"embedding"`` methods map into a common space, ``"pair"`` methods only score pairs.

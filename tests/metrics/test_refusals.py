@@ -42,6 +42,7 @@ EVALUATION = evaluate(S, Y)
         (lambda: bootstrap_interval(["a"]), "real numbers"),
         (lambda: bootstrap_interval([1j, 2]), "real numbers, got type complex128"),
         (lambda: bootstrap_interval([[1], [1, 2]]), "rows of unequal shape"),
+        (lambda: bootstrap_interval([]), "must have one value that is not NaN"),
         (lambda: bootstrap_interval(np.ma.array([1.0, 2], mask=[0, 1])), "as in 1 of 2 rows"),
         (lambda: bootstrap_interval([1, 2], random_state=-1), "'random_state' parameter"),
         (lambda: bootstrap_interval([1, 2], random_state="0"), "'random_state' parameter"),

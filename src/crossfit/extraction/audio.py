@@ -37,7 +37,7 @@ def load_audio(
     path : path-like
         A file in a format that libsndfile reads: WAV, FLAC, OGG, MP3, AIFF and others.
     rate : int
-        Samples a second. A file with another rate is resampled by soxr in high quality, as
+        Samples per second. A file with another rate is resampled by soxr in high quality, as
         librosa does.
     duration : float, optional
         Seconds from the beginning; no more of the file is decoded. Default: all of it.
@@ -52,9 +52,10 @@ def load_audio(
     FileNotFoundError
         If there is no such file.
     ValueError
-        If the file is damaged, empty, no sound or no regular file, or its samples are not finite.
+        If the file is damaged, empty, not a sound or not a regular file, or its samples are not
+        finite.
     TypeError
-        If `path` is no path.
+        If `path` is not a path.
     ImportError
         If soundfile is not installed.
     """
@@ -138,7 +139,7 @@ class AudioExtractor(Extractor):
     Parameters
     ----------
     rate : int
-        Samples a second at which the sounds are worked on; others are resampled.
+        Samples per second at which the sounds are worked on; others are resampled.
     duration : float
         Seconds of a sound.
     """
@@ -286,7 +287,7 @@ class MFCC(_Spectra):
     output : {"map", "flat"}
         A matrix for each sound, or one vector, coefficient by coefficient.
     rate : int
-        Samples a second; sounds with another rate are resampled.
+        Samples per second; sounds with another rate are resampled.
     batch_size : int
         Sounds read at once.
     cache : bool
@@ -387,7 +388,7 @@ class LogMel(_Spectra):
     output : {"map", "flat"}
         A matrix for each sound, or one vector, band by band.
     rate : int
-        Samples a second; sounds with another rate are resampled.
+        Samples per second; sounds with another rate are resampled.
     batch_size : int
         Sounds read at once.
     cache : bool

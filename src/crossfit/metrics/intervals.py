@@ -51,7 +51,7 @@ def query_values(values: Any, name: str) -> Floats:
         If they are no 1-D real numbers, or infinite (with the row) or too large to be summed.
     """
     array = as_array(values, name, numbers=True)
-    if array.dtype.kind not in "biuf":
+    if array.size and array.dtype.kind not in "biuf":
         raise ValueError(f"{name} must be real numbers, got type {array.dtype}")
     if array.ndim != 1:
         raise ValueError(f"{name} must be 1-D, one number per query, got shape {array.shape}")

@@ -12,7 +12,7 @@ from crossfit.views import Ragged
 __all__ = ["RATE", "planted_items"]
 
 RATE = 22050
-"""Samples a second of the planted sounds."""
+"""Samples per second of the planted sounds."""
 
 _NOUNS = ("cat", "dog", "engine", "river", "teacher", "violin", "mountain", "kitchen")
 _VERBS = ("sleeps", "runs", "sings", "waits", "turns", "falls")
