@@ -214,7 +214,7 @@ def test_read_only_input_is_not_written_to(tmp_path):
     [
         (np.array([1.0, 2.0, 3.0], object), "object array of 3 float"),
         ([1, 2], "list of 2 int"),
-        (["a.png", None], "list of 2 NoneType"),
+        (["a.png", None], r"nothing in 1 of 2 rows \(1\)"),
         (np.zeros((2, 8, 8, 3)), r"float64 array of shape \(2, 8, 8, 3\)"),
         (np.zeros((8, 8, 3), np.uint8), r"uint8 array of shape \(8, 8, 3\)"),
         (np.zeros((2, 5), np.uint8), r"uint8 array of shape \(2, 5\)"),
@@ -234,8 +234,9 @@ def test_wrong_images_are_named(given_, got):
 @pytest.mark.parametrize(
     ("given_", "got"),
     [
-        (["a", np.nan], "list of 2 float"),
-        (pd.Series(["a", None], dtype=object), "object array of 2 NoneType"),
+        (["a", np.nan], r"nothing in 1 of 2 rows \(1\)"),
+        ([pd.NA, "a", np.ma.masked], r"nothing in 2 of 3 rows \(0, 2\)"),
+        (pd.Series(["a", None], dtype=object), r"nothing in 1 of 2 rows \(1\)"),
         (np.zeros(3), r"list of 3 float64|float64 array of shape \(3,\)"),
         (np.zeros((2, 2)), r"float64 array of shape \(2, 2\)"),
         ("a", "a single str: put it in a list"),

@@ -18,7 +18,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
 from crossfit._arguments import CheckedParameters
-from crossfit._arrays import NUMPY_DEFAULTS, as_numpy
+from crossfit._arrays import NUMPY_DEFAULTS, as_numpy, in_rows, is_missing
 from crossfit._code import code_of
 from crossfit._fitted import is_fitted_name, set_fitted
 from crossfit.cache import FeatureCache
@@ -360,7 +360,7 @@ def sequence_of(X: Any, expects: str, owner: str) -> list[Any]:
     Raises
     ------
     TypeError
-        If `X` is no such thing.
+        If `X` is no such thing, or a member is missing, with the rows.
     ValueError
         If it is empty.
     """
@@ -371,7 +371,11 @@ def sequence_of(X: Any, expects: str, owner: str) -> list[Any]:
         X = values
     if not len(X):
         raise ValueError(f"{owner} expects {expects}, got {describe(X)}")
-    return list(X)
+    items = list(X)
+    lacking = [row for row, item in enumerate(items) if is_missing(item)]
+    if lacking:
+        raise TypeError(f"{owner} expects {expects}, got nothing in {in_rows(lacking, len(items))}")
+    return items
 
 
 def check_file(path: str | os.PathLike[str], kind: str) -> str:
