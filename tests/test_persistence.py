@@ -598,7 +598,7 @@ def test_an_existing_folder_is_only_overwritten_on_demand(bundle, tmp_path):
 def test_what_is_no_bundle_is_never_overwritten(tmp_path):
     (tmp_path / "manifest.json").write_text('{"name": "a web page"}')
     for place in (tmp_path, tmp_path / "manifest.json"):
-        with pytest.raises(FileExistsError, match="no bundle"):
+        with pytest.raises(FileExistsError, match="not a bundle"):
             save(CCA(), place, overwrite=True)
     assert [p.name for p in tmp_path.iterdir()] == ["manifest.json"]
     (tmp_path / "empty").mkdir()
@@ -862,13 +862,13 @@ def test_links_and_pipes_are_not_followed(tmp_path, bundle):
         copy = Path(shutil.copytree(bundle, tmp_path / f"copy-{name[:4]}"))
         (copy / name).unlink()
         (copy / name).symlink_to(bundle / name)
-        refused(copy, "no regular file")
+        refused(copy, "not a regular file")
         (copy / name).unlink()
         os.mkfifo(copy / name)
-        refused(copy, "no regular file")
+        refused(copy, "not a regular file")
         (copy / name).unlink()
         (copy / name).mkdir()
-        refused(copy, "no regular file")
+        refused(copy, "not a regular file")
     (tmp_path / "link").symlink_to(bundle)  # the folder is the caller's word
     load(tmp_path / "link")
 
@@ -1055,15 +1055,17 @@ def test_a_newer_format_is_refused_as_such(bundle):
     "version", [0, -1, "1", None, 1.0, True, [1]], ids=lambda v: type(v).__name__ + str(v)
 )
 def test_a_format_that_never_was_is_refused(bundle, version):
-    refused(forge(bundle, lambda c: c.update(crossfit_bundle=version)), "no manifest of a crossfit")
+    refused(
+        forge(bundle, lambda c: c.update(crossfit_bundle=version)), "not a manifest of a crossfit"
+    )
 
 
 @pytest.mark.parametrize(
     "raw, says",
     [
         (b"", "not JSON"),
-        (b"[1]", "no manifest of a crossfit bundle"),
-        (b"null", "no manifest of a crossfit bundle"),
+        (b"[1]", "not a manifest of a crossfit bundle"),
+        (b"null", "not a manifest of a crossfit bundle"),
         (b'{"crossfit_bundle": 1}', "changed"),
         (b'{"crossfit_bundle": 1, "crossfit_bundle": 2}', "twice"),
         (b'{"crossfit_bundle": 1, "a": NaN}', "NaN, which is not JSON"),

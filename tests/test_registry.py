@@ -162,8 +162,8 @@ def test_every_plugin_is_listed_with_its_status(zoo):
     assert "api 99" in errors["crossfit-future"]
     assert "entry_points.txt" in errors["crossfit-malformed"]
     assert "'a'" in errors["crossfit-twice"]
-    assert "'not a spec' is no entry point" in errors["crossfit-nospec"]
-    assert "is no card but a int" in errors["crossfit-nocard"]
+    assert "'not a spec' is not an entry point" in errors["crossfit-nospec"]
+    assert "is not a card but of type int" in errors["crossfit-nocard"]
     assert "'x'" in errors["crossfit-othername"] and "'y'" in errors["crossfit-othername"]
     assert "expects a DatasetCard" in errors["crossfit-othergroup"]
 

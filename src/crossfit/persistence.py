@@ -127,7 +127,7 @@ def save(model: Any, folder: str | os.PathLike[str], *, overwrite: bool = False)
         If some part of the model is of a type that a bundle cannot hold: the message names the
         part and the type. Nothing has been written then.
     FileExistsError
-        If the folder exists and is not to be overwritten, or is no bundle.
+        If the folder exists and is not to be overwritten, or is not a bundle.
 
     Notes
     -----
@@ -179,7 +179,7 @@ def save(model: Any, folder: str | os.PathLike[str], *, overwrite: bool = False)
     if not overwrite:
         raise FileExistsError(f"{folder} exists already: pass overwrite=True to replace a bundle")
     if not _may_replace(folder):
-        raise FileExistsError(f"{folder} exists and is no bundle: it is not overwritten")
+        raise FileExistsError(f"{folder} exists and is not a bundle: it is not overwritten")
     with room_for("the bundle", folder):
         kept = _write(folder, content, encoder.arrays)
     for path in list(folder.iterdir()):
@@ -712,7 +712,7 @@ def _opened(path: Path, what: str) -> BufferedReader:
     except OSError as error:
         raise BundleError(f"there is no {what} {path.name} ({error.strerror})") from None
     if not regular:
-        raise BundleError(f"{path.name} is no regular file")
+        raise BundleError(f"{path.name} is not a regular file")
     return os.fdopen(os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0)
                              | getattr(os, "O_BINARY", 0)), "rb")  # fmt: skip
 
@@ -780,7 +780,7 @@ def _checked_manifest(raw: bytes) -> dict[str, Any]:
         raise BundleError("the manifest is nested too deeply") from None
     version = content.get("crossfit_bundle") if isinstance(content, dict) else None
     if type(version) is not int or version < 1:
-        raise BundleError(f"{MANIFEST} is no manifest of a crossfit bundle")
+        raise BundleError(f"{MANIFEST} is not a manifest of a crossfit bundle")
     if version > FORMAT:
         raise BundleError(
             f"it is of format {version} and this crossfit reads up to {FORMAT}: upgrade "

@@ -361,7 +361,9 @@ def _entry(point: _Point) -> Entry:
                 if isinstance(api, int):
                     told = f"its card has api {api}, this crossfit reads api {API}"
                     return row("incompatible", told)
-                return row("broken", f"{point.spec!r} is no card but a {type(card).__name__}")
+                return row(
+                    "broken", f"{point.spec!r} is not a card but of type {type(card).__name__}"
+                )
             wanted = GROUPS[point.group]
             if not isinstance(card, wanted):
                 return row(
@@ -371,7 +373,9 @@ def _entry(point: _Point) -> Entry:
             # A class of the plugin's own may have fields that raise, or that nothing has checked.
             wanted(**{part.name: getattr(card, part.name) for part in dataclasses.fields(wanted)})
     except entrypoints.BadEntryPoint:
-        return row("broken", f"{point.spec!r} is no entry point: expected 'package.module:CARD'")
+        return row(
+            "broken", f"{point.spec!r} is not an entry point: expected 'package.module:CARD'"
+        )
     except KeyboardInterrupt:
         raise
     except BaseException:  # a module may also leave the program

@@ -289,7 +289,7 @@ def check_out(out: Any, shape: tuple[int, int]) -> None:
         if not folder.is_dir():
             raise ValueError(f"out names a file in {str(folder)!r}, which is no folder")
         if Path(out).exists() and not _holds_an_array(Path(out)):
-            raise ValueError(f"out names {str(out)!r}, which is there and is no array of NumPy's")
+            raise ValueError(f"out names {str(out)!r}, which exists and is not an array of NumPy's")
 
 
 def _holds_an_array(path: Path) -> bool:

@@ -252,7 +252,7 @@ def test_what_is_too_much_or_not_for_people_is_told(tmp_path, more, says):
     assert "\n" not in str(caught.value) and str(path) in str(caught.value)
     if more.startswith("x-a: ") and len(more) < 10**5 and "&a" not in more:
         value = more.removeprefix("x-a: ")
-        with pytest.raises(SpecError, match="is no YAML value"):
+        with pytest.raises(SpecError, match="is not a YAML value"):
             Experiment.from_file(write(tmp_path, GOOD), [f"x={value}"])
 
 
@@ -425,5 +425,5 @@ def test_tags_of_other_values_and_of_what_no_experiment_holds_are_refused(tmp_pa
     path.write_text(f"title: t\ndataset: emoji\nmethods: [{{method: cca, params: {value}}}]\n")
     with pytest.raises(SpecError, match=re.escape(why)):
         Experiment.from_file(path)
-    with pytest.raises(SpecError, match="is no YAML value"):
+    with pytest.raises(SpecError, match="is not a YAML value"):
         change({"title": "t"}, f"title={value}")

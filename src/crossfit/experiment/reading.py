@@ -236,7 +236,7 @@ def change(tree: dict[str, Any], setting: str, option: str = "--set") -> None:
     except (yaml.YAMLError, ValueError) as error:
         why = "" if isinstance(error, yaml.MarkedYAMLError) else f": it {error}"
         short = text if len(text) <= 80 else f"{text[:79]}…"
-        raise SpecError(f"{option} {setting[:80]}: {short!r} is no YAML value{why}") from None
+        raise SpecError(f"{option} {setting[:80]}: {short!r} is not a YAML value{why}") from None
     *way, last = keys.strip().split(".")
     if keys.strip().startswith("x-"):
         raise SpecError(

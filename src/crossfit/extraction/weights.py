@@ -299,7 +299,7 @@ def _read(path: Path) -> dict[str, torch.Tensor]:
     if not isinstance(state, Mapping) or not all(
         isinstance(name, str) and isinstance(part, torch.Tensor) for name, part in state.items()
     ):
-        raise ValueError(f"it holds a {type(state).__name__} that is no table of named tensors")
+        raise ValueError(f"it holds a {type(state).__name__} that is not a table of named tensors")
     # Beside its names torch's average of models counts them.
     table = {name: part for name, part in state.items() if name != "n_averaged"}
     while wrapper := next((w for w in _WRAPPERS if table and all(n.startswith(w) for n in table)),
