@@ -284,3 +284,15 @@ def test_its_experiment_runs_and_is_reported(environment, tmp_path):
     assert "3 done" in said
     run(python, *CLI, "report", f"anon-2026-{NAME}-emoji", cwd=tmp_path)
     assert "Closed form" in (tmp_path / "crossfit-report" / "report.html").read_text()
+
+
+def test_a_disk_without_room_is_one_sentence_and_leaves_nothing(tmp_path):
+    resource = pytest.importorskip("resource")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
+    try:
+        with pytest.raises(OSError, match=r"^cannot write the plugin to '.*full': the file is"):
+            write_plugin("full", tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert list(tmp_path.iterdir()) == []

@@ -13,6 +13,7 @@ from pathlib import Path
 import click
 
 from crossfit import registry
+from crossfit._files import room_for
 from crossfit._text import printable
 from crossfit.cli.folders import Folder
 
@@ -124,21 +125,24 @@ def write_plugin(name: str, folder: Path, kind: str = "method", author: str | No
     shared = _SHARED + (_NETWORK if kind == "network" else ())
     first = {inside: path for inside, path in _files("method").items() if inside in shared}
     files = first | _files(kind)
-    folder.mkdir(parents=True, exist_ok=True)
-    draft = folder / f".crossfit-{name}-{secrets.token_hex(4)}"
-    try:
-        for inside, path in files.items():
-            copy = draft / renamed(inside)
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            copy.write_text(renamed(path.read_text(encoding="utf-8")), encoding="utf-8")
-        licence = draft / "LICENSE"
-        whose = f"{datetime.date.today().year}, {_author(author, name)}"
-        text = _COPYRIGHT.sub(lambda found: found[1] + whose, licence.read_text(encoding="utf-8"))
-        licence.write_text(text, encoding="utf-8")
-        draft.rename(target)
-    except BaseException:
-        shutil.rmtree(draft, ignore_errors=True)
-        raise
+    with room_for("the plugin", target):
+        folder.mkdir(parents=True, exist_ok=True)
+        draft = folder / f".crossfit-{name}-{secrets.token_hex(4)}"
+        try:
+            for inside, path in files.items():
+                copy = draft / renamed(inside)
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                copy.write_text(renamed(path.read_text(encoding="utf-8")), encoding="utf-8")
+            licence = draft / "LICENSE"
+            whose = f"{datetime.date.today().year}, {_author(author, name)}"
+            text = _COPYRIGHT.sub(
+                lambda found: found[1] + whose, licence.read_text(encoding="utf-8")
+            )
+            licence.write_text(text, encoding="utf-8")
+            draft.rename(target)
+        except BaseException:
+            shutil.rmtree(draft, ignore_errors=True)
+            raise
     return target
 
 
