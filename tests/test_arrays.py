@@ -14,6 +14,7 @@ from sklearn.preprocessing import FunctionTransformer
 
 import crossfit
 from crossfit import Channels, Ragged, Views
+from crossfit.base import CrossModalEstimator
 from crossfit.compose import ColumnsAsViews, ViewTransformer
 from crossfit.subspace import CCA, CFA, KCCA, PLS, SM
 from crossfit.views import as_float, as_numpy
@@ -502,7 +503,9 @@ def test_features_whose_squares_overflow_or_vanish_are_not_called_constant(name,
     method = getattr(crossfit.subspace, name)
     one = np.array(X)
     one[5, 2] = 1e200
-    told = rf"{name}: view 'image' holds numbers as large as \S+, whose squares overflow float64"
+    told = (
+        rf"{name}: view 'image' holds values up to \S+, whose products leave the range of float64"
+    )
     for huge in (1e200 * X, 1e160 * X, one):
         with pytest.raises(ValueError, match=told):
             method().fit(huge, T, y)
@@ -516,6 +519,20 @@ def test_features_whose_squares_overflow_or_vanish_are_not_called_constant(name,
     assert large.score((1e25 * X).astype(np.float32), T, y) == pytest.approx(
         plain.score(X.astype(np.float32), T, y), abs=1e-3
     )
+
+
+def test_what_an_author_calls_constant_may_be_too_large(pairs):
+    X, T = pairs
+
+    class Strict(CrossModalEstimator):
+        def _fit(self, views, y):
+            raise ValueError("view 'image' is constant")
+
+    told = r"Strict: view 'image' holds numbers as large as \S+, whose squares overflow float64"
+    with pytest.raises(ValueError, match=told):
+        Strict().fit(1e200 * X, T)
+    with pytest.raises(ValueError, match="view 'image' is constant"):
+        Strict().fit(X, T)
 
 
 # ---- what others set -----------------------------------------------------------------------
