@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 __all__ = [
     "NUMPY_DEFAULTS",
+    "RangeError",
     "as_array",
     "as_numpy",
     "checked_csr",
@@ -434,6 +435,10 @@ def _holds_integers(data: NDArray[Any], what: str) -> str:
                 "subtract an offset, or give float64 to have them rounded"
             )
     return "float64"
+
+
+class RangeError(ValueError):
+    """Values so large that their products overflow; the message names the view."""
 
 
 def size_told(values: Any) -> str:

@@ -14,7 +14,14 @@ from sklearn.utils._available_if import _AvailableIfDescriptor, available_if
 from sklearn.utils.validation import check_is_fitted
 
 from crossfit._arguments import check_arguments, is_word, mapping_of, shown
-from crossfit._arrays import NUMPY_DEFAULTS, as_numpy, is_tensor, refuse_not_finite, size_told
+from crossfit._arrays import (
+    NUMPY_DEFAULTS,
+    RangeError,
+    as_numpy,
+    is_tensor,
+    refuse_not_finite,
+    size_told,
+)
 from crossfit._threads import few_threads
 from crossfit.cards import MethodCard
 from crossfit.labels import check_labels
@@ -267,8 +274,9 @@ class CrossModalEstimator(ViewsTransformerMixin, BaseEstimator):
         except BaseException as error:  # Ctrl-C too
             if not self._still_answers(error):
                 del self.views_in_  # what is half fitted must not answer
-            told_already = "leave the range of float" in str(error)
-            if isinstance(error, (ValueError, ArithmeticError)) and not told_already:
+            if isinstance(error, (ValueError, ArithmeticError)) and not isinstance(
+                error, RangeError
+            ):
                 # Squares that overflow look like a constant view, or like NaN, to most methods.
                 for role in views.names:
                     told = size_told(views.distinct(role)[0])

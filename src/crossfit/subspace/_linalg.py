@@ -15,6 +15,7 @@ import scipy.linalg
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
+from crossfit._arrays import RangeError
 from crossfit._threads import few_threads
 from crossfit.views import Views, as_numpy, is_tensor
 
@@ -544,7 +545,7 @@ def check_range(method: CrossModalEstimator, views: Views) -> None:
         if np.prod(data.shape) and _eps(data) <= np.finfo(float).eps:
             largest = max(float(data.max()), -float(data.min()))
             if largest > _LARGEST:
-                raise ValueError(
+                raise RangeError(
                     f"{type(method).__name__}: view {method.views_in_[role]!r} holds values up to "
                     f"{largest:.0e}, whose products leave the range of float64: divide its "
                     "columns by constants first"
