@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from crossfit.experiment import RunRecord, Store
-from crossfit.experiment.board import Board
-from crossfit.experiment.runs import boards
+from crossfit.report.from_runs import boards
+from crossfit.report.leaderboard import Board
 
 OUT = Path(__file__).parents[1] / "reproduction"
 LEVEL = 0.05

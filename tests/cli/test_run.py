@@ -46,7 +46,7 @@ def test_dry_run_says_what_there_is_to_do_and_does_nothing(folder):
 
 
 def test_looks_at_the_test_split_are_counted_whatever_has_been_changed_since(folder):
-    from crossfit.experiment import report_runs
+    from crossfit.report import report_runs
 
     for n, settings in enumerate((["reg=0.5"], ["reg=0.7"], ["reg=0.5"], ["n_components=4"])):
         changed = [word for each in settings for word in ("--set", f"methods.CCA.params.{each}")]

@@ -10,7 +10,7 @@ from crossfit import Views
 from crossfit.datasets import Split
 from crossfit.experiment.comparison import chance, fit_and_evaluate
 from crossfit.experiment.demo import answer, run_demo
-from crossfit.experiment.report import write_report, write_text
+from crossfit.report.page import write_report, write_text
 from crossfit.subspace import CCA
 
 

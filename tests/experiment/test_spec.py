@@ -9,8 +9,8 @@ import pytest
 from crossfit import registry
 from crossfit.cards import Choice, Each, Float, Int
 from crossfit.experiment import Experiment, SpecError, plan
+from crossfit.experiment._yaml import change
 from crossfit.experiment.parts import build_method, describe, draws_at_random, named
-from crossfit.experiment.reading import change
 from crossfit.experiment.spec import space_of
 
 GOOD = """\

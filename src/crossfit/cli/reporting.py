@@ -34,7 +34,7 @@ def report(runs: tuple[str, ...], store: Path, out: Path, root: Path | None) -> 
     Methods that were evaluated on the same test queries share a leaderboard, also over several
     runs. An earlier report in the folder is replaced.
     """
-    from crossfit.experiment.runs import report_runs
+    from crossfit.report.from_runs import report_runs
 
     # An earlier report, which has them all, may be written again; what others put there may not.
     written = [out / name for name in ("report.html", *(f"leaderboard.{e}" for e in TABLES))]

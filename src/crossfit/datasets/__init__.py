@@ -6,8 +6,8 @@ _HOMES = {
     "Dataset": "record",
     "Split": "record",
     "available": "loading",
-    "from_csv": "own",
-    "from_folder": "own",
+    "from_csv": "tables",
+    "from_folder": "tables",
     "from_precomputed": "captions",
     "load": "loading",
 }

@@ -1,4 +1,4 @@
-"""Experiments: fit and evaluate methods on data sets, keep the results, and report them."""
+"""Experiments: fit and evaluate methods on data sets, and keep the results."""
 
 from __future__ import annotations
 
@@ -16,9 +16,7 @@ __all__ = [
     "StoreError",
     "fit_and_evaluate",
     "plan",
-    "report_runs",
     "run",
-    "write_report",
 ]
 
 __getattr__, __dir__ = attach(
@@ -33,16 +31,12 @@ __getattr__, __dir__ = attach(
         "StoreError": "store",
         "fit_and_evaluate": "comparison",
         "plan": "runner",
-        "report_runs": "runs",
         "run": "runner",
-        "write_report": "report",
     },
 )
 
 if TYPE_CHECKING:
     from crossfit.experiment.comparison import Result, fit_and_evaluate
-    from crossfit.experiment.report import write_report
     from crossfit.experiment.runner import plan, run
-    from crossfit.experiment.runs import report_runs
     from crossfit.experiment.spec import Experiment, SpecError
     from crossfit.experiment.store import CellRecord, RunRecord, Store, StoreError

@@ -26,7 +26,9 @@ from crossfit import registry
 from crossfit.compose import ViewTransformer
 from crossfit.datasets import Split, load
 from crossfit.experiment.comparison import Result, chance, fit_and_evaluate
-from crossfit.experiment.report import (
+from crossfit.extraction import GridFeatures, grid_boxes
+from crossfit.model_selection import make_retrieval_scorer
+from crossfit.report.page import (
     Attention,
     Found,
     GalleryRow,
@@ -34,8 +36,6 @@ from crossfit.experiment.report import (
     lit,
     write_report,
 )
-from crossfit.extraction import GridFeatures, grid_boxes
-from crossfit.model_selection import make_retrieval_scorer
 from crossfit.subspace import CCA, SM
 from crossfit.views import Views
 

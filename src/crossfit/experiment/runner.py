@@ -17,8 +17,8 @@ import crossfit
 from crossfit import registry
 from crossfit._code import code_of, package_files
 from crossfit._files import room_for
+from crossfit.experiment._yaml import Node, SpecError
 from crossfit.experiment.forms import PLAN, RUN
-from crossfit.experiment.reading import Node, SpecError
 from crossfit.experiment.spec import DatasetSpec, Experiment, MethodSpec
 from crossfit.experiment.store import (
     RunRecord,

@@ -16,7 +16,7 @@ from typing import Any
 
 from crossfit import registry
 from crossfit.cards import Choice, Each, ExperimentCard, Float, Int
-from crossfit.experiment.reading import Node, SpecError, change, plain, read_yaml, what
+from crossfit.experiment._yaml import Node, SpecError, change, plain, read_yaml, what
 from crossfit.metrics.names import parse_metric
 
 __all__ = [

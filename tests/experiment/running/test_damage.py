@@ -8,10 +8,12 @@ import warnings
 import numpy as np
 import pytest
 
-from crossfit.experiment import Experiment, SpecError, Store, StoreError, report, report_runs, run
+from crossfit.experiment import Experiment, SpecError, Store, StoreError, run
 from crossfit.experiment import store as store_module
 from crossfit.experiment.features import _write
 from crossfit.experiment.store import SUMS
+from crossfit.report import page as report
+from crossfit.report import report_runs
 
 SCALE = {"name": "sklearn.preprocessing.StandardScaler"}
 METHODS = [

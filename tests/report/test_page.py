@@ -20,19 +20,11 @@ from crossfit._text import printable
 from crossfit.cli.commands import cli
 from crossfit.datasets import Split
 from crossfit.experiment import Experiment, figures, run
-from crossfit.experiment.board import Board, Row, contradictions
-from crossfit.experiment.figures import search, sweeps
-from crossfit.experiment.report import (
-    Attention,
-    Found,
-    Gallery,
-    GalleryRow,
-    Part,
-    Problem,
-    lit,
-    write_page,
-)
-from crossfit.experiment.runs import (
+from crossfit.experiment.store import SUMS, Store, StoreError
+from crossfit.metrics import Evaluation, Repeats, evaluate
+from crossfit.metrics.evaluation import PerQuery
+from crossfit.report.figures import search, sweeps
+from crossfit.report.from_runs import (
     _about,
     _about_method,
     _curves,
@@ -43,10 +35,18 @@ from crossfit.experiment.runs import (
     boards,
     report_runs,
 )
-from crossfit.experiment.store import SUMS, Store, StoreError
-from crossfit.experiment.tables import csv_table, latex_table, latex_text, markdown_table
-from crossfit.metrics import Evaluation, Repeats, evaluate
-from crossfit.metrics.evaluation import PerQuery
+from crossfit.report.leaderboard import Board, Row, contradictions
+from crossfit.report.page import (
+    Attention,
+    Found,
+    Gallery,
+    GalleryRow,
+    Part,
+    Problem,
+    lit,
+    write_page,
+)
+from crossfit.report.tables import csv_table, latex_table, latex_text, markdown_table
 from crossfit.views import Views
 
 METRICS = ("map@all", "r@1", "r@10", "medr")

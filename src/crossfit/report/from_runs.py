@@ -12,9 +12,15 @@ from typing import Any
 
 import numpy as np
 
-from crossfit.experiment import figures
-from crossfit.experiment.board import Board, Row, arrow, metric_words
-from crossfit.experiment.report import (
+from crossfit.experiment.store import CellRecord, RunRecord, Store, StoreError, canonical
+from crossfit.extraction import grid_boxes
+from crossfit.extraction.formats import PICTURE_SUFFIXES
+from crossfit.labels import is_unlabelled
+from crossfit.metrics import Evaluation, Repeats, parse_metric
+from crossfit.metrics.evaluation import PerQuery
+from crossfit.report import figures
+from crossfit.report.leaderboard import Board, Row, arrow, metric_words
+from crossfit.report.page import (
     Attention,
     Found,
     Gallery,
@@ -26,13 +32,7 @@ from crossfit.experiment.report import (
     write_page,
     write_text,
 )
-from crossfit.experiment.store import CellRecord, RunRecord, Store, StoreError, canonical
-from crossfit.experiment.tables import csv_table, latex_table, markdown_table
-from crossfit.extraction import grid_boxes
-from crossfit.extraction.formats import PICTURE_SUFFIXES
-from crossfit.labels import is_unlabelled
-from crossfit.metrics import Evaluation, Repeats, parse_metric
-from crossfit.metrics.evaluation import PerQuery
+from crossfit.report.tables import csv_table, latex_table, markdown_table
 
 __all__ = ["boards", "report_runs"]
 

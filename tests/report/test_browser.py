@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import pytest
 
-from crossfit.experiment.runs import report_runs
+from crossfit.report.from_runs import report_runs
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
 

@@ -516,7 +516,7 @@ def _card(
     return DatasetCard(
         api=API,
         name=name,
-        target=f"crossfit.datasets.own:{maker}",
+        target=f"crossfit.datasets.tables:{maker}",
         summary=f"own pairs: {name}",
         modalities=modalities,
         labels="none" if any(split.y is None for split in splits.values()) else "single",

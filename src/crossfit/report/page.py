@@ -18,8 +18,6 @@ from numpy.typing import NDArray
 import crossfit
 from crossfit._files import whole_file
 from crossfit._text import printable
-from crossfit.experiment import figures
-from crossfit.experiment.board import LEVEL, Board, Row, arrow, merged, metric_words
 from crossfit.experiment.comparison import Result
 from crossfit.metrics import (
     Repeats,
@@ -28,6 +26,8 @@ from crossfit.metrics import (
     parse_metric,
     recall_at_k_curve,
 )
+from crossfit.report import figures
+from crossfit.report.leaderboard import LEVEL, Board, Row, arrow, merged, metric_words
 from crossfit.scoring import relevance_of
 from crossfit.views import Views, n_rows
 
@@ -206,7 +206,7 @@ def write_page(
     import jinja2
 
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("crossfit.experiment", "templates"),
+        loader=jinja2.PackageLoader("crossfit.report", "templates"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         # Labels, texts and reasons are other people's words.

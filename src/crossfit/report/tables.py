@@ -8,8 +8,8 @@ import math
 from collections.abc import Sequence
 
 from crossfit._text import printable
-from crossfit.experiment.board import LEVEL, Board, arrow, metric_words
-from crossfit.experiment.report import digits_of, figure, interval_figure, p_figure, rank_figure
+from crossfit.report.leaderboard import LEVEL, Board, arrow, metric_words
+from crossfit.report.page import digits_of, figure, interval_figure, p_figure, rank_figure
 
 __all__ = ["csv_table", "latex_table", "markdown_table"]
 

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from crossfit._text import printable
-from crossfit.experiment.board import Board, Row, arrow, metric_words
 from crossfit.metrics import parse_metric
 from crossfit.plotting import in_plain_words
+from crossfit.report.leaderboard import Board, Row, arrow, metric_words
 
 __all__ = ["attention", "costs", "curves", "intervals", "search", "sweeps", "training"]
 

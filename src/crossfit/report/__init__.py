@@ -1,0 +1,18 @@
+"""Reports: what an experiment measured, as a page, tables and figures."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from crossfit._lazy import attach
+
+__all__ = ["report_runs", "write_report"]
+
+__getattr__, __dir__ = attach(
+    __name__,
+    {"report_runs": "from_runs", "write_report": "page"},
+)
+
+if TYPE_CHECKING:
+    from crossfit.report.from_runs import report_runs
+    from crossfit.report.page import write_report
