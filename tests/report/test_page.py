@@ -19,10 +19,11 @@ from click.testing import CliRunner
 from crossfit._text import printable
 from crossfit.cli.commands import cli
 from crossfit.datasets import Split
-from crossfit.experiment import Experiment, figures, run
+from crossfit.experiment import Experiment, run
 from crossfit.experiment.store import SUMS, Store, StoreError
 from crossfit.metrics import Evaluation, Repeats, evaluate
 from crossfit.metrics.evaluation import PerQuery
+from crossfit.report import figures
 from crossfit.report.figures import search, sweeps
 from crossfit.report.from_runs import (
     _about,
