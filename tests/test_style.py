@@ -120,9 +120,8 @@ def _python_texts(source: str) -> Iterator[tuple[int, str, bool]]:
             value = node.body[0].value  # type: ignore[attr-defined]
             docstrings.add(value)
             yield value.lineno, value.value, True
-    inside = {
-        part for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for part in node.values
-    }
+    formatted = (node for node in ast.walk(tree) if isinstance(node, ast.JoinedStr))
+    elsewhere = docstrings.union(*(node.values for node in formatted))
     for node in ast.walk(tree):
         if isinstance(node, ast.JoinedStr):
             parts = [part.value if isinstance(part, ast.Constant) else "X" for part in node.values]
@@ -130,7 +129,7 @@ def _python_texts(source: str) -> Iterator[tuple[int, str, bool]]:
         elif (
             isinstance(node, ast.Constant)
             and isinstance(node.value, str)
-            and node not in docstrings | inside
+            and node not in elsewhere
             and " " in node.value.strip()
         ):
             yield node.lineno, node.value, False
