@@ -1,12 +1,9 @@
 """`crossfit run` as a person types it."""
 
 import json
-import subprocess
-import sys
 
 import pytest
 
-CROSSFIT = [sys.executable, "-c", "from crossfit.cli import main; main()"]
 SPEC = """\
 title: Two
 dataset: {name: emoji, subset: {train: 60, test: 30}}
@@ -23,20 +20,14 @@ methods:
 """
 
 
-def crossfit(*args, cwd):
-    return subprocess.run(
-        [*CROSSFIT, *args], capture_output=True, text=True, timeout=300, check=False, cwd=cwd
-    )
-
-
 @pytest.fixture
 def folder(tmp_path):
     (tmp_path / "two.yaml").write_text(SPEC)
     return tmp_path
 
 
-def test_dry_run_says_what_there_is_to_do_and_does_nothing(folder):
-    done = crossfit("run", "two.yaml", "--dry-run", cwd=folder)
+def test_dry_run_says_what_there_is_to_do_and_does_nothing(run, folder):
+    done = run("run", "two.yaml", "--dry-run", cwd=folder)
     assert done.returncode == 0, done.stderr
     assert "CCA (image: grid, text: TfidfVectorizer + TruncatedSVD)" in done.stdout
     assert "runs once]  to compute" in done.stdout
@@ -45,37 +36,37 @@ def test_dry_run_says_what_there_is_to_do_and_does_nothing(folder):
     assert not (folder / "crossfit-runs").exists()
 
 
-def test_looks_at_the_test_split_are_counted_whatever_has_been_changed_since(folder):
+def test_looks_at_the_test_split_are_counted_whatever_has_been_changed_since(run, folder):
     from crossfit.report import report_runs
 
     for n, settings in enumerate((["reg=0.5"], ["reg=0.7"], ["reg=0.5"], ["n_components=4"])):
         changed = [word for each in settings for word in ("--set", f"methods.CCA.params.{each}")]
-        done = crossfit("run", "two.yaml", *changed, cwd=folder)
+        done = run("run", "two.yaml", *changed, cwd=folder)
         assert done.returncode == 0, done.stderr
         looks = ("once", "2 times", "2 times", "3 times")[n]
         assert f"the split 'test' of emoji has been evaluated {looks} so far" in done.stdout
     # Another run of the same store looks at the same pairs.
-    done = crossfit("run", "two.yaml", "--set", "name=other", "--set", "metrics=[r@1]", cwd=folder)
+    done = run("run", "two.yaml", "--set", "name=other", "--set", "metrics=[r@1]", cwd=folder)
     assert "the split 'test' of emoji has been evaluated 4 times so far" in done.stdout
     page = report_runs(["two"], folder / "crossfit-runs", folder / "report").read_text("utf-8")
     assert "4 evaluations on the split “test” of emoji" in page
     assert "1 of them are reported here" in page
 
 
-def test_run_prints_results_and_the_next_command_and_resumes(folder):
-    done = crossfit("run", "two.yaml", "--set", "methods.CCA.params.reg=0.5", cwd=folder)
+def test_run_prints_results_and_the_next_command_and_resumes(run, folder):
+    done = run("run", "two.yaml", "--set", "methods.CCA.params.reg=0.5", cwd=folder)
     assert done.returncode == 0, done.stderr
     assert "[1/1] CCA on emoji: done in" in done.stderr
     assert "skipped: none: no method 'nosuch' is installed" in done.stderr
     assert "1 done, 2 skipped in crossfit-runs" in done.stdout
     assert "the split 'test' of emoji has been evaluated once so far" in done.stdout
     assert "next: crossfit report two" in done.stdout
-    run = json.loads((folder / "crossfit-runs" / "runs" / "two.json").read_text())
-    assert run["command"].endswith("run two.yaml --set methods.CCA.params.reg=0.5")
-    again = crossfit("run", "two.yaml", "--set", "methods.CCA.params.reg=0.5", cwd=folder)
+    record = json.loads((folder / "crossfit-runs" / "runs" / "two.json").read_text())
+    assert record["command"].endswith("run two.yaml --set methods.CCA.params.reg=0.5")
+    again = run("run", "two.yaml", "--set", "methods.CCA.params.reg=0.5", cwd=folder)
     assert "0 cells to compute, 1 in the store" in again.stderr
     assert again.stdout == done.stdout
-    cached = crossfit("run", "two.yaml", "--set", "methods.CCA.params.reg=0.5", "--dry-run",
+    cached = run("run", "two.yaml", "--set", "methods.CCA.params.reg=0.5", "--dry-run",
                       "--seeds", "0", cwd=folder)  # fmt: skip
     assert "cached" in cached.stdout
 
@@ -109,24 +100,24 @@ def tuned(name):
         (["two.yaml", "--data", "none.csv"], 2, "does not exist"),
     ],
 )
-def test_wrong_usage_is_told_in_one_sentence(folder, args, code, says):
-    done = crossfit("run", *args, "--dry-run", cwd=folder)
+def test_wrong_usage_is_told_in_one_sentence(run, folder, args, code, says):
+    done = run("run", *args, "--dry-run", cwd=folder)
     assert done.returncode == code, done.stderr
     assert says in done.stderr
     assert "Traceback" not in done.stderr
     assert not (folder / "crossfit-runs").exists()
 
 
-def test_an_experiment_of_which_nothing_can_run_fails(folder):
+def test_an_experiment_of_which_nothing_can_run_fails(run, folder):
     (folder / "two.yaml").write_text(SPEC.replace("method: cca", "method: also-not"))
-    done = crossfit("run", "two.yaml", cwd=folder)
+    done = run("run", "two.yaml", cwd=folder)
     assert done.returncode == 1
     assert "also-not" in done.stderr
-    planned = crossfit("run", "two.yaml", "--dry-run", cwd=folder)
+    planned = run("run", "two.yaml", "--dry-run", cwd=folder)
     assert planned.returncode == 1 and "would be skipped" in planned.stdout
 
 
-def test_own_pairs_need_no_name_in_the_file(folder):
+def test_own_pairs_need_no_name_in_the_file(run, folder):
     (folder / "mine.yaml").write_text(
         "title: t\nmethods: [{method: cca}]\nfeatures:\n"
         "  a: {name: sklearn.feature_extraction.text.CountVectorizer}\n"
@@ -134,9 +125,9 @@ def test_own_pairs_need_no_name_in_the_file(folder):
     )
     rows = "".join(f"w{i % 4} x,y w{i % 4}\n" for i in range(20))
     (folder / "pairs.csv").write_text("a,b\n" + rows)
-    without = crossfit("run", "mine.yaml", "--dry-run", cwd=folder)
+    without = run("run", "mine.yaml", "--dry-run", cwd=folder)
     assert without.returncode == 1 and "'dataset'" in without.stderr
-    done = crossfit("run", "mine.yaml", "--data", "pairs.csv", cwd=folder)
+    done = run("run", "mine.yaml", "--data", "pairs.csv", cwd=folder)
     assert done.returncode == 0, done.stderr
     assert "1 done" in done.stdout
 

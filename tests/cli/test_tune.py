@@ -147,7 +147,7 @@ def test_refusals(tune, tmp_path, words, message):
 
 def test_what_is_fixed_decides_conditions():
     from crossfit.cards import Choice, Float
-    from crossfit.cli.tuning import _pipeline
+    from crossfit.cli.tune import _pipeline
 
     given = {"dataset": "emoji", "features": {}, "space": {}, "seed": 0}
     sigma = Float(0.1, 10.0, log=True)

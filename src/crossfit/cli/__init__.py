@@ -31,7 +31,7 @@ def main(args: Sequence[str] | None = None) -> None:
     _write_anything()
     warnings.showwarning = _one_line_warning
     try:
-        cli.main(None if args is None else list(args), prog_name="crossfit", standalone_mode=False)
+        cli.main(args, prog_name="crossfit", standalone_mode=False)
     except click.exceptions.Exit as done:
         sys.exit(done.exit_code)
     except click.ClickException as error:

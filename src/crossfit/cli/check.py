@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from crossfit._text import printable
+from crossfit.cli._shared import console
 
 __all__ = ["check"]
 
@@ -38,7 +39,6 @@ def check(
 
     NAMES are those of methods, extractors and data sets.
     """
-    from rich.console import Console
     from rich.text import Text
 
     from crossfit import registry
@@ -50,14 +50,12 @@ def check(
         registry.load(name, group)  # a name that is wrong is told before the first check
     if root is not None and "crossfit.datasets" not in groups.values():
         raise click.UsageError(f"--root goes with data sets, and {names[0]!r} is none")
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=240)  # in a pipe a line stays a line
+    screen = console()
     failed = 0
     for name, group in groups.items():
         results = _results(name, group, given, root, select)
         if not quiet:
-            console.print(Text(printable(name), style="bold"))
+            screen.print(Text(printable(name), style="bold"))
         for result in results:
             if quiet and result.status != "fail":
                 continue
@@ -71,11 +69,11 @@ def check(
                 line.append(f": {message}", style="dim")
             elif message:
                 line.append(f"\n{indent(message, ' ' * 11)}", style="dim")
-            console.print(line)
+            screen.print(line)
         bad = sum(result.status == "fail" for result in results)
         passed = sum(result.status == "pass" for result in results)
         told = f"{passed} passed, {bad} failed, {len(results) - passed - bad} other"
-        console.print(f"{printable(name)}: {told}" if quiet else f"  {told}\n", markup=False)
+        screen.print(f"{printable(name)}: {told}" if quiet else f"  {told}\n", markup=False)
         failed += bad
     if failed:
         raise SystemExit(1)

@@ -15,7 +15,7 @@ import click
 from crossfit import registry
 from crossfit._files import room_for
 from crossfit._text import printable
-from crossfit.cli.folders import Folder
+from crossfit.cli._shared import Folder
 
 __all__ = ["KINDS", "new", "write_plugin"]
 

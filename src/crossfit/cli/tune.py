@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from crossfit.cli.folders import Folder
+from crossfit.cli._shared import Folder
 
 __all__ = ["tune"]
 

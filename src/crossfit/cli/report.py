@@ -1,4 +1,4 @@
-"""The command that reports runs of experiments."""
+"""``crossfit report``: a page and tables of runs."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from crossfit.cli.folders import Folder
+from crossfit.cli._shared import Folder
 
 __all__ = ["report"]
 

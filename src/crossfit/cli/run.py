@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from crossfit._text import printable
-from crossfit.cli.folders import Folder
+from crossfit.cli._shared import Folder, console
 
 __all__ = ["run"]
 
@@ -204,20 +204,13 @@ def _print_results(record: Any) -> None:
                 *(_figure(found[metric]["mean"]) for metric in record.metrics),
                 f"{_figure(first['low'])}–{_figure(first['high'])}",
             )
-    _console(False).print(table, highlight=False)
+    console().print(table, highlight=False)
 
 
 def _figure(value: float | None) -> str:
     if value is None:
         return "–"
     return f"{value:.3f}" if abs(value) <= 1 else f"{value:.1f}"
-
-
-def _console(stderr: bool) -> Any:
-    from rich.console import Console
-
-    console = Console(stderr=stderr)
-    return console if console.is_terminal else Console(stderr=stderr, width=240)
 
 
 # ---- progress ------------------------------------------------------------------------------------
@@ -231,7 +224,7 @@ def _listener(title: str) -> Any:
 
         def __init__(self) -> None:
             self.todo = self.done = 0
-            self._console = _console(True)
+            self._console = console(stderr=True)
             self._bar: Any = None
 
         def begin(self, planned: Sequence[Any], todo: int) -> None:

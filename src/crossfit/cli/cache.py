@@ -1,0 +1,52 @@
+"""``crossfit cache``: the cache of features."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+__all__ = ["cache"]
+
+
+@click.group()
+def cache() -> None:
+    """Look at the feature cache, or clear it."""
+
+
+@cache.command()
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def info(as_json: bool) -> None:
+    """Say where the cache is and what is in it."""
+    from crossfit.cache import FeatureCache
+
+    about = FeatureCache().info()
+    if as_json:
+        click.echo(json.dumps(about, indent=2, default=str))
+        return
+    click.echo(f"{about['path']}: {_features(about['entries'])}, {_size(about['bytes'])}")
+    for name, part in about["extractors"].items():
+        click.echo(f"  {name}: {_features(part['entries'])}, {_size(part['bytes'])}")
+    if about["error"]:
+        click.echo(f"  not readable: {about['error']}")
+
+
+@cache.command()
+@click.option("--extractor", help="Only the features of one extractor, as `cache info` names it.")
+@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+def clear(extractor: str | None, yes: bool) -> None:
+    """Delete cached features."""
+    from crossfit.cache import FeatureCache
+
+    what = f"the features of {extractor}" if extractor else "all cached features"
+    if not yes and not click.confirm(f"Delete {what}?"):
+        raise click.ClickException("nothing deleted")
+    click.echo(f"deleted {_features(FeatureCache().clear(extractor))}")
+
+
+def _features(n: int) -> str:
+    return f"{n} feature{'' if n == 1 else 's'}"
+
+
+def _size(n_bytes: int) -> str:
+    return f"{n_bytes / 2**20:.1f} MiB"

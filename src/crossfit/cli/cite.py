@@ -1,0 +1,30 @@
+"""``crossfit cite``: how to cite what is installed."""
+
+from __future__ import annotations
+
+import click
+
+from crossfit._text import printable
+from crossfit.cards import GROUPS, did_you_mean
+
+__all__ = ["cite"]
+
+
+@click.command()
+@click.argument("name")
+def cite(name: str) -> None:
+    """Print how to cite a method, extractor, data set or experiment."""
+    from crossfit import registry
+
+    for group in GROUPS:
+        try:
+            card = registry.get(name, group)
+        except registry.NotInstalledError:
+            continue
+        click.echo(printable(card.citation, lines=True) or f"there is no citation for {name}")
+        return
+    known = {entry.name for entry in registry.entries()}
+    raise registry.NotInstalledError(
+        f"nothing called {name!r} is installed"
+        + (did_you_mean(name, sorted(known)) or "; see `crossfit list`")
+    )

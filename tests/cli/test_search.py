@@ -1,0 +1,37 @@
+"""`crossfit search`, among the emoji."""
+
+import json
+import subprocess
+import sys
+
+
+def test_a_picture_that_is_none_is_refused_in_one_line(run, tmp_path, home):
+    fake = tmp_path / "fake.png"
+    fake.write_text("no picture")
+    done = run("search", "--picture", str(fake), "--features", "plain", home=home)
+    assert done.returncode == 1
+    assert "fake.png" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_a_picture_is_read_before_the_emoji_are(run, tmp_path):
+    fake = tmp_path / "fake.png"
+    fake.write_text("no picture")
+    code = (
+        "import sys; from crossfit.cli import main\n"
+        f"try: main(['search', '--picture', {str(fake)!r}])\n"
+        "except SystemExit: print('crossfit.experiment.demo' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+    assert "fake.png" in done.stderr
+
+
+def test_search_finds_an_emoji_by_its_words(run, home):
+    done = run("search", "red heart", "--features", "plain", "-k", "8", "--json", home=home)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == "reading all emoji: the first time may take minutes\n"
+    found = json.loads(done.stdout)
+    assert len(found) == 8
+    assert [row["score"] for row in found] == sorted((r["score"] for r in found), reverse=True)
+    assert any("heart" in row["text"] for row in found)
