@@ -18,6 +18,7 @@ from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from crossfit import Channels, ChannelUnion, Ragged, Views, ViewTransformer
 from crossfit.base import CrossModalEstimator
 from crossfit.cards import MethodCard
+from crossfit.compose import SelectChannel
 
 RNG = np.random.default_rng(0)
 IMAGES = RNG.normal(size=(12, 5))
@@ -240,3 +241,14 @@ def test_pandas_output_leaves_views_alone(how):
     assert isinstance(out, Views) and isinstance(out["image"], np.ndarray)
     np.testing.assert_allclose(out["image"], StandardScaler().fit_transform(IMAGES))
     assert isinstance(channels, Channels) and isinstance(channels["map"], np.ndarray)
+
+
+def test_one_channel_is_selected_and_its_absence_is_named():
+    texts = Channels({"article": ["a b", "c d"], "caption": ["a", "c"]})
+    views = Views(image=np.eye(2), text=texts)
+    selected = ViewTransformer([("text", SelectChannel("caption"))]).fit_transform(views)
+    assert list(selected["text"]) == ["a", "c"]
+    with pytest.raises(ValueError, match="'title' is not there; the view has the channels article"):
+        SelectChannel("title").fit(texts)
+    with pytest.raises(ValueError, match="'title' is not there; the view has no channels"):
+        SelectChannel("title").fit(np.eye(2))

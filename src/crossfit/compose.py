@@ -9,7 +9,7 @@ from typing import Any, Self
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import ArrayLike
-from sklearn.base import BaseEstimator, clone
+from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.utils import TransformerTags, get_tags
 from sklearn.utils.metaestimators import _BaseComposition, available_if
 from sklearn.utils.validation import check_is_fitted
@@ -19,7 +19,7 @@ from crossfit._text import shown
 from crossfit.base import ViewsTransformerMixin
 from crossfit.views import Channels, Views, check_columns
 
-__all__ = ["ChannelUnion", "ColumnsAsViews", "ViewTransformer"]
+__all__ = ["ChannelUnion", "ColumnsAsViews", "SelectChannel", "ViewTransformer"]
 
 Named = Sequence[tuple[str, Any]]
 
@@ -228,6 +228,53 @@ class ChannelUnion(
         """Return the `Channels` of all transformers."""
         check_is_fitted(self)
         return Channels({name: part.transform(X) for name, part in self.transformers_.items()})
+
+
+class SelectChannel(TransformerMixin, BaseEstimator):
+    """Return one channel of a view, for methods that read only that one.
+
+    Parameters
+    ----------
+    channel : str
+        Name of the channel, ``"caption"`` for instance.
+
+    Raises
+    ------
+    ValueError
+        If the view has no such channel.
+
+    See Also
+    --------
+    ChannelUnion : Make a view of several channels.
+
+    Examples
+    --------
+    >>> from crossfit import Channels
+    >>> texts = Channels({"article": ["long", "longer"], "caption": ["short", "brief"]})
+    >>> SelectChannel("caption").fit_transform(texts).tolist()
+    ['short', 'brief']
+    """
+
+    def __init__(self, channel: str) -> None:
+        self.channel = channel
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.requires_fit = False
+        return tags
+
+    def fit(self, X: Channels, y: ArrayLike | None = None) -> Self:
+        """Check that the channel is there."""
+        self.transform(X)
+        return self
+
+    def transform(self, X: Channels) -> Any:
+        """Return the values of the channel, one per row of the view."""
+        names = X.names if isinstance(X, Channels) else ()
+        if self.channel not in names:
+            what = f"the channels {', '.join(names)}" if names else "no channels"
+            raise ValueError(f"SelectChannel: {self.channel!r} is not there; the view has {what}")
+        return X[self.channel]
 
 
 def _has_transform(adapter: ColumnsAsViews) -> bool:

@@ -63,7 +63,7 @@ _SAID = 2000
 _CLASSES = {
     name: module
     for module, names in {
-        "crossfit.compose": "ChannelUnion ColumnsAsViews ViewTransformer",
+        "crossfit.compose": "ChannelUnion ColumnsAsViews SelectChannel ViewTransformer",
         "crossfit.retrieval": "ApproximateIndex ExactIndex Reranker RetrievalScorer",
         "crossfit.similarities": "KNNPosterior MethodSimilarity PosteriorOverPrior",
         # Only classes whose fitted state is numbers and names, and which compiled code cannot be

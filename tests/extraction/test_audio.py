@@ -128,6 +128,11 @@ def test_log_mel_is_librosas(center):
     flat = clone(extractor).set_params(output="flat").fit([sound])
     assert flat.n_features_out_ == expected.size
     np.testing.assert_array_equal(flat.transform([sound])[0], got.ravel())
+    moments = clone(extractor).set_params(output="moments").fit([sound])
+    assert moments.n_features_out_ == 2 * len(expected)
+    np.testing.assert_array_equal(
+        moments.transform([sound])[0], np.concatenate([got[0].mean(axis=1), got[0].std(axis=1)])
+    )
     silence = extractor.transform([np.zeros(99, np.float32)])
     np.testing.assert_allclose(silence, -100)
 

@@ -706,6 +706,16 @@ SIX = {"n_components": Int(1, 3), "power": Choice(plain=0.0, weighted=1.0)}
 GRID = {"n_components": [1, 2, 3], "power": ["plain", "weighted"]}
 
 
+def test_the_grid_tries_every_combination_once(pairs):
+    space = {"reg": Each(("image", "text"), Choice(0.1, 1.0)), "n_components": Int(2, 4)}
+    search = OptunaSearch(CCA(), space, sampler="grid", random_state=0, refit=False).fit(*pairs)
+    tried = [tuple(sorted(trial.params.items())) for trial in search.trials_]
+    assert len(tried) == len(set(tried)) == 12
+    space["power"] = Float(0, 1)
+    with pytest.raises(ValueError, match="'power' is a Float, of which there is no grid"):
+        OptunaSearch(CCA(), space, sampler="grid").fit(*pairs)
+
+
 @pytest.mark.parametrize(
     "make",
     [

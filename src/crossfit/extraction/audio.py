@@ -209,7 +209,7 @@ def _is_pair(item: Any) -> bool:
 
 
 class _Spectra(AudioExtractor):
-    """What the two extractors share: frames of a spectrum, as a map or flat."""
+    """What the two extractors share: frames of a spectrum, as a map, flat or their moments."""
 
     output: str
     n_fft: int
@@ -223,7 +223,7 @@ class _Spectra(AudioExtractor):
         "n_mels": [Interval(Integral, 1, 65_536, closed="both")],
         "center": ["boolean"],
         "duration": [Interval(Real, 0, 86_400, closed="right")],
-        "output": [StrOptions({"map", "flat"})],
+        "output": [StrOptions({"map", "flat", "moments"})],
         "rate": [Interval(Integral, 1, 10_000_000, closed="both")],
         "batch_size": [Interval(Integral, 1, None, closed="left")],
         "cache": ["boolean"],
@@ -244,6 +244,8 @@ class _Spectra(AudioExtractor):
     def _n_outputs(self) -> int | None:
         if self.output == "map":
             return None
+        if self.output == "moments":
+            return 2 * self._n_rows()
         whole = self._n_samples() if self.center else self._n_samples() - self.n_fft
         return self._n_rows() * (1 + whole // self.hop_length)
 
@@ -252,6 +254,8 @@ class _Spectra(AudioExtractor):
 
     def _extract(self, batch: list[Any]) -> NDArray[np.float32]:
         rows = np.stack([self._spectrum(samples) for samples in batch]).astype(np.float32)
+        if self.output == "moments":
+            return np.hstack([rows.mean(axis=2), rows.std(axis=2)])
         return rows if self.output == "map" else rows.reshape(len(rows), -1)
 
     def _framing(self) -> dict[str, Any]:
@@ -284,8 +288,9 @@ class MFCC(_Spectra):
     duration : float
         Seconds of a sound. Of longer ones the beginning counts, shorter ones are followed by
         silence.
-    output : {"map", "flat"}
-        A matrix for each sound, or one vector, coefficient by coefficient.
+    output : {"map", "flat", "moments"}
+        A matrix for each sound; one vector, coefficient by coefficient; or the mean and then the
+        standard deviation of each coefficient over the frames.
     rate : int
         Samples per second; sounds with another rate are resampled.
     batch_size : int
@@ -307,7 +312,8 @@ class MFCC(_Spectra):
 
     Notes
     -----
-    `transform` returns float32 of shape (n, n_mfcc, n_frames) or (n, n_mfcc * n_frames).
+    `transform` returns float32 of shape (n, n_mfcc, n_frames), (n, n_mfcc * n_frames) or
+    (n, 2 * n_mfcc).
 
     References
     ----------
@@ -385,8 +391,9 @@ class LogMel(_Spectra):
     duration : float
         Seconds of a sound. Of longer ones the beginning counts, shorter ones are followed by
         silence.
-    output : {"map", "flat"}
-        A matrix for each sound, or one vector, band by band.
+    output : {"map", "flat", "moments"}
+        A matrix for each sound; one vector, band by band; or the mean and then the standard
+        deviation of each band over the frames.
     rate : int
         Samples per second; sounds with another rate are resampled.
     batch_size : int
@@ -408,7 +415,8 @@ class LogMel(_Spectra):
 
     Notes
     -----
-    `transform` returns float32 of shape (n, n_mels, n_frames) or (n, n_mels * n_frames).
+    `transform` returns float32 of shape (n, n_mels, n_frames), (n, n_mels * n_frames) or
+    (n, 2 * n_mels).
 
     Examples
     --------

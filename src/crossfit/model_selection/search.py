@@ -36,6 +36,7 @@ from crossfit._random import draw_seed
 from crossfit.cards import (
     Choice,
     Each,
+    Float,
     Part,
     Space,
     check_parts,
@@ -57,6 +58,7 @@ __all__ = ["OptunaSearch", "default_search_space"]
 SAMPLERS: dict[str, type[optuna.samplers.BaseSampler]] = {
     "tpe": optuna.samplers.TPESampler,
     "random": optuna.samplers.RandomSampler,
+    "grid": optuna.samplers.BruteForceSampler,
 }
 # How a study is marked, and what a difference is called.
 _MARK = "crossfit"
@@ -144,9 +146,10 @@ class OptunaSearch(CheckedParameters, MetaEstimatorMixin, BaseEstimator):
         ones count.
     timeout : float, optional
         Seconds after which no new trial begins.
-    sampler : {"tpe", "random"} or optuna sampler, optional
-        Where the next trial is; TPE by default, or the sampler of `study`. One that has drawn all
-        it can, such as ``GridSampler``, ends the search.
+    sampler : {"tpe", "random", "grid"} or optuna sampler, optional
+        Where the next trial is; TPE by default, or the sampler of `study`. ``"grid"`` tries every
+        combination of a space of `Choice` and `Int`, in random order. One that has drawn all it
+        can, such as ``GridSampler``, ends the search.
     pruner : {"median", "none"} or optuna pruner, optional
         When a trial is given up; never by default, or as the pruner of `study` finds. What it sees
         are scores of held-out rows: of each epoch in the first fold for neural methods, and means
@@ -436,7 +439,7 @@ class OptunaSearch(CheckedParameters, MetaEstimatorMixin, BaseEstimator):
         own_seed = self.sampler is not None and not isinstance(self.sampler, str)
         if self.random_state is not None and (own_seed or (self.study and self.sampler is None)):
             raise ValueError(
-                f"random_state seeds the samplers {' and '.join(map(repr, SAMPLERS))}, and a "
+                f"random_state seeds the samplers {', '.join(map(repr, SAMPLERS))}, and a "
                 "sampler object has a seed of its own: leave random_state out, and seed the "
                 "sampler, as in TPESampler(seed=0)"
             )
@@ -485,6 +488,12 @@ class OptunaSearch(CheckedParameters, MetaEstimatorMixin, BaseEstimator):
                 f"{shown(dict(given[refuted[0]].when))}, and {shown(fixed)} is fixed"
             )
         check_space("search_space", space)
+        for key, part in space.items() if self.sampler == "grid" else ():
+            if isinstance(part.part if isinstance(part, Each) else part, Float):
+                raise ValueError(
+                    f"search_space: {key!r} is a Float, of which there is no grid; give a Choice "
+                    "or an Int, or another sampler"
+                )
         # Unknown names are refused here, by the method itself, and not once for each trial.
         sure = {key: _example(part) for key, part in space.items() if part.when is None}
         clone(self.estimator).set_params(**_cloned(sure))
@@ -509,7 +518,8 @@ class OptunaSearch(CheckedParameters, MetaEstimatorMixin, BaseEstimator):
             # A study that goes on must not draw again what it began with.
             words = [seed] if done == worker == 0 else [seed, done, worker]
             state = int(np.random.SeedSequence(words).generate_state(1)[0])
-            return SAMPLERS[given](seed=state)  # type: ignore[call-arg]
+            with _calm(False):  # the one of all combinations is still marked experimental
+                return SAMPLERS[given](seed=state)  # type: ignore[call-arg]
         sampler = copy.deepcopy(given)
         if done or worker:
             sampler.reseed_rng()
