@@ -67,7 +67,7 @@ def as_numpy(values: Any, what: str = "the values") -> NDArray[Any]:
     Parameters
     ----------
     values : array-like or tensor
-    what : str
+    what : str, default="the values"
         What error messages call it.
 
     Raises
@@ -104,9 +104,9 @@ def as_array(given: Any, what: str, advice: str = "", *, numbers: bool = False) 
     given : array-like
     what : str
         What error messages call it.
-    advice : str
+    advice : str, default=""
         Ends the error about rows of unequal shape.
-    numbers : bool
+    numbers : bool, default=False
         Take numbers that an array or a list holds as objects for numbers too.
 
     Raises

@@ -22,7 +22,7 @@ def end_with(parent: int, every: float = 0.5) -> None:
     ----------
     parent : int
         Number of the process that has started this one. A process does not watch itself.
-    every : float
+    every : float, default=0.5
         Seconds between two looks.
     """
     if parent in _watched or parent == os.getpid():

@@ -20,7 +20,7 @@ def printable(text: str, *, lines: bool = False) -> str:
     ----------
     text : str
         Of whatever source.
-    lines : bool
+    lines : bool, default=False
         Keep newlines and tabs; by default they become spaces, so that a row stays a row.
 
     Returns

@@ -88,7 +88,7 @@ def read_karpathy(path: Path, folder: str = "") -> dict[str, list[Captioned]]:
     ----------
     path : path
         The file. A sentence's text is its ``raw``, in the order of the picture's ``sentids``.
-    folder : str
+    folder : str, default=""
         Where the pictures lie, if the file does not say so as ``filepath``.
 
     Raises

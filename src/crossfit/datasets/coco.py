@@ -50,7 +50,7 @@ def load(
         Folder with ``train2014/`` and ``val2014/`` and the captions: ``dataset_coco.json`` of
         Karpathy for the splits that bear his name, else
         ``annotations/captions_{train,val}2014.json``.
-    split : {"karpathy", "karpathy+restval", "bssan", "cran"}
+    split : {"karpathy", "karpathy+restval", "bssan", "cran"}, default="karpathy"
         82,783 pictures for training, 5,000 for validation and 5,000 for testing; the same with
         the 30,504 pictures that are left trained on too; 4,000 and 1,000 drawn from ``val2014``,
         as BSSAN has it; 5,000 and 5,000 drawn from all pictures, as CRAN has it. Which ones they
@@ -61,11 +61,11 @@ def load(
         files of VSE++ and SCAN; only for the split ``"karpathy+restval"``, which is theirs.
     captions_per_image : int
         How many captions of a picture are taken, its first ones. Some pictures have six or seven.
-    seed : int
+    seed : int, default=0
         Of the splits ``"bssan"`` and ``"cran"``.
     subsets : iterable of str, optional
         Splits to load, of ``"train"``, ``"val"`` and ``"test"``.
-    strict : bool
+    strict : bool, default=True
         Whether the official counts must be met.
 
     Returns

@@ -58,16 +58,16 @@ def load(
     root : path
         Folder with ``README.md``, which has the titles, and the folders ``001 - Dog bark`` to
         ``010 - Fire crackling``, whose clips are named ``<fold>-<recording>-<take>.ogg``.
-    split : {"official"}
+    split : {"official"}, default="official"
         The folds of the authors. No recording lies in two of them.
-    fold : int
+    fold : int, default=4
         The fold to test on.
     folds : iterable of int
         The folds to use at all; those other than `fold` are for training. The set has five, with
         eight clips of each class; by default the fifth is left alone.
     subsets : iterable of str, optional
         Splits to load, of ``"train"`` and ``"test"``.
-    strict : bool
+    strict : bool, default=True
         Whether each fold must have its 80 clips.
 
     Returns

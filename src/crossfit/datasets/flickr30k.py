@@ -47,7 +47,7 @@ def load(
     root : path
         Folder with ``flickr30k_images/`` and the captions: ``dataset_flickr30k.json`` of
         Karpathy for the split that bears his name, else ``results_20130124.token``.
-    split : {"karpathy", "bssan"}
+    split : {"karpathy", "bssan"}, default="karpathy"
         29,000 pictures for training, 1,014 for validation and 1,000 for testing; or all 31,783,
         of which 1,000 and 1,000 are drawn for validation and testing, as BSSAN and CRAN count
         them. Which ones they drew is not published.
@@ -57,11 +57,11 @@ def load(
         files of VSE++ and SCAN; only for the split ``"karpathy"``.
     captions_per_image : int
         How many captions of a picture are taken, its first ones.
-    seed : int
+    seed : int, default=0
         Of the split ``"bssan"``.
     subsets : iterable of str, optional
         Splits to load, of ``"train"``, ``"val"`` and ``"test"``.
-    strict : bool
+    strict : bool, default=True
         Whether the official counts must be met.
 
     Returns

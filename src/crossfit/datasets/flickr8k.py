@@ -47,7 +47,7 @@ def load(
         Folder with ``Flicker8k_Dataset/`` (the pictures) and ``Flickr8k_text/``
         (``Flickr8k.token.txt`` and the list of each split asked for,
         ``Flickr_8k.trainImages.txt`` and so on).
-    split : {"official"}
+    split : {"official"}, default="official"
         6,000 pictures for training, 1,000 for development and 1,000 for testing.
     features : {"precomputed", None}
         ``None``: paths of the pictures and the captions as strings. ``"precomputed"``: vectors
@@ -57,7 +57,7 @@ def load(
         float16 is read as float32. The rows are the same either way, in the same order.
     subsets : iterable of str, optional
         Splits to load, of ``"train"``, ``"dev"`` and ``"test"``.
-    strict : bool
+    strict : bool, default=True
         Whether the official counts must be met.
 
     Returns

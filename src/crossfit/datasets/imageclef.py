@@ -48,19 +48,19 @@ def load(
     root : path
         Folder with ``images/<n>/<id>.jpg``, ``metadata/<n>/<id>.xml`` and the articles that the
         captions in the metadata name, ``text/<language>/<n>/<id>``, with or without ``.xml``.
-    split : {"official"}
+    split : {"official"}, default="official"
         There is one part, ``"train"``.
-    language : {"en", "de", "fr"}
+    language : {"en", "de", "fr"}, default="en"
         Of captions and articles.
-    text : {"article", "caption", "both"}
+    text : {"article", "caption", "both"}, default="article"
         The view ``text``: strings of one kind, or two channels, ``article`` and ``caption``. For
         other than articles, rows without a caption are left out.
-    min_size : int
+    min_size : int, default=256
         Pictures that are no JPEG, or less wide or high than this many pixels, are left out, as in
         the code of TextTopicNet. With 0 the ending of the name decides and no picture is opened.
     subsets : iterable of str, optional
         ``"train"``.
-    strict : bool
+    strict : bool, default=True
         Whether there must be the official 237,434 files of metadata, and every picture and
         article that they name; otherwise rows without one are left out.
 

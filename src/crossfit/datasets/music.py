@@ -53,16 +53,16 @@ def load(
     ----------
     root : path
         Folder with ``music.npz``.
-    split : {"official"}
+    split : {"official"}, default="official"
         The authors' protocol: five-fold cross-validation, of which a fifth tests. Their folds
         are not known; these are of a seeded shuffle.
-    fold : int
+    fold : int, default=0
         The fold to test on, 0 to 4.
-    seed : int
+    seed : int, default=0
         Seed of the shuffle.
     subsets : iterable of str, optional
         Splits to load, of ``"train"`` and ``"test"``.
-    strict : bool
+    strict : bool, default=True
         Whether there must be 10,000 songs.
 
     Returns

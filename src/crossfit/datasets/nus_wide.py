@@ -58,18 +58,18 @@ def load(
     root : path
         Folder with ``ImageList/Imagelist.txt``, ``Groundtruth/AllLabels/Labels_<class>.txt`` and
         ``NUS_WID_Tags/AllTags1k.txt``, and what `features` needs.
-    split : {"official"}
+    split : {"official"}, default="official"
         800 pictures of each class for training, 100 for validation and 100 for testing.
     features : {"raw", None}
         ``None``: paths of the pictures, under ``Flickr/`` as the list has them, and all tags of a
         picture as a string, from ``NUS_WID_Tags/All_Tags.txt``. ``"raw"``: the authors' 500 bins
         of SIFT words, from ``Low_Level_Features/BoW_{Train,Test}_int.dat`` with
         ``ImageList/{Train,Test}Imagelist.txt``, and 1,000 tags as 0 and 1.
-    seed : int
+    seed : int, default=0
         Of the draw. Whatever `features`, the pictures are the same.
     subsets : iterable of str, optional
         Splits to load, of ``"train"``, ``"val"`` and ``"test"``.
-    strict : bool
+    strict : bool, default=True
         Whether every class must have its 1,000 pictures. Otherwise smaller classes are cut in
         the same proportions, and with paths only pictures that are there are drawn.
 

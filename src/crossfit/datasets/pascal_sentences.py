@@ -45,16 +45,16 @@ def load(
     root : path
         Folder with ``dataset/<class>/<id>.jpg`` and ``sentence/<class>/<id>.txt``, one sentence a
         line: the usual copy of what the authors show as one web page.
-    split : {"all", "600-400", "800-100-100"}
+    split : {"all", "600-400", "800-100-100"}, default="all"
         All 1,000 pictures for testing, as SSVR has it; or parts drawn from each class alike, of
         the sizes that others use. Which ones they drew is not published.
-    joined : bool
+    joined : bool, default=True
         A text is the five sentences joined; otherwise each sentence is a caption of its own.
-    seed : int
+    seed : int, default=0
         Of the splits that are drawn.
     subsets : iterable of str, optional
         Splits to load.
-    strict : bool
+    strict : bool, default=True
         Whether there must be 50 pictures of each of the 20 classes.
 
     Returns

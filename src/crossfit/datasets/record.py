@@ -151,9 +151,9 @@ def read_text(path: Path, encoding: str = "utf-8-sig", errors: str = "strict") -
     Parameters
     ----------
     path : path
-    encoding : str
+    encoding : str, default="utf-8-sig"
         By default UTF-8, with or without a byte order mark.
-    errors : str
+    errors : str, default="strict"
         As of `open`: ``"replace"`` for files whose authors mixed encodings.
 
     Raises

@@ -92,7 +92,7 @@ def from_csv(
         DataFrame.
     sep : str, optional
         Separator, one character: a tab for ``.tsv`` and ``.tab``, else a comma.
-    encoding : str
+    encoding : str, default="utf-8-sig"
         Of the CSV file: UTF-8 by default, with or without a byte order mark. Spreadsheets write
         ``"cp1252"`` or ``"utf-16"`` too.
 

@@ -47,11 +47,11 @@ def load(
     root : path
         Folder with ``VOCdevkit/VOC2007/JPEGImages`` and ``VOCdevkit/VOC2007/ImageSets/Main``,
         where ``<class>_<split>.txt`` says of each picture whether the class is in it.
-    split : {"official", "train-val-test"}
+    split : {"official", "train-val-test"}, default="official"
         ``trainval`` and ``test``, or ``train``, ``val`` and ``test``.
     subsets : iterable of str, optional
         Splits to load.
-    strict : bool
+    strict : bool, default=True
         Whether the official counts must be met.
 
     Returns

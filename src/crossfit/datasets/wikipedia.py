@@ -46,16 +46,16 @@ def load(
         Folder with ``categories.list``, ``trainset_txt_img_cat.list``,
         ``testset_txt_img_cat.list`` and either ``raw_features.mat`` or ``texts/`` and
         ``images/``; for the split ``"acln"`` also ``indice.mat``.
-    split : {"official", "acln"}
+    split : {"official", "acln"}, default="official"
         2,173 training and 693 test pairs, or, as ACLN and the Corr-AE line of work have it, the
         same training pairs with the test pairs cut into 231 for validation and 462 for testing
         (``indice.mat`` of PKU-ICST-MIPL/MCSM_TIP2018 is the permutation).
-    features : {"raw", None}
+    features : {"raw", None}, default="raw"
         ``"raw"``: the authors' own features, 128 bins of SIFT words and 10 topics of LDA, rows
         summing to one. ``None``: paths of the pictures and the articles as strings.
     subsets : iterable of str, optional
         Splits to load.
-    strict : bool
+    strict : bool, default=True
         Whether the official counts must be met.
 
     Returns

@@ -44,18 +44,18 @@ def load(
     root : path
         Folder with ``pairs.jsonl`` and the pictures. Each line is a JSON object with the strings
         ``image`` (a path inside the folder), ``caption`` and ``article``.
-    split : {"official"}
+    split : {"official"}, default="official"
         There is one part, ``"train"``.
-    text : {"both", "article", "caption"}
+    text : {"both", "article", "caption"}, default="both"
         The view ``text``: two channels, ``article`` and ``caption``, or strings of one kind.
-    min_words : int
+    min_words : int, default=50
         Articles with fewer words are left out; so are rows without a caption.
-    min_size : int
+    min_size : int, default=256
         Pictures that are no JPEG, or less wide or high than this many pixels, are left out. With
         0 the ending of the name decides and no picture is opened.
     subsets : iterable of str, optional
         ``"train"``.
-    strict : bool
+    strict : bool, default=True
         Whether every picture that is named must be there; otherwise rows without one are left
         out.
 

@@ -53,7 +53,7 @@ def scratch_array(
     ----------
     shape : tuple of int
     dtype : numpy type
-    in_memory : int
+    in_memory : int, default=2 ** 30
         Arrays of more bytes are a memory map of a file, which goes when the array goes.
 
     Returns
@@ -546,12 +546,12 @@ class Batches:
     Parameters
     ----------
     dataset : PairData
-    batch_size : int
+    batch_size : int, default=128
         Rows of a batch. A last batch of one row, which has no negatives and no variance, joins
         the one before it.
-    shuffle : bool
+    shuffle : bool, default=False
         Whether to draw a new order for every pass.
-    drop_last : bool
+    drop_last : bool, default=False
         Whether to leave out a last batch that is not full.
     generator : torch.Generator, optional
         Where the order comes from.

@@ -60,7 +60,7 @@ class Checkpoint(Callback):
     ----------
     path : path-like
         The file.
-    every : int
+    every : int, default=1
         Epochs between writings. The last epoch is always written.
     """
 

@@ -68,17 +68,17 @@ class NeuralEstimator(CrossModalEstimator):
 
     Parameters
     ----------
-    max_epochs : int
+    max_epochs : int, default=50
         Passes over the training pairs.
-    lr : float
+    lr : float, default=0.001
         Learning rate.
-    batch_size : int
+    batch_size : int, default=128
         Pairs of a batch.
-    optimizer : str or type
+    optimizer : str or type, default="Adam"
         Name of a class in `torch.optim`, or such a class.
-    device : str
+    device : str, default="auto"
         ``"auto"`` is CUDA if present, else the CPU; or any torch device.
-    amp : {"auto", True, False}
+    amp : {"auto", True, False}, default="auto"
         Mixed precision: the network runs in bfloat16 where torch deems it safe, the loss in
         float32. ``"auto"`` where a GPU has bfloat16.
     validation_fraction : float, optional
@@ -89,10 +89,10 @@ class NeuralEstimator(CrossModalEstimator):
         ``net_.callbacks_`` holds.
     random_state : int, RandomState or None
         Seed of initial weights, dropout and the order of batches.
-    verbose : {"auto", True, False}
+    verbose : {"auto", True, False}, default="auto"
         Progress bar: on a terminal when a fit lasts, always, never. 1 and 0 do as well.
     views : mapping of str to str, optional
-        Role to view name, where names and order do not say it.
+        View name of each role; by default matched by name, otherwise by order in `fit`.
     **prefixed
         ``module__*`` go to `_build_module`, ``optimizer__*`` to the optimizer (with
         ``optimizer__param_groups`` as in skorch), ``iterator_train__*`` to the batches

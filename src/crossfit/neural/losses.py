@@ -71,12 +71,12 @@ def triplet_loss(
     negatives : bool Tensor of shape (n, m), optional
         Which columns are wrong; whatever is no positive by default. Give
         `crossfit.neural.Batch.negatives`, so that another caption of the same image is none.
-    margin : float
+    margin : float, default=0.2
         By how much, in units of the scores.
-    mining : {"sum", "hardest", "top-k", "random"}
+    mining : {"sum", "hardest", "top-k", "random"}, default="sum"
         All negatives; the best scored one; the `k` best scored ones; one drawn from torch's
         random state for every positive.
-    k : int
+    k : int, default=1
         For ``"top-k"``: with ``k=1`` the hardest, with all negatives the sum.
 
     Returns
@@ -150,7 +150,7 @@ def cca_loss(
     first, second : Tensor of shape (b, d), (b, e)
         Outputs of the two networks. b should be far more than d and e: with fewer rows the loss
         is saturated and has no signal.
-    reg : float
+    reg : float, default=0.001
         Ridge added to both covariances.
     n_components : int, optional
         How many of the largest correlations count; all by default.

@@ -38,11 +38,11 @@ class MLPBranch(nn.Module):
         Module after every hidden layer, for instance ``torch.nn.Tanh``.
     last_activation : type, optional
         Module after the last layer.
-    batch_norm : bool
+    batch_norm : bool, default=False
         Normalise over the batch before every hidden activation.
-    dropout : float
+    dropout : float, default=0.0
         Probability of dropping a hidden unit, after its activation.
-    normalize : bool
+    normalize : bool, default=False
         Bring every output row to length 1.
 
     Raises
@@ -138,10 +138,10 @@ class AttentionPool(nn.Module):
     ----------
     width : int
         Width of the vectors.
-    kind : {"vector", "additive"}
+    kind : {"vector", "additive"}, default="vector"
     hidden : int, optional
         Rows of W; `width` by default.
-    activation : callable, optional
+    activation : callable or None, default=torch.tanh
         act, tanh by default; None for none.
 
     Raises
@@ -197,7 +197,7 @@ class BilinearAttention(nn.Module):
     ----------
     query_width, width : int
         Widths of the queries and of the vectors.
-    activation : callable, optional
+    activation : callable or None, default=torch.tanh
         act, tanh by default; None for none.
     """
 
@@ -264,7 +264,7 @@ def grad_reverse_schedule(progress: float, steepness: float = 10.0) -> float:
     ----------
     progress : float
         Share of the epochs done, in [0, 1]: `crossfit.neural.Batch.progress`.
-    steepness : float
+    steepness : float, default=10.0
         10 in Ganin and Lempitsky.
     """
     return 2.0 / (1.0 + math.exp(-steepness * progress)) - 1.0
@@ -277,7 +277,7 @@ class CharCNN(nn.Module):
 
     Parameters
     ----------
-    alphabet : int
+    alphabet : int, default=70
         Number of characters.
     channels : sequence of int
         Channels of every convolution.

@@ -56,7 +56,7 @@ class NeuralPairEstimator(NeuralEstimator):
 
     Parameters
     ----------
-    score_memory : int
+    score_memory : int, default=2 ** 28
         Bytes that the temporary tensors of one block of pairs may take. Prepared items and the
         matrix of scores come on top.
     max_epochs, lr, batch_size, ...

@@ -328,7 +328,7 @@ def train_net(
     train, valid : PairData
     saved : mapping, optional
         What a checkpoint held.
-    listen : bool
+    listen : bool, default=False
         Whether the listener of `listening` hears of this training.
 
     Raises

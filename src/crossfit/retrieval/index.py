@@ -27,10 +27,10 @@ class ExactIndex(CheckedParameters, BaseEstimator):
 
     Parameters
     ----------
-    similarity : str, callable or object
+    similarity : str, callable or object, default="cosine"
         As in `RetrievalScorer`: a name in `crossfit.similarities.MEASURES`, or a callable
         ``(A, B) -> scores``.
-    gallery_first : bool
+    gallery_first : bool, default=False
         Whether the gallery is of the earlier view, which only matters to a similarity that is not
         symmetric, such as ``"kl"``.
 
@@ -100,7 +100,7 @@ class ExactIndex(CheckedParameters, BaseEstimator):
         ----------
         values : array-like of shape (n, n_components)
             Queries.
-        k : int
+        k : int, default=10
             How many to return; all of a smaller gallery.
 
         Returns
@@ -189,9 +189,9 @@ class ApproximateIndex(ExactIndex):
 
     Parameters
     ----------
-    similarity : {"cosine", "dot", "l2"}
+    similarity : {"cosine", "dot", "l2"}, default="cosine"
         How items are compared.
-    n_links : int
+    n_links : int, default=32
         Links of an item, 2 to 1,024.
     ef_construction, ef_search : int
         Candidates that are kept while the graph is built and searched: more are slower and miss

@@ -36,10 +36,10 @@ class Reranker(CheckedParameters, BaseEstimator):
         Cheap: a method with a common space, or the cheap variant of one that scores pairs.
     second : CrossModalEstimator or Pipeline
         Its scores are the order of the k items.
-    k : int
+    k : int, default=100
         Items that the first stage proposes for a query. With as many as the gallery has, the
         scores are those of the second stage.
-    prefit : bool
+    prefit : bool, default=False
         Whether both stages are fitted already; then they are used as they are, without `fit`.
 
     Attributes
@@ -297,7 +297,7 @@ def exactness(
         The full matrix is computed for them: take a sample.
     query, gallery : str, optional
         Names of the views; the first two of the second stage by default.
-    at : int
+    at : int, default=10
         Length of the lists that are compared; all of a smaller gallery.
     ci, n_resamples, random_state
         Of the intervals, see `crossfit.metrics.bootstrap_interval`.

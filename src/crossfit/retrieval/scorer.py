@@ -35,7 +35,7 @@ class RetrievalScorer(ViewsTransformerMixin, CheckedParameters, BaseEstimator):
         a callable ``(A, B) -> scores`` of shape (n, m), higher is better; or an object with
         ``fit(views, y)`` that is called likewise, for instance
         `crossfit.similarities.KNNPosterior`. A is always of the earlier view.
-    metric : str
+    metric : str, default="auto"
         What `score` returns, see `crossfit.metrics`; ``"auto"`` is mAP with labels and MRR of
         the paired item without.
 
@@ -213,7 +213,7 @@ class RetrievalScorer(ViewsTransformerMixin, CheckedParameters, BaseEstimator):
             Queries in the common space.
         view : str
             The view they belong to.
-        k : int
+        k : int, default=10
             How many to return.
         """
         check_is_fitted(self)

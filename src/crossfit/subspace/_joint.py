@@ -85,13 +85,13 @@ def joint_covariance(
         Named by role, with arrays of shape (n, d_i), dense or CSR.
     extra : mapping of str to array of shape (n, c), optional
         More parts, class indicators for instance. They are never scaled.
-    standardize : bool
+    standardize : bool, default=False
         Whether to divide each column of the views by its standard deviation.
-    ridge : float
+    ridge : float, default=0.0
         How exact small variances must be; see `Moments.update`.
-    center : bool
+    center : bool, default=True
         Whether the method subtracts the means.
-    apart : bool
+    apart : bool, default=False
         Whether the method tells columns apart. If not, views of more columns than items are
         taken in the coordinates of their span.
 

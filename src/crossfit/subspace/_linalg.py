@@ -98,7 +98,7 @@ class Moments:
         Parameters
         ----------
         views : Views
-        ridge : float
+        ridge : float, default=0.0
             Share of a view's mean variance that is going to be added to all its variances: what
             lies below need not be exact.
         n_watched : int, optional
@@ -389,7 +389,7 @@ def generalized_eigh(
         Both are symmetrised.
     k : int, optional
         How many of the largest eigenvalues to return; all of them by default.
-    eps : float
+    eps : float, default=1e-10
         ``eps`` times the mean of B's diagonal is added to B's diagonal. A numerical floor only: a
         statistical ridge belongs into the matrices.
 
@@ -466,7 +466,7 @@ def irls21(W: Matrix, eps: float = 1e-8, groups: NDArray[np.intp] | None = None)
     Parameters
     ----------
     W : array of shape (d, c)
-    eps : float
+    eps : float, default=1e-08
         Added inside the root, which makes the norm smooth at 0.
     groups : int array of shape (d,), optional
         Number of the group of each row, from 0; the norm is then taken over whole groups, and
@@ -578,7 +578,7 @@ def warn_of_perfect_fit(
     largest : callable
         From two roles to the largest correlation; called where the ranks allow a perfect one,
         which a ridge prevents.
-    stacklevel : int
+    stacklevel : int, default=4
         As in `kept_components`.
     """
     for x, z in combinations(ranks, 2):

@@ -77,9 +77,9 @@ def narrowed(
     ----------
     views : Views
         With arrays of shape (n, d_i), dense or CSR. Tensors stay as they are.
-    standardize : bool
+    standardize : bool, default=False
         Whether to divide each column by its standard deviation over the rows first.
-    center : bool
+    center : bool, default=True
         Whether to subtract its mean over the rows.
     weights : array of shape (n,), optional
         Of the rows in means and deviations; all alike by default.

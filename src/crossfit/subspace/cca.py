@@ -53,21 +53,21 @@ class CCA(CrossModalEstimator):
     ----------
     n_components : int, optional
         Dimensions of the common space; as many as the ranks allow by default.
-    reg : float or mapping of str to float
+    reg : float or mapping of str to float, default=0.001
         Amount of regularisation, for all views or for each by role (or view name).
         Covariances are often singular (histograms sum to one), and on real features the ridge
         matters more than the method. Without one, views whose ranks add up to more than the
         rows correlate perfectly whatever they hold, which is warned of.
-    reg_style : {"relative", "ridge", "shrink", "spectral"}
+    reg_style : {"relative", "ridge", "shrink", "spectral"}, default="relative"
         ``"relative"``: S + r tr(S)/p I, free of scale. ``"ridge"``: S + r I. ``"shrink"``:
         (1 - r) S + r I, with r at most 1. ``"spectral"``: S + r λmax(S) I.
-    power : float
+    power : float, default=0.0
         Scale every dimension by its canonical correlation to this power. 0 is CCA; 1 and 4 often
         retrieve better.
-    standardize : bool
+    standardize : bool, default=False
         Scale every column by its training standard deviation first.
     views : mapping of str to str, optional
-        Role to view name, where names and order do not say it.
+        View name of each role; by default matched by name, otherwise by order in `fit`.
 
     Attributes
     ----------

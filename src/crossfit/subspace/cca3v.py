@@ -54,18 +54,18 @@ class CCA3V(CrossModalEstimator):
     n_components : int, optional
         Dimensions of the common space; all that have λ > 1, which is where views agree, if
         None.
-    reg : float
+    reg : float, default=0.0001
         Ridge η.
-    reg_style : {"relative", "ridge"}
+    reg_style : {"relative", "ridge"}, default="relative"
         Whether η counts in the mean variance of a view's columns, or absolutely, as published.
-    power : float
+    power : float, default=4.0
         p, by which the eigenvalues weight the dimensions.
-    semantics : {"auto", "labels", "clusters"} or None
+    semantics : {"auto", "labels", "clusters"} or None, default="auto"
         The view that joins the given ones: indicators of the labels, indicators of k-means
         clusters of the last given view (of the texts or tags), or none, for instance because
         tags are a given view. ``"auto"`` takes the labels if there are any, nothing if
         there are more than two views, and else clusters.
-    n_clusters : int
+    n_clusters : int, default=20
         Number of clusters.
     view_weights : mapping of str to float, optional
         Factors of a view's covariances with the others, by role, view name or
@@ -74,13 +74,13 @@ class CCA3V(CrossModalEstimator):
         Replace columns by this many random Fourier features, which approximate a Gaussian
         kernel with the median squared distance as its width: for all views, or for each by role
         (or view name).
-    standardize : bool
+    standardize : bool, default=False
         Divide every column, of features or of random features, by its training standard
         deviation first.
     random_state : int, RandomState or None
         Seed of clusters and random features.
     views : mapping of str to str, optional
-        Role to view name, where names and order do not say it.
+        View name of each role; by default matched by name, otherwise by order in `fit`.
 
     Attributes
     ----------

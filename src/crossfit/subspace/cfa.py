@@ -33,14 +33,14 @@ class CFA(CrossModalEstimator):
     ----------
     n_components : int, optional
         Dimensions of the common space; as many as the rank of ``X'Z`` by default.
-    center : bool
+    center : bool, default=True
         Subtract the training means first; the method is then ``PLS(mode="svd")``. Without it the
         first direction is mostly that of the means.
-    standardize : bool
+    standardize : bool, default=True
         Divide every column by its training standard deviation, as the source advises.
         ``CFA(center=False, standardize=False)`` is the method on raw data.
     views : mapping of str to str, optional
-        Role to view name, where names and order do not say it.
+        View name of each role; by default matched by name, otherwise by order in `fit`.
 
     Attributes
     ----------

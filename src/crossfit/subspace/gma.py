@@ -125,19 +125,19 @@ class BLM(_GeneralizedMultiview):
 
     Parameters
     ----------
-    n_components : int, optional
+    n_components : int or None, default=10
         Dimensions of the common space; as many as gain anything if None.
-    alpha : float
+    alpha : float, default=10.0
         Weight of the coupling. α → ∞ is PLS.
-    variance : float
+    variance : float, default=0.95
         Share of each view's variance to keep, by principal components, first.
-    reg : float
+    reg : float, default=1e-06
         Share of the mean of B's diagonal that is added to the diagonal.
-    standardize : bool
+    standardize : bool, default=True
         Divide every column by its training standard deviation first. The objective adds up
         the views, so that their units must agree.
     views : mapping of str to str, optional
-        Role to view name, where names and order do not say it.
+        View name of each role; by default matched by name, otherwise by order in `fit`.
 
     Attributes
     ----------
@@ -196,23 +196,23 @@ class GMLDA(_GeneralizedMultiview):
 
     Parameters
     ----------
-    n_components : int, optional
+    n_components : int or None, default=10
         Dimensions of the common space; as many as gain anything if None. Classes tell apart
         one dimension less than there are classes.
-    alpha : float
+    alpha : float, default=100.0
         Weight of the coupling; must be tuned.
-    align : {"pairs", "means"}
+    align : {"pairs", "means"}, default="pairs"
         Couple by all pairs, C = X'Z, or by the class means alone, C = M_1'M_2, which is
         published and was worse where it was tried.
-    variance : float
+    variance : float, default=0.95
         Share of each view's variance to keep, by principal components, first.
-    reg : float
+    reg : float, default=1e-06
         Share of the mean of the within-class diagonal that is added to the diagonal.
-    standardize : bool
+    standardize : bool, default=True
         Divide every column by its training standard deviation first. The objective adds up
         the views, so that their units must agree.
     views : mapping of str to str, optional
-        Role to view name, where names and order do not say it.
+        View name of each role; by default matched by name, otherwise by order in `fit`.
 
     Attributes
     ----------
@@ -284,26 +284,26 @@ class GMMFA(_GeneralizedMultiview):
 
     Parameters
     ----------
-    n_components : int, optional
+    n_components : int or None, default=10
         Dimensions of the common space; as many as gain anything if None.
-    alpha : float
+    alpha : float, default=10.0
         Weight of the coupling; must be tuned.
-    n_within : int
+    n_within : int, default=50
         Nearest items of its own class that each item is joined to.
-    n_between : int
+    n_between : int, default=400
         Nearest pairs of different classes, among all pairs, that are joined.
-    align : {"pairs", "means"}
+    align : {"pairs", "means"}, default="pairs"
         Couple by all pairs, C = X'Z, or by the class means alone, C = M_1'M_2, which is
         published and was worse where it was tried.
-    variance : float
+    variance : float, default=0.95
         Share of each view's variance to keep, by principal components, first.
-    reg : float
+    reg : float, default=1e-06
         Share of the mean of the diagonal of the constraint that is added to the diagonal.
-    standardize : bool
+    standardize : bool, default=True
         Divide every column by its training standard deviation first. The objective adds up
         the views, so that their units must agree.
     views : mapping of str to str, optional
-        Role to view name, where names and order do not say it.
+        View name of each role; by default matched by name, otherwise by order in `fit`.
 
     Attributes
     ----------

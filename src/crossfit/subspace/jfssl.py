@@ -54,23 +54,23 @@ class JFSSL(CrossModalEstimator):
 
     Parameters
     ----------
-    l1 : float
+    l1 : float, default=0.1
         Weight of the ℓ2,1 norms: feature selection.
-    l2 : float
+    l2 : float, default=0.1
         Weight of the graph.
-    beta : float
+    beta : float, default=1.0
         Weight of the edges within a view, beside the edges across views.
-    n_neighbors : int
+    n_neighbors : int, default=10
         Nearest neighbours within a view.
-    max_iter : int
+    max_iter : int, default=30
         Rounds over the views at most.
-    tol : float
+    tol : float, default=1e-06
         Stop when a round lowers the objective by less than this share.
-    standardize : bool
+    standardize : bool, default=True
         Scale every column by its training standard deviation first; the sparsity and the
         distances compare columns.
     views : mapping of str to str, optional
-        Role to view name, where names and order do not say it.
+        View name of each role; by default matched by name, otherwise by order in `fit`.
 
     Attributes
     ----------

@@ -61,30 +61,30 @@ class JRL(CrossModalEstimator):
 
     Parameters
     ----------
-    gamma : float
+    gamma : float, default=1000.0
         γ, weight of the ℓ2,1 norms. 1000 is published; on the shallow features of the Wikipedia
         set, standardised, `gamma` and `sigma` of 1 retrieve better, and with 1000 the result
         hangs on the early stop and on the start.
-    sigma : float
+    sigma : float, default=1000.0
         σ, weight of the graphs; 1000 is published.
-    lam : float
+    lam : float, default=1.0
         λ, weight of the pairs.
-    mu : float
+    mu : float, default=1.0
         μ, weight of the labels.
-    n_neighbors : int
+    n_neighbors : int, default=100
         Nearest neighbours in the graphs, and those that vote for an item's posterior.
-    measure : {"knn_posterior", "cosine"}
+    measure : {"knn_posterior", "cosine"}, default="knn_posterior"
         How items are compared.
-    max_iter : int
+    max_iter : int, default=5
         Updates at most.
-    tol : float
+    tol : float, default=0.02
         Stop when an update lowers the objective by less than this share.
-    standardize : bool
+    standardize : bool, default=True
         Scale every column by its standard deviation over the labelled training rows first.
-    random_state : int, RandomState or None
+    random_state : int, RandomState or None, default=0
         Seed of the start, uniform between 0 and 1, the same numbers for both maps.
     views : mapping of str to str, optional
-        Role to view name, where names and order do not say it.
+        View name of each role; by default matched by name, otherwise by order in `fit`.
 
     Attributes
     ----------

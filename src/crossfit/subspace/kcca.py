@@ -56,7 +56,7 @@ class KCCA(CrossModalEstimator):
     ----------
     n_components : int, optional
         Dimensions of the common space; as many as the ranks allow by default.
-    kernel : str, callable or mapping of str to either
+    kernel : str, callable or mapping of str to either, default="rbf"
         For both views or for each by role (or view name): a name that
         ``sklearn.metrics.pairwise.pairwise_kernels`` knows (``"rbf"``, ``"poly"``, ``"linear"``,
         ``"laplacian"``, ``"chi2"``, ...), or a function ``(A, B) -> K`` of two arrays of rows, for
@@ -67,18 +67,18 @@ class KCCA(CrossModalEstimator):
         ``"poly"`` and ``"sigmoid"`` (1 / p on standardised columns), scikit-learn's otherwise.
     degree, coef0 : float
         Of the kernels that have them.
-    reg : float or mapping of str to float
+    reg : float or mapping of str to float, default=1.0
         ``k`` in units of the mean diagonal ``tr(K) / n`` of the centred kernel matrix, for both
         views or for each. Near 0 the correlations are 1 for any data and retrieval is at chance.
-    n_landmarks : int
+    n_landmarks : int, default=2500
         Training rows that span the feature space. As long as there are no more rows than this,
         all of them do and the solution is exact; else so many are drawn at random (Nyström).
-    standardize : bool
+    standardize : bool, default=False
         Subtract the training means and divide by the training standard deviations first.
     random_state : int, RandomState or None
         Draws the landmarks.
     views : mapping of str to str, optional
-        Role to view name, where names and order do not say it.
+        View name of each role; by default matched by name, otherwise by order in `fit`.
 
     Attributes
     ----------

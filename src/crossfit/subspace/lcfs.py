@@ -44,19 +44,19 @@ class LCFS(CrossModalEstimator):
 
     Parameters
     ----------
-    l1 : float
+    l1 : float, default=10.0
         Weight of feature selection; depends on the number of rows, n.
-    l2 : float
+    l2 : float, default=0.001
         Weight of the trace norm.
-    max_iter : int
+    max_iter : int, default=30
         Most steps.
-    tol : float
+    tol : float, default=1e-06
         Stop when the objective falls by less than this share of itself.
-    standardize : bool
+    standardize : bool, default=True
         Divide every column by its training standard deviation first; the weights of the
         norms mean little without it.
     views : mapping of str to str, optional
-        Role to view name, where names and order do not say it.
+        View name of each role; by default matched by name, otherwise by order in `fit`.
 
     Attributes
     ----------

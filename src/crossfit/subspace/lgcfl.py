@@ -48,21 +48,21 @@ class LGCFL(CrossModalEstimator):
 
     Parameters
     ----------
-    l1, l2 : float
+    l1, l2 : float, default=20.0
         Weight of the group norms of the first and the second view; depends on the number of
         rows, n.
     groups : int, array of int, mapping of str to these, or None
         Which features belong together: blocks of this many neighbouring columns, or the
         group number of each column; for both views, or for each by role (or view name).
         Every column by itself by default.
-    max_iter : int
+    max_iter : int, default=30
         Most steps for each view.
-    tol : float
+    tol : float, default=1e-06
         Stop when the objective falls by less than this share of itself.
-    standardize : bool
+    standardize : bool, default=True
         Divide every column by its training standard deviation first.
     views : mapping of str to str, optional
-        Role to view name, where names and order do not say it.
+        View name of each role; by default matched by name, otherwise by order in `fit`.
 
     Attributes
     ----------

@@ -53,16 +53,16 @@ class MACC(CrossModalEstimator):
         Kernel canonical components; as many as the ranks allow by default.
     kernel, gamma, reg, n_landmarks, standardize
         Of the analysis; see `KCCA`.
-    n_codewords : int
+    n_codewords : int, default=16
         Codewords, K.
-    n_assign : int
+    n_assign : int, default=5
         Nearest codewords that a point is encoded to.
-    n_neighbors : int
+    n_neighbors : int, default=10
         Nearest training items that complete the missing view.
-    random_state : int, RandomState or None
+    random_state : int, RandomState or None, default=0
         Seed of the analysis' landmarks and of k-means.
     views : mapping of str to str, optional
-        Role to view name, where names and order do not say it.
+        View name of each role; by default matched by name, otherwise by order in `fit`.
 
     Attributes
     ----------

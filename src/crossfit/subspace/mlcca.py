@@ -53,21 +53,21 @@ class MLCCA(CrossModalEstimator):
     ----------
     n_components : int, optional
         Dimensions of the common space; as many as the rank allows by default.
-    label_similarity : {"exponential", "cosine"}
+    label_similarity : {"exponential", "cosine"}, default="exponential"
         ``f = exp(-‖y_i - y_j‖² / sigma)`` (for 0/1 labels, of the number of labels that differ), or
         ``f = y_i'y_j / (‖y_i‖ ‖y_j‖)``, which leaves out items without labels. For one label a row
         and ``"cosine"``, all pairs of a class count alike (cluster CCA).
-    sigma : float
+    sigma : float, default=1.0
         Width of the exponential.
     n_neighbors : int, optional
         The fast variant: f is 0 but between a label set and this many nearest sets of the training
         data, itself among them. All sets by default, the exact method.
-    reg : float
+    reg : float, default=0.25
         Share of the mean variance that is added to the variances of each view.
-    standardize : bool
+    standardize : bool, default=False
         Scale every column by its (weighted) training standard deviation first.
     views : mapping of str to str, optional
-        Role to view name, where names and order do not say it.
+        View name of each role; by default matched by name, otherwise by order in `fit`.
 
     Attributes
     ----------

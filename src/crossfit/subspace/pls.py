@@ -34,15 +34,15 @@ class PLS(CrossModalEstimator):
     ----------
     n_components : int, optional
         Dimensions of the common space; as many as the ranks allow by default.
-    mode : {"svd", "canonical"}
+    mode : {"svd", "canonical"}, default="svd"
         ``"svd"`` (Bookstein, 1994): ``Sxz = U S V'``, ``A = U_k`` and ``B = V_k``; the directions
         of a view are orthonormal. ``"canonical"`` (Wold's mode A): a pair at a time, each view
         deflated by the regression on its own score, ``X <- X - t p'`` with ``t = X a`` and
         ``p = X't / t't``; the scores of a view are uncorrelated. The first pair is the same.
-    standardize : bool
+    standardize : bool, default=False
         Scale every column by its training standard deviation first.
     views : mapping of str to str, optional
-        Role to view name, where names and order do not say it.
+        View name of each role; by default matched by name, otherwise by order in `fit`.
 
     Attributes
     ----------

@@ -40,17 +40,17 @@ class CM(CrossModalEstimator):
 
     Parameters
     ----------
-    n_components : int, optional
+    n_components : int or None, default=7
         Canonical components; as many as the ranks allow if None.
-    reg : float or mapping of str to float
+    reg : float or mapping of str to float, default=0.001
         Ridge of the covariances, relative to their mean variance, as in `CCA`.
-    measure : {"cosine", "correlation", "dot", "l1", "l2"}
+    measure : {"cosine", "correlation", "dot", "l1", "l2"}, default="cosine"
         Similarity; see `crossfit.similarities.MEASURES`. The authors' normalised correlation
         is the cosine.
-    standardize : bool
+    standardize : bool, default=True
         Divide every column by its training standard deviation first.
     views : mapping of str to str, optional
-        Role to view name, where names and order do not say it.
+        View name of each role; by default matched by name, otherwise by order in `fit`.
 
     Attributes
     ----------
@@ -115,17 +115,17 @@ class SM(CrossModalEstimator):
         Anything of scikit-learn's kind with ``predict_proba``, for both views or for each by
         role (or view name); cloned, never fitted itself. Logistic regression with C = 1 by
         default.
-    measure : str
+    measure : str, default="cosine"
         How posteriors are compared: ``"cosine"`` (the authors' normalised correlation),
         ``"correlation"`` (less the mean), ``"dot"``, ``"l1"``, ``"l2"``, ``"kl"``
         (-KL(first ‖ second)), ``"kl_reversed"`` (-KL(second ‖ first)), or
         ``"posterior_over_prior"`` (Σ p(c|x) p(c|z) / p(c) with the training priors), which
         often retrieves best by far.
-    standardize : bool
+    standardize : bool, default=True
         Scale every column to zero mean and unit variance of the training items first. Without
         it, sparse views stay sparse.
     views : mapping of str to str, optional
-        Role to view name, where names and order do not say it.
+        View name of each role; by default matched by name, otherwise by order in `fit`.
 
     Attributes
     ----------
@@ -229,16 +229,16 @@ class SCM(SM):
 
     Parameters
     ----------
-    n_components : int, optional
+    n_components : int or None, default=7
         Canonical components; as many as the ranks allow if None.
     classifier, measure
         As in `SM`.
-    reg : float or mapping of str to float
+    reg : float or mapping of str to float, default=0.001
         Ridge of the covariances, relative to their mean variance, as in `CCA`.
-    standardize : bool
+    standardize : bool, default=True
         Divide every column by its training standard deviation before the analysis.
     views : mapping of str to str, optional
-        Role to view name, where names and order do not say it.
+        View name of each role; by default matched by name, otherwise by order in `fit`.
 
     Attributes
     ----------

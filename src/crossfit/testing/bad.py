@@ -33,7 +33,7 @@ class LabelRegression(CrossModalEstimator):
     reg : float
         Amount of the ridge.
     views : mapping of str to str, optional
-        Role to view name, where names and order do not say it.
+        View name of each role; by default matched by name, otherwise by order in `fit`.
 
     Attributes
     ----------

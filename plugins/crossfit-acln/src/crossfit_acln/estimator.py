@@ -55,19 +55,19 @@ class ACLN(NeuralEstimator):
 
     Parameters
     ----------
-    attention : {"shared", "separate", "none"}
+    attention : {"shared", "separate", "none"}, default="shared"
         The method, and the paper's two ablations: one attention for each modality; the mean.
-    width : int
+    width : int, default=512
         d_a, width of the hidden layers.
-    dropout : float
+    dropout : float, default=0.5
         After the tanh of every hidden layer.
-    corr_weight : float
+    corr_weight : float, default=1.0
         λ. 0 leaves the two branches apart, but for a shared attention.
-    corr_negatives : bool
+    corr_negatives : bool, default=False
         Also push the cosine of rows of different groups below 0, with equal weight.
-    attn_act : {"tanh", None}
+    attn_act : {"tanh", None}, default="tanh"
         Activation of the attention's logits. With tanh one of 36 regions can weigh at most 0.17.
-    measure : str
+    measure : str, default="cosine"
         How posteriors are compared: a name in `crossfit.similarities.MEASURES` or
         ``"posterior_over_prior"``.
     image_head_lr : float, optional
@@ -75,17 +75,17 @@ class ACLN(NeuralEstimator):
     alpha, eps, momentum, weight_decay : float
         Of RMSProp; another optimizer gets those that it has. The paper prints "momentum 0.99,
         weight-decay 1e-8", which in the code that it builds on are alpha and epsilon.
-    min_count : int
+    min_count : int, default=2
         Times a word must occur in the training texts, where strings are given.
-    max_length : int
+    max_length : int, default=256
         Words of a text that are read, the first ones. One long text in a batch makes all of
         it as long, so that ids of more words are cut as strings are, with a warning.
     trunk_weights : str, path-like or None
         Weights AlexNet starts from: ``"DEFAULT"`` or another of torchvision's names, a file, or
         None for random ones. Only for pictures.
-    trunk_epochs : int
+    trunk_epochs : int, default=10
         Epochs of fine-tuning; 0 for none.
-    trunk_lr : float
+    trunk_lr : float, default=0.001
         Learning rate of fine-tuning (SGD with momentum 0.9 and weight decay 5e-4).
     max_epochs, lr, batch_size, optimizer, ...
         See `crossfit.neural.NeuralEstimator`.

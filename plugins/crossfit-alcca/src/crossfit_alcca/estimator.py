@@ -64,36 +64,36 @@ class ACMR(NeuralEstimator):
     hidden : int or dict of str to int, optional
         Width of the projectors' hidden layer, or of each by role; 2000 for images and 500 for
         texts by default.
-    width : int
+    width : int, default=200
         Width of the common space.
-    modality_hidden : int
+    modality_hidden : int, default=50
         Width of the modality classifier's hidden layer.
-    alpha, beta : float
+    alpha, beta : float, default=1.0
         Weights of invariance and of the label loss.
-    margin : float
+    margin : float, default=1.0
         μ. Distances of tanh outputs reach twice the root of `width`, so that 1 is little.
-    negative_weight : float
+    negative_weight : float, default=1.0
         Weight of the negatives in the invariance.
-    negatives : {"triplet", None}
+    negatives : {"triplet", None}, default="triplet"
         None drops labels and negatives from the invariance: the mean distance of matched pairs,
         as equation 4 of ALCCA prints it. Nothing then keeps the space from collapsing but the
         label loss.
-    reg : float
+    reg : float, default=0.0001
         r, weight of the decay.
-    reg_power : {2, 1}
+    reg_power : {2, 1}, default=2
         1 sums the norms unsquared, as equation 5 of ALCCA prints them.
-    adv_weight : float
+    adv_weight : float, default=1.0
         w. 0 turns the adversary off: D still learns and the projectors do not hear of it.
-    adv_steepness : float
+    adv_steepness : float, default=10.0
         s.
-    projector_steps : int
+    projector_steps : int, default=1
         k of ALCCA's algorithm 1: D learns from every k-th batch, the projectors from all.
-    beta1 : float
+    beta1 : float, default=0.5
         Decay of the first moment, where the optimizer has one (Adam).
-    standardize : bool
+    standardize : bool, default=False
         Scale every feature by its training mean and standard deviation first. Raw cepstral
         coefficients saturate the tanh units without it.
-    measure : str
+    measure : str, default="l2"
         How items are compared, a name in `crossfit.similarities.MEASURES`.
     max_epochs, lr, batch_size, optimizer, ...
         See `crossfit.neural.NeuralEstimator`.
@@ -363,10 +363,10 @@ class ALCCA(ACMR):
 
     Parameters
     ----------
-    n_components : int or None
+    n_components : int or None, default=80
         Canonical components, 10 to 100 in the paper, at most as many as the ranks of the
         embeddings allow; None for all of these.
-    cca_reg : float
+    cca_reg : float, default=0.1
         Ridge of CCA, relative to the mean variance of an embedding. The paper has none and no
         need of it with 8,000 pairs; with a few hundred, components of small variance are noise.
     hidden : int or dict of str to int, optional

@@ -63,7 +63,7 @@ class AdversarialNetwork(nn.Module):
         embedded : Tensor of shape (b, width)
         strength : float
             What the gradient that reaches `embedded` is multiplied with, with a minus.
-        learns : bool
+        learns : bool, default=True
             Whether the classifier's own weights get a gradient.
         """
         x = grad_reverse(embedded, strength)

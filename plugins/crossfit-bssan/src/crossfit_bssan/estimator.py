@@ -60,26 +60,26 @@ class BSSAN(NeuralPairEstimator):
     ----------
     branches : sequence of {"w2r", "o2w"}
         Both are the method, one of them the paper's ablation.
-    negative_attention : {"uniform", "learned"}
+    negative_attention : {"uniform", "learned"}, default="uniform"
         Attention over negative pairs in training; the paper's is uniform (equation 8). Matched
         and unmatched pairs then differ by the attention itself, a cue that is absent when pairs
         are scored, where attention is learned for every pair.
-    o2w_weight : float
+    o2w_weight : float, default=0.6
         λ.
-    delta : float
+    delta : float, default=0.01
         δ, of the squares of all weight matrices; 0 is the paper's ``no_reg``.
-    margin : float
+    margin : float, default=1.0
         M.
-    attn_act : {"tanh", None}
+    attn_act : {"tanh", None}, default="tanh"
         Activation of the attention's logits. With tanh one of 196 regions can weigh at most 0.036.
     lstm_width, bilstm_width : int
         Units of the LSTM of W2R, and of each direction of the one of O2W, whose two states are
         averaged.
     w2r_mlp, o2w_mlp : sequence of int
         Widths of the hidden layers of the perceptrons; batch normalisation and tanh follow each.
-    max_words : int
+    max_words : int, default=30
         Words of a text that are read.
-    momentum : float
+    momentum : float, default=0.9
         Of SGD; an optimizer that has none does without.
     score_memory : int
         Bytes that a block of pairs may take when scored.

@@ -63,11 +63,11 @@ class CRAN(NeuralPairEstimator):
     levels : sequence of {"global", "local", "relation"}
         Which of the terms there are. The paper's "CRAN-local" is ``("global", "local")``,
         "CRAN-relation" ``("global", "relation")`` and its baseline ``("global",)``.
-    k : int
+    k : int, default=3
         K, the nearest regions and relations that count; all of fewer.
-    n_regions : int
+    n_regions : int, default=5
         Regions of an image that are read. Five have 20 relations.
-    length : int
+    length : int, default=201
         Characters of a text that are read. 201 make 18 fragments.
     channels : sequence of int
         Of the convolutions over characters.
@@ -75,24 +75,24 @@ class CRAN(NeuralPairEstimator):
         Of the LSTM over their output.
     attention_width : int, optional
         Rows of W; `lstm_width` by default.
-    width : int
+    width : int, default=1024
         Of the vectors whose dot products are taken.
-    normalize : bool
+    normalize : bool, default=True
         Bring these vectors to length 1, so that a dot product and the margin are of one scale.
-    attn_mean : bool
+    attn_mean : bool, default=False
         Divide the weighted sums by m, as printed in the paper, although the weights sum to 1.
-    bidirectional_local : bool
+    bidirectional_local : bool, default=False
         Also rank texts for an image at the local and the relation level.
-    mask_padding : bool
+    mask_padding : bool, default=False
         Leave out fragments that begin after the text's end. By default all take part.
-    margin : float
+    margin : float, default=1.0
         Of the hinges.
-    mining : {"random", "sum", "hardest"}
+    mining : {"random", "sum", "hardest"}, default="random"
         Wrong items of the batch that a matched pair is compared with: one drawn at random, all
         (their hinges are added up), the most similar one.
-    dropout : float
+    dropout : float, default=0.0
         Before the linear layers.
-    lr_halving : int, optional
+    lr_halving : int or None, default=50
         Epochs after which the learning rate is halved, again and again.
     max_epochs, lr, batch_size, optimizer, score_memory, ...
         See `crossfit.neural.NeuralPairEstimator`.
@@ -333,7 +333,7 @@ class CRAN(NeuralPairEstimator):
         X : Views, or images
             Pairs, row by row: an image has no attention of its own.
         Y : texts
-        level : {"local", "relation"}
+        level : {"local", "relation"}, default="local"
 
         Returns
         -------

@@ -29,7 +29,7 @@ def load_flickr8k(
     ----------
     root : path
         Folder of Flickr8k, or the folder that holds ``flickr8k/``.
-    split : {"official"}
+    split : {"official"}, default="official"
     features : {"precomputed", None}
         Vectors of the images from ``features_train_dev.npz``, or paths.
     subsets, strict

@@ -61,11 +61,11 @@ class TextTopicNet(NeuralEstimator):
     ----------
     hidden : sequence of int
         Widths of fc6, fc7 and so on; none, and the topics are linear in what lies below.
-    dropout : float
+    dropout : float, default=0.5
         After the ReLU of every hidden layer.
-    loss : {"sigmoid", "softmax"}
+    loss : {"sigmoid", "softmax"}, default="sigmoid"
         ``"softmax"`` is the cross-entropy of distributions, an ablation.
-    measure : str
+    measure : str, default="kl_reversed"
         How topic distributions are compared, a name in `crossfit.similarities.MEASURES` with the
         image first: ``"kl_reversed"`` is -KL(text || image).
     n_topics, passes, no_below, no_above, minimum_probability
@@ -73,10 +73,10 @@ class TextTopicNet(NeuralEstimator):
         minimum probability are exact zeros, in what is learned and in queries alike. 0.01 is
         that of the authors' code; `LdaTopics` itself cuts none. On held-out images of Flickr8k
         the best of every network was with this cut and not with 0.
-    image_size : int
+    image_size : int, default=227
         Edge of the squares cut out of pictures, which are resized to 256 / 227 of it before. In
         training the place is random and half of the squares are mirrored.
-    init : {"caffe", "kaiming"}
+    init : {"caffe", "kaiming"}, default="caffe"
         Random first weights of the layers for pictures; ``"kaiming"`` where they are narrower
         than published. For vectors they are torch's.
     trunk_weights : path-like, optional
@@ -84,11 +84,11 @@ class TextTopicNet(NeuralEstimator):
         `crossfit_topicnet.network.TopicNetwork.fill_trunk`.
     momentum, weight_decay : float
         Of SGD; another optimizer gets those that it has. Biases do not decay.
-    bias_lr : float
+    bias_lr : float, default=2.0
         Multiple of `lr` that biases learn with, 2 as in Caffe.
-    lr_step : int, optional
+    lr_step : int or None, default=50000
         Batches after which `lr` is multiplied by `lr_gamma`, again and again.
-    lr_gamma : float
+    lr_gamma : float, default=0.1
     max_epochs, lr, batch_size, optimizer, ...
         See `crossfit.neural.NeuralEstimator`. ``module__channels`` are the widths of CaffeNet's
         five convolutions.
@@ -360,7 +360,7 @@ class TextTopicNet(NeuralEstimator):
         ----------
         values : pictures or vectors of n rows
             Of the kind that the method was fitted on.
-        layer : str
+        layer : str, default="fc7"
             ``"fc6"``, ``"fc7"`` and so on, after ReLU; for pictures also ``"pool5"`` and
             ``"max5"``, the largest value of each of conv5's maps.
 
@@ -412,7 +412,7 @@ class SSVR(TextTopicNet):
 
     Parameters
     ----------
-    head : {"article", "caption", "mean"}
+    head : {"article", "caption", "mean"}, default="article"
         Which head answers for an image, and which channel for a text that has several. A plain
         text is compared with whatever the heads give. ``"mean"`` takes the mean over both heads,
         and over the texts that there are. May be changed after the fit.
@@ -500,7 +500,7 @@ def topic_loss(logits: Tensor, topics: Tensor, kind: str = "sigmoid") -> Tensor:
     Parameters
     ----------
     logits, topics : Tensor of shape (b, n_topics)
-    kind : {"sigmoid", "softmax"}
+    kind : {"sigmoid", "softmax"}, default="sigmoid"
         Of independent topics, both halves, summed; or of distributions.
 
     Returns

@@ -42,7 +42,7 @@ class CaffeNet(nn.Module):
         Edge of the square that is cut out of a picture, 227 in the papers.
     channels : sequence of int
         Of the five convolutions; the second, fourth and fifth are in two groups.
-    unit : float
+    unit : float, default=1.0
         What pixels are divided by; in Caffe they are not.
     """
 
@@ -106,13 +106,13 @@ class TopicNetwork(nn.Module):
         Widths of fc6, fc7 and what may follow.
     dropout : float
         After the ReLU of every hidden layer.
-    loss : {"sigmoid", "softmax"}
+    loss : {"sigmoid", "softmax"}, default="sigmoid"
         What turns logits into topics.
     image_size : int, optional
         Where pictures go in; see `CaffeNet`.
     channels : sequence of int
         See `CaffeNet`.
-    init : {"caffe", "kaiming"}
+    init : {"caffe", "kaiming"}, default="caffe"
         First weights where pictures go in: Caffe's, which suit the published widths alone, or
         those that keep the size of the signal whatever the widths; pixels are then divided by 64.
     """

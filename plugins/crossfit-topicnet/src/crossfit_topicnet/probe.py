@@ -67,9 +67,9 @@ def linear_probe(
         VOC's official evaluation has it.
     costs : sequence of float
         Values of C to choose from.
-    interpolation : {"11", "all", "none"}
+    interpolation : {"11", "all", "none"}, default="11"
         Of the average precision; see `crossfit.metrics.voc_average_precision`. VOC2007's is 11.
-    random_state : int
+    random_state : int, default=0
         Of the SVM's solver.
 
     Returns

@@ -39,11 +39,11 @@ def load(
     root : path
         Folder that holds ``train.tsv`` and ``test.tsv``, each with the columns ``image``,
         ``caption`` and ``class``, and ``images/``.
-    split : {"official"}
+    split : {"official"}, default="official"
         The one that its authors made.
     subsets : iterable of str, optional
         Splits to load, of ``"train"`` and ``"test"``; only their files are needed.
-    strict : bool
+    strict : bool, default=True
         Compare with the official counts.
 
     Returns

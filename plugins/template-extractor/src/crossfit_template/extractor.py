@@ -19,14 +19,14 @@ class Template(ImageExtractor):
 
     Parameters
     ----------
-    n_patches : int
+    n_patches : int, default=4
         Patches along either side of a picture.
-    output : {"vectors", "regions"}
+    output : {"vectors", "regions"}, default="vectors"
         One vector for each picture, (n, 3 n_patches²), or one for each patch,
         (n, n_patches², 3), for methods that attend to regions.
-    batch_size : int
+    batch_size : int, default=64
         Pictures at a time; changes no feature.
-    cache : bool
+    cache : bool, default=True
         Whether to keep features for the next time.
 
     Examples

@@ -24,11 +24,11 @@ class Template(NeuralPairEstimator):
 
     Parameters
     ----------
-    width : int
+    width : int, default=64
         Of the vectors.
-    temperature : float
+    temperature : float, default=5.0
         τ; the larger, the more the best region alone counts.
-    margin : float
+    margin : float, default=0.2
         By how much a pair must outscore the others.
     max_epochs, lr, batch_size, score_memory, ...
         See `crossfit.neural.NeuralPairEstimator`.

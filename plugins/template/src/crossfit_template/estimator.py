@@ -30,9 +30,9 @@ class Template(CrossModalEstimator):
 
     Parameters
     ----------
-    n_components : int
+    n_components : int, default=64
         k, dimensions of the common space; fewer where the views have fewer.
-    reg : float
+    reg : float, default=0.01
         λ.
 
     Attributes

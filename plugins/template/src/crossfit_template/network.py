@@ -23,11 +23,11 @@ class TemplateNet(NeuralEstimator):
 
     Parameters
     ----------
-    n_components : int
+    n_components : int, default=64
         Dimensions of the common space.
     hidden : mapping of str to int, optional
         Width of the hidden layer by role; 256 by default.
-    margin : float
+    margin : float, default=0.2
         By how much a pair must outscore the others, in units of the cosine.
     max_epochs, lr, batch_size, ...
         See `crossfit.neural.NeuralEstimator`.
