@@ -1,0 +1,55 @@
+"""
+Search, and show what was found
+===============================
+
+A pipeline from raw pictures and strings to a common space answers texts that are not in the data.
+The gallery shows each query beside the pictures that were found for it, best first.
+"""
+
+import matplotlib.pyplot as plt
+from sklearn.decomposition import TruncatedSVD
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.pipeline import Pipeline, make_pipeline
+
+import crossfit
+from crossfit import ViewTransformer
+from crossfit.datasets import load
+from crossfit.extraction import GridFeatures
+from crossfit.methods import CCA
+
+emoji = load("emoji")
+train, test = emoji["train"], emoji["test"]
+text = make_pipeline(TfidfVectorizer(sublinear_tf=True), TruncatedSVD(200, random_state=0))
+pipe = Pipeline(
+    [
+        ("features", ViewTransformer([("image", GridFeatures()), ("text", text)])),
+        ("cca", CCA(n_components=64, reg=10.0, power=1)),
+    ]
+)
+pipe.fit(train.views)
+
+# %%
+# How good is it? Every test picture is ranked against every test text and the other way round. An
+# item is relevant if it is of the query's class (``map@all``), or only if it is the query's own
+# pair (``r@10``). The chance level is what a random order would give.
+
+scores = crossfit.similarity(pipe, test.views)
+names = ("image", "text")
+print(crossfit.metrics.chance_level((test.y, test.y), "map@all", names=names))
+print(crossfit.evaluate(scores, (test.y, test.y), "map@all", names=names))
+print(crossfit.evaluate(scores, test.views.relevance(*names), ["r@10", "medr"], names=names))
+
+# %%
+# The pictures are the test emoji, which the fit has not seen. These features are gradients and
+# colours, so what is found looks like what was meant, and is not always it.
+
+queries = ["happy face", "a family", "red flower", "train", "clock", "green vegetable"]
+found = crossfit.search(pipe, queries, view="text", gallery=test.views["image"], k=8)
+
+figure, axes = plt.subplots(len(queries), 8, figsize=(7.5, 5.2), layout="constrained")
+for row, query, hits in zip(axes, queries, found.indices):
+    for ax, hit in zip(row, hits):
+        ax.imshow(test.views["image"][hit])
+        ax.set_axis_off()
+    row[0].text(-0.15, 0.5, query, transform=row[0].transAxes, ha="right", va="center", fontsize=12)
+plt.show()
