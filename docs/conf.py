@@ -13,6 +13,7 @@ extensions = [
     "sphinx.ext.autosummary",
     "sphinx.ext.viewcode",
     "numpydoc",
+    "sphinx_gallery.gen_gallery",
 ]
 source_suffix = {".md": "markdown", ".rst": "restructuredtext"}
 exclude_patterns = ["_build"]
@@ -25,6 +26,17 @@ numpydoc_show_class_members = False
 numpydoc_class_members_toctree = False
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3
+
+sphinx_gallery_conf = {
+    "examples_dirs": "../examples",
+    "gallery_dirs": "examples",
+    "filename_pattern": r"/plot_",
+    "doc_module": ("crossfit",),
+    "reference_url": {"crossfit": None},
+    "download_all_examples": False,
+    "show_memory": False,
+    "abort_on_example_error": True,
+}
 
 html_theme = "furo"
 html_title = "crossfit"

@@ -50,7 +50,7 @@ for name, (method, space) in methods.items():
 
 tests = compare(results, "map@all", "text2image")
 figure, (left, right) = plt.subplots(1, 2, figsize=(9, 2.8), layout="constrained")
-for place, (name, result) in enumerate(results.items()):
+for place, result in enumerate(results.values()):
     mean = result.mean("text2image", "map@all")
     low, high = result.interval("text2image", "map@all")
     left.errorbar(mean, place, xerr=[[mean - low], [high - mean]], fmt="o", capsize=4)

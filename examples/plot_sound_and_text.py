@@ -43,7 +43,7 @@ train, test = views[:160], views[160:]
 # %%
 # The roles of CCA are taken by the views in order, whatever their names are.
 
-mel = LogMel(sample_rate=RATE, duration=1.0, n_mels=32, output="flat", cache=False)
+mel = LogMel(rate=RATE, duration=1.0, n_mels=32, output="flat", cache=False)
 pipe = Pipeline(
     [
         ("features", ViewTransformer([("sound", mel), ("text", TfidfVectorizer())])),
