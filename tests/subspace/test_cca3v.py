@@ -180,7 +180,7 @@ def test_labels_that_are_wanted_and_missing():
 def test_a_view_of_the_name_of_the_semantics():
     views = Views(image=X, text=T, semantics=TAGS)
     assert CCA3V().fit(views).n_components_ > 1
-    with pytest.raises(ValueError, match="adds a view 'semantics' and was given one"):
+    with pytest.raises(ValueError, match="adds a view 'semantics', but one"):
         CCA3V().fit(views, Y)
 
 
@@ -243,7 +243,10 @@ def test_random_features_of_sparse_and_shifted_rows(standardize):
         ({"n_components": 0}, "'n_components' parameter.*Got 0"),
         ({"fourier": 0}, "'fourier' parameter.*Got 0"),
         ({"fourier": {"image": 3}}, "fourier has no entry for 'text'"),
-        ({"view_weights": {"audio": 1}}, "'audio', which is no view: there are image, text, sem"),
+        (
+            {"view_weights": {"audio": 1}},
+            "'audio', which is not a view; the views are image, text, sem",
+        ),
         ({"view_weights": {"text": -1}}, "'view_weights' parameter"),
     ],
 )

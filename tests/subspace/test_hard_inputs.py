@@ -183,7 +183,7 @@ def test_a_view_without_variance_is_refused(name, constant, dtype):
 
 @pytest.mark.parametrize("name", SUPERVISED)
 def test_one_class_is_refused(name):
-    with pytest.raises(ValueError, match=f"{name} needs at least 2 classes to tell apart, got 1"):
+    with pytest.raises(ValueError, match=f"{name} needs at least 2 classes, got 1"):
         make(name).fit(X, T, np.zeros(90, int))
 
 
@@ -191,7 +191,7 @@ def test_one_class_is_refused(name):
 def test_unlabelled_rows_are_refused(name):
     y = Y.copy()
     y[:7] = -1
-    with pytest.raises(ValueError, match=f"{name} learns from labelled rows alone, got 7 rows"):
+    with pytest.raises(ValueError, match=f"{name}: needs a label for every row, got 7 rows"):
         make(name).fit(X, T, y)
 
 
@@ -223,7 +223,7 @@ def test_scales_without_standardising_are_never_silent_junk(name, scale):
         method = make(name, standardize=False).fit(scale * X, T, Y)
     found = method.similarity(scale * X, T)
     assert np.isfinite(found).all() and np.isfinite(method.transform(scale * X)).all()
-    assert method.score(scale * X, T, Y) > 0.8 or "too strongly regularised" in str(said[0].message)
+    assert method.score(scale * X, T, Y) > 0.8 or "predicts the same" in str(said[0].message)
     if name in ("LCFS", "LGCFL") and scale < 1:
         assert "no feature of view 'image' is left" in str(said[0].message)
     assert all(warning.filename == __file__ for warning in said)

@@ -354,7 +354,7 @@ def test_bad_parameters(parameters, message):
 @pytest.mark.parametrize("constant", [0.0, 0.1, 1e6])
 @pytest.mark.parametrize("standardize", [False, True])
 def test_a_view_without_variance_is_refused(kernel, constant, standardize):
-    with pytest.raises(ValueError, match="KCCA: the rows of view 'text' are all alike"):
+    with pytest.raises(ValueError, match="KCCA: the kernel of view 'text' is the same"):
         KCCA(kernel=kernel, standardize=standardize).fit(X, np.full((60, 3), constant))
 
 

@@ -102,9 +102,9 @@ def test_indicators():
 @pytest.mark.parametrize(
     "y, message",
     [
-        (np.array([3, 3, 3]), "LCFS needs at least 2 classes to tell apart, got 1"),
+        (np.array([3, 3, 3]), "LCFS needs at least 2 classes, got 1"),
         (np.ones((3, 2), int), "LCFS needs at least 2 classes"),
-        (np.zeros((3, 2), int), "LCFS needs at least 2 classes to tell apart, got 0"),
+        (np.zeros((3, 2), int), "LCFS needs at least 2 classes, got 0"),
         (np.array([1, -1, 0]), "got 1 rows with the label -1"),
     ],
 )

@@ -143,7 +143,7 @@ def test_seeds(planted):
     "params, words",
     [
         ({"n_codewords": 0}, "'n_codewords' parameter.*Got 0"),
-        ({"n_codewords": 61}, "n_codewords=61 must not be more than the training items of both"),
+        ({"n_codewords": 61}, "n_codewords=61 is more than the 60 training items of both"),
         ({"n_assign": 1.5}, "'n_assign' parameter"),
         ({"n_neighbors": 0}, "'n_neighbors' parameter"),
         ({"n_components": 0}, "'n_components' parameter"),
@@ -156,7 +156,7 @@ def test_bad_parameters_are_refused(planted, params, words):
 
 def test_constant_views_and_more_components_than_rank(planted):
     views, _ = planted(30)
-    with pytest.raises(ValueError, match="'text' are all alike"):
+    with pytest.raises(ValueError, match="'text' is the same for all rows"):
         MACC().fit(views.replace(text=np.ones((30, 4))))
     with pytest.warns(UserWarning, match="n_components=50 is more than"):
         method = MACC(50, kernel="linear").fit(views)

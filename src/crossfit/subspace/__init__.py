@@ -1,4 +1,4 @@
-"""Closed-form methods: linear and kernel subspaces, one file each."""
+"""Closed-form methods: linear and kernel subspaces, one method per file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Neighbourhood graphs of rows, never as a dense n x n matrix."""
+"""Sparse neighbourhood graphs of rows; a dense n x n matrix is never formed."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ def neighbor_graph(
     ----------
     X : array of shape (n, d)
     k : int
-        All the other rows if there are fewer.
+        Number of neighbours; all other rows if there are fewer.
     weight : callable
-        From Euclidean distances to weights, given those of all edges at once.
+        Function from Euclidean distances to weights, called once with those of all edges.
 
     Notes
     -----
-    Where only one of two rows is among the other's nearest, they have half the weight. Costs up
-    to O(n² d) time, and O(n k) memory.
+    If only one of two rows is among the other's nearest, the edge has half the weight. Costs up
+    to O(n² d) time and O(n k) memory.
     """
     found = kneighbors_graph(X, min(k, len(X) - 1), mode="distance")
     graph = sp.csr_array((weight(found.data), found.indices, found.indptr), shape=found.shape)

@@ -1,4 +1,4 @@
-"""Joint covariance of views and class labels, all that the linear supervised methods read."""
+"""Joint covariance of views and class labels, which is all that linear supervised methods need."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ __all__ = ["Joint", "indicator", "joint_covariance"]
 
 @dataclass(frozen=True)
 class Joint:
-    """Covariance of stacked views, those standardised that were to be.
+    """Covariance of stacked views, standardised where requested.
 
     Attributes
     ----------
     n : int
-        Rows seen.
+        Number of rows.
     S : array of shape (d, d)
-        Joint covariance, with n - 1.
+        Joint covariance, normalised by n - 1.
     blocks : dict of str to slice
-        Where the columns of each part are in S.
+        Columns of each part in S.
     means, scales : dict of str to array of shape (d_i,)
-        ``(x - means) / scales`` is what S is the covariance of; of a wide view, in the
-        coordinates of its span.
+        S is the covariance of ``(x - means) / scales``; for a wide view, in the coordinates of
+        its span.
     eps : float
-        Machine epsilon of the coarsest type seen.
+        Machine epsilon of the least precise dtype among the views.
     rounding : dict of str to float
-        Share of a variance up to which it may be rounding.
+        For each part, the share of a variance below which it may be rounding error.
     """
 
     n: int
@@ -51,7 +51,7 @@ class Joint:
     spans: dict[str, Span]
 
     def weights(self, role: str, W: Matrix) -> Matrix:
-        """Return weights of the columns of ``x - mean`` for those of what S is about."""
+        """Return the weights for ``x - mean`` that correspond to weights for the columns of S."""
         if role in self.spans:
             return self.spans[role].weights(W)
         return W / self.scales[role][:, None]
@@ -61,7 +61,7 @@ class Joint:
         return self.spans[role].mean if role in self.spans else self.means[role]
 
     def __call__(self, part: str, other: str | None = None) -> Matrix:
-        """Return the covariance of one part, or of one with another."""
+        """Return the covariance of one part, or the cross-covariance of two."""
         return self.S[self.blocks[part], self.blocks[part if other is None else other]]
 
 
@@ -75,30 +75,35 @@ def joint_covariance(
     center: bool = True,
     apart: bool = False,
 ) -> Joint:
-    """Sum up the covariances of the views and of more columns, in chunks of rows.
+    """Compute the joint covariance of the views and of additional columns, in chunks of rows.
 
     Parameters
     ----------
     method : CrossModalEstimator
-        Named in errors.
+        The method, for error messages.
     views : Views
-        Named by role, with arrays of shape (n, d_i), dense or CSR.
+        Views by role, with arrays of shape (n, d_i), dense or CSR.
     extra : mapping of str to array of shape (n, c), optional
-        More parts, class indicators for instance. They are never scaled.
+        Additional parts, such as class indicators. They are never scaled.
     standardize : bool, default=False
         Whether to divide each column of the views by its standard deviation.
-    ridge : float, default=0.0
+        Ridge that the method adds; see `Moments.update`.
         How exact small variances must be; see `Moments.update`.
     center : bool, default=True
         Whether the method subtracts the means.
-    apart : bool, default=False
-        Whether the method tells columns apart. If not, views of more columns than items are
-        taken in the coordinates of their span.
+        Whether the method treats columns individually. If not, views with more columns than
+        items are represented in the coordinates of their span.
+
+    Returns
+    -------
+    Joint
 
     Raises
     ------
     ValueError
-        If a view has no variance.
+        If a view is constant.
+    MemoryError
+        If `apart` is True and the covariances do not fit into memory.
     """
     extra = extra or {}
     spans: dict[str, Span] = {}
@@ -107,7 +112,7 @@ def joint_covariance(
         _check_room(method, views)
     else:
         views, spans = narrowed(views, standardize, center=center)
-    # In the type of the views: finer would double the cost, coarser would cost digits.
+    # A more precise dtype would double the cost, a less precise one would lose digits.
     types = {str(views.distinct(name)[0].dtype).removeprefix("torch.") for name in views.names}
     dtype = np.result_type(*types)
     moments = Moments()
@@ -142,22 +147,22 @@ def joint_covariance(
 
 
 def _check_room(method: CrossModalEstimator, views: Views) -> None:
-    """Refuse what would be killed for its memory."""
+    """Raise a MemoryError before the covariances of all columns exceed the machine's memory."""
     d = sum(views.distinct(name)[0].shape[1] for name in views.names)
     needed, there = 3 * 8 * d**2, _memory()
     if needed > there:
         raise MemoryError(
-            f"{type(method).__name__} weighs every column by itself and holds the covariances of "
-            f"all {d} columns, {needed / 1e9:.0f} GB of {there / 1e9:.0f} GB of memory: bring the "
-            "columns down first, by TruncatedSVD for instance"
+            f"{type(method).__name__}: needs the covariances of all {d} columns, "
+            f"{needed / 1e9:.0f} GB, but there are {there / 1e9:.0f} GB of memory; reduce the "
+            "number of columns first, for instance by TruncatedSVD"
         )
 
 
 def _memory() -> float:
-    """Return the bytes of memory of this machine."""
+    """Return the size of this machine's memory in bytes."""
     try:
         return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
-    except (AttributeError, ValueError, OSError):  # of Unix alone
+    except (AttributeError, ValueError, OSError):  # not available outside Unix
         return float("inf")
 
 
@@ -169,14 +174,14 @@ def indicator(
     Parameters
     ----------
     method : CrossModalEstimator
-        Named in errors.
+        The method, for error messages.
     y : array of shape (n,) or (n, n_classes)
-        One class a row, or an indicator, whose empty columns are left out.
+        One class per row, or an indicator, whose empty columns are dropped.
 
     Raises
     ------
     ValueError
-        If there is only one class, or a row is -1, unlabelled.
+        If there is only one class, or a row is unlabelled (-1).
     """
     name = type(method).__name__
     if y.ndim == 2:
@@ -187,10 +192,10 @@ def indicator(
         unlabelled = np.count_nonzero(codes == -1)
         if unlabelled:
             raise ValueError(
-                f"{name} learns from labelled rows alone, got {unlabelled} rows with the label "
-                "-1 (unlabelled): leave them out"
+                f"{name}: needs a label for every row, got {unlabelled} rows with the label "
+                "-1 (unlabelled); leave them out"
             )
         Y = np.eye(len(classes), dtype=np.float32)[codes]
     if not np.ptp(Y, axis=0).any():
-        raise ValueError(f"{name} needs at least 2 classes to tell apart, got {len(classes)}")
+        raise ValueError(f"{name} needs at least 2 classes, got {len(classes)}")
     return classes, Y

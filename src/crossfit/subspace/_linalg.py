@@ -1,4 +1,4 @@
-"""The algebra that closed-form methods share, named after what it is."""
+"""Linear algebra shared by the closed-form methods."""
 
 from __future__ import annotations
 
@@ -45,12 +45,12 @@ R = TypeVar("R")
 
 Matrix = NDArray[np.float64]
 
-# Rows read at a time: large enough for the matrix product to run at full speed, small enough
-# that float32 products lose nothing before they are summed in float64.
+# Rows per chunk: large enough for the matrix product to run at full speed, small enough that
+# float32 products lose nothing before they are summed in float64.
 CHUNK = 4096
 
 
-# With a condition number beyond this, float32 products cost digits that are asked for.
+# Beyond this condition number, float32 products lose digits that matter.
 _CONDITION = 1e5
 
 
@@ -58,26 +58,26 @@ _CONDITION = 1e5
 class Moments:
     """Means and joint covariance of several views, summed over chunks of rows.
 
-    Products run in the precision of the data, and on a tensor's device, and are added up in
-    float64; where float32 would lose a direction of small variance beside one of large variance,
-    they run in float64 too. Rows may come from memory-mapped arrays, and in any number of calls;
-    what several workers have summed up can be merged. The attributes are plain numbers and
-    arrays: ``Moments(**vars(moments))`` is the same.
+    Products are computed in the precision of the data, on the device of a tensor, and summed in
+    float64. If float32 would lose a direction of small variance next to one of large variance,
+    products are computed in float64 too. Rows may come from memory-mapped arrays and over any
+    number of calls; sums from several workers can be merged. The attributes are plain numbers and
+    arrays: ``Moments(**vars(moments))`` is a copy.
 
     Attributes
     ----------
     n : int
-        Rows seen.
+        Number of rows so far.
     eps : float
-        Machine epsilon of the coarsest type seen.
+        Machine epsilon of the least precise dtype so far.
     sizes : tuple of int
-        Columns of each view, d of them together.
+        Number of columns of each view, d in total.
     shift : array of shape (d,)
-        What was subtracted from the rows, near their mean.
+        Vector subtracted from the rows, close to their mean.
     sums, products : array of shape (d,) and (d, d)
-        Of the shifted rows.
+        Sums and products of the shifted rows.
     rounded : array of shape (d,)
-        Of the diagonal of `products`, what came from products with the precision `eps`.
+        Part of the diagonal of `products` that was computed with precision `eps`.
     """
 
     n: int = 0
@@ -93,21 +93,21 @@ class Moments:
             self.rounded = np.diag(self.products).copy()
 
     def update(self, views: Views, ridge: float = 0.0, n_watched: int | None = None) -> None:
-        """Add the rows of views that hold arrays of shape (n, d_i), dense or CSR.
+        """Add the rows of views with arrays of shape (n, d_i), dense or CSR.
 
         Parameters
         ----------
         views : Views
         ridge : float, default=0.0
-            Share of a view's mean variance that is going to be added to all its variances: what
-            lies below need not be exact.
+            Share of a view's mean variance that will be added to all its variances; variances
+            below it need not be exact.
         n_watched : int, optional
-            So many of the first views must be exact; all of them by default.
+            Number of views, from the first, that must be exact; all of them by default.
         """
         room = np.empty((0, 0))
         fine, looked_at = False, 0
         widths = [views.distinct(name)[0].shape[1] for name in views.names]
-        # Fewer and larger chunks run faster; 64 MiB hold one of wide views in float32.
+        # Fewer, larger chunks run faster; in float32 a chunk of wide views takes at most 64 MiB.
         for rows in _chunks(len(views), max(CHUNK, min(4 * CHUNK, 2**24 // sum(widths)))):
             chunk = views[rows]
             parts = [_dense(chunk[name]) for name in chunk.names]
@@ -121,7 +121,7 @@ class Moments:
             if _eps(room) > np.finfo(float).eps:
                 squares = np.diag(products)[:d]
                 fine = not np.isfinite(squares).all() or _vanish(squares, room[:n, :d])
-                # Seldom, for a look costs some per cent of the products of a chunk.
+                # Checked rarely, because a check costs a few per cent of the products of a chunk.
                 has_moved = not fine and np.any(products[d, :d] ** 2 > 0.9 * n * squares)
                 if not fine and (rows.start >= looked_at or has_moved):
                     looked_at = 2 * (rows.start + n)
@@ -135,10 +135,10 @@ class Moments:
             self.n += n
 
     def _products(self, parts: list[Any], room: Any, fine: bool) -> tuple[Any, NDArray[Any]]:
-        """Return the shifted rows, for whose place `room` is taken, and their products.
+        """Return the shifted rows, stored in the buffer `room` if they fit, and their products.
 
-        A column of ones stands beside them: its products are the sums, which alone would cost as
-        much time as a tenth of all products.
+        A column of ones is appended: its products are the sums, which would otherwise cost about
+        a tenth of the time of all products.
         """
         d = sum(self.sizes)
         if is_tensor(parts[0]):
@@ -147,7 +147,7 @@ class Moments:
             room = room.double() if fine else room
             room[:, :d] -= torch.asarray(self.shift, device=room.device)
             return room, as_numpy(room.T @ room)
-        # Into one place, chunk after chunk: copies cost as much as small products.
+        # The buffer is reused for every chunk: copies cost as much as small products.
         dtype = np.result_type(*parts, np.float64) if fine else np.result_type(*parts)
         if len(room) < len(parts[0]) or room.dtype != dtype:
             room = np.empty((len(parts[0]), d + 1), dtype)
@@ -174,7 +174,7 @@ class Moments:
         self.rounded = np.zeros(len(self.shift))
 
     def merge(self, other: Moments) -> None:
-        """Add the rows that another has seen, of views with the same columns."""
+        """Add the rows of another `Moments` over views with the same columns."""
         if other.n == 0:
             return
         if self.n == 0:
@@ -191,7 +191,7 @@ class Moments:
             gap = other.shift.astype(np.float64) - self.shift
             across = np.outer(gap, other.sums)
             products = other.products + across + across.T + other.n * np.outer(gap, gap)
-            # Not in place: arrays that came by way of another process may be read-only.
+            # Not in place: arrays sent by another process may be read-only.
             self.products = self.products + products
             self.sums = self.sums + other.sums + other.n * gap
             self.rounded = self.rounded + other.rounded
@@ -204,16 +204,16 @@ class Moments:
         return [joined[block] for block in self.blocks()]
 
     def covariance(self) -> Matrix:
-        """Return the joint covariance of the stacked views (with n - 1), shape (d, d)."""
+        """Return the joint covariance of the stacked views, normalised by n - 1, shape (d, d)."""
         mean = self.sums / self.n
         joint = (self.products - self.n * np.outer(mean, mean)) / (self.n - 1)
         joint = (joint + joint.T) / 2
-        # Rounding can leave a tiny negative variance where there is none.
+        # Rounding can leave a tiny negative value where a variance is zero.
         np.fill_diagonal(joint, np.maximum(np.diag(joint), 0.0))
         return joint
 
     def rounding(self) -> list[float]:
-        """Return the share of a variance, for each view, up to which it may be rounding."""
+        """Return, for each view, the share of a variance below which it may be rounding error."""
         mean = self.sums / self.n
         squares = np.diag(self.products) - self.n * mean**2
         found = []
@@ -227,25 +227,25 @@ class Moments:
         return found
 
     def blocks(self) -> list[slice]:
-        """Return where each view's columns are in the joint covariance."""
+        """Return the columns of each view in the joint covariance."""
         stops = np.cumsum(self.sizes)
         return [slice(int(stop) - size, int(stop)) for size, stop in zip(self.sizes, stops)]
 
 
 def _vanish(squares: NDArray[Any], rows: Any) -> bool:
-    """Say whether columns vary by so little that the squares leave the range of float32."""
+    """Return True if columns vary so little that their squares underflow in float32."""
     low = squares < np.sqrt(np.finfo(np.float32).tiny)
     return bool(low.any() and as_numpy(rows)[:, low].any())
 
 
 def _is_coarse(products: NDArray[Any], blocks: Sequence[slice], n: int, ridge: float) -> bool:
-    """Say whether the products of float32 rows may have lost directions of small variance."""
+    """Return True if float32 products may have lost directions of small variance."""
     for block in blocks:
         size = block.stop - block.start
         if n <= size and ridge == 0:
             return True
         variances = np.diag(products)[block]
-        # Of constant columns nothing is asked.
+        # Constant columns need not be exact.
         scale = np.sqrt(np.where(variances > 0, variances, 1.0))
         C = products[block, block] / scale
         C /= scale[:, None]
@@ -263,17 +263,17 @@ def _eps(values: Any) -> float:
 
 
 def rounding(eps: float, means: Matrix, variances: Matrix) -> float:
-    """Return the share of a variance up to which it may be rounding of the values themselves.
+    """Return the share of a variance below which it may be rounding error of the values.
 
-    What was computed in float32, or only kept in it, is right to some units of its last digit,
-    and its digits count from zero.
+    Values that were computed or stored in float32 are accurate to a few units in the last place,
+    relative to their absolute size (not to their deviation from the mean).
 
     Parameters
     ----------
     eps : float
-        Machine epsilon of the type of the values.
+        Machine epsilon of the dtype of the values.
     means, variances : array of shape (d,)
-        Of the columns.
+        Means and variances of the columns.
     """
     varying = variances > 0
     squares = 1 + np.max(means[varying] ** 2 / variances[varying], initial=0.0)
@@ -281,7 +281,7 @@ def rounding(eps: float, means: Matrix, variances: Matrix) -> float:
 
 
 def affine(values: Any, mean: Matrix, weights: Matrix) -> Any:
-    """Return ``(values - mean) @ weights`` in the values' type, a tensor for a tensor.
+    """Return ``(values - mean) @ weights`` in the dtype of the values, a tensor for a tensor.
 
     Parameters
     ----------
@@ -295,9 +295,9 @@ def affine(values: Any, mean: Matrix, weights: Matrix) -> Any:
         shift, W = (torch.asarray(part, device=values.device) for part in (mean, weights))
         return ((values - shift) @ W).to(values.dtype)
     mapped = np.empty((values.shape[0], weights.shape[1]), dtype=values.dtype)
-    with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused later
+    with np.errstate(over="ignore", invalid="ignore"):  # values are checked for finiteness later
         for rows in _chunks(len(mapped)):
-            # Centred in float64: a large mean would cost a float32 difference its digits.
+            # Centred in float64: with a large mean a float32 difference would lose digits.
             mapped[rows] = (_dense(values[rows]) - mean) @ weights
     return mapped
 
@@ -316,7 +316,7 @@ def _dense(rows: Any) -> Any:
 
 
 def _on_few_threads(decompose: Callable[P, R]) -> Callable[P, R]:
-    """Return a decomposition that runs on one thread where its first matrix is small."""
+    """Return a decomposition that runs on one thread if its first matrix is small."""
 
     @wraps(decompose)
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -333,25 +333,25 @@ svd = _on_few_threads(scipy.linalg.svd)
 
 @_on_few_threads
 def whiten(S: Matrix, tol: float) -> Matrix:
-    """Return W of shape (d, rank) with W'SW = I, leaving out the null space of S.
+    """Return W of shape (d, rank) with W'SW = I, excluding the null space of S.
 
     Parameters
     ----------
     S : array of shape (d, d)
         Symmetric, positive semi-definite.
     tol : float
-        Eigenvalues up to `tol` times the largest count as zero, those of S scaled to a unit
-        diagonal, so that the units of a column do not decide whether it counts.
+        Eigenvalues up to `tol` times the largest count as zero. S is scaled to a unit diagonal
+        first, so that the result does not depend on the units of the columns.
     """
     variances = np.diag(S)
-    # Rounding can leave a tiny negative variance where there is none.
+    # Rounding can leave a tiny negative value where a variance is zero.
     scale = np.sqrt(np.where(variances > 0, variances, 1.0))
     C = S / np.outer(scale, scale)
     _check_size(C)
     try:
         inverse = scipy.linalg.lapack.dtrtri(np.linalg.cholesky(C, upper=True))[0]
-        # The smallest eigenvalue is at least 1 / ||inverse||², the largest at most ||C||: where
-        # no direction can be left out, this is ten times faster.
+        # The smallest eigenvalue is at least 1 / ||inverse||², the largest at most ||C||: if S has
+        # no null space, this is ten times faster.
         if np.sum(inverse**2) * np.linalg.norm(C) * tol < 1:
             return inverse / scale[:, None]
     except np.linalg.LinAlgError:
@@ -362,7 +362,7 @@ def whiten(S: Matrix, tol: float) -> Matrix:
 
 
 def _check_size(*matrices: Matrix) -> None:
-    """Refuse what LAPACK would: weights so large that their sums with the data are infinite."""
+    """Raise a ValueError if a matrix is not finite, since LAPACK would fail on it."""
     if not all(np.isfinite(matrix).all() for matrix in matrices):
         raise ValueError(
             "the matrix to be decomposed is not finite: regularisation or weights are too large"
@@ -388,29 +388,29 @@ def generalized_eigh(
     A, B : array of shape (d, d)
         Both are symmetrised.
     k : int, optional
-        How many of the largest eigenvalues to return; all of them by default.
+        Number of largest eigenvalues to return; all of them by default.
     eps : float, default=1e-10
-        ``eps`` times the mean of B's diagonal is added to B's diagonal. A numerical floor only: a
-        statistical ridge belongs into the matrices.
+        ``eps`` times the mean of B's diagonal is added to B's diagonal. This is a numerical floor
+        only; a statistical ridge belongs in the matrices.
 
     Returns
     -------
     values : array of shape (k,)
         Descending.
     vectors : array of shape (d, k)
-        Columns with v'Bv = 1, the largest entry of each positive.
+        Columns with v'Bv = 1 whose largest entry is positive.
 
     Raises
     ------
     ValueError
-        If B is not positive definite in spite of its floor.
+        If B is not positive definite even with the floor.
     """
     floor = eps * np.mean(np.diag(B))
     B = (B + B.T) / 2 + floor * np.eye(len(A))
     _check_size(A, B)
     try:
-        # All of them: LAPACK's search for a part of the spectrum loses vectors where many
-        # eigenvalues are equal.
+        # All eigenvalues are computed: LAPACK's search for part of the spectrum loses vectors if
+        # many eigenvalues are equal.
         values, vectors = scipy.linalg.eigh((A + A.T) / 2, B)
     except np.linalg.LinAlgError:
         raise ValueError(
@@ -422,24 +422,24 @@ def generalized_eigh(
 
 @_on_few_threads
 def ridge_solve(gram: Matrix, R: Matrix, B: Matrix) -> Matrix:
-    """Return the solution W of ``(gram + R) W = B``, of least norm where there are many.
+    """Return the solution W of ``(gram + R) W = B``, the one of least norm if there are several.
 
     Parameters
     ----------
     gram : array of shape (d, d)
         X'X, positive semi-definite.
     R : array of shape (d,) or (d, d)
-        Penalty, positive semi-definite; the diagonal alone will do.
+        Penalty, positive semi-definite; the diagonal suffices.
     B : array of shape (d, c)
         X'Y, plus coupling terms.
 
     Notes
     -----
-    By Cholesky, O(d³); by eigenvalues where the sum is singular, as it is for constant or
+    Uses Cholesky, O(d³), or an eigendecomposition if the sum is singular, as for constant or
     perfectly correlated columns without a penalty.
     """
     A = gram + (np.diag(R) if R.ndim == 1 else R)
-    # A unit diagonal keeps the units of a column from deciding whether it counts.
+    # With a unit diagonal the result does not depend on the units of the columns.
     scale = np.sqrt(np.where(np.diag(A) > 0, np.diag(A), 1.0))
     A, B = A / np.outer(scale, scale), B / scale[:, None]
     tol = 10 * len(A) * np.finfo(float).eps
@@ -457,20 +457,20 @@ def ridge_solve(gram: Matrix, R: Matrix, B: Matrix) -> Matrix:
 
 
 def irls21(W: Matrix, eps: float = 1e-8, groups: NDArray[np.intp] | None = None) -> Matrix:
-    """Return the reweighting of the ℓ2,1 norm: the diagonal 1 / (2 √(Σⱼ wᵢⱼ² + eps)).
+    """Return the reweighting of the ℓ2,1 norm, the diagonal 1 / (2 √(Σⱼ wᵢⱼ² + eps)).
 
-    With ``R = np.diag(irls21(W))``, ``tr(W'RW)`` bounds the smoothed norm Σᵢ √(Σⱼ wᵢⱼ² + eps)
-    from above up to a constant and touches it at W. An objective ``‖XW - Y‖² + l ‖W‖₂,₁``
-    takes ``l R`` in ``(X'X + l R) W = X'Y``, and one of ``½ ‖XW - Y‖²`` takes ``2 l R``.
+    With ``R = np.diag(irls21(W))``, ``tr(W'RW)`` is, up to a constant, an upper bound of the
+    smoothed norm Σᵢ √(Σⱼ wᵢⱼ² + eps), with equality at W. The objective ``‖XW - Y‖² + l ‖W‖₂,₁``
+    takes ``l R`` in ``(X'X + l R) W = X'Y``; with ``½ ‖XW - Y‖²`` it takes ``2 l R``.
 
     Parameters
     ----------
     W : array of shape (d, c)
     eps : float, default=1e-08
-        Added inside the root, which makes the norm smooth at 0.
+        Added inside the root, which makes the norm differentiable at 0.
     groups : int array of shape (d,), optional
-        Number of the group of each row, from 0; the norm is then taken over whole groups, and
-        every row gets the weight of its group. Each row by itself by default.
+        Group number of each row, starting at 0. The norm is then taken over whole groups, and
+        every row gets the weight of its group. By default, each row is its own group.
 
     Returns
     -------
@@ -484,13 +484,14 @@ def irls21(W: Matrix, eps: float = 1e-8, groups: NDArray[np.intp] | None = None)
 
 @_on_few_threads
 def leading_svd(C: Matrix, k: int | None = None) -> tuple[Matrix, Matrix, Matrix]:
-    """Return U, s and V of the k largest singular values, all by default: ``C ~ U diag(s) V'``.
+    """Return U, s and V of the k largest singular values: ``C ~ U diag(s) V'``.
 
     Parameters
     ----------
     C : array of shape (p, q)
     k : int, optional
-        A small share of them comes several times faster than the whole decomposition.
+        Number of singular values; all of them by default. A small share of them is computed
+        several times faster than the whole decomposition.
 
     Returns
     -------
@@ -503,13 +504,13 @@ def leading_svd(C: Matrix, k: int | None = None) -> tuple[Matrix, Matrix, Matrix
     k = m if k is None else min(k, m)
     if k <= m // 8:
         tall = C if len(C) >= C.shape[1] else C.T
-        size = max(float(np.abs(tall).max()), np.finfo(float).tiny)  # squares stay in range
+        size = max(float(np.abs(tall).max()), np.finfo(float).tiny)  # keeps squares in range
         tall = tall / size
         _, V = scipy.linalg.eigh(tall.T @ tall, subset_by_index=(m - k, m - 1))
         Q, R = scipy.linalg.qr(tall @ V, mode="economic")
         u, s, vt = scipy.linalg.svd(R)
-        # Squaring costs the small ones their digits, and of many equal ones LAPACK may return
-        # fewer than asked for: then the whole is decomposed as it is.
+        # Squaring makes small singular values inaccurate, and LAPACK may return fewer than
+        # requested if many are equal: then the matrix itself is decomposed.
         if len(s) == k and s[-1] > 1e-3 * s[0]:
             U, V = Q @ u, V @ vt.T
             return (U, s * size, V) if tall.shape == C.shape else (V, s * size, U)
@@ -518,10 +519,17 @@ def leading_svd(C: Matrix, k: int | None = None) -> tuple[Matrix, Matrix, Matrix
 
 
 def kept_components(method: Any, largest: int, stacklevel: int = 4) -> int:
-    """Return how many components a method keeps: at most `largest`, with a warning if less.
+    """Return how many components a method keeps, with a warning if fewer than requested.
 
-    Called from ``_fit`` itself, the warning points at the caller of ``fit``; `stacklevel` is for
-    calls from further down.
+    Parameters
+    ----------
+    method : CrossModalEstimator
+        Its ``n_components`` is the number requested; None requests `largest`.
+    largest : int
+        Number of components that the ranks of the views allow.
+    stacklevel : int, default=4
+        As in `warnings.warn`. The default points at the caller of ``fit`` if this function is
+        called from ``_fit`` directly.
     """
     wanted = method.n_components
     if wanted is not None and wanted > largest:
@@ -533,12 +541,12 @@ def kept_components(method: Any, largest: int, stacklevel: int = 4) -> int:
     return largest if wanted is None else min(int(wanted), largest)
 
 
-# Products of products of what is larger leave the range of float64.
+# The products of products of larger values overflow in float64.
 _LARGEST = 1e75
 
 
 def check_range(method: CrossModalEstimator, views: Views) -> None:
-    """Refuse values whose products overflow, of views that are named by role."""
+    """Raise a RangeError if products of values would overflow; views are named by role."""
     for role in views.names:
         values = views.distinct(role)[0]
         data = values.data if sp.issparse(values) else values
@@ -552,7 +560,7 @@ def check_range(method: CrossModalEstimator, views: Views) -> None:
                 )
 
 
-# Correlations closer to 1 than that are called perfect.
+# Correlations closer to 1 than this count as perfect.
 _PERFECT = 1e-4
 
 
@@ -563,21 +571,21 @@ def warn_of_perfect_fit(
     largest: Callable[[str, str], float],
     stacklevel: int = 4,
 ) -> None:
-    """Warn where views correlate perfectly whatever they hold, because their rows are few.
+    """Warn if views correlate perfectly whatever their values because there are too few rows.
 
-    Centred, n rows span n - 1 dimensions, in which two views have directions in common as soon
-    as their ranks add up to more.
+    After centring, n rows span n - 1 dimensions. Two views share directions in this space if
+    their ranks add up to more than n - 1.
 
     Parameters
     ----------
     method : CrossModalEstimator
     n : int
-        Rows of the fit.
+        Number of rows in the fit.
     ranks : dict of str to int
-        By role: the dimensions in which a view varies, as far as they are known.
+        Number of dimensions in which each view varies, by role, as far as it is known.
     largest : callable
-        From two roles to the largest correlation; called where the ranks allow a perfect one,
-        which a ridge prevents.
+        Function from two roles to their largest correlation. It is called only if the ranks allow
+        a perfect one, which a ridge prevents.
     stacklevel : int, default=4
         As in `kept_components`.
     """
@@ -595,12 +603,20 @@ def warn_of_perfect_fit(
 
 
 def of_view(method: Any, parameter: str, role: str) -> Any:
-    """Return what a parameter says of one view: itself, or its entry for the role or view name.
+    """Return the value of a parameter for one view.
+
+    Parameters
+    ----------
+    method : CrossModalEstimator
+    parameter : str
+        Name of a parameter that is either one value for all views or a mapping from role or view
+        name to value.
+    role : str
 
     Raises
     ------
     ValueError
-        If the parameter is a mapping without an entry for the view.
+        If a mapping has no entry for the view, or has an entry for an unknown view.
     """
     value = getattr(method, parameter)
     if not isinstance(value, Mapping):

@@ -1,4 +1,4 @@
-"""Views of more columns than items, in coordinates of the span of their items."""
+"""Coordinates of views with more columns than items in the span of their items."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ from crossfit.views import Views, is_tensor
 
 __all__ = ["WIDE", "Span", "narrowed"]
 
-# Views of more columns than that, and than items, are mapped to the span of their items first.
+# Views with more columns than this, and than items, are mapped to the span of their items first.
 WIDE = 1024
 
-# Products of sparse rows beyond this density cost more than those of dense ones.
+# Above this density, products of sparse rows cost more than those of dense rows.
 _DENSE = 0.05
 
-# Columns that are dense at a time.
+# Number of columns converted to dense at a time.
 _COLUMNS = 1024
 
 
 @dataclass(frozen=True)
 class Span:
-    """The span of centred and scaled items ``(x - mean) / scale``: beyond it nothing varies.
+    """The span of the centred and scaled items ``(x - mean) / scale`` of a view.
 
-    With the pivoted Cholesky decomposition ``R'R`` of the items' Gram matrix, those on the
-    pivots, ``B = X_p' R^-1``, are an orthonormal basis and R' are the items' coordinates. So
-    nothing of the size of the items is ever dense, and B is never formed.
+    With the pivoted Cholesky decomposition ``R'R`` of the items' Gram matrix, the items on the
+    pivots give an orthonormal basis ``B = X_p' R^-1``, in which the items have the coordinates
+    R'. B is never formed, and the items are never converted to dense as a whole.
 
     Attributes
     ----------
     items : array or CSR of shape (r, d)
-        Those on the pivots.
+        The items on the pivots.
     root : array of shape (r, r)
         R, upper triangular.
     mean, scale : array of shape (d,)
@@ -50,7 +50,7 @@ class Span:
     scale: Matrix
 
     def weights(self, narrow: Matrix) -> Matrix:
-        """Return weights of the columns of ``x - mean`` for weights of the coordinates."""
+        """Return weights for ``x - mean`` that correspond to weights for the coordinates."""
         A = scipy.linalg.solve_triangular(self.root, narrow)
         if sp.issparse(self.items):
             weights = self.items.T @ A - np.outer(self.mean, A.sum(axis=0))
@@ -68,21 +68,27 @@ def narrowed(
     center: bool = True,
     weights: NDArray[Any] | None = None,
 ) -> tuple[Views, dict[str, Span]]:
-    """Return views with coordinates in place of the columns of wide views, and their spans.
+    """Return views in which coordinates replace the columns of wide views, and their spans.
 
-    Ridges that are multiples of the identity stay so in an orthonormal basis, and traces and
-    inner products too.
+    In an orthonormal basis, multiples of the identity (ridges), traces and inner products are
+    unchanged.
 
     Parameters
     ----------
     views : Views
-        With arrays of shape (n, d_i), dense or CSR. Tensors stay as they are.
+        Views with arrays of shape (n, d_i), dense or CSR. Tensors are returned unchanged.
     standardize : bool, default=False
-        Whether to divide each column by its standard deviation over the rows first.
+        Whether to divide each column by its standard deviation over the rows.
     center : bool, default=True
-        Whether to subtract its mean over the rows.
+        Whether to subtract the mean of each column over the rows.
     weights : array of shape (n,), optional
-        Of the rows in means and deviations; all alike by default.
+        Weights of the rows in means and deviations; equal by default.
+
+    Returns
+    -------
+    views : Views
+    spans : dict of str to Span
+        Spans of the views that were mapped, by role.
     """
     spans: dict[str, Span] = {}
 
@@ -94,7 +100,7 @@ def narrowed(
         mean, deviations = _mean_and_deviation(items, counts)
         scale = np.ones(n_columns)
         if standardize:
-            # What rounding leaves of a constant is not a deviation.
+            # The deviation of a constant column may be rounding error instead of 0.
             varies = deviations > 10 * np.finfo(items.dtype).eps * np.abs(mean)
             scale = np.where(varies, deviations, 1.0)
         mean = mean if center else np.zeros(n_columns)
@@ -116,7 +122,7 @@ def narrowed(
 
 
 def _mean_and_deviation(items: Any, counts: Matrix) -> tuple[Matrix, Matrix]:
-    """Return what the columns are on average, and how far from it, with a weight for each item."""
+    """Return the weighted means and standard deviations of the columns."""
     n = counts.sum()
     counts = counts / n
     if sp.issparse(items):
@@ -149,7 +155,7 @@ def _gram(items: Any, mean: Matrix, scale: Matrix) -> Matrix:
 
 
 def _blocks(items: Any, mean: Matrix, scale: Matrix) -> Iterator[tuple[slice, NDArray[Any]]]:
-    """Give ``(items - mean) / scale`` in float64, some columns at a time."""
+    """Yield blocks of columns of ``(items - mean) / scale`` in float64."""
     items = items.tocsc() if sp.issparse(items) else items
     for start in range(0, items.shape[1], _COLUMNS):
         columns = slice(start, start + _COLUMNS)

@@ -1,4 +1,4 @@
-"""Canonical correlation analysis: Hotelling's, regularised, for two or more views."""
+"""Canonical correlation analysis with regularisation, for two or more views."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ SOLUTION = ("correlations_", "n_components_", "means_", "weights_")
 
 
 class CCA(CrossModalEstimator):
-    """Canonical correlation analysis.
+    """Canonical correlation analysis (CCA).
 
     Finds directions a, b of two views that maximise ``a' Sxz b`` subject to
     ``a' (Sxx + rI) a = b' (Szz + rI) b = 1``. With the covariances whitened,
@@ -46,8 +46,8 @@ class CCA(CrossModalEstimator):
     ``A = Wx U`` and ``B = Wz V``; the singular values are the canonical correlations.
 
     With more than two views, the eigenvectors of the matrix of all whitened
-    cross-covariances are taken instead (multi-set CCA, maximal sum of correlations), which for
-    two views is the same.
+    cross-covariances are taken instead (multi-set CCA, maximal sum of correlations); for
+    two views the result is the same.
 
     Parameters
     ----------
@@ -56,14 +56,14 @@ class CCA(CrossModalEstimator):
     reg : float or mapping of str to float, default=0.001
         Amount of regularisation, for all views or for each by role (or view name).
         Covariances are often singular (histograms sum to one), and on real features the ridge
-        matters more than the method. Without one, views whose ranks add up to more than the
-        rows correlate perfectly whatever they hold, which is warned of.
+        matters more than the choice of method. Without a ridge, views whose ranks add up to more
+        than the number of rows correlate perfectly whatever their values; `fit` then warns.
     reg_style : {"relative", "ridge", "shrink", "spectral"}, default="relative"
-        ``"relative"``: S + r tr(S)/p I, free of scale. ``"ridge"``: S + r I. ``"shrink"``:
+        ``"relative"``: S + r tr(S)/p I, independent of scale. ``"ridge"``: S + r I. ``"shrink"``:
         (1 - r) S + r I, with r at most 1. ``"spectral"``: S + r λmax(S) I.
     power : float, default=0.0
-        Scale every dimension by its canonical correlation to this power. 0 is CCA; 1 and 4 often
-        retrieve better.
+        Scale every dimension by its canonical correlation raised to this power. 0 is plain CCA; 1
+        and 4 often retrieve better.
     standardize : bool, default=False
         Scale every column by its training standard deviation first.
     views : mapping of str to str, optional
@@ -73,7 +73,7 @@ class CCA(CrossModalEstimator):
     ----------
     correlations_ : array of shape (n_components,)
         Canonical correlations, descending. With m > 2 views: the mean over the pairs of views
-        of a unit-variance direction. With ``reg_style="shrink"`` they may exceed 1, because
+        for a unit-variance direction. With ``reg_style="shrink"`` they may exceed 1, because
         the cross-covariance is not shrunk.
     weights_ : dict of str to array of shape (d, n_components)
         By role; ``transform`` is ``(x - mean) @ weights``.
@@ -82,20 +82,26 @@ class CCA(CrossModalEstimator):
     n_components_ : int
         Dimensions of the common space.
     sums_ : dict of str to object
-        After `partial_fit`: sums over the pairs seen so far, which more can be added to.
+        Only after `partial_fit`: sums over the pairs so far, to which more can be added.
+
+    See Also
+    --------
+    PLS : Maximises the covariance instead of the correlation.
+    KCCA : CCA in the feature spaces of kernels.
+    CCA3V : CCA with labels, tags or clusters as a third view.
 
     Notes
     -----
-    Costs O(n d²) for the covariances and O(d³) for the decompositions, d the columns of all
-    views together, and holds O(d²) numbers; rows are read in chunks, so that memory-mapped arrays
-    of any length do. Of a view with more columns than items, and than 1024, d is the number of
-    items; sparse rows stay sparse then. Products run in the precision of the data and sums in
-    float64; products of float32 run in float64 where a small variance, beside a large one that
-    no ridge evens out, would be lost. Small fits run on one thread.
-    Pairs that come in batches go to `partial_fit`; those spread over workers go to one CCA each,
-    and `merge` adds them up. Tensors run on their device and come back as tensors; the
-    decompositions are those of small matrices and run in NumPy. Scores have unit variance (with
-    ``reg=0``), unlike those of ``sklearn.cross_decomposition.CCA``.
+    The covariances cost O(n d²) and the decompositions O(d³), where d is the number of columns of
+    all views together; O(d²) numbers are held in memory. Rows are read in chunks, so memory-mapped
+    arrays of any length can be used. For a view with more columns than items, and more than 1024,
+    d is the number of items, and sparse rows stay sparse. Products are computed in the precision
+    of the data and summed in float64; they are computed in float64 too if float32 would lose a
+    small variance next to a large one and no ridge compensates. Small fits run on one thread.
+    Use `partial_fit` for pairs that arrive in batches; for pairs spread over several workers, fit
+    one CCA per worker and combine them with `merge`. Tensors are processed on their device and
+    returned as tensors; the decompositions of small matrices run in NumPy. Scores have unit
+    variance (with ``reg=0``), unlike those of ``sklearn.cross_decomposition.CCA``.
 
     References
     ----------
@@ -117,7 +123,7 @@ class CCA(CrossModalEstimator):
     >>> cca.score(X, Y)
     1.0
 
-    In batches:
+    Fitting in batches:
 
     >>> streamed = CCA(n_components=2, reg=0)
     >>> for start in range(0, 100, 25):
@@ -170,16 +176,16 @@ class CCA(CrossModalEstimator):
         self._solve(moments, spans)
 
     def partial_fit(self, X: Any, Y: Any = None, y: Any = None) -> Self:
-        """Fit on more pairs, after those of earlier calls; in the end as `fit` on all of them.
+        """Fit on more pairs; the result equals one `fit` on the pairs of all calls.
 
-        Only sums are kept, O(d²) numbers whatever the number of rows. The decomposition waits
-        until a fitted attribute, `transform` or `similarity` needs it, and takes the parameters
-        of that moment.
+        Only sums are kept, O(d²) numbers whatever the number of rows. The decomposition is
+        computed when a fitted attribute, `transform` or `similarity` first needs it, with the
+        parameters at that time.
 
         Parameters
         ----------
         X, Y, y
-            As in `fit`; a single row will do. Views of later calls are matched by name.
+            As in `fit`; one row is enough. Views of later calls are matched by name.
 
         Returns
         -------
@@ -188,7 +194,7 @@ class CCA(CrossModalEstimator):
         Raises
         ------
         ValueError, TypeError
-            As `fit` does, or if this CCA was fitted by `fit`, which keeps no sums. A call that
+            As for `fit`, or if this CCA was fitted by `fit`, which keeps no sums. A call that
             raises adds nothing.
         """
         self._validate_params()
@@ -210,7 +216,7 @@ class CCA(CrossModalEstimator):
         if first:
             self.views_in_, self.n_features_in_ = roles, features
             self._set_columns(columns)
-        # Summed up apart, so that rows which cannot be read leave nothing half added.
+        # Summed separately, so that rows that cannot be read leave nothing half added.
         moments = Moments()
         try:
             self._ridges()
@@ -224,12 +230,12 @@ class CCA(CrossModalEstimator):
         return self._add(moments)
 
     def merge(self, other: CCA) -> Self:
-        """Add the pairs that another CCA, on another worker say, has seen by `partial_fit`.
+        """Add the pairs that another CCA has received by `partial_fit`, for instance on a worker.
 
         Parameters
         ----------
         other : CCA
-            Of the same views; it stays as it is.
+            A CCA of the same views; it is not changed.
 
         Returns
         -------
@@ -266,13 +272,13 @@ class CCA(CrossModalEstimator):
         return self._add(Moments(**other.sums_))
 
     def _streams(self) -> bool:
-        """Say whether rows have been added by partial_fit, and refuse what fit has fitted."""
+        """Return True if rows were added by `partial_fit`; raise if `fit` was called."""
         if "sums_" in vars(self):
             return True
         if hasattr(self, "views_in_"):
             raise ValueError(
-                "this CCA was fitted by fit, which keeps no sums that more rows could be added "
-                "to: begin with partial_fit on a new one"
+                "CCA: was fitted by fit, which keeps no sums to which rows could be added; "
+                "call partial_fit on a new CCA"
             )
         return False
 
@@ -285,7 +291,7 @@ class CCA(CrossModalEstimator):
         return self
 
     def __getattr__(self, name: str) -> Any:
-        # Asked only for what is not there, as the solution after partial_fit.
+        # Called only for missing attributes, such as the solution after partial_fit.
         if name in SOLUTION and "sums_" in self.__dict__:
             d = sum(self.n_features_in_.values())
             with np.errstate(**NUMPY_DEFAULTS), few_threads(d**3):
@@ -308,7 +314,7 @@ class CCA(CrossModalEstimator):
             deviations = np.sqrt(np.diag(S))
             scale = np.where(deviations > 0, deviations, 1.0)
             for role, block in zip(roles, blocks):
-                if role in spans:  # scaled before it was mapped
+                if role in spans:  # was scaled before it was mapped
                     scale[block] = 1.0
             S = S / np.outer(scale, scale)
 
@@ -324,8 +330,8 @@ class CCA(CrossModalEstimator):
             W.append(whiten(regularised, tol=10 * rounding))
 
         correlations, directions = _decompose(S, blocks, W, self.n_components)
-        # A ridge makes whitening possible where there is no variance, but there nothing is
-        # correlated: of those directions rounding alone would say which they are.
+        # A ridge makes whitening possible even for directions without variance, but these have no
+        # correlation and are determined by rounding alone.
         rank = np.count_nonzero(correlations > np.sqrt(max(moments.rounding())) * correlations[0])
         k = kept_components(self, max(1, int(rank)), stacklevel=5)
 
@@ -356,7 +362,7 @@ class CCA(CrossModalEstimator):
         return {role: float(of_view(self, "reg", role)) for role in self.views_in_}
 
     def _least_ridge(self) -> float:
-        """Return the share of the mean variance that every view's variances gain at least."""
+        """Return the least share of the mean variance that is added to the variances of a view."""
         relative = self.reg_style in ("relative", "spectral")
         return min(self._ridges().values()) if relative else 0.0
 

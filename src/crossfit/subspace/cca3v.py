@@ -1,4 +1,4 @@
-"""Three-view canonical correlation analysis: two views and what their pairs mean."""
+"""Three-view canonical correlation analysis: two views and the semantics of their pairs."""
 
 from __future__ import annotations
 
@@ -36,49 +36,49 @@ __all__ = ["CCA3V"]
 
 SEMANTICS = "semantics"
 
-# Rows whose distances set the width of the kernel behind the random features.
+# Number of rows whose distances determine the kernel width of the random features.
 _N_WIDTH = 1000
 
 
 class CCA3V(CrossModalEstimator):
     """Canonical correlation analysis with the semantics of the pairs as a third view.
 
-    The third view are class labels, tags, or clusters. Minimises the distances between all
-    pairs of mapped views, ``min Σ_ij ‖X_i W_i - X_j W_j‖²_F`` subject to
-    ``Σ_i W_i'(S_ii + ηI) W_i = I``, by the largest solutions of ``S w = λ B w``: S is the
-    covariance of the stacked views **plus ηI**, B the blocks on its diagonal, with the ridge
-    too. Items are mapped by ``(x - mean) W_i diag(λ^p)`` and compared by the cosine.
+    The third view consists of class labels, tags or clusters. The method minimises the distances
+    between all pairs of mapped views, ``min Σ_ij ‖X_i W_i - X_j W_j‖²_F`` subject to
+    ``Σ_i W_i'(S_ii + ηI) W_i = I``, by the largest solutions of ``S w = λ B w``, where S is the
+    covariance of the stacked views **plus ηI** and B its diagonal blocks, including the ridge.
+    Items are mapped by ``(x - mean) W_i diag(λ^p)`` and compared by the cosine.
 
     Parameters
     ----------
     n_components : int, optional
-        Dimensions of the common space; all that have λ > 1, which is where views agree, if
-        None.
+        Dimensions of the common space. If None, all with λ > 1, which are those on which views
+        agree.
     reg : float, default=0.0001
         Ridge η.
     reg_style : {"relative", "ridge"}, default="relative"
-        Whether η counts in the mean variance of a view's columns, or absolutely, as published.
+        Whether η is relative to the mean variance of a view's columns, or absolute, as published.
     power : float, default=4.0
-        p, by which the eigenvalues weight the dimensions.
+        Exponent p with which the eigenvalues weight the dimensions.
     semantics : {"auto", "labels", "clusters"} or None, default="auto"
-        The view that joins the given ones: indicators of the labels, indicators of k-means
-        clusters of the last given view (of the texts or tags), or none, for instance because
-        tags are a given view. ``"auto"`` takes the labels if there are any, nothing if
-        there are more than two views, and else clusters.
+        The view that is added to the given ones: indicators of the labels, indicators of k-means
+        clusters of the last given view (texts or tags), or None, for instance if tags are already
+        one of the views. ``"auto"`` uses the labels if there are any, no view if there are more
+        than two views, and clusters otherwise.
     n_clusters : int, default=20
         Number of clusters.
     view_weights : mapping of str to float, optional
-        Factors of a view's covariances with the others, by role, view name or
-        ``"semantics"``; 1 where nothing is said, and 0 leaves a view out.
-    fourier : int, optional, or mapping of str to it
-        Replace columns by this many random Fourier features, which approximate a Gaussian
-        kernel with the median squared distance as its width: for all views, or for each by role
-        (or view name).
+        Factor of a view's covariances with the others, by role, view name or ``"semantics"``.
+        The default factor is 1; a factor of 0 disconnects a view.
+    fourier : int or mapping of str to int, optional
+        Replace the columns by this number of random Fourier features, which approximate a
+        Gaussian kernel whose width is the median squared distance: for all views, or for each by
+        role (or view name).
     standardize : bool, default=False
-        Divide every column, of features or of random features, by its training standard
-        deviation first.
+        Divide every column, of features or random features, by its training standard deviation
+        first.
     random_state : int, RandomState or None
-        Seed of clusters and random features.
+        Seed of the clusters and random features.
     views : mapping of str to str, optional
         View name of each role; by default matched by name, otherwise by order in `fit`.
 
@@ -87,21 +87,26 @@ class CCA3V(CrossModalEstimator):
     eigenvalues_ : array of shape (n_components,)
         λ, descending, between 0 and the number of views.
     weights_ : dict of str to array of shape (d, n_components)
-        By role; ``transform`` is ``(x - mean) @ weights``, x after ``fourier_`` if the view has
-        it.
+        By role; ``transform`` is ``(x - mean) @ weights``, where x is first passed through
+        ``fourier_`` if the view has an entry there.
     means_ : dict of str to array of shape (d,)
         Training means by role.
     fourier_ : dict of str to Pipeline
-        Random features of the views that have them.
+        Random features, for the views that have them.
     n_components_ : int
         Dimensions of the common space.
 
+    See Also
+    --------
+    CCA : Canonical correlation analysis of the given views only.
+    MLCCA : Uses labels as weights of pairs instead of as a view.
+
     Notes
     -----
-    Costs O(n d²) for the covariances and O(d³) for the eigenvalues, d the columns of all views
-    and of the semantics together, random features among them; these hold n x ``fourier``
-    numbers, and clusters cost O(n d n_clusters) per iteration. Of a view with more columns than
-    items, and than 1024, d is the number of items.
+    The covariances cost O(n d²) and the eigenvalues O(d³), where d is the number of columns of all
+    views and the semantics together, including random features, which hold n x ``fourier``
+    numbers; clusters cost O(n d n_clusters) per iteration. For a view with more columns than
+    items, and more than 1024, d is the number of items.
 
     References
     ----------
@@ -177,7 +182,7 @@ class CCA3V(CrossModalEstimator):
                 n_columns = self.n_features_in_[part]
             eta = self.reg * (np.trace(S) / n_columns if self.reg_style == "relative" else 1.0)
             W[part] = whiten(S + eta * np.eye(len(S)), 10 * joint.rounding[part])
-        # Whitened, B is the identity and S - B has nothing in the blocks of its diagonal.
+        # After whitening, B is the identity and the diagonal blocks of S - B are zero.
         T = scipy.linalg.block_diag(*W.values())
         sizes = [w.shape[1] for w in W.values()]
         owner = np.repeat(np.arange(len(W)), sizes)
@@ -211,7 +216,7 @@ class CCA3V(CrossModalEstimator):
     def _third_view(
         self, views: Views, y: NDArray[Any] | None, random: np.random.RandomState
     ) -> dict[str, NDArray[Any]]:
-        """Return the indicators that join the views, if any."""
+        """Return the indicators of the semantic view, if any."""
         semantics = self.semantics
         if semantics == "auto":
             without = None if len(views.names) > 2 else "clusters"
@@ -220,11 +225,11 @@ class CCA3V(CrossModalEstimator):
             return {}
         if semantics == "labels":
             if y is None:
-                raise ValueError("CCA3V: semantics='labels' needs labels, got none: pass y")
+                raise ValueError("CCA3V: semantics='labels' needs labels, got none; pass y")
             return {SEMANTICS: indicator(self, y)[1]}
         items, row_to_item = views.distinct(views.names[-1])
         items = items if sp.issparse(items) else as_numpy(items)
-        # Distances do not change with the mean, and without it sparse rows stay sparse.
+        # Centring does not change distances; without it, sparse rows stay sparse.
         scaling = StandardScaler(with_mean=not sp.issparse(items), with_std=bool(self.standardize))
         clusters = KMeans(
             min(self.n_clusters, n_rows(items)), n_init=3, random_state=random.randint(2**31)
@@ -235,8 +240,8 @@ class CCA3V(CrossModalEstimator):
     def _factors(self, parts: list[str]) -> dict[str, float]:
         if len(set(parts)) < len(parts):
             raise ValueError(
-                f"CCA3V adds a view {SEMANTICS!r} and was given one: pass semantics=None, or "
-                "another name"
+                f"CCA3V: adds a view {SEMANTICS!r}, but one with this name was given; pass "
+                "semantics=None or rename the view"
             )
         given = dict(self.view_weights or {})
         factors = {}
@@ -245,8 +250,8 @@ class CCA3V(CrossModalEstimator):
             factors[part] = given.pop(part, given.pop(name, 1.0))
         if given:
             raise ValueError(
-                f"view_weights has an entry for {next(iter(given))!r}, which is no view: there "
-                f"are {', '.join(parts)}"
+                f"CCA3V: view_weights has an entry for {next(iter(given))!r}, which is not a view; "
+                f"the views are {', '.join(parts)}"
             )
         return factors
 

@@ -1,4 +1,4 @@
-"""Cross-modal factor analysis: orthonormal maps that bring two views close."""
+"""Cross-modal factor analysis: orthonormal maps that bring two views close together."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ __all__ = ["CFA"]
 
 
 class CFA(CrossModalEstimator):
-    """Cross-modal factor analysis.
+    """Cross-modal factor analysis (CFA).
 
-    Looks for ``min ||X A - Z B||²`` subject to ``A'A = B'B = I`` and takes the published
-    solution: ``X'Z = U S V'``, ``A = U_k`` and ``B = V_k``.
+    The objective is ``min ||X A - Z B||²`` subject to ``A'A = B'B = I``; the published solution
+    is ``X'Z = U S V'``, ``A = U_k`` and ``B = V_k``.
 
     Parameters
     ----------
     n_components : int, optional
-        Dimensions of the common space; as many as the rank of ``X'Z`` by default.
+        Dimensions of the common space; by default the rank of ``X'Z``.
     center : bool, default=True
-        Subtract the training means first; the method is then ``PLS(mode="svd")``. Without it the
-        first direction is mostly that of the means.
+        Subtract the training means first; the method is then ``PLS(mode="svd")``. Without
+        centring, the first direction is mostly that of the means.
     standardize : bool, default=True
-        Divide every column by its training standard deviation, as the source advises.
+        Divide every column by its training standard deviation, as the paper recommends.
         ``CFA(center=False, standardize=False)`` is the method on raw data.
     views : mapping of str to str, optional
         View name of each role; by default matched by name, otherwise by order in `fit`.
@@ -45,24 +45,28 @@ class CFA(CrossModalEstimator):
     Attributes
     ----------
     singular_values_ : array of shape (n_components,)
-        The largest of ``X'Z / (n - 1)``, descending.
+        The largest singular values of ``X'Z / (n - 1)``, descending.
     weights_ : dict of str to array of shape (d, n_components)
         By role; ``transform`` is ``(x - mean) @ weights``.
     means_ : dict of str to array of shape (d,)
-        What is subtracted, by role: the training means, or zeros with ``center=False``.
+        Vectors subtracted, by role: the training means, or zeros with ``center=False``.
     n_components_ : int
         Dimensions of the common space.
 
+    See Also
+    --------
+    PLS : The same directions without standardisation, or with deflation.
+
     Notes
     -----
-    The solution minimises the objective only where A and B are square: then both norms are
-    constants and ``||X||² + ||Z||² - 2 Σ S`` is the least. With fewer components, directions of
-    low variance come closer, but say less; the truncated decomposition is what was published and
-    what is meant by the name.
+    The solution minimises the objective only if A and B are square: then both norms are
+    constant and ``||X||² + ||Z||² - 2 Σ S`` is minimal. With fewer components, directions of
+    low variance come closer together but carry less information; the truncated decomposition is
+    what was published.
 
-    Costs O(n d²), d the columns of both views together, and O(p q min(p, q)). Of a view with more
-    columns than items, and than 1024, d is the number of items. Rows are read in chunks. Tensors
-    run on their device and come back as tensors.
+    Costs O(n d²), where d is the number of columns of both views together, and O(p q min(p, q)).
+    For a view with more columns than items, and more than 1024, d is the number of items. Rows are
+    read in chunks. Tensors are processed on their device and returned as tensors.
 
     References
     ----------
@@ -107,7 +111,7 @@ class CFA(CrossModalEstimator):
             self, views, standardize=self.standardize, ridge=1.0, center=self.center
         )
         x, z = views.names
-        # By role: X'Z and the two traces that say how large rounding is.
+        # By role: X'Z and the two traces that determine the size of rounding errors.
         products = {pair: S(*pair) for pair in ((x, z), (x, x), (z, z))}
         self.means_ = {role: S.mean(role) for role in (x, z)}
         centred = {role: np.trace(S(role)) for role in (x, z)}
@@ -117,7 +121,7 @@ class CFA(CrossModalEstimator):
             for a, b in products:
                 products[a, b] = products[a, b] + share * np.outer(means[a], means[b])
             self.means_ = {role: np.zeros(self.n_features_in_[role]) for role in (x, z)}
-        # What is summed is centred, and so is its rounding; the means come to it in float64.
+        # The sums, and so their rounding errors, are centred; the means are added in float64.
         whole = {role: np.trace(products[role, role]) for role in (x, z)}
         crossed = max(centred[x] * whole[z], centred[z] * whole[x])
         double = np.finfo(float).eps * np.sqrt(whole[x] * whole[z])

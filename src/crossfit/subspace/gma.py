@@ -1,4 +1,4 @@
-"""Generalised multiview analysis: BLM, GMLDA and GMMFA, one eigenvalue problem."""
+"""Generalised multiview analysis: BLM, GMLDA and GMMFA solve one eigenvalue problem."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ __all__ = ["BLM", "GMLDA", "GMMFA"]
 
 LABELS = "label indicator"
 
-# Distances held at a time.
+# Memory for the distances held at a time.
 _MEGABYTES = 64
 
 
 class _GeneralizedMultiview(CrossModalEstimator):
-    """The family; what to maximise and what to hold fixed in each view is a member's own."""
+    """Base class; subclasses define what each view maximises and which constraint it satisfies."""
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "n_components": [integer(1), None],
@@ -80,7 +80,7 @@ class _GeneralizedMultiview(CrossModalEstimator):
             scipy.linalg.block_diag(B1, gamma * B2),
             eps=self.reg,
         )
-        # Directions without gain; if A = 0, also the mirror images of the couplings.
+        # Directions without gain are dropped; if A = 0, so are mirror images of the couplings.
         k = kept_components(self, int(np.count_nonzero(values > 1e-10 * values[0])))
         self.n_components_ = k
         self.eigenvalues_ = values[:k]
@@ -93,11 +93,11 @@ class _GeneralizedMultiview(CrossModalEstimator):
         return affine(values, self.means_[view], self.weights_[view])
 
     def _varying(self, within: Matrix, role: str, joint: Joint) -> Matrix:
-        """Return a scatter within classes, or refuse one that is nothing but rounding."""
+        """Return a within-class scatter; raise if it is only rounding error."""
         if not np.trace(within) > joint.n * joint.rounding[role] * np.trace(joint(role)):
             raise ValueError(
-                f"{self._name()}: view {self._view_name(role)!r} does not vary within classes: "
-                "more than one item of a class is needed, and not only copies"
+                f"{self._name()}: view {self._view_name(role)!r} does not vary within classes; "
+                "at least one class must have several different items"
             )
         return within
 
@@ -112,37 +112,37 @@ def _principal(S: Matrix, variance: float, tol: float) -> Matrix:
 
 
 def _class_means(joint: Joint, role: str, Y: NDArray[Any]) -> Matrix:
-    """Return the means of the classes less the mean of all, shape (n_classes, d)."""
+    """Return the class means minus the overall mean, shape (n_classes, d)."""
     return (joint.n - 1) * joint(LABELS, role) / Y.sum(axis=0, dtype=np.float64)[:, None]
 
 
 class BLM(_GeneralizedMultiview):
-    """Bilinear model: principal components of both views at once, coupled by the pairs.
+    """Bilinear model (BLM): principal components of both views, coupled by the pairs.
 
     Generalised multiview analysis with ``A = X'X`` and ``B = I``:
     ``max v_1'X'X v_1 + v_2'Z'Z v_2 + 2 α v_1'X'Z v_2`` subject to ``‖v_1‖² + γ ‖v_2‖² = 1``,
-    γ = tr(B_1) / tr(B_2). Style and content of a view are separated by a shared content.
+    γ = tr(B_1) / tr(B_2). The style of each view is separated from the content shared by both.
 
     Parameters
     ----------
     n_components : int or None, default=10
-        Dimensions of the common space; as many as gain anything if None.
+        Dimensions of the common space. If None, all that increase the objective.
     alpha : float, default=10.0
         Weight of the coupling. α → ∞ is PLS.
     variance : float, default=0.95
-        Share of each view's variance to keep, by principal components, first.
+        Share of each view's variance that principal components keep before the analysis.
     reg : float, default=1e-06
-        Share of the mean of B's diagonal that is added to the diagonal.
+        Multiple of the mean of B's diagonal that is added to the diagonal.
     standardize : bool, default=True
-        Divide every column by its training standard deviation first. The objective adds up
-        the views, so that their units must agree.
+        Divide every column by its training standard deviation first. The objective is a sum over
+        the views, so their units must agree.
     views : mapping of str to str, optional
         View name of each role; by default matched by name, otherwise by order in `fit`.
 
     Attributes
     ----------
     eigenvalues_ : array of shape (n_components,)
-        Descending.
+        Eigenvalues, descending.
     weights_ : dict of str to array of shape (d, n_components)
         By role; ``transform`` is ``(x - mean) @ weights``.
     means_ : dict of str to array of shape (d,)
@@ -150,10 +150,15 @@ class BLM(_GeneralizedMultiview):
     n_components_ : int
         Dimensions of the common space.
 
+    See Also
+    --------
+    PLS : The limit of a strong coupling.
+    GMLDA : Member of the same family that uses labels.
+
     Notes
     -----
-    Rows are read once, for O(n d²) of covariances; the eigenvalue problem costs O(d³), d the
-    columns of both views together.
+    Rows are read once, at O(n d²) for the covariances; the eigenvalue problem costs O(d³), where d
+    is the number of columns of both views together.
 
     References
     ----------
@@ -188,7 +193,7 @@ class BLM(_GeneralizedMultiview):
 
 
 class GMLDA(_GeneralizedMultiview):
-    """Generalised multiview linear discriminant analysis.
+    """Generalised multiview linear discriminant analysis (GMLDA).
 
     ``max Σ_i v_i'S_b v_i + 2 α v_1'C v_2`` subject to ``v_1'S_w v_1 + γ v_2'S_w v_2 = 1``, with
     the between-class and within-class scatter of each view and γ = tr(S_w1) / tr(S_w2), solved
@@ -197,20 +202,20 @@ class GMLDA(_GeneralizedMultiview):
     Parameters
     ----------
     n_components : int or None, default=10
-        Dimensions of the common space; as many as gain anything if None. Classes tell apart
-        one dimension less than there are classes.
+        Dimensions of the common space. If None, all that increase the objective. The classes
+        determine at most n_classes - 1 discriminative dimensions.
     alpha : float, default=100.0
-        Weight of the coupling; must be tuned.
+        Weight of the coupling; it must be tuned.
     align : {"pairs", "means"}, default="pairs"
-        Couple by all pairs, C = X'Z, or by the class means alone, C = M_1'M_2, which is
-        published and was worse where it was tried.
+        Couple the views by all pairs, C = X'Z, or by the class means only, C = M_1'M_2. The
+        latter is the published form, but performed worse in our experiments.
     variance : float, default=0.95
-        Share of each view's variance to keep, by principal components, first.
+        Share of each view's variance that principal components keep before the analysis.
     reg : float, default=1e-06
-        Share of the mean of the within-class diagonal that is added to the diagonal.
+        Multiple of the mean of the within-class diagonal that is added to the diagonal.
     standardize : bool, default=True
-        Divide every column by its training standard deviation first. The objective adds up
-        the views, so that their units must agree.
+        Divide every column by its training standard deviation first. The objective is a sum over
+        the views, so their units must agree.
     views : mapping of str to str, optional
         View name of each role; by default matched by name, otherwise by order in `fit`.
 
@@ -219,7 +224,7 @@ class GMLDA(_GeneralizedMultiview):
     classes_ : array of shape (n_classes,)
         Classes of the training labels.
     eigenvalues_ : array of shape (n_components,)
-        Descending.
+        Eigenvalues, descending.
     weights_ : dict of str to array of shape (d, n_components)
         By role; ``transform`` is ``(x - mean) @ weights``.
     means_ : dict of str to array of shape (d,)
@@ -227,10 +232,14 @@ class GMLDA(_GeneralizedMultiview):
     n_components_ : int
         Dimensions of the common space.
 
+    See Also
+    --------
+    GMMFA : Uses neighbourhood graphs in place of class scatters.
+
     Notes
     -----
-    Rows are read once, for O(n d²) of covariances; the eigenvalue problem costs O(d³), d the
-    columns of both views together.
+    Rows are read once, at O(n d²) for the covariances; the eigenvalue problem costs O(d³), where d
+    is the number of columns of both views together.
 
     References
     ----------
@@ -275,33 +284,33 @@ class GMLDA(_GeneralizedMultiview):
 
 
 class GMMFA(_GeneralizedMultiview):
-    """Generalised multiview marginal Fisher analysis.
+    """Generalised multiview marginal Fisher analysis (GMMFA).
 
     ``max Σ_i v_i'X_i'L_p X_i v_i + 2 α v_1'C v_2`` subject to
     ``v_1'X_1'L_c X_1 v_1 + γ v_2'X_2'L_c X_2 v_2 = 1``, with the Laplacians of two graphs over the
-    items of a view: L_c of the pairs of nearest neighbours of one class (compactness), L_p of
-    the nearest pairs of different classes (separation).
+    items of a view: L_c joins nearest neighbours of the same class (compactness), L_p the
+    nearest pairs of different classes (separation).
 
     Parameters
     ----------
     n_components : int or None, default=10
-        Dimensions of the common space; as many as gain anything if None.
+        Dimensions of the common space. If None, all that increase the objective.
     alpha : float, default=10.0
-        Weight of the coupling; must be tuned.
+        Weight of the coupling; it must be tuned.
     n_within : int, default=50
-        Nearest items of its own class that each item is joined to.
+        Number of nearest items of its own class to which each item is joined.
     n_between : int, default=400
-        Nearest pairs of different classes, among all pairs, that are joined.
+        Number of nearest pairs of different classes, among all pairs, that are joined.
     align : {"pairs", "means"}, default="pairs"
-        Couple by all pairs, C = X'Z, or by the class means alone, C = M_1'M_2, which is
-        published and was worse where it was tried.
+        Couple the views by all pairs, C = X'Z, or by the class means only, C = M_1'M_2. The
+        latter is the published form, but performed worse in our experiments.
     variance : float, default=0.95
-        Share of each view's variance to keep, by principal components, first.
+        Share of each view's variance that principal components keep before the analysis.
     reg : float, default=1e-06
-        Share of the mean of the diagonal of the constraint that is added to the diagonal.
+        Multiple of the mean of the constraint's diagonal that is added to the diagonal.
     standardize : bool, default=True
-        Divide every column by its training standard deviation first. The objective adds up
-        the views, so that their units must agree.
+        Divide every column by its training standard deviation first. The objective is a sum over
+        the views, so their units must agree.
     views : mapping of str to str, optional
         View name of each role; by default matched by name, otherwise by order in `fit`.
 
@@ -310,7 +319,7 @@ class GMMFA(_GeneralizedMultiview):
     classes_ : array of shape (n_classes,)
         Classes of the training labels.
     eigenvalues_ : array of shape (n_components,)
-        Descending.
+        Eigenvalues, descending.
     weights_ : dict of str to array of shape (d, n_components)
         By role; ``transform`` is ``(x - mean) @ weights``.
     means_ : dict of str to array of shape (d,)
@@ -318,10 +327,14 @@ class GMMFA(_GeneralizedMultiview):
     n_components_ : int
         Dimensions of the common space.
 
+    See Also
+    --------
+    GMLDA : Uses class scatters in place of neighbourhood graphs.
+
     Notes
     -----
-    Costs O(n² d) for the graphs, which hold O(n n_within + n_between) edges (distances come in
-    chunks), O(n d²) for covariances and O(d³) for the eigenvalue problem.
+    The graphs cost O(n² d) and hold O(n n_within + n_between) edges (distances are computed in
+    chunks); the covariances cost O(n d²) and the eigenvalue problem O(d³).
 
     References
     ----------
@@ -365,7 +378,7 @@ class GMMFA(_GeneralizedMultiview):
     def _scatters(
         self, role: str, views: Views, joint: Joint, P: Matrix, labels: Any
     ) -> tuple[Matrix, Matrix]:
-        # An item counts once, however many pairs it is in.
+        # An item counts once, whatever the number of its pairs.
         items = views.distinct(role)[0]
         X = as_numpy(affine(items, joint.mean(role), joint.weights(role, P)))
         y = views.item_labels(role, labels)
@@ -375,7 +388,7 @@ class GMMFA(_GeneralizedMultiview):
 
 
 def _laplacian(edges: sp.csr_array) -> sp.csr_array:
-    """Return D - W of the undirected graph that has these edges."""
+    """Return the Laplacian D - W of the undirected graph with these edges."""
     W = edges.maximum(edges.T)
     return sp.csr_array(sp.diags_array(W.sum(axis=1)) - W)
 
@@ -400,7 +413,7 @@ def _nearest_of_different_classes(X: Matrix, y: NDArray[Any], k: int) -> sp.csr_
     for distances in pairwise_distances_chunked(X, working_memory=_MEGABYTES):
         rows = np.arange(first, first + len(distances))
         first += len(distances)
-        # Each pair once.
+        # Count each pair once.
         distances[(y[rows, None] == y) | (rows[:, None] >= np.arange(n))] = np.inf
         flat = distances.ravel()
         at = np.argpartition(flat, min(k, len(flat) - 1))[:k]

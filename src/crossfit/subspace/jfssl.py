@@ -28,29 +28,29 @@ from crossfit.views import Views
 
 __all__ = ["JFSSL"]
 
-# Added inside the roots of the l21 norm, which is differentiable then.
+# Added inside the roots of the l21 norm to make it differentiable.
 EPS = 1e-8
 LABELS = "label indicator"
 
 
 class JFSSL(CrossModalEstimator):
-    """Joint feature selection and subspace learning.
+    """Joint feature selection and subspace learning (JFSSL).
 
-    Maps every view p to the class indicators Y, with rows of the map (features) switched off
-    together, and keeps close what a graph over the items of all views joins:
+    Maps every view p to the class indicators Y. Whole rows of the map (features) are switched
+    off, and items that are joined in a graph over all views are kept close together:
 
     ``min Σ_p ‖X_p W_p - Y‖² + l1 Σ_p ‖W_p‖₂,₁ + l2 Σ_pq tr(W_p' X_p' L_pq X_q W_q)``.
 
-    ``L = D - W`` is the Laplacian of the graph of all items. Within a view each item is joined to
+    ``L = D - W`` is the Laplacian of the graph of all items. Within a view, each item is joined to
     its nearest neighbours with Gaussian weights times `beta`; items of different views are joined
-    with weight 1 if they have the same label. The degrees D sum over both kinds.
+    with weight 1 if they have the same label. The degrees D sum over both kinds of edges.
 
     Given the reweighting R_p of the ℓ2,1 norm (half-quadratic optimisation), each map in turn is
     the solution of
 
     ``(X_p'X_p + l1 R_p + l2 X_p'L_pp X_p) W_p = X_p'Y - l2 Σ_{q≠p} X_p'L_pq X_q W_q``,
 
-    which lowers the objective in every step.
+    which decreases the objective in every step.
 
     Parameters
     ----------
@@ -59,15 +59,15 @@ class JFSSL(CrossModalEstimator):
     l2 : float, default=0.1
         Weight of the graph.
     beta : float, default=1.0
-        Weight of the edges within a view, beside the edges across views.
+        Weight of the edges within a view, relative to the edges across views.
     n_neighbors : int, default=10
-        Nearest neighbours within a view.
+        Number of nearest neighbours within a view.
     max_iter : int, default=30
-        Rounds over the views at most.
+        Maximum number of rounds over the views.
     tol : float, default=1e-06
-        Stop when a round lowers the objective by less than this share.
+        Stop if a round decreases the objective by less than this share.
     standardize : bool, default=True
-        Scale every column by its training standard deviation first; the sparsity and the
+        Divide every column by its training standard deviation first, since the sparsity and the
         distances compare columns.
     views : mapping of str to str, optional
         View name of each role; by default matched by name, otherwise by order in `fit`.
@@ -81,17 +81,23 @@ class JFSSL(CrossModalEstimator):
     classes_ : array of shape (n_classes,)
         Classes, in the order of the common space's dimensions.
     objective_ : array of shape (n_rounds + 1,)
-        The objective with smoothed norms, at the least-squares start and after each round; never
-        increasing.
+        The objective with smoothed norms, at the least-squares start and after each round; it
+        never increases.
+
+    See Also
+    --------
+    LCFS : Label regression with a trace norm in place of the graph.
+    JRL : Graphs within each view, and unlabelled rows.
 
     Notes
     -----
-    Views and Y are centred. The Gaussian's width is the mean distance between neighbours, which
-    the paper leaves open; two items have half a weight where only one is a neighbour of the other.
-    The graph joins distinct items, so that an image with five captions is no neighbour of itself.
+    Views and Y are centred. The width of the Gaussian, which the paper leaves open, is the mean
+    distance between neighbours. An edge has half the weight if only one of its items is a
+    neighbour of the other. The graph joins distinct items, so that an image with five captions is
+    not its own neighbour.
 
-    Costs O(n d²) for the covariances and up to O(n² d) for the neighbours, then O(d³) a round; the
-    edges across views are summed up by class, not one by one. Holds O(n d + n k) numbers.
+    The covariances cost O(n d²), the neighbours up to O(n² d), and each round O(d³); edges across
+    views are summed by class instead of one by one. O(n d + n k) numbers are held in memory.
 
     References
     ----------
@@ -183,5 +189,5 @@ class JFSSL(CrossModalEstimator):
 
 def _gaussian(distances: Matrix) -> Matrix:
     width = distances.mean()
-    # All neighbours may be copies of each other.
+    # All neighbours may be duplicates.
     return np.exp(-0.5 * (distances / width) ** 2) if width > 0 else np.ones_like(distances)

@@ -1,4 +1,4 @@
-"""Joint representation learning: label regression with sparsity and a graph, and kNN posteriors."""
+"""Joint representation learning: sparse label regression with graphs, and kNN posteriors."""
 
 from __future__ import annotations
 
@@ -32,57 +32,57 @@ from crossfit.views import Views
 
 __all__ = ["JRL"]
 
-# Added inside the roots of the l21 norm, which is differentiable then. The published weight of
-# the norm shrinks rows to 1e-5, so that a larger value would decide the result.
+# Added inside the roots of the l21 norm to make it differentiable. The published weight of the
+# norm shrinks rows to 1e-5, so a larger value would determine the result.
 EPS = 1e-16
 LABELS = "label indicator"
 
 
 class JRL(CrossModalEstimator):
-    """Joint representation learning.
+    """Joint representation learning (JRL).
 
-    Maps both views to the class indicators Y, with pairs close together, neighbours of each view
-    close together and features switched off row by row:
+    Maps both views to the class indicators Y. Pairs, and neighbours within each view, are kept
+    close together, and features are switched off row by row:
 
     ``min μ (‖XP - Y‖² + ‖ZQ - Y‖²) + λ ‖XP - ZQ‖² + σ tr(P'X̂'L_x X̂P + Q'Ẑ'L_z ẐQ)
     + γ (‖P‖₂,₁ + ‖Q‖₂,₁)``.
 
-    X and Z are the labelled pairs; X̂ and Ẑ have the unlabelled rows besides, whose label is -1.
+    X and Z are the labelled pairs; X̂ and Ẑ also contain the unlabelled rows, whose label is -1.
     ``L = I - D^-½ W D^-½`` is the normalised Laplacian of the graph of nearest neighbours with
-    weights sigmoid(-distance). From random maps on, both are solved at once from the old ones:
+    weights sigmoid(-distance). Starting from random maps, both are updated simultaneously:
 
-    ``(γR_p + σ X̂'L_x X̂ + (λ + μ) X'X) P <- λ X'Z Q + μ X'Y``, and the same for Q,
+    ``(γR_p + σ X̂'L_x X̂ + (λ + μ) X'X) P <- λ X'Z Q + μ X'Y``, and likewise for Q,
 
     where R_p reweights the ℓ2,1 norm.
 
     Items are compared by the posteriors of their nearest training items of both views
-    (`crossfit.similarities.KNNPosterior`), not by the angle of their maps. On the features of the
-    Wikipedia set this gains more than anything else in the method.
+    (`crossfit.similarities.KNNPosterior`), not by the angle between their maps. On the features
+    of the Wikipedia set this contributes more than any other part of the method.
 
     Parameters
     ----------
     gamma : float, default=1000.0
-        γ, weight of the ℓ2,1 norms. 1000 is published; on the shallow features of the Wikipedia
-        set, standardised, `gamma` and `sigma` of 1 retrieve better, and with 1000 the result
-        hangs on the early stop and on the start.
+        Weight γ of the ℓ2,1 norms. The published value is 1000. On the shallow features of the
+        Wikipedia set, standardised, `gamma` and `sigma` of 1 retrieve better; with 1000 the
+        result depends on early stopping and on the initial maps.
     sigma : float, default=1000.0
-        σ, weight of the graphs; 1000 is published.
+        Weight σ of the graphs; the published value is 1000.
     lam : float, default=1.0
-        λ, weight of the pairs.
+        Weight λ of the pairs.
     mu : float, default=1.0
-        μ, weight of the labels.
+        Weight μ of the labels.
     n_neighbors : int, default=100
-        Nearest neighbours in the graphs, and those that vote for an item's posterior.
+        Number of nearest neighbours in the graphs and in the posterior of an item.
     measure : {"knn_posterior", "cosine"}, default="knn_posterior"
-        How items are compared.
+        Similarity of items.
     max_iter : int, default=5
-        Updates at most.
+        Maximum number of updates.
     tol : float, default=0.02
-        Stop when an update lowers the objective by less than this share.
+        Stop if an update decreases the objective by less than this share.
     standardize : bool, default=True
-        Scale every column by its standard deviation over the labelled training rows first.
+        Divide every column by its standard deviation over the labelled training rows first.
     random_state : int, RandomState or None, default=0
-        Seed of the start, uniform between 0 and 1, the same numbers for both maps.
+        Seed of the initial maps, uniform between 0 and 1, the same numbers for both maps.
     views : mapping of str to str, optional
         View name of each role; by default matched by name, otherwise by order in `fit`.
 
@@ -95,23 +95,27 @@ class JRL(CrossModalEstimator):
     classes_ : array of shape (n_classes,)
         Classes, in the order of the common space's dimensions.
     objective_ : array of shape (n_updates + 1,)
-        The objective with smoothed norms, at the start and after each update; never increasing.
+        The objective with smoothed norms, at the start and after each update; it never increases.
     posterior_ : KNNPosterior
         Fitted on the labelled training items of both views in the common space.
 
+    See Also
+    --------
+    JFSSL : One graph over the items of all views.
+
     Notes
     -----
-    Unlabelled rows (-1) enter the graphs alone: neither their pairing nor their mean and scale is
-    used, so that queries and gallery may be among them (the paper's transductive setting). With
+    Unlabelled rows (-1) enter only the graphs: neither their pairing nor their mean and scale is
+    used, so queries and gallery items may be among them (the paper's transductive setting). With
     labels for every row the method is inductive, with nearly the same result.
 
-    Two maps updated at once from the old values lower a quadratic objective just as well as one
-    after the other; this would not hold for three. The released code multiplies the Laplacian's
-    degrees with a dense similarity matrix and returns the maps before the last update; here the
-    degrees belong to the graph, and the last maps count.
+    Updating two maps simultaneously decreases a quadratic objective as well as updating them in
+    turn; this would not hold for three maps. The released code multiplies the Laplacian's degrees
+    by a dense similarity matrix and returns the maps before the last update; here the degrees are
+    those of the graph, and the last maps are returned.
 
-    Costs O(n d²) for the covariances and up to O(n² d) for the neighbours, then O(d³) an update,
-    and O(m n c) to compare m items with the n of training. Holds O(n (d + k)) numbers.
+    The covariances cost O(n d²), the neighbours up to O(n² d), each update O(d³), and comparing m
+    items with the n training items O(m n c). O(n (d + k)) numbers are held in memory.
 
     References
     ----------
@@ -235,7 +239,7 @@ def _sigmoid(distances: Matrix) -> Matrix:
 
 
 def _laplacian(W: sp.csr_array) -> sp.csr_array:
-    """Return the normalised Laplacian; an item too far from all others is joined to none."""
+    """Return the normalised Laplacian; an item too far from all others is left isolated."""
     degree = W.sum(axis=1)
     joined = degree > 0
     scale = sp.diags_array(np.where(joined, 1 / np.sqrt(np.where(joined, degree, 1.0)), 0.0))

@@ -41,42 +41,44 @@ Kernel = str | Callable[[Any, Any], Any]
 
 _KERNEL = one_of(*kernel_metrics())
 
-# A direction of the feature space with less than this share of the largest variance is rounding.
+# Directions of the feature space below this share of the largest variance are rounding errors.
 _RANK = 1e-10
 
 
 class KCCA(CrossModalEstimator):
-    """Kernel canonical correlation analysis.
+    """Kernel canonical correlation analysis (KCCA).
 
     CCA in the feature spaces of two kernels. With the centred kernel matrices of the training
     rows it maximises ``α' Kx Kz β`` subject to ``α' (Kx² + k Kx) α = β' (Kz² + k Kz) β = 1``,
-    which is ridge CCA of the features, with ``Φ'Φ + k I`` in the place of ``Φ'Φ``.
+    which is ridge CCA of the features, with ``Φ'Φ + k I`` in place of ``Φ'Φ``.
 
     Parameters
     ----------
     n_components : int, optional
         Dimensions of the common space; as many as the ranks allow by default.
     kernel : str, callable or mapping of str to either, default="rbf"
-        For both views or for each by role (or view name): a name that
-        ``sklearn.metrics.pairwise.pairwise_kernels`` knows (``"rbf"``, ``"poly"``, ``"linear"``,
+        For both views or for each by role (or view name): a name accepted by
+        ``sklearn.metrics.pairwise.pairwise_kernels`` (``"rbf"``, ``"poly"``, ``"linear"``,
         ``"laplacian"``, ``"chi2"``, ...), or a function ``(A, B) -> K`` of two arrays of rows, for
         instance one of ``sklearn.gaussian_process.kernels``.
     gamma : float or mapping of str to float, optional
-        Of the named kernels that have one. By default 1 / median squared distance of training
-        rows for ``"rbf"`` (median distance in L1 for ``"laplacian"``), 1 / mean squared norm for
-        ``"poly"`` and ``"sigmoid"`` (1 / p on standardised columns), scikit-learn's otherwise.
-    degree, coef0 : float
-        Of the kernels that have them.
+        Parameter of the named kernels that have it. Default: 1 / median squared distance of
+        training rows for ``"rbf"`` (median L1 distance for ``"laplacian"``), 1 / mean squared norm
+        for ``"poly"`` and ``"sigmoid"`` (1 / p on standardised columns), scikit-learn's otherwise.
+    degree : float, default=2
+        Degree of the polynomial kernel.
+    coef0 : float, default=1.0
+        Constant of the polynomial and sigmoid kernels.
     reg : float or mapping of str to float, default=1.0
         ``k`` in units of the mean diagonal ``tr(K) / n`` of the centred kernel matrix, for both
-        views or for each. Near 0 the correlations are 1 for any data and retrieval is at chance.
+        views or for each. Near 0, the correlations are 1 for any data and retrieval is at chance.
     n_landmarks : int, default=2500
-        Training rows that span the feature space. As long as there are no more rows than this,
-        all of them do and the solution is exact; else so many are drawn at random (Nyström).
+        Number of training rows that span the feature space. With at most this many rows, all of
+        them are used and the solution is exact; otherwise this number is drawn at random (Nyström).
     standardize : bool, default=False
         Subtract the training means and divide by the training standard deviations first.
     random_state : int, RandomState or None
-        Draws the landmarks.
+        Seed for drawing the landmarks.
     views : mapping of str to str, optional
         View name of each role; by default matched by name, otherwise by order in `fit`.
 
@@ -85,27 +87,32 @@ class KCCA(CrossModalEstimator):
     correlations_ : array of shape (n_components,)
         Regularised canonical correlations, descending.
     landmarks_ : dict of str to array of shape (m, d)
-        Rows that the kernel is taken with, by role, standardised where asked for.
+        Rows with which the kernel is evaluated, by role, standardised if requested.
     weights_ : dict of str to array of shape (m, n_components)
         The coefficients α and β by role, which sum to zero; ``transform`` is
         ``(K(x, landmarks) - kernel_means) @ weights``.
     kernel_means_ : dict of str to array of shape (m,)
-        Mean kernel of the training rows with each landmark.
+        Mean of the kernel over the training rows, for each landmark.
     means_, scales_ : dict of str to array of shape (d,)
-        What is subtracted from the columns, and what they are divided by; only with `standardize`.
+        Values subtracted from the columns and then divided by; only with `standardize`.
     gamma_ : dict of str to float or None
-        The gamma used, where the kernel has one.
+        The value of gamma, or None if the kernel has no such parameter.
     n_components_ : int
         Dimensions of the common space.
 
+    See Also
+    --------
+    CCA : The linear method.
+    MACC : Quantises the components of kernel CCA.
+
     Notes
     -----
-    Costs O(n m d) for the kernels, O(n m²) for the covariances of the features and O(m³), with m
-    landmarks, and holds O(m (m + d)) numbers; nothing is n × n beyond `n_landmarks` rows. Kernels
-    run in float64. The features are those of the incomplete Cholesky decomposition of the
-    landmarks' centred kernel matrix, which leaves out what is linearly dependent; of an
-    indefinite kernel (``"sigmoid"``) it keeps a positive part. Training scores have unit variance
-    with ``reg=0``.
+    With m landmarks, the kernels cost O(n m d), the covariances of the features O(n m²) and the
+    decompositions O(m³); O(m (m + d)) numbers are held in memory. Beyond `n_landmarks` rows,
+    nothing of size n × n is formed. Kernels are computed in float64. The features come from the
+    incomplete Cholesky decomposition of the landmarks' centred kernel matrix, which leaves out
+    linearly dependent rows; of an indefinite kernel (``"sigmoid"``) it keeps a positive part.
+    Training scores have unit variance with ``reg=0``.
 
     References
     ----------
@@ -182,7 +189,7 @@ class KCCA(CrossModalEstimator):
     def _fit(self, views: Views, y: NDArray[Any] | None) -> None:
         check_range(self, views)
         reg = {role: of_view(self, "reg", role) for role in views.names}
-        for role in views.names:  # entries are missed before anything is computed
+        for role in views.names:  # raises for missing entries before anything is computed
             of_view(self, "kernel", role), of_view(self, "gamma", role)
 
         n = len(views)
@@ -204,7 +211,7 @@ class KCCA(CrossModalEstimator):
             if features[role].rank == 0:
                 raise self._alike(role)
 
-        # ΦΦ' is K itself where all rows are landmarks, and Nyström's approximation elsewhere.
+        # ΦΦ' is K itself if all rows are landmarks, and Nyström's approximation otherwise.
         moments = Moments()
         self.kernel_means_ = {role: np.zeros(len(self.landmarks_[role])) for role in views.names}
         for chunk in _chunks(views):
@@ -254,7 +261,7 @@ class KCCA(CrossModalEstimator):
         return rows
 
     def _kernel(self, rows: Matrix, role: str) -> Matrix:
-        """Return the kernel of rows with the landmarks."""
+        """Return the kernel between rows and landmarks."""
         kernel, landmarks = of_view(self, "kernel", role), self.landmarks_[role]
         with np.errstate(over="ignore", invalid="ignore"):
             if callable(kernel):
@@ -271,8 +278,8 @@ class KCCA(CrossModalEstimator):
             )
         if not np.isfinite(K).all():
             raise ValueError(
-                f"KCCA: the kernel of view {self._view_name(role)!r} is not finite: another "
-                "gamma, or standardize=True, brings it into range"
+                f"KCCA: the kernel of view {self._view_name(role)!r} is not finite; change gamma "
+                "or set standardize=True"
             )
         return K
 
@@ -288,7 +295,7 @@ class KCCA(CrossModalEstimator):
             return float(1 / square)
         if kernel not in ("rbf", "laplacian"):
             return None
-        # Distances do not change with the mean, their digits do.
+        # Centring does not change distances, but makes them more accurate.
         centred = landmarks - landmarks.mean(axis=0)
         distances = squareform(
             euclidean_distances(centred, squared=True)
@@ -296,7 +303,7 @@ class KCCA(CrossModalEstimator):
             else manhattan_distances(centred),
             checks=False,
         )
-        # Many equal rows must not make it 0; what rounding leaves between them is no distance.
+        # Equal rows must not make it 0; differences up to rounding error do not count as distances.
         apart = distances[distances > 1e-12 * distances.max()]
         if len(apart) == 0:
             raise self._alike(role)
@@ -304,13 +311,13 @@ class KCCA(CrossModalEstimator):
 
     def _alike(self, role: str) -> ValueError:
         return ValueError(
-            f"KCCA: the rows of view {self._view_name(role)!r} are all alike to its kernel: it "
+            f"KCCA: the kernel of view {self._view_name(role)!r} is the same for all rows: it "
             "has no variance to correlate"
         )
 
 
 class _Features:
-    """Features Φ of rows from their kernel with the landmarks, by incomplete Cholesky.
+    """Features Φ of rows, from their kernel with the landmarks by incomplete Cholesky.
 
     With the landmarks' centred kernel matrix ``K = R'R`` on its pivots p,
     ``Φ(x) = k(x)_p R^-1``.

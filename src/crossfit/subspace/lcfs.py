@@ -1,4 +1,4 @@
-"""Learning coupled feature spaces: label regression with selected, coupled features."""
+"""Learning coupled feature spaces: label regression with coupled feature selection."""
 
 from __future__ import annotations
 
@@ -31,56 +31,60 @@ MU = 1e-6
 
 
 class LCFS(CrossModalEstimator):
-    """Learning coupled feature spaces.
+    """Learning coupled feature spaces (LCFS).
 
     Maps both views to the class indicators Y. The ℓ2,1 norms switch off whole features, and
-    the trace norm of the stacked projections makes those of the two views alike:
+    the trace norm of the stacked projections makes the projections of the two views similar:
 
     ``min ½ (‖XU - Y‖² + ‖ZV - Y‖²) + l1 (‖U‖₂,₁ + ‖V‖₂,₁) + l2 ‖[XU ZV]‖_*``.
 
-    Half-quadratic steps: with ``M = [XU ZV]``, ``Q = (MM' + μI)^-½`` and
+    The solution takes half-quadratic steps: with ``M = [XU ZV]``, ``Q = (MM' + μI)^-½`` and
     ``R = diag(1 / (2 ‖u_i‖))``, alternate ``U ← (X'X + 2 l1 R + l2 X'QX)⁻¹ X'Y`` and the same
     for V with the same Q. The objective with smoothed norms never increases.
 
     Parameters
     ----------
     l1 : float, default=10.0
-        Weight of feature selection; depends on the number of rows, n.
+        Weight of feature selection; a suitable value depends on the number of rows n.
     l2 : float, default=0.001
         Weight of the trace norm.
     max_iter : int, default=30
-        Most steps.
+        Maximum number of steps.
     tol : float, default=1e-06
-        Stop when the objective falls by less than this share of itself.
+        Stop if a step decreases the objective by less than this share.
     standardize : bool, default=True
-        Divide every column by its training standard deviation first; the weights of the
-        norms mean little without it.
+        Divide every column by its training standard deviation first; without it the weights of
+        the norms have little meaning.
     views : mapping of str to str, optional
         View name of each role; by default matched by name, otherwise by order in `fit`.
 
     Attributes
     ----------
     classes_ : array of shape (n_classes,)
-        Classes, or columns of the indicator, one for each dimension of the common space.
+        Classes, or columns of the indicator, one per dimension of the common space.
     objective_ : array of shape (n_iter + 1,)
-        The smoothed objective (without a constant), at the start, a ridge solution, and after
-        every step.
+        The smoothed objective (without a constant) at the start, which is a ridge solution, and
+        after every step.
     weights_ : dict of str to array of shape (d, n_classes)
         By role; ``transform`` is ``(x - mean) @ weights``.
     means_ : dict of str to array of shape (d,)
         Training means by role.
 
+    See Also
+    --------
+    JFSSL : A graph over the items of all views in place of the trace norm.
+
     Notes
     -----
     Views and indicators are centred. Q is n x n and never formed: with ``M'M = Rot s² Rot'``
-    only ``X'M Rot`` enters ``X'QX``. So rows are read once, for O(n d²) of covariances, and each
-    step costs O(d³) for d columns of a view, whatever n. Where memory cannot hold O(d²) numbers
-    the fit is refused.
+    only ``X'M Rot`` enters ``X'QX``. Rows are therefore read once, at O(n d²) for the covariances,
+    and each step costs O(d³) for d columns of a view, whatever n. `fit` raises a MemoryError if
+    O(d²) numbers do not fit into memory.
 
     References
     ----------
     K. Wang, R. He, W. Wang, L. Wang and T. Tan, Learning coupled feature spaces for cross-modal
-    matching, ICCV 2013. That the trace norm takes the projections side by side is our reading.
+    matching, ICCV 2013. That the trace norm applies to the concatenated projections is our reading.
     """
 
     card = cards.LCFS
@@ -124,7 +128,7 @@ class LCFS(CrossModalEstimator):
         W = {p: ridge_solve(XX[p], np.full(len(XX[p]), float(self.l1)), XY[p]) for p in roles}
         objectives: list[float] = []
         while True:
-            # M'M = Rot s² Rot' and X'M Rot, of M = [XU ZV].
+            # M'M = Rot s² Rot' and X'M Rot for M = [XU ZV].
             XM = {
                 x: np.hstack([XX[x] @ W[x], XZ @ W[z]]),
                 z: np.hstack([XZ.T @ W[x], XX[z] @ W[z]]),
@@ -151,8 +155,8 @@ class LCFS(CrossModalEstimator):
         for p in roles:
             if np.sum(W[p] * (XX[p] @ W[p])) < 1e-6 * YY:
                 warnings.warn(
-                    f"LCFS: no feature of view {self._view_name(p)!r} is left: l1 or l2 is too "
-                    "large for its units",
+                    f"LCFS: no feature of view {self._view_name(p)!r} is left; decrease l1 or l2, "
+                    "which are too large for its units",
                     stacklevel=3,
                 )
         self.objective_ = np.array(objectives)

@@ -1,4 +1,4 @@
-"""Label regression with group sparsity, after the idea of LGCFL (experimental)."""
+"""Label regression with group sparsity, inspired by LGCFL (experimental)."""
 
 from __future__ import annotations
 
@@ -27,38 +27,38 @@ __all__ = ["LGCFL"]
 
 LABELS = "label indicator"
 
-# What the numbers of the columns' groups may be given as.
+# Types in which the group numbers of columns may be given.
 _NUMBERS = (np.ndarray, list, tuple)
 
 
 class LGCFL(CrossModalEstimator):
-    """Label regression with group sparsity, after local group based feature learning.
+    """Label regression with group sparsity, inspired by local group based feature learning (LGCFL).
 
-    .. warning:: **Experimental.** Of the published method (Kang et al., 2015) only the abstract
-       was at hand: supervised, for paired and unpaired data, with a "local group-based priori"
-       that treats features in blocks. The objective below is our guess at it. Do not report
-       its results as those of the published method.
+    .. warning:: **Experimental.** Only the abstract of the published method (Kang et al., 2015)
+       was available: supervised, for paired and unpaired data, with a "local group-based priori"
+       that treats features in blocks. The objective below is our guess. Do not report its results
+       as those of the published method.
 
     ``min ‖XU - Y‖² + ‖ZV - Y‖² + l1 Σ_g ‖U_g‖_F + l2 Σ_g ‖V_g‖_F``
 
     with class indicators Y and groups g of features (columns of X, rows of U), which are switched
-    on and off together. By iteratively reweighted least squares:
-    ``U ← (X'X + l1 R)⁻¹ X'Y`` with ``R = diag(1 / (2 ‖U_g(i)‖_F))``. The views do not meet, so
-    pairs play no part.
+    on and off together. It is solved by iteratively reweighted least squares:
+    ``U ← (X'X + l1 R)⁻¹ X'Y`` with ``R = diag(1 / (2 ‖U_g(i)‖_F))``. The two views are fitted
+    independently, so pairs are not used.
 
     Parameters
     ----------
     l1, l2 : float, default=20.0
-        Weight of the group norms of the first and the second view; depends on the number of
-        rows, n.
+        Weight of the group norms of the first and the second view; suitable values depend on the
+        number of rows n.
     groups : int, array of int, mapping of str to these, or None
-        Which features belong together: blocks of this many neighbouring columns, or the
-        group number of each column; for both views, or for each by role (or view name).
-        Every column by itself by default.
+        Groups of features: the size of blocks of consecutive columns, or the group number of each
+        column; for both views, or for each by role (or view name). By default, each column is
+        its own group.
     max_iter : int, default=30
-        Most steps for each view.
+        Maximum number of steps per view.
     tol : float, default=1e-06
-        Stop when the objective falls by less than this share of itself.
+        Stop if a step decreases the objective by less than this share.
     standardize : bool, default=True
         Divide every column by its training standard deviation first.
     views : mapping of str to str, optional
@@ -67,18 +67,22 @@ class LGCFL(CrossModalEstimator):
     Attributes
     ----------
     classes_ : array of shape (n_classes,)
-        Classes, or columns of the indicator, one for each dimension of the common space.
+        Classes, or columns of the indicator, one per dimension of the common space.
     objective_ : array of shape (n_iter + 1,)
-        The objective of both views with smoothed norms, at the start, a ridge solution, and
-        after every step.
+        The objective of both views with smoothed norms at the start, which is a ridge solution,
+        and after every step.
     weights_ : dict of str to array of shape (d, n_classes)
         By role; ``transform`` is ``(x - mean) @ weights``.
     means_ : dict of str to array of shape (d,)
         Training means by role.
 
+    See Also
+    --------
+    LCFS : Label regression that couples the views.
+
     Notes
     -----
-    Rows are read once, for O(n d²) of covariances; each step costs O(d³) for d columns of a view.
+    Rows are read once, at O(n d²) for the covariances; each step costs O(d³) for d columns.
     With groups of one column, ``LGCFL(2 l, 2 l)`` is ``LCFS(l, l2=0)``.
 
     References
@@ -147,13 +151,13 @@ class LGCFL(CrossModalEstimator):
                 W = ridge_solve(XX, weight * R, XY)
             if np.sum(W * (XX @ W)) < 1e-6 * YY:
                 warnings.warn(
-                    f"LGCFL: no feature of view {self._view_name(role)!r} is left: {weight} is too "
-                    "large a weight of the norm for its units",
+                    f"LGCFL: no feature of view {self._view_name(role)!r} is left; decrease the "
+                    f"weight {weight}, which is too large for its units",
                     stacklevel=3,
                 )
             self.weights_[role] = W / joint.scales[role][:, None]
             of_views.append(objectives)
-        # The view that is done first keeps its last value.
+        # The view that converges first keeps its last value.
         steps = max(map(len, of_views))
         padded = [part + part[-1:] * (steps - len(part)) for part in of_views]
         self.objective_ = np.sum(padded, axis=0)

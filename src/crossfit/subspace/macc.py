@@ -1,4 +1,4 @@
-"""Multimedia aggregated correlated components: kernel CCA, quantised and completed."""
+"""Multimedia aggregated correlated components: quantised and completed kernel CCA."""
 
 from __future__ import annotations
 
@@ -29,56 +29,62 @@ _OF_KCCA = (
 
 
 class MACC(CrossModalEstimator):
-    """Multimedia aggregated correlated components. Experimental: not the published method.
+    """Multimedia aggregated correlated components (MACC). Experimental: not the published method.
 
-    Known from the paper's description, and done here: kernel CCA projects both views; k-means on
-    the projected training items of both views together gives one codebook; a missing view is
-    completed from training pairs; an item is described by its residuals to codewords, and compared
+    The following parts are described in the paper: kernel CCA projects both views; k-means on the
+    projected training items of both views together gives one codebook; a missing view is completed
+    from training pairs; an item is described by its residuals to codewords, and items are compared
     by the cosine.
 
-    Unknown, and filled in: an item with projection z is completed by c, the mean projection of the
-    other view's partners of its `n_neighbors` nearest training items of its own view. Projections
-    have unit length. Both points are then encoded as in VLAD, hard, to their `n_assign` nearest
-    codewords w_j,
+    The following parts are not described, and are our choice: an item with projection z is
+    completed by c, the mean projection of the other view's partners of its `n_neighbors` nearest
+    training items of the same view. Projections have unit length. Both points are then encoded as
+    in VLAD, with hard assignment to their `n_assign` nearest codewords w_j,
 
     ``v_j = Σ_{u in (z, c), w_j near u} (u - w_j)``, ``v = [v_1, ..., v_K]``,
 
-    raised to the power ½ with its sign and scaled to unit length. The paper's own weights, its
-    normalisations and its choice of neighbours may differ, and no figure of it was reproduced:
-    never report this as the published method.
+    raised to the power ½ with its sign kept and scaled to unit length. The paper's weights,
+    normalisations and choice of neighbours may differ, and none of its figures were reproduced:
+    do not report results as those of the published method.
 
     Parameters
     ----------
     n_components : int, optional
-        Kernel canonical components; as many as the ranks allow by default.
-    kernel, gamma, reg, n_landmarks, standardize
-        Of the analysis; see `KCCA`.
+        Number of kernel canonical components; as many as the ranks allow by default.
+    kernel, gamma, reg, n_landmarks
+        As in `KCCA`.
     n_codewords : int, default=16
-        Codewords, K.
+        Number of codewords K.
     n_assign : int, default=5
-        Nearest codewords that a point is encoded to.
+        Number of nearest codewords to which a point is assigned.
     n_neighbors : int, default=10
-        Nearest training items that complete the missing view.
+        Number of nearest training items that complete the missing view.
+    standardize : bool, default=False
+        As in `KCCA`.
     random_state : int, RandomState or None, default=0
-        Seed of the analysis' landmarks and of k-means.
+        Seed of the landmarks of the analysis and of k-means.
     views : mapping of str to str, optional
         View name of each role; by default matched by name, otherwise by order in `fit`.
 
     Attributes
     ----------
     kcca_ : KCCA
-        The fitted analysis.
+        The fitted kernel CCA.
     codebook_ : array of shape (K, k)
-        Codewords, k the components kept.
+        Codewords, where k is the number of components kept.
     neighbors_ : dict of str to NearestNeighbors
         The projected training items by role.
     partners_ : dict of str to array of shape (n_items, k)
         Mean projection of the partners of each training item, by role.
 
+    See Also
+    --------
+    KCCA : The kernel CCA that this method starts from.
+
     Notes
     -----
-    Costs a `KCCA`, O(n K k) a step of k-means, and O(n k) for each item encoded; an encoded item
-    has K k entries.
+    Costs a `KCCA`, O(n K k) per step of k-means and O(n k) per encoded item; an encoded item has
+    K k entries.
 
     References
     ----------
@@ -148,8 +154,8 @@ class MACC(CrossModalEstimator):
         union = np.vstack(list(items.values()))
         if self.n_codewords > len(union):
             raise ValueError(
-                f"n_codewords={self.n_codewords} must not be more than the training items of "
-                f"both views, got {len(union)}"
+                f"MACC: n_codewords={self.n_codewords} is more than the {len(union)} training "
+                "items of both views; decrease it"
             )
         kmeans = KMeans(self.n_codewords, n_init=1, random_state=rng.randint(2**31 - 1))
         self.codebook_ = kmeans.fit(union).cluster_centers_
@@ -176,7 +182,7 @@ class MACC(CrossModalEstimator):
         return encoded
 
     def _residuals(self, z: Matrix) -> Matrix:
-        """Return the residuals of each row to its nearest codewords, side by side."""
+        """Return the residuals of each row to its nearest codewords, concatenated."""
         apart = z[:, None] - self.codebook_
         distance = np.sum(apart**2, axis=2)
         k = min(self.n_assign, len(self.codebook_))

@@ -1,4 +1,4 @@
-"""Multi-label canonical correlation analysis: every pair of items, weighted by their labels."""
+"""Multi-label canonical correlation analysis: all pairs of items, weighted by their labels."""
 
 from __future__ import annotations
 
@@ -33,21 +33,21 @@ from crossfit.views import Views, as_numpy
 
 __all__ = ["MLCCA"]
 
-# Label similarities held at a time: 32 MiB.
+# Number of label similarities held at a time: 32 MiB.
 BLOCK = 1 << 22
 
 
 class MLCCA(CrossModalEstimator):
-    """Multi-label canonical correlation analysis, exact and fast.
+    """Multi-label canonical correlation analysis (ml-CCA), exact and fast variants.
 
-    Correlates not the given pairs but every x with every z, weighted by how alike their labels
-    are: maximises ``a' Cxz b`` subject to ``a' Cxx a = b' Czz b = 1`` with
+    Instead of the given pairs, every x is correlated with every z, weighted by the similarity of
+    their labels: maximises ``a' Cxz b`` subject to ``a' Cxx a = b' Czz b = 1`` with
 
     ``Cxz = 1/N Σ_ij f(y_i, y_j) (x_i - mx)(z_j - mz)'``, ``N = Σ_ij f(y_i, y_j)``,
 
     and the means and covariances of the same weighted pairs, in which x_i has the weight
-    ``Σ_j f(y_i, y_j) / N``. Which x comes with which z is not used beyond their labels. If only
-    ``f(y_i, y_i)`` is not 0, this is CCA.
+    ``Σ_j f(y_i, y_j) / N``. The pairing is used only through the labels. If only ``f(y_i, y_i)``
+    is not 0, this is CCA.
 
     Parameters
     ----------
@@ -55,17 +55,17 @@ class MLCCA(CrossModalEstimator):
         Dimensions of the common space; as many as the rank allows by default.
     label_similarity : {"exponential", "cosine"}, default="exponential"
         ``f = exp(-‖y_i - y_j‖² / sigma)`` (for 0/1 labels, of the number of labels that differ), or
-        ``f = y_i'y_j / (‖y_i‖ ‖y_j‖)``, which leaves out items without labels. For one label a row
-        and ``"cosine"``, all pairs of a class count alike (cluster CCA).
+        ``f = y_i'y_j / (‖y_i‖ ‖y_j‖)``, which ignores items without labels. With one label per
+        row and ``"cosine"``, all pairs of a class have the same weight (cluster CCA).
     sigma : float, default=1.0
         Width of the exponential.
     n_neighbors : int, optional
-        The fast variant: f is 0 but between a label set and this many nearest sets of the training
-        data, itself among them. All sets by default, the exact method.
+        Selects the fast variant: f is 0 except between a label set and this number of nearest sets
+        of the training data, including itself. All sets by default, which is the exact method.
     reg : float, default=0.25
-        Share of the mean variance that is added to the variances of each view.
+        Multiple of the mean variance that is added to the variances of each view.
     standardize : bool, default=False
-        Scale every column by its (weighted) training standard deviation first.
+        Divide every column by its (weighted) training standard deviation first.
     views : mapping of str to str, optional
         View name of each role; by default matched by name, otherwise by order in `fit`.
 
@@ -79,23 +79,28 @@ class MLCCA(CrossModalEstimator):
         Weighted training means by role.
     classes_ : array of shape (n_classes,)
         Labels; numbers of columns where an indicator was given, without those never set.
-    n_components_ : int
+        Labels; for an indicator, the numbers of its columns, without empty ones.
         Dimensions of the common space.
+
+    See Also
+    --------
+    CCA : Correlates the given pairs only.
+    CCA3V : Uses labels as a third view.
 
     Notes
     -----
-    f depends on the label sets alone, so that sums over the items of each set are enough: O(n d²)
-    for the covariances, then O(u² (c + d)) for u distinct sets of c labels, u at most n, and O(d³)
-    for the decompositions. The fast variant takes O(u k d) besides the search for neighbours.
-    Rows are read twice, in chunks; no n x n matrix is held. Where only one of two sets is a
-    neighbour of the other, they have half of f. Of a view with more columns than items, and than
-    1024, d is the number of items.
+    f depends only on the label sets, so sums over the items of each set suffice. The covariances
+    cost O(n d²), then O(u² (c + d)) for u ≤ n distinct sets of c labels, and the decompositions
+    O(d³). The fast variant costs O(u k d) plus the search for neighbours. Rows are read twice, in
+    chunks; no n x n matrix is held. If only one of two sets is a neighbour of the other, their f
+    is halved. For a view with more columns than items, and more than 1024, d is the number of
+    items.
 
     References
     ----------
     V. Ranjan, N. Rasiwasia and C. V. Jawahar, Multi-label cross-modal retrieval, ICCV 2015. The
     covariances within a view, which we could not check against the paper, are those of the weighted
-    pairs, so that this is exactly the CCA of all pairs with their weights.
+    pairs, so that the method is exactly the CCA of all pairs with their weights.
     """
 
     card = cards.MLCCA
@@ -137,7 +142,7 @@ class MLCCA(CrossModalEstimator):
         F = self._weights_between(sets)
         mass = F(counts[:, None].astype(np.float64))[:, 0]  # of a row with these labels
         N = float(mass @ counts)
-        # A row is a pair: an image with five captions counts five times.
+        # A row is a pair: an image with five captions counts five times in the covariances.
         row_weights = (mass / N)[set_of_row] * len(views)
         narrow, spans = narrowed(views, self.standardize, weights=row_weights)
         sums = {role: _Sums(narrow, role, set_of_row, mass / N) for role in views.names}
@@ -180,7 +185,7 @@ class MLCCA(CrossModalEstimator):
         return affine(values, self.means_[view], self.weights_[view])
 
     def _weights_between(self, sets: NDArray[Any]) -> Callable[[Matrix], Matrix]:
-        """Return the product M -> F M of label similarities, (u, u), with M of shape (u, q)."""
+        """Return the function M -> F M, for label similarities F (u, u) and M of shape (u, q)."""
         sets = sets.astype(np.float64)
         if self.label_similarity == "cosine":
             norms = np.linalg.norm(sets, axis=1, keepdims=True)
@@ -189,7 +194,7 @@ class MLCCA(CrossModalEstimator):
             k = min(self.n_neighbors, len(sets))
             distances, nearest = NearestNeighbors(n_neighbors=k).fit(sets).kneighbors(sets)
             f = self._of_squares(distances**2)
-            if self.label_similarity == "cosine":  # of unit vectors, unless there are no labels
+            if self.label_similarity == "cosine":  # vectors have unit length or are all zeros
                 some = np.any(sets > 0, axis=1)
                 f = f * (some[:, None] & some[nearest])
             indptr = np.arange(0, len(sets) * k + 1, k)
@@ -212,14 +217,14 @@ class MLCCA(CrossModalEstimator):
         return product
 
     def _of_squares(self, squares: Matrix) -> Matrix:
-        """Return f for squared distances of label sets, of unit length for the cosine."""
+        """Return f for squared distances of label sets (of unit length for the cosine)."""
         if self.label_similarity == "cosine":
             return 1 - squares / 2
         return np.exp(-squares / self.sigma)
 
 
 class _Sums:
-    """Weighted mean and covariance of a view, and the centred sums over the rows of a label set.
+    """Weighted mean and covariance of a view, and its centred sums over the rows of each label set.
 
     Centring on the first row's value makes a constant column exactly zero.
     """

@@ -1,4 +1,4 @@
-"""Partial least squares between two views: Bookstein's decomposition and canonical deflation."""
+"""Partial least squares between two views, by SVD (Bookstein) or canonical deflation (Wold)."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ __all__ = ["PLS"]
 
 
 class PLS(CrossModalEstimator):
-    """Partial least squares.
+    """Partial least squares (PLS).
 
-    Finds unit vectors a, b of two views that maximise the covariance ``a' Sxz b`` of the scores;
-    CCA maximises their correlation.
+    Finds unit vectors a, b of two views that maximise the covariance ``a' Sxz b`` of the scores,
+    whereas CCA maximises their correlation.
 
     Parameters
     ----------
@@ -36,7 +36,7 @@ class PLS(CrossModalEstimator):
         Dimensions of the common space; as many as the ranks allow by default.
     mode : {"svd", "canonical"}, default="svd"
         ``"svd"`` (Bookstein, 1994): ``Sxz = U S V'``, ``A = U_k`` and ``B = V_k``; the directions
-        of a view are orthonormal. ``"canonical"`` (Wold's mode A): a pair at a time, each view
+        of a view are orthonormal. ``"canonical"`` (Wold's mode A): one pair at a time, each view
         deflated by the regression on its own score, ``X <- X - t p'`` with ``t = X a`` and
         ``p = X't / t't``; the scores of a view are uncorrelated. The first pair is the same.
     standardize : bool, default=False
@@ -55,13 +55,18 @@ class PLS(CrossModalEstimator):
     n_components_ : int
         Dimensions of the common space.
 
+    See Also
+    --------
+    CCA : Maximises the correlation instead of the covariance.
+    CFA : The same directions on standardised columns.
+
     Notes
     -----
-    Costs O(n d²) for the covariances, d the columns of both views together, then O(p q min(p, q))
-    for the decomposition, or for each component with ``mode="canonical"``: the deflations act on
-    the covariances and do not go back to the rows. Of a view with more columns than items, and
-    than 1024, d is the number of items. Rows are read in chunks. Tensors run on their device and
-    come back as tensors.
+    The covariances cost O(n d²), where d is the number of columns of both views together, and the
+    decomposition O(p q min(p, q)), for each component with ``mode="canonical"``: deflation acts on
+    the covariances and does not return to the rows. For a view with more columns than items, and
+    more than 1024, d is the number of items. Rows are read in chunks. Tensors are processed on
+    their device and returned as tensors.
 
     References
     ----------
@@ -111,7 +116,7 @@ class PLS(CrossModalEstimator):
             self, views, standardize=self.standardize, ridge=float(self.mode == "svd")
         )
         x, z = views.names
-        # Rounding makes covariances of about this size where there are none.
+        # Rounding produces covariances of about this size even if the true ones are zero.
         floor = 10 * S.eps * np.sqrt(np.trace(S(x)) * np.trace(S(z)))
         if self.mode == "svd":
             U, s, V = leading_svd(S(x, z), self.n_components)
@@ -135,7 +140,7 @@ class PLS(CrossModalEstimator):
 def _canonical(
     Sxx: Matrix, Sxz: Matrix, Szz: Matrix, k: int | None, floor: float
 ) -> tuple[Matrix, Matrix, Matrix]:
-    """Return the directions of both views, on the data as they were, and the covariances."""
+    """Return the directions of both views, for the original data, and the covariances."""
     k = min(Sxz.shape) if k is None else min(k, *Sxz.shape)
     A, B, covariances = np.empty((len(Sxz), 0)), np.empty((Sxz.shape[1], 0)), []
     P, Q = A, B
@@ -145,8 +150,8 @@ def _canonical(
             break
         covariances.append(s[0])
         u, v = U[:, 0], V[:, 0]
-        # The scores come from what is left of the data; on the data themselves the direction is
-        # u less what the earlier scores explain of it.
+        # The scores are computed from the deflated data; for the original data, the direction is
+        # u minus the part explained by the earlier scores.
         A, B = np.c_[A, u - A @ (P.T @ u)], np.c_[B, v - B @ (Q.T @ v)]
         p, q = Sxx @ u / (u @ Sxx @ u), Szz @ v / (v @ Szz @ v)
         P, Q = np.c_[P, p], np.c_[Q, q]

@@ -32,20 +32,20 @@ _CLASSIFIER = HasMethods("predict_proba")
 
 
 class CM(CrossModalEstimator):
-    """Correlation matching: canonical correlation analysis and a similarity.
+    """Correlation matching (CM): canonical correlation analysis and a similarity.
 
     Both views are mapped to their first canonical components, ``A'(x - mx)`` and
     ``B'(z - mz)``, where A and B maximise ``a' Sxz b`` subject to ``a' Sxx a = b' Szz b = 1``
-    (see `CCA`), and compared there.
+    (see `CCA`), and compared in this space.
 
     Parameters
     ----------
-    n_components : int or None, default=7
+        Number of canonical components. If None, as many as the ranks allow.
         Canonical components; as many as the ranks allow if None.
-    reg : float or mapping of str to float, default=0.001
+    reg : float or mapping of str to float, default=1e-3
         Ridge of the covariances, relative to their mean variance, as in `CCA`.
     measure : {"cosine", "correlation", "dot", "l1", "l2"}, default="cosine"
-        Similarity; see `crossfit.similarities.MEASURES`. The authors' normalised correlation
+        Similarity; see `crossfit.similarities.MEASURES`. The normalised correlation of the paper
         is the cosine.
     standardize : bool, default=True
         Divide every column by its training standard deviation first.
@@ -55,11 +55,16 @@ class CM(CrossModalEstimator):
     Attributes
     ----------
     cca_ : CCA
-        The fitted analysis, with ``correlations_``.
+        The fitted CCA, with ``correlations_``.
+
+    See Also
+    --------
+    CCA : The analysis alone.
+    SCM : Adds class posteriors.
 
     Notes
     -----
-    Costs what `CCA` does, O(n d² + d³) for d columns of both views together.
+    Costs the same as `CCA`, O(n d² + d³) for d columns of both views together.
 
     References
     ----------
@@ -102,27 +107,26 @@ class CM(CrossModalEstimator):
 
 
 class SM(CrossModalEstimator):
-    """Semantic matching: compare class posteriors.
+    """Semantic matching (SM): compare class posteriors.
 
-    A classifier for each view, fitted on that view alone, maps an item to its posterior
-    probabilities ``p(c | x)``, by default multinomial logistic regression,
-    ``p(c | x) ∝ exp(w_c' x + b_c)``. The posteriors of the two views have the same meaning, and
-    are compared. The pairing is not used.
+    One classifier per view, fitted on that view alone, maps an item to its posterior
+    probabilities ``p(c | x)``; by default multinomial logistic regression,
+    ``p(c | x) ∝ exp(w_c' x + b_c)``. The posteriors of the two views have the same meaning and
+    are compared directly. The pairing is not used.
 
     Parameters
     ----------
     classifier : classifier or mapping of str to classifier, optional
-        Anything of scikit-learn's kind with ``predict_proba``, for both views or for each by
-        role (or view name); cloned, never fitted itself. Logistic regression with C = 1 by
-        default.
+        Any scikit-learn classifier with ``predict_proba``, for both views or for each by role (or
+        view name). It is cloned, never fitted itself. By default, logistic regression with C = 1.
     measure : str, default="cosine"
-        How posteriors are compared: ``"cosine"`` (the authors' normalised correlation),
-        ``"correlation"`` (less the mean), ``"dot"``, ``"l1"``, ``"l2"``, ``"kl"``
+        Similarity of posteriors: ``"cosine"`` (the paper's normalised correlation),
+        ``"correlation"`` (cosine after centring), ``"dot"``, ``"l1"``, ``"l2"``, ``"kl"``
         (-KL(first ‖ second)), ``"kl_reversed"`` (-KL(second ‖ first)), or
         ``"posterior_over_prior"`` (Σ p(c|x) p(c|z) / p(c) with the training priors), which
-        often retrieves best by far.
+        often retrieves best by a wide margin.
     standardize : bool, default=True
-        Scale every column to zero mean and unit variance of the training items first. Without
+        Scale every column to zero mean and unit variance over the training items first. Without
         it, sparse views stay sparse.
     views : mapping of str to str, optional
         View name of each role; by default matched by name, otherwise by order in `fit`.
@@ -130,15 +134,19 @@ class SM(CrossModalEstimator):
     Attributes
     ----------
     classes_ : array of shape (n_classes,)
-        Classes, in the order of the posteriors' columns.
+        Classes, in the order of the columns of the posteriors.
     classifiers_ : dict of str to classifier
-        The fitted classifiers by role, with the scaling in front.
+        The fitted classifiers by role, preceded by the scaling.
     prior_similarity_ : PosteriorOverPrior
-        Holds the training priors.
+        The similarity that holds the training priors.
+
+    See Also
+    --------
+    SCM : Class posteriors from canonical components.
 
     Notes
     -----
-    Costs a fit of each classifier on the distinct items of its view: for logistic regression
+    Costs one fit per classifier on the distinct items of its view; for logistic regression,
     O(n d c) per iteration.
 
     References
@@ -177,8 +185,8 @@ class SM(CrossModalEstimator):
             values = values if sp.issparse(values) else as_numpy(values)
             if not abs(values.max(axis=0) - values.min(axis=0)).sum():
                 raise ValueError(
-                    f"{self._name()}: view {self._view_name(role)!r} is constant: there is "
-                    "nothing to tell classes apart by"
+                    f"{self._name()}: view {self._view_name(role)!r} is constant: it has no "
+                    "variance to distinguish classes by"
                 )
         if self.standardize:
             classifiers = {
@@ -193,15 +201,15 @@ class SM(CrossModalEstimator):
         self.classes_, _ = indicator(self, y)
         self.classifiers_ = {}
         for role, classifier in classifiers.items():
-            # An item counts once, however many pairs it is in.
+            # An item counts once, whatever the number of its pairs.
             items, labels = views.distinct(role)[0], views.item_labels(role, y)
             items = _readable(items, self.standardize)
             self.classifiers_[role] = classifier.fit(items, labels)
             few = items[:: max(1, len(labels) // 100)]
             if np.ptp(self.classifiers_[role].predict_proba(few), axis=0).max() < 1e-6:
                 warnings.warn(
-                    f"{self._name()}: the classifier of view {self._view_name(role)!r} tells no "
-                    "items apart: it is too strongly regularised for the view's units",
+                    f"{self._name()}: the classifier of view {self._view_name(role)!r} predicts "
+                    "the same for all items; decrease its regularisation or rescale the view",
                     stacklevel=4,
                 )
         self.prior_similarity_ = PosteriorOverPrior().fit(views, y)
@@ -222,19 +230,21 @@ class SM(CrossModalEstimator):
 
 
 class SCM(SM):
-    """Semantic correlation matching: class posteriors from canonical components.
+    """Semantic correlation matching (SCM): class posteriors from canonical components.
 
-    Correlation matching first, then semantic matching on its components: each view's classifier
-    (see `SM`) reads ``A'(x - mx)`` or ``B'(z - mz)`` of `CM`.
+    Correlation matching is followed by semantic matching on its components: each view's classifier
+    (see `SM`) is applied to ``A'(x - mx)`` or ``B'(z - mz)`` of `CM`.
 
     Parameters
     ----------
     n_components : int or None, default=7
-        Canonical components; as many as the ranks allow if None.
-    classifier, measure
+        Number of canonical components. If None, as many as the ranks allow.
+    classifier : classifier or mapping of str to classifier, optional
         As in `SM`.
-    reg : float or mapping of str to float, default=0.001
+    reg : float or mapping of str to float, default=1e-3
         Ridge of the covariances, relative to their mean variance, as in `CCA`.
+    measure : str, default="cosine"
+        As in `SM`.
     standardize : bool, default=True
         Divide every column by its training standard deviation before the analysis.
     views : mapping of str to str, optional
@@ -243,13 +253,18 @@ class SCM(SM):
     Attributes
     ----------
     cca_ : CCA
-        The fitted analysis.
+        The fitted CCA.
     classes_, classifiers_, prior_similarity_
-        As in `SM`; the classifiers read canonical components.
+        As in `SM`; the classifiers are applied to canonical components.
+
+    See Also
+    --------
+    CM : Without class posteriors.
+    SM : Without canonical components.
 
     Notes
     -----
-    Costs O(n d² + d³) for d columns of both views together, and a fit of each classifier on
+    Costs O(n d² + d³) for d columns of both views together, plus one fit per classifier on
     ``n_components`` columns.
 
     References
@@ -291,15 +306,15 @@ class SCM(SM):
 
 
 def _correlate(method: CM | SCM, views: Views) -> CCA:
-    """Fit the analysis under the names that the user's views have, for its messages."""
+    """Fit the CCA under the user's view names, so that its messages use them."""
     names = method.views_in_
     cca = CCA(method.n_components, reg=method.reg, standardize=method.standardize, views=names)
     return cca.fit(views.rename(names))
 
 
 def _readable(values: Any, scaled: bool) -> Any:
-    """Return what classifiers read: CSR or, where it is going to be centred, dense rows."""
+    """Return values for the classifiers: CSR, or dense rows if they are going to be centred."""
     if sp.issparse(values):
         return values.toarray() if scaled else values
-    # Some kernels of scikit-learn refuse read-only rows, which scaling would replace anyway.
+    # Some kernels of scikit-learn reject read-only rows; scaling copies them anyway.
     return as_numpy(values) if scaled else np.array(as_numpy(values))
