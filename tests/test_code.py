@@ -48,8 +48,35 @@ def test_a_hash_follows_the_package_and_the_bases_and_nothing_else(package):
     (package / "__pycache__").mkdir(exist_ok=True)
     (package / "__pycache__" / "more.py").write_text("")
     assert hashed() == first
-    (package / "more.py").write_text("")
+    (package / "more.py").write_text("MORE = 1\n")
     assert hashed() != first
+
+
+def test_a_class_that_moves_within_its_package_keeps_its_hash(package):
+    helper, method = package / "inner" / "helper.py", package / "method.py"
+    helper.write_text(
+        '"""Two."""\nimport math\n\n\n@staticmethod\ndef half(x):\n    return x / 2\n'
+    )
+    method.write_text(
+        "import math\nfrom codebase import Base\nfrom codeplug.inner.helper import half\n"
+        "class M(Base): half = half\n"
+    )
+    first = hashed()
+    helper.unlink()
+    method.write_text(
+        "from codebase import Base\nfrom .halves import half\nclass M(Base): half = half\n"
+    )
+    halves = package / "halves.py"
+    halves.write_text("import math\n\n\n@staticmethod\ndef half(x):\n    return x / 2\n")
+    assert hashed() == first
+    # Which of two of one name is meant is part of the code, as is a library's.
+    other = package / "other.py"
+    other.write_text("def half(x):\n    return x / 3\n")
+    both = hashed()
+    method.write_text(method.read_text().replace(".halves", "codeplug.other"))
+    assert len({first, both, third := hashed()}) == 3
+    halves.write_text(halves.read_text().replace("import math", "import cmath as math"))
+    assert hashed() != third
 
 
 def test_a_class_that_is_loaded_keeps_its_hash_when_its_file_changes(package):

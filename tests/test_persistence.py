@@ -1048,7 +1048,7 @@ def test_parameters_that_the_class_does_not_have_are_refused(bundle):
 
 
 def test_a_newer_format_is_refused_as_such(bundle):
-    refused(forge(bundle, lambda c: c.update(crossfit_bundle=2, new=1)), "upgrade crossfit-retriev")
+    refused(forge(bundle, lambda c: c.update(crossfit_bundle=3, new=1)), "upgrade crossfit-retriev")
 
 
 @pytest.mark.parametrize(

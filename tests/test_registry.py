@@ -283,7 +283,9 @@ def test_the_card_of_a_loader_is_found_by_the_function():
     from crossfit.datasets import emoji
 
     assert registry.card_of(emoji.load).name == "emoji"
-    with pytest.raises(TypeError, match="takes a class or a function, got an object of type int"):
+    with pytest.raises(
+        TypeError, match="cls: expected a class or a function, got an object of type int"
+    ):
         registry.card_of(3)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import crossfit
-from crossfit import Views
+from crossfit import Views, registry
 from crossfit.cli import main
 
 WRITTEN = Path(__file__).parent / "data" / "written-by-0.1.0"
@@ -31,6 +31,24 @@ def test_bundles(name):
     with np.load(WRITTEN / "scores.npz") as scores:
         found = np.asarray(crossfit.similarity(model, inputs(name)))
         np.testing.assert_allclose(found, scores[name], rtol=1e-4, atol=1e-5)
+
+
+def test_a_bundle_of_extractors():
+    pytest.importorskip("torchvision")
+    model = crossfit.load(WRITTEN / "bundles" / "regions")
+    images = np.zeros((2, 64, 64, 3), np.uint8)
+    found = model.transform(Views(image=images, text=["a cat", "red dogs"]))
+    assert found["image"].values.shape[1] == 1024
+    assert [row.tolist() for row in found["text"]] == [[2, 4], [6, 5]]
+
+
+def test_paths_lead_to_the_classes_of_these_names():
+    from crossfit._identities import _former, entry_named, identity_of
+
+    for path, name in _former().items():
+        entry = entry_named(path)
+        if entry is not None:  # the plugin is installed
+            assert entry.name == name == identity_of(registry.resolve_target(entry.card.target))
 
 
 @pytest.fixture

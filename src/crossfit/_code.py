@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import ast
+import contextlib
 import functools
 import hashlib
 import inspect
+import re
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 __all__ = ["code_of", "package_files"]
 
@@ -16,13 +20,19 @@ _SUFFIXES = {".py", ".so", ".pyd"}
 #: Their versions say enough, and are recorded.
 _VERSIONED = {"sklearn", "numpy", "scipy", "torch", "skorch", "joblib", *sys.stdlib_module_names}
 
+#: Where a card finds its class.
+_TARGET = re.compile(rb"""\btarget=(["'])[\w.]+:[\w.]+\1""")
+
 
 def code_of(thing: Any) -> str:
     """Return a hash of the files that a class, with its bases, or a function is written in.
 
     A plugin is taken whole, for its modules use each other; of crossfit itself the package that it
     stands in, and the modules of its bases. Libraries that others keep are left out. A class is
-    looked at once: it does not change when its file does, until it is loaded anew.
+    looked at once: it does not change when its file does, until it is loaded again.
+
+    What counts are the statements, not the files that they stand in, so that a class may move
+    within its package.
 
     Parameters
     ----------
@@ -32,8 +42,8 @@ def code_of(thing: Any) -> str:
     Returns
     -------
     str
-        64 hexadecimal digits, which depend on the names of the files within their package and on
-        their content; empty for what libraries bring, or if there is no file.
+        64 hexadecimal digits, which depend on the statements in these files and not on their
+        order; empty for what libraries bring, or if there is no file.
     """
     return _code_of(thing)
 
@@ -54,14 +64,28 @@ def _code_of(thing: Any) -> str:
         if part is thing and not own:
             return ""
         files |= own
-    digest = hashlib.sha256()
-    for name, path in sorted(files.items()):
-        try:
-            content = _hashed(path)
-        except OSError:  # gone since
-            content = ""
-        digest.update(f"{name} {content}\n".encode())
-    return digest.hexdigest()
+    return _hash_of(files)
+
+
+def _hash_of(files: dict[str, Path]) -> str:
+    read = []
+    for name, path in files.items():
+        with contextlib.suppress(OSError):  # gone since
+            about = path.stat()
+            read.append((re.split("[./]", name)[0], _read(path, about.st_size, about.st_mtime_ns)))
+    defined = Counter(name for _, module in read for name in module.defined)
+    statements = {text for _, module in read for text in module.statements}
+    for top, module in read:
+        for source, names in module.imports:
+            if source.partition(".")[0] not in ("", top):
+                statements.add(f"from {source} import {names}")
+                continue
+            # Within a package imports change when a class moves, and matter only where a name
+            # alone leaves open what is meant.
+            for name, other in names:
+                if other or defined[name] > 1:
+                    statements.add(f"from {source} import {name} as {other}")
+    return hashlib.sha256("\0".join(sorted(statements)).encode()).hexdigest()
 
 
 def package_files(package: str) -> dict[str, Path]:
@@ -109,11 +133,50 @@ def _named(thing: Any) -> dict[str, Path]:
     return {thing.__module__: Path(file)} if file else {}
 
 
-def _hashed(path: Path) -> str:
-    about = path.stat()
-    return _content(path, about.st_size, about.st_mtime_ns)
+class _Module(NamedTuple):
+    """A file of code: statements by their hashes, imports, and the names that it defines."""
+
+    statements: tuple[str, ...]
+    imports: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = ()
+    defined: frozenset[str] = frozenset()
 
 
 @functools.cache
-def _content(path: Path, size: int, changed: int) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+def _read(path: Path, size: int, changed: int) -> _Module:
+    raw = path.read_bytes()
+    try:
+        body = ast.parse(raw).body if path.suffix == ".py" else None
+    except (SyntaxError, ValueError):
+        body = None
+    if body is None:
+        return _Module((_hashed(raw),))
+    lines = raw.splitlines()
+    statements, imports, defined = [], [], set()
+    for node in body:
+        if isinstance(node, (ast.Import, ast.ImportFrom)):
+            names = tuple((alias.name, alias.asname or "") for alias in node.names)
+            if isinstance(node, ast.ImportFrom):
+                imports.append(("" if node.level else node.module or "", names))
+            else:
+                imports += [(name, ((name, other),)) for name, other in names]
+        elif not _is_about_the_file(node):
+            marks = getattr(node, "decorator_list", ())
+            first = min([node.lineno, *(mark.lineno for mark in marks)])
+            text = b"\n".join(lines[first - 1 : node.end_lineno])
+            statements.append(_hashed(_TARGET.sub(b"", text)))
+            defined |= {node.name} if hasattr(node, "name") else set()
+    return _Module(tuple(statements), tuple(imports), frozenset(defined))
+
+
+def _is_about_the_file(node: ast.stmt) -> bool:
+    """Return True for a docstring, ``__all__`` and imports for type checkers."""
+    if isinstance(node, ast.Expr):
+        return isinstance(node.value, ast.Constant)
+    if isinstance(node, ast.If):
+        return isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+    targets = node.targets if isinstance(node, ast.Assign) else []
+    return any(isinstance(target, ast.Name) and target.id == "__all__" for target in targets)
+
+
+def _hashed(raw: bytes) -> str:
+    return hashlib.sha256(raw).hexdigest()

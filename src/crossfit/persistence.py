@@ -33,11 +33,12 @@ from crossfit import registry
 from crossfit._arguments import a_path, check_arguments, integer
 from crossfit._files import clear_drafts, draft_of, room_for
 from crossfit._fitted import stands_for_code
+from crossfit._identities import entry_named, identity_of
 from crossfit.views import Channels, Ragged, Views, n_rows
 
 __all__ = ["BundleError", "load", "save"]
 
-FORMAT = 1
+FORMAT = 2  # 1 named registered classes by their paths
 MANIFEST = "manifest.json"
 _ARRAYS = re.compile(r"arrays-[0-9a-f]{16}\.npz")
 
@@ -263,8 +264,8 @@ def load(folder: str | os.PathLike[str], *, max_bytes: int = 2**33) -> Any:
 # ---- which types ---------------------------------------------------------------------------------
 
 
-def _home(name: str) -> tuple[str, str] | None:
-    """Return distribution and version of a type that bundles may hold, else None.
+def _home(name: str, distribution: str | None = None) -> tuple[str, str, str] | None:
+    """Return path, distribution and version of a type that bundles may hold, else None.
 
     The name is only looked up; nothing is imported.
     """
@@ -273,25 +274,23 @@ def _home(name: str) -> tuple[str, str] | None:
         if module.startswith("crossfit."):
             import crossfit
 
-            return registry.CORE, crossfit.__version__
+            return name, registry.CORE, crossfit.__version__
         import sklearn
 
-        return "scikit-learn", sklearn.__version__
-    for entry in registry.entries():
-        if (
-            entry.group in ("crossfit.methods", "crossfit.extractors")
-            and entry.card is not None
-            and entry.card.target == name
-        ):
-            return entry.distribution, entry.version
-    return None
+        return name, "scikit-learn", sklearn.__version__
+    entry = entry_named(name, distribution)
+    if entry is None or entry.card is None:
+        return None
+    return entry.card.target, entry.distribution, entry.version
 
 
 def _name_of(cls: type) -> str | None:
     """Return the name under which bundles may hold a class, else None."""
     known = f"{_CLASSES.get(cls.__name__)}:{cls.__name__}"
-    for name in (known, f"{cls.__module__}:{cls.__qualname__}"):
-        if _home(name) and registry.resolve_target(name) is cls:
+    # The path where several plugins offer the name.
+    for name in (known, identity_of(cls), f"{cls.__module__}:{cls.__qualname__}"):
+        home = _home(name)
+        if home and registry.resolve_target(home[0]) is cls:
             return name
     return None
 
@@ -334,7 +333,8 @@ def _warn_of_other_versions(types: Mapping[str, Mapping[str, str]]) -> None:
         return ".".join(version.split(".")[:2])
 
     written = {source["distribution"]: source["version"] for source in types.values()}
-    present = dict(home for home in map(_home, types) if home)
+    homes = (_home(name, source["distribution"]) for name, source in types.items())
+    present = {home[1]: home[2] for home in homes if home}
     other = [
         f"{name} {version} (here {present[name]})"
         for name, version in sorted(written.items())
@@ -559,7 +559,7 @@ class _Encoder:
         self.estimators += 1
         if self.estimators > _ESTIMATORS:
             raise BundleError(f"it is made of more than {_ESTIMATORS} estimators")
-        self.types[name] = dict(zip(("distribution", "version"), home))
+        self.types[name] = dict(zip(("distribution", "version"), home[1:]))
         forgotten = getattr(cls, "__crossfit_transient__", ())
         params = {
             key: part for key, part in value.get_params(deep=False).items() if key not in forgotten
@@ -939,8 +939,9 @@ class _Decoder:
         arrays: dict[str, Any],
         path: _Place,
     ) -> Any:
-        if not isinstance(name, str) or _home(name) is None:
-            source = self.types.get(name) if isinstance(name, str) else None
+        source = self.types.get(name) if isinstance(name, str) else None
+        home = _home(name, (source or {}).get("distribution")) if isinstance(name, str) else None
+        if home is None:
             if source is None:
                 raise BundleError(f"{path} is of type {name!r}, which a bundle may not hold")
             distribution = source["distribution"]
@@ -949,7 +950,7 @@ class _Decoder:
                 f"that it comes from {distribution} {source['version']}: if you trust that, "
                 f"pip install {distribution}"
             )
-        cls = registry.resolve_target(name)
+        cls = registry.resolve_target(home[0])
         if not isinstance(cls, type):
             raise BundleError(f"{path}: {name!r} is no class")
         if name == _PIPELINE and params.get("memory") is not None:

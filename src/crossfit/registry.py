@@ -35,6 +35,7 @@ __all__ = [
     "RegistryError",
     "card_of",
     "entries",
+    "entry_of",
     "find",
     "get",
     "load",
@@ -245,6 +246,16 @@ def resolve_target(target: str) -> Any:
 def card_of(cls: Any) -> Card:
     """Return the registered card whose target is a class, or the function that loads a data set.
 
+    See `entry_of` for the errors.
+    """
+    card = entry_of(cls).card
+    assert card is not None
+    return card
+
+
+def entry_of(cls: Any) -> Entry:
+    """Return the entry whose target is a class, or the function that loads a data set.
+
     Raises
     ------
     NotInstalledError
@@ -254,7 +265,7 @@ def card_of(cls: Any) -> Card:
     """
     if not isinstance(cls, (type, FunctionType)):
         raise TypeError(
-            f"card_of takes a class or a function, got an object of type {type(cls).__name__}"
+            f"cls: expected a class or a function, got an object of type {type(cls).__name__}"
         )
     package = cls.__module__.partition(".")[0]
     for entry in entries():
@@ -264,7 +275,7 @@ def card_of(cls: Any) -> Card:
         # A target may name the class where it is re-exported: only then look at the class itself.
         near = attribute == cls.__qualname__ and module.partition(".")[0] == package
         if near and (module == cls.__module__ or resolve_target(entry.card.target) is cls):
-            return entry.card
+            return entry
     raise NotInstalledError(
         f"no installed card has the target '{cls.__module__}:{cls.__qualname__}': add an entry "
         f"point in one of {', '.join(GROUPS)}"

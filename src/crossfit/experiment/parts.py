@@ -14,6 +14,7 @@ import numpy as np
 
 from crossfit import registry
 from crossfit._code import code_of
+from crossfit._identities import identity_of
 from crossfit.experiment.allowed import CLASSES, KERNELS, refused_parameter
 from crossfit.experiment.spec import MethodSpec, SpecError, is_part
 from crossfit.extraction.weights import file_sha256
@@ -256,12 +257,12 @@ def describe(value: Any) -> Any:
         digest = hashlib.sha256(np.ascontiguousarray(value).tobytes()).hexdigest()
         return {"array": [value.dtype.str, list(value.shape), digest]}
     if isinstance(value, type):
-        return {"type": f"{value.__module__}.{value.__qualname__}"}
+        return {"type": identity_of(value)}
     if hasattr(value, "get_params"):
         cls = type(value)
         neutral = getattr(cls, "neutral_parameters", _NEUTRAL)
         params = {k: v for k, v in value.get_params(deep=False).items() if k not in neutral}
-        found = {"class": f"{cls.__module__}.{cls.__qualname__}", "params": describe(params)}
+        found = {"class": identity_of(cls), "params": describe(params)}
         package = sys.modules.get(cls.__module__.partition(".")[0])
         if package is not None and package.__name__ != "sklearn":
             found["version"] = str(getattr(package, "__version__", ""))

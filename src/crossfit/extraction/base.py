@@ -21,6 +21,7 @@ from crossfit._arguments import CheckedParameters
 from crossfit._arrays import NUMPY_DEFAULTS, as_numpy, in_rows, is_missing
 from crossfit._code import code_of
 from crossfit._fitted import is_fitted_name, set_fitted
+from crossfit._identities import identity_of
 from crossfit.cache import FeatureCache
 
 __all__ = ["Extractor"]
@@ -299,9 +300,9 @@ class Extractor(CheckedParameters, TransformerMixin, BaseEstimator):
         return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _identity(cls: type) -> list[list[str]]:
-    """Return what tells the code of an extractor from any other."""
-    identity = []
+def _identity(cls: type) -> list[Any]:
+    """Return what distinguishes the code of an extractor from any other."""
+    identity: list[Any] = [identity_of(cls)]
     for part in cls.__mro__:
         if part is Extractor or not issubclass(part, Extractor):
             continue
@@ -311,7 +312,7 @@ def _identity(cls: type) -> list[list[str]]:
         version = _version(part.__module__.partition(".")[0])
         if not source and not version:
             raise TypeError(f"the source of {part.__name__} is unknown")
-        identity.append([f"{part.__module__}.{part.__qualname__}", version, source])
+        identity.append([version, source])
     return identity
 
 
@@ -340,8 +341,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Extractor):
         return value._fingerprint()
     if isinstance(value, BaseEstimator):
-        name = f"{type(value).__module__}.{type(value).__qualname__}"
-        return [name, value.get_params(deep=False)]
+        return [identity_of(type(value)), value.get_params(deep=False)]
     if isinstance(value, Mapping):
         return dict(value)
     raise TypeError(f"a parameter of type {type(value).__name__} has no lasting identity")

@@ -19,6 +19,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from crossfit._arguments import check_arguments, integer
 from crossfit._files import clear_drafts, whole_file
 from crossfit._fitted import set_fitted
+from crossfit._identities import entry_named
 from crossfit.extraction.weights import read_tensors
 
 if TYPE_CHECKING:
@@ -113,6 +114,11 @@ class Checkpoint(Callback):
                 or not 0 <= held["seed"] < 2**64
             ):
                 raise ValueError("it has not the entries of a checkpoint")
+        written = str(held["identity"].get("method"))
+        if ":" not in written:  # version 0.1.0 wrote the path of the class, with a dot
+            written = ":".join(written.rsplit(".", 1))
+        method = entry_named(written)
+        held["identity"]["method"] = written if method is None else method.name
         for what, mine in identity.items():
             if held["identity"].get(what) != mine:
                 raise ValueError(

@@ -21,6 +21,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from crossfit._arguments import check_arguments, integer
 from crossfit._fitted import is_fitted_name, set_fitted
+from crossfit._identities import identity_of
 from crossfit._random import draw_seed
 from crossfit._torch import few_torch_threads, isolated
 from crossfit.base import CrossModalEstimator
@@ -376,9 +377,8 @@ class NeuralEstimator(CrossModalEstimator):
         params = {k: v for k, v in self.get_params(deep=False).items() if k not in self._neutral}
         if isinstance(self.random_state, np.random.RandomState):
             params["random_state"] = "RandomState"  # whose state moves with every fit
-        kind = type(self)
         return {
-            "method": f"{kind.__module__}.{kind.__qualname__}",
+            "method": identity_of(type(self)),
             "parameters": joblib.hash(params),
             "data": joblib.hash((views, y)),
         }
