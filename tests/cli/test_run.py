@@ -136,13 +136,13 @@ def test_what_should_be_done_and_is_not_ends_in_failure(folder, monkeypatch):
     from click.testing import CliRunner
 
     from crossfit.cli.commands import cli
-    from crossfit.experiment import runner
-    from crossfit.experiment.cell import Outcome
+    from crossfit.experiment import backends
+    from crossfit.experiment.task import Outcome
 
     def lost(tasks, options):
         return (Outcome(task.key, "failed", 0.0, "nowhere to be found") for task in tasks)
 
-    monkeypatch.setattr(runner, "_here", lost)
+    monkeypatch.setattr(backends, "_here", lost)
     monkeypatch.chdir(folder)
     done = CliRunner().invoke(cli, ["run", "two.yaml"])
     assert done.exit_code == 1

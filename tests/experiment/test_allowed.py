@@ -17,8 +17,9 @@ from sklearn.utils import all_estimators
 
 from crossfit.experiment import Experiment, SpecError, Store, plan
 from crossfit.experiment.allowed import CLASSES, KERNELS, PARAMETERS
-from crossfit.experiment.cell import chosen_settings, compute
-from crossfit.experiment.parts import check_settings, named
+from crossfit.experiment.build import check_settings, named
+from crossfit.experiment.cell import compute
+from crossfit.experiment.tuning import chosen_settings
 
 SCALE = {"name": "sklearn.preprocessing.StandardScaler"}
 

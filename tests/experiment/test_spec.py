@@ -10,8 +10,9 @@ from crossfit import registry
 from crossfit.cards import Choice, Each, Float, Int
 from crossfit.experiment import Experiment, SpecError, plan
 from crossfit.experiment._yaml import change
-from crossfit.experiment.parts import build_method, describe, draws_at_random, named
-from crossfit.experiment.spec import space_of
+from crossfit.experiment.build import build_method, draws_at_random, named
+from crossfit.experiment.identity import describe
+from crossfit.experiment.spec_parts import space_of
 
 GOOD = """\
 title: Two methods

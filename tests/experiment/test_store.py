@@ -14,7 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from crossfit.experiment.store import Store, StoreError, canonical, key_of
+from crossfit.experiment.files import StoreError
+from crossfit.experiment.keys import canonical, key_of
+from crossfit.experiment.store import Store
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),

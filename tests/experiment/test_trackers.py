@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from crossfit.experiment import trackers
-from crossfit.experiment.store import CellRecord
+from crossfit.experiment.records import CellRecord
 
 RUN = SimpleNamespace(name="emoji-demo")
 KEY = "ab" * 32

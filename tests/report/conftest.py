@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from crossfit.datasets import load
-from crossfit.experiment.store import Store, key_of
+from crossfit.experiment.keys import key_of
+from crossfit.experiment.store import Store
 from crossfit.metrics import (
     chance_level,
     evaluate,

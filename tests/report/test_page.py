@@ -20,7 +20,8 @@ from crossfit._text import printable
 from crossfit.cli.commands import cli
 from crossfit.datasets import Split
 from crossfit.experiment import Experiment, run
-from crossfit.experiment.store import SUMS, Store, StoreError
+from crossfit.experiment.files import SUMS, StoreError
+from crossfit.experiment.store import Store
 from crossfit.metrics import Evaluation, Repeats, evaluate
 from crossfit.metrics.evaluation import PerQuery
 from crossfit.report import figures
@@ -400,7 +401,7 @@ def test_without_the_data_the_report_says_so(report_store, tmp_path, monkeypatch
     def gone(*args, **options):
         raise FileNotFoundError("data set 'emoji' needs pictures.npz")
 
-    monkeypatch.setattr("crossfit.experiment.cell.load_splits", gone)
+    monkeypatch.setattr("crossfit.experiment.data.load_splits", gone)
     page = report_runs(["main"], report_store, tmp_path)
     text = Page(page.read_text(encoding="utf-8"))
     assert "No gallery, for want of the data: data set 'emoji' needs pictures.npz" in text.text

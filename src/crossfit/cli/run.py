@@ -77,7 +77,7 @@ def run(
     found = Experiment.find(experiment, settings, own, **replaced)
     store = Store(folder)
     if dry_run:
-        from crossfit.experiment.runner import plan
+        from crossfit.experiment.planner import plan
 
         _print_plan(plan(found, store, root=root, data=data), store, retry_failed, force)
         return

@@ -169,9 +169,9 @@ def _pipeline(
 
     from crossfit.compose import ViewTransformer
     from crossfit.experiment._yaml import SpecError
-    from crossfit.experiment.cell import search_space
-    from crossfit.experiment.parts import build_features, build_method, check_settings
+    from crossfit.experiment.build import build_features, build_method, check_settings
     from crossfit.experiment.spec import Experiment
+    from crossfit.experiment.tuning import search_space
 
     try:
         experiment = Experiment(

@@ -22,21 +22,25 @@ __all__ = [
 __getattr__, __dir__ = attach(
     __name__,
     {
-        "CellRecord": "store",
+        "CellRecord": "records",
         "Experiment": "spec",
         "Result": "comparison",
-        "RunRecord": "store",
-        "SpecError": "spec",
+        "RunRecord": "records",
+        "SpecError": "_yaml",
         "Store": "store",
-        "StoreError": "store",
+        "StoreError": "files",
         "fit_and_evaluate": "comparison",
-        "plan": "runner",
+        "plan": "planner",
         "run": "runner",
     },
 )
 
 if TYPE_CHECKING:
+    from crossfit.experiment._yaml import SpecError
     from crossfit.experiment.comparison import Result, fit_and_evaluate
-    from crossfit.experiment.runner import plan, run
-    from crossfit.experiment.spec import Experiment, SpecError
-    from crossfit.experiment.store import CellRecord, RunRecord, Store, StoreError
+    from crossfit.experiment.files import StoreError
+    from crossfit.experiment.planner import plan
+    from crossfit.experiment.records import CellRecord, RunRecord
+    from crossfit.experiment.runner import run
+    from crossfit.experiment.spec import Experiment
+    from crossfit.experiment.store import Store

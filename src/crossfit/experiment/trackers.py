@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from crossfit.experiment.store import CellRecord
+    from crossfit.experiment.records import CellRecord
 
 __all__ = ["TRACKERS", "Tracker", "make"]
 

@@ -12,7 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from crossfit.experiment.store import CellRecord, RunRecord, Store, StoreError, canonical
+from crossfit.experiment.files import StoreError
+from crossfit.experiment.keys import canonical
+from crossfit.experiment.records import CellRecord, RunRecord
+from crossfit.experiment.store import Store
 from crossfit.extraction import grid_boxes
 from crossfit.extraction.formats import PICTURE_SUFFIXES
 from crossfit.labels import is_unlabelled
@@ -407,7 +410,7 @@ def _part(
 
 def _test_split(cell: CellRecord, run: RunRecord, root: str | None) -> tuple[Any, Any]:
     """Load the test split of a cell of a run again, and the names of its classes."""
-    from crossfit.experiment.cell import dataset_of, load_splits
+    from crossfit.experiment.data import dataset_of, load_splits
 
     if run.data is not None and not Path(run.data).is_file():
         raise FileNotFoundError(f"the table {run.data} is no longer there")

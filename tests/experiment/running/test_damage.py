@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from crossfit.experiment import Experiment, SpecError, Store, StoreError, run
-from crossfit.experiment import store as store_module
+from crossfit.experiment import files as files_module
 from crossfit.experiment.features import _write
-from crossfit.experiment.store import SUMS
+from crossfit.experiment.files import SUMS
 from crossfit.report import page as report
 from crossfit.report import report_runs
 
@@ -104,7 +104,7 @@ def test_a_damage_is_told_by_the_report_and_mended_by_the_run(store, tmp_path, p
                 assert path.name in said or path.name == SUMS, (path, damage[:40], said)
             else:  # a line without its end, for instance
                 assert found(Store(store).run("tiny")) == whole, (path, damage[:40])
-            store_module._warned.clear()
+            files_module._warned.clear()
             with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always")
                 record = run(experiment(), store)
@@ -130,7 +130,7 @@ def test_features_and_searches_that_are_damaged_are_computed_again_with_one_warn
             shutil.copytree(store, home)
             shutil.rmtree(home / "cells")  # all is computed from what the store has
             put(home / path.relative_to(store), damage)
-            store_module._warned.clear()
+            files_module._warned.clear()
             with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always")
                 record = run(experiment(), home)

@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 
 from crossfit.experiment import Experiment, Store, plan, run
-from crossfit.experiment.cell import compute, load_splits
+from crossfit.experiment.cell import compute
+from crossfit.experiment.data import load_splits
+from crossfit.experiment.locks import _started
 from crossfit.experiment.runner import Listener
-from crossfit.experiment.store import _started
 from crossfit.metrics import chance_level, evaluate
 
 METHODS = [
@@ -343,7 +344,7 @@ def test_features_of_every_form_come_back_from_the_store(tmp_path, kind):
 
 
 def test_scores_too_large_for_memory_give_the_same_results(tiny, tmp_path, monkeypatch):
-    from crossfit.experiment import cell as module
+    from crossfit.experiment import evaluate as module
 
     (task,) = [p.task for p in plan(experiment(METHODS[1:]), tmp_path / "s")]
     whole, _ = compute(task, Store(tmp_path / "s"))

@@ -10,8 +10,18 @@ from numpy.typing import NDArray
 
 from crossfit.metrics.names import parse_metric
 
-__all__ = ["CELL", "HISTORY", "PLAN", "RUN", "SEARCH", "TRIALS", "Maybe", "misfit", "wrong_arrays",
-           "wrong_attention", "wrong_cell"]  # fmt: skip
+__all__ = [
+    "HISTORY",
+    "PLAN",
+    "RUN",
+    "SEARCH",
+    "TRIALS",
+    "misfit",
+    "wrong_arrays",
+    "wrong_attention",
+    "wrong_cell",
+    "wrong_run",
+]
 
 Arrays = Mapping[str, NDArray[Any]]
 

@@ -1,32 +1,30 @@
-"""From the words of an experiment to objects, and from objects to values that can be hashed."""
+"""From the words of an experiment to objects: methods, features and similarities."""
 
 from __future__ import annotations
 
-import hashlib
 import inspect
-import os
-import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-import numpy as np
-
 from crossfit import registry
-from crossfit._code import code_of
-from crossfit._identities import identity_of
+from crossfit.experiment._yaml import SpecError
 from crossfit.experiment.allowed import CLASSES, KERNELS, refused_parameter
-from crossfit.experiment.spec import MethodSpec, SpecError, is_part
-from crossfit.extraction.weights import file_sha256
+from crossfit.experiment.identity import describe
+from crossfit.experiment.spec_parts import MethodSpec, is_part
 
-__all__ = ["build_features", "build_method", "describe", "draws_at_random"]
+__all__ = [
+    "build_features",
+    "build_method",
+    "build_similarity",
+    "check_settings",
+    "draws_at_random",
+    "named",
+]
 
 #: What draws at random while features are made, and has no seed of its own, gets this one: the
 #: features of a data set are the same for every seed of the methods.
 FEATURE_SEED = 0
-
-# What an estimator is told about the machine and the screen, and does not change its result.
-_NEUTRAL = frozenset({"n_jobs", "verbose"})
 
 
 def build_method(spec: MethodSpec, seed: int | None = None) -> Any:
@@ -228,80 +226,3 @@ def _is_number(cls: Any, name: str) -> bool:
 def draws_at_random(spec: MethodSpec) -> bool:
     """Say whether a seed makes a difference: whether some ``random_state`` is left to it."""
     return bool(describe(build_method(spec, 1)) != describe(build_method(spec, 2)))
-
-
-# ---- identities ----------------------------------------------------------------------------------
-
-
-def describe(value: Any) -> Any:
-    """Return what decides how an object behaves, as values that JSON holds.
-
-    Estimators are described by their class, its code and all their parameters, the content of
-    files that these name, extractors with trained weights by these too, functions by their name,
-    arrays by their hash.
-
-    Raises
-    ------
-    TypeError
-        If something has no lasting identity, a lambda for instance.
-    """
-    if value is None or isinstance(value, (bool, int, float, str)):
-        return value
-    if isinstance(value, np.generic):
-        return value.item()
-    if isinstance(value, Mapping):
-        return {str(key): describe(part) for key, part in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [describe(part) for part in value]
-    if isinstance(value, np.ndarray) and not value.dtype.hasobject:
-        digest = hashlib.sha256(np.ascontiguousarray(value).tobytes()).hexdigest()
-        return {"array": [value.dtype.str, list(value.shape), digest]}
-    if isinstance(value, type):
-        return {"type": identity_of(value)}
-    if hasattr(value, "get_params"):
-        cls = type(value)
-        neutral = getattr(cls, "neutral_parameters", _NEUTRAL)
-        params = {k: v for k, v in value.get_params(deep=False).items() if k not in neutral}
-        found = {"class": identity_of(cls), "params": describe(params)}
-        package = sys.modules.get(cls.__module__.partition(".")[0])
-        if package is not None and package.__name__ != "sklearn":
-            found["version"] = str(getattr(package, "__version__", ""))
-            found["code"] = code_of(cls)
-        weights = getattr(value, "_weights_id", str)()
-        found |= {"weights": weights} if weights else {}
-        files = digests(params)
-        return found | ({"files": files} if files else {})
-    name = getattr(value, "__qualname__", "<lambda>")
-    if callable(value) and "<" not in name:
-        return {"function": f"{value.__module__}.{name}"}
-    raise TypeError(f"a value of type {type(value).__name__} has no lasting identity: {value!r}")
-
-
-def digests(value: Any) -> dict[str, str]:
-    """Return the SHA-256 of the files, weights for instance, that parameters name."""
-    return {path: file_sha256(path) for path in files_named(value)}
-
-
-def files_named(value: Any) -> Iterator[str]:
-    """Yield the strings among parameters that name an existing file."""
-    if isinstance(value, str):
-        if len(value) < 1000 and os.path.isfile(os.path.expanduser(value)):
-            yield value
-    elif isinstance(value, (Mapping, list, tuple)):
-        for part in value.values() if isinstance(value, Mapping) else value:
-            yield from files_named(part)
-
-
-def one_line(features: Mapping[str, Any]) -> str:
-    """Return features in one line: ``image: efficientnet-lite0, text: TfidfVectorizer + ...``."""
-
-    def words(spec: Any) -> str:
-        if spec is None:
-            return "as they are"
-        if isinstance(spec, list):
-            return " + ".join(map(words, spec))
-        if "channels" in spec:
-            return " | ".join(f"{name}: {words(part)}" for name, part in spec["channels"].items())
-        return str(spec["name"]).rpartition(".")[2]
-
-    return ", ".join(f"{view}: {words(spec)}" for view, spec in features.items())

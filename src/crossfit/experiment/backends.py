@@ -1,0 +1,137 @@
+"""Where cells are computed: this process, processes of this machine, a Dask cluster."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from crossfit.experiment.files import now
+from crossfit.experiment.store import Store
+from crossfit.experiment.task import Outcome
+
+__all__ = ["Work", "workers"]
+
+Work = Callable[[Sequence[Any], Mapping[str, Any]], Iterator[Any]]
+
+
+@contextlib.contextmanager
+def workers(n_jobs: int, backend: str, scheduler: str | None) -> Iterator[Work]:
+    """Provide what computes tasks: ``work(tasks, options)`` yields outcomes as they come."""
+    if backend == "dask":
+        with _dask(str(scheduler)) as work:
+            yield work
+    elif n_jobs == 1:
+        yield _here
+    else:
+        with _processes((os.cpu_count() or 1) if n_jobs == -1 else n_jobs) as work:
+            yield work
+
+
+def _here(tasks: Sequence[Any], options: Mapping[str, Any]) -> Iterator[Any]:
+    from crossfit.experiment.cell import execute
+
+    for task in tasks:
+        yield execute(task, **options)
+
+
+@contextlib.contextmanager
+def _processes(n_jobs: int) -> Iterator[Work]:
+    """Give processes of this machine; one that is killed is replaced.
+
+    All end with it. What they were at is then computed one cell at a time, and a cell during which
+    its process is killed once more fails.
+    """
+    import joblib
+    from joblib.externals.loky import get_reusable_executor
+    from joblib.externals.loky.process_executor import TerminatedWorkerError
+
+    threads = max(1, (os.cpu_count() or 1) // n_jobs)
+
+    def work(tasks: Sequence[Any], options: Mapping[str, Any]) -> Iterator[Any]:
+        left = {task.key: task for task in tasks}
+        suspects: list[str] = []
+        while left:
+            alone = next((key for key in suspects if key in left), None)
+            batch = list(left.values()) if alone is None else [left[alone]]
+            pool = joblib.Parallel(n_jobs=n_jobs, return_as="generator_unordered")
+            me = os.getpid()
+            jobs = [joblib.delayed(_for_parent)(me, task, **options) for task in batch]
+            try:
+                with joblib.parallel_config("loky", inner_max_num_threads=threads):
+                    for outcome in pool(jobs):
+                        left.pop(outcome.key)
+                        yield outcome
+            except TerminatedWorkerError:
+                if alone is None:
+                    # One that is killed before it claims anything leaves no trace.
+                    suspects = [key for key, task in left.items() if _orphaned(task)] or list(left)
+                else:
+                    told = "the process that computed it was killed, perhaps for want of memory"
+                    yield _lost(left.pop(alone), options, told)
+
+    try:
+        yield work
+    except BaseException:
+        # Ctrl-C too: what the processes compute now is not waited for, and stays unclaimed.
+        get_reusable_executor().shutdown(wait=True, kill_workers=True)
+        raise
+
+
+def _for_parent(parent: int, task: Any, **options: Any) -> Any:
+    """Compute a cell in a process of its own, which ends with the one that has started it."""
+    from crossfit._processes import end_with
+    from crossfit.experiment.cell import execute
+
+    end_with(parent)
+    return execute(task, **options)
+
+
+def _orphaned(task: Any) -> bool:
+    """Say whether a process that was at a cell, or at its search, has ended without a word."""
+    names = [task.key] if task.search_key is None else [task.key, f"search-{task.search_key}"]
+    return any(map(Store(task.store, lease=task.lease).is_orphaned, names))
+
+
+def _lost(task: Any, options: Mapping[str, Any], told: str) -> Any:
+    """Store the failure of a cell, or of a search, whose process cannot tell of it."""
+    from crossfit.experiment.tuning import keep_search
+
+    store = Store(task.store, lease=task.lease)
+    if options.get("search_only"):
+        claim = store.claim(f"search-{task.search_key}")
+        if claim is not None:  # or another runner is at it
+            with claim:
+                keep_search(task, store, {"error": told, "traceback": ""})
+    else:
+        record = {"status": "failed", "cell": task.cell, "finished": now(), "traceback": told}
+        store.write_cell(task.key, record)  # what was done before stays
+    return Outcome(task.key, "failed", 0.0, told)
+
+
+@contextlib.contextmanager
+def _dask(scheduler: str) -> Iterator[Work]:
+    """Give the workers of a Dask cluster; cells of a worker that is lost go to another."""
+    try:
+        from distributed import Client, as_completed
+    except ImportError:
+        raise ImportError(
+            "the backend 'dask' needs dask.distributed: pip install 'dask[distributed]'"
+        ) from None
+
+    from crossfit.experiment.cell import execute
+
+    with Client(scheduler, timeout="20s", set_as_default=False) as client:
+
+        def work(tasks: Sequence[Any], options: Mapping[str, Any]) -> Iterator[Any]:
+            futures = {client.submit(execute, task, **options, pure=False): task for task in tasks}
+            for future in as_completed(futures, loop=client.loop):
+                if future.status == "error":
+                    # Of the cluster, not of the cell: those are in the outcome.
+                    error = future.exception()
+                    yield _lost(futures[future], options, f"{type(error).__name__}: {error}")
+                else:
+                    yield future.result()
+
+        yield work

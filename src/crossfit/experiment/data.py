@@ -1,0 +1,207 @@
+"""The pairs of a cell: a data set is loaded, its splits get their roles, subsets are drawn."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crossfit import registry
+from crossfit.datasets import Dataset, Split
+from crossfit.experiment.keys import key_of
+from crossfit.experiment.task import Skip, Task
+
+__all__ = ["check_labels", "dataset_of", "labels_missing", "load_splits"]
+
+
+@dataclass(frozen=True, eq=False)
+class Loaded:
+    """A data set with the splits that an experiment uses.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        As it was loaded.
+    roles : mapping of str to str
+        Role (``train``, ``validation``, ``test``) to the name of the split.
+    splits : mapping of str to Split
+        Role to the pairs, subsets drawn.
+    """
+
+    dataset: Dataset
+    roles: Mapping[str, str]
+    splits: Mapping[str, Split]
+
+
+def load_splits(
+    dataset: Mapping[str, Any], root: str | None, revision: str | None = None
+) -> Loaded:
+    """Load a data set and draw subsets; the last two are remembered.
+
+    Parameters
+    ----------
+    dataset : mapping
+        As in `Task`.
+    root : str or None
+        Folder of the data sets.
+    revision : str, optional
+        What it must be; without it the data set is read anew.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError, crossfit.registry.RegistryError
+        If it is not there or not what it should be.
+    """
+    key = key_of({"dataset": dataset, "root": root})
+    found = _loaded.get(key)
+    if found is None or revision is None or found.dataset.revision != revision:
+        found = _read_splits(dataset, root)
+        _loaded[key] = found
+        while len(_loaded) > 2:
+            _loaded.popitem(last=False)
+    if revision not in (None, found.dataset.revision):
+        raise ValueError(
+            f"data set {found.dataset.name!r} is not what it was when the run was planned: "
+            f"revision {found.dataset.revision}, not {revision}"
+        )
+    return found
+
+
+_loaded: OrderedDict[str, Loaded] = OrderedDict()
+
+
+def dataset_of(cell: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what `load_splits` takes, from what a cell's record says of its data set."""
+    about = cell["dataset"]
+    return {
+        "name": about["name"],
+        "options": about["params"],
+        "subset": about["subset"],
+        "splits": about["splits"],
+        "own": about.get("own"),
+    }
+
+
+def _read_splits(dataset: Mapping[str, Any], root: str | None) -> Loaded:
+    if dataset.get("own"):
+        ds, roles = _own_pairs(dataset["own"], dataset["name"])
+    else:
+        ds = _load(dataset, root)
+        roles = _roles(ds, dataset["splits"])
+    splits = {}
+    for role, name in roles.items():
+        size = dataset["subset"].get(role, dataset["subset"].get(name))
+        splits[role] = ds[name] if size is None else _drawn(ds[name], size, f"{ds.name}.{name}")
+    unknown = set(dataset["subset"]) - set(roles) - set(roles.values())
+    if unknown:
+        raise ValueError(
+            f"subset of data set {ds.name!r} names {sorted(unknown)[0]!r}: the splits in use are "
+            f"{', '.join(f'{name} ({role})' for role, name in roles.items())}"
+        )
+    return Loaded(ds, roles, splits)
+
+
+def _load(dataset: Mapping[str, Any], root: str | None) -> Dataset:
+    import inspect
+
+    from crossfit.datasets import load
+
+    options = dict(dataset["options"])
+    named = [name for name in dataset["splits"].values() if name]
+    if {"train", "test"} <= set(dataset["splits"]) and "subsets" not in options:
+        # Only the files of the splits in use need to be there.
+        loader = registry.load(dataset["name"], "crossfit.datasets")
+        if "subsets" in inspect.signature(loader).parameters:
+            options["subsets"] = tuple(dict.fromkeys(named))
+    split = options.pop("split", None)
+    return load(dataset["name"], root, split=split, **options)
+
+
+def _roles(ds: Dataset, wanted: Mapping[str, str | None]) -> dict[str, str]:
+    validation = next((name for name in ("val", "validation", "dev") if name in ds), None)
+    roles: dict[str, str | None] = {
+        "train": "train", "validation": validation, "test": "test", **wanted
+    }  # fmt: skip
+    if "validation" not in wanted and roles["test"] == validation:
+        roles["validation"] = None  # what is tested on is not looked at before
+    found = {role: name for role, name in roles.items() if name is not None}
+    for role, name in found.items():
+        if name not in ds:
+            raise ValueError(
+                f"data set {ds.name!r} has the splits {', '.join(ds.splits)}, not {name!r}: the "
+                f"key 'splits' says which of them is the one for {role}"
+            )
+    if {"train", "test"} - set(found):
+        raise ValueError("the key 'splits' must name a split for train and one for test")
+    if len(set(found.values())) < len(found):
+        raise ValueError("the key 'splits' names one split for two roles")
+    return found
+
+
+def _own_pairs(path: str, name: str) -> tuple[Dataset, dict[str, str]]:
+    """Read the user's pairs; without a column ``split`` a fifth of the groups is for testing."""
+    import csv
+
+    from sklearn.model_selection import GroupShuffleSplit
+
+    from crossfit.datasets import from_csv
+
+    if not os.path.isfile(path):  # opening a pipe would wait
+        raise ValueError(f"the table {path!r} is not a regular file")
+    separator = "\t" if path.lower().endswith((".tsv", ".tab")) else ","
+    with open(path, encoding="utf-8-sig", newline="") as stream:
+        header = next(csv.reader(stream, delimiter=separator), [])
+    columns = {part: part for part in ("label", "group", "split") if part in header}
+    views = None
+    if not {"image", "text"} <= set(header):
+        views = {part: part for part in header if part not in columns}
+    ds = from_csv(path, views=views, **columns)
+    if "split" not in columns:
+        whole = ds["all"]
+        splitter = GroupShuffleSplit(1, test_size=0.2, random_state=0)
+        train, test = next(splitter.split(np.zeros(len(whole)), groups=whole.groups))
+        parts = {"train": _rows(whole, train), "test": _rows(whole, test)}
+        ds = dataclasses.replace(ds, splits=parts)
+    return ds, _roles(ds, {})
+
+
+def _rows(split: Split, rows: NDArray[Any]) -> Split:
+    return Split(
+        split.views[rows],
+        None if split.y is None else split.y[rows],
+        {key: values[rows] for key, values in split.info.items()},
+    )
+
+
+def _drawn(split: Split, size: int, name: str) -> Split:
+    """Draw groups by a seeded shuffle; rows stay in their order."""
+    groups = np.unique(split.groups)
+    if size > len(groups):
+        raise ValueError(f"subset asks for {size} groups of {name}, which has {len(groups)}")
+    chosen = np.random.RandomState(0).permutation(groups)[:size]
+    return _rows(split, np.flatnonzero(np.isin(split.groups, chosen)))
+
+
+def labels_missing(method: str, relevance: str, y: Any) -> str:
+    """Say what labels are missing for a method or for the relevance; empty if none are."""
+    card = registry.get(method)
+    if card.labels in ("single", "multi") and y is None:
+        return f"{method} learns from labels, and the data set has none"
+    if card.labels == "single" and np.ndim(y) == 2:
+        return f"{method} takes one label a pair, and the data set has several"
+    if relevance == "label" and y is None:
+        return "relevance is by label, and the data set has none"
+    return ""
+
+
+def check_labels(task: Task, train: Split) -> None:
+    """Raise `Skip` if the data set lacks labels that the task needs."""
+    problem = labels_missing(task.method.method, task.relevance, train.y)
+    if problem:
+        raise Skip(problem)

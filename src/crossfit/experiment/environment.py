@@ -1,0 +1,59 @@
+"""The environment of a cell: versions, platform, threads and memory."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import resource
+import sys
+from functools import cache
+from typing import Any
+
+from crossfit.experiment.task import Task
+
+__all__ = ["environment", "peak_memory"]
+
+
+def peak_memory() -> float:
+    """Return the most memory that this process has used, in MiB."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**20 if sys.platform == "darwin" else 2**10)
+
+
+def environment(task: Task) -> dict[str, Any]:
+    """Return Python, platform, threads, and the versions of what is loaded and matters."""
+    import crossfit
+
+    packages = {"crossfit-retrieval": crossfit.__version__}
+    packages[task.cell["method"]["distribution"]] = task.cell["method"]["version"]
+    for module, name in _WATCHED.items():
+        if module in sys.modules:
+            packages[name] = _version(name)
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "packages": packages,
+        "threads": _threads(sys.modules.get("torch")),
+        "processors": os.cpu_count(),
+    }
+
+
+@cache
+def _version(name: str) -> str:
+    return importlib.metadata.version(name)
+
+
+_WATCHED = {
+    "numpy": "numpy", "scipy": "scipy", "sklearn": "scikit-learn", "torch": "torch",
+    "torchvision": "torchvision", "skorch": "skorch", "optuna": "optuna", "gensim": "gensim",
+    "onnxruntime": "onnxruntime", "librosa": "librosa",
+}  # fmt: skip
+
+
+@cache
+def _threads(torch: Any) -> int:
+    import threadpoolctl
+
+    pools = [pool["num_threads"] for pool in threadpoolctl.threadpool_info()]
+    return max([*pools, *([torch.get_num_threads()] if torch else [])], default=1)

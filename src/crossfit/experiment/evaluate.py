@@ -1,0 +1,149 @@
+"""The results of a cell: scores of the test pairs, and what is made of them."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crossfit.experiment.task import Task
+from crossfit.metrics.names import parse_metric
+from crossfit.views import Views, n_rows
+
+__all__ = ["Arrays", "by_label", "evaluate_both_ways", "score_matrix"]
+
+#: Recall is drawn at these cut-offs.
+KS = (1, 2, 3, 5, 7, 10, 15, 20, 30, 50, 70, 100)
+#: How many of the best items of each query are kept.
+TOP = 10
+# Score matrices beyond this many bytes lie in a temporary file, filled by blocks of this size.
+_IN_MEMORY = 2**30
+_BLOCK = 2**27
+Arrays = dict[str, NDArray[Any]]
+
+
+def by_label(metric: str, relevance: str, y: Any) -> bool:
+    """Say whether items of one label are relevant, or only the paired ones."""
+    if relevance == "auto":
+        return y is not None and parse_metric(metric).kind in ("map", "p", "ndcg")
+    return relevance == "label"
+
+
+@contextmanager
+def score_matrix(model: Any, views: Views, query: str, gallery: str) -> Iterator[Any]:
+    """Give the scores of all query items against all gallery items; large ones on disk."""
+    from crossfit.querying import similarity
+
+    n, m = (n_rows(views.distinct(name)[0]) for name in (query, gallery))
+    if 4 * n * m <= _IN_MEMORY:
+        yield similarity(model, views, query=query, gallery=gallery)
+        return
+    with tempfile.TemporaryDirectory(prefix="crossfit-scores-") as folder:
+        file = Path(folder) / "scores.npy"
+        yield similarity(model, views, query=query, gallery=gallery, out=file)
+
+
+def evaluate_both_ways(
+    task: Task,
+    scores: Any,
+    views: Views,
+    y: Any,
+    names: tuple[str, str],
+    record: dict[str, Any],
+    arrays: Arrays,
+) -> None:
+    """Evaluate one score matrix in both directions."""
+    from crossfit.metrics import (
+        chance_level,
+        evaluate,
+        interpolated_precision_recall,
+        recall_at_k_curve,
+    )
+    from crossfit.scoring import relevance_of
+
+    directions = (f"{names[0]}2{names[1]}", f"{names[1]}2{names[0]}")
+    first, second = (views.groups[views.first_rows(name)] for name in names)
+    groups = (first, second)
+    relevant = {
+        labelled: relevance_of(views, *names, y if labelled else None)
+        for labelled in {by_label(metric, task.relevance, y) for metric in task.metrics}
+        | {by_label("r@1", task.relevance, y)}
+    }
+    results: dict[str, dict[str, Any]] = {direction: {} for direction in directions}
+    main = by_label(task.metrics[0], task.relevance, y)
+    for labelled, relevance in relevant.items():
+        metrics = [m for m in task.metrics if by_label(m, task.relevance, y) == labelled]
+        asked = [*metrics, "meanr"] if labelled == main else metrics
+        if not asked:
+            continue
+        found = evaluate(scores, relevance, asked, groups=groups, names=names, ties=task.ties)
+        at_random = chance_level(relevance, asked, names=names)
+        for direction in directions:
+            record["chance"].setdefault(direction, {}).update(
+                {metric: at_random.mean(direction, metric) for metric in metrics}
+            )
+            for metric in metrics:
+                values = found.per_query[direction, metric]
+                low, high = found.interval(direction, metric)
+                results[direction][metric] = {
+                    "mean": found.mean(direction, metric),
+                    "low": low,
+                    "high": high,
+                    "n": int((~np.isnan(values)).sum()),
+                }
+                arrays[f"{direction}|{metric}"] = np.asarray(values)
+            if labelled == main:
+                arrays[f"{direction}|first"] = np.asarray(found.per_query[direction, "meanr"])
+    for i, direction in enumerate(directions):
+        side = "forward" if i == 0 else "backward"
+        record["results"][direction] = {
+            metric: results[direction][metric] for metric in task.metrics
+        }
+        arrays[f"{direction}|groups"] = groups[i]
+        top, best = _best(scores if i == 0 else scores.T)
+        arrays[f"{direction}|top"], arrays[f"{direction}|top_scores"] = top, best
+        size = scores.shape[1 - i]
+        record["hubness"][direction] = _hubness(top, size)
+        recall = relevant[by_label("r@1", task.relevance, y)]
+        ks, values = recall_at_k_curve(
+            scores, recall, [k for k in KS if k <= size], direction=side, ties=task.ties
+        )
+        levels, precision = interpolated_precision_recall(scores, relevant[main], direction=side)
+        record["curves"][direction] = {
+            "recall": [ks.tolist(), values.tolist()],
+            "pr": [levels.tolist(), precision.tolist()],
+        }
+
+
+def _best(scores: Any) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Return number and score of the best items of each row, best first."""
+    n, m = scores.shape
+    k = min(TOP, m)
+    top = np.empty((n, k), np.int64)
+    best = np.empty((n, k), np.float32)
+    rows = max(1, _BLOCK // (12 * m))
+    for start in range(0, n, rows):
+        block = np.asarray(scores[start : start + rows])
+        some = np.argpartition(-block, k - 1, axis=1)[:, :k]
+        values = np.take_along_axis(block, some, axis=1)
+        order = np.lexsort((some, -values), axis=1)
+        top[start : start + rows] = np.take_along_axis(some, order, axis=1)
+        best[start : start + rows] = np.take_along_axis(values, order, axis=1)
+    return top, best
+
+
+def _hubness(top: NDArray[np.int64], n_gallery: int) -> dict[str, Any]:
+    """Describe how often gallery items are among the first ten: skewness, maximum, share never."""
+    counts = np.bincount(top.ravel(), minlength=n_gallery).astype(np.float64)
+    spread = counts.std()
+    skewness = float(np.mean((counts - counts.mean()) ** 3) / spread**3) if spread else 0.0
+    return {
+        "skewness": skewness,
+        "max": int(counts.max()),
+        "never": float((counts == 0).mean()),
+    }

@@ -1,0 +1,209 @@
+"""Files of a store: they appear whole, carry hashes, and are checked when they are read."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import stat
+import warnings
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from crossfit.experiment.keys import key_of, plain_json
+from crossfit.experiment.schema import misfit
+
+__all__ = [
+    "DamageWarning",
+    "FORMAT",
+    "SUMS",
+    "StoreError",
+    "check_regular",
+    "check_sum",
+    "damaged",
+    "now",
+    "put",
+    "read_bytes",
+    "read_json",
+    "remove",
+    "signed",
+    "sums_of",
+    "to_disk",
+    "warn_of_damage",
+    "write_json",
+    "write_sums",
+]
+
+FORMAT = 1
+#: The hashes of the files of a folder.
+SUMS = "SHA256SUMS"
+# No file that is read whole comes near.
+_LARGEST = 2**30
+
+
+class StoreError(ValueError):
+    """A store, run or cell that is missing or cannot be read."""
+
+
+class DamageWarning(UserWarning):
+    """Something in a store is damaged, and is computed again."""
+
+
+def now() -> str:
+    """Return the time, ISO 8601 in UTC."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON as browsers and other languages read it: no NaN, no infinity."""
+    text = json.dumps(plain_json(value, None), indent=1, ensure_ascii=False, allow_nan=False)
+    # Half of a surrogate pair stays what it is, as an escape of JSON.
+    path.write_bytes(f"{text}\n".encode("utf-8", "backslashreplace"))
+
+
+def to_disk(path: Path) -> None:
+    """Have the system write a file to the disk before this returns."""
+    with open(path, "rb") as stream:
+        os.fsync(stream.fileno())
+
+
+def signed(value: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a mapping with the hash of its content, which `read_json` compares."""
+    return {**value, "sha256": key_of(plain_json(value, None))}
+
+
+def write_sums(folder: Path) -> None:
+    """Write the hashes of the files in a folder, as ``sha256sum --check`` reads them."""
+    lines = []
+    for path in sorted(folder.iterdir()):
+        with open(path, "rb") as stream:
+            lines.append(f"{hashlib.file_digest(stream, 'sha256').hexdigest()}  {path.name}\n")
+    (folder / SUMS).write_text("".join(lines), encoding="utf-8")
+
+
+def check_sum(path: Path, content: bytes | None = None) -> None:
+    """Raise a `StoreError` if a file is not what was written beside its hash.
+
+    A folder without hashes is one of an earlier crossfit.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        The file.
+    content : bytes, optional
+        What it holds, where it was read already.
+    """
+    if not os.path.lexists(path.parent / SUMS):
+        return
+    wanted = sums_of(path.parent).get(path.name)
+    if wanted is None:
+        raise damaged(path.parent / SUMS, f"it has no hash of {path.name}")
+    if content is None:
+        with open(path, "rb") as stream:
+            found = hashlib.file_digest(stream, "sha256").hexdigest()
+    else:
+        found = hashlib.sha256(content).hexdigest()
+    if found != wanted:
+        raise damaged(path, "its content is not what was written")
+
+
+def sums_of(folder: Path) -> dict[str, str]:
+    """Return the hashes of the files in a folder, by name; none where an older crossfit wrote."""
+    sums = folder / SUMS
+    if not os.path.lexists(sums):
+        return {}
+    check_regular(sums)
+    try:
+        pairs = [line.split("  ", 1) for line in sums.read_text("utf-8").splitlines()]
+        return {name: digest for digest, name in pairs}
+    except (ValueError, OSError) as error:
+        raise damaged(sums, "it is not a list of hashes and names") from error
+
+
+def damaged(path: Path, said: str) -> StoreError:
+    """Return the error for a damaged file."""
+    return StoreError(f"{path} is damaged: {said}")
+
+
+def warn_of_damage(error: StoreError) -> None:
+    """Say, once for each file and process, that what a damaged file holds is computed again."""
+    text = f"{error}; it is computed again"
+    if text not in _warned:
+        _warned.add(text)
+        warnings.warn(text, DamageWarning, stacklevel=3)
+
+
+_warned: set[str] = set()
+
+
+def put(draft: Path, path: Path) -> None:
+    """Give a file its name; a folder of that name, which does not belong there, is removed."""
+    if path.is_dir() and not path.is_symlink():
+        remove(path)
+    draft.replace(path)
+
+
+def remove(path: Path) -> None:
+    """Remove a file or a folder with all it holds, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def read_bytes(path: Path) -> bytes:
+    """Read a file of the store; what is not a regular file is refused."""
+    check_regular(path)
+    size = path.stat().st_size
+    if size > _LARGEST:
+        raise damaged(path, f"it has {size:,} bytes")
+    return path.read_bytes()
+
+
+def read_json(path: Path, form: Any = None) -> Any:
+    """Read a JSON file of the store.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        The file.
+    form : object, optional
+        What it must hold, see `forms.misfit`.
+
+    Raises
+    ------
+    StoreError
+        If it is damaged, is of another format, or holds something else.
+    FileNotFoundError
+        If it is not there.
+    """
+    content = read_bytes(path)
+    try:
+        found = json.loads(content.decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise StoreError(f"{path} cannot be read: {error}") from error
+    if isinstance(found, dict) and found.get("format", FORMAT) != FORMAT:
+        raise StoreError(f"{path} has format {found['format']!r}, this crossfit reads {FORMAT}")
+    check_sum(path, content)
+    if isinstance(found, dict) and "sha256" in found:
+        digest = found.pop("sha256")
+        if digest != key_of(found):
+            raise damaged(path, "its content is not what was written")
+    if form is not None and (said := misfit(found, form)):
+        raise damaged(path, said)
+    return found
+
+
+def check_regular(path: Path) -> None:
+    """Refuse to wait for a pipe or a device, or to read a folder, in the place of a file."""
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        return
+    except OSError as error:  # a file in the place of a folder, a link to itself
+        raise StoreError(f"{path} cannot be read: {error.strerror}") from error
+    if not stat.S_ISREG(mode):
+        raise StoreError(f"{path} is not a regular file")

@@ -1,0 +1,97 @@
+"""What is kept of a fitted method beside its scores: size, training curve, attention maps."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+
+from crossfit.experiment.evaluate import Arrays
+from crossfit.experiment.task import told
+from crossfit.views import Views, take_rows
+
+__all__ = ["attention_of", "fitted_views", "history_of", "size_of"]
+
+#: Attention is kept for so many of the first test pairs.
+EXPLAINED = 4
+
+
+def fitted_views(model: Any) -> tuple[str, ...]:
+    """Return the names of the views that a fitted model takes."""
+    from crossfit.querying import answering, view_names
+
+    return view_names(answering(model)[1])
+
+
+def size_of(model: Any, views: Views) -> dict[str, int | None]:
+    """Return the number of trained parameters, of a network, and of dimensions, of a space."""
+    from crossfit.querying import encode
+
+    method = getattr(model, "steps", [("", model)])[0][1]
+    parameters = None
+    if hasattr(getattr(method, "net_", None), "module_"):
+        parameters = sum(part.numel() for part in method.net_.module_.parameters())
+    dimensions = None
+    if hasattr(method, "transform"):
+        name = next(name for name in views.names if name in fitted_views(model))
+        try:
+            few = encode(method, take_rows(views.distinct(name)[0], slice(0, 2)), name)
+            dimensions = int(few.shape[1])
+        except (ValueError, TypeError, AttributeError, IndexError):
+            dimensions = None  # a space that is no array of vectors
+    return {"parameters": parameters, "dimensions": dimensions}
+
+
+def attention_of(method: Any, views: Views, raw: Views) -> Arrays:
+    """Return attention maps of the first test pairs, where the method explains itself.
+
+    Keys are ``"<number>|<part>"``, see `CellRecord.attention`. `raw` has the texts.
+    """
+    if not hasattr(method, "explain"):
+        return {}
+    rows = np.sort(np.unique(views.groups, return_index=True)[1])[:EXPLAINED]
+    try:
+        explained = method.explain(views[rows])
+        texts = [name for name in raw.names if _is_text(raw[rows][name])]
+        found: Arrays = {}
+        for i, row in enumerate(rows):
+            for name in explained.names:
+                weights = explained[name][[i]]
+                info = getattr(weights, "info", {})
+                number = len({key.partition("|")[0] for key in found})
+                view = name if name in views else views.names[0]
+                parts: dict[str, Any] = {
+                    "weights": np.asarray(weights[0], np.float32),
+                    "item": views.distinct(view)[1][row],
+                    "view": name,
+                    "query": str(raw[rows][texts[0]][i]) if texts else "",
+                }
+                if "boxes" in info:
+                    parts["regions"] = np.asarray(info["boxes"], np.float32)
+                if "grid" in info:
+                    parts["grid"] = np.asarray(info["grid"])
+                if "words" in info:
+                    parts["words"] = np.asarray(list(info["words"]), dtype=str)
+                found |= {f"{number}|{key}": np.asarray(part) for key, part in parts.items()}
+        return {key: part for key, part in found.items() if part.dtype != object}
+    except Exception as error:
+        warnings.warn(f"no attention maps: {told(error)}", stacklevel=2)
+        return {}
+
+
+def _is_text(values: Any) -> bool:
+    return getattr(values, "dtype", None) == np.dtype(object) and isinstance(values[0], str)
+
+
+def history_of(method: Any) -> list[dict[str, Any]]:
+    """Return the epochs of a trained network: numbers only."""
+    history = getattr(getattr(method, "net_", None), "history", None) or []
+    return [
+        {
+            key: float(value) if isinstance(value, (float, np.floating)) else value
+            for key, value in row.items()
+            if isinstance(value, (bool, int, float, str, np.floating))
+        }
+        for row in history
+    ]

@@ -1,0 +1,37 @@
+"""The model of a cell: features, method and similarity as one pipeline."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from crossfit.experiment.build import build_features, build_method, build_similarity
+from crossfit.experiment.features import StoredFeatures
+from crossfit.experiment.store import Store
+from crossfit.experiment.task import Task
+
+__all__ = ["cell_pipeline", "feature_stage"]
+
+
+def feature_stage(task: Task, store: Store, *, shared: bool) -> StoredFeatures | None:
+    """Return the features as the first step; `shared` with other processes through the store."""
+    transformers = build_features(task.features)
+    if not transformers:
+        return None
+    return StoredFeatures(
+        transformers,
+        folder=str(store.folder) if shared else None,
+        salt=f"{task.cell['dataset']['revision']} {task.cell['loader']}",
+    )
+
+
+def cell_pipeline(task: Task, stage: StoredFeatures | None) -> Any:
+    """Return the pipeline of features, method and similarity, with the cell's seed."""
+    from sklearn.pipeline import Pipeline
+
+    from crossfit.retrieval import RetrievalScorer
+
+    steps: list[tuple[str, Any]] = [] if stage is None else [("features", stage)]
+    steps.append(("method", build_method(task.method, task.seed)))
+    if task.method.similarity is not None:
+        steps.append(("scorer", RetrievalScorer(build_similarity(task.method.similarity))))
+    return Pipeline(steps)

@@ -1,0 +1,89 @@
+"""Plans of finished experiments, which are not made again while nothing has changed."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import os
+import re
+from collections.abc import Sequence
+from itertools import islice
+from pathlib import Path
+
+from crossfit import registry
+from crossfit._code import package_files
+from crossfit._files import room_for
+from crossfit.experiment.files import StoreError, put, read_json, signed, write_json
+from crossfit.experiment.keys import key_of
+from crossfit.experiment.locks import draft_name
+from crossfit.experiment.planner import Planned
+from crossfit.experiment.schema import PLAN
+from crossfit.experiment.spec import Experiment
+from crossfit.experiment.store import Store
+
+__all__ = ["keep_plan", "kept_plan", "state_of"]
+
+_KEPT = ("key", "method", "dataset", "seed", "features", "note")
+
+
+def state_of(experiment: Experiment, root: str | os.PathLike[str] | None) -> str:
+    """Hash what the plan of an experiment depends on, without loading data or methods.
+
+    As `make` does, it takes files of equal size and time of change as unchanged.
+    """
+    from crossfit.experiment.identity import files_named
+
+    folder = root or os.environ.get("CROSSFIT_DATA")
+    files = {os.path.expanduser(path) for path in files_named(experiment.to_dict())}
+    for dataset in experiment.datasets:
+        for place in (Path(folder) / dataset.name, Path(folder)) if folder else ():
+            if place.is_dir():
+                files |= {str(path) for path in islice(place.rglob("*"), 200_000)}
+                break
+    # The code of all that is installed: what of it matters is known only to the plan.
+    targets = {entry.card.target for entry in registry.entries() if entry.card is not None}
+    for package in {"crossfit", *(re.split("[.:]", target)[0] for target in targets)}:
+        files |= {str(path) for path in package_files(package).values()}
+    stats = []
+    for path in sorted(files):
+        with contextlib.suppress(OSError):
+            about = os.stat(path)
+            stats.append([path, about.st_size, about.st_mtime_ns])
+    versions = sorted({(entry.distribution, entry.version) for entry in registry.entries()})
+    return key_of(
+        {
+            "experiment": experiment.to_dict(),
+            "files": stats,
+            "versions": [*versions, ("scikit-learn", importlib.metadata.version("scikit-learn"))],
+        }
+    )
+
+
+def kept_plan(store: Store, state: str) -> list[Planned] | None:
+    """Return the plan kept from a run after which nothing was left to do."""
+    path = store.folder / "plans" / f"{state}.json"
+    try:
+        if not os.path.lexists(path):
+            return None
+        rows = read_json(path, PLAN)["rows"]
+    except StoreError:  # planned anew
+        return None
+    if not rows or any(store.usable(row["key"]).status not in ("done", "failed") for row in rows):
+        return None
+    return [Planned(**row, skip="", task=None, cell={}) for row in rows]
+
+
+def keep_plan(store: Store, state: str, planned: Sequence[Planned]) -> None:
+    """Store the plan of an experiment after which nothing was left to do."""
+    if any(part.skip for part in planned):
+        return  # what is missing now may be there next time
+    home = store.folder / "plans"
+    home.mkdir(parents=True, exist_ok=True)
+    draft = home / draft_name(state)
+    rows = [{name: getattr(part, name) for name in _KEPT} for part in planned]
+    try:
+        with room_for("a plan", home):
+            write_json(draft, signed({"rows": rows}))
+            put(draft, home / f"{state}.json")
+    finally:
+        draft.unlink(missing_ok=True)

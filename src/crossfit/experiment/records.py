@@ -1,0 +1,249 @@
+"""What a store returns: cells and runs."""
+
+from __future__ import annotations
+
+import io
+import math
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crossfit import registry
+from crossfit.experiment.files import check_sum, damaged, read_bytes, read_json, sums_of
+from crossfit.experiment.schema import HISTORY, TRIALS, wrong_arrays, wrong_attention
+
+if TYPE_CHECKING:
+    from crossfit.experiment.store import Store
+
+__all__ = ["CellRecord", "RunRecord", "data_name"]
+
+
+@dataclass(frozen=True, eq=False)
+class CellRecord:
+    """One method on one data set with one seed, as the store has it.
+
+    Parameters
+    ----------
+    key : str
+        Hash of `cell`, 64 hexadecimal digits.
+    status : {"done", "failed", "skipped", "pending"}
+        ``"pending"`` if the store has no result yet.
+    label : str
+        What the experiment calls the method.
+    dataset : str
+        What the experiment calls the data set.
+    seed : int
+        The seed.
+    features : str
+        The features in one line.
+    note : str
+        What is to be said of it, for instance that the seed makes no difference.
+    folder : pathlib.Path or None
+        Where the files of the cell are; None while it is pending.
+    reason, traceback : str
+        Why it was skipped; how it failed.
+    cell : mapping
+        Everything that decides the result; what the key is made of.
+    results : mapping
+        ``{direction: {metric: {"mean", "low", "high", "n"}}}``.
+    chosen, tuning : mapping
+        Settings that tuning chose, and how it went.
+    timing, memory, size, n : mapping
+        Seconds by phase, peak memory in MiB, parameters and dimensions, numbers of items.
+    hubness, curves : mapping
+        Both by direction.
+    chance : mapping
+        ``{direction: {metric: value}}`` of ranking at random.
+    relevant : mapping
+        Metric, ``"first"``, ``"recall curve"`` or ``"pr curve"`` to ``"label"`` or ``"pair"``:
+        what counts as relevant there.
+    environment : mapping
+        Versions of what was used.
+    started, finished : str
+        ISO 8601, UTC.
+    warnings : sequence of str
+        What was warned of during the fit and the evaluation.
+    """
+
+    key: str
+    status: str
+    label: str
+    dataset: str
+    seed: int
+    features: str = ""
+    note: str = ""
+    folder: Path | None = None
+    reason: str = ""
+    traceback: str = ""
+    cell: Mapping[str, Any] = field(default_factory=dict)
+    results: Mapping[str, Mapping[str, Mapping[str, Any]]] = field(default_factory=dict)
+    chosen: Mapping[str, Any] = field(default_factory=dict)
+    tuning: Mapping[str, Any] = field(default_factory=dict)
+    timing: Mapping[str, float] = field(default_factory=dict)
+    memory: Mapping[str, float] = field(default_factory=dict)
+    size: Mapping[str, int | None] = field(default_factory=dict)
+    n: Mapping[str, Any] = field(default_factory=dict)
+    hubness: Mapping[str, Any] = field(default_factory=dict)
+    curves: Mapping[str, Any] = field(default_factory=dict)
+    chance: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    relevant: Mapping[str, str] = field(default_factory=dict)
+    environment: Mapping[str, Any] = field(default_factory=dict)
+    started: str = ""
+    finished: str = ""
+    warnings: Sequence[str] = ()
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Return the arrays kept, read from disk.
+
+        Returns
+        -------
+        dict of str to ndarray
+            ``"<direction>|<metric>"`` values per query, NaN where a query has nothing to find;
+            ``"<direction>|groups"`` queries that belong together; ``"<direction>|first"`` rank of
+            the first relevant item; ``"<direction>|top"`` and ``"<direction>|top_scores"`` the ten
+            best gallery items of each query. Empty unless the cell is done.
+        """
+        return self._arrays("arrays.npz", wrong_arrays)
+
+    def attention(self) -> list[dict[str, NDArray[Any]]]:
+        """Return the attention maps kept, read from disk; empty where the method has none.
+
+        Returns
+        -------
+        list of dict
+            ``weights`` (R,) or (T, R); ``query`` the text; ``item`` the number of the item in its
+            view; ``view`` the name of that view; ``regions`` boxes (R, 4), ``grid`` rows and
+            columns of regions, and ``words`` (T,) where they are known.
+        """
+        found: dict[int, dict[str, NDArray[Any]]] = {}
+        for name, array in self._arrays("attention.npz", wrong_attention).items():
+            number, _, part = name.partition("|")
+            found.setdefault(int(number), {})[part] = array
+        return [found[number] for number in sorted(found)]
+
+    def _arrays(self, name: str, wrong: Callable[[Any], str]) -> dict[str, NDArray[Any]]:
+        if self.folder is None or not os.path.lexists(self.folder / name):
+            return {}
+        path = self.folder / name
+        content = read_bytes(path)
+        check_sum(path, content)
+        try:
+            with np.load(io.BytesIO(content), allow_pickle=False) as file:
+                found = {name: file[name] for name in file.files}
+        except Exception as error:  # of zipfile, zlib and NumPy, whatever the damage leads to
+            raise damaged(path, f"{type(error).__name__}: {error}") from error
+        if said := wrong(found):
+            raise damaged(path, said)
+        return found
+
+    def history(self) -> list[dict[str, Any]]:
+        """Return the training curve, one row an epoch; empty where the method has none."""
+        return self._json("history.json", HISTORY) or []
+
+    def trials(self) -> list[dict[str, Any]]:
+        """Return the trials of the search that chose the settings; empty without tuning."""
+        return self._json("trials.json", TRIALS) or []
+
+    def _json(self, name: str, form: Any) -> Any:
+        if self.folder is None or not os.path.lexists(self.folder / name):
+            return None
+        return read_json(self.folder / name, form)
+
+    def check(self) -> None:
+        """Read all files of the cell, and raise a `StoreError` if one of them is damaged."""
+        if self.folder is None:
+            return
+        for name in sums_of(self.folder):
+            if not os.path.lexists(self.folder / name):
+                raise damaged(self.folder / name, "it is not there")
+        arrays = self.arrays()
+        lacking = {f"{d}|{m}" for d, found in self.results.items() for m in found} - set(arrays)
+        if arrays and lacking:
+            raise damaged(self.folder / "arrays.npz", f"it has no {sorted(lacking)[0]!r}")
+        self.attention(), self.history(), self.trials()
+
+    def mean(self, metric: str, direction: str | None = None) -> float:
+        """Return a mean over queries; over the directions too by default. NaN if not done."""
+        if not self.results:
+            return math.nan
+        of = [direction] if direction is not None else list(self.results)
+        values = [self.results[each][metric]["mean"] for each in of]
+        return math.nan if None in values else float(np.mean(values))
+
+
+@dataclass(frozen=True, eq=False)
+class RunRecord:
+    """One experiment as it was asked for, with the cells it is made of.
+
+    Parameters
+    ----------
+    name : str
+        Name in the store.
+    title : str
+        Title of the experiment.
+    spec : mapping
+        The whole experiment, as `Experiment.to_dict` gives it.
+    cells : tuple of CellRecord
+        In the order of the experiment: data sets, methods, seeds.
+    command : str
+        What was typed to run it.
+    created : str
+        ISO 8601, UTC.
+    version : str
+        Version of crossfit.
+    store : Store
+        Where it lies.
+    data, root : str or None
+        The table of the user's own pairs, and the folder of the data sets, if they were given.
+    """
+
+    name: str
+    title: str
+    spec: Mapping[str, Any]
+    cells: tuple[CellRecord, ...]
+    command: str
+    created: str
+    version: str
+    store: Store
+    data: str | None = None
+    root: str | None = None
+
+    @property
+    def done(self) -> tuple[CellRecord, ...]:
+        """The cells with results."""
+        return tuple(cell for cell in self.cells if cell.status == "done")
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Canonical names of the metrics, the main one first."""
+        from crossfit.metrics import parse_metric
+
+        return tuple(dict.fromkeys(parse_metric(m).name for m in self.spec["metrics"]))
+
+    def test_looks(self) -> dict[tuple[str, str], int]:
+        """Return how often each test split of this run was evaluated on, in the whole store.
+
+        Returns
+        -------
+        dict of (str, str) to int
+            By data set and split: every evaluation counts, of other runs and of settings that have
+            been changed since too.
+        """
+        found: dict[tuple[str, str], int] = {}
+        for cell in self.cells:
+            about = cell.cell.get("dataset", {})
+            split = (about.get("splits") or {}).get("test")
+            if split is not None:
+                dataset = data_name(about["name"])
+                found[dataset, split] = len(self.store.test_evaluations(dataset, split))
+        return found
+
+
+def data_name(name: str) -> str:
+    """Return the one name under which looks at a data set are counted."""
+    return registry.normalise(name.rpartition(":")[2])

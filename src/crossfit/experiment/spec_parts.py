@@ -1,0 +1,405 @@
+"""The parts of an experiment: data sets, features, methods, tuning; each is checked when read."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from itertools import permutations
+from typing import Any
+
+from crossfit import registry
+from crossfit.cards import Choice, Each, Float, Int
+from crossfit.experiment._yaml import Node, SpecError, plain, what
+from crossfit.metrics.names import parse_metric
+
+__all__ = [
+    "DatasetSpec",
+    "MethodSpec",
+    "RELEVANCE",
+    "TIES",
+    "TuningSpec",
+    "check_unique",
+    "directions_between",
+    "is_part",
+    "read_datasets",
+    "read_features",
+    "read_methods",
+    "read_metrics",
+    "read_seeds",
+    "read_splits",
+    "read_tuning",
+    "space_of",
+]
+
+RELEVANCE = ("auto", "pair", "label")
+ROLES = ("train", "validation", "test")
+TIES = ("expected", "stable", "worst")
+_SAMPLERS = ("tpe", "random")
+_PRUNERS = ("none", "median")
+
+
+@dataclass(frozen=True)
+class TuningSpec:
+    """How methods are tuned; see the documentation of the keys in `Experiment`."""
+
+    trials: int = 30
+    folds: int = 3
+    validation: bool = False
+    metric: str | None = None
+    timeout: float | None = None
+    sampler: str = "tpe"
+    pruner: str = "none"
+    seed: int = 0
+    storage: str | None = None
+
+
+@dataclass(frozen=True)
+class DatasetSpec:
+    """A data set to load.
+
+    Parameters
+    ----------
+    name : str
+        Name in the registry.
+    options : mapping
+        Handed to `crossfit.datasets.load`: ``split`` and the data set's own options.
+    subset : mapping of str to int
+        Role or split name to the number of groups that are drawn from it.
+    label : str
+        What tables call it.
+    """
+
+    name: str
+    options: Mapping[str, Any]
+    subset: Mapping[str, int]
+    label: str
+
+
+@dataclass(frozen=True)
+class MethodSpec:
+    """A method with its settings.
+
+    Parameters
+    ----------
+    method : str
+        Name in the registry.
+    label : str
+        What tables call it.
+    params : mapping
+        Parameters of the method. A mapping of ``name`` and ``params`` stands for an object.
+    features : mapping
+        View to features, in place of the experiment's.
+    similarity : object
+        Name of a similarity, a mapping that stands for one, or None for the method's own.
+    tune : mapping, "default" or None
+        Search space.
+    published : mapping
+        Published figures: metric to a mapping of direction (or ``mean``) to value.
+    tuning : TuningSpec, optional
+        How it is tuned: as the experiment says, with what the method says of its own; None if it
+        is not tuned.
+    line : str
+        Where the file says it, for messages.
+    """
+
+    method: str
+    label: str
+    params: Mapping[str, Any]
+    features: Mapping[str, Any]
+    similarity: Any
+    tune: Mapping[str, Any] | str | None
+    published: Mapping[str, Any]
+    tuning: TuningSpec | None = None
+    line: str = ""
+
+
+def read_datasets(node: Node) -> tuple[DatasetSpec, ...]:
+    """Return the data sets, checked."""
+    one, several = node.child("dataset", None), node.child("datasets", ())
+    if (one.value is None) == (not several.value):
+        raise node.error("one of the keys 'dataset' and 'datasets' must be given")
+    parts = several.sequence() if one.value is None else [one]
+    found = []
+    for part in parts:
+        if isinstance(part.value, DatasetSpec):
+            found.append(part.value)
+            continue
+        value = {"name": part.value} if isinstance(part.value, str) else part.mapping()
+        name = Node(value, part.path, part.source, part.line).child("name").text()
+        drawn = part.child("subset") if "subset" in value else Node(None, "", "")
+        subset = drawn.optional(lambda n: {k: n.child(k).integer(1) for k in n.mapping()})
+        label = part.child("label").text() if value.get("label") else ""
+        options = {k: v for k, v in value.items() if k not in ("name", "subset", "label")}
+        found.append(DatasetSpec(name, plain(options), subset or {}, label or name))
+    check_unique(several if one.value is None else one, [part.label for part in found], "label")
+    return tuple(found)
+
+
+def directions_between(datasets: Sequence[DatasetSpec]) -> list[str]:
+    """Return the directions between the views that the data sets' cards name, long and short.
+
+    Empty where a data set is not installed, so that nobody knows its views.
+    """
+    try:
+        views = [registry.get(one.name, "crossfit.datasets").modalities for one in datasets]
+    except registry.RegistryError:
+        return []
+    found = [(a, b) for names in views for a, b in permutations(names, 2)]
+    return list(dict.fromkeys([*(f"{a}2{b}" for a, b in found),
+                               *(f"{a[:1]}2{b[:1]}" for a, b in found)]))  # fmt: skip
+
+
+def read_splits(node: Node) -> dict[str, str | None]:
+    """Return the splits that play the roles, checked."""
+    if node.value is None:
+        return {}
+    node.known(ROLES)
+    return {role: node.child(role).optional(Node.text) for role in node.mapping()}
+
+
+def is_part(value: Any) -> bool:
+    """Say whether a mapping stands for an object: ``{"name": ..., "params": {...}}``."""
+    return (
+        isinstance(value, Mapping)
+        and isinstance(value.get("name"), str)
+        and set(value) <= {"name", "params"}
+    )
+
+
+class _Placed(dict[str, Any]):
+    """An extractor that knows where the file names it, for what only making it finds wrong."""
+
+    place: str = ""
+
+
+def _placed(part: Mapping[str, Any], node: Node) -> _Placed:
+    made = _Placed(part)
+    made.place = node.place
+    return made
+
+
+def _part(node: Node) -> Any:
+    """Check one extractor, a chain of them, channels, or None (the view stays as it is)."""
+    value = node.value
+    if value is None or value == "passthrough":
+        return None
+    if isinstance(value, str):
+        return _placed({"name": value}, node)
+    if isinstance(value, Mapping) and "channels" in value:
+        node.known(["channels"])
+        channels = node.child("channels")
+        return {"channels": {key: _part(channels.child(key)) for key in channels.mapping()}}
+    if isinstance(value, Mapping):
+        node.known(["name", "params"])
+        node.child("name").text()
+        params = node.child("params", {})
+        given = {} if not params.value else plain(params.mapping())
+        return _placed({"name": value["name"], "params": given}, node)
+    parts = node.sequence()
+    if not parts:
+        raise node.error("must name at least one extractor")
+    return [_part(part) for part in parts]
+
+
+def read_features(node: Node) -> dict[str, Any]:
+    """Return the extractors of each view, checked."""
+    if node.value is None:
+        return {}
+    return {view: _part(node.child(view)) for view in node.mapping()}
+
+
+def read_seeds(node: Node) -> tuple[int, ...]:
+    """Return the seeds, checked."""
+    if isinstance(node.value, int):
+        return (node.integer(0),)
+    seeds = tuple(part.integer(0) for part in node.sequence())
+    if not seeds:
+        raise node.error("must have at least one seed")
+    check_unique(node, seeds, "seed")
+    return seeds
+
+
+def read_metrics(node: Node) -> tuple[str, ...]:
+    """Return the canonical names of the metrics."""
+    parts = [node] if isinstance(node.value, str) else node.sequence()
+    found = []
+    for part in parts:
+        try:
+            found.append(parse_metric(part.text()).name)
+        except ValueError as error:
+            raise (error if isinstance(error, SpecError) else part.error(str(error))) from None
+    if not found:
+        raise node.error("must have at least one metric")
+    return tuple(dict.fromkeys(found))
+
+
+def read_tuning(node: Node, default: TuningSpec | None = None) -> TuningSpec | None:
+    """Read how to tune; what is not said is as in `default`."""
+    if node.value is None or isinstance(node.value, TuningSpec):
+        return node.value or default
+    node.known([field.name for field in fields(TuningSpec)])
+    given = node.mapping()
+    if "folds" in given and given.get("validation"):
+        raise node.error("takes one of 'folds' and 'validation', got both")
+    default = default or TuningSpec()
+
+    def metric(part: Node) -> str:
+        return read_metrics(part)[0]
+
+    return TuningSpec(
+        node.child("trials", default.trials).integer(1),
+        node.child("folds", default.folds).integer(2),
+        node.child("validation", default.validation and "folds" not in given).boolean(),
+        node.child("metric", default.metric).optional(metric),
+        node.child("timeout", default.timeout).optional(Node.number),
+        node.child("sampler", default.sampler).one_of(_SAMPLERS),
+        node.child("pruner", default.pruner).optional(lambda n: n.one_of(_PRUNERS)) or "none",
+        node.child("seed", default.seed).integer(0),
+        node.child("storage", default.storage).optional(Node.text),
+    )
+
+
+def read_methods(
+    node: Node, tuning: TuningSpec | None, directions: Sequence[str]
+) -> tuple[MethodSpec, ...]:
+    """Return the methods, checked."""
+    found = [_method(part, tuning, directions) for part in node.sequence()]
+    if not found:
+        raise node.error("must have at least one method")
+    return tuple(found)
+
+
+def _method(node: Node, tuning: TuningSpec | None, directions: Sequence[str]) -> MethodSpec:
+    if isinstance(node.value, MethodSpec):
+        return node.value
+    if isinstance(node.value, str):
+        return MethodSpec(node.value, node.value, {}, {}, None, None, {}, None, node.place)
+    node.known([field.name for field in fields(MethodSpec) if field.name != "line"])
+    name = node.child("method").text()
+    params = node.child("params", {})
+    similarity = node.child("similarity", None)
+    if similarity.value is not None and not isinstance(similarity.value, str):
+        similarity = Node(_part(similarity), similarity.path, similarity.source, similarity.line)
+    elif similarity.value is not None:
+        from crossfit.similarities import MEASURES
+
+        similarity.one_of(list(MEASURES))
+    tune = node.child("tune", None)
+    if isinstance(tune.value, Mapping):
+        fixed = list(params.value or ())
+        _check_space(tune, ranked=similarity.value is not None, fixed=fixed)
+    elif tune.value not in (None, "default"):
+        raise tune.error(f"must be 'default', null or a mapping, got {what(tune.value)}")
+    own_way = node.child("tuning", None)
+    own = read_tuning(own_way, tuning)
+    if tune.value is None and own_way.value is not None:
+        raise own_way.error("is of no use: the method has no key 'tune'")
+    if tune.value is not None and own is None:
+        raise tune.error("needs the key 'tuning', which says how many trials and folds")
+    return MethodSpec(
+        name,
+        node.child("label", name).text(),
+        {} if not params.value else plain(params.mapping()),
+        read_features(node.child("features", None)),
+        plain(similarity.value),
+        plain(tune.value),
+        _published(node.child("published", None), directions),
+        None if tune.value is None else own,
+        node.place,
+    )
+
+
+def _published(node: Node, directions: Sequence[str]) -> dict[str, dict[str, float]]:
+    if not node.value:
+        return {}
+    found: dict[str, dict[str, float]] = {}
+    for name in node.mapping():
+        part = node.child(name)
+        (metric,) = read_metrics(Node([name], part.path, part.source, part.line))
+        if isinstance(part.value, Mapping):
+            if directions:
+                part.known(["mean", *directions])
+            found[metric] = {key: part.child(key).number() for key in part.value}
+        else:
+            found[metric] = {"mean": part.number()}
+    return found
+
+
+def _check_space(node: Node, *, ranked: bool, fixed: Sequence[str]) -> None:
+    """Check a search space; `ranked` says whether there is a similarity of its own to tune.
+
+    Conditions name parameters before theirs, or those that are `fixed`.
+    """
+    before = [name for name in fixed if name not in node.mapping()]
+    for name in node.mapping():
+        part = node.child(name)
+        if name.startswith("scorer__") and not ranked:
+            raise part.error("needs the key 'similarity': the method has none of its own to tune")
+        for other in _space(part).when or ():
+            if other not in before:
+                raise part.child("when").error(
+                    f"must name parameters before it ({', '.join(before) or 'none'}), got {other!r}"
+                )
+        before.append(name)
+
+
+def space_of(tune: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the search space that a checked ``tune`` mapping stands for."""
+    node = Node(tune, "tune", "")
+    return {name: _space(node.child(name)) for name in tune}
+
+
+def _space(node: Node) -> Any:
+    value = node.mapping()
+    node.known(["int", "float", "choice", "log", "when", "each"])
+    kinds = [kind for kind in ("int", "float", "choice") if kind in value]
+    if len(kinds) != 1:
+        raise node.error("must have one of the keys 'int', 'float' and 'choice'")
+    (kind,) = kinds
+    if kind == "choice" and "log" in value:
+        raise node.child("log").error("is of numbers: 'choice' has none")
+    when = node.child("when", None).optional(
+        lambda n: {k: tuple(v) if isinstance(v, list) else v for k, v in n.mapping().items()}
+    )
+    inner = node.child(kind)
+    part: Any
+    if kind == "choice":
+        named = {} if not isinstance(inner.value, Mapping) else plain(inner.mapping())
+        options = [] if named else [plain(option.value) for option in inner.sequence()]
+        if not named and not options:
+            raise inner.error("must have at least one option")
+        if "when" in named:
+            raise inner.error("must not call an option 'when', which is the condition")
+        try:
+            part = Choice(*options, **named, when=when)
+        except ValueError as error:
+            raise inner.error(str(error)) from None
+    else:
+        parts = inner.sequence()
+        if len(parts) != 2:
+            raise inner.error(f"must be [low, high], got {len(parts)} entries")
+        log = node.child("log", False).boolean()
+        try:
+            if kind == "int":
+                low, high = (bound.integer(-sys.maxsize) for bound in parts)
+                part = Int(low, high, log=log, when=when)
+            else:
+                least, most = (float(bound.number()) for bound in parts)
+                part = Float(least, most, log=log, when=when)
+        except ValueError as error:
+            raise (error if isinstance(error, SpecError) else inner.error(str(error))) from None
+    if "each" in value:
+        keys = tuple(key.text() for key in node.child("each").sequence())
+        return Each(keys, replace(part, when=None) if kind != "choice" else part, when=when)
+    return part
+
+
+def check_unique(node: Node, values: Sequence[Any], what: str) -> None:
+    """Raise a `SpecError` if a value is there twice."""
+    seen: set[Any] = set()
+    for i, value in enumerate(values):
+        if value in seen:
+            at = node.child(i) if isinstance(node.value, Sequence) else node
+            raise at.error(f"the {what} {value!r} is there twice")
+        seen.add(value)

@@ -1,0 +1,227 @@
+"""The search for settings, which the cells of all seeds share."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import shutil
+import time
+import traceback
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from crossfit import registry
+from crossfit.cards import check_space, remaining, renamed
+from crossfit.experiment.data import check_labels, load_splits
+from crossfit.experiment.evaluate import by_label
+from crossfit.experiment.features import needs_fit
+from crossfit.experiment.files import StoreError, read_json, warn_of_damage, write_json
+from crossfit.experiment.pipeline import cell_pipeline, feature_stage
+from crossfit.experiment.schema import SEARCH
+from crossfit.experiment.spec_parts import MethodSpec, space_of
+from crossfit.experiment.store import Store
+from crossfit.experiment.task import Skip, Task, told
+from crossfit.views import Views
+
+__all__ = ["chosen_settings", "forget_search", "keep_search", "kept_search", "search_space"]
+
+
+def in_pipeline(name: str) -> str:
+    """Return a tuned parameter's name in the pipeline: of the method unless it says otherwise."""
+    return name if name.startswith(("features__", "scorer__")) else f"method__{name}"
+
+
+def search_space(spec: MethodSpec) -> dict[str, Any]:
+    """Return the search space of a method by pipeline names.
+
+    What the experiment sets is set, and decides the conditions that name it.
+
+    Raises
+    ------
+    ValueError
+        If a parameter would never be searched, because its condition can never hold.
+    """
+    if spec.tune == "default":
+        space = remaining(registry.get(spec.method).search_space, spec.params)
+    else:
+        given = space_of(spec.tune or {})  # type: ignore[arg-type]
+        fixed = {name: value for name, value in spec.params.items() if name not in given}
+        space = remaining(given, fixed)
+        for name in given:
+            if name not in space:
+                raise ValueError(
+                    f"{spec.line}method {spec.label!r}: tune: {name!r} is never searched: its "
+                    f"condition is {given[name].when!r}, and the experiment sets {fixed!r}"
+                )
+    check_space(f"{spec.line}method {spec.label!r}: tune", space)
+    return renamed(space, in_pipeline)
+
+
+@dataclass(frozen=True)
+class _Scoring:
+    """A scorer that knows by what items are relevant."""
+
+    metric: str
+    relevance: str
+    ties: str
+
+    def __call__(self, estimator: Any, X: Views, y: Any = None) -> float:
+        from crossfit.model_selection import make_retrieval_scorer
+
+        labels = y if by_label(self.metric, self.relevance, y) else None
+        return make_retrieval_scorer(self.metric, ties=self.ties)(estimator, X, labels)
+
+
+def chosen_settings(task: Task, store: Store) -> dict[str, Any]:
+    """Return what the search found, searching first if no process has; empty without tuning.
+
+    It sees training and validation pairs only. The cells of all seeds share one search.
+    """
+    if task.tuning is None or task.search_key is None:
+        return {}
+    found = kept_search(store, task.search_key)
+    if found is None:
+        with store.waiting_claim(f"search-{task.search_key}"):
+            found = kept_search(store, task.search_key)
+            if found is None:
+                try:
+                    found = _search(task, store)
+                except (Skip, registry.RegistryError, ImportError, FileNotFoundError):
+                    raise
+                except Exception as error:
+                    # Kept, or the cell of every seed would search in vain.
+                    found = {"error": told(error), "traceback": traceback.format_exc()}
+                keep_search(task, store, found)
+                found = kept_search(store, task.search_key) or found
+    if "error" in found:
+        raise SearchError(f"the search for settings failed: {found['error']}\n{found['traceback']}")
+    return found
+
+
+def kept_search(store: Store, key: str) -> dict[str, Any] | None:
+    """Return what the store has of a search, or its error; a damaged one is warned of."""
+    path = store.folder / "searches" / key / "search.json"
+    try:
+        if not os.path.lexists(path):
+            return None
+        found: dict[str, Any] = read_json(path, SEARCH)
+        if not found.get("params") and not found.get("error"):
+            raise StoreError(f"{path} is damaged: it has neither settings nor an error")
+    except StoreError as error:
+        warn_of_damage(error)
+        return None
+    return found
+
+
+def keep_search(task: Task, store: Store, found: Mapping[str, Any]) -> None:
+    """Store what a search found, or its error, unless there is something; under its claim."""
+    home = store.folder / "searches" / str(task.search_key)
+    if kept_search(store, str(task.search_key)) is None:
+        with store.new_folder(home) as draft:
+            write_json(draft / "search.json", found)
+
+
+def forget_search(task: Task, store: Store, *, failed: bool = True) -> None:
+    """Remove a search, and its study; of those that `failed`, only studies of failed trials.
+
+    Failed trials count, so that a study in which all have failed would never go on.
+    """
+    if task.tuning is None or task.search_key is None:
+        return
+    home = store.folder / "searches" / task.search_key
+    found = kept_search(store, task.search_key)
+    if found is None or (failed and "error" not in found):
+        return
+    if task.tuning.storage is not None:
+        import optuna
+
+        from crossfit.model_selection.storages import open_storage
+
+        name = _study_name(task)
+        with open_storage(task.tuning.storage, False) as storage, suppress(KeyError):
+            study = storage.get_study_id_from_name(name)
+            states = (optuna.trial.TrialState.COMPLETE,)
+            if not failed or not storage.get_all_trials(study, deepcopy=False, states=states):
+                storage.delete_study(study)
+    shutil.rmtree(home, ignore_errors=True)  # another runner may do so too
+
+
+def _study_name(task: Task) -> str:
+    return f"crossfit-{task.search_key}"
+
+
+class SearchError(RuntimeError):
+    """The search that a cell depends on has failed."""
+
+
+def _search(task: Task, store: Store) -> dict[str, Any]:
+    from crossfit.model_selection import OptunaSearch
+
+    assert task.tuning is not None
+    tuning = task.tuning
+    begun = time.perf_counter()
+    splits = load_splits(task.dataset, task.root, task.cell["dataset"]["revision"]).splits
+    train = splits["train"]
+    check_labels(task, train)
+    if tuning.validation and "validation" not in splits:
+        raise Skip("tuning wants validation pairs, and the data set has none: use folds")
+    space = search_space(task.method)
+    if not space:
+        raise Skip(f"{task.method.method} has no search space: write one under 'tune'")
+    stage = feature_stage(task, store, shared=False)
+    tuned_features = any(name.startswith("features__") for name in space)
+    train_views = train.views
+    val = splits["validation"] if tuning.validation else None
+    val_views = None if val is None else val.views
+    if stage is not None and not tuned_features:
+        fitted = any(needs_fit(part) for _, part in stage.transformers)
+        if not fitted or val is not None:
+            # Nothing that other folds could tell: extracted once, before the search.
+            shared = feature_stage(task, store, shared=True)
+            assert shared is not None
+            train_views = shared.fit_transform(train.views, train.y)
+            val_views = None if val is None else shared.transform(val.views)
+            stage = None
+    metric = tuning.metric or task.metrics[0]
+    seed = None if task.seed is None else tuning.seed
+    search = OptunaSearch(
+        cell_pipeline(dataclasses.replace(task, seed=seed), stage),
+        space,
+        scoring=_Scoring(metric, task.relevance, task.ties),
+        cv=tuning.folds if val is None else (val_views, val.y),
+        n_trials=tuning.trials,
+        timeout=tuning.timeout,
+        sampler=tuning.sampler,
+        pruner=None if tuning.pruner == "none" else tuning.pruner,
+        storage=tuning.storage,
+        study_name=_study_name(task) if tuning.storage else None,
+        random_state=tuning.seed,
+        refit=False,
+        verbose=False,
+    )
+    search.fit(train_views, train.y)
+    return {
+        "params": search.best_params_,
+        "chosen": {name.removeprefix("method__"): v for name, v in search.best_params_.items()},
+        "tuning": {
+            "trials": len(search.trials_),
+            "best_value": search.best_score_,
+            "metric": metric,
+            "seconds": time.perf_counter() - begun,
+            "on": "validation" if tuning.validation else f"{tuning.folds} folds of train",
+        },
+        "trials": [_trial(trial) for trial in search.trials_],
+    }
+
+
+def _trial(trial: Any) -> dict[str, Any]:
+    return {
+        "number": trial.number,
+        "state": trial.state.name.lower(),
+        "value": trial.value,
+        "params": {name.removeprefix("method__"): value for name, value in trial.params.items()},
+        "seconds": None if trial.duration is None else trial.duration.total_seconds(),
+        "steps": {str(step): value for step, value in trial.intermediate_values.items()},
+    }
