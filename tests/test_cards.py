@@ -18,11 +18,10 @@ from crossfit.cards import (
     Float,
     Int,
     MethodCard,
-    remaining,
-    renamed,
     suggest,
 )
 from crossfit.model_selection import default_search_space
+from crossfit.search_space import remaining, renamed
 
 COMMON = {"api": 1, "name": "mine", "target": "a.b:C", "summary": "A card"}
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from crossfit import registry
-from crossfit.cards import did_you_mean
+from crossfit._suggest import did_you_mean
 
 __all__ = ["classes_of"]
 

@@ -25,7 +25,8 @@ from functools import cache, lru_cache
 from types import FunctionType
 from typing import Any, Literal
 
-from crossfit.cards import API, GROUPS, Card, did_you_mean
+from crossfit._suggest import did_you_mean
+from crossfit.cards import API, GROUPS, Card
 
 __all__ = [
     "ClashError",

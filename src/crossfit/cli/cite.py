@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import click
 
+from crossfit._suggest import did_you_mean
 from crossfit._text import printable
-from crossfit.cards import GROUPS, did_you_mean
+from crossfit.cards import GROUPS
 
 __all__ = ["cite"]
 

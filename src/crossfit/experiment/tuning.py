@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from crossfit import registry
-from crossfit.cards import check_space, remaining, renamed
 from crossfit.experiment.data import check_labels, load_splits
 from crossfit.experiment.evaluate import by_label
 from crossfit.experiment.features import needs_fit
@@ -23,6 +22,7 @@ from crossfit.experiment.schema import SEARCH
 from crossfit.experiment.spec_parts import MethodSpec, space_of
 from crossfit.experiment.store import Store
 from crossfit.experiment.task import Skip, Task, told
+from crossfit.search_space import check_space, remaining, renamed
 from crossfit.views import Views
 
 __all__ = ["chosen_settings", "forget_search", "keep_search", "kept_search", "search_space"]

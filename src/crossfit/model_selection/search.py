@@ -30,10 +30,17 @@ from crossfit import registry
 from crossfit._arguments import CheckedParameters, integer, one_of, real, shown
 from crossfit._arrays import NUMPY_DEFAULTS, is_tensor
 from crossfit._code import code_of
+from crossfit._identities import identity_of
 from crossfit._processes import end_with
 from crossfit._progress import progress_bar
 from crossfit._random import draw_seed
-from crossfit.cards import (
+from crossfit._suggest import did_you_mean
+from crossfit.labels import check_labels
+from crossfit.model_selection import storages
+from crossfit.model_selection.scorers import make_retrieval_scorer
+from crossfit.model_selection.splitters import PairKFold, check_folds
+from crossfit.querying import answering, encode, similarity
+from crossfit.search_space import (
     Choice,
     Each,
     Float,
@@ -41,16 +48,10 @@ from crossfit.cards import (
     Space,
     check_parts,
     check_space,
-    did_you_mean,
     remaining,
     renamed,
     suggest,
 )
-from crossfit.labels import check_labels
-from crossfit.model_selection import storages
-from crossfit.model_selection.scorers import make_retrieval_scorer
-from crossfit.model_selection.splitters import PairKFold, check_folds
-from crossfit.querying import answering, encode, similarity
 from crossfit.views import Views, is_views
 
 __all__ = ["OptunaSearch", "default_search_space"]
@@ -573,7 +574,7 @@ class OptunaSearch(CheckedParameters, MetaEstimatorMixin, BaseEstimator):
                 "folds": joblib.hash((self.folds_, held_out)),
                 "space": joblib.hash(list(self.search_space_.items())),
                 "metric": joblib.hash(self.scorer_),
-                "estimator": joblib.hash(clone(self.estimator).set_params(**neutral)),
+                "estimator": joblib.hash(_described(clone(self.estimator).set_params(**neutral))),
                 "epochs": bool(self.refit_epochs),
                 "code": joblib.hash(_codes(self.estimator)),
             }
@@ -850,6 +851,16 @@ class _Watch:
 
 
 # ---- the processes -------------------------------------------------------------------------------
+
+
+def _described(value: Any) -> Any:
+    """Return an estimator as its lasting name and its parameters, so that its class may move."""
+    if isinstance(value, (list, tuple)):
+        return [_described(part) for part in value]
+    if not hasattr(value, "get_params") or isinstance(value, type):
+        return value
+    params = value.get_params(deep=False)
+    return identity_of(type(value)), {name: _described(part) for name, part in params.items()}
 
 
 def _codes(estimator: Any) -> list[str]:

@@ -18,8 +18,8 @@ import optuna
 from optuna.exceptions import StorageInternalError
 from optuna.storages.journal import JournalFileBackend
 
+from crossfit._suggest import did_you_mean
 from crossfit._text import shown
-from crossfit.cards import did_you_mean
 
 __all__ = [
     "check_storage",

@@ -1,6 +1,7 @@
 """Cards of the closed-form methods."""
 
-from crossfit.cards import Choice, Each, Float, Int, MethodCard, Space
+from crossfit.cards import Choice, Each, Float, Int, MethodCard
+from crossfit.search_space import Space
 
 VECTORS = {"image": ("vectors",), "text": ("vectors",)}
 

@@ -20,6 +20,7 @@ from sklearn.utils import _testing, estimator_checks
 from sklearn.utils.estimator_checks import estimator_checks_generator
 
 from crossfit import registry
+from crossfit._suggest import did_you_mean
 from crossfit.base import CrossModalEstimator
 from crossfit.cards import (
     GROUPS,
@@ -27,7 +28,6 @@ from crossfit.cards import (
     DatasetCard,
     ExtractorCard,
     MethodCard,
-    did_you_mean,
 )
 from crossfit.compose import ColumnsAsViews
 from crossfit.testing import dataset_checks, extractor_checks
