@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["MiniLM"]
 
 # The model's config.json and sentence_bert_config.json.
-_WIDTH, _LAYERS, _HEADS, _INNER, _EPS, _MAX_TOKENS = 384, 6, 12, 1536, 1e-12, 256
+_WIDTH, _LAYERS, _HEADS, _EPS, _MAX_TOKENS = 384, 6, 12, 1e-12, 256
 
 
 class MiniLM(TextExtractor):
@@ -49,8 +50,8 @@ class MiniLM(TextExtractor):
 
     Notes
     -----
-    `transform` returns float32 of shape (n, 384). Texts of a batch are padded to the longest;
-    the batch size moves the last bits and nothing more. Word pieces that the vocabulary lacks,
+    `transform` returns float32 of shape (n, 384). Texts are not padded; the batch size changes
+    only the last bits. Word pieces that the vocabulary lacks,
     such as most emoji and many Chinese characters, are all one to the network: a warning counts
     them.
 
@@ -107,15 +108,46 @@ class MiniLM(TextExtractor):
 
         device = resolve_device(self.device)
         encodings = _tokenizer().encode_batch(batch)
+        order = sorted(range(len(batch)), key=lambda i: len(encodings[i].ids))
         with exact():
-            ids = torch.tensor([e.ids for e in encodings], device=device)
-            real = torch.tensor([e.attention_mask for e in encodings], device=device).bool()
-            network: Any = _network(device)
-            places = network["places"].weight[: ids.shape[1]]
-            x = network["norm"](network["words"](ids) + places)
-            x = network["layers"](x, src_key_padding_mask=~real)
-            mean = (x * real[..., None]).sum(1) / real.sum(1, keepdim=True)
-            return torch.nn.functional.normalize(mean).cpu().numpy()
+            found = _encoded([encodings[i].ids for i in order], _weights(device))
+            return found[torch.tensor(order, device=device).argsort()].cpu().numpy()
+
+
+def _encoded(texts: list[list[int]], weights: dict[str, Any]) -> torch.Tensor:
+    """Return the sentence vectors of texts, which come in the order of their lengths.
+
+    All tokens are rows of one matrix, so that nothing is padded; only attention, which is within a
+    text, takes the texts of one length at a time.
+    """
+    import torch
+    from torch.nn import functional as F
+
+    def linear(x: torch.Tensor, name: str) -> torch.Tensor:
+        return F.linear(x, *weights[name])
+
+    def norm(x: torch.Tensor, name: str) -> torch.Tensor:
+        weight, bias = weights[name]
+        return F.layer_norm(x, (_WIDTH,), weight, bias, _EPS)
+
+    words, places = weights["words"], weights["places"]
+    shapes = [(len(list(same)), n) for n, same in itertools.groupby(map(len, texts))]
+    sizes = [count * n for count, n in shapes]
+    ids = torch.tensor(list(itertools.chain.from_iterable(texts)), device=words.device)
+    x = torch.cat([places[:n].repeat(count, 1) for count, n in shapes]) + F.embedding(ids, words)
+    x = norm(x, "norm")
+    for i in range(_LAYERS):
+        seen = []
+        for part, (count, n) in zip(linear(x, f"{i}.attention").split(sizes), shapes):
+            heads = part.view(count, n, 3, _HEADS, _WIDTH // _HEADS).permute(2, 0, 3, 1, 4)
+            mixed = F.scaled_dot_product_attention(*heads)
+            seen.append(mixed.transpose(1, 2).reshape(count * n, _WIDTH))
+        x = norm(x + linear(torch.cat(seen), f"{i}.attended"), f"{i}.norm1")
+        x = norm(x + linear(F.gelu(linear(x, f"{i}.wide")), f"{i}.narrow"), f"{i}.norm2")
+    means = [
+        part.view(count, n, _WIDTH).mean(1) for part, (count, n) in zip(x.split(sizes), shapes)
+    ]
+    return F.normalize(torch.cat(means))
 
 
 def _file(name: str) -> Path:
@@ -129,55 +161,38 @@ def _tokenizer() -> tokenizers.Tokenizer:
     tokenizer = Tokenizer.from_file(str(_file("tokenizer.json")))
     # The file says 128, fixed; the sentence-transformers configuration beside it says 256.
     tokenizer.enable_truncation(_MAX_TOKENS)
-    tokenizer.enable_padding()
+    tokenizer.no_padding()
     return tokenizer
 
 
 @functools.lru_cache(maxsize=2)
-def _network(device: str) -> torch.nn.ModuleDict:
-    """Build the encoder once per process and device; estimators stay small and picklable."""
+def _weights(device: str) -> dict[str, Any]:
+    """Read the weights once per process and device; estimators stay small and picklable."""
     import torch
     from safetensors.torch import load_file
-    from torch import nn
 
     given = load_file(_file("model.safetensors"), device=device)
-    # On "meta" nothing is initialised at random, so the global random state stays as it is.
-    with torch.device("meta"):
-        layer = nn.TransformerEncoderLayer(
-            _WIDTH, _HEADS, _INNER, activation="gelu", layer_norm_eps=_EPS, batch_first=True
-        )
-        network = nn.ModuleDict(
-            {
-                "words": nn.Embedding(*given["embeddings.word_embeddings.weight"].shape),
-                "places": nn.Embedding(*given["embeddings.position_embeddings.weight"].shape),
-                "norm": nn.LayerNorm(_WIDTH, eps=_EPS),
-                # Nested tensors would hand back fewer columns than went in.
-                "layers": nn.TransformerEncoder(layer, _LAYERS, enable_nested_tensor=False),
-            }
-        )
-    state = {
-        "words.weight": given["embeddings.word_embeddings.weight"],
+
+    def pair(*names: str) -> tuple[torch.Tensor, ...]:
+        return tuple(torch.cat([given[f"{name}.{kind}"] for name in names])
+                     for kind in ("weight", "bias"))  # fmt: skip
+
+    weights: dict[str, Any] = {
+        "words": given["embeddings.word_embeddings.weight"],
         # A text is one segment, so the vector of segment 0 is added to every place.
-        "places.weight": given["embeddings.position_embeddings.weight"]
+        "places": given["embeddings.position_embeddings.weight"]
         + given["embeddings.token_type_embeddings.weight"][0],
+        "norm": pair("embeddings.LayerNorm"),
     }
-    for kind in ("weight", "bias"):
-        state[f"norm.{kind}"] = given[f"embeddings.LayerNorm.{kind}"]
-        for i in range(_LAYERS):
-            bert, ours = f"encoder.layer.{i}", f"layers.layers.{i}"
-            state[f"{ours}.self_attn.in_proj_{kind}"] = torch.cat(
-                [
-                    given[f"{bert}.attention.self.{part}.{kind}"]
-                    for part in ("query", "key", "value")
-                ]
-            )
-            for part, source in {
-                "self_attn.out_proj": "attention.output.dense",
-                "norm1": "attention.output.LayerNorm",
-                "linear1": "intermediate.dense",
-                "linear2": "output.dense",
-                "norm2": "output.LayerNorm",
-            }.items():
-                state[f"{ours}.{part}.{kind}"] = given[f"{bert}.{source}.{kind}"]
-    network.load_state_dict(state, assign=True)
-    return network.eval().requires_grad_(False)
+    for i in range(_LAYERS):
+        bert = f"encoder.layer.{i}"
+        own = f"{bert}.attention.self"
+        weights |= {
+            f"{i}.attention": pair(f"{own}.query", f"{own}.key", f"{own}.value"),
+            f"{i}.attended": pair(f"{bert}.attention.output.dense"),
+            f"{i}.norm1": pair(f"{bert}.attention.output.LayerNorm"),
+            f"{i}.wide": pair(f"{bert}.intermediate.dense"),
+            f"{i}.narrow": pair(f"{bert}.output.dense"),
+            f"{i}.norm2": pair(f"{bert}.output.LayerNorm"),
+        }
+    return weights
