@@ -47,7 +47,7 @@ PROGRAM = """
 import json, locale, sys, warnings
 import numpy as np, torch
 from crossfit import registry
-from crossfit.extraction import backbones, regions
+from crossfit.extraction import backbones, detectors
 from crossfit.views import Ragged
 from crossfit_wheels import efficientnet, minilm
 
@@ -58,7 +58,7 @@ items = {
     "samples": [np.sin(np.arange(9000) / k).astype("f4") for k in (5, 6, 7, 8)],
     "sequence": Ragged.from_list([rng.normal(size=(k, 5)) for k in (30, 20, 30, 20)]),
 }
-networks = backbones._network, regions._faster_rcnn, efficientnet._network, minilm._network
+networks = backbones._network, detectors._faster_rcnn, efficientnet._network, minilm._network
 
 
 def extract(setting):

@@ -11,13 +11,13 @@ import numpy as np
 from PIL import Image
 from sklearn.utils._param_validation import Interval, StrOptions
 
+from crossfit._devices import resolve_device
 from crossfit._torch import isolated
 from crossfit.extraction.images import MAX_PIXELS, ImageExtractor
 from crossfit.extraction.weights import (
     exact,
     fill,
     load_weights,
-    resolve_device,
     seeded,
     weights_id,
 )

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from crossfit._devices import resolve_device
 from crossfit._torch import isolated
 
 if TYPE_CHECKING:
@@ -32,34 +33,6 @@ _HOLDERS = ("state_dict", "model_state_dict", "model", "module", "network", "net
             "params")  # fmt: skip
 # What torch's and Lightning's wrappers put before every name.
 _WRAPPERS = ("module.", "_orig_mod.", "model.")
-
-
-def resolve_device(device: str) -> str:
-    """Return a torch device name; ``"auto"`` is CUDA if present.
-
-    Raises
-    ------
-    ValueError
-        If torch knows no such device or finds none here.
-    """
-    import torch
-
-    if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        kind = torch.device(device).type
-    except RuntimeError:
-        raise ValueError(f"device must be 'auto' or a torch device, got {device!r}") from None
-    if kind == "cuda" and not torch.cuda.is_available():
-        raise ValueError(f"device={device!r} was asked for, but torch finds no CUDA here")
-    if kind != "cpu":
-        try:
-            usable = kind != "meta" and torch.zeros(1, device=device).sum().item() == 0
-        except Exception as error:  # of torch's many devices, each has its own
-            raise ValueError(f"device={device!r} was asked for, but torch cannot use it") from error
-        if not usable:
-            raise ValueError(f"device={device!r} holds no numbers, so that nothing can run there")
-    return device
 
 
 @contextlib.contextmanager

@@ -20,12 +20,12 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from crossfit._arguments import check_arguments, integer
+from crossfit._devices import resolve_device
 from crossfit._fitted import is_fitted_name, set_fitted
 from crossfit._identities import identity_of
 from crossfit._random import draw_seed
 from crossfit._torch import few_torch_threads, isolated
 from crossfit.base import CrossModalEstimator
-from crossfit.extraction.weights import resolve_device
 from crossfit.labels import class_codes
 from crossfit.neural.batching import (
     Batch,
