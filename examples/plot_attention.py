@@ -7,6 +7,8 @@ ACLN (plugin ``crossfit-acln``) weighs the regions of a picture and the words of
 """
 
 import matplotlib.pyplot as plt
+import numpy as np
+from PIL import Image
 
 from crossfit import ViewTransformer
 from crossfit.datasets import load
@@ -14,28 +16,43 @@ from crossfit.extraction import GridFeatures
 from crossfit.methods import ACLN
 from crossfit.plotting import plot_attention
 
+# %%
+# Each picture is one emoji at a random place of an empty ground, so it is known where attention
+# should lie.
+
+rng = np.random.default_rng(0)
 emoji = load("emoji")
-train, test = emoji["train"], emoji["test"]
+
+
+def placed(views):
+    """Return the views with each picture in one of nine places."""
+    pictures = np.full((len(views), 192, 192, 3), 255, np.uint8)
+    for picture, thing in zip(pictures, views["image"]):
+        row, column = 64 * rng.integers(3, size=2)
+        picture[row : row + 64, column : column + 64] = thing
+    return views.replace(image=pictures)
+
+
+train, test = placed(emoji["train"].views), placed(emoji["test"].views)
 regions = ViewTransformer([("image", GridFeatures(6, output="regions"))])  # 36 regions each
-acln = ACLN(
-    attention="separate", width=64, lr=3e-3, max_epochs=8, min_count=1, random_state=0, verbose=0
-)
-acln.fit(regions.fit_transform(train.views), train.y)
-print(f"test mAP {acln.score(regions.transform(test.views), test.y):.2f}, chance .16")
+acln = ACLN(width=64, lr=3e-3, max_epochs=8, min_count=1, random_state=0, verbose=0)
+acln.fit(regions.fit_transform(train), emoji["train"].y)
+print(f"test mAP {acln.score(regions.transform(test), emoji['test'].y):.2f}, chance .16")
 
 # %%
-# The weights of a picture sum to 1 over its regions and those of a text over its words. Attention
-# that was learnt from labels stands where the classes differ; it is not an outline of the thing.
+# The weights of a picture sum to 1 over its regions, and those of a text over its words. The
+# colours compare with attention that is the same everywhere.
 
-row = list(test.info["short_name"]).index("heart_eyes_cat")
-pair = test.views[[row]]
+row = list(emoji["test"].info["short_name"]).index("heart_eyes_cat")
+pair = test[[row]]
 weights = acln.explain(regions.transform(pair))
 words = weights["text"][[0]]
 figure = plot_attention(
-    pair["image"][0],
+    Image.fromarray(pair["image"][0]),
     [str(word) for word in words.info["words"]],
     word_to_region=weights["image"][[0]].values,
     object_to_word=words.values,
 )
+figure.set_size_inches(8, 4.8)
 plt.figure(figure)  # the figure is not pyplot's until it is attached
 plt.show()

@@ -44,5 +44,5 @@ for ax, reg in zip(axes, (0.001, 0.1, 10.0)):
     ax.plot(correlations(cca, val), color="C1", label="validation pairs")
     ax.set(title=f"ridge {reg:g}: MRR {cca.score(val):.2f}", xlabel="component", ylim=(-0.2, 1.02))
 axes[0].set_ylabel("correlation")
-axes[0].legend(loc="lower left")
+axes[0].legend(loc=(0.06, 0.55))
 plt.show()

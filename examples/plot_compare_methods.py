@@ -59,7 +59,7 @@ left.set(xlabel="mAP, text → image, 95 %", ylim=(-0.6, 2.6), title="each metho
 for place, row in enumerate(tests):
     error = [[row.difference - row.low], [row.high - row.difference]]
     right.errorbar(row.difference, place, xerr=error, fmt="s", color="black", capsize=4)
-labels = [f"{row.first} − {row.second}\np = {row.p_adjusted:.3f}" for row in tests]
+labels = [f"{row.first} − {row.second}\np = {row.p_adjusted:.4f}" for row in tests]
 right.set_yticks(range(len(tests)), labels)
 right.axvline(0, color="C3", linestyle="--")
 right.set(xlabel="difference of mAP, 95 %", ylim=(-0.6, 2.6), title="the same queries, in pairs")

@@ -22,18 +22,19 @@ y = np.repeat(np.arange(5), 40)  # a gallery that is stored class by class
 
 noise = rng.random((200, 200))
 steps = [1, 2, 3, 5, 10, 30, 100]
-figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
+figure, ax = plt.subplots(figsize=(6, 3.6), layout="constrained")
 for ties in ("stable", "expected", "worst"):
     found = [
         evaluate(np.floor(noise * n), (y, y), "map@all", ties=ties, ci=None).mean(None, "map@all")
         for n in steps
     ]
-    left.plot(steps, found, "o-", label=f'ties="{ties}"')
+    ax.plot(steps, found, "o-", label=f'ties="{ties}"')
 chance = chance_level((y, y), "map@all").mean(None, "map@all")
-left.axhline(chance, color="grey", linestyle="--", label="chance")
-left.set(xscale="log", xlabel="number of different scores", ylabel="mAP")
-left.set_title("a scorer that has learnt nothing")
-left.legend()
+ax.axhline(chance, color="grey", linestyle="--", label="chance")
+ax.set(xscale="log", xlabel="number of different scores", ylabel="mAP")
+ax.set_title("a scorer that has learnt nothing")
+ax.legend()
+plt.show()
 
 # %%
 # The interval is a bootstrap over queries: how far the figure could have moved with other queries
@@ -42,12 +43,13 @@ left.legend()
 signal = np.equal.outer(y, y) * 0.5 + rng.normal(size=(200, 200))
 sizes = [20, 40, 80, 160, 200]
 rows = rng.permutation(200)
+figure, ax = plt.subplots(figsize=(6, 3.2), layout="constrained")
 for x, n in enumerate(sizes):
     some = rows[:n]
     result = evaluate(signal[some], (y[some], y), "map@all", directions="forward")
     low, high = result.interval("forward", "map@all")
     mean = result.mean("forward", "map@all")
-    right.errorbar(x, mean, [[mean - low], [high - mean]], fmt="o", color="C0", capsize=4)
-right.set_xticks(range(len(sizes)), sizes)
-right.set(xlabel="queries", ylabel="mAP", title="95 % intervals of one method")
+    ax.errorbar(x, mean, [[mean - low], [high - mean]], fmt="o", color="C0", capsize=4)
+ax.set_xticks(range(len(sizes)), sizes)
+ax.set(xlabel="queries", ylabel="mAP", title="95 % intervals of one method")
 plt.show()

@@ -43,13 +43,13 @@ print(crossfit.evaluate(scores, test.views.relevance(*names), ["r@10", "medr"], 
 # The pictures are the test emoji, which the fit has not seen. These features are gradients and
 # colours, so what is found looks like what was meant, and is not always it.
 
-queries = ["happy face", "a family", "red flower", "train", "clock", "green vegetable"]
+queries = ["happy face", "a person playing sports", "red flower", "car", "fruit", "bird"]
 found = crossfit.search(pipe, queries, view="text", gallery=test.views["image"], k=8)
 
-figure, axes = plt.subplots(len(queries), 8, figsize=(7.5, 5.2), layout="constrained")
+figure, axes = plt.subplots(len(queries), 8, figsize=(6.4, 6.6), layout="constrained")
 for row, query, hits in zip(axes, queries, found.indices):
     for ax, hit in zip(row, hits):
         ax.imshow(test.views["image"][hit])
         ax.set_axis_off()
-    row[0].text(-0.15, 0.5, query, transform=row[0].transAxes, ha="right", va="center", fontsize=12)
+    row[0].set_title(query, loc="left", fontsize=12, pad=2)
 plt.show()

@@ -56,5 +56,5 @@ print(f"test mAP {search.score(test.views, test.y):.3f}")  # once
 
 warnings.simplefilter("ignore", ExperimentalWarning)  # Optuna calls its Matplotlib plots so
 plots.plot_optimization_history(search.study_)
-plots.plot_slice(search.study_, params=["cca__reg", "cca__n_components"])
+plots.plot_slice(search.study_, params=["cca__reg", "cca__power"])
 plt.show()
