@@ -42,7 +42,7 @@ def settings(cell: Any) -> str:
 def leaderboard(board: Board, metrics: tuple[str, ...]) -> list[str]:
     """Return the table of test results, best first."""
     directions = board.directions
-    arrows = [direction.replace("2", " → ") for direction in directions]
+    arrows = [direction.label for direction in directions]
     heads = [f"{metric} {arrow}" for metric in metrics for arrow in arrows]
     published = any(row.published for row in board.rows)
     main = board.metric

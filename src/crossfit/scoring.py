@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 from crossfit._arguments import is_word, shown
 from crossfit.labels import check_labels
 from crossfit.metrics import evaluate
+from crossfit.metrics.directions import Direction
 from crossfit.metrics.names import parse_metric
 from crossfit.views import Views
 
@@ -54,7 +55,7 @@ def mean_over_directions(
     metric: str | None = None,
     *,
     ties: str = "expected",
-    only: tuple[str, str] | None = None,
+    only: Direction | None = None,
 ) -> float:
     """Average a metric over both directions of every pair of views; larger is better.
 
@@ -70,8 +71,8 @@ def mean_over_directions(
         ``"map@all"`` with labels and ``"mrr"`` without, by default. Ranks are negated.
     ties : {"expected", "stable", "worst"}
         How equal scores are ranked.
-    only : pair of str, optional
-        Query and gallery view of the one direction wanted.
+    only : Direction, optional
+        The one direction wanted.
     """
     metric = metric or ("mrr" if y is None else "map@all")
     if hasattr(last, "_fitted_views"):
@@ -82,7 +83,7 @@ def mean_over_directions(
     # Where the query decides which pairs are scored, the transpose is not the other direction.
     one_way = only is not None or getattr(last, "one_way", False)
     pairs: list[tuple[str, str]] = list((permutations if one_way else combinations)(views.names, 2))
-    for q, g in pairs if only is None else [only]:
+    for q, g in pairs if only is None else [(only.query, only.gallery)]:
         relevance = relevance_of(views, q, g, y)
         found = evaluate(
             last._score_items(views.distinct(q)[0], q, views.distinct(g)[0], g),

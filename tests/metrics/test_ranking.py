@@ -559,7 +559,9 @@ def test_evaluation_is_a_readable_immutable_record() -> None:
     assert again.rows() == ev.rows()
     with pytest.raises(KeyError, match="map@all was not evaluated"):
         ev.mean("i2t", "map@all")
-    with pytest.raises(KeyError, match="no direction 'audio2text'"):
+    with pytest.raises(
+        KeyError, match="direction: 'audio2text' is unknown; use one of image2text, text2image"
+    ):
         ev.mean("audio2text", "medr")
     pd = pytest.importorskip("pandas")
     assert isinstance(ev.to_frame(), pd.DataFrame) and len(ev.to_frame()) == 4

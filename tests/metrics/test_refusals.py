@@ -64,7 +64,7 @@ EVALUATION = evaluate(S, Y)
         (lambda: compare([1, 2], "map@all", None), "'evaluations' parameter of compare"),
         (lambda: rsum(None), "rsum is of what crossfit.evaluate returns, got NoneType"),
         (lambda: Repeats([EVALUATION, None]), "list of what crossfit.evaluate returns"),
-        (lambda: EVALUATION.mean(["forward"], "map@all"), "named by a string"),
+        (lambda: EVALUATION.mean(["forward"], "map@all"), "is not a string; use one of"),
         (lambda: voc_average_precision([1, 0], [1, np.inf]), r"infinity.* 1 of 2 rows \(1\)"),
         (lambda: voc_average_precision([1, np.nan], [1, 2]), r"y_true .* 1 of 2 rows \(1\)"),
         (

@@ -10,6 +10,7 @@ from scipy import stats
 
 from crossfit.metrics import (
     Comparison,
+    Direction,
     Evaluation,
     Repeats,
     bootstrap_interval,
@@ -20,18 +21,18 @@ from crossfit.metrics import (
 )
 from crossfit.metrics.evaluation import PerQuery
 
-DIRECTIONS = ("image2text", "text2image")
+DIRECTIONS = Direction.between(("image", "text"))
 N_GROUPS = 40
 # Images with several captions: the directions have other numbers of queries of each group.
 GROUPS = {
-    "image2text": np.arange(N_GROUPS),
-    "text2image": np.repeat(np.arange(N_GROUPS), 1 + np.arange(N_GROUPS) % 4),
+    DIRECTIONS[0]: np.arange(N_GROUPS),
+    DIRECTIONS[1]: np.repeat(np.arange(N_GROUPS), 1 + np.arange(N_GROUPS) % 4),
 }
 
 
 def evaluation(values, metric="mrr", groups=GROUPS) -> Evaluation:
     """An evaluation with the values given, by direction."""
-    per_query = PerQuery({(d, metric): np.asarray(v, float) for d, v in values.items()}, {})
+    per_query = PerQuery({(d, metric): np.asarray(v, float) for d, v in values.items()})
     return Evaluation(per_query, tuple(values), (metric,), groups=groups)
 
 
@@ -226,7 +227,7 @@ def test_each_metric_has_the_interval_of_its_own_queries() -> None:
     metrics = {"map@all": precision, "r@5": hit, "medr": 2 - hit}
     for order in (list(metrics), list(metrics)[::-1]):
         values = {(d, name): metrics[name] for d in DIRECTIONS for name in order}
-        ev = Evaluation(PerQuery(values, {}), DIRECTIONS, tuple(order), groups=groups)
+        ev = Evaluation(PerQuery(values), DIRECTIONS, tuple(order), groups=groups)
         for name in order:
             found = Repeats([ev, ev]).interval("text2image", name)
             assert found == pytest.approx(ev.interval("text2image", name))

@@ -134,7 +134,7 @@ def test_bad_scorers(fitted):
         make_retrieval_scorer()(CCA(), views, y)
     with pytest.raises(TypeError, match="expects a fitted method, got the class CCA"):
         make_retrieval_scorer()(CCA, views, y)
-    with pytest.raises(ValueError, match="no direction 'audio2text': there is image2text"):
+    with pytest.raises(ValueError, match="direction: 'a2t' is unknown; use one of image2text"):
         make_retrieval_scorer(direction="a2t")(cca, views, y)
     with pytest.raises(TypeError, match="expects Views, got ndarray"):
         make_retrieval_scorer()(cca, views["image"], y)

@@ -22,7 +22,7 @@ from crossfit.datasets import Split
 from crossfit.experiment import Experiment, run
 from crossfit.experiment.files import SUMS, StoreError
 from crossfit.experiment.store import Store
-from crossfit.metrics import Evaluation, Repeats, evaluate
+from crossfit.metrics import Direction, Evaluation, Repeats, evaluate
 from crossfit.metrics.evaluation import PerQuery
 from crossfit.report import figures
 from crossfit.report.figures import search, sweeps
@@ -324,6 +324,7 @@ def test_methods_are_compared_in_the_directions_that_all_of_them_have(rearranged
     (path.parent / SUMS).unlink()  # or what is edited would be refused
     changed = json.loads(path.read_text())
     # As of a method that takes other views.
+    changed["n"]["test"]["audio"] = 324
     changed["results"]["audio2text"] = changed["results"].pop("text2image")
     path.write_text(json.dumps(changed))
     (board,) = boards([record.store.run("A")])
@@ -356,7 +357,7 @@ def test_unlabelled_items_are_of_no_class_and_who_has_nothing_to_find_has_not_fa
         "image2text|first": np.array([1.0, 4.0, np.nan, np.nan, 2.0, 1.0]),
     }
     arrays["image2text|top"][2] = [3, 2]
-    cell = SimpleNamespace(arrays=lambda: arrays, results={"image2text": {}},
+    cell = SimpleNamespace(arrays=lambda: arrays, directions=[Direction("image", "text")],
                            relevant={"first": "label"})  # fmt: skip
     hits, worst = _galleries(cell, test, ("cat", "dog"))
     assert "from the 2 of 4 queries whose" in hits.note
@@ -625,12 +626,12 @@ def test_where_median_and_mean_rank_disagree_the_page_says_what_the_test_says(tm
     """The first has the smaller median and many late ranks; the others rank all second."""
     values = {"early": np.r_[np.ones(60), np.full(41, 100.0)], "even": np.full(101, 2.0),
               "odd": np.full(101, 2.0)}  # fmt: skip
-    groups = dict.fromkeys(("image2text", "text2image"), np.arange(101))
+    groups = dict.fromkeys(Direction.between(("image", "text")), np.arange(101))
 
     def page(*labels):
         rows = [
-            Row(label, Repeats([Evaluation(PerQuery({(d, "medr"): values[label] for d in groups},
-                                                    {}), tuple(groups), ("medr",), groups=groups)]))
+            Row(label, Repeats([Evaluation(PerQuery({(d, "medr"): values[label] for d in groups}),
+                                       tuple(groups), ("medr",), groups=groups)]))
             for label in labels
         ]  # fmt: skip
         board = Board("data", rows, ("medr",))
@@ -686,17 +687,18 @@ LABELS = [
 
 def planted_board(labels):
     rng = np.random.default_rng(0)
-    keys = [(d, m) for d in ("=a2b", "b2=a") for m in ("map@all", "r@1")]
+    directions = Direction.between(("=a", "b"))
+    keys = [(d, m) for d in directions for m in ("map@all", "r@1")]
     rows = []
     for label in labels:
         values = {key: (rng.random(12) > 0.5).astype(float) for key in keys}
-        groups = {direction: np.arange(12) for direction in ("=a2b", "b2=a")}
+        groups = {direction: np.arange(12) for direction in directions}
         evaluation = Evaluation(
-            PerQuery(values, {}), ("=a2b", "b2=a"), ("map@all", "r@1"), "expected", 0.95, 0, groups
+            PerQuery(values), directions, ("map@all", "r@1"), "expected", 0.95, 0, groups
         )
         history = {0: [{"epoch": e, f"train_{label}": 1.0 / e} for e in (1, 2)]}
         trials = [{"value": v, "params": {label: f"{v}{label}"}} for v in (1.0, 2.0)]
-        curves = {d: {"recall": ([1, 2], [0.1, 0.2])} for d in ("=a2b", "b2=a")}
+        curves = {d: {"recall": ([1, 2], [0.1, 0.2])} for d in directions}
         rows.append(
             Row(label, Repeats([evaluation]), curves=curves, histories=history, trials=trials,
                 costs={"fit": float(len(rows) + 1)})

@@ -195,12 +195,13 @@ def _print_results(record: Any) -> None:
         table.add_column(metric, justify="right", no_wrap=True)
     table.add_column("95 %", justify="right", no_wrap=True)
     for cell in done:
-        for i, (direction, found) in enumerate(cell.results.items()):
+        for i, direction in enumerate(cell.directions):
+            found = cell.results[direction]
             first = found[record.metrics[0]]
             where = [*([cell.dataset] if several else []), *([str(cell.seed)] if seeds else [])]
             table.add_row(
                 *(Text("" if i else printable(part)) for part in (cell.label, *where)),
-                direction.replace("2", " → "),
+                Text(printable(direction.label)),
                 *(_figure(found[metric]["mean"]) for metric in record.metrics),
                 f"{_figure(first['low'])}–{_figure(first['high'])}",
             )

@@ -26,6 +26,7 @@ from crossfit.experiment.records import data_name
 from crossfit.experiment.store import Store
 from crossfit.experiment.task import Outcome, Skip, Task, told
 from crossfit.experiment.tuning import chosen_settings
+from crossfit.metrics.directions import Direction
 from crossfit.views import n_rows
 
 __all__ = ["compute", "execute"]
@@ -192,6 +193,10 @@ def compute(
         "recall curve": kinds["r@1"],
     }
     arrays: Arrays = {}
+    if len(set(Direction.between(names))) < len(Direction.between(names)):
+        raise ValueError(
+            f"views: two directions between {', '.join(names)} have the same key; rename a view"
+        )
     for query, gallery in combinations(names, 2):
         with score_matrix(model, test_views, query, gallery) as scores:
             clock.lap("score")

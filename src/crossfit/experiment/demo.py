@@ -287,7 +287,7 @@ def _print_leaderboard(console: Any, results: list[Result]) -> None:
                 seconds = "" if i else f"{result.fit_seconds:.1f}"
             table.add_row(
                 "" if i else result.name,
-                direction.replace("2", " → "),
+                direction.label,
                 f"{result.by_label.mean(direction, 'map@all'):.3f}",
                 bounds,
                 *(f"{result.by_pair.mean(direction, f'r@{k}'):.2f}" for k in (1, 5, 10)),

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crossfit.experiment.task import Task
+from crossfit.metrics.directions import Direction
 from crossfit.metrics.names import parse_metric
 from crossfit.views import Views, n_rows
 
@@ -66,7 +67,7 @@ def evaluate_both_ways(
     )
     from crossfit.scoring import relevance_of
 
-    directions = (f"{names[0]}2{names[1]}", f"{names[1]}2{names[0]}")
+    directions = Direction.between(names)
     first, second = (views.groups[views.first_rows(name)] for name in names)
     groups = (first, second)
     relevant = {

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from crossfit import registry
 from crossfit.experiment.files import check_sum, damaged, read_bytes, read_json, sums_of
 from crossfit.experiment.schema import HISTORY, TRIALS, wrong_arrays, wrong_attention
+from crossfit.metrics.directions import Direction
 
 if TYPE_CHECKING:
     from crossfit.experiment.store import Store
@@ -166,6 +167,12 @@ class CellRecord:
         if arrays and lacking:
             raise damaged(self.folder / "arrays.npz", f"it has no {sorted(lacking)[0]!r}")
         self.attention(), self.history(), self.trials()
+
+    @property
+    def directions(self) -> tuple[Direction, ...]:
+        """Directions with results."""
+        views = self.n.get("test") or ()
+        return tuple(Direction.stored(key, views) for key in self.results)
 
     def mean(self, metric: str, direction: str | None = None) -> float:
         """Return a mean over queries; over the directions too by default. NaN if not done."""

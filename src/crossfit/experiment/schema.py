@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from crossfit.metrics.directions import Direction
 from crossfit.metrics.names import parse_metric
 
 __all__ = [
@@ -171,8 +172,12 @@ def wrong_cell(found: Any) -> str:
     if found["status"] == "done" and not results:
         return "it is done and has no results"
     for direction, by_metric in results.items():
-        if not all(direction.partition("2")) or not by_metric:
-            return f"it.results has {direction!r}"
+        try:
+            Direction.stored(direction, (found.get("n") or {}).get("test") or ())
+        except ValueError as error:
+            return f"it.results has {direction!r}: {error}"
+        if not by_metric:
+            return f"it.results.{direction} is empty"
     tuned = (found.get("tuning") or {}).get("metric")
     names = {*(metric for by_metric in results.values() for metric in by_metric), tuned} - {None}
     if said := _unknown(names):

@@ -5,12 +5,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from itertools import permutations
 from typing import Any
 
 from crossfit import registry
 from crossfit.cards import Choice, Each, Float, Int
 from crossfit.experiment._yaml import Node, SpecError, plain, what
+from crossfit.metrics.directions import Direction, spellings
 from crossfit.metrics.names import parse_metric
 
 __all__ = [
@@ -145,9 +145,8 @@ def directions_between(datasets: Sequence[DatasetSpec]) -> list[str]:
         views = [registry.get(one.name, "crossfit.datasets").modalities for one in datasets]
     except registry.RegistryError:
         return []
-    found = [(a, b) for names in views for a, b in permutations(names, 2)]
-    return list(dict.fromkeys([*(f"{a}2{b}" for a, b in found),
-                               *(f"{a[:1]}2{b[:1]}" for a, b in found)]))  # fmt: skip
+    found = [spellings(Direction.between(names)) for names in views]
+    return list(dict.fromkeys(text for texts in found for text in texts))
 
 
 def read_splits(node: Node) -> dict[str, str | None]:

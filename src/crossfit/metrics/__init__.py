@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from crossfit._lazy import attach
 
 _HOMES = {
+    "Direction": "directions",
     "Evaluation": "evaluation",
     "evaluate": "evaluation",
-    "chance_level": "evaluation",
-    "rsum": "evaluation",
-    "average_precision": "evaluation",
-    "mean_average_precision": "evaluation",
-    "recall_at_k": "evaluation",
-    "precision_at_k": "evaluation",
-    "median_rank": "evaluation",
-    "mean_rank": "evaluation",
-    "mean_reciprocal_rank": "evaluation",
-    "ndcg": "evaluation",
+    "chance_level": "chance",
+    "rsum": "single",
+    "average_precision": "single",
+    "mean_average_precision": "single",
+    "recall_at_k": "single",
+    "precision_at_k": "single",
+    "median_rank": "single",
+    "mean_rank": "single",
+    "mean_reciprocal_rank": "single",
+    "ndcg": "single",
     "Measure": "names",
     "parse_metric": "names",
     "interpolated_precision_recall": "curves",
@@ -35,6 +37,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "Direction",
     "evaluate",
     "Evaluation",
     "chance_level",
@@ -63,23 +66,14 @@ __all__ = [
     "voc_mean_average_precision",
 ]
 
+__getattr__, __dir__ = attach(__name__, _HOMES)
+
 if TYPE_CHECKING:
+    from crossfit.metrics.chance import chance_level
     from crossfit.metrics.classification import voc_average_precision, voc_mean_average_precision
     from crossfit.metrics.curves import interpolated_precision_recall, recall_at_k_curve
-    from crossfit.metrics.evaluation import (
-        Evaluation,
-        average_precision,
-        chance_level,
-        evaluate,
-        mean_average_precision,
-        mean_rank,
-        mean_reciprocal_rank,
-        median_rank,
-        ndcg,
-        precision_at_k,
-        recall_at_k,
-        rsum,
-    )
+    from crossfit.metrics.directions import Direction
+    from crossfit.metrics.evaluation import Evaluation, evaluate
     from crossfit.metrics.intervals import bootstrap_interval
     from crossfit.metrics.names import Measure, parse_metric
     from crossfit.metrics.repeats import Repeats
@@ -91,15 +85,14 @@ if TYPE_CHECKING:
         paired_test,
         rank_ranges,
     )
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'crossfit.metrics' has no attribute {name!r}")
-    found = getattr(importlib.import_module(f"crossfit.metrics.{_HOMES[name]}"), name)
-    globals()[name] = found
-    return found
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+    from crossfit.metrics.single import (
+        average_precision,
+        mean_average_precision,
+        mean_rank,
+        mean_reciprocal_rank,
+        median_rank,
+        ndcg,
+        precision_at_k,
+        recall_at_k,
+        rsum,
+    )

@@ -11,64 +11,76 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from crossfit._arguments import integer, is_word, one_of, shown, validated
+from crossfit._arguments import integer, is_word, shown, validated
 from crossfit._arrays import NUMPY_DEFAULTS
 from crossfit._random import draw_seed
+from crossfit.metrics.directions import Direction, chosen
 from crossfit.metrics.intervals import (
     bootstrap,
     check_ci,
     group_codes,
     summarize,
 )
-from crossfit.metrics.names import Measure, parse_metric, parse_metrics
+from crossfit.metrics.names import parse_metric, parse_metrics
 from crossfit.metrics.ranking import (
     TIES,
-    all_tied_groups,
     check_shape,
     map_blocks,
     measure_queries,
 )
-from crossfit.metrics.relevance import Relevance, as_relevance
+from crossfit.metrics.relevance import as_relevance
 
 Floats = NDArray[np.float64]
 
-_RESAMPLES = 1000
-#: Queries whose relevant items are gathered at once for the chance level.
-_CHANCE_QUERIES = 512
+RESAMPLES = 1000
 
 
 class PerQuery(Mapping[tuple[str, str], Floats]):
-    """Read-only values per query, keyed by (direction, metric) in any accepted spelling."""
+    """Read-only values per query, by direction and metric in any accepted spelling.
+
+    Parameters
+    ----------
+    values : mapping of (Direction, metric) to ndarray of shape (n_queries,), float64
+        The values, by canonical names of metrics.
+    sides : mapping of str to Direction, optional
+        What ``forward`` and ``backward`` stand for.
+    """
 
     def __init__(
-        self, values: Mapping[tuple[str, str], Floats], aliases: Mapping[str, str]
+        self,
+        values: Mapping[tuple[Direction, str], Floats],
+        sides: Mapping[str, Direction] | None = None,
     ) -> None:
         self._values = dict(values)
-        self._aliases = dict(aliases)
+        self._sides = dict(sides or {})
         for array in self._values.values():
             array.flags.writeable = False
 
-    def key(self, direction: str, metric: str) -> tuple[str, str]:
-        """Canonical key of a direction and a metric, which must have been evaluated."""
+    def key(self, direction: str, metric: str) -> tuple[Direction, str]:
+        """Return the canonical key of a direction and a metric, which must have been evaluated."""
         known = list(dict.fromkeys(d for d, _ in self._values))
         if not isinstance(direction, str):
             raise TypeError(
-                f"a direction is named by a string, one of {', '.join(known)}, got "
-                f"{shown(direction)}"
+                f"direction: {shown(direction)} is not a string; use one of {', '.join(known)}"
             )
-        found = self._aliases.get(direction, direction)
-        if found not in known:
-            raise KeyError(f"no direction {direction!r}: there is {', '.join(known)}")
+        try:
+            found = chosen(self._sides.get(direction, direction), known)
+        except ValueError as error:
+            raise KeyError(str(error)) from None
         name = parse_metric(metric).name
         if (found, name) not in self._values:
             there = ", ".join(m for d, m in self._values if d == found)
-            raise KeyError(f"{name} was not evaluated: there is {there}")
+            raise KeyError(f"metric: {name} was not evaluated; use one of {there}")
         return found, name
+
+    def holding(self, values: Mapping[tuple[Direction, str], Floats]) -> PerQuery:
+        """Return other values of the same directions, found by the same spellings."""
+        return PerQuery(values, self._sides)
 
     def __getitem__(self, key: tuple[str, str]) -> Floats:
         return self._values[self.key(*key)]
 
-    def __iter__(self) -> Iterator[tuple[str, str]]:
+    def __iter__(self) -> Iterator[tuple[Direction, str]]:
         return iter(self._values)
 
     def __len__(self) -> int:
@@ -83,9 +95,9 @@ class Evaluation:
     ----------
     per_query : mapping of (direction, metric) to ndarray of shape (n_queries,), float64
         Values per query, NaN where the query has no relevant item and is excluded. Read-only.
-    directions : tuple of str
-        For example ``("image2text", "text2image")``. Everywhere a direction is asked for,
-        ``forward``, ``backward`` and initials (``i2t``) do as well.
+    directions : tuple of Direction
+        For example ``("image2text", "text2image")``. Methods take a direction as its key, its
+        initials (``i2t``), ``"forward"`` or ``"backward"``.
     metrics : tuple of str
         Canonical names.
     ties : str
@@ -99,7 +111,7 @@ class Evaluation:
     """
 
     per_query: PerQuery
-    directions: tuple[str, ...]
+    directions: tuple[Direction, ...]
     metrics: tuple[str, ...]
     ties: str = "expected"
     ci: float | None = 0.95
@@ -156,7 +168,7 @@ class Evaluation:
             for names, kept, codes in self._samples(direction):
                 columns = [self.per_query[direction, name][kept] for name in names]
                 statistics = [parse_metric(name).statistic for name in names]
-                ranges = bootstrap(columns, statistics, codes, self.ci, _RESAMPLES, self.seed)
+                ranges = bootstrap(columns, statistics, codes, self.ci, RESAMPLES, self.seed)
                 found.update(zip(((direction, name) for name in names), ranges, strict=True))
         return found
 
@@ -302,7 +314,7 @@ def evaluate(
     (0.75, 1.0)
     """
     measures = parse_metrics(metrics)
-    labels = _directions(directions, names)
+    labels = sides(directions, names)
     if not is_word(ties, TIES):
         raise ValueError(f"ties must be one of {', '.join(TIES)}, got {shown(ties)}")
     if ci is not None:
@@ -324,9 +336,9 @@ def evaluate(
             n_jobs=n_jobs,
         )
         values.update({(direction, m.name): c for m, c in zip(measures, columns, strict=True)})
-    _warn_of_excluded(values, measures[0].name)
+    warn_of_excluded(values, measures[0].name)
     return Evaluation(
-        PerQuery(values, _aliases(labels, names)),
+        PerQuery(values, labels),
         tuple(labels.values()),
         tuple(measure.name for measure in measures),
         ties,
@@ -336,84 +348,24 @@ def evaluate(
     )
 
 
-@np.errstate(**NUMPY_DEFAULTS)
-def chance_level(
-    relevance: Any,
-    metrics: str | Sequence[str] = ("map@all",),
-    *,
-    directions: str = "both",
-    names: tuple[str, str] = ("query", "gallery"),
-) -> Evaluation:
-    """Compute the expected values of a scorer that ranks at random.
-
-    Exact, since a random ranking is an all-tied one under ``ties="expected"``: for R relevant
-    items among n the AP is (H_n + (R-1)/(n-1) (n - H_n))/n, the first rank (n+1)/(R+1).
-
-    Parameters
-    ----------
-    relevance, metrics, directions, names
-        As in `evaluate`.
-
-    Returns
-    -------
-    Evaluation
-        Expectations per query, without intervals. ``medr`` is the median of expected ranks.
-
-    Examples
-    --------
-    >>> round(chance_level(([0, 0, 1], [0, 0, 1]), "r@1").mean(None, "r@1"), 4)
-    0.5556
-    """
-    measures = parse_metrics(metrics)
-    labels = _directions(directions, names)
-    forward = as_relevance(relevance)
-    values = {}
-    for side, direction in labels.items():
-        found = forward.transpose() if side == "backward" else forward
-        values.update({(direction, m.name): c for m, c in zip(measures, _chance(found, measures))})
-    _warn_of_excluded(values, measures[0].name)
-    return Evaluation(
-        PerQuery(values, _aliases(labels, names)),
-        tuple(labels.values()),
-        tuple(measure.name for measure in measures),
-        ci=None,
-    )
-
-
-def _chance(relevance: Relevance, measures: Sequence[Measure]) -> list[Floats]:
-    n, m = relevance.shape
-    graded = relevance.graded and any(measure.needs_grades for measure in measures)
-    parts = []
-    for start in range(0, n, _CHANCE_QUERIES):
-        rows = relevance.rows(start, min(start + _CHANCE_QUERIES, n))
-        groups = all_tied_groups(rows, m, graded)
-        parts.append([measure_queries(measure, groups) for measure in measures])
-    return [np.concatenate(columns) for columns in zip(*parts, strict=True)]
-
-
-def _directions(directions: str, names: tuple[str, str]) -> dict[str, str]:
-    """Names of the directions asked for, keyed by side."""
+def sides(directions: str, names: tuple[str, str]) -> dict[str, Direction]:
+    """Return the directions asked for by side; `names` are those of rows and columns."""
     pair = isinstance(names, tuple | list) and all(isinstance(name, str) for name in names)
-    if not pair or len(names) != 2 or names[0] == names[1]:
-        raise ValueError(f"names must be two different strings, got {shown(names)}")
-    rows, columns = names
-    both = {"forward": f"{rows}2{columns}", "backward": f"{columns}2{rows}"}
+    if not pair or len(names) != 2 or names[0] == names[1] or not all(names):
+        raise ValueError(f"names: {shown(names)} is not a pair; give two different strings")
+    forward = Direction(*names)
+    if forward == forward.reverse:
+        raise ValueError(
+            f"names: {shown(names)} have one key for both directions; rename one of them"
+        )
+    both = {"forward": forward, "backward": forward.reverse}
     if not is_word(directions, ("both", *both)):
         raise ValueError(f"directions must be both, forward or backward, got {shown(directions)}")
     return both if directions == "both" else {directions: both[directions]}
 
 
-def _aliases(labels: Mapping[str, str], names: tuple[str, str]) -> dict[str, str]:
-    aliases = dict(labels)
-    a, b = (name[:1] for name in names)
-    if a != b:
-        initials = {"forward": f"{a}2{b}", "backward": f"{b}2{a}"}
-        aliases.update({initials[side]: direction for side, direction in labels.items()})
-    return aliases
-
-
 def _groups(
-    groups: tuple[Any, Any] | None, shape: tuple[int, int], labels: Mapping[str, str]
+    groups: tuple[Any, Any] | None, shape: tuple[int, int], labels: Mapping[str, Direction]
 ) -> dict[str, NDArray[np.intp] | None]:
     if groups is None:
         return {}
@@ -427,7 +379,8 @@ def _groups(
     return found
 
 
-def _warn_of_excluded(values: Mapping[tuple[str, str], Floats], metric: str) -> None:
+def warn_of_excluded(values: Mapping[tuple[Direction, str], Floats], metric: str) -> None:
+    """Warn of queries without a relevant item, and raise if a direction has no other."""
     said = []
     for (direction, name), column in values.items():
         if name != metric:
@@ -445,224 +398,3 @@ def _seed(random_state: Any) -> int:
     if isinstance(random_state, int | np.integer):
         return int(random_state)
     return draw_seed(random_state)
-
-
-def rsum(evaluation: Evaluation) -> float:
-    """Sum of the six recalls of image-text retrieval, in percent (0 to 600).
-
-    Parameters
-    ----------
-    evaluation : Evaluation
-        With ``r@1``, ``r@5`` and ``r@10`` in both directions.
-
-    Returns
-    -------
-    float
-
-    Raises
-    ------
-    ValueError
-        If one of the six is missing.
-    """
-    if not isinstance(evaluation, Evaluation):
-        raise TypeError(
-            f"rsum is of what crossfit.evaluate returns, got {type(evaluation).__name__}"
-        )
-    missing = {"r@1", "r@5", "r@10"}.difference(evaluation.metrics)
-    if missing or len(evaluation.directions) != 2:
-        raise ValueError(
-            "rsum needs r@1, r@5 and r@10 in both directions, got "
-            f"{', '.join(evaluation.metrics)} in {', '.join(evaluation.directions)}"
-        )
-    return 100.0 * sum(
-        evaluation.mean(direction, metric)
-        for direction in evaluation.directions
-        for metric in ("r@1", "r@5", "r@10")
-    )
-
-
-# ---------------------------------------------------------------- one measure, rows as queries
-
-
-def _forward(scores: Any, relevance: Any, metric: str, ties: str) -> Evaluation:
-    return evaluate(scores, relevance, metric, directions="forward", ties=ties, ci=None)
-
-
-def _cut(kind: str, k: int | None, variant: str = "") -> str:
-    if k is None:
-        return f"{kind}@all"
-    return f"{kind}@{k}" + (f":{variant}" if variant else "")
-
-
-@validated(k=[integer(1), None], denominator=[one_of("hits", "all", "min")])
-def average_precision(
-    scores: Any,
-    relevance: Any,
-    k: int | None = None,
-    *,
-    denominator: str = "hits",
-    ties: str = "expected",
-) -> Floats:
-    """Average precision of each query, the rows of `scores`.
-
-    Parameters
-    ----------
-    scores, relevance, ties
-        As in `evaluate`.
-    k : int or None
-        Cut-off, None for the whole gallery.
-    denominator : {"hits", "all", "min"}
-        With a cut-off, divide by the relevant items found in the first k (the field's habit, and
-        optimistic), by all relevant items, or by the smaller of their number and k.
-
-    Returns
-    -------
-    ndarray of shape (n,), float64
-        NaN where nothing is relevant.
-    """
-    metric = _cut("map", k, denominator)
-    return _forward(scores, relevance, metric, ties).per_query["forward", metric]
-
-
-@validated(k=[integer(1), None], denominator=[one_of("hits", "all", "min")])
-def mean_average_precision(
-    scores: Any,
-    y_query: Any,
-    y_gallery: Any,
-    k: int | None = None,
-    *,
-    denominator: str = "hits",
-    ties: str = "expected",
-) -> float:
-    """Mean over queries of the average precision, relevance being shared labels.
-
-    Parameters
-    ----------
-    scores, ties
-        As in `evaluate`.
-    y_query, y_gallery : array-like
-        Labels of rows and columns, 1-D or indicators.
-    k, denominator
-        As in `average_precision`.
-
-    Returns
-    -------
-    float
-
-    Examples
-    --------
-    >>> round(mean_average_precision([[1.0, 1.0, 0.0, 0.0]], [1], [0, 1, 1, 0]), 3)
-    0.667
-    """
-    metric = _cut("map", k, denominator)
-    return _forward(scores, (y_query, y_gallery), metric, ties).mean("forward", metric)
-
-
-@validated(k=[integer(1)], mode=[one_of("any", "fraction")])
-def recall_at_k(
-    scores: Any, relevance: Any, k: int, *, mode: str = "any", ties: str = "expected"
-) -> float:
-    """Recall at k: queries with a hit among the first k, or the fraction found.
-
-    Parameters
-    ----------
-    scores, relevance, ties
-        As in `evaluate`.
-    k : int
-        Cut-off.
-    mode : {"any", "fraction"}
-        Success of a query, or the fraction of its relevant items.
-
-    Returns
-    -------
-    float
-    """
-    metric = _cut("r", k, mode)
-    return _forward(scores, relevance, metric, ties).mean("forward", metric)
-
-
-@validated(k=[integer(1)])
-def precision_at_k(scores: Any, relevance: Any, k: int, *, ties: str = "expected") -> float:
-    """Mean over queries of the relevant share of the first k.
-
-    Parameters
-    ----------
-    scores, relevance, ties
-        As in `evaluate`.
-    k : int
-        Cut-off; the divisor is k even where the gallery is smaller.
-
-    Returns
-    -------
-    float
-    """
-    metric = _cut("p", k)
-    return _forward(scores, relevance, metric, ties).mean("forward", metric)
-
-
-def median_rank(scores: Any, relevance: Any, *, ties: str = "expected") -> float:
-    """Median over queries of the rank, from 1, of the first relevant item.
-
-    Parameters
-    ----------
-    scores, relevance, ties
-        As in `evaluate`.
-
-    Returns
-    -------
-    float
-    """
-    return _forward(scores, relevance, "medr", ties).mean("forward", "medr")
-
-
-def mean_rank(scores: Any, relevance: Any, *, ties: str = "expected") -> float:
-    """Mean over queries of the rank, from 1, of the first relevant item.
-
-    Parameters
-    ----------
-    scores, relevance, ties
-        As in `evaluate`.
-
-    Returns
-    -------
-    float
-    """
-    return _forward(scores, relevance, "meanr", ties).mean("forward", "meanr")
-
-
-def mean_reciprocal_rank(scores: Any, relevance: Any, *, ties: str = "expected") -> float:
-    """Mean over queries of 1/rank of the first relevant item.
-
-    Instance- or category-level by what is relevant: the paired item, or all of the same label.
-
-    Parameters
-    ----------
-    scores, relevance, ties
-        As in `evaluate`.
-
-    Returns
-    -------
-    float
-    """
-    return _forward(scores, relevance, "mrr", ties).mean("forward", "mrr")
-
-
-@validated(k=[integer(1), None])
-def ndcg(scores: Any, relevance: Any, k: int | None = None, *, ties: str = "expected") -> float:
-    """Mean over queries of the normalised discounted cumulative gain.
-
-    Gains are 2^grade - 1, discounts 1/log2(1 + rank), the ideal is over the same gallery.
-
-    Parameters
-    ----------
-    scores, relevance, ties
-        As in `evaluate`.
-    k : int or None
-        Cut-off, None for the whole gallery.
-
-    Returns
-    -------
-    float
-    """
-    metric = _cut("ndcg", k)
-    return _forward(scores, relevance, metric, ties).mean("forward", metric)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
-from crossfit.metrics.evaluation import _RESAMPLES, Evaluation, PerQuery
+from crossfit.metrics.directions import Direction
+from crossfit.metrics.evaluation import RESAMPLES, Evaluation
 from crossfit.metrics.intervals import bootstrap_draws, same_groups, tails
 from crossfit.metrics.names import parse_metric
 
@@ -57,7 +58,7 @@ class Repeats:
                 raise ValueError("evaluations of the seeds are not of the same metrics and queries")
 
     @property
-    def directions(self) -> tuple[str, ...]:
+    def directions(self) -> tuple[Direction, ...]:
         """Directions evaluated."""
         return self.evaluations[0].directions
 
@@ -133,11 +134,7 @@ class Repeats:
             key: np.mean([each.per_query[key] for each in self.evaluations], axis=0)
             for key in first.per_query
         }
-        aliases = first.per_query._aliases
-        return Evaluation(
-            PerQuery(values, aliases), first.directions, first.metrics, first.ties, first.ci,
-            first.seed, first.groups,
-        )  # fmt: skip
+        return replace(first, per_query=first.per_query.holding(values))
 
     def _shares_groups(self, metric: str) -> bool:
         """Say whether the queries with a value belong to the same groups in all directions."""
@@ -151,10 +148,10 @@ class Repeats:
         return all(np.array_equal(codes, found[0]) for codes in found)
 
     @cached_property
-    def _draws(self) -> dict[tuple[str, str], Floats]:
+    def _draws(self) -> dict[tuple[Direction, str], Floats]:
         """Resampled means over the seeds by direction and metric, each (n_resamples,)."""
         n = len(self.evaluations)
-        found: dict[tuple[str, str], Floats] = {}
+        found: dict[tuple[Direction, str], Floats] = {}
         for direction in self.directions:
             for names, kept, codes in self.evaluations[0]._samples(direction):
                 columns = [
@@ -164,7 +161,7 @@ class Repeats:
                 ]
                 statistics = [parse_metric(name).statistic for name in names for _ in range(n)]
                 draws = bootstrap_draws(
-                    columns, statistics, codes, _RESAMPLES, self.evaluations[0].seed
+                    columns, statistics, codes, RESAMPLES, self.evaluations[0].seed
                 )
                 means = draws.reshape(len(draws), len(names), n).mean(axis=2)
                 found.update(zip(((direction, name) for name in names), means.T, strict=True))

@@ -3,27 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import permutations
 from typing import Any
 
 from numpy.typing import ArrayLike
 from sklearn.utils.validation import check_is_fitted
 
 from crossfit._arguments import is_word, shown
+from crossfit.metrics.directions import Direction
 from crossfit.metrics.names import parse_metric
 from crossfit.metrics.ranking import TIES
 from crossfit.querying import answering
 from crossfit.scoring import mean_over_directions
 from crossfit.views import Views
 
-__all__ = ["DIRECTION_ALIASES", "RetrievalMetric", "make_retrieval_scorer"]
-
-DIRECTION_ALIASES = {
-    "i2t": "image2text",
-    "t2i": "text2image",
-    "a2t": "audio2text",
-    "t2a": "text2audio",
-}
+__all__ = ["RetrievalMetric", "make_retrieval_scorer"]
 
 
 @dataclass(frozen=True)
@@ -52,11 +45,7 @@ class RetrievalMetric:
             )
         only = None
         if self.direction != "both":
-            wanted = DIRECTION_ALIASES.get(self.direction, self.direction)
-            possible = {f"{q}2{g}": (q, g) for q, g in permutations(X.names, 2)}
-            if wanted not in possible:
-                raise ValueError(f"no direction {wanted!r}: there is {', '.join(possible)}")
-            only = possible[wanted]
+            only = Direction.parse(self.direction, X.names)
         steps, last = answering(estimator)
         check_is_fitted(last)
         for step in steps:

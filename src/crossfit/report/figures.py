@@ -6,6 +6,7 @@ import hashlib
 import io
 import math
 import re
+import warnings
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -14,7 +15,7 @@ import numpy as np
 from crossfit._text import printable
 from crossfit.metrics import parse_metric
 from crossfit.plotting import in_plain_words
-from crossfit.report.leaderboard import Board, Row, arrow, metric_words
+from crossfit.report.leaderboard import Board, Row, metric_words
 
 __all__ = ["attention", "costs", "curves", "intervals", "search", "sweeps", "training"]
 
@@ -52,7 +53,9 @@ def _svg(figure: Any, words: str) -> str:
     buffer = io.StringIO()
     # Text stays text (small, selectable), and ids do not change from run to run.
     options: Any = {"svg.fonttype": "none", "svg.hashsalt": "crossfit"}
-    with mpl.rc_context(options):
+    with mpl.rc_context(options), warnings.catch_warnings():
+        # The browser draws the text, with a font of its own.
+        warnings.filterwarnings("ignore", "Glyph", UserWarning)
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
     svg = buffer.getvalue()
     svg = svg[svg.index("<svg") :]
@@ -137,7 +140,7 @@ def intervals(board: Board) -> str:
         at = board.chance.get((direction, board.metric))
         if at is not None:
             ax.axvline(at, color=_INK, linewidth=1, linestyle=_CHANCE)
-        _title(ax, arrow(direction))
+        _title(ax, direction.label)
         ax.set_ylim(-len(board.rows) + 0.5, 0.5)
         ax.set_yticks(
             [-i for i in range(len(board.rows))], [printable(row.label) for row in board.rows]
@@ -182,7 +185,7 @@ def curves(board: Board, kind: str) -> str | None:
                 ax.axhline(at, color=_INK, linewidth=1, linestyle=_CHANCE)
             ax.set_xlim(0, 1)
             ax.set_xlabel("recall", color=_INK)
-        _title(ax, arrow(direction))
+        _title(ax, direction.label)
     axes[0].set_ylim(bottom=0)
     axes[0].set_ylabel("recall at K" if kind == "recall" else "precision", color=_INK)
     _name(axes[0], drawn)
@@ -250,7 +253,7 @@ def sweeps(board: Board) -> list[tuple[str, str]]:
             ax.fill_between(values, ranges[:, 0], ranges[:, 1], color=_SERIES[i], alpha=0.15,
                             linewidth=0)  # fmt: skip
             ax.plot(values, means, "o-", color=_SERIES[i], linewidth=2, markersize=5,
-                    label=arrow(direction))  # fmt: skip
+                    label=direction.label)  # fmt: skip
         if min(values) > 0 and max(values) / min(values) > 20:
             _log(ax, values)
         ax.set_xlabel(printable(name), color=_INK)

@@ -20,9 +20,10 @@ from crossfit.extraction import grid_boxes
 from crossfit.extraction.formats import PICTURE_SUFFIXES
 from crossfit.labels import is_unlabelled
 from crossfit.metrics import Evaluation, Repeats, parse_metric
+from crossfit.metrics.directions import Direction, spellings
 from crossfit.metrics.evaluation import PerQuery
 from crossfit.report import figures
-from crossfit.report.leaderboard import Board, Row, arrow, metric_words
+from crossfit.report.leaderboard import Board, Row, metric_words
 from crossfit.report.page import (
     Attention,
     Found,
@@ -206,7 +207,7 @@ def _board(title: str, methods: _Methods, records: Sequence[RunRecord]) -> Board
     cells = [cell for method in methods.values() for cell in method.cells]
     first = cells[0]
     # Methods may take other views of the same data.
-    directions = [name for name in first.results if all(name in cell.results for cell in cells)]
+    directions = [each for each in first.directions if all(each in cell.results for cell in cells)]
     metrics = [
         metric
         for metric in dict.fromkeys(metric for record in records for metric in record.metrics)
@@ -227,8 +228,8 @@ def _board(title: str, methods: _Methods, records: Sequence[RunRecord]) -> Board
         if value is not None
     }
     about, baseline = _about(first, metrics), None
-    left_out = {arrow(name): None for cell in cells for name in cell.results
-                if name not in directions}  # fmt: skip
+    left_out = {each.label: None for cell in cells for each in cell.directions
+                if each not in directions}  # fmt: skip
     if left_out:
         about += f" Not all methods have {', '.join(left_out)}: left out, also of the means."
     wish = next(((run.name, run.spec["baseline"]) for run in records
@@ -244,7 +245,7 @@ def _row(
     label: str,
     method: _Method,
     metrics: Sequence[str],
-    directions: Sequence[str],
+    directions: Sequence[Direction],
     several: bool,
 ) -> Row:
     cells, spec = method.cells, method.said
@@ -299,7 +300,9 @@ def _curves(cells: Sequence[CellRecord], main: str) -> dict[str, dict[str, Any]]
     return found
 
 
-def _evaluation(cell: CellRecord, metrics: Sequence[str], directions: Sequence[str]) -> Evaluation:
+def _evaluation(
+    cell: CellRecord, metrics: Sequence[str], directions: Sequence[Direction]
+) -> Evaluation:
     """Build the evaluation that a cell was stored from."""
     arrays = cell.arrays()
     try:
@@ -313,19 +316,17 @@ def _evaluation(cell: CellRecord, metrics: Sequence[str], directions: Sequence[s
         raise StoreError(f"{cell.folder}: arrays.npz has no {error}") from None
     # One numbering over the directions, so that both are resampled together.
     known = np.unique(np.concatenate(list(raw.values())))
-    groups = {direction: np.searchsorted(known, codes) for direction, codes in raw.items()}
+    groups: dict[str, Any] = {each: np.searchsorted(known, codes) for each, codes in raw.items()}
     ties = cell.cell.get("protocol", {}).get("ties", "expected")
-    return Evaluation(
-        PerQuery(values, {}), tuple(directions), tuple(metrics), ties, 0.95, 0, groups
-    )
+    return Evaluation(PerQuery(values), tuple(directions), tuple(metrics), ties, 0.95, 0, groups)
 
 
 def _published(
     said: Mapping[str, Mapping[str, float]], cell: CellRecord
 ) -> dict[tuple[str | None, str], float]:
-    initials = {f"{a[:1]}2{b[:1]}": f"{a}2{b}" for a, b in (d.split("2") for d in cell.results)}
+    known = spellings(cell.directions)
     return {
-        (None if direction == "mean" else initials.get(direction, direction),
+        (None if direction == "mean" else known.get(direction, direction),
          parse_metric(metric).name): float(value)
         for metric, by_direction in said.items()
         for direction, value in by_direction.items()
@@ -362,13 +363,14 @@ def _about(cell: CellRecord, metrics: Sequence[str]) -> str:
         words.append(f"{', '.join(by_label)}: an item is relevant if it shares the query's label.")
     if by_pair:
         words.append(f"{', '.join(by_pair)}: only the query's own pair is relevant.")
-    for direction, found in cell.results.items():
-        whole = (cell.n.get("test") or {}).get(direction.partition("2")[0], 0)
+    for direction in cell.directions:
+        found = cell.results[direction]
+        whole = (cell.n.get("test") or {}).get(direction.query, 0)
         few: dict[int, list[str]] = {}
         for metric in metrics:
             few.setdefault(found[metric].get("n", whole), []).append(metric_words(metric))
         words += [
-            f"{', '.join(names)}, {arrow(direction)}: over the {n} of {whole} queries with "
+            f"{', '.join(names)}, {direction.label}: over the {n} of {whole} queries with "
             "something to find."
             for n, names in few.items()
             if n < whole
@@ -428,8 +430,8 @@ def _galleries(cell: CellRecord, test: Any, names: Any) -> list[Gallery]:
     arrays = cell.arrays()
     rng = np.random.RandomState(0)
     found = []
-    for direction in cell.results:
-        query, gallery = direction.split("2")
+    for direction in cell.directions:
+        query, gallery = direction.query, direction.gallery
         top = arrays.get(f"{direction}|top")
         first = arrays.get(f"{direction}|first")
         if top is None or first is None:
@@ -456,7 +458,7 @@ def _galleries(cell: CellRecord, test: Any, names: Any) -> list[Gallery]:
                 found_ = [Found(words, pixels, said) for words, pixels, said in answers]
                 rows.append(GalleryRow(text, picture, float(first[q]), found_))
             if rows:
-                title = f"{arrow(direction)}: {kind}"
+                title = f"{direction.label}: {kind}"
                 found.append(Gallery(title, rows, f"{own} {gallery}", note))
     return found
 

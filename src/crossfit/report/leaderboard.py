@@ -11,10 +11,17 @@ from typing import Any
 
 import numpy as np
 
-from crossfit.metrics import Comparison, Evaluation, Repeats, compare, parse_metric, rank_ranges
-from crossfit.metrics.evaluation import PerQuery
+from crossfit.metrics import (
+    Comparison,
+    Direction,
+    Evaluation,
+    Repeats,
+    compare,
+    parse_metric,
+    rank_ranges,
+)
 
-__all__ = ["Board", "Row", "arrow", "contradictions", "metric_words"]
+__all__ = ["Board", "Row", "contradictions", "metric_words"]
 
 #: Adjusted p-values up to this establish a difference.
 LEVEL = 0.05
@@ -29,11 +36,6 @@ def metric_words(metric: str) -> str:
     measure = parse_metric(metric)
     name = measure.name
     return _WORDS[measure.kind] + name[len(measure.kind) :].removesuffix("@all")
-
-
-def arrow(direction: str) -> str:
-    """Return a direction as pages show it: ``image → text``."""
-    return direction.replace("2", " → ")
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,7 +139,7 @@ class Board:
         return self.metrics[0]
 
     @property
-    def directions(self) -> tuple[str, ...]:
+    def directions(self) -> tuple[Direction, ...]:
         """Directions evaluated."""
         return self.rows[0].repeats.directions
 
@@ -216,13 +218,13 @@ class Board:
                         if not math.isnan(r)
                     )
                     found += [
-                        f"{row.label}, seed {seed}, {arrow(direction)}: {said}"
+                        f"{row.label}, seed {seed}, {direction.label}: {said}"
                         for said in contradictions(values, whole_ranks=whole)
                     ]
             for direction in self.directions:
                 printed = {m: v for (d, m), v in row.published.items() if d == direction}
                 found += [
-                    f"{row.label}, published, {arrow(direction)}: {said}"
+                    f"{row.label}, published, {direction.label}: {said}"
                     for said in contradictions(printed)
                 ]
         return found
@@ -285,12 +287,12 @@ def merged(*evaluations: Evaluation) -> Evaluation:
     first = evaluations[0]
     values = {key: ev.per_query[key] for ev in evaluations for key in ev.per_query}
     metrics = tuple(dict.fromkeys(m for ev in evaluations for m in ev.metrics))
-    return replace(first, per_query=PerQuery(values, first.per_query._aliases), metrics=metrics)
+    return replace(first, per_query=first.per_query.holding(values), metrics=metrics)
 
 
 def _ranks_named(evaluation: Evaluation) -> Evaluation:
     """Add the values of ``medr``, which are ranks, under the name of their mean."""
-    extra: dict[tuple[str, str], Any] = {
+    extra: dict[tuple[Direction, str], Any] = {
         (direction, "meanr"): np.array(evaluation.per_query[direction, metric])
         for direction, metric in evaluation.per_query
         if parse_metric(metric).kind == "medr"
@@ -298,4 +300,4 @@ def _ranks_named(evaluation: Evaluation) -> Evaluation:
     if not extra:
         return evaluation
     values = {**{key: evaluation.per_query[key] for key in evaluation.per_query}, **extra}
-    return replace(evaluation, per_query=PerQuery(values, evaluation.per_query._aliases))
+    return replace(evaluation, per_query=evaluation.per_query.holding(values))

@@ -27,7 +27,7 @@ from crossfit.metrics import (
     recall_at_k_curve,
 )
 from crossfit.report import figures
-from crossfit.report.leaderboard import LEVEL, Board, Row, arrow, merged, metric_words
+from crossfit.report.leaderboard import LEVEL, Board, Row, merged, metric_words
 from crossfit.scoring import relevance_of
 from crossfit.views import Views, n_rows
 
@@ -215,7 +215,7 @@ def write_page(
         lstrip_blocks=True,
     )
     environment.filters.update(
-        figure=figure, p=p_figure, arrow=arrow, metric=metric_words, interval=interval_figure
+        figure=figure, p=p_figure, metric=metric_words, interval=interval_figure
     )
     html = environment.get_template("report.html.j2").render(
         title=title,
@@ -300,8 +300,8 @@ def write_report(
 
 def _row(result: Result, views: Views) -> Row:
     found = [ev for ev in (result.by_label, result.by_pair) if ev is not None]
-    query, gallery = result.by_pair.directions[0].split("2")
-    pairs = relevance_of(views, query, gallery, None)
+    direction = result.by_pair.directions[0]
+    pairs = relevance_of(views, direction.query, direction.gallery, None)
     curves: dict[str, dict[str, Any]] = {}
     for side, direction in zip(("forward", "backward"), result.by_pair.directions):
         recall = recall_at_k_curve(result.scores, pairs, _cut_offs(views), direction=side)
@@ -327,7 +327,8 @@ def _chance_of(results: Sequence[Result], views: Views) -> dict[tuple[str, str],
     baseline = next((result for result in results if result.scores is None), None)
     if baseline is None:
         return {}
-    query, gallery = baseline.by_pair.directions[0].split("2")
+    forward = baseline.by_pair.directions[0]
+    query, gallery = forward.query, forward.gallery
     curve = chance_level(
         relevance_of(views, query, gallery, None),
         [f"r@{k}" for k in _cut_offs(views)],
@@ -544,7 +545,7 @@ def _leaderboard(board: Board) -> _Table:
         columns.append(_Column("p", "", True, f"against {board.reference}, Holm-corrected{of}"))
     groups = [("", 1), ("mean of directions", len(columns) - 1)]
     for direction in directions:
-        groups.append((arrow(direction), len(board.metrics)))
+        groups.append((direction.label, len(board.metrics)))
         columns += [
             _Column(
                 metric_words(metric),
@@ -755,7 +756,7 @@ def _published(board: Board) -> _Table | None:
             inside = "–" if math.isnan(low) else "yes" if low <= said <= high else "no"
             cells = [
                 _Cell(metric_words(metric), kind="left"),
-                _Cell("mean" if direction is None else arrow(direction), kind="left"),
+                _Cell(_where(direction), kind="left"),
                 _Cell(figure(said, digits), value=said),
                 _Cell(figure(value, digits), interval_figure((low, high), digits), value),
                 _Cell("–" if math.isnan(gap) else f"{gap:+.{digits}f}".replace("-", "−"),
@@ -769,6 +770,11 @@ def _published(board: Board) -> _Table | None:
     kinds = ("left", "left", "", "", "", "")
     columns = [_Column(head, kind) for head, kind in zip(heads, kinds)]
     return _Table(f"Published and obtained figures, {board.title}", (), columns, lines)
+
+
+def _where(direction: str | None) -> str:
+    # What was published of a direction that was not evaluated is named as it was written.
+    return "mean" if direction is None else getattr(direction, "label", direction)
 
 
 def _cost(board: Board) -> _Table | None:
@@ -807,7 +813,7 @@ def _hubness(board: Board) -> _Table | None:
     heads = (("skewness", "skewness", 2), ("max", "largest", 0), ("never", "never found", 3))
     columns, groups = [], [("", 0)]
     for direction in board.directions:
-        groups.append((arrow(direction), len(heads)))
+        groups.append((direction.label, len(heads)))
         columns += [_Column(head, "first" if not j else "", True)
                     for j, (_, head, _) in enumerate(heads)]  # fmt: skip
     lines = []
@@ -830,10 +836,12 @@ def _matrices(board: Board) -> list[tuple[str, list[list[str]]]]:
         return []
     found = []
     labels = [row.label for row in board.rows]
-    for family in board.comparisons:
+    for family in (None, *board.directions):
+        if family not in board.comparisons:
+            continue
         rows = [
             [p_figure(board.p_value(label, other, family)) for other in labels[:i]]
             for i, label in enumerate(labels)
         ]
-        found.append(("mean of directions" if family is None else arrow(family), rows))
+        found.append(("mean of directions" if family is None else family.label, rows))
     return found

@@ -8,7 +8,7 @@ import math
 from collections.abc import Sequence
 
 from crossfit._text import printable
-from crossfit.report.leaderboard import LEVEL, Board, arrow, metric_words
+from crossfit.report.leaderboard import LEVEL, Board, metric_words
 from crossfit.report.page import digits_of, figure, interval_figure, p_figure, rank_figure
 
 __all__ = ["csv_table", "latex_table", "markdown_table"]
@@ -27,7 +27,7 @@ def _grid(board: Board) -> tuple[list[str], list[list[str]]]:
     several = len(board.rows) > 1
     head += [f"p against {board.reference}"] if several else []
     shown = [(d, m) for d in board.directions for m in board.metrics]
-    head += [f"{metric_words(metric)} {arrow(direction)}" for direction, metric in shown]
+    head += [f"{metric_words(metric)} {direction.label}" for direction, metric in shown]
     lines = []
     for row in board.rows:
         cells = [rank_figure(board.ranks[row.label]), row.label]
@@ -121,13 +121,13 @@ def latex_table(board: Board) -> str:
         for i, direction in enumerate(board.directions):
             lead = [rank_figure(board.ranks[row.label]), row.label, *([p] if several else [])]
             cells = lead if not i else [""] * len(lead)
-            cells += [arrow(direction)]
+            cells += [direction.label]
             cells += [_with_interval(board, row.label, direction, m) for m in board.metrics]
             out.append(" & ".join(map(latex_text, cells)) + r" \\")
     if board.chance:
         out.append(r"\midrule")
         for i, direction in enumerate(board.directions):
-            cells = ["", "chance" if not i else "", *([""] if several else []), arrow(direction)]
+            cells = ["", "chance" if not i else "", *([""] if several else []), direction.label]
             cells += [
                 figure(board.chance.get((direction, m), math.nan), digits_of(m))
                 for m in board.metrics

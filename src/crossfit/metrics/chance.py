@@ -1,0 +1,77 @@
+"""What ranking at random gives, exactly."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crossfit._arrays import NUMPY_DEFAULTS
+from crossfit.metrics.evaluation import Evaluation, PerQuery, sides, warn_of_excluded
+from crossfit.metrics.names import Measure, parse_metrics
+from crossfit.metrics.ranking import all_tied_groups, measure_queries
+from crossfit.metrics.relevance import Relevance, as_relevance
+
+__all__ = ["chance_level"]
+
+Floats = NDArray[np.float64]
+
+#: Queries whose relevant items are gathered at once.
+_QUERIES = 512
+
+
+@np.errstate(**NUMPY_DEFAULTS)
+def chance_level(
+    relevance: Any,
+    metrics: str | Sequence[str] = ("map@all",),
+    *,
+    directions: str = "both",
+    names: tuple[str, str] = ("query", "gallery"),
+) -> Evaluation:
+    """Compute the expected values of a scorer that ranks at random.
+
+    Exact, since a random ranking is an all-tied one under ``ties="expected"``: for R relevant
+    items among n the AP is (H_n + (R-1)/(n-1) (n - H_n))/n, the first rank (n+1)/(R+1).
+
+    Parameters
+    ----------
+    relevance, metrics, directions, names
+        As in `evaluate`.
+
+    Returns
+    -------
+    Evaluation
+        Expectations per query, without intervals. ``medr`` is the median of expected ranks.
+
+    Examples
+    --------
+    >>> round(chance_level(([0, 0, 1], [0, 0, 1]), "r@1").mean(None, "r@1"), 4)
+    0.5556
+    """
+    measures = parse_metrics(metrics)
+    labels = sides(directions, names)
+    forward = as_relevance(relevance)
+    values = {}
+    for side, direction in labels.items():
+        found = forward.transpose() if side == "backward" else forward
+        values.update({(direction, m.name): c for m, c in zip(measures, _chance(found, measures))})
+    warn_of_excluded(values, measures[0].name)
+    return Evaluation(
+        PerQuery(values, labels),
+        tuple(labels.values()),
+        tuple(measure.name for measure in measures),
+        ci=None,
+    )
+
+
+def _chance(relevance: Relevance, measures: Sequence[Measure]) -> list[Floats]:
+    n, m = relevance.shape
+    graded = relevance.graded and any(measure.needs_grades for measure in measures)
+    parts = []
+    for start in range(0, n, _QUERIES):
+        rows = relevance.rows(start, min(start + _QUERIES, n))
+        groups = all_tied_groups(rows, m, graded)
+        parts.append([measure_queries(measure, groups) for measure in measures])
+    return [np.concatenate(columns) for columns in zip(*parts, strict=True)]

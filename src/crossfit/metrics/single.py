@@ -1,0 +1,243 @@
+"""One measure as one function: what `evaluate` computes, for the rows of a matrix as queries."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crossfit._arguments import integer, one_of, validated
+from crossfit.metrics.evaluation import Evaluation, evaluate
+
+__all__ = [
+    "average_precision",
+    "mean_average_precision",
+    "mean_rank",
+    "mean_reciprocal_rank",
+    "median_rank",
+    "ndcg",
+    "precision_at_k",
+    "recall_at_k",
+    "rsum",
+]
+
+Floats = NDArray[np.float64]
+
+
+def _forward(scores: Any, relevance: Any, metric: str, ties: str) -> Evaluation:
+    return evaluate(scores, relevance, metric, directions="forward", ties=ties, ci=None)
+
+
+def _cut(kind: str, k: int | None, variant: str = "") -> str:
+    if k is None:
+        return f"{kind}@all"
+    return f"{kind}@{k}" + (f":{variant}" if variant else "")
+
+
+@validated(k=[integer(1), None], denominator=[one_of("hits", "all", "min")])
+def average_precision(
+    scores: Any,
+    relevance: Any,
+    k: int | None = None,
+    *,
+    denominator: str = "hits",
+    ties: str = "expected",
+) -> Floats:
+    """Average precision of each query, the rows of `scores`.
+
+    Parameters
+    ----------
+    scores, relevance, ties
+        As in `evaluate`.
+    k : int or None
+        Cut-off, None for the whole gallery.
+    denominator : {"hits", "all", "min"}
+        With a cut-off, divide by the relevant items found in the first k (the field's habit, and
+        optimistic), by all relevant items, or by the smaller of their number and k.
+
+    Returns
+    -------
+    ndarray of shape (n,), float64
+        NaN where nothing is relevant.
+    """
+    metric = _cut("map", k, denominator)
+    return _forward(scores, relevance, metric, ties).per_query["forward", metric]
+
+
+@validated(k=[integer(1), None], denominator=[one_of("hits", "all", "min")])
+def mean_average_precision(
+    scores: Any,
+    y_query: Any,
+    y_gallery: Any,
+    k: int | None = None,
+    *,
+    denominator: str = "hits",
+    ties: str = "expected",
+) -> float:
+    """Mean over queries of the average precision, relevance being shared labels.
+
+    Parameters
+    ----------
+    scores, ties
+        As in `evaluate`.
+    y_query, y_gallery : array-like
+        Labels of rows and columns, 1-D or indicators.
+    k, denominator
+        As in `average_precision`.
+
+    Returns
+    -------
+    float
+
+    Examples
+    --------
+    >>> round(mean_average_precision([[1.0, 1.0, 0.0, 0.0]], [1], [0, 1, 1, 0]), 3)
+    0.667
+    """
+    metric = _cut("map", k, denominator)
+    return _forward(scores, (y_query, y_gallery), metric, ties).mean("forward", metric)
+
+
+@validated(k=[integer(1)], mode=[one_of("any", "fraction")])
+def recall_at_k(
+    scores: Any, relevance: Any, k: int, *, mode: str = "any", ties: str = "expected"
+) -> float:
+    """Recall at k: queries with a hit among the first k, or the fraction found.
+
+    Parameters
+    ----------
+    scores, relevance, ties
+        As in `evaluate`.
+    k : int
+        Cut-off.
+    mode : {"any", "fraction"}
+        Success of a query, or the fraction of its relevant items.
+
+    Returns
+    -------
+    float
+    """
+    metric = _cut("r", k, mode)
+    return _forward(scores, relevance, metric, ties).mean("forward", metric)
+
+
+@validated(k=[integer(1)])
+def precision_at_k(scores: Any, relevance: Any, k: int, *, ties: str = "expected") -> float:
+    """Mean over queries of the relevant share of the first k.
+
+    Parameters
+    ----------
+    scores, relevance, ties
+        As in `evaluate`.
+    k : int
+        Cut-off; the divisor is k even where the gallery is smaller.
+
+    Returns
+    -------
+    float
+    """
+    metric = _cut("p", k)
+    return _forward(scores, relevance, metric, ties).mean("forward", metric)
+
+
+def median_rank(scores: Any, relevance: Any, *, ties: str = "expected") -> float:
+    """Median over queries of the rank, from 1, of the first relevant item.
+
+    Parameters
+    ----------
+    scores, relevance, ties
+        As in `evaluate`.
+
+    Returns
+    -------
+    float
+    """
+    return _forward(scores, relevance, "medr", ties).mean("forward", "medr")
+
+
+def mean_rank(scores: Any, relevance: Any, *, ties: str = "expected") -> float:
+    """Mean over queries of the rank, from 1, of the first relevant item.
+
+    Parameters
+    ----------
+    scores, relevance, ties
+        As in `evaluate`.
+
+    Returns
+    -------
+    float
+    """
+    return _forward(scores, relevance, "meanr", ties).mean("forward", "meanr")
+
+
+def mean_reciprocal_rank(scores: Any, relevance: Any, *, ties: str = "expected") -> float:
+    """Mean over queries of 1/rank of the first relevant item.
+
+    Instance- or category-level by what is relevant: the paired item, or all of the same label.
+
+    Parameters
+    ----------
+    scores, relevance, ties
+        As in `evaluate`.
+
+    Returns
+    -------
+    float
+    """
+    return _forward(scores, relevance, "mrr", ties).mean("forward", "mrr")
+
+
+@validated(k=[integer(1), None])
+def ndcg(scores: Any, relevance: Any, k: int | None = None, *, ties: str = "expected") -> float:
+    """Mean over queries of the normalised discounted cumulative gain.
+
+    Gains are 2^grade - 1, discounts 1/log2(1 + rank), the ideal is over the same gallery.
+
+    Parameters
+    ----------
+    scores, relevance, ties
+        As in `evaluate`.
+    k : int or None
+        Cut-off, None for the whole gallery.
+
+    Returns
+    -------
+    float
+    """
+    metric = _cut("ndcg", k)
+    return _forward(scores, relevance, metric, ties).mean("forward", metric)
+
+
+def rsum(evaluation: Evaluation) -> float:
+    """Sum of the six recalls of image-text retrieval, in percent (0 to 600).
+
+    Parameters
+    ----------
+    evaluation : Evaluation
+        With ``r@1``, ``r@5`` and ``r@10`` in both directions.
+
+    Returns
+    -------
+    float
+
+    Raises
+    ------
+    ValueError
+        If one of the six is missing.
+    """
+    if not isinstance(evaluation, Evaluation):
+        raise TypeError(
+            f"rsum is of what crossfit.evaluate returns, got {type(evaluation).__name__}"
+        )
+    missing = {"r@1", "r@5", "r@10"}.difference(evaluation.metrics)
+    if missing or len(evaluation.directions) != 2:
+        raise ValueError(
+            "rsum needs r@1, r@5 and r@10 in both directions, got "
+            f"{', '.join(evaluation.metrics)} in {', '.join(evaluation.directions)}"
+        )
+    return 100.0 * sum(
+        evaluation.mean(direction, metric)
+        for direction in evaluation.directions
+        for metric in ("r@1", "r@5", "r@10")
+    )
