@@ -45,7 +45,7 @@ def test_the_experiments_name_parameters_that_exist(file):
 def test_every_experiment_card_has_a_file():
     names = {entry.card.name for entry in registry.entries("crossfit.experiments")
              if entry.distribution == "crossfit-topicnet"}  # fmt: skip
-    assert names == {file.stem for file in FILES} and len(names) == 4
+    assert names == {file.stem for file in FILES} and len(names) == 5
 
 
 @pytest.fixture
@@ -62,21 +62,12 @@ def flickr8k(tmp_path):
     (folder / "Flickr8k_text" / "Flickr8k.token.txt").write_text("\n".join(lines) + "\n")
     for split, part in (("train", names[:3]), ("dev", names[3:]), ("test", [])):
         (folder / "Flickr8k_text" / f"Flickr_8k.{split}Images.txt").write_text("\n".join(part))
-    np.savez(
-        folder / "features_train_dev.npz",
-        image_ids=np.array(names),
-        image_efficientnet_lite0=rng.normal(size=(4, 6)).astype(np.float16),
-        caption_image_index=np.repeat(np.arange(4), 5),
-        caption_minilm_l6=rng.normal(size=(20, 3)).astype(np.float16),
-    )
     return tmp_path
 
 
-@pytest.mark.parametrize("features", [None, "precomputed"])
-def test_flickr8k_with_two_texts(flickr8k, features):
+def test_flickr8k_with_two_texts(flickr8k):
     for root in (flickr8k, flickr8k / "flickr8k"):
-        ds = load("flickr8k-two-texts", root, features=features, subsets=("train", "dev"),
-                  strict=False)  # fmt: skip
+        ds = load("flickr8k-two-texts", root, subsets=("train", "dev"), strict=False)
         views = ds["train"].views
         assert len(views) == 15 and len(views.distinct("image")[0]) == 3
         text = views["text"]
@@ -84,10 +75,18 @@ def test_flickr8k_with_two_texts(flickr8k, features):
         assert text["caption"][6] == "caption 1 of picture 1 ."
         assert text["article"][6] == " ".join(f"caption {k} of picture 1 ." for k in range(5))
         np.testing.assert_array_equal(views.groups, np.repeat(np.arange(3), 5))
-    if features:
-        assert views["image"].shape == (15, 6)
-    else:
-        assert Path(views["image"][0]).name == "picture0.jpg"
+    assert Path(views["image"][0]).name == "picture0.jpg"
+
+
+def test_an_article_is_ranked_once_for_each_image(flickr8k):
+    given = {"subsets": ("train", "dev"), "strict": False}
+    whole = load("flickr8k-two-texts", flickr8k, **given)
+    ds = load("flickr8k-two-texts", flickr8k, rank="articles", **given)
+    assert len(ds["train"]) == len(whole["train"]) == 15
+    assert len(ds["dev"]) == len(ds["dev"].info["image_name"]) == 1
+    assert ds["dev"].views["text"]["article"][0] == whole["dev"].views["text"]["article"][0]
+    with pytest.raises(ValueError, match="rank: must be 'captions' or 'articles', got 'pages'"):
+        load("flickr8k-two-texts", flickr8k, rank="pages", **given)
 
 
 WORDS = {

@@ -307,6 +307,7 @@ def rank_ranges(
     evaluations=[Mapping],
     direction=[str, None],
     baseline=[str, None],
+    pairs=[Sequence, None],
     random_state=["random_state"],
 )
 def compare(
@@ -315,6 +316,7 @@ def compare(
     direction: str | None,
     *,
     baseline: str | None = None,
+    pairs: Sequence[tuple[str, str]] | None = None,
     method: str = "randomization",
     n_resamples: int = 10_000,
     ci: float = 0.95,
@@ -334,6 +336,8 @@ def compare(
         resampled together in all directions, which takes evaluations with groups.
     baseline : str, optional
         Compare the others with this one; by default every pair is compared.
+    pairs : sequence of (str, str), optional
+        Compare these alone, in place of `baseline`: fewer comparisons are corrected less.
     method, n_resamples, ci, random_state
         As in `paired_test`.
 
@@ -345,7 +349,8 @@ def compare(
     Raises
     ------
     ValueError
-        On fewer than two evaluations, other numbers of queries or groups, an unknown baseline.
+        On fewer than two evaluations, other numbers of queries or groups, an unknown baseline or
+        name in a pair.
 
     Notes
     -----
@@ -367,7 +372,17 @@ def compare(
         raise ValueError(f"baseline {baseline!r} is none of {', '.join(names)}")
     if parse_metric(metric).kind == "medr":
         raise ValueError("medr is a median and the paired tests are of means: compare meanr")
-    if baseline is None:
+    if pairs is not None:
+        if baseline is not None:
+            raise ValueError("pairs and baseline: both name what is compared; give one of them")
+        pairs = [(str(first), str(second)) for first, second in pairs]
+        strange = [name for pair in pairs for name in pair if name not in evaluations]
+        if strange or not pairs:
+            raise ValueError(
+                f"pairs: {strange[0]!r} is none of {', '.join(names)}" if strange else
+                "pairs must have at least one pair of names, got none"
+            )  # fmt: skip
+    elif baseline is None:
         pairs = list(combinations(names, 2))
     else:
         pairs = [(name, baseline) for name in names if name != baseline]

@@ -24,6 +24,7 @@ from crossfit.metrics.directions import Direction, spellings
 from crossfit.metrics.evaluation import PerQuery
 from crossfit.report import figures
 from crossfit.report.leaderboard import Board, Row, metric_words
+from crossfit.report.markdown import markdown_page
 from crossfit.report.page import (
     Attention,
     Found,
@@ -36,7 +37,7 @@ from crossfit.report.page import (
     write_page,
     write_text,
 )
-from crossfit.report.tables import csv_table, latex_table, markdown_table
+from crossfit.report.tables import csv_table, latex_table
 
 __all__ = ["boards", "report_runs"]
 
@@ -94,6 +95,7 @@ def report_runs(
         title += " (reduced)"
     folder = Path(out)
     page = folder / "report.html"
+    notes, facts = _notes(store, records), _facts(records, groups)
     write_page(
         page,
         title=title,
@@ -101,12 +103,12 @@ def report_runs(
         parts=parts,
         reduced="Data or sizes are below the published ones; what is found here holds for these "
         "sizes only." if reduced else "",
-        notes=_notes(store, records),
+        notes=notes,
         problems=_problems(records),
-        facts=_facts(records, groups),
+        facts=facts,
         sources=[(record.name, _yaml(record.spec)) for record in records],
     )  # fmt: skip
-    write_text(folder / "leaderboard.md", "\n".join(markdown_table(board) for board in found))
+    write_text(folder / "leaderboard.md", markdown_page(records, found, title, facts, notes))
     write_text(folder / "leaderboard.tex", "\n".join(latex_table(board) for board in found))
     write_text(folder / "leaderboard.csv", csv_table(found))
     return page
@@ -238,7 +240,14 @@ def _board(title: str, methods: _Methods, records: Sequence[RunRecord]) -> Board
         baseline = next((label for label, each in methods.items() if wish in each.called), None)
         if baseline is None:
             about += f" The baseline, {wish[1]}, has no result here: p is against the best method."
-    return Board(title, rows, metrics, about, chance, baseline)
+    known = {name: label for label, each in methods.items() for name in each.called}
+    asked = [
+        (known[record.name, first], known[record.name, second])
+        for record in records
+        for first, second in record.spec.get("comparisons", ())
+        if {(record.name, first), (record.name, second)} <= known.keys()
+    ]
+    return Board(title, rows, metrics, about, chance, baseline, asked)
 
 
 def _row(
@@ -283,6 +292,7 @@ def _row(
         },
         {cell.seed: cell.history() for cell in cells},
         first.trials(),
+        spec.get("note", ""),
     )  # fmt: skip
 
 

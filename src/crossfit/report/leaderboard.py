@@ -58,6 +58,8 @@ class Row:
         Settings, those chosen by tuning included, and ``features`` and ``similarity``.
     published : mapping of (direction or None, metric) to float
         Figures of the paper; None is the mean over the directions.
+    note : str
+        What tables have beside the figures.
     curves : mapping
         ``{direction: {"recall": (ks, values), "pr": (recalls, precisions)}}``.
     costs : mapping of str to float
@@ -85,6 +87,7 @@ class Row:
     hubness: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     histories: Mapping[int, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
     trials: Sequence[Mapping[str, Any]] = ()
+    note: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,6 +108,8 @@ class Board:
         What ranking at random gives.
     baseline : str, optional
         Label of the method that the others are compared with; the best by default.
+    asked : sequence of (str, str)
+        Pairs of labels whose difference was to be tested from the beginning.
 
     Raises
     ------
@@ -118,6 +123,7 @@ class Board:
     about: str = ""
     chance: Mapping[tuple[str, str], float] = field(default_factory=dict)
     baseline: str | None = None
+    asked: Sequence[tuple[str, str]] = ()
 
     def __post_init__(self) -> None:
         if not self.rows:
@@ -173,6 +179,31 @@ class Board:
             family: compare(evaluations, self.tested, family, n_resamples=n_resamples)
             for family in families
         }
+
+    @cached_property
+    def differences(self) -> list[Comparison]:
+        """Tests of the pairs in `asked` alone, corrected for their number."""
+        evaluations = {row.label: _ranks_named(row.repeats.averaged) for row in self.rows}
+        return compare(evaluations, self.tested, None, pairs=self.asked) if self.asked else []
+
+    def difference_by_seed(self, first: str, second: str) -> list[float]:
+        """Return the difference of two methods in what is tested, seed by seed.
+
+        One that was run once stands beside every seed of the other.
+        """
+        rows = {row.label: row.repeats for row in self.rows}
+        pair = [
+            [_ranks_named(each).mean(None, self.tested) for each in rows[label].evaluations]
+            for label in (first, second)
+        ]
+        n = max(map(len, pair))
+        one, other = (values * n if len(values) == 1 else values for values in pair)
+        return [a - b for a, b in zip(one, other)]
+
+    @property
+    def greater(self) -> bool:
+        """Is a larger value of what is tested the better one?"""
+        return parse_metric(self.tested).greater_is_better
 
     @cached_property
     def ranks(self) -> dict[str, tuple[int, int]]:

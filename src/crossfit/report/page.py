@@ -519,7 +519,7 @@ def _prepared(part: Part, i: int) -> _Prepared:
         part,
         f"board-{i + 1}",
         _leaderboard(board),
-        _about_tests(board),
+        about_tests(board),
         _plots_first(board),
         _plots(board, part.relevant),
         [
@@ -656,7 +656,8 @@ def _chance_line(board: Board, scale: _Scale, several: bool, timed: bool) -> _Li
     return _Line("chance", "ranking at random, exactly", cells, "chance")
 
 
-def _about_tests(board: Board) -> str:
+def about_tests(board: Board) -> str:
+    """Return in a sentence which method is shown to be the best."""
     if len(board.rows) < 2:
         return ""
     if None not in board.comparisons:

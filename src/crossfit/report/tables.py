@@ -11,7 +11,7 @@ from crossfit._text import printable
 from crossfit.report.leaderboard import LEVEL, Board, metric_words
 from crossfit.report.page import digits_of, figure, interval_figure, p_figure, rank_figure
 
-__all__ = ["csv_table", "latex_table", "markdown_table"]
+__all__ = ["csv_table", "latex_table", "markdown_line", "markdown_table"]
 
 _LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
@@ -28,6 +28,12 @@ def _grid(board: Board) -> tuple[list[str], list[list[str]]]:
     head += [f"p against {board.reference}"] if several else []
     shown = [(d, m) for d in board.directions for m in board.metrics]
     head += [f"{metric_words(metric)} {direction.label}" for direction, metric in shown]
+    printed = any(
+        (d, board.metric) in row.published for row in board.rows for d in board.directions
+    )
+    head += [f"published {metric_words(board.metric)}"] if printed else []
+    noted = any(row.note for row in board.rows)
+    head += ["note"] if noted else []
     lines = []
     for row in board.rows:
         cells = [rank_figure(board.ranks[row.label]), row.label]
@@ -36,13 +42,19 @@ def _grid(board: Board) -> tuple[list[str], list[list[str]]]:
             is_reference = row.label == board.reference
             cells.append("–" if is_reference else p_figure(board.p_value(row.label)))
         cells += [_with_interval(board, row.label, d, m) for d, m in shown]
+        if printed:
+            values = [row.published.get((d, board.metric)) for d in board.directions]
+            known = any(value is not None for value in values)
+            digits = digits_of(board.metric)
+            cells.append(" ".join(figure(v, digits) for v in values) if known else "")
+        cells += [row.note] if noted else []
         lines.append(cells)
     if board.chance:
         values = [board.chance.get((d, board.metric), math.nan) for d in board.directions]
         mean = figure(sum(values) / len(values), digits_of(board.metric))
         cells = ["", "chance", mean, *(["–"] if several else [])]
         cells += [figure(board.chance.get((d, m), math.nan), digits_of(m)) for d, m in shown]
-        lines.append(cells)
+        lines.append([*cells, *[""] * (printed + noted)])
     return head, lines
 
 
@@ -79,20 +91,21 @@ def markdown_table(board: Board) -> str:
     board : Board
         The leaderboard.
     """
-
-    def escaped(text: str) -> str:
-        text = printable(text).replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")
-        # Between two dollars many readers of Markdown see mathematics.
-        text = text.replace("$", "\\$")
-        return " ".join(text.split())
-
-    def line(cells: Sequence[str]) -> str:
-        return "| " + " | ".join(map(escaped, cells)) + " |"
-
     head, lines = _grid(board)
     rule = "| --- | --- |" + " ---: |" * (len(head) - 2)
-    text = [f"## {escaped(board.title)}", "", escaped(board.about), "", line(head), rule]
-    return "\n".join([*text, *map(line, lines), "", escaped(_footnote(board)), ""])
+    text = [f"## {_escaped(board.title)}", "", _escaped(board.about), "", markdown_line(head), rule]
+    return "\n".join([*text, *map(markdown_line, lines), "", _escaped(_footnote(board)), ""])
+
+
+def markdown_line(cells: Sequence[str]) -> str:
+    """Return cells as a line of a Markdown table."""
+    return "| " + " | ".join(map(_escaped, cells)) + " |"
+
+
+def _escaped(text: str) -> str:
+    text = printable(text).replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")
+    # Between two dollars many readers of Markdown see mathematics.
+    return " ".join(text.replace("$", "\\$").split())
 
 
 def latex_table(board: Board) -> str:

@@ -99,6 +99,10 @@ ALCCA_ESC10_REDUCED = _experiment(
     "vuong-2019-alcca-esc10-reduced", "esc10", ("alcca", "acmr", "cca"),
     "Reduced: five-second sounds and their titles instead of songs and lyrics",
 )  # fmt: skip
+ALCCA_ESC10_COMPONENTS = _experiment(
+    "vuong-2019-alcca-esc10-components-reduced", "esc10", ("alcca", "cca"),
+    "Reduced: ALCCA and CCA with 10 to 100 components on five-second sounds",
+)  # fmt: skip
 ACMR_WIKIPEDIA = _experiment(
     "wang-2017-acmr-wikipedia", "wikipedia", ("acmr",),
     "Published widths: VGG19 fc7 and bag of words of the Wikipedia set",

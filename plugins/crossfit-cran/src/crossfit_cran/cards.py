@@ -74,3 +74,8 @@ FLICKR8K = _experiment(
     "flickr8k",
     ("cran", "cca"),
 )
+FLICKR8K_CHOICE = _experiment(
+    "qi-2018-cran-flickr8k-choice-reduced",
+    "Which loss the reduced experiment on Flickr8k trains with",
+    "flickr8k",
+)

@@ -119,6 +119,12 @@ GOMEZ_WIKIPEDIA = _experiment(
 FLICKR8K = _experiment(
     "patel-2019-ssvr-flickr8k-reduced",
     "flickr8k-two-texts",
-    "SSVR on Flickr8k from pretrained vectors, with either head, reduced",
-    ("ssvr",),
+    "SSVR and one head on single captions of Flickr8k, beside CCA, reduced",
+    ("cca", "ssvr", "texttopicnet"),
+)
+FLICKR8K_ARTICLES = _experiment(
+    "patel-2019-ssvr-flickr8k-articles-reduced",
+    "flickr8k-two-texts",
+    "SSVR and one head on articles of Flickr8k, beside CCA, reduced",
+    ("cca", "ssvr", "texttopicnet"),
 )

@@ -19,7 +19,7 @@ def load_flickr8k(
     root: Path,
     split: str = "official",
     *,
-    features: Literal["precomputed"] | None = None,
+    rank: Literal["captions", "articles"] = "captions",
     subsets: Iterable[str] | None = None,
     strict: bool = True,
 ) -> Dataset:
@@ -29,31 +29,41 @@ def load_flickr8k(
     ----------
     root : path
         Folder of Flickr8k, or the folder that holds ``flickr8k/``.
-    split : {"official"}, default="official"
-    features : {"precomputed", None}
-        Vectors of the images from ``features_train_dev.npz``, or paths.
+    split : {"official"}
+    rank : {"captions", "articles"}, default="captions"
+        Which texts are ranked in development and test images: every caption, or the one article of
+        each image. Training images have a row for each caption either way.
     subsets, strict
         See `crossfit.datasets.flickr8k.load`.
 
     Returns
     -------
     Dataset
-        A row is a caption with its image. The view ``text`` has the channels ``article``, the
-        captions of the image joined, and ``caption``, both strings.
+        A row is a caption with its image, or an image with its article and its first caption. The
+        view ``image`` has paths; ``text`` has the channels ``article``, the captions of the image
+        joined, and ``caption``, both strings.
+
+    Raises
+    ------
+    ValueError
+        If `rank` is neither of the two.
     """
+    if rank not in ("captions", "articles"):
+        raise ValueError(f"rank: must be 'captions' or 'articles', got {rank!r}")
     folder = root / "flickr8k" if (root / "flickr8k").is_dir() else root
     words = flickr8k.load(folder, split, subsets=subsets, strict=strict)
-    vectors = words
-    if features is not None:
-        names = list(words.splits)
-        vectors = flickr8k.load(folder, split, features=features, subsets=names, strict=strict)
     splits = {}
     for name, part in words.splits.items():
         captions = part.views["text"]
-        images, owner = vectors[name].views.distinct("image")
+        images, owner = part.views.distinct("image")
         joined = np.empty(len(images), object)
         for i in range(len(images)):
             joined[i] = " ".join(captions[owner == i])
         text = {"article": joined[owner], "caption": captions}
-        splits[name] = Split(Views.from_captions(images, text, owner), info=part.info)
-    return Dataset(CARD, splits, revision=vectors.revision + words.revision)
+        views = Views.from_captions(images, text, owner)
+        rows = np.arange(len(views))
+        if rank == "articles" and name != "train":
+            rows = np.unique(owner, return_index=True)[1]
+        info = {key: values[rows] for key, values in part.info.items()}
+        splits[name] = Split(views[rows], info=info)
+    return Dataset(CARD, splits, revision=words.revision)

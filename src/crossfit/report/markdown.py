@@ -1,0 +1,139 @@
+"""A run as a page of Markdown: what was asked, the tables, how settings were chosen, by what."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from crossfit.report.leaderboard import LEVEL, Board, metric_words
+from crossfit.report.page import about_tests, digits_of, figure, p_figure
+from crossfit.report.tables import markdown_line, markdown_table
+
+__all__ = ["markdown_page"]
+
+
+def markdown_page(
+    records: Sequence[Any],
+    boards: Sequence[Board],
+    title: str,
+    facts: Sequence[tuple[str, str]],
+    notes: Sequence[str],
+) -> str:
+    """Return runs as one page of Markdown.
+
+    Parameters
+    ----------
+    records : sequence of RunRecord
+        The runs. The description and the notes of their experiments are printed as they are,
+        before and after the tables.
+    boards : sequence of Board
+        Their leaderboards.
+    title : str
+        Heading of the page.
+    facts : sequence of (str, str)
+        Kind and text of what is known of data, settings and versions; of the kinds that the page
+        prints, ``repeat``, ``data``, ``versions`` and ``time``.
+    notes : sequence of str
+        Sentences on how often the test splits were evaluated.
+
+    Returns
+    -------
+    str
+    """
+    blocks = [f"# {title}"]
+    blocks += [record.spec["description"] for record in records if record.spec.get("description")]
+    for board in boards:
+        blocks += [markdown_table(board), about_tests(board), _differences(board)]
+    blocks += [_chosen(records)]
+    blocks += [record.spec["notes"] for record in records if record.spec.get("notes")]
+    blocks += [_origin(records, facts, notes)]
+    return "\n\n".join(block.strip("\n") for block in blocks if block.strip()) + "\n"
+
+
+def _table(head: Sequence[str], left: int, rows: Sequence[Sequence[str]]) -> str:
+    rule = "| --- " * left + "| ---: " * (len(head) - left) + "|"
+    return "\n".join([markdown_line(head), rule, *map(markdown_line, rows)])
+
+
+def _differences(board: Board) -> str:
+    """Return the comparisons that the experiment planned, as a section."""
+    if not board.asked:
+        return ""
+    digits = digits_of(board.tested)
+    rows = []
+    for test in board.differences:
+        seeds = [
+            f"{value:+.{digits}f}" for value in board.difference_by_seed(test.first, test.second)
+        ]
+        rows.append(
+            [
+                f"{test.first} − {test.second}", f"{test.difference:+.{digits}f}",
+                f"[{test.low:+.{digits}f}, {test.high:+.{digits}f}]", p_figure(test.p_value),
+                p_figure(test.p_adjusted), ", ".join(seeds),
+            ]
+        )  # fmt: skip
+    words = (
+        f"Differences of {metric_words(board.tested)}, averaged over the directions and the seeds, "
+        "that the experiment named beforehand: paired randomisation tests that exchange whole "
+        "groups of queries, p before and after Holm's correction for their number. Intervals and p "
+        "do not cover other seeds, so the last column has the difference for each seed."
+    )
+    head = ["", "difference", "95 % interval", "p", "p, Holm", "by seed"]
+    return f"### Planned comparisons\n\n{words}\n\n{_table(head, 1, rows)}\n\n{_outcomes(board)}"
+
+
+def _outcomes(board: Board) -> str:
+    """Return in words which of the planned differences are shown."""
+    said = []
+    for test in board.differences:
+        by_seed = board.difference_by_seed(test.first, test.second)
+        signs = {value > 0 for value in by_seed}
+        if test.p_adjusted > LEVEL or len(signs) > 1:
+            said.append(f"{test.first} and {test.second}: no difference is shown")
+        else:
+            better = test.first if (test.difference > 0) == board.greater else test.second
+            worse = test.second if better == test.first else test.first
+            said.append(f"{better} is better than {worse}")
+    return f"At level {LEVEL:g} after Holm's correction, and in every seed: {'; '.join(said)}."
+
+
+def _chosen(records: Sequence[Any]) -> str:
+    """Return the settings that tuning chose, as a section."""
+    rows = {}
+    for cell in (cell for record in records for cell in record.done if cell.chosen):
+        about = cell.tuning
+        rows[cell.dataset, cell.label] = [
+            cell.label, str(about.get("trials", "")), f"{about.get('metric')} on {about.get('on')}",
+            figure(about.get("best_value")), _words(cell.chosen),
+            figure(about.get("seconds"), 0), figure(cell.timing.get("fit"), 1),
+        ]  # fmt: skip
+    if not rows:
+        return ""
+    head = ["method", "trials", "chosen by", "score", "settings", "search s", "fit s"]
+    return f"## Settings that were chosen\n\n{_table(head, 1, list(rows.values()))}"
+
+
+def _words(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {_words(part)}" for key, part in value.items())
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def _origin(records: Sequence[Any], facts: Sequence[tuple[str, str]], notes: Sequence[str]) -> str:
+    """Return what made the page, and with what it is made again."""
+    names = " ".join(record.name for record in records)
+    commands = [text for kind, text in facts if kind == "repeat"]
+    shown = "\n".join([*commands, f"crossfit report {names}"])
+    lines = ["## How this page was made", f"```console\n{shown}\n```"]
+    rest = [*notes, *(text for kind, text in facts if kind in ("data", "versions", "time"))]
+    lines.append("\n".join(f"- {text}" for text in rest))
+    lines += list(_without_result(records))
+    return "\n\n".join(lines)
+
+
+def _without_result(records: Sequence[Any]) -> Iterator[str]:
+    for record in records:
+        for cell in record.cells:
+            if cell.status != "done":
+                last = cell.traceback.strip().splitlines()[-1:] or [""]
+                yield f"Without a result: {cell.label}, seed {cell.seed}: {cell.reason or last[0]}"
