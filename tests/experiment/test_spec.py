@@ -67,7 +67,7 @@ def test_a_file_is_read_with_defaults_anchors_and_plain_numbers(tmp_path):
         ("[map@50, R@1]", "[map@50, hits]", 9, "unknown metric 'hits'"),
         ("trials: 4", "trials: 0", 10, "trials: must be a whole number of at least 1"),
         ("folds: 2", "folds: 2, validation: true", 10, "one of 'folds' and 'validation'"),
-        ("folds: 2", "sampler: grid", 10, "sampler: must be one of tpe, random"),
+        ("folds: 2", "sampler: annealing", 10, "sampler: must be one of tpe, random, grid"),
         ("float: [1e-3, 10]", "float: [10, 1e-3]", 15, "low <= high"),
         ("float: [1e-3, 10]", "float: [1]", 15, r"must be \[low, high\]"),
         ("float: [1e-3, 10]", "floats: [1, 2]", 15, "did you mean 'float'"),
@@ -126,6 +126,28 @@ def test_what_is_wrong_is_told_with_file_line_and_key(tmp_path, old, new, line, 
     if line is not None:
         # A parser that runs on to the next line may say that.
         assert any(f"{path}:{at}: " in said for at in (line, line + 1)), said
+
+
+def test_words_planned_comparisons_and_channels_are_read():
+    given = {
+        "title": "Words", "dataset": "emoji", "description": "What is asked.",
+        "methods": [{"method": "cca", "label": "A", "note": "fast"}, "pls"],
+        "comparisons": [["A", "pls"]],
+        "features": {"text": [{"channel": "caption"}, {"name": "tokens"}]},
+    }  # fmt: skip
+    read = Experiment(**given)
+    said = read.to_dict()
+    assert (said["description"], said["notes"]) == ("What is asked.", "")
+    assert said["comparisons"] == [["A", "pls"]] and read.methods[0].note == "fast"
+    assert read.features["text"][0] == {"channel": "caption"}
+    for key, value, says in (
+        ("comparisons", [["A", "B"]], r"comparisons\[0\]\[1\]: must be one of A, pls, got 'B'"),
+        ("comparisons", [["A", "A"]], r"comparisons\[0\]: must be the labels of two methods"),
+        ("features", {"text": {"channel": "a", "name": "b"}}, "unknown key 'name'"),
+        ("tuning", {"folds": 1}, "folds: must be"),
+    ):
+        with pytest.raises(SpecError, match=says):
+            Experiment(**{**given, key: value})
 
 
 def test_a_name_of_a_file_becomes_a_name_of_a_run(tmp_path):

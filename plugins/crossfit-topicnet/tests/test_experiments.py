@@ -53,7 +53,7 @@ def flickr8k(tmp_path):
     folder = tmp_path / "flickr8k"
     (folder / "Flicker8k_Dataset").mkdir(parents=True)
     (folder / "Flickr8k_text").mkdir()
-    rng = np.random.default_rng(0)
+    np.random.default_rng(0)
     names, lines = [], []
     for i in range(4):
         names.append(f"picture{i}.jpg")

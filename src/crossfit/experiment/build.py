@@ -77,10 +77,12 @@ def build_similarity(similarity: Any) -> Any:
 def _transformer(spec: Any, where: str) -> Any:
     from sklearn.pipeline import make_pipeline
 
-    from crossfit.compose import ChannelUnion
+    from crossfit.compose import ChannelUnion, SelectChannel
 
     if isinstance(spec, list):
         return make_pipeline(*(_transformer(part, f"{where}[{i}]") for i, part in enumerate(spec)))
+    if "channel" in spec:
+        return SelectChannel(spec["channel"])
     if "channels" in spec:
         return ChannelUnion(
             [

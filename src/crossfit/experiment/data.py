@@ -95,9 +95,22 @@ def _read_splits(dataset: Mapping[str, Any], root: str | None) -> Loaded:
         ds = _load(dataset, root)
         roles = _roles(ds, dataset["splits"])
     splits = {}
+    taken: dict[str, int] = {}
     for role, name in roles.items():
-        size = dataset["subset"].get(role, dataset["subset"].get(name))
-        splits[role] = ds[name] if size is None else _drawn(ds[name], size, f"{ds.name}.{name}")
+        # Roles that share a split have groups of their own, one after the other of one shuffle.
+        shared = list(roles.values()).count(name) > 1
+        size = dataset["subset"].get(role, None if shared else dataset["subset"].get(name))
+        if shared and size is None:
+            raise ValueError(
+                f"the key 'splits' names {name!r} for {role} and another role: 'subset' must have "
+                f"how many groups {role} draws from it"
+            )
+        start = taken.get(name, 0)
+        if size is None:
+            splits[role] = ds[name]
+        else:
+            splits[role] = _drawn(ds[name], start, size, f"{ds.name}.{name}")
+            taken[name] = start + size
     unknown = set(dataset["subset"]) - set(roles) - set(roles.values())
     if unknown:
         raise ValueError(
@@ -139,8 +152,6 @@ def _roles(ds: Dataset, wanted: Mapping[str, str | None]) -> dict[str, str]:
             )
     if {"train", "test"} - set(found):
         raise ValueError("the key 'splits' must name a split for train and one for test")
-    if len(set(found.values())) < len(found):
-        raise ValueError("the key 'splits' names one split for two roles")
     return found
 
 
@@ -179,12 +190,15 @@ def _rows(split: Split, rows: NDArray[Any]) -> Split:
     )
 
 
-def _drawn(split: Split, size: int, name: str) -> Split:
-    """Draw groups by a seeded shuffle; rows stay in their order."""
+def _drawn(split: Split, start: int, size: int, name: str) -> Split:
+    """Draw groups by a seeded shuffle, from the place `start` on; rows stay in their order."""
     groups = np.unique(split.groups)
-    if size > len(groups):
-        raise ValueError(f"subset asks for {size} groups of {name}, which has {len(groups)}")
-    chosen = np.random.RandomState(0).permutation(groups)[:size]
+    if start + size > len(groups):
+        before = f" after the {start} of another role" if start else ""
+        raise ValueError(
+            f"subset asks for {size} groups of {name}{before}, which has {len(groups)}"
+        )
+    chosen = np.random.RandomState(0).permutation(groups)[start : start + size]
     return _rows(split, np.flatnonzero(np.isin(split.groups, chosen)))
 
 

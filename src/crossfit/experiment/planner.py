@@ -221,6 +221,8 @@ def _cells_of(
     if method.tuning is not None:
         tuning = asdict(method.tuning)
         del tuning["storage"]  # where trials are kept, and not what they are
+        if not tuning["refit_epochs"]:
+            del tuning["refit_epochs"]  # keys of before there was a choice stay as they are
     for seed in experiment.seeds if random else experiment.seeds[:1]:
         cell = {
             "dataset": data.keyed,
@@ -298,6 +300,8 @@ def one_line(features: Mapping[str, Any]) -> str:
             return "as they are"
         if isinstance(spec, list):
             return " + ".join(map(words, spec))
+        if "channel" in spec:
+            return str(spec["channel"])
         if "channels" in spec:
             return " | ".join(f"{name}: {words(part)}" for name, part in spec["channels"].items())
         return str(spec["name"]).rpartition(".")[2]

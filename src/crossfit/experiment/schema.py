@@ -92,10 +92,13 @@ RUN = {
         "metrics": [str],
         "methods": [
             {"label": str, "params": Maybe(_SETTINGS), "published": Maybe({str: {str: NUMBER}}),
-             str: object}
+             "note": Maybe(str), str: object}
         ],
         "baseline": Maybe(str),
         "reduced": Maybe(bool),
+        "description": Maybe(str),
+        "notes": Maybe(str),
+        "comparisons": Maybe([[str]]),
         str: object,
     },
     "cells": [_ROW],
@@ -197,6 +200,8 @@ def wrong_run(found: Any) -> str:
     if said := misfit(found, RUN):
         return said
     spec = found["spec"]
+    if any(len(pair) != 2 for pair in spec.get("comparisons") or ()):
+        return "it.spec.comparisons has an entry that is not a pair"
     published = {name for method in spec["methods"] for name in method.get("published") or ()}
     return _unknown({*spec["metrics"], *published})
 

@@ -70,6 +70,12 @@ class Experiment:
         Label of the method that others are compared with; the best by default.
     reduced : bool
         Whether data or sizes are below the published ones; the title then says so.
+    description, notes : str
+        Markdown that the report prints before and after its tables: what is compared and on what,
+        and how the figures are to be read.
+    comparisons : sequence of (str, str)
+        Pairs of labels whose difference the report tests, corrected for their number; the first
+        is expected to be the better one.
     name : str
         Name of the run in the store; made from the title by default.
 
@@ -98,6 +104,9 @@ class Experiment:
     tuning: Any = None
     baseline: str | None = None
     reduced: bool = False
+    description: str = ""
+    notes: str = ""
+    comparisons: Any = ()
     name: str = ""
 
     def __post_init__(self) -> None:
@@ -182,6 +191,9 @@ class Experiment:
             "title": self.title,
             "name": self.name,
             "reduced": self.reduced,
+            "description": self.description,
+            "notes": self.notes,
+            "comparisons": [list(pair) for pair in self.comparisons],
             "datasets": [
                 {
                     "name": one.name,
@@ -223,6 +235,8 @@ class Experiment:
         title = node.child("title")
         put("title", title.text())
         put("reduced", node.child("reduced", False).boolean())
+        for key in ("description", "notes"):
+            put(key, node.child(key, "").text(empty=True))
         if self.reduced and "reduced" not in self.title.lower():
             raise title.error("the title of a reduced experiment must contain the word 'reduced'")
         name = node.child("name", "").text(empty=True) or _slug(self.title)
@@ -253,6 +267,17 @@ class Experiment:
             raise node.child("baseline").error(
                 f"must be the label of a method ({', '.join(labels)}), got {self.baseline!r}"
             )
+        put("comparisons", _comparisons(node.child("comparisons", ()), labels))
+
+
+def _comparisons(node: Node, labels: Sequence[str]) -> tuple[tuple[str, str], ...]:
+    found = []
+    for pair in node.sequence():
+        parts = [part.one_of(labels) for part in pair.sequence()]
+        if len(set(parts)) != 2:
+            raise pair.error(f"must be the labels of two methods, got {', '.join(parts)}")
+        found.append((parts[0], parts[1]))
+    return tuple(found)
 
 
 def shipped_file(card: ExperimentCard) -> Path:

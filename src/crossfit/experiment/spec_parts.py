@@ -35,7 +35,7 @@ __all__ = [
 RELEVANCE = ("auto", "pair", "label")
 ROLES = ("train", "validation", "test")
 TIES = ("expected", "stable", "worst")
-_SAMPLERS = ("tpe", "random")
+_SAMPLERS = ("tpe", "random", "grid")
 _PRUNERS = ("none", "median")
 
 
@@ -44,7 +44,7 @@ class TuningSpec:
     """How methods are tuned; see the documentation of the keys in `Experiment`."""
 
     trials: int = 30
-    folds: int = 3
+    folds: int | str = 3
     validation: bool = False
     metric: str | None = None
     timeout: float | None = None
@@ -52,6 +52,7 @@ class TuningSpec:
     pruner: str = "none"
     seed: int = 0
     storage: str | None = None
+    refit_epochs: bool = False
 
 
 @dataclass(frozen=True)
@@ -99,6 +100,8 @@ class MethodSpec:
     tuning : TuningSpec, optional
         How it is tuned: as the experiment says, with what the method says of its own; None if it
         is not tuned.
+    note : str
+        What tables have beside its figures.
     line : str
         Where the file says it, for messages.
     """
@@ -111,6 +114,7 @@ class MethodSpec:
     tune: Mapping[str, Any] | str | None
     published: Mapping[str, Any]
     tuning: TuningSpec | None = None
+    note: str = ""
     line: str = ""
 
 
@@ -185,6 +189,9 @@ def _part(node: Node) -> Any:
         return None
     if isinstance(value, str):
         return _placed({"name": value}, node)
+    if isinstance(value, Mapping) and "channel" in value:
+        node.known(["channel"])
+        return {"channel": node.child("channel").text()}
     if isinstance(value, Mapping) and "channels" in value:
         node.known(["channels"])
         channels = node.child("channels")
@@ -248,7 +255,7 @@ def read_tuning(node: Node, default: TuningSpec | None = None) -> TuningSpec | N
 
     return TuningSpec(
         node.child("trials", default.trials).integer(1),
-        node.child("folds", default.folds).integer(2),
+        _number_or_name(node.child("folds", default.folds)),
         node.child("validation", default.validation and "folds" not in given).boolean(),
         node.child("metric", default.metric).optional(metric),
         node.child("timeout", default.timeout).optional(Node.number),
@@ -256,7 +263,13 @@ def read_tuning(node: Node, default: TuningSpec | None = None) -> TuningSpec | N
         node.child("pruner", default.pruner).optional(lambda n: n.one_of(_PRUNERS)) or "none",
         node.child("seed", default.seed).integer(0),
         node.child("storage", default.storage).optional(Node.text),
+        node.child("refit_epochs", default.refit_epochs).boolean(),
     )
+
+
+def _number_or_name(node: Node) -> int | str:
+    """Return how many folds are drawn, or what the data set calls those that it comes with."""
+    return node.text() if isinstance(node.value, str) else node.integer(2)
 
 
 def read_methods(
@@ -273,7 +286,7 @@ def _method(node: Node, tuning: TuningSpec | None, directions: Sequence[str]) ->
     if isinstance(node.value, MethodSpec):
         return node.value
     if isinstance(node.value, str):
-        return MethodSpec(node.value, node.value, {}, {}, None, None, {}, None, node.place)
+        return MethodSpec(node.value, node.value, {}, {}, None, None, {}, None, "", node.place)
     node.known([field.name for field in fields(MethodSpec) if field.name != "line"])
     name = node.child("method").text()
     params = node.child("params", {})
@@ -305,6 +318,7 @@ def _method(node: Node, tuning: TuningSpec | None, directions: Sequence[str]) ->
         plain(tune.value),
         _published(node.child("published", None), directions),
         None if tune.value is None else own,
+        node.child("note", "").text(empty=True),
         node.place,
     )
 

@@ -12,7 +12,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from crossfit import registry
+from crossfit.datasets import Split
 from crossfit.experiment.data import check_labels, load_splits
 from crossfit.experiment.evaluate import by_label
 from crossfit.experiment.features import needs_fit
@@ -190,7 +193,7 @@ def _search(task: Task, store: Store) -> dict[str, Any]:
         cell_pipeline(dataclasses.replace(task, seed=seed), stage),
         space,
         scoring=_Scoring(metric, task.relevance, task.ties),
-        cv=tuning.folds if val is None else (val_views, val.y),
+        cv=_folds(tuning.folds, train) if val is None else (val_views, val.y),
         n_trials=tuning.trials,
         timeout=tuning.timeout,
         sampler=tuning.sampler,
@@ -199,6 +202,7 @@ def _search(task: Task, store: Store) -> dict[str, Any]:
         study_name=_study_name(task) if tuning.storage else None,
         random_state=tuning.seed,
         refit=False,
+        refit_epochs=tuning.refit_epochs,
         verbose=False,
     )
     search.fit(train_views, train.y)
@@ -210,10 +214,28 @@ def _search(task: Task, store: Store) -> dict[str, Any]:
             "best_value": search.best_score_,
             "metric": metric,
             "seconds": time.perf_counter() - begun,
-            "on": "validation" if tuning.validation else f"{tuning.folds} folds of train",
+            "on": "validation" if tuning.validation else _folds_in_words(tuning.folds),
         },
         "trials": [_trial(trial) for trial in search.trials_],
     }
+
+
+def _folds(folds: int | str, train: Split) -> Any:
+    """Return a number of folds as it is; those that the data set names, each held out in turn."""
+    if isinstance(folds, int):
+        return folds
+    if folds not in train.info:
+        known = ", ".join(train.info) or "nothing"
+        raise Skip(f"tuning by the folds {folds!r}, and the rows of the data set have {known}")
+    of_row = np.asarray(train.info[folds])
+    return [
+        (np.flatnonzero(of_row != fold), np.flatnonzero(of_row == fold))
+        for fold in np.unique(of_row)
+    ]
+
+
+def _folds_in_words(folds: int | str) -> str:
+    return f"{folds} folds of train" if isinstance(folds, int) else f"every {folds} of train"
 
 
 def _trial(trial: Any) -> dict[str, Any]:

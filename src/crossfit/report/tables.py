@@ -54,7 +54,7 @@ def _grid(board: Board) -> tuple[list[str], list[list[str]]]:
         mean = figure(sum(values) / len(values), digits_of(board.metric))
         cells = ["", "chance", mean, *(["–"] if several else [])]
         cells += [figure(board.chance.get((d, m), math.nan), digits_of(m)) for d, m in shown]
-        lines.append([*cells, *[""] * (printed + noted)])
+        lines.append([*cells, *[""] * (int(printed) + int(noted))])
     return head, lines
 
 

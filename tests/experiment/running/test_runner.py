@@ -370,6 +370,55 @@ def test_subsets_keep_groups_together_and_are_the_same_every_time(tiny):
         load_splits({**about, "subset": {"dev": 9}}, None)
 
 
+def test_roles_that_share_a_split_have_groups_of_their_own(tiny):
+    about = {"name": "tiny-data", "options": {}, "own": None}
+    shared = {"train": "train", "validation": "train", "test": "test"}
+    sizes = {"train": 40, "validation": 15}
+    found = load_splits({**about, "splits": shared, "subset": sizes}, None).splits
+    alone = load_splits({**about, "splits": {}, "subset": {"train": 40}}, None).splits
+    rows = {role: set(found[role].views["image"][:, 0]) for role in sizes}
+    assert [len(found[role]) for role in sizes] == [40, 15]
+    assert not rows["train"] & rows["validation"]
+    assert rows["train"] == set(alone["train"].views["image"][:, 0])
+    for subset, says in (
+        ({"train": 40}, "'subset' must have how many groups validation draws"),
+        ({"train": 40, "validation": 21}, "21 groups of .* after the 40 of another role"),
+    ):
+        with pytest.raises(ValueError, match=says):
+            load_splits({**about, "splits": shared, "subset": subset}, None)
+
+
+def test_folds_that_the_data_set_names_are_held_out_one_by_one(tiny, tmp_path):
+    methods = [{"method": "tiny-fixed", "label": "T", "tune": "default"}]
+    record = run(experiment(methods, tuning={"trials": 2, "folds": "part"}), tmp_path / "s")
+    assert record.cells[0].tuning["on"] == "every part of train"
+    # Three parts are held out in each trial, and the winner is fitted once.
+    assert sum(fits(tiny).values()) == 2 * 3 + 1
+    unnamed = experiment(methods, tuning={"trials": 2, "folds": "year"})
+    assert "have part" in run(unnamed, tmp_path / "s").cells[0].reason
+
+
+def test_epochs_are_chosen_with_the_other_settings(tmp_path):
+    pytest.importorskip("crossfit_alcca")
+    method = {
+        "method": "acmr", "params": {"hidden": 8, "width": 4, "max_epochs": 4, "device": "cpu"},
+        "tune": {"lr": {"choice": [1e-3, 1e-2]}},
+    }  # fmt: skip
+    features = {"image": "grid", "text": "sklearn.feature_extraction.text.HashingVectorizer"}
+    features["text"] = [
+        {"name": features["text"], "params": {"n_features": 64}},
+        {"name": "sklearn.decomposition.TruncatedSVD", "params": {"n_components": 8}},
+    ]
+    given = {
+        "title": "Epochs", "methods": [method], "features": features,
+        "dataset": {"name": "emoji", "subset": {"train": 60, "val": 30, "test": 30}},
+        "tuning": {"validation": True, "sampler": "grid", "refit_epochs": True},
+    }  # fmt: skip
+    (cell,) = run(Experiment(**given), tmp_path / "s").cells
+    assert cell.tuning["trials"] == 2
+    assert len(cell.history()) == cell.chosen["max_epochs"] <= 4
+
+
 def test_own_pairs_take_the_place_of_the_data_set(tmp_path):
     table = tmp_path / "pairs.csv"
     words = ["red", "blue", "green", "round", "square", "small", "large", "old"]

@@ -55,14 +55,16 @@ BSSAN = MethodCard(
 )
 
 
-def _experiment(name: str, summary: str, dataset: str) -> ExperimentCard:
+def _experiment(
+    name: str, summary: str, dataset: str, methods: tuple[str, ...] = ("bssan",)
+) -> ExperimentCard:
     return ExperimentCard(
         api=1,
         name=name,
         target=f"crossfit_bssan:experiments/{name}.yaml",
         summary=summary,
         datasets=(dataset,),
-        methods=("bssan",),
+        methods=methods,
         citation=_CITATION,
         year=2018,
     )
@@ -80,4 +82,5 @@ FLICKR8K_REDUCED = _experiment(
     "huang-2018-bssan-flickr8k-reduced",
     "BSSAN and its ablations on a part of Flickr8k, an eighth of the widths",
     "flickr8k",
+    ("bssan", "cca"),
 )
