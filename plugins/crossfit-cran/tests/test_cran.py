@@ -14,7 +14,7 @@ from crossfit.experiment import Experiment
 from crossfit.extraction import Characters
 from crossfit.neural import Batch, Checkpoint, Items
 from crossfit.testing import PeakBytes, parametrize_with_checks
-from crossfit_cran.cards import COCO, FLICKR8K, FLICKR30K
+from crossfit_cran.cards import COCO, FLICKR8K, FLICKR8K_CHOICE, FLICKR30K
 from crossfit_cran.estimator import CRAN
 from crossfit_cran.network import CRANNetwork, fragments, nearest_mean, relations
 from crossfit_cran.testing import make_inputs
@@ -595,7 +595,9 @@ def test_the_published_size_trains_a_batch():
 # ---- experiments -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("card", [FLICKR30K, COCO, FLICKR8K], ids=lambda card: card.name)
+@pytest.mark.parametrize(
+    "card", [FLICKR30K, COCO, FLICKR8K, FLICKR8K_CHOICE], ids=lambda card: card.name
+)
 def test_experiments_are_registered_and_fit_the_method(card):
     assert registry.get(card.name, "crossfit.experiments") == card
     file = Path(__file__).parents[1] / card.target.partition(":")[2]
