@@ -43,10 +43,10 @@ def _grid(board: Board) -> tuple[list[str], list[list[str]]]:
             cells.append("–" if is_reference else p_figure(board.p_value(row.label)))
         cells += [_with_interval(board, row.label, d, m) for d, m in shown]
         if printed:
-            values = [row.published.get((d, board.metric)) for d in board.directions]
-            known = any(value is not None for value in values)
+            paper = [row.published.get((d, board.metric)) for d in board.directions]
+            known = any(value is not None for value in paper)
             digits = digits_of(board.metric)
-            cells.append(" ".join(figure(v, digits) for v in values) if known else "")
+            cells.append(" ".join(figure(value, digits) for value in paper) if known else "")
         cells += [row.note] if noted else []
         lines.append(cells)
     if board.chance:
