@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from crossfit.experiment import RunRecord, Store
-from crossfit.report.from_runs import boards
+from crossfit.report.boards import boards
 from crossfit.report.leaderboard import Board
 
 OUT = Path(__file__).parents[1] / "reproduction"

@@ -10,7 +10,8 @@ from crossfit import Views
 from crossfit.datasets import Split
 from crossfit.experiment.comparison import chance, fit_and_evaluate
 from crossfit.experiment.demo import answer, run_demo
-from crossfit.report.page import write_report, write_text
+from crossfit.report.from_results import write_report
+from crossfit.report.page import write_text
 from crossfit.subspace import CCA
 
 

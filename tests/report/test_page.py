@@ -25,29 +25,17 @@ from crossfit.experiment.store import Store
 from crossfit.metrics import Direction, Evaluation, Repeats, evaluate
 from crossfit.metrics.evaluation import PerQuery
 from crossfit.report import figures
+from crossfit.report.attention import Attention
+from crossfit.report.boards import about_queries, boards, mean_curves
+from crossfit.report.consistency import contradictions, inconsistencies
+from crossfit.report.facts import Problem, about_method
 from crossfit.report.figures import search, sweeps
-from crossfit.report.from_runs import (
-    _about,
-    _about_method,
-    _curves,
-    _galleries,
-    _short,
-    _shower,
-    _verdicts,
-    boards,
-    report_runs,
-)
-from crossfit.report.leaderboard import Board, Row, contradictions
-from crossfit.report.page import (
-    Attention,
-    Found,
-    Gallery,
-    GalleryRow,
-    Part,
-    Problem,
-    lit,
-    write_page,
-)
+from crossfit.report.format import short
+from crossfit.report.from_runs import report_runs
+from crossfit.report.gallery import Found, Gallery, GalleryRow, galleries, shower, verdicts
+from crossfit.report.leaderboard import Board, Row
+from crossfit.report.page import Part, write_page
+from crossfit.report.pictures import lit
 from crossfit.report.tables import csv_table, latex_table, latex_text, markdown_table
 from crossfit.views import Views
 
@@ -157,7 +145,7 @@ def test_equal_methods_share_ranks_and_different_ones_do_not(report_store):
     assert low < good.repeats.mean(None, "map@all") < high
     assert good.published["image2text", "map@all"] == 0.4
     assert good.published[None, "map@all"] == 0.25
-    assert board.problems() == []
+    assert inconsistencies(board) == []
 
 
 def test_curves_are_means_over_the_seeds_as_figures_are(report_store):
@@ -174,16 +162,16 @@ def test_curves_are_means_over_the_seeds_as_figures_are(report_store):
         row.repeats.mean("image2text", "r@1")
     )
     cells[0] = replace(cells[0], relevant={"pr curve": "pair", "map@all": "label"})
-    assert set(_curves(cells, "map@all")["image2text"]) == {"recall"}
+    assert set(mean_curves(cells, "map@all")["image2text"]) == {"recall"}
 
 
 def test_it_is_told_over_how_many_queries_a_figure_is(report_store):
     cell = next(cell for cell in report_store.run("main").done if cell.label == "good")
-    assert "something to find" not in _about(cell, METRICS)
+    assert "something to find" not in about_queries(cell, METRICS)
     results = {d: {m: dict(about) for m, about in found.items()}
                for d, found in cell.results.items()}  # fmt: skip
     results["text2image"]["map@all"]["n"] = 9
-    assert _about(replace(cell, results=results), METRICS).endswith(
+    assert about_queries(replace(cell, results=results), METRICS).endswith(
         "mAP, text → image: over the 9 of 324 queries with something to find."
     )
 
@@ -200,7 +188,7 @@ def test_a_sweep_is_of_methods_that_differ_in_nothing_else(report_store):
 def test_what_a_search_found_is_told_as_ranks_are(report_store):
     cell = next(cell for cell in report_store.run("main").done if cell.label == "good")
     tuning = {**cell.tuning, "metric": "medr", "best_value": -3.5}
-    assert "by medr, 3.5)" in _about_method("good", replace(cell, tuning=tuning))
+    assert "by medr, 3.5)" in about_method("good", replace(cell, tuning=tuning))
 
 
 def test_the_stored_means_are_those_of_the_board(report_store):
@@ -226,7 +214,7 @@ def test_the_stored_means_are_those_of_the_board(report_store):
     ],
 )
 def test_settings_are_short(value, said):
-    assert _short(value) == said
+    assert short(value) == said
 
 
 def test_runs_on_the_same_queries_share_a_leaderboard(report_store):
@@ -359,15 +347,15 @@ def test_unlabelled_items_are_of_no_class_and_who_has_nothing_to_find_has_not_fa
     arrays["image2text|top"][2] = [3, 2]
     cell = SimpleNamespace(arrays=lambda: arrays, directions=[Direction("image", "text")],
                            relevant={"first": "label"})  # fmt: skip
-    hits, worst = _galleries(cell, test, ("cat", "dog"))
+    hits, worst = galleries(cell, test, ("cat", "dog"))
     assert "from the 2 of 4 queries whose" in hits.note
     assert [(row.text, row.rank) for row in worst.rows] == [("image 2, cat", 4.0),
                                                             ("image 5, dog", 2.0)]  # fmt: skip
-    verdict = _verdicts(test, "image", "text")
+    verdict = verdicts(test, "image", "text")
     assert [verdict(2, 2), verdict(2, 3), verdict(0, 1), verdict(0, 4)] == [
         "pair", "wrong", "relevant", "wrong"
     ]  # fmt: skip
-    assert _shower(test, "image", ("cat", "dog"))(2)[0] == "image 3"
+    assert shower(test, "image", ("cat", "dog"))(2)[0] == "image 3"
 
 
 def test_attention_is_drawn_where_it_is_known_what_the_weights_are_of(written):
@@ -588,7 +576,7 @@ def test_a_board_reports_contradictions_of_published_figures(report_store):
     rows[0] = replace(
         rows[0], published={("image2text", "r@1"): 0.384, ("image2text", "medr"): 1.0}
     )
-    said = replace(board, rows=rows).problems()
+    said = inconsistencies(replace(board, rows=rows))
     assert len(said) == 1 and "published, image → text" in said[0]
 
 

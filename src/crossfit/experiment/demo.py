@@ -28,14 +28,10 @@ from crossfit.datasets import Split, load
 from crossfit.experiment.comparison import Result, chance, fit_and_evaluate
 from crossfit.extraction import GridFeatures, grid_boxes
 from crossfit.model_selection import make_retrieval_scorer
-from crossfit.report.page import (
-    Attention,
-    Found,
-    GalleryRow,
-    data_uri,
-    lit,
-    write_report,
-)
+from crossfit.report.attention import Attention
+from crossfit.report.from_results import write_report
+from crossfit.report.gallery import Found, GalleryRow
+from crossfit.report.pictures import data_uri, lit
 from crossfit.subspace import CCA, SM
 from crossfit.views import Views
 

@@ -10,9 +10,9 @@ __all__ = ["report_runs", "write_report"]
 
 __getattr__, __dir__ = attach(
     __name__,
-    {"report_runs": "from_runs", "write_report": "page"},
+    {"report_runs": "from_runs", "write_report": "from_results"},
 )
 
 if TYPE_CHECKING:
+    from crossfit.report.from_results import write_report
     from crossfit.report.from_runs import report_runs
-    from crossfit.report.page import write_report

@@ -15,7 +15,8 @@ import numpy as np
 from crossfit._text import printable
 from crossfit.metrics import parse_metric
 from crossfit.plotting import in_plain_words
-from crossfit.report.leaderboard import Board, Row, metric_words
+from crossfit.report.format import metric_words
+from crossfit.report.leaderboard import Board, Row
 
 __all__ = ["attention", "costs", "curves", "intervals", "search", "sweeps", "training"]
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from crossfit.report.leaderboard import LEVEL, Board, metric_words
-from crossfit.report.page import about_tests, digits_of, figure, p_figure
+from crossfit.report.findings import findings
+from crossfit.report.format import digits_of, figure, metric_words, p_figure
+from crossfit.report.leaderboard import LEVEL, Board
 from crossfit.report.tables import markdown_line, markdown_table
 
 __all__ = ["markdown_page"]
@@ -43,7 +44,7 @@ def markdown_page(
     blocks = [f"# {title}"]
     blocks += [record.spec["description"] for record in records if record.spec.get("description")]
     for board in boards:
-        blocks += [markdown_table(board), about_tests(board), _differences(board)]
+        blocks += [markdown_table(board), findings(board), _differences(board)]
     blocks += [_chosen(records)]
     blocks += [record.spec["notes"] for record in records if record.spec.get("notes")]
     blocks += [_origin(records, facts, notes)]

@@ -8,8 +8,15 @@ import math
 from collections.abc import Sequence
 
 from crossfit._text import printable
-from crossfit.report.leaderboard import LEVEL, Board, metric_words
-from crossfit.report.page import digits_of, figure, interval_figure, p_figure, rank_figure
+from crossfit.report.format import (
+    digits_of,
+    figure,
+    interval_figure,
+    metric_words,
+    p_figure,
+    rank_figure,
+)
+from crossfit.report.leaderboard import LEVEL, Board
 
 __all__ = ["csv_table", "latex_table", "markdown_line", "markdown_table"]
 

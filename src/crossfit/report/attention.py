@@ -1,0 +1,72 @@
+"""Attention maps: where a method looks in the pictures and texts of some pairs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from crossfit.experiment.records import CellRecord
+from crossfit.extraction import grid_boxes
+from crossfit.report import figures
+from crossfit.report.format import (
+    clipped,
+)
+from crossfit.report.pictures import data_uri, is_picture, lit
+
+__all__ = ["Attention", "attention_maps"]
+
+#: Longest side of an attention map in pixels.
+_MAP = 240
+
+
+@dataclass(frozen=True)
+class Attention:
+    """Where a method looks: on a picture, in a text, or between words and regions.
+
+    Parameters
+    ----------
+    caption : str
+        Of which pair.
+    picture : str
+        A data URI of the picture, lit where the weights are, or empty.
+    words : sequence of (str, float)
+        Words with their weight as a share of the largest.
+    svg : str
+        A plot of words against regions, or empty.
+    """
+
+    caption: str
+    picture: str = ""
+    words: Sequence[tuple[str, float]] = ()
+    svg: str = ""
+
+
+def attention_maps(label: str, cell: CellRecord, test: Any) -> list[Attention]:
+    """Return the maps that a cell kept, on the pictures and in the words where they are known."""
+    found = []
+    for kept in cell.attention():
+        weights = np.atleast_2d(np.asarray(kept["weights"], np.float64))
+        text, view = str(kept.get("query", "")), str(kept.get("view", ""))
+        caption = ": ".join(part for part in (label, view, clipped(text)) if part)
+        boxes = kept.get("regions")
+        side = math.isqrt(weights.shape[1])
+        if boxes is None and ("grid" in kept or side * side == weights.shape[1]):
+            # Without boxes a square number of regions is a square grid, as for `make_regions`.
+            boxes = grid_boxes(*(int(n) for n in kept.get("grid", (side, side))))
+        words = [str(word) for word in kept.get("words", ())]
+        mean = weights.mean(axis=0)
+        share = mean / max(float(mean.max()), 1e-12)
+        name = next((name for name in test.views.names if is_picture(
+            test.views.distinct(name)[0][0])), None)  # fmt: skip
+        if words and len(words) == len(mean):
+            found.append(Attention(caption, words=list(zip(words, share.tolist()))))
+        elif boxes is not None and len(boxes) == len(mean) and name is not None:
+            image = test.views.distinct(name)[0][int(kept["item"])]
+            found.append(Attention(caption, data_uri(lit(image, mean, boxes), _MAP)))
+        elif words and len(words) == len(weights):
+            found.append(Attention(caption, svg=figures.attention(weights, words)))
+    return found

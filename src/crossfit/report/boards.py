@@ -1,0 +1,293 @@
+"""From runs to leaderboards: cells on the same queries are compared, seeds share a row."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from crossfit.experiment.files import StoreError
+from crossfit.experiment.keys import canonical
+from crossfit.experiment.records import CellRecord, RunRecord
+from crossfit.metrics import (
+    Direction,
+    Evaluation,
+    Repeats,
+    parse_metric,
+)
+from crossfit.metrics.directions import spellings
+from crossfit.metrics.evaluation import PerQuery
+from crossfit.report.format import (
+    metric_words,
+    short,
+)
+from crossfit.report.leaderboard import Board, Row
+
+__all__ = ["Group", "Method", "Methods", "board_of", "boards", "grouped"]
+
+
+@dataclass(frozen=True)
+class Method:
+    """A row of a leaderboard to be.
+
+    Its cells differ in their seed alone; `said` is what an experiment says of the method, and
+    `called` the runs that have it, with their labels.
+    """
+
+    cells: list[CellRecord]
+    said: Mapping[str, Any]
+    called: set[tuple[str, str]]
+
+
+Methods = dict[str, Method]
+
+
+_Held = list[tuple[RunRecord, CellRecord]]
+
+
+#: What a leaderboard is made of: its title, the methods, and the runs that have them.
+Group = tuple[str, Methods, list[RunRecord]]
+
+
+def boards(records: Sequence[RunRecord]) -> list[Board]:
+    """Return the leaderboards of runs, one for each set of test queries.
+
+    Parameters
+    ----------
+    records : sequence of RunRecord
+        The runs.
+    """
+    return [board_of(*group) for group in grouped(records)]
+
+
+def grouped(records: Sequence[RunRecord]) -> list[Group]:
+    """Gather done cells by test queries and then by method: what one leaderboard compares."""
+    kinds: dict[str, dict[str, _Held]] = {}
+    for record in dict.fromkeys(records):
+        for cell in record.done:
+            protocol = cell.cell.get("protocol", {})
+            kind = canonical(
+                [cell.cell.get("dataset"), protocol.get("relevance"), protocol.get("ties")]
+            )
+            method = canonical({**cell.cell, "seed": None})
+            kinds.setdefault(kind, {}).setdefault(method, []).append((record, cell))
+    found = []
+    for methods in kinds.values():
+        held = [pair for pairs in methods.values() for pair in pairs]
+        found.append((held[0][1].dataset, _named(methods), list(dict.fromkeys(r for r, _ in held))))
+    # Runs may ask other things of one data set: other subsets, another relevance.
+    clashes = Counter(title for title, _, _ in found)
+    return [
+        (title if clashes[title] == 1 else f"{title} ({', '.join(run.name for run in runs)})",
+         methods, runs)
+        for title, methods, runs in found
+    ]  # fmt: skip
+
+
+def _named(methods: Mapping[str, _Held]) -> Methods:
+    """Name methods by their labels; a label that runs give to different ones names the run too.
+
+    What one run has under several labels has a row for each; what several runs have has one row.
+    """
+    rows = []
+    for held in methods.values():
+        labels: dict[RunRecord, dict[str, None]] = {}
+        for run, cell in held:
+            labels.setdefault(run, {})[cell.label] = None
+        namer = max(labels, key=lambda run: len(labels[run]))
+        rows += [(label, namer, held) for label in labels[namer]]
+    clashes = Counter(label for label, _, _ in rows)
+    found = {}
+    for label, namer, held in rows:
+        cells = {cell.cell.get("seed"): cell for _, cell in reversed(held)}
+        own = [
+            (run, cell.label) for run, cell in held if cell.label == label or run.name != namer.name
+        ]
+        said = [
+            # What was published is of the experiment's data, not of the user's own.
+            method if run.data is None else {**method, "published": {}}
+            for run, name in own
+            for method in run.spec.get("methods", ())
+            if method["label"] == name
+        ]
+        found[label if clashes[label] == 1 else f"{label} ({namer.name})"] = Method(
+            sorted(cells.values(), key=lambda cell: cell.seed),
+            next((each for each in said if each.get("published")), said[0] if said else {}),
+            {(run.name, name) for run, name in own},
+        )
+    return found
+
+
+def board_of(title: str, methods: Methods, records: Sequence[RunRecord]) -> Board:
+    """Build the leaderboard of a group, in the directions and metrics that all its cells have."""
+    cells = [cell for method in methods.values() for cell in method.cells]
+    first = cells[0]
+    # Methods may take other views of the same data.
+    directions = [each for each in first.directions if all(each in cell.results for cell in cells)]
+    metrics = [
+        metric
+        for metric in dict.fromkeys(metric for record in records for metric in record.metrics)
+        if all(metric in cell.results[name] for cell in cells for name in directions)
+    ]
+    if not directions or not metrics:
+        raise StoreError(
+            f"{', '.join(record.name for record in records)} have no "
+            f"{'metric' if directions else 'direction'} in common on {title}: report them "
+            "one by one"
+        )
+    several = len({cell.features for cell in cells}) > 1
+    rows = [_row(label, method, metrics, directions, several) for label, method in methods.items()]
+    chance = {
+        (direction, parse_metric(metric).name): value
+        for direction, by_metric in first.chance.items()
+        for metric, value in by_metric.items()
+        if value is not None
+    }
+    about, baseline = about_queries(first, metrics), None
+    left_out = {each.label: None for cell in cells for each in cell.directions
+                if each not in directions}  # fmt: skip
+    if left_out:
+        about += f" Not all methods have {', '.join(left_out)}: left out, also of the means."
+    wish = next(((run.name, run.spec["baseline"]) for run in records
+                 if run.spec.get("baseline")), None)  # fmt: skip
+    if wish is not None:
+        baseline = next((label for label, each in methods.items() if wish in each.called), None)
+        if baseline is None:
+            about += f" The baseline, {wish[1]}, has no result here: p is against the best method."
+    known = {name: label for label, each in methods.items() for name in each.called}
+    asked = [
+        (known[record.name, first], known[record.name, second])
+        for record in records
+        for first, second in record.spec.get("comparisons", ())
+        if {(record.name, first), (record.name, second)} <= known.keys()
+    ]
+    return Board(title, rows, metrics, about, chance, baseline, asked)
+
+
+def _row(
+    label: str,
+    method: Method,
+    metrics: Sequence[str],
+    directions: Sequence[Direction],
+    several: bool,
+) -> Row:
+    cells, spec = method.cells, method.said
+    first = cells[0]
+    given = spec.get("params", {})
+    settings = ", ".join(
+        f"{name}={short(value)}" for name, value in {**given, **first.chosen}.items()
+    )
+    how = "; tuned" if first.chosen else ""
+    detail = "; ".join(part for part in (first.features if several else "", settings) if part)
+    keyed = first.cell.get("method", {})
+    return Row(
+        label,
+        Repeats([_evaluation(cell, metrics, directions) for cell in cells]),
+        detail + how,
+        tuple(cell.seed for cell in cells),
+        keyed.get("name", ""),
+        {**keyed.get("params", {}), **first.chosen, "features": first.cell.get("features"),
+         "similarity": keyed.get("similarity")},
+        _published(spec.get("published") or {}, first),
+        mean_curves(cells, metrics[0]),
+        {
+            **{name: _mean(cell.timing.get(name) for cell in cells) for name in ("fit", "score")},
+            "tune": _mean(cell.tuning.get("seconds") for cell in cells),
+            "peak": _mean(cell.memory.get("peak_rss_mib") for cell in cells),
+        },
+        {name: _mean(cell.size.get(name) for cell in cells)
+         for name in ("parameters", "dimensions")},
+        {
+            direction: {
+                name: _mean(cell.hubness.get(direction, {}).get(name) for cell in cells)
+                for name in ("skewness", "max", "never")
+            }
+            for direction in first.hubness
+        },
+        {cell.seed: cell.history() for cell in cells},
+        first.trials(),
+        spec.get("note", ""),
+    )  # fmt: skip
+
+
+def mean_curves(cells: Sequence[CellRecord], main: str) -> dict[str, dict[str, Any]]:
+    """Average curves over the seeds, as figures are; precision where it is of the main metric."""
+    first = cells[0]
+    found: dict[str, dict[str, Any]] = {}
+    for direction, kinds in first.curves.items():
+        for kind, (x, _) in kinds.items():
+            of = first.relevant.get(f"{kind} curve")
+            if kind == "pr" and of not in (None, first.relevant.get(main)):
+                continue  # other items are relevant there
+            y = np.mean([cell.curves[direction][kind][1] for cell in cells], axis=0)
+            found.setdefault(direction, {})[kind] = (x, y.tolist())
+    return found
+
+
+def _evaluation(
+    cell: CellRecord, metrics: Sequence[str], directions: Sequence[Direction]
+) -> Evaluation:
+    """Build the evaluation that a cell was stored from."""
+    arrays = cell.arrays()
+    try:
+        values = {
+            (direction, metric): np.asarray(arrays[f"{direction}|{metric}"], np.float64)
+            for direction in directions
+            for metric in metrics
+        }
+        raw = {direction: arrays[f"{direction}|groups"] for direction in directions}
+    except KeyError as error:
+        raise StoreError(f"{cell.folder}: arrays.npz has no {error}") from None
+    # One numbering over the directions, so that both are resampled together.
+    known = np.unique(np.concatenate(list(raw.values())))
+    groups: dict[str, Any] = {each: np.searchsorted(known, codes) for each, codes in raw.items()}
+    ties = cell.cell.get("protocol", {}).get("ties", "expected")
+    return Evaluation(PerQuery(values), tuple(directions), tuple(metrics), ties, 0.95, 0, groups)
+
+
+def _published(
+    said: Mapping[str, Mapping[str, float]], cell: CellRecord
+) -> dict[tuple[str | None, str], float]:
+    known = spellings(cell.directions)
+    return {
+        (None if direction == "mean" else known.get(direction, direction),
+         parse_metric(metric).name): float(value)
+        for metric, by_direction in said.items()
+        for direction, value in by_direction.items()
+    }  # fmt: skip
+
+
+def _mean(values: Iterable[Any]) -> float:
+    kept = [float(value) for value in values if value is not None]
+    return float(np.mean(kept)) if kept else math.nan
+
+
+def about_queries(cell: CellRecord, metrics: Sequence[str]) -> str:
+    keyed = cell.cell.get("dataset", {})
+    split = (keyed.get("splits") or {}).get("test") or "test"
+    sizes = ", ".join(f"{n} {view} items" for view, n in (cell.n.get("test") or {}).items())
+    words = [f"Evaluated on the split “{split}”: {sizes}; trained on {cell.n.get('train')} pairs."]
+    relevant = cell.relevant
+    by_label = [metric_words(metric) for metric in metrics if relevant.get(metric) == "label"]
+    by_pair = [metric_words(metric) for metric in metrics if relevant.get(metric) == "pair"]
+    if by_label:
+        words.append(f"{', '.join(by_label)}: an item is relevant if it shares the query's label.")
+    if by_pair:
+        words.append(f"{', '.join(by_pair)}: only the query's own pair is relevant.")
+    for direction in cell.directions:
+        found = cell.results[direction]
+        whole = (cell.n.get("test") or {}).get(direction.query, 0)
+        few: dict[int, list[str]] = {}
+        for metric in metrics:
+            few.setdefault(found[metric].get("n", whole), []).append(metric_words(metric))
+        words += [
+            f"{', '.join(names)}, {direction.label}: over the {n} of {whole} queries with "
+            "something to find."
+            for n, names in few.items()
+            if n < whole
+        ]
+    return " ".join(words)

@@ -1,0 +1,96 @@
+"""Figures that contradict each other."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from itertools import pairwise
+
+from crossfit.metrics import (
+    parse_metric,
+)
+from crossfit.report.format import (
+    metric_words,
+)
+from crossfit.report.leaderboard import Board
+
+__all__ = ["contradictions", "inconsistencies"]
+
+
+def contradictions(values: Mapping[str, float], *, whole_ranks: bool = True) -> list[str]:
+    """Return what cannot be true together among the figures of one ranking.
+
+    Parameters
+    ----------
+    values : mapping of str to float
+        Metrics of one method in one direction, recalls as fractions, ranks from 1.
+    whole_ranks : bool
+        Whether no relevant item was tied, so that every rank is a whole number: then R@K below a
+        half forces a median rank above K, and R@K above a half one of at most K.
+
+    Returns
+    -------
+    list of str
+
+    Examples
+    --------
+    >>> contradictions({"r@1": 0.384, "medr": 1.0})
+    ['R@1 is 0.384 and forces a median rank above 1, but it is 1']
+    """
+    found = []
+    measures = {parse_metric(name): value for name, value in values.items()}
+    bounded = [(m, v) for m, v in measures.items() if m.kind not in ("medr", "meanr")]
+    for measure, value in bounded:
+        if not -1e-9 <= value <= 1 + 1e-9:
+            found.append(f"{metric_words(measure.name)} is {value:g}, not between 0 and 1")
+    recalls = sorted(
+        (m.k or 0, v) for m, v in measures.items() if m.kind == "r" and m.variant == "any"
+    )
+    for (k, low), (larger, high) in pairwise(recalls):
+        if low > high + 1e-9:
+            found.append(f"R@{k} is {low:g}, above R@{larger} of {high:g}")
+    median = next((v for m, v in measures.items() if m.kind == "medr" and not m.variant), None)
+    if median is not None:
+        if median < 1:
+            found.append(f"the median rank is {median:g}, ranks begin at 1")
+        for k, value in recalls if whole_ranks else ():
+            if value < 0.5 - 1e-9 and median <= k:
+                found.append(
+                    f"R@{k} is {value:g} and forces a median rank above {k}, but it is {median:g}"
+                )
+            elif value > 0.5 + 1e-9 and median > k:
+                found.append(
+                    f"R@{k} is {value:g} and forces a median rank of at most {k}, "
+                    f"but it is {median:g}"
+                )
+    mrr = next((v for m, v in measures.items() if m.kind == "mrr"), None)
+    if mrr is not None and recalls and recalls[0][0] == 1 and mrr < recalls[0][1] - 1e-9:
+        found.append(f"MRR is {mrr:g}, below R@1 of {recalls[0][1]:g}")
+    return found
+
+
+def inconsistencies(board: Board) -> list[str]:
+    """Return figures of a leaderboard that contradict each other, in words."""
+    found = []
+    for row in board.rows:
+        for seed, evaluation in zip(row.seeds or (0,), row.repeats.evaluations):
+            for direction in board.directions:
+                values = {m: evaluation.mean(direction, m) for m in evaluation.metrics}
+                whole = all(
+                    float(r).is_integer()
+                    for m in evaluation.metrics
+                    if parse_metric(m).kind in ("medr", "meanr")
+                    for r in evaluation.per_query[direction, m]
+                    if not math.isnan(r)
+                )
+                found += [
+                    f"{row.label}, seed {seed}, {direction.label}: {said}"
+                    for said in contradictions(values, whole_ranks=whole)
+                ]
+        for direction in board.directions:
+            printed = {m: v for (d, m), v in row.published.items() if d == direction}
+            found += [
+                f"{row.label}, published, {direction.label}: {said}"
+                for said in contradictions(printed)
+            ]
+    return found

@@ -1,0 +1,72 @@
+"""What the tests of a leaderboard establish, in words."""
+
+from __future__ import annotations
+
+from crossfit.metrics import (
+    parse_metric,
+)
+from crossfit.report.format import (
+    listed,
+    metric_words,
+)
+from crossfit.report.leaderboard import LEVEL, Board
+
+__all__ = ["compared", "findings"]
+
+
+def findings(board: Board) -> str:
+    """Return what the tests of the main metric establish, in a sentence or two."""
+    if len(board.rows) < 2:
+        return ""
+    if None not in board.comparisons:
+        return "The queries have no groups in common over the directions: see the tests below."
+    what = "mean rank" if board.tested == "meanr" else metric_words(board.metric)
+    labels = [row.label for row in board.rows]
+    first, others = labels[0], labels[1:]
+    found = {label: compared(board, label, first) for label in others}
+    ahead = [label for label in others if found[label] == "better"]
+    tied = [label for label in others if not found[label]]
+    n_pairs = len(board.comparisons[None])
+    if ahead:
+        said = f"{first} comes first by {metric_words(board.metric)}, but {listed(ahead)} "
+        said += "is better" if len(ahead) == 1 else "are better"
+        said += f" and {listed(tied)} cannot be told apart from it" if tied else ""
+    elif not tied:
+        said = f"{first} is better than {others[0] if n_pairs == 1 else 'every other method'}"
+    elif tied == others and n_pairs > 1:
+        said = "No method can be told apart from the best"
+    else:
+        said = f"{first} cannot be told apart from {listed(tied)}"
+    corrected = "" if n_pairs == 1 else f"Holm-corrected over all {n_pairs} pairs of methods, "
+    tests = "test" if n_pairs == 1 else "tests"
+    return (
+        f"{said} in {what}, averaged over the directions (paired randomisation {tests} over "
+        f"queries, groups kept together, {corrected}level {LEVEL:g})." + _about_disagreement(board)
+    )
+
+
+def _about_disagreement(board: Board) -> str:
+    """Say where the order of the rows, by the median rank, is not that of the mean rank."""
+    place = {row.label: i for i, row in enumerate(board.rows)}
+    pairs = [
+        f"{test.first} and {test.second}"
+        for test in board.comparisons[None] if board.tested != board.metric
+        if test.p_adjusted <= LEVEL
+        and (test.difference < 0) != (place[test.first] < place[test.second])
+    ]  # fmt: skip
+    if not pairs:
+        return ""
+    return (
+        " The rows are in the order of the median rank; tests and ranks are of the mean rank, "
+        f"which a few very late ranks raise. The two disagree on {'; '.join(pairs)}."
+    )
+
+
+def compared(board: Board, label: str, other: str) -> str:
+    """Say whether a method is better or worse than another, where the test says it."""
+    if not board.p_value(label, other) <= LEVEL:
+        return ""
+    test = next(t for t in board.comparisons[None] if {t.first, t.second} == {label, other})
+    gain = test.difference if test.first == label else -test.difference
+    greater = parse_metric(board.tested).greater_is_better
+    return "better" if (gain > 0) == greater else "worse"

@@ -1,0 +1,98 @@
+"""Numbers, names and texts as pages and tables show them."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from crossfit.metrics import (
+    parse_metric,
+)
+
+__all__ = [
+    "clipped",
+    "counted",
+    "digits_of",
+    "figure",
+    "interval_figure",
+    "listed",
+    "metric_words",
+    "p_figure",
+    "rank_figure",
+    "short",
+]
+
+_LONGEST = 180
+
+
+_WORDS = {"map": "mAP", "r": "R", "p": "P", "ndcg": "nDCG", "mrr": "MRR", "meanr": "MeanR",
+          "medr": "MedR"}  # fmt: skip
+
+
+def metric_words(metric: str) -> str:
+    """Return a metric as tables head it: ``mAP``, ``R@5``, ``MedR``."""
+    measure = parse_metric(metric)
+    name = measure.name
+    return _WORDS[measure.kind] + name[len(measure.kind) :].removesuffix("@all")
+
+
+def digits_of(metric: str) -> int:
+    """Return how many decimals a metric is shown with."""
+    return 1 if parse_metric(metric).kind in ("medr", "meanr") else 3
+
+
+def figure(value: float | None, digits: int = 3) -> str:
+    """Return a number as tables show it; a dash where there is none."""
+    return "–" if value is None or math.isnan(value) else f"{value:.{digits}f}"
+
+
+def interval_figure(bounds: tuple[float, float], digits: int = 3) -> str:
+    """Return an interval as tables show it, without leading zeros; empty where there is none."""
+    if any(math.isnan(bound) for bound in bounds):
+        return ""
+    return "–".join(re.sub(r"^0(?=\.)", "", f"{bound:.{digits}f}") for bound in bounds)
+
+
+def p_figure(value: float) -> str:
+    """Return a p-value as tables show it."""
+    if math.isnan(value):
+        return "–"
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def rank_figure(ranks: tuple[int, int]) -> str:
+    """Return a range of ranks as tables show it."""
+    low, high = ranks
+    return str(low) if low == high else f"{low}–{high}"
+
+
+def short(value: Any) -> str:
+    """Return a setting in at most 40 characters."""
+    if isinstance(value, float):
+        return f"{value:.3g}"
+    if isinstance(value, Mapping):
+        if "name" in value:
+            return str(value["name"]).rpartition(".")[2]
+        value = ", ".join(f"{name}: {short(part)}" for name, part in value.items())
+    elif isinstance(value, (list, tuple)):
+        value = ", ".join(map(short, value))
+    text = str(value)
+    return text if len(text) <= 40 else text[:39] + "…"
+
+
+def clipped(text: str) -> str:
+    """Return a text on one line, cut at its longest length."""
+    text = " ".join(text.split())
+    return text if len(text) <= _LONGEST else text[: _LONGEST - 1].rstrip() + "…"
+
+
+def counted(n: int, word: str) -> str:
+    """Return a count with its noun: ``2 seeds``."""
+    return f"{n} {word}" + ("" if n == 1 else "s")
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return names as a sentence lists them: ``a, b and c``."""
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

@@ -1,0 +1,297 @@
+"""Tables of a page, which can be sorted: leaderboard, published figures, cost, hubness, tests."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from crossfit.metrics import (
+    parse_metric,
+)
+from crossfit.report.findings import compared
+from crossfit.report.format import (
+    digits_of,
+    figure,
+    interval_figure,
+    metric_words,
+    p_figure,
+    rank_figure,
+)
+from crossfit.report.leaderboard import LEVEL, Board, Row
+
+__all__ = [
+    "Cell",
+    "Column",
+    "Line",
+    "Table",
+    "cost_table",
+    "hubness_table",
+    "leaderboard_table",
+    "pair_tables",
+    "published_table",
+]
+
+#: Methods up to which all pairs are laid out in a table.
+_MATRIX = 30
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A cell of a table: what it says, what stands below, and what it is sorted by."""
+
+    text: str
+    below: str = ""
+    value: float = math.nan
+    kind: str = ""
+    bar: tuple[float, float, float] | None = None
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column: its heading, its style, the order of a first click, and its tooltip."""
+
+    head: str
+    kind: str = ""
+    ascending: bool = False
+    title: str = ""
+
+
+@dataclass(frozen=True)
+class Line:
+    """A row: the method, what is written below it, and its cells."""
+
+    label: str
+    detail: str
+    cells: Sequence[Cell]
+    kind: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table that can be sorted; `groups` are the headings above the columns."""
+
+    caption: str
+    groups: Sequence[tuple[str, int]]
+    columns: Sequence[Column]
+    lines: Sequence[Line]
+
+
+def leaderboard_table(board: Board) -> Table:
+    """Build the leaderboard: rank, mean, p-value, then every figure."""
+    main, directions = board.metric, board.directions
+    several = len(board.rows) > 1
+    columns = [Column("rank", "rank", True, "ranks that the tests leave open")]
+    columns.append(Column(metric_words(main), "main", not parse_metric(main).greater_is_better))
+    if several:
+        of = "" if board.tested == board.metric else ", of the mean rank"
+        columns.append(Column("p", "", True, f"against {board.reference}, Holm-corrected{of}"))
+    groups = [("", 1), ("mean of directions", len(columns) - 1)]
+    for direction in directions:
+        groups.append((direction.label, len(board.metrics)))
+        columns += [
+            Column(
+                metric_words(metric),
+                "first" if not j else "",
+                not parse_metric(metric).greater_is_better,
+            )
+            for j, metric in enumerate(board.metrics)
+        ]
+    timed = any(not math.isnan(row.costs.get("fit", math.nan)) for row in board.rows)
+    if timed:
+        groups.append(("", 1))
+        columns.append(Column("fit, s", "first", True, "wall time of one fit"))
+    ranges = {row.label: row.repeats.interval(None, main) for row in board.rows}
+    scale = _Scale(board, ranges.values())
+    lines = []
+    for i, row in enumerate(board.rows):
+        mean = row.repeats.mean(None, main)
+        low, high = ranges[row.label]
+        bar = scale.bar(low, mean, high)
+        best = board.ranks[row.label]
+        cells = [Cell(rank_figure(best), "", i + 1, "rank")]
+        cells.append(Cell(figure(mean, digits_of(main)), _below(row, None, main), mean, "main",
+                           bar))  # fmt: skip
+        if several:
+            p = board.p_value(row.label)
+            is_reference = row.label == board.reference
+            cells.append(
+                Cell("baseline" if board.baseline else "best", value=0.0, kind="soft")
+                if is_reference
+                else Cell(
+                    p_figure(p),
+                    compared(board, row.label, board.reference),
+                    p,
+                    "strong" if p <= LEVEL else "soft",
+                )
+            )
+        for direction in directions:
+            for j, metric in enumerate(board.metrics):
+                value = row.repeats.mean(direction, metric)
+                cells.append(Cell(figure(value, digits_of(metric)), _below(row, direction, metric),
+                                   value, "first" if not j else ""))  # fmt: skip
+        if timed:
+            seconds = row.costs.get("fit", math.nan)
+            cells.append(Cell(figure(seconds, 2), value=seconds, kind="first"))
+        lines.append(Line(row.label, _detail(row), cells, "top" if best[0] == 1 else ""))
+    if board.chance:
+        lines.append(_chance_line(board, scale, several, timed))
+    return Table(f"Leaderboard of {board.title}", groups, columns, lines)
+
+
+class _Scale:
+    """Places of intervals on a line from the lowest to the highest of them, chance included."""
+
+    def __init__(self, board: Board, ranges: Iterable[tuple[float, float]]) -> None:
+        ends = [end for bounds in ranges for end in bounds]
+        ends.append(
+            float(np.mean([board.chance.get((d, board.metric), math.nan)
+                           for d in board.directions]))
+        )  # fmt: skip
+        known = [end for end in ends if not math.isnan(end)]
+        self.low, self.high = (min(known), max(known)) if known else (0.0, 0.0)
+
+    def bar(self, *values: float) -> tuple[float, float, float] | None:
+        if any(map(math.isnan, values)) or self.low == self.high:
+            return None
+        low, middle, high = ((v - self.low) / (self.high - self.low) for v in values)
+        return low, middle, high
+
+
+def _below(row: Row, direction: str | None, metric: str) -> str:
+    digits = digits_of(metric)
+    parts = [interval_figure(row.repeats.interval(direction, metric), digits)]
+    spread = row.repeats.spread(direction, metric)
+    if not math.isnan(spread):
+        parts.append(f"± {figure(spread, digits).removeprefix('0')}")
+    return "\n".join(part for part in parts if part)
+
+
+def _detail(row: Row) -> str:
+    n = len(row.repeats.evaluations)
+    return "; ".join(part for part in (row.detail, f"{n} seeds" if n > 1 else "") if part)
+
+
+def _chance_line(board: Board, scale: _Scale, several: bool, timed: bool) -> Line:
+    values = [board.chance.get((d, board.metric), math.nan) for d in board.directions]
+    mean = float(np.mean(values))
+    bar = scale.bar(mean, mean, mean)
+    cells = [Cell("", kind="rank"), Cell(figure(mean, digits_of(board.metric)), "", mean, "main",
+                                           bar)]  # fmt: skip
+    cells += [Cell("–")] if several else []
+    for direction in board.directions:
+        for j, metric in enumerate(board.metrics):
+            value = board.chance.get((direction, metric), math.nan)
+            cells.append(
+                Cell(figure(value, digits_of(metric)), "", value, "first" if not j else "")
+            )
+    cells += [Cell("–", kind="first")] if timed else []
+    return Line("chance", "ranking at random, exactly", cells, "chance")
+
+
+def published_table(board: Board) -> Table | None:
+    """Build the comparison with published figures; None if there are none."""
+    lines = []
+    for row in board.rows:
+        for (direction, metric), said in row.published.items():
+            known = metric in row.repeats.metrics and direction in (None, *board.directions)
+            value = row.repeats.mean(direction, metric) if known else math.nan
+            low, high = row.repeats.interval(direction, metric) if known else (math.nan, math.nan)
+            digits = digits_of(metric)
+            gap = value - said
+            inside = "–" if math.isnan(low) else "yes" if low <= said <= high else "no"
+            cells = [
+                Cell(metric_words(metric), kind="left"),
+                Cell(_where(direction), kind="left"),
+                Cell(figure(said, digits), value=said),
+                Cell(figure(value, digits), interval_figure((low, high), digits), value),
+                Cell("–" if math.isnan(gap) else f"{gap:+.{digits}f}".replace("-", "−"),
+                      value=gap),
+                Cell(inside),
+            ]  # fmt: skip
+            lines.append(Line(row.label, "", cells))
+    if not lines:
+        return None
+    heads = ("metric", "direction", "published", "obtained", "difference", "in the interval")
+    kinds = ("left", "left", "", "", "", "")
+    columns = [Column(head, kind) for head, kind in zip(heads, kinds)]
+    return Table(f"Published and obtained figures, {board.title}", (), columns, lines)
+
+
+def _where(direction: str | None) -> str:
+    # What was published of a direction that was not evaluated is named as it was written.
+    return "mean" if direction is None else getattr(direction, "label", direction)
+
+
+def cost_table(board: Board) -> Table | None:
+    """Build the table of times, memory and sizes; None if only times are known."""
+    known = [
+        ("tune", "tuning, s", 1), ("fit", "fit, s", 2), ("score", "scoring, s", 2),
+        ("peak", "peak memory, MiB", 0), ("parameters", "parameters", -1),
+        ("dimensions", "dimensions", -1),
+    ]  # fmt: skip
+    values = {row.label: {**row.costs, **row.size} for row in board.rows}
+    shown = [
+        (key, head, digits)
+        for key, head, digits in known
+        if any(not math.isnan(found.get(key, math.nan)) for found in values.values())
+    ]
+    if not any(key not in ("fit", "score") for key, _, _ in shown):
+        return None
+    lines = []
+    for row in board.rows:
+        cells = []
+        for key, _, digits in shown:
+            value = values[row.label].get(key, math.nan)
+            text = figure(value, digits) if digits >= 0 or math.isnan(value) else f"{value:,.0f}"
+            cells.append(Cell(text.replace(",", "\u202f"), value=value))
+        lines.append(Line(row.label, "", cells))
+    return Table(
+        f"Time, memory and size, {board.title}",
+        (),
+        [Column(head, "", True) for _, head, _ in shown],
+        lines,
+    )
+
+
+def hubness_table(board: Board) -> Table | None:
+    """Build the table of hubness in each direction; None if it was not measured."""
+    if not any(row.hubness for row in board.rows):
+        return None
+    heads = (("skewness", "skewness", 2), ("max", "largest", 0), ("never", "never found", 3))
+    columns, groups = [], [("", 0)]
+    for direction in board.directions:
+        groups.append((direction.label, len(heads)))
+        columns += [Column(head, "first" if not j else "", True)
+                    for j, (_, head, _) in enumerate(heads)]  # fmt: skip
+    lines = []
+    for row in board.rows:
+        cells = []
+        for direction in board.directions:
+            about: Mapping[str, float] = row.hubness.get(direction, {})
+            for j, (key, _, digits) in enumerate(heads):
+                value = about.get(key, math.nan)
+                cells.append(
+                    Cell(figure(value, digits), value=value, kind="first" if not j else "")
+                )
+        lines.append(Line(row.label, "", cells))
+    return Table(f"Hubness, {board.title}", groups, columns, lines)
+
+
+def pair_tables(board: Board) -> list[tuple[str, list[list[str]]]]:
+    """P-values of all pairs, below the diagonal: a table for each family of tests."""
+    if not 2 < len(board.rows) <= _MATRIX:
+        return []
+    found = []
+    labels = [row.label for row in board.rows]
+    for family in (None, *board.directions):
+        if family not in board.comparisons:
+            continue
+        rows = [
+            [p_figure(board.p_value(label, other, family)) for other in labels[:i]]
+            for i, label in enumerate(labels)
+        ]
+        found.append(("mean of directions" if family is None else family.label, rows))
+    return found
