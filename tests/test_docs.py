@@ -44,6 +44,7 @@ def test_every_public_name_has_a_place_in_the_reference():
         ".retrieval",
         ".testing",
         ".similarities",
+        ".protocols",
         ".registry",
         ".cards",
         ".neural",

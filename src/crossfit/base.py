@@ -25,7 +25,7 @@ from crossfit._arrays import (
 from crossfit._threads import few_threads
 from crossfit.cards import MethodCard
 from crossfit.labels import check_labels
-from crossfit.scoring import direction, mean_over_directions
+from crossfit.scoring import mean_over_directions, score_views
 from crossfit.similarities import (
     MethodSimilarity,
     Out,
@@ -34,6 +34,7 @@ from crossfit.similarities import (
     check_chunk,
     check_out,
     fill_blocks,
+    of_one_block,
     resolve,
     write_scores,
 )
@@ -188,6 +189,9 @@ class CrossModalEstimator(ViewsTransformerMixin, BaseEstimator):
     card: ClassVar[MethodCard | None] = None
     """The method's card; roles, kinds of input and labels are read from it."""
 
+    one_way: bool = False
+    """The transpose of one direction's scores is the other direction's."""
+
     views: Mapping[str, str] | None = None
     """Role to view name; default of the parameter for methods that have no such parameter.
 
@@ -212,7 +216,7 @@ class CrossModalEstimator(ViewsTransformerMixin, BaseEstimator):
 
     def _similarity(self, P: Any, Q: Any) -> NDArray[Any]:
         """Score prepared items of the earlier role against items of the later role."""
-        return resolve(self._own_similarity() or "cosine")(P, Q)
+        return of_one_block(resolve(self._own_similarity() or "cosine"))(P, Q)
 
     def _own_similarity(self) -> str | Similarity | None:
         """Return how rows of the common space are compared: a name, or what is called with them.
@@ -333,7 +337,7 @@ class CrossModalEstimator(ViewsTransformerMixin, BaseEstimator):
         if is_views(X):
             if Y is not None:
                 raise TypeError(f"{self._name()}.transform expects Views alone or (X, Y), got both")
-            return EncodedViews(self._fitted_views(X).map(self.encode), self)
+            return EncodedViews(self.fitted_views(X).map(self.encode), self)
         first, second = list(self.views_in_.values())[:2]
         encoded = self.encode(X, first)
         return encoded if Y is None else (encoded, self.encode(Y, second))
@@ -427,19 +431,19 @@ class CrossModalEstimator(ViewsTransformerMixin, BaseEstimator):
                         f"query and gallery must be {first!r} and {second!r}, got {shown(name)}"
                     )
             if query in (None, first) and gallery in (None, second):
-                return self._score_items(X, first, Y, second, chunk_size, out)
+                return self.score_items(X, first, Y, second, chunk_size, out)
             if query == second and gallery in (None, first):
-                return self._score_items(Y, second, X, first, chunk_size, out)
+                return self.score_items(Y, second, X, first, chunk_size, out)
             raise ValueError(
                 f"query and gallery must be {first!r} and {second!r}, got {query!r} and {gallery!r}"
             )
         if Y is not None:
             raise TypeError(f"{self._name()}.similarity expects Views alone or (X, Y), got both")
-        q, g = direction(tuple(self.views_in_.values()), X, query, gallery)
+        names = tuple(self.views_in_.values())
         self._check_columns(X)
-        return self._score_items(X.distinct(q)[0], q, X.distinct(g)[0], g, chunk_size, out)
+        return score_views(self, names, X, query, gallery, chunk_size, out)
 
-    def _score_items(
+    def score_items(
         self,
         queries: Any,
         query: str,
@@ -448,21 +452,34 @@ class CrossModalEstimator(ViewsTransformerMixin, BaseEstimator):
         chunk_size: int | None = None,
         out: Out = None,
     ) -> Scores:
-        """Score items of the view `query` against items of the view `view`."""
+        """Score items of the view `query` against items of the view `view`.
+
+        Parameters
+        ----------
+        queries : array-like of n rows
+        query : str
+            The view of the queries.
+        gallery : array-like of m rows
+        view : str
+            The view of the gallery.
+        chunk_size, out
+            As in `similarity`.
+
+        Returns
+        -------
+        float32 array of shape (n, m)
+
+        See Also
+        --------
+        crossfit.protocols.Scorer : What has this method.
+        """
         roles = list(self.views_in_)
         q, g = self._role_of(query), self._role_of(view)
         queries, gallery = self._checked_values(queries, q), self._checked_values(gallery, g)
         shape = (n_rows(queries), n_rows(gallery))
         check_chunk(chunk_size)
         check_out(out, shape)
-        with np.errstate(**NUMPY_DEFAULTS):
-            P, Q = self._prepare(queries, q), self._prepare(gallery, g)
-        for part, role in ((P, q), (Q, g)):
-            if not hasattr(part, "shape"):
-                raise TypeError(
-                    f"{self._name()}._prepare must return something with rows for {role!r}, got "
-                    f"{type(part).__name__}"
-                )
+        P, Q = self._prepared(queries, q), self._prepared(gallery, g)
 
         @np.errstate(**NUMPY_DEFAULTS)
         def fill(scores: Scores) -> None:
@@ -472,6 +489,41 @@ class CrossModalEstimator(ViewsTransformerMixin, BaseEstimator):
                 self._fill(Q, P, scores.T, chunk_size)
 
         return write_scores(fill, shape, out)
+
+    def prepared(
+        self, queries: Any, query: str, gallery: Any, view: str
+    ) -> tuple[Any, Any, Similarity]:
+        """Return queries and gallery, prepared once per item, and what compares rows of the two.
+
+        Parameters
+        ----------
+        queries, query, gallery, view
+            As in `score_items`.
+
+        Returns
+        -------
+        queries, gallery : objects with rows
+        similarity : callable
+            Takes rows of the earlier role first, whichever of the two holds the queries.
+
+        See Also
+        --------
+        crossfit.protocols.PairScorer : What has this method.
+        """
+        q, g = self._role_of(query), self._role_of(view)
+        sides = ((queries, q), (gallery, g))
+        P, Q = (self._prepared(self._checked_values(part, role), role) for part, role in sides)
+        return P, Q, self._similarity
+
+    def _prepared(self, values: Any, role: str) -> Any:
+        with np.errstate(**NUMPY_DEFAULTS):
+            found = self._prepare(values, role)
+        if not hasattr(found, "shape"):
+            raise TypeError(
+                f"{self._name()}._prepare must return something with rows for {role!r}, got "
+                f"{type(found).__name__}"
+            )
+        return found
 
     def _fill(self, P: Any, Q: Any, scores: Scores, chunk_size: int | None) -> None:
         """Write the scores of prepared items, rows in P and columns in Q."""
@@ -585,7 +637,7 @@ class CrossModalEstimator(ViewsTransformerMixin, BaseEstimator):
             + ", ".join(self.views_in_.values())
         )
 
-    def _fitted_views(self, X: Views) -> Views:
+    def fitted_views(self, X: Views) -> Views:
         """Select the views of the fit, in its order, from Views given after it."""
         names = tuple(self.views_in_.values())
         unknown = [name for name in X.names if name not in names]

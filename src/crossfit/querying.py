@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from numbers import Integral
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,8 @@ from sklearn.utils.validation import check_is_fitted
 from crossfit._arguments import is_word, shown
 from crossfit._arrays import as_array
 from crossfit.base import CrossModalEstimator
-from crossfit.scoring import direction
+from crossfit.protocols import Indexed, Scorer
+from crossfit.scoring import score_views
 from crossfit.similarities import Out, Scores
 from crossfit.views import Views, is_views
 
@@ -58,16 +59,16 @@ def _split(estimator: Any) -> tuple[list[Any], Any]:
     return (steps[:-1], steps[-1]) if steps else ([], estimator)
 
 
-def answering(estimator: Any) -> tuple[list[Any], Any]:
+def answering(estimator: Any) -> tuple[list[Any], Scorer]:
     """Return the steps of a pipeline that transform, and the step that scores.
 
     Raises
     ------
     TypeError
-        If the last step is neither a CrossModalEstimator nor a RetrievalScorer.
+        If the last step is not a Scorer: a CrossModalEstimator, RetrievalScorer or Reranker.
     """
     steps, last = _split(estimator)
-    if isinstance(last, type) or not hasattr(last, "_score_items"):
+    if isinstance(last, type) or not isinstance(last, Scorer):
         raise TypeError(
             "expected a CrossModalEstimator, or a Pipeline that ends in one or in a "
             f"RetrievalScorer, got {type(last).__name__}"
@@ -109,9 +110,7 @@ def similarity(
         )
     for step in steps:
         X = step.transform(X)
-    q, g = direction(view_names(last), X, query, gallery)
-    found = last._score_items(X.distinct(q)[0], q, X.distinct(g)[0], g, chunk_size, out)
-    return cast(Scores, found)
+    return score_views(last, view_names(last), X, query, gallery, chunk_size, out)
 
 
 def encode(estimator: Any, values: Any, view: str) -> Any:
@@ -191,12 +190,12 @@ def search(
             raise TypeError(f"{what} must be the items of one view, got {type(given).__name__}")
     found = Views({view: queries})
     if gallery is None:
-        items, gallery_view = getattr(last, "index_", (None, None))
-        if items is None:
+        if not isinstance(last, Indexed):
             raise ValueError(
                 f"{type(last).__name__} has no gallery: pass gallery=, or end the pipeline in a "
                 "RetrievalScorer and call its index(values, view)"
             )
+        items, gallery_view = last.index_
     else:
         if gallery_view is None:
             others = [name for name in names if name != view]
@@ -211,7 +210,7 @@ def search(
         items = items[gallery_view]
     for step in steps:
         found = step.transform(found)
-    return top_k(last._score_items(found[view], view, items, gallery_view), k)
+    return top_k(last.score_items(found[view], view, items, gallery_view), k)
 
 
 def view_names(last: Any) -> tuple[str, ...]:

@@ -14,9 +14,11 @@ from crossfit.labels import check_labels
 from crossfit.metrics import evaluate
 from crossfit.metrics.directions import Direction
 from crossfit.metrics.names import parse_metric
+from crossfit.protocols import Scorer
+from crossfit.similarities import Out, Scores
 from crossfit.views import Views
 
-__all__ = ["direction", "mean_over_directions", "relevance_of"]
+__all__ = ["direction", "mean_over_directions", "relevance_of", "score_views"]
 
 
 def direction(
@@ -40,6 +42,36 @@ def direction(
     return q, g
 
 
+def score_views(
+    scorer: Scorer,
+    names: Sequence[str],
+    views: Views,
+    query: str | None = None,
+    gallery: str | None = None,
+    chunk_size: int | None = None,
+    out: Out = None,
+) -> Scores:
+    """Score the distinct items of one view against those of another.
+
+    Parameters
+    ----------
+    scorer : Scorer
+        Fitted on the views `names`.
+    names : sequence of str
+        In the order of the fit.
+    views : Views
+        As they reach the scorer.
+    query, gallery, chunk_size, out
+        As in `CrossModalEstimator.similarity`.
+
+    Returns
+    -------
+    float32 array of shape (n_query_items, n_gallery_items)
+    """
+    q, g = direction(names, views, query, gallery)
+    return scorer.score_items(views.distinct(q)[0], q, views.distinct(g)[0], g, chunk_size, out)
+
+
 def relevance_of(views: Views, query: str, gallery: str, y: ArrayLike | None) -> Any:
     """Return what `crossfit.metrics.evaluate` takes as relevance: labels of items, or pairs."""
     if y is None:
@@ -49,7 +81,7 @@ def relevance_of(views: Views, query: str, gallery: str, y: ArrayLike | None) ->
 
 
 def mean_over_directions(
-    last: Any,
+    last: Scorer,
     views: Views,
     y: ArrayLike | None,
     metric: str | None = None,
@@ -61,8 +93,8 @@ def mean_over_directions(
 
     Parameters
     ----------
-    last : CrossModalEstimator or RetrievalScorer
-        Scores items of one view against items of another.
+    last : Scorer
+        A method, a RetrievalScorer or a Reranker.
     views : Views
         As they reach `last`.
     y : array-like of shape (n,) or (n, n_classes), optional
@@ -75,18 +107,17 @@ def mean_over_directions(
         The one direction wanted.
     """
     metric = metric or ("mrr" if y is None else "map@all")
-    if hasattr(last, "_fitted_views"):
-        views = last._fitted_views(views)
+    views = last.fitted_views(views)
     if len(views.names) < 2:
         raise ValueError(f"retrieval is scored between two modalities, got only {views.names[0]!r}")
     values = []
     # Where the query decides which pairs are scored, the transpose is not the other direction.
-    one_way = only is not None or getattr(last, "one_way", False)
+    one_way = only is not None or last.one_way
     pairs: list[tuple[str, str]] = list((permutations if one_way else combinations)(views.names, 2))
     for q, g in pairs if only is None else [(only.query, only.gallery)]:
         relevance = relevance_of(views, q, g, y)
         found = evaluate(
-            last._score_items(views.distinct(q)[0], q, views.distinct(g)[0], g),
+            last.score_items(views.distinct(q)[0], q, views.distinct(g)[0], g),
             relevance,
             (metric,),
             directions="forward" if one_way else "both",

@@ -169,6 +169,11 @@ def pairwise_similarity(
         measure is unknown.
     """
     check_chunk(chunk_size)
+    return fill_blocks(*_compared(A, B, measure), chunk_size)
+
+
+def _compared(A: ArrayLike, B: ArrayLike, measure: str) -> tuple[Similarity, Array, Array]:
+    """Return what compares rows by a named measure, and both sides as it takes them."""
     left, right, block = _named(measure)
     a, b = _rows(A, "first"), _rows(B, "second")
     if a.shape[1] != b.shape[1]:
@@ -179,7 +184,20 @@ def pairwise_similarity(
     largest = max(np.abs(a).max(initial=0), np.abs(b).max(initial=0))
     if largest > _LARGE:
         block = partial(_within_float32, block, measure)
-    return fill_blocks(block, left(a), right(b), chunk_size)
+    return block, left(a), right(b)
+
+
+def of_one_block(similarity: Similarity) -> Similarity:
+    """Return what compares the rows of one block: a named similarity without a loop of its own."""
+    if isinstance(similarity, partial) and similarity.func is pairwise_similarity:
+        return partial(_block, **similarity.keywords)
+    return similarity
+
+
+@np.errstate(**NUMPY_DEFAULTS)
+def _block(A: ArrayLike, B: ArrayLike, measure: str) -> Array:
+    block, a, b = _compared(A, B, measure)
+    return block(a, b)
 
 
 def _within_float32(block: Similarity, measure: str, p: Array, q: Array) -> Array:
@@ -220,6 +238,7 @@ def fill_blocks(
         If `block` returns another shape.
     """
     n, m = n_rows(P), n_rows(Q)
+    block = of_one_block(block)
     scores = np.empty((n, m), dtype=np.float32) if out is None else out
     for rows in _slices(n, chunk_size):
         p = take_rows(P, rows)

@@ -61,6 +61,7 @@ LEFT_OUT = {
     "direction": "inner: gets names and Views",
     "mean_over_directions": "inner: gets a scorer",
     "relevance_of": "inner: gets Views",
+    "score_views": "inner: gets a scorer",
     "view_names": "inner: gets a scorer",
     "refresh": "takes nothing, and forgets what was listed",
     "MethodSimilarity": "made by methods",

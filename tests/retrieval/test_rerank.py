@@ -194,6 +194,7 @@ def test_what_is_below_keeps_order_and_ties_at_any_scale(seed, k, scale, tied):
 
     class Fixed(BaseEstimator):
         views_in_ = {"image": "image", "text": "text"}
+        one_way = False
 
         def __init__(self, matrix):
             self.matrix = matrix.astype(np.float32)
@@ -201,15 +202,21 @@ def test_what_is_below_keeps_order_and_ties_at_any_scale(seed, k, scale, tied):
         def fit(self, X, y=None):
             return self
 
+        def fitted_views(self, X):
+            return X
+
+        def prepared(self, queries, query, gallery, view):
+            return queries, gallery, self.similarity_
+
         def similarity_(self, A, B):
             return self.matrix[np.ix_(A[:, 0].astype(int), B[:, 0].astype(int))]
 
-        def _score_items(self, queries, query, gallery, view, chunk_size=None, out=None):
+        def score_items(self, queries, query, gallery, view, chunk_size=None, out=None):
             return self.similarity_(queries, gallery)
 
     two = Reranker(Fixed(cheap), Fixed(dear), k=k, prefit=True)
     queries, gallery = np.arange(5.0)[:, None], np.arange(9.0)[:, None]
-    S = two._score_items(queries, "image", gallery, "text")
+    S = two.score_items(queries, "image", gallery, "text")
     for i in range(5):
         proposed = np.argsort(-cheap[i], kind="stable")
         rest = proposed[k:]

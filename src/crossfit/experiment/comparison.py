@@ -66,7 +66,7 @@ def fit_and_evaluate(
     detail : str
         Features and settings, in words.
     """
-    if getattr(answering(estimator)[1], "one_way", False):
+    if answering(estimator)[1].one_way:
         raise TypeError(
             f"{type(answering(estimator)[1]).__name__} ranks each direction by a matrix of its "
             "own: evaluate the directions one by one"

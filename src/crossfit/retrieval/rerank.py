@@ -15,6 +15,7 @@ from sklearn.utils._param_validation import HasMethods, Interval
 from crossfit._arguments import CheckedParameters, validated
 from crossfit._arrays import NUMPY_DEFAULTS
 from crossfit.metrics.intervals import bootstrap_interval
+from crossfit.protocols import PairScorer, Scorer
 from crossfit.querying import answering, check_k, top_k, view_names
 from crossfit.scoring import direction, mean_over_directions
 from crossfit.similarities import Out, Scores, check_chunk, check_out, fill_blocks, write_scores
@@ -70,7 +71,7 @@ class Reranker(CheckedParameters, BaseEstimator):
     0.08333333333333333
     """
 
-    one_way = True
+    one_way: bool = True
     """The transpose of one direction's scores is not the other direction's."""
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
@@ -118,7 +119,11 @@ class Reranker(CheckedParameters, BaseEstimator):
         """Names of the views that the second stage knows, in its order."""
         return {name: name for name in view_names(answering(self._stages()[1])[1])}
 
-    def _score_items(
+    def fitted_views(self, X: Views) -> Views:
+        """Return those of the views that the second stage was fitted on."""
+        return X.select(*(name for name in X.names if name in self.views_in_))
+
+    def score_items(
         self,
         queries: Any,
         query: str,
@@ -127,6 +132,23 @@ class Reranker(CheckedParameters, BaseEstimator):
         chunk_size: int | None = None,
         out: Out = None,
     ) -> Scores:
+        """Score items of the view `query` against items of the view `view`, in two stages.
+
+        Parameters
+        ----------
+        queries : array-like of n rows
+        query : str
+            The view of the queries.
+        gallery : array-like of m rows
+        view : str
+            The view of the gallery.
+        chunk_size, out
+            As in `CrossModalEstimator.similarity`.
+
+        Returns
+        -------
+        float32 array of shape (n, m)
+        """
         check_k(self.k)
         step = check_chunk(chunk_size)
         first, second = self._stages()
@@ -157,7 +179,7 @@ class Reranker(CheckedParameters, BaseEstimator):
             Labels of the rows.
         """
         _require_views(X)
-        return mean_over_directions(self, X.select(*(n for n in X.names if n in self.views_in_)), y)
+        return mean_over_directions(self, X, y)
 
 
 class _Pairs:
@@ -167,18 +189,12 @@ class _Pairs:
         self, stage: Any, queries: Any, query: str, gallery: Any, view: str, chunk: int | None
     ) -> None:
         last, queries, gallery = _through(stage, queries, query, gallery, view)
-        if hasattr(last, "_prepare"):
-            q, g = last._role_of(query), last._role_of(view)
-            self.queries = last._prepare(last._checked_values(queries, q), q)
-            self.gallery = last._prepare(last._checked_values(gallery, g), g)
-            self.block = last._similarity
-        elif hasattr(last, "similarity_"):
-            self.queries, self.gallery, self.block = queries, gallery, last.similarity_
-        else:
+        if not isinstance(last, PairScorer):
             raise TypeError(
                 "the second stage must score single pairs: expected a CrossModalEstimator or a "
                 f"RetrievalScorer, got {type(last).__name__}"
             )
+        self.queries, self.gallery, self.block = last.prepared(queries, query, gallery, view)
         names = view_names(last)
         # The methods score the earlier role against the later one, whichever asks.
         self.turned = names.index(query) > names.index(view)
@@ -211,7 +227,9 @@ def _put_below(scores: Scores, cheap: Scores, order: NDArray[np.intp], k: int) -
     np.put_along_axis(scores, order[:, k:], below.astype(np.float32), axis=1)
 
 
-def _through(stage: Any, queries: Any, query: str, gallery: Any, view: str) -> tuple[Any, Any, Any]:
+def _through(
+    stage: Any, queries: Any, query: str, gallery: Any, view: str
+) -> tuple[Scorer, Any, Any]:
     """Return the step of a stage that scores, and the items as they reach it."""
     steps, last = answering(stage)
     found, shown = Views({query: queries}), Views({view: gallery})
@@ -230,8 +248,7 @@ def _scores(
     out: Out = None,
 ) -> Scores:
     last, queries, gallery = _through(stage, queries, query, gallery, view)
-    found: Scores = last._score_items(queries, query, gallery, view, chunk_size, out)
-    return found
+    return last.score_items(queries, query, gallery, view, chunk_size, out)
 
 
 def _require_views(X: Any) -> None:
@@ -316,7 +333,7 @@ def exactness(
     q, g = direction(view_names(last), X, query, gallery)
     given = (X.distinct(q)[0], q, X.distinct(g)[0], g)
     exact = top_k(_scores(last._stages()[1], *given, None), at).indices
-    found = top_k(last._score_items(*given), at).indices
+    found = top_k(last.score_items(*given), at).indices
     overlap = (exact[:, :, None] == found[:, None, :]).any(axis=2).mean(axis=1)
     top1 = exact[:, 0] == found[:, 0]
     groups = X.groups[X.first_rows(q)]

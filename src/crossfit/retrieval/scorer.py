@@ -13,7 +13,7 @@ from crossfit._arguments import CheckedParameters, is_word, shown
 from crossfit.base import EncodedViews, ViewsTransformerMixin
 from crossfit.metrics.names import parse_metric
 from crossfit.querying import SearchResult, check_k, top_k
-from crossfit.scoring import direction, mean_over_directions
+from crossfit.scoring import mean_over_directions, score_views
 from crossfit.similarities import Out, Scores, Similarity, fill_blocks, resolve, write_scores
 from crossfit.views import Views, n_rows
 
@@ -48,6 +48,9 @@ class RetrievalScorer(ViewsTransformerMixin, CheckedParameters, BaseEstimator):
     index_ : tuple
         The gallery set by `index`, and its view.
     """
+
+    one_way: bool = False
+    """The transpose of one direction's scores is the other direction's."""
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "similarity": [str, callable, HasMethods("fit"), None],
@@ -135,10 +138,19 @@ class RetrievalScorer(ViewsTransformerMixin, CheckedParameters, BaseEstimator):
         """
         check_is_fitted(self)
         _require_views(X)
-        q, g = direction(tuple(self.views_in_), X, query, gallery)
-        return self._score_items(X.distinct(q)[0], q, X.distinct(g)[0], g, chunk_size, out)
+        return score_views(self, tuple(self.views_in_), X, query, gallery, chunk_size, out)
 
-    def _score_items(
+    def fitted_views(self, X: Views) -> Views:
+        """Return X as it is: all its views are in the common space."""
+        return X
+
+    def prepared(
+        self, queries: Any, query: str, gallery: Any, view: str
+    ) -> tuple[Any, Any, Similarity]:
+        """Return queries and gallery as they are, and the similarity; see `Scorer`."""
+        return queries, gallery, self.similarity_
+
+    def score_items(
         self,
         queries: Any,
         query: str,
@@ -147,6 +159,23 @@ class RetrievalScorer(ViewsTransformerMixin, CheckedParameters, BaseEstimator):
         chunk_size: int | None = None,
         out: Out = None,
     ) -> Scores:
+        """Score rows of the view `query` against rows of the view `view`.
+
+        Parameters
+        ----------
+        queries : array of shape (n, n_components)
+        query : str
+            The view of the queries.
+        gallery : array of shape (m, n_components)
+        view : str
+            The view of the gallery.
+        chunk_size, out
+            As in `compare`.
+
+        Returns
+        -------
+        float32 array of shape (n, m)
+        """
         names = list(self.views_in_)
         for name in (query, view):
             if not is_word(name, names):
@@ -221,7 +250,7 @@ class RetrievalScorer(ViewsTransformerMixin, CheckedParameters, BaseEstimator):
         if not hasattr(self, "index_"):
             raise ValueError("the scorer has no gallery: call index(values, view) first")
         gallery, gallery_view = self.index_
-        return top_k(self._score_items(values, view, gallery, gallery_view), k)
+        return top_k(self.score_items(values, view, gallery, gallery_view), k)
 
 
 def _require_views(X: Any) -> None:

@@ -205,7 +205,7 @@ class CCA(CrossModalEstimator):
         if missing:
             raise ValueError(f"CCA needs the view {missing[0]!r}, got {', '.join(views.names)}")
         if not first:
-            views = self._fitted_views(views)
+            views = self.fitted_views(views)
         name_to_role = {name: role for role, name in roles.items()}
         views = views.select(*name_to_role).rename(name_to_role)
         features: dict[str, int] = {}

@@ -182,17 +182,17 @@ def test_settings_are_searched_once_for_all_seeds_and_never_on_test_pairs(tiny, 
     methods = [{"method": "tiny", "label": "T", "tune": {"power": {"float": [0.5, 2.0]}}}]
     e = experiment(methods, seeds=[0, 1, 2], tuning={"trials": 4, "folds": 3})
     seen = []
-    similarity = tinyplug.Tiny._score_items
+    similarity = tinyplug.Tiny.score_items
 
     def spy(self, queries, query, gallery, view, chunk_size=None, out=None):
         seen.append(len(queries))
         return similarity(self, queries, query, gallery, view, chunk_size, out)
 
-    tinyplug.Tiny._score_items = spy
+    tinyplug.Tiny.score_items = spy
     try:
         record = run(e, tmp_path / "s")
     finally:
-        tinyplug.Tiny._score_items = similarity
+        tinyplug.Tiny.score_items = similarity
     # Folds of the 60 training pairs, then the 30 test pairs once for each seed.
     assert Counter(seen) == {20: 12, 30: 3}
     assert sum(fits(tiny).values()) == 4 * 3 + 3

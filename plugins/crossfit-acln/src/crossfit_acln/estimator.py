@@ -345,7 +345,7 @@ class ACLN(NeuralEstimator):
         if isinstance(X, Views):
             if Y is not None:
                 raise TypeError("ACLN.explain expects Views alone or (X, Y), got both")
-            return self._fitted_views(X).map(self._attention)
+            return self.fitted_views(X).map(self._attention)
         image, text = self.views_in_.values()
         weights = self._attention(X, image)
         return weights if Y is None else (weights, self._attention(Y, text))

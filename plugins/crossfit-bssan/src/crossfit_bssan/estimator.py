@@ -341,7 +341,7 @@ class BSSAN(NeuralPairEstimator):
         """
         check_is_fitted(self, "views_in_")
         views, _ = self._given(X, Y, None, self.views_in_)
-        views = self._fitted_views(views)
+        views = self.fitted_views(views)
         if len(views.names) < 2:
             raise ValueError(
                 f"BSSAN.explain needs the views {' and '.join(self.views_in_.values())}, got "

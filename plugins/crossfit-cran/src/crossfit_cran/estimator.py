@@ -363,7 +363,7 @@ class CRAN(NeuralPairEstimator):
             raise TypeError("CRAN.explain expects Views alone or (X, Y), got both")
         else:
             pair = False
-        views = self._fitted_views(X)
+        views = self.fitted_views(X)
         if len(views.names) < 2:
             raise ValueError(
                 f"CRAN.explain needs the views {image} and {text}, got {', '.join(views.names)}"
