@@ -73,6 +73,9 @@ LEFT_OUT = {
     "Detector": "for authors, who override it",
 }  # fmt: skip
 
+# Inner: get what `similarity`, `search` and the scorers have checked.
+PROTOCOLS = ("fitted_views", "score_items", "prepared")
+
 RNG = np.random.RandomState(0)
 Y = np.arange(12) % 3
 X = (RNG.normal(size=(12, 4)) + 2 * np.eye(3, 4)[Y]).astype(np.float32)
@@ -309,7 +312,7 @@ def of_class(label, cls):
     yield label, Target(label, lambda: made, usual)
     if name in INSTANCES:
         for method in [*methods_of(cls), *["__call__"] * ("__call__" in vars(cls))]:
-            if method in ("get_params", "set_params", "set_output"):
+            if method in ("get_params", "set_params", "set_output", *PROTOCOLS):
                 continue
             under = f"{label}.{method}"
             own = {**OWN.get(method, {}), **usual}
