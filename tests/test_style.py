@@ -34,7 +34,6 @@ NOT_YET = (
     "src/crossfit/extraction",
     "src/crossfit/metrics",
     "src/crossfit/model_selection",
-    "src/crossfit/neural",
     "src/crossfit/report",
     "src/crossfit/retrieval",
     "src/crossfit/testing",

@@ -196,7 +196,7 @@ def test_a_fit_that_was_stopped_goes_on_with_more_patience_alone(
     assert len(fit(1, checkpoint, Callback()).net_.history) == epochs
     assert f"Towers had been stopped by a callback after epoch {epochs}" in caplog.text
     longer = fit(5, checkpoint)
-    assert f"Towers goes on from epoch {epochs}" in caplog.text
+    assert f"Towers resumes from epoch {epochs}" in caplog.text
     assert epochs < len(longer.net_.history) < EPOCHS
     assert torch.equal(weights(longer), weights(fit(5)))
     without = _method(towers, [checkpoint]).fit(views)

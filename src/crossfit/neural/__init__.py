@@ -1,4 +1,4 @@
-"""What neural methods build on: the estimator, batches, modules, losses, checkpoints."""
+"""Base classes and building blocks of neural methods: batches, modules, losses, checkpoints."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Batches cut whole out of cached features: dense, sparse, ragged, token ids or channels."""
+"""Batches of pairs from cached features: dense, sparse, ragged, token ids or channels."""
 
 from __future__ import annotations
 
@@ -38,32 +38,32 @@ __all__ = [
 ]
 
 PAD, UNK = 0, 1
-# Numbers of one batch of items, so that wide rows (maps, sequences) come in smaller batches.
+# Numbers per batch of items, so that wide rows (maps, sequences) come in smaller batches.
 _BATCH_NUMBERS, _BATCH_ROWS = 2**22, 1024
-# Elements of a batch with its padding below which it does not matter how many of them are padding.
+# Batches with at most this many elements, padding included, may consist of any share of padding.
 _PADDED = 2**16
 
 
 def scratch_array(
     shape: tuple[int, ...], dtype: DTypeLike, *, in_memory: int = 2**30
 ) -> NDArray[Any]:
-    """Return an array to be filled, in a temporary file where it is large.
+    """Return an uninitialised array, in a temporary file if it is large.
 
     Parameters
     ----------
     shape : tuple of int
     dtype : numpy type
     in_memory : int, default=2 ** 30
-        Arrays of more bytes are a memory map of a file, which goes when the array goes.
+        Arrays of more bytes are memory maps of a file that is deleted together with the array.
 
     Returns
     -------
-    ndarray or memmap of that shape and type
+    ndarray or memmap of shape `shape` and type `dtype`
 
     Raises
     ------
     OSError
-        If there is no room for the file.
+        If there is not enough space for the file.
     """
     size = math.prod(shape) * np.dtype(dtype).itemsize
     if size <= in_memory:
@@ -75,14 +75,14 @@ def scratch_array(
 
 
 class Items(NamedTuple):
-    """Some items of one view.
+    """A batch of items of one view.
 
     Parameters
     ----------
     values : Tensor of shape (b, ...) or (b, R, ...)
         float32 features, int64 token ids or uint8 pixels.
     mask : bool Tensor of shape (b, R), or None
-        True at real elements; None where rows have no padding.
+        True at real elements; None if rows have no padding.
     """
 
     values: Tensor
@@ -91,21 +91,21 @@ class Items(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """Some pairs, with everything that a loss over pairs needs.
+    """A batch of pairs, with everything that a loss over pairs needs.
 
     Parameters
     ----------
-    views : dict of str to Items, or to dict of str to Items where a view has channels
+    views : dict of str to Items, or to dict of str to Items for a view with channels
         By role. Row i of every view belongs together.
     item : dict of str to int64 Tensor of shape (b,)
-        By role: which distinct item of the view each row has.
+        By role: the number of the distinct item of the view in each row.
     groups : int64 Tensor of shape (b,)
-        Rows of one group are no negatives of each other.
+        Rows of one group are not negatives of each other.
     y : Tensor, or None
         int64 class numbers of shape (b,), -1 where unlabelled, or float32 indicators of shape
         (b, n_classes).
     progress : float
-        Share of the epochs that are done, in [0, 1): what schedules read.
+        Share of the epochs that are done, in [0, 1); used by schedules.
     """
 
     views: dict[str, Any]
@@ -119,9 +119,9 @@ class Batch:
 
     @property
     def positives(self) -> Tensor:
-        """Bool (b, b): whether row i's first item and row j's second make a pair.
+        """Bool (b, b): True if row i's first item and row j's second item form a pair.
 
-        True on the diagonal and where the rows share an item, as two captions of one image do.
+        True on the diagonal and for rows that share an item, such as two captions of one image.
         """
         first, *others = self.item.values()
         same = first[:, None] == first
@@ -131,15 +131,15 @@ class Batch:
 
     @property
     def negatives(self) -> Tensor:
-        """Bool (b, b): whether rows i and j are of different groups.
+        """Bool (b, b): True if rows i and j belong to different groups.
 
-        Rows of one group that share no item are neither positives nor negatives.
+        Rows of one group that do not share an item are neither positives nor negatives.
         """
         return self.groups[:, None] != self.groups
 
 
 class Store:
-    """The distinct items of one view, from which rows are taken.
+    """The distinct items of one view, from which batches are taken (base class).
 
     Attributes
     ----------
@@ -154,26 +154,26 @@ class Store:
 
     @property
     def nbytes(self) -> int:
-        """Bytes that the features take."""
+        """Size of the features in bytes."""
         raise NotImplementedError
 
     @property
     def longest(self) -> int:
-        """Numbers of the longest item."""
+        """Number of values of the longest item."""
         raise NotImplementedError
 
     @property
     def elements(self) -> int:
-        """Vectors or token ids of the longest item."""
+        """Number of vectors or token ids of the longest item."""
         raise NotImplementedError
 
     @property
     def lengths(self) -> Tensor | None:
-        """Vectors or token ids of each item; None where all have equally many."""
+        """Number of vectors or token ids of each item; None if all items have the same number."""
         return None
 
     def to(self, device: torch.device) -> Store:
-        """Move the features to a device, where they can be moved."""
+        """Return the store with its features on a device, if they can be moved."""
         raise NotImplementedError
 
     def take(self, at: Tensor) -> Any:
@@ -209,7 +209,7 @@ class _Dense(Store):
 
 
 class _Flat(Store):
-    """Rows of unequal length end to end; padded to the longest row of what is taken."""
+    """Rows of unequal length in one array; padded to the longest row of each batch."""
 
     def __init__(self, values: Tensor, offsets: Tensor, n_inputs: int) -> None:
         self.values, self.offsets, self.n_inputs = values, offsets, n_inputs
@@ -245,7 +245,7 @@ class _Flat(Store):
         shape = (*mask.shape, *self.values.shape[1:])
         if not len(self.values):
             return Items(self.values.new_zeros(shape), mask)
-        # Padding reads element 0 and is overwritten.
+        # Padding reads element 0, which is overwritten below.
         element = torch.where(mask, start[:, None] + place, 0)
         values = self.values.index_select(0, element.flatten()).view(shape)
         values.masked_fill_(~mask.view(*mask.shape, *[1] * (values.ndim - 2)), PAD)
@@ -273,7 +273,7 @@ class _Sparse(Store):
         return 1
 
     def to(self, device: torch.device) -> Store:
-        return self  # rows become dense on the host, batch by batch
+        return self  # rows are converted to dense on the host, batch by batch
 
     def take(self, at: Tensor) -> Items:
         rows = self.values[at.cpu().numpy()].toarray()
@@ -281,7 +281,7 @@ class _Sparse(Store):
 
 
 class ChannelStore(Store):
-    """The channels of a view, each in a store of its own; see `Store`."""
+    """The channels of a view, each in its own store; see `Store`."""
 
     def __init__(self, parts: Mapping[str, Store]) -> None:
         self.parts = dict(parts)
@@ -291,22 +291,22 @@ class ChannelStore(Store):
 
     @property
     def nbytes(self) -> int:
-        """Bytes that the features take."""
+        """Size of the features in bytes."""
         return sum(part.nbytes for part in self.parts.values())
 
     @property
     def longest(self) -> int:
-        """Numbers of the longest items of all channels."""
+        """Number of values of the longest items, summed over the channels."""
         return sum(part.longest for part in self.parts.values())
 
     @property
     def elements(self) -> int:
-        """Vectors of the longest items of all channels."""
+        """Number of vectors of the longest items, summed over the channels."""
         return sum(part.elements for part in self.parts.values())
 
     @property
     def lengths(self) -> Tensor | None:
-        """Vectors of each item in all channels; None where all have equally many."""
+        """Number of vectors of each item over all channels; None if all items have the same."""
         if all(part.lengths is None for part in self.parts.values()):
             return None
         total = torch.zeros(len(self), dtype=torch.int64)
@@ -324,22 +324,26 @@ class ChannelStore(Store):
 
 
 def store(values: Any, n_ids: Any = None) -> Store:
-    """Hold the items of a view as tensors.
+    """Convert the items of a view to tensors from which batches are taken.
 
     Parameters
     ----------
     values : array, CSR matrix, tensor, Ragged or Channels of n items
-        Real numbers become float32, uint8 arrays of pixels stay, other integers of shape (n, T)
-        are token ids, padded with 0. Arrays of float32 are not copied, memory-mapped ones stay
-        on disk.
+        Real numbers are converted to float32 and uint8 arrays of pixels are kept; other integers
+        of shape (n, T) are token ids, padded with 0. float32 arrays are not copied, and
+        memory-mapped ones stay on disk.
     n_ids : int, or mapping of str to int for channels, optional
-        Number of token ids that the network knows; ids beyond become 1, unknown. By default as
-        many as there are.
+        Number of token ids of the network; larger ids become 1, unknown. By default, one more
+        than the largest id.
+
+    Returns
+    -------
+    Store
 
     Raises
     ------
     ValueError
-        If token ids are negative or values are of no such kind.
+        If token ids are negative or the values are not numbers.
     """
     if isinstance(values, Channels):
         return ChannelStore(
@@ -368,7 +372,7 @@ def store(values: Any, n_ids: Any = None) -> Store:
         return _Dense(_no_copy(values))
     if values.dtype.kind not in "fiub":
         raise ValueError(
-            f"a network reads numbers, got an array of type {values.dtype}; turn raw items into "
+            f"a network needs numbers, got an array of type {values.dtype}; convert raw items to "
             "features in _features"
         )
     return _Dense(_float(values))
@@ -378,7 +382,7 @@ def _tokens(ids: NDArray[Any], rows: NDArray[Any], n: int, n_ids: int | None) ->
     if len(ids) and ids.min() < 0:
         raise ValueError(f"token ids must be at least 0, got {ids.min()}")
     known = n_ids if n_ids is not None else max(int(ids.max(initial=UNK)) + 1, UNK + 1)
-    # Attention over nothing is undefined: a text without words is one unknown word.
+    # Attention over an empty set is undefined: a text without words becomes one unknown word.
     empty = np.flatnonzero(np.bincount(rows, minlength=n) == 0)
     ids = np.concatenate([np.where(ids < known, ids, UNK), np.full(len(empty), UNK)])
     rows = np.concatenate([rows, empty])
@@ -393,24 +397,24 @@ def _float(values: NDArray[Any]) -> Tensor:
 
 def _no_copy(values: NDArray[Any]) -> Tensor:
     with warnings.catch_warnings():
-        # Views are read-only, of which torch warns. Nothing here writes to what it was given.
+        # Torch warns because views are read-only. Nothing here writes to its input.
         warnings.filterwarnings("ignore", message=".*not writable.*")
         return torch.from_numpy(np.ascontiguousarray(values))
 
 
 class PairData(Dataset[Batch]):
-    """Rows of pairs over stores of distinct items, cut into batches by index.
+    """Rows of pairs over stores of distinct items, from which batches are taken by index.
 
     Parameters
     ----------
     stores : mapping of str to Store
-        By role.
+        Items of each view, by role.
     views : Views
-        For which items and groups the rows have.
+        The pairs: item numbers and groups of the rows.
     y : ndarray, optional
         Class numbers or indicators of the rows.
     device : torch.device
-        Where batches go.
+        Device to which batches are moved.
     """
 
     def __init__(
@@ -437,7 +441,7 @@ class PairData(Dataset[Batch]):
         return len(self.rows)
 
     def batch(self, at: Tensor, progress: float = 0.0) -> Batch:
-        """Return the rows at positions `at`."""
+        """Return the rows at positions `at` as a batch."""
         rows = self.rows[at]
         item = {role: index[rows] for role, index in self.item.items()}
         return Batch(
@@ -460,15 +464,15 @@ def to_device(items: Any, device: torch.device) -> Any:
 
 
 def most_rows(items: Store) -> int:
-    """Return how many items of a view are taken at once."""
+    """Return the number of items of a view that are taken at once."""
     return max(1, min(_BATCH_ROWS, len(items), _BATCH_NUMBERS // max(1, items.longest)))
 
 
 def batches_of(items: Store, device: torch.device) -> Iterator[Any]:
     """Yield the items of a view in order, in batches that fit into memory.
 
-    All items of a batch are padded to its longest one: where one is far longer than its
-    neighbours, they come in smaller batches.
+    All items of a batch are padded to its longest one, so batches are smaller around an item that
+    is much longer than its neighbours.
     """
     at = torch.arange(len(items))
     for part in at.split(most_rows(items)) if items.lengths is None else at.split(_sizes(items)):
@@ -476,7 +480,7 @@ def batches_of(items: Store, device: torch.device) -> Iterator[Any]:
 
 
 def _sizes(items: Store) -> list[int]:
-    """Return the rows of each batch of items of unequal length."""
+    """Return the number of rows of each batch of items of unequal length."""
     assert items.lengths is not None
     numbers = items.longest // max(items.elements, 1)
     sizes: list[int] = []
@@ -495,20 +499,24 @@ def _sizes(items: Store) -> list[int]:
 
 
 def cut_tokens(values: Any, most: int, where: str) -> Any:
-    """Return token ids of which no row is longer than allowed; warn where something is cut.
+    """Return token ids without rows longer than a maximum; warn if any are truncated.
 
     Parameters
     ----------
     values : Ragged of ids, or int array of shape (n, T) padded with 0
     most : int
-        Token ids of a row that are kept, the first ones.
+        Number of token ids to keep per row, from the first.
     where : str
-        What the warning calls them.
+        Name of the texts in the warning.
+
+    Returns
+    -------
+    Ragged or array, as `values`
 
     Warns
     -----
     UserWarning
-        With the number of rows that are cut and the length of the longest.
+        If rows are truncated, with their number and the length of the longest.
     """
     kept = None
     if isinstance(values, Ragged):
@@ -522,7 +530,7 @@ def cut_tokens(values: Any, most: int, where: str) -> Any:
         return values
     warnings.warn(
         f"{where}: {long} of {len(lengths)} texts have more than {most} words, the longest "
-        f"{int(lengths.max())}: only the first {most} are read",
+        f"{int(lengths.max())}: only the first {most} are used",
         stacklevel=2,
     )
     if kept is not None:
@@ -531,7 +539,7 @@ def cut_tokens(values: Any, most: int, where: str) -> Any:
 
 
 def first_elements(values: Ragged, most: int) -> Ragged:
-    """Return the first elements of every row; what a network does not read costs no padding."""
+    """Return the first elements of every row, so that unused elements do not cost padding."""
     lengths = values.lengths
     if not len(lengths) or lengths.max() <= most:
         return values
@@ -541,25 +549,25 @@ def first_elements(values: Ragged, most: int) -> Ragged:
 
 
 class Batches:
-    """The batches of one pass over the data, in order or shuffled anew each time.
+    """Iterator over the batches of a data set, in order or shuffled again for each pass.
 
     Parameters
     ----------
     dataset : PairData
     batch_size : int, default=128
-        Rows of a batch. A last batch of one row, which has no negatives and no variance, joins
-        the one before it.
+        Rows per batch. A last batch of one row, which would have no negatives and no variance, is
+        merged into the one before it.
     shuffle : bool, default=False
         Whether to draw a new order for every pass.
     drop_last : bool, default=False
-        Whether to leave out a last batch that is not full.
+        Whether to drop a last batch that is not full.
     generator : torch.Generator, optional
-        Where the order comes from.
+        Source of the random order.
 
     Raises
     ------
     ValueError
-        If a parameter is not what it may be.
+        If a parameter is invalid.
     """
 
     @validated(batch_size=[integer(1)], shuffle=["boolean"], drop_last=["boolean"])

@@ -1,4 +1,4 @@
-"""Checkpoints: all that a killed fit needs to end with the weights of one that ran through."""
+"""Checkpoints, from which an interrupted fit resumes and ends with the same weights."""
 
 from __future__ import annotations
 
@@ -40,29 +40,33 @@ _OTHER = {"method": "of another method", "parameters": "with other parameters",
 
 
 class Checkpoint(Callback):
-    """Write the state of a fit to a file after every epoch, and go on from it.
+    """Write the state of a fit to a file after every epoch, and resume from it.
 
-    Goes into ``callbacks`` of a neural method. If the file is there when ``fit`` begins, the fit
-    goes on from it and ends with the same weights, bit for bit, as one that ran through
-    (on the CPU, with equal versions and threads). ``max_epochs`` may be raised, but where the
-    method's schedules follow it; with other parameters or other data the file is refused. A fit
-    that a callback stopped goes on if one of its callbacks is gone or has other parameters, a
-    longer patience say; else it is done.
+    Pass it in ``callbacks`` of a neural method. If the file exists when ``fit`` begins, the fit
+    resumes from it and ends with the same weights, bit for bit, as an uninterrupted fit (on the
+    CPU, with equal versions and threads). ``max_epochs`` may be increased, unless the method's
+    schedules depend on it. If other parameters or the data have changed, `fit` raises a
+    ValueError. A fit that was stopped by a callback resumes only if one of its callbacks was
+    removed or has other parameters, such as a longer patience.
 
-    The file holds the parameters, the optimizer, schedules and every other callback's state, the
-    history, the epoch, the fitted features (a vocabulary, say), the seed, which says what rows are
-    held out, and all random states. So ``random_state`` may be None, or a RandomState that has
-    moved on. It is written beside its place and renamed, so that it is never half there: where
-    there is no room for it the one before stays. What processes that were killed in the middle of
-    a writing left beside it goes when the next fit begins. It carries a hash of its content, and
-    is read with ``weights_only=True``: reading it executes nothing.
+    The file holds the weights, the states of the optimizer, schedules and all other callbacks, the
+    history, the epoch, the fitted features (such as a vocabulary), the seed, which determines the
+    held-out rows, and all random states. Therefore ``random_state`` may be None, or a RandomState
+    that has advanced. The file is written under a temporary name and renamed, so it is never
+    incomplete: if the disk is full, the previous file is kept. Temporary files of processes that
+    were killed while writing are deleted when the next fit begins. The file carries a hash of its
+    content and is read with ``weights_only=True``, which executes no code.
 
     Parameters
     ----------
     path : path-like
         The file.
     every : int, default=1
-        Epochs between writings. The last epoch is always written.
+        Number of epochs between writes. The last epoch is always written.
+
+    See Also
+    --------
+    crossfit.save : Store a fitted method; a checkpoint stores an unfinished fit.
     """
 
     def __init__(self, path: str | os.PathLike[str], every: int = 1) -> None:
@@ -81,17 +85,17 @@ class Checkpoint(Callback):
     # ---- reading -----------------------------------------------------------------------------
 
     def read(self, identity: Mapping[str, str]) -> dict[str, Any] | None:
-        """Return what the file holds, or None if there is no file.
+        """Return the content of the file, or None if it does not exist.
 
         Parameters
         ----------
         identity : mapping of str to str
-            What the fit is of: ``method``, ``parameters`` and ``data``, hashed.
+            Hashes that identify the fit: ``method``, ``parameters`` and ``data``.
 
         Raises
         ------
         ValueError
-            If the file is not a regular one, cannot be read, was damaged or belongs to another
+            If the file is not a regular one, cannot be read, is damaged or belongs to another
             fit.
         """
         path = Path(self.path)
@@ -99,7 +103,7 @@ class Checkpoint(Callback):
         if not os.path.lexists(path):
             return None
         with self._told("cannot read"):
-            if not path.is_file():  # reading a pipe would wait
+            if not path.is_file():  # reading a pipe would block
                 raise ValueError("it is not a regular file")
             held = read_tensors(path)
             if not isinstance(held, dict) or "format" not in held:
@@ -113,7 +117,7 @@ class Checkpoint(Callback):
                 or not all(isinstance(held[name], kind) for name, kind in _ENTRIES.items())
                 or not 0 <= held["seed"] < 2**64
             ):
-                raise ValueError("it has not the entries of a checkpoint")
+                raise ValueError("it does not have the entries of a checkpoint")
         written = str(held["identity"].get("method"))
         if ":" not in written:  # version 0.1.0 wrote the path of the class, with a dot
             written = ":".join(written.rsplit(".", 1))
@@ -122,20 +126,20 @@ class Checkpoint(Callback):
         for what, mine in identity.items():
             if held["identity"].get(what) != mine:
                 raise ValueError(
-                    f"the checkpoint {str(path)!r} belongs to a fit {_OTHER[what]}: delete it, or "
-                    "give this fit a path of its own"
+                    f"the checkpoint {str(path)!r} belongs to a fit {_OTHER[what]}; delete it, or "
+                    "use another path for this fit"
                 )
         return held
 
     def features(self, held: Mapping[str, Any], owner: Any) -> None:
-        """Bring what a method learned before training to the state that was read."""
-        with self._told("cannot go on from"):
+        """Restore what a method learned before training, from the content of the file."""
+        with self._told("cannot resume from"):
             arrays = {name: part.numpy() for name, part in held["arrays"].items()}
             owner._restore_features(json.loads(held["features"]), arrays)
 
     def restore(self, held: Mapping[str, Any], net: NeuralNet, generator: torch.Generator) -> bool:
-        """Bring a net to the state that was read; return whether its training stays stopped."""
-        with self._told("cannot go on from"):
+        """Restore a net from the content of the file; return True if a callback stopped the fit."""
+        with self._told("cannot resume from"):
             net.module_.load_state_dict(held["module"])
             _check_groups(held["optimizer"], net.optimizer_)
             net.optimizer_.load_state_dict(held["optimizer"])
@@ -153,7 +157,7 @@ class Checkpoint(Callback):
 
     @contextlib.contextmanager
     def _told(self, what: str) -> Iterator[None]:
-        """Turn whatever a damaged file leads to into one sentence."""
+        """Convert any error that a damaged file causes into one ValueError with the path."""
         try:
             yield
         except Exception as error:
@@ -172,7 +176,7 @@ class Checkpoint(Callback):
         Raises
         ------
         TypeError
-            If a callback holds what cannot be read back safely.
+            If a callback has state that cannot be read back safely.
         """
         return {
             name: _callback_state(name, callback)
@@ -225,7 +229,7 @@ class Checkpoint(Callback):
 
 
 def _sha256(held: Any) -> str:
-    """Hash plain values and tensors, each with its type, in their order."""
+    """Return a hash of plain values and tensors, including their types and order."""
     digest = hashlib.sha256()
 
     def add(part: Any) -> None:
@@ -253,12 +257,12 @@ def _sha256(held: Any) -> str:
 
 
 def _callback_state(name: str, callback: Any) -> dict[str, Any]:
-    """Return what a callback learned in training: ``state_dict()``, or attributes in ``_``."""
+    """Return the state of a callback: ``state_dict()``, or its attributes that end in ``_``."""
     if hasattr(callback, "state_dict"):
         return {"": _plain(callback.state_dict(), name)}
     state = {}
     for key, value in vars(callback).items():
-        # A class is a setting made out, not something learned.
+        # A class is a resolved setting, not something learned.
         if key.endswith("_") and not key.startswith("_") and not isinstance(value, type):
             if hasattr(value, "state_dict"):
                 value = {"state_dict": value.state_dict()}
@@ -267,7 +271,7 @@ def _callback_state(name: str, callback: Any) -> dict[str, Any]:
 
 
 def _restore_callback(callback: Any, state: Mapping[str, Any]) -> None:
-    """Take back `_callback_state`, under no names but those that it gives."""
+    """Restore the result of `_callback_state`; raise for any other names."""
     for key, value in state.items():
         if key == "" and hasattr(callback, "load_state_dict"):
             callback.load_state_dict(value)
@@ -275,7 +279,7 @@ def _restore_callback(callback: Any, state: Mapping[str, Any]) -> None:
             part = vars(callback).get(key)
             if not hasattr(part, "load_state_dict"):
                 raise ValueError(f"the callback {type(callback).__name__} has no state {key!r}")
-            if isinstance(part, LRScheduler):  # which takes over whatever names it is given
+            if isinstance(part, LRScheduler):  # which accepts any names
                 _check_names(value["state_dict"], part.state_dict(), type(part).__name__)
             part.load_state_dict(value["state_dict"])
         else:
@@ -283,7 +287,7 @@ def _restore_callback(callback: Any, state: Mapping[str, Any]) -> None:
 
 
 def _check_names(given: Any, own: Any, where: str) -> None:
-    """Refuse names at any depth that an object's own state has not."""
+    """Raise a ValueError for names, at any depth, that are not part of an object's own state."""
     if isinstance(own, Mapping) and isinstance(given, Mapping):
         for key, value in given.items():
             if key in own:
@@ -294,11 +298,11 @@ def _check_names(given: Any, own: Any, where: str) -> None:
         for value, held in zip(given, own):
             _check_names(value, held, where)
     elif isinstance(own, Mapping) or isinstance(given, Mapping):
-        raise ValueError(f"a part of the state of {where} is not what it should be")
+        raise ValueError(f"a part of the state of {where} has the wrong type")
 
 
 def _check_groups(state: Any, optimizer: torch.optim.Optimizer) -> None:
-    """Refuse an optimizer's state whose groups lack what this optimizer reads."""
+    """Raise a ValueError if groups of an optimizer's state lack settings of this optimizer."""
     if not all(set(optimizer.defaults) <= set(group) for group in state["param_groups"]):
         raise ValueError("its optimizer lacks a setting")
 
@@ -314,6 +318,6 @@ def _plain(value: Any, where: str) -> Any:
     if isinstance(value, (list, tuple, set)):
         return type(value)(_plain(part, where) for part in value)
     raise TypeError(
-        f"a checkpoint cannot keep the callback's {where}, a {type(value).__name__}: give the "
+        f"a checkpoint cannot keep the callback's {where}, a {type(value).__name__}; give the "
         "callback state_dict() and load_state_dict()"
     )

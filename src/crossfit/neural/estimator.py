@@ -49,76 +49,82 @@ from crossfit.views import Views, is_tensor
 
 __all__ = ["NeuralEstimator"]
 
-# Where a parameter's value goes: module__hidden=64 to _build_module as hidden=64.
+# Prefixes of parameters that are passed on: module__hidden=64 to _build_module as hidden=64.
 PREFIXES = ("module", "optimizer", "iterator_train")
-# Bytes that a tensor counts beside its numbers: many small ones take time.
+# Bytes that a tensor counts in addition to its data, because many small tensors take time.
 _TENSOR = 2**12
-# Bookkeeping of fit, which every fit computes anew.
+# Attributes of the fit itself, which every fit computes again.
 _OF_THE_FIT = {"net_", "views_in_", "n_features_in_", "n_inputs_", "n_classes_", "classes_"}
 
 
 class NeuralEstimator(CrossModalEstimator):
     """Base class of methods that train a network on batches of pairs.
 
-    An author writes `_build_module`, a torch module with ``encode(items, view)``, and `_loss`,
-    a function of a whole batch. Other steps may be overridden: `_outputs`, `_encode_batch`;
-    `_fit_features` and `_features` where raw items go in; `_optimizer_parameters`.
+    A subclass implements `_build_module`, which returns a torch module with
+    ``encode(items, view)``, and `_loss`, a function of a whole batch. Other steps may be
+    overridden: `_outputs`, `_encode_batch`; `_fit_features` and `_features` for methods that take
+    raw items; `_optimizer_parameters`.
 
-    A subclass names its own parameters in ``__init__`` and passes the rest on as ``**kwargs``;
-    scikit-learn then sees those of the base class too.
+    A subclass declares its own parameters in ``__init__`` and passes the rest on as ``**kwargs``;
+    the parameters of the base class are then visible to scikit-learn too.
 
     Parameters
     ----------
     max_epochs : int, default=50
-        Passes over the training pairs.
+        Number of passes over the training pairs.
     lr : float, default=0.001
         Learning rate.
     batch_size : int, default=128
-        Pairs of a batch.
+        Number of pairs per batch.
     optimizer : str or type, default="Adam"
         Name of a class in `torch.optim`, or such a class.
     device : str, default="auto"
-        ``"auto"`` is CUDA if present, else the CPU; or any torch device.
+        Any torch device; ``"auto"`` is CUDA if present, else the CPU.
     amp : {"auto", True, False}, default="auto"
-        Mixed precision: the network runs in bfloat16 where torch deems it safe, the loss in
-        float32. ``"auto"`` where a GPU has bfloat16.
+        Mixed precision: the network runs in bfloat16 where torch considers it safe, the loss in
+        float32. ``"auto"`` uses it on a GPU that supports bfloat16.
     validation_fraction : float, optional
-        Share of the groups of rows that is held out to compute ``valid_loss``, which early
-        stopping reads: ``callbacks=[skorch.callbacks.EarlyStopping(load_best=True)]``.
+        Share of the groups of rows that is held out to compute ``valid_loss``, for instance for
+        early stopping: ``callbacks=[skorch.callbacks.EarlyStopping(load_best=True)]``.
     callbacks : list of skorch callbacks, optional
         Schedules, early stopping, `crossfit.neural.Checkpoint`. Each fit works on copies, which
-        ``net_.callbacks_`` holds.
+        are available as ``net_.callbacks_``.
     random_state : int, RandomState or None
-        Seed of initial weights, dropout and the order of batches.
+        Seed of the initial weights, dropout and the order of batches.
     verbose : {"auto", True, False}, default="auto"
-        Progress bar: on a terminal when a fit lasts, always, never. 1 and 0 do as well.
+        Progress bar: for long fits on a terminal, always, or never. 1 and 0 are accepted too.
     views : mapping of str to str, optional
         View name of each role; by default matched by name, otherwise by order in `fit`.
     **prefixed
-        ``module__*`` go to `_build_module`, ``optimizer__*`` to the optimizer (with
+        ``module__*`` are passed to `_build_module`, ``optimizer__*`` to the optimizer (with
         ``optimizer__param_groups`` as in skorch), ``iterator_train__*`` to the batches
-        (``shuffle``, ``drop_last``). They are parameters like the others: for ``set_params``,
+        (``shuffle``, ``drop_last``). They are parameters like the others, for ``set_params``,
         ``clone`` and searches.
 
     Attributes
     ----------
     net_ : skorch.NeuralNet
-        Holds ``module_``, ``optimizer_`` and ``history``, one row for each epoch.
-    n_inputs_ : dict of str to int, or of str to dict where a view has channels
+        Holds ``module_``, ``optimizer_`` and ``history``, one row per epoch.
+    n_inputs_ : dict of str to int, or of str to dict for a view with channels
         By role: width of the features, or number of token ids.
     n_classes_ : int or None
         None without labels.
     classes_ : ndarray of shape (n_classes,)
-        The labels, where one-dimensional ones were given.
+        The classes, if one-dimensional labels were given.
+
+    See Also
+    --------
+    NeuralPairEstimator : Base class of neural methods without a common space.
     """
 
-    # Of one training run: a bundle does without.
+    # Belong to one training run and are not stored in bundles.
     __crossfit_transient__: ClassVar[tuple[str, ...]] = ("callbacks",)
 
-    # A checkpoint goes on whatever these are.
+    # A checkpoint may be resumed with other values of these.
     _neutral: ClassVar[tuple[str, ...]] = ("max_epochs", "callbacks", "device", "verbose", "views")
 
-    # Terms of the loss that are in the history and not in valid_loss, such as an adversary's.
+    # Terms of the loss that are recorded in the history but not part of valid_loss, such as an
+    # adversary's.
     _only_shown: ClassVar[tuple[str, ...]] = ()
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
@@ -167,7 +173,7 @@ class NeuralEstimator(CrossModalEstimator):
         self.__dict__.update(prefixed)
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
-        """Complete the signature of ``__init__``, where scikit-learn reads the parameters."""
+        """Complete the signature of ``__init__``, from which scikit-learn reads the parameters."""
         super().__init_subclass__(**kwargs)
         own: Any = cls.__dict__.get("__init__")
         if own is None:
@@ -189,7 +195,7 @@ class NeuralEstimator(CrossModalEstimator):
     def _build_module(
         self, n_inputs: dict[str, Any], n_classes: int | None, **module: Any
     ) -> nn.Module:
-        """Return the network.
+        """Build the network.
 
         Parameters
         ----------
@@ -203,11 +209,11 @@ class NeuralEstimator(CrossModalEstimator):
         raise NotImplementedError(f"{type(self).__name__} does not define _build_module")
 
     def _loss(self, outputs: Any, batch: Batch) -> Tensor | Mapping[str, Tensor]:
-        """Return the loss of a whole batch: a scalar, or its terms by name, to be added up."""
+        """Return the loss of a whole batch: a scalar, or named terms that are added up."""
         raise NotImplementedError(f"{type(self).__name__} does not define _loss")
 
     def _outputs(self, module: nn.Module, batch: Batch) -> Any:
-        """Return what `_loss` needs: by default every view's encoding, by role."""
+        """Return the input of `_loss`: by default every view's encoding, by role."""
         return {
             view: self._encode_batch(module, items, view) for view, items in batch.views.items()
         }
@@ -217,18 +223,18 @@ class NeuralEstimator(CrossModalEstimator):
         return module.encode(items, view)  # type: ignore[operator]
 
     def _fit_features(self, views: Views, y: NDArray[Any] | None) -> None:
-        """Learn what `_features` needs (a vocabulary, a trunk) from the rows that train."""
+        """Learn what `_features` needs (a vocabulary, a trunk) from the training rows."""
 
     def _features(self, values: Any, view: str) -> Any:
-        """Turn items as they are given into what batches are cut from; see `batching.store`."""
+        """Convert given items to the features that batches are taken from; see `batching.store`."""
         return values
 
     def _optimizer_parameters(self) -> dict[str, Any]:
-        """Return arguments of the optimizer; the ``optimizer__*`` parameters by default."""
+        """Return the arguments of the optimizer; the ``optimizer__*`` parameters by default."""
         return self._prefixed("optimizer")
 
     def _schedule(self) -> list[Any]:
-        """Return callbacks that are part of the method, such as its learning rate's schedule."""
+        """Return callbacks that are part of the method, such as its learning rate schedule."""
         return []
 
     # ---- fit -----------------------------------------------------------------------------------
@@ -249,7 +255,7 @@ class NeuralEstimator(CrossModalEstimator):
             if name not in ("views_in_", "n_features_in_"):
                 delattr(self, name)
         targets = self._targets(y)
-        # A fit that goes on holds out the rows it held out.
+        # A resumed fit holds out the same rows as before.
         seed = self._seed() if saved is None else saved["seed"]
         with isolated(), seeded(seed, device):
             rows, held_out = self._split(views, seed)
@@ -300,18 +306,18 @@ class NeuralEstimator(CrossModalEstimator):
         ----------
         module : Module
         outputs, loss : callable
-            ``outputs(module, batch)`` and ``loss(outputs, batch)``.
+            ``outputs(module, batch)`` and ``loss(outputs, batch)``, as for the whole method.
         views : Views
-            Features, of one modality or more.
+            Features of one or more modalities.
         y : ndarray, optional
             Class numbers or indicators of the rows.
         **settings
-            ``optimizer``, ``lr``, ``max_epochs``, ``batch_size``, and prefixed ones.
+            ``optimizer``, ``lr``, ``max_epochs``, ``batch_size``, and prefixed parameters.
 
         Returns
         -------
         Module
-            The same one, trained, on the CPU.
+            The trained module, on the CPU.
         """
         device = torch.device(resolve_device(self.device))
         net = make_net(module, device=device, **settings)
@@ -320,12 +326,12 @@ class NeuralEstimator(CrossModalEstimator):
         return module.cpu()
 
     def _still_answers(self, error: BaseException) -> bool:
-        """After a loss that became NaN: the weights of the last sound epoch, if there was one."""
+        """Return True after a NaN loss if there is an earlier epoch with finite weights."""
         sound = isinstance(error, FloatingPointError) and "net_" in vars(self)
         return sound and len(self.net_.history) > 1
 
     def _targets(self, y: NDArray[Any] | None) -> NDArray[Any] | None:
-        """Return class numbers (-1 where unlabelled) or indicators; learn the classes."""
+        """Return class numbers (-1 if unlabelled) or indicators, and store the classes."""
         if y is None:
             return None
         if y.ndim == 2:
@@ -339,14 +345,14 @@ class NeuralEstimator(CrossModalEstimator):
         return targets.shape[1] if targets.ndim == 2 else len(self.classes_)
 
     def _split(self, views: Views, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return rows to train on and rows held out; a group is never divided."""
+        """Return the rows to train on and the rows held out; groups are never divided."""
         rows = np.arange(len(views))
         if self.validation_fraction is None:
             for callback in _instances(self.callbacks):
                 if "valid" in str(getattr(callback, "monitor", "")):
                     raise ValueError(
-                        f"{type(callback).__name__} reads {callback.monitor!r}, for which pairs "
-                        "must be held out: set validation_fraction"
+                        f"{type(callback).__name__} monitors {callback.monitor!r}, which requires "
+                        "held-out pairs; set validation_fraction"
                     )
             return rows, rows[:0]
         n_groups = len(np.unique(views.groups))
@@ -359,7 +365,7 @@ class NeuralEstimator(CrossModalEstimator):
         stores = {role: store(views.distinct(role)[0]) for role in views.names}
         if device.type == "cuda":
             free, _ = torch.cuda.mem_get_info(device)
-            # What does not fit goes over batch by batch.
+            # Features that do not fit are moved batch by batch.
             if sum(part.nbytes for part in stores.values()) < free / 2:
                 stores = {role: part.to(device) for role, part in stores.items()}
         return PairData(stores, views, y, device)
@@ -373,10 +379,10 @@ class NeuralEstimator(CrossModalEstimator):
         return draw_seed(self.random_state)
 
     def _identity(self, views: Views, y: NDArray[Any] | None) -> dict[str, str]:
-        """Say what a checkpoint belongs to, hashed."""
+        """Return hashes that identify the fit to which a checkpoint belongs."""
         params = {k: v for k, v in self.get_params(deep=False).items() if k not in self._neutral}
         if isinstance(self.random_state, np.random.RandomState):
-            params["random_state"] = "RandomState"  # whose state moves with every fit
+            params["random_state"] = "RandomState"  # its state changes with every fit
         return {
             "method": identity_of(type(self)),
             "parameters": joblib.hash(params),
@@ -391,7 +397,7 @@ class NeuralEstimator(CrossModalEstimator):
             if not settings:
                 raise
             given = ", ".join(f"module__{name}={value!r}" for name, value in settings.items())
-            raise ValueError(f"{self._name()} cannot build its network with {given}: {error}"
+            raise ValueError(f"{self._name()}: cannot build the network with {given}: {error}"
                              ) from error  # fmt: skip
 
     # ---- after the fit -------------------------------------------------------------------------
@@ -400,7 +406,7 @@ class NeuralEstimator(CrossModalEstimator):
         def encode(module: nn.Module, items: Any) -> Tensor:
             return self._encode_batch(module, items, view).float()
 
-        # The network works in float32; who gave float64 gets it back.
+        # The network computes in float32; float64 input is returned as float64.
         wide = "float64" in str(getattr(values, "dtype", ""))
         encoded = torch.cat(self._apply(encode, values, view))
         encoded = encoded.to(torch.float64 if wide else torch.float32)
@@ -425,12 +431,12 @@ class NeuralEstimator(CrossModalEstimator):
     # ---- parameters ----------------------------------------------------------------------------
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """Return the parameters by name, with the prefixed ones that are set."""
+        """Return the parameters by name, including the prefixed ones that are set."""
         prefixed = {name: value for name, value in vars(self).items() if _is_prefixed(name)}
         return {**super().get_params(deep), **prefixed}
 
     def set_params(self, **params: Any) -> Self:
-        """Set parameters, prefixed ones too."""
+        """Set parameters, including prefixed ones."""
         prefixed = {name: params.pop(name) for name in list(params) if _is_prefixed(name)}
         super().set_params(**params)
         self.__dict__.update(prefixed)
@@ -447,7 +453,7 @@ class NeuralEstimator(CrossModalEstimator):
         )
 
     def _check_prefixed(self) -> None:
-        """Refuse prefixed parameters that what they go to does not take."""
+        """Raise a ValueError for prefixed parameters that their target does not accept."""
         takers: dict[str, Any] = {
             "module": self._build_module,
             "optimizer": optimizer_class(self.optimizer),
@@ -481,7 +487,7 @@ class NeuralEstimator(CrossModalEstimator):
                 )
 
     def _check_optimizer(self) -> None:
-        """Refuse what the optimizer refuses, before any work."""
+        """Raise a ValueError, before any work, if the optimizer rejects its settings."""
         settings = {"lr": self.lr, **self._optimizer_parameters()}
         groups = settings.pop("param_groups", [])
         if not isinstance(groups, (list, tuple)) or not all(
@@ -501,14 +507,14 @@ class NeuralEstimator(CrossModalEstimator):
                 optimizer_class(self.optimizer)([weight], **settings)
             except (TypeError, ValueError) as error:
                 raise ValueError(
-                    f"the optimizer of {self._name()} refuses its settings "
+                    f"{self._name()}: the optimizer rejects its settings "
                     f"{', '.join(f'{name}={value!r}' for name, value in settings.items())}: {error}"
                 ) from error
 
     # ---- state: bundles and checkpoints --------------------------------------------------------
 
     def _features_state(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
-        """Return what `_fit_features` learned: plain values for JSON, and arrays."""
+        """Return the state learned by `_fit_features`: plain values for JSON, and arrays."""
         plain: dict[str, Any] = {}
         arrays: dict[str, NDArray[Any]] = {}
         for name, value in vars(self).items():
@@ -526,8 +532,8 @@ class NeuralEstimator(CrossModalEstimator):
     def _restore_features(
         self, state: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]
     ) -> None:
-        """Take back `_features_state`; who keeps a module there builds it first."""
-        # JSON turns tuples into lists; what is fitted here is a tuple.
+        """Restore the state of `_features_state`; modules in it must have been built before."""
+        # JSON turns tuples into lists; the fitted attributes are tuples.
         fitted = {name: tuple(v) if isinstance(v, list) else v for name, v in state.items()}
         modules: dict[str, dict[str, Tensor]] = {}
         for name, array in arrays.items():
@@ -547,9 +553,9 @@ class NeuralEstimator(CrossModalEstimator):
         set_fitted(self, fitted, (*_OF_THE_FIT, *built))
 
     def __crossfit_state__(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
-        """Return what was fitted: plain values for JSON, and arrays.
+        """Return the fitted state: plain values for JSON, and arrays.
 
-        The network is there as its weights; the optimizer's state is not.
+        The weights of the network are included, the state of the optimizer is not.
         """
         features, arrays = self._features_state()
         arrays = {f"features.{name}": array for name, array in arrays.items()}
@@ -574,7 +580,7 @@ class NeuralEstimator(CrossModalEstimator):
     def __crossfit_restore__(
         self, state: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]
     ) -> None:
-        """Take back what `__crossfit_state__` gave, on an instance with the same parameters."""
+        """Restore the result of `__crossfit_state__` on an instance with the same parameters."""
         parts: dict[str, dict[str, NDArray[Any]]] = {"features": {}, "module": {}}
         for name, array in arrays.items():
             where, _, key = name.partition(".")
@@ -587,11 +593,11 @@ class NeuralEstimator(CrossModalEstimator):
         self.n_inputs_, self.n_classes_ = dict(state["n_inputs"]), state["n_classes"]
         try:
             device = torch.device(resolve_device(self.device))
-        except ValueError:  # it was fitted on a machine with a GPU
+        except ValueError:  # fitted on a machine with a GPU
             device = torch.device("cpu")
         with isolated(), seeded(0, device):  # initial weights, which are overwritten
             self._restore_features(state["features"], parts["features"])
-            # Sizes are the bundle's word until they are held against the weights.
+            # The sizes in a bundle are not trusted before they are compared with its weights.
             with _no_larger_than(parts["module"].values()):
                 module = self._built(self.n_inputs_, self.n_classes_)
         module.load_state_dict({k: torch.from_numpy(v) for k, v in parts["module"].items()})
@@ -612,7 +618,7 @@ class NeuralEstimator(CrossModalEstimator):
 
 
 class _Bounded(TorchDispatchMode):
-    """Refuses to make tensors beyond some bytes, before the memory for them is asked for."""
+    """Context in which an error is raised before new tensors exceed a number of bytes."""
 
     def __init__(self, n_bytes: int) -> None:
         super().__init__()
@@ -624,17 +630,17 @@ class _Bounded(TorchDispatchMode):
         if makes and str(kwargs.get("device")) != "meta":
             try:
                 planned = func(*args, **{**kwargs, "device": torch.device("meta")})
-            except (RuntimeError, NotImplementedError):  # of tensors that are there already
+            except (RuntimeError, NotImplementedError):  # for tensors that already exist
                 return func(*args, **kwargs)
             dense = isinstance(planned, Tensor) and planned.layout == torch.strided
             self.left -= _TENSOR + (planned.nbytes if dense else 0)
             if self.left < 0:
-                raise ValueError("its network would be far larger than the weights that it has")
+                raise ValueError("the network would be far larger than the weights in the bundle")
         return func(*args, **kwargs)
 
 
 def _no_larger_than(weights: Iterable[NDArray[Any]]) -> _Bounded:
-    """Bound what is made inside the block by a few times the weights: initialising takes copies."""
+    """Limit the tensors made inside the block to a few times the weights (there are copies)."""
     return _Bounded(2**26 + 4 * sum(part.nbytes + _TENSOR for part in weights))
 
 
@@ -649,7 +655,7 @@ def _instances(callbacks: Any) -> list[Any]:
 
 
 def _with_identity(item: Any, identity: Mapping[str, str]) -> Any:
-    """Return an entry of ``callbacks``, a checkpoint with what its file belongs to."""
+    """Return an entry of ``callbacks``; a checkpoint as a copy with the identity of the fit."""
     named = isinstance(item, (tuple, list))
     callback = item[1] if named else item
     if isinstance(callback, Checkpoint):

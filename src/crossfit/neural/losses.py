@@ -1,4 +1,4 @@
-"""Losses over a whole batch of pairs; all are minimised."""
+"""Losses over a whole batch of pairs, to be minimised."""
 
 from __future__ import annotations
 
@@ -13,30 +13,30 @@ __all__ = ["cca_loss", "label_loss", "triplet_loss"]
 
 
 def label_loss(logits: Tensor, y: Tensor) -> Tensor:
-    """Cross-entropy of class logits, the mean over labelled rows.
+    """Return the cross-entropy of class logits, averaged over the labelled rows.
 
     Parameters
     ----------
     logits : Tensor of shape (n, n_classes)
     y : int64 Tensor of shape (n,)
-        Class numbers, -1 where unlabelled.
+        Class numbers, -1 for unlabelled rows.
 
     Returns
     -------
     Tensor of shape ()
-        Zero without a labelled row, where torch's mean is NaN.
+        Zero if no row is labelled, for which torch's mean would be NaN.
 
     Raises
     ------
     ValueError
-        If the shapes or types are others; on the CPU also if there is no such class.
+        If the shapes or types are wrong; on the CPU also if a class number is out of range.
     """
     if logits.ndim != 2 or y.shape != logits.shape[:1] or y.dtype != torch.int64:
         raise ValueError(
             "the label loss needs logits of shape (n, n_classes) and int64 class numbers of shape "
             f"(n,), got shapes {tuple(logits.shape)} and {tuple(y.shape)} of {y.dtype}"
         )
-    # A GPU would be waited for; it has its own check.
+    # Only on the CPU: the check would synchronise a GPU, which has its own check.
     if y.device.type == "cpu" and len(y) and not -1 <= y.min() <= y.max() < logits.shape[1]:
         raise ValueError(
             f"class numbers must be from -1 to {logits.shape[1] - 1}, got {int(y.min())} to "
@@ -55,34 +55,34 @@ def triplet_loss(
     mining: str = "sum",
     k: int = 1,
 ) -> Tensor:
-    r"""Hinge ranking loss: a positive must outscore the negatives of its row by a margin.
+    r"""Return the hinge ranking loss: positives must outscore negatives of their row by a margin.
 
     The mean over all positives (i, p) of :math:`\sum_{n} [m - s_{ip} + s_{in}]_+`, where n runs
-    over the negatives of row i that the mining picks. Rows are the queries; for the other
-    direction pass the transposes and add.
+    over the negatives of row i that the mining selects. Rows are the queries; for the other
+    direction, pass the transposes and add both losses.
 
     Parameters
     ----------
     scores : Tensor of shape (n, m)
         Similarities, higher is better.
     positives : bool Tensor of shape (n, m), optional
-        Which columns are right for which rows; the diagonal by default.
+        True at the matching columns of each row; the diagonal by default.
         See `crossfit.neural.Batch.positives`.
     negatives : bool Tensor of shape (n, m), optional
-        Which columns are wrong; whatever is no positive by default. Give
-        `crossfit.neural.Batch.negatives`, so that another caption of the same image is none.
+        True at the wrong columns of each row; all that are not positive by default. Pass
+        `crossfit.neural.Batch.negatives` to exclude other captions of the same image.
     margin : float, default=0.2
-        By how much, in units of the scores.
+        Margin, in units of the scores.
     mining : {"sum", "hardest", "top-k", "random"}, default="sum"
-        All negatives; the best scored one; the `k` best scored ones; one drawn from torch's
-        random state for every positive.
+        Use all negatives; the one with the highest score; the `k` with the highest scores; or one
+        drawn from torch's random state for every positive.
     k : int, default=1
-        For ``"top-k"``: with ``k=1`` the hardest, with all negatives the sum.
+        Number of negatives for ``"top-k"``; 1 is ``"hardest"``, all negatives is ``"sum"``.
 
     Returns
     -------
     Tensor of shape ()
-        Zero if there are no positives. A row without negatives adds nothing.
+        Zero if there are no positives. A row without negatives contributes zero.
 
     Raises
     ------
@@ -117,13 +117,13 @@ def triplet_loss(
     if mining == "sum":
         chosen = scores[row]
     elif mining == "random":
-        # The largest of equally likely numbers: uniform over the negatives of the row.
+        # The largest of i.i.d. numbers is uniform over the negatives of the row.
         drawn = torch.rand(allowed.shape, device=scores.device).masked_fill(~allowed, -1.0)
         at = drawn.argmax(dim=1, keepdim=True)
         chosen, allowed = scores[row].gather(1, at), allowed.gather(1, at)
     elif mining in ("hardest", "top-k"):
         count = 1 if mining == "hardest" else k
-        # Once per row, not once per positive.
+        # Computed once per row, not once per positive.
         best, _ = scores.masked_fill(~negatives, -torch.inf).topk(
             min(count, scores.shape[1]), dim=1
         )
@@ -131,7 +131,7 @@ def triplet_loss(
         allowed = chosen > -torch.inf
     else:
         raise ValueError(f"mining must be 'sum', 'hardest', 'top-k' or 'random', got {mining!r}")
-    # Filled before the hinge, so that no infinity enters the gradient.
+    # Masked before the hinge, so that no infinity enters the gradient.
     hinges = (hinges + chosen.masked_fill(~allowed, 0.0)).clamp(min=0) * allowed
     return hinges.sum() / max(len(row), 1)
 
@@ -139,32 +139,32 @@ def triplet_loss(
 def cca_loss(
     first: Tensor, second: Tensor, *, reg: float = 1e-3, n_components: int | None = None
 ) -> Tensor:
-    r"""Minus the sum of the canonical correlations of two batches of outputs.
+    r"""Return minus the sum of the canonical correlations of two batches of outputs.
 
     The loss of deep CCA: the trace norm of :math:`T = S_{11}^{-1/2} S_{12} S_{22}^{-1/2}` with
-    covariances :math:`S + rI`. It is computed by Cholesky factors and triangular solves, whose
-    gradients stay finite where eigenvalues coincide, in float64.
+    covariances :math:`S + rI`. It is computed in float64 by Cholesky factors and triangular
+    solves, whose gradients stay finite when eigenvalues coincide.
 
     Parameters
     ----------
     first, second : Tensor of shape (b, d), (b, e)
-        Outputs of the two networks. b should be far more than d and e: with fewer rows the loss
-        is saturated and has no signal.
+        Outputs of the two networks. b should be far larger than d and e: with fewer rows the loss
+        is saturated and carries no signal.
     reg : float, default=0.001
         Ridge added to both covariances.
     n_components : int, optional
-        How many of the largest correlations count; all by default.
+        Number of largest correlations to sum; all by default.
 
     Returns
     -------
     Tensor of shape ()
-        Of the dtype of `first`.
+        With the dtype of `first`.
 
     Raises
     ------
     ValueError
         If the batches differ in length or have fewer than two rows, or `reg` or `n_components`
-        is not what it may be.
+        is invalid.
 
     References
     ----------

@@ -28,14 +28,14 @@ Activation = Callable[[Tensor], Tensor]
 
 
 class MLPBranch(nn.Module):
-    """A branch of fully connected layers, one of which stands on each side of most methods.
+    """A stack of fully connected layers, as used for each view in most methods.
 
     Parameters
     ----------
     sizes : sequence of int
         Input width, then the width of every layer.
     activation : type
-        Module after every hidden layer, for instance ``torch.nn.Tanh``.
+        Module after every hidden layer, for instance ``torch.nn.Tanh``; `torch.nn.ReLU` by default.
     last_activation : type, optional
         Module after the last layer.
     batch_norm : bool, default=False
@@ -43,12 +43,12 @@ class MLPBranch(nn.Module):
     dropout : float, default=0.0
         Probability of dropping a hidden unit, after its activation.
     normalize : bool, default=False
-        Bring every output row to length 1.
+        Scale every output row to unit length.
 
     Raises
     ------
     ValueError
-        If there are fewer than two sizes, or a parameter is not what it may be.
+        If there are fewer than two sizes, or a parameter is invalid.
     """
 
     @validated(
@@ -92,7 +92,7 @@ class MLPBranch(nn.Module):
 
 
 def _check_widths(widths: Any, least: int, what: str) -> None:
-    """Refuse what is not a sequence of whole numbers of at least 1."""
+    """Raise a ValueError unless `widths` is a sequence of at least `least` positive integers."""
     if (
         not isinstance(widths, Sequence)
         or len(widths) < least
@@ -104,7 +104,7 @@ def _check_widths(widths: Any, least: int, what: str) -> None:
 
 
 def masked_softmax(logits: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Softmax over the last axis among the entries that a mask admits.
+    """Return the softmax over the last axis, restricted to the entries that a mask selects.
 
     Parameters
     ----------
@@ -115,39 +115,40 @@ def masked_softmax(logits: Tensor, mask: Tensor | None = None) -> Tensor:
     Returns
     -------
     Tensor of shape (..., R)
-        Sums to 1, with zeros where the mask is False. A row that is masked altogether is all
-        zero, with zero gradient.
+        Sums to 1, with zeros where the mask is False. A fully masked row is all zeros, with zero
+        gradient.
     """
     if mask is None:
         return logits.softmax(dim=-1)
     if mask.dtype != torch.bool:
         raise ValueError(f"mask must be a bool tensor, got {mask.dtype}")
-    # The lowest finite number and not -inf, which turns a wholly masked row into NaN.
+    # The lowest finite number instead of -inf, which would turn a fully masked row into NaN.
     lowest = torch.finfo(logits.dtype).min
     return logits.masked_fill(~mask, lowest).softmax(dim=-1) * mask
 
 
 class AttentionPool(nn.Module):
-    r"""Weighted mean of a set of vectors, with weights that the vectors earn themselves.
+    r"""Weighted mean of a set of vectors, with weights computed from the vectors themselves.
 
-    ``kind="vector"``: logits :math:`\mathrm{act}(w'x_i)`, one vector of weights, as in ACLN.
+    ``kind="vector"``: logits :math:`\mathrm{act}(w'x_i)`, with one weight vector, as in ACLN.
     ``kind="additive"``: logits :math:`w'\,\mathrm{act}(W x_i)`, as in CRAN. Two modalities share
-    their attention by using one module.
+    their attention if they use the same module.
 
     Parameters
     ----------
     width : int
         Width of the vectors.
     kind : {"vector", "additive"}, default="vector"
+        Form of the logits; see above.
     hidden : int, optional
-        Rows of W; `width` by default.
+        Number of rows of W; `width` by default.
     activation : callable or None, default=torch.tanh
-        act, tanh by default; None for none.
+        The function act; None for the identity.
 
     Raises
     ------
     ValueError
-        If the kind is unknown, or another parameter is not what it may be.
+        If the kind is unknown, or another parameter is invalid.
     """
 
     @validated(
@@ -169,7 +170,7 @@ class AttentionPool(nn.Module):
         self.activation = activation
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Pool.
+        """Pool each set of vectors into one vector.
 
         Parameters
         ----------
@@ -189,16 +190,16 @@ class AttentionPool(nn.Module):
 
 
 class BilinearAttention(nn.Module):
-    r"""Every query's weighted mean of a set of vectors, as in BSSAN.
+    r"""Weighted means of a set of vectors, one per query, as in BSSAN.
 
-    Logits :math:`\mathrm{act}(q_k' W x_i + c)` with one scalar c.
+    Logits :math:`\mathrm{act}(q_k' W x_i + c)` with a scalar c.
 
     Parameters
     ----------
     query_width, width : int
         Widths of the queries and of the vectors.
     activation : callable or None, default=torch.tanh
-        act, tanh by default; None for none.
+        The function act; None for the identity.
     """
 
     @validated(query_width=[integer(1)], width=[integer(1)], activation=[callable, None])
@@ -213,7 +214,7 @@ class BilinearAttention(nn.Module):
     def forward(
         self, queries: Tensor, x: Tensor, mask: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Pool once for every query.
+        """Pool each set of vectors once per query.
 
         Parameters
         ----------
@@ -247,7 +248,7 @@ class _GradReverse(torch.autograd.Function):
 
 @validated(x=[Tensor], strength=[real()])
 def grad_reverse(x: Tensor, strength: float = 1.0) -> Tensor:
-    """Return x, whose gradient comes back multiplied by ``-strength``.
+    """Return x unchanged, with its gradient multiplied by ``-strength`` in the backward pass.
 
     References
     ----------
@@ -258,29 +259,29 @@ def grad_reverse(x: Tensor, strength: float = 1.0) -> Tensor:
 
 @validated(progress=[real(0, 1, "both")], steepness=[real(0, None, "left")])
 def grad_reverse_schedule(progress: float, steepness: float = 10.0) -> float:
-    """Return the strength ``2 / (1 + exp(-steepness p)) - 1`` at a share p of the training.
+    """Return the strength ``2 / (1 + exp(-steepness p)) - 1`` for the share p of training done.
 
     Parameters
     ----------
     progress : float
-        Share of the epochs done, in [0, 1]: `crossfit.neural.Batch.progress`.
+        Share p of the epochs done, in [0, 1]; see `crossfit.neural.Batch.progress`.
     steepness : float, default=10.0
-        10 in Ganin and Lempitsky.
+        Steepness of the schedule; 10 in Ganin and Lempitsky.
     """
     return 2.0 / (1.0 + math.exp(-steepness * progress)) - 1.0
 
 
 class CharCNN(nn.Module):
-    """The convolutions over characters of CRAN: 201 characters become 18 vectors.
+    """Character-level convolutions of CRAN: 201 characters are mapped to 18 vectors.
 
-    Convolutions of width 4 with ReLU; maxima over three steps after all but the last.
+    Convolutions of width 4 with ReLU, each but the last followed by max pooling over three steps.
 
     Parameters
     ----------
     alphabet : int, default=70
         Number of characters.
     channels : sequence of int
-        Channels of every convolution.
+        Output channels of each convolution; (384, 512, 2048) by default.
 
     References
     ----------
@@ -301,7 +302,7 @@ class CharCNN(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map one-hot characters (b, length, alphabet) to (b, m, channels[-1]).
 
-        A length of 201 gives m = 18. Characters outside the alphabet, and padding, are rows of
+        A length of 201 gives m = 18. Characters outside the alphabet and padding are rows of
         zeros.
         """
         x = x.transpose(1, 2)

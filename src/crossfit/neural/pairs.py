@@ -1,4 +1,4 @@
-"""NeuralPairEstimator: a neural method that scores pairs of items, block by block."""
+"""NeuralPairEstimator: base class of neural methods that score pairs of items in blocks."""
 
 from __future__ import annotations
 
@@ -23,44 +23,48 @@ from crossfit.views import Views, n_rows
 
 __all__ = ["NeuralPairEstimator", "Prepared"]
 
-# Rows of one call of _prepare_batch, where a training batch is smaller.
+# Minimum number of items per call of _prepare_batch, for small training batches.
 _ITEMS = 64
 
 
 class NeuralPairEstimator(NeuralEstimator):
     """Base class of neural methods that score pairs of items and have no common space.
 
-    An author writes, besides `_build_module` and `_loss` of `NeuralEstimator`,
+    In addition to `_build_module` and `_loss` of `NeuralEstimator`, a subclass implements
 
-    - ``_prepare_batch(module, items, view)``: whatever can be computed of an item alone, as a
-      tensor, or a tuple or dict of tensors, whose first axis is the items. It runs once per
-      item, never once per pair. Further axes may be padded to the longest of the batch, with
-      a mask among the tensors: where batches differ, they are padded on with zeros and False.
+    - ``_prepare_batch(module, items, view)``: everything that can be computed from an item alone,
+      as a tensor, or a tuple or dict of tensors, whose first axis is the items. It runs once per
+      item, never once per pair. Further axes may be padded to the longest item of the batch, with
+      a mask among the tensors: batches of different lengths are padded with zeros and False.
     - ``_score_pairs(module, P, Q)``: scores of shape (len P, len Q), higher is better, of
       prepared items of the first role against prepared items of the second. A score may depend
-      on its own two items only. What ranks should be computed in float32: under autocast put
-      the last products into ``torch.autocast(device_type, enabled=False)``, for bfloat16 tells
-      only 128 scores apart between 1 and 2.
+      on its own two items only. Scores should be computed in float32: under autocast, wrap
+      the last products in ``torch.autocast(device_type, enabled=False)``, since bfloat16
+      distinguishes only 128 values between 1 and 2.
     - ``_pair_bytes(P, Q)``: bytes of the tensors that `_score_pairs` makes for one pair and
-      holds at the same time, the score included, from the shapes of P and Q. Whatever it
-      allocates by the row alone belongs into `_prepare_batch`.
+      holds at the same time, including the score, from the shapes of P and Q. Allocations per
+      row belong in `_prepare_batch`.
 
-    In training `_outputs` gives `_loss` the scores of every item of the batch with every other,
-    (b, b); ``batch.positives`` and ``batch.negatives`` say what they are, and another caption
-    of the same image is never a negative. Methods whose pairs are too dear for that override
+    In training, `_outputs` passes the scores of all items of the batch against each other, (b, b),
+    to `_loss`; ``batch.positives`` and ``batch.negatives`` identify them, and another caption of
+    the same image is never a negative. Methods whose pairs are too expensive for this override
     `_outputs`.
 
-    Everything else is there: `similarity`, ``score``, searches and bundles. They work block by
-    block over both axes, within a bound of memory, on the device of the fit and with its mixed
-    precision, and score every pair once: the other direction is the transpose.
+    The base class provides `similarity`, ``score``, searches and bundles. They work in blocks
+    over both axes, within a memory limit, on the device of the fit and with its mixed precision,
+    and score every pair once: the other direction is the transpose.
 
     Parameters
     ----------
     score_memory : int, default=2 ** 28
-        Bytes that the temporary tensors of one block of pairs may take. Prepared items and the
-        matrix of scores come on top.
+        Maximum size in bytes of the temporary tensors of one block of pairs. Prepared items and
+        the matrix of scores are not included.
     max_epochs, lr, batch_size, ...
         See `NeuralEstimator`.
+
+    See Also
+    --------
+    NeuralEstimator : Base class of neural methods with a common space.
     """
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
@@ -77,7 +81,7 @@ class NeuralPairEstimator(NeuralEstimator):
     # ---- what an author writes ---------------------------------------------------------------
 
     def _prepare_batch(self, module: nn.Module, items: Any, view: str) -> Any:
-        """Return what can be computed of each item alone; rows stay rows."""
+        """Return what can be computed from each item alone; rows stay rows."""
         raise NotImplementedError(f"{type(self).__name__} does not define _prepare_batch")
 
     def _score_pairs(self, module: nn.Module, P: Any, Q: Any) -> Tensor:
@@ -85,14 +89,14 @@ class NeuralPairEstimator(NeuralEstimator):
         raise NotImplementedError(f"{type(self).__name__} does not define _score_pairs")
 
     def _pair_bytes(self, P: Any, Q: Any) -> int:
-        """Return the bytes that scoring one pair takes at its peak."""
+        """Return the peak number of bytes needed to score one pair."""
         raise NotImplementedError(f"{type(self).__name__} does not define _pair_bytes")
 
     def _fit(self, views: Views, y: NDArray[Any] | None) -> None:
         if len(np.unique(views.groups)) < 2:
             raise ValueError(
-                f"{self._name()} learns to rank what belongs together above what does not: "
-                f"expected rows of at least two groups, got {len(views)} of one"
+                f"{self._name()}: ranks matching pairs above others, so it needs rows of at least "
+                f"two groups, got {len(views)} rows of one group"
             )
         super()._fit(views, y)
 
@@ -103,14 +107,14 @@ class NeuralPairEstimator(NeuralEstimator):
     # ---- scores ------------------------------------------------------------------------------
 
     def _prepare(self, values: Any, view: str) -> Prepared:
-        """Run `_prepare_batch` on all items of a view; the result has rows to take."""
+        """Run `_prepare_batch` on all items of a view."""
         rows = max(self.batch_size, _ITEMS)
         parts: list[Any] = []
         with progress_bar(n_rows(values), f"{self._name()}: {view}", "item", self.verbose) as bar:
 
             def prepare(module: nn.Module, items: Any) -> None:
-                # The batches of _apply are as large as their features allow; what a network
-                # makes of them is larger, so that the size of a training batch is the guide.
+                # The batches of _apply are limited by the size of their features. The prepared
+                # tensors are larger, so parts of the size of a training batch are used.
                 for start in range(0, _length(items), rows):
                     some = _map(itemgetter(slice(start, start + rows)), items)
                     found = self._prepare_batch(module, some, view)
@@ -154,13 +158,13 @@ class NeuralPairEstimator(NeuralEstimator):
                     bar.update(found.size)
 
     def _scored(self, P: Prepared, Q: Prepared, device: torch.device) -> NDArray[Any]:
-        """Score one block."""
+        """Return the scores of one block."""
         with (
             torch.inference_mode(),
             torch.autocast(device.type, dtype=torch.bfloat16, enabled=self.net_.amp),
         ):
             found = self._score_pairs(self.net_.module_, P.parts, Q.parts)
-        if found.shape != (len(P), len(Q)):  # it would be broadcast
+        if found.shape != (len(P), len(Q)):  # would be broadcast
             raise ValueError(
                 f"{self._name()}._score_pairs must return ({len(P)}, {len(Q)}) scores, got "
                 f"{tuple(found.shape)}"
@@ -170,12 +174,12 @@ class NeuralPairEstimator(NeuralEstimator):
     def _block(
         self, P: Prepared, Q: Prepared, chunk_size: int | None, device: torch.device
     ) -> tuple[int, int]:
-        """Return rows and columns of a block that keeps to `chunk_size` and to the memory."""
+        """Return the numbers of rows and columns of a block, within `chunk_size` and memory."""
         most = check_chunk(chunk_size)
-        # The scores as float32 and on the host, where that is not what they are already.
+        # Scores are copied to the host and to float32 unless they are already there.
         copied = device.type != "cpu" or self.net_.amp
         pair = int(self._pair_bytes(P.parts, Q.parts)) + (8 if copied else 0)
-        # On another device the block's items are copies.
+        # On another device, the items of a block are copies.
         per_row, per_column = (
             (0, 0) if device.type == "cpu" else (P.nbytes // len(P), Q.nbytes // len(Q))
         )
@@ -188,7 +192,7 @@ class NeuralPairEstimator(NeuralEstimator):
             if rows == columns == 1:
                 raise ValueError(
                     f"{self._name()}: score_memory is {self.score_memory} bytes, but one pair "
-                    f"takes {needed(1, 1)}"
+                    f"takes {needed(1, 1)}; increase score_memory"
                 )
             if rows > columns:
                 rows = -(-rows // 2)
@@ -198,9 +202,9 @@ class NeuralPairEstimator(NeuralEstimator):
 
 
 class Prepared:
-    """Prepared items of one view: a tensor, or tensors in a tuple or dict, of equally many rows.
+    """Prepared items of one view: a tensor, or a tuple or dict of tensors with the same rows.
 
-    Has a ``shape``, a length and rows to take, like anything that a view can hold.
+    Has a ``shape``, a length and indexing by rows, like the values of a view.
 
     Parameters
     ----------
@@ -222,13 +226,13 @@ class Prepared:
         return self.shape[0]
 
     def __getitem__(self, rows: Any) -> Prepared:
-        """Take rows by a slice, an integer array or a mask; a slice copies nothing."""
+        """Return some rows, by a slice, an integer array or a mask; a slice copies nothing."""
         at = torch.from_numpy(rows.copy()) if isinstance(rows, np.ndarray) else rows
         return Prepared(_map(lambda part: part[at], self.parts))
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all tensors."""
+        """Size of all tensors in bytes."""
         return sum(part.nbytes for part in _leaves(self.parts))
 
     def to(self, device: torch.device) -> Prepared:
@@ -240,7 +244,7 @@ class Prepared:
 
 
 def _map(function: Callable[[Tensor], Any], parts: Any) -> Any:
-    """Apply a function to every tensor; None stays."""
+    """Apply a function to every tensor; None is returned unchanged."""
     if parts is None:
         return None
     if isinstance(parts, Mapping):
@@ -262,14 +266,14 @@ def _length(parts: Any) -> int:
 
 
 def _kept(part: Tensor) -> Tensor:
-    """Keep a prepared tensor on the host, in float32, and nothing it is a part of."""
+    """Return a prepared tensor on the host, in float32, without the storage it is a view of."""
     part = part.float() if part.is_floating_point() else part
     part = part.cpu()
     return part.clone() if part.untyped_storage().nbytes() > part.nbytes else part
 
 
 def _joined(parts: list[Any]) -> Any:
-    """Put batches end to end, padding axes on which they differ with zeros and False."""
+    """Concatenate batches; axes on which they differ are padded with zeros and False."""
     first = parts[0]
     if first is None:
         return None
@@ -291,7 +295,7 @@ def _joined(parts: list[Any]) -> Any:
 
 
 def _together(P: Prepared, Q: Prepared, device: torch.device) -> tuple[Prepared, Prepared]:
-    """Put both sides on a GPU at once where they fit; else blocks go over one by one."""
+    """Move both sides to a GPU if they fit; otherwise blocks are moved one by one."""
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         if P.nbytes + Q.nbytes < free / 2:

@@ -1,4 +1,4 @@
-"""The training loop inside a neural method: skorch's, over whole batches of pairs."""
+"""The training loop of neural methods: skorch's, over whole batches of pairs."""
 
 from __future__ import annotations
 
@@ -39,18 +39,23 @@ _LISTENER: ContextVar[Listener | None] = ContextVar("crossfit_listener", default
 
 @contextlib.contextmanager
 def listening(listener: Listener) -> Iterator[None]:
-    """Have a function called at the end of every epoch of the neural fits inside the block.
+    """Call a function at the end of every epoch of the neural fits inside the block.
 
-    This is how a study prunes: the listener reports and raises. It never becomes a parameter of
-    the method, because scikit-learn copies parameters and a copied trial prunes nothing.
+    A study prunes in this way: the listener reports a value and raises. It is not a parameter of
+    the method, because scikit-learn copies parameters and a copied trial does not prune.
 
     Parameters
     ----------
     listener : callable
-        ``listener(estimator, epoch, record)``: the method that is being fitted, which already
-        answers; the number of epochs done, from 1; the epoch's row of the history
-        (``train_loss``, ``valid_loss``, ...). What it raises leaves ``fit``. It must not draw
-        from torch's random state.
+        ``listener(estimator, epoch, record)``: the method being fitted, which can already be
+        used; the number of epochs done, from 1; the epoch's row of the history
+        (``train_loss``, ``valid_loss``, ...). Its exceptions propagate out of ``fit``. It must
+        not draw from torch's random state.
+
+    Raises
+    ------
+    TypeError
+        If the listener is not callable.
 
     Examples
     --------
@@ -78,11 +83,11 @@ def listening(listener: Listener) -> Iterator[None]:
 
 @contextlib.contextmanager
 def seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Seed torch inside the block and leave its random state as it was."""
+    """Seed torch inside the block and restore its random state afterwards."""
     on_cuda = device.type == "cuda"
     at = [torch.cuda.current_device() if device.index is None else device.index] if on_cuda else []
     with torch.random.fork_rng(devices=at):
-        # torch.manual_seed would seed every other device too.
+        # torch.manual_seed would also seed every other device.
         torch.random.default_generator.manual_seed(seed)
         for index in at:
             with torch.cuda.device(index):
@@ -91,14 +96,14 @@ def seeded(seed: int, device: torch.device) -> Iterator[None]:
 
 
 class Net(NeuralNet):
-    """The net that a method holds while and after it trains; not an estimator to be used alone.
+    """The net that a method holds during and after training; not an estimator to be used alone.
 
-    It differs from skorch's in what a batch is (a `Batch`, and the loss sees it whole), in its
-    end-of-epoch work (checkpoints, the listener, a look for NaN) and in that Ctrl-C stops the
-    program and not only the training.
+    It differs from skorch's in the batches (a `Batch` is passed to the loss as a whole), in its
+    work at the end of an epoch (checkpoints, the listener, a check for NaN), and in that Ctrl-C
+    stops the program instead of only the training.
     """
 
-    # A schedule holds the optimizer, and early stopping the best weights.
+    # A schedule holds the optimizer, and early stopping holds the best weights.
     cuda_dependent_attributes_: ClassVar[list[str]] = ["callbacks_"]
 
     owner: Any = None
@@ -124,7 +129,7 @@ class Net(NeuralNet):
         found = self.loss(outputs, batch)
         if isinstance(found, Mapping):
             for name, term in found.items():
-                # Still on the device: a look at each would make a GPU wait.
+                # Stays on the device: reading each value would make the CPU wait for the GPU.
                 self.history.record_batch(f"{prefix}_{name}", term.detach())
             shown = self.owner._only_shown if prefix == "valid" else ()
             terms = [term for name, term in found.items() if name not in shown]
@@ -135,14 +140,14 @@ class Net(NeuralNet):
 
     def train_step_single(self, batch: Batch, **fit_params: Any) -> dict[str, Any]:
         """Compute the loss of a whole batch and its gradients."""
-        if not self.module_.training:  # going through the layers costs as much as a small one
+        if not self.module_.training:  # setting it on all layers costs as much as a small layer
             self._set_training(True)
         step = self._loss(batch, "train")
         step["loss"].backward()
         return step
 
     def validation_step(self, batch: Batch, **fit_params: Any) -> dict[str, Any]:
-        """Compute the loss of a whole batch as it is without dropout."""
+        """Compute the loss of a whole batch without dropout and gradients."""
         self._set_training(False)
         with torch.no_grad():
             return self._loss(batch, "valid")
@@ -150,11 +155,11 @@ class Net(NeuralNet):
     def on_batch_end(
         self, net: Any, batch: Any = None, training: bool = False, **kwargs: Any
     ) -> None:
-        """Move the progress bar on."""
+        """Advance the progress bar."""
         self._bar.update(int(training))
 
     def on_epoch_end(self, net: Any, *args: Any, **kwargs: Any) -> None:
-        """Average the terms of the loss over the epoch, as the callbacks do with the loss."""
+        """Average the terms of the loss over the epoch, as skorch's callbacks do with the loss."""
         row = self.history[-1]
         for prefix in ("train", "valid"):
             taken = [batch for batch in row["batches"] if f"{prefix}_batch_size" in batch]
@@ -175,7 +180,7 @@ class Net(NeuralNet):
         saved: Mapping[str, Any] | None,
         listen: bool,
     ) -> None:
-        """Train to ``max_epochs``, from a checkpoint's state if one is given."""
+        """Train up to ``max_epochs``, starting from a checkpoint's state if one is given."""
         generator = torch.Generator().manual_seed(torch.initial_seed())
         self.iterator_train__generator = generator
         batches = self.get_iterator(train, training=True)
@@ -186,10 +191,10 @@ class Net(NeuralNet):
         stopped = False
         if saved is not None:
             stopped = checkpoints[0].restore(saved, self, generator)
-            what = "had been stopped by a callback after" if stopped else "goes on from"
+            what = "had been stopped by a callback after" if stopped else "resumes from"
             logger.info("%s %s epoch %d", self._name(), what, len(self.history))
         elif checkpoints:
-            checkpoints[0].callback_states(self)  # what cannot be kept is refused before any work
+            checkpoints[0].callback_states(self)  # raises before any work if it cannot be kept
         self._good = copy.deepcopy(self.module_.state_dict())
         done = len(self.history)
         with self._progress(len(batches), done) as self._bar:
@@ -211,14 +216,14 @@ class Net(NeuralNet):
         self.notify("on_train_end", X=train, y=None)
 
     def _end_epoch(self, data: Mapping[str, Any]) -> bool:
-        """Run what happens after an epoch; return whether a callback asks to stop."""
+        """Run the callbacks at the end of an epoch; return True if one of them stops the fit."""
         stopped = False
         try:
             self.notify("on_epoch_end", **data)
-        except KeyboardInterrupt:  # how skorch's callbacks say it
+        except KeyboardInterrupt:  # raised by skorch's callbacks to stop
             stopped = True
         row = self.history[-1]
-        row["batches"].clear()  # they would outgrow the model
+        row["batches"].clear()  # would become larger than the model
         self._bar.set_postfix(_shown(row), refresh=False)
         logger.debug("%s: %s", self._name(), row)
         return stopped
@@ -235,10 +240,10 @@ class Net(NeuralNet):
         epoch = len(self.history)
         rates = sorted({group["lr"] for group in self.optimizer_.param_groups})
         self.module_.load_state_dict(self._good)
-        kept = f"; it answers with the weights after epoch {epoch - 1}" if epoch > 1 else ""
+        kept = f"; the weights after epoch {epoch - 1} are kept" if epoch > 1 else ""
         raise FloatingPointError(
             f"{self._name()}: {what} in epoch {epoch} with lr "
-            f"{' and '.join(f'{rate:g}' for rate in rates)}: lower lr, or look at the scale of the "
+            f"{' and '.join(f'{rate:g}' for rate in rates)}; lower lr, or check the scale of the "
             f"features{kept}"
         )
 
@@ -272,19 +277,27 @@ def make_net(
     callbacks: Any = None,
     **prefixed: Any,
 ) -> Net:
-    """Return a net around a module, ready to train or to answer.
+    """Build a net around a module, ready to train or to use.
 
     Parameters
     ----------
     module : Module
         Moved to the device.
     device : torch.device
-    optimizer, lr, max_epochs, batch_size, callbacks, **prefixed
+    optimizer : str or type
+    lr : float
+    max_epochs, batch_size : int
+    callbacks : list of skorch callbacks, optional
+    **prefixed
         As in `NeuralEstimator`.
+
+    Returns
+    -------
+    Net
     """
     net = Net(
         module,
-        criterion=nn.Identity,  # the loss is the owner's
+        criterion=nn.Identity,  # the loss is a method of the owner
         optimizer=optimizer_class(optimizer),
         lr=lr,
         max_epochs=max_epochs,
@@ -298,7 +311,7 @@ def make_net(
         **{"iterator_train__shuffle": True, **prefixed},
     )
     net.initialize()
-    net.module = type(module)  # skorch takes care of what lies on a GPU in module_ alone
+    net.module = type(module)  # skorch handles tensors on a GPU only in module_
     return net
 
 
@@ -319,43 +332,43 @@ def train_net(
     ----------
     net : Net
     owner : NeuralEstimator
-        Gives its name to messages and its ``verbose`` to the progress bar.
+        Provides the name for messages and ``verbose`` for the progress bar.
     outputs : callable
-        ``outputs(module, batch)``: whatever the loss needs.
+        ``outputs(module, batch)``: the input of the loss.
     loss : callable
-        ``loss(outputs, batch)``: a scalar, or scalars by name, which are added up and kept in
+        ``loss(outputs, batch)``: a scalar, or named scalars, which are added up and recorded in
         the history.
     train, valid : PairData
     saved : mapping, optional
-        What a checkpoint held.
+        Content of a checkpoint from which to resume.
     listen : bool, default=False
-        Whether the listener of `listening` hears of this training.
+        Whether the listener of `listening` is called during this training.
 
     Raises
     ------
     FloatingPointError
-        If the loss or a weight is no longer finite. The net has the weights after the last
-        epoch that was sound.
+        If the loss or a weight is no longer finite. The net then has the weights after the last
+        epoch in which all were finite.
     """
     net.owner, net.outputs, net.loss = owner, outputs, loss
     elements = sum(part.elements for part in train.stores.values())
-    # There and back again, which is twice the way there.
+    # The backward pass costs about twice as much as the forward pass.
     operations = 3 * operations_of(net.module_, net.batch_size, elements)
     try:
         with few_torch_threads(operations):
             net.train(train, valid, saved=saved, listen=listen)
     finally:
-        # The net is kept and pickled: without its owner, the data's order and the spare weights.
+        # The net is kept and pickled without its owner, the order of the data and spare weights.
         for name in ("owner", "outputs", "loss", "_bar", "_good", "iterator_train__generator"):
             net.__dict__.pop(name, None)
         net.module_.eval()
 
 
 def operations_of(module: nn.Module, rows: int, elements: int) -> float:
-    """Return about how many operations a network takes for some rows of some elements each.
+    """Return the approximate number of operations of a network on rows of several elements.
 
-    As if every weight met every element once: right for layers, too much for what stands above a
-    mean over the elements. Rows of an embedding are looked up and cost nothing.
+    Every weight is assumed to be applied to every element once. This is right for layers, and an
+    overestimate for layers above a mean over the elements. Embedding lookups cost nothing.
     """
     looked_up = {
         id(part.weight)
@@ -367,12 +380,12 @@ def operations_of(module: nn.Module, rows: int, elements: int) -> float:
 
 
 def optimizer_class(optimizer: str | type[torch.optim.Optimizer]) -> type[torch.optim.Optimizer]:
-    """Return an optimizer of `torch.optim` by its name, or the class given.
+    """Return a class of `torch.optim` by its name, or the given class.
 
     Raises
     ------
     ValueError
-        If it is no optimizer.
+        If it is not an optimizer.
     """
     found = getattr(torch.optim, optimizer, None) if isinstance(optimizer, str) else optimizer
     if not (isinstance(found, type) and issubclass(found, torch.optim.Optimizer)):
@@ -384,7 +397,7 @@ def optimizer_class(optimizer: str | type[torch.optim.Optimizer]) -> type[torch.
 
 
 def _own(callbacks: Any) -> list[Any] | None:
-    """Copy the callbacks, whose attributes change in training while parameters must not."""
+    """Copy the callbacks: training changes their attributes, but parameters must not change."""
     if callbacks is None:
         return None
     return [
