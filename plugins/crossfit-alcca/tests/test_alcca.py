@@ -539,7 +539,7 @@ def test_matrices_are_flattened_row_by_row(fitted, planted):
     assert torch.equal(_weights(method), _weights(fitted[ALCCA]))
     found = method.encode(test["audio"].reshape(40, -1), "audio")
     np.testing.assert_array_equal(found, fitted[ALCCA].encode(test["audio"], "audio"))
-    with pytest.raises(ValueError, match=r"'audio' was fitted on 24 numbers an item, got 18"):
+    with pytest.raises(ValueError, match=r"'audio' was fitted on 24 numbers per item, got 18"):
         fitted[ALCCA].encode(test["audio"][:, :3], "audio")
     ragged = Ragged.from_list([test["audio"][i, : 1 + i % 4] for i in range(40)])
     with pytest.raises(ValueError, match=r"'audio' must have rows of one size, got a Ragged"):
@@ -567,9 +567,9 @@ def test_standardize_is_the_training_means_and_deviations(planted):
     )
     assert method.scaling_.shape == (2, 24 + 14)
     sparse = train.replace(text=sp.csr_array(train["text"]))
-    with pytest.raises(ValueError, match=r"'text' is sparse, and centring would fill it"):
+    with pytest.raises(ValueError, match=r"'text' is sparse and centring would fill it"):
         ALCCA(standardize=True, **settings).fit(sparse, y)
-    with pytest.raises(ValueError, match=r"'text' is sparse, and centring would fill it"):
+    with pytest.raises(ValueError, match=r"'text' is sparse and centring would fill it"):
         method.encode(sparse["text"], "text")
 
 
@@ -595,10 +595,10 @@ def test_any_names_of_views_will_do(planted):
 
 def test_mistakes_are_said_in_a_sentence(planted):
     train, y = planted[:2]
-    with pytest.raises(ValueError, match="ALCCA learns from labels of at least two classes, got 1"):
+    with pytest.raises(ValueError, match="ALCCA needs labels of at least two classes, got 1"):
         ALCCA(**SMALL).fit(train, np.zeros(80, int))
     for hidden in ({"image": 3, "text": 4}, {"audio": 3}, {"audio": 3, "text": 0}):
-        with pytest.raises(ValueError, match="hidden of ALCCA must be a number of at least 1, or"):
+        with pytest.raises(ValueError, match="ALCCA: hidden must be a number of at least 1, or"):
             ALCCA(**SMALL | {"hidden": hidden}).fit(train, y)
     for name, value in (("negatives", "hard"), ("reg_power", 3), ("margin", 0), ("measure", "x"),
                         ("projector_steps", 0), ("n_components", 0)):  # fmt: skip

@@ -372,7 +372,9 @@ def test_ids_and_strings_are_the_same(fitted, views):
         Ragged.from_list([row[row != 0] for row in Characters(51).transform(texts)]),
     ):
         np.testing.assert_array_equal(fitted.similarity(image, ids), scores)
-    with pytest.raises(ValueError, match="'text' holds character ids from 0 to 70, got 0 to 71"):
+    with pytest.raises(
+        ValueError, match="'text' must have character ids from 0 to 70, got 0 to 71"
+    ):
         fitted.similarity(image, np.array([[71, 0]]))
 
 

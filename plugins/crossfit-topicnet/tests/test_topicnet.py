@@ -488,7 +488,7 @@ def test_ssvr_says_which_texts_it_wants(fitted, planted):
         SSVR(**SMALL).fit(train["image"], {"article": text["article"], "title": text["caption"]})
     with pytest.raises(ValueError, match="head='caption' needs the channels article and caption"):
         SSVR(**SMALL, head="caption").fit(train["image"], text["article"])
-    with pytest.raises(ValueError, match="head='article' reads the channel article"):
+    with pytest.raises(ValueError, match="head='article' needs the channel article"):
         fitted.encode({"caption": test["text"]["caption"]}, "text")
     with pytest.raises(ValueError, match="'text' has 5 topics, but SSVR was fitted on 8"):
         fitted.encode(np.ones((2, 5)), "text")
@@ -519,7 +519,7 @@ def test_layers_are_features(fitted, planted):
     np.testing.assert_allclose(fc6, np.maximum(by_hand, 0), rtol=1e-3, atol=1e-4)
     with pytest.raises(ValueError, match="layer must be one of fc6, got 'pool5'"):
         fitted.visual_features(images, layer="pool5")
-    with pytest.raises(ValueError, match="knows no words"):
+    with pytest.raises(ValueError, match="has no words"):
         fitted.topic_words()
 
 

@@ -87,10 +87,11 @@ def joint_covariance(
         Additional parts, such as class indicators. They are never scaled.
     standardize : bool, default=False
         Whether to divide each column of the views by its standard deviation.
-        Ridge that the method adds; see `Moments.update`.
-        How exact small variances must be; see `Moments.update`.
+    ridge : float, default=0.0
+        Share of the mean variance that the method adds to all variances; see `Moments.update`.
     center : bool, default=True
         Whether the method subtracts the means.
+    apart : bool, default=False
         Whether the method treats columns individually. If not, views with more columns than
         items are represented in the coordinates of their span.
 

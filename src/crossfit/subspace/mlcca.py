@@ -78,8 +78,8 @@ class MLCCA(CrossModalEstimator):
     means_ : dict of str to array of shape (d,)
         Weighted training means by role.
     classes_ : array of shape (n_classes,)
-        Labels; numbers of columns where an indicator was given, without those never set.
         Labels; for an indicator, the numbers of its columns, without empty ones.
+    n_components_ : int
         Dimensions of the common space.
 
     See Also

@@ -40,8 +40,8 @@ class CM(CrossModalEstimator):
 
     Parameters
     ----------
+    n_components : int or None, default=7
         Number of canonical components. If None, as many as the ranks allow.
-        Canonical components; as many as the ranks allow if None.
     reg : float or mapping of str to float, default=1e-3
         Ridge of the covariances, relative to their mean variance, as in `CCA`.
     measure : {"cosine", "correlation", "dot", "l1", "l2"}, default="cosine"

@@ -1,3 +1,3 @@
-"""ACLN, attention-sharing correlation learning for cross-media retrieval."""
+"""ACLN: attention-sharing correlation learning for cross-media retrieval."""
 
 __version__ = "0.1.0"

@@ -1,4 +1,4 @@
-"""The card of the method."""
+"""Cards of the method and its experiments."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ ACLN = MethodCard(
     api=1,
     name="acln",
     target="crossfit_acln.estimator:ACLN",
-    summary="Attention over regions and words, shared by both; class posteriors are compared",
+    summary="Shared attention over regions and words; class posteriors are compared",
     roles=("image", "text"),
     inputs={"image": ("regions", "pixels"), "text": ("tokens", "strings")},
     labels="single",

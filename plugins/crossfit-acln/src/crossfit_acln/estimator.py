@@ -30,14 +30,14 @@ __all__ = ["ACLN"]
 
 
 class ACLN(NeuralEstimator):
-    r"""Attention-sharing correlation learning network.
+    r"""Attention-sharing correlation learning network (ACLN).
 
-    Regions of a picture and words of a text become common local features x. One attention,
-    shared by both modalities, weighs them (equations 7 to 9 of the paper),
+    Regions of a picture and words of a text are mapped to common local features x. One attention,
+    shared by both modalities, weights them (equations 7 to 9 of the paper),
 
     .. math:: a_i = \mathrm{softmax}_i(\tanh(W_a x_i)), \qquad g = \sum_i a_i x_i,
 
-    and two more layers give class posteriors, which are the common space. The loss is
+    and two further layers give class posteriors, which are the common space. The loss is
 
     .. math::
 
@@ -45,63 +45,80 @@ class ACLN(NeuralEstimator):
         + \lambda\, \mathrm{mean}\,(1 - \cos(g^I, g^T)),
 
     where the last term, over matched pairs, corrects the sign of equations 10 and 11, which as
-    printed push pairs apart. An image with several captions counts once for each.
+    printed push pairs apart. An image with several captions counts once per caption.
 
-    Images are regions, (n, R, d) or ragged, or pictures (paths, PIL images, uint8 pixels). Of
-    pictures the regions are AlexNet's pool5, 36 of 256 features: AlexNet is fine-tuned on the
-    labels and then frozen. Texts are token ids, padded with 0 or ragged, or strings, of whose
-    words in the training texts a vocabulary is made. Rows labelled -1 take part in the
-    correlation alone.
+    Images are regions, (n, R, d) or ragged, or pictures (paths, PIL images, uint8 pixels). The
+    regions of pictures are the pool5 features of AlexNet, 36 regions of 256 features: AlexNet is
+    fine-tuned on the labels and then frozen. Texts are token ids, padded with 0 or ragged, or
+    strings, for which a vocabulary is built from the training texts. Rows labelled -1 enter only
+    the correlation term.
 
     Parameters
     ----------
     attention : {"shared", "separate", "none"}, default="shared"
-        The method, and the paper's two ablations: one attention for each modality; the mean.
+        ``"shared"`` is the method; ``"separate"`` (one attention per modality) and ``"none"`` (the
+        mean) are the ablations of the paper.
     width : int, default=512
-        d_a, width of the hidden layers.
+        Width d_a of the hidden layers.
     dropout : float, default=0.5
-        After the tanh of every hidden layer.
+        Dropout probability after the tanh of every hidden layer.
     corr_weight : float, default=1.0
-        λ. 0 leaves the two branches apart, but for a shared attention.
+        Weight λ of the correlation. With 0, a shared attention alone connects the two branches.
     corr_negatives : bool, default=False
         Also push the cosine of rows of different groups below 0, with equal weight.
     attn_act : {"tanh", None}, default="tanh"
-        Activation of the attention's logits. With tanh one of 36 regions can weigh at most 0.17.
+        Activation of the logits of the attention. With tanh, the weight of one of 36 regions is at
+        most 0.17.
     measure : str, default="cosine"
-        How posteriors are compared: a name in `crossfit.similarities.MEASURES` or
+        Similarity of posteriors: a name in `crossfit.similarities.MEASURES` or
         ``"posterior_over_prior"``.
+    max_epochs : int, default=50
+        Number of passes over the training pairs.
+    lr : float, default=0.0004
+        Learning rate.
+    batch_size : int, default=20
+        Number of pairs per batch.
+    optimizer : str or type, default="RMSprop"
+        Name of a class in `torch.optim`, or such a class.
     image_head_lr : float, optional
-        Learning rate of FC3i and FC4i, 4e-5 in the paper on Wikipedia; `lr` by default.
-    alpha, eps, momentum, weight_decay : float
-        Of RMSProp; another optimizer gets those that it has. The paper prints "momentum 0.99,
-        weight-decay 1e-8", which in the code that it builds on are alpha and epsilon.
+        Learning rate of FC3i and FC4i, 4e-5 in the paper for Wikipedia; `lr` by default.
+    alpha : float, default=0.99
+        Smoothing constant of RMSProp. The paper prints "momentum 0.99, weight-decay 1e-8", which
+        in the code it builds on are alpha and epsilon. Other optimizers are passed those of
+        `alpha`, `eps`, `momentum` and `weight_decay` that they accept.
+    eps : float, default=1e-08
+        Constant added to the denominator of RMSProp.
+    momentum : float, default=0.0
+        Momentum.
+    weight_decay : float, default=0.0
+        Weight decay.
     min_count : int, default=2
-        Times a word must occur in the training texts, where strings are given.
+        Minimum number of occurrences of a word in the training texts. Only for strings.
     max_length : int, default=256
-        Words of a text that are read, the first ones. One long text in a batch makes all of
-        it as long, so that ids of more words are cut as strings are, with a warning.
-    trunk_weights : str, path-like or None
-        Weights AlexNet starts from: ``"DEFAULT"`` or another of torchvision's names, a file, or
-        None for random ones. Only for pictures.
+        Number of words per text, from the first. Longer token ids are truncated with a warning,
+        as strings are, because one long text would make its whole batch as long.
+    trunk_weights : str, path-like or None, default="DEFAULT"
+        Initial weights of AlexNet: ``"DEFAULT"`` or another name of torchvision, a file, or
+        None for random weights. Only for pictures.
     trunk_epochs : int, default=10
-        Epochs of fine-tuning; 0 for none.
+        Number of epochs of fine-tuning; 0 for no fine-tuning.
     trunk_lr : float, default=0.001
         Learning rate of fine-tuning (SGD with momentum 0.9 and weight decay 5e-4).
-    max_epochs, lr, batch_size, optimizer, ...
+    **kwargs
         See `crossfit.neural.NeuralEstimator`.
 
     Attributes
     ----------
     classes_ : ndarray of shape (n_classes,)
-        In the order of the common space's columns.
+        Classes, in the order of the columns of the common space.
     prior_ : ndarray of shape (n_classes,)
-        Their frequencies in training.
+        Frequencies of the classes in training.
     vocabulary_ : tuple of str
-        Word of each id, where strings were given.
+        Word of each id, if strings were given.
     trunk_ : torch.nn.Module
-        AlexNet to pool5, where pictures were given.
+        AlexNet up to pool5, if pictures were given.
     net_ : skorch.NeuralNet
-        Its history has ``train_image``, ``train_text`` and ``train_correlation``.
+        Its history contains ``train_image``, ``train_text`` and ``train_correlation``.
 
     References
     ----------
@@ -237,9 +254,7 @@ class ACLN(NeuralEstimator):
         assert targets is not None
         known = targets[targets >= 0]
         if len(np.unique(known)) < 2:
-            raise ValueError(
-                f"ACLN learns from labels of at least two classes, got {len(self.classes_)}"
-            )
+            raise ValueError(f"ACLN needs labels of at least two classes, got {len(self.classes_)}")
         self.prior_ = np.bincount(known) / len(known)
         return targets
 
@@ -255,13 +270,13 @@ class ACLN(NeuralEstimator):
             self.trunk_ = self._fine_tuned(views, y)
 
     def _fine_tuned(self, views: Views, y: NDArray[Any] | None) -> Trunk:
-        """Return AlexNet to pool5, frozen, after training it on the labels of the pictures."""
+        """Return AlexNet up to pool5, frozen after training on the labels of the pictures."""
         trunk = Trunk(len(self.classes_) if self.trunk_epochs else None)
         if self.trunk_weights is not None:
             trunk.fill(load_weights("alexnet", self.trunk_weights), self.trunk_weights)
         if self.trunk_epochs:
             assert y is not None
-            # Of all classes_, though some may be held out; another caption may be unlabelled.
+            # Some of classes_ may be held out; another caption of a picture may be unlabelled.
             rows = np.flatnonzero(np.isin(y, self.classes_))
             labelled = views[rows]
             self._pretrain(
@@ -336,10 +351,15 @@ class ACLN(NeuralEstimator):
         Returns
         -------
         Views, or Ragged, or a pair of Ragged
-            As Views came in, X alone, or X and Y. A row holds the weights of an item's regions or
-            words, which sum to 1. In ``info`` are ``words``, the word of every weight, where the
-            vocabulary is known; for pictures ``grid``, rows and columns of the regions; and
-            whatever rode along with ragged regions, such as boxes.
+            In the form of the input: Views, X alone, or X and Y. A row holds the weights of an
+            item's regions or words, which sum to 1. ``info`` contains ``words``, the word of every
+            weight, if the vocabulary is known; for pictures ``grid``, the rows and columns of the
+            regions; and the ``info`` of ragged regions, such as boxes.
+
+        Raises
+        ------
+        TypeError
+            If both Views and Y are given.
         """
         check_is_fitted(self, "views_in_")
         if isinstance(X, Views):
@@ -372,6 +392,6 @@ class ACLN(NeuralEstimator):
 
 
 def _is_raw(values: Any) -> bool:
-    """Say whether these are pictures or strings and not features."""
+    """Return True for pictures or strings, False for features."""
     dtype = str(getattr(values, "dtype", ""))
     return dtype == "object" or (dtype.endswith("uint8") and len(values.shape) == 4)

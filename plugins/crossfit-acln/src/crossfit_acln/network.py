@@ -1,4 +1,4 @@
-"""The network of ACLN, layer by layer as in the paper's figure 1, and its AlexNet trunk."""
+"""The network of ACLN (figure 1 of the paper) and its AlexNet trunk."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from crossfit.neural import AttentionPool, Items
 __all__ = ["GRID", "ACLNNetwork", "Trunk", "load_pixels"]
 
 GRID = (6, 6)
-"""Regions of pool5, rows and columns."""
+"""Rows and columns of the regions of pool5."""
 
 _RESIZED, _CROP = 256, 227
-# Of ImageNet, as torchvision's weights want it.
+# Mean and deviation of ImageNet, for torchvision's weights.
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -28,21 +28,22 @@ def _dense(before: int, after: int, dropout: float) -> list[nn.Module]:
 
 
 class ACLNNetwork(nn.Module):
-    """Local features, attention, and class logits of both modalities.
+    """Local features, attention and class logits of both modalities.
 
     Parameters
     ----------
     n_inputs : dict of str to int
-        Width of a region's features under ``"image"``, number of words under ``"text"``.
+        Width of a region's features for ``"image"``, number of words for ``"text"``.
     n_classes : int
+        Number of classes.
     attention : {"shared", "separate", "none"}
         One W_a for both modalities, one for each, or the mean.
     width : int
-        d_a, of all hidden layers.
+        Width d_a of all hidden layers.
     dropout : float
-        After the tanh of every hidden layer.
+        Dropout probability after the tanh of every hidden layer.
     attn_act : {"tanh", None}
-        Of the attention's logits.
+        Activation of the logits of the attention.
     """
 
     def __init__(
@@ -56,7 +57,7 @@ class ACLNNetwork(nn.Module):
         attn_act: str | None,
     ) -> None:
         super().__init__()
-        # Equations 1 to 6. W_e has no bias: every word has a vector of its own.
+        # Equations 1 to 6. W_e has no bias, because every word has its own vector.
         embedding = [nn.Embedding(n_inputs["text"], width), nn.Tanh(), nn.Dropout(dropout)]
         self.local = nn.ModuleDict(
             {
@@ -86,7 +87,7 @@ class ACLNNetwork(nn.Module):
         if self.attention:
             return self.attention["both" if "both" in self.attention else view](x, items.mask)
         mask = items.mask if items.mask is not None else x.new_ones(x.shape[:2])
-        # A picture without regions has no mean: its global features are zero.
+        # A picture without regions has no mean; its global features are zero.
         weights = mask / mask.sum(dim=1, keepdim=True).clamp(min=1)
         return torch.einsum("br,brd->bd", weights.to(x.dtype), x), weights
 
@@ -101,19 +102,20 @@ class ACLNNetwork(nn.Module):
 
 
 class Trunk(nn.Module):
-    """AlexNet up to pool5, with the classifier above it that fine-tuning needs.
+    """AlexNet up to pool5, with a classifier on top for fine-tuning.
 
     Parameters
     ----------
     n_classes : int, optional
-        Classes of the classifier; none, and 36 regions of 256 features are the output.
+        Number of classes. If None, there is no classifier and the output is 36 regions of 256
+        features.
     """
 
     def __init__(self, n_classes: int | None = None) -> None:
         super().__init__()
         from torchvision.models import alexnet
 
-        # On "meta" the classifier, nine tenths of AlexNet, costs nothing where it is not needed.
+        # On "meta", an unused classifier, nine tenths of AlexNet, costs nothing.
         with torch.device("meta"):
             network = alexnet(weights=None, num_classes=n_classes or 1)
         self.features = _drawn(network.features)
@@ -126,7 +128,7 @@ class Trunk(nn.Module):
         self.register_buffer("std", 255 * torch.tensor(_STD)[:, None, None], persistent=False)
 
     def fill(self, weights: dict[str, Tensor], source: object) -> None:
-        """Start from weights of torchvision's AlexNet, all but those of the last layer."""
+        """Load weights of torchvision's AlexNet into all layers but the last."""
         own = self.state_dict()
         last = f"classifier.{len(self.classifier) - 1}." if self.classifier is not None else "?"
         needed = [name for name in own if not name.startswith(last)]
@@ -134,7 +136,7 @@ class Trunk(nn.Module):
             if name not in weights or weights[name].shape != own[name].shape:
                 raise ValueError(
                     f"the weights {str(source)!r} are not those of torchvision's AlexNet: "
-                    f"{name!r} of shape {tuple(own[name].shape)} is not there"
+                    f"{name!r} of shape {tuple(own[name].shape)} is missing"
                 )
         self.load_state_dict({**own, **{name: weights[name] for name in needed}})
 
@@ -148,7 +150,7 @@ class Trunk(nn.Module):
 
 
 def _drawn(part: nn.Sequential) -> nn.Sequential:
-    """Give a part that was built on "meta" its initial weights."""
+    """Assign initial weights to a part that was built on "meta"."""
     part.to_empty(device="cpu")
     for layer in part:
         if isinstance(layer, (nn.Conv2d, nn.Linear)):
@@ -157,7 +159,7 @@ def _drawn(part: nn.Sequential) -> nn.Sequential:
 
 
 def load_pixels(images: Any) -> NDArray[np.uint8]:
-    """Read pictures as uint8 (n, 227, 227, 3): 256 x 256, then the centre, as Caffe does."""
+    """Load pictures as uint8 (n, 227, 227, 3): the centre of 256 x 256 pixels, as in Caffe."""
     edge = (_RESIZED - _CROP) // 2
     pixels = np.empty((len(images), _CROP, _CROP, 3), np.uint8)
     for held, image in zip(pixels, images):

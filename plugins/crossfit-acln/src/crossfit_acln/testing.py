@@ -1,4 +1,4 @@
-"""Planted inputs for the conformance kit: a class shows in some regions and in some words."""
+"""Synthetic inputs for the conformance kit, with class-specific regions and words."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ N_CLASSES, N_REGIONS, WIDTH = 5, 6, 12
 
 
 def make_inputs(rng: np.random.Generator, n: int) -> tuple[Views, NDArray[Any]]:
-    """Make n pairs with the views ``image`` and ``text``, and their labels.
+    """Generate n pairs with the views ``image`` and ``text``, and their labels.
 
     Parameters
     ----------
     rng : numpy.random.Generator
-        Where the numbers come from.
+        Random number generator.
     n : int
         Number of pairs.
 
     Returns
     -------
     views : Views
-        Regions of shape (n, 6, 12), two of which have the mark of the class, and ragged token
-        ids, two to four of which are the class's own words.
+        Regions of shape (n, 6, 12), two of which carry the mark of the class, and ragged token
+        ids, two to four of which are words of the class.
     y : int array of shape (n,)
     """
     y = rng.permutation(np.arange(n) % N_CLASSES)

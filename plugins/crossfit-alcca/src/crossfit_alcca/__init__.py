@@ -1,3 +1,3 @@
-"""ACMR, adversarial cross-modal retrieval, and ALCCA, which follows it with linear CCA."""
+"""ACMR, adversarial cross-modal retrieval, and ALCCA, which adds linear CCA."""
 
 __version__ = "0.1.0"

@@ -1,4 +1,4 @@
-"""The cards of the methods and of their experiments."""
+"""Cards of the methods and their experiments."""
 
 from __future__ import annotations
 

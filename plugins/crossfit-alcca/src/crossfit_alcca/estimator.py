@@ -1,4 +1,4 @@
-"""ACMR (Wang et al., ACM MM 2017), and ALCCA, which is ACMR and then CCA (Vuong et al., 2019)."""
+"""ACMR (Wang et al., ACM MM 2017) and ALCCA, which is ACMR followed by CCA (Vuong et al., 2019)."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ from crossfit_alcca.network import AdversarialNetwork
 
 __all__ = ["ACMR", "ALCCA"]
 
-# Under the root of squared distances: without it the gradient at equal rows is not finite.
+# Added under the root of squared distances to make the gradient finite for equal rows.
 _EPS = 1e-4
 
 
 class ACMR(NeuralEstimator):
-    r"""Adversarial cross-modal retrieval.
+    r"""Adversarial cross-modal retrieval (ACMR).
 
     Two projectors, d -> hidden -> width with tanh, map the modalities v and t into one space.
     They minimise the embedding loss
 
     .. math:: L_{emb} = \alpha L_{imi} + \beta L_{imd} + r L_{reg}
 
-    while a modality classifier D tells the modality of what they put out, and they work against
-    it: :math:`\min_{\theta} L_{emb} - \lambda L_{adv}` for the projectors and the label
-    predictor, :math:`\min_{\theta_D} L_{adv}` for D. One optimizer does both, because the
-    gradient of :math:`L_{adv}` is reversed where it leaves D.
+    while a modality classifier D predicts the modality of their outputs. The projectors work
+    against it: :math:`\min_{\theta} L_{emb} - \lambda L_{adv}` for the projectors and the label
+    predictor, :math:`\min_{\theta_D} L_{adv}` for D. One optimizer solves both, because the
+    gradient of :math:`L_{adv}` is reversed between D and the projectors.
 
     - :math:`L_{imi}`, inter-modal invariance: the mean distance of pairs of items with the same
       label, :math:`\|v_i - t_j^+\|`, plus `negative_weight` times the mean over pairs with
@@ -50,77 +50,88 @@ class ACMR(NeuralEstimator):
     - :math:`L_{imd}`, intra-modal discrimination: the cross-entropy of a linear label predictor
       shared by both modalities, summed over them.
     - :math:`L_{reg}`: the squared Frobenius norms of the projectors' weights.
-    - :math:`L_{adv} = -\frac1n\sum_i \log D_v(v_i) + \log D_t(t_i)`, at most :math:`2 \ln 2`
-      where D knows nothing.
+    - :math:`L_{adv} = -\frac1n\sum_i \log D_v(v_i) + \log D_t(t_i)`, which is :math:`2 \ln 2`
+      if D predicts at chance.
 
-    The reversal has the strength :math:`\lambda = w (2 / (1 + e^{-sp}) - 1)`, with w
+    The strength of the reversal is :math:`\lambda = w (2 / (1 + e^{-sp}) - 1)`, with w
     `adv_weight`, s `adv_steepness` and p the share of the epochs that are done. A checkpoint
-    therefore goes on with the same `max_epochs` alone.
+    can therefore be resumed only with the same `max_epochs`.
 
-    Rows labelled -1 have no label loss, and as positives their own pair alone.
+    Rows labelled -1 have no label loss, and their own pair is their only positive.
 
     Parameters
     ----------
     hidden : int or dict of str to int, optional
-        Width of the projectors' hidden layer, or of each by role; 2000 for images and 500 for
-        texts by default.
+        Width of the hidden layer of the projectors, or of each by role; 2000 for images and 500
+        for texts by default.
     width : int, default=200
         Width of the common space.
     modality_hidden : int, default=50
         Width of the modality classifier's hidden layer.
     alpha, beta : float, default=1.0
-        Weights of invariance and of the label loss.
+        Weights of the invariance and of the label loss.
     margin : float, default=1.0
-        μ. Distances of tanh outputs reach twice the root of `width`, so that 1 is little.
+        Margin μ. Distances of tanh outputs reach twice the root of `width`, so 1 is small.
     negative_weight : float, default=1.0
         Weight of the negatives in the invariance.
     negatives : {"triplet", None}, default="triplet"
-        None drops labels and negatives from the invariance: the mean distance of matched pairs,
-        as equation 4 of ALCCA prints it. Nothing then keeps the space from collapsing but the
-        label loss.
+        If None, labels and negatives are dropped from the invariance, which becomes the mean
+        distance of matched pairs, as printed in equation 4 of ALCCA. Only the label loss then
+        keeps the space from collapsing.
     reg : float, default=0.0001
-        r, weight of the decay.
+        Weight r of the decay.
     reg_power : {2, 1}, default=2
-        1 sums the norms unsquared, as equation 5 of ALCCA prints them.
+        With 1, the norms are summed unsquared, as printed in equation 5 of ALCCA.
     adv_weight : float, default=1.0
-        w. 0 turns the adversary off: D still learns and the projectors do not hear of it.
+        Weight w of the adversary. With 0, D is trained but has no effect on the projectors.
     adv_steepness : float, default=10.0
-        s.
+        Steepness s of the schedule.
     projector_steps : int, default=1
-        k of ALCCA's algorithm 1: D learns from every k-th batch, the projectors from all.
+        k of ALCCA's algorithm 1: D is trained on every k-th batch, the projectors on all.
     beta1 : float, default=0.5
-        Decay of the first moment, where the optimizer has one (Adam).
+        Decay of the first moment, if the optimizer has one (Adam).
     standardize : bool, default=False
-        Scale every feature by its training mean and standard deviation first. Raw cepstral
-        coefficients saturate the tanh units without it.
+        Standardise every feature by its training mean and standard deviation first. Raw cepstral
+        coefficients would saturate the tanh units.
     measure : str, default="l2"
-        How items are compared, a name in `crossfit.similarities.MEASURES`.
-    max_epochs, lr, batch_size, optimizer, ...
+        Similarity of items, a name in `crossfit.similarities.MEASURES`.
+    max_epochs : int, default=200
+        Number of passes over the training pairs.
+    lr : float, default=0.0001
+        Learning rate.
+    batch_size : int, default=64
+        Number of pairs per batch.
+    **kwargs
         See `crossfit.neural.NeuralEstimator`.
 
     Attributes
     ----------
     classes_ : ndarray of shape (n_classes,)
+        Classes of the training labels.
     scaling_ : ndarray of shape (2, d)
-        Means and standard deviations of the features of both views side by side, with
+        Means and standard deviations of the features of both views, concatenated; only with
         `standardize`.
     net_ : skorch.NeuralNet
-        Its history has ``train_invariance``, ``train_labels``, ``train_decay`` and
-        ``train_adversary``, :math:`L_{adv}`. With `validation_fraction` ``valid_loss`` is
-        :math:`L_{emb}` alone, and ``valid_adversary`` stands beside it.
+        Its history contains ``train_invariance``, ``train_labels``, ``train_decay`` and
+        ``train_adversary``, :math:`L_{adv}`. With `validation_fraction`, ``valid_loss`` is
+        :math:`L_{emb}` alone, and ``valid_adversary`` is recorded separately.
 
     Raises
     ------
     ValueError
-        On fit with labels of fewer than two classes.
+        In `fit`, if there are fewer than two classes.
+
+    See Also
+    --------
+    ALCCA : Adds linear CCA of the embeddings.
 
     Notes
     -----
-    Items are vectors, (n, d), also sparse ones, or matrices of one size, (n, r, c), such as
+    Items are vectors, (n, d), possibly sparse, or matrices of one size, (n, r, c), such as
     cepstral coefficients, which are flattened.
 
-    The code that the authors released is not adversarial: the gradient of the modality
-    classifier reaches no projector there. This is the method of the paper.
+    The code released by the authors is not adversarial: the gradient of the modality classifier
+    does not reach the projectors. This class implements the method of the paper.
 
     References
     ----------
@@ -142,11 +153,11 @@ class ACMR(NeuralEstimator):
     card = cards.ACMR
 
     _hidden: ClassVar[Mapping[str, int]] = {"image": 2000, "text": 500}
-    # The reversal's strength follows the share of max_epochs.
+    # The strength of the reversal depends on the share of max_epochs.
     _neutral: ClassVar[tuple[str, ...]] = tuple(
         name for name in NeuralEstimator._neutral if name != "max_epochs"
     )
-    # What the projectors work against: the lower it is, the worse they are.
+    # The loss that the projectors work against: the lower it is, the worse they are.
     _only_shown: ClassVar[tuple[str, ...]] = ("adversary",)
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
@@ -229,7 +240,7 @@ class ACMR(NeuralEstimator):
         strength = self.adv_weight * grad_reverse_schedule(batch.progress, self.adv_steepness)
         learns = module.discriminator_learns(self.projector_steps)
         embedded = [module.encode(items, role) for role, items in batch.views.items()]
-        both = torch.cat(embedded)  # one pass through each classifier
+        both = torch.cat(embedded)  # one pass through each classifier for both modalities
         return {
             "embedded": embedded,
             "labels": module.label_predictor(both).chunk(2),
@@ -244,12 +255,12 @@ class ACMR(NeuralEstimator):
             "invariance": self.alpha * self._invariance(first, second, batch),
             "labels": self.beta * _discrimination(outputs["labels"], batch.y),
             "decay": self.reg * outputs["decay"],
-            # Its gradient is reversed where it leaves the classifier, so that it is added.
+            # Added, because its gradient is reversed between classifier and projectors.
             "adversary": _adversary(outputs["modalities"]),
         }
 
     def _invariance(self, first: Tensor, second: Tensor, batch: Batch) -> Tensor:
-        """Return L_imi; the factor 2 is for the two anchors, which see the same distances."""
+        """Return L_imi; the factor 2 is for the two anchors, which have the same distances."""
         if self.negatives is None:
             return 2 * _root((first - second).square().sum(dim=1)).mean()
         assert batch.y is not None
@@ -283,7 +294,7 @@ class ACMR(NeuralEstimator):
             for width in widths.values()
         ):
             raise ValueError(
-                f"hidden of {self._name()} must be a number of at least 1, or one for each of "
+                f"{self._name()}: hidden must be a number of at least 1, or one for each of "
                 f"{' and '.join(self._roles())}, got {given!r}"
             )
         return {role: int(widths[role]) for role in self._roles()}
@@ -292,8 +303,7 @@ class ACMR(NeuralEstimator):
         targets = super()._targets(y)
         if len(self.classes_) < 2:
             raise ValueError(
-                f"{self._name()} learns from labels of at least two classes, got "
-                f"{len(self.classes_)}"
+                f"{self._name()} needs labels of at least two classes, got {len(self.classes_)}"
             )
         return targets
 
@@ -307,7 +317,7 @@ class ACMR(NeuralEstimator):
             values = as_numpy(self._flat(views.distinct(role)[0], role))
             means.append(values.mean(axis=0, dtype=np.float64))
             spread = values.std(axis=0, dtype=np.float64)
-            # What rounding leaves of a constant column is not spread.
+            # The deviation of a constant column may be rounding error instead of 0.
             constant = spread <= 1e-6 * np.abs(means[-1])
             deviations.append(np.where(constant, 1.0, spread))
         self.scaling_ = np.stack([np.concatenate(means), np.concatenate(deviations)])
@@ -322,20 +332,20 @@ class ACMR(NeuralEstimator):
         return ((as_numpy(values) - mean) / deviation).astype(np.float32)
 
     def _flat(self, values: Any, view: str) -> Any:
-        """Return vectors (n, d) of vectors or of matrices of one size."""
+        """Return vectors (n, d) from vectors or matrices of one size."""
         where = f"{self._name()}: view {self._view_name(view)!r}"
         if isinstance(values, Ragged):
             raise ValueError(f"{where} must have rows of one size, got a Ragged; pad them first")
         if self.standardize and sp.issparse(values):
             raise ValueError(
-                f"{where} is sparse, and centring would fill it: make it dense, or scale it "
-                "beforehand and leave standardize=False"
+                f"{where} is sparse and centring would fill it; make it dense, or scale it "
+                "beforehand and set standardize=False"
             )
         flat = values.reshape(len(values), -1) if len(values.shape) == 3 else values
         known = getattr(self, "n_inputs_", {}).get(view, flat.shape[1])
         if flat.shape[1] != known:
             raise ValueError(
-                f"{where} was fitted on {known} numbers an item, got {flat.shape[1]} (shape "
+                f"{where} was fitted on {known} numbers per item, got {flat.shape[1]} (shape "
                 f"{tuple(values.shape)})"
             )
         return flat
@@ -343,8 +353,8 @@ class ACMR(NeuralEstimator):
     # ---- encodings and scores ------------------------------------------------------------------
 
     def _encode_batch(self, module: nn.Module, items: Any, view: str) -> Tensor:
-        # In float64: equal items get equal vectors wherever in a batch they stand. Titles and
-        # lyrics repeat, and scores that differ in the last bit are no ties.
+        # In float64, so that equal items get equal vectors at any place in a batch: titles and
+        # lyrics repeat, and scores that differ in the last bit would not be ties.
         assert isinstance(module, AdversarialNetwork)
         projector = module.projectors[view]
         wide = {name: w.double() for name, w in projector.named_parameters()}
@@ -355,27 +365,26 @@ class ACMR(NeuralEstimator):
 
 
 class ALCCA(ACMR):
-    """Adversarial learning and canonical correlation analysis.
+    """Adversarial learning and canonical correlation analysis (ALCCA).
 
-    ACMR's network for sound and text, and then linear CCA of the embeddings of all training
-    pairs, without those that `validation_fraction` holds out. Items are compared by their cosine
-    in the space of CCA.
+    ACMR's network for sound and text, followed by linear CCA of the embeddings of all training
+    pairs, except those held out by `validation_fraction`. Items are compared by the cosine in the
+    space of CCA.
 
     Parameters
     ----------
     n_components : int or None, default=80
-        Canonical components, 10 to 100 in the paper, at most as many as the ranks of the
-        embeddings allow; None for all of these.
+        Number of canonical components, 10 to 100 in the paper; at most as many as the ranks of
+        the embeddings allow. None for all of these.
     cca_reg : float, default=0.1
-        Ridge of CCA, relative to the mean variance of an embedding. The paper has none and no
-        need of it with 8,000 pairs; with a few hundred, components of small variance are noise.
-    hidden : int or dict of str to int, optional
-        1000 for sounds and 200 for texts by default.
-    width, modality_hidden, alpha, beta, margin, negative_weight, negatives, reg, reg_power, \
-adv_weight, adv_steepness, projector_steps, beta1, standardize, measure
-        As in `ACMR`.
-    max_epochs, lr, batch_size, optimizer, ...
-        See `crossfit.neural.NeuralEstimator`.
+        Ridge of CCA, relative to the mean variance of an embedding. The paper uses none, which
+        suffices with 8,000 pairs; with a few hundred, components of small variance are noise.
+    measure : str, default="cosine"
+        Similarity of items, a name in `crossfit.similarities.MEASURES`.
+    batch_size : int, default=100
+        Number of pairs per batch.
+    **kwargs
+        As in `ACMR`, but ``hidden`` is 1000 for sounds and 200 for texts by default.
 
     Attributes
     ----------
@@ -384,13 +393,18 @@ adv_weight, adv_steepness, projector_steps, beta1, standardize, measure
     classes_, scaling_, net_
         As in `ACMR`.
 
+    See Also
+    --------
+    ACMR : The adversarial network alone.
+    crossfit.subspace.CCA : The correlation analysis alone.
+
     Notes
     -----
-    Where the paper and this differ: the paper's equation 1 mixes modality and class labels, and
-    its equation 4 has no negatives. Both are ACMR's here, as the paper says that they are.
+    This differs from the paper in two points: its equation 1 mixes modality and class labels, and
+    its equation 4 has no negatives. Both are as in ACMR here, as the text of the paper states.
 
     Sounds are vectors or matrices of cepstral coefficients, (n, 20, 161) in the paper, which are
-    flattened; texts are vectors. Strings become vectors in a pipeline, by Doc2Vec for instance.
+    flattened; texts are vectors. Convert strings in a pipeline, for instance by Doc2Vec.
 
     References
     ----------
@@ -435,14 +449,14 @@ adv_weight, adv_steepness, projector_steps, beta1, standardize, measure
         self.cca_reg = cca_reg
 
     def project(self, values: Any, view: str) -> Any:
-        """Map one modality into the adversarial network's space, before CCA.
+        """Map one modality into the space of the adversarial network, before CCA.
 
         Parameters
         ----------
         values : array-like of n rows
             Items of one modality.
         view : str
-            The name of the view they belong to.
+            Name of the view.
 
         Returns
         -------
@@ -473,8 +487,8 @@ adv_weight, adv_steepness, projector_steps, beta1, standardize, measure
         return CCA(self.n_components, reg=self.cca_reg).fit(embedded)
 
     def _encode(self, values: Any, view: str) -> Any:
-        # Who listens to the training asks before there is a last network, and gets the CCA of
-        # the network as it is.
+        # A listener encodes during training, before cca_ exists, and gets the CCA of the current
+        # network.
         cca = self.cca_ if hasattr(self, "cca_") else self._fit_cca()
         return cca.encode(super()._encode(values, view), view)
 
@@ -482,18 +496,18 @@ adv_weight, adv_steepness, projector_steps, beta1, standardize, measure
 
     def _features_state(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         plain, arrays = super()._features_state()
-        plain.pop("cca_", None)  # no plain value; `__crossfit_state__` has it
+        plain.pop("cca_", None)  # not a plain value; included by `__crossfit_state__`
         return plain, arrays
 
     def __crossfit_state__(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
-        """Return what was fitted, with the CCA."""
+        """Return the fitted state, including the CCA."""
         state, arrays = super().__crossfit_state__()
         return {**state, "cca": self.cca_}, arrays
 
     def __crossfit_restore__(
         self, state: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]
     ) -> None:
-        """Take back what `__crossfit_state__` gave."""
+        """Restore the result of `__crossfit_state__`."""
         super().__crossfit_restore__(state, arrays)
         if not isinstance(state["cca"], CCA):
             raise ValueError(f"{self._name()} expects a CCA, got {type(state['cca']).__name__}")
@@ -505,10 +519,10 @@ def _root(squares: Tensor) -> Tensor:
 
 
 def _discrimination(logits: Sequence[Tensor], y: Tensor) -> Tensor:
-    """Return L_imd over labelled rows: the cross-entropy of either modality, added up."""
+    """Return L_imd over labelled rows: the sum of the cross-entropies of both modalities."""
     return torch.stack([label_loss(z, y) for z in logits]).sum()
 
 
 def _adversary(logits: Sequence[Tensor]) -> Tensor:
-    """Return L_adv: minus the mean log-probability of the right modality, added up."""
+    """Return L_adv: minus the mean log-probability of the right modality, summed over both."""
     return -torch.stack([z.log_softmax(dim=1)[:, i].mean() for i, z in enumerate(logits)]).sum()

@@ -14,15 +14,16 @@ __all__ = ["AdversarialNetwork"]
 
 
 class AdversarialNetwork(nn.Module):
-    """Projectors into one space, and the two classifiers that look at it.
+    """Two projectors into one space, and two classifiers applied to their outputs.
 
     Parameters
     ----------
     n_inputs : dict of str to int
-        By role, in order: width of the feature vectors.
+        Width of the feature vectors by role, in order.
     n_classes : int
+        Number of classes.
     hidden : mapping of str to int
-        By role: width of the projector's hidden layer.
+        Width of the projector's hidden layer by role.
     width : int
         Width of the common space.
     modality_hidden : int
@@ -56,13 +57,13 @@ class AdversarialNetwork(nn.Module):
         return self.projectors[view](items.values)
 
     def modality(self, embedded: Tensor, strength: float, learns: bool = True) -> Tensor:
-        """Return the modality classifier's logits, (b, 2), behind the gradient reversal.
+        """Return the modality classifier's logits, (b, 2), after gradient reversal.
 
         Parameters
         ----------
         embedded : Tensor of shape (b, width)
         strength : float
-            What the gradient that reaches `embedded` is multiplied with, with a minus.
+            Factor of the reversed gradient.
         learns : bool, default=True
             Whether the classifier's own weights get a gradient.
         """
@@ -73,13 +74,13 @@ class AdversarialNetwork(nn.Module):
         return functional_call(self.discriminator, frozen, (x,))
 
     def discriminator_learns(self, every: int) -> bool:
-        """Count a training batch; say whether it is the modality classifier's turn."""
+        """Count a training batch; return True if the modality classifier is trained on it."""
         if every == 1 or not self.training:
-            return True  # without a look at the counter, for which a GPU would wait
+            return True  # without reading the counter, which would synchronise a GPU
         self.batches += 1
         return int(self.batches) % every == 0
 
     def decay(self, power: int) -> Tensor:
-        """Return the sum, over the projectors' layers, of the Frobenius norm to a power."""
+        """Return the sum of the Frobenius norms of the projectors' layers, raised to a power."""
         norms = torch.stack([w.square().sum() for w in self.projectors.parameters() if w.ndim == 2])
         return norms.sum() if power == 2 else norms.sqrt().sum()

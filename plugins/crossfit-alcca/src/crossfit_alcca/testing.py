@@ -1,4 +1,4 @@
-"""Planted inputs for the conformance kit: a factor shared by each pair, a class in each factor."""
+"""Synthetic inputs for the conformance kit: pairs share factors, which depend on the class."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ N_CLASSES, N_FACTORS, N_COEFFICIENTS, N_FRAMES, N_WORDS = 5, 8, 4, 6, 14
 
 
 def make_inputs(rng: np.random.Generator, n: int) -> tuple[Views, NDArray[Any]]:
-    """Make n pairs with the views ``audio`` and ``text``, and their labels.
+    """Generate n pairs with the views ``audio`` and ``text``, and their labels.
 
     Parameters
     ----------
     rng : numpy.random.Generator
-        Where the numbers come from.
+        Random number generator.
     n : int
         Number of pairs.
 
@@ -26,7 +26,7 @@ def make_inputs(rng: np.random.Generator, n: int) -> tuple[Views, NDArray[Any]]:
     -------
     views : Views
         Coefficients of sounds, (n, 4, 6), and vectors of texts, (n, 14): linear maps of eight
-        factors that lie around the centre of the class, with noise.
+        factors distributed around the centre of the class, with noise.
     y : int array of shape (n,)
     """
     y = rng.permutation(np.arange(n) % N_CLASSES)
@@ -41,6 +41,6 @@ def make_inputs(rng: np.random.Generator, n: int) -> tuple[Views, NDArray[Any]]:
 
 
 def make_image_inputs(rng: np.random.Generator, n: int) -> tuple[Views, NDArray[Any]]:
-    """Make the same with the views ``image``, of shape (n, 24), and ``text``."""
+    """Generate the same pairs with the views ``image``, of shape (n, 24), and ``text``."""
     views, y = make_inputs(rng, n)
     return Views(image=views["audio"].reshape(n, -1), text=views["text"]), y

@@ -1,4 +1,4 @@
-"""The cards of the method and of its experiments."""
+"""Cards of the method and its experiments."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ BSSAN = MethodCard(
         "lstm_width": Choice(64, 128, 256),
         "max_epochs": Int(5, 15),
     },
-    # Uniform attention for negatives, the default, hides from a small problem what it should learn.
+    # With uniform attention for negatives, the default, nothing is learned on so small a problem.
     test_params={
         "negative_attention": "learned",
         "attn_act": None,

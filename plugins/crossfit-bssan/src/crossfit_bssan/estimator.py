@@ -25,79 +25,91 @@ from crossfit_bssan.network import BSSANNetwork, Image, Text
 
 __all__ = ["BSSAN"]
 
-# Which channel of an image each branch reads.
+# Channel of an image that each branch uses.
 CHANNELS = {"w2r": "map", "o2w": "objects"}
-# Parts by length into which a block's texts are cut at most, and pairs of a part at least.
+# Maximum number of parts by length that a block's texts are split into, and minimum pairs per part.
 _PARTS, _PART = 8, 256
-# Pairs whose attention is computed at once.
+# Number of pairs whose attention is computed at once.
 _EXPLAINED = 64
 
 
 class BSSAN(NeuralPairEstimator):
-    r"""Bi-directional spatial-semantic attention networks.
+    r"""Bi-directional spatial-semantic attention networks (BSSAN).
 
-    A pair scorer of two branches. From words to regions (W2R), each word t_k attends to the
-    regions r_j of the image's map (equations 1 to 3 of the paper),
+    The method scores pairs with two branches. From words to regions (W2R), each word t_k attends
+    to the regions r_j of the image's map (equations 1 to 3 of the paper),
 
     .. math:: \alpha_{kj} = \mathrm{softmax}_j \tanh(t_k' W r_j + b), \qquad
               u_k = \sum_j \alpha_{kj} r_j,
 
-    an LSTM reads [u_k; t_k], and a perceptron scores its state at the last word: Y. From objects
-    to words (O2W), each detected object attends in the same way to the states of a bidirectional
-    LSTM over the words; a perceptron scores every object with the words it attends to, and Y' is
-    the mean over the objects. The score of a pair is :math:`Y + \lambda Y'` (equation 19). In
-    training each pair is set against one sentence of another image, drawn from the batch,
+    an LSTM runs over [u_k; t_k], and a perceptron maps its state at the last word to the score Y.
+    From objects to words (O2W), each detected object attends in the same way to the states of a
+    bidirectional LSTM over the words; a perceptron scores every object with the words it attends
+    to, and Y' is the mean over the objects. The score of a pair is :math:`Y + \lambda Y'`
+    (equation 19). In training, each pair is compared with one sentence of another image, drawn
+    from the batch,
 
     .. math:: \mathrm{mean}\,[M - Y + Y^-]_+ + \lambda\,\mathrm{mean}\,[M - Y' + Y'^-]_+
               + \delta \lVert\theta\rVert^2 .
 
-    Images are channels: ``map``, regions of a convolutional map, (n, R, d), and ``objects``,
-    vectors of detected objects, (n, K, d_o); either may be ragged. A branch that is left out
-    needs no channel. Texts are word vectors, ragged or (n, T, E) padded with zeros; strings
-    become word vectors in a pipeline, with `crossfit.extraction.WordVectors`.
+    Images have the channels ``map``, regions of a convolutional map, (n, R, d), and ``objects``,
+    vectors of detected objects, (n, K, d_o); either may be ragged. Only the channels of the
+    chosen branches are needed. Texts are word vectors, ragged or (n, T, E) padded with zeros;
+    convert strings in a pipeline, with `crossfit.extraction.WordVectors`.
 
     Parameters
     ----------
-    branches : sequence of {"w2r", "o2w"}
-        Both are the method, one of them the paper's ablation.
+    branches : sequence of {"w2r", "o2w"}, default=("w2r", "o2w")
+        Both branches are the method; a single one is an ablation of the paper.
     negative_attention : {"uniform", "learned"}, default="uniform"
-        Attention over negative pairs in training; the paper's is uniform (equation 8). Matched
-        and unmatched pairs then differ by the attention itself, a cue that is absent when pairs
-        are scored, where attention is learned for every pair.
+        Attention over negative pairs in training; uniform in the paper (equation 8). Matched and
+        unmatched pairs then differ by the attention itself, a cue that is missing when pairs are
+        scored, where the attention is learned for every pair.
     o2w_weight : float, default=0.6
-        λ.
+        Weight λ of the O2W branch.
     delta : float, default=0.01
-        δ, of the squares of all weight matrices; 0 is the paper's ``no_reg``.
+        Weight δ of the squares of all weight matrices; 0 is ``no_reg`` in the paper.
     margin : float, default=1.0
-        M.
+        Margin M.
     attn_act : {"tanh", None}, default="tanh"
-        Activation of the attention's logits. With tanh one of 196 regions can weigh at most 0.036.
-    lstm_width, bilstm_width : int
-        Units of the LSTM of W2R, and of each direction of the one of O2W, whose two states are
-        averaged.
-    w2r_mlp, o2w_mlp : sequence of int
-        Widths of the hidden layers of the perceptrons; batch normalisation and tanh follow each.
+        Activation of the logits of the attention. With tanh, the weight of one of 196 regions is
+        at most 0.036.
+    lstm_width : int, default=1024
+        Number of units of the LSTM of W2R.
+    w2r_mlp : sequence of int, default=(1024, 512, 128)
+        Widths of the hidden layers of the perceptron of W2R, each followed by batch normalisation
+        and tanh.
+    bilstm_width : int, default=512
+        Number of units of each direction of the LSTM of O2W, whose two states are averaged.
+    o2w_mlp : sequence of int, default=(512, 256, 64)
+        Widths of the hidden layers of the perceptron of O2W, as for W2R.
     max_words : int, default=30
-        Words of a text that are read.
+        Number of words per text, from the first.
+    max_epochs : int, default=30
+        Number of passes over the training pairs.
+    lr : float, default=0.01
+        Learning rate.
+    batch_size : int, default=128
+        Number of pairs per batch.
+    optimizer : str or type, default="SGD"
+        Name of a class in `torch.optim`, or such a class.
     momentum : float, default=0.9
-        Of SGD; an optimizer that has none does without.
-    score_memory : int
-        Bytes that a block of pairs may take when scored.
-    max_epochs, lr, batch_size, optimizer, ...
-        See `crossfit.neural.NeuralEstimator`.
+        Momentum, if the optimizer has this setting.
+    **kwargs
+        See `crossfit.neural.NeuralPairEstimator`.
 
     Attributes
     ----------
     n_regions_ : int
-        Most regions of a training image, 0 without W2R.
+        Largest number of regions of a training image, 0 without W2R.
     net_ : skorch.NeuralNet
-        Its history has ``train_w2r``, ``train_o2w`` and ``train_reg``.
+        Its history contains ``train_w2r``, ``train_o2w`` and ``train_reg``.
 
     Notes
     -----
-    Only sentences are drawn as negatives, as in the paper: nothing in the loss ranks images for
-    a sentence. Margin, batch size and epochs are not published. The last true word of a text
-    gives the LSTM's state, and padding gets no attention.
+    Only sentences are drawn as negatives, as in the paper: no term of the loss ranks images for
+    a sentence. Margin, batch size and number of epochs are not published. The state of the LSTM is
+    taken at the last word of a text, and padding gets no attention.
 
     References
     ----------
@@ -200,7 +212,7 @@ class BSSAN(NeuralPairEstimator):
             "o2w_mlp": tuple(self.o2w_mlp),
             "activation": torch.tanh if self.attn_act == "tanh" else None,
             "max_words": self.max_words,
-            # Of regions and words, the fewer vectors to multiply.
+            # Project regions or words, whichever are fewer.
             "project": self.n_regions_ <= self.max_words,
         }
         return BSSANNetwork(n_inputs, **{**settings, **module})
@@ -208,15 +220,15 @@ class BSSAN(NeuralPairEstimator):
     def _outputs(self, module: nn.Module, batch: Batch) -> Any:
         """Return scores (b, 2) of every row's own text and of its negative, by branch.
 
-        Both stand in one batch, whose statistics normalise them alike.
+        Both are normalised together by the statistics of the same batch.
         """
         image, text = (self._prepare_batch(module, batch.views[r], r) for r in ("image", "text"))
         wrong = batch.negatives
-        # The largest of equally likely numbers: uniform over the texts of other images.
+        # The largest of i.i.d. numbers is uniform over the texts of other images.
         drawn = torch.rand(wrong.shape, device=wrong.device).masked_fill(~wrong, -1).argmax(dim=1)
         pairs = text.take(torch.stack([torch.arange(len(drawn), device=wrong.device), drawn], 1))
         learned = None
-        # Only the loss knows which pairs match, and only in training may the attention.
+        # Whether pairs match is known only in the loss; the attention may use it in training only.
         if module.training and self.negative_attention == "uniform":
             learned = pairs.words.new_tensor([1.0, 0.0])
         outputs: dict[str, Tensor] = {**module(image, pairs, learned), "known": wrong.any(dim=1)}
@@ -261,7 +273,7 @@ class BSSAN(NeuralPairEstimator):
                     f"{where} must have the channel{'s' * (len(wanted) > 1)} "
                     f"{' and '.join(wanted)}, got {', '.join(values.names)}"
                 )
-            # Channels of integers, such as counts, pass the base class as they are.
+            # Integer channels, such as counts, are not converted by the base class.
             part = found[channel] = as_float(values[channel], f"{where}, channel {channel!r}")
             ndim = part.values.ndim + 1 if isinstance(part, Ragged) else len(part.shape)
             width = (part.values if isinstance(part, Ragged) else part).shape[-1]
@@ -284,8 +296,8 @@ class BSSAN(NeuralPairEstimator):
         return getattr(module, view)(items)
 
     def _score_pairs(self, module: nn.Module, P: Image, Q: Text) -> Tensor:
-        # No labels here, and the learned attention for every pair. Texts of like length go
-        # together, because padding costs as much as words.
+        # There are no labels here, and attention is learned for every pair. Texts of similar length
+        # are processed together, because padding costs as much as words.
         order = Q.lengths.argsort()
         n_images = len(P.keys if P.keys is not None else P.first)  # type: ignore[arg-type]
         n_parts = min(max(n_images * len(order) // _PART, 1), _PARTS, len(order))
@@ -302,7 +314,7 @@ class BSSAN(NeuralPairEstimator):
         return torch.cat(found, dim=1)[:, order.argsort()]
 
     def _pair_bytes(self, P: Image, Q: Text) -> int:
-        # What an item alone takes in a block is never more than its pairs there take.
+        # Memory that depends on an item alone is never more than that of its pairs in a block.
         n_words = Q.words.shape[1]
         numbers = 0
         if P.regions is not None:
@@ -322,22 +334,28 @@ class BSSAN(NeuralPairEstimator):
     # ---- attention -----------------------------------------------------------------------------
 
     def explain(self, X: Any, Y: Any = None) -> Views:
-        """Return the attention of pairs: each row's own image and text.
+        """Return the attention of pairs, row by row: each image with the text of its row.
 
         Parameters
         ----------
         X : Views, or images
+            Pairs, row by row.
         Y : texts, optional
-            As many as there are images, where X is not Views.
+            As many as there are images; required unless X is Views.
 
         Returns
         -------
         Views
-            One row for each pair and one view for each branch. ``["w2r"][i]`` is of shape (words,
-            regions) and ``["o2w"][i]`` of shape (objects, words); rows sum to 1. Where images
-            have unequally many regions, or texts unequally many words, zeros follow. ``info``
-            of ``w2r`` has ``words`` where the texts brought them, that of ``o2w`` whatever rode
-            along with ragged objects: boxes, scores and labels.
+            One row per pair and one view per branch. ``["w2r"][i]`` is of shape (words, regions)
+            and ``["o2w"][i]`` of shape (objects, words); rows sum to 1. They are padded with zeros
+            if images have different numbers of regions, or texts different numbers of words.
+            ``info`` of ``w2r`` contains ``words`` if the texts have them, that of ``o2w`` the
+            ``info`` of ragged objects: boxes, scores and labels.
+
+        Raises
+        ------
+        ValueError
+            If a view is missing.
         """
         check_is_fitted(self, "views_in_")
         views, _ = self._given(X, Y, None, self.views_in_)
@@ -375,7 +393,7 @@ class BSSAN(NeuralPairEstimator):
         return Views({name: Ragged.from_list(found[name], infos[name]) for name in found})
 
     def _words_of(self, texts: Any, rows: NDArray[Any]) -> dict[str, Any]:
-        """Return the words of ragged texts that are read; a text without words has one, ""."""
+        """Return the words used of ragged texts; a text without words has one, ""."""
         if not isinstance(texts, Ragged) or "words" not in texts.info:
             return {}
         taken = texts[rows]

@@ -1,7 +1,7 @@
-"""The networks of BSSAN, as in the paper's figures 3 and 4, scoring many pairs at once.
+"""The networks of BSSAN (figures 3 and 4 of the paper), which score many pairs at once.
 
-Everything that is linear in one item alone is done once for the item and not once for the pair.
-Letters in shapes: n images, m texts, T words, R regions, K objects.
+Everything that is linear in one item alone is computed once per item instead of once per pair.
+Symbols in shapes: n images, m texts, T words, R regions, K objects.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ Activation = Callable[[Tensor], Tensor] | None
 
 
 class Image(NamedTuple):
-    """Some images; of a branch that is left out there is nothing.
+    """Prepared images; fields of a branch that is not used are None.
 
     Parameters
     ----------
     keys : Tensor of shape (n, R, E)
-        Regions, mapped by the attention's W to the width of the words.
+        Regions, mapped by W of the attention to the width of the words.
     regions : Tensor of shape (n, R, 4 H) or (n, R, d)
-        Regions times the LSTM's input weights, or as they are.
-    regions_mask : bool Tensor of shape (n, R), or None where all regions are real
+        Regions times the input weights of the LSTM, or unchanged.
+    regions_mask : bool Tensor of shape (n, R), or None if all regions are real
     objects : Tensor of shape (n, K, B)
-        Mapped by the attention's W to the width of the words.
+        Objects, mapped by W of the attention to the width of the words.
     first : Tensor of shape (n, K, F)
-        What the objects add to the first layer of the perceptron.
+        Contribution of the objects to the first layer of the perceptron.
     objects_mask : bool Tensor of shape (n, K), or None
     """
 
@@ -46,17 +46,17 @@ class Image(NamedTuple):
 
 
 class Text(NamedTuple):
-    """Some texts: (m, ...) as they are prepared, (k, m, ...) as they meet images.
+    """Prepared texts: of shape (m, ...) when prepared, (k, m, ...) when compared with images.
 
-    There k = 1 where all images meet the same m texts, k = n where each has its own.
+    k = 1 if all images are compared with the same m texts, k = n if each has its own.
 
     Parameters
     ----------
     words : Tensor of shape (..., m, T, E)
     states : Tensor of shape (..., m, T, B), or None
-        Of the bidirectional LSTM; zero after the last word.
+        States of the bidirectional LSTM; zero after the last word.
     lengths : int64 Tensor of shape (..., m)
-        At least 1.
+        Numbers of words, at least 1.
     """
 
     words: Tensor
@@ -70,13 +70,13 @@ class Text(NamedTuple):
         return places < self.lengths[..., None]
 
     def shared(self) -> Text:
-        """Return the texts for images that all meet the same ones."""
+        """Return the texts for images that are all compared with the same texts."""
         longest = int(self.lengths.max())
         states = None if self.states is None else self.states[None, :, :longest]
         return Text(self.words[None, :, :longest], states, self.lengths[None])
 
     def take(self, rows: Tensor) -> Text:
-        """Return the texts for images of which each meets its own, `rows` of shape (n, m)."""
+        """Return the texts for images with their own texts, `rows` of shape (n, m)."""
         return Text(*(None if part is None else part[rows] for part in self))  # type: ignore[arg-type]
 
 
@@ -91,39 +91,39 @@ class PairAttention(BilinearAttention):
         Parameters
         ----------
         einsum : str
-            How logits come from the queries, mapped by W already, and the vectors.
+            How logits are computed from the queries, already mapped by W, and the vectors.
         queries, x, mask : Tensor
-            The mask broadcasts to the weights.
+            The mask is broadcast to the weights.
         learned : float Tensor of shape (m,), optional
             0 for texts over which the weights are uniform, as for the negatives of equation 8,
-            else 1; all 1 by default.
+            1 for others; all 1 by default.
         """
         logits = torch.einsum(einsum, queries, x) + self.bias
         if self.activation is not None:
             logits = self.activation(logits)
         if learned is not None:
-            # Equal logits are equal weights: W = 0 and b = 0 do the same.
+            # Equal logits give equal weights, as W = 0 and b = 0 do.
             logits = logits * learned[:, None, None]
         return masked_softmax(logits, mask)
 
 
 class WordToRegions(nn.Module):
-    """W2R: an LSTM over the words, each with the regions that it attends to.
+    """W2R: an LSTM over the words, each concatenated with the regions that it attends to.
 
     Parameters
     ----------
     word_width, region_width : int
-        E and d.
+        Widths E of the words and d of the regions.
     lstm_width : int
-        H.
+        Width H of the LSTM.
     mlp : sequence of int
         Widths of the perceptron's hidden layers.
     activation : callable or None
-        φ of equation 2.
+        Activation φ of equation 2.
     project : bool
-        Multiply the regions by the LSTM's input weights, once for each image, and not the sums
-        of regions that the words attend to. It is the same, and cheaper where an image has fewer
-        regions than a text has words.
+        Multiply the regions by the LSTM's input weights, once per image, instead of the weighted
+        sums of regions. The result is the same, and cheaper if an image has fewer regions than a
+        text has words.
     """
 
     def __init__(
@@ -143,9 +143,9 @@ class WordToRegions(nn.Module):
         self.project = project
 
     def describe(self, regions: Tensor) -> tuple[Tensor, Tensor]:
-        """Return what of every region (n, R, ·) the attention and the LSTM need."""
+        """Return the projections of every region (n, R, ·) for the attention and the LSTM."""
         of_regions, _ = self.lstm.weight_ih_l0.split(self.sizes, dim=1)
-        # t' W r = t' (W r): the narrower side, and the one that has fewer items.
+        # t' W r = t' (W r): W is applied on the narrower side, which has fewer items.
         keys = regions @ self.attention.map.weight
         return keys, regions @ of_regions.T if self.project else regions
 
@@ -164,7 +164,7 @@ class WordToRegions(nn.Module):
         """Return Y (n, m), equation 6."""
         of_regions, of_words = self.lstm.weight_ih_l0.split(self.sizes, dim=1)
         alpha = self.weights(image, text, learned)
-        # The LSTM reads [u; t], whose two parts are multiplied apart.
+        # The input of the LSTM is [u; t], whose two parts are multiplied separately.
         gates = torch.einsum("nmtr,nrg->nmtg", alpha, image.regions)
         if not self.project:
             gates = gates @ of_regions.T
@@ -176,12 +176,12 @@ class WordToRegions(nn.Module):
     def _last_states(self, gates: Tensor, lengths: Tensor) -> Tensor:
         """Run the LSTM; return its state (n, m, H) at the last true word of every pair.
 
-        torch's own loop would multiply by the input weights anew for each pair.
+        torch's own loop would multiply by the input weights again for each pair.
         """
         n, m = gates.shape[:2]
-        if len(lengths) > 1:  # every image has texts of its own
+        if len(lengths) > 1:  # every image has its own texts
             gates, lengths = gates.view(1, n * m, *gates.shape[2:]), lengths.view(1, -1)
-        # Long texts first: after t words only the first so many go on.
+        # Longest texts first: after t words, only the first few are still running.
         order = lengths[0].argsort(descending=True, stable=True)
         places = torch.arange(gates.shape[2], device=lengths.device)
         going = (lengths > places[:, None]).sum(dim=1).tolist()
@@ -192,7 +192,7 @@ class WordToRegions(nn.Module):
             if not active:
                 break
             recurrent = h[:, :active] @ self.lstm.weight_hh_l0.T
-            # The sums of a cell stay float32 in mixed precision.
+            # The cell state stays float32 in mixed precision.
             i, f, g, o = (step[:, :active] + recurrent).float().chunk(4, dim=-1)
             c = f.sigmoid() * c[:, :active] + i.sigmoid() * g.tanh()
             h = o.sigmoid() * c.tanh()
@@ -203,18 +203,18 @@ class WordToRegions(nn.Module):
 
 
 class ObjectToWords(nn.Module):
-    """O2W: every object with the words that it attends to, scored one by one and averaged.
+    """O2W: every object is scored with the words that it attends to; scores are averaged.
 
     Parameters
     ----------
     word_width, object_width : int
-        E and the width of an object's vector.
+        Width E of the words and width of an object's vector.
     lstm_width : int
-        B, width of the bidirectional LSTM, whose two states are averaged.
+        Width B of the bidirectional LSTM, whose two states are averaged.
     mlp : sequence of int
         Widths of the perceptron's hidden layers.
     activation : callable or None
-        φ of equation 10.
+        Activation φ of equation 10.
     """
 
     def __init__(
@@ -235,7 +235,7 @@ class ObjectToWords(nn.Module):
 
     def read(self, words: Tensor, lengths: Tensor) -> Tensor:
         """Return S (m, T, B) of words (m, T, E), zero after the last word."""
-        # Packed, or the backward pass would start in the padding.
+        # Packed, because the backward pass would otherwise start in the padding.
         packed = pack_padded_sequence(words, lengths.cpu(), batch_first=True, enforce_sorted=False)
         states, _ = pad_packed_sequence(
             self.lstm(packed)[0], batch_first=True, total_length=words.shape[1]
@@ -243,7 +243,7 @@ class ObjectToWords(nn.Module):
         return states.unflatten(-1, (2, -1)).mean(dim=-2)
 
     def describe(self, objects: Tensor) -> tuple[Tensor, Tensor]:
-        """Return what of every object (n, K, ·) the attention and the first layer need."""
+        """Return the projections of every object (n, K, ·) for attention and first layer."""
         layer = self.mlp.layers[0]
         of_objects = layer.weight[:, : self.object_width]
         return self.attention.map(objects), objects @ of_objects.T + layer.bias
@@ -260,12 +260,12 @@ class ObjectToWords(nn.Module):
         first, states, mask = image.first, text.states, image.objects_mask
         assert first is not None and states is not None
         of_words = self.mlp.layers[0].weight[:, self.object_width :]
-        # [o; u] times the first layer's weights, in two parts.
+        # [o; u] times the weights of the first layer, in two parts.
         hidden = first[:, None] + torch.einsum("nmkt,nmtf->nmkf", beta, states @ of_words.T)
         rest = self.mlp.layers[1:]
         if mask is None:
             return _in_float32(rest, hidden.flatten(0, 2)).view(beta.shape[:3]).mean(dim=-1)
-        # What pads objects must not enter the statistics of the batch.
+        # Padded objects must not enter the statistics of the batch.
         real = mask[:, None].expand(beta.shape[:3])
         scores = _in_float32(rest, hidden[real]).squeeze(-1)
         filled = scores.new_zeros(real.shape).masked_scatter(real, scores)
@@ -273,23 +273,25 @@ class ObjectToWords(nn.Module):
 
 
 def _in_float32(mlp: nn.Module, x: Tensor) -> Tensor:
-    """Score in float32 whatever the rest runs in: bfloat16 tells too few scores apart."""
+    """Score in float32 at any precision, since bfloat16 distinguishes too few scores."""
     with torch.autocast(x.device.type, enabled=False):
         return mlp(x.float())
 
 
 class BSSANNetwork(nn.Module):
-    """Both branches, or one of them.
+    """The network of BSSAN with both branches, or one of them.
 
     Parameters
     ----------
     n_inputs : dict
         ``{"image": {"map": d, "objects": d_o}, "text": E}``.
     branches : sequence of {"w2r", "o2w"}
-    lstm_width, w2r_mlp, bilstm_width, o2w_mlp, activation, project
+    lstm_width, w2r_mlp, bilstm_width, o2w_mlp, activation
         See `WordToRegions` and `ObjectToWords`.
     max_words : int
-        Words of a text that are read.
+        Number of words per text.
+    project : bool
+        See `WordToRegions`.
     """
 
     def __init__(
@@ -319,7 +321,7 @@ class BSSANNetwork(nn.Module):
         self.max_words = max_words
 
     def image(self, channels: dict[str, Items]) -> Image:
-        """Do once what needs the image alone."""
+        """Compute once what depends only on the image."""
         found: dict[str, Tensor | None] = {}
         if "w2r" in self.branches:
             regions, found["regions_mask"] = channels["map"]
@@ -330,16 +332,16 @@ class BSSANNetwork(nn.Module):
         return Image(**found)
 
     def text(self, items: Items) -> Text:
-        """Do once what needs the text alone."""
+        """Compute once what depends only on the text."""
         words, mask = (None if part is None else part[:, : self.max_words] for part in items)
         if mask is None:
-            # Arrays are padded with zeros, of which the last word tells the end.
+            # Arrays are padded with zeros; the last word that is not zero ends the text.
             real = words.any(dim=-1)
             places = torch.arange(1, words.shape[1] + 1, device=words.device)
             lengths = (real * places).amax(dim=1)
         else:
             lengths = mask.sum(dim=1)
-        lengths = lengths.clamp(min=1)  # nothing at all is one word of zeros
+        lengths = lengths.clamp(min=1)  # an empty text is one word of zeros
         words = words[:, : int(lengths.max())]
         states = self.branches["o2w"].read(words, lengths) if "o2w" in self.branches else None
         return Text(words, states, lengths)
@@ -349,5 +351,5 @@ class BSSANNetwork(nn.Module):
         return {name: branch(image, text, learned) for name, branch in self.branches.items()}
 
     def squared_norm(self) -> Tensor:
-        """Return the sum of the squares of all weight matrices; biases and scales are free."""
+        """Return the sum of the squares of all weight matrices, without biases and scales."""
         return torch.stack([w.square().sum() for w in self.parameters() if w.ndim > 1]).sum()

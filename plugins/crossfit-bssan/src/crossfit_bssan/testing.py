@@ -1,4 +1,4 @@
-"""Planted inputs for the conformance kit: what an image shows, its text names."""
+"""Synthetic inputs for the conformance kit: texts name the concepts that images show."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ WORD, REGION, OBJECT = 8, 10, 9
 
 
 def make_inputs(rng: np.random.Generator, n: int) -> tuple[Views, NDArray[Any]]:
-    """Make n pairs with the views ``image`` (map and objects) and ``text``, and labels.
+    """Generate n pairs with the views ``image`` (map and objects) and ``text``, and labels.
 
     Parameters
     ----------
     rng : numpy.random.Generator
-        Where the numbers come from.
+        Random number generator.
     n : int
         Number of pairs.
 

@@ -1,3 +1,3 @@
-"""CRAN, cross-media relation attention network."""
+"""CRAN: cross-media relation attention network."""
 
 __version__ = "0.1.0"

@@ -1,4 +1,4 @@
-"""The cards of the method and of its experiments."""
+"""Cards of the method and its experiments."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ FLICKR30K = _experiment(
 COCO = _experiment("qi-2018-cran-coco", "CRAN and its ablations on MS-COCO, published", "coco")
 FLICKR8K = _experiment(
     "qi-2018-cran-flickr8k-reduced",
-    "CRAN and its ablations on Flickr8k beside CCA, reduced",
+    "CRAN and its ablations on Flickr8k with CCA, reduced",
     "flickr8k",
     ("cran", "cca"),
 )

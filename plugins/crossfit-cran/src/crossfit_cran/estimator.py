@@ -32,16 +32,16 @@ __all__ = ["CRAN"]
 
 
 class CRAN(NeuralPairEstimator):
-    r"""Cross-media relation attention network: alignment at three levels.
+    r"""Cross-media relation attention network (CRAN): alignment at three levels.
 
     An image has a global vector g, regions l_j and their relations r_jk, the concatenations of
-    two different regions in order. A text is a sequence of characters, which three stacks of
-    convolutions and an LSTM, one for each level, turn into fragments h_1, ..., h_m. Its global
-    vector is their mean; its local and its relation vector are (equations 4 and 5)
+    ordered pairs of different regions. A text is a sequence of characters, which is mapped to
+    fragments h_1, ..., h_m by convolutions and an LSTM, with separate weights for each level. Its
+    global vector is their mean; its local and its relation vector are (equations 4 and 5)
 
     .. math:: \sum_k a_k h_k, \qquad a = \mathrm{softmax}_k\, w' \tanh(W h_k).
 
-    One linear layer for each level and modality makes them comparable. The similarity is
+    One linear layer per level and modality maps them to a common space. The similarity is
     (equation 11)
 
     .. math::
@@ -49,58 +49,68 @@ class CRAN(NeuralPairEstimator):
         g^i \cdot g^t + \frac1K \sum_{k=1}^K l^i_{(k)} \cdot l^t
         + \frac1K \sum_{k=1}^K r^i_{(k)} \cdot r^t,
 
-    over the K regions, and the K relations, nearest to the text. The loss is the sum of three
-    hinges (equations 6 to 10): at the global level of matched pairs against wrong texts and wrong
-    images, at the other two against wrong images. Another caption of the same image is never
-    wrong.
+    where the sums are over the K regions, and the K relations, nearest to the text. The loss is
+    the sum of three hinges (equations 6 to 10): at the global level, matched pairs against wrong
+    texts and wrong images; at the other two levels, against wrong images. Another caption of the
+    same image is never wrong.
 
-    Images have the channels ``global``, (n, d), and ``regions``, (n, R, d) or ragged, the best
-    first; an image may have fewer than `n_regions`. Texts are strings, or character ids as of
+    Images have the channels ``global``, (n, d), and ``regions``, (n, R, d) or ragged, best first;
+    an image may have fewer than `n_regions` regions. Texts are strings, or character ids as from
     `crossfit.extraction.Characters`, padded with 0.
 
     Parameters
     ----------
-    levels : sequence of {"global", "local", "relation"}
-        Which of the terms there are. The paper's "CRAN-local" is ``("global", "local")``,
+    levels : sequence of {"global", "local", "relation"}, default=("global", "local", "relation")
+        Terms of the similarity. The paper's "CRAN-local" is ``("global", "local")``,
         "CRAN-relation" ``("global", "relation")`` and its baseline ``("global",)``.
     k : int, default=3
-        K, the nearest regions and relations that count; all of fewer.
+        Number K of nearest regions and relations; all of them if there are fewer.
     n_regions : int, default=5
-        Regions of an image that are read. Five have 20 relations.
+        Number of regions per image, from the first. Five regions have 20 relations.
     length : int, default=201
-        Characters of a text that are read. 201 make 18 fragments.
-    channels : sequence of int
-        Of the convolutions over characters.
-    lstm_width, lstm_layers : int
-        Of the LSTM over their output.
+        Number of characters per text, from the first. 201 characters give 18 fragments.
+    channels : sequence of int, default=(384, 512, 2048)
+        Output channels of the convolutions over characters.
+    lstm_width : int, default=2048
+        Width of the LSTM over the outputs of the convolutions.
+    lstm_layers : int, default=1
+        Number of layers of the LSTM.
     attention_width : int, optional
-        Rows of W; `lstm_width` by default.
+        Number of rows of W; `lstm_width` by default.
     width : int, default=1024
-        Of the vectors whose dot products are taken.
+        Width of the vectors whose dot products are computed.
     normalize : bool, default=True
-        Bring these vectors to length 1, so that a dot product and the margin are of one scale.
+        Scale these vectors to unit length, so that dot products and the margin are comparable.
     attn_mean : bool, default=False
         Divide the weighted sums by m, as printed in the paper, although the weights sum to 1.
     bidirectional_local : bool, default=False
-        Also rank texts for an image at the local and the relation level.
+        Also rank texts for an image at the local and relation levels.
     mask_padding : bool, default=False
-        Leave out fragments that begin after the text's end. By default all take part.
+        Exclude fragments that begin after the end of the text. By default all are included.
     margin : float, default=1.0
-        Of the hinges.
+        Margin of the hinges.
     mining : {"random", "sum", "hardest"}, default="random"
         Wrong items of the batch that a matched pair is compared with: one drawn at random, all
-        (their hinges are added up), the most similar one.
+        (hinges are summed), or the most similar one.
     dropout : float, default=0.0
-        Before the linear layers.
+        Dropout probability before the linear layers.
     lr_halving : int or None, default=50
-        Epochs after which the learning rate is halved, again and again.
-    max_epochs, lr, batch_size, optimizer, score_memory, ...
+        Number of epochs after which the learning rate is halved, repeatedly; None for never.
+    max_epochs : int, default=150
+        Number of passes over the training pairs.
+    lr : float, default=0.0004
+        Learning rate.
+    batch_size : int, default=40
+        Number of pairs per batch.
+    optimizer : str or type, default="RMSprop"
+        Name of a class in `torch.optim`, or such a class.
+    **kwargs
         See `crossfit.neural.NeuralPairEstimator`.
 
     Attributes
     ----------
     net_ : skorch.NeuralNet
-        Its history has ``train_global``, ``train_local`` and ``train_relation``.
+        Its history contains ``train_global``, ``train_local`` and ``train_relation``.
 
     References
     ----------
@@ -200,7 +210,7 @@ class CRAN(NeuralPairEstimator):
             raise ValueError(f"levels must be one or more of {', '.join(LEVELS)}, got {levels}")
         sizes = list(self.channels)
         if not sizes or any(not isinstance(n, Integral) or n < 1 for n in sizes):
-            raise ValueError(f"channels must be positive integers, one a layer, got {sizes}")
+            raise ValueError(f"channels must be positive integers, one per layer, got {sizes}")
         if not fragments(self.length, len(sizes)):
             raise ValueError(
                 f"length is {self.length}, but {len(sizes)} convolutions need at least "
@@ -211,7 +221,7 @@ class CRAN(NeuralPairEstimator):
         self, n_inputs: dict[str, Any], n_classes: int | None, **module: Any
     ) -> nn.Module:
         settings = {
-            # In the paper's order, whatever the caller's.
+            # In the order of the paper, whatever the order of the parameter.
             "levels": [level for level in LEVELS if level in self.levels],
             "k": self.k,
             "n_regions": self.n_regions,
@@ -246,9 +256,9 @@ class CRAN(NeuralPairEstimator):
         return sum(found[1:], found[0])
 
     def _pair_bytes(self, P: Any, Q: Any) -> int:
-        # The dots of one level, again where missing parts are filled, the best so far with the
-        # next ones, and the levels that are done. Masks and counts of parts are by the row, of
-        # which a block may have as many as pairs.
+        # The dot products of one level, a copy if masked parts are filled, the best values so far
+        # and the next ones, and the levels already summed. Masks and counts of parts are per row,
+        # but a block may have as many rows as pairs.
         parts = max((P[name].shape[1] for name in ("local", "relation") if name in P), default=0)
         masked = any(name.endswith("_mask") for name in P)
         best = min(self.net_.module_.k, parts)
@@ -259,7 +269,7 @@ class CRAN(NeuralPairEstimator):
         settings: dict[str, Any] = {"margin": self.margin, "mining": self.mining}
         losses = {}
         for level, scores in outputs.items():
-            # Wrong images for a text: equation 8, and equations 9 and 10.
+            # Wrong images for a text: equations 8, 9 and 10.
             losses[level] = triplet_loss(scores.T, positives.T, negatives.T, **settings)
             if level == "global" or self.bidirectional_local:
                 losses[level] = losses[level] + triplet_loss(
@@ -271,7 +281,7 @@ class CRAN(NeuralPairEstimator):
 
     def _features(self, values: Any, view: str) -> Any:
         if view == "text":
-            # A tensor of bytes: of integer arrays batches keep what is not 0, without the gaps.
+            # A tensor of bytes, because batches of integer arrays would drop zeros (spaces).
             return torch.from_numpy(self._characters(values))
         where = f"{self._name()}: view {self._view_name(view)!r}"
         fitted = getattr(self, "n_inputs_", {}).get(view)
@@ -287,7 +297,7 @@ class CRAN(NeuralPairEstimator):
                     f"{where} needs the channel {name!r} for levels={tuple(self.levels)}, got "
                     f"{', '.join(values.names)}"
                 )
-            # Channels of integers, such as counts, pass the base class as they are.
+            # Integer channels, such as counts, are not converted by the base class.
             part = found[name] = as_float(values[name], f"{where}, channel {name!r}")
             ragged = isinstance(part, Ragged)
             shape = part.values.shape if ragged else part.shape
@@ -308,14 +318,14 @@ class CRAN(NeuralPairEstimator):
         return Channels(found)
 
     def _characters(self, values: Any) -> NDArray[np.uint8]:
-        """Return ids of shape (n, length)."""
+        """Return character ids of shape (n, length)."""
         held = values.values if isinstance(values, Ragged) else as_numpy(values)
         if held.dtype == object:
             return Characters(self.length, verbose=False).transform(held).astype(np.uint8)
         if held.size and not 0 <= held.min() <= held.max() <= ALPHABET:
             raise ValueError(
-                f"{self._name()}: view {self._view_name('text')!r} holds character ids from 0 to "
-                f"{ALPHABET}, got {held.min()} to {held.max()}"
+                f"{self._name()}: view {self._view_name('text')!r} must have character ids from 0 "
+                f"to {ALPHABET}, got {held.min()} to {held.max()}"
             )
         values = values.padded(self.length)[0] if isinstance(values, Ragged) else held
         ids = np.zeros((len(values), self.length), np.uint8)
@@ -326,30 +336,39 @@ class CRAN(NeuralPairEstimator):
     # ---- attention -----------------------------------------------------------------------------
 
     def explain(self, X: Any, Y: Any = None, *, level: str = "local") -> Any:
-        """Return which regions or relations of an image a text meets, and its fragments' weights.
+        """Return which regions or relations of an image match its text, and the text's attention.
 
         Parameters
         ----------
         X : Views, or images
-            Pairs, row by row: an image has no attention of its own.
-        Y : texts
+            Pairs, row by row: the weights of an image depend on its text.
+        Y : texts, optional
+            Required unless X is Views.
         level : {"local", "relation"}, default="local"
+            Regions or relations.
 
         Returns
         -------
         Views, or a pair of Ragged
-            As Views came in, or X and Y; one row for each pair. The weights of an image's
-            regions are 1 / K at the K nearest to its text and 0 elsewhere; at the relation
-            level there is one for each ordered pair of regions, with ``info["pairs"]`` their
-            places. The weights of a text are its attention over fragments; ``info["words"]`` is
-            what each fragment reads, ``info["spans"]`` the characters from and up to. Whatever
-            rode along with ragged regions, such as boxes, stays at the local level.
+            In the form of the input, one row per pair. The weights of an image's regions are 1 / K
+            at the K nearest to its text and 0 elsewhere. At the relation level there is one weight
+            per ordered pair of regions, and ``info["pairs"]`` holds the numbers of the regions.
+            The weights of a text are its attention over fragments; ``info["words"]`` holds the
+            characters of each fragment and ``info["spans"]`` their start and stop. At the local
+            level, the ``info`` of ragged regions, such as boxes, is kept.
+
+        Raises
+        ------
+        ValueError
+            If the method does not have the level, or a view is missing.
+        TypeError
+            If Y is missing, or given in addition to Views.
         """
         check_is_fitted(self, "views_in_")
         if level not in ("local", "relation") or level not in self.levels:
             raise ValueError(
-                f"level must be 'local' or 'relation' and one of the method's, which are "
-                f"{', '.join(self.levels)}; got {level!r}"
+                f"level must be 'local' or 'relation' and one of the method's levels "
+                f"({', '.join(self.levels)}), got {level!r}"
             )
         image, text = self.views_in_.values()
         if not isinstance(X, Views) or isinstance(X, Channels):
@@ -378,7 +397,7 @@ class CRAN(NeuralPairEstimator):
         return (found[image], found[text]) if pair else Views(found)
 
     def _nearest(self, images: Any, texts: Any, level: str) -> Ragged:
-        """Return weight 1 / K at the K parts nearest to the text of the row."""
+        """Return weights of 1 / K at the K parts nearest to the text of the row, 0 elsewhere."""
         P, Q = self._prepare(images, "image").parts, self._prepare(texts, "text").parts
         network: Any = self.net_.module_
         with exact():
@@ -393,7 +412,7 @@ class CRAN(NeuralPairEstimator):
         ragged = isinstance(regions, Ragged)
         lengths = regions.lengths if ragged else np.full(len(weights), regions.shape[1])
         if level == "local":
-            # Regions beyond those that are read have weight 0.
+            # Regions beyond n_regions have weight 0.
             parts = [np.zeros(n, np.float32) for n in lengths]
             for part, row in zip(parts, weights):
                 part[: len(row)] = row[: len(part)]

@@ -1,4 +1,4 @@
-"""The network of CRAN: three stacks over characters, regions and their relations, dot products."""
+"""The network of CRAN: character stacks, regions and their relations, and dot products."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _KERNEL, _POOL = 4, 3  # of CharCNN
 
 
 def receptive_field(n_layers: int) -> tuple[int, int]:
-    """Return how many characters a step of the convolutions sees, and the next one's distance.
+    """Return the receptive field of a step of the convolutions, in characters, and its stride.
 
     Parameters
     ----------
     n_layers : int
-        Convolutions; all but the last are followed by a maximum over three steps.
+        Number of convolutions; all but the last are followed by max pooling over three steps.
     """
     seen, stride = 1, 1
     for layer in range(n_layers):
@@ -37,14 +37,14 @@ def receptive_field(n_layers: int) -> tuple[int, int]:
 
 
 def fragments(length: int, n_layers: int) -> list[tuple[int, int]]:
-    """Return the characters, from and up to, that every step of the convolutions sees.
+    """Return the span of characters, start and stop, of every step of the convolutions.
 
     Parameters
     ----------
     length : int
-        Characters of a text.
+        Number of characters of a text.
     n_layers : int
-        Convolutions; all but the last are followed by a maximum over three steps.
+        Number of convolutions; all but the last are followed by max pooling over three steps.
 
     Returns
     -------
@@ -61,7 +61,7 @@ def fragments(length: int, n_layers: int) -> list[tuple[int, int]]:
 
 
 def relations(n_regions: int) -> tuple[Tensor, Tensor]:
-    """Return j and k of all ordered pairs of two regions, j != k."""
+    """Return the indices j and k of all ordered pairs of different regions."""
     j, k = (~torch.eye(n_regions, dtype=torch.bool)).nonzero(as_tuple=True)
     return j, k
 
@@ -72,11 +72,11 @@ def nearest_mean(dots: Tensor, k: int, mask: Tensor | None = None) -> Tensor:
     Parameters
     ----------
     dots : Tensor of shape (n, R, m)
-        Of R parts of n images with m texts.
+        Dot products of R parts of n images with m texts.
     k : int
-        All of fewer parts.
+        Number of parts; all of them if there are fewer.
     mask : bool Tensor of shape (n, R), optional
-        True at real parts. Of an image without any the mean is 0.
+        True at real parts. The mean for an image without real parts is 0.
 
     Returns
     -------
@@ -84,8 +84,8 @@ def nearest_mean(dots: Tensor, k: int, mask: Tensor | None = None) -> Tensor:
     """
     if mask is not None:
         dots = dots.masked_fill(~mask[:, :, None], -torch.inf)
-    # Every part in turn finds its place among the best: many times faster than topk, which
-    # sorts five or twenty numbers at a time.
+    # Every part in turn is inserted into the sorted best values: many times faster than topk, which
+    # sorts only five or twenty numbers at a time.
     best: list[Tensor] = []
     for part in dots.unbind(1):
         for i, held in enumerate(best):
@@ -101,14 +101,16 @@ def nearest_mean(dots: Tensor, k: int, mask: Tensor | None = None) -> Tensor:
 
 
 class Stack(nn.Module):
-    """Characters to states: convolutions, then an LSTM.
+    """Map characters to states by convolutions followed by an LSTM.
 
     Parameters
     ----------
     channels : sequence of int
-        Of the convolutions.
-    width, n_layers : int
-        Of the LSTM.
+        Output channels of the convolutions.
+    width : int
+        Width of the LSTM.
+    n_layers : int
+        Number of layers of the LSTM.
     """
 
     def __init__(self, channels: Sequence[int], width: int, n_layers: int) -> None:
@@ -129,16 +131,21 @@ class CRANNetwork(nn.Module):
     n_inputs : dict
         ``{"image": {"global": width, "regions": width}, "text": length}``.
     levels : sequence of {"global", "local", "relation"}
+        Levels of the similarity.
     k : int
-        Nearest regions and relations that count.
+        Number of nearest regions and relations.
     n_regions : int
-        Regions of an image that are read.
-    channels, lstm_width, lstm_layers, attention_width : sequence of int, int
-        Sizes of the stacks and of W_a.
+        Number of regions per image.
+    channels : sequence of int
+        Output channels of the convolutions.
+    lstm_width, lstm_layers : int
+        Sizes of the LSTM.
+    attention_width : int
+        Number of rows of W.
     width : int
-        Of the representations.
+        Width of the representations.
     dropout : float
-        Before the last layer of both modalities.
+        Dropout probability before the last layer of both modalities.
     normalize, attn_mean, mask_padding : bool
         See `crossfit_cran.estimator.CRAN`.
     """
@@ -182,7 +189,7 @@ class CRANNetwork(nn.Module):
     # ---- one item at a time ------------------------------------------------------------------
 
     def prepare(self, items: Any, view: str) -> dict[str, Tensor]:
-        """Return the representations by level; those of an image's parts with a mask."""
+        """Return the representations by level, with masks for the parts of images."""
         return self.images(items) if view == "image" else self.texts(items.values)
 
     def images(self, channels: dict[str, Items]) -> dict[str, Tensor]:
@@ -195,7 +202,7 @@ class CRANNetwork(nn.Module):
         regions, mask = channels["regions"]
         regions = regions[:, : self.n_regions]
         if mask is not None:
-            # Always as many places, so that relations stand where they do in other batches.
+            # A fixed number of places, so that relations have the same index in every batch.
             missing = self.n_regions - regions.shape[1]
             regions = F.pad(regions, (0, 0, 0, missing))
             mask = F.pad(mask[:, : self.n_regions], (0, missing))
@@ -206,7 +213,7 @@ class CRANNetwork(nn.Module):
         if "relation" in self.levels:
             j, k = (index.to(regions.device) for index in relations(regions.shape[1]))
             layer = self.image["relation"]
-            # Of a concatenation: W (l_j; l_k) = W_1 l_j + W_2 l_k, four times fewer products.
+            # For a concatenation, W (l_j; l_k) = W_1 l_j + W_2 l_k: four times fewer products.
             first, second = layer.weight.chunk(2, dim=1)
             dropped = F.dropout(regions, self.dropout, self.training)
             one, other = F.linear(dropped, first, layer.bias), F.linear(dropped, second)
@@ -240,7 +247,7 @@ class CRANNetwork(nn.Module):
         return found
 
     def _written(self, ids: Tensor) -> Tensor:
-        """Say which fragments begin before the end of the text; the first one always does."""
+        """Return a mask of the first fragment and those that begin before the end of the text."""
         place = torch.arange(1, ids.shape[1] + 1, device=ids.device)
         lengths = ((ids != 0) * place).amax(dim=1).clamp(min=1)
         return torch.tensor(self.starts, device=ids.device) < lengths[:, None]
@@ -256,7 +263,7 @@ class CRANNetwork(nn.Module):
     def scores(self, P: dict[str, Tensor], Q: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return the similarity (n, m) of n images and m texts at every level, equation 11."""
         found = {}
-        # In float32 also under mixed precision: bfloat16 would make ties of close scores.
+        # In float32 even under mixed precision: bfloat16 would turn close scores into ties.
         with torch.autocast(P[self.levels[0]].device.type, enabled=False):
             for level in self.levels:
                 parts, text = P[level].float(), Q[level].float()

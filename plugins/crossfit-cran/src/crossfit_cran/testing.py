@@ -1,4 +1,4 @@
-"""Planted inputs for the conformance kit: letters of a text say what is in the image."""
+"""Synthetic inputs for the conformance kit: letters of a text correspond to parts of the image."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ N_MARKS, N_REGIONS, WIDTH = 8, 4, 12
 
 
 def make_inputs(rng: np.random.Generator, n: int) -> tuple[Views, NDArray[Any]]:
-    """Make n pairs with the views ``image`` and ``text``, and their labels.
+    """Generate n pairs with the views ``image`` and ``text``, and their labels.
 
     Parameters
     ----------
     rng : numpy.random.Generator
-        Where the numbers come from.
+        Random number generator.
     n : int
         Number of pairs.
 
     Returns
     -------
     views : Views
-        Of eight marks every pair has some. The image's channels are ``global`` (n, 12), the sum
-        of its marks, and ``regions`` (n, 4, 12), each the sum of some of them; in the text every
-        mark is a word of one letter repeated, in any order.
+        Every pair has some of eight marks. The image's channels are ``global`` (n, 12), the sum
+        of its marks, and ``regions`` (n, 4, 12), each the sum of some of them. In the text, every
+        mark is a word of one repeated letter, in random order.
     y : int array of shape (n,)
-        How many marks, in five classes.
+        Number of marks, in five classes.
     """
     marks = 2 * rng.normal(size=(N_MARKS, WIDTH))
     has = rng.random((n, N_MARKS)) < 0.5

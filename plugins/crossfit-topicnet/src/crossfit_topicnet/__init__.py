@@ -1,3 +1,3 @@
-"""TextTopicNet and SSVR: a network for pictures learns the topics of the texts around them."""
+"""TextTopicNet and SSVR: image networks trained to predict the topics of accompanying texts."""
 
 __version__ = "0.1.0"

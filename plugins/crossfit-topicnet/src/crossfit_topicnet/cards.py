@@ -1,4 +1,4 @@
-"""The cards of the methods, of a data set and of the experiments."""
+"""Cards of the methods, a data set and the experiments."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ FLICKR8K_TWO_TEXTS = DatasetCard(
     api=1,
     name="flickr8k-two-texts",
     target="crossfit_topicnet.datasets:load_flickr8k",
-    summary="Flickr8k with two texts to a row: a caption, and the image's captions joined",
+    summary="Flickr8k with two texts per row: a caption, and the image's captions joined",
     licence="of Flickr8k: for research and education, the photographs belong to their authors",
     citation="""@article{hodosh2013framing,
   author  = {Micah Hodosh and Peter Young and Julia Hockenmaier},
@@ -119,12 +119,12 @@ GOMEZ_WIKIPEDIA = _experiment(
 FLICKR8K = _experiment(
     "patel-2019-ssvr-flickr8k-reduced",
     "flickr8k-two-texts",
-    "SSVR and one head on single captions of Flickr8k, beside CCA, reduced",
+    "SSVR and one head on single captions of Flickr8k, with CCA, reduced",
     ("cca", "ssvr", "texttopicnet"),
 )
 FLICKR8K_ARTICLES = _experiment(
     "patel-2019-ssvr-flickr8k-articles-reduced",
     "flickr8k-two-texts",
-    "SSVR and one head on articles of Flickr8k, beside CCA, reduced",
+    "SSVR and one head on articles of Flickr8k, with CCA, reduced",
     ("cca", "ssvr", "texttopicnet"),
 )

@@ -1,4 +1,4 @@
-"""Flickr8k with two texts to an image: each caption, and all five of them as an article."""
+"""Flickr8k with two texts per image: each caption, and all five captions as an article."""
 
 from __future__ import annotations
 
@@ -23,16 +23,17 @@ def load_flickr8k(
     subsets: Iterable[str] | None = None,
     strict: bool = True,
 ) -> Dataset:
-    """Load Flickr8k for methods that learn from article and caption.
+    """Load Flickr8k for methods that learn from an article and a caption.
 
     Parameters
     ----------
     root : path
-        Folder of Flickr8k, or the folder that holds ``flickr8k/``.
-    split : {"official"}
+        Folder of Flickr8k, or its parent folder.
+    split : {"official"}, default="official"
+        Name of the split.
     rank : {"captions", "articles"}, default="captions"
-        Which texts are ranked in development and test images: every caption, or the one article of
-        each image. Training images have a row for each caption either way.
+        Texts that are ranked for development and test images: every caption, or the one article of
+        each image. Training images have one row per caption either way.
     subsets, strict
         See `crossfit.datasets.flickr8k.load`.
 

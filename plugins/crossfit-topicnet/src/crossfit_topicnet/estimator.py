@@ -40,66 +40,92 @@ HEADS = ("article", "caption")
 class TextTopicNet(NeuralEstimator):
     r"""Self-supervised visual features by predicting the topics of an image's text.
 
-    Latent Dirichlet allocation gives every text its topics t. A network f over the image learns
-    them by a sigmoid cross-entropy, summed over the topics and averaged over the batch,
+    The topics t of each text are obtained by latent Dirichlet allocation. A network f of the image
+    learns them by a sigmoid cross-entropy, summed over the topics and averaged over the batch,
 
     .. math::
 
         - \sum_k t_k \log \sigma(f_k) + (1 - t_k) \log (1 - \sigma(f_k)),
 
-    whose minimum is :math:`\sigma(f_k) = t_k`. Brought to a sum of one the outputs are a topic
-    distribution like the text's, and :math:`-\mathrm{KL}(\text{text} \,\|\, \text{image})` ranks
-    both ways. What the layers below learned is there as `visual_features`.
+    whose minimum is :math:`\sigma(f_k) = t_k`. The outputs, normalised to a sum of one, are a
+    topic distribution, and items are ranked by :math:`-\mathrm{KL}(\text{text} \,\|\,
+    \text{image})` in both directions. The features of lower layers are available by
+    `visual_features`.
 
     Images are pictures (paths, PIL images, uint8 pixels), for which the network is CaffeNet, or
-    feature vectors, for which it is the layers from fc6 up. Texts are strings, of which the
-    topic model is fitted on the distinct training texts, or topic vectors: rows of non-negative
-    numbers, of which those that add up to more than one are scaled to one. An empty string, or a
-    row of zeros, is no text: it teaches nothing, and as a query its topics are uniform.
+    feature vectors, for which it consists of the layers from fc6 up. Texts are strings, for which
+    a topic model is fitted on the distinct training texts, or topic vectors: rows of non-negative
+    numbers, which are scaled to a sum of one if they add up to more. An empty string or a row of
+    zeros counts as a missing text: it is not used in training, and as a query its topics are
+    uniform.
 
     Parameters
     ----------
-    hidden : sequence of int
-        Widths of fc6, fc7 and so on; none, and the topics are linear in what lies below.
+    hidden : sequence of int, default=(4096, 4096)
+        Widths of fc6, fc7 and further layers. If empty, the topics are linear in the input of fc6.
     dropout : float, default=0.5
-        After the ReLU of every hidden layer.
+        Dropout probability after the ReLU of every hidden layer.
     loss : {"sigmoid", "softmax"}, default="sigmoid"
         ``"softmax"`` is the cross-entropy of distributions, an ablation.
     measure : str, default="kl_reversed"
-        How topic distributions are compared, a name in `crossfit.similarities.MEASURES` with the
+        Similarity of topic distributions, a name in `crossfit.similarities.MEASURES` with the
         image first: ``"kl_reversed"`` is -KL(text || image).
-    n_topics, passes, no_below, no_above, minimum_probability
-        Of the topic model; see `crossfit.extraction.LdaTopics`. Topics of a text below the
-        minimum probability are exact zeros, in what is learned and in queries alike. 0.01 is
-        that of the authors' code; `LdaTopics` itself cuts none. On held-out images of Flickr8k
-        the best of every network was with this cut and not with 0.
+    n_topics : int, default=40
+        Number of topics of the topic model; see `crossfit.extraction.LdaTopics`, also for
+        `passes`, `no_below` and `no_above`.
+    passes : int, default=10
+        Passes over the texts.
+    no_below : int, default=20
+        Minimum number of texts that contain a word.
+    no_above : float, default=0.5
+        Maximum share of texts that contain a word.
+    minimum_probability : float, default=0.01
+        Topics of a text below this probability are set to exact zeros, in training and in queries.
+        0.01 is the value in the authors' code; the default of `LdaTopics` is 0. On held-out images
+        of Flickr8k, all networks were better with 0.01 than with 0.
     image_size : int, default=227
-        Edge of the squares cut out of pictures, which are resized to 256 / 227 of it before. In
-        training the place is random and half of the squares are mirrored.
+        Edge of the squares cut out of pictures, which are first resized to 256 / 227 of it. In
+        training, the place is random and half of the squares are mirrored.
     init : {"caffe", "kaiming"}, default="caffe"
-        Random first weights of the layers for pictures; ``"kaiming"`` where they are narrower
-        than published. For vectors they are torch's.
+        Random initial weights of the layers for pictures; use ``"kaiming"`` if they are narrower
+        than published. For vectors, torch's defaults are used.
     trunk_weights : path-like, optional
-        File with weights that all layers below the topics start from; see
+        File with initial weights of all layers below the topics; see
         `crossfit_topicnet.network.TopicNetwork.fill_trunk`.
-    momentum, weight_decay : float
-        Of SGD; another optimizer gets those that it has. Biases do not decay.
+    max_epochs : int, default=100
+        Number of passes over the training pairs.
+    lr : float, default=0.001
+        Learning rate.
+    batch_size : int, default=64
+        Number of pairs per batch.
+    optimizer : str or type, default="SGD"
+        Name of a class in `torch.optim`, or such a class.
+    momentum : float, default=0.9
+        Momentum, if the optimizer has this setting.
+    weight_decay : float, default=0.0005
+        Weight decay, if the optimizer has this setting. Biases do not decay.
     bias_lr : float, default=2.0
-        Multiple of `lr` that biases learn with, 2 as in Caffe.
+        Learning rate of biases as a multiple of `lr`, 2 as in Caffe.
     lr_step : int or None, default=50000
-        Batches after which `lr` is multiplied by `lr_gamma`, again and again.
+        Number of batches after which `lr` is multiplied by `lr_gamma`, repeatedly; None for never.
     lr_gamma : float, default=0.1
-    max_epochs, lr, batch_size, optimizer, ...
+        Factor of the learning rate every `lr_step` batches.
+    **kwargs
         See `crossfit.neural.NeuralEstimator`. ``module__channels`` are the widths of CaffeNet's
         five convolutions.
 
     Attributes
     ----------
     vocabulary_ : tuple of str
-        Words of the topic model, where strings were given.
+        Words of the topic model, if strings were given.
     word_counts_ : float32 ndarray of shape (n_topics, n_words)
-        Expected number of times each topic gave each word.
+        Expected number of occurrences of each word in each topic.
     net_ : skorch.NeuralNet
+        The trained network.
+
+    See Also
+    --------
+    SSVR : Adds a second head for captions.
 
     References
     ----------
@@ -193,7 +219,7 @@ class TextTopicNet(NeuralEstimator):
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
-        tags.input_tags.positive_only = True  # topics are
+        tags.input_tags.positive_only = True  # topics must be non-negative
         return tags
 
     # ---- the parts of the method ---------------------------------------------------------------
@@ -216,7 +242,7 @@ class TextTopicNet(NeuralEstimator):
             channels=channels,
             init=self.init,
         )
-        # A saved method, which has no views_in_ yet, brings its own weights.
+        # A saved method is restored without views_in_, and its weights are loaded afterwards.
         if self.trunk_weights is not None and hasattr(self, "views_in_"):
             network.fill_trunk(self.trunk_weights)
         return network
@@ -265,19 +291,19 @@ class TextTopicNet(NeuralEstimator):
     def _check_widths(self) -> None:
         if not all(isinstance(width, Integral) and width >= 1 for width in self.hidden):
             raise ValueError(
-                f"hidden of {self._name()} must be integers of at least 1, got {self.hidden!r}"
+                f"{self._name()}: hidden must be integers of at least 1, got {self.hidden!r}"
             )
         channels = self._prefixed("module").get("channels", CHANNELS)
         if np.size(channels) != len(CHANNELS) or not all(
             isinstance(width, Integral) and width >= 2 and width % 2 == 0 for width in channels
         ):
             raise ValueError(
-                f"module__channels of {self._name()} must be {len(CHANNELS)} even integers of at "
-                f"least 2, which groups of CaffeNet halve, got {channels!r}"
+                f"{self._name()}: module__channels must be {len(CHANNELS)} even integers of at "
+                f"least 2, because CaffeNet divides them into two groups, got {channels!r}"
             )
 
     def _fit_features(self, views: Views, y: NDArray[Any] | None) -> None:
-        self._check_widths()  # before a topic model is fitted
+        self._check_widths()  # before the topic model is fitted
         image, text = (views.distinct(role)[0] for role in ("image", "text"))
         parts = {name: (part, where) for name, part, where in self._parts(text)}
         for part, where in parts.values():
@@ -295,7 +321,7 @@ class TextTopicNet(NeuralEstimator):
         self.raw_ = {"image": _is_pictures(image), "text": any(strings)}
         if self.raw_["text"]:
             articles = parts["article"][0][_present(*parts["article"])]
-            # One article may have many pictures, and counts once.
+            # An article may have many pictures, but counts once.
             lda = self._lda(torch.initial_seed()).fit(list(dict.fromkeys(articles)))
             self.vocabulary_, self.word_counts_ = lda.vocabulary_, lda.word_counts_
             self.lda_seed_ = lda.seed_
@@ -312,7 +338,7 @@ class TextTopicNet(NeuralEstimator):
         )
 
     def _parts(self, text: Any) -> Iterator[tuple[str, Any, str]]:
-        """Yield the name of the head, the values and what to call them, for every text."""
+        """Yield the name of the head, the values and their name in messages, for every text."""
         where = f"{self._name()}: view {self._view_name('text')!r}"
         if not isinstance(text, Channels):
             yield "article", text, where
@@ -333,7 +359,7 @@ class TextTopicNet(NeuralEstimator):
             raise ValueError(f"{where} was fitted on {kinds[self.raw_[role]]}, got {kinds[raw]}")
 
     def _topics(self, values: Any, where: str) -> NDArray[np.float32]:
-        """Return topics (n, n_topics), rows of zeros where there is no text."""
+        """Return topics (n, n_topics), with rows of zeros for missing texts."""
         self._check_kind(_is_strings(values), "text", ("topic vectors", "strings"), where)
         if not self.raw_["text"]:
             topics = _topic_vectors(values, where)
@@ -354,15 +380,15 @@ class TextTopicNet(NeuralEstimator):
         return topics
 
     def visual_features(self, values: Any, layer: str = "fc7") -> NDArray[np.float32]:
-        """Return what a layer makes of images: the visual features that training taught.
+        """Return the output of a layer for images: the visual features that were learned.
 
         Parameters
         ----------
         values : pictures or vectors of n rows
-            Of the kind that the method was fitted on.
+            Of the same kind as in `fit`.
         layer : str, default="fc7"
             ``"fc6"``, ``"fc7"`` and so on, after ReLU; for pictures also ``"pool5"`` and
-            ``"max5"``, the largest value of each of conv5's maps.
+            ``"max5"``, the maximum of each channel of conv5.
 
         Returns
         -------
@@ -371,7 +397,7 @@ class TextTopicNet(NeuralEstimator):
         Raises
         ------
         ValueError
-            If there is no such layer.
+            If the layer does not exist.
         """
         check_is_fitted(self, "views_in_")
         layers = self.net_.module_.layers
@@ -385,46 +411,69 @@ class TextTopicNet(NeuralEstimator):
         return torch.cat(found).cpu().numpy()
 
     def topic_words(self, n_words: int = 10) -> list[tuple[str, ...]]:
-        """Return the likeliest words of every topic, where the method was fitted on strings."""
+        """Return the most probable words of every topic, for a method fitted on strings.
+
+        Parameters
+        ----------
+        n_words : int, default=10
+            Number of words per topic.
+
+        Returns
+        -------
+        list of tuple of str
+
+        Raises
+        ------
+        ValueError
+            If the method was fitted on topic vectors.
+        """
         check_is_fitted(self, "views_in_")
         if not self.raw_["text"]:
-            raise ValueError(f"{self._name()} was fitted on topic vectors and knows no words")
+            raise ValueError(f"{self._name()} was fitted on topic vectors and has no words")
         best = np.argsort(-self.word_counts_, axis=1, kind="stable")[:, :n_words]
         return [tuple(self.vocabulary_[i] for i in row) for row in best]
 
 
 class SSVR(TextTopicNet):
-    r"""Self-supervised visual representations: one network learns two texts of every image.
+    r"""Self-supervised visual representations (SSVR): one network learns two texts per image.
 
-    As `TextTopicNet`, with a second head: the topics of the article in which an image stands and
+    Extends `TextTopicNet` by a second head: the topics of the article that contains an image and
     those of its own caption are learned together,
 
     .. math:: \mathrm{CE}(t^{article}, f^{article}) + \mathrm{CE}(t^{caption}, f^{caption}),
 
-    each the sigmoid cross-entropy of both halves. One topic model, fitted on the distinct
-    articles, reads both.
+    where each term is the sigmoid cross-entropy with both halves. One topic model, fitted on the
+    distinct articles, is used for both.
 
     The text view has the channels ``article`` and ``caption``:
-    ``Views(image=..., text={"article": ..., "caption": ...})``. A row that lacks one of them, an
-    empty string or a row of zeros, teaches the other head alone. After the fit a plain text, or a
-    mapping with the channels that `head` needs, does as well. A fit on plain texts has the article
-    head alone and is `TextTopicNet`.
+    ``Views(image=..., text={"article": ..., "caption": ...})``. A row that lacks one of them (an
+    empty string or a row of zeros) trains only the other head. After the fit, plain texts are
+    accepted too, as are mappings with only the channels that `head` needs. A fit on plain texts
+    has only the article head and equals `TextTopicNet`.
 
     Parameters
     ----------
     head : {"article", "caption", "mean"}, default="article"
-        Which head answers for an image, and which channel for a text that has several. A plain
-        text is compared with whatever the heads give. ``"mean"`` takes the mean over both heads,
-        and over the texts that there are. May be changed after the fit.
-    hidden, dropout, loss, measure, n_topics, image_size, trunk_weights, ...
+        Head used for images, and channel used for texts that have several. A plain text is
+        compared with any head. ``"mean"`` is the mean over both heads, and over the texts that
+        are present. It may be changed after the fit.
+    max_epochs : int, default=36
+        Number of passes over the training pairs.
+    batch_size : int, default=128
+        Number of pairs per batch.
+    lr_step : int or None, default=200000
+        Number of batches after which `lr` is multiplied by `lr_gamma`, repeatedly; None for never.
+    **kwargs
         See `TextTopicNet`.
-    max_epochs, lr, batch_size, optimizer, ...
-        See `crossfit.neural.NeuralEstimator`.
 
     Attributes
     ----------
     vocabulary_, word_counts_, net_
-        See `TextTopicNet`. The history has ``train_article`` and ``train_caption``.
+        See `TextTopicNet`. The history contains ``train_article`` and ``train_caption``.
+
+    See Also
+    --------
+    TextTopicNet : The method with one text per image.
 
     References
     ----------
@@ -487,7 +536,7 @@ class SSVR(TextTopicNet):
             there = [name for name in wanted if name in values]
             if not there:
                 raise ValueError(
-                    f"SSVR with head={self.head!r} reads the channel {' or '.join(wanted)} of "
+                    f"SSVR with head={self.head!r} needs the channel {' or '.join(wanted)} of "
                     f"view {self._view_name(view)!r}, got {', '.join(values.names)}"
                 )
             values = values.select(*there) if len(there) > 1 else values[there[0]]
@@ -495,18 +544,18 @@ class SSVR(TextTopicNet):
 
 
 def topic_loss(logits: Tensor, topics: Tensor, kind: str = "sigmoid") -> Tensor:
-    """Return the cross-entropy of topics and logits, the mean over rows that have topics.
+    """Return the cross-entropy of topics and logits, averaged over the rows that have topics.
 
     Parameters
     ----------
     logits, topics : Tensor of shape (b, n_topics)
     kind : {"sigmoid", "softmax"}, default="sigmoid"
-        Of independent topics, both halves, summed; or of distributions.
+        Sigmoid: cross-entropies of independent topics, summed; softmax: that of distributions.
 
     Returns
     -------
     Tensor
-        A scalar, 0 where no row has topics.
+        A scalar, 0 if no row has topics.
     """
     total = topics.sum(dim=1, keepdim=True)
     present = (total > 0).to(logits.dtype)
@@ -527,7 +576,7 @@ def _is_strings(values: Any) -> bool:
 
 
 def _present(values: Any, where: str) -> NDArray[np.bool_]:
-    """Say which rows have a text; in channels None and NaN stand for none, as in tables."""
+    """Return a mask of the rows that have a text; in channels, None and NaN are missing texts."""
     if not _is_strings(values):
         return np.asarray(values.sum(axis=1) != 0).ravel()
     for text in values:

@@ -1,4 +1,4 @@
-"""The network that predicts topics: CaffeNet's layers over pixels, or fc6 and fc7 over vectors."""
+"""The network that predicts topics: CaffeNet for pixels, or fc6 and fc7 for feature vectors."""
 
 from __future__ import annotations
 
@@ -24,26 +24,26 @@ CHANNELS = (96, 256, 384, 384, 256)
 """Channels of CaffeNet's five convolutions."""
 
 SMALLEST = 67
-"""Pixels of the smallest picture of which pool5 leaves something."""
+"""Edge in pixels of the smallest picture for which pool5 is not empty."""
 
 _MEAN_BGR = (104.007, 116.669, 122.679)
-# Size of a pixel less the mean.
+# Typical deviation of a pixel from the mean.
 _TYPICAL = 64.0
-# Decoded pictures beyond this lie in a temporary file.
+# Decoded pictures beyond this size are stored in a temporary file.
 _IN_MEMORY = 2**30
 
 
 class CaffeNet(nn.Module):
-    """The convolutions of CaffeNet, AlexNet with pooling before the normalisation.
+    """The convolutions of CaffeNet, which is AlexNet with pooling before normalisation.
 
     Parameters
     ----------
     image_size : int
         Edge of the square that is cut out of a picture, 227 in the papers.
     channels : sequence of int
-        Of the five convolutions; the second, fourth and fifth are in two groups.
+        Output channels of the five convolutions; the second, fourth and fifth have two groups.
     unit : float, default=1.0
-        What pixels are divided by; in Caffe they are not.
+        Divisor of the pixels; 1 in Caffe.
     """
 
     def __init__(
@@ -67,10 +67,10 @@ class CaffeNet(nn.Module):
     def forward(self, pixels: Tensor) -> Tensor:
         """Map uint8 RGB (b, E, E, 3) to the maps of conv5 (b, c5, H, W), after ReLU.
 
-        In training a random square is cut out of every picture, and every other one is
-        mirrored; else the square is the centre.
+        In training, a random square is cut out of every picture and mirrored with probability
+        1/2; otherwise the square is the centre.
         """
-        # Caffe reads BGR.
+        # Caffe's channels are BGR.
         x = (self._cut(pixels).flip(-1).float() - self.mean) / self.unit
         x = F.relu(self.conv1(x.permute(0, 3, 1, 2)))
         x = _normalised(F.max_pool2d(x, 3, 2))
@@ -94,27 +94,27 @@ class CaffeNet(nn.Module):
 
 
 class TopicNetwork(nn.Module):
-    """A trunk and one linear head for each kind of text.
+    """A trunk, and one linear head per kind of text.
 
     Parameters
     ----------
     n_inputs : int
-        Width of the feature vectors; of no account with `pictures`.
+        Width of the feature vectors; ignored for pictures.
     topics : mapping of str to int
         Name of each head, and the number of topics that it predicts.
     hidden : sequence of int
-        Widths of fc6, fc7 and what may follow.
+        Widths of fc6, fc7 and further layers.
     dropout : float
-        After the ReLU of every hidden layer.
+        Dropout probability after the ReLU of every hidden layer.
     loss : {"sigmoid", "softmax"}, default="sigmoid"
-        What turns logits into topics.
+        Determines how logits are converted to topics.
     image_size : int, optional
-        Where pictures go in; see `CaffeNet`.
+        Edge of pictures, see `CaffeNet`; None for feature vectors.
     channels : sequence of int
         See `CaffeNet`.
     init : {"caffe", "kaiming"}, default="caffe"
-        First weights where pictures go in: Caffe's, which suit the published widths alone, or
-        those that keep the size of the signal whatever the widths; pixels are then divided by 64.
+        Initial weights for pictures: Caffe's, which suit only the published widths, or weights
+        that preserve the scale of the signal at any width, with pixels divided by 64.
     """
 
     def __init__(
@@ -141,7 +141,7 @@ class TopicNetwork(nn.Module):
         self.dropout = nn.Dropout(dropout)
         if self.convolutions is not None:
             self._start(init)
-        # Drawn last, so that more heads leave the trunk's first weights as they are.
+        # Drawn last, so that the number of heads does not change the initial weights of the trunk.
         self.heads = nn.ModuleDict({name: nn.Linear(width, k) for name, k in topics.items()})
         if self.convolutions is not None:
             for head in self.heads.values():
@@ -160,7 +160,7 @@ class TopicNetwork(nn.Module):
 
     @property
     def layers(self) -> tuple[str, ...]:
-        """Names of the layers that `layer` returns, from the lowest up."""
+        """Names of the layers that `layer` accepts, from the lowest up."""
         return (*(("max5", "pool5") if self.convolutions is not None else ()), *self.hidden)
 
     def _stages(self, values: Tensor) -> Iterator[tuple[str, Tensor]]:
@@ -176,7 +176,7 @@ class TopicNetwork(nn.Module):
         yield "", x
 
     def layer(self, values: Tensor, name: str) -> Tensor:
-        """Return what a layer of `layers` makes of pictures or vectors, (b, width)."""
+        """Return the output of one of `layers` for pictures or vectors, (b, width)."""
         return next(x for stage, x in self._stages(values) if stage == name)
 
     def forward(self, values: Tensor) -> dict[str, Tensor]:
@@ -190,11 +190,11 @@ class TopicNetwork(nn.Module):
         Parameters
         ----------
         items : Items, or dict of str to Items
-            Pictures or vectors; topics of texts, of one kind or of several.
+            Pictures or vectors; topics of one or several kinds of texts.
         view : {"image", "text"}
         head : str
-            Name of a head, or ``"mean"`` for the mean over the heads, or over the texts that
-            there are.
+            Name of a head, or ``"mean"`` for the mean over the heads, or over the texts that are
+            present.
         """
         if view == "image":
             found = {name: self.distribution(z) for name, z in self(items.values).items()}
@@ -208,29 +208,29 @@ class TopicNetwork(nn.Module):
         return _normalised_topics(parts.sum(dim=0))
 
     def distribution(self, logits: Tensor) -> Tensor:
-        """Return the outputs of a head, brought to a sum of one."""
+        """Return the outputs of a head, normalised to a sum of one."""
         logits = logits.float()
-        # sigmoid(z) / sum sigmoid(z), which stays finite where every sigmoid is 0.
+        # sigmoid(z) / sum sigmoid(z), in a form that stays finite if every sigmoid is 0.
         return (F.logsigmoid(logits) if self.loss == "sigmoid" else logits).softmax(dim=1)
 
     def fill_trunk(self, path: str | PathLike[str]) -> None:
-        """Start all layers below the heads from the weights in a file.
+        """Load the weights of all layers below the heads from a file.
 
         Parameters
         ----------
         path : path-like
             A .safetensors file or a state dictionary with ``conv1.weight`` and so on to
-            ``fc7.bias``, for pictures in Caffe's form (BGR, 0 to 255, less the mean).
+            ``fc7.bias``, for pictures in Caffe's form (BGR, 0 to 255, with the mean subtracted).
 
         Raises
         ------
         FileNotFoundError
-            If there is no such file.
+            If the file does not exist.
         ValueError
-            If it holds other weights.
+            If its weights have other names or shapes.
         """
         if not Path(path).expanduser().is_file():
-            raise FileNotFoundError(f"trunk_weights is a file of weights, and {str(path)!r} is not")
+            raise FileNotFoundError(f"trunk_weights must be a file of weights, got {str(path)!r}")
         state = load_weights("alexnet", path)
         for part in (self.convolutions, self.hidden):
             if part is not None:
@@ -247,13 +247,13 @@ def _normalised(x: Tensor) -> Tensor:
 
 
 def _shares(topics: Tensor) -> Tensor:
-    """Divide rows by their sum; rows of zeros stay zeros."""
+    """Return rows divided by their sum; rows of zeros stay zeros."""
     total = topics.sum(dim=1, keepdim=True)
     return topics / total.where(total > 0, 1)
 
 
 def _normalised_topics(topics: Tensor) -> Tensor:
-    """Divide rows by their sum; a text without topics is like any other: uniform."""
+    """Return rows divided by their sum; a text without topics becomes uniform."""
     empty = (topics.sum(dim=1, keepdim=True) == 0).to(topics.dtype)
     return _shares(topics + empty)
 
@@ -264,9 +264,9 @@ def stored_edge(image_size: int) -> int:
 
 
 def load_pixels(images: Any, edge: int) -> NDArray[np.uint8]:
-    """Read pictures as uint8 (n, edge, edge, 3), whatever shape they had.
+    """Load pictures as uint8 (n, edge, edge, 3), resized without keeping their proportions.
 
-    A gigabyte and more is kept in a temporary file, which goes when the array goes.
+    An array of a gigabyte or more is stored in a temporary file that is deleted with the array.
     """
     pixels = scratch_array((len(images), edge, edge, 3), np.uint8, in_memory=_IN_MEMORY)
     for held, image in zip(pixels, images):

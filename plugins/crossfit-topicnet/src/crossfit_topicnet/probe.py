@@ -1,4 +1,4 @@
-"""How good are visual features? One linear SVM for each class of a multi-label data set."""
+"""Linear probing of visual features: one linear SVM per class of a multi-label data set."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from crossfit.metrics import voc_average_precision
 __all__ = ["Probe", "linear_probe"]
 
 COSTS = tuple(2.0**-power for power in range(18, 12, -1))
-"""The values of C that TextTopicNet's code tries."""
+"""The values of C in TextTopicNet's code."""
 
 
 @dataclass(frozen=True)
 class Probe:
-    """What a probe found.
+    """Result of a probe.
 
     Parameters
     ----------
     average_precision : ndarray of shape (n_classes,)
-        Of every class on the test images; NaN where it has no positive.
+        Average precision of each class on the test images; NaN for a class without positives.
     C : ndarray of shape (n_classes,)
-        What was chosen on the validation images.
+        The value of C chosen on the validation images.
     scores : ndarray of shape (n_test, n_classes)
         Distances to the decision planes.
     """
@@ -38,7 +38,7 @@ class Probe:
 
     @property
     def mean_average_precision(self) -> float:
-        """Mean over the classes that have a positive: VOC's mAP."""
+        """Mean over the classes that have positives, which is VOC's mAP."""
         return float(np.nanmean(self.average_precision))
 
 
@@ -54,23 +54,24 @@ def linear_probe(
 ) -> Probe:
     """Classify images by their features with one-vs-rest linear SVMs.
 
-    For every class C is chosen by the average precision on the validation images; the SVM is then
+    For every class, C is chosen by the average precision on the validation images; the SVM is then
     fitted on training and validation images together. Features are standardised by the mean and
-    deviation of both, which are all that a test image is compared with.
+    deviation of training and validation images.
 
     Parameters
     ----------
     train, val, test : pair of features (n, d) and labels (n, n_classes)
-        Labels are positive where > 0.
+        Labels are positive if > 0.
     difficult : three bool arrays of shape (n, n_classes), optional
-        Images that count neither way for a class, in training, in validation and in the test, as
-        VOC's official evaluation has it.
-    costs : sequence of float
+        Images that are ignored for a class, in training, validation and test, as in VOC's official
+        evaluation.
+    costs : sequence of float, default=COSTS
         Values of C to choose from.
     interpolation : {"11", "all", "none"}, default="11"
-        Of the average precision; see `crossfit.metrics.voc_average_precision`. VOC2007's is 11.
+        Interpolation of the average precision, 11 for VOC2007; see
+        `crossfit.metrics.voc_average_precision`.
     random_state : int, default=0
-        Of the SVM's solver.
+        Seed of the solver of the SVM.
 
     Returns
     -------
@@ -79,7 +80,7 @@ def linear_probe(
     Raises
     ------
     ValueError
-        If shapes disagree, or a class has no positive or no negative to learn from.
+        If shapes disagree, or a class has no positive or no negative examples.
 
     References
     ----------
@@ -93,7 +94,7 @@ def linear_probe(
     for y, skip, where in zip(Y, skipped, _PARTS):
         if y.shape != skip.shape or y.shape[1] != Y[0].shape[1]:
             raise ValueError(
-                f"labels and difficult ones of {where} must have shape (n, {Y[0].shape[1]}), got "
+                f"labels and difficult of {where} must have shape (n, {Y[0].shape[1]}), got "
                 f"{y.shape} and {skip.shape}"
             )
     if not len(costs):

@@ -1,4 +1,4 @@
-"""Planted inputs for the conformance kit: what is in the image says which topics the text has."""
+"""Synthetic inputs for the conformance kit: images are functions of the topics of their texts."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ N_CLASSES, N_TOPICS, WIDTH = 5, 8, 12
 
 
 def make_inputs(rng: np.random.Generator, n: int) -> tuple[Views, NDArray[Any]]:
-    """Make n pairs of vectors and topics, and their labels.
+    """Generate n pairs of vectors and topics, and their labels.
 
     Parameters
     ----------
     rng : numpy.random.Generator
-        Where the numbers come from.
+        Random number generator.
     n : int
         Number of pairs.
 
@@ -28,16 +28,16 @@ def make_inputs(rng: np.random.Generator, n: int) -> tuple[Views, NDArray[Any]]:
     -------
     views : Views
         ``image`` of shape (n, 12), a linear map of the log-topics with noise, and ``text`` of
-        shape (n, 8), topics of which the small ones are exact zeros.
+        shape (n, 8), topics in which small values are exact zeros.
     y : int array of shape (n,)
-        Classes, each of which prefers some topics.
+        Classes, each with its own preferred topics.
     """
     y, factors = _factors(rng, n)
     return Views(image=_images(rng, factors), text=_topics(factors)), y
 
 
 def make_two_texts(rng: np.random.Generator, n: int) -> tuple[Views, NDArray[Any]]:
-    """Make n pairs as `make_inputs` does, with channels article and caption in the text."""
+    """Generate n pairs as `make_inputs` does, with the channels article and caption in the text."""
     y, factors = _factors(rng, n)
     own = factors + 0.5 * rng.normal(size=factors.shape)
     text = {"article": _topics(factors), "caption": _topics(own)}
