@@ -690,7 +690,7 @@ def test_channels_of_integers_are_numbers(views, dtype):
 
 
 def test_a_fit_without_negatives_is_refused(views):
-    with pytest.raises(ValueError, match=r"at least two groups, got 20 of one"):
+    with pytest.raises(ValueError, match=r"at least two groups, got 20 rows of one group"):
         CRAN(**QUICK).fit(views[:20].with_groups(np.zeros(20, int)))
     with pytest.raises(ValueError, match="batch_size"):
         CRAN(**{**QUICK, "batch_size": 1}).fit(views)
