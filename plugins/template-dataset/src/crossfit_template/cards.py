@@ -1,4 +1,4 @@
-"""What the plugin declares: its data set. Imports nothing heavy."""
+"""The card of the plugin's data set. Imports no heavy packages."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ TEMPLATE = DatasetCard(
     summary="Pictures with a caption and a class each",
     modalities=("image", "text"),
     labels="single",
-    licence="what its authors allow; say so where nothing is stated",
-    # citation and year: of the paper.
+    licence="as stated by its authors; say so if nothing is stated",
+    # citation and year: those of the paper.
     url="https://example.org/template",
     counts={"train": 9, "test": 3},
     splits=("official",),
-    # A few made-up items in the official layout, so that the loader is tried without the data.
+    # Writes a few made-up items in the official layout, to test the loader without the data.
     make_files="crossfit_template.testing:make_files",
 )

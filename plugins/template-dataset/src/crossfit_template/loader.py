@@ -1,4 +1,4 @@
-"""The loader: from the files as their authors distribute them to a Dataset."""
+"""The loader, which reads the files as distributed by their authors into a Dataset."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ def load(
         Folder that holds ``train.tsv`` and ``test.tsv``, each with the columns ``image``,
         ``caption`` and ``class``, and ``images/``.
     split : {"official"}, default="official"
-        The one that its authors made.
+        Name of the split; there is only the official one.
     subsets : iterable of str, optional
         Splits to load, of ``"train"`` and ``"test"``; only their files are needed.
     strict : bool, default=True
-        Compare with the official counts.
+        Whether to check the official counts.
 
     Returns
     -------
@@ -54,9 +54,9 @@ def load(
     Raises
     ------
     FileNotFoundError
-        If a file is missing; the message says which.
+        If a file is missing; the message names it.
     ValueError
-        If there are more or fewer items than there should be.
+        If the number of items differs from the official counts.
     """
     chosen = choose_subsets(subsets, TEMPLATE.counts, TEMPLATE)
     tables = require(root, *(f"{name}.tsv" for name in chosen), card=TEMPLATE)
@@ -65,13 +65,13 @@ def load(
         with table.open(encoding="utf-8", newline="") as stream:
             rows = list(csv.DictReader(stream, delimiter="\t"))
         names = [f"images/{row['image']}" for row in rows]
-        pictures += stamps(root, names, TEMPLATE)  # names the pictures that are missing
+        pictures += stamps(root, names, TEMPLATE)  # raises with the names of missing pictures
         views = Views(
             image=[str(root / name) for name in names], text=[row["caption"] for row in rows]
         )
         splits[name] = Split(views, np.array([CLASSES.index(row["class"]) for row in rows]))
     if strict:
         check_counts({name: len(part) for name, part in splits.items()}, TEMPLATE.counts, TEMPLATE)
-    # Of everything that was read, and of how it was split: results are keyed by it.
+    # A hash of everything that was read and of the split: results are stored under it.
     revision = content_hash(*tables, *pictures, split)
     return Dataset(TEMPLATE, splits, CLASSES, revision)

@@ -11,12 +11,12 @@ __all__ = ["make_files"]
 
 
 def make_files(folder: Path) -> None:
-    """Write twelve pictures of one colour each, nine to train on and three to test.
+    """Write twelve pictures of one colour each, nine for training and three for testing.
 
     Parameters
     ----------
     folder : path
-        Where the files go; empty.
+        An empty folder.
     """
     rng = np.random.default_rng(0)
     (folder / "images").mkdir()

@@ -1,3 +1,3 @@
-"""Extractors for crossfit. Imports nothing, so that listing stays quick."""
+"""Extractors for crossfit. This module imports nothing, so that listing extractors stays fast."""
 
 __version__ = "0.1.0"

@@ -1,4 +1,4 @@
-"""What the plugin declares: its extractor. Imports nothing heavy."""
+"""The card of the plugin's extractor. Imports no heavy packages."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ TEMPLATE = ExtractorCard(
     inputs=("pixels", "paths"),
     outputs=("vectors", "regions"),
     needs_fit=False,
-    # weights and licence: of trained weights, if there are any.
+    # weights and licence: those of trained weights, if there are any.
     search_space={"n_patches": Int(2, 8)},
     test_params={"n_patches": 2},
 )

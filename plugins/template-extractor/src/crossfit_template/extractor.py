@@ -20,14 +20,14 @@ class Template(ImageExtractor):
     Parameters
     ----------
     n_patches : int, default=4
-        Patches along either side of a picture.
+        Number of patches along each side of a picture.
     output : {"vectors", "regions"}, default="vectors"
-        One vector for each picture, (n, 3 n_patches²), or one for each patch,
-        (n, n_patches², 3), for methods that attend to regions.
+        One vector per picture, (n, 3 n_patches²), or one per patch, (n, n_patches², 3), for
+        methods that attend to regions.
     batch_size : int, default=64
-        Pictures at a time; changes no feature.
+        Number of pictures per batch; does not change the features.
     cache : bool, default=True
-        Whether to keep features for the next time.
+        Whether to store features in the feature cache.
 
     Examples
     --------
@@ -45,7 +45,7 @@ class Template(ImageExtractor):
         "cache": ["boolean"],
     }
 
-    # Stored untouched and never checked here: scikit-learn clones by these names.
+    # Parameters are stored unchanged and not checked here, because scikit-learn clones by them.
     def __init__(
         self,
         n_patches: int = 4,
@@ -58,14 +58,14 @@ class Template(ImageExtractor):
         self.batch_size = batch_size
         self.cache = cache
 
-    # Pictures are uint8 (H, W, 3), of any size. One row for each, of this picture alone: no mean
-    # over the batch, no padding to the largest of them.
+    # Pictures are uint8 (H, W, 3), of any size. Returns one row per picture, which depends on this
+    # picture alone: no mean over the batch, no padding to its largest picture.
     def _extract(self, batch: list[NDArray[np.uint8]]) -> list[NDArray[np.float32]]:
         return [self._colours(picture) for picture in batch]
 
     def _colours(self, picture: NDArray[np.uint8]) -> NDArray[np.float32]:
         height, width, _ = picture.shape
-        # Of pictures smaller than the grid, pixels come twice.
+        # For pictures smaller than the grid, pixels are used more than once.
         rows, columns = (
             [
                 (size * i // self.n_patches, max(size * (i + 1) // self.n_patches, 1))

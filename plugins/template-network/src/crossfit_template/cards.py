@@ -1,4 +1,4 @@
-"""What the plugin declares: its method and its experiment. Imports nothing heavy."""
+"""The cards of the plugin: its method and its experiment. Imports no heavy packages."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ TEMPLATE = MethodCard(
     inputs={"image": ("vectors",), "text": ("vectors",)},
     labels="none",
     kind="embedding",
-    # year and citation: of the paper.
+    # year and citation: those of the paper.
     search_space={
         "n_components": Int(16, 256, log=True),
         "hidden": Each(("image", "text"), Int(32, 512, log=True)),
@@ -27,7 +27,7 @@ TEMPLATE = MethodCard(
         "lr": 3e-3,
         "device": "cpu",
     },
-    # Needed where inputs are tokens, strings, pixels or channels; vectors the kit plants itself.
+    # Required for tokens, strings, pixels or channels; the kit generates vectors itself.
     make_inputs="crossfit_template.testing:make_inputs",
 )
 

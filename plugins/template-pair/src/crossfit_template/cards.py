@@ -1,4 +1,4 @@
-"""What the plugin declares: its method. Imports nothing heavy."""
+"""The card of the plugin's method. Imports no heavy packages."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ TEMPLATE = MethodCard(
     target="crossfit_template.network:Template",
     summary="A text attends to the regions of an image, and the attended region scores the pair",
     roles=("image", "text"),
-    # Regions come as (n, R, d), or as a Ragged where images have unequally many.
+    # Regions are (n, R, d), or a Ragged if images have different numbers of regions.
     inputs={"image": ("regions",), "text": ("vectors",)},
     labels="none",
     kind="pair",
-    # year and citation: of the paper.
+    # year and citation: those of the paper.
     search_space={
         "width": Int(16, 256, log=True),
         "temperature": Float(1.0, 20.0, log=True),

@@ -1,4 +1,4 @@
-"""The method: what an item allows alone, what a pair needs, and the loss of a batch."""
+"""The method: what is computed per item, what per pair, and the loss of a batch."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ __all__ = ["Template"]
 class Template(NeuralPairEstimator):
     r"""A text attends to the regions of an image, and the attended regions score the pair.
 
-    With unit vectors r_1, ..., r_R of an image's regions and t of a text the score is
+    With unit vectors r_1, ..., r_R of an image's regions and t of a text, the score is
 
     .. math:: \sum_i a_i \, t' r_i, \qquad a = \mathrm{softmax}_i(\tau \, t' r_i).
 
     Parameters
     ----------
     width : int, default=64
-        Of the vectors.
+        Width of the vectors.
     temperature : float, default=5.0
-        τ; the larger, the more the best region alone counts.
+        Temperature τ; the larger, the more the best region dominates.
     margin : float, default=0.2
-        By how much a pair must outscore the others.
-    max_epochs, lr, batch_size, score_memory, ...
+        Margin by which a pair must outscore the others.
+    **kwargs
         See `crossfit.neural.NeuralPairEstimator`.
     """
 
@@ -51,14 +51,14 @@ class Template(NeuralPairEstimator):
         self.temperature = temperature
         self.margin = margin
 
-    # `n_inputs` are the widths by role: all that is needed to build the network again on loading.
+    # `n_inputs` are the widths by role, which suffice to build the network again on loading.
     def _build_module(
         self, n_inputs: dict[str, Any], n_classes: int | None, **module: Any
     ) -> nn.Module:
         return nn.ModuleDict({role: nn.Linear(n, self.width) for role, n in n_inputs.items()})
 
-    # Once per item. Rows are padded to the longest of their batch, and the mask goes along:
-    # nobody may read what stands in the padding.
+    # Called once per item. Rows are padded to the longest of their batch, and the mask is returned
+    # with them: values in the padding must not be used.
     def _prepare_batch(self, module: Any, items: Any, view: str) -> Any:
         encoded = F.normalize(module[view](items.values), dim=-1)
         if view == "text":
@@ -66,19 +66,19 @@ class Template(NeuralPairEstimator):
         mask = items.mask if items.mask is not None else encoded.new_ones(encoded.shape[:2]).bool()
         return {"regions": encoded, "mask": mask}
 
-    # Once per block of pairs: scores of shape (len P, len Q).
+    # Called once per block of pairs; returns scores of shape (len P, len Q).
     def _score_pairs(self, module: Any, P: Any, Q: Any) -> Tensor:
         regions, mask = P["regions"], P["mask"]
         cosines = (regions.flatten(0, 1) @ Q.T).unflatten(0, regions.shape[:2]).transpose(1, 2)
         weights = masked_softmax(self.temperature * cosines, mask[:, None])
         return (weights * cosines).sum(dim=-1)
 
-    # Of a pair, at the peak: cosines, logits, masked logits, their exponentials and weights, and
-    # the score. The mask's complement is by the image; a block may be one text wide.
+    # Bytes per pair, at the peak: cosines, logits, masked logits, their exponentials and weights,
+    # and the score. The mask's complement is per image, but a block may have only one text.
     def _pair_bytes(self, P: Any, Q: Any) -> int:
         return 4 * (5 * P["regions"].shape[1] + 1) + P["regions"].shape[1]
 
-    # In training `outputs` are the scores of the batch's items, each with every other.
+    # In training, `outputs` are the scores of all items of the batch against each other.
     def _loss(self, outputs: Any, batch: Batch) -> Tensor:
         settings: dict[str, Any] = {"margin": self.margin, "mining": "hardest"}
         images = triplet_loss(outputs, batch.positives, batch.negatives, **settings)

@@ -1,3 +1,3 @@
-"""A method for crossfit. Imports nothing, so that listing stays quick."""
+"""A method for crossfit. This module imports nothing, so that listing methods stays fast."""
 
 __version__ = "0.1.0"

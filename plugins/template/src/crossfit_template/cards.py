@@ -1,4 +1,4 @@
-"""What the plugin declares: its methods and its experiment. Imports nothing heavy."""
+"""The cards of the plugin: its methods and its experiment. Imports no heavy packages."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ TEMPLATE_NET = MethodCard(
         "lr": 3e-3,
         "device": "cpu",
     },
-    # Needed where inputs are tokens, strings, pixels or channels; vectors the kit plants itself.
+    # Required for tokens, strings, pixels or channels; the kit generates vectors itself.
     make_inputs="crossfit_template.testing:make_inputs",
 )
 

@@ -26,14 +26,14 @@ class Template(CrossModalEstimator):
 
     where s̄ is the mean variance of a column of X, so that λ has no unit. The k leading right
     singular vectors V of the fitted values XB span the part of the texts that images predict
-    best. Images go to XBV, texts to ZV, and are compared by their cosine.
+    best. Images are mapped to XBV and texts to ZV, and compared by the cosine.
 
     Parameters
     ----------
     n_components : int, default=64
-        k, dimensions of the common space; fewer where the views have fewer.
+        Dimensions k of the common space; fewer if the views have fewer.
     reg : float, default=0.01
-        λ.
+        Ridge λ, relative to the mean variance of a column.
 
     Attributes
     ----------
@@ -65,20 +65,20 @@ class Template(CrossModalEstimator):
         "reg": [Interval(Real, 0, None, closed="neither")],
     }
 
-    # Stored untouched and never checked here: scikit-learn clones by these names.
+    # Parameters are stored unchanged and not checked here, because scikit-learn clones by them.
     def __init__(self, n_components: int = 64, reg: float = 1e-2) -> None:
         self.n_components = n_components
         self.reg = reg
 
-    # The base class has checked parameters, shapes, types and missing values, and calls the views
-    # by role.
+    # The base class has checked parameters, shapes, types and missing values; views are named by
+    # role.
     def _fit(self, views: Views, y: NDArray[Any] | None) -> None:
         data = {role: _dense(views[role]).astype(np.float64) for role in views.names}
         self.means_ = {role: values.mean(axis=0) for role, values in data.items()}
         X, Z = (data[role] - self.means_[role] for role in ("image", "text"))
         for role, values in (("image", X), ("text", Z)):
             if not np.any(values):
-                raise ValueError(f"view {role!r} is constant: there is nothing to learn from it")
+                raise ValueError(f"view {role!r} is constant: it has no variance to learn from")
         gram = X.T @ X
         ridge = self.reg * np.trace(gram) / len(gram)
         B = scipy.linalg.solve(gram + ridge * np.eye(len(gram)), X.T @ Z, assume_a="pos")
@@ -86,7 +86,7 @@ class Template(CrossModalEstimator):
         V = Vt[: self.n_components].T
         self.weights_ = {"image": B @ V, "text": V}
 
-    # One modality alone, as at query time. Whatever dtype came in goes out.
+    # Encodes one modality alone, as for a query. The dtype of the input is kept.
     def _encode(self, values: Any, view: str) -> NDArray[Any]:
         values = _dense(values)
         return ((values - self.means_[view]) @ self.weights_[view]).astype(values.dtype)

@@ -1,4 +1,4 @@
-"""The method as a network: what a neural plugin writes, and no more."""
+"""The method as a network: the minimum that a neural plugin has to implement."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ class TemplateNet(NeuralEstimator):
     hidden : mapping of str to int, optional
         Width of the hidden layer by role; 256 by default.
     margin : float, default=0.2
-        By how much a pair must outscore the others, in units of the cosine.
-    max_epochs, lr, batch_size, ...
+        Margin by which a pair must outscore the others, in units of the cosine.
+    **kwargs
         See `crossfit.neural.NeuralEstimator`.
     """
 
@@ -55,14 +55,14 @@ class TemplateNet(NeuralEstimator):
         self.hidden = hidden
         self.margin = margin
 
-    # `n_inputs` are the widths by role: all that is needed to build the network again on loading.
+    # `n_inputs` are the widths by role, which suffice to build the network again on loading.
     def _build_module(
         self, n_inputs: dict[str, Any], n_classes: int | None, **module: Any
     ) -> nn.Module:
         hidden = dict.fromkeys(n_inputs, 256) | dict(self.hidden or {})
         return _Branches(n_inputs, hidden, self.n_components, **module)
 
-    # A function of the whole batch. Terms by name are added up, and kept in the history.
+    # A function of the whole batch. Named terms are added up and recorded in the history.
     def _loss(self, outputs: Any, batch: Batch) -> Mapping[str, Tensor]:
         S = outputs["image"] @ outputs["text"].T
         return {
@@ -76,14 +76,14 @@ class TemplateNet(NeuralEstimator):
 
 
 class _Branches(nn.Module):
-    """One branch for each role.
+    """One branch per role.
 
     Parameters
     ----------
     n_inputs, hidden : mapping of str to int
         Widths by role.
     n_components : int
-        Width of the outputs, which have length 1.
+        Width of the outputs, which have unit length.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Planted inputs for the conformance checks: pairs that a method of this kind must find."""
+"""Synthetic inputs for the conformance checks: pairs that methods of this kind must match."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from crossfit import Views
 
 
 def make_inputs(rng: np.random.Generator, n: int) -> tuple[Views, NDArray[Any]]:
-    """Make n pairs that share latent factors, and their labels.
+    """Generate n pairs that share latent factors, and their labels.
 
     Parameters
     ----------
     rng : numpy.random.Generator
-        Where the numbers come from.
+        Random number generator.
     n : int
         Number of pairs.
 
