@@ -112,7 +112,7 @@ def test_methods_that_override_similarity_alone_or_prepare_too():
             crossfit.similarity(pipe, views, query=query), alone.similarity(views, query=query)
         )
     assert pipe.score(views) == alone.score(views)
-    with pytest.raises(TypeError, match="more than rows of its common space: name a similarity"):
+    with pytest.raises(TypeError, match="more than rows of its common space; set similarity="):
         make_pipeline(Prepares(), RetrievalScorer()).fit(views)
     make_pipeline(Prepares(), RetrievalScorer("cosine")).fit(views)
 

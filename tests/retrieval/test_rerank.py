@@ -263,7 +263,7 @@ def test_errors():
         Reranker(StandardScaler(), Parts()).fit(VIEWS)
     with pytest.raises(TypeError, match="expects Views, got ndarray"):
         Reranker(Means(), Parts()).fit(np.eye(3))
-    with pytest.raises(TypeError, match="exactness is of a Reranker, got Parts"):
+    with pytest.raises(TypeError, match="exactness expects a Reranker, got Parts"):
         exactness(Parts().fit(VIEWS), VIEWS)
     with pytest.raises(TypeError, match="second stage must score single pairs"):
         inner = Reranker(Means(), Parts(), k=2)

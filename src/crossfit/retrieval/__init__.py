@@ -1,4 +1,4 @@
-"""Retrieval with fitted methods: scoring, searching, indexes, two-stage search."""
+"""Retrieval with fitted methods: scoring, search, indexes and two-stage search."""
 
 from crossfit._lazy import attach
 

@@ -1,4 +1,4 @@
-"""Indexes of a gallery in a common space: exact, and approximate where faiss is installed."""
+"""Indexes of a gallery in a common space: exact, or approximate with faiss."""
 
 from __future__ import annotations
 
@@ -20,10 +20,11 @@ __all__ = ["ApproximateIndex", "ExactIndex"]
 
 
 class ExactIndex(CheckedParameters, BaseEstimator):
-    """A gallery that grows, and exact search in it, block by block.
+    """A gallery to which items can be added, with exact search in blocks.
 
-    Never holds more scores than those of one block of the gallery, where
-    `RetrievalScorer.index` scores it whole. `crossfit.save` and `crossfit.load` keep it on disk.
+    Only the scores of one block of the gallery are held at a time, whereas
+    `RetrievalScorer.index` scores the whole gallery. Use `crossfit.save` and `crossfit.load` to
+    store the index.
 
     Parameters
     ----------
@@ -31,13 +32,17 @@ class ExactIndex(CheckedParameters, BaseEstimator):
         As in `RetrievalScorer`: a name in `crossfit.similarities.MEASURES`, or a callable
         ``(A, B) -> scores``.
     gallery_first : bool, default=False
-        Whether the gallery is of the earlier view, which only matters to a similarity that is not
+        Whether the gallery is of the earlier view. This affects only similarities that are not
         symmetric, such as ``"kl"``.
 
     Attributes
     ----------
     blocks_ : list of arrays of shape (m_i, n_components)
         The gallery, in the order in which it was added.
+
+    See Also
+    --------
+    ApproximateIndex : Faster search that may miss some of the best items.
 
     Examples
     --------
@@ -61,7 +66,7 @@ class ExactIndex(CheckedParameters, BaseEstimator):
     def __len__(self) -> int:
         return sum(len(block) for block in getattr(self, "blocks_", ()))
 
-    # An index without items is no less true than one with some.
+    # Without this, an index without items would be false.
     def __bool__(self) -> bool:
         return True
 
@@ -74,18 +79,22 @@ class ExactIndex(CheckedParameters, BaseEstimator):
         Parameters
         ----------
         values : array-like of shape (m, n_components)
-            Items in the common space. Arrays of 2,048 rows and more are kept, not copied.
+            Items in the common space. Arrays of 2,048 rows or more are not copied.
+
+        Returns
+        -------
+        self
 
         Raises
         ------
         ValueError
-            If they are no numeric rows, not finite, or of another width than those before.
+            If the values are not numeric rows, not finite, or differ in width from earlier ones.
         """
         resolve(self.similarity)
         self._validate_params()
         block = self._rows(values, "an index holds")
         blocks = list(getattr(self, "blocks_", ()))
-        # Many small additions make few blocks.
+        # Many small additions are merged into few blocks.
         if blocks and len(blocks[-1]) < CHUNK:
             blocks[-1] = np.concatenate([blocks[-1], block])
         else:
@@ -101,12 +110,17 @@ class ExactIndex(CheckedParameters, BaseEstimator):
         values : array-like of shape (n, n_components)
             Queries.
         k : int, default=10
-            How many to return; all of a smaller gallery.
+            Number of items to return; all items if the gallery is smaller.
 
         Returns
         -------
         SearchResult
             Best first; equal scores in the order of the gallery.
+
+        Raises
+        ------
+        ValueError
+            If the index is empty, or the queries are not finite rows of the right width.
         """
         queries = self._queries(values, k)
         similarity = resolve(self.similarity)
@@ -136,9 +150,9 @@ class ExactIndex(CheckedParameters, BaseEstimator):
     def __crossfit_restore__(
         self, state: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]
     ) -> None:
-        """Add the items that `__crossfit_state__` gave, checked like any others."""
+        """Add the items of `__crossfit_state__`, with the same checks as in `add`."""
         self._validate_params()
-        # As bundles of ExactIndex held them before.
+        # Earlier bundles of ExactIndex hold them as "blocks_".
         blocks = state.get("blocks_", [arrays.get(str(i)) for i in range(len(arrays))])
         if set(state) - {"blocks_"} or any(type(block) is not np.ndarray for block in blocks):
             raise ValueError("the items of an index must be arrays numbered from 0")
@@ -148,7 +162,7 @@ class ExactIndex(CheckedParameters, BaseEstimator):
     def _queries(self, values: Any, k: int) -> NDArray[Any]:
         check_k(k)
         if not len(self):
-            raise ValueError("the index is empty: call add first")
+            raise ValueError("the index is empty; call add first")
         return self._rows(values, "an index is searched with")
 
     def _rows(self, values: Any, what: str) -> NDArray[Any]:
@@ -171,7 +185,7 @@ class ExactIndex(CheckedParameters, BaseEstimator):
 
 
 def _better(one: SearchResult, other: SearchResult, k: int) -> SearchResult:
-    """Merge two results of which `other` is of later items."""
+    """Merge two results, where the items of `other` come later in the gallery."""
     scores = np.hstack([one.scores, other.scores])
     order = top_k(scores, k).indices
     indices = np.hstack([one.indices, other.indices])
@@ -181,27 +195,34 @@ def _better(one: SearchResult, other: SearchResult, k: int) -> SearchResult:
 
 
 class ApproximateIndex(ExactIndex):
-    """A gallery that grows, and fast search in it that may miss some of the best items.
+    """A gallery to which items can be added, with fast search that may miss some of the best items.
 
-    A hierarchical navigable small-world graph (Malkov and Yashunin, TPAMI 2020) of faiss, which
-    ``pip install crossfit-retrieval[ann]`` brings. Compare it with `ExactIndex` on a sample of
-    your queries before you rely on it. A bundle holds the items; loading builds the graph anew.
+    Uses a hierarchical navigable small-world graph (Malkov and Yashunin, TPAMI 2020) of faiss,
+    which ``pip install crossfit-retrieval[ann]`` installs. Compare it with `ExactIndex` on a
+    sample of your queries before you rely on it. A bundle holds the items; loading it builds the
+    graph again.
 
     Parameters
     ----------
     similarity : {"cosine", "dot", "l2"}, default="cosine"
-        How items are compared.
+        Similarity of items.
     n_links : int, default=32
-        Links of an item, 2 to 1,024.
-    ef_construction, ef_search : int
-        Candidates that are kept while the graph is built and searched: more are slower and miss
-        less.
+        Number of links per item, 2 to 1,024.
+    ef_construction : int, default=200
+        Number of candidates that are kept while the graph is built. More are slower and miss fewer
+        items.
+    ef_search : int, default=128
+        Number of candidates that are kept during search, likewise.
+
+    See Also
+    --------
+    ExactIndex : Exact search with any similarity.
     """
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "similarity": [StrOptions({"cosine", "dot", "l2"})],
-        # Compiled code follows these unchecked. With one link no graph has levels; memory grows
-        # with the links of every item.
+        # Compiled code does not check these. With one link the graph has no levels, and memory
+        # grows with the number of links.
         "n_links": [Interval(Integral, 2, 1024, closed="both")],
         "ef_construction": [Interval(Integral, 1, 2**31 - 1, closed="both")],
         "ef_search": [Interval(Integral, 1, 2**31 - 1, closed="both")],
@@ -241,15 +262,15 @@ class ApproximateIndex(ExactIndex):
         return self
 
     def search(self, values: Any, k: int = 10) -> SearchResult:
-        """Find good items of the gallery for queries in the common space; see `ExactIndex`."""
+        """Find approximately the best items of the gallery for queries; see `ExactIndex.search`."""
         self._validate_params()
         queries = self._queries(values, k)
         k = min(k, len(self))
-        # More candidates than items would be room for nothing.
+        # More candidates than items would only waste memory.
         candidates = max(min(self.ef_search, len(self)), k)
         settings = _faiss().SearchParametersHNSW(efSearch=candidates)
         scores, indices = self.graph_.search(self._comparable(queries), k, params=settings)
-        if (indices < 0).any():  # the graph led to fewer than k
+        if (indices < 0).any():  # the search of the graph found fewer than k
             return super().search(queries, k)
         if self.similarity == "l2":
             scores = -np.sqrt(np.maximum(scores, 0))
@@ -259,11 +280,11 @@ class ApproximateIndex(ExactIndex):
         prepared = MEASURES[str(self.similarity)].left(rows.astype(np.float64))
         with np.errstate(over="ignore", under="ignore"):
             rows = np.ascontiguousarray(prepared, dtype=np.float32)
-        # faiss squares them.
+        # faiss squares the values.
         if np.abs(rows).max(initial=0) > 1e15:
             raise ValueError(
-                "an approximate index compares rows in float32, and these are too large for it: "
-                "scale them, or take ExactIndex"
+                "an approximate index compares rows in float32, and these are too large for it; "
+                "scale them, or use ExactIndex"
             )
         return rows
 
@@ -282,7 +303,7 @@ def _faiss() -> Any:
         import faiss
     except ImportError as error:
         raise ImportError(
-            "an approximate index needs faiss: pip install 'crossfit-retrieval[ann]', or take "
+            "an approximate index needs faiss; pip install 'crossfit-retrieval[ann]', or use "
             "ExactIndex"
         ) from error
     return faiss

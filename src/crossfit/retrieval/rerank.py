@@ -1,4 +1,4 @@
-"""Reranker: a cheap method proposes, a dear one decides; and how much the two steps lose."""
+"""Two-stage search: a cheap method proposes items, an expensive one ranks them."""
 
 from __future__ import annotations
 
@@ -28,35 +28,40 @@ class Reranker(CheckedParameters, BaseEstimator):
     """Search in two stages: the first proposes k items for each query, the second ranks them.
 
     For methods that score pairs, whose full matrix costs a pass of a network for each pair. It is
-    asked like any method: by `crossfit.similarity`, `crossfit.search` and the scorers, alone or at
-    the end of a pipeline. Each stage gets the items as they come and may be a pipeline of its own.
+    used like any method, by `crossfit.similarity`, `crossfit.search` and the scorers, alone or at
+    the end of a pipeline. Each stage receives the original items and may itself be a pipeline.
 
     Parameters
     ----------
     first : CrossModalEstimator or Pipeline
-        Cheap: a method with a common space, or the cheap variant of one that scores pairs.
+        The cheap stage: a method with a common space, or a cheap variant of the second stage.
     second : CrossModalEstimator or Pipeline
-        Its scores are the order of the k items.
+        The stage whose scores rank the k items.
     k : int, default=100
-        Items that the first stage proposes for a query. With as many as the gallery has, the
-        scores are those of the second stage.
+        Number of items that the first stage proposes per query. If it is at least the size of the
+        gallery, the scores are those of the second stage.
     prefit : bool, default=False
-        Whether both stages are fitted already; then they are used as they are, without `fit`.
+        Whether both stages are fitted already. They are then used unchanged, and `fit` is not
+        needed.
 
     Attributes
     ----------
     first_, second_ : estimator
         The fitted stages.
     views_in_ : dict of str to str
-        Names of the views that the second stage knows, in its order.
+        Names of the views of the second stage, in its order.
+
+    See Also
+    --------
+    exactness : Measure the agreement with the full matrix of the second stage.
 
     Notes
     -----
-    Scores of the k items are the second stage's. Items below them keep the order of the first
-    stage, with its ties, and get numbers below the worst of the k that say their order and
-    nothing else. The k items depend on the query, so that the matrix of one direction is not the
-    transpose of the other's: pass ``query=`` and ``gallery=`` to `crossfit.similarity`, and
-    ``directions="forward"`` to `crossfit.evaluate`. The scorers do so by themselves.
+    The scores of the k items are those of the second stage. The other items keep the order of the
+    first stage, including ties, and get values below the lowest score of the k items; only their
+    order is meaningful. Since the k items depend on the query, the matrix of one direction is not
+    the transpose of that of the other: pass ``query=`` and ``gallery=`` to `crossfit.similarity`,
+    and ``directions="forward"`` to `crossfit.evaluate`. The scorers do so automatically.
 
     Examples
     --------
@@ -93,8 +98,13 @@ class Reranker(CheckedParameters, BaseEstimator):
         Parameters
         ----------
         X : Views
+            The training pairs.
         y : array-like of shape (n,) or (n, n_classes), optional
             Labels of the rows.
+
+        Returns
+        -------
+        self
         """
         _require_views(X)
         check_k(self.k)
@@ -102,7 +112,7 @@ class Reranker(CheckedParameters, BaseEstimator):
         for stage in (self.first, self.second):
             last = answering(stage)[1]
             if self.prefit:
-                view_names(last)  # says that it is not fitted
+                view_names(last)  # raises if it is not fitted
         self.first_ = self.first if self.prefit else clone(self.first).fit(X, y)
         self.second_ = self.second if self.prefit else clone(self.second).fit(X, y)
         return self
@@ -116,11 +126,11 @@ class Reranker(CheckedParameters, BaseEstimator):
 
     @property
     def views_in_(self) -> dict[str, str]:
-        """Names of the views that the second stage knows, in its order."""
+        """Names of the views of the second stage, in its order."""
         return {name: name for name in view_names(answering(self._stages()[1])[1])}
 
     def fitted_views(self, X: Views) -> Views:
-        """Return those of the views that the second stage was fitted on."""
+        """Return the views that the second stage was fitted on."""
         return X.select(*(name for name in X.names if name in self.views_in_))
 
     def score_items(
@@ -170,20 +180,25 @@ class Reranker(CheckedParameters, BaseEstimator):
         return write_scores(fill, cheap.shape, out)
 
     def score(self, X: Views, y: ArrayLike | None = None) -> float:
-        """Return the mean over both directions of mAP with labels, of MRR without.
+        """Return the mean over both directions of mAP with labels, or of MRR without.
 
         Parameters
         ----------
         X : Views
+            The pairs, ranked against each other.
         y : array-like of shape (n,) or (n, n_classes), optional
             Labels of the rows.
+
+        Returns
+        -------
+        float
         """
         _require_views(X)
         return mean_over_directions(self, X, y)
 
 
 class _Pairs:
-    """The second stage with its items prepared, once each."""
+    """The second stage with its prepared items."""
 
     def __init__(
         self, stage: Any, queries: Any, query: str, gallery: Any, view: str, chunk: int | None
@@ -196,12 +211,12 @@ class _Pairs:
             )
         self.queries, self.gallery, self.block = last.prepared(queries, query, gallery, view)
         names = view_names(last)
-        # The methods score the earlier role against the later one, whichever asks.
+        # Methods score the earlier role against the later one, whichever is the query.
         self.turned = names.index(query) > names.index(view)
         self.chunk = chunk
 
     def of_query(self, i: int, items: NDArray[np.intp]) -> Scores:
-        """Score one query against some items of the gallery."""
+        """Return the scores of one query against some items of the gallery."""
         one, some = take_rows(self.queries, slice(i, i + 1)), take_rows(self.gallery, items)
         if self.turned:
             found = fill_blocks(self.block, some, one, self.chunk)[:, 0]
@@ -216,11 +231,11 @@ class _Pairs:
 def _put_below(scores: Scores, cheap: Scores, order: NDArray[np.intp], k: int) -> None:
     """Fill in the columns from the k-th on, in the order of the first stage, below the others."""
     ranked = np.take_along_axis(cheap, order, axis=1)
-    # 1 for the best of them, equal for ties: what counts is the order.
+    # 1 for the best of them and equal for ties; only the order matters.
     rank = np.cumsum(np.diff(ranked[:, k - 1 :], axis=1) != 0, axis=1)
     rank += 1 - rank[:, :1]
     worst = np.take_along_axis(scores, order[:, :k], axis=1).min(axis=1).astype(np.float64)
-    # Multiples of a power of two, below 2**24 of them, are exact in float32: no new ties.
+    # Fewer than 2**24 multiples of a power of two are exact in float32, so no new ties arise.
     largest = np.abs(worst) + rank[:, -1] + 2
     step = np.maximum(1.0, 2.0 ** np.ceil(np.log2(largest / 2**22)))
     below = (np.ceil(worst / step)[:, None] - rank) * step[:, None]
@@ -230,7 +245,7 @@ def _put_below(scores: Scores, cheap: Scores, order: NDArray[np.intp], k: int) -
 def _through(
     stage: Any, queries: Any, query: str, gallery: Any, view: str
 ) -> tuple[Scorer, Any, Any]:
-    """Return the step of a stage that scores, and the items as they reach it."""
+    """Return the step of a stage that scores, and the items transformed by the earlier steps."""
     steps, last = answering(stage)
     found, shown = Views({query: queries}), Views({view: gallery})
     for step in steps:
@@ -258,7 +273,7 @@ def _require_views(X: Any) -> None:
 
 @dataclass(frozen=True, eq=False)
 class Exactness:
-    """How far a two-stage search agrees with the second stage alone.
+    """Agreement of a two-stage search with the second stage alone.
 
     Parameters
     ----------
@@ -270,7 +285,7 @@ class Exactness:
     top1 : bool array of shape (n_queries,)
         Whether the best item is the same.
     overlap_mean, top1_mean : tuple of float
-        Mean and the ends of its bootstrap interval over queries, groups drawn together.
+        Mean and the ends of its bootstrap interval over queries; groups are drawn together.
     share_scored : float
         Share of the pairs that the second stage scored.
     """
@@ -304,30 +319,39 @@ def exactness(
     n_resamples: int = 1000,
     random_state: Any = 0,
 ) -> Exactness:
-    """Compare a two-stage search with the full matrix of its second stage.
+    """Measure the agreement of a two-stage search with the full matrix of its second stage.
 
     Parameters
     ----------
     estimator : Reranker or Pipeline
-        Fitted; a pipeline ends in a Reranker.
+        A fitted Reranker, or a pipeline that ends in one.
     X : Views
-        The full matrix is computed for them: take a sample.
+        The pairs. Use a sample, since the full matrix is computed for them.
     query, gallery : str, optional
         Names of the views; the first two of the second stage by default.
     at : int, default=10
-        Length of the lists that are compared; all of a smaller gallery.
-    ci, n_resamples, random_state
-        Of the intervals, see `crossfit.metrics.bootstrap_interval`.
+        Length of the lists that are compared; the whole gallery if it is smaller.
+    ci : float, default=0.95
+        Level of the intervals, see `crossfit.metrics.bootstrap_interval`.
+    n_resamples : int, default=1000
+        Number of bootstrap samples.
+    random_state : int, RandomState or None, default=0
+        Seed of the bootstrap samples.
 
     Returns
     -------
     Exactness
+
+    Raises
+    ------
+    TypeError
+        If the estimator is not a Reranker.
     """
     check_k(at)
     _require_views(X)
     steps, last = answering(estimator)
     if not isinstance(last, Reranker):
-        raise TypeError(f"exactness is of a Reranker, got {type(last).__name__}")
+        raise TypeError(f"exactness expects a Reranker, got {type(last).__name__}")
     for step in steps:
         X = step.transform(X)
     q, g = direction(view_names(last), X, query, gallery)

@@ -1,4 +1,4 @@
-"""RetrievalScorer: the last step of a pipeline, which ranks, scores and searches."""
+"""RetrievalScorer: the last step of a pipeline, for ranking, scoring and search."""
 
 from __future__ import annotations
 
@@ -23,30 +23,34 @@ __all__ = ["RetrievalScorer"]
 class RetrievalScorer(ViewsTransformerMixin, CheckedParameters, BaseEstimator):
     """Rank views in a common space by a similarity.
 
-    Stands last in a pipeline, after a method's transform, so that the similarity and the metric
-    can be tuned like any other parameter.
+    Use it as the last step of a pipeline, after a method's transform, so that the similarity and
+    the metric can be tuned like any other parameter.
 
     Parameters
     ----------
     similarity : str, callable or object, optional
-        By default the own similarity of the method whose ``transform`` made the views of the
-        fit, so that the pipeline ranks as the method alone does; cosine for views that no method
-        made, or that a step behind it changed. Else a name in `crossfit.similarities.MEASURES`;
-        a callable ``(A, B) -> scores`` of shape (n, m), higher is better; or an object with
-        ``fit(views, y)`` that is called likewise, for instance
-        `crossfit.similarities.KNNPosterior`. A is always of the earlier view.
+        A name in `crossfit.similarities.MEASURES`; a callable ``(A, B) -> scores`` of shape
+        (n, m), higher is better; or an object with ``fit(views, y)`` that is called in the same
+        way, for instance `crossfit.similarities.KNNPosterior`. A is always of the earlier view.
+        By default, the similarity of the method whose ``transform`` returned the views in `fit`,
+        so that the pipeline ranks as the method alone does, or the cosine if the views come from
+        elsewhere or were changed by a later step.
     metric : str, default="auto"
-        What `score` returns, see `crossfit.metrics`; ``"auto"`` is mAP with labels and MRR of
-        the paired item without.
+        The metric that `score` returns, see `crossfit.metrics`; ``"auto"`` is mAP with labels and
+        MRR of the paired item without.
 
     Attributes
     ----------
     views_in_ : dict of str to str
-        Names of the views, in the order of the fit.
+        Names of the views, in the order in `fit`.
     similarity_ : callable
-        The similarity, fitted where it learns; ``(A, B) -> scores`` with A of the earlier view.
+        The fitted similarity; ``(A, B) -> scores`` with A of the earlier view.
     index_ : tuple
         The gallery set by `index`, and its view.
+
+    See Also
+    --------
+    ExactIndex : An index of large galleries that is independent of a pipeline.
     """
 
     one_way: bool = False
@@ -62,19 +66,23 @@ class RetrievalScorer(ViewsTransformerMixin, CheckedParameters, BaseEstimator):
         self.metric = metric
 
     def fit(self, X: Views, y: ArrayLike | None = None) -> Self:
-        """Remember the views, and fit the similarity if it learns from training rows.
+        """Store the order of the views, and fit the similarity if it is fitted on training rows.
 
         Parameters
         ----------
         X : Views
-            In the common space.
+            Views in the common space.
         y : array-like of shape (n,) or (n, n_classes), optional
             Labels of the rows.
+
+        Returns
+        -------
+        self
 
         Raises
         ------
         TypeError
-            If no similarity is named and the method's own takes more than rows of its common
+            If no similarity is given and that of the method needs more than rows of its common
             space.
         """
         self._validate_params()
@@ -91,7 +99,7 @@ class RetrievalScorer(ViewsTransformerMixin, CheckedParameters, BaseEstimator):
             if X.similarity is None:
                 raise TypeError(
                     "the method before RetrievalScorer compares more than rows of its common "
-                    "space: name a similarity, or end the pipeline in the method"
+                    "space; set similarity=, or end the pipeline with the method"
                 )
             return X.similarity
         if isinstance(self.similarity, str) or not hasattr(self.similarity, "fit"):
@@ -107,7 +115,7 @@ class RetrievalScorer(ViewsTransformerMixin, CheckedParameters, BaseEstimator):
         super()._validate_params()
 
     def transform(self, X: Views) -> Views:
-        """Return X as it is: the scorer maps nothing."""
+        """Return X unchanged."""
         return X
 
     def compare(
@@ -124,13 +132,13 @@ class RetrievalScorer(ViewsTransformerMixin, CheckedParameters, BaseEstimator):
         Parameters
         ----------
         X : Views
-            In the common space.
+            Views in the common space.
         query, gallery : str, optional
-            Names of the views; the first two of the fit by default.
+            Names of the views; the first two views in `fit` by default.
         chunk_size : int, optional
-            Rows and columns scored at a time.
+            Number of rows and columns scored at a time.
         out : path or float32 array of shape (n_query_items, n_gallery_items), optional
-            Where the scores go, see `CrossModalEstimator.similarity`.
+            Destination of the scores, see `CrossModalEstimator.similarity`.
 
         Returns
         -------
@@ -141,13 +149,13 @@ class RetrievalScorer(ViewsTransformerMixin, CheckedParameters, BaseEstimator):
         return score_views(self, tuple(self.views_in_), X, query, gallery, chunk_size, out)
 
     def fitted_views(self, X: Views) -> Views:
-        """Return X as it is: all its views are in the common space."""
+        """Return X unchanged: all its views are in the common space."""
         return X
 
     def prepared(
         self, queries: Any, query: str, gallery: Any, view: str
     ) -> tuple[Any, Any, Similarity]:
-        """Return queries and gallery as they are, and the similarity; see `Scorer`."""
+        """Return queries and gallery unchanged, and the similarity; see `Scorer`."""
         return queries, gallery, self.similarity_
 
     def score_items(
@@ -201,7 +209,7 @@ class RetrievalScorer(ViewsTransformerMixin, CheckedParameters, BaseEstimator):
         Parameters
         ----------
         X : Views
-            In the common space.
+            Views in the common space.
         y : array-like of shape (n,) or (n, n_classes), optional
             Labels of the rows; without them only the paired item is relevant.
 
@@ -216,14 +224,18 @@ class RetrievalScorer(ViewsTransformerMixin, CheckedParameters, BaseEstimator):
         return mean_over_directions(self, X, y, metric)
 
     def index(self, values: NDArray[Any], view: str) -> Self:
-        """Set the gallery that `search` answers from.
+        """Set the gallery for `search`.
 
         Parameters
         ----------
         values : array of shape (m, n_components)
             Items in the common space, for instance from ``crossfit.encode(pipeline, ...)``.
         view : str
-            The view they belong to.
+            Name of their view.
+
+        Returns
+        -------
+        self
         """
         check_is_fitted(self)
         if not is_word(view, self.views_in_):
@@ -241,14 +253,23 @@ class RetrievalScorer(ViewsTransformerMixin, CheckedParameters, BaseEstimator):
         values : array of shape (n, n_components)
             Queries in the common space.
         view : str
-            The view they belong to.
+            Name of their view.
         k : int, default=10
-            How many to return.
+            Number of items to return.
+
+        Returns
+        -------
+        SearchResult
+
+        Raises
+        ------
+        ValueError
+            If no gallery was set by `index`.
         """
         check_is_fitted(self)
         check_k(k)
         if not hasattr(self, "index_"):
-            raise ValueError("the scorer has no gallery: call index(values, view) first")
+            raise ValueError("the scorer has no gallery; call index(values, view) first")
         gallery, gallery_view = self.index_
         return top_k(self.score_items(values, view, gallery, gallery_view), k)
 
