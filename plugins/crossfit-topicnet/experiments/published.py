@@ -4,7 +4,9 @@
 texttopicnet`` TextTopicNet, on the data set ``wikipedia-captions`` (or ``--train
 imageclef-wikipedia``), saves it as the bundle OUT, and prints mAP on the test pairs of
 ``wikipedia`` and on all pairs of ``pascal-sentences`` beside the published figures. A killed
-training goes on from the checkpoint OUT.pt. ``voc2007.py OUT`` is the rest of the paper.
+training goes on from the checkpoint OUT.pt. ``probe.py`` is the rest of the papers.
+
+This is a script because an experiment file trains and tests on the same data set.
 """
 
 from __future__ import annotations

@@ -106,8 +106,8 @@ def voc(tmp_path):
     return tmp_path
 
 
-def test_the_voc2007_experiment_runs_on_its_layout(voc, tmp_path):
-    spec = importlib.util.spec_from_file_location("voc2007_probe", EXPERIMENTS / "voc2007.py")
+def test_the_probe_of_voc2007_runs_on_its_layout(voc, tmp_path):
+    spec = importlib.util.spec_from_file_location("topicnet_probe", EXPERIMENTS / "probe.py")
     script = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(script)
     rng = np.random.default_rng(0)
@@ -119,12 +119,12 @@ def test_the_voc2007_experiment_runs_on_its_layout(voc, tmp_path):
         image_size=67, module__channels=(8,) * 5, device="cpu", random_state=0,
     ).fit(pixels, np.eye(2)[red] + 0.01 * rng.random((12, 2)))  # fmt: skip
     crossfit.save(model, tmp_path / "bundle")
-    found = script.run(crossfit.load(tmp_path / "bundle"), voc, strict=False)
+    found = script.voc2007(crossfit.load(tmp_path / "bundle"), voc, strict=False)
     assert list(found) == ["max5", "pool5", "fc6", "fc7"]
     for probe in found.values():
         assert probe.scores.shape == (30, 20)
         assert probe.average_precision[0] > 0.95  # the class that the colour shows
         assert probe.average_precision[1:].mean() < 0.8
-    table = script.table(found)
+    table = script.published_table(found)
     assert "| SSVR |  | 53.8 | 54.9 | 56.8 |" in table
     assert table.splitlines()[2].startswith("| this model | ")

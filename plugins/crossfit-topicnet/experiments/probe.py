@@ -1,0 +1,159 @@
+"""Test the visual features of Gomez et al. (2017): linear SVMs on every layer of a network.
+
+``python plugins/crossfit-topicnet/experiments/probe.py emoji`` trains TextTopicNet from random
+weights on the pixels of the emoji set and the topics of its keywords, and prints how well the SVMs
+tell the classes, layer by layer, beside the same layers before training, raw pixels, and
+EfficientNet-Lite0 (trained on ImageNet; needs crossfit-wheels). ``probe.py voc2007 --model BUNDLE``
+prints the layers of a network trained on pictures beside the published figures.
+
+This is a script because an experiment file describes retrieval: a probe classifies pictures, of one
+view, with classifiers of its own, and neither queries nor a gallery take part in it.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+import crossfit
+from crossfit.datasets import Dataset, load
+from crossfit.metrics import bootstrap_interval, holm, paired_test
+from crossfit_topicnet.estimator import TextTopicNet
+from crossfit_topicnet.probe import Probe, linear_probe
+
+PARTS = ("train", "val", "test")
+#: C of the SVMs on the emoji set, chosen on the validation pictures.
+COSTS = tuple(10.0**power for power in range(-6, 0))
+#: mAP in per cent: Patel et al. (2019), table 1.
+PUBLISHED: Mapping[str, Mapping[str, float]] = {
+    "SSVR": {"pool5": 53.8, "fc6": 54.9, "fc7": 56.8},
+    "TextTopicNet (Wikipedia)": {"pool5": 51.9, "fc6": 54.2, "fc7": 55.8},
+    "TextTopicNet (ImageCLEF)": {"pool5": 47.4, "fc6": 48.1, "fc7": 48.5},
+    "Sound": {"max5": 39.4, "pool5": 46.7, "fc6": 47.1, "fc7": 47.4},
+    "Texton-CNN": {"max5": 28.9, "pool5": 37.5, "fc6": 35.3, "fc7": 32.5},
+    "K-means": {"max5": 27.5, "pool5": 34.8, "fc6": 33.9, "fc7": 32.1},
+    "Tracking": {"max5": 33.5, "pool5": 42.2, "fc6": 42.4, "fc7": 40.2},
+    "Patch position": {"max5": 26.8, "pool5": 46.1},
+    "Egomotion": {"max5": 22.7, "pool5": 31.1},
+    "ImageNet": {"max5": 63.6, "pool5": 65.6, "fc6": 69.6, "fc7": 73.6},
+    "Places": {"max5": 59.0, "pool5": 63.2, "fc6": 65.3, "fc7": 66.2},
+}
+
+
+def voc2007(model: Any, root: Path | None = None, **options: Any) -> dict[str, Probe]:
+    """Return the probe of every layer on VOC2007; `options` go to `crossfit.datasets.load`."""
+    ds = load("voc2007", root, split="train-val-test", **options)
+    parts = [ds[name] for name in PARTS]
+    difficult = tuple(part.info["difficult"] for part in parts)
+    found = {}
+    for layer in model.net_.module_.layers:
+        features = [model.visual_features(part.views["image"], layer=layer) for part in parts]
+        labelled = zip(features, [part.y for part in parts])
+        found[layer] = linear_probe(*labelled, difficult=difficult)
+    return found
+
+
+def published_table(found: Mapping[str, Probe]) -> str:
+    """Return the mAP of every layer, in per cent, above the published ones."""
+    layers = list(dict.fromkeys([*found, "max5", "pool5", "fc6", "fc7"]))
+    here = {layer: 100 * probe.mean_average_precision for layer, probe in found.items()}
+    lines = [f"| features | {' | '.join(layers)} |", "|---|" + "---|" * len(layers)]
+    for name, row in {"this model": here, **PUBLISHED}.items():
+        cells = [f"{row[layer]:.1f}" if layer in row else "" for layer in layers]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def network(lr: float, epochs: int, seed: int) -> TextTopicNet:
+    """Return TextTopicNet with a narrow CaffeNet for pictures of 67 x 67."""
+    return TextTopicNet(
+        hidden=(256, 256), init="kaiming", image_size=67, module__channels=(32, 64, 64, 64, 64),
+        n_topics=40, no_below=2, minimum_probability=0.01, lr=lr, lr_step=None, batch_size=32,
+        max_epochs=epochs, random_state=seed, device="cpu", verbose=0,
+    )  # fmt: skip
+
+
+def emoji(ds: Dataset, lr: float, epochs: int, seeds: int) -> dict[str, list[Probe]]:
+    """Return the probes by features, one for each seed."""
+    pictures = {name: ds[name].views["image"] for name in PARTS}
+    texts = ds["train"].views["text"]
+    classes = np.unique(ds["train"].y)
+    y = {name: (ds[name].y[:, None] == classes).astype(int) for name in PARTS}
+
+    def probe(features: Mapping[str, Any]) -> Probe:
+        parts = ((features[name], y[name]) for name in PARTS)
+        return linear_probe(*parts, costs=COSTS, interpolation="none")
+
+    found: dict[str, list[Probe]] = {}
+    for seed in range(seeds):
+        # A rate that changes nothing: the random weights that the same seed starts from.
+        for kind, settings in (("trained", (lr, epochs)), ("random", (1e-12, 1))):
+            model = network(*settings, seed).fit(pictures["train"], texts)
+            for layer in ("pool5", "fc6", "fc7"):
+                features = {n: model.visual_features(p, layer=layer) for n, p in pictures.items()}
+                found.setdefault(f"{layer}, {kind}", []).append(probe(features))
+    small = {
+        name: np.stack([np.asarray(Image.fromarray(p).resize((16, 16))).ravel() for p in part])
+        for name, part in pictures.items()
+    }
+    found["pixels, 16 x 16"] = [probe(small)]
+    lite = crossfit.registry.load("efficientnet-lite0", "crossfit.extractors")()
+    found["EfficientNet-Lite0, trained on ImageNet"] = [
+        probe({name: lite.fit_transform(part) for name, part in pictures.items()})
+    ]
+    return found
+
+
+def emoji_table(found: Mapping[str, list[Probe]], ds: Dataset) -> str:
+    """Return mAP and accuracy by features, and the differences between trained and random."""
+    y, groups = ds["test"].y, ds["test"].views.groups
+    classes = np.unique(ds["train"].y)
+    right = {
+        name: np.mean([classes[one.scores.argmax(axis=1)] == y for one in probes], axis=0)
+        for name, probes in found.items()
+    }
+    lines = ["| features | mAP | seeds | accuracy |", "|---|---|---|---|"]
+    for name, probes in found.items():
+        values = [100 * one.mean_average_precision for one in probes]
+        low, high = bootstrap_interval(right[name], groups=groups)
+        spread = f"{np.std(values, ddof=1):.1f}" if len(values) > 1 else ""
+        lines.append(
+            f"| {name} | {np.mean(values):.1f} | {spread} | {right[name].mean():.3f} "
+            f"[{low:.3f}, {high:.3f}] |"
+        )
+    layers = [name.partition(",")[0] for name in found if name.endswith(", trained")]
+    tests = [
+        paired_test(right[f"{layer}, trained"], right[f"{layer}, random"], groups=groups)
+        for layer in layers
+    ]
+    lines += ["", "| layer | difference | 95 % interval | p | p, Holm |", "|---|---|---|---|---|"]
+    for layer, test, p in zip(layers, tests, holm([test.p_value for test in tests])):
+        lines.append(
+            f"| {layer} | {test.difference:+.3f} | [{test.low:+.3f}, {test.high:+.3f}] | "
+            f"{test.p_value:.4f} | {p:.4f} |"
+        )
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("data", choices=["emoji", "voc2007"])
+    parser.add_argument("--model", type=Path, help="bundle of the network, for voc2007")
+    parser.add_argument("--root", type=Path, default=None, help="folder of the data set")
+    # Chosen on the validation pictures among 0.003 and 0.01, and 10, 20 and 30 epochs.
+    parser.add_argument("--lr", type=float, default=0.003)
+    parser.add_argument("--epochs", type=int, default=30)
+    parser.add_argument("--seeds", type=int, default=3)
+    given = parser.parse_args()
+    if given.data == "emoji":
+        data = load("emoji")
+        print(emoji_table(emoji(data, given.lr, given.epochs, given.seeds), data))
+    else:
+        if given.model is None:
+            parser.error("voc2007 needs --model, the bundle of a trained network")
+        print(published_table(voc2007(crossfit.load(given.model), given.root)))
