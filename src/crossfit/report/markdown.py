@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -122,11 +123,15 @@ def _words(value: Any) -> str:
 
 def _origin(records: Sequence[Any], facts: Sequence[tuple[str, str]], notes: Sequence[str]) -> str:
     """Return what made the page, and with what it is made again."""
-    names = " ".join(record.name for record in records)
+    names = [record.name for record in records]
+    folder = str(records[0].store.folder)
     commands = [text for kind, text in facts if kind == "repeat"]
-    shown = "\n".join([*commands, f"crossfit report {names}"])
+    shown = "\n".join([*commands, shlex.join(["crossfit", "report", *names, "--store", folder])])
     lines = ["## How this page was made", f"```console\n{shown}\n```"]
-    rest = [*notes, *(text for kind, text in facts if kind in ("data", "versions", "time"))]
+    # A page that goes into a repository has the versions, and not the platform after them.
+    versions = [text.partition(";")[0] for kind, text in facts if kind == "versions"]
+    told = [text for kind, text in facts if kind in ("data", "time")]
+    rest = dict.fromkeys([*notes, *told, *versions])
     lines.append("\n".join(f"- {text}" for text in rest))
     lines += list(_without_result(records))
     return "\n\n".join(lines)

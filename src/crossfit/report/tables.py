@@ -100,6 +100,7 @@ def markdown_table(board: Board) -> str:
     """
     head, lines = _grid(board)
     rule = "| --- | --- |" + " ---: |" * (len(head) - 2)
+    rule = rule.removesuffix(" ---: |") + " --- |" if head[-1] == "note" else rule
     text = [f"## {_escaped(board.title)}", "", _escaped(board.about), "", markdown_line(head), rule]
     return "\n".join([*text, *map(markdown_line, lines), "", _escaped(_footnote(board)), ""])
 
