@@ -24,7 +24,23 @@ __all__ = ["ChannelUnion", "ColumnsAsViews", "SelectChannel", "ViewTransformer"]
 Named = Sequence[tuple[str, Any]]
 
 
-def _check_names(owner: str, transformers: Any, special: tuple[str, ...] = ()) -> None:
+def check_transformers(owner: str, transformers: Any, special: tuple[str, ...] = ()) -> None:
+    """Check that transformers are (name, transformer) pairs with different names.
+
+    Parameters
+    ----------
+    owner : str
+        What the message calls their owner.
+    transformers : object
+        As users give them.
+    special : tuple of str, default=()
+        Words that may stand for a transformer, ``"drop"`` for instance.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If they are not such pairs, a name comes twice, or a transformer has no fit or transform.
+    """
     well_formed = isinstance(transformers, Sequence) and all(
         isinstance(pair, (tuple, list)) and len(pair) == 2 and isinstance(pair[0], str)
         for pair in transformers
@@ -117,7 +133,7 @@ class ViewTransformer(
         """Fit every transformer on its view and return the transformed Views."""
         if not isinstance(X, Views):
             raise TypeError(f"ViewTransformer expects Views, got {type(X).__name__}")
-        _check_names("ViewTransformer", self.transformers, ("passthrough", "drop"))
+        check_transformers("ViewTransformer", self.transformers, ("passthrough", "drop"))
         if not (isinstance(self.remainder, str) and self.remainder in ("passthrough", "drop")):
             raise ValueError(
                 f"remainder must be 'passthrough' or 'drop', got {shown(self.remainder)}"
@@ -218,7 +234,7 @@ class ChannelUnion(
 
     def fit(self, X: Any, y: ArrayLike | None = None) -> Self:
         """Fit every transformer on the same values."""
-        _check_names("ChannelUnion", self.transformers)
+        check_transformers("ChannelUnion", self.transformers)
         self.transformers_ = {
             name: clone(transformer).fit(X, y) for name, transformer in self.transformers
         }

@@ -61,7 +61,8 @@ _COLUMNS = 2**31
 # Characters of a message, which may quote what a bundle holds.
 _SAID = 2000
 
-_CLASSES = {
+#: Class to public module: what bundles may hold beside what is registered.
+BUNDLED = {
     name: module
     for module, names in {
         "crossfit.compose": "ChannelUnion ColumnsAsViews SelectChannel ViewTransformer",
@@ -270,7 +271,7 @@ def _home(name: str, distribution: str | None = None) -> tuple[str, str, str] | 
     The name is only looked up; nothing is imported.
     """
     module, _, attribute = name.partition(":")
-    if _CLASSES.get(attribute) == module:
+    if BUNDLED.get(attribute) == module:
         if module.startswith("crossfit."):
             import crossfit
 
@@ -286,7 +287,7 @@ def _home(name: str, distribution: str | None = None) -> tuple[str, str, str] | 
 
 def _name_of(cls: type) -> str | None:
     """Return the name under which bundles may hold a class, else None."""
-    known = f"{_CLASSES.get(cls.__name__)}:{cls.__name__}"
+    known = f"{BUNDLED.get(cls.__name__)}:{cls.__name__}"
     # The path where several plugins offer the name.
     for name in (known, identity_of(cls), f"{cls.__module__}:{cls.__qualname__}"):
         home = _home(name)

@@ -231,7 +231,7 @@ def test_a_cache_key_of_one_process_fails(tmp_path, monkeypatch):
     text = (
         "from crossfit.testing.bad_extractors import LetterCounts\n"
         "class Salted(LetterCounts):\n"
-        "    def _fingerprint(self):\n"
+        "    def fingerprint(self):\n"
         "        return str(hash('text'))  # of another seed in another process\n"
     )
     (tmp_path / "crossfit_salted.py").write_text(text)

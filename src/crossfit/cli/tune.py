@@ -168,7 +168,7 @@ def _pipeline(
     from sklearn.pipeline import Pipeline
 
     from crossfit.compose import ViewTransformer
-    from crossfit.experiment._yaml import SpecError
+    from crossfit.experiment import SpecError
     from crossfit.experiment.build import build_features, build_method, check_settings
     from crossfit.experiment.spec import Experiment
     from crossfit.experiment.tuning import search_space
@@ -215,7 +215,7 @@ def _load(dataset: str, root: str | None, split: str | None, names: list[str]) -
 
 def _mapping(given: tuple[str, ...], option: str, chain: bool = False) -> dict[str, Any]:
     """Return ``NAME=VALUE`` settings, whose values are YAML; a chain may be names and commas."""
-    from crossfit.experiment._yaml import change
+    from crossfit.experiment.spec import change
 
     tree: dict[str, Any] = {}
     for text in given:

@@ -84,7 +84,7 @@ def load(
             f"data set {card.name!r} takes the options {', '.join(known or ()) or 'none'}, "
             f"got {', '.join(unknown)}"
         )
-    folder = None if card.embedded else _folder(card, root)
+    folder = None if card.embedded else folder_of(card, root)
     loaded: Dataset = loader(folder, split, **options)
     return loaded
 
@@ -97,7 +97,14 @@ def options_of(loader: Callable[..., Dataset]) -> list[str] | None:
     return [part.name for part in parameters]
 
 
-def _folder(card: DatasetCard, root: str | os.PathLike[str] | None) -> Path:
+def folder_of(card: DatasetCard, root: str | os.PathLike[str] | None) -> Path:
+    """Return the folder of a data set: `root`, else ``CROSSFIT_DATA``, or its own below that.
+
+    Raises
+    ------
+    FileNotFoundError
+        If neither is given, or the one that counts is not a folder.
+    """
     given = os.environ.get("CROSSFIT_DATA") if root is None else root
     if not given:
         raise FileNotFoundError(

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from crossfit.persistence import _CLASSES
+from crossfit.persistence import BUNDLED
 
 __all__ = ["CLASSES", "KERNELS", "PARAMETERS", "refused_parameter"]
 
 #: Class to module: what bundles may hold, and what need not be stored fitted. Estimators that set
 #: parameters of others by name (searches) are left out.
-CLASSES = _CLASSES | {
+CLASSES = BUNDLED | {
     name: module
     for module, names in {
         "sklearn.calibration": "CalibratedClassifierCV",

@@ -19,7 +19,7 @@ from sklearn.base import clone
 from sklearn.utils import get_tags
 
 from crossfit._files import reserve
-from crossfit.compose import ChannelUnion, Named, ViewTransformer, _check_names
+from crossfit.compose import ChannelUnion, Named, ViewTransformer, check_transformers
 from crossfit.experiment.files import (
     StoreError,
     check_regular,
@@ -71,7 +71,7 @@ class StoredFeatures(ViewTransformer):
 
     def fit_transform(self, X: Views, y: ArrayLike | None = None) -> Views:
         """Fit every transformer on its view, or find what it gave before."""
-        _check_names("features", self.transformers)
+        check_transformers("features", self.transformers)
         missing = [name for name, _ in self.transformers if name not in X]
         if missing:
             raise ValueError(f"features name the view {missing[0]!r}, got {', '.join(X.names)}")

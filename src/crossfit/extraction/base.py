@@ -276,13 +276,18 @@ class Extractor(CheckedParameters, TransformerMixin, BaseEstimator):
         if self._needs_fit() or not getattr(self, "cache", False):
             return ""
         try:
-            return self._fingerprint()
+            return self.fingerprint()
         except TypeError as error:
             logger.debug("%s is not cached: %s", type(self).__name__, error)
             return ""
 
-    def _fingerprint(self) -> str:
-        """Hash all that the output depends on beside the items.
+    def fingerprint(self) -> str:
+        """Return a hash of all that the output depends on beside the items.
+
+        Returns
+        -------
+        str
+            64 hexadecimal digits.
 
         Raises
         ------
@@ -339,7 +344,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, os.PathLike):
         return os.fspath(value)
     if isinstance(value, Extractor):
-        return value._fingerprint()
+        return value.fingerprint()
     if isinstance(value, BaseEstimator):
         return [identity_of(type(value)), value.get_params(deep=False)]
     if isinstance(value, Mapping):

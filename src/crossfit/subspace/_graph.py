@@ -10,7 +10,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 from sklearn.neighbors import kneighbors_graph
 
-from crossfit.subspace._linalg import CHUNK, Matrix, _dense
+from crossfit.subspace._linalg import CHUNK, Matrix, dense
 from crossfit.views import as_numpy
 
 __all__ = ["neighbor_graph", "quadratic_form", "standardized"]
@@ -28,7 +28,7 @@ def standardized(values: Any, mean: Matrix, scale: Matrix) -> NDArray[Any]:
     result = np.empty(rows.shape, dtype=rows.dtype)
     for start in range(0, len(result), CHUNK):
         chunk = slice(start, start + CHUNK)
-        result[chunk] = (_dense(rows[chunk]) - mean) / scale
+        result[chunk] = (dense(rows[chunk]) - mean) / scale
     return result
 
 

@@ -23,6 +23,7 @@ __all__ = [
     "Moments",
     "affine",
     "check_range",
+    "dense",
     "eigh",
     "fix_signs",
     "generalized_eigh",
@@ -110,7 +111,7 @@ class Moments:
         # Fewer, larger chunks run faster; in float32 a chunk of wide views takes at most 64 MiB.
         for rows in _chunks(len(views), max(CHUNK, min(4 * CHUNK, 2**24 // sum(widths)))):
             chunk = views[rows]
-            parts = [_dense(chunk[name]) for name in chunk.names]
+            parts = [dense(chunk[name]) for name in chunk.names]
             if not all(is_tensor(part) for part in parts):
                 parts = [as_numpy(part) for part in parts]
             if self.n == 0:
@@ -298,7 +299,7 @@ def affine(values: Any, mean: Matrix, weights: Matrix) -> Any:
     with np.errstate(over="ignore", invalid="ignore"):  # values are checked for finiteness later
         for rows in _chunks(len(mapped)):
             # Centred in float64: with a large mean a float32 difference would lose digits.
-            mapped[rows] = (_dense(values[rows]) - mean) @ weights
+            mapped[rows] = (dense(values[rows]) - mean) @ weights
     return mapped
 
 
@@ -311,7 +312,8 @@ def _namespace(array: Any) -> Any:
     return sys.modules["torch"] if is_tensor(array) else np
 
 
-def _dense(rows: Any) -> Any:
+def dense(rows: Any) -> Any:
+    """Return rows as an array, CSR or not."""
     return rows.toarray() if sp.issparse(rows) else rows
 
 

@@ -18,9 +18,9 @@ from crossfit.subspace._joint import indicator
 from crossfit.subspace._linalg import (
     CHUNK,
     Matrix,
-    _dense,
     affine,
     check_range,
+    dense,
     fix_signs,
     kept_components,
     rounding,
@@ -233,13 +233,13 @@ class _Sums:
         self, views: Views, role: str, set_of_row: NDArray[np.intp], weight_of_set: Matrix
     ) -> None:
         u = len(weight_of_set)
-        first = as_numpy(_dense(views[:1][role]))[0]
+        first = as_numpy(dense(views[:1][role]))[0]
         shift = first.astype(np.float64)
 
         def chunks() -> Iterator[tuple[Matrix, sp.csr_array]]:
             for start in range(0, len(views), CHUNK):
                 rows = slice(start, start + CHUNK)
-                values = as_numpy(_dense(views[rows][role])) - shift
+                values = as_numpy(dense(views[rows][role])) - shift
                 sets = set_of_row[rows]
                 ones = np.ones(len(sets))
                 yield values, sp.csr_array((ones, (sets, np.arange(len(sets)))), (u, len(sets)))

@@ -21,7 +21,7 @@ import numpy as np
 
 from crossfit import registry
 from crossfit.cards import DatasetCard
-from crossfit.datasets.loading import _folder, options_of
+from crossfit.datasets.loading import folder_of, options_of
 from crossfit.datasets.record import Dataset, Split
 from crossfit.testing.shared import CARD_CHECKS, global_state, other_random_state, refuses
 from crossfit.views import Channels, Ragged, n_rows
@@ -76,7 +76,7 @@ class DatasetSubject:
             return None
         if not self.made:
             try:
-                return _folder(self.card, self.root)
+                return folder_of(self.card, self.root)
             except FileNotFoundError as error:
                 raise SkipTest(str(error)) from None
         folder = Path(self._temporary.name) / self.card.name

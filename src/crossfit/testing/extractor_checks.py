@@ -411,7 +411,7 @@ def check_cache(subject: ExtractorSubject) -> None:
 def _check_key(made: Any) -> None:
     code = (
         "import pickle, sys; made = pickle.load(sys.stdin.buffer); "
-        "sys.stdout.write(made._fingerprint())"
+        "sys.stdout.write(made.fingerprint())"
     )
     ran = subprocess.run(
         [sys.executable, "-c", code],
@@ -422,7 +422,7 @@ def _check_key(made: Any) -> None:
         check=False,
     )
     assert ran.returncode == 0, ran.stderr.decode()
-    assert ran.stdout.decode() == made._fingerprint(), "another process has another cache key"
+    assert ran.stdout.decode() == made.fingerprint(), "another process has another cache key"
 
 
 def check_neutral_parameters(subject: ExtractorSubject) -> None:
