@@ -3,14 +3,16 @@ PYTHON ?= python3
 BIN := .venv/bin
 PLUGINS := $(patsubst %/pyproject.toml,%,$(wildcard plugins/crossfit-*/pyproject.toml))
 
-.PHONY: help install demo test fuzz lint format docs bench clean
+.PHONY: help install demo test coverage test-lowest fuzz lint format docs bench clean
 
 help:
 	@echo "make demo     fit and compare methods on the emoji set, write demo/report.html"
 	@echo "make test     run the tests"
 	@echo "make fuzz     call everything public with hostile arguments, ten times as often as test"
 	@echo "make install  set up .venv with crossfit, every plugin and the tools"
-	@echo "make lint     ruff and mypy"
+	@echo "make lint     ruff, typos and mypy"
+	@echo "make coverage run the tests and report the lines that none of them reaches"
+	@echo "make test-lowest  run the tests with the oldest versions that pyproject.toml allows"
 	@echo "make docs     build the documentation into docs/_build/html"
 	@echo "make bench    speed, as ratios to peers"
 	@echo "make clean    remove .venv and everything built"
@@ -23,14 +25,31 @@ install: .venv/.installed
 	@echo "setting up .venv (torch is several gigabytes; this takes a few minutes, once)"
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
-	  -e '.[test,lint,docs]' $(addprefix -e ./,$(PLUGINS))
+	  -e '.[test,lint,docs,coverage]' $(addprefix -e ./,$(PLUGINS))
 	@touch $@
 
 demo: install
 	$(BIN)/crossfit demo --out demo
 
 test: install
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 $(TESTS)
+
+coverage: install
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --cov --cov-report=term --cov-report=html $(TESTS)
+
+# A virtual environment of its own, with the lower bound of everything that is named here.
+LOWEST := .venv-lowest
+test-lowest: $(LOWEST)/.installed
+	OMP_NUM_THREADS=1 $(LOWEST)/bin/python -m pytest -q -n 2 $(TESTS)
+
+$(LOWEST)/.installed: pyproject.toml $(PLUGINS:=/pyproject.toml)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || \
+	  { echo "lower bounds are tested with Python 3.11: make test-lowest PYTHON=python3.11"; exit 1; }
+	$(PYTHON) -m venv $(LOWEST)
+	$(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check 'uv>=0.5'
+	$(LOWEST)/bin/uv pip install --quiet --python $(LOWEST) --resolution lowest-direct \
+	  -e '.[test]' $(addprefix -e ./,$(PLUGINS))
+	@touch $@
 
 fuzz: install
 	FUZZ_EXAMPLES=20000 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q tests/fuzz
@@ -38,7 +57,10 @@ fuzz: install
 lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/typos
 	$(BIN)/mypy
+	@# The templates share one package's name, so each is checked alone.
+	@for folder in plugins/template*/src; do $(BIN)/mypy $$folder || exit 1; done
 
 format: install
 	$(BIN)/ruff check --fix .
@@ -51,4 +73,4 @@ bench: install
 	@for script in benchmarks/[a-z]*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
 
 clean:
-	rm -rf .venv demo docs/_build docs/api docs/examples .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-lowest demo docs/_build docs/api docs/examples .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage htmlcov

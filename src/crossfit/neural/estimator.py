@@ -412,9 +412,7 @@ class NeuralEstimator(CrossModalEstimator):
         encoded = encoded.to(torch.float64 if wide else torch.float32)
         return encoded.clone() if is_tensor(values) else encoded.cpu().numpy()
 
-    def _apply(
-        self, function: Callable[[nn.Module, Any], Any], values: Any, view: str
-    ) -> list[Any]:
+    def _apply(self, function: Callable[[Any, Any], Any], values: Any, view: str) -> list[Any]:
         """Call ``function(module, items)`` on batches of a view's items, without gradients."""
         net = self.net_
         net.module_.eval()

@@ -88,7 +88,7 @@ def seeded(seed: int, device: torch.device) -> Iterator[None]:
     at = [torch.cuda.current_device() if device.index is None else device.index] if on_cuda else []
     with torch.random.fork_rng(devices=at):
         # torch.manual_seed would also seed every other device.
-        torch.random.default_generator.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
         for index in at:
             with torch.cuda.device(index):
                 torch.cuda.manual_seed(seed)

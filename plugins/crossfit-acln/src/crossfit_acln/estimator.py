@@ -282,7 +282,7 @@ class ACLN(NeuralEstimator):
             self._pretrain(
                 trunk,
                 lambda module, batch: module(batch.views["image"].values),
-                lambda logits, batch: label_loss(logits, batch.y),
+                _label_loss,
                 Views(image=load_pixels(labelled.distinct("image")[0])),
                 np.searchsorted(self.classes_, labelled.item_labels("image", y[rows])),
                 optimizer="SGD",
@@ -395,3 +395,8 @@ def _is_raw(values: Any) -> bool:
     """Return True for pictures or strings, False for features."""
     dtype = str(getattr(values, "dtype", ""))
     return dtype == "object" or (dtype.endswith("uint8") and len(values.shape) == 4)
+
+
+def _label_loss(logits: Tensor, batch: Batch) -> Tensor:
+    assert batch.y is not None
+    return label_loss(logits, batch.y)

@@ -480,7 +480,7 @@ class ALCCA(ACMR):
                 self.cca_ = self._fit_cca()
             raise
         finally:
-            vars(self).pop("_pairs", None)
+            self.__dict__.pop("_pairs", None)
 
     def _fit_cca(self) -> CCA:
         embedded = self._pairs.map(lambda values, role: super(ALCCA, self)._encode(values, role))

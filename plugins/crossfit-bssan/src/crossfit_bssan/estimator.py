@@ -196,7 +196,7 @@ class BSSAN(NeuralPairEstimator):
         for name in ("w2r_mlp", "o2w_mlp"):
             widths = list(getattr(self, name))
             if not all(
-                isinstance(width, Integral) and not isinstance(width, bool) and width > 0
+                isinstance(width, Integral) and not isinstance(width, bool) and int(width) > 0
                 for width in widths
             ):
                 raise ValueError(f"BSSAN: {name} must be widths of layers, got {widths}")
@@ -222,7 +222,8 @@ class BSSAN(NeuralPairEstimator):
 
         Both are normalised together by the statistics of the same batch.
         """
-        image, text = (self._prepare_batch(module, batch.views[r], r) for r in ("image", "text"))
+        image: Image = self._prepare_batch(module, batch.views["image"], "image")
+        text: Text = self._prepare_batch(module, batch.views["text"], "text")
         wrong = batch.negatives
         # The largest of i.i.d. numbers is uniform over the texts of other images.
         drawn = torch.rand(wrong.shape, device=wrong.device).masked_fill(~wrong, -1).argmax(dim=1)
@@ -292,7 +293,7 @@ class BSSAN(NeuralPairEstimator):
 
     # ---- scores --------------------------------------------------------------------------------
 
-    def _prepare_batch(self, module: nn.Module, items: Any, view: str) -> Image | Text:
+    def _prepare_batch(self, module: nn.Module, items: Any, view: str) -> Any:
         return getattr(module, view)(items)
 
     def _score_pairs(self, module: nn.Module, P: Image, Q: Text) -> Tensor:

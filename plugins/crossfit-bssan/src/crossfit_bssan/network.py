@@ -7,7 +7,7 @@ Symbols in shapes: n images, m texts, T words, R regions, K objects.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -144,31 +144,33 @@ class WordToRegions(nn.Module):
 
     def describe(self, regions: Tensor) -> tuple[Tensor, Tensor]:
         """Return the projections of every region (n, R, ·) for the attention and the LSTM."""
-        of_regions, _ = self.lstm.weight_ih_l0.split(self.sizes, dim=1)
+        of_regions, _ = self.lstm.get_parameter("weight_ih_l0").split(self.sizes, dim=1)
         # t' W r = t' (W r): W is applied on the narrower side, which has fewer items.
         keys = regions @ self.attention.map.weight
         return keys, regions @ of_regions.T if self.project else regions
 
     def weights(self, image: Image, text: Text, learned: Tensor | None = None) -> Tensor:
         """Return α (n, m, T, R), equation 1."""
-        mask = image.regions_mask
+        keys, mask = image.keys, image.regions_mask
+        assert keys is not None
         return self.attention.weigh(
             "nmte,nre->nmtr",
             text.words,
-            image.keys,
+            keys,
             None if mask is None else mask[:, None, None],
             learned,
         )
 
     def forward(self, image: Image, text: Text, learned: Tensor | None = None) -> Tensor:
         """Return Y (n, m), equation 6."""
-        of_regions, of_words = self.lstm.weight_ih_l0.split(self.sizes, dim=1)
+        parameter = self.lstm.get_parameter
+        of_regions, of_words = parameter("weight_ih_l0").split(self.sizes, dim=1)
         alpha = self.weights(image, text, learned)
         # The input of the LSTM is [u; t], whose two parts are multiplied separately.
         gates = torch.einsum("nmtr,nrg->nmtg", alpha, image.regions)
         if not self.project:
             gates = gates @ of_regions.T
-        bias = self.lstm.bias_ih_l0 + self.lstm.bias_hh_l0
+        bias = parameter("bias_ih_l0") + parameter("bias_hh_l0")
         gates += text.words @ of_words.T + bias
         last = self._last_states(gates, text.lengths)
         return _in_float32(self.mlp, last.flatten(0, 1)).view(last.shape[:2])
@@ -185,13 +187,14 @@ class WordToRegions(nn.Module):
         order = lengths[0].argsort(descending=True, stable=True)
         places = torch.arange(gates.shape[2], device=lengths.device)
         going = (lengths > places[:, None]).sum(dim=1).tolist()
+        of_states = self.lstm.get_parameter("weight_hh_l0")
         h = c = gates.new_zeros(*gates.shape[:2], self.lstm.hidden_size, dtype=torch.float32)
         ended = []
         for step, active in zip(gates.index_select(1, order).unbind(2), going):
             ended.append(h[:, active:])
             if not active:
                 break
-            recurrent = h[:, :active] @ self.lstm.weight_hh_l0.T
+            recurrent = h[:, :active] @ of_states.T
             # The cell state stays float32 in mixed precision.
             i, f, g, o = (step[:, :active] + recurrent).float().chunk(4, dim=-1)
             c = f.sigmoid() * c[:, :active] + i.sigmoid() * g.tanh()
@@ -244,14 +247,16 @@ class ObjectToWords(nn.Module):
 
     def describe(self, objects: Tensor) -> tuple[Tensor, Tensor]:
         """Return the projections of every object (n, K, ·) for attention and first layer."""
-        layer = self.mlp.layers[0]
-        of_objects = layer.weight[:, : self.object_width]
-        return self.attention.map(objects), objects @ of_objects.T + layer.bias
+        of_objects = self.mlp.get_parameter("layers.0.weight")[:, : self.object_width]
+        bias = self.mlp.get_parameter("layers.0.bias")
+        return self.attention.map(objects), objects @ of_objects.T + bias
 
     def weights(self, image: Image, text: Text, learned: Tensor | None = None) -> Tensor:
         """Return β (n, m, K, T), equation 9."""
+        objects, states = image.objects, text.states
+        assert objects is not None and states is not None
         return self.attention.weigh(
-            "nkb,nmtb->nmkt", image.objects, text.states, text.mask[:, :, None], learned
+            "nkb,nmtb->nmkt", objects, states, text.mask[:, :, None], learned
         )
 
     def forward(self, image: Image, text: Text, learned: Tensor | None = None) -> Tensor:
@@ -259,7 +264,7 @@ class ObjectToWords(nn.Module):
         beta = self.weights(image, text, learned)
         first, states, mask = image.first, text.states, image.objects_mask
         assert first is not None and states is not None
-        of_words = self.mlp.layers[0].weight[:, self.object_width :]
+        of_words = self.mlp.get_parameter("layers.0.weight")[:, self.object_width :]
         # [o; u] times the weights of the first layer, in two parts.
         hidden = first[:, None] + torch.einsum("nmkt,nmtf->nmkf", beta, states @ of_words.T)
         rest = self.mlp.layers[1:]
@@ -296,7 +301,7 @@ class BSSANNetwork(nn.Module):
 
     def __init__(
         self,
-        n_inputs: dict,
+        n_inputs: dict[str, Any],
         *,
         branches: Sequence[str],
         lstm_width: int,
@@ -309,7 +314,7 @@ class BSSANNetwork(nn.Module):
     ) -> None:
         super().__init__()
         words, image = n_inputs["text"], n_inputs["image"]
-        self.branches = nn.ModuleDict()
+        self.branches: Any = nn.ModuleDict()  # whose values would be plain modules
         if "w2r" in branches:
             self.branches["w2r"] = WordToRegions(
                 words, image["map"], lstm_width, w2r_mlp, activation, project
@@ -333,14 +338,14 @@ class BSSANNetwork(nn.Module):
 
     def text(self, items: Items) -> Text:
         """Compute once what depends only on the text."""
-        words, mask = (None if part is None else part[:, : self.max_words] for part in items)
-        if mask is None:
+        words = items.values[:, : self.max_words]
+        if items.mask is None:
             # Arrays are padded with zeros; the last word that is not zero ends the text.
             real = words.any(dim=-1)
             places = torch.arange(1, words.shape[1] + 1, device=words.device)
             lengths = (real * places).amax(dim=1)
         else:
-            lengths = mask.sum(dim=1)
+            lengths = items.mask[:, : self.max_words].sum(dim=1)
         lengths = lengths.clamp(min=1)  # an empty text is one word of zeros
         words = words[:, : int(lengths.max())]
         states = self.branches["o2w"].read(words, lengths) if "o2w" in self.branches else None

@@ -212,11 +212,11 @@ class CRANNetwork(nn.Module):
                 found["local_mask"] = mask
         if "relation" in self.levels:
             j, k = (index.to(regions.device) for index in relations(regions.shape[1]))
-            layer = self.image["relation"]
+            layer = self.image["relation"].get_parameter
             # For a concatenation, W (l_j; l_k) = W_1 l_j + W_2 l_k: four times fewer products.
-            first, second = layer.weight.chunk(2, dim=1)
+            first, second = layer("weight").chunk(2, dim=1)
             dropped = F.dropout(regions, self.dropout, self.training)
-            one, other = F.linear(dropped, first, layer.bias), F.linear(dropped, second)
+            one, other = F.linear(dropped, first, layer("bias")), F.linear(dropped, second)
             found["relation"] = self._unit(one[:, j] + other[:, k])
             if mask is not None:
                 found["relation_mask"] = mask[:, j] & mask[:, k]
@@ -231,7 +231,8 @@ class CRANNetwork(nn.Module):
 
     def pool(self, ids: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
         """Return, by level, pooled states (b, lstm_width) and the weights of fragments (b, m)."""
-        onehot = F.one_hot(ids.long(), ALPHABET + 1)[..., 1:].to(self.text[self.levels[0]].weight)
+        weight = self.text[self.levels[0]].get_parameter("weight")
+        onehot = F.one_hot(ids.long(), ALPHABET + 1)[..., 1:].to(weight)
         mask = self._written(ids) if self.mask_padding else None
         found = {}
         for level in self.levels:

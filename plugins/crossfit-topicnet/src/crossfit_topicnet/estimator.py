@@ -289,13 +289,13 @@ class TextTopicNet(NeuralEstimator):
     # ---- pictures and texts --------------------------------------------------------------------
 
     def _check_widths(self) -> None:
-        if not all(isinstance(width, Integral) and width >= 1 for width in self.hidden):
+        if not all(isinstance(width, Integral) and int(width) >= 1 for width in self.hidden):
             raise ValueError(
                 f"{self._name()}: hidden must be integers of at least 1, got {self.hidden!r}"
             )
         channels = self._prefixed("module").get("channels", CHANNELS)
         if np.size(channels) != len(CHANNELS) or not all(
-            isinstance(width, Integral) and width >= 2 and width % 2 == 0 for width in channels
+            isinstance(width, Integral) and int(width) >= 2 and width % 2 == 0 for width in channels
         ):
             raise ValueError(
                 f"{self._name()}: module__channels must be {len(CHANNELS)} even integers of at "

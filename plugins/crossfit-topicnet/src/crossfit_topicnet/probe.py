@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -134,7 +135,7 @@ def linear_probe(
 _PARTS = ("train", "val", "test")
 
 
-def _checked(X: ArrayLike, y: ArrayLike, where: str) -> tuple[NDArray[np.float64], NDArray]:
+def _checked(X: ArrayLike, y: ArrayLike, where: str) -> tuple[NDArray[np.float64], NDArray[Any]]:
     features, labels = np.asarray(X, np.float64), np.asarray(y)
     if features.ndim != 2 or labels.ndim != 2 or len(features) != len(labels):
         raise ValueError(
