@@ -31,7 +31,7 @@ from crossfit.experiment.spec_parts import (
     read_tuning,
 )
 
-__all__ = ["Experiment"]
+__all__ = ["Experiment", "change"]
 
 
 @dataclass(frozen=True, kw_only=True)
