@@ -37,7 +37,7 @@ def correlations(cca, views):
     return np.array([np.corrcoef(x, t)[0, 1] for x, t in columns])
 
 
-figure, axes = plt.subplots(1, 3, figsize=(9, 3), sharey=True, layout="constrained")
+figure, axes = plt.subplots(1, 3, figsize=(8, 3.6), sharey=True, layout="constrained")
 for ax, reg in zip(axes, (0.001, 0.1, 10.0)):
     cca = CCA(n_components=64, reg=reg).fit(train)
     ax.plot(correlations(cca, train), color="C0", label="training pairs")

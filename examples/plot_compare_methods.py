@@ -49,7 +49,7 @@ for name, (method, space) in methods.items():
 # p is that of a paired randomisation test, corrected for the number of comparisons by Holm's rule.
 
 tests = compare(results, "map@all", "text2image")
-figure, (left, right) = plt.subplots(1, 2, figsize=(9, 2.8), layout="constrained")
+figure, (left, right) = plt.subplots(1, 2, figsize=(8, 3.6), layout="constrained")
 for place, result in enumerate(results.values()):
     mean = result.mean("text2image", "map@all")
     low, high = result.interval("text2image", "map@all")

@@ -67,7 +67,7 @@ Page()
 
 with open(page.parent / "leaderboard.csv", newline="") as file:
     rows = [row for row in csv.DictReader(file) if row["direction"] == "mean"]
-figure, axes = plt.subplots(1, 2, figsize=(8, 2.6), sharey=True, layout="constrained")
+figure, axes = plt.subplots(1, 2, figsize=(7, 3.4), sharey=True, layout="constrained")
 for ax, metric in zip(axes, experiment.metrics):
     for row in reversed([row for row in rows if row["metric"] == metric]):
         value, low, high = (float(row[key]) for key in ("value", "low", "high"))

@@ -51,5 +51,5 @@ for row, query, hits in zip(axes, queries, found.indices):
     for ax, hit in zip(row, hits):
         ax.imshow(test.views["image"][hit])
         ax.set_axis_off()
-    row[0].set_title(query, loc="left", fontsize=12, pad=2)
+    row[0].set_title(query, loc="left", fontsize=12, pad=2).set_in_layout(False)
 plt.show()
