@@ -41,3 +41,12 @@ sphinx_gallery_conf = {
 html_theme = "furo"
 html_title = "crossfit"
 html_static_path: list[str] = []
+
+
+def not_ours(app, what, name, obj, skip, options):
+    """Skip what a class inherits from str: a direction is one."""
+    return True if getattr(str, name, None) == obj else None
+
+
+def setup(app):
+    app.connect("autodoc-skip-member", not_ours)
