@@ -1,7 +1,11 @@
 """Every Python block of the documentation and the README runs, page by page."""
 
+import pkgutil
 import re
+from importlib import import_module
+from inspect import isclass, isroutine
 from pathlib import Path
+from pydoc import locate
 
 import pytest
 
@@ -30,31 +34,30 @@ def test_every_python_block_of_a_page_runs(page, tmp_path, monkeypatch):
         exec(code, namespace)
 
 
-def test_every_public_name_has_a_place_in_the_reference():
+def public_modules():
+    """Return the packages and modules right under crossfit; parts of a package are its own affair.
+
+    ``methods`` has the names of what is installed, and ``cli`` is for the command line.
+    """
+    names = [module.name for module in pkgutil.iter_modules(crossfit.__path__)]
+    public = [name for name in names if not name.startswith("_") and name not in ("methods", "cli")]
+    return [crossfit, *(import_module(f"crossfit.{name}") for name in public)]
+
+
+def test_every_public_name_has_a_place_in_the_reference_and_a_docstring():
     reference = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
-    listed = set(re.findall(r"^\s+((?:\w+\.)*\w+)\s*$", reference, re.MULTILINE))
-    missing = []
-    for module in (
-        "",
-        ".metrics",
-        ".subspace",
-        ".extraction",
-        ".datasets",
-        ".model_selection",
-        ".retrieval",
-        ".testing",
-        ".similarities",
-        ".protocols",
-        ".registry",
-        ".cards",
-        ".neural",
-    ):
-        names = __import__(f"crossfit{module}", fromlist=["__all__"]).__all__
-        short = module.lstrip(".")
-        for name in names:
+    listed = re.findall(r"^   ((?:\w+\.)*\w+)$", reference, re.MULTILINE)
+    shown = {name: locate(f"crossfit.{name}") for name in listed}
+    assert not [name for name, found in shown.items() if found is None]
+    unlisted, undocumented = [], []
+    for module in public_modules():
+        for name in module.__all__:
             if name.startswith("_"):
                 continue
-            if name not in listed and f"{short}.{name}" not in listed:
-                missing.append(f"crossfit{module}.{name}")
-    assert not missing
-    assert crossfit.__all__
+            found = getattr(module, name)
+            if not any(found is other for other in shown.values()):
+                unlisted.append(f"{module.__name__}.{name}")
+            if (isclass(found) or isroutine(found)) and not found.__doc__:
+                undocumented.append(f"{module.__name__}.{name}")
+    assert not unlisted, ", ".join(unlisted)
+    assert not undocumented, ", ".join(undocumented)

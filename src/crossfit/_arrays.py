@@ -39,7 +39,13 @@ _NOTHING = {"NoneType", "NAType", "NaTType", "MaskedConstant"}
 
 
 def is_tensor(values: Any) -> bool:
-    """Say whether this is a torch tensor, without importing torch."""
+    """Return True if `values` is a torch tensor, without importing torch.
+
+    Parameters
+    ----------
+    values : object
+        What may be a tensor.
+    """
     torch = sys.modules.get("torch")
     return torch is not None and isinstance(values, torch.Tensor)
 
@@ -67,6 +73,7 @@ def as_numpy(values: Any, what: str = "the values") -> NDArray[Any]:
     Parameters
     ----------
     values : array-like or tensor
+        What is to be read.
     what : str, default="the values"
         What error messages call it.
 

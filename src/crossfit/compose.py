@@ -118,8 +118,14 @@ class ViewTransformer(
         Parameters
         ----------
         X : Views
+            Rows with all views that a transformer is given for.
         y : array-like of shape (n,) or (n, n_classes), optional
             Labels of the rows, handed to the transformers by item.
+
+        Returns
+        -------
+        Self
+            The fitted object.
 
         Raises
         ------
@@ -130,7 +136,20 @@ class ViewTransformer(
         return self
 
     def fit_transform(self, X: Views, y: ArrayLike | None = None) -> Views:
-        """Fit every transformer on its view and return the transformed Views."""
+        """Fit every transformer on its view and return the transformed Views.
+
+        Parameters
+        ----------
+        X : Views
+            Rows of the views of the fit.
+        y : array-like of shape (n,) or (n, n_classes), optional
+            Labels of the rows.
+
+        Returns
+        -------
+        Views
+            The views, those named by a transformer replaced by its output.
+        """
         if not isinstance(X, Views):
             raise TypeError(f"ViewTransformer expects Views, got {type(X).__name__}")
         check_transformers("ViewTransformer", self.transformers, ("passthrough", "drop"))
@@ -165,7 +184,18 @@ class ViewTransformer(
         return self._assemble(X, transformed)
 
     def transform(self, X: Views) -> Views:
-        """Transform any subset of the views of the fit."""
+        """Transform any subset of the views of the fit.
+
+        Parameters
+        ----------
+        X : Views
+            Any of the views of the fit.
+
+        Returns
+        -------
+        Views
+            The views, those named by a transformer replaced by its output.
+        """
         check_is_fitted(self)
         if not isinstance(X, Views):
             raise TypeError(f"ViewTransformer expects Views, got {type(X).__name__}")
@@ -233,7 +263,20 @@ class ChannelUnion(
         return self
 
     def fit(self, X: Any, y: ArrayLike | None = None) -> Self:
-        """Fit every transformer on the same values."""
+        """Fit every transformer on the same values.
+
+        Parameters
+        ----------
+        X : array-like of n items
+            The values of one view.
+        y : array-like of shape (n,) or (n, n_classes), optional
+            Labels of the rows.
+
+        Returns
+        -------
+        Self
+            The fitted object.
+        """
         check_transformers("ChannelUnion", self.transformers)
         self.transformers_ = {
             name: clone(transformer).fit(X, y) for name, transformer in self.transformers
@@ -241,7 +284,13 @@ class ChannelUnion(
         return self
 
     def transform(self, X: Any) -> Channels:
-        """Return the `Channels` of all transformers."""
+        """Return the `Channels` of all transformers.
+
+        Parameters
+        ----------
+        X : array-like of n items
+            The values of one view.
+        """
         check_is_fitted(self)
         return Channels({name: part.transform(X) for name, part in self.transformers_.items()})
 
@@ -280,12 +329,31 @@ class SelectChannel(TransformerMixin, BaseEstimator):
         return tags
 
     def fit(self, X: Channels, y: ArrayLike | None = None) -> Self:
-        """Check that the channel is there."""
+        """Check that the channel is there.
+
+        Parameters
+        ----------
+        X : Channels
+            The values of one view.
+        y : object, optional
+            Ignored.
+
+        Returns
+        -------
+        Self
+            The fitted object.
+        """
         self.transform(X)
         return self
 
     def transform(self, X: Channels) -> Any:
-        """Return the values of the channel, one per row of the view."""
+        """Return the values of the channel, one per row of the view.
+
+        Parameters
+        ----------
+        X : Channels
+            The values of one view.
+        """
         names = X.names if isinstance(X, Channels) else ()
         if self.channel not in names:
             what = f"the channels {', '.join(names)}" if names else "no channels"
@@ -332,7 +400,20 @@ class ColumnsAsViews(BaseEstimator):
         return X[:, :half], X[:, half:]
 
     def fit(self, X: Any, y: ArrayLike | None = None) -> Self:
-        """Fit the method on the two halves of the columns."""
+        """Fit the method on the two halves of the columns.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, n_columns)
+            The columns of both views side by side.
+        y : array-like of shape (n,) or (n, n_classes), optional
+            Labels of the rows.
+
+        Returns
+        -------
+        Self
+            The fitted object.
+        """
         self.estimator_ = clone(self.estimator).fit(*self._split(X), y)
         if hasattr(X, "shape"):
             self.n_features_in_ = X.shape[1]
@@ -341,16 +422,43 @@ class ColumnsAsViews(BaseEstimator):
     # No TransformerMixin: its fit_transform would be there for methods that only score pairs.
     @available_if(_has_transform)
     def fit_transform(self, X: Any, y: ArrayLike | None = None) -> Any:
-        """Fit, then transform the same rows."""
+        """Fit, then transform the same rows.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, n_columns)
+            The columns of both views side by side.
+        y : array-like of shape (n,) or (n, n_classes), optional
+            Labels of the rows.
+
+        Returns
+        -------
+        array of shape (n, 2 n_components)
+            Both embeddings side by side.
+        """
         return self.fit(X, y).transform(X)
 
     @available_if(_has_transform)
     def transform(self, X: Any) -> Any:
-        """Return both embeddings side by side, shape (n, 2 n_components)."""
+        """Return both embeddings side by side, shape (n, 2 n_components).
+
+        Parameters
+        ----------
+        X : array-like of shape (n, n_columns)
+            The columns of both views side by side.
+        """
         check_is_fitted(self)
         return np.hstack(self.estimator_.transform(*self._split(X)))
 
     def score(self, X: Any, y: ArrayLike | None = None) -> float:
-        """Return the method's score on the two halves of the columns."""
+        """Return the method's score on the two halves of the columns.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, n_columns)
+            The columns of both views side by side.
+        y : array-like of shape (n,) or (n, n_classes), optional
+            Labels of the rows.
+        """
         check_is_fitted(self)
         return float(self.estimator_.score(*self._split(X), y))

@@ -40,6 +40,7 @@ def read_labels(y: Any, what: str = "labels") -> NDArray[Any]:
     Parameters
     ----------
     y : array-like of shape (n,) or (n, n_classes)
+        Classes, or an indicator matrix.
     what : str
         What error messages call them.
 
@@ -78,6 +79,11 @@ def check_labels(y: Any) -> NDArray[Any]:
     """Return labels as an array: 1-D classes, or an (n, n_classes) indicator; refuse others.
 
     See `read_labels` for what a label may be.
+
+    Parameters
+    ----------
+    y : array-like of shape (n,) or (n, n_classes)
+        Classes, or an indicator matrix.
     """
     labels = read_labels(y)
     indicator = labels.ndim == 2 and labels.dtype.kind in "biuf" and np.isin(labels, (0, 1)).all()
@@ -91,7 +97,13 @@ def check_labels(y: Any) -> NDArray[Any]:
 
 
 def labelled(y: NDArray[Any]) -> NDArray[np.bool_]:
-    """Return which rows of a label vector, as `read_labels` returns it, have a class."""
+    """Return which rows of a label vector, as `read_labels` returns it, have a class.
+
+    Parameters
+    ----------
+    y : array of shape (n,)
+        A label vector.
+    """
     if y.dtype.kind == "O":
         return np.fromiter((not is_unlabelled(label) for label in y), bool, len(y))
     return np.asarray(y != -1) if y.dtype.kind in "if" else np.ones(len(y), bool)
@@ -120,6 +132,11 @@ def class_codes(y: NDArray[Any]) -> tuple[NDArray[Any], Codes]:
 
 def joined_labels(one: NDArray[Any], other: NDArray[Any]) -> NDArray[Any]:
     """Return two label vectors one after the other; equal labels stay equal and others not.
+
+    Parameters
+    ----------
+    one, other : array of shape (n,)
+        Label vectors, as `read_labels` returns them.
 
     Raises
     ------
@@ -231,5 +248,11 @@ def _kind_of(entry: Any) -> str:
 
 
 def is_unlabelled(entry: Any) -> bool:
-    """Say whether one label of a label vector is -1, a number."""
+    """Return True if one label of a label vector is -1, a number.
+
+    Parameters
+    ----------
+    entry : object
+        One entry of a label vector.
+    """
     return isinstance(entry, (Real, np.number)) and bool(entry == -1)

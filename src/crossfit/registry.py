@@ -162,6 +162,13 @@ def find(name: str, group: str = "crossfit.methods") -> Entry:
 
     What crossfit itself brings wins a bare name. Only the cards of that name are imported.
 
+    Parameters
+    ----------
+    name : str
+        A registered name, or ``distribution:name``.
+    group : str, default="crossfit.methods"
+        The entry-point group.
+
     Raises
     ------
     NotInstalledError
@@ -209,12 +216,32 @@ def find(name: str, group: str = "crossfit.methods") -> Entry:
 
 
 def get(name: str, group: str = "crossfit.methods") -> Any:
-    """Return the card of a name; see `find` for the errors."""
+    """Return the card of a name; see `find` for the errors.
+
+    Parameters
+    ----------
+    name : str
+        A registered name, or ``distribution:name``.
+    group : str, default="crossfit.methods"
+        The entry-point group.
+    """
     return find(name, group).card
 
 
 def load(name: str, group: str = "crossfit.methods") -> Any:
     """Import and return what a card's target names: a class or a function.
+
+    Parameters
+    ----------
+    name : str
+        A registered name, or ``distribution:name``.
+    group : str, default="crossfit.methods"
+        The entry-point group.
+
+    Returns
+    -------
+    type or callable
+        What the target names.
 
     Raises
     ------

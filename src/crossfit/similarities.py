@@ -232,6 +232,11 @@ def fill_blocks(
     out : float32 array of shape (n, m), optional
         The matrix to fill and return.
 
+    Returns
+    -------
+    float32 array of shape (n, m)
+        The scores, in `out` if one is given.
+
     Raises
     ------
     ValueError
@@ -282,6 +287,13 @@ def _slices(n: int, chunk_size: int | None) -> Iterator[slice]:
 
 def check_out(out: Any, shape: tuple[int, int]) -> None:
     """Refuse what scores of a shape cannot be written to; see `write_scores`.
+
+    Parameters
+    ----------
+    out : array or path
+        Where scores are to be written.
+    shape : tuple of int
+        The shape of the scores.
 
     Raises
     ------
@@ -366,6 +378,11 @@ def write_scores(
 
 def resolve(similarity: str | Similarity) -> Similarity:
     """Return a callable ``(A, B) -> scores`` for a name, a callable or a fitted object.
+
+    Parameters
+    ----------
+    similarity : str or callable
+        A name in `MEASURES`, or what compares two arrays.
 
     Raises
     ------
@@ -459,7 +476,20 @@ class PosteriorOverPrior(BaseEstimator):
     """
 
     def fit(self, views: Views, y: ArrayLike | None = None) -> Self:
-        """Learn the priors from training labels, shape (n,), where -1 is unlabelled."""
+        """Learn the priors from training labels, shape (n,), where -1 is unlabelled.
+
+        Parameters
+        ----------
+        views : Views
+            Training items; only their number of rows matters.
+        y : array-like of shape (n,)
+            Their labels, where -1 is unlabelled.
+
+        Returns
+        -------
+        Self
+            The fitted object.
+        """
         labels = _class_labels(y, type(self).__name__)
         self.classes_, counts = np.unique(labels[labelled(labels)], return_counts=True)
         self.prior_ = counts / counts.sum()
@@ -504,7 +534,20 @@ class KNNPosterior(CheckedParameters, BaseEstimator):
         self.n_neighbors = n_neighbors
 
     def fit(self, views: Views, y: ArrayLike | None = None) -> Self:
-        """Store the labelled training items of every view, in the common space."""
+        """Store the labelled training items of every view, in the common space.
+
+        Parameters
+        ----------
+        views : Views
+            Training items in the common space.
+        y : array-like of shape (n,)
+            Their labels, where -1 is unlabelled.
+
+        Returns
+        -------
+        Self
+            The fitted object.
+        """
         self._validate_params()
         if not is_views(views):
             raise TypeError(f"KNNPosterior expects Views, got {type(views).__name__}")
@@ -524,7 +567,13 @@ class KNNPosterior(CheckedParameters, BaseEstimator):
 
     @np.errstate(**NUMPY_DEFAULTS)
     def posterior(self, Z: ArrayLike) -> NDArray[np.float64]:
-        """Return class posteriors of shape (n, n_classes) for rows of shape (n, d)."""
+        """Return class posteriors of shape (n, n_classes) for rows of shape (n, d).
+
+        Parameters
+        ----------
+        Z : array-like of shape (n, d)
+            Items in the common space.
+        """
         check_is_fitted(self)
         # Bundles bring both, and the one is an index into the other.
         if self._votes.shape != (self._neighbors.n_samples_fit_, len(self.classes_)):

@@ -500,14 +500,26 @@ class Views(_Immutable):
         return values, self._index.get(name, np.arange(self._n))
 
     def first_rows(self, name: str) -> IntArray:
-        """Return the first row in which each distinct item of a view appears."""
+        """Return the first row in which each distinct item of a view appears.
+
+        Parameters
+        ----------
+        name : str
+            The view.
+        """
         self._item_values(name)
         if name in self._index:
             return np.unique(self._index[name], return_index=True)[1]
         return np.arange(self._n)
 
     def select(self, *names: str) -> Self:
-        """Return Views of some of the modalities, in the order asked for."""
+        """Return Views of some of the modalities, in the order asked for.
+
+        Parameters
+        ----------
+        *names : str
+            Which modalities.
+        """
         if not names:
             raise ValueError(f"select expects view names, one of {', '.join(self.names)}")
         return self._build(
@@ -602,6 +614,18 @@ class Views(_Immutable):
         """Apply ``function(values, name)`` to the distinct items of some or all views.
 
         The result must have one row per item; which rows share an item stays the same.
+
+        Parameters
+        ----------
+        function : callable
+            ``(values, name) -> values``, called once per view.
+        *names : str
+            Which views; all of them by default.
+
+        Returns
+        -------
+        Views
+            With the results in place of the values.
 
         Raises
         ------
@@ -734,6 +758,7 @@ def check_columns(fitted: Mapping[str, tuple[str, ...]], given: Views, who: str)
     fitted : mapping of str to tuple of str
         `Views.columns` of the fit.
     given : Views
+        The views of now.
     who : str
         What the error message calls the one that was fitted.
 
@@ -763,17 +788,37 @@ def _columns_of(given: Any) -> tuple[str, ...]:
 
 
 def is_views(X: Any) -> bool:
-    """Channels are Views in form, but they are one modality."""
+    """Return True if `X` is Views; Channels, which are one modality, are not.
+
+    Parameters
+    ----------
+    X : object
+        What may be Views.
+    """
     return isinstance(X, Views) and not isinstance(X, Channels)
 
 
 def n_rows(values: Any) -> int:
-    """Return the number of rows of anything that a view can hold."""
+    """Return the number of rows of anything that a view can hold.
+
+    Parameters
+    ----------
+    values : array, sparse matrix, Ragged, Channels or Views
+        What a view can hold.
+    """
     return int(values.shape[0])
 
 
 def take_rows(values: Any, rows: Any) -> Any:
-    """Return rows of anything that a view can hold, as the same kind of thing."""
+    """Return rows of anything that a view can hold, as the same kind of thing.
+
+    Parameters
+    ----------
+    values : array, sparse matrix, Ragged, Channels or Views
+        What a view can hold.
+    rows : index
+        Row numbers, a mask or a slice.
+    """
     if is_tensor(values) and isinstance(rows, np.ndarray):
         rows = rows.copy()  # torch warns of index arrays that are read-only
     taken = values[rows]
@@ -789,8 +834,14 @@ def as_float(values: Any, where: str) -> Any:
     Parameters
     ----------
     values : array, CSR matrix, tensor or Ragged
+        What a view holds.
     where : str
         What error messages call it.
+
+    Returns
+    -------
+    array, CSR matrix, tensor or Ragged
+        The same kind of thing, of float32 or float64.
 
     Raises
     ------
