@@ -96,7 +96,7 @@ def test_a_planted_cache_is_never_unpickled(tmp_path, monkeypatch, kind, where):
     else:
         tuned = {"method": "cca", "params": {"n_components": 2}, "tune": {"reg": {"float": [1, 2]}}}
         e = experiment(["grid", spec], tuned, tuning={"trials": 1, "folds": 2})
-        (task,) = [part.task for part in plan(e, tmp_path / "s")]
+        (task,) = plan(e, tmp_path / "s")
         store = Store(tmp_path / "s")
         found = chosen_settings(task, store)
         inner = "pipeline__memory" if kind == "pipeline" else "featureagglomeration__memory"

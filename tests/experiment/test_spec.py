@@ -12,7 +12,6 @@ from crossfit.experiment import Experiment, SpecError, plan
 from crossfit.experiment._yaml import change
 from crossfit.experiment.build import build_method, draws_at_random, named
 from crossfit.experiment.identity import describe
-from crossfit.experiment.spec_parts import space_of
 
 GOOD = """\
 title: Two methods
@@ -339,16 +338,19 @@ def test_parts_of_a_tuned_object_may_be_tuned(tmp_path):
 
 
 def test_search_spaces_are_the_cards_own_parts():
-    space = space_of(
-        {
-            "a": {"int": [2, 9], "log": True},
-            "b": {"each": ["image", "text"], "float": [0.1, 1.0]},
-            "c": {"choice": ["x", None, 3], "when": {"a": [2, 3]}},
-        }
-    )
+    tune = {
+        "a": {"int": [2, 9], "log": True},
+        "b": {"each": ["image", "text"], "float": [0.1, 1.0]},
+        "c": {"choice": ["x", None, 3], "when": {"a": [2, 3]}},
+        "d": {"choice": {"small": [8], "large": [64, 64]}},
+    }
+    e = Experiment(title="t", dataset="emoji", methods=[{"method": "cca", "tune": tune}], tuning={})
+    space = e.methods[0].tune
+    assert e.to_dict()["methods"][0]["tune"] == tune
     assert space["a"] == Int(2, 9, log=True)
     assert space["b"] == Each(("image", "text"), Float(0.1, 1.0))
     assert space["c"] == Choice("x", None, 3, when={"a": (2, 3)})
+    assert space["d"] == Choice(small=[8], large=[64, 64])
 
 
 def test_objects_within_parameters_get_the_seed_that_is_left_open(tmp_path):

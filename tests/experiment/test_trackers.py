@@ -3,15 +3,18 @@
 import importlib.util
 import json
 import pickle
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 
 from crossfit.experiment import trackers
 from crossfit.experiment.records import CellRecord
+from crossfit.experiment.task import Cell
 
 RUN = SimpleNamespace(name="emoji-demo")
 KEY = "ab" * 32
+NET = Cell(key=KEY, label="net", dataset="emoji", seed=3)
 HISTORY = [{"epoch": 1, "train_loss": 2.0, "dur": 0.1}, {"epoch": 2, "train_loss": 1.5}]
 
 
@@ -64,7 +67,7 @@ def test_a_tracker_that_fails_is_a_warning(tmp_path, caplog):
 
     broken = Broken(tmp_path)
     broken.track(cell(tmp_path / "c"), RUN)
-    assert broken.callbacks("net", "emoji", None, KEY, "run") == []
+    assert broken.callbacks(NET, "run") == []
     assert [record.levelname for record in caplog.records] == ["WARNING", "WARNING"]
     assert all("no such server" in record.message for record in caplog.records)
 
@@ -77,7 +80,7 @@ def test_mlflow_has_settings_results_epochs_and_the_record(tmp_path, monkeypatch
 
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     tracker = pickle.loads(pickle.dumps(trackers.make("mlflow", tmp_path / "tracking")))
-    assert tracker.callbacks("net", "emoji", 3, KEY, RUN.name) == []
+    assert tracker.callbacks(NET, RUN.name) == []
     tracker.track(cell(tmp_path / "one"), RUN)
     failed = {"results": {}, "timing": {}, "status": "failed", "traceback": "ValueError: bad"}
     tracker.track(cell(tmp_path / "two", **failed), RUN)
@@ -120,7 +123,7 @@ def test_tensorboard_has_epochs_by_skorch_and_results(tmp_path):
     from skorch import NeuralNetRegressor
 
     tracker = pickle.loads(pickle.dumps(trackers.make("tensorboard", tmp_path)))
-    callbacks = tracker.callbacks("net", "emoji", None, KEY, RUN.name)
+    callbacks = tracker.callbacks(replace(NET, seed=0), RUN.name)
     net = NeuralNetRegressor(
         torch.nn.Linear(2, 1), max_epochs=2, train_split=None, callbacks=callbacks, verbose=0
     )
@@ -142,7 +145,7 @@ def test_wandb_offline_has_epochs_and_a_summary(tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_SILENT", "true")
     monkeypatch.setenv("WANDB_CONSOLE", "off")
     tracker = pickle.loads(pickle.dumps(trackers.make("wandb", tmp_path)))
-    (callback,) = tracker.callbacks("net", "emoji", 3, KEY, RUN.name)
+    (callback,) = tracker.callbacks(NET, RUN.name)
     callback.initialize()
     for row in HISTORY:
         callback.on_epoch_end(SimpleNamespace(history=[row]))

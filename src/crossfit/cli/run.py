@@ -153,12 +153,13 @@ def _seeds(text: str) -> list[int]:
     return found
 
 
-def _print_plan(planned: Sequence[Any], store: Any, retry_failed: bool, force: bool) -> None:
+def _print_plan(tasks: Sequence[Any], store: Any, retry_failed: bool, force: bool) -> None:
     counts: Counter[str] = Counter()
-    for part in planned:
-        status = store.cell(part.key).status
-        if part.skip:
-            what = f"would be skipped: {part.skip}"
+    for task in tasks:
+        cell = task.cell
+        status = store.cell(cell.key).status
+        if task.skip:
+            what = f"would be skipped: {task.skip}"
         elif force:
             what = "to compute"
         elif status == "done":
@@ -168,13 +169,13 @@ def _print_plan(planned: Sequence[Any], store: Any, retry_failed: bool, force: b
         else:
             what = "to compute"
         counts[what.partition(":")[0].partition(";")[0]] += 1
-        features = f" ({part.features})" if part.features else ""
-        note = f" [{part.note}]" if part.note else ""
-        line = f"{part.key[:12]}  {part.dataset}  {part.method}{features}  seed {part.seed}{note}  "
+        features = f" ({cell.features})" if cell.features else ""
+        note = f" [{cell.note}]" if cell.note else ""
+        line = f"{cell.key[:12]}  {cell.dataset}  {cell.label}{features}  seed {cell.seed}{note}  "
         click.echo(printable(f"{line}{what}"))
     words = ", ".join(f"{n} {what}" for what, n in counts.items())
-    click.echo(f"{_cells(len(planned))}: {words}")
-    if all(part.skip for part in planned):
+    click.echo(f"{_cells(len(tasks))}: {words}")
+    if all(task.skip for task in tasks):
         raise SystemExit(1)
 
 
@@ -228,9 +229,9 @@ def _listener(title: str) -> Any:
             self._console = console(stderr=True)
             self._bar: Any = None
 
-        def begin(self, planned: Sequence[Any], todo: int) -> None:
+        def begin(self, cells: Sequence[Any], todo: int) -> None:
             self.todo, self._begun = todo, time.monotonic()
-            cached = len({part.key for part in planned if not part.skip}) - todo
+            cached = len({cell.key for cell in cells}) - todo
             self._say(f"{title}: {_cells(todo)} to compute, {cached} in the store")
             if self._console.is_terminal and todo:
                 from rich.progress import (
@@ -249,24 +250,24 @@ def _listener(title: str) -> Any:
                 self._task = self._bar.add_task("cells", total=todo, left="")
                 self._bar.start()
 
-        def search(self, label: str, outcome: Any, left: int) -> None:
+        def search(self, cell: Any, outcome: Any, left: int) -> None:
             how = (
                 "settings chosen" if outcome.status == "done" else f"no settings: {outcome.message}"
             )
-            self._say(f"  {label}: {how} in {outcome.seconds:.1f} s, {left} searches left")
+            self._say(f"  {cell.label}: {how} in {outcome.seconds:.1f} s, {left} searches left")
             # The time that cells take is told from cells.
             self._begun = time.monotonic()
             if self._bar is not None:
                 self._bar.update(self._task, left=f"{left} searches left" if left else "")
 
-        def finished(self, planned: Any, outcome: Any, left: int) -> None:
+        def finished(self, cell: Any, outcome: Any, left: int) -> None:
             self.done += 1
             spent = time.monotonic() - self._begun
             remaining = _clock(spent / self.done * left)
-            seed = "" if planned.note else f", seed {planned.seed}"
+            seed = "" if cell.note else f", seed {cell.seed}"
             words = f": {outcome.message}" if outcome.message else ""
             self._say(
-                f"[{self.done}/{self.todo}] {planned.method} on {planned.dataset}{seed}: "
+                f"[{self.done}/{self.todo}] {cell.label} on {cell.dataset}{seed}: "
                 f"{outcome.status} in {outcome.seconds:.1f} s{words}"
                 + (f", about {remaining} left" if left and self._bar is None else "")
             )

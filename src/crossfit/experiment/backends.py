@@ -9,11 +9,11 @@ from typing import Any
 
 from crossfit.experiment.files import now
 from crossfit.experiment.store import Store
-from crossfit.experiment.task import Outcome
+from crossfit.experiment.task import Outcome, Task
 
 __all__ = ["Work", "workers"]
 
-Work = Callable[[Sequence[Any], Mapping[str, Any]], Iterator[Any]]
+Work = Callable[[Sequence[Task], Mapping[str, Any]], Iterator[Outcome]]
 
 
 @contextlib.contextmanager
@@ -29,7 +29,7 @@ def workers(n_jobs: int, backend: str, scheduler: str | None) -> Iterator[Work]:
             yield work
 
 
-def _here(tasks: Sequence[Any], options: Mapping[str, Any]) -> Iterator[Any]:
+def _here(tasks: Sequence[Task], options: Mapping[str, Any]) -> Iterator[Outcome]:
     from crossfit.experiment.cell import execute
 
     for task in tasks:
@@ -49,7 +49,7 @@ def _processes(n_jobs: int) -> Iterator[Work]:
 
     threads = max(1, (os.cpu_count() or 1) // n_jobs)
 
-    def work(tasks: Sequence[Any], options: Mapping[str, Any]) -> Iterator[Any]:
+    def work(tasks: Sequence[Task], options: Mapping[str, Any]) -> Iterator[Outcome]:
         left = {task.key: task for task in tasks}
         suspects: list[str] = []
         while left:
@@ -79,7 +79,7 @@ def _processes(n_jobs: int) -> Iterator[Work]:
         raise
 
 
-def _for_parent(parent: int, task: Any, **options: Any) -> Any:
+def _for_parent(parent: int, task: Task, **options: Any) -> Outcome:
     """Compute a cell in a process of its own, which ends with the one that has started it."""
     from crossfit._processes import end_with
     from crossfit.experiment.cell import execute
@@ -88,13 +88,13 @@ def _for_parent(parent: int, task: Any, **options: Any) -> Any:
     return execute(task, **options)
 
 
-def _orphaned(task: Any) -> bool:
+def _orphaned(task: Task) -> bool:
     """Say whether a process that was at a cell, or at its search, has ended without a word."""
     names = [task.key] if task.search_key is None else [task.key, f"search-{task.search_key}"]
     return any(map(Store(task.store, lease=task.lease).is_orphaned, names))
 
 
-def _lost(task: Any, options: Mapping[str, Any], told: str) -> Any:
+def _lost(task: Task, options: Mapping[str, Any], told: str) -> Outcome:
     """Store the failure of a cell, or of a search, whose process cannot tell of it."""
     from crossfit.experiment.tuning import keep_search
 
@@ -105,7 +105,7 @@ def _lost(task: Any, options: Mapping[str, Any], told: str) -> Any:
             with claim:
                 keep_search(task, store, {"error": told, "traceback": ""})
     else:
-        record = {"status": "failed", "cell": task.cell, "finished": now(), "traceback": told}
+        record = {"status": "failed", "cell": task.identity, "finished": now(), "traceback": told}
         store.write_cell(task.key, record)  # what was done before stays
     return Outcome(task.key, "failed", 0.0, told)
 
@@ -124,7 +124,7 @@ def _dask(scheduler: str) -> Iterator[Work]:
 
     with Client(scheduler, timeout="20s", set_as_default=False) as client:
 
-        def work(tasks: Sequence[Any], options: Mapping[str, Any]) -> Iterator[Any]:
+        def work(tasks: Sequence[Task], options: Mapping[str, Any]) -> Iterator[Outcome]:
             futures = {client.submit(execute, task, **options, pure=False): task for task in tasks}
             for future in as_completed(futures, loop=client.loop):
                 if future.status == "error":

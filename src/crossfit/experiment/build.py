@@ -10,7 +10,6 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 from crossfit import registry
 from crossfit.experiment._yaml import SpecError
 from crossfit.experiment.allowed import CLASSES, KERNELS, refused_parameter
-from crossfit.experiment.identity import describe
 from crossfit.experiment.spec_parts import MethodSpec, is_part
 
 __all__ = [
@@ -226,5 +225,21 @@ def _is_number(cls: Any, name: str) -> bool:
 
 
 def draws_at_random(spec: MethodSpec) -> bool:
-    """Say whether a seed makes a difference: whether some ``random_state`` is left to it."""
-    return bool(describe(build_method(spec, 1)) != describe(build_method(spec, 2)))
+    """Return True if a seed makes a difference: if a ``random_state`` is left open."""
+    return _leaves_seed_open(registry.load(spec.method), spec.params)
+
+
+def _leaves_seed_open(cls: Any, params: Mapping[str, Any]) -> bool:
+    if "random_state" in inspect.signature(cls).parameters and "random_state" not in params:
+        return True
+    return any(map(_has_open_seed, params.values()))
+
+
+def _has_open_seed(value: Any) -> bool:
+    if is_part(value):
+        found = named(value["name"], "")
+        return inspect.isclass(found) and _leaves_seed_open(found, value.get("params") or {})
+    if isinstance(value, (Mapping, list)):
+        parts = value.values() if isinstance(value, Mapping) else value
+        return any(map(_has_open_seed, parts))
+    return False

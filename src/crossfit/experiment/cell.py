@@ -80,7 +80,7 @@ def _is_settled(store: Store, key: str, retry_before: str, force: bool) -> bool:
 def _claimed(task: Task, store: Store, begun: float, force: bool) -> Outcome:
     started = now()
     said: list[str] = []
-    about: dict[str, Any] = {"cell": task.cell, "started": started}
+    about: dict[str, Any] = {"cell": task.identity, "started": started}
     try:
         with _noted(said):
             record, extras = compute(task, store, fresh=force)
@@ -90,12 +90,12 @@ def _claimed(task: Task, store: Store, begun: float, force: bool) -> Outcome:
         return Outcome(task.key, "skipped", time.perf_counter() - begun, reason)
     except Exception as error:
         about |= {"warnings": said, "finished": now(), "traceback": traceback.format_exc()}
-        about["environment"] = environment(task)
+        about["environment"] = environment(task.identity["method"])
         store.write_cell(task.key, {**about, "status": "failed"})
         _track(task, store)
         return Outcome(task.key, "failed", time.perf_counter() - begun, told(error))
     # Only now, for a method loads what it needs (torch, gensim) when it is fitted.
-    about["environment"] = environment(task)
+    about["environment"] = environment(task.identity["method"])
     seconds = time.perf_counter() - begun
     record["timing"]["total"] = seconds
     store.write_cell(
@@ -109,14 +109,12 @@ def _claimed(task: Task, store: Store, begun: float, force: bool) -> Outcome:
 
 
 def _track(task: Task, store: Store) -> None:
-    """Hand the result on; that this fails is no failure of the cell."""
+    """Pass the result on to the tracker; an error there is not one of the cell."""
     if task.tracker is None:
         return
     try:
-        cell = store.cell(
-            task.key, label=task.method.label, dataset=task.dataset["name"], seed=task.seed or 0
-        )
-        task.tracker.track(cell, SimpleNamespace(name=task.run[0], title=task.run[1]))
+        run = SimpleNamespace(name=task.run[0], title=task.run[1])
+        task.tracker.track(store.cell(task.cell), run)
     except Exception as error:
         logger.warning("the tracker did not take %s: %s", task.method.label, told(error))
 
@@ -152,14 +150,14 @@ def compute(
     """
     _check_code(task)
     clock = _Clock()
-    loaded = load_splits(task.dataset, task.root, task.cell["dataset"]["revision"])
+    loaded = load_splits(task.source, task.identity["dataset"]["revision"])
     train, test = loaded.splits["train"], loaded.splits["test"]
     check_labels(task, train)
     clock.lap("data")
     search = chosen_settings(task, store)
     clock.lap("tune")
     stage = feature_stage(task, store, shared=not fresh)
-    model = cell_pipeline(task, stage)
+    model = cell_pipeline(task, stage, task.seed)
     if search:
         check_settings(model, search["params"], f"the search {task.search_key}")
         model.set_params(**search["params"])
@@ -175,13 +173,11 @@ def compute(
     model = model.steps[0][1] if len(model.steps) == 1 else model
     method = getattr(model, "steps", [("", model)])[0][1]
     if task.tracker is not None and "callbacks" in method.get_params(deep=False):
-        callbacks = task.tracker.callbacks(
-            task.method.label, task.dataset["name"], task.seed, task.key, task.run[0]
-        )
+        callbacks = task.tracker.callbacks(task.cell, task.run[0])
         method.set_params(callbacks=[*(method.callbacks or ()), *callbacks])
     model.fit(train_views, train.y)
     clock.lap("fit")
-    store.count_test(data_name(task.dataset["name"]), loaded.roles["test"], task.key)
+    store.count_test(data_name(task.source.name), loaded.roles["test"], task.key)
     names = tuple(name for name in test_views.names if name in fitted_views(model))
     record: dict[str, Any] = {"results": {}, "curves": {}, "hubness": {}, "chance": {}}
     labelled = {name: by_label(name, task.relevance, test.y) for name in (*task.metrics, "r@1")}
@@ -225,7 +221,7 @@ def compute(
 def _check_code(task: Task) -> None:
     """Refuse to compute a cell by other code than its key names."""
     name = task.method.method
-    if code_of(registry.load(name)) != task.cell["method"].get("code", ""):
+    if code_of(registry.load(name)) != task.identity["method"].get("code", ""):
         raise RuntimeError(
             f"the code of {name} here is not that of the process that planned the run: it was "
             "edited since, or another version is installed here"

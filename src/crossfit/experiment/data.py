@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from crossfit import registry
 from crossfit.datasets import Dataset, Split
 from crossfit.experiment.keys import key_of
-from crossfit.experiment.task import Skip, Task
+from crossfit.experiment.task import PairSource, Skip, Task
 
-__all__ = ["check_labels", "dataset_of", "labels_missing", "load_splits"]
+__all__ = ["check_labels", "labels_missing", "load_splits"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,29 +39,25 @@ class Loaded:
     splits: Mapping[str, Split]
 
 
-def load_splits(
-    dataset: Mapping[str, Any], root: str | None, revision: str | None = None
-) -> Loaded:
+def load_splits(source: PairSource, revision: str | None = None) -> Loaded:
     """Load a data set and draw subsets; the last two are remembered.
 
     Parameters
     ----------
-    dataset : mapping
-        As in `Task`.
-    root : str or None
-        Folder of the data sets.
+    source : PairSource
+        Where they come from.
     revision : str, optional
-        What it must be; without it the data set is read anew.
+        The revision that the data set must have. Without it the data set is read again.
 
     Raises
     ------
     FileNotFoundError, ValueError, crossfit.registry.RegistryError
         If it is not there or not what it should be.
     """
-    key = key_of({"dataset": dataset, "root": root})
+    key = key_of(dataclasses.asdict(source))
     found = _loaded.get(key)
     if found is None or revision is None or found.dataset.revision != revision:
-        found = _read_splits(dataset, root)
+        found = _read_splits(source)
         _loaded[key] = found
         while len(_loaded) > 2:
             _loaded.popitem(last=False)
@@ -76,30 +72,18 @@ def load_splits(
 _loaded: OrderedDict[str, Loaded] = OrderedDict()
 
 
-def dataset_of(cell: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what `load_splits` takes, from what a cell's record says of its data set."""
-    about = cell["dataset"]
-    return {
-        "name": about["name"],
-        "options": about["params"],
-        "subset": about["subset"],
-        "splits": about["splits"],
-        "own": about.get("own"),
-    }
-
-
-def _read_splits(dataset: Mapping[str, Any], root: str | None) -> Loaded:
-    if dataset.get("own"):
-        ds, roles = _own_pairs(dataset["own"], dataset["name"])
+def _read_splits(source: PairSource) -> Loaded:
+    if source.table:
+        ds, roles = _own_pairs(source.table)
     else:
-        ds = _load(dataset, root)
-        roles = _roles(ds, dataset["splits"])
+        ds = _load(source)
+        roles = _roles(ds, source.splits)
     splits = {}
     taken: dict[str, int] = {}
     for role, name in roles.items():
         # Roles that share a split have groups of their own, one after the other of one shuffle.
         shared = list(roles.values()).count(name) > 1
-        size = dataset["subset"].get(role, None if shared else dataset["subset"].get(name))
+        size = source.subset.get(role, None if shared else source.subset.get(name))
         if shared and size is None:
             raise ValueError(
                 f"the key 'splits' names {name!r} for {role} and another role: 'subset' must have "
@@ -111,7 +95,7 @@ def _read_splits(dataset: Mapping[str, Any], root: str | None) -> Loaded:
         else:
             splits[role] = _drawn(ds[name], start, size, f"{ds.name}.{name}")
             taken[name] = start + size
-    unknown = set(dataset["subset"]) - set(roles) - set(roles.values())
+    unknown = set(source.subset) - set(roles) - set(roles.values())
     if unknown:
         raise ValueError(
             f"subset of data set {ds.name!r} names {sorted(unknown)[0]!r}: the splits in use are "
@@ -120,20 +104,20 @@ def _read_splits(dataset: Mapping[str, Any], root: str | None) -> Loaded:
     return Loaded(ds, roles, splits)
 
 
-def _load(dataset: Mapping[str, Any], root: str | None) -> Dataset:
+def _load(source: PairSource) -> Dataset:
     import inspect
 
     from crossfit.datasets import load
 
-    options = dict(dataset["options"])
-    named = [name for name in dataset["splits"].values() if name]
-    if {"train", "test"} <= set(dataset["splits"]) and "subsets" not in options:
+    options = dict(source.options)
+    named = [name for name in source.splits.values() if name]
+    if {"train", "test"} <= set(source.splits) and "subsets" not in options:
         # Only the files of the splits in use need to be there.
-        loader = registry.load(dataset["name"], "crossfit.datasets")
+        loader = registry.load(source.name, "crossfit.datasets")
         if "subsets" in inspect.signature(loader).parameters:
             options["subsets"] = tuple(dict.fromkeys(named))
     split = options.pop("split", None)
-    return load(dataset["name"], root, split=split, **options)
+    return load(source.name, source.root, split=split, **options)
 
 
 def _roles(ds: Dataset, wanted: Mapping[str, str | None]) -> dict[str, str]:
@@ -155,7 +139,7 @@ def _roles(ds: Dataset, wanted: Mapping[str, str | None]) -> dict[str, str]:
     return found
 
 
-def _own_pairs(path: str, name: str) -> tuple[Dataset, dict[str, str]]:
+def _own_pairs(path: str) -> tuple[Dataset, dict[str, str]]:
     """Read the user's pairs; without a column ``split`` a fifth of the groups is for testing."""
     import csv
 

@@ -7,10 +7,9 @@ import os
 import platform
 import resource
 import sys
+from collections.abc import Mapping
 from functools import cache
 from typing import Any
-
-from crossfit.experiment.task import Task
 
 __all__ = ["environment", "peak_memory"]
 
@@ -21,12 +20,18 @@ def peak_memory() -> float:
     return peak / (2**20 if sys.platform == "darwin" else 2**10)
 
 
-def environment(task: Task) -> dict[str, Any]:
-    """Return Python, platform, threads, and the versions of what is loaded and matters."""
+def environment(method: Mapping[str, Any]) -> dict[str, Any]:
+    """Return Python, platform, threads, and the versions of the libraries in use.
+
+    Parameters
+    ----------
+    method : mapping
+        ``distribution`` and ``version`` of the method.
+    """
     import crossfit
 
     packages = {"crossfit-retrieval": crossfit.__version__}
-    packages[task.cell["method"]["distribution"]] = task.cell["method"]["version"]
+    packages[method["distribution"]] = method["version"]
     for module, name in _WATCHED.items():
         if module in sys.modules:
             packages[name] = _version(name)

@@ -20,18 +20,18 @@ def feature_stage(task: Task, store: Store, *, shared: bool) -> StoredFeatures |
     return StoredFeatures(
         transformers,
         folder=str(store.folder) if shared else None,
-        salt=f"{task.cell['dataset']['revision']} {task.cell['loader']}",
+        salt=f"{task.identity['dataset']['revision']} {task.identity['loader']}",
     )
 
 
-def cell_pipeline(task: Task, stage: StoredFeatures | None) -> Any:
-    """Return the pipeline of features, method and similarity, with the cell's seed."""
+def cell_pipeline(task: Task, stage: StoredFeatures | None, seed: int | None) -> Any:
+    """Return the pipeline of features, method and similarity, unfitted, with a seed."""
     from sklearn.pipeline import Pipeline
 
     from crossfit.retrieval import RetrievalScorer
 
     steps: list[tuple[str, Any]] = [] if stage is None else [("features", stage)]
-    steps.append(("method", build_method(task.method, task.seed)))
+    steps.append(("method", build_method(task.method, seed)))
     if task.method.similarity is not None:
         steps.append(("scorer", RetrievalScorer(build_similarity(task.method.similarity))))
     return Pipeline(steps)

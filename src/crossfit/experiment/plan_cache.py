@@ -16,14 +16,12 @@ from crossfit._files import room_for
 from crossfit.experiment.files import StoreError, put, read_json, signed, write_json
 from crossfit.experiment.keys import key_of
 from crossfit.experiment.locks import draft_name
-from crossfit.experiment.planner import Planned
 from crossfit.experiment.schema import PLAN
 from crossfit.experiment.spec import Experiment
 from crossfit.experiment.store import Store
+from crossfit.experiment.task import Cell
 
 __all__ = ["keep_plan", "kept_plan", "state_of"]
-
-_KEPT = ("key", "method", "dataset", "seed", "features", "note")
 
 
 def state_of(experiment: Experiment, root: str | os.PathLike[str] | None) -> str:
@@ -59,8 +57,8 @@ def state_of(experiment: Experiment, root: str | os.PathLike[str] | None) -> str
     )
 
 
-def kept_plan(store: Store, state: str) -> list[Planned] | None:
-    """Return the plan kept from a run after which nothing was left to do."""
+def kept_plan(store: Store, state: str) -> list[Cell] | None:
+    """Return the cells of a run after which nothing was left to do; None without such a run."""
     path = store.folder / "plans" / f"{state}.json"
     try:
         if not os.path.lexists(path):
@@ -70,20 +68,17 @@ def kept_plan(store: Store, state: str) -> list[Planned] | None:
         return None
     if not rows or any(store.usable(row["key"]).status not in ("done", "failed") for row in rows):
         return None
-    return [Planned(**row, skip="", task=None, cell={}) for row in rows]
+    return list(map(Cell.from_row, rows))
 
 
-def keep_plan(store: Store, state: str, planned: Sequence[Planned]) -> None:
+def keep_plan(store: Store, state: str, cells: Sequence[Cell]) -> None:
     """Store the plan of an experiment after which nothing was left to do."""
-    if any(part.skip for part in planned):
-        return  # what is missing now may be there next time
     home = store.folder / "plans"
     home.mkdir(parents=True, exist_ok=True)
     draft = home / draft_name(state)
-    rows = [{name: getattr(part, name) for name in _KEPT} for part in planned]
     try:
         with room_for("a plan", home):
-            write_json(draft, signed({"rows": rows}))
+            write_json(draft, signed({"rows": [cell.row for cell in cells]}))
             put(draft, home / f"{state}.json")
     finally:
         draft.unlink(missing_ok=True)

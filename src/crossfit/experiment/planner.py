@@ -14,45 +14,12 @@ from crossfit.experiment._yaml import Node, SpecError
 from crossfit.experiment.keys import key_of
 from crossfit.experiment.spec import Experiment
 from crossfit.experiment.spec_parts import DatasetSpec, MethodSpec
+from crossfit.experiment.spec_space import written_tune
 from crossfit.experiment.store import Store
-from crossfit.experiment.task import Task
+from crossfit.experiment.task import Cell, PairSource, Task
+from crossfit.search_space import Part
 
-__all__ = ["Planned", "plan"]
-
-
-@dataclass(frozen=True)
-class Planned:
-    """A cell of an experiment, before it is computed.
-
-    Parameters
-    ----------
-    key : str
-        Key in the store.
-    method, dataset : str
-        Labels.
-    seed : int
-        The seed.
-    features : str
-        The features in one line.
-    note : str
-        What is to be said of it, for instance that the seed makes no difference.
-    skip : str
-        Why it cannot be computed; empty if it can.
-    task : Task or None
-        What to compute; None if it is skipped.
-    cell : mapping
-        What the key is made of.
-    """
-
-    key: str
-    method: str
-    dataset: str
-    seed: int
-    features: str
-    note: str
-    skip: str
-    task: Any
-    cell: Mapping[str, Any]
+__all__ = ["plan"]
 
 
 def plan(
@@ -61,8 +28,10 @@ def plan(
     *,
     root: str | os.PathLike[str] | None = None,
     data: str | os.PathLike[str] | None = None,
-) -> list[Planned]:
-    """Return the cells of an experiment, in order; data sets are loaded, nothing is computed.
+) -> list[Task]:
+    """Return the tasks of an experiment, one per cell, in order.
+
+    Data sets are loaded, nothing is computed.
 
     Parameters
     ----------
@@ -75,6 +44,11 @@ def plan(
     data : path, optional
         A table of the user's own pairs, in place of the experiment's data sets.
 
+    Returns
+    -------
+    list of Task
+        ``task.cell`` is the cell; ``task.skip`` is the reason why it cannot be computed.
+
     Raises
     ------
     SpecError
@@ -86,16 +60,17 @@ def plan(
     if data is not None:
         name = Path(data).stem
         datasets = (DatasetSpec(name, {}, {}, name),)
-    found: list[Planned] = []
+    methods = [_method(experiment, method) for method in experiment.methods]
+    found: list[Task] = []
     for dataset in datasets:
-        about = _about(experiment, dataset, root, data)
-        for method in experiment.methods:
-            found += _cells_of(experiment, method, about, store, root)
+        pairs = _pairs(experiment, dataset, root, data)
+        for method in methods:
+            found += _tasks(experiment, method, pairs, store)
     return found
 
 
 def _check_storages(experiment: Experiment) -> None:
-    """Refuse what cannot hold the studies of a method, before anything is loaded."""
+    """Check, before anything is loaded, that the studies of the methods can be stored."""
     for method in experiment.methods:
         if method.tuning is None or method.tuning.storage is None:
             continue
@@ -108,24 +83,52 @@ def _check_storages(experiment: Experiment) -> None:
             raise SpecError(f"{place}: {error}") from error
 
 
-def _about(
+@dataclass(frozen=True, eq=False)
+class _Pairs:
+    """The pairs of a data set, or the reason why they cannot be loaded.
+
+    Parameters
+    ----------
+    label : str
+        Label of the data set in the experiment.
+    source : PairSource
+        Where they come from.
+    identity : mapping
+        Their part of a cell's key.
+    code : str
+        Hash of the loader's code.
+    train : Split or None
+        The pairs to fit on.
+    problem : str
+        Why there are none; empty if there are.
+    """
+
+    label: str
+    source: PairSource
+    identity: Mapping[str, Any]
+    code: str
+    train: Any
+    problem: str
+
+
+def _pairs(
     experiment: Experiment,
     dataset: DatasetSpec,
     root: str | os.PathLike[str] | None,
     data: str | os.PathLike[str] | None,
-) -> _Data:
-    """Load a data set, or find out why it cannot be loaded."""
+) -> _Pairs:
     from crossfit.datasets.loading import options_of
     from crossfit.experiment.data import load_splits
 
-    task = {
-        "name": dataset.name,
-        "options": dict(dataset.options),
-        "subset": dict(dataset.subset),
-        "splits": {} if data is not None else dict(experiment.splits),
-        "own": None if data is None else str(Path(data).absolute()),
-    }
-    keyed = {
+    source = PairSource(
+        dataset.name,
+        dict(dataset.options),
+        dict(dataset.subset),
+        {} if data is not None else dict(experiment.splits),
+        None if data is None else str(Path(data).absolute()),
+        None if root is None else str(Path(root).absolute()),
+    )
+    identity = {
         "name": dataset.name,
         "params": dict(dataset.options),
         "revision": None,
@@ -141,154 +144,169 @@ def _about(
             if own is not None:
                 given = Node(dataset.options, f"dataset {dataset.label!r}", "")
                 given.known(["name", "split", "subset", "label", *own])
-        loaded = load_splits(task, None if root is None else str(root))
+        loaded = load_splits(source)
     except (registry.RegistryError, FileNotFoundError, ImportError) as error:
-        return _Data(dataset.label, task, keyed, code, None, _words(error))
-    keyed |= {"revision": loaded.dataset.revision, "splits": dict(loaded.roles)}
-    return _Data(dataset.label, task, keyed, code, loaded, "")
+        return _Pairs(dataset.label, source, identity, code, None, _words(error))
+    identity |= {"revision": loaded.dataset.revision, "splits": dict(loaded.roles)}
+    return _Pairs(dataset.label, source, identity, code, loaded.splits["train"], "")
 
 
-@dataclass(frozen=True)
-class _Data:
-    """A data set as tasks and keys have it, loaded, or with the reason why not."""
+@dataclass(frozen=True, eq=False)
+class _Method:
+    """A method with its features, or the reason why it cannot be built.
 
-    label: str
-    task: dict[str, Any]
-    keyed: dict[str, Any]
-    code: str
-    loaded: Any
+    Parameters
+    ----------
+    spec : MethodSpec
+        What the experiment gives.
+    features : mapping
+        View to features, those of the experiment included.
+    identity, keyed_features, tune : mapping
+        Their parts of a cell's key; `tune` is None if nothing is tuned.
+    space : mapping of str to Float, Int, Choice or Each
+        What is searched.
+    random : bool
+        Whether a seed makes a difference.
+    problem : str
+        Why it cannot be built; empty if it can.
+    """
+
+    spec: MethodSpec
+    features: Mapping[str, Any]
+    identity: Mapping[str, Any]
+    keyed_features: Mapping[str, Any]
+    tune: Mapping[str, Any] | None
+    space: Mapping[str, Part]
+    random: bool
     problem: str
 
 
-def _words(error: Exception) -> str:
-    return " ".join(str(error).split())
-
-
-def _cells_of(
-    experiment: Experiment,
-    method: MethodSpec,
-    data: _Data,
-    store: Store,
-    root: str | os.PathLike[str] | None,
-) -> Iterator[Planned]:
+def _method(experiment: Experiment, spec: MethodSpec) -> _Method:
     from crossfit.experiment.build import (
         build_features,
         build_method,
         build_similarity,
         draws_at_random,
     )
-    from crossfit.experiment.data import labels_missing
     from crossfit.experiment.identity import describe, digests
     from crossfit.experiment.tuning import search_space
 
-    features = {**experiment.features, **method.features}
-    skip = data.problem
-    about: dict[str, Any] = {"name": method.method, "distribution": "", "version": ""}
-    about |= {"params": dict(method.params), "similarity": method.similarity}
+    features = {**experiment.features, **spec.features}
+    identity: dict[str, Any] = {"name": spec.method, "distribution": "", "version": ""}
+    identity |= {"params": dict(spec.params), "similarity": spec.similarity}
     keyed_features: dict[str, Any] = dict(features)
-    tune, space = None, {}
+    tune, problem = None, ""
+    space: Mapping[str, Part] = {}
     random = True
     try:
-        entry = registry.find(method.method)
-        about |= {"distribution": entry.distribution, "version": entry.version}
-        described = describe(build_method(method))
-        about |= {"params": described["params"], "code": described.get("code", "")}
+        entry = registry.find(spec.method)
+        identity |= {"distribution": entry.distribution, "version": entry.version}
+        made = build_method(spec)
+        described = describe(made)
+        identity |= {"params": described["params"], "code": described.get("code", "")}
         # What a search may choose are files too.
-        files = described.get("files", {}) | digests(method.tune)
-        about |= {"files": files} if files else {}
-        about["similarity"] = describe(build_similarity(method.similarity))
-        random = draws_at_random(method)
-        if method.tune is not None:
-            space = search_space(method)
-            tune = {name: _space(part) for name, part in space.items()}
-        if method.tuning is not None and method.tuning.storage is not None:
-            from crossfit.model_selection.storages import check_storage
-
-            check_storage(method.tuning.storage)
+        files = described.get("files", {}) | digests(written_tune(spec.tune))
+        identity |= {"files": files} if files else {}
+        similarity = build_similarity(spec.similarity)
+        identity["similarity"] = describe(similarity)
+        random = draws_at_random(spec)
+        if spec.tune is not None:
+            space = search_space(spec)
+            tune = {name: _described(part) for name, part in space.items()}
         transformers = build_features(features)
-        _check_tuned(method, space, transformers)
+        _check_tuned(spec, space, transformers, made, similarity)
         keyed_features = {view: describe(part) for view, part in transformers}
-        if not skip:
-            train = data.loaded.splits["train"]
-            skip = labels_missing(method.method, experiment.relevance, train.y)
-            absent = [view for view in keyed_features if view not in train.views]
-            if absent:
-                there = ", ".join(train.views.names)
-                skip = f"features name the view {absent[0]!r}, the data set has {there}"
     except (registry.RegistryError, ImportError, FileNotFoundError) as error:
-        skip = skip or _words(error)
+        problem = _words(error)
+    return _Method(spec, features, identity, keyed_features, tune, space, random, problem)
+
+
+def _words(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
+def _tasks(experiment: Experiment, method: _Method, pairs: _Pairs, store: Store) -> Iterator[Task]:
+    """Yield the tasks of a method on a data set, one per seed that makes a difference."""
+    spec = method.spec
     tuning = None
-    if method.tuning is not None:
-        tuning = asdict(method.tuning)
+    if spec.tuning is not None:
+        tuning = asdict(spec.tuning)
         del tuning["storage"]  # where trials are kept, and not what they are
         if not tuning["refit_epochs"]:
             del tuning["refit_epochs"]  # keys of before there was a choice stay as they are
-    for seed in experiment.seeds if random else experiment.seeds[:1]:
-        cell = {
-            "dataset": data.keyed,
-            "loader": data.code,
-            "features": keyed_features,
-            "method": about,
-            "seed": seed if random else None,
+    for seed in experiment.seeds if method.random else experiment.seeds[:1]:
+        identity = {
+            "dataset": pairs.identity,
+            "loader": pairs.code,
+            "features": method.keyed_features,
+            "method": method.identity,
+            "seed": seed if method.random else None,
             "protocol": {
                 "metrics": list(experiment.metrics),
                 "relevance": experiment.relevance,
                 "ties": experiment.ties,
                 "tuning": tuning,
-                "tune": tune,
+                "tune": method.tune,
             },
         }
-        key = key_of(cell)
-        task = Task(
-            key=key,
-            cell=cell,
-            method=method,
-            dataset=data.task,
-            features={view: part for view, part in features.items() if part is not None},
-            seed=seed if random else None,
-            metrics=experiment.metrics,
-            relevance=experiment.relevance,
-            ties=experiment.ties,
-            tuning=method.tuning,
-            store=str(store.folder.absolute()),
-            root=None if root is None else str(Path(root).absolute()),
-            lease=store.lease,
+        once = not method.random and len(experiment.seeds) > 1
+        cell = Cell(
+            key=key_of(identity),
+            label=spec.label,
+            dataset=pairs.label,
+            seed=seed,
+            features=one_line(method.features),
+            note="draws nothing at random: runs once" if once else "",
+            cell=identity,
         )
-        note = ""
-        if not random and len(experiment.seeds) > 1:
-            note = "draws nothing at random: runs once"
-        yield Planned(
-            key, method.label, data.label, seed, one_line(features), note, skip,
-            None if skip else task, cell,
-        )  # fmt: skip
+        yield Task(
+            cell,
+            spec,
+            pairs.source,
+            {view: part for view, part in method.features.items() if part is not None},
+            method.space,
+            str(store.folder.absolute()),
+            store.lease,
+            pairs.problem or method.problem or _unfit(experiment, method, pairs),
+        )
 
 
-def _check_tuned(method: MethodSpec, space: Mapping[str, Any], transformers: Any) -> None:
-    """Refuse to tune what the features or the similarity do not have; for methods see parts."""
+def _unfit(experiment: Experiment, method: _Method, pairs: _Pairs) -> str:
+    """Return why a method cannot be fitted on these pairs; empty if it can."""
+    from crossfit.experiment.data import labels_missing
+
+    absent = [view for view in method.keyed_features if view not in pairs.train.views]
+    if absent:
+        there = ", ".join(pairs.train.views.names)
+        return f"features name the view {absent[0]!r}, the data set has {there}"
+    return labels_missing(method.spec.method, experiment.relevance, pairs.train.y)
+
+
+def _check_tuned(
+    spec: MethodSpec, space: Mapping[str, Part], transformers: Any, method: Any, similarity: Any
+) -> None:
+    """Check that features and similarity have the parameters that are tuned."""
     from sklearn.pipeline import Pipeline
 
     from crossfit.compose import ViewTransformer
-    from crossfit.experiment.build import build_method, build_similarity, check_settings
+    from crossfit.experiment.build import check_settings
     from crossfit.retrieval import RetrievalScorer
 
-    scorer = RetrievalScorer(build_similarity(method.similarity))
-    steps = {"features": ViewTransformer(transformers), "scorer": scorer}
-    whole = Pipeline([*steps.items(), ("method", build_method(method))])
-    check_settings(whole, space, f"{method.line}method {method.label!r}: tune")
+    steps = {"features": ViewTransformer(transformers), "scorer": RetrievalScorer(similarity)}
+    place = f"{spec.line}method {spec.label!r}: tune"
+    check_settings(Pipeline([*steps.items(), ("method", method)]), space, place)
     for name in space:
         step, _, inner = name.partition("__")
         if step in steps and inner not in steps[step].get_params():
-            raise SpecError(
-                f"{method.line}method {method.label!r}: tune: {name!r} names no parameter of the "
-                + {"features": "features", "scorer": "similarity"}[step]
-            )
+            kind = {"features": "features", "scorer": "similarity"}[step]
+            raise SpecError(f"{place}: {name!r} names no parameter of the {kind}")
 
 
-def _space(part: Any) -> dict[str, Any]:
-    """Return a part of a search space as JSON has it."""
+def _described(part: Any) -> dict[str, Any]:
+    """Return a part of a search space as it enters a key."""
     found = {"kind": type(part).__name__, **vars(part)}
     if "part" in found:
-        found["part"] = _space(found["part"])
+        found["part"] = _described(found["part"])
     return found
 
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from crossfit import registry
 from crossfit.experiment.files import check_sum, damaged, read_bytes, read_json, sums_of
 from crossfit.experiment.schema import HISTORY, TRIALS, wrong_arrays, wrong_attention
+from crossfit.experiment.task import Cell
 from crossfit.metrics.directions import Direction
 
 if TYPE_CHECKING:
@@ -24,32 +25,20 @@ if TYPE_CHECKING:
 __all__ = ["CellRecord", "RunRecord", "data_name"]
 
 
-@dataclass(frozen=True, eq=False)
-class CellRecord:
-    """One method on one data set with one seed, as the store has it.
+@dataclass(frozen=True, kw_only=True, eq=False)
+class CellRecord(Cell):
+    """A cell with its result, as the store has it.
 
     Parameters
     ----------
-    key : str
-        Hash of `cell`, 64 hexadecimal digits.
+    key, label, dataset, seed, features, note, cell
+        As in `Cell`.
     status : {"done", "failed", "skipped", "pending"}
         ``"pending"`` if the store has no result yet.
-    label : str
-        What the experiment calls the method.
-    dataset : str
-        What the experiment calls the data set.
-    seed : int
-        The seed.
-    features : str
-        The features in one line.
-    note : str
-        What is to be said of it, for instance that the seed makes no difference.
     folder : pathlib.Path or None
         Where the files of the cell are; None while it is pending.
     reason, traceback : str
         Why it was skipped; how it failed.
-    cell : mapping
-        Everything that decides the result; what the key is made of.
     results : mapping
         ``{direction: {metric: {"mean", "low", "high", "n"}}}``.
     chosen, tuning : mapping
@@ -71,17 +60,10 @@ class CellRecord:
         What was warned of during the fit and the evaluation.
     """
 
-    key: str
-    status: str
-    label: str
-    dataset: str
-    seed: int
-    features: str = ""
-    note: str = ""
+    status: str = "pending"
     folder: Path | None = None
     reason: str = ""
     traceback: str = ""
-    cell: Mapping[str, Any] = field(default_factory=dict)
     results: Mapping[str, Mapping[str, Mapping[str, Any]]] = field(default_factory=dict)
     chosen: Mapping[str, Any] = field(default_factory=dict)
     tuning: Mapping[str, Any] = field(default_factory=dict)

@@ -14,32 +14,33 @@ import crossfit
 from crossfit.experiment.backends import Work, workers
 from crossfit.experiment.files import now, read_json
 from crossfit.experiment.plan_cache import keep_plan, kept_plan, state_of
-from crossfit.experiment.planner import Planned, plan
+from crossfit.experiment.planner import plan
 from crossfit.experiment.records import RunRecord
 from crossfit.experiment.schema import RUN
 from crossfit.experiment.spec import Experiment
 from crossfit.experiment.store import Store
+from crossfit.experiment.task import Cell, Outcome, Task
 
 __all__ = ["Listener", "run"]
 
 
 class Listener:
-    """What is told how far a run is; the command line draws it."""
+    """Methods that a run calls as it goes on; the command line draws its progress with them."""
 
-    def begin(self, planned: Sequence[Planned], todo: int) -> None:
-        """Hear what there is and how many cells must be computed."""
+    def begin(self, cells: Sequence[Cell], todo: int) -> None:
+        """Begin: so many of the cells, those that can be computed, are not in the store."""
 
-    def search(self, label: str, outcome: Any, left: int) -> None:
-        """Hear that settings of a method have been searched for."""
+    def search(self, cell: Cell, outcome: Outcome, left: int) -> None:
+        """Go on after the search for settings that a cell, perhaps with others, depends on."""
 
-    def finished(self, planned: Planned, outcome: Any, left: int) -> None:
-        """Hear that a cell has ended."""
+    def finished(self, cell: Cell, outcome: Outcome, left: int) -> None:
+        """Go on after a cell has ended."""
 
     def waiting(self, left: int) -> None:
-        """Hear that other processes compute what is left."""
+        """Wait while other processes compute what is left."""
 
     def end(self) -> None:
-        """Hear that the run has ended or was interrupted."""
+        """End, also after an interruption."""
 
 
 def run(
@@ -126,38 +127,35 @@ def run(
         follow = make(tracker, store.folder / "tracking")
     # The user's own files are looked at in every run: a table does not say when one has changed.
     state = None if data is not None else state_of(experiment, root)
-    planned = None if retry_failed or force or state is None else kept_plan(store, state)
-    if planned is None:
-        planned = plan(experiment, store, root=root, data=data)
+    tasks: list[Task] = []
+    cells = None if retry_failed or force or state is None else kept_plan(store, state)
+    if cells is None:
+        tasks = plan(experiment, store, root=root, data=data)
+        cells = [task.cell for task in tasks]
     name = experiment.name if data is None else f"{experiment.name}-{Path(data).stem}"
     begun = now()
     given = {"data": None if data is None else str(Path(data).absolute())}
     given["root"] = None if root is None else str(Path(root).absolute())
-    _write_run(store, name, experiment, planned, {"command": command, "created": begun, **given})
-    for part in planned:
-        if part.skip:
-            record = {
-                "status": "skipped",
-                "reason": part.skip,
-                "cell": part.cell,
-                "finished": now(),
-            }
-            store.write_cell(part.key, record)  # unless it is done
+    _write_run(store, name, experiment, cells, {"command": command, "created": begun, **given})
+    skipped = {task.key for task in tasks if task.skip}
+    for task in tasks:
+        if task.skip:
+            record = {"status": "skipped", "reason": task.skip, "cell": task.identity}
+            store.write_cell(task.key, {**record, "finished": now()})  # unless it is done
+    tasks = [task for task in tasks if not task.skip]
     if retry_failed or force:
         from crossfit.experiment.tuning import forget_search
 
-        for part in planned:
-            if part.task is not None:
-                forget_search(part.task, store, failed=not force)
+        for task in tasks:
+            forget_search(task, store, failed=not force)
     options = {"retry_before": begun if retry_failed or force else "", "force": force}
-    todo: dict[str, Planned] = {}
-    for part in planned:
-        found = store.usable(part.key)
+    todo: dict[str, Task] = {}
+    for task in tasks:
+        found = store.usable(task.key)
         settled = found.status == "done" or (found.status == "failed" and not retry_failed)
-        if part.task is not None and (force or not settled):
-            about = {"tracker": follow, "run": (name, experiment.title)}
-            todo.setdefault(part.key, replace(part, task=replace(part.task, **about)))
-    listener.begin(planned, len(todo))
+        if force or not settled:
+            todo.setdefault(task.key, replace(task, tracker=follow, run=(name, experiment.title)))
+    listener.begin([cell for cell in cells if cell.key not in skipped], len(todo))
     try:
         if todo:
             with workers(n_jobs, backend, scheduler) as work:
@@ -166,8 +164,8 @@ def run(
     finally:
         listener.end()
         store.clear_claims()
-    if state is not None:
-        keep_plan(store, state, planned)
+    if state is not None and not skipped:  # what is missing now may be there next time
+        keep_plan(store, state, cells)
     return store.run(name)
 
 
@@ -175,54 +173,43 @@ def _write_run(
     store: Store,
     name: str,
     experiment: Experiment,
-    planned: Sequence[Planned],
+    cells: Sequence[Cell],
     about: Mapping[str, Any],
 ) -> None:
-    cells = [
-        {
-            "key": part.key,
-            "method": part.method,
-            "dataset": part.dataset,
-            "seed": part.seed,
-            "features": part.features,
-            "note": part.note,
-        }
-        for part in planned
-    ]
+    rows = [cell.row for cell in cells]
     record = {
         "title": experiment.title,
         "spec": experiment.to_dict(),
-        "cells": cells,
+        "cells": rows,
         **about,
         "crossfit version": crossfit.__version__,
     }
     with contextlib.suppress(FileNotFoundError, ValueError):
         old = read_json(store.folder / "runs" / f"{name}.json", RUN)
-        if old["cells"] == cells:
+        if old["cells"] == rows:
             record["created"] = old["created"]
     store.write_run(name, record)
 
 
-def _search(work: Work, store: Store, todo: Mapping[str, Planned], listener: Listener) -> None:
+def _search(work: Work, store: Store, todo: Mapping[str, Task], listener: Listener) -> None:
     """Search for settings first, once for the cells of all seeds."""
     from crossfit.experiment.tuning import kept_search
 
-    wanted: dict[str, Planned] = {}
-    for part in todo.values():
-        key = part.task.search_key
+    wanted: dict[str, Task] = {}
+    for task in todo.values():
+        key = task.search_key
         if key is not None and kept_search(store, key) is None:
-            wanted.setdefault(key, part)
+            wanted.setdefault(key, task)
     left = len(wanted)
-    by_cell = {part.key: part for part in wanted.values()}
-    for outcome in work([part.task for part in wanted.values()], {"search_only": True}):
+    for outcome in work(list(wanted.values()), {"search_only": True}):
         left -= 1
-        listener.search(by_cell[outcome.key].method, outcome, left)
+        listener.search(todo[outcome.key].cell, outcome, left)
 
 
 def _compute(
     work: Work,
     store: Store,
-    todo: dict[str, Planned],
+    todo: Mapping[str, Task],
     options: Mapping[str, Any],
     listener: Listener,
 ) -> None:
@@ -231,13 +218,13 @@ def _compute(
     pause = 0.1
     while left:
         before = len(left)
-        for outcome in work([part.task for part in left.values()], options):
+        for outcome in work(list(left.values()), options):
             if outcome.status == "busy":
                 continue
-            part = left.pop(outcome.key)
+            cell = left.pop(outcome.key).cell
             if outcome.status == "cached":  # another runner was quicker
                 outcome = replace(outcome, status=store.cell(outcome.key).status)
-            listener.finished(part, outcome, len(left))
+            listener.finished(cell, outcome, len(left))
         if left:
             listener.waiting(len(left))
             pause = 0.1 if len(left) < before else min(5.0, 1.5 * pause)

@@ -30,6 +30,7 @@ from crossfit.experiment.spec_parts import (
     read_splits,
     read_tuning,
 )
+from crossfit.experiment.spec_space import written_tune
 
 __all__ = ["Experiment", "change"]
 
@@ -216,8 +217,9 @@ class Experiment:
                     **{
                         field.name: plain(getattr(one, field.name))
                         for field in fields(MethodSpec)
-                        if field.name not in ("line", "tuning")
+                        if field.name not in ("line", "tune", "tuning")
                     },
+                    "tune": written_tune(one.tune),
                     "tuning": None if one.tuning is None else asdict(one.tuning),
                 }
                 for one in self.methods

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from typing import Any
 
 from crossfit import registry
-from crossfit.cards import Choice, Each, Float, Int
 from crossfit.experiment._yaml import Node, SpecError, plain, what
+from crossfit.experiment.spec_space import read_space
 from crossfit.metrics.directions import Direction, spellings
 from crossfit.metrics.names import parse_metric
+from crossfit.search_space import Part
 
 __all__ = [
     "DatasetSpec",
@@ -29,7 +29,6 @@ __all__ = [
     "read_seeds",
     "read_splits",
     "read_tuning",
-    "space_of",
 ]
 
 RELEVANCE = ("auto", "pair", "label")
@@ -93,7 +92,7 @@ class MethodSpec:
         View to features, in place of the experiment's.
     similarity : object
         Name of a similarity, a mapping that stands for one, or None for the method's own.
-    tune : mapping, "default" or None
+    tune : mapping of str to Float, Int, Choice or Each, "default" or None
         Search space.
     published : mapping
         Published figures: metric to a mapping of direction (or ``mean``) to value.
@@ -111,7 +110,7 @@ class MethodSpec:
     params: Mapping[str, Any]
     features: Mapping[str, Any]
     similarity: Any
-    tune: Mapping[str, Any] | str | None
+    tune: Mapping[str, Part] | str | None
     published: Mapping[str, Any]
     tuning: TuningSpec | None = None
     note: str = ""
@@ -298,9 +297,10 @@ def _method(node: Node, tuning: TuningSpec | None, directions: Sequence[str]) ->
 
         similarity.one_of(list(MEASURES))
     tune = node.child("tune", None)
+    space: Mapping[str, Part] | str | None = tune.value
     if isinstance(tune.value, Mapping):
         fixed = list(params.value or ())
-        _check_space(tune, ranked=similarity.value is not None, fixed=fixed)
+        space = read_space(tune, ranked=similarity.value is not None, fixed=fixed)
     elif tune.value not in (None, "default"):
         raise tune.error(f"must be 'default', null or a mapping, got {what(tune.value)}")
     own_way = node.child("tuning", None)
@@ -315,7 +315,7 @@ def _method(node: Node, tuning: TuningSpec | None, directions: Sequence[str]) ->
         {} if not params.value else plain(params.mapping()),
         read_features(node.child("features", None)),
         plain(similarity.value),
-        plain(tune.value),
+        space,
         _published(node.child("published", None), directions),
         None if tune.value is None else own,
         node.child("note", "").text(empty=True),
@@ -337,75 +337,6 @@ def _published(node: Node, directions: Sequence[str]) -> dict[str, dict[str, flo
         else:
             found[metric] = {"mean": part.number()}
     return found
-
-
-def _check_space(node: Node, *, ranked: bool, fixed: Sequence[str]) -> None:
-    """Check a search space; `ranked` says whether there is a similarity of its own to tune.
-
-    Conditions name parameters before theirs, or those that are `fixed`.
-    """
-    before = [name for name in fixed if name not in node.mapping()]
-    for name in node.mapping():
-        part = node.child(name)
-        if name.startswith("scorer__") and not ranked:
-            raise part.error("needs the key 'similarity': the method has none of its own to tune")
-        for other in _space(part).when or ():
-            if other not in before:
-                raise part.child("when").error(
-                    f"must name parameters before it ({', '.join(before) or 'none'}), got {other!r}"
-                )
-        before.append(name)
-
-
-def space_of(tune: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the search space that a checked ``tune`` mapping stands for."""
-    node = Node(tune, "tune", "")
-    return {name: _space(node.child(name)) for name in tune}
-
-
-def _space(node: Node) -> Any:
-    value = node.mapping()
-    node.known(["int", "float", "choice", "log", "when", "each"])
-    kinds = [kind for kind in ("int", "float", "choice") if kind in value]
-    if len(kinds) != 1:
-        raise node.error("must have one of the keys 'int', 'float' and 'choice'")
-    (kind,) = kinds
-    if kind == "choice" and "log" in value:
-        raise node.child("log").error("is of numbers: 'choice' has none")
-    when = node.child("when", None).optional(
-        lambda n: {k: tuple(v) if isinstance(v, list) else v for k, v in n.mapping().items()}
-    )
-    inner = node.child(kind)
-    part: Any
-    if kind == "choice":
-        named = {} if not isinstance(inner.value, Mapping) else plain(inner.mapping())
-        options = [] if named else [plain(option.value) for option in inner.sequence()]
-        if not named and not options:
-            raise inner.error("must have at least one option")
-        if "when" in named:
-            raise inner.error("must not call an option 'when', which is the condition")
-        try:
-            part = Choice(*options, **named, when=when)
-        except ValueError as error:
-            raise inner.error(str(error)) from None
-    else:
-        parts = inner.sequence()
-        if len(parts) != 2:
-            raise inner.error(f"must be [low, high], got {len(parts)} entries")
-        log = node.child("log", False).boolean()
-        try:
-            if kind == "int":
-                low, high = (bound.integer(-sys.maxsize) for bound in parts)
-                part = Int(low, high, log=log, when=when)
-            else:
-                least, most = (float(bound.number()) for bound in parts)
-                part = Float(least, most, log=log, when=when)
-        except ValueError as error:
-            raise (error if isinstance(error, SpecError) else inner.error(str(error))) from None
-    if "each" in value:
-        keys = tuple(key.text() for key in node.child("each").sequence())
-        return Each(keys, replace(part, when=None) if kind != "choice" else part, when=when)
-    return part
 
 
 def check_unique(node: Node, values: Sequence[Any], what: str) -> None:

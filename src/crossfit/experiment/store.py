@@ -15,6 +15,7 @@ import secrets
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,7 @@ from crossfit.experiment.files import (
 from crossfit.experiment.locks import Claim, draft_name, is_left, is_void, this_process
 from crossfit.experiment.records import CellRecord, RunRecord, data_name
 from crossfit.experiment.schema import wrong_cell, wrong_run
+from crossfit.experiment.task import Cell
 
 __all__ = ["Store"]
 
@@ -93,53 +95,43 @@ class Store:
         found = read_json(path)
         if said := wrong_run(found):
             raise damaged(path, said)
-        cells = tuple(
-            self.cell(
-                row["key"], label=row["method"], dataset=row["dataset"], seed=row["seed"],
-                features=row.get("features", ""), note=row.get("note", ""),
-            )
-            for row in found["cells"]
-        )  # fmt: skip
+        cells = tuple(self.cell(Cell.from_row(row)) for row in found["cells"])
         return RunRecord(
             found["name"], found["title"], found["spec"], cells, found["command"],
             found["created"], found["crossfit version"], self, found.get("data"),
             found.get("root"),
         )  # fmt: skip
 
-    def cell(
-        self,
-        key: str,
-        *,
-        label: str = "",
-        dataset: str = "",
-        seed: int = 0,
-        features: str = "",
-        note: str = "",
-    ) -> CellRecord:
-        """Return a cell by its key; its status is ``"pending"`` where the store has none.
+    def cell(self, cell: str | Cell) -> CellRecord:
+        """Return the record of a cell; its status is ``"pending"`` if the store has none.
 
-        What a run calls it (label, data set, seed, features, note) may be given.
+        Parameters
+        ----------
+        cell : str or Cell
+            The key, or the cell with the labels of a run.
+
+        Raises
+        ------
+        StoreError
+            If the record cannot be read.
         """
+        key = cell if isinstance(cell, str) else cell.key
+        labels = Cell(key=key, label="", dataset="", seed=0) if isinstance(cell, str) else cell
         folder = self.folder / "cells" / key
-        path = folder / "cell.json"
-        about: dict[str, Any] = {"label": label, "dataset": dataset, "seed": seed}
-        about |= {"features": features, "note": note}
-        if not os.path.lexists(path):
-            return CellRecord(key, "pending", **about)
-        found = read_json(path)
+        if not os.path.lexists(folder / "cell.json"):
+            return CellRecord(**vars(labels))
+        found = read_json(folder / "cell.json")
         if said := wrong_cell(found):
-            raise damaged(path, said)
-        fields = CellRecord.__dataclass_fields__
-        kept = {
-            name: value
-            for name, value in found.items()
-            if name in fields and name not in ("key", *about) and value is not None
-        }
-        about["label"] = label or found["cell"]["method"]["name"]
-        about["dataset"] = dataset or found["cell"]["dataset"]["name"]
-        if not label:
-            about["seed"] = found["cell"]["seed"] or 0
-        return CellRecord(key, folder=folder, **about, **kept)
+            raise damaged(folder / "cell.json", said)
+        about = vars(labels) | {"folder": folder}
+        if isinstance(cell, str):
+            identity = found["cell"]
+            about |= {"label": identity["method"]["name"], "dataset": identity["dataset"]["name"]}
+            about["seed"] = identity["seed"] or 0
+        kept = {field.name for field in fields(CellRecord)} - {field.name for field in fields(Cell)}
+        kept = (kept | {"cell"}) - {"folder"}
+        about |= {name: found[name] for name in kept if found.get(name) is not None}
+        return CellRecord(**about)
 
     def usable(self, key: str) -> CellRecord:
         """Return a cell as `cell` does, one that is damaged as pending, with a warning."""
@@ -148,7 +140,7 @@ class Store:
             found.check()
         except StoreError as error:
             warn_of_damage(error)
-            return CellRecord(key, "pending", label="", dataset="", seed=0)
+            return CellRecord(key=key, label="", dataset="", seed=0)
         return found
 
     def test_evaluations(

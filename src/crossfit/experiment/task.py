@@ -1,82 +1,190 @@
-"""What a process needs to compute a cell, and how that ended."""
+"""A cell, what a process needs to compute it, and how that ended."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from crossfit import registry
 from crossfit.experiment.keys import key_of
-from crossfit.experiment.spec_parts import MethodSpec, TuningSpec
+from crossfit.experiment.spec_parts import MethodSpec
+from crossfit.search_space import Part
 
-__all__ = ["Outcome", "Skip", "Task", "told"]
+__all__ = ["Cell", "Outcome", "PairSource", "Skip", "Task", "told"]
 
 
 class Skip(Exception):
     """Raised by what cannot run here; the cell is stored as skipped, with the reason."""
 
 
-@dataclass(frozen=True)
-class Task:
-    """All that a process needs to compute a cell, or the search that its cells share.
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Cell:
+    """One method on one data set with one seed.
 
     Parameters
     ----------
     key : str
-        Key of the cell.
+        Hash of `cell`, 64 hexadecimal digits.
+    label : str
+        Label of the method in the experiment.
+    dataset : str
+        Label of the data set in the experiment.
+    seed : int
+        The seed.
+    features : str
+        The features in one line.
+    note : str
+        A remark for tables, for instance that the seed makes no difference.
     cell : mapping
-        What the key is made of.
-    method : MethodSpec
-        The method.
-    dataset : mapping
-        ``name``, ``options``, ``subset``, ``splits``, and ``own``: a table of the user's pairs.
-    features : mapping
-        View to features.
-    seed : int or None
-        None if it makes no difference.
-    metrics : tuple of str
-        Canonical names.
-    relevance, ties : str
-        See `Experiment`.
-    tuning : TuningSpec or None
-        None if the method is not tuned.
-    store : str
-        Folder of the store.
+        Everything that decides the result: what the key is made of.
+    """
+
+    key: str
+    label: str
+    dataset: str
+    seed: int
+    features: str = ""
+    note: str = ""
+    cell: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any]) -> Cell:
+        """Return a cell from its row in the file of a run or of a plan."""
+        return cls(
+            key=row["key"],
+            label=row["method"],
+            dataset=row["dataset"],
+            seed=row["seed"],
+            features=row.get("features") or "",
+            note=row.get("note") or "",
+        )
+
+    @property
+    def row(self) -> dict[str, Any]:
+        """The row of the cell in the file of a run or of a plan."""
+        return {
+            "key": self.key,
+            "method": self.label,
+            "dataset": self.dataset,
+            "seed": self.seed,
+            "features": self.features,
+            "note": self.note,
+        }
+
+
+@dataclass(frozen=True)
+class PairSource:
+    """Where the pairs of a cell come from.
+
+    Parameters
+    ----------
+    name : str
+        Name of the data set.
+    options : mapping
+        Arguments of its loader, and ``split``.
+    subset : mapping of str to int
+        Role or name of a split to the number of groups that are drawn from it.
+    splits : mapping of str to str or None
+        Role to the name of the split, where the default does not apply.
+    table : str or None
+        A table of the user's own pairs, which is read in place of the data set.
     root : str or None
         Folder of the data sets.
+    """
+
+    name: str
+    options: Mapping[str, Any]
+    subset: Mapping[str, int]
+    splits: Mapping[str, str | None]
+    table: str | None = None
+    root: str | None = None
+
+    @classmethod
+    def of_cell(
+        cls, cell: Mapping[str, Any], table: str | None = None, root: str | None = None
+    ) -> PairSource:
+        """Return the source of the pairs of a stored cell, from what its key is made of."""
+        keyed = cell["dataset"]
+        return cls(keyed["name"], keyed["params"], keyed["subset"], keyed["splits"], table, root)
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """A cell with all that a process needs to compute it, or the search that its cells share.
+
+    Parameters
+    ----------
+    cell : Cell
+        The cell.
+    method : MethodSpec
+        The method.
+    source : PairSource
+        Where its pairs come from.
+    features : mapping
+        View to features.
+    space : mapping of str to Float, Int, Choice or Each
+        What is searched, by names of the pipeline; empty if the method is not tuned.
+    store : str
+        Folder of the store.
     lease : float
         See `Store`.
-    tracker : object or None
-        Who is handed the result too.
+    skip : str
+        Why the cell cannot be computed; empty if it can.
+    tracker : Tracker or None
+        Receives the result too.
     run : pair of str
         Name and title of the run.
     """
 
-    key: str
-    cell: Mapping[str, Any]
+    cell: Cell
     method: MethodSpec
-    dataset: Mapping[str, Any]
+    source: PairSource
     features: Mapping[str, Any]
-    seed: int | None
-    metrics: tuple[str, ...]
-    relevance: str
-    ties: str
-    tuning: TuningSpec | None
+    space: Mapping[str, Part]
     store: str
-    root: str | None = None
     lease: float = 120.0
+    skip: str = ""
     tracker: Any = None
     run: tuple[str, str] = ("", "")
 
     @property
+    def key(self) -> str:
+        """Key of the cell."""
+        return self.cell.key
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        """What the key is made of."""
+        return self.cell.cell
+
+    @property
+    def seed(self) -> int | None:
+        """The seed; None if it makes no difference."""
+        seed: int | None = self.identity["seed"]
+        return seed
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Canonical names of the metrics, the main one first."""
+        return tuple(self.identity["protocol"]["metrics"])
+
+    @property
+    def relevance(self) -> str:
+        """Which items are relevant, see `Experiment`."""
+        return str(self.identity["protocol"]["relevance"])
+
+    @property
+    def ties(self) -> str:
+        """How equal scores are ranked, see `Experiment`."""
+        return str(self.identity["protocol"]["ties"])
+
+    @property
     def search_key(self) -> str | None:
         """Key of the search that the cells of all seeds share."""
-        if self.tuning is None:
+        if self.method.tuning is None:
             return None
-        return key_of(
-            {"search": {name: part for name, part in self.cell.items() if name != "seed"}}
-        )
+        return key_of({"search": {k: part for k, part in self.identity.items() if k != "seed"}})
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from crossfit.experiment.records import CellRecord
+    from crossfit.experiment.task import Cell
 
 __all__ = ["TRACKERS", "Tracker", "make"]
 
@@ -29,19 +30,13 @@ _LONGEST = 500
 class Tracker(Protocol):
     """What a runner tells about its cells. It holds names only, so that workers can have it."""
 
-    def callbacks(
-        self, label: str, dataset: str, seed: int | None, key: str, run: str
-    ) -> list[Any]:
+    def callbacks(self, cell: Cell, run: str) -> list[Any]:
         """Return callbacks for the epochs of a neural method, before its fit.
 
         Parameters
         ----------
-        label, dataset : str
-            What the experiment calls method and data set.
-        seed : int
-            The seed.
-        key : str
-            Key of the cell.
+        cell : Cell
+            What is computed.
         run : str
             Name of the run.
 
@@ -98,17 +93,15 @@ class _Quiet:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def callbacks(
-        self, label: str, dataset: str, seed: int | None, key: str, run: str
-    ) -> list[Any]:
+    def callbacks(self, cell: Cell, run: str) -> list[Any]:
         """Return callbacks for the epochs of a neural method."""
         try:
-            return self._callbacks(label, dataset, seed or 0, key, run)
+            return self._callbacks(cell, run)
         except Exception as error:
-            logger.warning("%s cannot follow %s: %s", type(self).__name__, label, error)
+            logger.warning("%s cannot follow %s: %s", type(self).__name__, cell.label, error)
             return []
 
-    def _callbacks(self, label: str, dataset: str, seed: int, key: str, run: str) -> list[Any]:
+    def _callbacks(self, cell: Cell, run: str) -> list[Any]:
         return []  # epochs are recorded with the cell
 
     def track(self, cell: CellRecord, run: Any) -> None:
@@ -171,20 +164,20 @@ class MLflowTracker(_Quiet):
 class TensorBoardTracker(_Quiet):
     """A TensorBoard log a cell: epochs by skorch's callback, results when the cell is done."""
 
-    def _place(self, run: str, label: str, dataset: str, seed: int) -> Path:
-        parts = (run, dataset, f"{label}-{seed}")
+    def _place(self, cell: Cell, run: str) -> Path:
+        parts = (run, cell.dataset, f"{cell.label}-{cell.seed}")
         return self.folder.joinpath("tensorboard", *(_plain(part) for part in parts))
 
-    def _callbacks(self, label: str, dataset: str, seed: int, key: str, run: str) -> list[Any]:
+    def _callbacks(self, cell: Cell, run: str) -> list[Any]:
         from skorch.callbacks import TensorBoard
         from torch.utils.tensorboard import SummaryWriter
 
-        return [TensorBoard(SummaryWriter(str(self._place(run, label, dataset, seed))))]
+        return [TensorBoard(SummaryWriter(str(self._place(cell, run))))]
 
     def _track(self, cell: CellRecord, run: str) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        with SummaryWriter(str(self._place(run, cell.label, cell.dataset, cell.seed))) as writer:
+        with SummaryWriter(str(self._place(cell, run))) as writer:
             for name, value in _figures(cell):
                 writer.add_scalar(name, value)
             text = "\n".join(f"    {name} = {value}" for name, value in _settings(cell).items())
@@ -204,32 +197,32 @@ class WandbTracker(_Quiet):
         # An open run belongs to its process.
         return {"folder": self.folder, "_open": {}}
 
-    def _start(self, label: str, dataset: str, seed: int, key: str, run: str) -> Any:
+    def _start(self, cell: Cell, run: str) -> Any:
         import wandb
 
         self.folder.mkdir(parents=True, exist_ok=True)
         return wandb.init(
-            project=os.environ.get("WANDB_PROJECT", "crossfit"), group=run, id=key[:32],
-            name=f"{label} on {dataset}, seed {seed}", dir=str(self.folder), resume="allow",
+            project=os.environ.get("WANDB_PROJECT", "crossfit"), group=run, id=cell.key[:32],
+            name=_name(cell), dir=str(self.folder), resume="allow",
             reinit="create_new",
         )  # fmt: skip
 
-    def _callbacks(self, label: str, dataset: str, seed: int, key: str, run: str) -> list[Any]:
+    def _callbacks(self, cell: Cell, run: str) -> list[Any]:
         from skorch.callbacks import WandbLogger
 
-        self._open[key] = self._start(label, dataset, seed, key, run)
-        return [WandbLogger(self._open[key], save_model=False)]
+        self._open[cell.key] = self._start(cell, run)
+        return [WandbLogger(self._open[cell.key], save_model=False)]
 
     def _track(self, cell: CellRecord, run: str) -> None:
         started = self._open.pop(cell.key, None)
         if started is None:
-            started = self._start(cell.label, cell.dataset, cell.seed, cell.key, run)
+            started = self._start(cell, run)
         started.config.update(_settings(cell), allow_val_change=True)
         started.summary.update(dict(_figures(cell)))
         started.finish(exit_code=0 if cell.status == "done" else 1)
 
 
-def _name(cell: CellRecord) -> str:
+def _name(cell: Cell) -> str:
     return f"{cell.label} on {cell.dataset}, seed {cell.seed}"
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import shutil
 import time
@@ -22,7 +21,7 @@ from crossfit.experiment.features import needs_fit
 from crossfit.experiment.files import StoreError, read_json, warn_of_damage, write_json
 from crossfit.experiment.pipeline import cell_pipeline, feature_stage
 from crossfit.experiment.schema import SEARCH
-from crossfit.experiment.spec_parts import MethodSpec, space_of
+from crossfit.experiment.spec_parts import MethodSpec
 from crossfit.experiment.store import Store
 from crossfit.experiment.task import Skip, Task, told
 from crossfit.search_space import check_space, remaining, renamed
@@ -46,10 +45,10 @@ def search_space(spec: MethodSpec) -> dict[str, Any]:
     ValueError
         If a parameter would never be searched, because its condition can never hold.
     """
-    if spec.tune == "default":
+    if isinstance(spec.tune, str):  # "default"
         space = remaining(registry.get(spec.method).search_space, spec.params)
     else:
-        given = space_of(spec.tune or {})  # type: ignore[arg-type]
+        given = spec.tune or {}
         fixed = {name: value for name, value in spec.params.items() if name not in given}
         space = remaining(given, fixed)
         for name in given:
@@ -82,7 +81,7 @@ def chosen_settings(task: Task, store: Store) -> dict[str, Any]:
 
     It sees training and validation pairs only. The cells of all seeds share one search.
     """
-    if task.tuning is None or task.search_key is None:
+    if task.search_key is None:
         return {}
     found = kept_search(store, task.search_key)
     if found is None:
@@ -131,19 +130,20 @@ def forget_search(task: Task, store: Store, *, failed: bool = True) -> None:
 
     Failed trials count, so that a study in which all have failed would never go on.
     """
-    if task.tuning is None or task.search_key is None:
+    tuning = task.method.tuning
+    if tuning is None:
         return
-    home = store.folder / "searches" / task.search_key
-    found = kept_search(store, task.search_key)
+    home = store.folder / "searches" / str(task.search_key)
+    found = kept_search(store, str(task.search_key))
     if found is None or (failed and "error" not in found):
         return
-    if task.tuning.storage is not None:
+    if tuning.storage is not None:
         import optuna
 
         from crossfit.model_selection.storages import open_storage
 
         name = _study_name(task)
-        with open_storage(task.tuning.storage, False) as storage, suppress(KeyError):
+        with open_storage(tuning.storage, False) as storage, suppress(KeyError):
             study = storage.get_study_id_from_name(name)
             states = (optuna.trial.TrialState.COMPLETE,)
             if not failed or not storage.get_all_trials(study, deepcopy=False, states=states):
@@ -162,19 +162,18 @@ class SearchError(RuntimeError):
 def _search(task: Task, store: Store) -> dict[str, Any]:
     from crossfit.model_selection import OptunaSearch
 
-    assert task.tuning is not None
-    tuning = task.tuning
+    tuning = task.method.tuning
+    assert tuning is not None
     begun = time.perf_counter()
-    splits = load_splits(task.dataset, task.root, task.cell["dataset"]["revision"]).splits
+    splits = load_splits(task.source, task.identity["dataset"]["revision"]).splits
     train = splits["train"]
     check_labels(task, train)
     if tuning.validation and "validation" not in splits:
         raise Skip("tuning wants validation pairs, and the data set has none: use folds")
-    space = search_space(task.method)
-    if not space:
+    if not task.space:
         raise Skip(f"{task.method.method} has no search space: write one under 'tune'")
     stage = feature_stage(task, store, shared=False)
-    tuned_features = any(name.startswith("features__") for name in space)
+    tuned_features = any(name.startswith("features__") for name in task.space)
     train_views = train.views
     val = splits["validation"] if tuning.validation else None
     val_views = None if val is None else val.views
@@ -190,8 +189,8 @@ def _search(task: Task, store: Store) -> dict[str, Any]:
     metric = tuning.metric or task.metrics[0]
     seed = None if task.seed is None else tuning.seed
     search = OptunaSearch(
-        cell_pipeline(dataclasses.replace(task, seed=seed), stage),
-        space,
+        cell_pipeline(task, stage, seed),
+        task.space,
         scoring=_Scoring(metric, task.relevance, task.ties),
         cv=_folds(tuning.folds, train) if val is None else (val_views, val.y),
         n_trials=tuning.trials,

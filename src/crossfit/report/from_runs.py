@@ -118,11 +118,12 @@ def _part(
 
 def _test_split(cell: CellRecord, run: RunRecord, root: str | None) -> tuple[Any, Any]:
     """Load the test split of a cell of a run again, and the names of its classes."""
-    from crossfit.experiment.data import dataset_of, load_splits
+    from crossfit.experiment.data import load_splits
+    from crossfit.experiment.task import PairSource
 
     if run.data is not None and not Path(run.data).is_file():
         raise FileNotFoundError(f"the table {run.data} is no longer there")
-    loaded = load_splits({**dataset_of(cell.cell), "own": run.data}, root or run.root)
+    loaded = load_splits(PairSource.of_cell(cell.cell, run.data, root or run.root))
     keyed = cell.cell["dataset"]
     if loaded.dataset.revision != keyed.get("revision"):
         raise ValueError(

@@ -69,7 +69,7 @@ def test_a_cluster_that_loses_a_worker_gives_what_this_machine_gives(cluster, ti
 
         ended = 0
 
-        def finished(self, planned, outcome, left):
+        def finished(self, cell, outcome, left):
             self.ended += 1
             if self.ended == 3:
                 os.killpg(workers[0].pid, signal.SIGKILL)

@@ -18,6 +18,7 @@ from crossfit.experiment.cell import compute
 from crossfit.experiment.data import load_splits
 from crossfit.experiment.locks import _started
 from crossfit.experiment.runner import Listener
+from crossfit.experiment.task import PairSource
 from crossfit.metrics import chance_level, evaluate
 
 METHODS = [
@@ -346,7 +347,7 @@ def test_features_of_every_form_come_back_from_the_store(tmp_path, kind):
 def test_scores_too_large_for_memory_give_the_same_results(tiny, tmp_path, monkeypatch):
     from crossfit.experiment import evaluate as module
 
-    (task,) = [p.task for p in plan(experiment(METHODS[1:]), tmp_path / "s")]
+    (task,) = plan(experiment(METHODS[1:]), tmp_path / "s")
     whole, _ = compute(task, Store(tmp_path / "s"))
     monkeypatch.setattr(module, "_IN_MEMORY", 100)
     monkeypatch.setattr(module, "_BLOCK", 4 * 30 * 7)
@@ -357,25 +358,26 @@ def test_scores_too_large_for_memory_give_the_same_results(tiny, tmp_path, monke
 
 
 def test_subsets_keep_groups_together_and_are_the_same_every_time(tiny):
-    about = {"name": "tiny-data", "options": {}, "splits": {}, "own": None}
-    one = load_splits({**about, "subset": {"train": 20, "test": 10}}, None).splits
+    def source(**subset):
+        return PairSource("tiny-data", {}, subset, {})
+
+    one = load_splits(source(train=20, test=10)).splits
     assert (len(one["train"]), len(one["test"]), len(one["validation"])) == (20, 10, 24)
-    whole = load_splits({**about, "subset": {}}, None).splits["train"]
+    whole = load_splits(source()).splits["train"]
     rows = [np.flatnonzero((whole.views["image"] == row).all(1))[0]
             for row in one["train"].views["image"]]  # fmt: skip
     assert rows == sorted(rows)
     with pytest.raises(ValueError, match="subset asks for 99 groups"):
-        load_splits({**about, "subset": {"test": 99}}, None)
+        load_splits(source(test=99))
     with pytest.raises(ValueError, match="names 'dev'"):
-        load_splits({**about, "subset": {"dev": 9}}, None)
+        load_splits(source(dev=9))
 
 
 def test_roles_that_share_a_split_have_groups_of_their_own(tiny):
-    about = {"name": "tiny-data", "options": {}, "own": None}
     shared = {"train": "train", "validation": "train", "test": "test"}
     sizes = {"train": 40, "validation": 15}
-    found = load_splits({**about, "splits": shared, "subset": sizes}, None).splits
-    alone = load_splits({**about, "splits": {}, "subset": {"train": 40}}, None).splits
+    found = load_splits(PairSource("tiny-data", {}, sizes, shared)).splits
+    alone = load_splits(PairSource("tiny-data", {}, {"train": 40}, {})).splits
     rows = {role: set(found[role].views["image"][:, 0]) for role in sizes}
     assert [len(found[role]) for role in sizes] == [40, 15]
     assert not rows["train"] & rows["validation"]
@@ -385,7 +387,7 @@ def test_roles_that_share_a_split_have_groups_of_their_own(tiny):
         ({"train": 40, "validation": 21}, "21 groups of .* after the 40 of another role"),
     ):
         with pytest.raises(ValueError, match=says):
-            load_splits({**about, "splits": shared, "subset": subset}, None)
+            load_splits(PairSource("tiny-data", {}, subset, shared))
 
 
 def test_folds_that_the_data_set_names_are_held_out_one_by_one(tiny, tmp_path):
@@ -504,14 +506,14 @@ def test_of_cells_computed_at_once_only_the_one_that_kills_its_process_fails(tin
     methods = [method("K", -1.0), method("A", 0.5), method("X", 0.01), method("B", 0.02)]
     e = experiment(methods, seeds=[0])
     store = Store(tmp_path / "s")
-    keys = {part.method: part.key for part in plan(e, store)}
+    keys = {task.cell.label: task.key for task in plan(e, store)}
     elsewhere = store.claim(keys["X"])
 
     class Releases(Listener):
         """The claim of another runner, which it gives back after the failure."""
 
-        def finished(self, planned, outcome, left):
-            if planned.method == "K":
+        def finished(self, cell, outcome, left):
+            if cell.label == "K":
                 elsewhere.release()
 
     record = run(e, store, n_jobs=2, listener=Releases())
@@ -750,8 +752,9 @@ def test_a_change_of_the_methods_own_defaults_is_seen(tiny, tiny_site, tmp_path)
 def test_code_that_changes_between_plan_and_work_is_refused(tiny, tmp_path):
     from dataclasses import replace
 
-    (task,) = [part.task for part in plan(experiment(METHODS[1:]), tmp_path / "s")]
-    cell = {**task.cell, "method": {**task.cell["method"], "code": "of another file"}}
+    (task,) = plan(experiment(METHODS[1:]), tmp_path / "s")
+    method = {**task.identity["method"], "code": "of another file"}
+    cell = replace(task.cell, cell={**task.identity, "method": method})
     with pytest.raises(RuntimeError, match="the code of tiny-fixed here is not that"):
         compute(replace(task, cell=cell), Store(tmp_path / "s"))
 
