@@ -77,7 +77,7 @@ def test_without_groups_the_same_methods_would_be_told_apart() -> None:
     wrong = 0
     for trial in range(100):
         ungrouped = {
-            name: evaluation({"text2image": ev.per_query["text2image", "mrr"]}, groups={})
+            name: evaluation({DIRECTIONS[1]: ev.per_query["text2image", "mrr"]}, groups={})
             for name, ev in simulated(rng, 4).items()
         }
         tests = compare(ungrouped, "mrr", "text2image", n_resamples=600, random_state=trial)
@@ -125,7 +125,7 @@ def test_intervals_over_seeds_cover_the_mean(direction) -> None:
 def test_the_mean_over_directions_is_tested_by_exchanging_whole_groups() -> None:
     """Against every exchange of few groups, written out."""
     rng = np.random.default_rng(4)
-    groups = {"image2text": np.arange(8), "text2image": np.repeat(np.arange(8), 2)}
+    groups = {DIRECTIONS[0]: np.arange(8), DIRECTIONS[1]: np.repeat(np.arange(8), 2)}
     a, b = (
         {d: rng.random(len(codes)) + shift for d, codes in groups.items()} for shift in (0, 0.25)
     )
@@ -198,7 +198,7 @@ def test_directions_without_common_groups_have_no_common_interval_and_no_common_
     assert np.isnan(Repeats(plain[:1]).interval(None, "mrr")).all()
     with pytest.raises(ValueError, match=r"evaluate with groups="):
         compare(dict(zip("ab", plain, strict=True)), "mrr", None)
-    other = {"image2text": np.arange(4), "text2image": np.arange(4) + 4}
+    other = {DIRECTIONS[0]: np.arange(4), DIRECTIONS[1]: np.arange(4) + 4}
     apart = evaluation({d: rng.random(4) for d in other}, groups=other)
     assert np.isnan(Repeats([apart]).interval(None, "mrr")).all()
     assert np.isfinite(Repeats([apart]).interval("image2text", "mrr")).all()
