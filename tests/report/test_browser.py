@@ -48,6 +48,14 @@ return found;
 """
 
 
+# Where the titles of the panels of the first plot are.
+TITLES = """
+return [...document.querySelector("figure").querySelectorAll("text")]
+  .filter((t) => t.checkVisibility() && t.textContent.includes("→"))
+  .map((t) => [t.getBoundingClientRect().left, t.getBoundingClientRect().top]);
+"""
+
+
 @pytest.fixture(scope="module")
 def page(report_store, tmp_path_factory):
     return report_runs(["main"], report_store, tmp_path_factory.mktemp("browser")).as_uri()
@@ -223,8 +231,50 @@ def test_every_picture_and_plot_is_drawn(browser, page):
     )
     assert broken == 0
     boxes = browser.execute_script(
-        "return [...document.querySelectorAll('svg')].map((s) => s.getBoundingClientRect().height)"
+        """return [...document.querySelectorAll('svg')].filter((s) => s.checkVisibility())
+          .map((s) => s.getBoundingClientRect().height)"""
     )
     # Intervals, recall, precision, cost, a sweep, training, two searches, attention.
     assert len(boxes) == 9
     assert min(boxes) > 100
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_on_a_phone_nothing_is_cut(browser, page, scheme):
+    """Tables scroll in a box of their own, plots have their panels below each other."""
+    opened(browser, page, "phone", scheme)
+    browser.execute_script("window.scrollTo(1000, 0)")
+    assert browser.execute_script("return window.scrollX") == 0
+    plots = browser.execute_script(
+        """return [...document.querySelectorAll("figure svg")].filter((s) => s.checkVisibility())
+          .map((s) => [s, s.closest("figure")].map((n) => n.getBoundingClientRect()))
+          .map(([s, f]) => [f.left, s.left, s.right, f.right, s.width])"""
+    )
+    assert len(plots) == 9
+    for left, begin, end, right, _ in plots:
+        assert 0 <= left <= begin < end <= right <= 390
+    assert min(width for *_, width in plots) > 280
+    cut = browser.execute_script(
+        """return [...document.querySelectorAll("figure svg text")]
+          .filter((t) => t.checkVisibility())
+          .filter((t) => { const a = t.getBoundingClientRect(),
+            b = t.closest("svg").getBoundingClientRect();
+            return a.left < b.left - 1 || a.right > b.right + 1; })
+          .map((t) => t.textContent)"""
+    )
+    assert cut == []
+    small = browser.execute_script(
+        """return [...document.querySelectorAll("figure svg")].filter((s) => s.checkVisibility())
+          .flatMap((s) => [...s.querySelectorAll("text")])
+          .map((t) => t.getBoundingClientRect().height).filter((h) => h && h < 8).length"""
+    )
+    assert small == 0, "letters of a plot are too small to read"
+
+
+def test_a_wide_page_has_the_directions_side_by_side(browser, page):
+    opened(browser, page)
+    first = browser.execute_script(TITLES)
+    assert len(first) == 2 and first[0][1] == pytest.approx(first[1][1], abs=2)
+    opened(browser, page, "phone")
+    stacked = browser.execute_script(TITLES)
+    assert len(stacked) == 2 and stacked[0][0] == pytest.approx(stacked[1][0], abs=2)

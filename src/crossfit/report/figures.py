@@ -6,6 +6,7 @@ import hashlib
 import io
 import math
 import re
+import textwrap
 import warnings
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
@@ -30,18 +31,29 @@ _COLOURS = {
     **{colour: f"var(--series-{i + 1})" for i, colour in enumerate(_SERIES)},
 }
 _CHANCE = (0, (4, 3))
+#: Width of a figure for phones, in inches, and of the names of methods in it, in letters.
+_NARROW, _LETTERS = 4.4, 18
 
 
-def _axes(n: int, height: float, *, share: bool = True) -> tuple[Any, Any]:
+def _axes(n: int, height: float, share: str = "xy", *, narrow: bool = False) -> tuple[Any, Any]:
+    """Return a figure with n panels, side by side or, for a narrow page, below each other.
+
+    `share` names the axes that are the same in all panels.
+    """
     from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-    figure = Figure(figsize=(9.6, height), layout="constrained")
-    axes = figure.subplots(1, n, sharex=share, sharey=share, squeeze=False)[0]
+    size, shape = ((_NARROW, n * height), (n, 1)) if narrow else ((9.6, height), (1, n))
+    layout = ConstrainedLayoutEngine(h_pad=0.1 if narrow else 0.04)
+    figure = Figure(figsize=size, layout=layout)
+    axes = figure.subplots(*shape, sharex="x" in share, sharey="y" in share, squeeze=False).ravel()
     for ax in axes:
         ax.patch.set_alpha(0)
         ax.spines[["top", "right"]].set_visible(False)
         ax.spines[["left", "bottom"]].set_color(_GRID)
         ax.tick_params(colors=_INK, labelsize=10, color=_GRID, which="both")
+        if narrow:
+            ax.tick_params(labelbottom=True)
         ax.grid(color=_GRID, linewidth=0.6)
         ax.set_axisbelow(True)
     return figure, axes
@@ -115,19 +127,33 @@ def _name(ax: Any, drawn: Sequence[tuple[int, Row]]) -> None:
         ax.plot([], [], label=words, **_style(len(_SERIES)))
 
 
-def _legend(figure: Any, axes: Any, columns: int = 4) -> None:
+def _legend(figure: Any, axes: Any, narrow: bool) -> None:
     handles, labels = axes.get_legend_handles_labels()
+    if narrow:
+        labels = [_wrapped(label, 2 * _LETTERS) for label in labels]
+        figure.set_figheight(figure.get_figheight() + 0.22 * len("\n".join(labels).split("\n")))
     if handles:
         figure.legend(
-            handles, labels, loc="outside lower left", ncols=columns, frameon=False,
+            handles, labels, loc="outside lower left", ncols=1 if narrow else 4, frameon=False,
             labelcolor=_INK, fontsize=9.5, handlelength=2.4, columnspacing=1.6,
         )  # fmt: skip
 
 
+def _wrapped(label: str, letters: int) -> str:
+    return "\n".join(textwrap.wrap(label, letters, max_lines=2, placeholder="…"))
+
+
+def _label_y(axes: Any, words: str, narrow: bool) -> None:
+    """Name the vertical axis: once where panels are side by side."""
+    for ax in axes if narrow else axes[:1]:
+        ax.set_ylabel(words, color=_INK)
+
+
 @in_plain_words
-def intervals(board: Board) -> str:
+def intervals(board: Board, *, narrow: bool = False) -> str:
     """Draw the main metric of every method with its interval, a panel a direction."""
-    figure, axes = _axes(len(board.directions), 0.9 + 0.3 * len(board.rows))
+    figure, axes = _axes(len(board.directions), 0.9 + 0.3 * len(board.rows), narrow=narrow)
+    labels = [printable(row.label) for row in board.rows]
     for ax, direction in zip(axes, board.directions):
         for i, row in enumerate(board.rows):
             low, high = row.repeats.interval(direction, board.metric)
@@ -144,7 +170,8 @@ def intervals(board: Board) -> str:
         _title(ax, direction.label)
         ax.set_ylim(-len(board.rows) + 0.5, 0.5)
         ax.set_yticks(
-            [-i for i in range(len(board.rows))], [printable(row.label) for row in board.rows]
+            [-i for i in range(len(board.rows))],
+            [_wrapped(label, _LETTERS if narrow else 2 * _LETTERS) for label in labels],
         )
         ax.grid(visible=False, axis="y")
         ax.set_xlabel(metric_words(board.metric), color=_INK)
@@ -152,13 +179,13 @@ def intervals(board: Board) -> str:
 
 
 @in_plain_words
-def curves(board: Board, kind: str) -> str | None:
+def curves(board: Board, kind: str, *, narrow: bool = False) -> str | None:
     """Draw recall over the cut-off (``"recall"``), or precision over recall (``"pr"``)."""
     drawn = [(i, row) for i, row in enumerate(board.rows)
              if all(row.curves.get(d, {}).get(kind) for d in board.directions)]  # fmt: skip
     if not drawn:
         return None
-    figure, axes = _axes(len(board.directions), 3.9)
+    figure, axes = _axes(len(board.directions), 3.9, narrow=narrow)
     for ax, direction in zip(axes, board.directions):
         ends = []
         for i, row in reversed(drawn):
@@ -188,17 +215,17 @@ def curves(board: Board, kind: str) -> str | None:
             ax.set_xlabel("recall", color=_INK)
         _title(ax, direction.label)
     axes[0].set_ylim(bottom=0)
-    axes[0].set_ylabel("recall at K" if kind == "recall" else "precision", color=_INK)
+    _label_y(axes, "recall at K" if kind == "recall" else "precision", narrow)
     _name(axes[0], drawn)
     if any(line.get_linestyle() == "--" for line in axes[0].get_lines()):
         axes[0].plot([], [], color=_INK, linewidth=1, linestyle=_CHANCE, label="chance")
-    _legend(figure, axes[0])
+    _legend(figure, axes[0], narrow)
     words = {"recall": "Recall at K", "pr": "Precision over recall"}[kind]
     return _svg(figure, f"{words} of every method")
 
 
 @in_plain_words
-def costs(board: Board) -> str | None:
+def costs(board: Board, *, narrow: bool = False) -> str | None:
     """Draw the main metric over seconds of the fit, parameters and dimensions, as far as known."""
     sources: list[tuple[str, Mapping[str, float]]] = []
     for words, found in (
@@ -211,23 +238,27 @@ def costs(board: Board) -> str | None:
             sources.append((words, kept))
     if not sources:
         return None
-    figure, axes = _axes(len(sources), 3.2, share=False)
+    figure, axes = _axes(len(sources), 3.2, "y", narrow=narrow)
     for ax, (words, known) in zip(axes, sources):
+        places: dict[tuple[float, float], list[str]] = {}
         for i, row in enumerate(board.rows):
-            if row.label not in known:
-                continue
-            at = (known[row.label], row.repeats.mean(None, board.metric))
-            ax.plot(*at, "o", color=_SERIES[0], markersize=6)
-            ax.annotate(str(i + 1), at, xytext=(4, 4), textcoords="offset points", color=_INK,
-                        fontsize=9)  # fmt: skip
+            if row.label in known:
+                at = (known[row.label], row.repeats.mean(None, board.metric))
+                ax.plot(*at, "o", color=_SERIES[0], markersize=6)
+                # Numbers of points that coincide, to two digits, stand in one list.
+                place = (float(f"{at[0]:.2g}"), float(f"{at[1]:.2g}"))
+                places.setdefault(place, []).append(str(i + 1))
+        for at, numbers in places.items():
+            ax.annotate(", ".join(numbers), at, xytext=(4, 4), textcoords="offset points",
+                        color=_INK, fontsize=9)  # fmt: skip
         _log(ax, known.values())
         ax.set_xlabel(words, color=_INK)
-    axes[0].set_ylabel(f"{metric_words(board.metric)}, mean of directions", color=_INK)
+    _label_y(axes, f"{metric_words(board.metric)}, mean of directions", narrow)
     return _svg(figure, "Main metric against cost and size")
 
 
 @in_plain_words
-def sweeps(board: Board) -> list[tuple[str, str]]:
+def sweeps(board: Board, *, narrow: bool = False) -> list[tuple[str, str]]:
     """Draw the score over a parameter, where several rows are one method with one number varied.
 
     Returns
@@ -246,7 +277,7 @@ def sweeps(board: Board) -> list[tuple[str, str]]:
             continue
         rows = sorted(rows, key=lambda row: row.params[name])
         values = [row.params[name] for row in rows]
-        figure, axes = _axes(1, 3.2)
+        figure, axes = _axes(1, 3.2, narrow=narrow)
         ax = axes[0]
         for i, direction in enumerate(board.directions):
             ranges = np.array([row.repeats.interval(direction, board.metric) for row in rows])
@@ -259,7 +290,7 @@ def sweeps(board: Board) -> list[tuple[str, str]]:
             _log(ax, values)
         ax.set_xlabel(printable(name), color=_INK)
         ax.set_ylabel(metric_words(board.metric), color=_INK)
-        _legend(figure, ax)
+        _legend(figure, ax, narrow)
         found.append((f"{method}: {name}", _svg(figure, f"{method} against {name}")))
     return found
 
@@ -277,7 +308,7 @@ def _varied(rows: Sequence[Row]) -> str | None:
 
 
 @in_plain_words
-def search(row: Row) -> str | None:
+def search(row: Row, *, narrow: bool = False) -> str | None:
     """Draw the value of every trial over each setting that was searched, at most four."""
     trials = [trial for trial in row.trials if trial.get("value") is not None]
     wanted = {}
@@ -289,7 +320,7 @@ def search(row: Row) -> str | None:
     if not shown:
         return None
     best = max(trial["value"] for trial in trials)
-    figure, axes = _axes(len(shown), 2.5, share=False)
+    figure, axes = _axes(len(shown), 2.5, "y", narrow=narrow)
     for ax, (name, found) in zip(axes, shown):
         values = [value for value, _ in found]
         numbers = all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in values)
@@ -303,7 +334,7 @@ def search(row: Row) -> str | None:
 
 
 @in_plain_words
-def training(board: Board) -> str | None:
+def training(board: Board, *, narrow: bool = False) -> str | None:
     """Draw training curves, a panel for each quantity in the methods' histories, at most three.
 
     Seeds of one method have one colour.
@@ -319,7 +350,7 @@ def training(board: Board) -> str | None:
     names = sorted(wanted, key=lambda name: ("train" not in name, "loss" not in name, name))[:3]
     if not names:
         return None
-    figure, axes = _axes(len(names), 3.6, share=False)
+    figure, axes = _axes(len(names), 3.6, "", narrow=narrow)
     for ax, name in zip(axes, names):
         for i, row in drawn:
             for history in row.histories.values():
@@ -330,7 +361,7 @@ def training(board: Board) -> str | None:
         ax.set_xlabel("epoch", color=_INK)
         _title(ax, printable(name).replace("_", " "))
     _name(axes[0], drawn)
-    _legend(figure, axes[0])
+    _legend(figure, axes[0], narrow)
     return _svg(figure, "Training curves")
 
 
@@ -345,7 +376,7 @@ def attention(weights: Any, words: Sequence[str]) -> str:
     words : sequence of T str
         The words.
     """
-    figure, axes = _axes(1, 0.9 + 0.22 * len(words))
+    figure, axes = _axes(1, 0.9 + 0.22 * len(words), narrow=True)
     ax = axes[0]
     # A stand-in colour map: opacity of one ink, so that it works on light and dark alike.
     share = np.asarray(weights, np.float64) / max(float(np.max(weights)), 1e-12)

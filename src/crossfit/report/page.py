@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from crossfit._files import whole_file
@@ -134,8 +135,11 @@ def write_text(path: Path, text: str) -> None:
 
 @dataclass(frozen=True)
 class _Plot:
+    """A plot with its panels side by side, and below each other for phones."""
+
     title: str
-    svg: str
+    wide: str
+    narrow: str
     caption: str
 
 
@@ -165,9 +169,13 @@ def _prepared(part: Part, i: int) -> _Prepared:
         _plots_first(board),
         _plots(board, part.relevant),
         [
-            _Plot(row.label, svg, "Every trial by its score in the search; the best is orange.")
+            plot
             for row in board.rows
-            if (svg := figures.search(row))
+            for plot in _drawn(
+                row.label,
+                partial(figures.search, row),
+                "Every trial by its score in the search; the best is orange.",
+            )
         ],
         published_table(board),
         cost_table(board),
@@ -184,31 +192,41 @@ def _plots_first(board: Board) -> list[_Plot]:
     if any(metric == board.metric and d is not None for row in board.rows
            for d, metric in row.published):  # fmt: skip
         caption += "; diamonds are published figures"
-    return [_Plot("", figures.intervals(board), f"{caption}.")]
+    return _drawn("", partial(figures.intervals, board), f"{caption}.")
+
+
+def _drawn(title: str, draw: Callable[..., str | None], caption: str) -> list[_Plot]:
+    wide = draw(narrow=False)
+    return [_Plot(title, wide, draw(narrow=True) or "", caption)] if wide else []
 
 
 def _plots(board: Board, relevant: str) -> list[_Plot]:
-    candidates = [
-        (
+    sweeps = zip(figures.sweeps(board), figures.sweeps(board, narrow=True), strict=True)
+    return [
+        *_drawn(
             "Recall",
-            figures.curves(board, "recall"),
+            partial(figures.curves, board, "recall"),
             f"Share of queries with {relevant} among the first K.",
         ),
-        (
+        *_drawn(
             "Precision and recall",
-            figures.curves(board, "pr"),
+            partial(figures.curves, board, "pr"),
             "Interpolated precision at each recall, averaged over queries.",
         ),
-        (
+        *_drawn(
             "Score against cost and size",
-            figures.costs(board),
+            partial(figures.costs, board),
             f"{metric_words(board.metric)}, mean of the directions; the numbers are places in "
             "the leaderboard.",
         ),
         *(
-            (f"Score against a parameter, {name}", svg, "Bands are 95 % intervals over queries.")
-            for name, svg in figures.sweeps(board)
+            _Plot(
+                f"Score against a parameter, {name}",
+                wide,
+                narrow,
+                "Bands are 95 % intervals over queries.",
+            )
+            for (name, wide), (_, narrow) in sweeps
         ),
-        ("Training", figures.training(board), "One line a seed."),
+        *_drawn("Training", partial(figures.training, board), "One line per seed."),
     ]
-    return [_Plot(title, svg, caption) for title, svg, caption in candidates if svg]
