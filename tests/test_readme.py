@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from crossfit.cli._shared import emoji_experiment
 from crossfit.cli.commands import cli
+from crossfit.experiment import run
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -46,16 +48,16 @@ def test_a_command_is_understood(command):
 
 
 def test_figures_of_the_plain_features_are_those_of_the_demo(tmp_path, monkeypatch):
-    from crossfit.experiment.demo import run_demo
-
     monkeypatch.setenv("CROSSFIT_CACHE", str(tmp_path / "cache"))
-    found = {result.name: result for result in run_demo(tmp_path, "plain")}
-    for name, label in (("CCA", "CCA, plain features"), ("chance", "chance")):
+    record = run(emoji_experiment("plain"), tmp_path / "store")
+    cell = next(cell for cell in record.cells if cell.label == "CCA")
+    of_cca = {direction: found["map@all"]["mean"] for direction, found in cell.results.items()}
+    at_random = {direction: found["map@all"] for direction, found in cell.chance.items()}
+    for found, label in ((of_cca, "CCA, plain features"), (at_random, "chance")):
         shown = re.search(rf"^{label} +image → text +(\S+).*\n +text → image +(\S+)", README, re.M)
         assert shown is not None
-        result = found[name].by_label
-        assert f"{result.mean('image2text', 'map@all'):.3f}" == shown[1]
-        assert f"{result.mean('text2image', 'map@all'):.3f}" == shown[2]
+        assert f"{found['image2text']:.3f}" == shown[1]
+        assert f"{found['text2image']:.3f}" == shown[2]
 
 
 def test_the_entry_point_of_the_readme_is_the_one_of_its_card():

@@ -61,7 +61,7 @@ def test_output_never_fails_for_its_characters(tmp_path, about):
 @pytest.mark.parametrize("encoding", ["cp1252", "ascii", "utf-8"])
 def test_what_a_search_finds_is_printed_as_far_as_it_can_be(monkeypatch, encoding, options):
     found = [{"character": "😀", "name": "café \udcef", "text": "猫", "score": 0.5}]
-    monkeypatch.setattr("crossfit.experiment.demo.answer", lambda *_: found)
+    monkeypatch.setattr("crossfit.cli.search.answer", lambda *_: found)
     stream = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
     monkeypatch.setattr(sys, "stdout", stream)
     main(["search", "a cat", *options])

@@ -4,6 +4,11 @@ import json
 import subprocess
 import sys
 
+import numpy as np
+from PIL import Image
+
+from crossfit.cli.search import answer
+
 
 def test_a_picture_that_is_none_is_refused_in_one_line(run, tmp_path, home):
     fake = tmp_path / "fake.png"
@@ -20,7 +25,7 @@ def test_a_picture_is_read_before_the_emoji_are(run, tmp_path):
     code = (
         "import sys; from crossfit.cli import main\n"
         f"try: main(['search', '--picture', {str(fake)!r}])\n"
-        "except SystemExit: print('crossfit.experiment.demo' in sys.modules)"
+        "except SystemExit: print('crossfit.datasets' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
@@ -35,3 +40,16 @@ def test_search_finds_an_emoji_by_its_words(run, home):
     assert len(found) == 8
     assert [row["score"] for row in found] == sorted((r["score"] for r in found), reverse=True)
     assert any("heart" in row["text"] for row in found)
+
+
+def test_search_by_picture_finds_texts(tmp_path, monkeypatch):
+    from crossfit.datasets import load
+
+    test = load("emoji")["test"]
+    at = int(np.flatnonzero(test.info["short_name"] == "palm_tree")[0])
+    path = tmp_path / "palm.png"
+    Image.fromarray(test.views["image"][at]).save(path)
+    monkeypatch.setenv("CROSSFIT_CACHE", str(tmp_path / "cache"))
+    found = answer(None, str(path), 3, "plain")
+    assert len(found) == 3
+    assert all(set(row) == {"score", "character", "name", "text"} for row in found)

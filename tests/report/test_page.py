@@ -34,7 +34,7 @@ from crossfit.report.format import short
 from crossfit.report.from_runs import report_runs
 from crossfit.report.gallery import Found, Gallery, GalleryRow, galleries, shower, verdicts
 from crossfit.report.leaderboard import Board, Row
-from crossfit.report.page import Part, write_page
+from crossfit.report.page import Part, write_page, write_text
 from crossfit.report.pictures import lit
 from crossfit.report.tables import csv_table, latex_table, latex_text, markdown_table
 from crossfit.views import Views
@@ -423,6 +423,7 @@ def test_a_run_on_own_pairs_has_a_gallery_of_them_while_they_are_there(tmp_path)
 
     found = page()
     assert "No gallery" not in found.text and "text → image: worst failures" in found.text
+    assert "mAP" not in found.text, "without labels only the pairs are relevant"
     assert sum(link.startswith("data:image") for link in found.links) > 20
     table.write_text(table.read_text().replace("ared", "agreen"))
     assert f"for want of the data: {table} has changed: it is there in revision" in page().text
@@ -734,3 +735,17 @@ def test_no_character_of_a_label_turns_or_hides_what_stands_beside_it(tmp_path):
         assert not unseen
         assert "abc" in text and "שלום" in text
     assert '<th scope="row"><bdi>שלום</bdi>' in texts[0]
+
+
+def test_an_interrupted_write_leaves_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "report.html"
+    path.write_text("old")
+
+    def stop(*_args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("os.replace", stop)
+    with pytest.raises(KeyboardInterrupt):
+        write_text(path, "new")
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]

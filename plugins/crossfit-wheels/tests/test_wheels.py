@@ -6,6 +6,7 @@ import os
 import pickle
 import subprocess
 import sys
+import tomllib
 import warnings
 from pathlib import Path
 
@@ -17,10 +18,13 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from crossfit.cache import FeatureCache
+from crossfit.experiment import Experiment
+from crossfit.experiment.spec import shipped_file
 from crossfit_wheels import _wheels, cards
 from crossfit_wheels.efficientnet import EfficientNetLite0
 from crossfit_wheels.minilm import MiniLM
 
+ROOT = Path(__file__).parent.parent
 TEXTS = [
     "A black dog is running after a white dog in the snow .",
     "",
@@ -255,12 +259,22 @@ def test_cards():
 
 
 def test_entry_points():
-    try:
-        distribution = importlib.metadata.distribution("crossfit-wheels")
-    except importlib.metadata.PackageNotFoundError:
-        pytest.skip("crossfit-wheels is not installed")
-    loaded = {e.name: e.load() for e in distribution.entry_points if "crossfit" in e.group}
-    assert loaded == {"efficientnet-lite0": cards.EFFICIENTNET_LITE0, "minilm": cards.MINILM}
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    cards_of = {
+        name: importlib.import_module(target.split(":")[0]).__dict__[target.split(":")[1]]
+        for points in project["entry-points"].values()
+        for name, target in points.items()
+    }
+    every = (cards.EFFICIENTNET_LITE0, cards.MINILM, cards.EMOJI_PRETRAINED)
+    assert cards_of == {card.name: card for card in every}
+
+
+def test_the_experiment_is_as_its_card_has_it():
+    card = cards.EMOJI_PRETRAINED
+    experiment = Experiment.from_file(shipped_file(card))
+    assert {method.method for method in experiment.methods} == set(card.methods)
+    assert tuple(data.name for data in experiment.datasets) == card.datasets
+    assert experiment.features["image"]["name"] == "efficientnet-lite0"
 
 
 def test_listing_imports_no_torch():

@@ -1,14 +1,18 @@
-"""What several commands share: folders, the console, and the features of the emoji."""
+"""What several commands share: folders, the console, and the experiments on the emoji."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-__all__ = ["FEATURES", "Folder", "console"]
+if TYPE_CHECKING:
+    from crossfit.experiment import Experiment
+
+__all__ = ["FEATURES", "TABLES", "Folder", "check_not_foreign", "console", "emoji_experiment"]
 
 FEATURES = click.option(
     "--features",
@@ -16,6 +20,8 @@ FEATURES = click.option(
     default="auto",
     help="Pretrained networks from crossfit-wheels, or descriptors that need no weights.",
 )
+#: The tables that a report consists of beside its page.
+TABLES = tuple(f"leaderboard.{ending}" for ending in ("md", "tex", "csv"))
 
 
 class Folder(click.Path):
@@ -40,3 +46,32 @@ def console(stderr: bool = False) -> Any:
 
     found = Console(stderr=stderr)
     return found if found.is_terminal else Console(stderr=stderr, width=240)
+
+
+def check_not_foreign(files: Sequence[Path]) -> None:
+    """Raise a UsageError if some of the files of a report exist: an earlier report has them all."""
+    foreign = [str(path) for path in files if path.exists()]
+    if foreign and len(foreign) < len(files):
+        raise click.UsageError(
+            f"{', '.join(foreign)} would be overwritten, but no report has been written there: "
+            "choose another folder with --out"
+        )
+
+
+def emoji_experiment(features: str) -> Experiment:
+    """Return the experiment on the emoji with the features that `FEATURES` takes."""
+    from crossfit.experiment import Experiment
+    from crossfit.experiment.cards import EMOJI_PLAIN
+    from crossfit.experiment.spec import shipped_file
+    from crossfit.registry import NotInstalledError
+
+    if features != "plain":
+        try:
+            return Experiment.find("emoji-pretrained")
+        except NotInstalledError:
+            if features == "pretrained":
+                raise NotInstalledError(
+                    "--features: the pretrained networks are not installed; install "
+                    "crossfit-wheels, or choose plain"
+                ) from None
+    return Experiment.from_file(shipped_file(EMOJI_PLAIN))

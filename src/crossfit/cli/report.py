@@ -6,11 +6,9 @@ from pathlib import Path
 
 import click
 
-from crossfit.cli._shared import Folder
+from crossfit.cli._shared import TABLES, Folder, check_not_foreign
 
 __all__ = ["report"]
-
-TABLES = ("md", "tex", "csv")
 
 
 @click.command()
@@ -37,13 +35,8 @@ def report(runs: tuple[str, ...], store: Path, out: Path, root: Path | None) -> 
     from crossfit.report.from_runs import report_runs
 
     # An earlier report, which has them all, may be written again; what others put there may not.
-    written = [out / name for name in ("report.html", *(f"leaderboard.{e}" for e in TABLES))]
-    foreign = [str(path) for path in written if path.exists()]
-    if foreign and len(foreign) < len(written):
-        raise click.UsageError(
-            f"{', '.join(foreign)} would be overwritten, but no report has been written there: "
-            "choose another folder with --out"
-        )
+    written = [out / name for name in ("report.html", *TABLES)]
+    check_not_foreign(written)
     page = report_runs(runs, store, out, root=root)
     click.echo(f"report: {page}")
     click.echo(f"tables: {', '.join(str(path) for path in written[1:])}")

@@ -8,14 +8,17 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from crossfit._text import printable
 from crossfit.cli._shared import Folder, console
 
-__all__ = ["run"]
+if TYPE_CHECKING:
+    from crossfit.experiment import Experiment, RunRecord, Store
+
+__all__ = ["run", "run_and_print"]
 
 
 @click.command()
@@ -81,24 +84,44 @@ def run(
 
         _print_plan(plan(found, store, root=root, data=data), store, retry_failed, force)
         return
-    from crossfit.experiment.runner import run as run_experiment
+    record = run_and_print(
+        found,
+        store,
+        root=root,
+        data=data,
+        n_jobs=jobs,
+        backend=backend,
+        scheduler=scheduler,
+        retry_failed=retry_failed,
+        force=force,
+        tracker=tracker,
+    )
+    click.echo(f"next: crossfit report {record.name} --store {shlex.quote(str(folder))}")
 
-    listener = _listener(found.title)
+
+def run_and_print(experiment: Experiment, store: Store, **options: Any) -> RunRecord:
+    """Run an experiment with its progress on the screen, and print what came out.
+
+    Parameters
+    ----------
+    experiment : Experiment
+        What to run.
+    store : Store
+        Where the results go.
+    **options
+        As `crossfit.experiment.run` takes them.
+
+    Raises
+    ------
+    SystemExit
+        If a cell has failed, or none is done.
+    """
+    from crossfit.experiment import run as run_experiment
+
+    listener = _listener(experiment.title)
+    command = shlex.join(["crossfit", *sys.argv[1:]])
     try:
-        record = run_experiment(
-            found,
-            store,
-            root=root,
-            data=data,
-            n_jobs=jobs,
-            backend=backend,
-            scheduler=scheduler,
-            retry_failed=retry_failed,
-            force=force,
-            listener=listener,
-            tracker=tracker,
-            command=shlex.join(["crossfit", *sys.argv[1:]]),
-        )
+        record = run_experiment(experiment, store, listener=listener, command=command, **options)
     except KeyboardInterrupt:
         click.echo(
             f"interrupted with {listener.done} of {_cells(listener.todo)} computed in this run; "
@@ -108,7 +131,7 @@ def run(
         raise
     _print_results(record)
     counts = Counter(cell.status for cell in record.cells)
-    click.echo(", ".join(f"{n} {status}" for status, n in counts.items()) + f" in {folder}")
+    click.echo(", ".join(f"{n} {status}" for status, n in counts.items()) + f" in {store.folder}")
     for (dataset, split), looks in record.test_looks().items():
         click.echo(f"the split {split!r} of {dataset} has been evaluated {_times(looks)} so far")
     for cell in record.cells:
@@ -122,7 +145,8 @@ def run(
         click.echo(printable(f"skipped: {few}: {reason}"), err=True)
     if counts["failed"]:
         click.echo(
-            f"their tracebacks are in {folder / 'cells'}; --retry-failed tries again", err=True
+            f"their tracebacks are in {store.folder / 'cells'}; --retry-failed tries again",
+            err=True,
         )
         raise SystemExit(1)
     if counts["pending"]:
@@ -132,7 +156,7 @@ def run(
         )
     if counts["pending"] or not counts["done"]:
         raise SystemExit(1)
-    click.echo(f"next: crossfit report {record.name} --store {shlex.quote(str(folder))}")
+    return record
 
 
 def _cells(n: int) -> str:
@@ -194,17 +218,29 @@ def _print_results(record: Any) -> None:
     table.add_column("direction", no_wrap=True)
     for metric in record.metrics:
         table.add_column(metric, justify="right", no_wrap=True)
-    table.add_column("95 %", justify="right", no_wrap=True)
+    for heading in ("95 %", "fit, s"):
+        table.add_column(heading, justify="right", no_wrap=True)
     for cell in done:
         for i, direction in enumerate(cell.directions):
             found = cell.results[direction]
             first = found[record.metrics[0]]
             where = [*([cell.dataset] if several else []), *([str(cell.seed)] if seeds else [])]
+            fit = cell.timing.get("fit")
             table.add_row(
                 *(Text("" if i else printable(part)) for part in (cell.label, *where)),
                 Text(printable(direction.label)),
                 *(_figure(found[metric]["mean"]) for metric in record.metrics),
                 f"{_figure(first['low'])}–{_figure(first['high'])}",
+                "" if i or fit is None else f"{fit:.1f}",
+            )
+    for cell in {cell.dataset: cell for cell in done}.values():
+        for i, direction in enumerate(cell.directions):
+            by_metric = cell.chance[direction]
+            where = [*([cell.dataset] if several else []), *([""] if seeds else [])]
+            table.add_row(
+                *(Text("" if i else printable(part)) for part in ("chance", *where)),
+                Text(printable(direction.label)),
+                *(_figure(by_metric.get(metric)) for metric in record.metrics),
             )
     console().print(table, highlight=False)
 

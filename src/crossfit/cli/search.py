@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import sys
+from typing import Any
 
 import click
 
 from crossfit._text import printable
-from crossfit.cli._shared import FEATURES
+from crossfit.cli._shared import FEATURES, emoji_experiment
 
 __all__ = ["search"]
 
@@ -33,8 +34,6 @@ def search(query: str | None, picture: str | None, k: int, as_json: bool, featur
 
         load_rgb(picture)  # what is no picture is told before the work begins
     click.echo("reading all emoji: the first time may take minutes", err=True)
-    from crossfit.experiment.demo import answer
-
     found = answer(query, picture, k, features)
     if as_json:
         # Escapes of JSON, where the output cannot take what it would need.
@@ -44,3 +43,64 @@ def search(query: str | None, picture: str | None, k: int, as_json: bool, featur
     for row in found:
         line = f"{row['score']:6.3f}  {row['character']}  {row['name']}: {row['text']}"
         click.echo(printable(line))
+
+
+def answer(query: str | None, picture: str | None, k: int, features: str) -> list[dict[str, Any]]:
+    """Return the k emoji nearest to a text or to a picture, best first.
+
+    Parameters
+    ----------
+    query : str or None
+        A text.
+    picture : str or None
+        Path of a picture; one of the two.
+    k : int
+        How many to return.
+    features : {"auto", "pretrained", "plain"}
+        Features.
+
+    Returns
+    -------
+    list of dict
+        ``score``, ``character``, ``name`` and ``text`` of each.
+    """
+    import numpy as np
+    from sklearn.pipeline import Pipeline
+
+    import crossfit
+    from crossfit.compose import ViewTransformer
+    from crossfit.datasets import load
+    from crossfit.experiment.build import build_features
+    from crossfit.subspace import CCA
+    from crossfit.views import Views
+
+    parts = build_features(emoji_experiment(features).features)
+    ds = load("emoji")
+    model = Pipeline([("features", ViewTransformer(parts)), ("cca", CCA(64, reg=1.0, power=1.0))])
+    model.fit(ds["train"].views)
+    everything = {
+        name: np.concatenate([split.views[name] for split in ds.splits.values()])
+        for name in ("image", "text")
+    }
+    about = {
+        key: np.concatenate([split.info[key] for split in ds.splits.values()])
+        for key in ("short_name", "unicode")
+    }
+    view, other = ("text", "image") if picture is None else ("image", "text")
+    found = crossfit.search(
+        model,
+        Views({view: [query if picture is None else picture]})[view],
+        view=view,
+        gallery=everything[other],
+        gallery_view=other,
+        k=k,
+    )
+    return [
+        {
+            "score": round(float(score), 4),
+            "character": "".join(chr(int(point, 16)) for point in about["unicode"][i].split("-")),
+            "name": str(about["short_name"][i]),
+            "text": str(everything["text"][i]),
+        }
+        for i, score in zip(found.indices[0], found.scores[0])
+    ]

@@ -9,12 +9,10 @@ from crossfit._lazy import attach
 __all__ = [
     "CellRecord",
     "Experiment",
-    "Result",
     "RunRecord",
     "SpecError",
     "Store",
     "StoreError",
-    "fit_and_evaluate",
     "plan",
     "run",
 ]
@@ -24,12 +22,10 @@ __getattr__, __dir__ = attach(
     {
         "CellRecord": "records",
         "Experiment": "spec",
-        "Result": "comparison",
         "RunRecord": "records",
         "SpecError": "_yaml",
         "Store": "store",
         "StoreError": "files",
-        "fit_and_evaluate": "comparison",
         "plan": "planner",
         "run": "runner",
     },
@@ -37,7 +33,6 @@ __getattr__, __dir__ = attach(
 
 if TYPE_CHECKING:
     from crossfit.experiment._yaml import SpecError
-    from crossfit.experiment.comparison import Result, fit_and_evaluate
     from crossfit.experiment.files import StoreError
     from crossfit.experiment.planner import plan
     from crossfit.experiment.records import CellRecord, RunRecord

@@ -2,6 +2,15 @@
 
 from crossfit.cards import ExperimentCard
 
+EMOJI_PLAIN = ExperimentCard(
+    api=1,
+    name="emoji-plain",
+    target="crossfit.experiment:shipped/emoji-plain.yaml",
+    summary="CCA and semantic matching on the emoji, with features that need no weights",
+    datasets=("emoji",),
+    methods=("cca", "sm"),
+)
+
 FLICKR8K_DEV = ExperimentCard(
     api=1,
     name="flickr8k-dev",

@@ -6,13 +6,12 @@ from typing import TYPE_CHECKING
 
 from crossfit._lazy import attach
 
-__all__ = ["report_runs", "write_report"]
+__all__ = ["report_runs"]
 
 __getattr__, __dir__ = attach(
     __name__,
-    {"report_runs": "from_runs", "write_report": "from_results"},
+    {"report_runs": "from_runs"},
 )
 
 if TYPE_CHECKING:
-    from crossfit.report.from_results import write_report
     from crossfit.report.from_runs import report_runs

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from crossfit import registry
 from crossfit.experiment.keys import canonical
 from crossfit.experiment.records import CellRecord, RunRecord
 from crossfit.experiment.store import Store
@@ -19,7 +21,7 @@ from crossfit.report.format import (
 )
 from crossfit.report.leaderboard import Board
 
-__all__ = ["Problem", "facts_of", "lead_of", "notes_of", "problems_of", "yaml_of"]
+__all__ = ["Problem", "facts_of", "lead_of", "licences_of", "notes_of", "problems_of", "yaml_of"]
 
 
 @dataclass(frozen=True)
@@ -119,6 +121,15 @@ def yaml_of(spec: Mapping[str, Any]) -> str:
     import yaml
 
     return yaml.safe_dump(dict(spec), sort_keys=False, allow_unicode=True, width=100)
+
+
+def licences_of(records: Sequence[RunRecord]) -> str:
+    """Return the licences of the data sets, whose pictures and texts the page shows."""
+    found = {}
+    for name in {cell.cell["dataset"]["name"]: None for run in records for cell in run.done}:
+        with suppress(registry.RegistryError):  # a table of the user's own
+            found[name] = registry.get(name, "crossfit.datasets").licence
+    return "\n".join(f"Data set {name}: {words}." for name, words in found.items() if words)
 
 
 def _about_data(cell: CellRecord) -> str:

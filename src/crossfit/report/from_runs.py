@@ -12,7 +12,7 @@ from crossfit.experiment.records import CellRecord, RunRecord
 from crossfit.experiment.store import Store
 from crossfit.report.attention import attention_maps
 from crossfit.report.boards import Methods, board_of, grouped
-from crossfit.report.facts import facts_of, lead_of, notes_of, problems_of, yaml_of
+from crossfit.report.facts import facts_of, lead_of, licences_of, notes_of, problems_of, yaml_of
 from crossfit.report.gallery import can_be_shown, galleries
 from crossfit.report.markdown import markdown_page
 from crossfit.report.page import Part, write_page, write_text
@@ -80,6 +80,7 @@ def report_runs(
         problems=problems_of(records),
         facts=facts,
         sources=[(record.name, yaml_of(record.spec)) for record in records],
+        footer=licences_of(records),
     )  # fmt: skip
     write_text(folder / "leaderboard.md", markdown_page(records, found, title, facts, notes))
     write_text(folder / "leaderboard.tex", "\n".join(latex_table(board) for board in found))

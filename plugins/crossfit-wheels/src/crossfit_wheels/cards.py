@@ -1,8 +1,8 @@
-"""Cards of the extractors of this distribution."""
+"""Cards of the extractors and experiments of this distribution."""
 
 from __future__ import annotations
 
-from crossfit.cards import ExtractorCard
+from crossfit.cards import ExperimentCard, ExtractorCard
 
 EFFICIENTNET_LITE0 = ExtractorCard(
     api=1,
@@ -43,4 +43,13 @@ MINILM = ExtractorCard(
     ),
     year=2021,
     test_params={"batch_size": 4, "device": "cpu", "cache": False},
+)
+
+EMOJI_PRETRAINED = ExperimentCard(
+    api=1,
+    name="emoji-pretrained",
+    target="crossfit_wheels:experiments/emoji-pretrained.yaml",
+    summary="The demo: methods on EfficientNet-Lite0 and MiniLM features of the emoji",
+    datasets=("emoji",),
+    methods=("acln", "cca", "sm"),
 )
