@@ -1,4 +1,4 @@
-"""Fixtures shared by the tests: real data where it is to be had, and planted pairs."""
+"""Fixtures shared by the tests: real data where available, and planted pairs."""
 
 import os
 from pathlib import Path

@@ -20,7 +20,6 @@ NOT_YET = (
     "plugins/crossfit-wheels",
     "plugins/*/experiments",
     "src/crossfit/cli",
-    "src/crossfit/datasets",
     "src/crossfit/experiment",
     "src/crossfit/extraction",
     "src/crossfit/metrics",

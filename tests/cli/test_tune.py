@@ -102,7 +102,10 @@ def test_the_test_pairs_are_not_even_loaded(tune, monkeypatch):
         (["cca", "--features", "image"], "--features must read NAME=VALUE, got 'image'"),
         (["cca", "--set", "rge=1"], "rge"),
         (["cca", "--space", "reg={float: [1]}"], "must be [low, high]"),
-        (["cca", "--validation", "dev"], "subsets of data set 'emoji' are train, val, test"),
+        (
+            ["cca", "--validation", "dev"],
+            "subsets of data set 'emoji' must be some of train, val, test",
+        ),
         (["cca", "--metric", "acc"], "acc"),
         (["cca", "--features", "image=missing"], "no extractor 'missing' is installed"),
         (["cca", "--storage", "file.db"], "storage must be a URL"),

@@ -85,7 +85,7 @@ class TestWikipediaCaptions:
         assert captions(min_words=2, min_size=0) == unopened
 
     def test_by_default_as_the_paper_says(self, crawl):
-        with pytest.raises(ValueError, match="no row that is taken") as caught:
+        with pytest.raises(ValueError, match="no usable rows") as caught:
             wikipedia_captions.load(crawl)
         assert "9 with an article of less than 50 words" in str(caught.value)
         assert "1 without a caption" in str(caught.value)
@@ -133,7 +133,7 @@ class TestWikipediaCaptions:
     def test_bad_options(self, crawl):
         with pytest.raises(ValueError, match="'both', 'article' or 'caption', got 'title'"):
             wikipedia_captions.load(crawl, text="title")
-        with pytest.raises(ValueError, match="are train, got 'test'"):
+        with pytest.raises(ValueError, match="must be some of train, got 'test'"):
             wikipedia_captions.load(crawl, subsets="test", **SMALL)
 
 

@@ -129,7 +129,7 @@ class TestFlickr30k:
     @pytest.mark.parametrize(
         ("content", "message"),
         [
-            ("{", "is no JSON"),
+            ("{", "is not valid JSON"),
             ("[]", "must hold a JSON object, got list"),
             ("{}", "must hold images with sentids"),
             ('{"images": [{"filename": "a.jpg"}]}', "image 0 does not .*sentences"),

@@ -106,7 +106,10 @@ def test_titles_are_stripped(title, left):
         ({"fold": 3}, r"got fold=3 and folds=\(1, 2, 4\)"),
         ({"folds": (4,)}, r"got fold=4 and folds=\(4,\)"),
         ({"folds": (4, 6)}, r"has the folds 1 to 5"),
-        ({"subsets": ["val"]}, "subsets of data set 'esc10' are train, test, got 'val'"),
+        (
+            {"subsets": ["val"]},
+            "subsets of data set 'esc10' must be some of train, test, got 'val'",
+        ),
         ({"strict": True}, "train has 20, not 160; test has 9, not 80"),
     ],
 )

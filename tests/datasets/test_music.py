@@ -69,7 +69,7 @@ def test_what_is_missing_or_misshapen_is_said(folder, arrays):
     with pytest.raises(ValueError, match="has the folds 0 to 4, got fold=5"):
         load("music", folder, fold=5)
     for change, message in (
-        ({"audio": None}, r"must hold audio, text, y: audio is not there, but text, y"),
+        ({"audio": None}, r"must hold audio, text, y; audio is missing, got text, y"),
         ({"audio": arrays["audio"][:, :13]}, r"audio must have shape \(15, 20, 161\), got"),
         ({"text": arrays["text"][:9]}, r"text must have shape \(15, 300\), got \(9, 300\)"),
         ({"text": np.full((15, 300), "la")}, "text must hold numbers, got type <U2"),
@@ -77,8 +77,8 @@ def test_what_is_missing_or_misshapen_is_said(folder, arrays):
         ({"y": np.arange(15) + 6}, "from 0 to 19, got 6 to 20"),
         ({"y": np.arange(15) / 2}, "from 0 to 19, got type float64"),
         ({"y": np.array(["sad"] * 14 + ["hungry"])}, "y has the mood 'hungry', there are aggres"),
-        ({"y": np.int64(3)}, "y must have a row for every song, got a single value"),
-        ({"y": arrays["y"].astype(object)}, "y is an array of Python objects, which is never read"),
+        ({"y": np.int64(3)}, "y must have one row per song, got a single value"),
+        ({"y": arrays["y"].astype(object)}, "y is an array of Python objects, which is not read"),
     ):
         held = {name: part for name, part in (arrays | change).items() if part is not None}
         np.savez(folder / "music.npz", **held)
@@ -93,13 +93,13 @@ def test_what_is_missing_or_misshapen_is_said(folder, arrays):
 def test_what_is_no_archive_is_refused(folder):
     for content in (b"", b"text", b"PK\x03\x04 cut"):
         (folder / "music.npz").write_bytes(content)
-        with pytest.raises(ValueError, match=r"music\.npz is no npz archive"):
+        with pytest.raises(ValueError, match=r"music\.npz is not an npz archive"):
             load("music", folder, strict=False)
     with (folder / "music.npz").open("wb") as stream:
         np.save(stream, np.zeros(3))
-    with pytest.raises(ValueError, match=r"music\.npz is no npz archive"):
+    with pytest.raises(ValueError, match=r"music\.npz is not an npz archive"):
         load("music", folder, strict=False)
     # A pickle is not opened, whatever is in it.
     (folder / "music.npz").write_bytes(b"cos\nsystem\n(S'exit 1'\ntR.")
-    with pytest.raises(ValueError, match=r"music\.npz is no npz archive"):
+    with pytest.raises(ValueError, match=r"music\.npz is not an npz archive"):
         load("music", folder, strict=False)

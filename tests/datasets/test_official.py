@@ -276,7 +276,9 @@ class TestFlickr8k:
             flickr8k.load(flickr)
         with pytest.raises(ValueError, match="'precomputed' or None, got 'raw'"):
             flickr8k.load(flickr, features="raw")
-        with pytest.raises(ValueError, match="subsets of data set 'flickr8k' are train, dev, test"):
+        with pytest.raises(
+            ValueError, match="subsets of data set 'flickr8k' must be some of train, dev, test"
+        ):
             flickr8k.load(flickr, subsets=["val"])
         with pytest.raises(ValueError, match=r"no features of 'test': f\.jpg"):
             flickr8k.load(flickr, features="precomputed", strict=False)

@@ -73,7 +73,7 @@ def test_choose_subsets():
     assert choose_subsets(None, offered, FLICKR8K) == ("train", "dev", "test")
     assert choose_subsets(["test", "train"], offered, FLICKR8K) == ("train", "test")
     assert choose_subsets("dev", offered, FLICKR8K) == ("dev",)
-    with pytest.raises(ValueError, match="are train, dev, test, got 'val'"):
+    with pytest.raises(ValueError, match="must be some of train, dev, test, got 'val'"):
         choose_subsets(["val"], offered, FLICKR8K)
     with pytest.raises(ValueError, match="got none"):
         choose_subsets([], offered, FLICKR8K)
@@ -130,10 +130,10 @@ def test_load_says_what_is_wrong(toy, tmp_path, monkeypatch):
     monkeypatch.delenv("CROSSFIT_DATA", raising=False)
     with pytest.raises(FileNotFoundError, match=r"http://toy\.org .* CROSSFIT_DATA"):
         load("toy")
-    with pytest.raises(FileNotFoundError, match=r"root names .*absent"):
+    with pytest.raises(FileNotFoundError, match=r"root is .*absent"):
         load("toy", tmp_path / "absent")
     monkeypatch.setenv("CROSSFIT_DATA", str(tmp_path / "absent"))
-    with pytest.raises(FileNotFoundError, match=r"CROSSFIT_DATA names .*absent"):
+    with pytest.raises(FileNotFoundError, match=r"CROSSFIT_DATA is .*absent"):
         load("toy")
     with pytest.raises(ValueError, match="can be split as standard, hard, got 'soft'"):
         load("toy", tmp_path, split="soft")

@@ -471,7 +471,7 @@ class TestFromFolder:
         assert list(from_folder(tmp_path)["all"].views["text"]) == list(names)
         touch(tmp_path, "f.heic")
         (tmp_path / "f.txt").write_text("f")
-        with pytest.raises(ValueError, match=r"f\.txt \(beside f\.heic, which is not among \.jpg"):
+        with pytest.raises(ValueError, match=r"f\.txt \(next to f\.heic, which is not among \.jpg"):
             from_folder(tmp_path)
 
     @pytest.mark.parametrize("path", [None, 3, ["a"]])

@@ -1,4 +1,4 @@
-"""Data sets: loaders of official layouts, people's own pairs, and the embedded emoji set."""
+"""Data sets: loaders of official layouts, tables and folders of pairs, and the emoji set."""
 
 from crossfit._lazy import attach
 

@@ -1,4 +1,4 @@
-"""What the sets of illustrated articles share: filters, and articles and captions as one view."""
+"""Helpers for sets of illustrated articles: filters, and articles and captions as one view."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Illustration(NamedTuple):
     article, caption : str
         The texts.
     article_id : str
-        What makes two rows the same article.
+        Identifier of the article, equal for rows of the same article.
     """
 
     image: str
@@ -50,7 +50,7 @@ class Illustration(NamedTuple):
 
 
 def check_text(text: str, card: DatasetCard) -> None:
-    """Refuse a choice of texts that is none."""
+    """Raise a ValueError if `text` is not one of `TEXTS`."""
     if text not in TEXTS:
         raise ValueError(
             f"text of data set {card.name!r} is 'both', 'article' or 'caption', got {text!r}"
@@ -58,34 +58,38 @@ def check_text(text: str, card: DatasetCard) -> None:
 
 
 def check_inside(name: str, source: str) -> None:
-    """Refuse a path that leads out of the data set's folder."""
+    """Raise a ValueError if a path leads out of the data set's folder."""
     if Path(name).is_absolute() or ".." in Path(name).parts:
         raise ValueError(f"{source}: expected a path inside the data set's folder, got {name!r}")
 
 
 def jpeg_problem(path: Path, min_size: int) -> str | None:
-    """Say why a picture is not taken, from its name and header alone; None if it is.
+    """Return why a picture is skipped, from its name and header alone; None if it is used.
 
     Parameters
     ----------
     path : path
         A picture.
     min_size : int
-        Least width and height in pixels. With 0 the file is not opened.
+        Minimum width and height in pixels. With 0, the file is not opened.
+
+    Returns
+    -------
+    str or None
     """
     if path.suffix.lower() not in (".jpg", ".jpeg"):
-        return "no JPEG"
+        return "not a JPEG"
     if min_size > 0:
         from PIL import Image, UnidentifiedImageError
 
         try:
             with Image.open(path, formats=["JPEG"]) as picture:
                 if picture.format != "JPEG":
-                    return "no JPEG"
+                    return "not a JPEG"
                 if min(picture.size) < min_size:
                     return f"smaller than {min_size} pixels"
         except UnidentifiedImageError:
-            return "no JPEG"
+            return "not a JPEG"
     return None
 
 
@@ -99,23 +103,21 @@ def dataset_of(
     card: DatasetCard,
     hashed: Iterable[str | bytes | Path],
 ) -> Dataset:
-    """Make the one split ``"train"`` of a set of illustrated articles.
+    """Build the only split, ``"train"``, of a set of illustrated articles.
 
-    A row is a picture with one caption in one article; a picture that occurs in several is one
-    item. Rows are one group if they share a picture or an article, directly or through others.
+    A row is a picture with one caption in one article; a picture that occurs in several articles
+    is one item. Rows that share a picture or an article, directly or indirectly, are one group.
 
     Raises
     ------
     ValueError
-        If the filters have left no row; the message says what they took away.
+        If the filters leave no rows; the message lists what was skipped.
     """
     choose_subsets(subsets, ("train",), card)
     told = ", ".join(f"{n} {why}" for why, n in sorted(left_out.items())) or "none"
     if not rows:
-        raise ValueError(f"data set {card.name!r} has no row that is taken; left out: {told}")
-    logging.getLogger("crossfit").info(
-        "%s: %d rows taken; left out: %s", card.name, len(rows), told
-    )
+        raise ValueError(f"data set {card.name!r} has no usable rows; skipped: {told}")
+    logging.getLogger("crossfit").info("%s: %d rows used; skipped: %s", card.name, len(rows), told)
     images, index = _coded(row.image for row in rows)
     articles, of_article = _coded(row.article_id for row in rows)
     texts: dict[str, Any] = {
@@ -140,7 +142,7 @@ def dataset_of(
 
 
 def _coded(keys: Iterable[str]) -> tuple[list[str], NDArray[np.int64]]:
-    """Return the distinct keys in order of first appearance, and the number of each row's."""
+    """Return the distinct keys in order of first appearance, and the number of each row's key."""
     first: dict[str, int] = {}
     codes = np.array([first.setdefault(key, len(first)) for key in keys], dtype=np.int64)
     return list(first), codes

@@ -1,4 +1,4 @@
-"""What the sets of captioned pictures share: token files, Karpathy's JSON, precomputed features."""
+"""Helpers for sets of captioned pictures: token files, Karpathy's JSON, precomputed features."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Captioned(NamedTuple):
 
 
 def check_per_image(captions_per_image: Any, card: DatasetCard) -> None:
-    """Refuse a number of captions that is no positive integer."""
+    """Raise a ValueError unless the number of captions is a positive integer."""
     if not isinstance(captions_per_image, int) or captions_per_image < 1:
         raise ValueError(
             f"captions_per_image of data set {card.name!r} must be an integer of at least 1, got "
@@ -66,7 +66,7 @@ def read_tokens(path: Path) -> dict[str, list[str]]:
     Raises
     ------
     ValueError
-        If a line has another form.
+        If a line has another form; the message gives its number.
     """
     captions: dict[str, list[str]] = {}
     for number, line in enumerate(read_lines(path), 1):
@@ -82,19 +82,19 @@ def read_tokens(path: Path) -> dict[str, list[str]]:
 
 
 def read_karpathy(path: Path, folder: str = "") -> dict[str, list[Captioned]]:
-    """Return the pictures of each split of a ``dataset_<name>.json`` of Karpathy.
+    """Return the pictures of each split of a ``dataset_<name>.json`` file of Karpathy.
 
     Parameters
     ----------
     path : path
-        The file. A sentence's text is its ``raw``, in the order of the picture's ``sentids``.
+        The file. The text of a sentence is its ``raw``, in the order of the picture's ``sentids``.
     folder : str, default=""
-        Where the pictures lie, if the file does not say so as ``filepath``.
+        Folder of the pictures, if the file does not give it as ``filepath``.
 
     Raises
     ------
     ValueError
-        If the file is not of that form.
+        If the file does not have this form.
     """
     splits: dict[str, list[Captioned]] = {}
     images = read_json(path).get("images")
@@ -118,26 +118,26 @@ def read_json(path: Path) -> dict[str, Any]:
     Raises
     ------
     ValueError
-        If it is none.
+        If the file does not contain a JSON object.
     """
     try:
         content = json.loads(path.read_bytes())
     except ValueError as error:
-        raise ValueError(f"{path.name} is no JSON: {error}") from None
+        raise ValueError(f"{path.name} is not valid JSON: {error}") from None
     if not isinstance(content, dict):
         raise ValueError(f"{path.name} must hold a JSON object, got {type(content).__name__}")
     return content
 
 
 def draw(n: int, sizes: Mapping[str, int], seed: int) -> dict[str, NDArray[np.int64]]:
-    """Cut n items at random into parts of the given sizes.
+    """Divide n items at random into parts of the given sizes.
 
-    Fewer items than the sizes need are cut in the same proportions, with at least one a part.
+    If there are fewer items, they are divided in the same proportions, at least one per part.
 
     Returns
     -------
     dict of str to int array
-        The items of each part, rising.
+        The items of each part, ascending.
     """
     order = np.random.default_rng(seed).permutation(n)
     total = sum(sizes.values())
@@ -157,7 +157,7 @@ def captioned_set(
     counts: Mapping[str, int] | None,
     hashed: Iterable[str | Path],
 ) -> Dataset:
-    """Make a data set of paths and captions.
+    """Build a data set of paths of pictures and captions.
 
     Parameters
     ----------
@@ -166,19 +166,24 @@ def captioned_set(
     parts : mapping of str to sequence of Captioned
         The pictures of each split.
     per_image : int
-        How many captions of a picture are taken, its first ones.
+        Number of captions per picture, from the first.
     card : DatasetCard
+        The card of the data set.
     counts : mapping of str to int, optional
-        Official number of pictures by split, if they must be met.
+        Official number of pictures per split, if they are checked.
     hashed : iterable of str or path
-        What the revision follows, besides the pictures' sizes.
+        Content that determines the revision, in addition to the sizes of the pictures.
+
+    Returns
+    -------
+    Dataset
 
     Raises
     ------
     FileNotFoundError
         If pictures are missing.
     ValueError
-        If the counts differ, a split is empty, or a picture has no caption.
+        If the counts differ, a split is empty, or a picture has no captions.
     """
     if counts is not None:
         check_counts({name: len(part) for name, part in parts.items()}, counts, card)
@@ -211,16 +216,16 @@ def precomputed_set(
     card: DatasetCard,
     counts: Mapping[str, int] | None,
 ) -> Dataset:
-    """Make a data set of precomputed features of pictures, and captions.
+    """Build a data set of precomputed features of pictures, and captions.
 
     Parameters
     ----------
     root : path
         Folder of the data set.
     files : mapping of str to str
-        Split to what the names of its files begin with: ``<begin>_caps.txt``, one caption per
-        line, equally many for each picture, and ``<begin>_ims.npy``, (n, d) or (n, R, d), with
-        one row per picture or, as some of the files have it, every row five times.
+        Split to the prefix of its files: ``<prefix>_caps.txt``, one caption per line, the same
+        number for each picture, and ``<prefix>_ims.npy``, (n, d) or (n, R, d), with one row per
+        picture or, as in some of the files, every row five times.
     per_image, card, counts
         See `captioned_set`.
 
@@ -229,7 +234,7 @@ def precomputed_set(
     FileNotFoundError
         If a file is missing.
     ValueError
-        If captions and features do not go together, or the counts differ.
+        If the numbers of captions and features do not match, or the counts differ.
     """
     names = [f"{begin}_{kind}" for begin in files.values() for kind in ("caps.txt", "ims.npy")]
     require(root, *names, card=replace(card, url=PRECOMPUTED))
@@ -239,7 +244,7 @@ def precomputed_set(
         features = _read_array(root / f"{begin}_ims.npy")
         if not len(features) or not captions or len(captions) % len(features):
             raise ValueError(
-                f"{begin}_caps.txt must have equally many lines for each picture, and "
+                f"{begin}_caps.txt must have the same number of lines for each picture, and "
                 f"{begin}_ims.npy one row per picture or per line, got {len(captions)} lines and "
                 f"{len(features)} rows"
             )
@@ -259,11 +264,11 @@ def precomputed_set(
 
 
 def _read_array(path: Path) -> NDArray[Any]:
-    """Return the array of a file as a memory map."""
+    """Return the array in a file as a memory map."""
     try:
         if not path.is_file():
             raise ValueError("not a regular file")
-        # np.load would advise to unpickle what is no array.
+        # np.load would suggest unpickling if the file is not an array.
         array = np.lib.format.open_memmap(path, mode="r")
         if array.ndim < 2:
             raise ValueError("not an array (n, d) or (n, R, d)")
@@ -273,11 +278,11 @@ def _read_array(path: Path) -> NDArray[Any]:
 
 
 def _rows_repeat(features: NDArray[Any], begin: str) -> bool:
-    """Say whether every row stands there five times, once for each caption of a picture."""
+    """Return True if every row is repeated five times, once per caption of a picture."""
     n = len(features) // PER_IMAGE
     if not n or len(features) % PER_IMAGE:
         return False
-    # The file may have gigabytes: of many pictures, a thousand are looked at.
+    # The file may have gigabytes: at most a thousand pictures are checked.
     some = np.linspace(0, n - 1, min(n, 1000)).astype(np.int64)
     rows = features[PER_IMAGE * some[:, None] + np.arange(PER_IMAGE)].reshape(
         len(some), PER_IMAGE, -1
@@ -295,30 +300,30 @@ def _rows_repeat(features: NDArray[Any], begin: str) -> bool:
 def from_precomputed(
     path: str | os.PathLike[str], *, captions_per_image: int = PER_IMAGE
 ) -> Dataset:
-    """Make a data set of a folder with precomputed features, in the layout of VSE++ and SCAN.
+    """Build a data set from a folder of precomputed features, in the layout of VSE++ and SCAN.
 
     Parameters
     ----------
     path : path
-        Holds ``<split>_caps.txt`` (one caption per line in UTF-8, equally many for each picture,
-        those of a picture one after the other) with ``<split>_ims.npy``: features (n, d), or of
-        regions (n, R, d), with one row per picture or, with five captions each, every row five
+        Folder with ``<split>_caps.txt`` (one caption per line in UTF-8, the same number for each
+        picture, grouped by picture) and ``<split>_ims.npy``: features (n, d), or of regions
+        (n, R, d), with one row per picture or, with five captions per picture, every row five
         times.
-    captions_per_image : int
-        How many captions of a picture are taken, its first ones.
+    captions_per_image : int, default=5
+        Number of captions per picture, from the first.
 
     Returns
     -------
     Dataset
-        A split for each pair of files, with the views ``image`` (a memory map) and ``text``
+        One split per pair of files, with the views ``image`` (a memory map) and ``text``
         (strings).
 
     Raises
     ------
     FileNotFoundError
-        If the folder has no such files, or one of a pair is missing.
+        If the folder has no such files, or one file of a pair is missing.
     ValueError
-        If captions and features do not go together, or a file cannot be read; it is named.
+        If captions and features do not match, or a file cannot be read; the message names it.
     """
     check_arguments("from_precomputed", {"path": [a_path()]}, {"path": path})
     folder = Path(path)

@@ -47,35 +47,41 @@ def load(
     Parameters
     ----------
     root : path
-        Folder with ``train2014/`` and ``val2014/`` and the captions: ``dataset_coco.json`` of
-        Karpathy for the splits that bear his name, else
-        ``annotations/captions_{train,val}2014.json``.
+        Folder with ``train2014/`` and ``val2014/``, and the captions: ``dataset_coco.json`` of
+        Karpathy for his splits, ``annotations/captions_{train,val}2014.json`` for the others.
     split : {"karpathy", "karpathy+restval", "bssan", "cran"}, default="karpathy"
-        82,783 pictures for training, 5,000 for validation and 5,000 for testing; the same with
-        the 30,504 pictures that are left trained on too; 4,000 and 1,000 drawn from ``val2014``,
-        as BSSAN has it; 5,000 and 5,000 drawn from all pictures, as CRAN has it. Which ones they
-        drew is not published.
-    features : {"precomputed", None}
+        ``"karpathy"``: 82,783 pictures for training, 5,000 for validation and 5,000 for testing.
+        ``"karpathy+restval"``: the same, with the other 30,504 pictures added to training.
+        ``"bssan"``: 4,000 and 1,000 drawn from ``val2014``, as in BSSAN. ``"cran"``: 5,000 and
+        5,000 drawn from all pictures, as in CRAN. The pictures that they drew are not published.
+    features : {"precomputed", None}, default=None
         ``None``: paths and captions. ``"precomputed"``: features of the pictures from
         ``coco_precomp/{train,dev,testall}_ims.npy`` and the captions from ``..._caps.txt``, the
-        files of VSE++ and SCAN; only for the split ``"karpathy+restval"``, which is theirs.
-    captions_per_image : int
-        How many captions of a picture are taken, its first ones. Some pictures have six or seven.
+        files of VSE++ and SCAN; only for their split, ``"karpathy+restval"``.
+    captions_per_image : int, default=5
+        Number of captions per picture, from the first. Some pictures have six or seven.
     seed : int, default=0
-        Of the splits ``"bssan"`` and ``"cran"``.
+        Seed of the splits ``"bssan"`` and ``"cran"``.
     subsets : iterable of str, optional
         Splits to load, of ``"train"``, ``"val"`` and ``"test"``.
     strict : bool, default=True
-        Whether the official counts must be met.
+        Whether to check the official counts.
 
     Returns
     -------
     Dataset
-        Without labels. A row is a caption with its picture.
+        A row is a caption with its picture. There are no labels.
+
+    Raises
+    ------
+    FileNotFoundError
+        If a file is missing.
+    ValueError
+        If an option is invalid, or the counts differ.
     """
     if features not in ("precomputed", None) or (features and split != "karpathy+restval"):
         raise ValueError(
-            "features of data set 'coco' are None, or 'precomputed' with the split "
+            "features of data set 'coco' must be None, or 'precomputed' with the split "
             f"'karpathy+restval', got {features!r} with {split!r}"
         )
     check_per_image(captions_per_image, CARD)
@@ -127,7 +133,7 @@ def load(
 
 
 def _read_native(path: Path, year: str) -> list[Captioned]:
-    """Read ``captions_<year>2014.json``: pictures by id, their captions in the order of theirs."""
+    """Read ``captions_<year>2014.json``: pictures sorted by id, captions sorted by their ids."""
     content = read_json(path)
     try:
         names = {image["id"]: image["file_name"] for image in content["images"]}

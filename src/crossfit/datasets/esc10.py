@@ -1,4 +1,4 @@
-"""ESC-10 (Piczak, ACM MM 2015): short clips of ten environmental sounds, with titles."""
+"""ESC-10 (Piczak, ACM MM 2015): short clips of ten kinds of environmental sounds, with titles."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ _CLIP = re.compile(r"(\d)-(\d+)-([A-Z])\.(?:ogg|mp3|wav)")
 _TITLE = re.compile(r"^(?:- )?\*\*(\d-\d+-[A-Z])\.\w+\*\*:\s*clip derived from \[(.*?)\]\(http")
 _SUFFIX = re.compile(r"\s*\.(?:wav|aiff?|flac|mp3|ogg)$", re.IGNORECASE)
 _ESCAPE = re.compile(r"\\u([0-9a-f]{4})")
-# Any word with a stem of a class in it goes, from every title alike: what is left of a title does
-# not depend on its own class.
+# Words that contain the stem of any class are removed from every title, so that what is left does
+# not depend on the class of the clip.
 _LEAK = re.compile(
     "dog|bark|rain|sea|wave|bab(?:y|ie)|cry|cries|cried|clock|tick|person|sneez|helicopter|"
     "chain|saw|rooster|fire|crackl",
@@ -56,34 +56,41 @@ def load(
     Parameters
     ----------
     root : path
-        Folder with ``README.md``, which has the titles, and the folders ``001 - Dog bark`` to
+        Folder with ``README.md``, which contains the titles, and the folders ``001 - Dog bark`` to
         ``010 - Fire crackling``, whose clips are named ``<fold>-<recording>-<take>.ogg``.
     split : {"official"}, default="official"
-        The folds of the authors. No recording lies in two of them.
+        The folds of the authors. No recording is in more than one of them.
     fold : int, default=4
-        The fold to test on.
-    folds : iterable of int
-        The folds to use at all; those other than `fold` are for training. The set has five, with
-        eight clips of each class; by default the fifth is left alone.
+        The fold used for testing.
+    folds : iterable of int, default=(1, 2, 3, 4)
+        The folds to load; those other than `fold` are for training. The set has five, with eight
+        clips of each class; by default the fifth is not used.
     subsets : iterable of str, optional
         Splits to load, of ``"train"`` and ``"test"``.
     strict : bool, default=True
-        Whether each fold must have its 80 clips.
+        Whether to check that each fold has its 80 clips.
 
     Returns
     -------
     Dataset
         Views ``audio`` (paths) and ``text`` (titles), labels 0 to 9. Clips of one recording share
-        its title and are a group. Titles often name the class: words in which a stem of any
-        class name occurs are taken out, and so are file endings and numbers, which leaves some
-        titles empty. ``info`` has the full ``title``, the ``recording``, the ``fold`` and the
+        its title and are one group. Since titles often name the class, words that contain a stem
+        of any class name are removed, as are file extensions and numbers, which leaves some titles
+        empty. ``info`` contains the full ``title``, the ``recording``, the ``fold`` and the
         ``name`` of each clip.
+
+    Raises
+    ------
+    FileNotFoundError
+        If a file is missing.
+    ValueError
+        If an option is invalid, a title is missing, or the counts differ.
     """
     used = sorted({int(k) for k in folds})
     if not set(used) <= set(range(1, 6)) or fold not in used or len(used) < 2:
         raise ValueError(
-            "data set 'esc10' has the folds 1 to 5, and needs one to test on and others to train "
-            f"on: got fold={fold} and folds={tuple(used)}"
+            "data set 'esc10' has the folds 1 to 5, and needs one for testing and others for "
+            f"training, got fold={fold} and folds={tuple(used)}"
         )
     chosen = choose_subsets(subsets, ("train", "test"), CARD)
     folders = [f"{i:03d} - {name}" for i, name in enumerate(CLASSES, 1)]
@@ -132,7 +139,7 @@ def load(
 
 
 def strip_title(title: str) -> str:
-    """Return the words of a title that do not name a class, without file ending and numbers.
+    """Return the words of a title that do not name a class, without file extension and numbers.
 
     Examples
     --------
@@ -145,5 +152,5 @@ def strip_title(title: str) -> str:
 
 def _read_titles(path: Path) -> dict[str, str]:
     found = (_TITLE.match(line) for line in read_lines(path))
-    # Some characters stand there as Python's escapes.
+    # Some characters are written as Python escapes.
     return {m[1]: _ESCAPE.sub(lambda code: chr(int(code[1], 16)), m[2]).strip() for m in found if m}

@@ -46,32 +46,39 @@ def load(
     ----------
     root : path
         Folder with ``flickr30k_images/`` and the captions: ``dataset_flickr30k.json`` of
-        Karpathy for the split that bears his name, else ``results_20130124.token``.
+        Karpathy for his split, ``results_20130124.token`` for the other.
     split : {"karpathy", "bssan"}, default="karpathy"
-        29,000 pictures for training, 1,014 for validation and 1,000 for testing; or all 31,783,
-        of which 1,000 and 1,000 are drawn for validation and testing, as BSSAN and CRAN count
-        them. Which ones they drew is not published.
-    features : {"precomputed", None}
+        ``"karpathy"``: 29,000 pictures for training, 1,014 for validation and 1,000 for testing.
+        ``"bssan"``: all 31,783 pictures, of which 1,000 and 1,000 are drawn for validation and
+        testing, as in BSSAN and CRAN. The pictures that they drew are not published.
+    features : {"precomputed", None}, default=None
         ``None``: paths and captions. ``"precomputed"``: features of the pictures from
         ``f30k_precomp/{train,dev,test}_ims.npy`` and the captions from ``..._caps.txt``, the
         files of VSE++ and SCAN; only for the split ``"karpathy"``.
-    captions_per_image : int
-        How many captions of a picture are taken, its first ones.
+    captions_per_image : int, default=5
+        Number of captions per picture, from the first.
     seed : int, default=0
-        Of the split ``"bssan"``.
+        Seed of the split ``"bssan"``.
     subsets : iterable of str, optional
         Splits to load, of ``"train"``, ``"val"`` and ``"test"``.
     strict : bool, default=True
-        Whether the official counts must be met.
+        Whether to check the official counts.
 
     Returns
     -------
     Dataset
-        Without labels. A row is a caption with its picture.
+        A row is a caption with its picture. There are no labels.
+
+    Raises
+    ------
+    FileNotFoundError
+        If a file is missing.
+    ValueError
+        If an option is invalid, or the counts differ.
     """
     if features not in ("precomputed", None) or (features and split != "karpathy"):
         raise ValueError(
-            "features of data set 'flickr30k' are None, or 'precomputed' with the split "
+            "features of data set 'flickr30k' must be None, or 'precomputed' with the split "
             f"'karpathy', got {features!r} with {split!r}"
         )
     check_per_image(captions_per_image, CARD)

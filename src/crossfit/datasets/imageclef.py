@@ -28,7 +28,7 @@ from crossfit.datasets.record import (
 )
 
 LANGUAGE = "{http://www.w3.org/XML/1998/namespace}lang"
-LIMIT = 2**24  # bytes of one XML file; an article has some ten thousand
+LIMIT = 2**24  # maximum size of an XML file in bytes; articles have about ten thousand
 
 
 def load(
@@ -46,36 +46,38 @@ def load(
     Parameters
     ----------
     root : path
-        Folder with ``images/<n>/<id>.jpg``, ``metadata/<n>/<id>.xml`` and the articles that the
-        captions in the metadata name, ``text/<language>/<n>/<id>``, with or without ``.xml``.
+        Folder with ``images/<n>/<id>.jpg``, ``metadata/<n>/<id>.xml`` and the articles named by
+        captions in the metadata, ``text/<language>/<n>/<id>``, with or without ``.xml``.
     split : {"official"}, default="official"
-        There is one part, ``"train"``.
+        Name of the split. There is one part, ``"train"``.
     language : {"en", "de", "fr"}, default="en"
-        Of captions and articles.
+        Language of captions and articles.
     text : {"article", "caption", "both"}, default="article"
-        The view ``text``: strings of one kind, or two channels, ``article`` and ``caption``. For
-        other than articles, rows without a caption are left out.
+        The view ``text``: strings of one kind, or two channels, ``article`` and ``caption``.
+        Unless it is ``"article"``, rows without a caption are skipped.
     min_size : int, default=256
-        Pictures that are no JPEG, or less wide or high than this many pixels, are left out, as in
-        the code of TextTopicNet. With 0 the ending of the name decides and no picture is opened.
+        Pictures that are not JPEG, or smaller than this number of pixels in width or height, are
+        skipped, as in the code of TextTopicNet. With 0, only the file extension is checked.
     subsets : iterable of str, optional
-        ``"train"``.
+        Splits to load; only ``"train"``.
     strict : bool, default=True
-        Whether there must be the official 237,434 files of metadata, and every picture and
-        article that they name; otherwise rows without one are left out.
+        Whether to check that there are the official 237,434 metadata files and all pictures and
+        articles that they name; otherwise rows without one are skipped.
 
     Returns
     -------
     Dataset
-        Without labels; ``info`` has ``image_name`` and ``article_id``. A row is a picture in an
-        article; a picture in several is one item. Rows that share a picture or an article are one
-        group. Metadata that are no well-formed XML are left out.
+        ``info`` contains ``image_name`` and ``article_id``; there are no labels. A row is a
+        picture in an article; a picture in several articles is one item. Rows that share a picture
+        or an article are one group. Metadata that are not well-formed XML are skipped.
 
     Raises
     ------
+    FileNotFoundError
+        If files are missing.
     ValueError
-        Also if an XML file declares entities, which could unfold into any size, or is longer than
-        16 MiB.
+        If an option is invalid or the counts differ, or if an XML file declares entities, which
+        could expand to any size, or is longer than 16 MiB.
     """
     check_text(text, CARD)
     choose_subsets(subsets, ("train",), CARD)
@@ -92,7 +94,7 @@ def load(
     for path in files:
         tree = read_xml(path)
         if tree is None:
-            left_out["with metadata that are no XML"] += 1
+            left_out["with metadata that are not XML"] += 1
             continue
         image = tree.get("file") or f"images/{path.parent.name}/{path.stem}.jpg"
         check_inside(image, path.name)
@@ -131,7 +133,7 @@ def load(
 
 
 def read_xml(path: Path) -> ElementTree.Element | None:
-    """Parse a small XML file that may come from anywhere; None if it is not well-formed.
+    """Parse a small XML file from an untrusted source; None if it is not well-formed.
 
     Raises
     ------
@@ -145,7 +147,7 @@ def read_xml(path: Path) -> ElementTree.Element | None:
     def refuse(*_: object) -> NoReturn:
         raise ValueError(f"{path.name} declares entities, which is not allowed in metadata")
 
-    # A first pass, because ElementTree has no say in entities: declarations come before any use.
+    # A first pass, because ElementTree cannot reject entities; declarations precede their use.
     guard = expat.ParserCreate()
     guard.EntityDeclHandler = refuse
     try:
@@ -156,7 +158,7 @@ def read_xml(path: Path) -> ElementTree.Element | None:
 
 
 def _read_article(path: Path) -> str | None:
-    """Return the words of an article, ``""`` if it has none, None if there is no file."""
+    """Return the words of an article, ``""`` if it has none, or None if the file is missing."""
     for file in (path, path.with_name(f"{path.name}.xml"), path.with_name(f"{path.name}.txt")):
         if file.is_file():
             break

@@ -1,4 +1,4 @@
-"""Loading by name: finds the loader in the registry and the data on disk."""
+"""Loading by name: the loader is found in the registry, the data on disk."""
 
 from __future__ import annotations
 
@@ -32,23 +32,22 @@ def load(
 ) -> Dataset:
     """Load a data set by name.
 
-    Nothing is ever downloaded: the files must be there, in the layout in which their authors
-    distribute them.
+    Nothing is downloaded: the files must exist, in the layout in which their authors distribute
+    them.
 
     Parameters
     ----------
     name : str
         Name of an installed data set (see `available`), or ``distribution:name``.
     root : path, optional
-        Folder of the data set, or the folder that holds ``<name>/``. By default the environment
-        variable ``CROSSFIT_DATA``. Data sets that come inside a distribution need none.
+        Folder of the data set, or its parent, with a folder ``<name>/``. By default the environment
+        variable ``CROSSFIT_DATA``. Not needed for data sets that are part of a distribution.
     split : str, optional
-        Which of the official ways to split the data; the first of the card's ``splits`` by
-        default.
+        One of the official ways to split the data; by default the first of the card's ``splits``.
     **options
-        Options of the data set. The loaders of crossfit take ``subsets`` (names of the splits to
-        load, all by default: only their files are needed) and, where the data lie outside,
-        ``strict`` (compare with the official counts, on by default).
+        Options of the data set. The loaders of crossfit accept ``subsets`` (names of the splits to
+        load, all by default; only their files are needed) and, unless the data are embedded,
+        ``strict`` (check the official counts, True by default).
 
     Returns
     -------
@@ -57,11 +56,17 @@ def load(
     Raises
     ------
     FileNotFoundError
-        If a file is missing; the message says which, and where the data set is to be had.
+        If a file is missing; the message names it and the source of the data set.
     ValueError
-        If the split is unknown or the files are not what they should be.
+        If the split is unknown or the files are invalid.
     TypeError
-        If the data set has no such option.
+        If the data set does not have an option.
+
+    See Also
+    --------
+    available : List the installed data sets.
+    from_csv : Build a data set from your own table.
+    from_folder : Build a data set from your own folder.
 
     Examples
     --------
@@ -90,7 +95,7 @@ def load(
 
 
 def options_of(loader: Callable[..., Dataset]) -> list[str] | None:
-    """Return the options that a loader takes beside folder and split; None if it takes any."""
+    """Return the options of a loader other than folder and split; None if it accepts any."""
     parameters = list(inspect.signature(loader).parameters.values())[2:]
     if any(part.kind is part.VAR_KEYWORD for part in parameters):
         return None
@@ -108,14 +113,14 @@ def folder_of(card: DatasetCard, root: str | os.PathLike[str] | None) -> Path:
     given = os.environ.get("CROSSFIT_DATA") if root is None else root
     if not given:
         raise FileNotFoundError(
-            f"data set {card.name!r} lies outside crossfit: get it from {card.url} and let root= "
-            f"or CROSSFIT_DATA name the folder that holds {card.name}/"
+            f"data set {card.name!r} is not part of crossfit; get it from {card.url} and set root= "
+            f"or CROSSFIT_DATA to the folder that holds {card.name}/"
         )
     folder = Path(given).expanduser()
     if not folder.is_dir():
         source = "CROSSFIT_DATA" if root is None else "root"
         raise FileNotFoundError(
-            f"data set {card.name!r} needs a folder, but {source} names {str(folder)!r}, which is "
-            f"none; the data set is to be had from {card.url}"
+            f"data set {card.name!r} needs a folder, but {source} is {str(folder)!r}, which is "
+            f"not a folder; the data set is available from {card.url}"
         )
     return folder / card.name if (folder / card.name).is_dir() else folder

@@ -1,4 +1,4 @@
-"""The 10,000 songs of Yu et al. (2017) with lyrics, as features in one npz file."""
+"""The 10,000 songs with lyrics of Yu et al. (2017), as features in one npz file."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ def load(
 ) -> Dataset:
     """Load the music set.
 
-    The songs are not public. Who has them, or songs of their own, puts features into
+    The songs are not public. If you have them, or songs of your own, store their features in
     ``music.npz``: ``audio`` of shape (n, 20, 161), 20 cepstral coefficients in 161 frames of 30
-    seconds (`crossfit.extraction.MFCC` as it is); ``text`` of shape (n, 300), Doc2Vec of the
-    lyrics; ``y`` of shape (n,), the mood of every song, by name or by number from 0 in the
+    seconds (the defaults of `crossfit.extraction.MFCC`); ``text`` of shape (n, 300), Doc2Vec of
+    the lyrics; ``y`` of shape (n,), the mood of every song, as a name or as a number from 0 in the
     alphabetical order of the twenty moods.
 
     Parameters
@@ -54,16 +54,16 @@ def load(
     root : path
         Folder with ``music.npz``.
     split : {"official"}, default="official"
-        The authors' protocol: five-fold cross-validation, of which a fifth tests. Their folds
-        are not known; these are of a seeded shuffle.
+        The authors' protocol is five-fold cross-validation with one fold for testing. Their folds
+        are not published; these come from a seeded shuffle.
     fold : int, default=0
-        The fold to test on, 0 to 4.
+        The fold used for testing, 0 to 4.
     seed : int, default=0
         Seed of the shuffle.
     subsets : iterable of str, optional
         Splits to load, of ``"train"`` and ``"test"``.
     strict : bool, default=True
-        Whether there must be 10,000 songs.
+        Whether to check that there are 10,000 songs.
 
     Returns
     -------
@@ -76,8 +76,8 @@ def load(
     FileNotFoundError
         If the file is missing.
     ValueError
-        If an array is missing, of another shape or type, not finite, or a mood is unknown.
-        Arrays of Python objects are refused: to read them is to run what they say.
+        If an array is missing, has another shape or type, or is not finite, or a mood is unknown.
+        Arrays of Python objects are rejected, since reading them would execute code.
     """
     if fold not in range(N_FOLDS):
         raise ValueError(f"data set 'music' has the folds 0 to {N_FOLDS - 1}, got fold={fold!r}")
@@ -104,13 +104,13 @@ def load(
 
 def _read(path: Path) -> dict[str, NDArray[Any]]:
     if not zipfile.is_zipfile(path):
-        raise ValueError(f"{FILE} is no npz archive, as numpy.savez writes it")
+        raise ValueError(f"{FILE} is not an npz archive as written by numpy.savez")
     with np.load(path, allow_pickle=False) as archive:
         missing = [name for name in SHAPES if name not in archive]
         if missing:
             raise ValueError(
-                f"{FILE} must hold {', '.join(SHAPES)}: {' and '.join(missing)} is not there, "
-                f"but {', '.join(archive.files) or 'nothing'}"
+                f"{FILE} must hold {', '.join(SHAPES)}; {' and '.join(missing)} is missing, got "
+                f"{', '.join(archive.files) or 'nothing'}"
             )
         arrays = {name: _read_array(archive, name) for name in SHAPES}
     n = len(arrays["y"])
@@ -130,11 +130,11 @@ def _read_array(archive: Any, name: str) -> NDArray[Any]:
         values = archive[name]
     except ValueError:
         raise ValueError(
-            f"{FILE}: {name} is an array of Python objects, which is never read; save numbers, or "
+            f"{FILE}: {name} is an array of Python objects, which is not read; save numbers, or "
             "moods as a string array"
         ) from None
     if not values.ndim:
-        raise ValueError(f"{FILE}: {name} must have a row for every song, got a single value")
+        raise ValueError(f"{FILE}: {name} must have one row per song, got a single value")
     return np.asarray(values)
 
 

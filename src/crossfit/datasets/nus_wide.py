@@ -31,7 +31,7 @@ IMAGE_LIST = "ImageList/Imagelist.txt"
 LABELS = "Groundtruth/AllLabels/Labels_{}.txt"
 TAGS_1K = "NUS_WID_Tags/AllTags1k.txt"
 TAGS = "NUS_WID_Tags/All_Tags.txt"
-# Their rows are those of the training and the test list, which together are the image list.
+# Rows are those of the training list and the test list, which together form the image list.
 PARTS = {
     f"ImageList/{part}Imagelist.txt": f"Low_Level_Features/BoW_{part}_int.dat"
     for part in ("Train", "Test")
@@ -50,36 +50,45 @@ def load(
     """Load NUS-WIDE-10k.
 
     The ten classes and the sizes are those of Feng et al. (2014), whose list of pictures is not
-    published. Here the candidates of a class are the pictures that have its label, none of the
+    published. Here, the candidates of a class are the pictures that have its label, none of the
     other nine, and at least one of the 1,000 tags; 1,000 of them are drawn.
 
     Parameters
     ----------
     root : path
         Folder with ``ImageList/Imagelist.txt``, ``Groundtruth/AllLabels/Labels_<class>.txt`` and
-        ``NUS_WID_Tags/AllTags1k.txt``, and what `features` needs.
+        ``NUS_WID_Tags/AllTags1k.txt``, and the files needed for `features`.
     split : {"official"}, default="official"
         800 pictures of each class for training, 100 for validation and 100 for testing.
-    features : {"raw", None}
-        ``None``: paths of the pictures, under ``Flickr/`` as the list has them, and all tags of a
+    features : {"raw", None}, default=None
+        ``None``: paths of the pictures, under ``Flickr/`` as in the list, and all tags of a
         picture as a string, from ``NUS_WID_Tags/All_Tags.txt``. ``"raw"``: the authors' 500 bins
         of SIFT words, from ``Low_Level_Features/BoW_{Train,Test}_int.dat`` with
         ``ImageList/{Train,Test}Imagelist.txt``, and 1,000 tags as 0 and 1.
     seed : int, default=0
-        Of the draw. Whatever `features`, the pictures are the same.
+        Seed of the draw. The pictures are the same for any `features`.
     subsets : iterable of str, optional
         Splits to load, of ``"train"``, ``"val"`` and ``"test"``.
     strict : bool, default=True
-        Whether every class must have its 1,000 pictures. Otherwise smaller classes are cut in
-        the same proportions, and with paths only pictures that are there are drawn.
+        Whether to check that every class has its 1,000 pictures. Otherwise smaller classes are
+        divided in the same proportions and, with paths, only existing pictures are drawn.
 
     Returns
     -------
     Dataset
-        With labels 0 to 9 and the ``image_name`` in ``info``.
+        With labels 0 to 9 and ``image_name`` in ``info``.
+
+    Raises
+    ------
+    FileNotFoundError
+        If a file is missing.
+    ValueError
+        If an option is invalid, files do not match each other, or the counts differ.
     """
     if features not in ("raw", None):
-        raise ValueError(f"features of data set 'nus-wide-10k' are 'raw' or None, got {features!r}")
+        raise ValueError(
+            f"features of data set 'nus-wide-10k' must be 'raw' or None, got {features!r}"
+        )
     chosen = choose_subsets(subsets, CARD.counts, CARD)
     labels = [LABELS.format(cls) for cls in CLASSES]
     data = [*PARTS, *PARTS.values()] if features else [TAGS, IMAGES]
@@ -104,7 +113,7 @@ def load(
         of_part = np.array([names[i] for i in part], dtype=object)
         splits[name] = Split(Views(image=image[at], text=text[at]), y[name],
                              {"image_name": of_part})  # fmt: skip
-    # The 1,000 tags take half a gigabyte: of the large files the size stands for the content.
+    # The 1,000 tags take half a gigabyte: large files are represented by their size.
     files = [path for path in used if path.is_file()]
     hashed: list[str | bytes | Path] = [str(features), *(part.tobytes() for part in rows.values())]
     hashed += [path for path in files if "ImageList" in path.parts]
@@ -117,7 +126,7 @@ def load(
 def _draw(
     label: NDArray[np.int64], seed: int
 ) -> tuple[dict[str, NDArray[np.int64]], dict[str, NDArray[np.int64]]]:
-    """Return the rows and labels of each split; `label` is -1 where a row is no candidate."""
+    """Return the rows and labels of each split; `label` is -1 for rows that are not candidates."""
     rng = np.random.default_rng(seed)
     per_class = sum(CARD.counts.values()) // len(CLASSES)
     ends = np.cumsum([0, *CARD.counts.values()]) / sum(CARD.counts.values())
@@ -132,7 +141,7 @@ def _draw(
 
 
 def _names(path: Path) -> list[str]:
-    # The lists are of Windows: actor\0001_2124494179.jpg
+    # The lists have Windows paths: actor\0001_2124494179.jpg
     return read_text(path).replace("\\", "/").split()
 
 
@@ -147,7 +156,7 @@ def _read_labels(path: Path, n: int) -> NDArray[np.bool_]:
 
 
 def _lines(path: Path, n: int) -> Iterator[bytes]:
-    """Yield the n lines of a file that may be larger than the memory."""
+    """Yield the n lines of a file that may be larger than the memory; check their number."""
     count = 0
     with path.open("rb") as stream:
         for line in stream:
@@ -161,7 +170,7 @@ def _lines(path: Path, n: int) -> Iterator[bytes]:
 def _originals(
     root: Path, names: list[str], rows: NDArray[np.int64]
 ) -> tuple[NDArray[Any], NDArray[Any]]:
-    stamps(root, (f"{IMAGES}/{names[i]}" for i in rows), CARD)  # says which pictures are missing
+    stamps(root, (f"{IMAGES}/{names[i]}" for i in rows), CARD)  # raises for missing pictures
     wanted = set(rows.tolist())
     tags = []
     for i, line in enumerate(_lines(root / TAGS, len(names))):

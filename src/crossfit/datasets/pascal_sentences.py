@@ -43,24 +43,31 @@ def load(
     Parameters
     ----------
     root : path
-        Folder with ``dataset/<class>/<id>.jpg`` and ``sentence/<class>/<id>.txt``, one sentence a
-        line: the usual copy of what the authors show as one web page.
+        Folder with ``dataset/<class>/<id>.jpg`` and ``sentence/<class>/<id>.txt``, one sentence
+        per line: the usual copy of what the authors publish as one web page.
     split : {"all", "600-400", "800-100-100"}, default="all"
-        All 1,000 pictures for testing, as SSVR has it; or parts drawn from each class alike, of
-        the sizes that others use. Which ones they drew is not published.
+        All 1,000 pictures for testing, as in SSVR; or parts of the sizes used by others, drawn in
+        equal shares from each class. The pictures that they drew are not published.
     joined : bool, default=True
-        A text is the five sentences joined; otherwise each sentence is a caption of its own.
+        If True, a text is the five sentences joined; otherwise each sentence is a caption.
     seed : int, default=0
-        Of the splits that are drawn.
+        Seed of the splits that are drawn.
     subsets : iterable of str, optional
         Splits to load.
     strict : bool, default=True
-        Whether there must be 50 pictures of each of the 20 classes.
+        Whether to check that there are 50 pictures of each of the 20 classes.
 
     Returns
     -------
     Dataset
-        With labels 0 to 19 and the ``image_id`` in ``info``.
+        With labels 0 to 19 and ``image_id`` in ``info``.
+
+    Raises
+    ------
+    FileNotFoundError
+        If a file is missing.
+    ValueError
+        If a file of sentences is empty, or the counts differ.
     """
     chosen = choose_subsets(subsets, COUNTS[split], CARD)
     require(root, "dataset", "sentence", card=CARD)
@@ -107,9 +114,9 @@ def load(
 
 
 def _read_sentences(path: Path, root: Path) -> list[str]:
-    # Copies differ in the encoding of a few characters.
+    # Copies of the set differ in the encoding of a few characters.
     lines = read_lines(path, errors="replace")
     sentences = [line.strip() for line in lines if line.strip()]
     if not sentences:
-        raise ValueError(f"{path.relative_to(root)} is empty: expected one sentence a line")
+        raise ValueError(f"{path.relative_to(root)} is empty: expected one sentence per line")
     return sentences

@@ -1,4 +1,4 @@
-"""The record that every loader returns: a data set with its splits, card and revision."""
+"""The record returned by every loader: a data set with its splits, card and revision."""
 
 from __future__ import annotations
 
@@ -37,11 +37,12 @@ class Split:
     Parameters
     ----------
     views : Views
-        The pairs, one a row.
+        The pairs, one per row.
     y : ndarray of shape (n,) or (n, n_classes), optional
         Labels of the rows.
     info : mapping of str to array-like of n rows
-        What else is known of the rows and is no input: names to display, official identifiers.
+        Further information on the rows that is not an input: names to display, official
+        identifiers.
     """
 
     views: Views
@@ -70,7 +71,7 @@ class Split:
 
     @property
     def groups(self) -> NDArray[np.int64]:
-        """Group of each row, shape (n,): rows of one group never lie in different splits."""
+        """Group of each row, shape (n,): rows of one group are never in different splits."""
         return self.views.groups
 
     def __len__(self) -> int:
@@ -88,9 +89,9 @@ class Dataset:
     splits : mapping of str to Split
         In the order train, validation, test.
     target_names : tuple of str, optional
-        Names of the classes; the label ``k`` is ``target_names[k]``.
+        Names of the classes; label ``k`` is ``target_names[k]``.
     revision : str
-        Hash of what was read. Results that are kept for later are keyed by it.
+        Hash of the content that was read. Stored results are keyed by it.
     """
 
     card: DatasetCard
@@ -110,7 +111,7 @@ class Dataset:
             )
         return self.splits[name]
 
-    # Without this, Python would iterate through __getitem__ and ask for split 0.
+    # Without this, Python would iterate through __getitem__ and request split 0.
     __iter__ = None  # type: ignore[assignment]
 
     def __contains__(self, name: object) -> bool:
@@ -126,12 +127,12 @@ class Dataset:
 
 
 def content_hash(*parts: str | bytes | Path) -> str:
-    """Hash files, strings and bytes into the 12 hexadecimal digits of a revision.
+    """Return a hash of files, strings and bytes: the 12 hexadecimal digits of a revision.
 
     Parameters
     ----------
     *parts : path, str or bytes
-        Files are read; strings and bytes stand for themselves.
+        Paths are replaced by the content of their files; strings and bytes are hashed directly.
     """
     total = hashlib.sha256()
     for part in parts:
@@ -146,23 +147,24 @@ def content_hash(*parts: str | bytes | Path) -> str:
 
 
 def read_text(path: Path, encoding: str = "utf-8-sig", errors: str = "strict") -> str:
-    """Return the text of a file, the ends of its lines as they are.
+    """Return the text of a file, with its line ends unchanged.
 
     Parameters
     ----------
     path : path
+        The file.
     encoding : str, default="utf-8-sig"
-        By default UTF-8, with or without a byte order mark.
+        Encoding; by default UTF-8, with or without a byte order mark.
     errors : str, default="strict"
-        As of `open`: ``"replace"`` for files whose authors mixed encodings.
+        As in `open`: ``"replace"`` for files with mixed encodings.
 
     Raises
     ------
     ValueError
-        If it is not a regular file, or its bytes are not a text in the encoding; the message
+        If the path is not a regular file, or its bytes are not valid in the encoding; the message
         names the file and the line.
     LookupError
-        If there is no such encoding.
+        If the encoding is unknown.
     """
     _refuse_irregular(path)
     content = path.read_bytes()
@@ -177,10 +179,10 @@ def read_text(path: Path, encoding: str = "utf-8-sig", errors: str = "strict") -
 
 
 def read_lines(path: Path, errors: str = "strict") -> Iterator[str]:
-    """Yield the lines of a text file in UTF-8, without their ends; see `read_text` for the errors.
+    """Yield the lines of a text file in UTF-8, without line ends; errors are as in `read_text`.
 
-    Only newline characters end a line: `str.splitlines` would cut at form feeds and at the
-    separators of Unicode too, which stand inside captions.
+    Only newline characters end a line: `str.splitlines` would also split at form feeds and
+    Unicode separators, which occur inside captions.
     """
     _refuse_irregular(path)
     try:
@@ -188,7 +190,7 @@ def read_lines(path: Path, errors: str = "strict") -> Iterator[str]:
             for line in stream:
                 yield line.rstrip("\n")
     except UnicodeDecodeError:
-        read_text(path)  # raises, with the line: the stream decodes in blocks
+        read_text(path)  # raises with the line number; the stream decodes in blocks
 
 
 def _refuse_irregular(path: Path) -> None:
@@ -197,7 +199,7 @@ def _refuse_irregular(path: Path) -> None:
 
 
 def require(folder: Path, *names: str, card: DatasetCard) -> list[Path]:
-    """Return files of a data set's folder, or say which of them are missing.
+    """Return paths in a data set's folder, or raise with the names of those that are missing.
 
     Parameters
     ----------
@@ -206,7 +208,7 @@ def require(folder: Path, *names: str, card: DatasetCard) -> list[Path]:
     *names : str
         Paths inside it.
     card : DatasetCard
-        The card, whose ``url`` says where the data set is to be had.
+        The card, whose ``url`` is the source of the data set.
 
     Raises
     ------
@@ -220,17 +222,17 @@ def require(folder: Path, *names: str, card: DatasetCard) -> list[Path]:
 
 
 def missing_files(names: Iterable[str], folder: Path, card: DatasetCard) -> FileNotFoundError:
-    """Return the error that says which files are missing and where they are to be had."""
+    """Return an error that lists missing files and the source of the data set."""
     return FileNotFoundError(
-        f"data set {card.name!r} needs {shortened(names)}, not found in {str(folder)!r}: get it "
-        f"from {card.url} and let root= or CROSSFIT_DATA name the folder that holds {card.name}/"
+        f"data set {card.name!r} needs {shortened(names)}, not found in {str(folder)!r}; get it "
+        f"from {card.url} and set root= or CROSSFIT_DATA to the folder that holds {card.name}/"
     )
 
 
 def stamps(folder: Path, names: Iterable[str], card: DatasetCard) -> list[str]:
-    """Return name and size of files, which stand for their content in a revision.
+    """Return names and sizes of files, which represent their content in a revision.
 
-    Reading gigabytes of pictures for a hash would take longer than the rest.
+    Hashing gigabytes of pictures would take longer than loading the data set.
 
     Raises
     ------
@@ -251,43 +253,43 @@ def stamps(folder: Path, names: Iterable[str], card: DatasetCard) -> list[str]:
 def choose_subsets(
     subsets: Iterable[str] | None, offered: Iterable[str], card: DatasetCard
 ) -> tuple[str, ...]:
-    """Return the splits asked for, in the data set's own order; all by default.
+    """Return the requested splits, in the order of the data set; all by default.
 
     Raises
     ------
     ValueError
-        If one is not offered or none is asked for.
+        If a split does not exist, or none is requested.
     """
     names = tuple(offered)
     wanted = names if subsets is None else (subsets,) if isinstance(subsets, str) else (*subsets,)
     unknown = [name for name in wanted if name not in names]
     if unknown or not wanted:
         raise ValueError(
-            f"subsets of data set {card.name!r} are {', '.join(names)}, "
+            f"subsets of data set {card.name!r} must be some of {', '.join(names)}, "
             f"got {', '.join(map(repr, unknown)) or 'none'}"
         )
     return tuple(name for name in names if name in wanted)
 
 
 def check_counts(found: Mapping[str, int], official: Mapping[str, int], card: DatasetCard) -> None:
-    """Compare the number of items of each split with the official one.
+    """Check the number of items of each split against the official number.
 
     Raises
     ------
     ValueError
-        If one differs.
+        If a number differs.
     """
     wrong = {name: n for name, n in found.items() if n != official[name]}
     if wrong:
         told = "; ".join(f"{name} has {n}, not {official[name]}" for name, n in wrong.items())
         raise ValueError(
             f"data set {card.name!r} is incomplete or not the official one: {told} "
-            "(strict=False takes it as it is)"
+            "(strict=False skips this check)"
         )
 
 
 def shortened(names: Iterable[str], limit: int = 3) -> str:
-    """List names in an error message: the first few, and how many more there are."""
+    """Return names for an error message: the first few, and the number of others."""
     listed = list(names)
     more = f" and {len(listed) - limit} more" if len(listed) > limit else ""
     return ", ".join(listed[:limit]) + more

@@ -1,4 +1,4 @@
-"""People's own pairs: from a table (CSV or DataFrame) and from a folder."""
+"""Data sets from your own pairs: a table (CSV or DataFrame) or a folder."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from crossfit.views import Views
 
 __all__ = ["from_csv", "from_folder"]
 
-#: Names of folders that are splits and not classes, in the order that the splits have.
+#: Names of folders that are splits instead of classes, in the order of the splits.
 SPLIT_FOLDERS = ("train", "training", "val", "valid", "validation", "dev", "test", "testing")
 
 _CELL_LIMIT = 2**24  # csv's own limit of 131,072 characters is less than a long article
@@ -68,48 +68,48 @@ def from_csv(
     Parameters
     ----------
     source : path or DataFrame
-        A CSV file with a header, or a table with named columns. Quotes are read strictly: one
-        that is never closed is an error and swallows no rows.
-    image, text : str
-        Columns of the pictures' paths and of the texts. Here and below a column is found by its
-        name, else by its name without regard to case and to spaces around it.
+        A CSV file with a header, or a table with named columns. Quotes are parsed strictly: an
+        unclosed quote is an error instead of swallowing rows.
+    image, text : str, default="image" and "text"
+        Columns of the pictures' paths and of the texts. Here and below, columns are found by exact
+        name, or else ignoring case and surrounding spaces.
     views : mapping of str to str, optional
-        View name to column, for other or more views than ``image`` and ``text``, for instance
+        View name to column, for other views than ``image`` and ``text``, for instance
         ``{"audio": "file", "text": "lyrics"}``.
-    paths : collection of str
-        The views that name files: their entries are looked up, relative ones in `root`. The
-        entries of other views are texts, also where they read as numbers.
+    paths : collection of str, default=("image", "audio")
+        Views whose entries are names of files, relative to `root`. The entries of other views are
+        texts, even if they look like numbers.
     label : str, optional
-        Column of the classes. An empty entry, ``nan`` or -1 (-1.0 too) is unlabelled (-1).
+        Column of the classes. Empty entries, ``nan`` and -1 (or -1.0) are unlabelled (-1).
     group : str, optional
-        Column of what must stay on one side of a split, for instance the recording that several
-        clips come from.
+        Column of groups, which must not be divided between splits, for instance the recording
+        that several clips come from.
     split : str, optional
-        Column that says which split a row belongs to (``train``, ``test``, ...). Without it
-        there is one split, ``"all"``.
+        Column of the split of each row (``train``, ``test``, ...). Without it there is one split,
+        ``"all"``.
     root : path, optional
-        Folder of relative paths: that of the CSV file by default, the current one for a
+        Folder of relative paths; by default that of the CSV file, or the current one for a
         DataFrame.
     sep : str, optional
-        Separator, one character: a tab for ``.tsv`` and ``.tab``, else a comma.
+        Separator, one character; by default a tab for ``.tsv`` and ``.tab``, otherwise a comma.
     encoding : str, default="utf-8-sig"
-        Of the CSV file: UTF-8 by default, with or without a byte order mark. Spreadsheets write
-        ``"cp1252"`` or ``"utf-16"`` too.
+        Encoding of the CSV file; by default UTF-8, with or without a byte order mark. Spreadsheets
+        also write ``"cp1252"`` or ``"utf-16"``.
 
     Returns
     -------
     Dataset
-        If there are two views and the same file is named in several rows, it is one item with
-        several texts, stored once (`Views.from_captions`). The revision follows the table and
-        the content of the files: they are read, each once in a process unless it changes.
+        If there are two views and a file is named in several rows, it is one item with several
+        texts, stored once (`Views.from_captions`). The revision depends on the table and on the
+        content of the files, which are read once per process unless they change.
 
     Raises
     ------
     FileNotFoundError
-        If the table or some of the files are missing; the first few are named.
+        If the table or some of the files are missing; the message names the first few.
     ValueError
-        If the table cannot be read (the line is named), a column is missing, an entry is empty,
-        or a group or file lies in two splits.
+        If the table cannot be parsed (the message gives the line), a column is missing, an entry
+        is empty, or a group or file is in two splits.
     TypeError
         If `source` is neither a path nor a table.
     """
@@ -124,7 +124,7 @@ def from_csv(
     if not collected or not all(isinstance(name, str) for name in paths):
         raise TypeError(f"paths must be a list or set of names of views, got {shown(paths)}")
     if sep is not None and (len(sep) != 1 or sep in '"\r\n'):
-        raise ValueError(f"sep must be one character, no quote and no newline, got {sep!r}")
+        raise ValueError(f"sep must be one character, not a quote or newline, got {sep!r}")
     columns = _table(source, sep, encoding)
     wanted = [*named.values(), *(name for name in (label, group, split) if name is not None)]
     table = _columns(columns, wanted)
@@ -143,7 +143,7 @@ def from_csv(
         if name in files:
             values[name] = _objects(str(folder / str(path)) for path in column)
         elif not any(isinstance(entry, (np.ndarray, list, tuple)) for entry in column):
-            # What reads as a number is a text here, in a DataFrame as in a file.
+            # Entries that look like numbers are texts here, in a DataFrame as in a file.
             values[name] = _objects(map(str, column))
     _refuse_missing([path for name in files for path in values[name]])
 
@@ -170,33 +170,33 @@ def from_csv(
 
 @validated(path=[str, os.PathLike])
 def from_folder(path: str | os.PathLike[str]) -> Dataset:
-    """Build a data set from a folder of pictures with a text file beside each.
+    """Build a data set from a folder of pictures with a text file for each.
 
     Parameters
     ----------
     path : path
-        Holds ``<name>.jpg`` (or another kind of picture) with ``<name>.txt``, either directly or
-        in one folder per class. Each line of a text file that is not blank is a caption. Folders
-        on top that are all named as splits are (``train``, ``val``, ``test``, ``dev``,
-        ``training``, ``valid``, ``validation``, ``testing``) are the splits, with the pictures
-        or the folders per class in them. Links to files and folders are followed.
+        Folder with ``<name>.jpg`` (or another picture format) and ``<name>.txt``, either directly
+        or in one folder per class. Each non-blank line of a text file is a caption. If all
+        top-level folders have names of splits (``train``, ``val``, ``test``, ``dev``,
+        ``training``, ``valid``, ``validation``, ``testing``), they are the splits, and contain
+        the pictures or the folders of classes. Links to files and folders are followed.
 
     Returns
     -------
     Dataset
-        One split, ``"all"``, or those of the folders; sorted by path; labels if there are class
-        folders, the same in all splits. A picture with several captions is one item
-        (`Views.from_captions`). The revision follows the texts and the pictures' names and
-        content, which is read, once in a process unless it changes.
+        One split, ``"all"``, or those of the folders, sorted by path; with labels if there are
+        class folders, the same in all splits. A picture with several captions is one item
+        (`Views.from_captions`). The revision depends on the texts and on the names and content of
+        the pictures, which are read once per process unless they change.
 
     Raises
     ------
     FileNotFoundError
-        If there is no such folder.
+        If the folder does not exist.
     ValueError
-        If there are no pictures, if a picture has no text or a text no picture (the first few
-        are named), if a text is empty, if a link leads nowhere or in a circle, or if only some
-        pictures lie in class folders.
+        If there are no pictures, if a picture has no text or a text no picture (the message names
+        the first few), if a text is empty, if a link is broken or circular, or if only some
+        pictures are in class folders.
     """
     folder = Path(path)
     if not folder.is_dir():
@@ -210,13 +210,13 @@ def from_folder(path: str | os.PathLike[str]) -> Dataset:
         )
     texts = {file.with_suffix(""): file for file in found if file.suffix.lower() == ".txt"}
     stems = Counter(file.with_suffix("") for file in pictures)
-    # Perhaps pictures of a kind that is not read.
+    # Other files with the name of a text may be pictures in a format that is not supported.
     beside = {file.with_suffix(""): file for file in found if file not in set(pictures)
               and file.suffix.lower() != ".txt"}  # fmt: skip
     problems: dict[str, list[Any]] = {
         "pictures without a text": [p for p in pictures if p.with_suffix("") not in texts],
         "texts without a picture": [
-            f"{texts[stem]} (beside {beside[stem].name}, which is not among "
+            f"{texts[stem]} (next to {beside[stem].name}, which is not among "
             f"{', '.join(PICTURE_SUFFIXES)})"
             if stem in beside
             else texts[stem]
@@ -260,7 +260,7 @@ def from_folder(path: str | os.PathLike[str]) -> Dataset:
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    """Yield everything below a folder that is not hidden, links followed, as relative paths."""
+    """Yield all files below a folder that are not hidden, following links, as relative paths."""
 
     def within(inner: Path, above: frozenset[str]) -> Iterator[Path]:
         here = os.path.realpath(inner)
@@ -278,7 +278,7 @@ def _files(folder: Path) -> Iterator[Path]:
 
 
 def _places(pictures: Sequence[Path], folder: Path) -> tuple[list[str], list[str]]:
-    """Return the split of each picture, and its class or an empty list if there are none."""
+    """Return the split of each picture, and its class, or an empty list if there are no classes."""
     top = {file.parts[0].lower() if len(file.parts) > 1 else "" for file in pictures}
     by_split = top <= set(SPLIT_FOLDERS)
     part_of = [file.parts[0].lower() if by_split else "all" for file in pictures]
@@ -321,7 +321,7 @@ def _table(source: Any, sep: str | None, encoding: str) -> dict[str, NDArray[Any
 
 
 def _columns(columns: dict[str, NDArray[Any]], wanted: Sequence[str]) -> dict[str, NDArray[Any]]:
-    """Return the columns wanted, found by name or by what is left of it in lower case."""
+    """Return the requested columns, by exact name or ignoring case and surrounding spaces."""
     near: dict[str, list[str]] = {}
     for name in columns:
         near.setdefault(name.strip().casefold(), []).append(name)
@@ -391,7 +391,7 @@ def _parsed(content: str, name: str, sep: str) -> dict[str, NDArray[Any]]:
             break
         if not header:
             header = row
-            # A spreadsheet ends its lines with separators where it once had more columns.
+            # Spreadsheets end lines with separators where there once were more columns.
             while header and not header[-1].strip():
                 header = header[:-1]
             _refuse_same(name, [part.strip() for part in header])
@@ -422,11 +422,11 @@ def _as_bytes(value: Any) -> bytes:
 def _is_empty(value: Any) -> bool:
     if isinstance(value, str):
         return not value.strip()
-    return value is None or str(value) in ("nan", "NaT", "<NA>")  # what pandas puts there
+    return value is None or str(value) in ("nan", "NaT", "<NA>")  # pandas' missing values
 
 
 def _tidied(column: NDArray[Any]) -> NDArray[Any]:
-    """Return entries without spaces around them; the text ``nan`` is nothing, as among labels."""
+    """Return entries without surrounding spaces; ``nan`` becomes empty, as in labels."""
     entries = [entry.strip() if isinstance(entry, str) else entry for entry in column]
     return _objects("" if str(entry).lower() == "nan" else entry for entry in entries)
 
@@ -459,16 +459,16 @@ def _refuse_straddling(keys: NDArray[Any], parts: NDArray[Any], name: str) -> No
 def _labels(
     column: NDArray[Any], *, names: bool = False
 ) -> tuple[NDArray[np.int64], tuple[str, ...]]:
-    """Return codes and class names; -1 where a table has no label.
+    """Return codes and class names; -1 for missing labels.
 
-    With `names` every entry is the name of a class: a folder may be called ``nan``.
+    With `names`, every entry is the name of a class, since a folder may be called ``nan``.
     """
     found = [str(value).strip() if not _is_empty(value) else "" for value in column]
     if not names:
         found = ["" if name.lower() == "nan" else name for name in found]
         found = ["" if _whole(name) == -1 else name for name in found]
         if all(_whole(name) is not None for name in found if name):
-            # Whole numbers with gaps become floats in pandas, and 1.0 is the class 1.
+            # Whole numbers with gaps become floats in pandas, so 1.0 is the class 1.
             found = [name.partition(".")[0] for name in found]
     classes = {name for name in found if name}
     numeric = all(_whole(name) is not None for name in classes)
@@ -478,7 +478,7 @@ def _labels(
 
 
 def _whole(name: str) -> int | None:
-    """Return the whole number that a label writes, as 3 or 3.0, else None."""
+    """Return the integer that a label represents, as 3 or 3.0, or None."""
     match = re.fullmatch(r"([+-]?[0-9]+)(\.0*)?", name)
     return int(match[1]) if match else None
 

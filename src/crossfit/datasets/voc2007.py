@@ -46,22 +46,29 @@ def load(
     ----------
     root : path
         Folder with ``VOCdevkit/VOC2007/JPEGImages`` and ``VOCdevkit/VOC2007/ImageSets/Main``,
-        where ``<class>_<split>.txt`` says of each picture whether the class is in it.
+        where ``<class>_<split>.txt`` lists whether each picture contains the class.
     split : {"official", "train-val-test"}, default="official"
-        ``trainval`` and ``test``, or ``train``, ``val`` and ``test``.
+        ``"official"`` has ``trainval`` and ``test``; the other ``train``, ``val`` and ``test``.
     subsets : iterable of str, optional
         Splits to load.
     strict : bool, default=True
-        Whether the official counts must be met.
+        Whether to check the official counts.
 
     Returns
     -------
     Dataset
         One view, ``image``: paths of the pictures, in the order of the official lists. ``y`` is
-        an indicator (n, 20) of the classes. ``info`` has ``image_id``, and ``difficult``, (n, 20):
-        true where the official lists say 0, because all that the picture shows of the class is
-        hard to recognise. There ``y`` is 0 and the official evaluation of that class leaves the
-        picture out.
+        an indicator (n, 20) of the classes. ``info`` contains ``image_id``, and ``difficult``,
+        (n, 20): True where the official lists have 0, because all objects of the class in the
+        picture are hard to recognise. ``y`` is 0 there, and the official evaluation of the class
+        ignores the picture.
+
+    Raises
+    ------
+    FileNotFoundError
+        If a file is missing.
+    ValueError
+        If a list is malformed, or the counts differ.
     """
     chosen = choose_subsets(subsets, COUNTS[split], CARD)
     lists = {
@@ -86,7 +93,7 @@ def load(
 
 
 def _read_lists(paths: dict[str, Path]) -> tuple[list[str], NDArray[np.int64]]:
-    """Return the ids, and -1, 0 or 1 by id and class; every class must list the same ids."""
+    """Return ids, and states -1, 0 or 1 by id and class; every class must list the same ids."""
     ids: list[str] = []
     columns = []
     for path in paths.values():

@@ -47,24 +47,33 @@ def load(
         ``testset_txt_img_cat.list`` and either ``raw_features.mat`` or ``texts/`` and
         ``images/``; for the split ``"acln"`` also ``indice.mat``.
     split : {"official", "acln"}, default="official"
-        2,173 training and 693 test pairs, or, as ACLN and the Corr-AE line of work have it, the
-        same training pairs with the test pairs cut into 231 for validation and 462 for testing
-        (``indice.mat`` of PKU-ICST-MIPL/MCSM_TIP2018 is the permutation).
+        ``"official"``: 2,173 training and 693 test pairs. ``"acln"``: as in ACLN and the papers
+        that follow Corr-AE, with the test pairs divided into 231 for validation and 462 for
+        testing (the permutation is ``indice.mat`` of PKU-ICST-MIPL/MCSM_TIP2018).
     features : {"raw", None}, default="raw"
-        ``"raw"``: the authors' own features, 128 bins of SIFT words and 10 topics of LDA, rows
+        ``"raw"``: the authors' features, 128 bins of SIFT words and 10 LDA topics, with rows
         summing to one. ``None``: paths of the pictures and the articles as strings.
     subsets : iterable of str, optional
         Splits to load.
     strict : bool, default=True
-        Whether the official counts must be met.
+        Whether to check the official counts.
 
     Returns
     -------
     Dataset
         With labels 0 to 9, and the official ``text_id`` and ``image_id`` in ``info``.
+
+    Raises
+    ------
+    FileNotFoundError
+        If a file is missing.
+    ValueError
+        If an option is invalid, a file is malformed, or the counts differ.
     """
     if features not in ("raw", None):
-        raise ValueError(f"features of data set 'wikipedia' are 'raw' or None, got {features!r}")
+        raise ValueError(
+            f"features of data set 'wikipedia' must be 'raw' or None, got {features!r}"
+        )
     chosen = choose_subsets(subsets, COUNTS[split], CARD)
     sources = {name: "train" if name == "train" else "test" for name in chosen}
     lists = {source: f"{source}set_txt_img_cat.list" for source in sources.values()}
@@ -150,7 +159,7 @@ def _read_features(
 def _read_originals(
     root: Path, source: str, text_ids: _Strings, image_ids: _Strings
 ) -> tuple[_Strings, _Strings]:
-    # Copies of the set differ in whether pictures lie in one folder or in one per category.
+    # In some copies of the set, all pictures are in one folder, in others in one per category.
     pictures = {path.stem: str(path) for path in sorted((root / "images").rglob("*.jpg"))}
     missing = [f"images/**/{name}.jpg" for name in image_ids if name not in pictures]
     missing += [
@@ -165,10 +174,10 @@ def _read_originals(
 
 
 def _read_article(path: Path) -> str:
-    # Not all of the files are well-formed XML, so no parser: what counts stands between the tags.
+    # Not all files are well-formed XML, so the text between the tags is cut out without a parser.
     content = read_text(path, errors="replace")
     found = re.search(r"<text[^>]*>(.*?)</text>", content, re.DOTALL)
     if found is None:
         raise ValueError(f"texts/{path.name} has no <text> element")
-    # Where a picture is named the article ends, as in the code of TextTopicNet's authors.
+    # The article ends at the name of a picture, as in the code of TextTopicNet's authors.
     return html.unescape(found[1]).split("../img/")[0].strip()

@@ -1,4 +1,4 @@
-"""Pictures of Wikipedia with caption and article (Patel et al., ICMR 2019), from JSON lines."""
+"""Pictures of Wikipedia with captions and articles (Patel et al., ICMR 2019), from JSON lines."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ def load(
 ) -> Dataset:
     """Load captions and articles of pictures in Wikipedia.
 
-    The authors of SSVR describe such a set and have not published it; theirs has 1.8 million
-    pictures. This reads your own crawl, and applies their filters.
+    The authors of SSVR describe such a set of 1.8 million pictures but have not published it. This
+    loader reads your own crawl and applies their filters.
 
     Parameters
     ----------
@@ -45,33 +45,40 @@ def load(
         Folder with ``pairs.jsonl`` and the pictures. Each line is a JSON object with the strings
         ``image`` (a path inside the folder), ``caption`` and ``article``.
     split : {"official"}, default="official"
-        There is one part, ``"train"``.
+        Name of the split. There is one part, ``"train"``.
     text : {"both", "article", "caption"}, default="both"
         The view ``text``: two channels, ``article`` and ``caption``, or strings of one kind.
     min_words : int, default=50
-        Articles with fewer words are left out; so are rows without a caption.
+        Articles with fewer words are skipped, as are rows without a caption.
     min_size : int, default=256
-        Pictures that are no JPEG, or less wide or high than this many pixels, are left out. With
-        0 the ending of the name decides and no picture is opened.
+        Pictures that are not JPEG, or smaller than this number of pixels in width or height, are
+        skipped. With 0, only the file extension is checked.
     subsets : iterable of str, optional
-        ``"train"``.
+        Splits to load; only ``"train"``.
     strict : bool, default=True
-        Whether every picture that is named must be there; otherwise rows without one are left
-        out.
+        Whether to check that all pictures exist; otherwise rows without their picture are
+        skipped.
 
     Returns
     -------
     Dataset
-        Without labels; ``info`` has ``image_name`` and ``article_id``. A picture that is named in
-        several rows is one item. Rows that share a picture or an article are one group.
+        ``info`` contains ``image_name`` and ``article_id``; there are no labels. A picture that is
+        named in several rows is one item. Rows that share a picture or an article are one group.
+
+    Raises
+    ------
+    FileNotFoundError
+        If a file is missing.
+    ValueError
+        If a line is malformed, or no rows are left.
     """
     check_text(text, CARD)
     (pairs,) = require(root, PAIRS, card=CARD)
     rows: list[Illustration] = []
     left_out: Counter[str] = Counter()
     missing: list[str] = []
-    problems: dict[str, str | None] = {}  # by picture: many rows may name the same
-    articles: dict[str, str] = {}  # kept once, however many pictures it has
+    problems: dict[str, str | None] = {}  # by picture, since many rows may name the same
+    articles: dict[str, str] = {}  # stored once, whatever the number of pictures
     for number, line in enumerate(read_lines(pairs), 1):
         if not line.strip():
             continue

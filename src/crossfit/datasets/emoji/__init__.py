@@ -1,7 +1,7 @@
-"""The embedded set: emoji pictures with their keywords, in the classes of Unicode.
+"""The embedded data set: emoji pictures with their keywords, in the classes of Unicode.
 
-``build.py`` makes ``images.npz`` and ``table.csv`` from two published packages; LICENCES.md says
-whose work they are.
+``build.py`` builds ``images.npz`` and ``table.csv`` from two published packages; LICENCES.md lists
+their authors and licences.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ def load(
 ) -> Dataset:
     """Load the emoji set.
 
-    1,636 pictures of 64 x 64 pixels with the keywords of each as text. The words that name a
-    category are taken out of the texts, because they would give the label away, and
-    near-duplicates (professions by gender, clock faces, phases of the moon, keycaps, coloured
-    squares) share a group, which lies in one split.
+    1,636 pictures of 64 x 64 pixels with the keywords of each as text. Words that name a
+    category are removed from the texts, because they would reveal the label. Near-duplicates
+    (professions by gender, clock faces, phases of the moon, keycaps, coloured squares) are one
+    group, which is never divided between splits.
 
     Parameters
     ----------
     root : path, optional
-        Not used: the set comes with crossfit.
-    split : {"official"}
+        Not used: the set is part of crossfit.
+    split : {"official"}, default="official"
         About 70 % for training, 10 % for validation and 20 % for testing, stratified by class.
     subsets : iterable of str, optional
         Splits to load, of ``"train"``, ``"val"`` and ``"test"``.
@@ -52,7 +52,7 @@ def load(
     Dataset
         Views ``image``, uint8 of shape (n, 64, 64, 3) on white, and ``text``, keywords separated
         by commas; labels 0 to 7. In ``info``: ``short_name``, ``unicode`` (code points in
-        hexadecimal) and ``group``, numbered over the whole set (``views.groups`` counts anew in
+        hexadecimal) and ``group``, numbered over the whole set (``views.groups`` starts at 0 in
         each split).
     """
     import csv

@@ -38,9 +38,9 @@ CATEGORY_WORDS = {
     *("travel", "travels", "place", "places", "activity", "activities"),
     *("object", "objects", "symbol", "symbols"),
 }
-"""The words of the category names, which would give the label away."""
+"""Words of the category names, which would reveal the label."""
 
-# Families of pictures that differ in a detail only: they must lie on one side of the split.
+# Families of pictures that differ only in a detail, and must not be divided between splits.
 # Each pattern is matched against the whole of "subcategory/short_name".
 FAMILIES = (
     r"keycap/.*|symbols/.*",
@@ -77,7 +77,7 @@ FAMILIES = (
     r"hand-single-finger/.*point.*",
     r"hand-fingers-closed/.*fist",
     r"hand-fingers-open/(left|right)wards.*hand",
-    # People: what the joined sequences below do not say themselves.
+    # People who are not covered by the joined sequences below.
     r"family/.*|person-symbol/family.*",
     r"person/.*",
     r"person-role/(prince|princess|person_with_crown)",
@@ -90,9 +90,10 @@ FAMILIES = (
     r"person-resting/.*lotus.*",
 )
 
-# Two pictures are one family if they differ in less than this part of their ink (what is not
-# white, root mean square), and two texts if they share this part of their words. Both limits were
-# set by looking at pairs: a stricter one for ink misses professions, a laxer one joins faces.
+# Two pictures are one family if they differ in less than this share of their ink (what is not
+# white, root mean square), and two texts if they have this share of words in common. Both limits
+# were chosen by inspecting pairs: a lower one for ink misses professions, a higher one joins
+# faces.
 PICTURE_LIMIT = 0.16
 TEXT_LIMIT = 0.6
 
@@ -115,7 +116,7 @@ class _Emoji:
 
 
 def clean_keywords(keywords: Iterable[str]) -> str:
-    """Make one text of an emoji's keywords, without the words that name its category.
+    """Return an emoji's keywords as one text, without the words that name its category.
 
     Parameters
     ----------
@@ -166,7 +167,7 @@ def read_emoji(pictures: Path, keywords: Path) -> list[_Emoji]:
     with tarfile.open(pictures) as archive:
         _check_version(archive, "emoji-datasource-twitter", PICTURES_VERSION)
         folder = "package/img/twitter/64/"
-        # A compressed archive is read from front to back: seeking would decompress it anew.
+        # A compressed archive is read from front to back: seeking would decompress it again.
         content = {
             member.name.removeprefix("package/"): archive.extractfile(member).read()  # type: ignore[union-attr]
             for member in archive
@@ -207,7 +208,7 @@ def _check_version(archive: tarfile.TarFile, name: str, version: str) -> None:
 
 
 def find_groups(emoji: Sequence[_Emoji]) -> NDArray[np.int64]:
-    """Put near-duplicates into one group.
+    """Return the groups of emoji, with near-duplicates in one group.
 
     Two emoji are in one group if they differ only in gender or direction, if one pattern of
     `FAMILIES` fits both, or if their pictures or their texts are all but the same; and then
@@ -287,7 +288,7 @@ def build(pictures: Path, keywords: Path, out: Path) -> None:
     array = io.BytesIO()
     np.save(array, np.stack([one.pixels for one in emoji]), allow_pickle=False)
     archive = io.BytesIO()
-    # LZMA finds what neighbours have in common: smaller than the PNG files, and still np.load's.
+    # LZMA compresses similar neighbours: smaller than the PNG files, and readable by np.load.
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_LZMA) as handle:
         handle.writestr(zipfile.ZipInfo("image.npy"), array.getvalue(), zipfile.ZIP_LZMA)
     out.mkdir(parents=True, exist_ok=True)
