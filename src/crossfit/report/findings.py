@@ -11,7 +11,7 @@ from crossfit.report.format import (
 )
 from crossfit.report.leaderboard import LEVEL, Board
 
-__all__ = ["compared", "findings"]
+__all__ = ["compared", "findings", "planned"]
 
 
 def findings(board: Board) -> str:
@@ -70,3 +70,26 @@ def compared(board: Board, label: str, other: str) -> str:
     gain = test.difference if test.first == label else -test.difference
     greater = parse_metric(board.tested).greater_is_better
     return "better" if (gain > 0) == greater else "worse"
+
+
+def planned(board: Board) -> str:
+    """Return how the planned differences were tested, and which of them are shown."""
+    if not board.differences:
+        return ""
+    shown = []
+    for test in board.differences:
+        signs = {value > 0 for value in board.difference_by_seed(test.first, test.second)}
+        better, worse = test.first, test.second
+        if (test.difference > 0) != board.greater:
+            better, worse = worse, better
+        if test.p_adjusted > LEVEL or len(signs) > 1:
+            shown.append(f"no difference between {test.first} and {test.second} is shown")
+        else:
+            shown.append(f"{better} is better than {worse}")
+    return (
+        f"Differences of {metric_words(board.tested)}, averaged over the directions and the seeds, "
+        "that the experiment named beforehand: paired randomisation tests that exchange whole "
+        "groups of queries, with Holm's correction for their number. Intervals and p do not cover "
+        "other seeds, so the last column has the difference of each seed. At level "
+        f"{LEVEL:g}, and in every seed: {'; '.join(shown)}."
+    )

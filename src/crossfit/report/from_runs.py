@@ -74,6 +74,8 @@ def report_runs(
         title=title,
         lead=lead_of(records, found),
         parts=parts,
+        description="\n\n".join(record.spec.get("description") or "" for record in records),
+        reading="\n\n".join(record.spec.get("notes") or "" for record in records),
         reduced="Data or sizes are below the published ones; what is found here holds for these "
         "sizes only." if reduced else "",
         notes=notes,

@@ -6,9 +6,10 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from crossfit.report.findings import findings
-from crossfit.report.format import digits_of, figure, metric_words, p_figure
-from crossfit.report.leaderboard import LEVEL, Board
+from crossfit.report.findings import findings, planned
+from crossfit.report.format import figure
+from crossfit.report.leaderboard import Board
+from crossfit.report.page_tables import differences_table
 from crossfit.report.tables import markdown_line, markdown_table
 
 __all__ = ["markdown_page"]
@@ -59,44 +60,12 @@ def _table(head: Sequence[str], left: int, rows: Sequence[Sequence[str]]) -> str
 
 def _differences(board: Board) -> str:
     """Return the comparisons that the experiment planned, as a section."""
-    if not board.asked:
+    table = differences_table(board)
+    if table is None:
         return ""
-    digits = digits_of(board.tested)
-    rows = []
-    for test in board.differences:
-        seeds = [
-            f"{value:+.{digits}f}" for value in board.difference_by_seed(test.first, test.second)
-        ]
-        rows.append(
-            [
-                f"{test.first} − {test.second}", f"{test.difference:+.{digits}f}",
-                f"[{test.low:+.{digits}f}, {test.high:+.{digits}f}]", p_figure(test.p_value),
-                p_figure(test.p_adjusted), ", ".join(seeds),
-            ]
-        )  # fmt: skip
-    words = (
-        f"Differences of {metric_words(board.tested)}, averaged over the directions and the seeds, "
-        "that the experiment named beforehand: paired randomisation tests that exchange whole "
-        "groups of queries, p before and after Holm's correction for their number. Intervals and p "
-        "do not cover other seeds, so the last column has the difference for each seed."
-    )
-    head = ["", "difference", "95 % interval", "p", "p, Holm", "by seed"]
-    return f"### Planned comparisons\n\n{words}\n\n{_table(head, 1, rows)}\n\n{_outcomes(board)}"
-
-
-def _outcomes(board: Board) -> str:
-    """Return in words which of the planned differences are shown."""
-    said = []
-    for test in board.differences:
-        by_seed = board.difference_by_seed(test.first, test.second)
-        signs = {value > 0 for value in by_seed}
-        if test.p_adjusted > LEVEL or len(signs) > 1:
-            said.append(f"{test.first} and {test.second}: no difference is shown")
-        else:
-            better = test.first if (test.difference > 0) == board.greater else test.second
-            worse = test.second if better == test.first else test.first
-            said.append(f"{better} is better than {worse}")
-    return f"At level {LEVEL:g} after Holm's correction, and in every seed: {'; '.join(said)}."
+    head = ["", *(column.head for column in table.columns)]
+    rows = [[line.label, *(cell.text for cell in line.cells)] for line in table.lines]
+    return f"### Planned comparisons\n\n{planned(board)}\n\n{_table(head, 1, rows)}"
 
 
 def _chosen(records: Sequence[Any]) -> str:

@@ -13,7 +13,7 @@ from crossfit.report import figures
 from crossfit.report.attention import Attention
 from crossfit.report.consistency import inconsistencies
 from crossfit.report.facts import Problem
-from crossfit.report.findings import findings
+from crossfit.report.findings import findings, planned
 from crossfit.report.format import (
     figure,
     interval_figure,
@@ -25,6 +25,7 @@ from crossfit.report.leaderboard import Board
 from crossfit.report.page_tables import (
     Table,
     cost_table,
+    differences_table,
     hubness_table,
     leaderboard_table,
     pair_tables,
@@ -68,6 +69,8 @@ def write_page(
     title: str,
     lead: str,
     parts: Sequence[Part],
+    description: str = "",
+    reading: str = "",
     reduced: str = "",
     notes: Sequence[str] = (),
     problems: Sequence[Problem] = (),
@@ -85,6 +88,8 @@ def write_page(
         Heading and first sentences.
     parts : sequence of Part
         Leaderboards, one a data set.
+    description, reading : str
+        Paragraphs before the figures and after them, in the experiment's own words.
     reduced : str
         What to say of a reduced experiment, empty for a full one.
     notes : sequence of str
@@ -116,6 +121,8 @@ def write_page(
         title=title,
         lead=lead,
         parts=[_prepared(part, i) for i, part in enumerate(parts)],
+        description=_paragraphs(description),
+        reading=_paragraphs(reading),
         reduced=reduced,
         notes=notes,
         problems=problems,
@@ -124,6 +131,12 @@ def write_page(
         footer=footer,
     )
     write_text(path, html)
+
+
+def _paragraphs(text: str) -> list[str]:
+    """Return the paragraphs of a text without the marks that Markdown has for emphasis."""
+    plain = text.replace("**", "").replace("`", "")
+    return [part.strip().lstrip("# ") for part in plain.split("\n\n") if part.strip()]
 
 
 def write_text(path: Path, text: str) -> None:
@@ -149,6 +162,8 @@ class _Prepared:
     anchor: str
     leaderboard: Table
     tests: str
+    planned: str
+    differences: Table | None
     first: Sequence[_Plot]
     plots: Sequence[_Plot]
     searches: Sequence[_Plot]
@@ -166,6 +181,8 @@ def _prepared(part: Part, i: int) -> _Prepared:
         f"board-{i + 1}",
         leaderboard_table(board),
         findings(board),
+        planned(board),
+        differences_table(board),
         _plots_first(board),
         _plots(board, part.relevant),
         [

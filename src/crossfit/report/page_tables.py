@@ -28,6 +28,7 @@ __all__ = [
     "Line",
     "Table",
     "cost_table",
+    "differences_table",
     "hubness_table",
     "leaderboard_table",
     "pair_tables",
@@ -254,6 +255,28 @@ def cost_table(board: Board) -> Table | None:
         [Column(head, "", True) for _, head, _ in shown],
         lines,
     )
+
+
+def differences_table(board: Board) -> Table | None:
+    """Build the table of the differences that an experiment planned; None if it planned none."""
+    if not board.differences:
+        return None
+    digits = digits_of(board.tested)
+    lines = []
+    for test in board.differences:
+        by_seed = board.difference_by_seed(test.first, test.second)
+        low, high = (f"{bound:+.{digits}f}" for bound in (test.low, test.high))
+        cells = [
+            Cell(f"{test.difference:+.{digits}f}", value=test.difference),
+            Cell(f"[{low}, {high}]"),
+            Cell(p_figure(test.p_value), value=test.p_value),
+            Cell(p_figure(test.p_adjusted), value=test.p_adjusted),
+            Cell(", ".join(f"{value:+.{digits}f}" for value in by_seed)),
+        ]
+        lines.append(Line(f"{test.first} − {test.second}", "", cells))
+    heads = ("difference", "95 % interval", "p", "p, Holm", "by seed")
+    columns = [Column(head, "", head.startswith("p")) for head in heads]
+    return Table(f"Planned comparisons, {board.title}", (), columns, lines)
 
 
 def hubness_table(board: Board) -> Table | None:
