@@ -35,7 +35,6 @@ SKLEARN = {"get_params", "set_params", "set_output"}
 NOT_YET = {
     "crossfit.base",
     "crossfit.cards",
-    "crossfit.experiment.comparison",
     "crossfit.experiment.records",
     "crossfit.experiment.spec",
     "crossfit.experiment.store",

@@ -205,15 +205,6 @@ def flickr(tmp_path):
         (text / f"Flickr_8k.{split}Images.txt").write_text("\n".join(part) + "\n")
         for name in part:
             (tmp_path / "Flicker8k_Dataset" / name).write_bytes(name.encode())
-    ids = [*lists["train"], *lists["dev"]]
-    owner = np.repeat(np.arange(5), 5)
-    np.savez(
-        tmp_path / "features_train_dev.npz",
-        image_ids=np.array(ids),
-        image_efficientnet_lite0=np.arange(10, dtype=np.float16).reshape(5, 2),
-        caption_image_index=owner,
-        caption_minilm_l6=np.stack([owner, np.tile(np.arange(5), 5)], axis=1).astype(np.float16),
-    )
     return tmp_path
 
 
@@ -235,28 +226,6 @@ class TestFlickr8k:
             ):
                 assert Path(path).is_file() and Path(path).name == name and name in caption
 
-    def test_features_have_the_same_rows(self, flickr):
-        subsets = ("train", "dev")
-        strings = flickr8k.load(flickr, subsets=subsets, strict=False)
-        vectors = flickr8k.load(flickr, features="precomputed", subsets=subsets, strict=False)
-        ids = ["c.jpg", "a.jpg", "b.jpg", "e.jpg", "d.jpg"]
-        for name in subsets:
-            views = vectors[name].views
-            assert views["image"].dtype == views["text"].dtype == np.float32
-            row_to_item = strings[name].views.distinct("image")[1]
-            np.testing.assert_array_equal(views.distinct("image")[1], row_to_item)
-            for row, caption in enumerate(strings[name].views["text"]):
-                picture, k = caption.split()[3], int(caption.split()[1])
-                assert list(views["text"][row]) == [ids.index(picture), k]
-                assert views["image"][row][0] == 2 * ids.index(picture)
-        assert strings.revision != vectors.revision
-
-    def test_features_need_no_pictures(self, flickr):
-        (flickr / "Flickr8k_text" / "Flickr8k.token.txt").unlink()
-        (flickr / "Flicker8k_Dataset").rename(flickr / "elsewhere")
-        ds = flickr8k.load(flickr, features="precomputed", subsets="dev", strict=False)
-        assert ds["dev"].views.distinct("image")[0].shape == (2, 2)
-
     def test_the_missing_test_split_is_named(self, flickr):
         (flickr / "Flickr8k_text" / "Flickr_8k.testImages.txt").unlink()
         with pytest.raises(FileNotFoundError) as caught:
@@ -274,14 +243,10 @@ class TestFlickr8k:
     def test_bad_content(self, flickr):
         with pytest.raises(ValueError, match="train has 3, not 6000; dev has 2, not 1000"):
             flickr8k.load(flickr)
-        with pytest.raises(ValueError, match="'precomputed' or None, got 'raw'"):
-            flickr8k.load(flickr, features="raw")
         with pytest.raises(
             ValueError, match="subsets of data set 'flickr8k' must be some of train, dev, test"
         ):
             flickr8k.load(flickr, subsets=["val"])
-        with pytest.raises(ValueError, match=r"no features of 'test': f\.jpg"):
-            flickr8k.load(flickr, features="precomputed", strict=False)
         token = flickr / "Flickr8k_text" / "Flickr8k.token.txt"
         token.write_text("".join(token.read_text().splitlines(keepends=True)[5:]))
         with pytest.raises(ValueError, match=r"has no caption of a\.jpg"):
@@ -289,14 +254,6 @@ class TestFlickr8k:
         token.write_text("a.jpg#0\tfine\na.jpg without a tab\n")
         with pytest.raises(ValueError, match="line 2: expected"):
             flickr8k.load(flickr, strict=False)
-        np.savez(flickr / "features_train_dev.npz", image_ids=np.array(["a.jpg"]))
-        with pytest.raises(ValueError, match="must hold image_efficientnet_lite0, caption_image"):
-            flickr8k.load(flickr, features="precomputed", strict=False)
-
-    def test_nothing_is_unpickled(self, flickr):
-        np.savez(flickr / "features_train_dev.npz", image_ids=np.array([{}], dtype=object))
-        with pytest.raises(ValueError):
-            flickr8k.load(flickr, features="precomputed", strict=False)
 
     def test_revision_follows_the_pictures(self, flickr):
         first = flickr8k.load(flickr, strict=False).revision
@@ -308,21 +265,10 @@ class TestFlickr8k:
     def test_real_data(self):
         root = real("flickr8k")
         subsets = ("train", "dev")
-        strings = flickr8k.load(root, subsets=subsets)
-        vectors = flickr8k.load(root, features="precomputed", subsets=subsets)
-        repeated = 0
+        ds = flickr8k.load(root, subsets=subsets)
         for name, n in (("train", 6000), ("dev", 1000)):
-            views = vectors[name].views
-            assert views.distinct("image")[0].shape == (n, 1280)
-            assert views["text"].shape == (5 * n, 384) and views["text"].dtype == np.float32
-            np.testing.assert_array_equal(
-                strings[name].views.distinct("image")[1], views.distinct("image")[1]
-            )
-            # Equal captions must have equal vectors: so the rows are in the same order.
-            seen = {}
-            texts = views["text"]
-            for row, caption in enumerate(strings[name].views["text"]):
-                other = seen.setdefault(caption, row)
-                repeated += other != row
-                np.testing.assert_allclose(texts[row], texts[other], atol=2e-3)
-        assert repeated > 50
+            views = ds[name].views
+            images, owner = views.distinct("image")
+            assert len(images) == n and len(views) == 5 * n
+            np.testing.assert_array_equal(owner, np.repeat(np.arange(n), 5))
+            assert all(isinstance(caption, str) for caption in views["text"])

@@ -397,6 +397,15 @@ def test_without_the_data_the_report_says_so(report_store, tmp_path, monkeypatch
     assert not text.wrong
 
 
+def test_an_option_that_the_data_set_no_longer_has(report_store, tmp_path, monkeypatch):
+    from crossfit.experiment import data
+
+    load = data.load_splits
+    monkeypatch.setattr(data, "load_splits", lambda asked: load(replace(asked, options={"old": 1})))
+    text = Page(report_runs(["main"], report_store, tmp_path).read_text(encoding="utf-8")).text
+    assert "No gallery, for want of the data: data set 'emoji'" in text
+
+
 def test_a_run_on_own_pairs_has_a_gallery_of_them_while_they_are_there(tmp_path):
     from PIL import Image
 

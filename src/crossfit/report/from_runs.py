@@ -102,7 +102,7 @@ def _part(
     try:
         run = next(run for run in records if best.key in {cell.key for cell in run.done})
         test, names = _test_split(best, run, None if root is None else str(root))
-    except (OSError, ValueError, LookupError, ImportError) as error:
+    except (OSError, ValueError, TypeError, LookupError, ImportError) as error:
         why = " ".join(str(error).split())
         return Part(board, gallery_note=f"No gallery, for want of the data: {why}", relevant=curve)
     shown = galleries(best, test, names)
