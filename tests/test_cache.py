@@ -197,7 +197,7 @@ def test_a_damaged_entry_is_no_entry(cache):
         connection.execute("UPDATE arrays SET shape = '[7]' WHERE id = 1")
         connection.execute("UPDATE arrays SET dtype = '|O' WHERE id = 2")
     with pytest.warns(
-        UserWarning, match="2 of 3 looked up are dropped and computed anew"
+        UserWarning, match="2 of 3 looked up are dropped and computed again"
     ) as caught:
         assert cache.get_many("abc").keys() == {"c"}
         cache.put_many({"a": np.ones(2)})

@@ -834,7 +834,9 @@ def test_a_class_with_a_malicious_setstate_is_never_restored(bundle):
      "transform", "get_params", "__anything"],
 )  # fmt: skip
 def test_values_cannot_take_the_place_of_code(bundle, name):
-    refused(forge(bundle, lambda c: c["model"]["state"].update({name: 1})), "no name of a fitted")
+    refused(
+        forge(bundle, lambda c: c["model"]["state"].update({name: 1})), "not the name of a fitted"
+    )
 
 
 def test_extractors_are_guarded_likewise(tmp_path):
@@ -842,7 +844,7 @@ def test_extractors_are_guarded_likewise(tmp_path):
     for part in ("state", "arrays"):
         shutil.copytree(bundle, tmp_path / part)
         edit = lambda c, part=part: c["model"][part].update(_extract=[])  # noqa: E731
-        refused(forge(tmp_path / part, edit), "no name of a fitted")
+        refused(forge(tmp_path / part, edit), "not the name of a fitted")
 
 
 @pytest.mark.parametrize(
@@ -854,7 +856,7 @@ def test_a_path_that_leads_out_of_the_folder_is_refused(bundle, file):
     outside = bundle.parent / "arrays-0123456789abcdef.npz"
     shutil.copy(next(bundle.glob("*.npz")), outside)
     edit = lambda content: content["arrays"].update(file=file)  # noqa: E731
-    refused(forge(bundle, edit), "is no name of an array file")
+    refused(forge(bundle, edit), "is not the name of an array file")
 
 
 def test_links_and_pipes_are_not_followed(tmp_path, bundle):
@@ -1033,14 +1035,14 @@ def test_a_bundle_brings_no_cache_folder(tmp_path):
         del content["model"]["params"]["memory"]
         content["model"]["state"]["memory"] = str(tmp_path / "trap")
 
-    refused(forge(bundle, in_disguise), "'memory' is no fitted attribute")
+    refused(forge(bundle, in_disguise), "'memory' is not a fitted attribute")
 
 
 def test_what_is_fitted_comes_neither_as_a_parameter_nor_as_arrays_of_a_plain_type(tmp_path):
     for part, name in (("state", "metric"), ("arrays", "other_")):
         bundle = save(holding(1), tmp_path / part)
         edit = lambda c, p=part, n=name: c["model"][p].update({n: []})  # noqa: E731
-        refused(forge(bundle, edit), f"{name!r} is no fitted attribute")
+        refused(forge(bundle, edit), f"{name!r} is not a fitted attribute")
 
 
 def test_parameters_that_the_class_does_not_have_are_refused(bundle):

@@ -93,8 +93,11 @@ def test_both_parts_and_one_row_of_each(picture, tmp_path):
     [
         ({}, "needs word_to_region or object_to_word"),
         ({"word_to_region": np.ones((2, 4))}, "has 2 rows, so there must be as many words, got 3"),
-        ({"word_to_region": np.ones((3, 5))}, "5 regions are no grid of 2 x 2"),
-        ({"word_to_region": np.ones((3, 4)), "grid": (3, 2)}, "4 regions are no grid of 3 x 2"),
+        ({"word_to_region": np.ones((3, 5))}, "5 regions do not form a grid of 2 x 2"),
+        (
+            {"word_to_region": np.ones((3, 4)), "grid": (3, 2)},
+            "4 regions do not form a grid of 3 x 2",
+        ),
         ({"word_to_region": np.full((3, 4), np.nan)}, "word_to_region must be finite"),
         ({"object_to_word": np.ones((1, 2))}, "has 2 columns"),
         ({"object_to_word": np.ones((2, 3)), "boxes": np.ones((1, 4))}, "boxes must be of shape"),

@@ -124,12 +124,12 @@ def mapping_of(*parts: Any) -> _Lazy:
 
 
 def is_word(value: Any, options: Collection[str]) -> bool:
-    """Say whether this is one of some words; an array, for instance, is equal to none."""
+    """Return True if this is a string among some words; an array is equal to none of them."""
     return isinstance(value, str) and value in options
 
 
 def check_arguments(who: str, constraints: dict[str, list[Any]], given: dict[str, Any]) -> None:
-    """Refuse arguments that do not satisfy their constraints.
+    """Check arguments against their constraints.
 
     Parameters
     ----------
@@ -159,7 +159,7 @@ def check_arguments(who: str, constraints: dict[str, list[Any]], given: dict[str
 
 
 class CheckedParameters:
-    """A part of estimators: ``_validate_params`` refuses a bool where a number belongs as well."""
+    """Part of estimators: ``_validate_params`` also rejects a bool where a number belongs."""
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {}
 
@@ -237,7 +237,7 @@ int in the range [1, inf) or None. Got 0 instead.
 
 
 def finite_array(values: ArrayLike, name: str, ndim: int | None = None) -> NDArray[Any]:
-    """Return numbers as an array; refuse what are none, and NaN and infinity with their place.
+    """Return numbers as an array, after checking that they are real, finite numbers.
 
     Parameters
     ----------

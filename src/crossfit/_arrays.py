@@ -51,7 +51,7 @@ def is_tensor(values: Any) -> bool:
 
 
 def refuse_tensor(values: Any, what: str) -> None:
-    """Refuse tensors that are not one block of numbers: sparse, nested, quantized, meta."""
+    """Reject tensors that are not one block of numbers: sparse, nested, quantized, meta."""
     torch = sys.modules["torch"]
     forms = {
         "nested": values.is_nested,
@@ -80,7 +80,7 @@ def as_numpy(values: Any, what: str = "the values") -> NDArray[Any]:
     Raises
     ------
     ValueError, TypeError
-        If it is no array, is masked, or is a tensor that is not one block of numbers.
+        If it is not an array, is masked, or is a tensor that is not one block of numbers.
     """
     if is_tensor(values):
         refuse_tensor(values, what)
@@ -192,7 +192,7 @@ def _of_table(given: Any, what: str) -> Any:
 
 
 def _of_objects(array: NDArray[Any], numbers: bool) -> NDArray[Any]:
-    """Bring an object array of numbers, or of rows of one shape, into the form it stands for."""
+    """Convert an object array of numbers, or of rows of one shape, to a numeric array."""
     cells = array.ravel().tolist()
     types = {kind for kind in map(type, cells) if kind.__name__ not in _NOTHING}
     if types <= {str}:
@@ -253,7 +253,7 @@ def _is_tensor_type(kind: type) -> bool:
 
 
 def is_missing(item: Any) -> bool:
-    """Say whether there is nothing in a cell: None, NaN, NaT, pandas' NA or a masked entry."""
+    """Return True if a cell is empty: None, NaN, NaT, pandas' NA or a masked entry."""
     if type(item).__name__ in _NOTHING:
         return True
     # Nothing else differs from itself.
@@ -388,7 +388,7 @@ def floats(values: Any, what: str) -> Any:
     Raises
     ------
     ValueError
-        If values are no real numbers, or integers beyond 2**53 that float64 cannot hold.
+        If values are not real numbers, or are integers beyond 2**53 that float64 cannot hold.
     """
     if is_tensor(values):
         refuse_tensor(values, what)
@@ -465,7 +465,7 @@ def size_told(values: Any) -> str:
 
 
 def refuse_not_finite(values: Any, what: str, told: str, offsets: Any = None) -> None:
-    """Refuse NaN and infinity, with their rows and columns.
+    """Raise for NaN and infinity, with their rows and columns.
 
     Parameters
     ----------

@@ -11,7 +11,7 @@ def resolve_device(device: str) -> str:
     Raises
     ------
     ValueError
-        If torch knows no such device or finds none here.
+        If torch has no such device, or there is none here.
     """
     import torch
 
@@ -22,12 +22,16 @@ def resolve_device(device: str) -> str:
     except RuntimeError:
         raise ValueError(f"device must be 'auto' or a torch device, got {device!r}") from None
     if kind == "cuda" and not torch.cuda.is_available():
-        raise ValueError(f"device={device!r} was asked for, but torch finds no CUDA here")
+        raise ValueError(
+            f"device: {device!r} is not available: torch finds no CUDA device; use 'auto' or 'cpu'"
+        )
     if kind != "cpu":
         try:
             usable = kind != "meta" and torch.zeros(1, device=device).sum().item() == 0
         except Exception as error:  # of torch's many devices, each has its own
-            raise ValueError(f"device={device!r} was asked for, but torch cannot use it") from error
+            raise ValueError(
+                f"device: {device!r} cannot be used by torch; use 'auto' or 'cpu'"
+            ) from error
         if not usable:
-            raise ValueError(f"device={device!r} holds no numbers, so that nothing can run there")
+            raise ValueError(f"device: {device!r} holds no numbers; use 'auto' or 'cpu'")
     return device

@@ -66,7 +66,7 @@ def _number_of(error: BaseException | None) -> int | None:
 
 
 def reserve(stream: IO[Any], size: int) -> None:
-    """Have the file system keep room for a file of `size` bytes, from where it ends now.
+    """Reserve room on disk for a file of `size` bytes, from its present end.
 
     A memory map of a file with holes is killed by a signal where the disk is full: what is
     mapped must be there before.
@@ -101,7 +101,7 @@ def reserve(stream: IO[Any], size: int) -> None:
 
 @contextlib.contextmanager
 def whole_file(path: str | os.PathLike[str], what: str, size: int | None = None) -> Iterator[Path]:
-    """Have a file written beside its name, which it gets when it is whole; else nothing stays.
+    """Write a file under a temporary name and rename it when it is complete.
 
     What processes that were killed meanwhile left there of the same file goes first.
 
@@ -133,7 +133,7 @@ def whole_file(path: str | os.PathLike[str], what: str, size: int | None = None)
 
 @contextlib.contextmanager
 def draft_of(path: Path, make: Callable[[Path], None]) -> Iterator[Path]:
-    """Have a draft beside a file or folder, which is gone at the end unless it was renamed.
+    """Create a draft next to a file or folder, and remove it at the end unless it was renamed.
 
     It is locked while this process lives, so that `clear_drafts` can tell whose process does not.
 

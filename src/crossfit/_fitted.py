@@ -10,7 +10,7 @@ __all__ = ["is_fitted_name", "set_fitted", "stands_for_code"]
 
 
 def is_fitted_name(name: Any) -> bool:
-    """Say whether a name is one of scikit-learn's for what `fit` learns: ``mean_``."""
+    """Return True for names that scikit-learn gives to what `fit` learns: ``mean_``."""
     return (
         isinstance(name, str)
         and name.isidentifier()
@@ -20,7 +20,7 @@ def is_fitted_name(name: Any) -> bool:
 
 
 def stands_for_code(cls: type, name: str) -> bool:
-    """Say whether a value under this name would take the place of code of a class.
+    """Return True if a value under this name would take the place of code of a class.
 
     Code is led by more than methods: by properties, and by what a class declares of itself, such
     as its constraints on parameters. A fitted attribute may have a default there.

@@ -1,4 +1,4 @@
-"""What other people wrote or gave, such as a plugin's summary, on its way to a screen."""
+"""Texts and values of other people, made safe for a screen: a plugin's summary, for instance."""
 
 from __future__ import annotations
 

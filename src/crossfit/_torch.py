@@ -20,7 +20,7 @@ def isolated() -> Iterator[None]:
     That is: float32 and the CPU where nothing else is said, full float32 products, gradients, no
     autocast, no inference mode, and NumPy warnings where there is something to warn of. Code
     inside may change each of them. Whether torch must be deterministic stays the user's word: it
-    changes no result, and refuses what would.
+    changes no result, and rejects what would.
     """
     import torch
 

@@ -58,10 +58,10 @@ def _is_embedding(estimator: CrossModalEstimator) -> bool:
 
 
 class _Transform(_AvailableIfDescriptor):
-    """A transform that methods without a common space lack, and a sentence for pipelines.
+    """The transform, absent from methods without a common space, with an error for pipelines.
 
     A Pipeline looks for the transform of its inner steps before any work; scikit-learn's own
-    sentence does not say why a method that scores pairs has none.
+    message does not explain why a method that scores pairs has none.
     """
 
     def __init__(self, fn: Callable[..., Any]) -> None:
@@ -163,7 +163,7 @@ class ViewsTransformerMixin(TransformerMixin):
         super().__init_subclass__(**kwargs)
 
     def set_output(self, *, transform: str | None = None) -> Self:
-        """Change nothing: Views stay Views, also in a pipeline that asks for DataFrames."""
+        """Change nothing: Views stay Views, also in a pipeline with DataFrame output."""
         return self
 
 
@@ -200,7 +200,7 @@ class CrossModalEstimator(ViewsTransformerMixin, BaseEstimator):
     """
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {}
-    """What the parameters may be, in scikit-learn's dialect; `fit` refuses others."""
+    """What the parameters may be, in scikit-learn's dialect; `fit` rejects others."""
 
     # ---- what an author writes ---------------------------------------------------------
 
@@ -211,7 +211,7 @@ class CrossModalEstimator(ViewsTransformerMixin, BaseEstimator):
         raise NotImplementedError(f"{type(self).__name__} does not define _encode")
 
     def _prepare(self, values: Any, view: str) -> Any:
-        """Do once per item what does not depend on the other side; rows stay rows."""
+        """Prepare items once, by what does not depend on the other side; rows stay rows."""
         return self._encoded(values, view)
 
     def _similarity(self, P: Any, Q: Any) -> NDArray[Any]:
@@ -277,7 +277,7 @@ class CrossModalEstimator(ViewsTransformerMixin, BaseEstimator):
                 self._fit(views, labels)
         except BaseException as error:  # Ctrl-C too
             if not self._still_answers(error):
-                del self.views_in_  # what is half fitted must not answer
+                del self.views_in_  # a half-fitted method must not score
             if isinstance(error, (ValueError, ArithmeticError)) and not isinstance(
                 error, RangeError
             ):
@@ -307,7 +307,7 @@ class CrossModalEstimator(ViewsTransformerMixin, BaseEstimator):
         return n * d**2 + d**3
 
     def _still_answers(self, error: BaseException) -> bool:
-        """Say whether a fit that raised has left something sound."""
+        """Return True if the estimator is still usable after `_fit` raised `error`."""
         return False
 
     @available_if(_is_embedding)
@@ -362,8 +362,8 @@ class CrossModalEstimator(ViewsTransformerMixin, BaseEstimator):
         return self._encoded(self._checked_values(values, role), role)
 
     def _encoded(self, values: Any, role: str) -> Any:
-        """Encode, and refuse what no common space is, NaN and infinity among it."""
-        with np.errstate(all="ignore"):  # what overflows is refused below, with its row
+        """Encode, and check that the result is finite and 2-D with one row per item."""
+        with np.errstate(all="ignore"):  # overflow is reported below, with its row
             found = self._encode(values, role)
         shape = getattr(found, "shape", None)
         if shape is None or len(shape) != 2 or shape[0] != n_rows(values):
@@ -563,7 +563,7 @@ class CrossModalEstimator(ViewsTransformerMixin, BaseEstimator):
     def _given(
         self, X: Any, Y: Any, y: Any, names: Mapping[str, str] | None = None
     ) -> tuple[Views, Any]:
-        """Sort the arguments of ``(views, y)`` and ``(X, Y, y)`` into Views and labels.
+        """Convert the arguments of ``(views, y)`` and ``(X, Y, y)`` into Views and labels.
 
         `names` are the view names by role, those wanted of a fit by default; X and Y get the
         first two.
@@ -658,7 +658,7 @@ class CrossModalEstimator(ViewsTransformerMixin, BaseEstimator):
     def _checked(
         self, values: Any, role: str, name: str, fitted: dict[str, int] | None = None
     ) -> Any:
-        """Refuse what the method cannot read; return floats where it wants numbers.
+        """Check that the method can read the values; return floats where it takes numbers.
 
         With `fitted`, record the number of columns; else compare with the fit's.
         """
@@ -702,7 +702,7 @@ class CrossModalEstimator(ViewsTransformerMixin, BaseEstimator):
             return None
         if is_tensor(y) or (not hasattr(y, "__len__") and hasattr(y, "__array__")):
             y = as_numpy(y, "labels")
-        # Of one that learns from none their number alone matters: a wrong one is a mistake.
+        # For a method that does not learn from labels only their number is checked.
         labels = y if wants == "none" else check_labels(y)
         if isinstance(y, (str, bytes)) or not hasattr(y, "__len__") or getattr(y, "ndim", 1) == 0:
             raise ValueError(f"expected one label per row ({n}), got {y!r}")
@@ -720,7 +720,7 @@ class CrossModalEstimator(ViewsTransformerMixin, BaseEstimator):
 
 
 def _kind_of(values: Any, wanted: Sequence[str]) -> str:
-    """Name the kind of input, preferring a wanted one where the form allows several."""
+    """Return the kind of input, preferring a wanted one where the form allows several."""
     if isinstance(values, Channels):
         return "channels"
     if isinstance(values, Ragged):

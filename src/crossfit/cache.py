@@ -1,6 +1,6 @@
 """The feature cache: arrays by key in one SQLite file, shared by processes and capped in size.
 
-Each entry carries a hash of its key and its content, and what does not agree with it is no entry.
+Each entry carries a hash of its key and its content, and is ignored if the hash does not match.
 """
 
 from __future__ import annotations
@@ -140,7 +140,7 @@ class FeatureCache:
 
     def _connect_read_only(self) -> sqlite3.Connection:
         uri = self.path.absolute().as_uri()
-        # Where no other process writes, "immutable" leaves none of SQLite's files beside ours, and
+        # Where no other process writes, "immutable" leaves none of SQLite's files next to ours, and
         # it is all that works in a folder in which they may not be made.
         in_use = self._files()[1].exists()
         for mode in ("mode=ro", "immutable=1") if in_use else ("immutable=1",):
@@ -248,7 +248,7 @@ class FeatureCache:
                 self._warn(
                     f"the feature cache {self.path} holds damaged entries, which do not agree with "
                     f"their hashes: {len(damaged)} of {len(damaged) + len(used)} looked up are "
-                    "dropped and computed anew",
+                    "dropped and computed again",
                     stacklevel=4,
                 )
             # A read-only or busy file still answers; only the order of eviction suffers.

@@ -53,7 +53,7 @@ def _check_function(where: str, name: Any) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Card:
-    """What every card has.
+    """Base of all cards.
 
     Parameters
     ----------
@@ -74,7 +74,7 @@ class Card:
     Raises
     ------
     TypeError, ValueError
-        If a field has a value that it cannot have; the message says which it can have.
+        If a field is invalid; the message lists the valid values.
     """
 
     group: ClassVar[str] = ""
@@ -96,11 +96,11 @@ class Card:
                 f"card {shown(self.name)}: target must read 'package.module:attribute', "
                 f"got {shown(self.target)}"
             )
-        if self.api == API:  # of another version we cannot tell
+        if self.api == API:  # the fields of other versions are not known
             self._check(f"card {shown(self.name)}: ")
 
     def _check(self, card: str) -> None:
-        """Raise if a field of this kind of card has a value that it cannot have."""
+        """Raise if a field of this kind of card is invalid."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -233,7 +233,7 @@ class DatasetCard(Card):
     labels : {"none", "single", "multi"}
         Kind of labels.
     licence, url : str
-        Terms, and where the data set is to be had.
+        Terms, and where to obtain the data set.
     counts : mapping of str to int
         Official number of items by split.
     splits : tuple of str

@@ -222,7 +222,7 @@ class ViewTransformer(
 
 @contextlib.contextmanager
 def _naming(view: str) -> Iterator[None]:
-    """Say in an error of a transformer, which sees an array alone, whose array it was."""
+    """Add the name of the view to errors of a transformer, which sees an array alone."""
     try:
         with np.errstate(**NUMPY_DEFAULTS):
             yield

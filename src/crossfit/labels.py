@@ -1,7 +1,7 @@
 """Labels and groups of rows: what they may be, and which of them are unlabelled.
 
 ``-1`` is unlabelled wherever it is a number: in arrays of integers, of floats and of objects,
-beside strings too. In an array of strings ``"-1"`` is a class as any other, and in one of bools
+next to strings too. In an array of strings ``"-1"`` is a class as any other, and in one of bools
 or unsigned integers every row is labelled.
 """
 
@@ -53,7 +53,7 @@ def read_labels(y: Any, what: str = "labels") -> NDArray[Any]:
     Raises
     ------
     ValueError, TypeError
-        If labels are missing (with their rows), are of several kinds, or are no labels: sets,
+        If labels are missing (with their rows), are of several kinds, or are not labels: sets,
         mappings, lists of unequal length.
     """
     array = _read(y, what)

@@ -1,9 +1,9 @@
 """Bundles: fitted models on disk as plain values and arrays, which are read and never executed.
 
-A bundle is a folder of two files. ``manifest.json`` says which types the model is made of and
+A bundle is a folder of two files. ``manifest.json`` lists the types that the model is made of and
 holds their parameters and fitted values; ``arrays-<hash>.npz`` holds the arrays. Nothing in them
 is pickled. A type can only be one that the registry lists or that this module names, and is never
-imported because a bundle asks for it.
+imported because a bundle names it.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ _COLUMNS = 2**31
 # Characters of a message, which may quote what a bundle holds.
 _SAID = 2000
 
-#: Class to public module: what bundles may hold beside what is registered.
+#: Class to public module: what bundles may hold in addition to registered types.
 BUNDLED = {
     name: module
     for module, names in {
@@ -116,7 +116,7 @@ def save(model: Any, folder: str | os.PathLike[str], *, overwrite: bool = False)
         Must not exist; folders above it are made.
     overwrite : bool
         Replace the bundle in an existing folder. Until the last moment the old one stays valid,
-        and files that are no part of it are left alone.
+        and files that do not belong to it are left alone.
 
     Returns
     -------
@@ -193,7 +193,7 @@ def save(model: Any, folder: str | os.PathLike[str], *, overwrite: bool = False)
 def load(folder: str | os.PathLike[str], *, max_bytes: int = 2**33) -> Any:
     """Read a model that `save` wrote.
 
-    Nothing of the bundle is executed or unpickled, and no module is imported because it says so;
+    Nothing of the bundle is executed or unpickled, and no module is imported because it names it;
     the code that runs is that of crossfit, of scikit-learn and of the installed plugins whose
     types it names. The hashes show damage, they do not show who wrote a bundle.
 
@@ -216,7 +216,7 @@ def load(folder: str | os.PathLike[str], *, max_bytes: int = 2**33) -> Any:
     ------
     BundleError
         If there is no bundle, it is damaged or was changed, it was written in a newer format, it
-        contains a type that is not allowed or a parameter that its type refuses, it is larger
+        contains a type that is not allowed or a parameter that its type rejects, it is larger
         than the limits, or a plugin is not installed.
 
     Warns
@@ -234,7 +234,7 @@ def load(folder: str | os.PathLike[str], *, max_bytes: int = 2**33) -> Any:
         content = _checked_manifest(_read_manifest(folder / MANIFEST))
         name, size, digest = _fields(content["arrays"], ("file", "size", "sha256"))
         if not isinstance(name, str) or not _ARRAYS.fullmatch(name):
-            raise BundleError(f"{name!r} is no name of an array file inside the folder")
+            raise BundleError(f"{name!r} is not the name of an array file inside the folder")
         with _opened(folder / name, "array file") as stream:
             actual = os.fstat(stream.fileno()).st_size
             if actual == size and size > max_bytes:
@@ -244,7 +244,9 @@ def load(folder: str | os.PathLike[str], *, max_bytes: int = 2**33) -> Any:
                 )
             # Its hash would take long if it is much larger than it should be.
             if actual != size or hashlib.file_digest(stream, "sha256").hexdigest() != digest:
-                raise BundleError(f"{name} is not what the manifest says: damaged or changed")
+                raise BundleError(
+                    f"{name} does not match its hash in the manifest; it was damaged or changed"
+                )
             _check_directory(stream, size)
             stream.seek(0)
             with zipfile.ZipFile(stream) as archive:
@@ -297,16 +299,16 @@ def _name_of(cls: type) -> str | None:
 
 
 def _check_names(cls: type, names: Iterable[Any], path: object) -> None:
-    """Refuse names under which a value would take the place of code."""
+    """Check that no value stands under a name that would take the place of code."""
     for name in names:
         if not isinstance(name, str) or name.startswith("__") or stands_for_code(cls, name):
             raise BundleError(
-                f"{path}: {name!r} is no name of a fitted attribute of {cls.__name__}"
+                f"{path}: {name!r} is not the name of a fitted attribute of {cls.__name__}"
             )
 
 
 def _check_params(made: Any, path: object) -> None:
-    """Refuse parameters that the type itself refuses, before compiled code sees them."""
+    """Check parameters by the constraints of their type, before compiled code sees them."""
     if hasattr(made, "_parameter_constraints"):
         try:
             made._validate_params()
@@ -344,13 +346,13 @@ def _warn_of_other_versions(types: Mapping[str, Mapping[str, str]]) -> None:
     if other:
         warnings.warn(
             f"the bundle was written with {', '.join(other)}: check the model on known answers, "
-            "or fit it anew",
+            "or fit it again",
             stacklevel=3,
         )
 
 
 def _said(error: Exception) -> str:
-    """Return what an error says, with its type where that says more."""
+    """Return the message of an error, with its type unless that adds nothing."""
     plain = type(error) in (BundleError, ValueError)
     return str(error) if plain else f"{type(error).__name__}: {error}"
 
@@ -362,7 +364,7 @@ def _called(value: Any) -> str:
 
 
 class _Place:
-    """Where a value stands, put into words only when there is something to say of it.
+    """The place of a value in the model, put into words only for an error message.
 
     Each step keeps the one above: words made on the way down would be copied for every value.
     """
@@ -394,19 +396,19 @@ class _Place:
 
 
 def _is_plain(dtype: np.dtype[Any]) -> bool:
-    """Say whether all machines agree on a type of array, and it refers to nothing."""
+    """Return True if a type of array is the same on all machines and refers to nothing."""
     limit = {"f": 8, "c": 16}.get(dtype.kind, math.inf)
     return dtype.kind in "biufcUSmM" and 0 < dtype.itemsize <= limit
 
 
 def _check_rows(shape: tuple[int, ...]) -> None:
-    """Refuse an array that has no numbers and more rows than any loop over them would end."""
+    """Reject an array without numbers that has more rows than a loop could go through."""
     if 0 in shape and math.prod(size or 1 for size in shape) > _EMPTY_ROWS:
         raise ValueError(f"an array of shape {shape}, without a number, has too many rows")
 
 
 def _check_hashes(keys: Iterable[Any]) -> None:
-    """Refuse keys made to share their hash, of which each would be compared with all."""
+    """Reject keys made to share their hash, which would all be compared with each other."""
     (_, most), *_ = Counter(map(hash, keys)).most_common(1) or [(0, 0)]
     if most > _SAME_HASH:
         raise ValueError(f"{most} keys of a set or dict have the same hash")
@@ -420,7 +422,7 @@ def _read_array(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> NDArray[Any]
         shape, _, dtype = np.lib.format.read_array_header_1_0(stream)
         if not _is_plain(dtype):
             raise ValueError(f"the array {info.filename} is of type {dtype}, not of numbers")
-        # Before the memory for it is asked for.
+        # Before memory is allocated for it.
         size = math.prod(shape) * dtype.itemsize
         if min(shape, default=0) < 0 or size != info.file_size - stream.tell():
             raise ValueError(f"the array {info.filename} declares a size that it has not")
@@ -631,7 +633,7 @@ def _tagged(tag: str, **content: Any) -> dict[str, Any]:
 def _training_data(neighbors: Any) -> dict[str, Any]:
     """Return what a nearest-neighbour estimator was fitted on, to be fitted on again.
 
-    Its search tree is an object of compiled code that knows only pickle; built from the same
+    Its search tree is an object of compiled code that supports only pickle; built from the same
     rows it is the same.
     """
     if not hasattr(neighbors, "_fit_X"):
@@ -681,7 +683,7 @@ def _write(folder: Path, content: Mapping[str, Any], arrays: list[NDArray[Any]])
 
 
 def _may_replace(folder: Path) -> bool:
-    """Say whether a folder is empty or holds a bundle, damaged or not."""
+    """Return True if a folder is empty or holds a bundle, damaged or not."""
     if not folder.is_dir() or not any(folder.iterdir()):
         return folder.is_dir()
     manifest = folder / MANIFEST
@@ -731,7 +733,7 @@ def _read_manifest(path: Path) -> bytes:
 
 
 def _check_counts(raw: bytes) -> None:
-    """Refuse a manifest that would take far more memory than it has bytes.
+    """Reject a manifest that would take far more memory than it has bytes.
 
     Signs in strings count as well, which costs an honest manifest little.
     """
@@ -746,7 +748,7 @@ def _check_counts(raw: bytes) -> None:
 
 
 def _check_directory(stream: BufferedReader, size: int) -> None:
-    """Refuse an array file whose directory would fill the memory: each entry becomes an object."""
+    """Reject an array file whose directory would fill the memory: each entry becomes an object."""
     stream.seek(max(size - 98, 0))
     tail = stream.read()
     end = tail[-22:]
@@ -765,7 +767,7 @@ def _checked_manifest(raw: bytes) -> dict[str, Any]:
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         found = dict(pairs)
         if len(found) < len(pairs):
-            raise BundleError("the manifest says something twice")
+            raise BundleError("the manifest has an entry twice")
         return found
 
     def no_constant(name: str) -> NoReturn:
@@ -830,7 +832,7 @@ class _Decoder:
             raise BundleError("the array file is not as crossfit writes it")
 
     def finish(self) -> None:
-        """Refuse arrays that nothing refers to."""
+        """Check that every array is referred to."""
         if self.unread:
             raise BundleError(f"nothing refers to the array {next(iter(self.unread))}")
 
@@ -887,7 +889,7 @@ class _Decoder:
             case "objects":
                 shape, items = parts("shape", "items")
                 if math.prod(shape) != len(items) or min(shape, default=0) < 0:
-                    raise ValueError(f"{len(items)} objects are no array of shape {shape}")
+                    raise ValueError(f"{len(items)} objects do not fill an array of shape {shape}")
                 _check_rows(tuple(shape))
                 held = np.empty(len(items), object)
                 for i, item in enumerate(items):
@@ -924,7 +926,7 @@ class _Decoder:
             case "object":
                 name, params, state, arrays = parts("type", "params", "state", "arrays")
                 return self._estimator(name, params, state, arrays, path)
-        raise ValueError(f"{node['$']!r} is no kind of value")
+        raise ValueError(f"{node['$']!r} is not a kind of value")
 
     def _array(self, number: Any) -> NDArray[Any]:
         info = self.unread.pop(f"arr_{number}.npy", None)
@@ -947,13 +949,13 @@ class _Decoder:
                 raise BundleError(f"{path} is of type {name!r}, which a bundle may not hold")
             distribution = source["distribution"]
             raise BundleError(
-                f"{path} is of type {name!r}, which no installed plugin offers; the bundle says "
-                f"that it comes from {distribution} {source['version']}: if you trust that, "
+                f"{path} is of type {name!r}, which no installed plugin offers; by the bundle "
+                f"it comes from {distribution} {source['version']}: if you trust that, "
                 f"pip install {distribution}"
             )
         cls = registry.resolve_target(home[0])
         if not isinstance(cls, type):
-            raise BundleError(f"{path}: {name!r} is no class")
+            raise BundleError(f"{path}: {name!r} is not a class")
         if name == _PIPELINE and params.get("memory") is not None:
             # joblib unpickles what it finds in a cache folder.
             raise BundleError(f"{path}: a bundle may not bring the cache folder of a pipeline")
@@ -973,7 +975,7 @@ class _Decoder:
         known = made.get_params(deep=False)
         clash = [key for key in state if key in known]
         if clash or arrays:
-            raise BundleError(f"{path}: {[*clash, *arrays][0]!r} is no fitted attribute")
+            raise BundleError(f"{path}: {[*clash, *arrays][0]!r} is not a fitted attribute")
         vars(made).update(state)
         if name in _VECTORIZERS and "vocabulary_" in state:
             # They become column indices, which products follow unchecked.
@@ -985,10 +987,10 @@ class _Decoder:
 
 def _dtype(text: Any) -> np.dtype[Any]:
     if not isinstance(text, str) or not re.fullmatch(r"[<>|][biufcSUmM]\d+(\[\w+\])?", text):
-        raise ValueError(f"{text!r} is no type of array")
+        raise ValueError(f"{text!r} is not a type of array")
     dtype = np.dtype(text)
     if not _is_plain(dtype):
-        raise ValueError(f"{text!r} is no type of array")
+        raise ValueError(f"{text!r} is not a type of array")
     return dtype
 
 

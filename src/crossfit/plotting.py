@@ -90,7 +90,7 @@ def plot_attention(
     Returns
     -------
     matplotlib.figure.Figure
-        To be shown, or saved by its ``savefig``. pyplot knows nothing of it.
+        To be shown, or saved by its ``savefig``. It is not registered with pyplot.
 
     Raises
     ------
@@ -204,7 +204,7 @@ def _cover(
     rows, columns = (side, side) if grid is None else grid
     if rows * columns != n:
         raise ValueError(
-            f"{n} regions are no grid of {rows} x {columns}: give grid= or region_boxes="
+            f"{n} regions do not form a grid of {rows} x {columns}; pass grid= or region_boxes="
         )
 
     def spread(weights: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -246,7 +246,7 @@ def _draw_regions(
     axes[0].imshow(pixels)
     _bare(axes[0], "image")
     share = weights * weights.shape[1]
-    # Uniform attention is no pattern: a scale of rounding errors would paint one.
+    # Uniform attention shows no pattern: a scale of rounding errors would paint one.
     low, high = min(share.min(), 0.95), max(share.max(), 1.05)
     grey = pixels.mean(axis=2, keepdims=True).repeat(3, axis=2) / 255
     for panel, row, title in zip(axes[1:], share, titles):
@@ -270,7 +270,7 @@ def _draw_words(
     boxes: ArrayLike | None,
     labels: Sequence[str] | None,
 ) -> None:
-    """Draw the image with its objects, and beside it a row of words for each."""
+    """Draw the image with its objects, and next to it a row of words for each."""
     from matplotlib.patches import Rectangle
 
     k = len(weights)

@@ -17,7 +17,7 @@ __all__ = ["Indexed", "PairScorer", "Scorer"]
 
 @runtime_checkable
 class Scorer(Protocol):
-    """What scores items of one view against items of another.
+    """A part that scores items of one view against items of another.
 
     Methods (`crossfit.CrossModalEstimator`), `crossfit.RetrievalScorer` and
     `crossfit.retrieval.Reranker` are scorers. A fitted one also has ``views_in_``, a mapping whose

@@ -1,4 +1,4 @@
-"""Asking methods and pipelines alike: similarity, encode, search."""
+"""Similarity, encode and search for methods and pipelines alike."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ __all__ = [
 
 
 class SearchResult(NamedTuple):
-    """What a search found, best first.
+    """Result of a search, best first.
 
     Parameters
     ----------
@@ -45,7 +45,7 @@ class SearchResult(NamedTuple):
 
 
 def _split(estimator: Any) -> tuple[list[Any], Any]:
-    """Return the transforming steps and the step that answers."""
+    """Return the transforming steps and the step that scores."""
     estimator = getattr(estimator, "best_estimator_", estimator)  # of a finished search
     if not isinstance(estimator, Pipeline):
         return [], estimator
@@ -91,7 +91,7 @@ def similarity(
     Parameters
     ----------
     estimator : CrossModalEstimator or Pipeline
-        Fitted. The steps of a pipeline before the last transform, the last one answers.
+        Fitted. The last step of a pipeline scores, those before it transform.
     X, Y, query, gallery, chunk_size, out
         As in `CrossModalEstimator.similarity`.
 
@@ -167,9 +167,9 @@ def search(
     view : str
         The view of the queries.
     gallery : array-like of m rows, optional
-        Items to search in. Without it, the gallery given to ``RetrievalScorer.index`` answers.
+        Items to search in. By default the gallery given to ``RetrievalScorer.index``.
     gallery_view : str, optional
-        The view of the gallery; needed where the estimator knows more than two.
+        The view of the gallery; needed if the estimator was fitted on more than two.
     k : int
         How many to return; all of a smaller gallery.
 
@@ -214,7 +214,7 @@ def search(
 
 
 def view_names(last: Any) -> tuple[str, ...]:
-    """Return the names of the views that a fitted method or scorer knows, in order."""
+    """Return the names of the views that a method or scorer was fitted on, in order."""
     check_is_fitted(last, "views_in_")
     return tuple(last.views_in_.values())
 
@@ -248,6 +248,6 @@ def top_k(scores: Scores, k: int) -> SearchResult:
 
 
 def check_k(k: Any) -> None:
-    """Refuse a number of results that is not a positive integer."""
+    """Check that a number of results is a positive integer."""
     if not isinstance(k, Integral) or isinstance(k, bool) or k < 1:
         raise ValueError(f"k must be an integer of at least 1, got {shown(k)}")

@@ -58,7 +58,7 @@ _KINDS = {
 
 
 class RegistryError(LookupError):
-    """Something asked of the registry that it cannot give."""
+    """Base of the errors of the registry."""
 
 
 class NotInstalledError(RegistryError):
@@ -108,7 +108,7 @@ class Entry:
 
     @property
     def kind(self) -> str:
-        """What it is, in words."""
+        """The kind of entry in words: method, extractor, data set or experiment."""
         return _KINDS[self.group]
 
 
@@ -151,7 +151,7 @@ def entries(group: str | None = None) -> tuple[Entry, ...]:
 
 
 def refresh() -> None:
-    """Forget what was found, so that newly installed plugins are seen."""
+    """Clear what was found, so that newly installed plugins are seen."""
     _discover.cache_clear()
     _entry.cache_clear()
     importlib.invalidate_caches()
@@ -172,8 +172,8 @@ def find(name: str, group: str = "crossfit.methods") -> Entry:
     Raises
     ------
     NotInstalledError
-        If no distribution offers it; the message says which names come close, else which
-        there are.
+        If no distribution offers it; the message lists close names, or all if there are
+        none.
     ClashError
         If several plugins do; the message names them.
     PluginError
@@ -346,7 +346,7 @@ def _read(file: str, distribution: str, version: str) -> list[_Point]:
     import entrypoints
 
     try:
-        # What is no UTF-8 may stand in a part that is not ours.
+        # Bytes that are not UTF-8 may stand in a part that is not ours.
         with open(file, encoding="utf-8", errors="replace") as stream:
             text = stream.read()
     except OSError as error:
@@ -369,7 +369,7 @@ def _read(file: str, distribution: str, version: str) -> list[_Point]:
 
 
 def _malformed(distribution: str, version: str, file: str, error: Exception) -> list[_Point]:
-    message = f"{file} is no valid entry point file: {' '.join(str(error).split())}"
+    message = f"{file} is not a valid entry point file: {' '.join(str(error).split())}"
     return [_Point("crossfit.methods", distribution, distribution, version, file, error=message)]
 
 
@@ -420,7 +420,7 @@ def _entry(point: _Point) -> Entry:
     except BaseException:  # a module may also leave the program
         return row("broken", traceback.format_exc())
     if normalise(card.name) != point.name:
-        return row("broken", f"the card says {card.name!r}, its entry point {point.name!r}")
+        return row("broken", f"the card is named {card.name!r}, its entry point {point.name!r}")
     return row("ok", "", card)
 
 

@@ -1,4 +1,4 @@
-"""How well a scorer ranks views: directions, relevance, and metrics averaged over both ways."""
+"""Scores of a scorer on views: directions, relevance, and metrics averaged over both ways."""
 
 from __future__ import annotations
 

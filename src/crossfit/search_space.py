@@ -66,7 +66,7 @@ class Float:
     log : bool
         Search on a logarithmic scale.
     when : mapping of str to object, optional
-        Ask for this parameter only if the parameters named have these values
+        Search this parameter only if the parameters named have these values
         (or one of a tuple of values), for instance ``when={"kernel": ("rbf", "poly")}``.
         Of a `Choice` with names it is the name that counts.
     """
@@ -80,7 +80,7 @@ class Float:
         _check_bounds(self, Real, "numbers")
 
     def suggest(self, trial: Trial, name: str) -> float:
-        """Ask `trial` for a value under `name`."""
+        """Suggest a value by `trial`, which records it under `name`."""
         _check_asked(trial, name)
         return trial.suggest_float(name, self.low, self.high, log=self.log)
 
@@ -105,7 +105,7 @@ class Int:
         _check_bounds(self, Integral, "whole numbers")
 
     def suggest(self, trial: Trial, name: str) -> int:
-        """Ask `trial` for a value under `name`."""
+        """Suggest a value by `trial`, which records it under `name`."""
         _check_asked(trial, name)
         return trial.suggest_int(name, self.low, self.high, log=self.log)
 
@@ -143,8 +143,8 @@ class Choice:
     ) -> None:
         if options and named:
             raise ValueError(
-                "Choice: either all options have names or none has, got the names "
-                f"{', '.join(named)} beside {len(options)} options without"
+                "Choice: either all options have names or none has; got the names "
+                f"{', '.join(named)} and {len(options)} options without"
             )
         if not options and not named:
             raise ValueError("Choice needs at least one option")
@@ -176,7 +176,7 @@ class Choice:
 
     @property
     def recorded(self) -> tuple[Any, ...]:
-        """What a study has for each option: its name, its plain value, or its ``repr``."""
+        """The record of each option in a study: its name, its plain value or its ``repr``."""
         if self.names is not None:
             return self.names
         if self._plain:
@@ -194,13 +194,13 @@ class Choice:
 
     @property
     def _plain(self) -> bool:
-        """Whether Optuna keeps the options themselves, and tells them apart."""
+        """True if Optuna keeps the options themselves, and they differ for it."""
         plain = (bool, int, float, str, type(None))
         kept = all(isinstance(option, plain) for option in self.options)
         return kept and len(set(self.options)) == len(self.options)  # True and 1 are the same
 
     def suggest(self, trial: Trial, name: str) -> Any:
-        """Ask `trial` for one of the options, which it has as `recorded` under `name`."""
+        """Suggest one of the options by `trial`, which records it as `recorded` under `name`."""
         _check_asked(trial, name)
         recorded = self.recorded
         drawn = trial.suggest_categorical(name, list(recorded))
@@ -246,7 +246,7 @@ class Each:
         _check_when("Each", self.when)
 
     def suggest(self, trial: Trial, name: str) -> dict[str, Any]:
-        """Ask `trial` for a value under each ``name.key``."""
+        """Suggest a value for each key by `trial`, which records it under ``name.key``."""
         return {key: self.part.suggest(trial, f"{name}.{key}") for key in self.keys}
 
     def _offers(self, value: Any) -> bool:
@@ -325,7 +325,7 @@ def _check_asked(trial: Any, name: Any) -> None:
 
 
 def check_parts(where: str, space: Any) -> None:
-    """Refuse what is not a mapping of names to parts of a search space."""
+    """Check that a space is a mapping of names to parts of a search space."""
     check_type(where, space, Mapping)
     for name, part in space.items():
         check_type(f"{where}: the names", name, str)
@@ -336,7 +336,7 @@ def check_parts(where: str, space: Any) -> None:
 
 
 def check_space(where: str, space: Any) -> None:
-    """Refuse what is not a search space, and conditions that can never hold.
+    """Check that this is a search space, and that its conditions can hold.
 
     Parameters
     ----------
@@ -444,7 +444,7 @@ def suggest(
         Any trial, of any storage. A finished one, ``study.best_trial``, gives its parameters again.
     prefix : str
         Put before every name, both in the study and in the result (``"acln__"``), so that the
-        result can be handed to ``set_params`` of a pipeline.
+        result can be passed to ``set_params`` of a pipeline.
     fixed : mapping of str to object, optional
         Parameters that are not drawn, with the values that they have. They are part of the result,
         and decide the conditions that name them.

@@ -286,7 +286,7 @@ def _slices(n: int, chunk_size: int | None) -> Iterator[slice]:
 
 
 def check_out(out: Any, shape: tuple[int, int]) -> None:
-    """Refuse what scores of a shape cannot be written to; see `write_scores`.
+    """Check that scores of a shape can be written to `out`; see `write_scores`.
 
     Parameters
     ----------
@@ -318,7 +318,7 @@ def check_out(out: Any, shape: tuple[int, int]) -> None:
             raise ValueError(f"out must be a path, got {shown(out)}")
         folder = Path(out).absolute().parent
         if not folder.is_dir():
-            raise ValueError(f"out names a file in {str(folder)!r}, which is no folder")
+            raise ValueError(f"out names a file in {str(folder)!r}, which is not a folder")
         if Path(out).exists() and not _holds_an_array(Path(out)):
             raise ValueError(f"out names {str(out)!r}, which exists and is not an array of NumPy's")
 
@@ -334,7 +334,7 @@ def _holds_an_array(path: Path) -> bool:
 def write_scores(
     fill: Callable[[Scores], object], shape: tuple[int, int], out: Out = None
 ) -> Scores:
-    """Have scores written where they are wanted, and return them.
+    """Write scores to an array or a file, and return them.
 
     Parameters
     ----------
@@ -455,7 +455,7 @@ def _class_labels(y: ArrayLike | None, owner: str) -> Array:
 
 
 def _measurable(rows: Array) -> Array:
-    """Refuse rows between which distances would be infinite."""
+    """Check that distances between rows are finite."""
     largest = np.abs(rows).max(initial=0)
     if largest > 1e140:
         raise ValueError(f"distances between entries as large as {largest:.3g} are infinite")

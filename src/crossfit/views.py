@@ -258,7 +258,7 @@ class Views(_Immutable):
     Parameters
     ----------
     views : mapping of str to array-like, optional
-        The views in order; an alternative to keywords for names that are no identifiers.
+        The views in order; an alternative to keywords for names that are not identifiers.
     **named : array-like
         The views in order. Each is an ndarray, memmap, CSR matrix, tensor, list of strings,
         paths or PIL images, `Ragged`, or a DataFrame or a column of one (rows by position). A
@@ -328,7 +328,7 @@ class Views(_Immutable):
 
     @classmethod
     def _read(cls, given: Any, name: str) -> Any:
-        """Bring what was given for a view into one of the forms that views hold."""
+        """Convert what was given for a view to one of the forms that views hold."""
         values = _as_values(given, name)
         # A channel may lack some of its rows, a view not.
         _check_items(values, name, may_lack=issubclass(cls, Channels))
@@ -449,7 +449,7 @@ class Views(_Immutable):
 
     def __array__(self, *args: Any, **kwargs: Any) -> NoReturn:
         raise TypeError(
-            f"{type(self).__name__} holds the views {', '.join(self.names)} and is no single "
+            f"{type(self).__name__} holds the views {', '.join(self.names)} and is not a single "
             f"array: select one, for instance views[{self.names[0]!r}]"
         )
 
@@ -594,7 +594,7 @@ class Views(_Immutable):
         Parameters
         ----------
         groups : array-like of shape (n,)
-            Rows with equal entries are kept together by splits and are no negatives of each
+            Rows with equal entries are kept together by splits and are not negatives of each
             other. Rows that share an item must be in one group.
 
         Raises
@@ -686,7 +686,7 @@ class Views(_Immutable):
         return reduced
 
     def relevance(self, query: str, gallery: str, y: ArrayLike | None = None) -> sp.csr_array:
-        """Say which items of one view are right answers to the items of another.
+        """Return which items of one view are relevant to the items of another.
 
         Parameters
         ----------
@@ -751,7 +751,7 @@ def _rebuild(cls: type[Views], views: Any, columns: Any, index: Any, groups: Any
 
 
 def check_columns(fitted: Mapping[str, tuple[str, ...]], given: Views, who: str) -> None:
-    """Refuse DataFrames whose columns are not those of the fit, in its order.
+    """Check that the columns of DataFrames are those of the fit, in its order.
 
     Parameters
     ----------
@@ -846,7 +846,7 @@ def as_float(values: Any, where: str) -> Any:
     Raises
     ------
     ValueError
-        If there is NaN or infinity (with the rows and columns), if values are no real numbers,
+        If there is NaN or infinity (with the rows and columns), if values are not real numbers,
         or integers that float64 cannot hold.
     """
     ragged = isinstance(values, Ragged)
@@ -911,7 +911,7 @@ def _one_hot(codes: IntArray, n_classes: int) -> sp.csr_array:
 
 
 def _is_mapping(given: Any) -> bool:
-    """Say whether this is a mapping of names; scipy's DOK matrices are mappings of places."""
+    """Return True for a mapping of names; scipy's DOK matrices are mappings of places."""
     return isinstance(given, Mapping) and not sp.issparse(given)
 
 
@@ -924,7 +924,7 @@ def _check_names(names: Iterable[Any], wanted: str) -> None:
 
 
 def _can_hold(dtype: np.dtype[Any], fill: Any) -> bool:
-    """Say whether a number stays what it is in an array of this type."""
+    """Return True if a number keeps its value in an array of this type."""
     if dtype.kind == "O":
         return True
     if dtype.kind not in "biufc":
@@ -968,7 +968,7 @@ def _compact(values: Any, index: IntArray) -> tuple[Any, IntArray]:
 
 
 def _as_values(given: Any, name: str) -> Any:
-    """Bring what the user gave for a view into one of the forms that views hold."""
+    """Convert what the user gave for a view to one of the forms that views hold."""
     if _is_mapping(given):
         return Channels(given)
     if isinstance(given, Views):
@@ -997,7 +997,7 @@ def _as_values(given: Any, name: str) -> Any:
 
 
 def _check_items(values: Any, name: str, *, may_lack: bool) -> None:
-    """Refuse rows with nothing in them, and numbers among strings, which would become text."""
+    """Check that no row is empty and no number among strings, where it would become text."""
     if not isinstance(values, np.ndarray) or values.dtype != object:
         return
     cells = values.ravel().tolist()

@@ -534,8 +534,8 @@ def test_every_epoch_is_logged_for_those_who_look(towers, planted, caplog):
 @pytest.mark.parametrize(
     "params, says",
     [
-        ({"device": "meta"}, "device='meta' holds no numbers"),
-        ({"device": "mps"}, "device='mps' was asked for, but torch cannot use it"),
+        ({"device": "meta"}, "device: 'meta' holds no numbers"),
+        ({"device": "mps"}, "device: 'mps' cannot be used by torch"),
         ({"callbacks": [3]}, "callbacks of Towers must be callbacks of skorch"),
         ({"callbacks": ["a"]}, "must be callbacks of skorch"),
         ({"callbacks": [None]}, "must be callbacks of skorch"),

@@ -162,7 +162,7 @@ class OptunaSearch(CheckedParameters, MetaEstimatorMixin, BaseEstimator):
         With a storage, by default, a name made from the method, the data, the folds, the metric
         and the space, so that the same search goes on where it was left.
     load_if_exists : bool
-        Whether to go on with a study that is there; else it is refused.
+        Whether to go on with a study that exists; if not, an existing study is an error.
     study : optuna.Study, optional
         In place of `storage` and `study_name`: a study that maximises, new, of an earlier search,
         or with trials in its queue (``study.enqueue_trial``), which come first.
@@ -495,7 +495,7 @@ class OptunaSearch(CheckedParameters, MetaEstimatorMixin, BaseEstimator):
                     f"search_space: {key!r} is a Float, of which there is no grid; give a Choice "
                     "or an Int, or another sampler"
                 )
-        # Unknown names are refused here, by the method itself, and not once for each trial.
+        # Unknown names raise here, in the method itself, and not once per trial.
         sure = {key: _example(part) for key, part in space.items() if part.when is None}
         clone(self.estimator).set_params(**_cloned(sure))
         return space
@@ -561,7 +561,7 @@ class OptunaSearch(CheckedParameters, MetaEstimatorMixin, BaseEstimator):
     def _mark(
         self, views: Views, y: NDArray[Any] | None, folds: list[_Fold]
     ) -> dict[str, str | bool]:
-        """Say what a study belongs to, hashed."""
+        """Return hashes of all that a study belongs to."""
         neutral = {
             name: None
             for name in self.estimator.get_params(deep=True)
@@ -616,7 +616,7 @@ class OptunaSearch(CheckedParameters, MetaEstimatorMixin, BaseEstimator):
                     "settings to begin with into its queue with study.enqueue_trial"
                 )
             study.set_user_attr(_MARK, mark)
-        # Of a study that an earlier crossfit began nobody has noted the code.
+        # Studies of earlier versions of crossfit record no code.
         elif (found := {"code": mark["code"], **found}) != mark:
             other = [words for key, words in _MARKS.items() if found.get(key) != mark[key]]
             raise ValueError(
@@ -830,7 +830,7 @@ class _Watch:
         steps = [*steps, last]
         at = next((i for i, step in enumerate(steps) if step is parts[path]), None)
         if at is None:
-            return False  # inside of something that is no pipeline
+            return False  # inside something other than a pipeline
         (train, y), (valid, y_valid) = self.train, self.valid
         for step in steps[:at]:
             train, valid = step.transform(train), step.transform(valid)
@@ -887,7 +887,7 @@ def _work(
             study = optuna.load_study(
                 study_name=study_name, storage=storage, sampler=sampler, pruner=pruner
             )
-        # Each call of optimize runs one trial: what a sampler wants to stop is the whole search.
+        # Each call of optimize runs one trial: when a sampler stops, the whole search ends.
         study.stop = lambda: study.set_user_attr(  # type: ignore[method-assign]
             _EXHAUSTED, type(sampler).__name__
         )
@@ -906,7 +906,7 @@ def _work(
                             )
                     except (ValueError, optuna.exceptions.UpdateFinishedTrialError) as error:
                         # Another program took this one, asleep for a while, for dead and failed
-                        # its trial, which Optuna says in two ways; the search goes on.
+                        # its trial, which Optuna reports in two ways; the search goes on.
                         finished = isinstance(error, optuna.exceptions.UpdateFinishedTrialError)
                         if not finished and "Cannot tell a FAIL trial" not in str(error):
                             raise
@@ -918,7 +918,7 @@ def _work(
 
 
 def _is_exhausted(study: optuna.Study) -> bool:
-    """Say whether the sampler has drawn all it can."""
+    """Return True if the sampler has drawn all it can."""
     if study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
         return False
     drawn = getattr(study.sampler, "is_exhausted", None)
@@ -928,7 +928,7 @@ def _is_exhausted(study: optuna.Study) -> bool:
 
 
 def _check_queue(study: optuna.Study, space: Mapping[str, Part]) -> None:
-    """Refuse queued trials that set what is not searched, or not as the study has it."""
+    """Check that queued trials set only what is searched, to values that the study records."""
     parts: dict[str, Any] = {}
     for name, part in space.items():
         if isinstance(part, Each):
@@ -954,7 +954,7 @@ def _check_queue(study: optuna.Study, space: Mapping[str, Part]) -> None:
 
 
 def _heartbeats(storage: Any) -> bool:
-    """Say whether the trials of a killed process are found out."""
+    """Return True if the storage notices the trials of killed processes."""
     interval = getattr(storage, "get_heartbeat_interval", None)
     return interval is not None and interval() is not None
 
@@ -977,7 +977,7 @@ def _count(study: optuna.Study, running: bool = True) -> int:
 
 
 def _counts(trial: FrozenTrial, running: bool = True) -> bool:
-    """Say whether a trial counts: done, or failed for a reason (not killed), or under way."""
+    """Return True if a trial counts: done, failed for a reason (not killed), or under way."""
     if trial.state is TrialState.FAIL:
         return "reason" in trial.user_attrs
     if trial.state is TrialState.RUNNING:
@@ -1027,9 +1027,9 @@ def _level(verbose: bool | int | str) -> int:
 
 @contextlib.contextmanager
 def _quiet(verbose: bool | int | str) -> Iterator[None]:
-    """Keep Optuna's messages back inside the block, or let them all through."""
+    """Silence Optuna's messages inside the block, or show them all."""
     before = optuna.logging.get_verbosity()
-    # A failed trial is a warning of Optuna's; its reason is kept with the trial.
+    # Optuna warns of a failed trial; its reason is kept with the trial.
     level = optuna.logging.INFO if _level(verbose) >= 2 else optuna.logging.ERROR
     optuna.logging.set_verbosity(level)
     try:
@@ -1040,7 +1040,7 @@ def _quiet(verbose: bool | int | str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _calm(verbose: bool | int | str) -> Iterator[None]:
-    """Let neither warnings nor NumPy's error state, whoever set them, fail what is inside."""
+    """Keep warnings and NumPy's error state, as set by others, from raising inside the block."""
     with warnings.catch_warnings(), np.errstate(**NUMPY_DEFAULTS):
         warnings.simplefilter("default" if _level(verbose) >= 2 else "ignore")
         yield

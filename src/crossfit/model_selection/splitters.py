@@ -26,7 +26,7 @@ Rows = NDArray[np.int64]
 
 
 class _PairSplitter(GroupsConsumerMixin, BaseCrossValidator):
-    """What both splitters share: groups, strata, and the draw of a gallery."""
+    """Base of both splitters: groups, strata, and the draw of a gallery."""
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "n_splits": [integer(1)],
@@ -46,7 +46,7 @@ class _PairSplitter(GroupsConsumerMixin, BaseCrossValidator):
         Parameters
         ----------
         X : Views, or array-like of n rows
-            ``X.groups`` says which rows stay together.
+            ``X.groups`` names the rows that stay together.
         y : array-like of shape (n,) or (n, n_classes), optional
             Labels, over which every test part is spread.
         groups : array-like of shape (n,), optional
@@ -245,7 +245,7 @@ def check_folds(folds: Any, groups: NDArray[Any]) -> list[tuple[Rows, Rows]]:
     Raises
     ------
     ValueError
-        If a fold is no such pair, is empty, or has rows of one group on both sides.
+        If a fold is not such a pair, is empty, or has rows of one group on both sides.
     """
     checked: list[tuple[Rows, Rows]] = []
     n = len(groups)

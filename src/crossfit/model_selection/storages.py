@@ -66,7 +66,7 @@ class _JournalFile(JournalFileBackend):
 
 
 def check_storage(storage: Any) -> None:
-    """Refuse what cannot be the storage of a study, before anything is opened.
+    """Check that this can be the storage of a study, before anything is opened.
 
     Parameters
     ----------
@@ -296,7 +296,7 @@ def _no_driver(scheme: str) -> ImportError:
 
 
 def _is_uri(url: Any) -> bool:
-    """Say whether SQLite reads the name of its file by itself."""
+    """Return True if SQLite parses the name of its file itself."""
     return (url.database or "").startswith("file:")
 
 
