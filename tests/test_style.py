@@ -22,8 +22,6 @@ NOT_YET = (
     "src/crossfit/cli",
     "src/crossfit/experiment",
     "src/crossfit/extraction",
-    "src/crossfit/metrics",
-    "src/crossfit/report",
     "src/crossfit/testing",
 )
 

@@ -79,7 +79,7 @@ def plot_attention(
     grid : (int, int), optional
         Rows and columns of the regions; a square by default.
     region_boxes : array-like of shape (R, 4), optional
-        Where regions are boxes and no grid: left, top, right and bottom as shares of the image.
+        Boxes of regions that are not a grid: left, top, right and bottom as shares of the image.
     boxes : array-like of shape (K, 4), optional
         The boxes of the objects.
     labels : K str, optional

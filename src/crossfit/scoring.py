@@ -29,7 +29,7 @@ def direction(
     Raises
     ------
     ValueError
-        If a view is not known or not given.
+        If a view is unknown or missing.
     """
     for name in (query, gallery):
         if name is not None and not is_word(name, names):
@@ -73,7 +73,7 @@ def score_views(
 
 
 def relevance_of(views: Views, query: str, gallery: str, y: ArrayLike | None) -> Any:
-    """Return what `crossfit.metrics.evaluate` takes as relevance: labels of items, or pairs."""
+    """Return relevance for `crossfit.metrics.evaluate`: labels of items, or pairs."""
     if y is None:
         return views.relevance(query, gallery)
     labels = check_labels(y)

@@ -393,7 +393,9 @@ def test_without_the_data_the_report_says_so(report_store, tmp_path, monkeypatch
     monkeypatch.setattr("crossfit.experiment.data.load_splits", gone)
     page = report_runs(["main"], report_store, tmp_path)
     text = Page(page.read_text(encoding="utf-8"))
-    assert "No gallery, for want of the data: data set 'emoji' needs pictures.npz" in text.text
+    assert (
+        "No gallery, because the data is missing: data set 'emoji' needs pictures.npz" in text.text
+    )
     assert not text.wrong
 
 
@@ -435,9 +437,14 @@ def test_a_run_on_own_pairs_has_a_gallery_of_them_while_they_are_there(tmp_path)
     assert "mAP" not in found.text, "without labels only the pairs are relevant"
     assert sum(link.startswith("data:image") for link in found.links) > 20
     table.write_text(table.read_text().replace("ared", "agreen"))
-    assert f"for want of the data: {table} has changed: it is there in revision" in page().text
+    assert (
+        f"because the data is missing: {table} has changed: it is there in revision" in page().text
+    )
     table.unlink()
-    assert f"No gallery, for want of the data: the table {table} is no longer there" in page().text
+    assert (
+        f"No gallery, because the data is missing: the table {table} is no longer there"
+        in page().text
+    )
 
 
 def test_errors_are_one_sentence(report_store, tmp_path):
@@ -654,7 +661,7 @@ def test_a_baseline_and_a_single_method():
     assert math.isnan(board.p_value("m0"))
     alone = _board(2.0)
     assert alone.comparisons == {} and alone.ranks == {"m0": (1, 1)}
-    with pytest.raises(ValueError, match="baseline 'x' is none of m0"):
+    with pytest.raises(ValueError, match="baseline: 'x' is not a method; use one of m0"):
         _board(1.0, baseline="x")
     with pytest.raises(ValueError, match="has no method"):
         Board("data", [], ("mrr",))

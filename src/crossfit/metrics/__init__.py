@@ -1,4 +1,4 @@
-"""Ranking measures per query, with intervals and significance; they know arrays only."""
+"""Ranking measures per query, with intervals and significance, from arrays alone."""
 
 from __future__ import annotations
 

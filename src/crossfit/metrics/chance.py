@@ -1,4 +1,4 @@
-"""What ranking at random gives, exactly."""
+"""The expected values of measures under random ranking, exactly."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from crossfit._arrays import as_array, in_rows
 def voc_average_precision(
     y_true: ArrayLike, y_score: ArrayLike, *, interpolation: str = "all", ignore: Any = None
 ) -> float:
-    """Average precision of one class over n images.
+    """Compute the average precision of one class over n images.
 
     Tied scores enter together, as if by one threshold.
 
@@ -90,7 +90,7 @@ def voc_average_precision(
 def voc_mean_average_precision(
     y_true: ArrayLike, y_score: ArrayLike, *, interpolation: str = "all", ignore: Any = None
 ) -> float:
-    """Mean over classes of the average precision: VOC's mAP.
+    """Compute the mean over classes of the average precision: VOC's mAP.
 
     This is a mean over categories, not over queries.
 

@@ -27,7 +27,7 @@ def interpolated_precision_recall(
     direction: str = "forward",
     n_jobs: int | None = None,
 ) -> tuple[Floats, Floats]:
-    """Interpolated precision at evenly spaced recalls, averaged over queries.
+    """Compute interpolated precision at evenly spaced recalls, averaged over queries.
 
     The precision at recall r is the highest precision at any recall >= r. Tied items enter
     together, as if by one threshold on the score, so their order does not matter.
@@ -92,7 +92,7 @@ def recall_at_k_curve(
     ties: str = "expected",
     n_jobs: int | None = None,
 ) -> tuple[NDArray[np.int64], Floats]:
-    """Recall at several cut-offs, from one pass over the scores.
+    """Compute recall at several cut-offs, from one pass over the scores.
 
     Parameters
     ----------

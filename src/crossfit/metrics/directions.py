@@ -1,4 +1,4 @@
-"""Directions of retrieval: which view is asked with, and which view is searched."""
+"""Directions of retrieval: the view that queries come from, and the view that is searched."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Direction(str):
     """A query view and a gallery view: "find the text of this image".
 
     A direction is a string, its key, so that it stands as it is in JSON, in tables and as the key
-    of a mapping. Its views are kept beside the key, because a key cannot be cut: a view may have
+    of a mapping. Its views are attributes, because a key cannot be split reliably: a view may have
     the digit 2 in its name.
 
     Parameters

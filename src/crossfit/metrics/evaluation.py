@@ -241,7 +241,7 @@ class Evaluation:
         return "\n".join(lines)
 
 
-# As joblib understands it, for which none is not a number of threads.
+# As in joblib, where 0 is not a number of threads.
 _JOBS = [integer(1), integer(None, -1), None]
 
 
@@ -267,7 +267,7 @@ def evaluate(
     scores : array-like of shape (n, m), memmap, or iterator of row blocks of shape (b, m)
         Higher is better. float32 and float64 are compared as they are (two floats tie only when
         equal), other numbers are widened without loss. Infinities are allowed, NaN is not. Only
-        a block is held beside the scores; an iterator serves ``directions="forward"`` alone.
+        a block is held in addition to the scores; an iterator needs ``directions="forward"``.
     relevance : array-like or sparse of shape (n, m), or pair (y_query, y_gallery)
         Non-zero is relevant and holds the grade. A pair of labels is 1-D on both sides (equal
         labels are relevant; -1 is unlabelled and relevant to nothing), or indicators of shape
@@ -291,7 +291,7 @@ def evaluate(
         Names of rows and columns; ``("image", "text")`` names the directions ``image2text`` and
         ``text2image``.
     n_jobs : int or None
-        Threads, as joblib understands it; None is one unless a joblib context says otherwise.
+        Threads, as in joblib; None is one, unless a joblib context sets another number.
 
     Returns
     -------

@@ -36,7 +36,7 @@ def _finish_median(median: Any, statistic: str) -> Any:
 
 
 def group_codes(groups: Any, n: int) -> NDArray[np.intp]:
-    """Codes 0, 1, ... of the groups; without groups every query is its own."""
+    """Return codes 0, 1, ... of the groups; without groups every query is its own."""
     return (
         np.arange(n) if groups is None else labels.group_codes(groups, n, "query").astype(np.intp)
     )
@@ -48,7 +48,7 @@ def query_values(values: Any, name: str) -> Floats:
     Raises
     ------
     ValueError, TypeError
-        If they are no 1-D real numbers, or infinite (with the row) or too large to be summed.
+        If they are not 1-D real numbers, infinite (with the row) or too large to be summed.
     """
     array = as_array(values, name, numbers=True)
     if array.size and array.dtype.kind not in "biuf":
@@ -69,14 +69,14 @@ def query_values(values: Any, name: str) -> Floats:
 
 
 def same_groups(a: NDArray[np.intp] | None, b: NDArray[np.intp] | None) -> bool:
-    """Say whether two evaluations have the same groups, or neither has any."""
+    """Return True if two evaluations have the same groups, or neither has any."""
     return (a is None and b is None) or (a is not None and b is not None and np.array_equal(a, b))
 
 
 def resampled_counts(
     n: int, n_resamples: int, rng: np.random.RandomState
 ) -> Iterator[NDArray[np.int64]]:
-    """How often each of `n` units is drawn, in chunks of shape (b, n)."""
+    """Yield how often each of `n` units is drawn, in chunks of shape (b, n)."""
     step = max(1, _CHUNK // n)
     for start in range(0, n_resamples, step):
         b = min(step, n_resamples - start)
@@ -93,7 +93,7 @@ def bootstrap_draws(
     n_resamples: int,
     random_state: Any,
 ) -> Floats:
-    """Statistics of several columns over the same resamples; shape (n_resamples, n_columns).
+    """Compute statistics of columns over the same resamples; shape (n_resamples, n_columns).
 
     The groups drawn depend on their number and the random state alone, so that columns over other
     queries of the same groups can be drawn in a second call and be averaged with these.
@@ -133,25 +133,25 @@ def bootstrap(
     n_resamples: int,
     random_state: Any,
 ) -> list[tuple[float, float]]:
-    """Percentile intervals of several columns over the same resamples."""
+    """Compute percentile intervals of several columns over the same resamples."""
     draws = bootstrap_draws(columns, statistics, codes, n_resamples, random_state)
     low, high = np.quantile(draws, tails(ci), axis=0)
     return [(float(a), float(b)) for a, b in zip(low, high, strict=True)]
 
 
 def tails(ci: float) -> tuple[float, float]:
-    """Quantiles that bound the middle `ci` of a distribution."""
+    """Return the quantiles that bound the middle `ci` of a distribution."""
     return (1.0 - ci) / 2, (1.0 + ci) / 2
 
 
 def check_ci(ci: Any) -> None:
-    """Refuse a coverage outside (0, 1)."""
+    """Raise if a coverage is outside (0, 1)."""
     if not (isinstance(ci, float | np.floating) and 0.0 < ci < 1.0):
         raise ValueError(f"ci must be a number between 0 and 1 such as 0.95, got {shown(ci)}")
 
 
 def check_resamples(n_resamples: Any) -> None:
-    """Refuse a number of resamples that is not a positive integer."""
+    """Raise if a number of resamples is not a positive integer."""
     whole = isinstance(n_resamples, int | np.integer) and not isinstance(n_resamples, bool)
     if not whole or n_resamples < 1:
         raise ValueError(f"n_resamples must be a positive integer, got {shown(n_resamples)}")
@@ -167,7 +167,7 @@ def bootstrap_interval(
     n_resamples: int = 1000,
     random_state: Any = 0,
 ) -> tuple[float, float]:
-    """Percentile bootstrap interval of a mean or median over queries.
+    """Compute the percentile bootstrap interval of a mean or median over queries.
 
     Parameters
     ----------

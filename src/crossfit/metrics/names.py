@@ -46,36 +46,36 @@ class Measure:
 
     @property
     def name(self) -> str:
-        """The canonical name; the denominator of ``map@k`` is always said."""
+        """The canonical name; the denominator of ``map@k`` is always written."""
         cutoff = "@all" if self.k is None else f"@{self.k}"
         variant = "" if self.variant in ("", "any") else f":{self.variant}"
         return self.kind + (cutoff if _KINDS[self.kind][0] else "") + variant
 
     @property
     def needs_grades(self) -> bool:
-        """Whether the measure reads how relevant an item is, not only whether."""
+        """True if the measure depends on how relevant an item is."""
         return self.kind == "ndcg"
 
     @property
     def needs_first_only(self) -> bool:
-        """Whether the best-ranked relevant item of a query decides its value."""
+        """True if the best-ranked relevant item of a query decides its value."""
         return self.kind in ("mrr", "meanr", "medr") or (self.kind, self.variant) == ("r", "any")
 
     @property
     def greater_is_better(self) -> bool:
-        """False for the ranks, true for all else."""
+        """False for ranks, True for all other measures."""
         return self.kind not in ("meanr", "medr")
 
     @property
     def statistic(self) -> str:
-        """How values of queries become one number: ``mean``, ``median`` or ``vsepp``."""
+        """The statistic over queries: ``mean``, ``median`` or ``vsepp``."""
         if self.kind != "medr":
             return "mean"
         return self.variant or "median"
 
 
 def parse_metric(name: str) -> Measure:
-    """Read a measure's name, in any case.
+    """Parse the name of a measure, in any case.
 
     Parameters
     ----------
@@ -92,7 +92,7 @@ def parse_metric(name: str) -> Measure:
     TypeError
         If `name` is not a string.
     ValueError
-        If there is no such measure; the sentence lists those that exist.
+        If there is no such measure; the message lists the valid names.
     """
     if not isinstance(name, str):
         raise TypeError(f"a metric is named by a string such as 'map@all', got {shown(name)}")
@@ -113,7 +113,7 @@ def parse_metric(name: str) -> Measure:
 
 
 def parse_metrics(names: str | Sequence[str]) -> tuple[Measure, ...]:
-    """Read one or several names; a measure named twice is kept once."""
+    """Parse one or several names; a measure named twice is kept once."""
     if isinstance(names, str):
         names = (names,)
     try:

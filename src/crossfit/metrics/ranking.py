@@ -27,7 +27,7 @@ Ints = NDArray[np.int64]
 
 TIES = ("expected", "stable", "worst")
 
-#: Scores in a block; bounds the memory beside the scores themselves.
+#: Scores in a block; bounds the memory in addition to the scores themselves.
 _BLOCK_SCORES = 2**20
 #: Up to so many relevant items, counting twice per item beats sorting the row.
 _FEW = 8
@@ -82,7 +82,7 @@ class RelevantGroups:
 
 
 def check_shape(scores: Any, shape: tuple[int, int], both: bool) -> Any:
-    """Refuse scores that are not 2-D of the relevance's shape; return them sliceable."""
+    """Check that scores are 2-D with the relevance's shape; return them sliceable."""
     if isinstance(scores, Iterator):
         if both:
             raise ValueError(
@@ -346,7 +346,7 @@ def _stable_positions(
 
 
 def all_tied_groups(rows: Iterable[Row], n_gallery: int, graded: bool) -> RelevantGroups:
-    """Lay out the groups of a scorer that says nothing: the whole gallery is one tie."""
+    """Lay out the groups of a constant scorer: the whole gallery is one tie."""
     found = list(rows)
     n_relevant = np.array([len(columns) for columns, _ in found], np.int64)
     query = np.flatnonzero(n_relevant)

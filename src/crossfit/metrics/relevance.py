@@ -17,13 +17,13 @@ Row = tuple[NDArray[np.intp], NDArray[np.float64] | None]
 
 
 class Relevance(Protocol):
-    """What the measures need to know: a shape, and per query the relevant columns."""
+    """Relevance as the measures read it: a shape, and the relevant columns of each query."""
 
     shape: tuple[int, int]
 
     @property
     def graded(self) -> bool:
-        """Whether some grade differs from 1."""
+        """True if a grade differs from 1."""
         ...
 
     def transpose(self) -> Relevance:
@@ -44,7 +44,7 @@ class MatrixRelevance:
 
     @property
     def graded(self) -> bool:
-        """Whether some grade may differ from 1."""
+        """True if a grade may differ from 1."""
         return bool((self.matrix.data != 1).any())
 
     def transpose(self) -> MatrixRelevance:
@@ -92,7 +92,7 @@ class SharedLabelRelevance:
 
     @property
     def graded(self) -> bool:
-        """Whether some grade may differ from 1."""
+        """True if a grade may differ from 1."""
         return bool(min(self.query.sum(axis=1).max(), self.gallery.sum(axis=1).max()) > 1)
 
     def transpose(self) -> SharedLabelRelevance:
@@ -146,7 +146,7 @@ def as_relevance(relevance: Any) -> Relevance:
     if matrix.dtype.kind not in "biuf":
         raise TypeError(f"relevance must hold numbers, got dtype {matrix.dtype}")
     if matrix.dtype.kind == "f" and matrix.dtype not in (np.float32, np.float64):
-        matrix = matrix.astype(np.float64)  # SciPy knows no others
+        matrix = matrix.astype(np.float64)  # SciPy supports no others
     matrix = sp.csr_array(matrix)
     if not matrix.has_canonical_format:
         matrix = matrix.copy()

@@ -26,7 +26,7 @@ class Repeats:
     Parameters
     ----------
     evaluations : sequence of Evaluation
-        One a seed.
+        One per seed.
 
     Raises
     ------
@@ -93,10 +93,9 @@ class Repeats:
         return float(values.std(ddof=1)) if len(values) > 1 else float("nan")
 
     def interval(self, direction: str | None, metric: str) -> tuple[float, float]:
-        """Percentile bootstrap interval over queries of the mean over these seeds.
+        """Return the percentile bootstrap interval over queries of the mean over these seeds.
 
-        It says how far other queries could have moved the mean; how far other seeds could, says
-        `spread`.
+        It covers the error from the choice of queries; `spread` measures the error between seeds.
 
         Parameters
         ----------
@@ -137,7 +136,7 @@ class Repeats:
         return replace(first, per_query=first.per_query.holding(values))
 
     def _shares_groups(self, metric: str) -> bool:
-        """Say whether the queries with a value belong to the same groups in all directions."""
+        """Return True if the queries with a value have the same groups in all directions."""
         first = self.evaluations[0]
         found = []
         for direction in self.directions:

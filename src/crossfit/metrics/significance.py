@@ -27,7 +27,7 @@ from crossfit.metrics.intervals import (
 )
 from crossfit.metrics.names import parse_metric
 
-#: Most draws of an interval beside a randomisation test.
+#: Most draws of the interval that accompanies a randomisation test.
 _DRAWS = 10_000
 
 
@@ -87,7 +87,7 @@ def paired_test(
     """Test whether two methods differ in their mean over the same queries.
 
     ``randomization`` exchanges the two values of a query (of all queries of a group) at random;
-    ``bootstrap`` resamples queries (groups) and asks how often the resampled difference lies as
+    ``bootstrap`` resamples queries (groups) and counts how often the resampled difference lies as
     far from the difference found as that lies from 0. Both count the data themselves as one
     resample, so that p is never 0.
 
@@ -168,7 +168,7 @@ def _paired_tests(
     found = parts.sum(axis=0)
     rng = random_source(random_state)
     randomized = method == "randomization"
-    # An interval asks less of the number of draws than a small p-value does.
+    # An interval needs fewer draws than a small p-value.
     n_draws = min(n_resamples, _DRAWS) if randomized else n_resamples
     draws = np.concatenate(
         [
@@ -221,7 +221,7 @@ def holm(p_values: ArrayLike) -> NDArray[np.float64]:
     Raises
     ------
     ValueError
-        If a value is no probability.
+        If a value is not a probability.
 
     References
     ----------
@@ -329,7 +329,7 @@ def compare(
     evaluations : mapping of str to Evaluation
         At least two, of the same queries in the same order; groups are taken from them.
     metric : str
-        What all of them evaluated. ``medr`` is refused, since the tests are of means: compare
+        What all of them evaluated. ``medr`` raises an error, since the tests are of means: compare
         ``meanr``.
     direction : str or None
         None compares the mean over the directions; the queries of a group are then exchanged and
@@ -411,7 +411,7 @@ def compare(
 def _values(
     evaluations: Mapping[str, Evaluation], metric: str, direction: str, grouped: bool
 ) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
-    """Values of shape (n_queries, n_methods), and the group of each query."""
+    """Return values of shape (n_queries, n_methods), and the group of each query."""
     columns: list[NDArray[np.float64]] = []
     reference = next(iter(evaluations))
     groups = None

@@ -44,7 +44,7 @@ def average_precision(
     denominator: str = "hits",
     ties: str = "expected",
 ) -> Floats:
-    """Average precision of each query, the rows of `scores`.
+    """Compute the average precision of each query, the rows of `scores`.
 
     Parameters
     ----------
@@ -75,7 +75,7 @@ def mean_average_precision(
     denominator: str = "hits",
     ties: str = "expected",
 ) -> float:
-    """Mean over queries of the average precision, relevance being shared labels.
+    """Compute the mean over queries of the average precision, relevance being shared labels.
 
     Parameters
     ----------
@@ -103,7 +103,7 @@ def mean_average_precision(
 def recall_at_k(
     scores: Any, relevance: Any, k: int, *, mode: str = "any", ties: str = "expected"
 ) -> float:
-    """Recall at k: queries with a hit among the first k, or the fraction found.
+    """Compute recall at k: queries with a hit among the first k, or the fraction found.
 
     Parameters
     ----------
@@ -124,7 +124,7 @@ def recall_at_k(
 
 @validated(k=[integer(1)])
 def precision_at_k(scores: Any, relevance: Any, k: int, *, ties: str = "expected") -> float:
-    """Mean over queries of the relevant share of the first k.
+    """Compute the mean over queries of the relevant share of the first k.
 
     Parameters
     ----------
@@ -142,7 +142,7 @@ def precision_at_k(scores: Any, relevance: Any, k: int, *, ties: str = "expected
 
 
 def median_rank(scores: Any, relevance: Any, *, ties: str = "expected") -> float:
-    """Median over queries of the rank, from 1, of the first relevant item.
+    """Compute the median over queries of the rank, from 1, of the first relevant item.
 
     Parameters
     ----------
@@ -157,7 +157,7 @@ def median_rank(scores: Any, relevance: Any, *, ties: str = "expected") -> float
 
 
 def mean_rank(scores: Any, relevance: Any, *, ties: str = "expected") -> float:
-    """Mean over queries of the rank, from 1, of the first relevant item.
+    """Compute the mean over queries of the rank, from 1, of the first relevant item.
 
     Parameters
     ----------
@@ -172,7 +172,7 @@ def mean_rank(scores: Any, relevance: Any, *, ties: str = "expected") -> float:
 
 
 def mean_reciprocal_rank(scores: Any, relevance: Any, *, ties: str = "expected") -> float:
-    """Mean over queries of 1/rank of the first relevant item.
+    """Compute the mean over queries of 1/rank of the first relevant item.
 
     Instance- or category-level by what is relevant: the paired item, or all of the same label.
 
@@ -190,7 +190,7 @@ def mean_reciprocal_rank(scores: Any, relevance: Any, *, ties: str = "expected")
 
 @validated(k=[integer(1), None])
 def ndcg(scores: Any, relevance: Any, k: int | None = None, *, ties: str = "expected") -> float:
-    """Mean over queries of the normalised discounted cumulative gain.
+    """Compute the mean over queries of the normalised discounted cumulative gain.
 
     Gains are 2^grade - 1, discounts 1/log2(1 + rank), the ideal is over the same gallery.
 
@@ -210,7 +210,7 @@ def ndcg(scores: Any, relevance: Any, k: int | None = None, *, ties: str = "expe
 
 
 def rsum(evaluation: Evaluation) -> float:
-    """Sum of the six recalls of image-text retrieval, in percent (0 to 600).
+    """Compute the sum of the six recalls of image-text retrieval, in percent (0 to 600).
 
     Parameters
     ----------

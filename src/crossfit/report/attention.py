@@ -1,4 +1,4 @@
-"""Attention maps: where a method looks in the pictures and texts of some pairs."""
+"""Attention maps over the pictures and texts of some pairs."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _MAP = 240
 
 @dataclass(frozen=True)
 class Attention:
-    """Where a method looks: on a picture, in a text, or between words and regions.
+    """An attention map: on a picture, in a text, or between words and regions.
 
     Parameters
     ----------

@@ -34,7 +34,7 @@ __all__ = ["Group", "Method", "Methods", "board_of", "boards", "grouped"]
 class Method:
     """A row of a leaderboard to be.
 
-    Its cells differ in their seed alone; `said` is what an experiment says of the method, and
+    Its cells differ in their seed alone; `said` is the method's entry in an experiment, and
     `called` the runs that have it, with their labels.
     """
 

@@ -1,4 +1,4 @@
-"""What a page states beside its figures: data, settings, versions, warnings, what is missing."""
+"""Facts on a page besides its figures: data, settings, versions, warnings, missing results."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def lead_of(records: Sequence[RunRecord], found: Sequence[Board]) -> str:
 
 
 def notes_of(store: Store, records: Sequence[RunRecord]) -> list[str]:
-    """Say how often the test splits were looked at, by this and every other run of the store."""
+    """Return how often the test splits were evaluated, by these and all other runs of the store."""
     looks = {used: n for record in records for used, n in record.test_looks().items()}
     mine = {cell.key for record in records for cell in record.done}
     said = []

@@ -110,7 +110,7 @@ def _short(x: float) -> str:
 
 
 def _style(i: int) -> dict[str, Any]:
-    """Return colour and width of the method in place i: the first are told apart, others grey."""
+    """Return colour and width of the method in place i: the first have colours, others are grey."""
     if i < len(_SERIES):
         return {"color": _SERIES[i], "linewidth": 2, "zorder": 3}
     return {"color": _SOFT, "linewidth": 1.2, "zorder": 2}
@@ -151,7 +151,7 @@ def _label_y(axes: Any, words: str, narrow: bool) -> None:
 
 @in_plain_words
 def intervals(board: Board, *, narrow: bool = False) -> str:
-    """Draw the main metric of every method with its interval, a panel a direction."""
+    """Draw the main metric of every method with its interval, one panel per direction."""
     figure, axes = _axes(len(board.directions), 0.9 + 0.3 * len(board.rows), narrow=narrow)
     labels = [printable(row.label) for row in board.rows]
     for ax, direction in zip(axes, board.directions):

@@ -1,4 +1,4 @@
-"""What the tests of a leaderboard establish, in words."""
+"""The findings of a leaderboard: the differences that its tests establish, in words."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def findings(board: Board) -> str:
 
 
 def _about_disagreement(board: Board) -> str:
-    """Say where the order of the rows, by the median rank, is not that of the mean rank."""
+    """Return a note on rows whose order by median rank is not their order by mean rank."""
     place = {row.label: i for i, row in enumerate(board.rows)}
     pairs = [
         f"{test.first} and {test.second}"
@@ -63,7 +63,7 @@ def _about_disagreement(board: Board) -> str:
 
 
 def compared(board: Board, label: str, other: str) -> str:
-    """Say whether a method is better or worse than another, where the test says it."""
+    """Return ``better`` or ``worse`` if the test of two methods shows it, else an empty text."""
     if not board.p_value(label, other) <= LEVEL:
         return ""
     test = next(t for t in board.comparisons[None] if {t.first, t.second} == {label, other})

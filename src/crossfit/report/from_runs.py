@@ -41,7 +41,7 @@ def report_runs(
         Folder of ``report.html``, ``leaderboard.md``, ``leaderboard.tex`` and ``leaderboard.csv``.
     root : path, optional
         Folder of the data sets, for the gallery; by default that of the run, or else
-        ``CROSSFIT_DATA``. Without the data the report says so and has no gallery.
+        ``CROSSFIT_DATA``. Without the data the report has no gallery, and a note on it.
 
     Returns
     -------
@@ -104,7 +104,9 @@ def _part(
         test, names = _test_split(best, run, None if root is None else str(root))
     except (OSError, ValueError, TypeError, LookupError, ImportError) as error:
         why = " ".join(str(error).split())
-        return Part(board, gallery_note=f"No gallery, for want of the data: {why}", relevant=curve)
+        return Part(
+            board, gallery_note=f"No gallery, because the data is missing: {why}", relevant=curve
+        )
     shown = galleries(best, test, names)
     note = f"Answered by {board.rows[0].label}, the first of the leaderboard"
     note += f" (seed {best.seed})." if len(board.rows[0].seeds) > 1 else "."

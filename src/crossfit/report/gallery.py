@@ -30,7 +30,7 @@ class Found:
     Parameters
     ----------
     text : str
-        The item's text, or what to say of its picture.
+        The item's text, or the caption of its picture.
     picture : str
         A data URI, or empty.
     verdict : {"pair", "relevant", "wrong"}
@@ -63,7 +63,7 @@ class Gallery:
     rows : sequence of GalleryRow
         The queries.
     own : str
-        What the rank is of: "own picture".
+        The item that the rank belongs to: "own picture".
     note : str
         How the queries were chosen.
     """
@@ -160,7 +160,7 @@ def shower(test: Any, name: str, classes: Any) -> Any:
 
 
 def known_as(test: Any, row: int, view: str) -> str:
-    """Return what the data set calls a row: a name of that view before any other."""
+    """Return the name of a row in the data set: one of that view before any other."""
     named = {key: values for key, values in test.info.items() if isinstance(values[row], str)}
     order = sorted(named, key=lambda key: (view not in key, list(named).index(key)))
     return clipped(str(named[order[0]][row])) if order else ""

@@ -34,9 +34,9 @@ class Row:
     Parameters
     ----------
     label : str
-        What the leaderboard calls it.
+        Its label in the leaderboard.
     repeats : Repeats
-        Its evaluations, one a seed.
+        Its evaluations, one per seed.
     detail : str
         Features and settings, in words.
     seeds : tuple of int
@@ -48,7 +48,7 @@ class Row:
     published : mapping of (direction or None, metric) to float
         Figures of the paper; None is the mean over the directions.
     note : str
-        What tables have beside the figures.
+        A note in tables, next to the figures.
     curves : mapping
         ``{direction: {"recall": (ks, values), "pr": (recalls, precisions)}}``.
     costs : mapping of str to float
@@ -58,9 +58,9 @@ class Row:
     hubness : mapping
         ``{direction: {"skewness", "max", "never"}}``.
     histories : mapping of int to sequence of mapping
-        Training curve of each seed, one row an epoch.
+        Training curve of each seed, one row per epoch.
     trials : sequence of mapping
-        What the search for settings tried: ``params`` and ``value``.
+        The trials of the search for settings: ``params`` and ``value``.
     """
 
     label: str
@@ -90,11 +90,11 @@ class Board:
     rows : sequence of Row
         The methods; kept best first by the main metric, averaged over the directions.
     metrics : sequence of str
-        What is shown, the main one first.
+        The metrics shown, the main one first.
     about : str
         Sizes and relevance, in a sentence.
     chance : mapping of (direction, metric) to float
-        What ranking at random gives.
+        Expected values under random ranking.
     baseline : str, optional
         Label of the method that the others are compared with; the best by default.
     asked : sequence of (str, str)
@@ -103,7 +103,7 @@ class Board:
     Raises
     ------
     ValueError
-        If there is no row, or the baseline is none of them.
+        If there is no row, or the baseline is not one of them.
     """
 
     title: str
@@ -119,7 +119,9 @@ class Board:
             raise ValueError(f"the leaderboard of {self.title} has no method")
         labels = [row.label for row in self.rows]
         if self.baseline is not None and self.baseline not in labels:
-            raise ValueError(f"baseline {self.baseline!r} is none of {', '.join(labels)}")
+            raise ValueError(
+                f"baseline: {self.baseline!r} is not a method; use one of {', '.join(labels)}"
+            )
         names = tuple(parse_metric(metric).name for metric in self.metrics)
         greater = parse_metric(names[0]).greater_is_better
         ordered = sorted(
@@ -145,7 +147,7 @@ class Board:
 
     @property
     def tested(self) -> str:
-        """What the tests compare: the main metric, or the mean rank where that is a median."""
+        """The metric that tests compare: the main one, or the mean rank if that is a median."""
         return "meanr" if parse_metric(self.metric).kind == "medr" else self.metric
 
     @cached_property
@@ -178,7 +180,7 @@ class Board:
     def difference_by_seed(self, first: str, second: str) -> list[float]:
         """Return the difference of two methods in what is tested, seed by seed.
 
-        One that was run once stands beside every seed of the other.
+        A method with one seed is compared with every seed of the other.
         """
         rows = {row.label: row.repeats for row in self.rows}
         pair = [
@@ -191,7 +193,7 @@ class Board:
 
     @property
     def greater(self) -> bool:
-        """Is a larger value of what is tested the better one?"""
+        """True if a larger value of the tested metric is better."""
         return parse_metric(self.tested).greater_is_better
 
     @cached_property

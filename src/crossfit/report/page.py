@@ -46,13 +46,13 @@ class Part:
     galleries : sequence of Gallery
         Queries with what they found.
     gallery_note : str
-        What answered them, or why there is no gallery.
+        The method that answered them, or the reason why there is no gallery.
     attention : sequence of Attention
         Attention maps.
     relevant : str
-        What recall counts: ``"their own pair"`` or ``"a relevant item"``.
+        The items that recall counts: ``"their own pair"`` or ``"a relevant item"``.
     labelled : bool
-        Whether the gallery tells items of the same class from others.
+        True if the gallery distinguishes items of the same class from others.
     """
 
     board: Board
@@ -87,17 +87,17 @@ def write_page(
     title, lead : str
         Heading and first sentences.
     parts : sequence of Part
-        Leaderboards, one a data set.
+        Leaderboards, one per data set.
     description, reading : str
-        Paragraphs before the figures and after them, in the experiment's own words.
+        Paragraphs before the figures and after them, as the experiment gives them.
     reduced : str
-        What to say of a reduced experiment, empty for a full one.
+        A note on a reduced experiment, empty for a full one.
     notes : sequence of str
-        What a reader must know before the figures.
+        Notes that a reader needs before the figures.
     problems : sequence of Problem
         Cells without a result.
     facts : sequence of (str, str)
-        What else to state: split sizes, settings, versions, times.
+        Terms and texts: split sizes, settings, versions, times.
     sources : sequence of (str, str)
         Experiments by name, as their files have them.
     footer : str
@@ -140,7 +140,7 @@ def _paragraphs(text: str) -> list[str]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file by way of a temporary one, so that an interruption leaves nothing broken."""
+    """Write a file whole or not at all, through a temporary one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with whole_file(path, "a text") as draft:
         draft.write_text(text, encoding="utf-8")

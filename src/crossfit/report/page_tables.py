@@ -1,4 +1,4 @@
-"""Tables of a page, which can be sorted: leaderboard, published figures, cost, hubness, tests."""
+"""Sortable tables of a page: leaderboard, published figures, cost, hubness, tests."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _MATRIX = 30
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell of a table: what it says, what stands below, and what it is sorted by."""
+    """A cell of a table: its text, the text below, and the value that it is sorted by."""
 
     text: str
     below: str = ""
@@ -143,7 +143,7 @@ def leaderboard_table(board: Board) -> Table:
 
 
 class _Scale:
-    """Places of intervals on a line from the lowest to the highest of them, chance included."""
+    """Positions of intervals on a line from the lowest to the highest of them, chance included."""
 
     def __init__(self, board: Board, ranges: Iterable[tuple[float, float]]) -> None:
         ends = [end for bounds in ranges for end in bounds]
@@ -304,7 +304,7 @@ def hubness_table(board: Board) -> Table | None:
 
 
 def pair_tables(board: Board) -> list[tuple[str, list[list[str]]]]:
-    """P-values of all pairs, below the diagonal: a table for each family of tests."""
+    """Return the p-values of all pairs, below the diagonal: a table per family of tests."""
     if not 2 < len(board.rows) <= _MATRIX:
         return []
     found = []

@@ -122,7 +122,7 @@ def latex_table(board: Board) -> str:
     Parameters
     ----------
     board : Board
-        The leaderboard. One line a method and direction, so that it fits a page.
+        The leaderboard. One line per method and direction, so that it fits a page.
     """
     several = len(board.rows) > 1
     heads = ["rank", "method", *(["$p$"] if several else []), "direction"]
@@ -163,13 +163,13 @@ def latex_text(text: str) -> str:
 
 
 def _no_formula(text: str) -> str:
-    """Return a text as a spreadsheet shows it, and does not compute it, nor run what it names."""
+    """Return a text that no spreadsheet evaluates as a formula."""
     text = printable(text)
     return f"'{text}" if text.lstrip().startswith(("=", "+", "-", "@")) else text
 
 
 def csv_table(found: Sequence[Board]) -> str:
-    """Return every figure of leaderboards as CSV, one a line.
+    """Return every figure of leaderboards as CSV, one per line.
 
     Parameters
     ----------
