@@ -1,6 +1,6 @@
 """
-Give up bad trials of a network early
-=====================================
+Stop bad trials of a network early
+==================================
 
 A network reports its validation score after every epoch, so a trial that lies below the others
 need not be trained to its end. Nothing has to be put into the method for that.

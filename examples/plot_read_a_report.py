@@ -2,9 +2,9 @@
 Run an experiment and read its report
 =====================================
 
-An experiment says data × features × methods × seeds. Running it fills a store, and the report is
-one HTML page with the leaderboard as Markdown, LaTeX and CSV beside it. Here it is small enough
-to run in seconds.
+An experiment is a product: data × features × methods × seeds. Running it fills a store, and the
+report is one HTML page with the leaderboard as Markdown, LaTeX and CSV next to it. Here it is
+small enough to run in seconds.
 """
 
 import csv

@@ -3,7 +3,7 @@ Search, and show what was found
 ===============================
 
 A pipeline from raw pictures and strings to a common space answers texts that are not in the data.
-The gallery shows each query beside the pictures that were found for it, best first.
+The gallery shows each query with the pictures that were found for it, best first.
 """
 
 import matplotlib.pyplot as plt
