@@ -4,15 +4,28 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import os
 import re
 import secrets
 import shutil
+import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
-__all__ = ["clear_drafts", "draft_of", "reserve", "room_for", "whole_file"]
+from crossfit._processes import is_alive, started
+
+__all__ = [
+    "clear_drafts",
+    "draft_of",
+    "is_left",
+    "put_folder",
+    "remove",
+    "reserve",
+    "room_for",
+    "whole_file",
+]
 
 _NO_ROOM = {
     errno.ENOSPC: "there is no space left on the disk",
@@ -135,7 +148,8 @@ def whole_file(path: str | os.PathLike[str], what: str, size: int | None = None)
 def draft_of(path: Path, make: Callable[[Path], None]) -> Iterator[Path]:
     """Create a draft next to a file or folder, and remove it at the end unless it was renamed.
 
-    It is locked while this process lives, so that `clear_drafts` can tell whose process does not.
+    Its name holds the process that writes it, so that `is_left` can find out whether that has
+    ended.
 
     Parameters
     ----------
@@ -149,78 +163,78 @@ def draft_of(path: Path, make: Callable[[Path], None]) -> Iterator[Path]:
     pathlib.Path
         The draft.
     """
-    while True:
-        draft = path.with_name(f"{_draft_prefix(path)}{secrets.token_hex(8)}")
-        try:
-            make(draft)
-            lock = _locked(draft, wait=True)
-            if os.path.lexists(draft):  # else it was cleared before it was locked
-                break
-            _unlock(lock)
-        except BaseException:
-            _remove(draft)
-            raise
+    draft = _draft_beside(path)
     try:
+        make(draft)
         yield draft
     finally:  # after Ctrl-C too
-        _remove(draft)
-        _unlock(lock)
+        remove(draft)
+
+
+def put_folder(draft: Path, path: Path) -> None:
+    """Rename a folder, in place of what is there, unless another process has just put one there."""
+    old = _draft_beside(path)
+    with contextlib.suppress(FileNotFoundError):
+        path.rename(old)
+    try:
+        draft.rename(path)
+    except OSError as error:
+        # Systems differ in the error for a folder that is not empty.
+        if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+            raise
+    remove(old)
 
 
 def clear_drafts(path: str | os.PathLike[str]) -> None:
     """Remove the drafts of a file or folder whose processes were killed while they wrote.
 
-    Drafts of living processes are locked and stay. So does everything where files cannot be
-    locked.
+    Drafts of living processes, and of other machines, stay.
     """
     path = Path(path).absolute()
-    name = re.compile(re.escape(_draft_prefix(path)) + "[0-9a-f]{16}")
     with contextlib.suppress(OSError):
-        for found in os.listdir(path.parent):
-            if not name.fullmatch(found):
-                continue
-            draft = path.with_name(found)
-            with contextlib.suppress(OSError):
-                lock = _locked(draft, wait=False)
-                if lock is not None:
-                    _remove(draft)
-                    _unlock(lock)
+        for name in os.listdir(path.parent):
+            if name.startswith(_prefix(path)) and is_left(path.with_name(name)):
+                remove(path.with_name(name))
 
 
-def _draft_prefix(path: Path) -> str:
-    return f".{path.name[:100]}-"
+def is_left(draft: Path, before: float | None = None) -> bool:
+    """Return True if a draft belongs to a process that has ended.
+
+    Parameters
+    ----------
+    draft : pathlib.Path
+        The draft.
+    before : float, optional
+        What was changed last before this time, in seconds of the file system's clock, is taken
+        as left where its process is not known: it may be one of another machine.
+    """
+    found = _DRAFT.search(draft.name)
+    if found and found[1] == _host():
+        return not is_alive(int(found[2]), found[3])
+    return before is not None and draft.lstat().st_mtime < before
 
 
-def _remove(draft: Path) -> None:
-    if draft.is_dir() and not draft.is_symlink():
-        shutil.rmtree(draft, ignore_errors=True)
+_DRAFT = re.compile(r"-([0-9a-f]{8})-(\d{1,9})-(\d{1,20})-[0-9a-f]{16}$")
+
+
+def _draft_beside(path: Path) -> Path:
+    me = os.getpid()
+    owner = f"{_host()}-{me}-{started(me)}"
+    return path.with_name(f"{_prefix(path)}{owner}-{secrets.token_hex(8)}")
+
+
+def _prefix(path: Path) -> str:
+    return f".{path.name[:40]}-"
+
+
+def _host() -> str:
+    return hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
+
+
+def remove(path: Path) -> None:
+    """Remove a file, or a folder with all it holds, if it is there and can be removed."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
     else:
         with contextlib.suppress(OSError):
-            draft.unlink()
-
-
-def _locked(draft: Path, *, wait: bool) -> int | None:
-    """Lock a draft and return what to unlock it by; None where there are no such locks.
-
-    The kernel lets go of the lock when the process dies, however it does.
-    """
-    try:
-        import fcntl
-    except ImportError:
-        return None
-    if not wait and not (draft.is_dir() or draft.is_file()):  # opening a pipe would wait
-        return None
-    descriptor = os.open(draft, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-    except OSError:
-        os.close(descriptor)
-        if wait:  # a file system without locks
-            return None
-        raise
-    return descriptor
-
-
-def _unlock(lock: int | None) -> None:
-    if lock is not None:
-        os.close(lock)
+            path.unlink()

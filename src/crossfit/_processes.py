@@ -1,12 +1,13 @@
-"""Processes that work for another one end with it."""
+"""Processes: when one started, whether it still runs, and workers that end with their parent."""
 
 from __future__ import annotations
 
 import os
 import threading
 import time
+from pathlib import Path
 
-__all__ = ["end_with"]
+__all__ = ["end_with", "is_alive", "started"]
 
 _watched: set[int] = set()
 
@@ -35,3 +36,37 @@ def end_with(parent: int, every: float = 0.5) -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True, name="crossfit-parent").start()
+
+
+def started(pid: int) -> str:
+    """Return when a process started, in digits that no other process of that number has.
+
+    Parameters
+    ----------
+    pid : int
+        Number of the process. Numbers are used again.
+
+    Returns
+    -------
+    str
+        Clock ticks since boot on Linux, else milliseconds; empty if there is no such process.
+    """
+    if os.path.isdir("/proc/self"):
+        try:
+            text = Path(f"/proc/{pid}/stat").read_text()
+        except OSError:
+            return ""
+        # The name, in parentheses, may hold anything.
+        fields = text.rpartition(")")[2].split()
+        return "" if fields[0] in "ZX" else fields[19]
+    import psutil
+
+    try:
+        return str(round(1000 * psutil.Process(pid).create_time()))
+    except psutil.Error:
+        return ""
+
+
+def is_alive(pid: int, since: str) -> bool:
+    """Return True if the process of that number that `started` then still runs."""
+    return started(pid) == since != ""

@@ -5,15 +5,13 @@ from __future__ import annotations
 import datetime
 import keyword
 import re
-import secrets
-import shutil
 import subprocess
 from pathlib import Path
 
 import click
 
 from crossfit import registry
-from crossfit._files import room_for
+from crossfit._files import draft_of, room_for
 from crossfit._text import printable
 from crossfit.cli._shared import Folder
 
@@ -127,8 +125,7 @@ def write_plugin(name: str, folder: Path, kind: str = "method", author: str | No
     files = first | _files(kind)
     with room_for("the plugin", target):
         folder.mkdir(parents=True, exist_ok=True)
-        draft = folder / f".crossfit-{name}-{secrets.token_hex(4)}"
-        try:
+        with draft_of(target, Path.mkdir) as draft:
             for inside, path in files.items():
                 copy = draft / renamed(inside)
                 copy.parent.mkdir(parents=True, exist_ok=True)
@@ -140,9 +137,6 @@ def write_plugin(name: str, folder: Path, kind: str = "method", author: str | No
             )
             licence.write_text(text, encoding="utf-8")
             draft.rename(target)
-        except BaseException:
-            shutil.rmtree(draft, ignore_errors=True)
-            raise
     return target
 
 

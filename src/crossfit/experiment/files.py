@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 import stat
 import warnings
 from collections.abc import Mapping
@@ -13,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from crossfit._files import remove, whole_file
 from crossfit.experiment.keys import key_of, plain_json
 from crossfit.experiment.schema import misfit
 
@@ -25,15 +25,13 @@ __all__ = [
     "check_sum",
     "damaged",
     "now",
-    "put",
     "read_bytes",
     "read_json",
-    "remove",
-    "signed",
     "sums_of",
     "to_disk",
     "warn_of_damage",
     "write_json",
+    "write_signed",
     "write_sums",
 ]
 
@@ -70,9 +68,24 @@ def to_disk(path: Path) -> None:
         os.fsync(stream.fileno())
 
 
-def signed(value: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a mapping with the hash of its content, which `read_json` compares."""
-    return {**value, "sha256": key_of(plain_json(value, None))}
+def write_signed(path: Path, value: Mapping[str, Any], what: str) -> None:
+    """Write a JSON file with the hash of its content, which `read_json` compares.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        The file. A folder of that name, which does not belong there, is removed.
+    value : mapping
+        Its content.
+    what : str
+        Name of the content in the message about a full disk.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.is_dir():
+        remove(path)
+    with whole_file(path, what) as draft:
+        write_json(draft, {**value, "sha256": key_of(plain_json(value, None))})
+        to_disk(draft)
 
 
 def write_sums(folder: Path) -> None:
@@ -137,21 +150,6 @@ def warn_of_damage(error: StoreError) -> None:
 
 
 _warned: set[str] = set()
-
-
-def put(draft: Path, path: Path) -> None:
-    """Give a file its name; a folder of that name, which does not belong there, is removed."""
-    if path.is_dir() and not path.is_symlink():
-        remove(path)
-    draft.replace(path)
-
-
-def remove(path: Path) -> None:
-    """Remove a file or a folder with all it holds, if it is there."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)
 
 
 def read_bytes(path: Path) -> bytes:

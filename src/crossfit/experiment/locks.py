@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
-import re
-import secrets
 import socket
 import threading
 import time
 from pathlib import Path
 from typing import Any, Self
 
+from crossfit._processes import is_alive, started
 from crossfit.experiment.files import StoreError, read_json
 
-__all__ = ["Claim", "draft_name", "is_left", "is_void", "this_process"]
+__all__ = ["Claim", "is_void", "this_process"]
 
 
 class Claim:
@@ -58,21 +56,7 @@ class Claim:
 
 def this_process() -> dict[str, Any]:
     """Return host, number and start of this process."""
-    return {"host": socket.gethostname(), "pid": os.getpid(), "started": _started(os.getpid())}
-
-
-def _started(pid: int) -> str:
-    """Return when a process started, in clock ticks since boot; empty where it cannot be known.
-
-    A number of a process is used again, and the same number does not mean the same process.
-    """
-    try:
-        text = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return ""
-    # The name, in parentheses, may hold anything.
-    fields = text.rpartition(")")[2].split()
-    return "" if fields[0] in "ZX" else fields[19]
+    return {"host": socket.gethostname(), "pid": os.getpid(), "started": started(os.getpid())}
 
 
 def is_void(path: Path, lease: float, moment: float) -> bool:
@@ -96,42 +80,8 @@ def is_void(path: Path, lease: float, moment: float) -> bool:
             since = time.monotonic()
             _seen[path] = (owner["token"], changed, since)
         return moment - changed > lease or time.monotonic() - since > lease
-    return not _is_alive(owner["pid"], owner["started"])
+    return not is_alive(owner["pid"], owner["started"])
 
 
 #: Claims of other machines: token, time of change, and when we first saw that.
 _seen: dict[Path, tuple[str, float, float]] = {}
-
-
-def _is_alive(pid: int, started: str) -> bool:
-    if os.path.isdir("/proc/self"):
-        return _started(pid) == started
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        pass
-    return True
-
-
-def draft_name(name: str) -> str:
-    """Return a name for what becomes `name` when it is whole; it tells whose draft it is."""
-    me = this_process()
-    return f".{name[:16]}-{_short_host()}-{me['pid']}-{me['started'] or 0}-{secrets.token_hex(8)}"
-
-
-def _short_host() -> str:
-    return hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
-
-
-_DRAFT = re.compile(r"-([0-9a-f]{8})-(\d{1,9})-(\d{1,20})-[0-9a-f]{16}$")
-
-
-def is_left(draft: Path, moment: float) -> bool:
-    """Say whether nobody is at a draft any more."""
-    found = _DRAFT.search(draft.name)
-    if found and found[1] == _short_host():
-        return not _is_alive(int(found[2]), "" if found[3] == "0" else found[3])
-    # Nothing takes an hour to write.
-    return draft.lstat().st_mtime < moment - 3600

@@ -12,10 +12,8 @@ from pathlib import Path
 
 from crossfit import registry
 from crossfit._code import package_files
-from crossfit._files import room_for
-from crossfit.experiment.files import StoreError, put, read_json, signed, write_json
+from crossfit.experiment.files import StoreError, read_json, write_signed
 from crossfit.experiment.keys import key_of
-from crossfit.experiment.locks import draft_name
 from crossfit.experiment.schema import PLAN
 from crossfit.experiment.spec import Experiment
 from crossfit.experiment.store import Store
@@ -73,12 +71,5 @@ def kept_plan(store: Store, state: str) -> list[Cell] | None:
 
 def keep_plan(store: Store, state: str, cells: Sequence[Cell]) -> None:
     """Store the plan of an experiment after which nothing was left to do."""
-    home = store.folder / "plans"
-    home.mkdir(parents=True, exist_ok=True)
-    draft = home / draft_name(state)
-    try:
-        with room_for("a plan", home):
-            write_json(draft, signed({"rows": [cell.row for cell in cells]}))
-            put(draft, home / f"{state}.json")
-    finally:
-        draft.unlink(missing_ok=True)
+    rows = [cell.row for cell in cells]
+    write_signed(store.folder / "plans" / f"{state}.json", {"rows": rows}, "a plan")

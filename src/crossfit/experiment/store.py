@@ -8,11 +8,9 @@ is pickled.
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 import os
 import secrets
-import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
@@ -22,23 +20,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from crossfit._files import room_for
+from crossfit._files import draft_of, is_left, put_folder, remove, room_for
 from crossfit.experiment.files import (
     FORMAT,
     StoreError,
     check_regular,
     damaged,
     now,
-    put,
     read_json,
-    remove,
-    signed,
     to_disk,
     warn_of_damage,
     write_json,
+    write_signed,
     write_sums,
 )
-from crossfit.experiment.locks import Claim, draft_name, is_left, is_void, this_process
+from crossfit.experiment.locks import Claim, is_void, this_process
 from crossfit.experiment.records import CellRecord, RunRecord, data_name
 from crossfit.experiment.schema import wrong_cell, wrong_run
 from crossfit.experiment.task import Cell
@@ -181,28 +177,12 @@ class Store:
         """
         with room_for("a result", home):
             home.parent.mkdir(parents=True, exist_ok=True)
-            draft = home.parent / draft_name(home.name)
-            draft.mkdir()
-            try:
+            with draft_of(home, Path.mkdir) as draft:
                 yield draft
-                self._put_folder(draft, home)
-            finally:
-                shutil.rmtree(draft, ignore_errors=True)
-
-    def _put_folder(self, draft: Path, home: Path) -> None:
-        write_sums(draft)
-        for path in draft.iterdir():
-            to_disk(path)
-        old = home.parent / draft_name(home.name)
-        with contextlib.suppress(FileNotFoundError):
-            home.rename(old)
-        try:
-            draft.rename(home)
-        except OSError as error:
-            # Systems differ in how they refuse to replace a folder that is not empty.
-            if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
-                raise
-        remove(old)
+                write_sums(draft)
+                for path in draft.iterdir():
+                    to_disk(path)
+                put_folder(draft, home)
 
     def write_cell(
         self,
@@ -233,15 +213,7 @@ class Store:
     def write_run(self, name: str, record: Mapping[str, Any]) -> None:
         """Store what a run consists of."""
         path = self.folder / "runs" / f"{name}.json"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        draft = path.with_name(draft_name(name))
-        try:
-            with room_for("a run", path):
-                write_json(draft, signed({"format": FORMAT, "name": name, **record}))
-                to_disk(draft)
-                put(draft, path)
-        finally:
-            draft.unlink(missing_ok=True)
+        write_signed(path, {"format": FORMAT, "name": name, **record}, "a run")
 
     def count_test(self, dataset: str, split: str, key: str) -> None:
         """Note, before it happens, that a test split is looked at."""
@@ -304,8 +276,8 @@ class Store:
         with self._guard() as moment:
             for draft in self.folder.glob("*/.*-*"):
                 with contextlib.suppress(OSError):
-                    if is_left(draft, moment):
-                        shutil.rmtree(draft) if draft.is_dir() else draft.unlink()
+                    if is_left(draft, moment - 3600):  # nothing takes an hour to write
+                        remove(draft)
         removed = 0
         for path in (self.folder / "locks").glob("[!.]*"):
             with self._guard() as moment:

@@ -13,10 +13,10 @@ from collections import Counter
 import numpy as np
 import pytest
 
+from crossfit._processes import started
 from crossfit.experiment import Experiment, Store, plan, run
 from crossfit.experiment.cell import compute
 from crossfit.experiment.data import load_splits
-from crossfit.experiment.locks import _started
 from crossfit.experiment.runner import Listener
 from crossfit.experiment.task import PairSource
 from crossfit.metrics import chance_level, evaluate
@@ -655,7 +655,7 @@ def test_the_workers_of_a_run_that_is_killed_end_with_it(tiny, tmp_path):
     assert len(workers) == 2 and process.pid not in workers
     process.kill()
     process.wait(30)
-    while any(_started(pid) for pid in workers):
+    while any(started(pid) for pid in workers):
         assert time.monotonic() < deadline
         time.sleep(0.05)
     store = Store(tmp_path / "s")
