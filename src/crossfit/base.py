@@ -132,11 +132,23 @@ class EncodedViews(Views):
         return self._kept(found) if is_views(found) else found
 
     def select(self, *names: str) -> Self:
-        """Return Views of some of the modalities, in the order asked for."""
+        """Return Views of some of the modalities, in the given order.
+
+        Parameters
+        ----------
+        *names : str
+            Names of views.
+        """
         return self._kept(super().select(*names))
 
     def with_groups(self, groups: Any) -> Self:
-        """Return the same views with coarser groups; see `Views.with_groups`."""
+        """Return the same views with coarser groups.
+
+        Parameters
+        ----------
+        groups : array-like of shape (n,)
+            See `Views.with_groups`.
+        """
         return self._kept(super().with_groups(groups))
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -312,7 +324,23 @@ class CrossModalEstimator(ViewsTransformerMixin, BaseEstimator):
 
     @available_if(_is_embedding)
     def fit_transform(self, X: Any, Y: Any = None, y: Any = None) -> Any:
-        """Fit, then transform the same pairs; see `fit` and `transform`."""
+        """Fit, then transform the same pairs.
+
+        Parameters
+        ----------
+        X, Y, y
+            As in `fit`.
+
+        Returns
+        -------
+        Views, or a pair of arrays
+            As `transform` returns them.
+
+        See Also
+        --------
+        fit : The fit alone.
+        transform : Other items.
+        """
         self.fit(X, Y, y)
         return self.transform(X) if is_views(X) else self.transform(X, Y)
 
@@ -327,6 +355,7 @@ class CrossModalEstimator(ViewsTransformerMixin, BaseEstimator):
         X : Views, or the first modality
             Any subset of the modalities of the fit; views are matched by name.
         Y : the second modality, optional
+            Only where X is not Views.
 
         Returns
         -------
@@ -397,6 +426,7 @@ class CrossModalEstimator(ViewsTransformerMixin, BaseEstimator):
         Parameters
         ----------
         X : Views, or items of the first role
+            Views with both modalities, or the items of the first alone.
         Y : items of the second role
             Only where X is not Views; then the number of rows may differ from X's.
         query, gallery : str, optional
@@ -457,9 +487,11 @@ class CrossModalEstimator(ViewsTransformerMixin, BaseEstimator):
         Parameters
         ----------
         queries : array-like of n rows
+            Items of one view.
         query : str
             The view of the queries.
         gallery : array-like of m rows
+            Items of another view.
         view : str
             The view of the gallery.
         chunk_size, out
@@ -638,7 +670,23 @@ class CrossModalEstimator(ViewsTransformerMixin, BaseEstimator):
         )
 
     def fitted_views(self, X: Views) -> Views:
-        """Select the views of the fit, in its order, from Views given after it."""
+        """Return the views of the fit, in its order, out of Views given after it.
+
+        Parameters
+        ----------
+        X : Views
+            Any subset of the modalities of the fit.
+
+        Returns
+        -------
+        Views
+
+        Raises
+        ------
+        ValueError
+            If none of them is of the fit, if one is not although ``views`` selects none, or if a
+            DataFrame has other columns than in the fit.
+        """
         names = tuple(self.views_in_.values())
         unknown = [name for name in X.names if name not in names]
         # With views= the caller chose among more views, and the others pass by.

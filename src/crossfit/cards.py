@@ -159,15 +159,25 @@ class MethodCard(Card):
     def suggest(
         self, trial: Trial, prefix: str = "", *, fixed: Mapping[str, Any] | None = None
     ) -> dict[str, Any]:
-        """Draw parameters from this method's search space; see `crossfit.cards.suggest`.
+        """Draw parameters from this method's search space.
 
         Parameters
         ----------
         trial : optuna.trial.Trial
-        prefix : str
+            Any trial, of any storage.
+        prefix : str, default=""
             Put before every name.
         fixed : mapping of str to object, optional
             Parameters that are set and not drawn: ``card.suggest(trial, fixed={"max_epochs": 4})``.
+
+        Returns
+        -------
+        dict of str to object
+            Parameters, as ``set_params`` takes them.
+
+        See Also
+        --------
+        crossfit.cards.suggest : The same for any search space.
         """
         return suggest(self.search_space, trial, prefix, fixed=fixed)
 
@@ -269,7 +279,13 @@ class DatasetCard(Card):
 
 @dataclass(frozen=True, kw_only=True)
 class ExperimentCard(Card):
-    """The card of a shipped experiment: ``target`` is ``"package:path/inside/it.yaml"``."""
+    """The card of a shipped experiment: ``target`` is ``"package:path/inside/it.yaml"``.
+
+    Parameters
+    ----------
+    datasets, methods : tuple of str, default=()
+        Names of the data sets and methods that it runs.
+    """
 
     group: ClassVar[str] = "crossfit.experiments"
     datasets: tuple[str, ...] = ()

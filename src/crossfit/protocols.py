@@ -29,7 +29,13 @@ class Scorer(Protocol):
     direction is not the other direction's."""
 
     def fitted_views(self, X: Views) -> Views:
-        """Return the views that the scorer was fitted on, in its order, out of those given."""
+        """Return the views that the scorer was fitted on, in its order, out of those given.
+
+        Parameters
+        ----------
+        X : Views
+            As they reach the scorer.
+        """
         ...
 
     def score_items(
@@ -46,9 +52,11 @@ class Scorer(Protocol):
         Parameters
         ----------
         queries : array-like of n rows
+            Items of one view.
         query : str
             The view of the queries.
         gallery : array-like of m rows
+            Items of another view.
         view : str
             The view of the gallery.
         chunk_size, out
@@ -70,8 +78,17 @@ class PairScorer(Scorer, Protocol):
     ) -> tuple[Any, Any, Similarity]:
         """Return queries and gallery, prepared, and what compares rows of the two.
 
-        The last takes rows of the view that comes earlier in ``views_in_`` first, whichever of
-        the two holds the queries.
+        Parameters
+        ----------
+        queries, query, gallery, view
+            As in `score_items`.
+
+        Returns
+        -------
+        queries, gallery : objects with rows
+        similarity : callable
+            Takes rows of the view that comes earlier in ``views_in_`` first, whichever of the two
+            holds the queries.
         """
         ...
 

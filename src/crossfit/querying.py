@@ -38,6 +38,7 @@ class SearchResult(NamedTuple):
     indices : int array of shape (n_queries, k)
         Rows of the gallery.
     scores : float32 array of shape (n_queries, k)
+        Similarities; higher is better.
     """
 
     indices: NDArray[np.int64]
@@ -62,10 +63,15 @@ def _split(estimator: Any) -> tuple[list[Any], Any]:
 def answering(estimator: Any) -> tuple[list[Any], Scorer]:
     """Return the steps of a pipeline that transform, and the step that scores.
 
+    Parameters
+    ----------
+    estimator : CrossModalEstimator, Pipeline or finished search
+        Pipelines may be nested; of a search its best estimator counts.
+
     Raises
     ------
     TypeError
-        If the last step is not a Scorer: a CrossModalEstimator, RetrievalScorer or Reranker.
+        If the last step is not a `crossfit.protocols.Scorer`.
     """
     steps, last = _split(estimator)
     if isinstance(last, type) or not isinstance(last, Scorer):
@@ -214,13 +220,37 @@ def search(
 
 
 def view_names(last: Any) -> tuple[str, ...]:
-    """Return the names of the views that a method or scorer was fitted on, in order."""
+    """Return the names of the views that a method or scorer was fitted on, in order.
+
+    Parameters
+    ----------
+    last : Scorer
+        A method, a RetrievalScorer or a Reranker.
+
+    Raises
+    ------
+    sklearn.exceptions.NotFittedError
+        If it is not fitted.
+    """
     check_is_fitted(last, "views_in_")
     return tuple(last.views_in_.values())
 
 
 def top_k(scores: Scores, k: int) -> SearchResult:
-    """Return the k best columns of each row, best first; equal scores in column order."""
+    """Return the k best columns of each row, best first; equal scores in column order.
+
+    Parameters
+    ----------
+    scores : array-like of shape (n_queries, n_gallery)
+        Higher is better.
+    k : int
+        How many columns; all if there are fewer.
+
+    Raises
+    ------
+    ValueError
+        If the scores are not such numbers, or k is not a positive integer.
+    """
     check_k(k)
     scores = as_array(scores, "scores", numbers=True)
     if scores.ndim != 2 or scores.dtype.kind not in "biuf" or not scores.shape[1]:
@@ -248,6 +278,17 @@ def top_k(scores: Scores, k: int) -> SearchResult:
 
 
 def check_k(k: Any) -> None:
-    """Check that a number of results is a positive integer."""
+    """Check that a number of results is a positive integer.
+
+    Parameters
+    ----------
+    k : object
+        As given by the user.
+
+    Raises
+    ------
+    ValueError
+        If it is not.
+    """
     if not isinstance(k, Integral) or isinstance(k, bool) or k < 1:
         raise ValueError(f"k must be an integer of at least 1, got {shown(k)}")

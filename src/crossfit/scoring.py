@@ -26,6 +26,15 @@ def direction(
 ) -> tuple[str, str]:
     """Return query and gallery view: by default the first two of `names`, in that order.
 
+    Parameters
+    ----------
+    names : sequence of str
+        Views of the fit.
+    views : Views
+        Those to be scored.
+    query, gallery : str or None
+        As given by the user.
+
     Raises
     ------
     ValueError
@@ -73,7 +82,17 @@ def score_views(
 
 
 def relevance_of(views: Views, query: str, gallery: str, y: ArrayLike | None) -> Any:
-    """Return relevance for `crossfit.metrics.evaluate`: labels of items, or pairs."""
+    """Return relevance for `crossfit.metrics.evaluate`: labels of items, or pairs.
+
+    Parameters
+    ----------
+    views : Views
+        With both views.
+    query, gallery : str
+        Names of the views.
+    y : array-like of shape (n,) or (n, n_classes), or None
+        Labels of the rows; by pairs if None.
+    """
     if y is None:
         return views.relevance(query, gallery)
     labels = check_labels(y)
@@ -104,7 +123,11 @@ def mean_over_directions(
     ties : {"expected", "stable", "worst"}
         How equal scores are ranked.
     only : Direction, optional
-        The one direction wanted.
+        The one direction to score.
+
+    Returns
+    -------
+    float
     """
     metric = metric or ("mrr" if y is None else "map@all")
     views = last.fitted_views(views)

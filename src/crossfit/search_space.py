@@ -41,17 +41,61 @@ class Trial(Protocol):
     def suggest_float(
         self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
     ) -> float:
-        """Suggest a real number."""
+        """Suggest a real number.
+
+        Parameters
+        ----------
+        name : str
+            Name of the parameter in the study.
+        low, high : float
+            Bounds, both included.
+        step : float, optional
+            Distance of the values.
+        log : bool, default=False
+            Search on a logarithmic scale.
+
+        Returns
+        -------
+        float
+        """
         ...
 
     def suggest_int(
         self, name: str, low: int, high: int, *, step: int = 1, log: bool = False
     ) -> int:
-        """Suggest a whole number."""
+        """Suggest a whole number.
+
+        Parameters
+        ----------
+        name : str
+            Name of the parameter in the study.
+        low, high : int
+            Bounds, both included.
+        step : int, default=1
+            Distance of the values.
+        log : bool, default=False
+            Search on a logarithmic scale.
+
+        Returns
+        -------
+        int
+        """
         ...
 
     def suggest_categorical(self, name: str, choices: Any) -> Any:
-        """Suggest one of the choices."""
+        """Suggest one of the choices.
+
+        Parameters
+        ----------
+        name : str
+            Name of the parameter in the study.
+        choices : sequence
+            What may be suggested.
+
+        Returns
+        -------
+        object
+        """
         ...
 
 
@@ -63,7 +107,7 @@ class Float:
     ----------
     low, high : float
         Bounds, both included.
-    log : bool
+    log : bool, default=False
         Search on a logarithmic scale.
     when : mapping of str to object, optional
         Search this parameter only if the parameters named have these values
@@ -80,7 +124,19 @@ class Float:
         _check_bounds(self, Real, "numbers")
 
     def suggest(self, trial: Trial, name: str) -> float:
-        """Suggest a value by `trial`, which records it under `name`."""
+        """Suggest a value by `trial`, which records it under `name`.
+
+        Parameters
+        ----------
+        trial : optuna.trial.Trial
+            Any trial, of any storage.
+        name : str
+            Name of the parameter in the study.
+
+        Returns
+        -------
+        float
+        """
         _check_asked(trial, name)
         return trial.suggest_float(name, self.low, self.high, log=self.log)
 
@@ -94,7 +150,22 @@ class Float:
 
 @dataclass(frozen=True)
 class Int:
-    """A whole-number parameter between ``low`` and ``high``; see `Float`."""
+    """A whole-number parameter between ``low`` and ``high``.
+
+    Parameters
+    ----------
+    low, high : int
+        Bounds, both included.
+    log : bool, default=False
+        Search on a logarithmic scale.
+    when : mapping of str to object, optional
+        See `Float`.
+
+    Examples
+    --------
+    >>> Int(1, 8, log=True)
+    Int(low=1, high=8, log=True, when=None)
+    """
 
     low: int
     high: int
@@ -105,7 +176,19 @@ class Int:
         _check_bounds(self, Integral, "whole numbers")
 
     def suggest(self, trial: Trial, name: str) -> int:
-        """Suggest a value by `trial`, which records it under `name`."""
+        """Suggest a value by `trial`, which records it under `name`.
+
+        Parameters
+        ----------
+        trial : optuna.trial.Trial
+            Any trial, of any storage.
+        name : str
+            Name of the parameter in the study.
+
+        Returns
+        -------
+        int
+        """
         _check_asked(trial, name)
         return trial.suggest_int(name, self.low, self.high, log=self.log)
 
@@ -200,7 +283,19 @@ class Choice:
         return kept and len(set(self.options)) == len(self.options)  # True and 1 are the same
 
     def suggest(self, trial: Trial, name: str) -> Any:
-        """Suggest one of the options by `trial`, which records it as `recorded` under `name`."""
+        """Suggest one of the options by `trial`, which records it as `recorded` under `name`.
+
+        Parameters
+        ----------
+        trial : optuna.trial.Trial
+            Any trial, of any storage.
+        name : str
+            Name of the parameter in the study.
+
+        Returns
+        -------
+        object
+        """
         _check_asked(trial, name)
         recorded = self.recorded
         drawn = trial.suggest_categorical(name, list(recorded))
@@ -228,7 +323,9 @@ class Each:
     keys : tuple of str
         The keys of the mapping.
     part : Float, Int or Choice
-        The space of every value. The trial sees ``name.key``.
+        The space of every value. The trial records it under ``name.key``.
+    when : mapping of str to object, optional
+        See `Float`.
     """
 
     keys: tuple[str, ...]
@@ -246,7 +343,19 @@ class Each:
         _check_when("Each", self.when)
 
     def suggest(self, trial: Trial, name: str) -> dict[str, Any]:
-        """Suggest a value for each key by `trial`, which records it under ``name.key``."""
+        """Suggest a value for each key by `trial`, which records it under ``name.key``.
+
+        Parameters
+        ----------
+        trial : optuna.trial.Trial
+            Any trial, of any storage.
+        name : str
+            Name of the parameter in the study.
+
+        Returns
+        -------
+        dict of str to object
+        """
         return {key: self.part.suggest(trial, f"{name}.{key}") for key in self.keys}
 
     def _offers(self, value: Any) -> bool:
@@ -325,7 +434,20 @@ def _check_asked(trial: Any, name: Any) -> None:
 
 
 def check_parts(where: str, space: Any) -> None:
-    """Check that a space is a mapping of names to parts of a search space."""
+    """Check that a space is a mapping of names to parts of a search space.
+
+    Parameters
+    ----------
+    where : str
+        What the message calls it.
+    space : object
+        As given.
+
+    Raises
+    ------
+    TypeError
+        If it is not.
+    """
     check_type(where, space, Mapping)
     for name, part in space.items():
         check_type(f"{where}: the names", name, str)
@@ -342,7 +464,8 @@ def check_space(where: str, space: Any) -> None:
     ----------
     where : str
         What the message calls it.
-    space : mapping of str to Float, Int, Choice or Each
+    space : object
+        As given: a mapping of str to Float, Int, Choice or Each.
 
     Raises
     ------
@@ -381,7 +504,15 @@ def check_space(where: str, space: Any) -> None:
 
 
 def renamed(space: Space, name: Callable[[str], str]) -> dict[str, Part]:
-    """Return a search space under other names, which its conditions follow."""
+    """Return a search space under other names, which its conditions follow.
+
+    Parameters
+    ----------
+    space : mapping of str to Float, Int, Choice or Each
+        Parameters in order.
+    name : callable
+        ``(str) -> str``, the new name of a parameter.
+    """
     return {
         name(key): with_condition(part, part.when and {name(k): v for k, v in part.when.items()})
         for key, part in space.items()
@@ -389,7 +520,15 @@ def renamed(space: Space, name: Callable[[str], str]) -> dict[str, Part]:
 
 
 def with_condition(part: Part, when: Mapping[str, Any] | None) -> Part:
-    """Return a part of a search space with this condition in place of its own."""
+    """Return a part of a search space with this condition in place of its own.
+
+    Parameters
+    ----------
+    part : Float, Int, Choice or Each
+        The part, which is not changed.
+    when : mapping of str to object, or None
+        The condition.
+    """
     if not when and part.when is None:
         return part
     made = copy.copy(part)
@@ -405,6 +544,7 @@ def remaining(space: Space, fixed: Mapping[str, Any]) -> dict[str, Part]:
     Parameters
     ----------
     space : mapping of str to Float, Int, Choice or Each
+        Parameters in order.
     fixed : mapping of str to object
         Parameters, of the space or others, with the values that they have.
 

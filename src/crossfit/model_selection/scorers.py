@@ -21,7 +21,13 @@ __all__ = ["RetrievalMetric", "make_retrieval_scorer"]
 
 @dataclass(frozen=True)
 class RetrievalMetric:
-    """A picklable scorer; make it with `make_retrieval_scorer`."""
+    """A picklable scorer; make it with `make_retrieval_scorer`.
+
+    Parameters
+    ----------
+    metric, direction, ties : str
+        As in `make_retrieval_scorer`.
+    """
 
     metric: str
     direction: str

@@ -171,15 +171,15 @@ class OptunaSearch(CheckedParameters, MetaEstimatorMixin, BaseEstimator):
     random_state : int, RandomState or None
         Seed of the samplers "tpe" and "random"; a sampler object has a seed of its own. With one
         process, and a method that is seeded, the search is repeatable.
-    catch : exception class or tuple of them
-        What a setting may raise, beyond ``ValueError``, arithmetic errors and too little memory,
-        for its trial to fail and the search to go on: ``RuntimeError``, for instance.
     refit : bool
         Whether to fit the winner on all rows.
     refit_epochs : bool
         Whether the number of epochs is chosen too: the score of a trial is that of its best
         epoch, averaged over the folds, and the winner is fitted for so many. For neural methods;
         a schedule that looks at ``max_epochs`` then runs through it in fewer.
+    catch : exception class or tuple of them
+        What a setting may raise, beyond ``ValueError``, arithmetic errors and too little memory,
+        for its trial to fail and the search to go on: ``RuntimeError``, for instance.
     verbose : {"auto", True, False} or int
         Progress bar: on a terminal when a search lasts, always, never. From 2 on, Optuna's own
         messages and the warnings of the trials too.
@@ -293,11 +293,16 @@ class OptunaSearch(CheckedParameters, MetaEstimatorMixin, BaseEstimator):
         Parameters
         ----------
         X : Views
+            Pairs to search and fit on.
         y : array-like of shape (n,) or (n, n_classes), optional
             Labels of the rows: for methods that learn from them, for the metric, and to spread
             the classes over the folds.
         groups : array-like of shape (n,), optional
             Coarser groups than ``X.groups``; no fold divides them.
+
+        Returns
+        -------
+        self
         """
         self._validate_params()
         if not is_views(X):
@@ -628,25 +633,70 @@ class OptunaSearch(CheckedParameters, MetaEstimatorMixin, BaseEstimator):
     # ---- the winner ----------------------------------------------------------------------------
 
     def score(self, X: Views, y: ArrayLike | None = None) -> float:
-        """Score the winner with the metric of the search."""
+        """Score the winner with the metric of the search.
+
+        Parameters
+        ----------
+        X : Views
+            Pairs that the search has not seen.
+        y : array-like of shape (n,) or (n, n_classes), optional
+            Labels of the rows.
+
+        Returns
+        -------
+        float
+            Larger is better.
+        """
         check_is_fitted(self, "best_estimator_")
         return float(self.scorer_(self.best_estimator_, X, y))
 
     @available_if(_is_fitted_embedding)
     def transform(self, X: Views) -> Views:
-        """Map Views into the common space of the winner."""
+        """Map Views into the common space of the winner.
+
+        Parameters
+        ----------
+        X : Views
+            Any subset of the modalities of the fit.
+
+        Returns
+        -------
+        Views
+        """
         check_is_fitted(self, "best_estimator_")
         return self.best_estimator_.transform(X)  # type: ignore[no-any-return]
 
     def encode(self, values: Any, view: str) -> Any:
-        """Map one modality alone into the common space of the winner."""
+        """Map one modality alone into the common space of the winner.
+
+        Parameters
+        ----------
+        values : array-like of n rows
+            Items of one modality.
+        view : str
+            The name of the view they belong to.
+
+        Returns
+        -------
+        array of shape (n, n_components)
+        """
         check_is_fitted(self, "best_estimator_")
         return encode(self.best_estimator_, values, view)
 
     def similarity(
         self, X: Any, Y: Any = None, *, query: str | None = None, gallery: str | None = None
     ) -> Any:
-        """Score every item of one modality against every item of another with the winner."""
+        """Score every item of one modality against every item of another with the winner.
+
+        Parameters
+        ----------
+        X, Y, query, gallery
+            As in `crossfit.similarity`.
+
+        Returns
+        -------
+        float32 array of shape (n_query_items, n_gallery_items)
+        """
         check_is_fitted(self, "best_estimator_")
         return similarity(self.best_estimator_, X, Y, query=query, gallery=gallery)
 

@@ -130,7 +130,13 @@ class Reranker(CheckedParameters, BaseEstimator):
         return {name: name for name in view_names(answering(self._stages()[1])[1])}
 
     def fitted_views(self, X: Views) -> Views:
-        """Return the views that the second stage was fitted on."""
+        """Return those of the views that the second stage was fitted on.
+
+        Parameters
+        ----------
+        X : Views
+            As they reach the re-ranker.
+        """
         return X.select(*(name for name in X.names if name in self.views_in_))
 
     def score_items(
@@ -147,9 +153,11 @@ class Reranker(CheckedParameters, BaseEstimator):
         Parameters
         ----------
         queries : array-like of n rows
+            Items of one view.
         query : str
             The view of the queries.
         gallery : array-like of m rows
+            Items of another view.
         view : str
             The view of the gallery.
         chunk_size, out

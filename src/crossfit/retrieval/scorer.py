@@ -115,7 +115,13 @@ class RetrievalScorer(ViewsTransformerMixin, CheckedParameters, BaseEstimator):
         super()._validate_params()
 
     def transform(self, X: Views) -> Views:
-        """Return X unchanged."""
+        """Return X as it is: the scorer maps nothing.
+
+        Parameters
+        ----------
+        X : Views
+            In the common space.
+        """
         return X
 
     def compare(
@@ -149,13 +155,35 @@ class RetrievalScorer(ViewsTransformerMixin, CheckedParameters, BaseEstimator):
         return score_views(self, tuple(self.views_in_), X, query, gallery, chunk_size, out)
 
     def fitted_views(self, X: Views) -> Views:
-        """Return X unchanged: all its views are in the common space."""
+        """Return X as it is: all its views are in the common space.
+
+        Parameters
+        ----------
+        X : Views
+            In the common space.
+        """
         return X
 
     def prepared(
         self, queries: Any, query: str, gallery: Any, view: str
     ) -> tuple[Any, Any, Similarity]:
-        """Return queries and gallery unchanged, and the similarity; see `Scorer`."""
+        """Return queries and gallery as they are, and the similarity that compares their rows.
+
+        Parameters
+        ----------
+        queries, query, gallery, view
+            As in `score_items`.
+
+        Returns
+        -------
+        queries, gallery : array
+        similarity : callable
+            Takes rows of the view that was earlier in the fit first.
+
+        See Also
+        --------
+        crossfit.protocols.PairScorer : What has this method.
+        """
         return queries, gallery, self.similarity_
 
     def score_items(
@@ -172,9 +200,11 @@ class RetrievalScorer(ViewsTransformerMixin, CheckedParameters, BaseEstimator):
         Parameters
         ----------
         queries : array of shape (n, n_components)
+            Items of one view.
         query : str
             The view of the queries.
         gallery : array of shape (m, n_components)
+            Items of another view.
         view : str
             The view of the gallery.
         chunk_size, out
