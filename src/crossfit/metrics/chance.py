@@ -37,13 +37,28 @@ def chance_level(
 
     Parameters
     ----------
-    relevance, metrics, directions, names
-        As in `evaluate`.
+    relevance : array-like or sparse of shape (n, m), or pair (y_query, y_gallery)
+        See `evaluate`.
+    metrics : str or sequence of str, default=("map@all",)
+        See `evaluate`.
+    directions : {"both", "forward", "backward"}, default="both"
+        See `evaluate`.
+    names : pair of str, default=("query", "gallery")
+        Names of rows and columns.
 
     Returns
     -------
     Evaluation
         Expectations per query, without intervals. ``medr`` is the median of expected ranks.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is invalid, or no query has a relevant item.
+
+    See Also
+    --------
+    evaluate : The values of a scorer.
 
     Examples
     --------

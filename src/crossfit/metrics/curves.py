@@ -34,12 +34,16 @@ def interpolated_precision_recall(
 
     Parameters
     ----------
-    scores, relevance, n_jobs
-        As in `evaluate`.
-    n_points : int
-        Recalls from 0 to 1: 11 or 101 by custom.
-    direction : {"forward", "backward"}
-        Whether rows or columns are the queries.
+    scores : array-like of shape (n, m)
+        Higher is better, see `evaluate`.
+    relevance : array-like or sparse of shape (n, m), or pair (y_query, y_gallery)
+        See `evaluate`.
+    n_points : int, default=11
+        Number of recalls from 0 to 1, usually 11 or 101.
+    direction : {"forward", "backward"}, default="forward"
+        Forward takes the rows as queries, backward the columns.
+    n_jobs : int or None, default=None
+        Threads, as in `evaluate`.
 
     Returns
     -------
@@ -50,6 +54,17 @@ def interpolated_precision_recall(
     ------
     ValueError
         On invalid input, or when no query has a relevant item.
+
+    See Also
+    --------
+    recall_at_k_curve : Recall over the cut-off.
+
+    Examples
+    --------
+    >>> scores, labels = [[0.9, 0.1], [0.4, 0.3]], ([0, 1], [0, 1])
+    >>> recall, precision = interpolated_precision_recall(scores, labels, n_points=2)
+    >>> recall.tolist(), precision.tolist()
+    ([0.0, 1.0], [0.75, 0.75])
     """
     whole = isinstance(n_points, int | np.integer) and not isinstance(n_points, bool)
     if not whole or n_points < 2:
@@ -96,20 +111,41 @@ def recall_at_k_curve(
 
     Parameters
     ----------
-    scores, relevance, ties, n_jobs
-        As in `evaluate`.
+    scores : array-like of shape (n, m)
+        Higher is better, see `evaluate`.
+    relevance : array-like or sparse of shape (n, m), or pair (y_query, y_gallery)
+        See `evaluate`.
     ks : sequence of int
         Cut-offs.
-    mode : {"any", "fraction"}
-        As in `recall_at_k`.
-    direction : {"forward", "backward"}
-        Whether rows or columns are the queries.
+    mode : {"any", "fraction"}, default="any"
+        See `recall_at_k`.
+    direction : {"forward", "backward"}, default="forward"
+        Forward takes the rows as queries, backward the columns.
+    ties : {"expected", "stable", "worst"}, default="expected"
+        The rank of tied items, see `evaluate`.
+    n_jobs : int or None, default=None
+        Threads, as in `evaluate`.
 
     Returns
     -------
     ks : ndarray of shape (k,), int64
         The cut-offs, ascending and without repeats.
     recall : ndarray of shape (k,), float64
+
+    Raises
+    ------
+    ValueError, TypeError
+        On invalid input, or when no query has a relevant item.
+
+    See Also
+    --------
+    recall_at_k : Recall at one cut-off.
+
+    Examples
+    --------
+    >>> ks, recall = recall_at_k_curve([[0.9, 0.1], [0.4, 0.3]], ([0, 1], [0, 1]), [1, 2])
+    >>> recall.tolist()
+    [0.5, 1.0]
     """
     _is_backward(direction)
     cutoffs = as_array(ks, "ks")

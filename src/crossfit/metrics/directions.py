@@ -38,6 +38,10 @@ class Direction(str):
     ValueError
         If a name is empty.
 
+    See Also
+    --------
+    Evaluation : Values of measures by direction.
+
     Examples
     --------
     >>> one = Direction("image", "text")

@@ -276,13 +276,13 @@ def evaluate(
     metrics : str or sequence of str
         ``map@all``, ``map@K:hits|all|min``, ``r@K:any|fraction``, ``p@K``, ``ndcg@all``,
         ``ndcg@K``, ``mrr``, ``meanr``, ``medr``, ``medr:vsepp``.
-    directions : {"both", "forward", "backward"}
+    directions : {"both", "forward", "backward"}, default="both"
         Backward takes the columns as queries, as if scores and relevance were transposed.
-    ties : {"expected", "stable", "worst"}
+    ties : {"expected", "stable", "worst"}, default="expected"
         The mean over all orders of tied items; the gallery's order; relevant items last.
-    ci : float or None
+    ci : float or None, default=0.95
         Coverage of the bootstrap intervals, None for none.
-    random_state : int, RandomState or None
+    random_state : int, RandomState or None, default=0
         Source of randomness of the bootstrap.
     groups : pair of (array-like or None), optional
         Groups of the n queries and of the m gallery items; what shares a group (the captions of
@@ -290,7 +290,7 @@ def evaluate(
     names : pair of str
         Names of rows and columns; ``("image", "text")`` names the directions ``image2text`` and
         ``text2image``.
-    n_jobs : int or None
+    n_jobs : int or None, default=None
         Threads, as in joblib; None is one, unless a joblib context sets another number.
 
     Returns
@@ -306,6 +306,11 @@ def evaluate(
     -----
     UserWarning
         When queries without a relevant item are excluded.
+
+    See Also
+    --------
+    chance_level : The same for a random ranking.
+    compare : Tests between methods.
 
     Examples
     --------

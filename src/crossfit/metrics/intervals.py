@@ -173,13 +173,13 @@ def bootstrap_interval(
     ----------
     values : array-like of shape (n,)
         One value per query; NaN is an excluded query.
-    statistic : {"mean", "median"}
+    statistic : {"mean", "median"}, default="mean"
         What is estimated.
     groups : array-like of shape (n,), optional
         Queries of one group (the captions of an image) are drawn together.
-    ci : float
+    ci : float, default=0.95
         Coverage aimed at.
-    n_resamples : int
+    n_resamples : int, default=1000
         Number of resamples.
     random_state : int, RandomState or None
         Source of randomness.
@@ -192,6 +192,10 @@ def bootstrap_interval(
     ------
     ValueError
         If no value is left, one is infinite (with its row), or a parameter is out of range.
+
+    See Also
+    --------
+    paired_test : A test and an interval for the difference of two methods.
 
     References
     ----------

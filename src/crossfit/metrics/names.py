@@ -93,6 +93,11 @@ def parse_metric(name: str) -> Measure:
         If `name` is not a string.
     ValueError
         If there is no such measure; the message lists the valid names.
+
+    Examples
+    --------
+    >>> parse_metric("R@5").name, parse_metric("map@50").name
+    ('r@5', 'map@50:hits')
     """
     if not isinstance(name, str):
         raise TypeError(f"a metric is named by a string such as 'map@all', got {shown(name)}")

@@ -261,9 +261,9 @@ def rank_ranges(
         A method's mean.
     comparisons : sequence of Comparison
         Of every pair of them, corrected together.
-    level : float
+    level : float, default=0.05
         Adjusted p-values up to it establish a difference.
-    greater_is_better : bool
+    greater_is_better : bool, default=True
         False for ranks.
 
     Returns
@@ -338,8 +338,14 @@ def compare(
         Compare the others with this one; by default every pair is compared.
     pairs : sequence of (str, str), optional
         Compare these alone, in place of `baseline`: fewer comparisons are corrected less.
-    method, n_resamples, ci, random_state
-        As in `paired_test`.
+    method : {"randomization", "bootstrap"}, default="randomization"
+        See `paired_test`.
+    n_resamples : int, default=10_000
+        See `paired_test`.
+    ci : float, default=0.95
+        Coverage of the intervals.
+    random_state : int, RandomState or None, default=0
+        Source of randomness.
 
     Returns
     -------
@@ -351,6 +357,11 @@ def compare(
     ValueError
         On fewer than two evaluations, other numbers of queries or groups, an unknown baseline or
         name in a pair.
+
+    See Also
+    --------
+    paired_test : The test of one pair of methods.
+    rank_ranges : The ranks that the comparisons leave open.
 
     Notes
     -----

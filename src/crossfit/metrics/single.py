@@ -48,18 +48,37 @@ def average_precision(
 
     Parameters
     ----------
-    scores, relevance, ties
-        As in `evaluate`.
-    k : int or None
+    scores : array-like of shape (n, m)
+        Higher is better, see `evaluate`.
+    relevance : array-like or sparse of shape (n, m), or pair (y_query, y_gallery)
+        Relevant items, or the labels of rows and columns, see `evaluate`.
+    k : int or None, default=None
         Cut-off, None for the whole gallery.
-    denominator : {"hits", "all", "min"}
+    denominator : {"hits", "all", "min"}, default="hits"
         With a cut-off, divide by the relevant items found in the first k (the field's habit, and
         optimistic), by all relevant items, or by the smaller of their number and k.
+    ties : {"expected", "stable", "worst"}, default="expected"
+        The rank of tied items, see `evaluate`.
 
     Returns
     -------
     ndarray of shape (n,), float64
         NaN where nothing is relevant.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is invalid, or no query has a relevant item.
+
+    See Also
+    --------
+    evaluate : All measures in both directions, with intervals.
+
+    Examples
+    --------
+    >>> scores, labels = [[0.9, 0.1], [0.4, 0.3]], ([0, 1], [0, 1])
+    >>> average_precision(scores, labels).tolist()
+    [1.0, 0.5]
     """
     metric = _cut("map", k, denominator)
     return _forward(scores, relevance, metric, ties).per_query["forward", metric]
@@ -79,16 +98,29 @@ def mean_average_precision(
 
     Parameters
     ----------
-    scores, ties
-        As in `evaluate`.
+    scores : array-like of shape (n, m)
+        Higher is better, see `evaluate`.
     y_query, y_gallery : array-like
         Labels of rows and columns, 1-D or indicators.
-    k, denominator
-        As in `average_precision`.
+    k : int or None, default=None
+        Cut-off, None for the whole gallery.
+    denominator : {"hits", "all", "min"}, default="hits"
+        See `average_precision`.
+    ties : {"expected", "stable", "worst"}, default="expected"
+        The rank of tied items, see `evaluate`.
 
     Returns
     -------
     float
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is invalid, or no query has a relevant item.
+
+    See Also
+    --------
+    evaluate : All measures in both directions, with intervals.
 
     Examples
     --------
@@ -107,16 +139,35 @@ def recall_at_k(
 
     Parameters
     ----------
-    scores, relevance, ties
-        As in `evaluate`.
+    scores : array-like of shape (n, m)
+        Higher is better, see `evaluate`.
+    relevance : array-like or sparse of shape (n, m), or pair (y_query, y_gallery)
+        Relevant items, or the labels of rows and columns, see `evaluate`.
     k : int
         Cut-off.
-    mode : {"any", "fraction"}
+    mode : {"any", "fraction"}, default="any"
         Success of a query, or the fraction of its relevant items.
+    ties : {"expected", "stable", "worst"}, default="expected"
+        The rank of tied items, see `evaluate`.
 
     Returns
     -------
     float
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is invalid, or no query has a relevant item.
+
+    See Also
+    --------
+    evaluate : All measures in both directions, with intervals.
+
+    Examples
+    --------
+    >>> scores, labels = [[0.9, 0.1], [0.4, 0.3]], ([0, 1], [0, 1])
+    >>> recall_at_k(scores, labels, 1)
+    0.5
     """
     metric = _cut("r", k, mode)
     return _forward(scores, relevance, metric, ties).mean("forward", metric)
@@ -128,14 +179,33 @@ def precision_at_k(scores: Any, relevance: Any, k: int, *, ties: str = "expected
 
     Parameters
     ----------
-    scores, relevance, ties
-        As in `evaluate`.
+    scores : array-like of shape (n, m)
+        Higher is better, see `evaluate`.
+    relevance : array-like or sparse of shape (n, m), or pair (y_query, y_gallery)
+        Relevant items, or the labels of rows and columns, see `evaluate`.
     k : int
         Cut-off; the divisor is k even where the gallery is smaller.
+    ties : {"expected", "stable", "worst"}, default="expected"
+        The rank of tied items, see `evaluate`.
 
     Returns
     -------
     float
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is invalid, or no query has a relevant item.
+
+    See Also
+    --------
+    evaluate : All measures in both directions, with intervals.
+
+    Examples
+    --------
+    >>> scores, labels = [[0.9, 0.1], [0.4, 0.3]], ([0, 1], [0, 1])
+    >>> precision_at_k(scores, labels, 1)
+    0.5
     """
     metric = _cut("p", k)
     return _forward(scores, relevance, metric, ties).mean("forward", metric)
@@ -146,12 +216,31 @@ def median_rank(scores: Any, relevance: Any, *, ties: str = "expected") -> float
 
     Parameters
     ----------
-    scores, relevance, ties
-        As in `evaluate`.
+    scores : array-like of shape (n, m)
+        Higher is better, see `evaluate`.
+    relevance : array-like or sparse of shape (n, m), or pair (y_query, y_gallery)
+        Relevant items, or the labels of rows and columns, see `evaluate`.
+    ties : {"expected", "stable", "worst"}, default="expected"
+        The rank of tied items, see `evaluate`.
 
     Returns
     -------
     float
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is invalid, or no query has a relevant item.
+
+    See Also
+    --------
+    evaluate : All measures in both directions, with intervals.
+
+    Examples
+    --------
+    >>> scores, labels = [[0.9, 0.1], [0.4, 0.3]], ([0, 1], [0, 1])
+    >>> median_rank(scores, labels)
+    1.5
     """
     return _forward(scores, relevance, "medr", ties).mean("forward", "medr")
 
@@ -161,12 +250,31 @@ def mean_rank(scores: Any, relevance: Any, *, ties: str = "expected") -> float:
 
     Parameters
     ----------
-    scores, relevance, ties
-        As in `evaluate`.
+    scores : array-like of shape (n, m)
+        Higher is better, see `evaluate`.
+    relevance : array-like or sparse of shape (n, m), or pair (y_query, y_gallery)
+        Relevant items, or the labels of rows and columns, see `evaluate`.
+    ties : {"expected", "stable", "worst"}, default="expected"
+        The rank of tied items, see `evaluate`.
 
     Returns
     -------
     float
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is invalid, or no query has a relevant item.
+
+    See Also
+    --------
+    evaluate : All measures in both directions, with intervals.
+
+    Examples
+    --------
+    >>> scores, labels = [[0.9, 0.1], [0.4, 0.3]], ([0, 1], [0, 1])
+    >>> mean_rank(scores, labels)
+    1.5
     """
     return _forward(scores, relevance, "meanr", ties).mean("forward", "meanr")
 
@@ -178,12 +286,31 @@ def mean_reciprocal_rank(scores: Any, relevance: Any, *, ties: str = "expected")
 
     Parameters
     ----------
-    scores, relevance, ties
-        As in `evaluate`.
+    scores : array-like of shape (n, m)
+        Higher is better, see `evaluate`.
+    relevance : array-like or sparse of shape (n, m), or pair (y_query, y_gallery)
+        Relevant items, or the labels of rows and columns, see `evaluate`.
+    ties : {"expected", "stable", "worst"}, default="expected"
+        The rank of tied items, see `evaluate`.
 
     Returns
     -------
     float
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is invalid, or no query has a relevant item.
+
+    See Also
+    --------
+    evaluate : All measures in both directions, with intervals.
+
+    Examples
+    --------
+    >>> scores, labels = [[0.9, 0.1], [0.4, 0.3]], ([0, 1], [0, 1])
+    >>> mean_reciprocal_rank(scores, labels)
+    0.75
     """
     return _forward(scores, relevance, "mrr", ties).mean("forward", "mrr")
 
@@ -196,14 +323,33 @@ def ndcg(scores: Any, relevance: Any, k: int | None = None, *, ties: str = "expe
 
     Parameters
     ----------
-    scores, relevance, ties
-        As in `evaluate`.
-    k : int or None
+    scores : array-like of shape (n, m)
+        Higher is better, see `evaluate`.
+    relevance : array-like or sparse of shape (n, m), or pair (y_query, y_gallery)
+        Relevant items, or the labels of rows and columns, see `evaluate`.
+    k : int or None, default=None
         Cut-off, None for the whole gallery.
+    ties : {"expected", "stable", "worst"}, default="expected"
+        The rank of tied items, see `evaluate`.
 
     Returns
     -------
     float
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is invalid, or no query has a relevant item.
+
+    See Also
+    --------
+    evaluate : All measures in both directions, with intervals.
+
+    Examples
+    --------
+    >>> scores, labels = [[0.9, 0.1], [0.4, 0.3]], ([0, 1], [0, 1])
+    >>> round(ndcg(scores, labels), 3)
+    0.815
     """
     metric = _cut("ndcg", k)
     return _forward(scores, relevance, metric, ties).mean("forward", metric)
@@ -225,6 +371,12 @@ def rsum(evaluation: Evaluation) -> float:
     ------
     ValueError
         If one of the six is missing.
+
+    Examples
+    --------
+    >>> ev = evaluate([[0.9, 0.1], [0.4, 0.3]], ([0, 1], [0, 1]), ["r@1", "r@5", "r@10"], ci=None)
+    >>> rsum(ev)
+    550.0
     """
     if not isinstance(evaluation, Evaluation):
         raise TypeError(

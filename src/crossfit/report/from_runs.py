@@ -52,6 +52,10 @@ def report_runs(
     ------
     StoreError
         If a run is not in the store, or none of its cells is done.
+
+    See Also
+    --------
+    crossfit.experiment.run : Run an experiment into a store.
     """
     store = store if isinstance(store, Store) else Store(store)
     records = [store.run(name) for name in dict.fromkeys(runs)]
