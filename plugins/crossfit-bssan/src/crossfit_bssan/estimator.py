@@ -15,9 +15,8 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from crossfit.extraction.weights import exact
-from crossfit.neural import Batch
+from crossfit.neural import Batch, NeuralPairEstimator
 from crossfit.neural.batching import first_elements
-from crossfit.neural.pairs import NeuralPairEstimator
 from crossfit.neural.training import optimizer_class
 from crossfit.views import Channels, Ragged, Views, as_float, take_rows
 from crossfit_bssan import cards

@@ -11,7 +11,8 @@ import numpy as np
 from PIL import Image
 from sklearn.utils._param_validation import Interval, StrOptions
 
-from crossfit.extraction.images import MAX_PIXELS, ImageExtractor
+from crossfit.extraction import ImageExtractor
+from crossfit.extraction.images import MAX_PIXELS
 from crossfit.extraction.weights import exact, file_sha256, resolve_device
 from crossfit_wheels._wheels import weights_file
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from sklearn.utils._param_validation import Interval, StrOptions
 
-from crossfit.extraction.text import TextExtractor
+from crossfit.extraction import TextExtractor
 from crossfit.extraction.weights import exact, file_sha256, resolve_device
 from crossfit_wheels._wheels import weights_file
 

@@ -9,9 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from crossfit import Views
+from crossfit.datasets import Dataset, Split
 from crossfit.datasets.record import (
-    Dataset,
-    Split,
     check_counts,
     choose_subsets,
     content_hash,
