@@ -19,7 +19,6 @@ NOT_YET = (
     "plugins/*/experiments",
     "src/crossfit/cli",
     "src/crossfit/experiment",
-    "src/crossfit/extraction",
     "src/crossfit/testing",
 )
 

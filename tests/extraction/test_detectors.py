@@ -333,7 +333,9 @@ def test_onnx_refuses(tiny, tmp_path, monkeypatch):
     with pytest.raises(FileNotFoundError, match=r"there is no file 'absent\.onnx'"):
         detector("absent.onnx").fit(images)
     (tmp_path / "text.onnx").write_text("no network")
-    with pytest.raises(ValueError, match=r"text\.onnx' is no ONNX network that onnxruntime can"):
+    with pytest.raises(
+        ValueError, match=r"text\.onnx' is not an ONNX network that onnxruntime can"
+    ):
         detector(tmp_path / "text.onnx").fit_transform(images)
     with pytest.raises(ValueError, match=r"5 \+ 80 channels .* got shape \(8, 4, 6\)"):
         detector(path, label_names=None).fit_transform(images)
@@ -342,7 +344,7 @@ def test_onnx_refuses(tiny, tmp_path, monkeypatch):
         detector(path, describe=Needy()).fit(images)
     with pytest.raises(ValueError, match="'describe' parameter of OnnxDetector"):
         detector(path, describe=LdaTopics()).fit(images)
-    with pytest.raises(ValueError, match=r"one vector an image, got an array of shape \(\d+, 4, "):
+    with pytest.raises(ValueError, match=r"one vector per image, got an array of shape \(\d+, 4, "):
         describe = GridFeatures(2, size=8, output="regions")
         detector(path, describe=describe).fit_transform(images)
     monkeypatch.setitem(sys.modules, "onnxruntime", None)

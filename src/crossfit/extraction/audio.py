@@ -209,7 +209,7 @@ def _is_pair(item: Any) -> bool:
 
 
 class _Spectra(AudioExtractor):
-    """What the two extractors share: frames of a spectrum, as a map, flat or their moments."""
+    """Base of the two extractors: frames of a spectrum, as a map, flat or their moments."""
 
     output: str
     n_fft: int

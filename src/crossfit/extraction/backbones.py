@@ -51,7 +51,7 @@ class Backbone(ImageExtractor):
         ``"DEFAULT"`` or another of torchvision's names of weights, which are taken from torch's
         folder of downloads or fetched; a ``.safetensors`` file or a state dictionary saved by
         torch. None draws random weights from `random_state`: for tests and as an ablation, to
-        see what the architecture alone is worth. They are no features to publish.
+        see what the architecture alone is worth. Do not publish results on them.
     output : {"auto", "vectors", "regions", "map"}
         The output of the layer if it is a vector, else the mean over places; one vector for
         each place, row by row; or the whole map. ``"auto"`` is ``"vectors"`` for a layer of
@@ -91,7 +91,7 @@ class Backbone(ImageExtractor):
     ValueError
         If there is no such network or layer, or the layer has no such output.
     FileNotFoundError
-        If the weights are no file and cannot be fetched.
+        If the weights are not a file and cannot be fetched.
 
     Notes
     -----

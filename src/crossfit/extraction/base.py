@@ -30,11 +30,11 @@ logger = logging.getLogger("crossfit")
 
 
 class Extractor(CheckedParameters, TransformerMixin, BaseEstimator):
-    """What every extractor is.
+    """Base class of every extractor.
 
     An author derives from `ImageExtractor` or `TextExtractor`, which say what an item is, and
     writes `_extract`; an extractor that learns from training rows writes `_fit` too. The public
-    methods check their input, split it into batches, show a bar on long runs and hand back rows
+    methods check their input, split it into batches, show a bar on long runs and return rows
     in the order they came in. Equal items of one call are computed once.
 
     Features of extractors without `_fit` are kept in the `FeatureCache` if they have a parameter
@@ -50,7 +50,7 @@ class Extractor(CheckedParameters, TransformerMixin, BaseEstimator):
     """
 
     expects: ClassVar[str]
-    """What the input should be, as error messages say it."""
+    """The kind of input, as error messages name it."""
 
     neutral_parameters: ClassVar[frozenset[str]] = frozenset(
         {"batch_size", "cache", "device", "n_jobs", "verbose"}
@@ -168,7 +168,7 @@ class Extractor(CheckedParameters, TransformerMixin, BaseEstimator):
             rows = {key.removeprefix(prefix): row for key, row in found.items()}
         todo = [digest for digest in dict.fromkeys(digests) if digest not in rows]
         size = getattr(self, "batch_size", 256)
-        # Writing once a second costs nothing; writing every batch would halve a quick extractor.
+        # Writing once per second costs nothing; writing every batch would halve a quick extractor.
         unsaved: dict[str, np.ndarray] = {}
         saved_at = time.monotonic()
         try:
@@ -239,7 +239,7 @@ class Extractor(CheckedParameters, TransformerMixin, BaseEstimator):
     def __crossfit_restore__(
         self, state: Mapping[str, Any], arrays: Mapping[str, np.ndarray]
     ) -> None:
-        """Take back what `__crossfit_state__` gave, on an instance with the same parameters."""
+        """Restore what `__crossfit_state__` returned, on an instance with the same parameters."""
         # JSON turns tuples into lists; a fitted list is always a tuple here.
         plain = {name: tuple(v) if isinstance(v, list) else v for name, v in state.items()}
         set_fitted(self, {**plain, **arrays})
@@ -282,7 +282,7 @@ class Extractor(CheckedParameters, TransformerMixin, BaseEstimator):
             return ""
 
     def fingerprint(self) -> str:
-        """Return a hash of all that the output depends on beside the items.
+        """Return a hash of all that the output depends on in addition to the items.
 
         Returns
         -------
@@ -365,7 +365,7 @@ def sequence_of(X: Any, expects: str, owner: str) -> list[Any]:
     Raises
     ------
     TypeError
-        If `X` is no such thing, or a member is missing, with the rows.
+        If `X` is not such a sequence, or a member is missing, with the rows.
     ValueError
         If it is empty.
     """
@@ -409,7 +409,7 @@ def check_file(path: str | os.PathLike[str], kind: str) -> str:
 
 
 def describe(X: Any, member: Any = None) -> str:
-    """Name a wrong input: its container, size and the type of the offending `member`."""
+    """Describe a wrong input: its container, size and the type of the offending `member`."""
     if hasattr(X, "__array__") and not isinstance(X, (list, tuple)):
         X = as_numpy(X)
         if X.dtype != object or X.ndim != 1:

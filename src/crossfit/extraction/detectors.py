@@ -88,7 +88,7 @@ class Detector(ImageExtractor):
         raise NotImplementedError(f"{type(self).__name__} must write _label_names()")
 
     def _extract(self, batch: list[np.ndarray]) -> list[np.ndarray]:
-        # One array an image, so that the cache can hold it; float32 holds labels to 2**24.
+        # One array per image, so that the cache can hold it; float32 holds labels to 2**24.
         return [
             np.column_stack([found.boxes, found.scores, found.labels, found.vectors]).astype("f4")
             for found in self._detect(batch)
@@ -168,7 +168,7 @@ class FasterRCNN(Detector):
     ValueError
         If there is no such network, or the weights are not its own.
     FileNotFoundError
-        If the weights are no file and cannot be fetched.
+        If the weights are not a file and cannot be fetched.
 
     Notes
     -----
@@ -371,7 +371,7 @@ class OnnxDetector(Detector):
     ImportError
         If onnxruntime is not installed.
     ValueError
-        If the file is no ONNX network, or its output is not as described.
+        If the file is not an ONNX network, or its output is not as described.
 
     Notes
     -----
@@ -490,7 +490,7 @@ class OnnxDetector(Detector):
         vectors = np.asarray(describe.transform(crops))
         if vectors.ndim != 2:
             raise ValueError(
-                f"describe must give one vector an image, got an array of shape {vectors.shape}"
+                f"describe must return one vector per image, got an array of shape {vectors.shape}"
             )
         parts = np.split(vectors, np.cumsum([len(part.boxes) for part in found])[:-1])
         return [part._replace(vectors=own) for part, own in zip(found, parts)]
@@ -532,7 +532,8 @@ def _session(path: str, digest: str) -> Any:
         )
     except Exception as error:  # each kind of damage has an exception class of its own
         raise ValueError(
-            f"{path!r} is no ONNX network that onnxruntime can run: {str(error).splitlines()[0]}"
+            f"{path!r} is not an ONNX network that onnxruntime can run: "
+            f"{str(error).splitlines()[0]}"
         ) from error
     shapes = [entry.shape for entry in session.get_inputs()]
     if (

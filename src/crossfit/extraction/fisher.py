@@ -127,7 +127,7 @@ class HGLMM(CheckedParameters, BaseEstimator):
         Raises
         ------
         ValueError
-            If there are fewer points than components, or X is no finite matrix.
+            If there are fewer points than components, or X is not a finite matrix.
         """
         self._validate_params()
         X = _points(X)
@@ -505,7 +505,7 @@ class FisherVector(
     def __crossfit_restore__(
         self, state: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]
     ) -> None:
-        """Take back what `__crossfit_state__` gave, on an instance with the same parameters."""
+        """Restore what `__crossfit_state__` returned, on an instance with the same parameters."""
         if not arrays:
             return
         self.mean_, self.rotation_ = arrays["mean_"], arrays["rotation_"]

@@ -42,11 +42,11 @@ _PNG_CHUNKS = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND", b"eXIf"}
 
 @validated(max_pixels=[integer(1), None])
 def load_rgb(item: Any, max_pixels: int | None = MAX_PIXELS) -> np.ndarray:
-    """Return an image as RGB pixels: upright, eight bits a channel, on a white ground.
+    """Return an image as RGB pixels: upright, eight bits per channel, on a white ground.
 
     The orientation written in EXIF is applied, transparency is laid over white, palettes, CMYK
-    and greyscale become RGB. Of an animation the first frame counts. What a file says beside its
-    pixels may be damaged.
+    and greyscale become RGB. Of an animation the first frame counts. What a file holds in addition
+    to its pixels may be damaged.
 
     Grey values of more than eight bits are taken to have as many bits as the largest of them
     needs, out of 8, 10, 12, 14, and 16 to 31, and the upper eight of these are kept: white is
@@ -170,7 +170,7 @@ def _refuse_large(size: tuple[int, int], name: str, max_pixels: int | None) -> N
 
 
 def _png_pixels_only(path: str) -> io.BytesIO | None:
-    """Return a PNG file without its texts and profiles, or None if it is no such file."""
+    """Return a PNG file without its texts and profiles, or None if it is not a PNG file."""
     data = Path(path).read_bytes()
     signature, at = b"\x89PNG\r\n\x1a\n", 8
     if not data.startswith(signature):

@@ -252,7 +252,7 @@ class LdaTopics(TextExtractor):
         )
 
     def _extract(self, batch: list[str]) -> np.ndarray:
-        # Built anew from plain arrays, so that threads share no model and nothing opaque is saved.
+        # Built again from plain arrays, so that threads share no model and nothing opaque is saved.
         model = self._model()
         model.state.sstats = self.word_counts_
         model.sync_state()
@@ -302,7 +302,7 @@ class Tokens(TextExtractor):
         Longer texts lose what comes after. Default: with ``output="padded"`` the longest training
         text, else no limit.
     min_count : int
-        Times a word must occur in the training texts to have an id.
+        Number of times that a word must occur in the training texts to have an id.
     lowercase : bool
         Whether to lower-case.
     output : {"ragged", "padded"}
@@ -377,7 +377,7 @@ class Tokens(TextExtractor):
 
     def _extract(self, batch: list[str]) -> list[np.ndarray]:
         ids = {word: i for i, word in enumerate(self.vocabulary_)}
-        # "<pad>" and "<unk>" are no runs of \w, so no text can hold them.
+        # "<pad>" and "<unk>" are not runs of \w, so no text can hold them.
         return [
             np.array([ids.get(word, 1) for word in self._words(text)] or [1], np.int64)
             for text in batch

@@ -201,7 +201,7 @@ def what_else(head: bytes) -> str | None:
 
 
 def fill(network: torch.nn.Module, state: Mapping[str, Any], source: object) -> None:
-    """Give a network the tensors that it needs; `state` may hold more.
+    """Assign a network the tensors that it needs; `state` may hold more.
 
     Raises
     ------
@@ -273,7 +273,7 @@ def _read(path: Path) -> dict[str, torch.Tensor]:
         isinstance(name, str) and isinstance(part, torch.Tensor) for name, part in state.items()
     ):
         raise ValueError(f"it holds a {type(state).__name__} that is not a table of named tensors")
-    # Beside its names torch's average of models counts them.
+    # In addition to its names torch's average of models counts them.
     table = {name: part for name, part in state.items() if name != "n_averaged"}
     while wrapper := next((w for w in _WRAPPERS if table and all(n.startswith(w) for n in table)),
                           None):  # fmt: skip

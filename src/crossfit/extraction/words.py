@@ -45,9 +45,9 @@ class Doc2VecFeatures(TextExtractor):
     window : int
         Words to either side that predict a word, or are predicted.
     negative : int
-        Random words that each true one is told from.
+        Random words that each true one is distinguished from.
     min_count : int
-        Times a word must occur in the training texts.
+        Number of times that a word must occur in the training texts.
     random_state : int, RandomState or None
         Seed of training and inference.
     verbose : {"auto", True, False}
@@ -159,7 +159,7 @@ class Doc2VecFeatures(TextExtractor):
     def _extract(self, batch: list[str]) -> np.ndarray:
         from gensim.models.doc2vec import train_document_dbow, train_document_dm
 
-        # Built anew from plain arrays, so that threads share no model and nothing opaque is saved.
+        # Built again from plain arrays, so that threads share no model and nothing opaque is saved.
         model = self._model(1)
         model.build_vocab_from_freq(dict(zip(self.vocabulary_, self.counts_.tolist())))
         # gensim's C code reads as many numbers as it expects, whether they are there or not.
@@ -229,7 +229,7 @@ class WordVectors(TextExtractor):
     binary : bool, optional
         Whether the file is binary. Default: if it is named ``.bin`` or ``.bin.gz``.
     vector_size, window, min_count, epochs : int
-        Of learning: size of a vector, words to either side, times a word must occur, passes.
+        Of learning: size of a vector, words to either side, least occurrences of a word, passes.
     random_state : int, RandomState or None
         Seed of learning.
     verbose : {"auto", True, False}
@@ -413,7 +413,7 @@ def _read_text(file: Path, limit: int | None) -> tuple[dict[str, int], np.ndarra
     if first:
         first[0] = first[0].removeprefix(codecs.BOM_UTF8)
     head = first[0].split() if first else []
-    # word2vec's own first line says how many words there are and how long vectors are.
+    # word2vec's own first line holds the number of words and the length of the vectors.
     if len(head) == 2 and all(part.isdigit() for part in head):
         expected, size, start = int(head[0]), int(head[1]), 1
     else:
