@@ -67,6 +67,7 @@ format: install
 	$(BIN)/ruff format .
 
 docs: install
+	@rm -rf docs/api  # pages of names that are gone
 	$(BIN)/sphinx-build -W --keep-going -b html docs docs/_build/html
 
 bench: install
