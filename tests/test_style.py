@@ -18,7 +18,6 @@ NOT_YET = (
     "plugins/crossfit-wheels",
     "plugins/*/experiments",
     "src/crossfit/cli",
-    "src/crossfit/experiment",
     "src/crossfit/testing",
 )
 

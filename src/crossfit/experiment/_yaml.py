@@ -1,4 +1,4 @@
-"""Reading experiment files: plain YAML that knows its lines, changes to it, and values with places.
+"""Reading experiment files: plain YAML with line numbers, changes to it, and values with places.
 
 Files are read by a subclass of `yaml.SafeLoader`, so nothing in them is executed.
 """
@@ -18,18 +18,18 @@ __all__ = ["Node", "SpecError", "change", "plain", "read_yaml", "what"]
 
 
 class SpecError(ValueError):
-    """An experiment that says something wrong, with the place where it says it."""
+    """An error in an experiment; the message names the file, the line and the key."""
 
 
 class _Map(dict[str, Any]):
-    """A mapping that knows the line of each of its keys."""
+    """A mapping with the line of each of its keys."""
 
     lines: dict[str, int]
     line: int = 0
 
 
 class _Seq(list[Any]):
-    """A sequence that knows the line of each of its entries."""
+    """A sequence with the line of each of its entries."""
 
     lines: list[int]
     line: int = 0
@@ -62,7 +62,7 @@ for _tag, (_pattern, _first) in _CORE.items():
 
 
 def _of_kind(node: yaml.Node, kind: type[yaml.Node]) -> None:
-    """Refuse a tag before a value of another kind, ``!!map x``."""
+    """Raise an error if a tag stands before a value of another kind, ``!!map x``."""
     if not isinstance(node, kind):
         raise yaml.constructor.ConstructorError(
             None, None, f"expected a {kind.id} node, but found {node.id}", node.start_mark
@@ -86,7 +86,7 @@ def _construct_map(loader: _Loader, node: yaml.MappingNode) -> Iterator[_Map]:
             )
         if key in own:
             raise yaml.constructor.ConstructorError(
-                None, None, f"the key {key!r} is there twice", key_node.start_mark
+                None, None, f"the key {key!r} occurs twice", key_node.start_mark
             )
         own.add(key)
     loader.flatten_mapping(node)
@@ -137,9 +137,9 @@ def read_yaml(path: Path) -> _Map:
     Raises
     ------
     SpecError
-        If it is not a regular file or is larger than 4 MiB, is no valid YAML, refers to itself,
+        If it is not a regular file or is larger than 4 MiB, is not valid YAML, refers to itself,
         holds more than 100,000 values, aliases written out, or values within values more than 60
-        deep, a key is there twice, or it holds something else than a mapping.
+        deep, a key occurs twice, or it does not hold a mapping.
     """
     if path.exists() and not path.is_file():
         raise SpecError(f"{path}: is not a regular file")
@@ -293,7 +293,7 @@ class Node:
         self.value, self.path, self.source, self.line = value, path, source, line
 
     def error(self, message: str) -> SpecError:
-        """Return the error that says what is wrong here."""
+        """Return an error whose message begins with the place of this value."""
         place = ""
         if self.source:
             place = f"{self.source}:{self.line}: " if self.line else f"{self.source}: "
@@ -318,7 +318,7 @@ class Node:
         return Node(value, path, self.source, line)
 
     def known(self, keys: Iterable[str]) -> None:
-        """Refuse keys that are not among these, with the nearest one."""
+        """Check that all keys are among these; the message names the nearest one."""
         known = list(keys)
         for key in self.mapping():
             if key not in known:
@@ -375,7 +375,7 @@ class Node:
 
 
 def what(value: Any) -> str:
-    """Say what a value is, for messages."""
+    """Return what a value is, in words for messages."""
     if isinstance(value, Mapping):
         return "a mapping"
     if isinstance(value, (list, tuple)):

@@ -1,4 +1,4 @@
-"""What an experiment file may name of scikit-learn: which classes, and which of their parameters.
+"""The classes of scikit-learn that an experiment file may name, and their parameters.
 
 A file is data, and so is what it names. Parameters that are left out here name a folder that is
 unpickled (``memory``), read files in place of texts (``input``), start processes (``n_jobs``), or
@@ -103,7 +103,7 @@ KERNELS = frozenset(
 
 
 def refused_parameter(cls: type, name: str, value: Any) -> str:
-    """Say why a file may not set a parameter of a class; empty if it may.
+    """Return why a file may not set a parameter of a class; empty if it may.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Where cells are computed: this process, processes of this machine, a Dask cluster."""
+"""Backends that compute cells: this process, processes of this machine, a Dask cluster."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ def _here(tasks: Sequence[Task], options: Mapping[str, Any]) -> Iterator[Outcome
 
 @contextlib.contextmanager
 def _processes(n_jobs: int) -> Iterator[Work]:
-    """Give processes of this machine; one that is killed is replaced.
+    """Start processes on this machine; one that is killed is replaced.
 
-    All end with it. What they were at is then computed one cell at a time, and a cell during which
-    its process is killed once more fails.
+    When one is killed, all are started again. The cells that they were computing are then computed
+    one at a time, and a cell fails if its process is killed again.
     """
     import joblib
     from joblib.externals.loky import get_reusable_executor
@@ -65,22 +65,22 @@ def _processes(n_jobs: int) -> Iterator[Work]:
                         yield outcome
             except TerminatedWorkerError:
                 if alone is None:
-                    # One that is killed before it claims anything leaves no trace.
+                    # A process that is killed before it claims a cell leaves no trace.
                     suspects = [key for key, task in left.items() if _orphaned(task)] or list(left)
                 else:
-                    told = "the process that computed it was killed, perhaps for want of memory"
+                    told = "the process that computed it was killed, perhaps because memory ran out"
                     yield _lost(left.pop(alone), options, told)
 
     try:
         yield work
     except BaseException:
-        # Ctrl-C too: what the processes compute now is not waited for, and stays unclaimed.
+        # Also after Ctrl-C: cells that are being computed are given up, and their claims end.
         get_reusable_executor().shutdown(wait=True, kill_workers=True)
         raise
 
 
 def _for_parent(parent: int, task: Task, **options: Any) -> Outcome:
-    """Compute a cell in a process of its own, which ends with the one that has started it."""
+    """Compute a cell in a process that ends with its parent."""
     from crossfit._processes import end_with
     from crossfit.experiment.cell import execute
 
@@ -89,19 +89,19 @@ def _for_parent(parent: int, task: Task, **options: Any) -> Outcome:
 
 
 def _orphaned(task: Task) -> bool:
-    """Say whether a process that was at a cell, or at its search, has ended without a word."""
+    """Return True if the process that computed a cell, or its search, was killed."""
     names = [task.key] if task.search_key is None else [task.key, f"search-{task.search_key}"]
     return any(map(Store(task.store, lease=task.lease).is_orphaned, names))
 
 
 def _lost(task: Task, options: Mapping[str, Any], told: str) -> Outcome:
-    """Store the failure of a cell, or of a search, whose process cannot tell of it."""
+    """Store the failure of a cell, or of a search, whose process was killed."""
     from crossfit.experiment.tuning import keep_search
 
     store = Store(task.store, lease=task.lease)
     if options.get("search_only"):
         claim = store.claim(f"search-{task.search_key}")
-        if claim is not None:  # or another runner is at it
+        if claim is not None:  # else another runner computes it
             with claim:
                 keep_search(task, store, {"error": told, "traceback": ""})
     else:
@@ -112,7 +112,7 @@ def _lost(task: Task, options: Mapping[str, Any], told: str) -> Outcome:
 
 @contextlib.contextmanager
 def _dask(scheduler: str) -> Iterator[Work]:
-    """Give the workers of a Dask cluster; cells of a worker that is lost go to another."""
+    """Connect to a Dask cluster; cells of a worker that is lost go to another."""
     try:
         from distributed import Client, as_completed
     except ImportError:

@@ -1,4 +1,4 @@
-"""From the words of an experiment to objects: methods, features and similarities."""
+"""Objects made from an experiment: methods, features and similarities."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ def build_method(spec: MethodSpec, seed: int | None = None) -> Any:
     Parameters
     ----------
     spec : MethodSpec
-        What the experiment says.
+        The method of the experiment.
     seed : int, optional
         For every ``random_state`` that the experiment leaves open, here or in a part.
 
     Raises
     ------
     SpecError
-        If the method has no such parameter, to set or to tune, or refuses a value.
+        If the method has no such parameter, to set or to tune, or a value is invalid.
     crossfit.registry.RegistryError
         If it is not installed or cannot be imported.
     """
@@ -92,7 +92,9 @@ def _transformer(spec: Any, where: str) -> Any:
     where = getattr(spec, "place", "") + where
     made = _object(spec, FEATURE_SEED, where)
     if not hasattr(made, "fit") or not hasattr(made, "transform"):
-        raise SpecError(f"{where}: {spec['name']!r} is no transformer")
+        raise SpecError(
+            f"{where}: {spec['name']!r} is not a transformer; it needs fit and transform"
+        )
     return made
 
 
@@ -183,7 +185,7 @@ def _instance(cls: Any, params: Mapping[str, Any], seed: int | None, where: str,
 
 
 def check_settings(model: Any, settings: Mapping[str, Any], where: str) -> None:
-    """Refuse settings that a file may not make: of what is tuned, and of what a search chose.
+    """Check that a file may make these settings: those to tune, and those that a search chose.
 
     Parameters
     ----------
@@ -207,14 +209,14 @@ def check_settings(model: Any, settings: Mapping[str, Any], where: str) -> None:
         outer = next(part for part in reached if hasattr(holders.get(part), "get_params"))
         holder: Any = holders[outer]
         inner = name[len(outer) :].removeprefix("__")
-        # Of other names set_params says itself that there are none.
+        # For other names set_params raises its own error.
         own = holder.get_params(deep=False)
         if inner in own and (refused := refused_parameter(type(holder), inner, value)):
             raise SpecError(f"{where}: {name}: {refused}")
 
 
 def _is_number(cls: Any, name: str) -> bool:
-    """Say whether a parameter is, by its annotation, a number and never a text."""
+    """Return True if the annotation of a parameter allows numbers and no text."""
     try:
         hint = get_type_hints(cls.__init__).get(name, Any)
     except NameError:  # a type that is imported for type checkers only

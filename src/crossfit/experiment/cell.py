@@ -37,14 +37,14 @@ logger = logging.getLogger("crossfit")
 def execute(
     task: Task, *, search_only: bool = False, retry_before: str = "", force: bool = False
 ) -> Outcome:
-    """Compute a cell and store it, unless it is there or another process is at it.
+    """Compute a cell and store it, unless the store has it or another process computes it.
 
     Parameters
     ----------
     task : Task
         The cell.
     search_only : bool
-        Only tune; what goes wrong is told by the cells, which ask for the result.
+        Only tune. Errors are reported by the cells, which need the result.
     retry_before : str
         Compute a cell again that failed before this time (ISO 8601).
     force : bool
@@ -64,7 +64,7 @@ def execute(
     if claim is None:
         return Outcome(task.key, "busy")
     with claim:
-        # By who had the claim before.
+        # The process that had the claim before may have finished it.
         if _is_settled(store, task.key, retry_before, force):
             return Outcome(task.key, "cached")
         return _claimed(task, store, begun, force)
@@ -144,7 +144,7 @@ def _noted(said: list[str]) -> Iterator[None]:
 def compute(
     task: Task, store: Store, *, fresh: bool = False
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Compute a cell; return the record and what `Store.write_cell` keeps beside it.
+    """Compute a cell; return the record and the other arguments of `Store.write_cell`.
 
     With `fresh` no features are taken from the store, nor put there.
     """
@@ -169,7 +169,7 @@ def compute(
         test_views = stage.transform(test.views)
         model = model[1:]
     clock.lap("features")
-    # A pipeline of one step is that step: methods that score pairs know no transform.
+    # A pipeline of one step is that step: methods that score pairs have no transform.
     model = model.steps[0][1] if len(model.steps) == 1 else model
     method = getattr(model, "steps", [("", model)])[0][1]
     if task.tracker is not None and "callbacks" in method.get_params(deep=False):
@@ -219,7 +219,7 @@ def compute(
 
 
 def _check_code(task: Task) -> None:
-    """Refuse to compute a cell by other code than its key names."""
+    """Check that the code of the method is the code that the key of the cell names."""
     name = task.method.method
     if code_of(registry.load(name)) != task.identity["method"].get("code", ""):
         raise RuntimeError(

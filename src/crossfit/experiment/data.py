@@ -131,8 +131,8 @@ def _roles(ds: Dataset, wanted: Mapping[str, str | None]) -> dict[str, str]:
     for role, name in found.items():
         if name not in ds:
             raise ValueError(
-                f"data set {ds.name!r} has the splits {', '.join(ds.splits)}, not {name!r}: the "
-                f"key 'splits' says which of them is the one for {role}"
+                f"data set {ds.name!r} has the splits {', '.join(ds.splits)}, not {name!r}: set "
+                f"the split for {role} under the key 'splits'"
             )
     if {"train", "test"} - set(found):
         raise ValueError("the key 'splits' must name a split for train and one for test")
@@ -180,19 +180,19 @@ def _drawn(split: Split, start: int, size: int, name: str) -> Split:
     if start + size > len(groups):
         before = f" after the {start} of another role" if start else ""
         raise ValueError(
-            f"subset asks for {size} groups of {name}{before}, which has {len(groups)}"
+            f"subset requires {size} groups of {name}{before}, which has {len(groups)}"
         )
     chosen = np.random.RandomState(0).permutation(groups)[start : start + size]
     return _rows(split, np.flatnonzero(np.isin(split.groups, chosen)))
 
 
 def labels_missing(method: str, relevance: str, y: Any) -> str:
-    """Say what labels are missing for a method or for the relevance; empty if none are."""
+    """Return which labels a method or the relevance lacks, in words; empty if none."""
     card = registry.get(method)
     if card.labels in ("single", "multi") and y is None:
         return f"{method} learns from labels, and the data set has none"
     if card.labels == "single" and np.ndim(y) == 2:
-        return f"{method} takes one label a pair, and the data set has several"
+        return f"{method} takes one label per pair, and the data set has several"
     if relevance == "label" and y is None:
         return "relevance is by label, and the data set has none"
     return ""

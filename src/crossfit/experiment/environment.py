@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
-import resource
 import sys
 from collections.abc import Mapping
 from functools import cache
@@ -16,6 +15,12 @@ __all__ = ["environment", "peak_memory"]
 
 def peak_memory() -> float:
     """Return the most memory that this process has used, in MiB."""
+    if sys.platform == "win32":
+        import psutil
+
+        return float(psutil.Process().memory_info().peak_wset) / 2**20
+    import resource
+
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (2**20 if sys.platform == "darwin" else 2**10)
 

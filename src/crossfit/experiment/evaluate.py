@@ -1,4 +1,4 @@
-"""The results of a cell: scores of the test pairs, and what is made of them."""
+"""The results of a cell: scores of the test pairs, their measures, curves and best items."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Arrays = dict[str, NDArray[Any]]
 
 
 def by_label(metric: str, relevance: str, y: Any) -> bool:
-    """Say whether items of one label are relevant, or only the paired ones."""
+    """Return True if items with the same label are relevant, False if only paired items are."""
     if relevance == "auto":
         return y is not None and parse_metric(metric).kind in ("map", "p", "ndcg")
     return relevance == "label"
@@ -37,7 +37,7 @@ def by_label(metric: str, relevance: str, y: Any) -> bool:
 
 @contextmanager
 def score_matrix(model: Any, views: Views, query: str, gallery: str) -> Iterator[Any]:
-    """Give the scores of all query items against all gallery items; large ones on disk."""
+    """Provide the scores of all queries against all gallery items, on disk if they are large."""
     from crossfit.querying import similarity
 
     n, m = (n_rows(views.distinct(name)[0]) for name in (query, gallery))

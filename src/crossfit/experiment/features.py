@@ -36,7 +36,7 @@ __all__ = ["StoredFeatures", "needs_fit"]
 
 # Larger arrays stay on disk and are mapped, so that processes share them.
 _MAPPED = 64 * 2**20
-# The features of the folds of a search, which no other process asks for.
+# The features of the folds of a search, which no other process needs.
 _KEPT = 12
 _memory: OrderedDict[str, Any] = OrderedDict()
 
@@ -119,7 +119,7 @@ class StoredFeatures(ViewTransformer):
 
 
 def needs_fit(transformer: Any) -> bool:
-    """Say whether a transformer learns from training rows."""
+    """Return True if a transformer learns from training rows."""
     if isinstance(transformer, ChannelUnion):
         return any(needs_fit(part) for _, part in transformer.transformers)
     if hasattr(transformer, "steps"):
@@ -195,7 +195,7 @@ def _write(values: Any, folder: Path) -> None:
     def array(part: Any) -> str:
         name = f"{sum(1 for _ in folder.iterdir())}.npy"
         with open(folder / name, "wb") as stream:
-            # NumPy does not tell why it could not write; the margin is its header's.
+            # NumPy does not report why a write failed; the margin is for its header.
             reserve(stream, part.nbytes + 2**12)
             np.save(stream, part, allow_pickle=False)
             stream.truncate()
@@ -203,7 +203,7 @@ def _write(values: Any, folder: Path) -> None:
 
     def tree(part: Any) -> dict[str, Any]:
         if isinstance(part, Channels):
-            # A transformer gives rows, one an item: channels of a view share no items.
+            # A transformer returns one row per item: channels of a view share no items.
             return {"channels": {name: tree(part[name]) for name in part.names}}
         if isinstance(part, Ragged):
             info = {

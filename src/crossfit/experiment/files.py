@@ -63,7 +63,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def to_disk(path: Path) -> None:
-    """Have the system write a file to the disk before this returns."""
+    """Write a file through to the disk."""
     with open(path, "rb") as stream:
         os.fsync(stream.fileno())
 
@@ -98,7 +98,7 @@ def write_sums(folder: Path) -> None:
 
 
 def check_sum(path: Path, content: bytes | None = None) -> None:
-    """Raise a `StoreError` if a file is not what was written beside its hash.
+    """Raise a `StoreError` if a file is not what its hash was computed from.
 
     A folder without hashes is one of an earlier crossfit.
 
@@ -142,7 +142,7 @@ def damaged(path: Path, said: str) -> StoreError:
 
 
 def warn_of_damage(error: StoreError) -> None:
-    """Say, once for each file and process, that what a damaged file holds is computed again."""
+    """Warn, once per file and process, that the content of a damaged file is computed again."""
     text = f"{error}; it is computed again"
     if text not in _warned:
         _warned.add(text)
@@ -196,7 +196,7 @@ def read_json(path: Path, form: Any = None) -> Any:
 
 
 def check_regular(path: Path) -> None:
-    """Refuse to wait for a pipe or a device, or to read a folder, in the place of a file."""
+    """Raise a `StoreError` if there is a pipe, a device or a folder in place of a file."""
     try:
         mode = path.stat().st_mode
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""What is kept of a fitted method beside its scores: size, training curve, attention maps."""
+"""Facts about a fitted method that are stored with its scores: size, curve, attention maps."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def size_of(model: Any, views: Views) -> dict[str, int | None]:
             few = encode(method, take_rows(views.distinct(name)[0], slice(0, 2)), name)
             dimensions = int(few.shape[1])
         except (ValueError, TypeError, AttributeError, IndexError):
-            dimensions = None  # a space that is no array of vectors
+            dimensions = None  # a space that is not an array of vectors
     return {"parameters": parameters, "dimensions": dimensions}
 
 

@@ -16,7 +16,7 @@ from crossfit.extraction.weights import file_sha256
 
 __all__ = ["describe", "digests", "files_named"]
 
-# What an estimator is told about the machine and the screen, and does not change its result.
+# Parameters that concern the machine and the screen, and do not change results.
 _NEUTRAL = frozenset({"n_jobs", "verbose"})
 
 

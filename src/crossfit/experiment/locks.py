@@ -24,7 +24,7 @@ class Claim:
     path : pathlib.Path
         The file.
     token : str
-        What the file says if it is still ours.
+        Content of the file while the claim is this process's.
     lease : float
         Seconds; renewed six times as often.
     """
@@ -41,7 +41,7 @@ class Claim:
                 os.utime(self.path)
 
     def release(self) -> None:
-        """Give the work back, unless another process has taken it meanwhile."""
+        """Release the work, unless another process has taken it meanwhile."""
         self._done.set()
         with contextlib.suppress(OSError, StoreError, TypeError, LookupError):
             if read_json(self.path)["token"] == self.token:
@@ -60,7 +60,7 @@ def this_process() -> dict[str, Any]:
 
 
 def is_void(path: Path, lease: float, moment: float) -> bool:
-    """Say whether a claim is void at a moment of the file system's clock; under the guard."""
+    """Return True if a claim is void at a moment of the file system's clock; needs the guard."""
     try:
         changed = path.stat().st_mtime
         owner = read_json(path)

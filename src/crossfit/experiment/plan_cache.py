@@ -62,7 +62,7 @@ def kept_plan(store: Store, state: str) -> list[Cell] | None:
         if not os.path.lexists(path):
             return None
         rows = read_json(path, PLAN)["rows"]
-    except StoreError:  # planned anew
+    except StoreError:  # planned again
         return None
     if not rows or any(store.usable(row["key"]).status not in ("done", "failed") for row in rows):
         return None

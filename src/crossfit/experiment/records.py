@@ -1,4 +1,4 @@
-"""What a store returns: cells and runs."""
+"""Records of a store: cells and runs."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ class CellRecord(Cell):
         return found
 
     def history(self) -> list[dict[str, Any]]:
-        """Return the training curve, one row an epoch; empty where the method has none."""
+        """Return the training curve, one row per epoch; empty where the method has none."""
         return self._json("history.json", HISTORY) or []
 
     def trials(self) -> list[dict[str, Any]]:
@@ -167,7 +167,7 @@ class CellRecord(Cell):
 
 @dataclass(frozen=True, eq=False)
 class RunRecord:
-    """One experiment as it was asked for, with the cells it is made of.
+    """One experiment as it was run, with its cells.
 
     Parameters
     ----------

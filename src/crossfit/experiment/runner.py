@@ -82,16 +82,16 @@ def run(
         Compute all cells again, their searches and features too: after a change that no key sees,
         of a library for instance. Those that are done stay until they are replaced.
     listener : Listener, optional
-        Hears how far the run is.
+        Receives the progress of the run.
     tracker : {"mlflow", "tensorboard", "wandb"}, optional
-        Who is handed the results too; see `crossfit.experiment.trackers`.
+        Tracker that receives the results too; see `crossfit.experiment.trackers`.
     command : str
-        What was typed, for the record.
+        The command line, for the record.
 
     Returns
     -------
     RunRecord
-        With the cells in order. A cell that failed says so and has its traceback; it does not
+        With the cells in order. A cell that failed has its traceback; it does not
         end the run.
 
     Examples
@@ -125,7 +125,7 @@ def run(
         from crossfit.experiment.trackers import make
 
         follow = make(tracker, store.folder / "tracking")
-    # The user's own files are looked at in every run: a table does not say when one has changed.
+    # The user's own files are read in every run: a table does not show when one has changed.
     state = None if data is not None else state_of(experiment, root)
     tasks: list[Task] = []
     cells = None if retry_failed or force or state is None else kept_plan(store, state)
@@ -213,7 +213,7 @@ def _compute(
     options: Mapping[str, Any],
     listener: Listener,
 ) -> None:
-    """Compute the cells; those that other runners have claimed are asked for again."""
+    """Compute the cells; those that other runners have claimed are tried again."""
     left = dict(todo)
     pause = 0.1
     while left:

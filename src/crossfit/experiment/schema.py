@@ -1,4 +1,4 @@
-"""What the files of a store hold: each value has a form, and what has another is damaged."""
+"""Forms of the files of a store: a value of another form is damaged."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ TRIALS = [{"value": Maybe(NUMBER), "params": {str: object}, str: object}]
 
 
 def misfit(value: Any, form: Any, where: str = "it") -> str:
-    """Say what is not as a form has it; empty if all is.
+    """Return how a value differs from a form, in words; empty if it does not.
 
     Parameters
     ----------
@@ -133,7 +133,7 @@ def misfit(value: Any, form: Any, where: str = "it") -> str:
         A type or several; a set of values; ``[form]`` for lists; a mapping of names to forms, in
         which ``str`` stands for any other name; `Maybe`.
     where : str
-        What the sentence calls the value.
+        Name of the value in the message.
     """
     if isinstance(form, Maybe):
         return "" if value is None else misfit(value, form.form, where)
@@ -168,7 +168,7 @@ def misfit(value: Any, form: Any, where: str = "it") -> str:
 
 
 def wrong_cell(found: Any) -> str:
-    """Say what is wrong in the record of a cell; empty if nothing is."""
+    """Return what is wrong in the record of a cell; empty if nothing is."""
     if said := misfit(found, CELL):
         return said
     results = found.get("results") or {}
@@ -196,7 +196,7 @@ def wrong_cell(found: Any) -> str:
 
 
 def wrong_run(found: Any) -> str:
-    """Say what is wrong in the record of a run; empty if nothing is."""
+    """Return what is wrong in the record of a run; empty if nothing is."""
     if said := misfit(found, RUN):
         return said
     spec = found["spec"]
@@ -221,7 +221,7 @@ def _shown(value: Any) -> str:
 
 
 def wrong_arrays(arrays: Arrays) -> str:
-    """Say what is wrong among the arrays of a cell; empty if nothing is.
+    """Return what is wrong among the arrays of a cell; empty if nothing is.
 
     Those of a direction have an entry for each of its queries.
     """
@@ -240,7 +240,7 @@ def wrong_arrays(arrays: Arrays) -> str:
 
 
 def wrong_attention(arrays: Arrays) -> str:
-    """Say what is wrong among the attention maps of a cell; empty if nothing is."""
+    """Return what is wrong among the attention maps of a cell; empty if nothing is."""
     kinds = {"weights": "iuf", "item": "iu", "view": "U", "query": "U", "regions": "iuf",
              "grid": "iu",
              "words": "U"}  # fmt: skip

@@ -70,7 +70,7 @@ class Experiment:
     baseline : str, optional
         Label of the method that others are compared with; the best by default.
     reduced : bool
-        Whether data or sizes are below the published ones; the title then says so.
+        Whether data or sizes are below the published ones; the title must then contain the word.
     description, notes : str
         Markdown that the report prints before and after its tables: what is compared and on what,
         and how the figures are to be read.
@@ -116,7 +116,7 @@ class Experiment:
 
     @classmethod
     def from_dict(cls, mapping: Mapping[str, Any], source: str = "") -> Experiment:
-        """Make an experiment from a mapping, which may know the lines of its file.
+        """Make an experiment from a mapping, which may have the lines of its file.
 
         Parameters
         ----------
@@ -293,8 +293,8 @@ def shipped_file(card: ExperimentCard) -> Path:
     package, _, inside = card.target.partition(":")
     found = importlib.util.find_spec(package)
     places = [Path(place) for place in (found and found.submodule_search_locations) or ()]
-    # Besides the package itself: the checkout of an editable install, whose files are put into
-    # the package only when it is built, and the place where they then lie.
+    # Also the checkout of an editable install, whose files are put into the package only when it
+    # is built, and the place where they then lie.
     outer = [place.parents[1] for place in places if len(place.parents) > 1]
     installed = [Path(folder) / package.replace(".", "/") for folder in sys.path if folder]
     for place in (*places, *outer, *installed):

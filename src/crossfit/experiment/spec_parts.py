@@ -40,7 +40,7 @@ _PRUNERS = ("none", "median")
 
 @dataclass(frozen=True)
 class TuningSpec:
-    """How methods are tuned; see the documentation of the keys in `Experiment`."""
+    """Settings of a search; see the documentation of the keys in `Experiment`."""
 
     trials: int = 30
     folds: int | str = 3
@@ -63,11 +63,11 @@ class DatasetSpec:
     name : str
         Name in the registry.
     options : mapping
-        Handed to `crossfit.datasets.load`: ``split`` and the data set's own options.
+        Arguments of `crossfit.datasets.load`: ``split`` and the data set's own options.
     subset : mapping of str to int
         Role or split name to the number of groups that are drawn from it.
     label : str
-        What tables call it.
+        Label in tables.
     """
 
     name: str
@@ -85,7 +85,7 @@ class MethodSpec:
     method : str
         Name in the registry.
     label : str
-        What tables call it.
+        Label in tables.
     params : mapping
         Parameters of the method. A mapping of ``name`` and ``params`` stands for an object.
     features : mapping
@@ -97,12 +97,11 @@ class MethodSpec:
     published : mapping
         Published figures: metric to a mapping of direction (or ``mean``) to value.
     tuning : TuningSpec, optional
-        How it is tuned: as the experiment says, with what the method says of its own; None if it
-        is not tuned.
+        Settings of its search: those of the experiment, with its own; None if it is not tuned.
     note : str
-        What tables have beside its figures.
+        A remark that tables show with its figures.
     line : str
-        Where the file says it, for messages.
+        Place in the file, for messages.
     """
 
     method: str
@@ -142,7 +141,7 @@ def read_datasets(node: Node) -> tuple[DatasetSpec, ...]:
 def directions_between(datasets: Sequence[DatasetSpec]) -> list[str]:
     """Return the directions between the views that the data sets' cards name, long and short.
 
-    Empty where a data set is not installed, so that nobody knows its views.
+    Empty if a data set is not installed, since its views are then unknown.
     """
     try:
         views = [registry.get(one.name, "crossfit.datasets").modalities for one in datasets]
@@ -161,7 +160,7 @@ def read_splits(node: Node) -> dict[str, str | None]:
 
 
 def is_part(value: Any) -> bool:
-    """Say whether a mapping stands for an object: ``{"name": ..., "params": {...}}``."""
+    """Return True if a mapping stands for an object: ``{"name": ..., "params": {...}}``."""
     return (
         isinstance(value, Mapping)
         and isinstance(value.get("name"), str)
@@ -170,7 +169,7 @@ def is_part(value: Any) -> bool:
 
 
 class _Placed(dict[str, Any]):
-    """An extractor that knows where the file names it, for what only making it finds wrong."""
+    """An extractor with its place in the file, for errors that occur when it is made."""
 
     place: str = ""
 
@@ -308,7 +307,7 @@ def _method(node: Node, tuning: TuningSpec | None, directions: Sequence[str]) ->
     if tune.value is None and own_way.value is not None:
         raise own_way.error("is of no use: the method has no key 'tune'")
     if tune.value is not None and own is None:
-        raise tune.error("needs the key 'tuning', which says how many trials and folds")
+        raise tune.error("needs the key 'tuning', with the number of trials and folds")
     return MethodSpec(
         name,
         node.child("label", name).text(),
@@ -340,10 +339,10 @@ def _published(node: Node, directions: Sequence[str]) -> dict[str, dict[str, flo
 
 
 def check_unique(node: Node, values: Sequence[Any], what: str) -> None:
-    """Raise a `SpecError` if a value is there twice."""
+    """Raise a `SpecError` if a value occurs twice."""
     seen: set[Any] = set()
     for i, value in enumerate(values):
         if value in seen:
             at = node.child(i) if isinstance(node.value, Sequence) else node
-            raise at.error(f"the {what} {value!r} is there twice")
+            raise at.error(f"the {what} {value!r} occurs twice")
         seen.add(value)

@@ -171,7 +171,7 @@ class Store:
 
     @contextlib.contextmanager
     def new_folder(self, home: Path) -> Iterator[Path]:
-        """Give a folder to write to, which becomes `home` at once when all is written.
+        """Provide a folder to write to, which is renamed to `home` when all is written.
 
         What is at `home` already is replaced, unless another process has put it there meanwhile.
         """
@@ -211,7 +211,7 @@ class Store:
                 write_json(draft / "trials.json", trials)
 
     def write_run(self, name: str, record: Mapping[str, Any]) -> None:
-        """Store what a run consists of."""
+        """Store the record of a run."""
         path = self.folder / "runs" / f"{name}.json"
         write_signed(path, {"format": FORMAT, "name": name, **record}, "a run")
 
@@ -237,7 +237,7 @@ class Store:
 
         The claim is a file in ``locks/`` that is made only if it does not exist. It is void if
         its process has ended, or, on another machine, if it was not renewed for `lease` seconds
-        by the clock of the file system, or under our eyes.
+        by the clock of the file system, or while this process watched.
         """
         path = self.folder / "locks" / name
         with self._guard() as moment:
@@ -287,13 +287,13 @@ class Store:
         return removed
 
     def is_orphaned(self, name: str) -> bool:
-        """Say whether a piece of work is claimed by who has ended."""
+        """Return True if the process that claimed a piece of work has ended."""
         with self._guard() as moment:
             return is_void(self.folder / "locks" / name, self.lease, moment)
 
     @contextlib.contextmanager
     def _guard(self) -> Iterator[float]:
-        """Let one process at a time judge and break claims; give the file system's time.
+        """Allow one process at a time to judge and break claims; yield the file system's time.
 
         Machines that share a folder need not agree on the time: claims are as old as the clock
         makes them that also sets their time of change.

@@ -1,4 +1,4 @@
-"""A cell, what a process needs to compute it, and how that ended."""
+"""A cell, the task of computing it, and the outcome."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class PairSource:
-    """Where the pairs of a cell come from.
+    """The source of the pairs of a cell.
 
     Parameters
     ----------
@@ -155,7 +155,7 @@ class Task:
 
     @property
     def identity(self) -> Mapping[str, Any]:
-        """What the key is made of."""
+        """The values that the key is made of."""
         return self.cell.cell
 
     @property
@@ -176,7 +176,7 @@ class Task:
 
     @property
     def ties(self) -> str:
-        """How equal scores are ranked, see `Experiment`."""
+        """The rule for equal scores, see `Experiment`."""
         return str(self.identity["protocol"]["ties"])
 
     @property
@@ -189,7 +189,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a task ended: ``done``, ``failed``, ``skipped``, ``cached`` or ``busy``."""
+    """The end of a task: ``done``, ``failed``, ``skipped``, ``cached`` or ``busy``."""
 
     key: str
     status: str

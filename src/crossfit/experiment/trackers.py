@@ -1,4 +1,4 @@
-"""Hand the cells of a run to MLflow, TensorBoard or Weights & Biases, where one is asked for."""
+"""Trackers that receive the cells of a run: MLflow, TensorBoard, Weights & Biases."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _LONGEST = 500
 
 
 class Tracker(Protocol):
-    """What a runner tells about its cells. It holds names only, so that workers can have it."""
+    """The interface of a tracker. It holds names only, so that it can be sent to workers."""
 
     def callbacks(self, cell: Cell, run: str) -> list[Any]:
         """Return callbacks for the epochs of a neural method, before its fit.
@@ -46,7 +46,7 @@ class Tracker(Protocol):
         """
 
     def track(self, cell: CellRecord, run: Any) -> None:
-        """Record a cell that is done or has failed. It never raises: what fails is logged.
+        """Record a cell that is done or has failed. It never raises: failures are logged.
 
         Parameters
         ----------
@@ -88,7 +88,7 @@ def make(name: str, folder: str | os.PathLike[str]) -> Tracker:
 
 
 class _Quiet:
-    """A tracker whose troubles are warnings and never those of the experiment."""
+    """A tracker whose failures are logged and do not end the experiment."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -116,7 +116,7 @@ class _Quiet:
 
 
 class MLflowTracker(_Quiet):
-    """One MLflow experiment a run, one MLflow run a cell, with settings, results and epochs."""
+    """One MLflow experiment per run, one MLflow run per cell, with settings, results and epochs."""
 
     @property
     def uri(self) -> str:
@@ -162,7 +162,7 @@ class MLflowTracker(_Quiet):
 
 
 class TensorBoardTracker(_Quiet):
-    """A TensorBoard log a cell: epochs by skorch's callback, results when the cell is done."""
+    """A TensorBoard log per cell: epochs by skorch's callback, results when the cell is done."""
 
     def _place(self, cell: Cell, run: str) -> Path:
         parts = (run, cell.dataset, f"{cell.label}-{cell.seed}")
@@ -187,7 +187,7 @@ class TensorBoardTracker(_Quiet):
 
 
 class WandbTracker(_Quiet):
-    """A Weights & Biases run a cell: epochs by skorch's callback, results in the summary."""
+    """A Weights & Biases run per cell: epochs by skorch's callback, results in the summary."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
@@ -258,7 +258,7 @@ def _figures(cell: CellRecord) -> Iterator[tuple[str, float]]:
 
 
 def _epochs(cell: CellRecord) -> Iterator[tuple[int, str, float]]:
-    """Yield what a training curve says: epoch, name, value."""
+    """Yield the values of a training curve: epoch, name, value."""
     for i, row in enumerate(cell.history()):
         step = int(row.get("epoch", i + 1))
         for name, value in row.items():

@@ -31,7 +31,7 @@ __all__ = ["chosen_settings", "forget_search", "keep_search", "kept_search", "se
 
 
 def in_pipeline(name: str) -> str:
-    """Return a tuned parameter's name in the pipeline: of the method unless it says otherwise."""
+    """Return the name of a tuned parameter in the pipeline; without a prefix it is the method's."""
     return name if name.startswith(("features__", "scorer__")) else f"method__{name}"
 
 
@@ -63,7 +63,7 @@ def search_space(spec: MethodSpec) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class _Scoring:
-    """A scorer that knows by what items are relevant."""
+    """A scorer that uses labels where they decide which items are relevant."""
 
     metric: str
     relevance: str
@@ -169,7 +169,7 @@ def _search(task: Task, store: Store) -> dict[str, Any]:
     train = splits["train"]
     check_labels(task, train)
     if tuning.validation and "validation" not in splits:
-        raise Skip("tuning wants validation pairs, and the data set has none: use folds")
+        raise Skip("tuning needs validation pairs and the data set has none; use folds")
     if not task.space:
         raise Skip(f"{task.method.method} has no search space: write one under 'tune'")
     stage = feature_stage(task, store, shared=False)
@@ -180,7 +180,7 @@ def _search(task: Task, store: Store) -> dict[str, Any]:
     if stage is not None and not tuned_features:
         fitted = any(needs_fit(part) for _, part in stage.transformers)
         if not fitted or val is not None:
-            # Nothing that other folds could tell: extracted once, before the search.
+            # No information of other folds is used: extracted once, before the search.
             shared = feature_stage(task, store, shared=True)
             assert shared is not None
             train_views = shared.fit_transform(train.views, train.y)

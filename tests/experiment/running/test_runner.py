@@ -367,7 +367,7 @@ def test_subsets_keep_groups_together_and_are_the_same_every_time(tiny):
     rows = [np.flatnonzero((whole.views["image"] == row).all(1))[0]
             for row in one["train"].views["image"]]  # fmt: skip
     assert rows == sorted(rows)
-    with pytest.raises(ValueError, match="subset asks for 99 groups"):
+    with pytest.raises(ValueError, match="subset requires 99 groups"):
         load_splits(source(test=99))
     with pytest.raises(ValueError, match="names 'dev'"):
         load_splits(source(dev=9))
