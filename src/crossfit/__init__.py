@@ -1,7 +1,7 @@
 """crossfit: cross-modal retrieval with a scikit-learn API.
 
-Public names are imported when they are first used, so that ``import crossfit`` is quick and
-brings in neither torch nor scikit-learn.
+Public names are imported on first use, so that ``import crossfit`` is fast and imports neither
+torch nor scikit-learn.
 """
 
 from __future__ import annotations

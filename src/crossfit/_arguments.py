@@ -1,7 +1,7 @@
-"""One dialect for the arguments of public functions: scikit-learn's parameter constraints.
+"""Checks of the arguments of public functions, by scikit-learn's parameter constraints.
 
-Classes declare theirs as ``_parameter_constraints``; functions that need not be slow to import
-declare the same here, and scikit-learn is imported at the first call.
+Classes declare constraints as ``_parameter_constraints``. Functions in modules that must be fast
+to import declare them here, and scikit-learn is imported at the first call.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ Closed = Literal["left", "right", "both", "neither"]
 
 
 class _Lazy:
-    """A constraint that is built when scikit-learn is imported."""
+    """A constraint that is built on first use, when scikit-learn is imported."""
 
     def __init__(self, build: Callable[[], Any]) -> None:
         self.build = cache(build)
 
 
 def integer(low: int | None = None, high: int | None = None) -> _Lazy:
-    """Return the constraint of whole numbers from `low` to `high`, both among them."""
+    """Return the constraint of integers from `low` to `high`, inclusive."""
 
     def build() -> Any:
         from sklearn.utils._param_validation import Interval
@@ -71,7 +71,7 @@ def real(low: float | None = None, high: float | None = None, closed: Closed = "
 
 
 def one_of(*options: str) -> _Lazy:
-    """Return the constraint of one of some words."""
+    """Return the constraint of one of some strings."""
 
     def build() -> Any:
         from sklearn.utils._param_validation import StrOptions
@@ -82,7 +82,7 @@ def one_of(*options: str) -> _Lazy:
 
 
 class _Path:
-    """The constraint of paths of files."""
+    """The constraint of paths."""
 
     hidden = False
 
@@ -95,12 +95,12 @@ class _Path:
 
 
 def a_path() -> _Lazy:
-    """Return the constraint of paths: strings and what stands for one."""
+    """Return the constraint of paths: strings and path-like objects."""
     return _Lazy(_Path)
 
 
 class _MappingOf:
-    """The constraint of mappings from names to what satisfies one of some constraints."""
+    """The constraint of mappings from names to values that satisfy one of some constraints."""
 
     hidden = False
 
@@ -119,7 +119,7 @@ class _MappingOf:
 
 
 def mapping_of(*parts: Any) -> _Lazy:
-    """Return the constraint of mappings from names to what satisfies one of `parts`."""
+    """Return the constraint of mappings from names to values that satisfy one of `parts`."""
     return _Lazy(lambda: _MappingOf(parts))
 
 
@@ -134,16 +134,16 @@ def check_arguments(who: str, constraints: dict[str, list[Any]], given: dict[str
     Parameters
     ----------
     who : str
-        What the message calls the function or class.
+        Name of the function or class in the message.
     constraints : dict of str to list
-        By argument, what it may be: constraints of this module or of scikit-learn.
+        Constraints by argument, of this module or of scikit-learn.
     given : dict of str to object
-        The arguments; those without constraints are not looked at.
+        The arguments; those without constraints are not checked.
 
     Raises
     ------
     sklearn.utils._param_validation.InvalidParameterError
-        A ValueError and TypeError that names the argument, what it may be and what came.
+        A ValueError and TypeError with the argument, its valid values and the value given.
     """
     for name, parts in constraints.items():
         if name not in given or "no_validation" in parts:
@@ -177,16 +177,16 @@ def _built(parts: Iterable[Any]) -> list[Any]:
 
 
 def _satisfied(value: Any, parts: Iterable[Any], built: list[Any]) -> bool:
-    # A bool is an integer for Python, and a mistake where a number belongs.
+    # To Python, a bool is an integer, but it is a mistake in place of a number.
     if isinstance(value, (bool, np.bool_)) and not any(
         part in ("boolean", "verbose", bool, object) for part in parts
     ):
         return False
-    # An integer beyond the range of floats is in every interval, and ends in an OverflowError.
+    # An integer beyond the range of floats is in every interval, but causes an OverflowError later.
     if isinstance(value, int) and value.bit_length() > 1023:
         return False
     for part in built:
-        # Fractions, for instance, end in errors of NumPy's there.
+        # NumPy raises errors for some values, for instance fractions.
         with suppress(Exception):
             if part.is_satisfied_by(value):
                 return True
@@ -204,8 +204,8 @@ def validated(**constraints: list[Any]) -> Callable[[Callable[P, R]], Callable[P
     Parameters
     ----------
     **constraints : list
-        By argument, what it may be: `integer`, `real`, `one_of`, or what scikit-learn's
-        ``_parameter_constraints`` take ("array-like", "boolean", "random_state", None, a type).
+        Constraints by argument: `integer`, `real`, `one_of`, or entries of scikit-learn's
+        ``_parameter_constraints`` ("array-like", "boolean", "random_state", None, a type).
 
     Examples
     --------
@@ -242,15 +242,17 @@ def finite_array(values: ArrayLike, name: str, ndim: int | None = None) -> NDArr
     Parameters
     ----------
     values : array-like
+        The numbers.
     name : str
-        What the message calls it.
+        Name of the argument in the message.
     ndim : int, optional
-        The number of axes wanted.
+        Required number of axes.
 
     Raises
     ------
     ValueError
-        If it is of another shape, is not of real numbers or holds NaN or infinity.
+        If the array has another shape, is not of real numbers, or contains NaN or infinity; the
+        message gives the place.
     """
     from crossfit._arrays import as_numpy, is_tensor
 

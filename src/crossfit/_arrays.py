@@ -1,4 +1,4 @@
-"""Arrays as people give them: read without guessing, checked, and brought into a few forms."""
+"""Conversion of array-likes to a few checked forms, without guessing."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ __all__ = [
     "size_told",
 ]
 
-# What NumPy ships with. Under these results are right, whatever a program has set for itself.
+# NumPy's default settings, under which results are correct whatever a program has set.
 NUMPY_DEFAULTS: Any = {"divide": "warn", "over": "warn", "under": "ignore", "invalid": "warn"}
 
 _NUMBERS = (bool, int, float, complex, np.bool_, np.number)
 _NESTED = (list, tuple, np.ndarray)
-# pandas is recognised by name, so that it need not be there.
+# pandas is recognised by name, so that it need not be installed.
 _NOTHING = {"NoneType", "NAType", "NaTType", "MaskedConstant"}
 
 
@@ -44,7 +44,7 @@ def is_tensor(values: Any) -> bool:
     Parameters
     ----------
     values : object
-        What may be a tensor.
+        Any object.
     """
     torch = sys.modules.get("torch")
     return torch is not None and isinstance(values, torch.Tensor)
@@ -62,20 +62,20 @@ def refuse_tensor(values: Any, what: str) -> None:
     form = next((name for name, found in forms.items() if found), None)
     if form:
         advice = {"sparse": "call to_dense()", "quantized": "call dequantize()"}.get(
-            form, "give one dense tensor"
+            form, "pass one dense tensor"
         )
         raise TypeError(f"{what} must not be a {form} tensor: {advice}")
 
 
 def as_numpy(values: Any, what: str = "the values") -> NDArray[Any]:
-    """Return an array, or a tensor of any device and type as an array.
+    """Return an array-like, or a tensor of any device and type, as an array.
 
     Parameters
     ----------
     values : array-like or tensor
-        What is to be read.
+        The values to convert.
     what : str, default="the values"
-        What error messages call it.
+        Name of the values in error messages.
 
     Raises
     ------
@@ -85,7 +85,7 @@ def as_numpy(values: Any, what: str = "the values") -> NDArray[Any]:
     if is_tensor(values):
         refuse_tensor(values, what)
         values = values.detach().cpu().resolve_conj().resolve_neg()
-        # Of the floating types NumPy has only these.
+        # NumPy has no other floating types of less than 4 bytes than float16.
         if values.is_floating_point() and values.element_size() < 4:
             values = values.half() if str(values.dtype) == "torch.float16" else values.float()
         return np.asarray(values.numpy())
@@ -101,20 +101,20 @@ def as_numpy(values: Any, what: str = "the values") -> NDArray[Any]:
 
 
 def as_array(given: Any, what: str, advice: str = "", *, numbers: bool = False) -> NDArray[Any]:
-    """Read an array, a tensor, a list or a column or table of pandas, and never guess.
+    """Return an array, a tensor, a list, or a column or table of pandas as an array.
 
-    What a table holds as objects becomes what it stands for: numbers, with NaN where there are
-    none, and rows of one shape one array. Strings stay Python's, whatever stands among them.
+    Objects in a table are converted: numbers to a numeric array, with NaN for missing values, and
+    rows of one shape to one array. Strings stay Python strings, also among other objects.
 
     Parameters
     ----------
     given : array-like
     what : str
-        What error messages call it.
+        Name of the values in error messages.
     advice : str, default=""
-        Ends the error about rows of unequal shape.
+        End of the error message about rows of unequal shape.
     numbers : bool, default=False
-        Take numbers that an array or a list holds as objects for numbers too.
+        Also convert numbers that an array or a list holds as objects.
 
     Raises
     ------
@@ -158,10 +158,10 @@ def _of_list(items: list[Any], what: str, advice: str, numbers: bool) -> NDArray
                 return _held(items)
             raise ValueError(f"{what} must not be rows of unequal shape{advice}") from None
         if array.dtype.kind in "USO":
-            # NumPy makes the text 'nan' of a NaN that stands among strings.
+            # NumPy converts a NaN among strings to the text 'nan'.
             array = _of_objects(np.array(items, dtype=object), numbers)
         return array
-    # Dates too: whatever NumPy has a type of its own for, but text.
+    # Also dates: all that NumPy has its own types for, except text.
     if types and all(issubclass(t, (*_NUMBERS, np.generic)) and not _is_text(t) for t in types):
         array = np.asarray(items)
         return array if array.dtype.kind != "U" else _held(items)
@@ -174,7 +174,7 @@ def _of_list(items: list[Any], what: str, advice: str, numbers: bool) -> NDArray
 
 
 def _of_table(given: Any, what: str) -> Any:
-    """Return what a DataFrame or a column holds; extension types are read column by column."""
+    """Return the values of a DataFrame or column; extension types are read column by column."""
     try:
         types: Any = getattr(given, "dtypes", None)
         frame = hasattr(given, "iloc") and getattr(given, "ndim", 1) == 2
@@ -200,7 +200,7 @@ def _of_objects(array: NDArray[Any], numbers: bool) -> NDArray[Any]:
     if all(issubclass(kind, _NUMBERS) for kind in types):
         if not numbers:
             return array
-        # In one column a row without a number has nothing, and is refused as such.
+        # In a single column, a missing number is kept as missing and rejected later.
         missing = [is_missing(cell) for cell in cells]
         if array.ndim == 1 and any(missing):
             return array
@@ -261,7 +261,7 @@ def is_missing(item: Any) -> bool:
 
 
 def missing_rows(array: NDArray[Any]) -> NDArray[np.intp]:
-    """Return the rows of an array in which something is missing."""
+    """Return the rows of an array that contain missing values."""
     if not array.size:
         return np.empty(0, np.intp)
     if array.dtype.kind == "O":
@@ -276,7 +276,7 @@ def missing_rows(array: NDArray[Any]) -> NDArray[np.intp]:
 
 
 def in_rows(rows: Iterable[int], n: int) -> str:
-    """Return how many of n rows these are, and the first few of them, for a message."""
+    """Return the number of rows out of n, and the first few of them, for a message."""
     rows = list(rows)
     return f"{len(rows)} of {n} rows ({listed(rows)})"
 
@@ -289,7 +289,7 @@ def listed(numbers: Iterable[int], most: int = 5) -> str:
 
 
 def _unmasked(array: NDArray[Any], what: str) -> NDArray[Any]:
-    """Return what a masked array holds, and refuse one with masked entries."""
+    """Return the data of a masked array; raise a ValueError if entries are masked."""
     ma = sys.modules.get("numpy.ma")
     if ma is None or not isinstance(array, ma.MaskedArray):
         return array
@@ -325,21 +325,21 @@ def _holds_mask(item: Any, depth: int = 0) -> bool:
 
 
 def checked_csr(given: Any, what: str) -> Any:
-    """Return a sparse matrix of rows as CSR, after a check that its parts fit together.
+    """Return a sparse matrix of rows as CSR, after a check that its parts are consistent.
 
-    Compiled code trusts indices: one beyond the columns reads, or writes, foreign memory.
+    Compiled code does not check indices: one beyond the columns would access foreign memory.
 
     Parameters
     ----------
     given : sparse matrix or array
-        Of any format; never changed.
+        A matrix of any format; it is not changed.
     what : str
-        What error messages call it.
+        Name of the matrix in error messages.
 
     Raises
     ------
     TypeError
-        If it has not two axes.
+        If it does not have two axes.
     ValueError
         If its indices or offsets do not fit its shape.
     """
@@ -347,9 +347,9 @@ def checked_csr(given: Any, what: str) -> Any:
         raise TypeError(f"{what} must be a sparse matrix of rows, got {given.ndim}-D")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of types of indices, which become right
+            warnings.simplefilter("ignore")  # about types of indices, which are corrected
             if given.format in ("csr", "csc", "bsr"):
-                # A shell of its own, because the check may trim what it finds.
+                # A new object, because the check may trim the arrays.
                 given = type(given)((given.data, given.indices, given.indptr), shape=given.shape)
                 given.check_format(full_check=True)
             elif given.format != "lil":
@@ -377,13 +377,13 @@ def _checked_coo(matrix: Any) -> Any:
 
 
 def floats(values: Any, what: str) -> Any:
-    """Keep float32 and float64, turn other numbers into the one of them that holds them.
+    """Return float32 and float64 unchanged, and other numbers in the one that can represent them.
 
     Parameters
     ----------
     values : array, CSR matrix or tensor
     what : str
-        What error messages call it.
+        Name of the values in error messages.
 
     Raises
     ------
@@ -410,7 +410,7 @@ def floats(values: Any, what: str) -> Any:
         if kind == "f":
             if values.dtype.type in (np.float32, np.float64):
                 return values if values.dtype.isnative else values.astype(values.dtype.type)
-            # A long double may be too large or too fine for float32, a half is neither.
+            # A long double may be too large or too precise for float32, a half is not.
             wide = values.dtype.itemsize > 8 and data.size and not abs(data).max() <= 2**24
             with np.errstate(all="ignore"):
                 return values.astype(np.float64 if wide else np.float32)
@@ -425,7 +425,7 @@ def floats(values: Any, what: str) -> Any:
 
 
 def _holds_integers(data: NDArray[Any], what: str) -> str:
-    """Return the floating type that holds integers as they are."""
+    """Return the floating type that represents integers exactly."""
     if data.dtype.itemsize <= 2 or not data.size:
         return "float32"
     largest = max(-int(data.min()), int(data.max()))
@@ -433,13 +433,13 @@ def _holds_integers(data: NDArray[Any], what: str) -> str:
         return "float32"
     if largest > 2**53:
         back = data.astype(np.float64)
-        # The way back is defined below the type's largest number only.
+        # The conversion back is defined only below the largest number of the type.
         within = back < (2.0**63 if data.dtype.kind == "i" else 2.0**64)
         lost = ~within | (np.where(within, back, 0).astype(data.dtype) != data)
         if lost.any():
             raise ValueError(
                 f"{what} holds integers that float64 cannot hold, {data[lost][0]} for instance: "
-                "subtract an offset, or give float64 to have them rounded"
+                "subtract an offset, or pass float64 to have them rounded"
             )
     return "float64"
 
@@ -449,7 +449,7 @@ class RangeError(ValueError):
 
 
 def size_told(values: Any) -> str:
-    """Return what to say of floats whose squares overflow or vanish; nothing of others."""
+    """Return a warning about floats whose squares overflow or underflow, or ""."""
     data = getattr(values, "values", values) if not sp.issparse(values) else values.data
     if is_tensor(data):
         data = as_numpy(data)
@@ -471,15 +471,15 @@ def refuse_not_finite(values: Any, what: str, told: str, offsets: Any = None) ->
     ----------
     values : float array, CSR matrix or tensor
     what, told : str
-        What the message calls the values, and what it calls the fault.
+        Name of the values, and description of the fault, in the message.
     offsets : int array, optional
-        Of a Ragged: where the rows of the elements begin.
+        For a Ragged, the offsets of the rows in its elements.
     """
     data = values.data if sp.issparse(values) else values
     xp = sys.modules["torch"] if is_tensor(data) else np
     with np.errstate(all="ignore"):
         total = xp.sum(data)
-    # The sum is finite unless an entry is not, or sums overflow: look closer only then.
+    # The sum is finite unless an entry is not, or the sum overflows: only then are entries checked.
     if xp.isfinite(total):
         return
     bad = ~xp.isfinite(data)

@@ -1,4 +1,4 @@
-"""Code as a hash: what was computed by other code is computed again."""
+"""Hashes of code, so that results computed by other code are computed again."""
 
 from __future__ import annotations
 
@@ -17,33 +17,33 @@ from typing import Any, NamedTuple
 __all__ = ["code_of", "package_files"]
 
 _SUFFIXES = {".py", ".so", ".pyd"}
-#: Their versions say enough, and are recorded.
+#: Their versions are recorded instead.
 _VERSIONED = {"sklearn", "numpy", "scipy", "torch", "skorch", "joblib", *sys.stdlib_module_names}
 
-#: Where a card finds its class.
+#: The part of a card that names its class.
 _TARGET = re.compile(rb"""\btarget=(["'])[\w.]+:[\w.]+\1""")
 
 
 def code_of(thing: Any) -> str:
-    """Return a hash of the files that a class, with its bases, or a function is written in.
+    """Return a hash of the files that define a class, with its bases, or a function.
 
-    A plugin is taken whole, for its modules use each other; of crossfit itself the package that it
-    stands in, and the modules of its bases. Libraries that others keep are left out. A class is
-    looked at once: it does not change when its file does, until it is loaded again.
+    Of a plugin, all files are hashed, because its modules use each other; of crossfit, those of
+    the package of the class and the modules of its bases. Libraries are left out. The hash of a
+    class is computed once, since a class does not change before it is loaded again.
 
-    What counts are the statements, not the files that they stand in, so that a class may move
+    Only the statements are hashed, not the files that contain them, so that a class may move
     within its package.
 
     Parameters
     ----------
     thing : type or function
-        What computes something.
+        A class or function that computes something.
 
     Returns
     -------
     str
-        64 hexadecimal digits, which depend on the statements in these files and not on their
-        order; empty for what libraries bring, or if there is no file.
+        64 hexadecimal digits, which depend on the statements in these files but not on their
+        order; empty for classes of libraries, or if there is no file.
     """
     return _code_of(thing)
 
@@ -59,7 +59,7 @@ def _code_of(thing: Any) -> str:
             if part is thing and package != "crossfit":
                 own |= package_files(package)
         elif top not in _VERSIONED:
-            # What is not in a package, a script or a notebook, is at least in a file.
+            # A class in a script or a notebook, outside a package, is at least in a file.
             own = package_files(top) or _named(part)
         if part is thing and not own:
             return ""
@@ -70,7 +70,7 @@ def _code_of(thing: Any) -> str:
 def _hash_of(files: dict[str, Path]) -> str:
     read = []
     for name, path in files.items():
-        with contextlib.suppress(OSError):  # gone since
+        with contextlib.suppress(OSError):  # deleted since
             about = path.stat()
             read.append((re.split("[./]", name)[0], _read(path, about.st_size, about.st_mtime_ns)))
     defined = Counter(name for _, module in read for name in module.defined)
@@ -80,8 +80,8 @@ def _hash_of(files: dict[str, Path]) -> str:
             if source.partition(".")[0] not in ("", top):
                 statements.add(f"from {source} import {names}")
                 continue
-            # Within a package imports change when a class moves, and matter only where a name
-            # alone leaves open what is meant.
+            # Within a package, imports change when a class moves. They matter only if a name
+            # alone is ambiguous.
             for name, other in names:
                 if other or defined[name] > 1:
                     statements.add(f"from {source} import {name} as {other}")
@@ -89,12 +89,12 @@ def _hash_of(files: dict[str, Path]) -> str:
 
 
 def package_files(package: str) -> dict[str, Path]:
-    """Return the files of code of a package, by their names within it, without importing it.
+    """Return the code files of a package, by their names within it, without importing it.
 
     Parameters
     ----------
     package : str
-        Of top level, or imported.
+        Name of a top-level package, or of one that is imported.
     """
     import importlib.util
 
@@ -125,7 +125,7 @@ def _below(folder: Path) -> Iterator[Path]:
 
 
 def _named(thing: Any) -> dict[str, Path]:
-    """Return the file that something is written in, a notebook's too."""
+    """Return the file that defines a class or function, including cells of notebooks."""
     try:
         file = inspect.getsourcefile(thing)
     except (OSError, TypeError):
@@ -134,7 +134,7 @@ def _named(thing: Any) -> dict[str, Path]:
 
 
 class _Module(NamedTuple):
-    """A file of code: statements by their hashes, imports, and the names that it defines."""
+    """A file of code: hashes of its statements, its imports and the names that it defines."""
 
     statements: tuple[str, ...]
     imports: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = ()

@@ -1,4 +1,4 @@
-"""Which device a network runs on."""
+"""The choice of the device for a network."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checks of the fields of cards and search spaces, which import nothing that is slow to import."""
+"""Checks of the fields of cards and search spaces, without imports that are slow."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["check_names", "check_one", "check_type"]
 
 
 def check_type(where: str, value: Any, wanted: type) -> None:
-    # True is an int to Python, and a mistake where a number is meant.
+    # To Python, True is an int, but it is a mistake in place of a number.
     if not isinstance(value, wanted) or (isinstance(value, bool) and wanted is not bool):
         kind = {str: "a string", int: "a whole number", bool: "True or False"}.get(
             wanted, f"a {wanted.__name__.lower()}"

@@ -1,4 +1,4 @@
-"""Files that have their name only when they are whole, and room for them before they are filled."""
+"""Atomic writing of files, and reservation of disk space."""
 
 from __future__ import annotations
 
@@ -32,33 +32,33 @@ _NO_ROOM = {
     errno.EDQUOT: "the disk quota is used up",
     errno.EFBIG: "the file is larger than may be written here",
 }
-# File systems and C libraries without the call.
+# Errors of file systems and C libraries that do not support the call.
 _CANNOT_RESERVE = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
 _ZEROS = bytes(2**20)
 
 
 @contextlib.contextmanager
 def room_for(what: str, path: str | os.PathLike[str], size: int | None = None) -> Iterator[None]:
-    """Turn the errors of a full disk into one sentence.
+    """Convert the errors of a full disk into one clear OSError.
 
     Parameters
     ----------
     what : str
-        What is written, for instance "the scores".
+        Name of the content in the message, for instance "the scores".
     path : path-like
-        Where it is written to.
+        Path of the file.
     size : int, optional
-        Its size in bytes, where that is known.
+        Size in bytes, if known.
 
     Raises
     ------
     OSError
-        With the number of the error that it replaces.
+        With the number of the original error.
     """
     try:
         yield
     except Exception as error:
-        # NumPy and torch raise errors of their own out of a failed write.
+        # NumPy and torch raise their own errors if a write fails.
         number = _number_of(error)
         if number is None:
             raise
@@ -69,7 +69,7 @@ def room_for(what: str, path: str | os.PathLike[str], size: int | None = None) -
 
 
 def _number_of(error: BaseException | None) -> int | None:
-    """Return the number of a full disk's error, which may lie behind another one."""
+    """Return the number of an error of a full disk, which may be the cause of another error."""
     while error is not None:
         number = getattr(error, "errno", None)
         if number in _NO_ROOM:
@@ -81,20 +81,20 @@ def _number_of(error: BaseException | None) -> int | None:
 def reserve(stream: IO[Any], size: int) -> None:
     """Reserve room on disk for a file of `size` bytes, from its present end.
 
-    A memory map of a file with holes is killed by a signal where the disk is full: what is
-    mapped must be there before.
+    If the disk is full, writing to a memory map of a file with holes kills the process by a
+    signal, so the space must be reserved before.
 
     Parameters
     ----------
     stream : binary file
-        Open for writing.
+        File opened for writing.
     size : int
-        Bytes from its beginning.
+        Size of the whole file in bytes.
 
     Raises
     ------
     OSError
-        If there is no room.
+        If there is not enough space.
     """
     stream.flush()
     descriptor = stream.fileno()
@@ -116,16 +116,17 @@ def reserve(stream: IO[Any], size: int) -> None:
 def whole_file(path: str | os.PathLike[str], what: str, size: int | None = None) -> Iterator[Path]:
     """Write a file under a temporary name and rename it when it is complete.
 
-    What processes that were killed meanwhile left there of the same file goes first.
+    If the block raises, the temporary file is deleted. Temporary files of the same file that were
+    left by killed processes are deleted first.
 
     Parameters
     ----------
     path : path-like
-        The name wanted; a file of that name is replaced. The folder must be there.
+        Path of the file, which is replaced if it exists. The folder must exist.
     what : str
-        What the sentence about a full disk calls it.
+        Name of the content in error messages.
     size : int, optional
-        Its size in bytes, where that is known.
+        Size in bytes, if known.
 
     Yields
     ------
@@ -154,9 +155,9 @@ def draft_of(path: Path, make: Callable[[Path], None]) -> Iterator[Path]:
     Parameters
     ----------
     path : pathlib.Path
-        What the draft will be.
+        Path of the final file or folder.
     make : callable
-        Makes an empty one: ``Path.touch`` or ``Path.mkdir``.
+        Function that creates an empty one: ``Path.touch`` or ``Path.mkdir``.
 
     Yields
     ------
@@ -186,7 +187,7 @@ def put_folder(draft: Path, path: Path) -> None:
 
 
 def clear_drafts(path: str | os.PathLike[str]) -> None:
-    """Remove the drafts of a file or folder whose processes were killed while they wrote.
+    """Delete temporary files of a file or folder that were left by killed processes.
 
     Drafts of living processes, and of other machines, stay.
     """

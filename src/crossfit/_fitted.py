@@ -1,4 +1,4 @@
-"""Fitted attributes by name: what a bundle or a checkpoint may put on an object, and what not."""
+"""Names of fitted attributes, and which of them a bundle or checkpoint may set."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def is_fitted_name(name: Any) -> bool:
 def stands_for_code(cls: type, name: str) -> bool:
     """Return True if a value under this name would take the place of code of a class.
 
-    Code is led by more than methods: by properties, and by what a class declares of itself, such
-    as its constraints on parameters. A fitted attribute may have a default there.
+    Code is affected by more than methods: by properties, and by declarations of the class, such as
+    its parameter constraints. A fitted attribute may have a default in the class.
     """
     held = inspect.getattr_static(cls, name, None)
     if held is None:
@@ -37,17 +37,17 @@ def set_fitted(target: object, values: Mapping[str, Any], taken: Iterable[str] =
     Parameters
     ----------
     target : object
-        What they are set on.
+        The object.
     values : mapping of str to object
-        By name.
-    taken : iterable of str
-        Fitted attributes that are set elsewhere and not here.
+        Values by name.
+    taken : iterable of str, default=()
+        Fitted attributes that must not be set here.
 
     Raises
     ------
     ValueError
-        If a name is not that of a fitted attribute, or code of the class has it. Nothing has
-        been set then.
+        If a name is not that of a fitted attribute, or belongs to code of the class. In this case
+        nothing is set.
     """
     cls = type(target)
     for name in values:

@@ -1,8 +1,8 @@
-"""Identities: the names under which bundles, cell keys and caches hold a class.
+"""Identities: the names of classes in bundles, cell keys and caches.
 
-A registered class goes by its name in the registry, ``faster-rcnn`` for instance, and any other by
-its path. A registered class may therefore move to another file: results are not computed again,
-and bundles still load.
+The identity of a registered class is its name in the registry, ``faster-rcnn`` for instance; that
+of any other class is its path. A registered class may therefore move to another file: its results
+are not computed again, and bundles can still be loaded.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ _GROUPS = ("crossfit.methods", "crossfit.extractors")
 
 
 def identity_of(thing: Any) -> str:
-    """Return the lasting name of a class or function.
+    """Return the permanent name of a class or function.
 
     Parameters
     ----------
     thing : type or function
-        What a key or a bundle names.
+        The class or function.
 
     Returns
     -------
@@ -39,21 +39,21 @@ def identity_of(thing: Any) -> str:
 
 
 def entry_named(identity: str, distribution: str | None = None) -> registry.Entry | None:
-    """Return the entry of a method or extractor by its identity, today's or that of version 0.1.0.
+    """Return the entry of a method or extractor by its identity, current or of version 0.1.0.
 
-    Nothing is imported but cards.
+    Only cards are imported.
 
     Parameters
     ----------
     identity : str
         A registered name, or the path of a class.
     distribution : str, optional
-        Where the class came from; decides between several of one name.
+        Distribution of the class, to choose between several entries of one name.
 
     Returns
     -------
     Entry or None
-        None if there is no such class, or several that nothing decides between.
+        None if there is no such class, or if the identity is ambiguous.
     """
     known = [entry for group in _GROUPS for entry in registry.entries(group) if entry.card]
     if ":" in identity:
@@ -73,6 +73,6 @@ def entry_named(identity: str, distribution: str | None = None) -> registry.Entr
 
 @cache
 def _former() -> dict[str, str]:
-    """Return the names of classes by the paths that version 0.1.0 wrote."""
+    """Return the names of classes by the paths written by version 0.1.0."""
     text = files("crossfit").joinpath("paths_of_0_1.json").read_text(encoding="utf-8")
     return dict(json.loads(text))

@@ -14,23 +14,23 @@ __all__ = ["classes_of"]
 def classes_of(
     module: str, group: str
 ) -> tuple[Callable[[str], Any], Callable[[], dict[str, list[registry.Entry]]]]:
-    """Return what finds a class by its name, and what lists the names.
+    """Return functions that import a class by its name, and that list the names.
 
     Parameters
     ----------
     module : str
-        ``__name__`` of the module whose attributes they shall be.
+        ``__name__`` of the module that has the classes as attributes.
     group : str
-        The group of entry points whose targets are classes.
+        Group of entry points whose targets are classes.
 
     Returns
     -------
     get : callable
-        For ``__getattr__`` (PEP 562): imports the class. Raises AttributeError for what cannot be
-        a class, and ImportError, whose message `from ... import` keeps, for a class that nobody
-        offers or several do.
+        For ``__getattr__`` (PEP 562): imports the class. Raises an AttributeError for names that
+        cannot be a class, and an ImportError, whose message `from ... import` keeps, for a class
+        that is not offered or offered by several distributions.
     names : callable
-        Returns the entries by the name of their class; crossfit's own alone where it has one.
+        Returns the entries by the name of their class; only crossfit's own if it has one.
     """
     section = group.rpartition(".")[2]
     kind = section.removesuffix("s")
@@ -41,7 +41,7 @@ def classes_of(
         for entry in registry.entries(group):
             if entry.card is not None:
                 named.setdefault(entry.card.target.rpartition(":")[2], []).append(entry)
-        # What crossfit itself brings wins a name, as it does in `crossfit.registry.find`.
+        # Classes of crossfit take precedence, as in `crossfit.registry.find`.
         return {
             name: [entry for entry in offered if entry.distribution == registry.CORE] or offered
             for name, offered in named.items()

@@ -19,7 +19,7 @@ def attach(
         ``__name__`` of the package.
     homes : mapping of str to str
         Public name to the submodule that defines it.
-    submodules : iterable of str
+    submodules : iterable of str, default=()
         Submodules reachable as attributes without an import of their own.
     """
     modules = set(submodules)

@@ -13,18 +13,18 @@ _watched: set[int] = set()
 
 
 def end_with(parent: int, every: float = 0.5) -> None:
-    """End this process soon after its parent has ended, whatever it is at.
+    """End this process soon after its parent has ended, even in the middle of its work.
 
-    A parent that is killed cannot end its workers, which would compute what nobody waits for. A
-    thread watches, and not the kernel: its signal on the death of a parent comes already when the
-    thread ends that has started the process.
+    A parent that is killed cannot end its workers, which would go on computing for nothing. This
+    uses a thread instead of the kernel's signal on the death of a parent, because that signal is
+    sent as soon as the thread that started the process ends.
 
     Parameters
     ----------
     parent : int
-        Number of the process that has started this one. A process does not watch itself.
+        Id of the process that started this one. A process does not watch itself.
     every : float, default=0.5
-        Seconds between two looks.
+        Seconds between checks.
     """
     if parent in _watched or parent == os.getpid():
         return

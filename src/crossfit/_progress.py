@@ -1,4 +1,4 @@
-"""The progress bar of long runs: on a terminal when a run lasts, always, or never."""
+"""Progress bars of long runs."""
 
 from __future__ import annotations
 
@@ -9,16 +9,17 @@ __all__ = ["progress_bar"]
 
 
 def progress_bar(total: int, name: str, unit: str, verbose: bool | int | str) -> Any:
-    """Return a tqdm bar that follows a ``verbose`` parameter.
+    """Return a tqdm bar according to a ``verbose`` parameter.
 
     Parameters
     ----------
     total : int
-        Units of the whole run.
+        Number of units in the whole run.
     name, unit : str
-        What runs, and what is counted.
+        Name of the run and of the unit.
     verbose : {"auto", True, False}
-        On a terminal when the run lasts longer than two seconds, always, never.
+        ``"auto"``: on a terminal if the run lasts longer than two seconds; True: always; False:
+        never.
     """
     from tqdm import tqdm
 

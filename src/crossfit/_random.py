@@ -1,4 +1,4 @@
-"""Random sources that leave NumPy's global state alone."""
+"""Sources of random numbers that do not use NumPy's global state."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 
 def random_source(random_state: Any) -> np.random.RandomState:
-    """Return a RandomState for an int, a RandomState or None; None gives a fresh one."""
+    """Return a RandomState for an int, a RandomState or None; a new one for None."""
     from sklearn.utils import check_random_state
 
     return np.random.RandomState() if random_state is None else check_random_state(random_state)

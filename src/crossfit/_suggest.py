@@ -1,4 +1,4 @@
-"""Names close to one that is not known, for error messages."""
+"""Suggestions of known names for misspelled ones, for error messages."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ __all__ = ["did_you_mean"]
 
 
 def did_you_mean(name: Any, known: Iterable[str]) -> str:
-    """Return ``": did you mean 'x'?"`` with the known names close to one, "" without any."""
+    """Return ``": did you mean 'x'?"`` with known names close to `name`, or "" without any."""
     import difflib
 
     near = difflib.get_close_matches(name, list(known), 3) if isinstance(name, str) else []

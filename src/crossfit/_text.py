@@ -7,31 +7,31 @@ from typing import Any
 
 __all__ = ["printable", "shown"]
 
-# Embeddings, overrides, isolates and marks turn the direction of what follows; the others are not
-# seen. Joiners and tags stay: scripts and emoji need them.
+# Embeddings, overrides, isolates and marks change the direction of the following text; the others
+# are invisible. Joiners and tags are kept, because scripts and emoji need them.
 _UNSEEN = {0xAD, 0x61C, 0x180E, 0x200B, 0x200E, 0x200F, 0xFEFF}
 _UNSEEN |= {*range(0x202A, 0x202F), *range(0x2060, 0x2070)}
 
 
 def printable(text: str, *, lines: bool = False) -> str:
-    """Return a text without characters that move a cursor, turn its direction or are not seen.
+    """Return a text without characters that move the cursor, change direction or are invisible.
 
     Parameters
     ----------
     text : str
-        Of whatever source.
+        Text of any source.
     lines : bool, default=False
-        Keep newlines and tabs; by default they become spaces, so that a row stays a row.
+        Keep newlines and tabs; by default they become spaces, so that a row stays on one line.
 
     Returns
     -------
     str
-        Terminal escape sequences lose the character that starts them, and with it their meaning.
+        Terminal escape sequences lose their first character, and with it their effect.
     """
 
     def shown(character: str) -> str:
         category = unicodedata.category(character)
-        if category == "Cs":  # half of a surrogate pair: no encoding can write it
+        if category == "Cs":  # half of a surrogate pair, which cannot be encoded
             return "\ufffd"
         if category not in ("Cc", "Zl", "Zp"):
             return "" if ord(character) in _UNSEEN else character
@@ -43,9 +43,9 @@ def printable(text: str, *, lines: bool = False) -> str:
 
 
 def shown(value: Any) -> str:
-    """Return how a message shows what came: on one line, and not all of a long one."""
+    """Return the representation of a value for a message, on one line and shortened."""
     try:
         text = " ".join(repr(value).split())
-    except Exception:  # repr of another's object
+    except Exception:  # raised by the repr of a foreign object
         text = f"an object of type {type(value).__name__}"
     return text if len(text) <= 100 else f"{text[:97]}..."

@@ -1,8 +1,8 @@
-"""Few threads for small work, so that programs side by side do not spin against each other.
+"""Few threads for small work, so that concurrent programs do not slow each other down.
 
-A decomposition hands its threads thousands of small pieces, one after the other, and waits for
-all of them each time. Where the other cores are busy every wait costs a slice of the scheduler's
-time, so that two threads on two busy cores took ten times as long as one.
+A decomposition passes thousands of small pieces to its threads, one after the other, and waits for
+all of them each time. If the other cores are busy, every wait costs a time slice of the scheduler,
+so that two threads on two busy cores took ten times as long as one.
 """
 
 from __future__ import annotations
@@ -16,25 +16,25 @@ from typing import Any
 __all__ = ["SMALL", "few_threads"]
 
 SMALL = 2.0**33
-"""Operations of products or decompositions up to which more threads gain little: a second."""
+"""Number of operations (about a second) up to which more threads gain little."""
 
 _limiting = threading.Lock()
 
 
 @contextmanager
 def few_threads(operations: float) -> Iterator[None]:
-    """Run linear algebra on one thread meanwhile, if it is small.
+    """Run linear algebra on one thread inside the block, if it is small.
 
     Parameters
     ----------
     operations : float
-        About n d² for products of n rows of d columns, d³ for decompositions; above `SMALL`
+        About n d² for products of n rows of d columns, d³ for decompositions. Above `SMALL`,
         nothing changes.
 
     Notes
     -----
-    The number of threads belongs to the whole process: one caller at a time limits it, and when
-    that one leaves it is as it was, also for others who came meanwhile.
+    The number of threads belongs to the whole process. Only one caller at a time limits it; when
+    that caller leaves, the number is restored, also for others who entered in the meantime.
     """
     if not operations <= SMALL or not _limiting.acquire(blocking=False):
         yield
@@ -48,7 +48,7 @@ def few_threads(operations: float) -> Iterator[None]:
 
 @cache
 def _blas() -> Any:
-    """Return the controller of the libraries of NumPy and SciPy; finding them takes 20 ms."""
+    """Return the controller of NumPy's and SciPy's libraries; finding them takes 20 ms."""
     import scipy.linalg  # noqa: F401 - loads both
     from threadpoolctl import ThreadpoolController
 

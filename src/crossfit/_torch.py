@@ -1,4 +1,4 @@
-"""Torch as it comes: what others have set for the whole process does not reach our networks."""
+"""Isolation of networks from the process-wide settings of torch."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["few_torch_threads", "isolated"]
 
 @contextlib.contextmanager
 def isolated() -> Iterator[None]:
-    """Run torch and NumPy with their defaults inside the block.
+    """Run torch and NumPy with their default settings inside the block.
 
     That is: float32 and the CPU where nothing else is said, full float32 products, gradients, no
     autocast, no inference mode, and NumPy warnings where there is something to warn of. Code
@@ -31,7 +31,7 @@ def isolated() -> Iterator[None]:
         for kind in ("cpu", "cuda"):
             if torch.is_autocast_enabled(kind):
                 stack.enter_context(torch.autocast(kind, enabled=False))
-        # These belong to the process, so that they are left alone where they are as they come.
+        # These belong to the process, so they are not touched if they have their defaults.
         if torch.get_default_dtype() != torch.float32:
             stack.callback(torch.set_default_dtype, torch.get_default_dtype())
             torch.set_default_dtype(torch.float32)
@@ -47,14 +47,14 @@ def isolated() -> Iterator[None]:
 def few_torch_threads(operations: float) -> Iterator[None]:
     """Run torch on one thread inside the block, if its work is small.
 
-    See `crossfit._threads`: a batch is hundreds of operations, and after each of them all threads
-    wait for the last. Two fits of a small network side by side on two cores took 190 s with two
-    threads each, and 15 s with one; alone, 2.1 and 2.5 s.
+    See `crossfit._threads`: a batch consists of hundreds of operations, and after each of them all
+    threads wait for the last. On two cores, two concurrent fits of a small network took 190 s with
+    two threads each and 15 s with one; a single fit took 2.1 and 2.5 s.
 
     Parameters
     ----------
     operations : float
-        Of one batch; above `SMALL` nothing changes.
+        Number of operations of one batch; above `SMALL`, nothing changes.
     """
     import torch
 

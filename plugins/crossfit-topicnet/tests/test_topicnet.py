@@ -379,7 +379,7 @@ def test_biases_learn_with_a_multiple_of_whatever_rate_there_is(planted):
 ])  # fmt: skip
 def test_widths_that_no_network_has_are_refused(planted, params):
     name = next(iter(params))
-    with pytest.raises(ValueError, match=f"{name} of SSVR must be .*integers of at least"):
+    with pytest.raises(ValueError, match=f"SSVR: {name} must be .*integers of at least"):
         SSVR(**{**SMALL, **params}).fit(planted[0])
 
 
