@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -161,10 +160,9 @@ def _check_room(method: CrossModalEstimator, views: Views) -> None:
 
 def _memory() -> float:
     """Return the size of this machine's memory in bytes."""
-    try:
-        return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
-    except (AttributeError, ValueError, OSError):  # not available outside Unix
-        return float("inf")
+    import psutil
+
+    return float(psutil.virtual_memory().total)
 
 
 def indicator(

@@ -1,0 +1,33 @@
+"""Every module can be imported where the modules and functions of POSIX are missing."""
+
+import subprocess
+import sys
+
+import pytest
+
+PROGRAM = """
+import importlib, os, pkgutil, sys
+
+for package in {packages!r}:  # which import other modules on other platforms
+    importlib.import_module(package)
+for name in ("resource", "fcntl", "pwd", "grp", "termios"):
+    sys.modules[name] = None
+for name in ("kill", "fork", "sysconf", "getuid", "killpg"):
+    delattr(os, name)
+import crossfit
+
+for found in pkgutil.walk_packages(crossfit.__path__, "crossfit."):
+    if not found.name.endswith("__main__"):
+        importlib.import_module(found.name)
+"""
+OTHERS = ("numpy", "scipy", "sklearn", "joblib", "torch", "torchvision", "skorch", "optuna",
+          "gensim", "rich", "click", "matplotlib.pyplot", "psutil")  # fmt: skip
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="where they are missing anyway")
+def test_every_module_is_imported_without_posix():
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM.format(packages=OTHERS)],
+        capture_output=True, text=True, check=False, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
