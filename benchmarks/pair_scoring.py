@@ -1,7 +1,7 @@
-"""Pairs a second of the blocked pair scorer, and a training epoch, against their limits.
+"""Pairs per second of the blocked pair scorer, and a training epoch, against their limits.
 
 ``python benchmarks/pair_scoring.py`` scores the pairs of a CRAN of common width 1024, as published:
-pair by pair, each item prepared anew; pair by pair of prepared items; in blocks; and as bare matrix
+pair by pair, prepared each time; pair by pair of prepared items; in blocks; and as bare matrix
 products of the same 26 vectors, which no scorer can beat. The preparation is timed on its own. Then
 it trains a small CRAN and takes turns, epoch by epoch, with the shortest loop that PyTorch allows
 for the same network. ``--device cuda`` does the same on a GPU.

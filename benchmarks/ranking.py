@@ -27,7 +27,7 @@ def best_of(function: Callable[[], Any], repeats: int = 3) -> float:
 
 
 def argsort_map(scores: np.ndarray, y: np.ndarray, gallery: np.ndarray) -> float:
-    """MAP as published codes compute it, a row at a time."""
+    """MAP as published codes compute it, one row at a time."""
     rank = np.arange(1, scores.shape[1] + 1)
     total = 0.0
     for row, label in zip(scores, y, strict=True):

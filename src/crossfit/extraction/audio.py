@@ -107,7 +107,7 @@ def _at_rate(
         info = np.iinfo(samples.dtype)
         half = (int(info.max) + 1 - int(info.min)) // 2
         samples = (samples.astype(np.float64) - (int(info.min) + half)) / half
-    with np.errstate(over="ignore", invalid="ignore"):  # what float32 cannot hold is refused below
+    with np.errstate(over="ignore", invalid="ignore"):  # what float32 cannot hold is rejected below
         if samples.ndim == 2:
             samples = samples.mean(1, dtype=np.float64)
         samples = samples.astype(np.float32)
@@ -131,7 +131,7 @@ class AudioExtractor(Extractor):
     samples at the rate of the extractor, mixed as you like; or an array (n, n_samples) of all
     sounds at that rate. Samples are real numbers from -1 to 1, or integers over the range of
     their type, as WAV files hold them: int16 from -32768 to 32767, uint8 around 128; those of
-    64 bits are refused. The longer
+    64 bits are rejected. The longer
     axis of an item with two is time, the other one holds channels, which are averaged. Of longer
     sounds the beginning counts, and no more of a file is decoded; shorter ones are followed by
     silence.

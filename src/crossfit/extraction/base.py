@@ -127,7 +127,7 @@ class Extractor(CheckedParameters, TransformerMixin, BaseEstimator):
             self.n_features_out_ = width
         return self
 
-    @np.errstate(all="ignore")  # what overflows is refused, with its item
+    @np.errstate(all="ignore")  # what overflows is reported with its item
     def transform(self, X: Any) -> Any:
         """Return the features of items, in their order.
 

