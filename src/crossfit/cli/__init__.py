@@ -15,7 +15,7 @@ __all__ = ["main"]
 
 
 def main(args: Sequence[str] | None = None) -> None:
-    """Run the command line; errors are one line, and the exit code says how it went.
+    """Run the command line; errors are one line, and the exit code shows the outcome.
 
     Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted. With ``CROSSFIT_DEBUG`` set, an
     error shows its traceback.
@@ -53,7 +53,7 @@ def main(args: Sequence[str] | None = None) -> None:
 
 
 def _write_anything() -> None:
-    """Have characters that the screen or the file cannot take written out, and end nothing."""
+    """Write characters that the output cannot encode as escapes, in place of an error."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")

@@ -11,13 +11,13 @@ __all__ = ["cache"]
 
 @click.group()
 def cache() -> None:
-    """Look at the feature cache, or clear it."""
+    """Show the feature cache, or clear it."""
 
 
 @cache.command()
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def info(as_json: bool) -> None:
-    """Say where the cache is and what is in it."""
+    """Print where the cache is and what is in it."""
     from crossfit.cache import FeatureCache
 
     about = FeatureCache().info()
@@ -33,7 +33,7 @@ def info(as_json: bool) -> None:
 
 @cache.command()
 @click.option("--extractor", help="Only the features of one extractor, as `cache info` names it.")
-@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+@click.option("-y", "--yes", is_flag=True, help="Delete without a question.")
 def clear(extractor: str | None, yes: bool) -> None:
     """Delete cached features."""
     from crossfit.cache import FeatureCache

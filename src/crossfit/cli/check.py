@@ -47,7 +47,7 @@ def check(
     given = _settings(params)
     groups = {name: kit.group_of(name) for name in names}
     for name, group in groups.items():
-        registry.load(name, group)  # a name that is wrong is told before the first check
+        registry.load(name, group)  # a wrong name is reported before the first check
     if root is not None and "crossfit.datasets" not in groups.values():
         raise click.UsageError(f"--root goes with data sets, and {names[0]!r} is none")
     screen = console()

@@ -1,4 +1,4 @@
-"""``crossfit new``: a plugin of one's own, copied from the template."""
+"""``crossfit new``: a new plugin, copied from a template."""
 
 from __future__ import annotations
 
@@ -44,7 +44,8 @@ KINDS = {
     type=Folder(), help="Where to put crossfit-NAME.",
 )  # fmt: skip
 @click.option(
-    "--author", help="Whom the licence names; by default git's user.name, else the authors of NAME."
+    "--author",
+    help="Copyright holder in the licence; by default git's user.name, else the authors of NAME.",
 )
 def new(name: str, kind: str, folder: Path, author: str | None) -> None:
     """Write a plugin called NAME, ready to install, check and run."""
@@ -67,7 +68,7 @@ def write_plugin(name: str, folder: Path, kind: str = "method", author: str | No
     kind : {"method", "network", "pair", "extractor", "dataset"}
         Which template.
     author : str, optional
-        Whom the licence names; by default git's ``user.name``, else the authors of the
+        Copyright holder in the licence; by default git's ``user.name``, else the authors of the
         distribution.
 
     Returns
@@ -78,7 +79,7 @@ def write_plugin(name: str, folder: Path, kind: str = "method", author: str | No
     Raises
     ------
     ValueError
-        If this is no name, an installed distribution has it, or there is no such template.
+        If the name is invalid or an installed distribution has it, or there is no such template.
     FileExistsError
         If the folder exists already.
     """
@@ -141,7 +142,7 @@ def write_plugin(name: str, folder: Path, kind: str = "method", author: str | No
 
 
 def _author(given: str | None, name: str) -> str:
-    """Return whom a licence names."""
+    """Return the copyright holder of a licence."""
     if given is None:
         try:
             asked = subprocess.run(

@@ -44,8 +44,8 @@ __all__ = ["run", "run_and_print"]
 @click.option("--retry-failed", is_flag=True, help="Compute cells again that have failed.")
 @click.option("--force", is_flag=True, help="Compute all cells again, those that are done too.")
 @click.option("--tracker", type=click.Choice(["mlflow", "tensorboard", "wandb"]),
-              help="Hand results to a tracker too.")  # fmt: skip
-@click.option("--dry-run", is_flag=True, help="Say what there is to do, and do nothing.")
+              help="Send the results to a tracker too.")  # fmt: skip
+@click.option("--dry-run", is_flag=True, help="Print what would be computed, and compute nothing.")
 def run(
     experiment: str,
     folder: Path,
@@ -63,8 +63,8 @@ def run(
 ) -> None:
     """Run EXPERIMENT: the name of an installed one, or a YAML file.
 
-    Results go to the store; what it has is not computed again, so an interrupted run goes on
-    where it was, and several machines may work on one store.
+    Results are written to the store. Cells that it contains are not computed again, so an
+    interrupted run continues where it stopped, and several machines may share a store.
     """
     from crossfit.experiment.spec import Experiment
     from crossfit.experiment.store import Store
@@ -291,7 +291,7 @@ def _listener(title: str) -> Any:
                 "settings chosen" if outcome.status == "done" else f"no settings: {outcome.message}"
             )
             self._say(f"  {cell.label}: {how} in {outcome.seconds:.1f} s, {left} searches left")
-            # The time that cells take is told from cells.
+            # The time left is estimated from cells alone.
             self._begun = time.monotonic()
             if self._bar is not None:
                 self._bar.update(self._task, left=f"{left} searches left" if left else "")

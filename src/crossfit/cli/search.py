@@ -32,7 +32,7 @@ def search(query: str | None, picture: str | None, k: int, as_json: bool, featur
     if picture is not None:
         from crossfit.extraction.images import load_rgb
 
-        load_rgb(picture)  # what is no picture is told before the work begins
+        load_rgb(picture)  # a file that is not a picture is reported before any work
     click.echo("reading all emoji: the first time may take minutes", err=True)
     found = answer(query, picture, k, features)
     if as_json:

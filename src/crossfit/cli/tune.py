@@ -83,7 +83,7 @@ def tune(
 ) -> None:
     """Search the best settings of METHOD on training and validation pairs.
 
-    The study is kept, so that the same command goes on with it. Test pairs are not looked at.
+    The study is kept, and the same command continues it. Test pairs are not used.
     """
     if "test" in (train, validation):
         raise click.UsageError("the test pairs judge the winner once: tune on other pairs")
@@ -148,7 +148,7 @@ def tune(
 
 
 def _check_out(out: Path) -> None:
-    """Refuse now a folder that cannot be written when the search is done."""
+    """Raise before the search if the folder could not be written after it."""
     if out.exists():
         raise click.UsageError(f"--out names {str(out)!r}, which exists")
     above = next(parent for parent in out.absolute().parents if parent.exists())
