@@ -38,7 +38,7 @@ def data(n: int, regions: int, width: int, object_width: int, word_width: int) -
 
 
 class PlainLoop:
-    """What someone would write by hand, one epoch at a call."""
+    """A hand-written loop, one epoch per call."""
 
     def __init__(self, method: BSSAN, views: Views, device: str) -> None:
         image, text = views["image"], views["text"]
@@ -111,7 +111,7 @@ def score(method: BSSAN, views: Views, device: str) -> None:
     n = len(P) * len(Q)
     print(
         f"{device}, {len(P)} x {len(Q)} pairs, LSTM {method.lstm_width:4d}: {n / min(whole):8.0f} "
-        f"pairs a second, the bare network {n / min(bare):8.0f}"
+        f"pairs per second, the bare network {n / min(bare):8.0f}"
     )
 
 

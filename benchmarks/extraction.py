@@ -1,9 +1,9 @@
 """Speed of the extractors, as ratios to the loops that people write without crossfit, in one run.
 
 ``python benchmarks/extraction.py`` prints images per second of GridFeatures on 64 x 64 pictures
-(beside scikit-image's HOG alone), of its cache, of EfficientNet-Lite0 beside the plain loop over
-the network of its package, and of AlexNet beside the bare forward pass; and texts per second of
-MiniLM beside sentence-transformers.
+(compared with scikit-image's HOG alone), of its cache, of EfficientNet-Lite0 against the plain loop
+over the network of its package, and of AlexNet against the bare forward pass; and texts per second
+of MiniLM against sentence-transformers.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def efficientnet(n: int = 64) -> None:
 
 
 def minilm(n: int = 256) -> None:
-    """Captions of 6 to 24 words, beside the package sentence-transformers where it is installed."""
+    """Captions of 6 to 24 words, compared with sentence-transformers if it is installed."""
     try:
         from sentence_transformers import SentenceTransformer
     except ImportError:

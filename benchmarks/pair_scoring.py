@@ -38,7 +38,7 @@ def data(n: int, width: int) -> tuple[dict[str, np.ndarray], np.ndarray]:
 
 
 def rate(pairs: int, call: Callable[[], Any], repeats: int, device: str) -> float:
-    """Return pairs a second, the best of some calls."""
+    """Return pairs per second, the best of some calls."""
     best = np.inf
     for _ in range(repeats):
         start = time.perf_counter()
@@ -91,7 +91,7 @@ def scoring(n: int, m: int, device: str) -> None:
     }
     print(f"{device}, {n} x {m} pairs, 26 vectors of 1024; preparing took {prepared:.2f} s")
     for name, found in rates.items():
-        print(f"  {name:42s} {found:12,.0f} pairs a second")
+        print(f"  {name:42s} {found:12,.0f} pairs per second")
     blocks = rates["blocks"]
     print(
         f"  blocks: {blocks / rates['naive loop, items prepared for every pair']:,.0f} times the "
@@ -100,7 +100,7 @@ def scoring(n: int, m: int, device: str) -> None:
 
 
 class PlainLoop:
-    """What someone would write by hand, one epoch at a call."""
+    """A hand-written loop, one epoch per call."""
 
     def __init__(self, cran: CRAN, image: dict[str, np.ndarray], texts: Any, device: str) -> None:
         n_inputs = {"image": {k: part.shape[-1] for k, part in image.items()}, "text": cran.length}

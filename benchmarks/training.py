@@ -29,7 +29,7 @@ def data(n: int, width: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 class PlainLoop:
-    """What someone would write by hand, one epoch at a call."""
+    """A hand-written loop, one epoch per call."""
 
     def __init__(self, method: ACLN, arrays: tuple[np.ndarray, ...], device: str) -> None:
         self.module = method._build_module({"image": arrays[0].shape[2], "text": 1000}, 10)

@@ -29,7 +29,7 @@ def projector(n_inputs: int, hidden: int) -> nn.Sequential:
 
 
 class PlainLoop:
-    """What someone would write by hand, one epoch at a call."""
+    """A hand-written loop, one epoch per call."""
 
     def __init__(self, arrays: tuple[np.ndarray, ...], batch_size: int, device: str) -> None:
         self.tensors = [torch.from_numpy(array).to(device) for array in arrays]

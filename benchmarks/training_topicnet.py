@@ -21,7 +21,7 @@ from crossfit_topicnet.network import load_pixels, stored_edge
 
 
 class PlainLoop:
-    """What someone would write by hand, one epoch at a call."""
+    """A hand-written loop, one epoch per call."""
 
     def __init__(self, method: SSVR, images: np.ndarray, topics: dict[str, np.ndarray]) -> None:
         method.raw_ = {"image": images.ndim == 4, "text": False}

@@ -145,7 +145,7 @@ def _image_to_rgb(image: Image.Image, name: str, max_pixels: int | None) -> np.n
 
 
 def _within(image: Image.Image, name: str, max_pixels: int | None) -> Image.Image:
-    """Have a file decoded at a size within the limit, or raise an error."""
+    """Return the image, decoded at a size within the limit, or raise an error."""
     for halvings in range(4):
         size = tuple(-(-side // 2**halvings) for side in image.size)
         if max_pixels is None or size[0] * size[1] <= max_pixels:

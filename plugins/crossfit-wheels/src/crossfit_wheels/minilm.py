@@ -159,7 +159,7 @@ def _tokenizer() -> tokenizers.Tokenizer:
     from tokenizers import Tokenizer
 
     tokenizer = Tokenizer.from_file(str(_file("tokenizer.json")))
-    # The file has 128, fixed; the sentence-transformers configuration beside it has 256.
+    # The limit in the file is 128, that in the sentence-transformers configuration is 256.
     tokenizer.enable_truncation(_MAX_TOKENS)
     tokenizer.no_padding()
     return tokenizer
