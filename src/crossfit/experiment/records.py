@@ -157,7 +157,25 @@ class CellRecord(Cell):
         return tuple(Direction.stored(key, views) for key in self.results)
 
     def mean(self, metric: str, direction: str | None = None) -> float:
-        """Return a mean over queries; over the directions too by default. NaN if not done."""
+        """Return the mean of a metric over the queries.
+
+        Parameters
+        ----------
+        metric : str
+            Canonical name of a metric of the experiment.
+        direction : str, optional
+            Key of a direction; by default the mean over all directions.
+
+        Returns
+        -------
+        float
+            NaN if the cell is not done or a mean is not defined.
+
+        Raises
+        ------
+        KeyError
+            If the cell is done and has no such metric or direction.
+        """
         if not self.results:
             return math.nan
         of = [direction] if direction is not None else list(self.results)

@@ -125,6 +125,16 @@ class Experiment:
             anchors.
         source : str
             Name of the file, for messages.
+
+        Returns
+        -------
+        Experiment
+            The experiment, validated.
+
+        Raises
+        ------
+        SpecError
+            If a key is unknown or missing, or a value is invalid.
         """
         node = Node(mapping, "", source)
         names = [field.name for field in fields(cls)]
@@ -154,6 +164,16 @@ class Experiment:
             The name of the user's own data, which a file then need not name.
         **replaced
             Fields to replace altogether.
+
+        Returns
+        -------
+        Experiment
+            The experiment, validated.
+
+        Raises
+        ------
+        SpecError
+            If the file is not valid.
         """
         path = Path(path)
         tree = read_yaml(path)
@@ -171,6 +191,22 @@ class Experiment:
         cls, name: str, settings: Sequence[str] = (), own: str | None = None, **replaced: Any
     ) -> Experiment:
         """Read an experiment by the name of its file or of an installed experiment.
+
+        Parameters
+        ----------
+        name : str
+            Path of a YAML file, or the registered name of an experiment.
+        settings : sequence of str
+            Changes, ``"key=value"``; see `change`.
+        own : str, optional
+            The name of the user's own data, which a file then need not name.
+        **replaced
+            Fields to replace altogether.
+
+        Returns
+        -------
+        Experiment
+            The experiment, validated.
 
         Raises
         ------

@@ -47,11 +47,11 @@ class Store:
 
     Parameters
     ----------
-    folder : path-like
-        Need not exist; it is made when something is written.
-    lease : float
+    folder : path-like, default="crossfit-runs"
+        The folder. It need not exist; the first write creates it.
+    lease : float, default=120.0
         Seconds after which a claim of another machine is void if that machine has not renewed it.
-        On the same machine a claim ends with its process, however that ends.
+        On the same machine a claim ends when its process does.
 
     Examples
     --------
@@ -76,6 +76,16 @@ class Store:
 
     def run(self, name: str) -> RunRecord:
         """Return a run by its name.
+
+        Parameters
+        ----------
+        name : str
+            Name of the run; `runs` lists them.
+
+        Returns
+        -------
+        RunRecord
+            The run with the records of its cells.
 
         Raises
         ------
@@ -106,6 +116,11 @@ class Store:
         cell : str or Cell
             The key, or the cell with the labels of a run.
 
+        Returns
+        -------
+        CellRecord
+            The record, with the labels of `cell`.
+
         Raises
         ------
         StoreError
@@ -130,7 +145,18 @@ class Store:
         return CellRecord(**about)
 
     def usable(self, key: str) -> CellRecord:
-        """Return a cell as `cell` does, one that is damaged as pending, with a warning."""
+        """Return a cell as `cell` does, but treat a damaged one as pending and warn of it.
+
+        Parameters
+        ----------
+        key : str
+            Key of the cell.
+
+        Returns
+        -------
+        CellRecord
+            The record; its status is ``"pending"`` if the cell is missing or damaged.
+        """
         try:
             found = self.cell(key)
             found.check()
@@ -149,6 +175,11 @@ class Store:
         dataset, split : str, optional
             Only those on one data set, on one of its splits; and lines that a power cut ended
             early, which may have been of any.
+
+        Returns
+        -------
+        list of dict of str to str
+            In the order of the evaluations; the values of a damaged line are ``"?"``.
         """
         path = self.folder / "test_evaluations.jsonl"
         check_regular(path)
@@ -171,9 +202,24 @@ class Store:
 
     @contextlib.contextmanager
     def new_folder(self, home: Path) -> Iterator[Path]:
-        """Provide a folder to write to, which is renamed to `home` when all is written.
+        """Provide a temporary folder, which is renamed to `home` when the block ends.
 
-        What is at `home` already is replaced, unless another process has put it there meanwhile.
+        Anything already at `home` is replaced, unless another process has put it there meanwhile.
+
+        Parameters
+        ----------
+        home : pathlib.Path
+            Final place of the folder.
+
+        Yields
+        ------
+        pathlib.Path
+            The temporary folder.
+
+        Raises
+        ------
+        OSError
+            If the folder cannot be written; nothing is left at `home` then.
         """
         with room_for("a result", home):
             home.parent.mkdir(parents=True, exist_ok=True)
@@ -195,7 +241,21 @@ class Store:
         *,
         replace: bool = False,
     ) -> None:
-        """Store the result of a cell; it appears whole or not at all."""
+        """Store the result of a cell; it appears whole or not at all.
+
+        Parameters
+        ----------
+        key : str
+            Key of the cell.
+        record : mapping
+            Content of ``cell.json``: the fields of `CellRecord` except `folder` and the labels.
+        arrays, attention : mapping of str to ndarray, optional
+            As `CellRecord.arrays` returns them; attention maps by ``"<number>|<part>"``.
+        history, trials : sequence of mapping, default=()
+            As `CellRecord.history` and `CellRecord.trials` return them.
+        replace : bool, default=False
+            Whether to replace a result that the store has already.
+        """
         home = self.folder / "cells" / key
         if not replace and self.usable(key).status == "done":
             return  # never replaced: a claim was lost, and the result is the same
@@ -211,12 +271,28 @@ class Store:
                 write_json(draft / "trials.json", trials)
 
     def write_run(self, name: str, record: Mapping[str, Any]) -> None:
-        """Store the record of a run."""
+        """Store the record of a run, replacing an earlier one of that name.
+
+        Parameters
+        ----------
+        name : str
+            Name of the run.
+        record : mapping
+            Content of the file: title, experiment, cells, command, time and version.
+        """
         path = self.folder / "runs" / f"{name}.json"
         write_signed(path, {"format": FORMAT, "name": name, **record}, "a run")
 
     def count_test(self, dataset: str, split: str, key: str) -> None:
-        """Note, before it happens, that a test split is looked at."""
+        """Record an evaluation on a test split, before it takes place.
+
+        Parameters
+        ----------
+        dataset, split : str
+            Data set and its split.
+        key : str
+            Key of the cell that is evaluated.
+        """
         self.folder.mkdir(parents=True, exist_ok=True)
         check_regular(self.folder / "test_evaluations.jsonl")
         line = json.dumps({"dataset": dataset, "split": split, "key": key, "when": now()})
@@ -233,11 +309,21 @@ class Store:
     # ---- claims
 
     def claim(self, name: str) -> Claim | None:
-        """Claim a piece of work for this process; None if another one has it.
+        """Claim a piece of work for this process, unless another one has claimed it.
 
         The claim is a file in ``locks/`` that is made only if it does not exist. It is void if
         its process has ended, or, on another machine, if it was not renewed for `lease` seconds
         by the clock of the file system, or while this process watched.
+
+        Parameters
+        ----------
+        name : str
+            Name of the piece of work.
+
+        Returns
+        -------
+        Claim or None
+            The claim, to be released after the work; None if another process holds one.
         """
         path = self.folder / "locks" / name
         with self._guard() as moment:
@@ -258,7 +344,20 @@ class Store:
 
     @contextlib.contextmanager
     def waiting_claim(self, name: str, pause: float = 0.05) -> Iterator[Claim]:
-        """Claim a piece of work, and wait while another process has it."""
+        """Claim a piece of work as soon as no other process holds a claim on it.
+
+        Parameters
+        ----------
+        name : str
+            Name of the piece of work.
+        pause : float, default=0.05
+            Seconds before the second attempt; later pauses grow to 2 seconds.
+
+        Yields
+        ------
+        Claim
+            The claim; it is released when the block ends.
+        """
         while (claim := self.claim(name)) is None:
             time.sleep(pause)
             pause = min(2.0, 1.5 * pause)
@@ -287,7 +386,18 @@ class Store:
         return removed
 
     def is_orphaned(self, name: str) -> bool:
-        """Return True if the process that claimed a piece of work has ended."""
+        """Return True if the process that claimed a piece of work has ended.
+
+        Parameters
+        ----------
+        name : str
+            Name of the piece of work.
+
+        Returns
+        -------
+        bool
+            False as well if the work is not claimed.
+        """
         with self._guard() as moment:
             return is_void(self.folder / "locks" / name, self.lease, moment)
 

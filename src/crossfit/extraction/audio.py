@@ -20,9 +20,10 @@ __all__ = ["MFCC", "AudioExtractor", "LogMel", "load_audio"]
 _INSTALL = "`pip install crossfit-retrieval[audio]`"
 
 
-# Files up to this size are known by their bytes, which is quick; longer ones by what is read.
+# Files up to this size are identified by their bytes, which is fast; longer ones by the samples
+# that are read.
 _SMALL_FILE = 2**24
-# Seconds read beyond those wanted, so that resampling does not see the end.
+# Seconds read beyond the duration, so that resampling is not affected by the cut.
 _MARGIN = 0.5
 
 
@@ -30,17 +31,18 @@ _MARGIN = 0.5
 def load_audio(
     path: str | os.PathLike[str], rate: int = 22050, duration: float | None = None
 ) -> NDArray[np.float32]:
-    """Read a sound file: its channels averaged, at one sampling rate.
+    """Load a sound file, average its channels and resample it.
 
     Parameters
     ----------
     path : path-like
         A file in a format that libsndfile reads: WAV, FLAC, OGG, MP3, AIFF and others.
-    rate : int
-        Samples per second. A file with another rate is resampled by soxr in high quality, as
-        librosa does.
+    rate : int, default=22050
+        Sampling rate in samples per second. A file with another rate is resampled by soxr in high
+        quality, as in librosa.
     duration : float, optional
-        Seconds from the beginning; no more of the file is decoded. Default: all of it.
+        Number of seconds to read from the beginning; the rest of the file is not decoded. The
+        whole file by default.
 
     Returns
     -------
@@ -50,7 +52,7 @@ def load_audio(
     Raises
     ------
     FileNotFoundError
-        If there is no such file.
+        If the file does not exist.
     ValueError
         If the file is damaged, empty, not a sound or not a regular file, or its samples are not
         finite.
@@ -66,7 +68,7 @@ def load_audio(
 
 
 def _read(path: str | os.PathLike[str], duration: float | None) -> tuple[NDArray[Any], int]:
-    """Return the samples of a file's beginning, its channels in columns, and their rate."""
+    """Return the first samples of a file, with channels in columns, and their rate."""
     try:
         import soundfile
     except ImportError:
@@ -78,7 +80,7 @@ def _read(path: str | os.PathLike[str], duration: float | None) -> tuple[NDArray
             frames = -1 if duration is None else _n_read(duration, file.samplerate)
             return file.read(frames, dtype="float32", always_2d=True), file.samplerate
     except (soundfile.LibsndfileError, RuntimeError, TypeError) as error:
-        # TypeError: what soundfile raises on a file without a head, named as raw samples.
+        # soundfile raises a TypeError for a file without a header that is named as raw samples.
         raise ValueError(f"cannot read the sound {name!r}: {error}") from error
 
 
@@ -89,7 +91,7 @@ def _n_read(duration: float, rate: float) -> int:
 def _at_rate(
     samples: NDArray[Any], own_rate: float, rate: int, name: str, duration: float | None
 ) -> NDArray[np.float32]:
-    """Return one channel from -1 to 1 at `rate`, of `duration` seconds at most."""
+    """Return one channel, from -1 to 1, at `rate`, of at most `duration` seconds."""
     if not samples.size:
         raise ValueError(f"{name} has no samples")
     if samples.ndim == 2 and samples.shape[0] < samples.shape[1]:
@@ -98,16 +100,16 @@ def _at_rate(
         samples = samples[: _n_read(duration, own_rate)]
     if samples.dtype.kind != "f":
         if samples.dtype.itemsize > 4:
-            # Against so wide a range everything that is recorded would be silence.
+            # Relative to so wide a range, any recording would be silence.
             raise ValueError(
                 f"{name} has samples of type {samples.dtype}, which no recording has: give them "
                 "in the type that they were recorded in, such as int16, or as floats from -1 to 1"
             )
-        # As in files: the middle of the type's range is silence.
+        # As in sound files, the middle of the type's range is silence.
         info = np.iinfo(samples.dtype)
         half = (int(info.max) + 1 - int(info.min)) // 2
         samples = (samples.astype(np.float64) - (int(info.min) + half)) / half
-    with np.errstate(over="ignore", invalid="ignore"):  # what float32 cannot hold is rejected below
+    with np.errstate(over="ignore", invalid="ignore"):  # overflow is rejected below
         if samples.ndim == 2:
             samples = samples.mean(1, dtype=np.float64)
         samples = samples.astype(np.float32)
@@ -125,23 +127,28 @@ def _at_rate(
 
 
 class AudioExtractor(Extractor):
-    """Base of extractors of sound; `_extract` gets a list of float32 arrays of equal length.
+    """Base class of audio extractors; `_extract` receives float32 arrays of equal length.
 
     Items are paths of sound files, pairs of samples and their rate in either order, or arrays of
-    samples at the rate of the extractor, mixed as you like; or an array (n, n_samples) of all
-    sounds at that rate. Samples are real numbers from -1 to 1, or integers over the range of
-    their type, as WAV files hold them: int16 from -32768 to 32767, uint8 around 128; those of
-    64 bits are rejected. The longer
-    axis of an item with two is time, the other one holds channels, which are averaged. Of longer
-    sounds the beginning counts, and no more of a file is decoded; shorter ones are followed by
-    silence.
+    samples at the rate of the extractor, in any mixture; or all sounds are one array
+    (n, n_samples) at that rate. Samples are real numbers from -1 to 1, or integers over the range
+    of their type, as in WAV files: int16 from -32768 to 32767, uint8 around 128; 64-bit integers
+    are rejected. In an item with two axes, the longer one is time and the other one channels, which
+    are averaged. Longer sounds are cut, without decoding the rest of the file; shorter ones are
+    padded with silence.
 
-    Parameters
+    Attributes
     ----------
     rate : int
-        Samples per second at which the sounds are worked on; others are resampled.
+        Sampling rate of the features in samples per second, a parameter of the subclass; other
+        sounds are resampled.
     duration : float
-        Seconds of a sound.
+        Length of a sound in seconds, a parameter of the subclass.
+
+    See Also
+    --------
+    MFCC : Mel-frequency cepstral coefficients.
+    LogMel : Logarithmic mel spectra.
     """
 
     expects = "sounds (paths, (samples, rate) pairs or arrays of samples)"
@@ -209,7 +216,7 @@ def _is_pair(item: Any) -> bool:
 
 
 class _Spectra(AudioExtractor):
-    """Base of the two extractors: frames of a spectrum, as a map, flat or their moments."""
+    """Base class of the two extractors: frames of a spectrum as a map, a vector or moments."""
 
     output: str
     n_fft: int
@@ -271,39 +278,40 @@ class _Spectra(AudioExtractor):
 class MFCC(_Spectra):
     """Mel-frequency cepstral coefficients, with librosa.
 
-    The settings are those of audio and lyrics retrieval [1]_: 20 coefficients in 161 frames that
-    do not overlap, from 30 seconds at 22,050 Hz.
+    The defaults are those of a paper on audio and lyrics retrieval [1]_: 20 coefficients in 161
+    frames that do not overlap, from 30 seconds at 22,050 Hz.
 
     Parameters
     ----------
-    n_mfcc : int
+    n_mfcc : int, default=20
         Number of coefficients.
-    n_fft, hop_length : int
-        Samples of a frame, and from one frame to the next.
-    n_mels : int
-        Bands of the mel spectrum that the coefficients come from.
-    center : bool
+    n_fft : int, default=4096
+        Number of samples per frame.
+    hop_length : int, default=4096
+        Number of samples from the start of one frame to the start of the next.
+    n_mels : int, default=128
+        Number of bands of the mel spectrum from which the coefficients are computed.
+    center : bool, default=False
         Whether frame t is centred at sample ``t * hop_length`` (with silence added at both ends)
         or begins there.
-    duration : float
-        Seconds of a sound. Of longer ones the beginning counts, shorter ones are followed by
-        silence.
-    output : {"map", "flat", "moments"}
+    duration : float, default=30.0
+        Length of a sound in seconds. Longer sounds are cut, shorter ones are padded with silence.
+    output : {"map", "flat", "moments"}, default="map"
         A matrix for each sound; one vector, coefficient by coefficient; or the mean and then the
         standard deviation of each coefficient over the frames.
-    rate : int
-        Samples per second; sounds with another rate are resampled.
-    batch_size : int
-        Sounds read at once.
-    cache : bool
-        Keep features in the feature cache.
-    verbose : {"auto", True, False}
-        Progress bar: on a terminal when a run lasts, always, never.
+    rate : int, default=22050
+        Sampling rate in samples per second; sounds with another rate are resampled.
+    batch_size : int, default=32
+        Number of sounds read at once.
+    cache : bool, default=True
+        Whether to keep features in the feature cache.
+    verbose : {"auto", True, False}, default="auto"
+        Progress bar: for long runs on a terminal, always, or never.
 
     Attributes
     ----------
     n_features_out_ : int
-        Size of the vector; absent for ``output="map"``.
+        Length of the vector; absent for ``output="map"``.
 
     Raises
     ------
@@ -381,32 +389,33 @@ class LogMel(_Spectra):
 
     Parameters
     ----------
-    n_mels : int
-        Bands.
-    n_fft, hop_length : int
-        Samples of a frame, and from one frame to the next.
-    center : bool
+    n_mels : int, default=64
+        Number of bands.
+    n_fft : int, default=2048
+        Number of samples per frame.
+    hop_length : int, default=512
+        Number of samples from the start of one frame to the start of the next.
+    center : bool, default=True
         Whether frame t is centred at sample ``t * hop_length`` (with silence added at both ends)
         or begins there.
-    duration : float
-        Seconds of a sound. Of longer ones the beginning counts, shorter ones are followed by
-        silence.
-    output : {"map", "flat", "moments"}
+    duration : float, default=30.0
+        Length of a sound in seconds. Longer sounds are cut, shorter ones are padded with silence.
+    output : {"map", "flat", "moments"}, default="map"
         A matrix for each sound; one vector, band by band; or the mean and then the standard
         deviation of each band over the frames.
-    rate : int
-        Samples per second; sounds with another rate are resampled.
-    batch_size : int
-        Sounds read at once.
-    cache : bool
-        Keep features in the feature cache.
-    verbose : {"auto", True, False}
-        Progress bar: on a terminal when a run lasts, always, never.
+    rate : int, default=22050
+        Sampling rate in samples per second; sounds with another rate are resampled.
+    batch_size : int, default=32
+        Number of sounds read at once.
+    cache : bool, default=True
+        Whether to keep features in the feature cache.
+    verbose : {"auto", True, False}, default="auto"
+        Progress bar: for long runs on a terminal, always, or never.
 
     Attributes
     ----------
     n_features_out_ : int
-        Size of the vector; absent for ``output="map"``.
+        Length of the vector; absent for ``output="map"``.
 
     Raises
     ------

@@ -27,7 +27,7 @@ __all__ = ["HGLMM", "FisherVector"]
 
 Matrix = NDArray[np.float64]
 
-# Points or words looked at in one go.
+# Number of points or words processed at once.
 CHUNK = 4096
 _OF_A_MIXTURE = ("weights_", "locations_", "scales_", "laplacian_", "log_likelihood_")
 
@@ -46,22 +46,24 @@ class HGLMM(CheckedParameters, BaseEstimator):
 
     Parameters
     ----------
-    n_components : int
-        Components, K.
-    kind : {"hybrid", "gaussian", "laplacian"}
-        Whether the coordinates choose, or are all of one kind (GMM and LMM).
-    max_iter : int
-        Steps at most.
-    tol : float
-        Stop when a step raises the mean log-likelihood of a point by less than this.
-    min_scale : float
-        Smallest s; below it a component would close in on single points.
-    random_state : int, RandomState or None
-        Seed of the start, which is k-means.
+    n_components : int, default=30
+        Number of components, K.
+    kind : {"hybrid", "gaussian", "laplacian"}, default="hybrid"
+        Whether each coordinate takes the likelier kind, or all are Gaussian (GMM) or Laplacian
+        (LMM).
+    max_iter : int, default=100
+        Maximum number of EM steps.
+    tol : float, default=0.001
+        Stop when a step raises the mean log-likelihood per point by less than this.
+    min_scale : float, default=0.001
+        Lower bound of s, which keeps components from collapsing onto single points.
+    random_state : int, RandomState or None, default=0
+        Seed of the k-means clustering that initializes the components.
 
     Attributes
     ----------
     weights_ : array of shape (K,)
+        Probability w of each component.
     locations_ : array of shape (K, d)
         Means or medians.
     scales_ : array of shape (K, d)
@@ -69,18 +71,30 @@ class HGLMM(CheckedParameters, BaseEstimator):
     laplacian_ : bool array of shape (K, d)
         Which coordinates are Laplacian.
     log_likelihood_ : array of shape (n_steps + 1,)
-        Mean over the points, after the start and after each step; never falling.
+        Mean over the points, after initialization and after each step; it never decreases.
     n_features_in_ : int
+        Number of coordinates, d.
+
+    See Also
+    --------
+    FisherVector : Fisher vectors of sets of words under this mixture.
 
     Notes
     -----
-    A step costs O(n K d) time; O(n (K + d)) numbers are held, the order of the points along each
-    coordinate among them, for the medians.
+    A step takes O(n K d) time. O(n (K + d)) numbers are held in memory, including the order of the
+    points along each coordinate, which the medians need.
 
     References
     ----------
     B. Klein, G. Lev, G. Sadeh and L. Wolf, Associating neural word embeddings with deep image
     representations using Fisher vectors, CVPR 2015.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> points = np.random.default_rng(0).laplace(size=(500, 2))
+    >>> HGLMM(n_components=1).fit(points).laplacian_
+    array([[ True,  True]])
     """
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
@@ -111,7 +125,7 @@ class HGLMM(CheckedParameters, BaseEstimator):
 
     @np.errstate(**NUMPY_DEFAULTS)
     def fit(self, X: Any, y: Any = None) -> Self:
-        """Fit by expectation and maximisation.
+        """Fit the mixture by expectation maximization.
 
         Parameters
         ----------
@@ -157,21 +171,66 @@ class HGLMM(CheckedParameters, BaseEstimator):
 
     @np.errstate(**NUMPY_DEFAULTS)
     def predict_proba(self, X: Any) -> Matrix:
-        """Return the components' responsibilities for points, shape (n, K)."""
+        """Return the responsibilities of the components for points.
+
+        Parameters
+        ----------
+        X : array of shape (n, d)
+            Points.
+
+        Returns
+        -------
+        ndarray of shape (n, K)
+            Posterior probabilities of the components; rows sum to 1.
+        """
         return self._expect(self._checked(X))[0]
 
     @np.errstate(**NUMPY_DEFAULTS)
     def score_samples(self, X: Any) -> Matrix:
-        """Return the log-likelihood of each point, shape (n,)."""
+        """Return the log-likelihood of each point.
+
+        Parameters
+        ----------
+        X : array of shape (n, d)
+            Points.
+
+        Returns
+        -------
+        ndarray of shape (n,)
+        """
         return np.asarray(logsumexp(self._log_joint(self._checked(X)), axis=1))
 
     def score(self, X: Any, y: Any = None) -> float:
-        """Return the mean log-likelihood of points."""
+        """Return the mean log-likelihood of points.
+
+        Parameters
+        ----------
+        X : array of shape (n, d)
+            Points.
+        y : None
+            Ignored.
+
+        Returns
+        -------
+        float
+        """
         return float(self.score_samples(X).mean())
 
     @validated(n=[integer(1)], random_state=["random_state"])
     def sample(self, n: int, random_state: Any = None) -> Matrix:
-        """Draw points from the mixture, shape (n, d)."""
+        """Draw points from the mixture.
+
+        Parameters
+        ----------
+        n : int
+            Number of points.
+        random_state : int, RandomState or None, default=None
+            Seed.
+
+        Returns
+        -------
+        ndarray of shape (n, d)
+        """
         check_is_fitted(self)
         rng = random_source(random_state)
         k = rng.choice(len(self.weights_), size=n, p=self.weights_)
@@ -191,7 +250,7 @@ class HGLMM(CheckedParameters, BaseEstimator):
 
     def _log_joint(self, X: Matrix) -> Matrix:
         """Return log w_k p_k(x), shape (n, K)."""
-        # Of a component without points, the weight is 0.
+        # The weight of a component without points is 0.
         with np.errstate(divide="ignore"):
             constant = np.log(self.weights_) - np.sum(
                 np.log(self.scales_)
@@ -220,7 +279,7 @@ class HGLMM(CheckedParameters, BaseEstimator):
         self.weights_ = masses / masses.sum()
         in_order = None if order is None else np.take_along_axis(X, order, axis=0)
         for k, mass in enumerate(masses):
-            if mass < 1e-8:  # it has lost its points, and stays where it was
+            if mass < 1e-8:  # it has lost its points and keeps its parameters
                 continue
             g = responsibilities[:, k] / mass
             if self.kind != "laplacian":
@@ -247,7 +306,7 @@ class HGLMM(CheckedParameters, BaseEstimator):
 class FisherVector(
     CheckedParameters, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
 ):
-    r"""Fisher vector of each set of word vectors, under a mixture fitted on the training words.
+    r"""Fisher vector of each set of word vectors, under a mixture fitted to the training words.
 
     The gradient of a set's mean log-likelihood in the locations and scales of the mixture, divided
     by the standard deviations that these gradients have on data of the mixture. For T words x_t
@@ -261,47 +320,54 @@ class FisherVector(
     =========  ===============================  ==================================
 
     Word vectors are scaled to unit length and rotated to independent components first; Fisher
-    vectors are raised to a power, with their sign, and scaled to unit length. Two of these
-    transformers in a ``FeatureUnion`` are the paper's GMM+HGLMM; CCA is meant to follow.
+    vectors are raised to a power, keeping their signs, and scaled to unit length. Two of these
+    transformers in a ``FeatureUnion``, followed by CCA, are the paper's GMM+HGLMM.
 
     Parameters
     ----------
-    mixture : {"hglmm", "gmm", "lmm"}
+    mixture : {"hglmm", "gmm", "lmm"}, default="hglmm"
         Hybrid, Gaussian or Laplacian mixture; see `HGLMM`.
-    n_components : int
-        Components of the mixture, K.
-    ica : bool
-        Whether to rotate the words by independent component analysis, whitened, to as many
+    n_components : int, default=30
+        Number of components of the mixture, K.
+    ica : bool, default=True
+        Whether to whiten the words and rotate them by independent component analysis, to as many
         dimensions as their rank.
-    power : float
-        Exponent of the Fisher vectors' entries; 1 leaves them as they are.
-    normalize : bool
+    power : float, default=0.5
+        Exponent of the Fisher vectors' entries; 1 leaves them unchanged.
+    normalize : bool, default=True
         Whether to scale Fisher vectors to unit length.
-    max_words : int or None
-        Words, drawn at random, that the rotation and the mixture are fitted on; all if None.
-    max_iter, tol : int, float
-        Of the mixture; see `HGLMM`.
-    random_state : int, RandomState or None
+    max_words : int or None, default=20000
+        Number of words, drawn at random, on which the rotation and the mixture are fitted; None
+        for all.
+    max_iter : int, default=100
+        Maximum number of EM steps; see `HGLMM`.
+    tol : float, default=0.001
+        Stopping tolerance of the mixture; see `HGLMM`.
+    random_state : int, RandomState or None, default=0
         Seed of the draw, the rotation and the mixture.
 
     Attributes
     ----------
     mixture_ : HGLMM
-        On rotated words.
+        The mixture, fitted on rotated words.
     mean_ : array of shape (d,)
         Subtracted from a word before the rotation.
     rotation_ : array of shape (d, m)
-        Identity without `ica`.
+        The rotation; the identity if `ica` is False.
     n_features_in_ : int
-        Dimensions of a word, d.
+        Dimension of the word vectors, d.
+
+    See Also
+    --------
+    HGLMM : The mixture.
 
     Notes
     -----
-    `transform` returns an array of shape (n, 2 K m), the locations' part before the scales', in the
-    floating type of the words. Words that are all zero count as unknown; a set without known words
-    becomes a zero vector, with a warning.
+    `transform` returns an array of shape (n, 2 K m), first the gradients in the locations, then
+    those in the scales, in the floating type of the words. Words that are all zero count as
+    unknown; a set without known words becomes a zero vector, with a warning.
 
-    Fitting costs O(n K d) a step for n words, and transforming O(n K d).
+    Fitting takes O(n K d) time per step for n words, and transforming O(n K d).
 
     References
     ----------
@@ -421,12 +487,17 @@ class FisherVector(
 
     @np.errstate(**NUMPY_DEFAULTS)
     def transform(self, X: Any) -> NDArray[Any]:
-        """Return the Fisher vector of each set, shape (n, 2 K m).
+        """Return the Fisher vector of each set of word vectors.
 
         Parameters
         ----------
         X : Ragged of n rows of shape (T_i, d), or a list of such arrays
             Word vectors.
+
+        Returns
+        -------
+        ndarray of shape (n, 2 K m)
+            In the floating type of the words.
 
         Warns
         -----
@@ -452,7 +523,7 @@ class FisherVector(
         offsets = np.concatenate([[0], np.cumsum(lengths)])
         start = 0
         while start < len(lengths):
-            # As many whole sets as there are words in a chunk, but one at least.
+            # As many whole sets as fit into a chunk of words, but at least one.
             stop = int(np.searchsorted(offsets, offsets[start] + CHUNK, side="right")) - 1
             stop = max(stop, start + 1)
             some = words[offsets[start] : offsets[stop]]
@@ -496,7 +567,7 @@ class FisherVector(
         return tags
 
     def __crossfit_state__(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
-        """Return what was fitted as arrays, those of the mixture with a prefix to their names."""
+        """Return the fitted attributes as arrays; names of the mixture's have a prefix."""
         if not hasattr(self, "mixture_"):
             return {}, {}
         fitted = {f"mixture_{name}": getattr(self.mixture_, name) for name in _OF_A_MIXTURE}
@@ -535,7 +606,7 @@ def _points(X: Any) -> Matrix:
 
 
 def _sign(z: Matrix) -> Matrix:
-    """Return the sign, and 0 up to rounding: a median is one of the training words."""
+    """Return the sign, or 0 up to rounding error: a median is one of the training words."""
     return np.where(np.abs(z) > 1e-9, np.sign(z), 0.0)
 
 
@@ -556,10 +627,10 @@ def _as_sets(X: Any) -> Ragged:
 
 
 def _unit_words(sets: Ragged) -> tuple[Matrix, NDArray[np.int64]]:
-    """Return the words that are not zero, at unit length, and how many each set has."""
+    """Return the nonzero words, scaled to unit length, and their number in each set."""
     words = sets.values.astype(np.float64)
     largest = np.abs(words).max(axis=1, initial=0.0)
     known = largest > 0
-    words = words[known] / largest[known, None]  # so that no square leaves the range
+    words = words[known] / largest[known, None]  # so that no square overflows or underflows
     words /= np.linalg.norm(words, axis=1, keepdims=True)
     return words, np.diff(np.concatenate([[0], np.cumsum(known)])[sets.offsets])

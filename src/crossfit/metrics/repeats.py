@@ -84,11 +84,35 @@ class Repeats:
         return np.array([each.mean(direction, metric) for each in self.evaluations])
 
     def mean(self, direction: str | None, metric: str) -> float:
-        """Return the mean over the seeds of `by_seed`."""
+        """Return the mean over the seeds of `by_seed`.
+
+        Parameters
+        ----------
+        direction : str or None
+            Direction or its alias; None is the mean over the directions.
+        metric : str
+            Any metric evaluated.
+
+        Returns
+        -------
+        float
+        """
         return float(self.by_seed(direction, metric).mean())
 
     def spread(self, direction: str | None, metric: str) -> float:
-        """Return the standard deviation between the seeds (n - 1); NaN with one seed."""
+        """Return the standard deviation between the seeds (n - 1); NaN with one seed.
+
+        Parameters
+        ----------
+        direction : str or None
+            Direction or its alias; None is the mean over the directions.
+        metric : str
+            Any metric evaluated.
+
+        Returns
+        -------
+        float
+        """
         values = self.by_seed(direction, metric)
         return float(values.std(ddof=1)) if len(values) > 1 else float("nan")
 

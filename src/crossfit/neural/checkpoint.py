@@ -74,7 +74,17 @@ class Checkpoint(Callback):
         self.every = every
 
     def initialize(self) -> Checkpoint:
-        """Check the parameters."""
+        """Check the parameters.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        TypeError, ValueError
+            If a parameter is invalid.
+        """
         check_arguments(
             "Checkpoint",
             {"path": [str, os.PathLike], "every": [integer(1)]},
@@ -91,6 +101,11 @@ class Checkpoint(Callback):
         ----------
         identity : mapping of str to str
             Hashes that identify the fit: ``method``, ``parameters`` and ``data``.
+
+        Returns
+        -------
+        dict or None
+            Weights, states and identity of the interrupted fit.
 
         Raises
         ------
@@ -132,13 +147,46 @@ class Checkpoint(Callback):
         return held
 
     def features(self, held: Mapping[str, Any], owner: Any) -> None:
-        """Restore what a method learned before training, from the content of the file."""
+        """Restore what a method learned before training, from the content of the file.
+
+        Parameters
+        ----------
+        held : mapping
+            Content of the file, from `read`.
+        owner : NeuralEstimator
+            The method that is being fitted.
+
+        Raises
+        ------
+        ValueError
+            If the content does not belong to such a method.
+        """
         with self._told("cannot resume from"):
             arrays = {name: part.numpy() for name, part in held["arrays"].items()}
             owner._restore_features(json.loads(held["features"]), arrays)
 
     def restore(self, held: Mapping[str, Any], net: NeuralNet, generator: torch.Generator) -> bool:
-        """Restore a net from the content of the file; return True if a callback stopped the fit."""
+        """Restore a net, its callbacks and all random states from the content of the file.
+
+        Parameters
+        ----------
+        held : mapping
+            Content of the file, from `read`.
+        net : skorch.NeuralNet
+            Initialized net with the same module and optimizer.
+        generator : torch.Generator
+            Source of the order of the batches.
+
+        Returns
+        -------
+        bool
+            Whether a callback had stopped the fit, and all callbacks have the same parameters now.
+
+        Raises
+        ------
+        ValueError
+            If the content does not fit the net.
+        """
         with self._told("cannot resume from"):
             net.module_.load_state_dict(held["module"])
             _check_groups(held["optimizer"], net.optimizer_)
@@ -173,6 +221,16 @@ class Checkpoint(Callback):
     def callback_states(self, net: NeuralNet) -> dict[str, Any]:
         """Return the state of every other callback.
 
+        Parameters
+        ----------
+        net : skorch.NeuralNet
+            The net that is trained.
+
+        Returns
+        -------
+        dict of str to dict
+            By the name of the callback.
+
         Raises
         ------
         TypeError
@@ -185,7 +243,18 @@ class Checkpoint(Callback):
         }
 
     def callback_settings(self, net: NeuralNet) -> dict[str, Any]:
-        """Return the plain parameters of every other callback."""
+        """Return the plain parameters of every other callback.
+
+        Parameters
+        ----------
+        net : skorch.NeuralNet
+            The net that is trained.
+
+        Returns
+        -------
+        dict of str to dict
+            By the name of the callback.
+        """
         return {
             name: {
                 key: value
@@ -197,7 +266,24 @@ class Checkpoint(Callback):
         }
 
     def write(self, net: NeuralNet, generator: torch.Generator, stopped: bool) -> None:
-        """Write the state of a net after an epoch."""
+        """Write the state of a net to the file, after an epoch.
+
+        Parameters
+        ----------
+        net : skorch.NeuralNet
+            The net that is trained.
+        generator : torch.Generator
+            Source of the order of the batches.
+        stopped : bool
+            Whether a callback has stopped the fit.
+
+        Raises
+        ------
+        TypeError
+            If a callback has state that cannot be read back safely.
+        OSError
+            If the file cannot be written; the previous one is kept.
+        """
         random = {"order": generator.get_state(), "cpu": torch.get_rng_state()}
         if torch.device(net.device).type == "cuda":
             random["cuda"] = torch.cuda.get_rng_state(net.device)

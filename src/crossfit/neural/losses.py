@@ -18,6 +18,7 @@ def label_loss(logits: Tensor, y: Tensor) -> Tensor:
     Parameters
     ----------
     logits : Tensor of shape (n, n_classes)
+        Scores of the classes before the softmax.
     y : int64 Tensor of shape (n,)
         Class numbers, -1 for unlabelled rows.
 

@@ -86,7 +86,17 @@ class MLPBranch(nn.Module):
         self.normalize = normalize
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (b, d) to (b, sizes[-1])."""
+        """Compute the output of the last layer.
+
+        Parameters
+        ----------
+        x : Tensor of shape (b, sizes[0])
+            Input vectors.
+
+        Returns
+        -------
+        Tensor of shape (b, sizes[-1])
+        """
         x = self.layers(x)
         return F.normalize(x, dim=-1) if self.normalize else x
 
@@ -109,6 +119,7 @@ def masked_softmax(logits: Tensor, mask: Tensor | None = None) -> Tensor:
     Parameters
     ----------
     logits : Tensor of shape (..., R)
+        Values before the softmax.
     mask : bool Tensor that broadcasts to the same shape, optional
         True at real elements.
 
@@ -117,6 +128,11 @@ def masked_softmax(logits: Tensor, mask: Tensor | None = None) -> Tensor:
     Tensor of shape (..., R)
         Sums to 1, with zeros where the mask is False. A fully masked row is all zeros, with zero
         gradient.
+
+    Raises
+    ------
+    ValueError
+        If the mask is not boolean.
     """
     if mask is None:
         return logits.softmax(dim=-1)
@@ -175,13 +191,16 @@ class AttentionPool(nn.Module):
         Parameters
         ----------
         x : Tensor of shape (b, R, width)
+            Sets of R vectors.
         mask : bool Tensor of shape (b, R), optional
-            True at real elements.
+            True at real elements; all are by default.
 
         Returns
         -------
         pooled : Tensor of shape (b, width)
+            Weighted mean of each set.
         weights : Tensor of shape (b, R)
+            Attention weights; they sum to 1 over R.
         """
         act = self.activation or nn.Identity()
         logits = act(self.weight(x)) if self.inner is None else self.weight(act(self.inner(x)))
@@ -219,14 +238,18 @@ class BilinearAttention(nn.Module):
         Parameters
         ----------
         queries : Tensor of shape (b, K, query_width)
+            K queries for each set.
         x : Tensor of shape (b, R, width)
+            Sets of R vectors.
         mask : bool Tensor of shape (b, R), optional
             True at real elements of `x`.
 
         Returns
         -------
         pooled : Tensor of shape (b, K, width)
+            One weighted mean per query.
         weights : Tensor of shape (b, K, R)
+            Attention weights; they sum to 1 over R.
         """
         logits = torch.einsum("bkd,brd->bkr", self.map(queries), x) + self.bias
         if self.activation is not None:
@@ -250,6 +273,21 @@ class _GradReverse(torch.autograd.Function):
 def grad_reverse(x: Tensor, strength: float = 1.0) -> Tensor:
     """Return x unchanged, with its gradient multiplied by ``-strength`` in the backward pass.
 
+    Parameters
+    ----------
+    x : Tensor
+        Input of the adversary.
+    strength : float, default=1.0
+        Factor of the reversed gradient.
+
+    Returns
+    -------
+    Tensor of the shape of x
+
+    See Also
+    --------
+    grad_reverse_schedule : Strength that grows during training.
+
     References
     ----------
     Y. Ganin, V. Lempitsky, Unsupervised domain adaptation by backpropagation, ICML 2015.
@@ -267,6 +305,20 @@ def grad_reverse_schedule(progress: float, steepness: float = 10.0) -> float:
         Share p of the epochs done, in [0, 1]; see `crossfit.neural.Batch.progress`.
     steepness : float, default=10.0
         Steepness of the schedule; 10 in Ganin and Lempitsky.
+
+    Returns
+    -------
+    float
+        From 0 at the beginning to almost 1 at the end.
+
+    See Also
+    --------
+    grad_reverse : The gradient reversal itself.
+
+    Examples
+    --------
+    >>> grad_reverse_schedule(0.0), round(grad_reverse_schedule(0.5), 3)
+    (0.0, 0.987)
     """
     return 2.0 / (1.0 + math.exp(-steepness * progress)) - 1.0
 
@@ -300,10 +352,17 @@ class CharCNN(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map one-hot characters (b, length, alphabet) to (b, m, channels[-1]).
+        """Compute vectors of segments of the text from its one-hot characters.
 
-        A length of 201 gives m = 18. Characters outside the alphabet and padding are rows of
-        zeros.
+        Parameters
+        ----------
+        x : Tensor of shape (b, length, alphabet)
+            One-hot characters. Padding and characters outside the alphabet are rows of zeros.
+
+        Returns
+        -------
+        Tensor of shape (b, m, channels[-1])
+            A length of 201 gives m = 18.
         """
         x = x.transpose(1, 2)
         last = len(self.convolutions) - 1

@@ -59,8 +59,8 @@ class NeuralPairEstimator(NeuralEstimator):
     score_memory : int, default=2 ** 28
         Maximum size in bytes of the temporary tensors of one block of pairs. Prepared items and
         the matrix of scores are not included.
-    max_epochs, lr, batch_size, ...
-        See `NeuralEstimator`.
+    **kwargs
+        `max_epochs`, `lr`, `batch_size` and the other parameters of `NeuralEstimator`.
 
     See Also
     --------
@@ -210,6 +210,11 @@ class Prepared:
     ----------
     parts : Tensor, or tuple or dict of Tensors
         As `NeuralPairEstimator._prepare_batch` returns them.
+
+    Raises
+    ------
+    ValueError
+        If there is no tensor, or the tensors differ in their number of rows.
     """
 
     def __init__(self, parts: Any) -> None:
@@ -236,7 +241,18 @@ class Prepared:
         return sum(part.nbytes for part in _leaves(self.parts))
 
     def to(self, device: torch.device) -> Prepared:
-        """Return the items on a device."""
+        """Return the items on a device.
+
+        Parameters
+        ----------
+        device : torch.device
+            Where to move the tensors.
+
+        Returns
+        -------
+        Prepared
+            The same items; tensors that are on the device already are not copied.
+        """
         return Prepared(_map(lambda part: part.to(device), self.parts))
 
 

@@ -52,6 +52,10 @@ def listening(listener: Listener) -> Iterator[None]:
         (``train_loss``, ``valid_loss``, ...). Its exceptions propagate out of ``fit``. It must
         not draw from torch's random state.
 
+    Yields
+    ------
+    None
+
     Raises
     ------
     TypeError
@@ -83,7 +87,19 @@ def listening(listener: Listener) -> Iterator[None]:
 
 @contextlib.contextmanager
 def seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Seed torch inside the block and restore its random state afterwards."""
+    """Seed torch inside the block and restore its random state afterwards.
+
+    Parameters
+    ----------
+    seed : int
+        Seed.
+    device : torch.device
+        Device on which the network is trained.
+
+    Yields
+    ------
+    None
+    """
     on_cuda = device.type == "cuda"
     at = [torch.cuda.current_device() if device.index is None else device.index] if on_cuda else []
     with torch.random.fork_rng(devices=at):
@@ -284,16 +300,14 @@ def make_net(
     module : Module
         Moved to the device.
     device : torch.device
-    optimizer : str or type
-    lr : float
-    max_epochs, batch_size : int
-    callbacks : list of skorch callbacks, optional
-    **prefixed
+        Where the network runs.
+    optimizer, lr, max_epochs, batch_size, callbacks, **prefixed
         As in `NeuralEstimator`.
 
     Returns
     -------
     Net
+        An initialized net.
     """
     net = Net(
         module,
@@ -331,6 +345,7 @@ def train_net(
     Parameters
     ----------
     net : Net
+        As `make_net` returns it.
     owner : NeuralEstimator
         Provides the name for messages and ``verbose`` for the progress bar.
     outputs : callable
@@ -339,6 +354,7 @@ def train_net(
         ``loss(outputs, batch)``: a scalar, or named scalars, which are added up and recorded in
         the history.
     train, valid : PairData
+        Pairs to train on, and held-out pairs, which are optional.
     saved : mapping, optional
         Content of a checkpoint from which to resume.
     listen : bool, default=False
@@ -369,6 +385,19 @@ def operations_of(module: nn.Module, rows: int, elements: int) -> float:
 
     Every weight is assumed to be applied to every element once. This is right for layers, and an
     overestimate for layers above a mean over the elements. Embedding lookups cost nothing.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        The network.
+    rows : int
+        Number of rows.
+    elements : int
+        Number of elements per row, such as words or regions.
+
+    Returns
+    -------
+    float
     """
     looked_up = {
         id(part.weight)
@@ -381,6 +410,15 @@ def operations_of(module: nn.Module, rows: int, elements: int) -> float:
 
 def optimizer_class(optimizer: str | type[torch.optim.Optimizer]) -> type[torch.optim.Optimizer]:
     """Return a class of `torch.optim` by its name, or the given class.
+
+    Parameters
+    ----------
+    optimizer : str or type
+        Name of a class in `torch.optim`, or such a class.
+
+    Returns
+    -------
+    type
 
     Raises
     ------

@@ -242,10 +242,22 @@ class ApproximateIndex(ExactIndex):
         self.ef_search = ef_search
 
     def add(self, values: Any) -> Self:
-        """Add items to the gallery; see `ExactIndex.add`.
+        """Add items to the gallery and to the graph.
+
+        Parameters
+        ----------
+        values : array-like of shape (m, n_components)
+            Items in the common space.
+
+        Returns
+        -------
+        self
 
         Raises
         ------
+        ValueError
+            If the values are not numeric rows, not finite, too large for float32, or differ in
+            width from earlier ones.
         ImportError
             If faiss is not installed.
         """
@@ -262,7 +274,28 @@ class ApproximateIndex(ExactIndex):
         return self
 
     def search(self, values: Any, k: int = 10) -> SearchResult:
-        """Find approximately the best items of the gallery for queries; see `ExactIndex.search`."""
+        """Find approximately the best items of the gallery for queries in the common space.
+
+        Parameters
+        ----------
+        values : array-like of shape (n, n_components)
+            Queries.
+        k : int, default=10
+            Number of items to return; all items if the gallery is smaller.
+
+        Returns
+        -------
+        SearchResult
+            Best first. If the graph yields fewer than `k` items for a query, all queries are
+            searched exactly.
+
+        Raises
+        ------
+        ValueError
+            If the index is empty, or the queries are not finite rows of the right width.
+        ImportError
+            If faiss is not installed.
+        """
         self._validate_params()
         queries = self._queries(values, k)
         k = min(k, len(self))

@@ -207,12 +207,14 @@ def check_dataset(
         The loader or the name under which it is registered, or the card of one that is not.
     params : mapping of str to object, optional
         Options of the loader.
-    root : path, optional
-        Where the official files are, as in `crossfit.datasets.load`. By default the card's
-        ``make_files`` writes files of its own or, where it has none, ``CROSSFIT_DATA`` names the
-        folder; checks that need files are skipped where there are none.
-    raise_on_failure, select
-        As in `check_method`.
+    raise_on_failure : bool, default=False
+        Whether to raise an AssertionError if a check fails.
+    root : path-like, optional
+        Folder of the official files, as in `crossfit.datasets.load`. By default, files that the
+        card's ``make_files`` writes or, if the card has none, the files in the folder
+        ``CROSSFIT_DATA``; checks that need files are skipped if there are none.
+    select : str, optional
+        Which checks to run; see `check_method`.
 
     Returns
     -------
