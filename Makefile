@@ -1,4 +1,4 @@
-# Everything a newcomer types. Needs Python 3.11 or newer and make; PYTHON=... chooses another.
+# The commands of development. They need Python 3.11 or newer; PYTHON=... chooses the interpreter.
 PYTHON ?= python3
 BIN := .venv/bin
 PLUGINS := $(patsubst %/pyproject.toml,%,$(wildcard plugins/crossfit-*/pyproject.toml))
@@ -8,7 +8,7 @@ PLUGINS := $(patsubst %/pyproject.toml,%,$(wildcard plugins/crossfit-*/pyproject
 help:
 	@echo "make demo     fit and compare methods on the emoji set, write demo/report.html"
 	@echo "make test     run the tests"
-	@echo "make fuzz     call everything public with hostile arguments, ten times as often as test"
+	@echo "make fuzz     call all public functions with hostile arguments, ten times as often as make test"
 	@echo "make install  set up .venv with crossfit, every plugin and the tools"
 	@echo "make lint     ruff, typos and mypy"
 	@echo "make coverage run the tests and report the lines that none of them reaches"
@@ -37,7 +37,7 @@ test: install
 coverage: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --cov --cov-report=term --cov-report=html $(TESTS)
 
-# A virtual environment of its own, with the lower bound of everything that is named here.
+# A separate virtual environment, with the lower bounds of pyproject.toml.
 LOWEST := .venv-lowest
 test-lowest: $(LOWEST)/.installed
 	OMP_NUM_THREADS=1 $(LOWEST)/bin/python -m pytest -q -n 2 $(TESTS)
@@ -59,7 +59,7 @@ lint: install
 	$(BIN)/ruff format --check .
 	$(BIN)/typos
 	$(BIN)/mypy
-	@# The templates share one package's name, so each is checked alone.
+	@# The templates have the same package name, so each is checked separately.
 	@for folder in plugins/template*/src; do $(BIN)/mypy $$folder || exit 1; done
 
 format: install
@@ -67,7 +67,7 @@ format: install
 	$(BIN)/ruff format .
 
 docs: install
-	@rm -rf docs/api  # pages of names that are gone
+	@rm -rf docs/api  # pages of names that were removed
 	$(BIN)/sphinx-build -W --keep-going -b html docs docs/_build/html
 
 bench: install

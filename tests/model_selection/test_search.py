@@ -1,5 +1,6 @@
 """OptunaSearch: what is searched, on which rows, how it prunes, goes on and fails."""
 
+import logging
 import os
 import pickle
 import subprocess
@@ -120,7 +121,8 @@ def test_nothing_is_changed_or_printed(pairs, capfd, tiny):
     assert pickle.loads(pickle.dumps(search)).best_params_ == search.best_params_
 
 
-def test_optuna_is_heard_when_asked(pairs, caplog, capfd):
+def test_optuna_is_heard_when_asked(pairs, caplog, capfd, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("optuna"), "propagate", True)  # False before Optuna 5
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     OptunaSearch(CCA(), REG, n_trials=1, verbose=2).fit(pairs[0])
     assert "Trial 0 finished" in caplog.text
