@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import itertools
 import pickle
+import re
 import subprocess
 import sys
 import warnings
 from math import comb
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -33,6 +35,7 @@ from crossfit.metrics import (
     recall_at_k,
     rsum,
 )
+from crossfit.metrics.names import KINDS, Kind
 
 ALL = (
     "map@all", "map@1", "map@3", "map@3:all", "map@3:min", "map@5:hits", "map@5:all", "map@5:min",
@@ -65,6 +68,7 @@ def naive(metric: str, grades: np.ndarray) -> float:
             return sum((2**g - 1) / np.log2(1 + i) for i, g in enumerate(gains, 1))
 
         return dcg(top) / dcg(sorted(grades, reverse=True)[:k])
+    assert measure.kind == "map", f"naive of {__name__} has no loop for {measure.kind}: add one"
     seen, found = 0, 0.0
     for i, g in enumerate(top, 1):
         if g > 0:
@@ -87,6 +91,54 @@ def values(scores, relevance, metrics, **options):
         warnings.simplefilter("ignore")
         ev = evaluate(scores, relevance, metrics, directions="forward", ci=None, **options)
     return [ev.per_query["forward", metric] for metric in metrics]
+
+
+def names_of(kind: str) -> set[str]:
+    """Names of a kind with each of its variants and a few cut-offs."""
+    found = set()
+    for form in KINDS[kind].forms(kind):
+        stem, _, variants = form.partition(":")
+        for name in (stem.replace("@K", f"@{k}") for k in (1, 3, 99)):
+            found |= {parse_metric(f"{name}:{v}" if v else name).name for v in variants.split("|")}
+    return found
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_is_what_a_loop_computes(kind: str) -> None:
+    """A kind without a loop in `naive` fails here."""
+    rng = np.random.default_rng(0)
+    scores = rng.permuted(np.tile(np.arange(12.0), (30, 1)), axis=1)
+    grades = rng.choice([0, 0, 0, 1, 2], (30, 12))
+    for name in names_of(kind):
+        expected = [naive(name, row[np.argsort(-s)]) for s, row in zip(scores, grades)]
+        (found,) = values(scores, grades, [name])
+        np.testing.assert_allclose(found, expected, err_msg=name)
+        if KINDS[kind].bounded:
+            assert np.nanmin(found) >= 0 and np.nanmax(found) <= 1
+        if KINDS[kind].is_rank:
+            assert np.nanmin(found) >= 1 and not KINDS[kind].greater_is_better
+        if not KINDS[kind].needs_grades:
+            np.testing.assert_array_equal(values(scores, grades > 0, [name])[0], found)
+        if parse_metric(name).needs_first_only:
+            (joined,) = values(scores, grades, [name, "map@all"])[:1]
+            np.testing.assert_array_equal(joined, found)
+
+
+def test_every_kind_is_computed_and_an_unknown_one_is_an_error(monkeypatch) -> None:
+    assert ranking.VALUES.keys() == KINDS.keys()
+    monkeypatch.setitem(KINDS, "new", Kind(words="New"))
+    with pytest.raises(NotImplementedError, match="new: no function computes its values; add"):
+        evaluate([[1.0, 0.0]], [[0, 1]], "new", directions="forward")
+
+
+def test_the_page_on_measures_lists_every_kind_with_every_variant() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text(encoding="utf-8")
+    table = page.partition("## Names")[2].partition("\n## ")[0]
+    first = " ".join(re.findall(r"^\| (`.*?) \|", table, re.MULTILINE))
+    listed = {parse_metric(name).name for name in re.findall(r"`([^`]+)`", first)}
+    listed = {re.sub(r"@\d+", "@K", name) for name in listed}
+    known = {re.sub(r"@\d+", "@K", name) for kind in KINDS for name in names_of(kind)}
+    assert listed == known, "list every kind with every variant in the table of docs/metrics.md"
 
 
 # ------------------------------------------------------------------ worked numbers

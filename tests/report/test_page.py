@@ -22,15 +22,16 @@ from crossfit.datasets import Split
 from crossfit.experiment import Experiment, run
 from crossfit.experiment.files import SUMS, StoreError
 from crossfit.experiment.store import Store
-from crossfit.metrics import Direction, Evaluation, Repeats, evaluate
+from crossfit.metrics import Direction, Evaluation, Repeats, evaluate, parse_metric
 from crossfit.metrics.evaluation import PerQuery
+from crossfit.metrics.names import KINDS
 from crossfit.report import figures
 from crossfit.report.attention import Attention
 from crossfit.report.boards import about_queries, boards, mean_curves
 from crossfit.report.consistency import contradictions, inconsistencies
 from crossfit.report.facts import Problem, about_method
 from crossfit.report.figures import search, sweeps
-from crossfit.report.format import short
+from crossfit.report.format import metric_words, short
 from crossfit.report.from_runs import report_runs
 from crossfit.report.gallery import Found, Gallery, GalleryRow, galleries, shower, verdicts
 from crossfit.report.leaderboard import Board, Row
@@ -405,7 +406,7 @@ def test_an_option_that_the_data_set_no_longer_has(report_store, tmp_path, monke
     load = data.load_splits
     monkeypatch.setattr(data, "load_splits", lambda asked: load(replace(asked, options={"old": 1})))
     text = Page(report_runs(["main"], report_store, tmp_path).read_text(encoding="utf-8")).text
-    assert "No gallery, for want of the data: data set 'emoji'" in text
+    assert "No gallery, because the data is missing: data set 'emoji'" in text
 
 
 def test_a_run_on_own_pairs_has_a_gallery_of_them_while_they_are_there(tmp_path):
@@ -625,6 +626,19 @@ def test_a_median_rank_orders_upwards_and_is_tested_by_the_mean_rank():
     assert [row.label for row in board.rows] == ["m1", "m0"]
     assert board.tested == "meanr"
     assert board.ranks == {"m1": (1, 1), "m0": (2, 2)}
+
+
+@pytest.mark.parametrize("form", [f for kind, row in KINDS.items() for f in row.forms(kind)])
+def test_every_kind_of_measure_is_shown(form, tmp_path):
+    metric = parse_metric(form.replace("@K", "@5").partition("|")[0]).name
+    board = _board(1.0, 4.0, metrics=(metric,))
+    write_page(tmp_path / "r.html", title="t", lead="l", parts=[Part(board)])
+    words = metric_words(metric)
+    assert words.startswith(KINDS[parse_metric(metric).kind].words)
+    assert f">{words}</button>" in (tmp_path / "r.html").read_text()
+    assert words in markdown_table(board) and words in latex_table(board)
+    assert f",{metric}," in csv_table([board])
+    assert inconsistencies(board) == []
 
 
 def test_where_median_and_mean_rank_disagree_the_page_says_what_the_test_says(tmp_path):

@@ -31,7 +31,7 @@ Arrays = dict[str, NDArray[Any]]
 def by_label(metric: str, relevance: str, y: Any) -> bool:
     """Return True if items with the same label are relevant, False if only paired items are."""
     if relevance == "auto":
-        return y is not None and parse_metric(metric).kind in ("map", "p", "ndcg")
+        return y is not None and parse_metric(metric).row.by_label
     return relevance == "label"
 
 

@@ -11,15 +11,15 @@ _HOMES = {
     "Evaluation": "evaluation",
     "evaluate": "evaluation",
     "chance_level": "chance",
-    "rsum": "single",
-    "average_precision": "single",
-    "mean_average_precision": "single",
-    "recall_at_k": "single",
-    "precision_at_k": "single",
-    "median_rank": "single",
-    "mean_rank": "single",
-    "mean_reciprocal_rank": "single",
-    "ndcg": "single",
+    "rsum": "functions",
+    "average_precision": "functions",
+    "mean_average_precision": "functions",
+    "recall_at_k": "functions",
+    "precision_at_k": "functions",
+    "median_rank": "functions",
+    "mean_rank": "functions",
+    "mean_reciprocal_rank": "functions",
+    "ndcg": "functions",
     "Measure": "names",
     "parse_metric": "names",
     "interpolated_precision_recall": "curves",
@@ -74,6 +74,17 @@ if TYPE_CHECKING:
     from crossfit.metrics.curves import interpolated_precision_recall, recall_at_k_curve
     from crossfit.metrics.directions import Direction
     from crossfit.metrics.evaluation import Evaluation, evaluate
+    from crossfit.metrics.functions import (
+        average_precision,
+        mean_average_precision,
+        mean_rank,
+        mean_reciprocal_rank,
+        median_rank,
+        ndcg,
+        precision_at_k,
+        recall_at_k,
+        rsum,
+    )
     from crossfit.metrics.intervals import bootstrap_interval
     from crossfit.metrics.names import Measure, parse_metric
     from crossfit.metrics.repeats import Repeats
@@ -84,15 +95,4 @@ if TYPE_CHECKING:
         holm,
         paired_test,
         rank_ranges,
-    )
-    from crossfit.metrics.single import (
-        average_precision,
-        mean_average_precision,
-        mean_rank,
-        mean_reciprocal_rank,
-        median_rank,
-        ndcg,
-        precision_at_k,
-        recall_at_k,
-        rsum,
     )

@@ -83,7 +83,7 @@ def chance_level(
 
 def _chance(relevance: Relevance, measures: Sequence[Measure]) -> list[Floats]:
     n, m = relevance.shape
-    graded = relevance.graded and any(measure.needs_grades for measure in measures)
+    graded = relevance.graded and any(measure.row.needs_grades for measure in measures)
     parts = []
     for start in range(0, n, _QUERIES):
         rows = relevance.rows(start, min(start + _QUERIES, n))

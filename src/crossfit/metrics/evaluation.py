@@ -337,7 +337,7 @@ def evaluate(
             backward=backward,
             ties=ties,
             first_only=all(measure.needs_first_only for measure in measures),
-            graded=any(measure.needs_grades for measure in measures),
+            graded=any(measure.row.needs_grades for measure in measures),
             n_jobs=n_jobs,
         )
         values.update({(direction, m.name): c for m, c in zip(measures, columns, strict=True)})

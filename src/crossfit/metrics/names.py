@@ -8,22 +8,89 @@ from dataclasses import dataclass
 
 from crossfit._arguments import shown
 
-# kind -> (cut-offs it takes, variants with a cut-off, the first being the default)
-_KINDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    "map": (("all", "k"), ("hits", "all", "min")),
-    "r": (("k",), ("any", "fraction")),
-    "p": (("k",), ()),
-    "ndcg": (("all", "k"), ()),
-    "mrr": ((), ()),
-    "meanr": ((), ()),
-    "medr": ((), ("", "vsepp")),
-}
+
+@dataclass(frozen=True, kw_only=True)
+class Kind:
+    """What is known of a kind of measure, whatever its cut-off.
+
+    Its values are computed in `crossfit.metrics.ranking`, and everything else that depends on the
+    kind is derived from this row.
+
+    Parameters
+    ----------
+    words : str
+        The kind as tables head it.
+    cutoffs : tuple of {"all", "k"}, default=()
+        Cut-offs that it takes, the whole gallery or a number; none by default.
+    variants : tuple of str, default=()
+        Variants, the first being the default; of a kind with cut-offs, those with a number.
+    default_is_written : bool, default=False
+        Whether the canonical name has the variant that is the default.
+    by_label : bool, default=False
+        Whether items with the same label are relevant where there are labels, and otherwise only
+        the query's own pair.
+    needs_grades : bool, default=False
+        Whether it depends on how relevant an item is.
+    first_only : bool or tuple of str, default=False
+        Whether the best-ranked relevant item of a query decides its value; or the variants for
+        which it does.
+    is_rank : bool, default=False
+        Whether values are ranks, from 1.
+    median_of : str, default=""
+        The kind whose values it is the median of, with the variant as the convention; the mean
+        over the queries by default.
+    greater_is_better : bool, default=True
+        Whether a larger value is better.
+    bounded : bool, default=True
+        Whether values are in [0, 1].
+    digits : int, default=3
+        Decimals in tables.
+    """
+
+    words: str
+    cutoffs: tuple[str, ...] = ()
+    variants: tuple[str, ...] = ()
+    default_is_written: bool = False
+    by_label: bool = False
+    needs_grades: bool = False
+    first_only: bool | tuple[str, ...] = False
+    is_rank: bool = False
+    median_of: str = ""
+    greater_is_better: bool = True
+    bounded: bool = True
+    digits: int = 3
+
+    def forms(self, kind: str) -> list[str]:
+        """Return the names of its measures, with K for a number and | between variants."""
+        if not self.cutoffs:
+            return [kind + (f":{variant}" if variant else "") for variant in self.variants or ("",)]
+        variants = ":" + "|".join(self.variants) if self.variants else ""
+        return [f"{kind}@all" if form == "all" else f"{kind}@K{variants}" for form in self.cutoffs]
+
+
+#: The kinds of measures: a row here, and its values in `crossfit.metrics.ranking`.
+KINDS = {
+    "map": Kind(
+        words="mAP", cutoffs=("all", "k"), variants=("hits", "all", "min"),
+        default_is_written=True, by_label=True,
+    ),
+    "r": Kind(words="R", cutoffs=("k",), variants=("any", "fraction"), first_only=("any",)),
+    "p": Kind(words="P", cutoffs=("k",), by_label=True),
+    "ndcg": Kind(words="nDCG", cutoffs=("all", "k"), by_label=True, needs_grades=True),
+    "mrr": Kind(words="MRR", first_only=True),
+    "meanr": Kind(
+        words="MeanR", first_only=True, is_rank=True, greater_is_better=False, bounded=False,
+        digits=1,
+    ),
+    "medr": Kind(
+        words="MedR", variants=("", "vsepp"), first_only=True, is_rank=True, median_of="meanr",
+        greater_is_better=False, bounded=False, digits=1,
+    ),
+}  # fmt: skip
 # A cut-off beyond 18 digits fits no integer of NumPy's.
 _PATTERN = re.compile(r"([a-z]+)(?:@(all|[1-9][0-9]{0,17}))?(?::([a-z]+))?")
-_KNOWN = (
-    "map@all, map@K:hits|all|min, r@K:any|fraction, p@K, ndcg@all, ndcg@K, "
-    "mrr, meanr, medr, medr:vsepp (K a positive integer)"
-)
+_FORMS = ", ".join(form for kind, row in KINDS.items() for form in row.forms(kind))
+_KNOWN = f"{_FORMS} (K a positive integer)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +99,8 @@ class Measure:
 
     Parameters
     ----------
-    kind : {"map", "r", "p", "ndcg", "mrr", "meanr", "medr"}
-        What is measured.
+    kind : str
+        What is measured, a key of `KINDS`: ``map``, ``r``, ``ndcg`` ...
     k : int or None
         The cut-off; None is the whole gallery.
     variant : str
@@ -45,33 +112,38 @@ class Measure:
     variant: str = ""
 
     @property
-    def name(self) -> str:
-        """The canonical name; the denominator of ``map@k`` is always written."""
-        cutoff = "@all" if self.k is None else f"@{self.k}"
-        variant = "" if self.variant in ("", "any") else f":{self.variant}"
-        return self.kind + (cutoff if _KINDS[self.kind][0] else "") + variant
+    def row(self) -> Kind:
+        """What is known of its kind."""
+        return KINDS[self.kind]
 
     @property
-    def needs_grades(self) -> bool:
-        """True if the measure depends on how relevant an item is."""
-        return self.kind == "ndcg"
+    def name(self) -> str:
+        """The canonical name; the denominator of ``map@k`` is always written."""
+        return self.kind + self.suffix
+
+    @property
+    def suffix(self) -> str:
+        """The canonical name without the kind: cut-off and variant."""
+        row = self.row
+        cutoff = ("@all" if self.k is None else f"@{self.k}") if row.cutoffs else ""
+        implied = not row.default_is_written and self.variant in row.variants[:1]
+        return cutoff + (f":{self.variant}" if self.variant and not implied else "")
 
     @property
     def needs_first_only(self) -> bool:
         """True if the best-ranked relevant item of a query decides its value."""
-        return self.kind in ("mrr", "meanr", "medr") or (self.kind, self.variant) == ("r", "any")
+        first_only = self.row.first_only
+        return first_only if isinstance(first_only, bool) else self.variant in first_only
 
     @property
     def greater_is_better(self) -> bool:
         """False for ranks, True for all other measures."""
-        return self.kind not in ("meanr", "medr")
+        return self.row.greater_is_better
 
     @property
     def statistic(self) -> str:
         """The statistic over queries: ``mean``, ``median`` or ``vsepp``."""
-        if self.kind != "medr":
-            return "mean"
-        return self.variant or "median"
+        return self.variant or "median" if self.row.median_of else "mean"
 
 
 def parse_metric(name: str) -> Measure:
@@ -102,9 +174,9 @@ def parse_metric(name: str) -> Measure:
     if not isinstance(name, str):
         raise TypeError(f"a metric is named by a string such as 'map@all', got {shown(name)}")
     match = _PATTERN.fullmatch(name.strip().lower())
-    if match is not None and match[1] in _KINDS:
+    if match is not None and match[1] in KINDS:
         kind, cutoff, variant = match.groups()
-        cutoffs, variants = _KINDS[kind]
+        cutoffs, variants = KINDS[kind].cutoffs, KINDS[kind].variants
         form = None if cutoff is None else "all" if cutoff == "all" else "k"
         if (form in cutoffs) if cutoffs else form is None:
             if form == "all" or not variants:

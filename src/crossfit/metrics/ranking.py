@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -390,30 +390,58 @@ def measure_queries(measure: Measure, groups: RelevantGroups) -> Floats:
     Returns
     -------
     ndarray of shape (b,), float64
+
+    Raises
+    ------
+    NotImplementedError
+        If the values of its kind are not computed here.
     """
-    if measure.kind == "map":
-        return _average_precision(groups, measure.k, measure.variant)
-    if measure.kind == "ndcg":
-        return _ndcg(groups, measure.k)
-    if measure.kind == "p" or measure.variant == "fraction":
-        assert measure.k is not None
-        hits = groups.relevant * np.clip((measure.k - groups.above) / groups.tied, 0.0, 1.0)
-        return groups.divide(
-            groups.per_query(hits), measure.k if measure.kind == "p" else groups.n_relevant
+    if measure.kind not in VALUES:
+        raise NotImplementedError(
+            f"{measure.name}: no function computes its values; add one to VALUES in {__name__}"
         )
+    return VALUES[measure.kind](groups, measure)
+
+
+def _of_first(groups: RelevantGroups, value: Callable[[Ints, Ints, Ints], Floats]) -> Floats:
+    """Value of each query from above, tied and relevant of its best group."""
     first = groups.before == 0
-    above, tied = groups.above[first], groups.tied[first]
-    relevant = groups.relevant[first]
-    if measure.kind == "r":
-        assert measure.k is not None
-        values = _success(above, tied, relevant, measure.k)
-    elif measure.kind == "mrr":
-        values = _reciprocal_rank(above, tied, relevant)
-    else:
-        values = above + (tied + 1) / (relevant + 1)
     out = np.full(len(groups.n_relevant), np.nan)
-    out[groups.query[first]] = values
+    out[groups.query[first]] = value(
+        groups.above[first], groups.tied[first], groups.relevant[first]
+    )
     return out
+
+
+def _recall(groups: RelevantGroups, measure: Measure) -> Floats:
+    k = _cutoff(measure)
+    if measure.variant == "fraction":
+        return groups.divide(_hits(groups, k), groups.n_relevant)
+    return _of_first(groups, partial(_success, k=k))
+
+
+def _precision(groups: RelevantGroups, measure: Measure) -> Floats:
+    k = _cutoff(measure)
+    return groups.divide(_hits(groups, k), k)
+
+
+def _reciprocal(groups: RelevantGroups, measure: Measure) -> Floats:
+    return _of_first(groups, _reciprocal_rank)
+
+
+def _rank(groups: RelevantGroups, measure: Measure) -> Floats:
+    return _of_first(groups, lambda above, tied, relevant: above + (tied + 1) / (relevant + 1))
+
+
+def _cutoff(measure: Measure) -> int:
+    assert measure.k is not None
+    return measure.k
+
+
+def _hits(groups: RelevantGroups, k: int) -> Floats:
+    """Return the expected number of relevant items among the first k of each query."""
+    inside = np.clip((k - groups.above) / groups.tied, 0.0, 1.0)
+    return groups.per_query(groups.relevant * inside)
 
 
 def _precision_sum(
@@ -431,7 +459,8 @@ def _precision_sum(
     )
 
 
-def _average_precision(groups: RelevantGroups, k: int | None, variant: str) -> Floats:
+def _average_precision(groups: RelevantGroups, measure: Measure) -> Floats:
+    k, variant = measure.k, measure.variant
     above, tied, relevant, before = groups.above, groups.tied, groups.relevant, groups.before
     cut = groups.n_gallery if k is None else k
     harmonic = _prefix_sums(groups.n_gallery, "harmonic")
@@ -490,9 +519,9 @@ def _straddling_hits(
     return value
 
 
-def _ndcg(groups: RelevantGroups, k: int | None) -> Floats:
+def _ndcg(groups: RelevantGroups, measure: Measure) -> Floats:
     n = groups.n_gallery
-    cut = n if k is None else min(k, n)
+    cut = n if measure.k is None else min(measure.k, n)
     discount = _prefix_sums(n, "discount")
     inside = discount[np.minimum(groups.above + groups.tied, cut)]
     inside = inside - discount[np.minimum(groups.above, cut)]
@@ -537,3 +566,15 @@ def _reciprocal_rank(above: Ints, tied: Ints, relevant: Ints) -> Floats:
         means[i] = chance @ (1.0 / (g + np.arange(1, t - r + 2)))
     value[several] = means[inverse.ravel()]
     return value
+
+
+#: What computes the values of each kind in `crossfit.metrics.names`.
+VALUES: dict[str, Callable[[RelevantGroups, Measure], Floats]] = {
+    "map": _average_precision,
+    "r": _recall,
+    "p": _precision,
+    "ndcg": _ndcg,
+    "mrr": _reciprocal,
+    "meanr": _rank,
+    "medr": _rank,
+}

@@ -381,8 +381,8 @@ def compare(
         raise ValueError(f"compare needs at least two evaluations, got {len(names)}")
     if baseline is not None and baseline not in evaluations:
         raise ValueError(f"baseline {baseline!r} is none of {', '.join(names)}")
-    if parse_metric(metric).kind == "medr":
-        raise ValueError("medr is a median and the paired tests are of means: compare meanr")
+    if mean := parse_metric(metric).row.median_of:
+        raise ValueError(f"{metric} is a median and the paired tests are of means: compare {mean}")
     if pairs is not None:
         if baseline is not None:
             raise ValueError("pairs and baseline: both name what is compared; give one of them")

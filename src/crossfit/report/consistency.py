@@ -39,7 +39,7 @@ def contradictions(values: Mapping[str, float], *, whole_ranks: bool = True) -> 
     """
     found = []
     measures = {parse_metric(name): value for name, value in values.items()}
-    bounded = [(m, v) for m, v in measures.items() if m.kind not in ("medr", "meanr")]
+    bounded = [(m, v) for m, v in measures.items() if m.row.bounded]
     for measure, value in bounded:
         if not -1e-9 <= value <= 1 + 1e-9:
             found.append(f"{metric_words(measure.name)} is {value:g}, not between 0 and 1")
@@ -79,7 +79,7 @@ def inconsistencies(board: Board) -> list[str]:
                 whole = all(
                     float(r).is_integer()
                     for m in evaluation.metrics
-                    if parse_metric(m).kind in ("medr", "meanr")
+                    if parse_metric(m).row.is_rank
                     for r in evaluation.per_query[direction, m]
                     if not math.isnan(r)
                 )

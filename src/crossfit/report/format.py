@@ -27,20 +27,15 @@ __all__ = [
 _LONGEST = 180
 
 
-_WORDS = {"map": "mAP", "r": "R", "p": "P", "ndcg": "nDCG", "mrr": "MRR", "meanr": "MeanR",
-          "medr": "MedR"}  # fmt: skip
-
-
 def metric_words(metric: str) -> str:
     """Return a metric as tables head it: ``mAP``, ``R@5``, ``MedR``."""
     measure = parse_metric(metric)
-    name = measure.name
-    return _WORDS[measure.kind] + name[len(measure.kind) :].removesuffix("@all")
+    return measure.row.words + measure.suffix.removesuffix("@all")
 
 
 def digits_of(metric: str) -> int:
     """Return how many decimals a metric is shown with."""
-    return 1 if parse_metric(metric).kind in ("medr", "meanr") else 3
+    return parse_metric(metric).row.digits
 
 
 def figure(value: float | None, digits: int = 3) -> str:

@@ -148,7 +148,7 @@ class Board:
     @property
     def tested(self) -> str:
         """The metric that tests compare: the main one, or the mean rank if that is a median."""
-        return "meanr" if parse_metric(self.metric).kind == "medr" else self.metric
+        return parse_metric(self.metric).row.median_of or self.metric
 
     @cached_property
     def comparisons(self) -> dict[str | None, list[Comparison]]:
@@ -227,11 +227,11 @@ class Board:
 
 
 def _ranks_named(evaluation: Evaluation) -> Evaluation:
-    """Add the values of ``medr``, which are ranks, under the name of their mean."""
+    """Add the values of medians under the name of their mean: ``medr``, of ranks, as ``meanr``."""
     extra: dict[tuple[Direction, str], Any] = {
-        (direction, "meanr"): np.array(evaluation.per_query[direction, metric])
+        (direction, mean): np.array(evaluation.per_query[direction, metric])
         for direction, metric in evaluation.per_query
-        if parse_metric(metric).kind == "medr"
+        if (mean := parse_metric(metric).row.median_of)
     }
     if not extra:
         return evaluation
