@@ -1,5 +1,7 @@
 """Sphinx configuration: `make docs`."""
 
+import warnings
+
 import crossfit
 
 project = "crossfit"
@@ -40,7 +42,16 @@ sphinx_gallery_conf = {
 
 html_theme = "furo"
 html_title = "crossfit"
-html_static_path: list[str] = []
+html_static_path = ["_static"]
+html_css_files = ["phone.css"]
+
+
+def without_path(message, category, *place):
+    """Format a warning that an example gives without the path of this machine's files."""
+    return f"{category.__name__}: {message}\n"
+
+
+warnings.formatwarning = without_path
 
 
 def not_ours(app, what, name, obj, skip, options):

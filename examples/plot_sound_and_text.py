@@ -47,7 +47,7 @@ mel = LogMel(rate=RATE, duration=1.0, n_mels=32, output="flat", cache=False)
 pipe = Pipeline(
     [
         ("features", ViewTransformer([("sound", mel), ("text", TfidfVectorizer())])),
-        ("cca", CCA(n_components=6, reg=1.0)),
+        ("cca", CCA(n_components=4, reg=1.0)),
     ]
 )
 pipe.fit(train)

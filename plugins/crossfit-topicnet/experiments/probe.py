@@ -2,12 +2,12 @@
 
 ``python plugins/crossfit-topicnet/experiments/probe.py emoji`` trains TextTopicNet from random
 weights on the pixels of the emoji set and the topics of its keywords, and prints how well the SVMs
-tell the classes, layer by layer, beside the same layers before training, raw pixels, and
+classify, layer by layer, next to the same layers before training, raw pixels, and
 EfficientNet-Lite0 (trained on ImageNet; needs crossfit-wheels). ``probe.py voc2007 --model BUNDLE``
-prints the layers of a network trained on pictures beside the published figures.
+prints the layers of a network trained on pictures next to the published figures.
 
-This is a script because an experiment file describes retrieval: a probe classifies pictures, of one
-view, with classifiers of its own, and neither queries nor a gallery take part in it.
+This is a script because an experiment file describes retrieval: a probe classifies pictures, one
+view, with its own classifiers; there are neither queries nor a gallery.
 """
 
 from __future__ import annotations

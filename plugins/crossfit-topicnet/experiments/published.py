@@ -3,8 +3,9 @@
 ``python plugins/crossfit-topicnet/experiments/published.py OUT`` trains SSVR, or with ``--method
 texttopicnet`` TextTopicNet, on the data set ``wikipedia-captions`` (or ``--train
 imageclef-wikipedia``), saves it as the bundle OUT, and prints mAP on the test pairs of
-``wikipedia`` and on all pairs of ``pascal-sentences`` beside the published figures. A killed
-training goes on from the checkpoint OUT.pt. ``probe.py`` is the rest of the papers.
+``wikipedia`` and on all pairs of ``pascal-sentences`` next to the published figures. If
+training is killed, it resumes from the checkpoint OUT.pt. ``probe.py`` has the papers'
+other tests.
 
 This is a script because an experiment file trains and tests on the same data set.
 """
@@ -33,16 +34,16 @@ PUBLISHED = {
 """mAP, images as queries and texts as queries: Patel et al. (2019), tables 2 and 3."""
 
 HEADS = {"wikipedia": "article", "pascal-sentences": "caption"}
-"""Which head answers for articles and which for sentences; the paper does not say."""
+"""Which head answers for articles and which for sentences; the paper does not state it."""
 
 
 def train(method: str, source: str, out: Path, **params: Any) -> TextTopicNet:
-    """Train with the published settings, less what `params` change."""
+    """Train with the published settings, except what `params` change."""
     text = "both" if method == "ssvr" else "article"
     views = load(source, text=text)["train"].views
     checkpoint = Checkpoint(Path(f"{out}.pt"))
     model = METHODS[method](callbacks=[checkpoint], random_state=0, **params).fit(views)
-    # A bundle holds what was learned and no checkpoint of the learning.
+    # A bundle holds what was learned; the checkpoint is only for a training that is not complete.
     crossfit.save(model, out)
     return model
 
