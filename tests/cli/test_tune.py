@@ -131,7 +131,7 @@ def test_the_test_pairs_are_not_even_loaded(tune, monkeypatch):
             ],
             "'degree' is never searched: its condition needs 'kernel' to be 'ploy'",
         ),
-        (["cca", "--space", "reg={choice: {when: 1, b: 2}}"], "must not call an option 'when'"),
+        (["cca", "--space", "reg={choice: {when: 1, b: 2}}"], "must not name an option 'when'"),
         (["cca", "--space", "reg={choice: {}}"], "choice"),
         (["cca", "--trials", "0"], "0 is not in the range"),
         (["cca", "--seed", "4294967296"], "4294967296 is not in the range"),

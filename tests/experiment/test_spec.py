@@ -93,15 +93,15 @@ def test_a_file_is_read_with_defaults_anchors_and_plain_numbers(tmp_path):
             "    tune: {reg: {each: [image, text], float: [1e-3, 10], log: true}}\n",
             "",
             10,
-            "tuning: is of no use: no method has the key 'tune'",
+            "tuning: has no effect: no method has the key 'tune'",
         ),
         (
             "  - cfa",
             "  - {method: cfa, tuning: {trials: 2}}",
             17,
-            r"methods\[1\].tuning: is of no use: the method has no key 'tune'",
+            r"methods\[1\].tuning: has no effect: the method has no key 'tune'",
         ),
-        ("float: [1e-3, 10], log", "choice: [1, 2], log", 15, "reg.log: is of numbers"),
+        ("float: [1e-3, 10], log", "choice: [1, 2], log", 15, "reg.log: applies to numbers"),
         (
             "  - cfa",
             "  - {method: cfa, similarity: cosinus}",
@@ -109,7 +109,7 @@ def test_a_file_is_read_with_defaults_anchors_and_plain_numbers(tmp_path):
             r"methods\[1\].similarity: must be one of cosine, dot, .*, got 'cosinus'",
         ),
         ("log: true}", "when: {powr: 1}}", 15, r"reg.when: must name parameters before it"),
-        ("tune: {reg", "tune: {scorer__similarity", 15, "needs the key 'similarity'"),
+        ("tune: {reg", "tune: {scorer__similarity", 15, "requires the key 'similarity'"),
         ("methods:", "x-methods:", None, "methods: must have at least one method"),
         ("    - {name: sklearn.decomp", "    - {nam: sklearn.decomp", 7, "did you mean 'name'"),
     ],
@@ -167,7 +167,7 @@ def test_published_directions_are_short_or_long_and_unknown_where_the_data_set_i
 
 def test_tuning_is_asked_for_where_a_method_is_to_be_tuned(tmp_path):
     path = write(tmp_path, GOOD.replace("tuning: {trials: 4, folds: 2}\n", ""))
-    with pytest.raises(SpecError, match=r"methods\[0\].tune: needs the key 'tuning'"):
+    with pytest.raises(SpecError, match=r"methods\[0\].tune: requires the key 'tuning'"):
         Experiment.from_file(path)
 
 
@@ -224,7 +224,7 @@ def test_a_setting_changes_the_place_it_names_and_nothing_that_shares_an_anchor(
     a, b, c, d, e = (method.params for method in Experiment.from_file(path, settings).methods)
     assert [each["n_components"] for each in (a, b, c, d, e)] == [5, 2, 2, 2, 7]
     assert [each["classifier"]["params"]["C"] for each in (a, b, c, d, e)] == [1, 1, 9, 1, 1]
-    with pytest.raises(SpecError, match="refers to an anchor has been read by now"):
+    with pytest.raises(SpecError, match="anchors are expanded already"):
         Experiment.from_file(path, ["x-shared.n_components=5"])
     with pytest.raises(SpecError, match=rf"{path}: seeds\[1\]: must be a whole"):
         Experiment.from_file(path, ["seeds=[0, one]"])
@@ -252,14 +252,14 @@ MERGED = "x-a0: &a0 {k: 1}\n" + "".join(
 @pytest.mark.parametrize(
     ("more", "says"),
     [
-        (BOMB, "more than 100,000 values, with its aliases written out"),
-        (MERGED, "more than 100,000 values, with its aliases written out"),
-        ("x-a: " + "[" * 1500 + "]" * 1500, "more than 60 deep"),
-        ("x-a: " + "{a: " * 1500 + "1" + "}" * 1500, "more than 60 deep"),
-        ("x-a: " + "[" * 70 + "]" * 70, "more than 60 deep"),
+        (BOMB, "more than 100,000 values, with its aliases expanded"),
+        (MERGED, "more than 100,000 values, with its aliases expanded"),
+        ("x-a: " + "[" * 1500 + "]" * 1500, "more than 60 levels deep"),
+        ("x-a: " + "{a: " * 1500 + "1" + "}" * 1500, "more than 60 levels deep"),
+        ("x-a: " + "[" * 70 + "]" * 70, "more than 60 levels deep"),
         ("x-a: " + "9" * 5000, "a number of 5000 digits is too long"),
-        ("x-a: &a [1, *a]", "an alias refers to what it is a part of"),
-        ("x-a: &a {b: {<<: *a}}", "an alias refers to what it is a part of"),
+        ("x-a: &a [1, *a]", "an alias refers to a value that contains it"),
+        ("x-a: &a {b: {<<: *a}}", "an alias refers to a value that contains it"),
         ("x-a: " + "9" * 10_000, "e.yaml"),
         ("x-a: '" + "a" * 2**22 + "'", "is larger than 4,194,304 bytes"),
         ("x-a: !!timestamp 2001-13-40", "e.yaml"),
@@ -436,8 +436,8 @@ def test_what_cannot_be_a_storage_is_told_before_anything_is_loaded(tmp_path, st
 @pytest.mark.parametrize(
     ("value", "why"),
     [
-        ("!!bool abc", "a tag that does not fit the value"),
-        ('!!float ""', "a tag that does not fit the value"),
+        ("!!bool abc", "a tag that does not fit its value"),
+        ('!!float ""', "a tag that does not fit its value"),
         ("!!map x", "expected a mapping node, but found scalar"),
         ("!!seq {a: 1}", "expected a sequence node, but found mapping"),
         ("!!timestamp abc", "the tag 'tag:yaml.org,2002:timestamp'"),

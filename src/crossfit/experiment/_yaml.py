@@ -1,4 +1,4 @@
-"""Reading experiment files: plain YAML with line numbers, changes to it, and values with places.
+"""Read experiment files: plain YAML with line numbers, and changes to its values.
 
 Files are read by a subclass of `yaml.SafeLoader`, so nothing in them is executed.
 """
@@ -45,7 +45,7 @@ _CORE = {
     "tag:yaml.org,2002:null": (r"~|null|Null|NULL|", "~nN\0"),
     "tag:yaml.org,2002:bool": (r"true|True|TRUE|false|False|FALSE", "tTfF"),
     "tag:yaml.org,2002:int": (r"[-+]?[0-9]+", "-+0123456789"),
-    # 1e-3 too, which YAML 1.1 reads as a string.
+    # Includes 1e-3, which YAML 1.1 reads as a string.
     "tag:yaml.org,2002:float": (
         r"[-+]?(?:[0-9]+\.[0-9]*|\.[0-9]+|[0-9]+(?=[eE]))(?:[eE][-+]?[0-9]+)?"
         r"|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)",
@@ -62,7 +62,7 @@ for _tag, (_pattern, _first) in _CORE.items():
 
 
 def _of_kind(node: yaml.Node, kind: type[yaml.Node]) -> None:
-    """Raise an error if a tag stands before a value of another kind, ``!!map x``."""
+    """Raise an error if a tag does not match the kind of its value, as in ``!!map x``."""
     if not isinstance(node, kind):
         raise yaml.constructor.ConstructorError(
             None, None, f"expected a {kind.id} node, but found {node.id}", node.start_mark
@@ -116,7 +116,7 @@ def _construct_seq(loader: _Loader, node: yaml.SequenceNode) -> Iterator[_Seq]:
     made.extend(loader.construct_object(part, deep=True) for part in node.value)  # type: ignore[no-untyped-call]
 
 
-# Dates, bytes and sets have no place in an experiment, whatever tag a file gives.
+# Dates, bytes and sets are not supported in experiments, even with explicit tags.
 _Loader.yaml_constructors = {
     tag: construct
     for tag, construct in yaml.SafeLoader.yaml_constructors.items()
@@ -127,7 +127,7 @@ _Loader.add_constructor("tag:yaml.org,2002:seq", _construct_seq)
 _Loader.add_constructor("tag:yaml.org,2002:int", _construct_int)
 
 
-#: No experiment that people write comes near.
+#: Limits far beyond any experiment written by hand.
 _LARGEST, _NODES, _DEPTH = 2**22, 100_000, 60
 
 
@@ -137,9 +137,9 @@ def read_yaml(path: Path) -> _Map:
     Raises
     ------
     SpecError
-        If it is not a regular file or is larger than 4 MiB, is not valid YAML, refers to itself,
-        holds more than 100,000 values, aliases written out, or values within values more than 60
-        deep, a key occurs twice, or it does not hold a mapping.
+        If it is not a regular file, is larger than 4 MiB, is not valid YAML, refers to itself,
+        holds more than 100,000 values (with aliases expanded) or more than 60 levels of nesting,
+        repeats a key, or does not hold a mapping.
     """
     if path.exists() and not path.is_file():
         raise SpecError(f"{path}: is not a regular file")
@@ -163,12 +163,12 @@ def read_yaml(path: Path) -> _Map:
 
 
 def _loaded(text: str) -> Any:
-    """Return what a text in YAML holds, if it is not too much once its aliases are written out.
+    """Return the content of a YAML text, if it is small enough with its aliases expanded.
 
     Raises
     ------
     yaml.YAMLError, ValueError
-        If it cannot be read, or is too much.
+        If the text is not valid, or is too large.
     """
     loader = _Loader(text)
     try:
@@ -176,25 +176,25 @@ def _loaded(text: str) -> Any:
         if node is None:
             return None
         if _measured(node, {})[0] > _NODES:
-            raise yaml.YAMLError(f"holds more than {_NODES:,} values, with its aliases written out")
+            raise yaml.YAMLError(f"holds more than {_NODES:,} values, with its aliases expanded")
         return loader.construct_document(node)  # type: ignore[no-untyped-call]
-    except (IndexError, KeyError):  # PyYAML's own, of !!bool abc
-        raise yaml.YAMLError("holds a tag that does not fit the value it stands before") from None
+    except (IndexError, KeyError):  # raised by PyYAML itself, for instance for !!bool abc
+        raise yaml.YAMLError("holds a tag that does not fit its value") from None
     except RecursionError:
         raise yaml.YAMLError(_TOO_DEEP) from None
     finally:
         loader.dispose()  # type: ignore[no-untyped-call]
 
 
-_TOO_DEEP = f"holds values within values more than {_DEPTH} deep"
+_TOO_DEEP = f"holds values nested more than {_DEPTH} levels deep"
 
 
 def _measured(node: yaml.Node, known: dict[yaml.Node, tuple[int, int] | None]) -> tuple[int, int]:
-    """Return how many values a node stands for, with its aliases written out, and how deep."""
+    """Return the number of values in a node, with its aliases expanded, and their depth."""
     if node in known:
         found = known[node]
         if found is None:
-            raise yaml.YAMLError("an alias refers to what it is a part of")
+            raise yaml.YAMLError("an alias refers to a value that contains it")
         return found
     known[node] = None
     inner: list[Any] = node.value if isinstance(node, yaml.CollectionNode) else []
@@ -216,23 +216,23 @@ def change(tree: dict[str, Any], setting: str, option: str = "--set") -> None:
     tree : dict
         As read from a file.
     setting : str
-        ``"tuning.trials=5"``, ``"seeds=[0, 1]"``, ``"methods.CCA.params.reg=0.1"``: keys are
-        separated by dots, an entry of a list is named by its number, its label or its name, and
-        the value is YAML. Where the file refers to an anchor (``params: *shared``), only the
-        place named changes.
-    option : str
-        Where the setting was given, as errors name it.
+        For instance ``"tuning.trials=5"``, ``"seeds=[0, 1]"`` or ``"methods.CCA.params.reg=0.1"``.
+        Keys are separated by dots, an entry of a list is given by its number, label or name, and
+        the value is YAML. If the file refers to an anchor (``params: *shared``), only this
+        occurrence changes.
+    option : str, default="--set"
+        Name of the option that gave the setting, for error messages.
 
     Raises
     ------
     SpecError
-        If the setting has no such form or place.
+        If the setting is malformed, or the experiment has no such place.
     """
     keys, equals, text = setting.partition("=")
     if not equals or not keys.strip():
         raise SpecError(f"{option} expects key=value, got {setting!r}")
     try:
-        value = plain(_loaded(text))  # its lines are not those of the file
+        value = plain(_loaded(text))  # drops line numbers, which are not those of the file
     except (yaml.YAMLError, ValueError) as error:
         why = "" if isinstance(error, yaml.MarkedYAMLError) else f": it {error}"
         short = text if len(text) <= 80 else f"{text[:79]}…"
@@ -240,7 +240,7 @@ def change(tree: dict[str, Any], setting: str, option: str = "--set") -> None:
     *way, last = keys.strip().split(".")
     if keys.strip().startswith("x-"):
         raise SpecError(
-            f"{option} {setting}: what refers to an anchor has been read by now: change it there"
+            f"{option} {setting}: anchors are expanded already; change the value where it is used"
         )
     at: Any = tree
     for i, key in enumerate(way):
@@ -249,7 +249,7 @@ def change(tree: dict[str, Any], setting: str, option: str = "--set") -> None:
         if not isinstance(at, (dict, list)):
             raise SpecError(f"{option} {setting}: {where} has no keys")
         inner = at.get(key) if isinstance(at, dict) else at[entry]
-        # A copy, for what YAML gives by an alias is one object in several places.
+        # A copy, because a YAML alias makes one object appear in several places.
         at[entry] = copy.copy(inner) if inner is not None else _new_map()
         at = at[entry]
     if isinstance(at, list):
@@ -278,7 +278,7 @@ def _entry(entries: list[Any], key: str, where: str) -> int:
     if key.isdigit() and int(key) < len(entries):
         return int(key)
     raise SpecError(
-        f"--set: {where} has no entry {key!r}: there is {', '.join(map(str, names)) or 'none'}, "
+        f"--set: {where} has no entry {key!r}; use one of {', '.join(map(str, names)) or 'none'}, "
         "or a number from 0"
     )
 
@@ -287,7 +287,7 @@ def _entry(entries: list[Any], key: str, where: str) -> int:
 
 
 class Node:
-    """A value of the tree with the words that say where it is."""
+    """A value of the tree with its path, file and line."""
 
     def __init__(self, value: Any, path: str, source: str, line: int = 0) -> None:
         self.value, self.path, self.source, self.line = value, path, source, line
@@ -301,11 +301,11 @@ class Node:
 
     @property
     def place(self) -> str:
-        """File and line, for messages about what only a later look finds."""
+        """File and line, for errors that are found only later."""
         return f"{self.source}:{self.line}: " if self.source and self.line else ""
 
     def child(self, key: Any, default: Any = None) -> Node:
-        """Return what is under a key, or an entry of a list."""
+        """Return the value of a key, or an entry of a list."""
         lines = getattr(self.value, "lines", None)
         if isinstance(key, int):
             value = self.value[key]
@@ -318,7 +318,7 @@ class Node:
         return Node(value, path, self.source, line)
 
     def known(self, keys: Iterable[str]) -> None:
-        """Check that all keys are among these; the message names the nearest one."""
+        """Check that all keys are among these; the message suggests the closest one."""
         known = list(keys)
         for key in self.mapping():
             if key not in known:
@@ -340,7 +340,7 @@ class Node:
         return [self.child(i) for i in range(len(self.value))]
 
     def text(self, *, empty: bool = False) -> str:
-        """Return the value, which must be a text."""
+        """Return the value, which must be a string."""
         if not isinstance(self.value, str) or not (empty or self.value.strip()):
             raise self.error(f"must be a text, got {what(self.value)}")
         return self.value
@@ -370,12 +370,12 @@ class Node:
         return str(self.value)
 
     def optional(self, read: Callable[[Node], Any]) -> Any:
-        """Return None for nothing, else what `read` makes of it."""
+        """Return None if there is no value, otherwise the result of `read`."""
         return None if self.value is None else read(self)
 
 
 def what(value: Any) -> str:
-    """Return what a value is, in words for messages."""
+    """Return a description of a value for messages."""
     if isinstance(value, Mapping):
         return "a mapping"
     if isinstance(value, (list, tuple)):

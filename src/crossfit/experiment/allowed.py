@@ -1,8 +1,8 @@
 """The classes of scikit-learn that an experiment file may name, and their parameters.
 
-A file is data, and so is what it names. Parameters that are left out here name a folder that is
-unpickled (``memory``), read files in place of texts (``input``), start processes (``n_jobs``), or
-take functions, which no file can hold.
+An experiment file is data and must not execute code. The list therefore omits parameters that name
+a folder whose content is unpickled (``memory``), read files instead of texts (``input``), start
+processes (``n_jobs``) or take functions.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from crossfit.persistence import BUNDLED
 
 __all__ = ["CLASSES", "KERNELS", "PARAMETERS", "refused_parameter"]
 
-#: Class to module: what bundles may hold, and what need not be stored fitted. Estimators that set
-#: parameters of others by name (searches) are left out.
+#: Class to module: the classes that bundles may hold, and classes that need not be stored fitted.
+#: Estimators that set parameters of others by name (searches) are omitted.
 CLASSES = BUNDLED | {
     name: module
     for module, names in {
@@ -92,10 +92,10 @@ transformer_list transformer_weights transformers unit_variance unknown_value us
 validation_fraction var_smoothing verbose verbose_feature_names_out vocabulary voting w_init
 warm_start weights whiten whiten_solver with_centering with_mean with_scaling with_std
 """
-#: scikit-learn uses one name for one thing, so that one list serves all its classes.
+#: One list serves all classes, because scikit-learn uses each name with one meaning.
 PARAMETERS = frozenset(_PARAMETERS.split())
 
-#: The functions that a file may name, of ``sklearn.metrics.pairwise``: values of `kernel`.
+#: Functions of ``sklearn.metrics.pairwise`` that a file may name, as values of `kernel`.
 KERNELS = frozenset(
     f"{name}_kernel"
     for name in ("additive_chi2", "chi2", "laplacian", "linear", "polynomial", "rbf", "sigmoid")
@@ -108,12 +108,12 @@ def refused_parameter(cls: type, name: str, value: Any) -> str:
     Parameters
     ----------
     cls : type
-        Of scikit-learn, of crossfit or of a plugin. The latter two document what theirs mean;
-        only a cache that joblib would unpickle is refused there.
+        A class of scikit-learn, crossfit or a plugin. For the latter two, only a cache that joblib
+        would unpickle is rejected.
     name : str
         The parameter.
     value : object
-        What the file gives, its objects made.
+        Value from the file, with nested objects already built.
     """
     if cls.__module__.partition(".")[0] != "sklearn":
         refused = name == "memory" and not isinstance(value, (int, float))
@@ -124,5 +124,5 @@ def refused_parameter(cls: type, name: str, value: Any) -> str:
         return ""
     return (
         f"an experiment may not set {name!r} of {cls.__name__}: parameters that name caches or "
-        "files, start processes or take functions are for programs"
+        "files, start processes or take functions can only be set in Python"
     )

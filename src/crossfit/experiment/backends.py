@@ -18,7 +18,7 @@ Work = Callable[[Sequence[Task], Mapping[str, Any]], Iterator[Outcome]]
 
 @contextlib.contextmanager
 def workers(n_jobs: int, backend: str, scheduler: str | None) -> Iterator[Work]:
-    """Provide what computes tasks: ``work(tasks, options)`` yields outcomes as they come."""
+    """Provide a function ``work(tasks, options)`` that yields outcomes as they become available."""
     if backend == "dask":
         with _dask(str(scheduler)) as work:
             yield work
@@ -38,10 +38,10 @@ def _here(tasks: Sequence[Task], options: Mapping[str, Any]) -> Iterator[Outcome
 
 @contextlib.contextmanager
 def _processes(n_jobs: int) -> Iterator[Work]:
-    """Start processes on this machine; one that is killed is replaced.
+    """Start processes on this machine, and restart them if one is killed.
 
-    When one is killed, all are started again. The cells that they were computing are then computed
-    one at a time, and a cell fails if its process is killed again.
+    After a restart, the cells that were being computed are computed one at a time, and a cell fails
+    if its process is killed again.
     """
     import joblib
     from joblib.externals.loky import get_reusable_executor
@@ -74,7 +74,7 @@ def _processes(n_jobs: int) -> Iterator[Work]:
     try:
         yield work
     except BaseException:
-        # Also after Ctrl-C: cells that are being computed are given up, and their claims end.
+        # Also after Ctrl-C: cells that are being computed are abandoned, and their claims end.
         get_reusable_executor().shutdown(wait=True, kill_workers=True)
         raise
 
@@ -106,13 +106,13 @@ def _lost(task: Task, options: Mapping[str, Any], told: str) -> Outcome:
                 keep_search(task, store, {"error": told, "traceback": ""})
     else:
         record = {"status": "failed", "cell": task.identity, "finished": now(), "traceback": told}
-        store.write_cell(task.key, record)  # what was done before stays
+        store.write_cell(task.key, record)  # a finished result is kept
     return Outcome(task.key, "failed", 0.0, told)
 
 
 @contextlib.contextmanager
 def _dask(scheduler: str) -> Iterator[Work]:
-    """Connect to a Dask cluster; cells of a worker that is lost go to another."""
+    """Connect to a Dask cluster; if a worker is lost, its cells go to another one."""
     try:
         from distributed import Client, as_completed
     except ImportError:
@@ -128,7 +128,7 @@ def _dask(scheduler: str) -> Iterator[Work]:
             futures = {client.submit(execute, task, **options, pure=False): task for task in tasks}
             for future in as_completed(futures, loop=client.loop):
                 if future.status == "error":
-                    # Of the cluster, not of the cell: those are in the outcome.
+                    # An error of the cluster; errors of a cell are part of its outcome.
                     error = future.exception()
                     yield _lost(futures[future], options, f"{type(error).__name__}: {error}")
                 else:

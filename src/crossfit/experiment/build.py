@@ -1,4 +1,4 @@
-"""Objects made from an experiment: methods, features and similarities."""
+"""Build the objects of an experiment: methods, features and similarities."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ __all__ = [
     "named",
 ]
 
-#: What draws at random while features are made, and has no seed of its own, gets this one: the
-#: features of a data set are the same for every seed of the methods.
+#: Seed of extractors without a seed of their own, so that the features of a data set are the same
+#: for every seed of the methods.
 FEATURE_SEED = 0
 
 
@@ -34,14 +34,14 @@ def build_method(spec: MethodSpec, seed: int | None = None) -> Any:
     spec : MethodSpec
         The method of the experiment.
     seed : int, optional
-        For every ``random_state`` that the experiment leaves open, here or in a part.
+        Value of every ``random_state`` that the experiment does not set, also in nested objects.
 
     Raises
     ------
     SpecError
-        If the method has no such parameter, to set or to tune, or a value is invalid.
+        If a parameter that is set or tuned does not exist, or a value is invalid.
     crossfit.registry.RegistryError
-        If it is not installed or cannot be imported.
+        If the method is not installed or cannot be imported.
     """
     cls = registry.load(spec.method)
     where = f"{spec.line}method {spec.label!r}"
@@ -49,7 +49,7 @@ def build_method(spec: MethodSpec, seed: int | None = None) -> Any:
     tune = spec.tune if isinstance(spec.tune, Mapping) else {}
     for name in tune:
         outer = name.partition("__")[0]
-        # What is within an object that is tuned itself is known only then.
+        # Parameters of an object that is tuned itself are known only during the search.
         inner = outer != name and outer in tune
         if outer not in ("features", "scorer") and not inner and name not in made.get_params():
             known = ", ".join(made.get_params(deep=False))
@@ -60,7 +60,7 @@ def build_method(spec: MethodSpec, seed: int | None = None) -> Any:
 
 
 def build_features(features: Mapping[str, Any]) -> list[tuple[str, Any]]:
-    """Return the transformers by view, as `crossfit.compose.ViewTransformer` takes them."""
+    """Return (view, transformer) pairs for `crossfit.compose.ViewTransformer`."""
     return [
         (view, _transformer(spec, f"features.{view}"))
         for view, spec in features.items()
@@ -69,7 +69,7 @@ def build_features(features: Mapping[str, Any]) -> list[tuple[str, Any]]:
 
 
 def build_similarity(similarity: Any) -> Any:
-    """Return a similarity: a name as it is, or the object that a mapping stands for."""
+    """Return a similarity: the given name, or the object that a mapping describes."""
     return _value(similarity, None, "similarity")
 
 
@@ -99,7 +99,7 @@ def _transformer(spec: Any, where: str) -> Any:
 
 
 def _value(value: Any, seed: int | None, where: str) -> Any:
-    """Return a parameter's value; mappings and lists that stand for objects become them."""
+    """Return a parameter's value, building the objects that mappings and lists describe."""
     if is_part(value):
         return _object(value, seed, where)
     if isinstance(value, Mapping):
@@ -129,17 +129,17 @@ def named(name: str, where: str) -> Any:
     Parameters
     ----------
     name : str
-        An extractor of the registry; by its full dotted path, a class of `allowed.CLASSES` or one
-        of the kernels in ``sklearn.metrics.pairwise``.
+        Name of a registered extractor, or the full dotted path of a class in `allowed.CLASSES` or
+        of a kernel in ``sklearn.metrics.pairwise``.
     where : str
-        For the message.
+        Place in the experiment, for error messages.
 
     Raises
     ------
     SpecError
-        If it is none of these. Nothing else is imported.
+        If the name is none of these. Nothing else is imported.
     crossfit.registry.RegistryError
-        If no extractor of that name is installed.
+        If no extractor has that name.
     """
     if "." not in name or ":" in name:
         return registry.load(name, "crossfit.extractors")
@@ -185,38 +185,38 @@ def _instance(cls: Any, params: Mapping[str, Any], seed: int | None, where: str,
 
 
 def check_settings(model: Any, settings: Mapping[str, Any], where: str) -> None:
-    """Check that a file may make these settings: those to tune, and those that a search chose.
+    """Check that an experiment file may set these parameters, tuned or chosen by a search.
 
     Parameters
     ----------
     model : estimator
-        Whose ``set_params`` is to take them.
+        The estimator on which they are to be set.
     settings : mapping of str to object
-        Parameter, double underscores and all, to the value, or a list of the values it may have.
+        Parameter name, with double underscores for nested ones, to its value or list of values.
     where : str
-        For the message.
+        Place in the experiment, for error messages.
 
     Raises
     ------
     SpecError
-        If one is refused.
+        If one is not allowed.
     """
     holders = {"": model, **model.get_params()}
     for name, value in settings.items():
         parts = name.split("__")
-        # The innermost object that the name reaches; what follows is its parameter.
+        # The innermost object that the name refers to; the rest is its parameter.
         reached = ("__".join(parts[:i]) for i in range(len(parts) - 1, -1, -1))
         outer = next(part for part in reached if hasattr(holders.get(part), "get_params"))
         holder: Any = holders[outer]
         inner = name[len(outer) :].removeprefix("__")
-        # For other names set_params raises its own error.
+        # For unknown names, set_params raises its own error.
         own = holder.get_params(deep=False)
         if inner in own and (refused := refused_parameter(type(holder), inner, value)):
             raise SpecError(f"{where}: {name}: {refused}")
 
 
 def _is_number(cls: Any, name: str) -> bool:
-    """Return True if the annotation of a parameter allows numbers and no text."""
+    """Return True if the annotation of a parameter allows numbers but not strings."""
     try:
         hint = get_type_hints(cls.__init__).get(name, Any)
     except NameError:  # a type that is imported for type checkers only
@@ -227,7 +227,7 @@ def _is_number(cls: Any, name: str) -> bool:
 
 
 def draws_at_random(spec: MethodSpec) -> bool:
-    """Return True if a seed makes a difference: if a ``random_state`` is left open."""
+    """Return True if the method depends on a seed, that is, if a ``random_state`` is not set."""
     return _leaves_seed_open(registry.load(spec.method), spec.params)
 
 

@@ -1,4 +1,4 @@
-"""Cards of the experiments that come with crossfit."""
+"""Cards of the experiments shipped with crossfit."""
 
 from crossfit.cards import ExperimentCard
 

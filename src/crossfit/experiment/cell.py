@@ -1,4 +1,4 @@
-"""One cell: load, extract, tune, fit, score, evaluate, and put the result into the store."""
+"""Compute one cell: load, extract, tune, fit, score, evaluate, and store the result."""
 
 from __future__ import annotations
 
@@ -37,18 +37,22 @@ logger = logging.getLogger("crossfit")
 def execute(
     task: Task, *, search_only: bool = False, retry_before: str = "", force: bool = False
 ) -> Outcome:
-    """Compute a cell and store it, unless the store has it or another process computes it.
+    """Compute and store a cell, unless the store has it or another process is computing it.
 
     Parameters
     ----------
     task : Task
         The cell.
-    search_only : bool
-        Only tune. Errors are reported by the cells, which need the result.
-    retry_before : str
-        Compute a cell again that failed before this time (ISO 8601).
-    force : bool
-        Compute a cell again that was done before that time, and take no features from the store.
+    search_only : bool, default=False
+        Only tune. Errors are reported by the cells that need the result.
+    retry_before : str, default=""
+        Recompute the cell if it failed before this time (ISO 8601).
+    force : bool, default=False
+        Recompute the cell also if it was done before that time, without stored features.
+
+    Returns
+    -------
+    Outcome
     """
     store = Store(task.store, lease=task.lease)
     begun = time.perf_counter()
@@ -64,7 +68,7 @@ def execute(
     if claim is None:
         return Outcome(task.key, "busy")
     with claim:
-        # The process that had the claim before may have finished it.
+        # The process that held the claim before may have finished the cell.
         if _is_settled(store, task.key, retry_before, force):
             return Outcome(task.key, "cached")
         return _claimed(task, store, begun, force)
@@ -94,7 +98,7 @@ def _claimed(task: Task, store: Store, begun: float, force: bool) -> Outcome:
         store.write_cell(task.key, {**about, "status": "failed"})
         _track(task, store)
         return Outcome(task.key, "failed", time.perf_counter() - begun, told(error))
-    # Only now, for a method loads what it needs (torch, gensim) when it is fitted.
+    # Only now, because methods import their libraries (torch, gensim) when they are fitted.
     about["environment"] = environment(task.identity["method"])
     seconds = time.perf_counter() - begun
     record["timing"]["total"] = seconds
@@ -109,19 +113,19 @@ def _claimed(task: Task, store: Store, begun: float, force: bool) -> Outcome:
 
 
 def _track(task: Task, store: Store) -> None:
-    """Pass the result on to the tracker; an error there is not one of the cell."""
+    """Pass the result on to the tracker; errors of the tracker do not affect the cell."""
     if task.tracker is None:
         return
     try:
         run = SimpleNamespace(name=task.run[0], title=task.run[1])
         task.tracker.track(store.cell(task.cell), run)
     except Exception as error:
-        logger.warning("the tracker did not take %s: %s", task.method.label, told(error))
+        logger.warning("the tracker could not record %s: %s", task.method.label, told(error))
 
 
 @contextmanager
 def _noted(said: list[str]) -> Iterator[None]:
-    """Collect warnings, each once, instead of printing them from every worker."""
+    """Collect each distinct warning once instead of printing them from every worker."""
     damages = []
     try:
         with warnings.catch_warnings(record=True) as caught:
@@ -137,7 +141,7 @@ def _noted(said: list[str]) -> Iterator[None]:
                     if text not in said and len(said) < 50:
                         said.append(text[:500])
     finally:
-        for message in damages:  # of this store, and not of the cell
+        for message in damages:  # these concern the store, not the cell
             warnings.warn(message, stacklevel=2)
 
 
@@ -146,7 +150,7 @@ def compute(
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Compute a cell; return the record and the other arguments of `Store.write_cell`.
 
-    With `fresh` no features are taken from the store, nor put there.
+    If `fresh`, features are neither read from the store nor written to it.
     """
     _check_code(task)
     clock = _Clock()
@@ -169,7 +173,7 @@ def compute(
         test_views = stage.transform(test.views)
         model = model[1:]
     clock.lap("features")
-    # A pipeline of one step is that step: methods that score pairs have no transform.
+    # A pipeline of one step is replaced by that step: methods that score pairs have no transform.
     model = model.steps[0][1] if len(model.steps) == 1 else model
     method = getattr(model, "steps", [("", model)])[0][1]
     if task.tracker is not None and "callbacks" in method.get_params(deep=False):
@@ -219,18 +223,18 @@ def compute(
 
 
 def _check_code(task: Task) -> None:
-    """Check that the code of the method is the code that the key of the cell names."""
+    """Check that the code of the method is the code from which the key was computed."""
     name = task.method.method
     if code_of(registry.load(name)) != task.identity["method"].get("code", ""):
         raise RuntimeError(
-            f"the code of {name} here is not that of the process that planned the run: it was "
+            f"the code of {name} differs from that of the process that planned the run: it was "
             "edited since, or another version is installed here"
         )
 
 
 @dataclass
 class _Clock:
-    """Seconds by phase; a phase that comes several times adds up."""
+    """Seconds per phase, added up over repeated phases."""
 
     seconds: dict[str, float] = field(
         default_factory=lambda: dict.fromkeys(

@@ -1,4 +1,4 @@
-"""The pairs of a cell: a data set is loaded, its splits get their roles, subsets are drawn."""
+"""Load the pairs of a cell: load the data set, assign roles to its splits, draw subsets."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ class Loaded:
     Parameters
     ----------
     dataset : Dataset
-        As it was loaded.
+        The data set.
     roles : mapping of str to str
         Role (``train``, ``validation``, ``test``) to the name of the split.
     splits : mapping of str to Split
-        Role to the pairs, subsets drawn.
+        Role to its pairs, after drawing subsets.
     """
 
     dataset: Dataset
@@ -40,19 +40,19 @@ class Loaded:
 
 
 def load_splits(source: PairSource, revision: str | None = None) -> Loaded:
-    """Load a data set and draw subsets; the last two are remembered.
+    """Load a data set and draw subsets; the two most recent results are kept in memory.
 
     Parameters
     ----------
     source : PairSource
-        Where they come from.
+        Source of the pairs.
     revision : str, optional
-        The revision that the data set must have. Without it the data set is read again.
+        Expected revision of the data set. Without it the data set is read again.
 
     Raises
     ------
     FileNotFoundError, ValueError, crossfit.registry.RegistryError
-        If it is not there or not what it should be.
+        If the data set is missing, cannot be read or has another revision.
     """
     key = key_of(dataclasses.asdict(source))
     found = _loaded.get(key)
@@ -63,7 +63,7 @@ def load_splits(source: PairSource, revision: str | None = None) -> Loaded:
             _loaded.popitem(last=False)
     if revision not in (None, found.dataset.revision):
         raise ValueError(
-            f"data set {found.dataset.name!r} is not what it was when the run was planned: "
+            f"data set {found.dataset.name!r} has changed since the run was planned: "
             f"revision {found.dataset.revision}, not {revision}"
         )
     return found
@@ -81,13 +81,13 @@ def _read_splits(source: PairSource) -> Loaded:
     splits = {}
     taken: dict[str, int] = {}
     for role, name in roles.items():
-        # Roles that share a split have groups of their own, one after the other of one shuffle.
+        # Roles that share a split get consecutive, disjoint groups of one shuffle.
         shared = list(roles.values()).count(name) > 1
         size = source.subset.get(role, None if shared else source.subset.get(name))
         if shared and size is None:
             raise ValueError(
-                f"the key 'splits' names {name!r} for {role} and another role: 'subset' must have "
-                f"how many groups {role} draws from it"
+                f"the key 'splits' names {name!r} for {role} and another role; give the number "
+                f"of groups that {role} draws from it under 'subset'"
             )
         start = taken.get(name, 0)
         if size is None:
@@ -112,7 +112,7 @@ def _load(source: PairSource) -> Dataset:
     options = dict(source.options)
     named = [name for name in source.splits.values() if name]
     if {"train", "test"} <= set(source.splits) and "subsets" not in options:
-        # Only the files of the splits in use need to be there.
+        # Only the files of the splits in use are required.
         loader = registry.load(source.name, "crossfit.datasets")
         if "subsets" in inspect.signature(loader).parameters:
             options["subsets"] = tuple(dict.fromkeys(named))
@@ -126,7 +126,7 @@ def _roles(ds: Dataset, wanted: Mapping[str, str | None]) -> dict[str, str]:
         "train": "train", "validation": validation, "test": "test", **wanted
     }  # fmt: skip
     if "validation" not in wanted and roles["test"] == validation:
-        roles["validation"] = None  # what is tested on is not looked at before
+        roles["validation"] = None  # test pairs must not be used for validation
     found = {role: name for role, name in roles.items() if name is not None}
     for role, name in found.items():
         if name not in ds:
@@ -140,14 +140,14 @@ def _roles(ds: Dataset, wanted: Mapping[str, str | None]) -> dict[str, str]:
 
 
 def _own_pairs(path: str) -> tuple[Dataset, dict[str, str]]:
-    """Read the user's pairs; without a column ``split`` a fifth of the groups is for testing."""
+    """Read the user's pairs; without a column ``split``, test on a fifth of the groups."""
     import csv
 
     from sklearn.model_selection import GroupShuffleSplit
 
     from crossfit.datasets import from_csv
 
-    if not os.path.isfile(path):  # opening a pipe would wait
+    if not os.path.isfile(path):  # opening a pipe would block
         raise ValueError(f"the table {path!r} is not a regular file")
     separator = "\t" if path.lower().endswith((".tsv", ".tab")) else ","
     with open(path, encoding="utf-8-sig", newline="") as stream:
@@ -175,7 +175,7 @@ def _rows(split: Split, rows: NDArray[Any]) -> Split:
 
 
 def _drawn(split: Split, start: int, size: int, name: str) -> Split:
-    """Draw groups by a seeded shuffle, from the place `start` on; rows stay in their order."""
+    """Draw groups from position `start` of a seeded shuffle; rows keep their order."""
     groups = np.unique(split.groups)
     if start + size > len(groups):
         before = f" after the {start} of another role" if start else ""
@@ -187,14 +187,14 @@ def _drawn(split: Split, start: int, size: int, name: str) -> Split:
 
 
 def labels_missing(method: str, relevance: str, y: Any) -> str:
-    """Return which labels a method or the relevance lacks, in words; empty if none."""
+    """Return a message if the method or the relevance lacks labels, else an empty string."""
     card = registry.get(method)
     if card.labels in ("single", "multi") and y is None:
-        return f"{method} learns from labels, and the data set has none"
+        return f"{method} requires labels, but the data set has none"
     if card.labels == "single" and np.ndim(y) == 2:
-        return f"{method} takes one label per pair, and the data set has several"
+        return f"{method} requires one label per pair, but the data set has several"
     if relevance == "label" and y is None:
-        return "relevance is by label, and the data set has none"
+        return "relevance is by label, but the data set has no labels"
     return ""
 
 

@@ -14,7 +14,7 @@ __all__ = ["environment", "peak_memory"]
 
 
 def peak_memory() -> float:
-    """Return the most memory that this process has used, in MiB."""
+    """Return the peak memory of this process in MiB."""
     if sys.platform == "win32":
         import psutil
 
@@ -26,7 +26,7 @@ def peak_memory() -> float:
 
 
 def environment(method: Mapping[str, Any]) -> dict[str, Any]:
-    """Return Python, platform, threads, and the versions of the libraries in use.
+    """Return the versions of Python and the libraries in use, the platform and the threads.
 
     Parameters
     ----------

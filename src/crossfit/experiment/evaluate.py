@@ -1,4 +1,4 @@
-"""The results of a cell: scores of the test pairs, their measures, curves and best items."""
+"""Compute the results of a cell: scores of the test pairs, metrics, curves and best items."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from crossfit.views import Views, n_rows
 
 __all__ = ["Arrays", "by_label", "evaluate_both_ways", "score_matrix"]
 
-#: Recall is drawn at these cut-offs.
+#: Cut-offs of the recall curve.
 KS = (1, 2, 3, 5, 7, 10, 15, 20, 30, 50, 70, 100)
-#: How many of the best items of each query are kept.
+#: Number of best items stored per query.
 TOP = 10
-# Score matrices beyond this many bytes lie in a temporary file, filled by blocks of this size.
+# Larger score matrices (in bytes) are kept in a temporary file, and processed in blocks of _BLOCK.
 _IN_MEMORY = 2**30
 _BLOCK = 2**27
 Arrays = dict[str, NDArray[Any]]
@@ -122,7 +122,7 @@ def evaluate_both_ways(
 
 
 def _best(scores: Any) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Return number and score of the best items of each row, best first."""
+    """Return the indices and scores of the best items of each row, best first."""
     n, m = scores.shape
     k = min(TOP, m)
     top = np.empty((n, k), np.int64)
@@ -139,7 +139,7 @@ def _best(scores: Any) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
 
 
 def _hubness(top: NDArray[np.int64], n_gallery: int) -> dict[str, Any]:
-    """Describe how often gallery items are among the first ten: skewness, maximum, share never."""
+    """Return skewness, maximum and share of zeros of how often items are among the top ten."""
     counts = np.bincount(top.ravel(), minlength=n_gallery).astype(np.float64)
     spread = counts.std()
     skewness = float(np.mean((counts - counts.mean()) ** 3) / spread**3) if spread else 0.0

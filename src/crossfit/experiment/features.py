@@ -1,4 +1,4 @@
-"""Features of views, computed once for all cells that have the same rows and settings."""
+"""Features of views, computed once for all cells with the same rows and settings."""
 
 from __future__ import annotations
 
@@ -34,28 +34,30 @@ from crossfit.views import Channels, Ragged, Views, n_rows
 
 __all__ = ["StoredFeatures", "needs_fit"]
 
-# Larger arrays stay on disk and are mapped, so that processes share them.
+# Larger arrays (in bytes) are memory-mapped, so that processes share them.
 _MAPPED = 64 * 2**20
-# The features of the folds of a search, which no other process needs.
+# Number of results kept in memory: features of the folds of a search.
 _KEPT = 12
 _memory: OrderedDict[str, Any] = OrderedDict()
 
 
 class StoredFeatures(ViewTransformer):
-    """A ViewTransformer that looks up what it has computed before.
+    """A ViewTransformer that reuses earlier results.
 
-    Results are found by the content of the training rows, of the rows to transform and of all
-    settings, so that nothing fitted on other rows is ever taken. A fitted transformer is not
-    stored: where only its result is known it is fitted again when it is needed, on the same rows.
+    Results are identified by the content of the training rows, the rows to transform and all
+    settings, so a result that was fitted on other rows is never used. Fitted transformers are not
+    stored: if one is needed later, it is fitted again on the same rows.
 
     Parameters
     ----------
     transformers, remainder
         As in `ViewTransformer`.
     folder : str, optional
-        Store whose ``features/`` holds the arrays. Without it the last few are kept in memory.
-    salt : str
-        Part of every key: the revision of the data set, because files are named and not read.
+        Folder of the store, whose ``features/`` holds the arrays. By default, the most recent
+        results are kept in memory.
+    salt : str, default=""
+        Part of every key: the revision of the data set, because rows may be file names, whose
+        content is not read.
     """
 
     def __init__(
@@ -70,7 +72,7 @@ class StoredFeatures(ViewTransformer):
         self.salt = salt
 
     def fit_transform(self, X: Views, y: ArrayLike | None = None) -> Views:
-        """Fit every transformer on its view, or find what it gave before."""
+        """Fit every transformer on its view and transform it, or reuse earlier results."""
         check_transformers("features", self.transformers)
         missing = [name for name, _ in self.transformers if name not in X]
         if missing:
@@ -98,7 +100,7 @@ class StoredFeatures(ViewTransformer):
         return self
 
     def transform(self, X: Views) -> Views:
-        """Transform any subset of the views of the fit, or find what it gave before."""
+        """Transform any subset of the fitted views, or reuse earlier results."""
         transformed = {
             name: self._transformed(name, X.distinct(name)[0])
             for name in X.names
@@ -139,7 +141,7 @@ def _looked_up(key: str, folder: str | None, compute: Callable[[], Any], n: int)
     home = store.folder / "features" / key
     found = _kept(home, n)
     if found is None:
-        # One process computes, the others wait for it.
+        # One process computes the features, the others wait for it.
         with store.waiting_claim(f"features-{key}"):
             found = _kept(home, n)
             if found is None:
@@ -154,7 +156,7 @@ def _looked_up(key: str, folder: str | None, compute: Callable[[], Any], n: int)
 
 
 def _kept(home: Path, n: int) -> Any:
-    """Return the features of n items that the store has, else None; damage is warned of."""
+    """Return the stored features of n items, or None; warn if they are damaged."""
     if not os.path.lexists(home):
         return None
     try:
@@ -163,7 +165,7 @@ def _kept(home: Path, n: int) -> Any:
             raise ValueError(f"there are {n_rows(found)} rows for {n} items")
     except StoreError as error:
         warn_of_damage(error)
-    except Exception as error:  # whatever the damage leads to
+    except Exception as error:  # damage may cause any error
         warn_of_damage(StoreError(f"{home} is damaged: {type(error).__name__}: {error}"))
     else:
         return found
@@ -195,7 +197,7 @@ def _write(values: Any, folder: Path) -> None:
     def array(part: Any) -> str:
         name = f"{sum(1 for _ in folder.iterdir())}.npy"
         with open(folder / name, "wb") as stream:
-            # NumPy does not report why a write failed; the margin is for its header.
+            # NumPy does not report why a write failed, so space, also for the header, is reserved.
             reserve(stream, part.nbytes + 2**12)
             np.save(stream, part, allow_pickle=False)
             stream.truncate()
@@ -248,7 +250,7 @@ def _read(folder: Path) -> Any:
         if "csr" in part:
             kind = sp.csr_matrix if part["matrix"] else sp.csr_array
             found = kind(tuple(map(array, part["csr"])), shape=tuple(part["shape"]))
-            found.check_format(full_check=True)  # products follow the indices unchecked
+            found.check_format(full_check=True)  # matrix products do not check the indices
             return found
         return array(part["array"])
 

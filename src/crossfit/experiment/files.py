@@ -1,4 +1,4 @@
-"""Files of a store: they appear whole, carry hashes, and are checked when they are read."""
+"""Files of a store: written atomically, with hashes that are checked when they are read."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ __all__ = [
 ]
 
 FORMAT = 1
-#: The hashes of the files of a folder.
+#: Name of the file with the hashes of a folder.
 SUMS = "SHA256SUMS"
-# No file that is read whole comes near.
+# Maximum size in bytes of a file that is read as a whole.
 _LARGEST = 2**30
 
 
@@ -47,36 +47,36 @@ class StoreError(ValueError):
 
 
 class DamageWarning(UserWarning):
-    """Something in a store is damaged, and is computed again."""
+    """Warns that something in a store is damaged and is computed again."""
 
 
 def now() -> str:
-    """Return the time, ISO 8601 in UTC."""
+    """Return the current time in UTC, in ISO 8601 format."""
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write JSON as browsers and other languages read it: no NaN, no infinity."""
+    """Write standard JSON, without NaN and infinity, which other languages cannot read."""
     text = json.dumps(plain_json(value, None), indent=1, ensure_ascii=False, allow_nan=False)
-    # Half of a surrogate pair stays what it is, as an escape of JSON.
+    # A lone surrogate is written as a JSON escape.
     path.write_bytes(f"{text}\n".encode("utf-8", "backslashreplace"))
 
 
 def to_disk(path: Path) -> None:
-    """Write a file through to the disk."""
+    """Flush a file to the disk."""
     with open(path, "rb") as stream:
         os.fsync(stream.fileno())
 
 
 def write_signed(path: Path, value: Mapping[str, Any], what: str) -> None:
-    """Write a JSON file with the hash of its content, which `read_json` compares.
+    """Write a JSON file with the hash of its content, which `read_json` checks.
 
     Parameters
     ----------
     path : pathlib.Path
-        The file. A folder of that name, which does not belong there, is removed.
+        The file. A folder of that name is removed.
     value : mapping
-        Its content.
+        Content of the file.
     what : str
         Name of the content in the message about a full disk.
     """
@@ -89,7 +89,7 @@ def write_signed(path: Path, value: Mapping[str, Any], what: str) -> None:
 
 
 def write_sums(folder: Path) -> None:
-    """Write the hashes of the files in a folder, as ``sha256sum --check`` reads them."""
+    """Write the hashes of the files in a folder, in the format of ``sha256sum --check``."""
     lines = []
     for path in sorted(folder.iterdir()):
         with open(path, "rb") as stream:
@@ -98,16 +98,16 @@ def write_sums(folder: Path) -> None:
 
 
 def check_sum(path: Path, content: bytes | None = None) -> None:
-    """Raise a `StoreError` if a file is not what its hash was computed from.
+    """Raise a `StoreError` if a file does not match its hash.
 
-    A folder without hashes is one of an earlier crossfit.
+    Folders without hashes, written by earlier versions, are not checked.
 
     Parameters
     ----------
     path : pathlib.Path
         The file.
     content : bytes, optional
-        What it holds, where it was read already.
+        Content of the file, if it has been read already.
     """
     if not os.path.lexists(path.parent / SUMS):
         return
@@ -120,11 +120,11 @@ def check_sum(path: Path, content: bytes | None = None) -> None:
     else:
         found = hashlib.sha256(content).hexdigest()
     if found != wanted:
-        raise damaged(path, "its content is not what was written")
+        raise damaged(path, "its content has changed since it was written")
 
 
 def sums_of(folder: Path) -> dict[str, str]:
-    """Return the hashes of the files in a folder, by name; none where an older crossfit wrote."""
+    """Return the hashes of the files in a folder, by name; empty if an earlier version wrote it."""
     sums = folder / SUMS
     if not os.path.lexists(sums):
         return {}
@@ -153,7 +153,7 @@ _warned: set[str] = set()
 
 
 def read_bytes(path: Path) -> bytes:
-    """Read a file of the store; what is not a regular file is refused."""
+    """Read a file of the store, which must be a regular file."""
     check_regular(path)
     size = path.stat().st_size
     if size > _LARGEST:
@@ -169,14 +169,14 @@ def read_json(path: Path, form: Any = None) -> Any:
     path : pathlib.Path
         The file.
     form : object, optional
-        What it must hold, see `forms.misfit`.
+        Expected form, see `schema.misfit`.
 
     Raises
     ------
     StoreError
-        If it is damaged, is of another format, or holds something else.
+        If the file is damaged, or has another format or form.
     FileNotFoundError
-        If it is not there.
+        If the file does not exist.
     """
     content = read_bytes(path)
     try:
@@ -184,24 +184,24 @@ def read_json(path: Path, form: Any = None) -> Any:
     except (ValueError, RecursionError) as error:
         raise StoreError(f"{path} cannot be read: {error}") from error
     if isinstance(found, dict) and found.get("format", FORMAT) != FORMAT:
-        raise StoreError(f"{path} has format {found['format']!r}, this crossfit reads {FORMAT}")
+        raise StoreError(f"{path} has format {found['format']!r}; this version reads {FORMAT}")
     check_sum(path, content)
     if isinstance(found, dict) and "sha256" in found:
         digest = found.pop("sha256")
         if digest != key_of(found):
-            raise damaged(path, "its content is not what was written")
+            raise damaged(path, "its content has changed since it was written")
     if form is not None and (said := misfit(found, form)):
         raise damaged(path, said)
     return found
 
 
 def check_regular(path: Path) -> None:
-    """Raise a `StoreError` if there is a pipe, a device or a folder in place of a file."""
+    """Raise a `StoreError` if a path is a pipe, a device or a folder instead of a file."""
     try:
         mode = path.stat().st_mode
     except FileNotFoundError:
         return
-    except OSError as error:  # a file in the place of a folder, a link to itself
+    except OSError as error:  # for instance a file in place of a folder, or a link to itself
         raise StoreError(f"{path} cannot be read: {error.strerror}") from error
     if not stat.S_ISREG(mode):
         raise StoreError(f"{path} is not a regular file")

@@ -13,19 +13,19 @@ from crossfit.views import Views, take_rows
 
 __all__ = ["attention_of", "fitted_views", "history_of", "size_of"]
 
-#: Attention is kept for so many of the first test pairs.
+#: Number of test pairs, from the first, whose attention is stored.
 EXPLAINED = 4
 
 
 def fitted_views(model: Any) -> tuple[str, ...]:
-    """Return the names of the views that a fitted model takes."""
+    """Return the names of the views on which a model was fitted."""
     from crossfit.querying import answering, view_names
 
     return view_names(answering(model)[1])
 
 
 def size_of(model: Any, views: Views) -> dict[str, int | None]:
-    """Return the number of trained parameters, of a network, and of dimensions, of a space."""
+    """Return the number of parameters of a network and of dimensions of a common space."""
     from crossfit.querying import encode
 
     method = getattr(model, "steps", [("", model)])[0][1]
@@ -39,14 +39,15 @@ def size_of(model: Any, views: Views) -> dict[str, int | None]:
             few = encode(method, take_rows(views.distinct(name)[0], slice(0, 2)), name)
             dimensions = int(few.shape[1])
         except (ValueError, TypeError, AttributeError, IndexError):
-            dimensions = None  # a space that is not an array of vectors
+            dimensions = None  # the space does not consist of vectors
     return {"parameters": parameters, "dimensions": dimensions}
 
 
 def attention_of(method: Any, views: Views, raw: Views) -> Arrays:
-    """Return attention maps of the first test pairs, where the method explains itself.
+    """Return attention maps of the first test pairs, if the method has ``explain``.
 
-    Keys are ``"<number>|<part>"``, see `CellRecord.attention`. `raw` has the texts.
+    Keys are ``"<number>|<part>"``, see `CellRecord.attention`. `raw` holds the views before feature
+    extraction.
     """
     if not hasattr(method, "explain"):
         return {}
@@ -85,7 +86,7 @@ def _is_text(values: Any) -> bool:
 
 
 def history_of(method: Any) -> list[dict[str, Any]]:
-    """Return the epochs of a trained network: numbers only."""
+    """Return the plain values of each epoch of a trained network."""
     history = getattr(getattr(method, "net_", None), "history", None) or []
     return [
         {

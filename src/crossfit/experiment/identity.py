@@ -1,4 +1,4 @@
-"""Identities of objects: what decides how they behave, as values that can be hashed."""
+"""Identities of objects: plain values that determine their behaviour and can be hashed."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from crossfit.extraction.weights import file_sha256
 
 __all__ = ["describe", "digests", "files_named"]
 
-# Parameters that concern the machine and the screen, and do not change results.
+# Parameters that do not change results.
 _NEUTRAL = frozenset({"n_jobs", "verbose"})
 
 
 def describe(value: Any) -> Any:
-    """Return what decides how an object behaves, as values that JSON holds.
+    """Return the identity of an object, as values that JSON can hold.
 
-    Estimators are described by their class, its code and all their parameters, the content of
-    files that these name, extractors with trained weights by these too, functions by their name,
-    arrays by their hash.
+    Estimators are identified by their class, its code, all parameters and the content of files
+    that these name; extractors with trained weights also by the weights; functions by their names;
+    arrays by their hashes.
 
     Raises
     ------
     TypeError
-        If something has no lasting identity, a lambda for instance.
+        If a value has no lasting identity, for instance a lambda.
     """
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
@@ -65,7 +65,7 @@ def describe(value: Any) -> Any:
 
 
 def digests(value: Any) -> dict[str, str]:
-    """Return the SHA-256 of the files, weights for instance, that parameters name."""
+    """Return the SHA-256 of the files, for instance weights, that parameters name."""
     return {path: file_sha256(path) for path in files_named(value)}
 
 

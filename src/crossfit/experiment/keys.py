@@ -1,4 +1,4 @@
-"""Keys: the hash of the one JSON text of a value."""
+"""Keys: hashes of the canonical JSON of a value."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["canonical", "key_of", "plain_json"]
 
 
 def canonical(value: Any) -> str:
-    """Return the one JSON text of a value: keys sorted, nothing by its ``repr``.
+    """Return the canonical JSON of a value, with sorted keys and without any ``repr``.
 
     Raises
     ------
@@ -33,7 +33,7 @@ _TAG = object()
 
 
 def plain_json(value: Any, unreal: Any = _TAG) -> Any:
-    """Return a value as JSON has it; NaN and infinity become `unreal`, or are tagged."""
+    """Return a value as JSON types; NaN and infinity become `unreal`, or are tagged by default."""
     if value is None or isinstance(value, (bool, str)):
         return value
     if isinstance(value, (int, np.integer)):
@@ -50,4 +50,4 @@ def plain_json(value: Any, unreal: Any = _TAG) -> Any:
         return {key: plain_json(part, unreal) for key, part in value.items()}
     if isinstance(value, (list, tuple)):
         return [plain_json(part, unreal) for part in value]
-    raise TypeError(f"{type(value).__name__} has no place in JSON: {value!r}")
+    raise TypeError(f"{type(value).__name__} cannot be stored as JSON: {value!r}")

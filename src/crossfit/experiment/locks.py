@@ -1,4 +1,4 @@
-"""Claims on pieces of work, which end with the process that made them."""
+"""Claims on pieces of work, which end when their process ends."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class Claim:
     path : pathlib.Path
         The file.
     token : str
-        Content of the file while the claim is this process's.
+        Content of the file while this process holds the claim.
     lease : float
-        Seconds; renewed six times as often.
+        Lease in seconds; the claim is renewed every sixth of it.
     """
 
     def __init__(self, path: Path, token: str, lease: float) -> None:
@@ -41,7 +41,7 @@ class Claim:
                 os.utime(self.path)
 
     def release(self) -> None:
-        """Release the work, unless another process has taken it meanwhile."""
+        """Release the claim, unless another process has taken it over."""
         self._done.set()
         with contextlib.suppress(OSError, StoreError, TypeError, LookupError):
             if read_json(self.path)["token"] == self.token:
@@ -55,18 +55,18 @@ class Claim:
 
 
 def this_process() -> dict[str, Any]:
-    """Return host, number and start of this process."""
+    """Return the host, ID and start time of this process."""
     return {"host": socket.gethostname(), "pid": os.getpid(), "started": started(os.getpid())}
 
 
 def is_void(path: Path, lease: float, moment: float) -> bool:
-    """Return True if a claim is void at a moment of the file system's clock; needs the guard."""
+    """Return True if a claim is void at a time of the file system's clock; requires the guard."""
     try:
         changed = path.stat().st_mtime
         owner = read_json(path)
     except FileNotFoundError:
         return False
-    except StoreError:  # a process was killed, or is, between making and filling the file
+    except StoreError:  # its process is between creating and filling the file, or was killed there
         return moment - changed > 5.0
     kinds = {"host": str, "pid": int, "started": str, "token": str}
     if not isinstance(owner, dict) or any(
@@ -74,7 +74,7 @@ def is_void(path: Path, lease: float, moment: float) -> bool:
     ):
         return moment - changed > lease
     if owner["host"] != socket.gethostname():
-        # Its machine may also set the time, and set it wrong: it must be seen to change.
+        # The clock of its machine may be wrong, so the time of change must be seen to change.
         token, last, since = _seen.get(path, ("", 0.0, 0.0))
         if (token, last) != (owner["token"], changed):
             since = time.monotonic()
@@ -83,5 +83,5 @@ def is_void(path: Path, lease: float, moment: float) -> bool:
     return not is_alive(owner["pid"], owner["started"])
 
 
-#: Claims of other machines: token, time of change, and when we first saw that.
+#: Claims of other machines: token, time of change, and when this process first saw both.
 _seen: dict[Path, tuple[str, float, float]] = {}

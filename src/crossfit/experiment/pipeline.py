@@ -13,7 +13,7 @@ __all__ = ["cell_pipeline", "feature_stage"]
 
 
 def feature_stage(task: Task, store: Store, *, shared: bool) -> StoredFeatures | None:
-    """Return the features as the first step; `shared` with other processes through the store."""
+    """Return the feature step, `shared` with other processes through the store, or None."""
     transformers = build_features(task.features)
     if not transformers:
         return None
@@ -25,7 +25,7 @@ def feature_stage(task: Task, store: Store, *, shared: bool) -> StoredFeatures |
 
 
 def cell_pipeline(task: Task, stage: StoredFeatures | None, seed: int | None) -> Any:
-    """Return the pipeline of features, method and similarity, unfitted, with a seed."""
+    """Return the unfitted pipeline of features, method and similarity."""
     from sklearn.pipeline import Pipeline
 
     from crossfit.retrieval import RetrievalScorer

@@ -1,4 +1,4 @@
-"""Plans of finished experiments, which are not made again while nothing has changed."""
+"""Stored plans of finished experiments, which are reused while nothing has changed."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ __all__ = ["keep_plan", "kept_plan", "state_of"]
 
 
 def state_of(experiment: Experiment, root: str | os.PathLike[str] | None) -> str:
-    """Hash what the plan of an experiment depends on, without loading data or methods.
+    """Hash everything on which a plan depends, without loading data or methods.
 
-    As `make` does, it takes files of equal size and time of change as unchanged.
+    Like `make`, it considers files of equal size and modification time unchanged.
     """
     from crossfit.experiment.identity import files_named
 
@@ -36,7 +36,7 @@ def state_of(experiment: Experiment, root: str | os.PathLike[str] | None) -> str
             if place.is_dir():
                 files |= {str(path) for path in islice(place.rglob("*"), 200_000)}
                 break
-    # The code of all that is installed: what of it matters is known only to the plan.
+    # The code of everything that is installed: only a new plan would show which of it matters.
     targets = {entry.card.target for entry in registry.entries() if entry.card is not None}
     for package in {"crossfit", *(re.split("[.:]", target)[0] for target in targets)}:
         files |= {str(path) for path in package_files(package).values()}
@@ -56,7 +56,7 @@ def state_of(experiment: Experiment, root: str | os.PathLike[str] | None) -> str
 
 
 def kept_plan(store: Store, state: str) -> list[Cell] | None:
-    """Return the cells of a run after which nothing was left to do; None without such a run."""
+    """Return the cells of a finished run in this state, or None if there is none."""
     path = store.folder / "plans" / f"{state}.json"
     try:
         if not os.path.lexists(path):
@@ -70,6 +70,6 @@ def kept_plan(store: Store, state: str) -> list[Cell] | None:
 
 
 def keep_plan(store: Store, state: str, cells: Sequence[Cell]) -> None:
-    """Store the plan of an experiment after which nothing was left to do."""
+    """Store the plan of a finished experiment."""
     rows = [cell.row for cell in cells]
     write_signed(store.folder / "plans" / f"{state}.json", {"rows": rows}, "a plan")

@@ -1,4 +1,4 @@
-"""The plan of an experiment: its cells, their keys, and what cannot be computed."""
+"""Plan an experiment: its cells, their keys, and which of them cannot be computed."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ def plan(
 ) -> list[Task]:
     """Return the tasks of an experiment, one per cell, in order.
 
-    Data sets are loaded, nothing is computed.
+    Data sets are loaded, but nothing is computed.
 
     Parameters
     ----------
     experiment : Experiment
-        What to run.
-    store : Store or path
-        Where results go.
-    root : path, optional
+        The experiment.
+    store : Store or path-like, default="crossfit-runs"
+        Where results are stored.
+    root : path-like, optional
         Folder of the data sets; ``CROSSFIT_DATA`` by default.
-    data : path, optional
-        A table of the user's own pairs, in place of the experiment's data sets.
+    data : path-like, optional
+        A table of the user's own pairs, which replaces the experiment's data sets.
 
     Returns
     -------
@@ -52,7 +52,7 @@ def plan(
     Raises
     ------
     SpecError
-        If a data set has no such option, or a method or a part no such parameter.
+        If the experiment sets an unknown option of a data set, or an unknown parameter.
     """
     store = store if isinstance(store, Store) else Store(store)
     _check_storages(experiment)
@@ -92,15 +92,15 @@ class _Pairs:
     label : str
         Label of the data set in the experiment.
     source : PairSource
-        Where they come from.
+        Source of the pairs.
     identity : mapping
-        Their part of a cell's key.
+        Part of a cell's key.
     code : str
         Hash of the loader's code.
     train : Split or None
         The pairs to fit on.
     problem : str
-        Why there are none; empty if there are.
+        Why they cannot be loaded; empty if they can.
     """
 
     label: str
@@ -158,15 +158,15 @@ class _Method:
     Parameters
     ----------
     spec : MethodSpec
-        What the experiment gives.
+        The method in the experiment.
     features : mapping
-        View to features, those of the experiment included.
+        View to features, including those of the experiment.
     identity, keyed_features, tune : mapping
-        Their parts of a cell's key; `tune` is None if nothing is tuned.
+        Parts of a cell's key; `tune` is None if nothing is tuned.
     space : mapping of str to Float, Int, Choice or Each
-        What is searched.
+        Search space.
     random : bool
-        Whether a seed makes a difference.
+        Whether the method depends on a seed.
     problem : str
         Why it cannot be built; empty if it can.
     """
@@ -204,7 +204,7 @@ def _method(experiment: Experiment, spec: MethodSpec) -> _Method:
         made = build_method(spec)
         described = describe(made)
         identity |= {"params": described["params"], "code": described.get("code", "")}
-        # What a search may choose are files too.
+        # A search may choose files too.
         files = described.get("files", {}) | digests(written_tune(spec.tune))
         identity |= {"files": files} if files else {}
         similarity = build_similarity(spec.similarity)
@@ -226,14 +226,14 @@ def _words(error: Exception) -> str:
 
 
 def _tasks(experiment: Experiment, method: _Method, pairs: _Pairs, store: Store) -> Iterator[Task]:
-    """Yield the tasks of a method on a data set, one per seed that makes a difference."""
+    """Yield the tasks of a method on a data set, one per seed on which it depends."""
     spec = method.spec
     tuning = None
     if spec.tuning is not None:
         tuning = asdict(spec.tuning)
-        del tuning["storage"]  # where trials are kept, and not what they are
+        del tuning["storage"]  # where trials are stored does not change them
         if not tuning["refit_epochs"]:
-            del tuning["refit_epochs"]  # keys of before there was a choice stay as they are
+            del tuning["refit_epochs"]  # keeps the keys of versions without this setting
     for seed in experiment.seeds if method.random else experiment.seeds[:1]:
         identity = {
             "dataset": pairs.identity,
@@ -278,14 +278,14 @@ def _unfit(experiment: Experiment, method: _Method, pairs: _Pairs) -> str:
     absent = [view for view in method.keyed_features if view not in pairs.train.views]
     if absent:
         there = ", ".join(pairs.train.views.names)
-        return f"features name the view {absent[0]!r}, the data set has {there}"
+        return f"features name the view {absent[0]!r}, but the data set has {there}"
     return labels_missing(method.spec.method, experiment.relevance, pairs.train.y)
 
 
 def _check_tuned(
     spec: MethodSpec, space: Mapping[str, Part], transformers: Any, method: Any, similarity: Any
 ) -> None:
-    """Check that features and similarity have the parameters that are tuned."""
+    """Check that the tuned parameters of features and similarity exist."""
     from sklearn.pipeline import Pipeline
 
     from crossfit.compose import ViewTransformer
@@ -299,11 +299,11 @@ def _check_tuned(
         step, _, inner = name.partition("__")
         if step in steps and inner not in steps[step].get_params():
             kind = {"features": "features", "scorer": "similarity"}[step]
-            raise SpecError(f"{place}: {name!r} names no parameter of the {kind}")
+            raise SpecError(f"{place}: {name!r} is not a parameter of the {kind}")
 
 
 def _described(part: Any) -> dict[str, Any]:
-    """Return a part of a search space as it enters a key."""
+    """Return a part of a search space as part of a key."""
     found = {"kind": type(part).__name__, **vars(part)}
     if "part" in found:
         found["part"] = _described(found["part"])

@@ -1,4 +1,4 @@
-"""Records of a store: cells and runs."""
+"""Records of cells and runs in a store."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ __all__ = ["CellRecord", "RunRecord", "data_name"]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class CellRecord(Cell):
-    """A cell with its result, as the store has it.
+    """A cell with its stored result.
 
     Parameters
     ----------
@@ -36,28 +36,29 @@ class CellRecord(Cell):
     status : {"done", "failed", "skipped", "pending"}
         ``"pending"`` if the store has no result yet.
     folder : pathlib.Path or None
-        Where the files of the cell are; None while it is pending.
+        Folder with the files of the cell; None while it is pending.
     reason, traceback : str
-        Why it was skipped; how it failed.
+        Why the cell was skipped, and the traceback if it failed.
     results : mapping
         ``{direction: {metric: {"mean", "low", "high", "n"}}}``.
     chosen, tuning : mapping
-        Settings that tuning chose, and how it went.
+        Settings chosen by tuning, and facts about the search.
     timing, memory, size, n : mapping
-        Seconds by phase, peak memory in MiB, parameters and dimensions, numbers of items.
+        Seconds by phase; peak memory in MiB; numbers of parameters and dimensions; numbers of
+        items.
     hubness, curves : mapping
-        Both by direction.
+        Hubness and curves by direction.
     chance : mapping
-        ``{direction: {metric: value}}`` of ranking at random.
+        ``{direction: {metric: value}}`` for random ranking.
     relevant : mapping
         Metric, ``"first"``, ``"recall curve"`` or ``"pr curve"`` to ``"label"`` or ``"pair"``:
         what counts as relevant there.
     environment : mapping
-        Versions of what was used.
+        Versions of Python and of the libraries that were used.
     started, finished : str
         ISO 8601, UTC.
     warnings : sequence of str
-        What was warned of during the fit and the evaluation.
+        Warnings during the fit and the evaluation.
     """
 
     status: str = "pending"
@@ -81,12 +82,12 @@ class CellRecord(Cell):
     warnings: Sequence[str] = ()
 
     def arrays(self) -> dict[str, NDArray[Any]]:
-        """Return the arrays kept, read from disk.
+        """Return the stored arrays, read from disk.
 
         Returns
         -------
         dict of str to ndarray
-            ``"<direction>|<metric>"`` values per query, NaN where a query has nothing to find;
+            ``"<direction>|<metric>"`` values per query, NaN if a query has no relevant item;
             ``"<direction>|groups"`` queries that belong together; ``"<direction>|first"`` rank of
             the first relevant item; ``"<direction>|top"`` and ``"<direction>|top_scores"`` the ten
             best gallery items of each query. Empty unless the cell is done.
@@ -94,7 +95,7 @@ class CellRecord(Cell):
         return self._arrays("arrays.npz", wrong_arrays)
 
     def attention(self) -> list[dict[str, NDArray[Any]]]:
-        """Return the attention maps kept, read from disk; empty where the method has none.
+        """Return the stored attention maps, read from disk; empty if the method has none.
 
         Returns
         -------
@@ -118,14 +119,14 @@ class CellRecord(Cell):
         try:
             with np.load(io.BytesIO(content), allow_pickle=False) as file:
                 found = {name: file[name] for name in file.files}
-        except Exception as error:  # of zipfile, zlib and NumPy, whatever the damage leads to
+        except Exception as error:  # damage may cause any error of zipfile, zlib or NumPy
             raise damaged(path, f"{type(error).__name__}: {error}") from error
         if said := wrong(found):
             raise damaged(path, said)
         return found
 
     def history(self) -> list[dict[str, Any]]:
-        """Return the training curve, one row per epoch; empty where the method has none."""
+        """Return the training curve, one row per epoch; empty if the method has none."""
         return self._json("history.json", HISTORY) or []
 
     def trials(self) -> list[dict[str, Any]]:
@@ -143,7 +144,7 @@ class CellRecord(Cell):
             return
         for name in sums_of(self.folder):
             if not os.path.lexists(self.folder / name):
-                raise damaged(self.folder / name, "it is not there")
+                raise damaged(self.folder / name, "it does not exist")
         arrays = self.arrays()
         lacking = {f"{d}|{m}" for d, found in self.results.items() for m in found} - set(arrays)
         if arrays and lacking:
@@ -194,19 +195,19 @@ class RunRecord:
     title : str
         Title of the experiment.
     spec : mapping
-        The whole experiment, as `Experiment.to_dict` gives it.
+        The whole experiment, as returned by `Experiment.to_dict`.
     cells : tuple of CellRecord
         In the order of the experiment: data sets, methods, seeds.
     command : str
-        What was typed to run it.
+        Command line that ran it.
     created : str
         ISO 8601, UTC.
     version : str
         Version of crossfit.
     store : Store
-        Where it lies.
+        Store of the run.
     data, root : str or None
-        The table of the user's own pairs, and the folder of the data sets, if they were given.
+        Table of the user's own pairs, and folder of the data sets, if they were given.
     """
 
     name: str
@@ -238,8 +239,8 @@ class RunRecord:
         Returns
         -------
         dict of (str, str) to int
-            By data set and split: every evaluation counts, of other runs and of settings that have
-            been changed since too.
+            By data set and split. Every evaluation counts, including those of other runs and of
+            earlier settings.
         """
         found: dict[tuple[str, str], int] = {}
         for cell in self.cells:
@@ -252,5 +253,5 @@ class RunRecord:
 
 
 def data_name(name: str) -> str:
-    """Return the one name under which looks at a data set are counted."""
+    """Return the name under which evaluations on a data set are counted."""
     return registry.normalise(name.rpartition(":")[2])

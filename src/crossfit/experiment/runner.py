@@ -1,4 +1,4 @@
-"""Run an experiment: plan its cells, compute those that the store lacks, show how far it is."""
+"""Run an experiment: plan its cells, compute those missing from the store, report progress."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ __all__ = ["Listener", "run"]
 
 
 class Listener:
-    """Methods that a run calls as it goes on; the command line draws its progress with them."""
+    """Callbacks of a run; the command line shows its progress with them."""
 
     def begin(self, cells: Sequence[Cell], todo: int) -> None:
-        """Begin: so many of the cells, those that can be computed, are not in the store."""
+        """Handle the beginning: the cells that can be computed, and the number not yet stored."""
 
     def search(self, cell: Cell, outcome: Outcome, left: int) -> None:
-        """Go on after the search for settings that a cell, perhaps with others, depends on."""
+        """Handle the end of a search for settings, which several cells may share."""
 
     def finished(self, cell: Cell, outcome: Outcome, left: int) -> None:
-        """Go on after a cell has ended."""
+        """Handle the end of a cell."""
 
     def waiting(self, left: int) -> None:
-        """Wait while other processes compute what is left."""
+        """Handle waiting for other processes that compute the remaining cells."""
 
     def end(self) -> None:
-        """End, also after an interruption."""
+        """Handle the end of the run, also after an interruption."""
 
 
 def run(
@@ -58,41 +58,41 @@ def run(
     tracker: str | None = None,
     command: str = "",
 ) -> RunRecord:
-    """Run an experiment; cells that the store has are taken from there.
+    """Run an experiment, reusing cells that are already in the store.
 
     Parameters
     ----------
     experiment : Experiment
-        What to run.
-    store : Store or path
-        Where results go. Several runs may use one store at once.
-    root : path, optional
+        The experiment.
+    store : Store or path-like, default="crossfit-runs"
+        Where results are stored. Several runs may use one store at the same time.
+    root : path-like, optional
         Folder of the data sets; ``CROSSFIT_DATA`` by default.
-    data : path, optional
-        A table of the user's own pairs, in place of the experiment's data sets.
-    n_jobs : int
-        Processes; the processors are divided among them. -1 is one for each processor.
-    backend : {"loky", "dask"}
+    data : path-like, optional
+        A table of the user's own pairs, which replaces the experiment's data sets.
+    n_jobs : int, default=1
+        Number of processes, among which the processors are divided; -1 for one per processor.
+    backend : {"loky", "dask"}, default="loky"
         Processes on this machine, or the workers of a Dask cluster.
     scheduler : str, optional
         Address of the Dask scheduler, ``"tcp://..."``.
-    retry_failed : bool
-        Compute cells again that have failed.
-    force : bool
-        Compute all cells again, their searches and features too: after a change that no key sees,
-        of a library for instance. Those that are done stay until they are replaced.
+    retry_failed : bool, default=False
+        Recompute cells that have failed.
+    force : bool, default=False
+        Recompute all cells with their searches and features, after a change that keys do not
+        cover, for instance of a library. Existing results stay until they are replaced.
     listener : Listener, optional
         Receives the progress of the run.
     tracker : {"mlflow", "tensorboard", "wandb"}, optional
-        Tracker that receives the results too; see `crossfit.experiment.trackers`.
-    command : str
-        The command line, for the record.
+        Tracker that also receives the results; see `crossfit.experiment.trackers`.
+    command : str, default=""
+        The command line, which is stored with the run.
 
     Returns
     -------
     RunRecord
-        With the cells in order. A cell that failed has its traceback; it does not
-        end the run.
+        The run, with its cells in order. A failed cell does not end the run; its record has the
+        traceback.
 
     Examples
     --------
@@ -125,7 +125,7 @@ def run(
         from crossfit.experiment.trackers import make
 
         follow = make(tracker, store.folder / "tracking")
-    # The user's own files are read in every run: a table does not show when one has changed.
+    # The user's own files are read in every run, because a table does not show when they change.
     state = None if data is not None else state_of(experiment, root)
     tasks: list[Task] = []
     cells = None if retry_failed or force or state is None else kept_plan(store, state)
@@ -164,7 +164,7 @@ def run(
     finally:
         listener.end()
         store.clear_claims()
-    if state is not None and not skipped:  # what is missing now may be there next time
+    if state is not None and not skipped:  # missing parts may be available next time
         keep_plan(store, state, cells)
     return store.run(name)
 
@@ -192,7 +192,7 @@ def _write_run(
 
 
 def _search(work: Work, store: Store, todo: Mapping[str, Task], listener: Listener) -> None:
-    """Search for settings first, once for the cells of all seeds."""
+    """Run the searches for settings, one for the cells of all seeds."""
     from crossfit.experiment.tuning import kept_search
 
     wanted: dict[str, Task] = {}
@@ -213,7 +213,7 @@ def _compute(
     options: Mapping[str, Any],
     listener: Listener,
 ) -> None:
-    """Compute the cells; those that other runners have claimed are tried again."""
+    """Compute the cells, trying those again that other runners have claimed."""
     left = dict(todo)
     pause = 0.1
     while left:
@@ -222,7 +222,7 @@ def _compute(
             if outcome.status == "busy":
                 continue
             cell = left.pop(outcome.key).cell
-            if outcome.status == "cached":  # another runner was quicker
+            if outcome.status == "cached":  # another runner was faster
                 outcome = replace(outcome, status=store.cell(outcome.key).status)
             listener.finished(cell, outcome, len(left))
         if left:

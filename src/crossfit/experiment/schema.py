@@ -1,4 +1,4 @@
-"""Forms of the files of a store: a value of another form is damaged."""
+"""Schemas of the files of a store; a file that does not match is damaged."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Arrays = Mapping[str, NDArray[Any]]
 
 
 class Maybe:
-    """A value of a form, or none; of a mapping, also an entry that need not be there."""
+    """A value of a form, or null; as an entry of a mapping, it may also be missing."""
 
     def __init__(self, form: Any) -> None:
         self.form = form
@@ -123,16 +123,16 @@ TRIALS = [{"value": Maybe(NUMBER), "params": {str: object}, str: object}]
 
 
 def misfit(value: Any, form: Any, where: str = "it") -> str:
-    """Return how a value differs from a form, in words; empty if it does not.
+    """Return a message if a value does not match a form, else an empty string.
 
     Parameters
     ----------
     value : object
-        As JSON gives it.
+        Value read from JSON.
     form : object
         A type or several; a set of values; ``[form]`` for lists; a mapping of names to forms, in
         which ``str`` stands for any other name; `Maybe`.
-    where : str
+    where : str, default="it"
         Name of the value in the message.
     """
     if isinstance(form, Maybe):
@@ -168,12 +168,12 @@ def misfit(value: Any, form: Any, where: str = "it") -> str:
 
 
 def wrong_cell(found: Any) -> str:
-    """Return what is wrong in the record of a cell; empty if nothing is."""
+    """Return a message if the record of a cell is invalid, else an empty string."""
     if said := misfit(found, CELL):
         return said
     results = found.get("results") or {}
     if found["status"] == "done" and not results:
-        return "it is done and has no results"
+        return "it is done but has no results"
     for direction, by_metric in results.items():
         try:
             Direction.stored(direction, (found.get("n") or {}).get("test") or ())
@@ -187,16 +187,16 @@ def wrong_cell(found: Any) -> str:
         return said
     metrics = {tuple(by_metric) for by_metric in results.values()}
     if len(metrics) > 1:
-        return "it.results has other metrics in each direction"
+        return "it.results has different metrics in different directions"
     for direction, curves in (found.get("curves") or {}).items():
         for kind, curve in curves.items():
             if len(curve) != 2 or len(curve[0]) != len(curve[1]) or not curve[0]:
-                return f"it.curves.{direction}.{kind} is not as many x as y"
+                return f"it.curves.{direction}.{kind} has different numbers of x and y"
     return ""
 
 
 def wrong_run(found: Any) -> str:
-    """Return what is wrong in the record of a run; empty if nothing is."""
+    """Return a message if the record of a run is invalid, else an empty string."""
     if said := misfit(found, RUN):
         return said
     spec = found["spec"]
@@ -221,9 +221,9 @@ def _shown(value: Any) -> str:
 
 
 def wrong_arrays(arrays: Arrays) -> str:
-    """Return what is wrong among the arrays of a cell; empty if nothing is.
+    """Return a message if the arrays of a cell are invalid, else an empty string.
 
-    Those of a direction have an entry for each of its queries.
+    Each array of a direction has one entry per query.
     """
     sizes: dict[str, int] = {}
     for name, array in arrays.items():
@@ -240,7 +240,7 @@ def wrong_arrays(arrays: Arrays) -> str:
 
 
 def wrong_attention(arrays: Arrays) -> str:
-    """Return what is wrong among the attention maps of a cell; empty if nothing is."""
+    """Return a message if the attention maps of a cell are invalid, else an empty string."""
     kinds = {"weights": "iuf", "item": "iu", "view": "U", "query": "U", "regions": "iuf",
              "grid": "iu",
              "words": "U"}  # fmt: skip

@@ -1,6 +1,6 @@
 """The experiment: data sets, features, methods, seeds, metrics and tuning, validated.
 
-What is wrong in a file is reported with the file's name, the line and the key.
+Errors are reported with the file, line and key.
 """
 
 from __future__ import annotations
@@ -54,36 +54,37 @@ class Experiment:
         View to an extractor ``{"name": ..., "params": {...}}``, a list of such, or
         ``{"channels": {...}}``. Views that are not named stay as they are.
     splits : mapping
-        Which splits play the roles ``train``, ``validation`` and ``test``.
-    seeds : sequence of int
-        A method that draws nothing at random runs once.
-    metrics : sequence of str
-        The first is the main one.
-    relevance : {"auto", "pair", "label"}
-        With ``"auto"`` recall and ranks are by pair, precision and gain by label where there are
+        Names of the splits used as ``train``, ``validation`` and ``test``.
+    seeds : sequence of int, default=(0,)
+        Random seeds. A method that does not depend on a seed runs once.
+    metrics : sequence of str, default=("map@all",)
+        Metrics; the first is the main one.
+    relevance : {"auto", "pair", "label"}, default="auto"
+        With ``"auto"``, recall and ranks are by pair; precision and gain are by label if there are
         labels.
-    ties : {"expected", "stable", "worst"}
+    ties : {"expected", "stable", "worst"}, default="expected"
         How equal scores are ranked.
     tuning : mapping, optional
         ``trials``, ``folds`` or ``validation: true``, ``metric``, ``timeout`` in seconds,
         ``sampler``, ``pruner``, ``seed``, ``storage``.
     baseline : str, optional
         Label of the method that others are compared with; the best by default.
-    reduced : bool
-        Whether data or sizes are below the published ones; the title must then contain the word.
+    reduced : bool, default=False
+        Whether data or models are smaller than the published ones; the title must then contain
+        the word "reduced".
     description, notes : str
-        Markdown that the report prints before and after its tables: what is compared and on what,
-        and how the figures are to be read.
+        Markdown that the report prints before and after its tables: what is compared on which
+        data, and how to read the figures.
     comparisons : sequence of (str, str)
         Pairs of labels whose difference the report tests, corrected for their number; the first
         is expected to be the better one.
     name : str
-        Name of the run in the store; made from the title by default.
+        Name of the run in the store; derived from the title by default.
 
     Raises
     ------
     SpecError
-        If something in it is wrong, with the key at fault.
+        If a value is invalid; the message names the key.
 
     Examples
     --------
@@ -116,14 +117,13 @@ class Experiment:
 
     @classmethod
     def from_dict(cls, mapping: Mapping[str, Any], source: str = "") -> Experiment:
-        """Make an experiment from a mapping, which may have the lines of its file.
+        """Build an experiment from a mapping, which may carry line numbers of its file.
 
         Parameters
         ----------
         mapping : mapping
-            The fields of the class. Keys that begin with ``x-`` are left alone: a place for
-            anchors.
-        source : str
+            The fields of the class. Keys that begin with ``x-`` are ignored and may hold anchors.
+        source : str, default=""
             Name of the file, for messages.
 
         Returns
@@ -161,9 +161,9 @@ class Experiment:
         settings : sequence of str
             Changes, ``"key=value"``; see `change`.
         own : str, optional
-            The name of the user's own data, which a file then need not name.
+            Data set to use if the file does not name one.
         **replaced
-            Fields to replace altogether.
+            Fields to replace as a whole.
 
         Returns
         -------
@@ -199,9 +199,9 @@ class Experiment:
         settings : sequence of str
             Changes, ``"key=value"``; see `change`.
         own : str, optional
-            The name of the user's own data, which a file then need not name.
+            Data set to use if the file does not name one.
         **replaced
-            Fields to replace altogether.
+            Fields to replace as a whole.
 
         Returns
         -------
@@ -223,7 +223,7 @@ class Experiment:
         return cls.from_file(shipped_file(card), settings, own, **replaced)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the experiment as plain values, every default filled in."""
+        """Return the experiment as plain values, including all defaults."""
         return {
             "title": self.title,
             "name": self.name,
@@ -265,7 +265,7 @@ class Experiment:
     # ---- validation
 
     def _take(self, node: Node) -> None:
-        """Check the fields and put the validated forms in their place."""
+        """Check the fields and replace them by their validated forms."""
 
         def put(name: str, value: Any) -> None:
             object.__setattr__(self, name, value)
@@ -297,7 +297,7 @@ class Experiment:
             read_methods(node.child("methods", ()), self.tuning, directions_between(self.datasets)),
         )
         if self.tuning is not None and not any(method.tuning for method in self.methods):
-            raise node.child("tuning").error("is of no use: no method has the key 'tune'")
+            raise node.child("tuning").error("has no effect: no method has the key 'tune'")
         check_unique(node.child("methods"), [method.label for method in self.methods], "label")
         put("baseline", node.child("baseline", None).optional(Node.text))
         labels = [method.label for method in self.methods]
@@ -324,13 +324,13 @@ def shipped_file(card: ExperimentCard) -> Path:
     Raises
     ------
     FileNotFoundError
-        If it is not where the distribution should have put it.
+        If the distribution does not contain it.
     """
     package, _, inside = card.target.partition(":")
     found = importlib.util.find_spec(package)
     places = [Path(place) for place in (found and found.submodule_search_locations) or ()]
-    # Also the checkout of an editable install, whose files are put into the package only when it
-    # is built, and the place where they then lie.
+    # Also look in the checkout of an editable install, whose files are copied into the package only
+    # when it is built, and in the place to which they are copied.
     outer = [place.parents[1] for place in places if len(place.parents) > 1]
     installed = [Path(folder) / package.replace(".", "/") for folder in sys.path if folder]
     for place in (*places, *outer, *installed):

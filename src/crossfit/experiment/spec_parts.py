@@ -1,4 +1,4 @@
-"""The parts of an experiment: data sets, features, methods, tuning; each is checked when read."""
+"""Read and check the parts of an experiment: data sets, features, methods and tuning."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _PRUNERS = ("none", "median")
 
 @dataclass(frozen=True)
 class TuningSpec:
-    """Settings of a search; see the documentation of the keys in `Experiment`."""
+    """Settings of a search; see `tuning` of `Experiment`."""
 
     trials: int = 30
     folds: int | str = 3
@@ -87,19 +87,20 @@ class MethodSpec:
     label : str
         Label in tables.
     params : mapping
-        Parameters of the method. A mapping of ``name`` and ``params`` stands for an object.
+        Parameters of the method. A mapping of ``name`` and ``params`` describes an object.
     features : mapping
-        View to features, in place of the experiment's.
+        View to features, which replace those of the experiment.
     similarity : object
-        Name of a similarity, a mapping that stands for one, or None for the method's own.
+        Name of a similarity, a mapping that describes one, or None for the method's own.
     tune : mapping of str to Float, Int, Choice or Each, "default" or None
         Search space.
     published : mapping
         Published figures: metric to a mapping of direction (or ``mean``) to value.
     tuning : TuningSpec, optional
-        Settings of its search: those of the experiment, with its own; None if it is not tuned.
+        Settings of its search: those of the experiment, updated by its own; None if it is not
+        tuned.
     note : str
-        A remark that tables show with its figures.
+        A note that tables show with its figures.
     line : str
         Place in the file, for messages.
     """
@@ -152,7 +153,7 @@ def directions_between(datasets: Sequence[DatasetSpec]) -> list[str]:
 
 
 def read_splits(node: Node) -> dict[str, str | None]:
-    """Return the splits that play the roles, checked."""
+    """Return the splits by role, checked."""
     if node.value is None:
         return {}
     node.known(ROLES)
@@ -160,7 +161,7 @@ def read_splits(node: Node) -> dict[str, str | None]:
 
 
 def is_part(value: Any) -> bool:
-    """Return True if a mapping stands for an object: ``{"name": ..., "params": {...}}``."""
+    """Return True if a mapping describes an object: ``{"name": ..., "params": {...}}``."""
     return (
         isinstance(value, Mapping)
         and isinstance(value.get("name"), str)
@@ -169,7 +170,7 @@ def is_part(value: Any) -> bool:
 
 
 class _Placed(dict[str, Any]):
-    """An extractor with its place in the file, for errors that occur when it is made."""
+    """An extractor with its place in the file, for errors that occur when it is built."""
 
     place: str = ""
 
@@ -181,7 +182,7 @@ def _placed(part: Mapping[str, Any], node: Node) -> _Placed:
 
 
 def _part(node: Node) -> Any:
-    """Check one extractor, a chain of them, channels, or None (the view stays as it is)."""
+    """Check one extractor, a chain of them, channels, or None (the view is not transformed)."""
     value = node.value
     if value is None or value == "passthrough":
         return None
@@ -239,13 +240,13 @@ def read_metrics(node: Node) -> tuple[str, ...]:
 
 
 def read_tuning(node: Node, default: TuningSpec | None = None) -> TuningSpec | None:
-    """Read how to tune; what is not said is as in `default`."""
+    """Return the settings of a search; missing ones are taken from `default`."""
     if node.value is None or isinstance(node.value, TuningSpec):
         return node.value or default
     node.known([field.name for field in fields(TuningSpec)])
     given = node.mapping()
     if "folds" in given and given.get("validation"):
-        raise node.error("takes one of 'folds' and 'validation', got both")
+        raise node.error("requires one of 'folds' and 'validation', got both")
     default = default or TuningSpec()
 
     def metric(part: Node) -> str:
@@ -266,7 +267,7 @@ def read_tuning(node: Node, default: TuningSpec | None = None) -> TuningSpec | N
 
 
 def _number_or_name(node: Node) -> int | str:
-    """Return how many folds are drawn, or what the data set calls those that it comes with."""
+    """Return the number of folds to draw, or the name of the folds of the data set."""
     return node.text() if isinstance(node.value, str) else node.integer(2)
 
 
@@ -305,9 +306,9 @@ def _method(node: Node, tuning: TuningSpec | None, directions: Sequence[str]) ->
     own_way = node.child("tuning", None)
     own = read_tuning(own_way, tuning)
     if tune.value is None and own_way.value is not None:
-        raise own_way.error("is of no use: the method has no key 'tune'")
+        raise own_way.error("has no effect: the method has no key 'tune'")
     if tune.value is not None and own is None:
-        raise tune.error("needs the key 'tuning', with the number of trials and folds")
+        raise tune.error("requires the key 'tuning', with the number of trials and folds")
     return MethodSpec(
         name,
         node.child("label", name).text(),

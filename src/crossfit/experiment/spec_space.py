@@ -1,4 +1,4 @@
-"""Search spaces in an experiment file: read once, and written as they were read."""
+"""Read and write the search spaces of an experiment file."""
 
 from __future__ import annotations
 
@@ -19,18 +19,19 @@ def read_space(node: Node, *, ranked: bool, fixed: Sequence[str]) -> dict[str, P
     Parameters
     ----------
     node : Node
-        The mapping of parameters to what they may be.
+        Mapping of parameters to their search spaces.
     ranked : bool
         Whether the experiment sets a similarity, which may then be tuned.
     fixed : sequence of str
-        Parameters with values. Conditions name these, or parameters before theirs.
+        Parameters with fixed values. Conditions may refer to these, and to parameters listed
+        before their own.
     """
     found: dict[str, Part] = {}
     before = [name for name in fixed if name not in node.mapping()]
     for name in node.mapping():
         part = node.child(name)
         if name.startswith("scorer__") and not ranked:
-            raise part.error("needs the key 'similarity': the method has none of its own to tune")
+            raise part.error("requires the key 'similarity', which the method does not set")
         found[name] = _part(part)
         for other in found[name].when or ():
             if other not in before:
@@ -49,7 +50,7 @@ def _part(node: Node) -> Part:
         raise node.error("must have one of the keys 'int', 'float' and 'choice'")
     (kind,) = kinds
     if kind == "choice" and "log" in value:
-        raise node.child("log").error("is of numbers: 'choice' has none")
+        raise node.child("log").error("applies to numbers only, not to 'choice'")
     when = node.child("when", None).optional(
         lambda n: {k: tuple(v) if isinstance(v, list) else v for k, v in n.mapping().items()}
     )
@@ -61,7 +62,7 @@ def _part(node: Node) -> Part:
         if not named and not options:
             raise inner.error("must have at least one option")
         if "when" in named:
-            raise inner.error("must not call an option 'when', which is the condition")
+            raise inner.error("must not name an option 'when', which is the key of the condition")
         try:
             part = Choice(*options, **named, when=when)
         except ValueError as error:
@@ -87,7 +88,7 @@ def _part(node: Node) -> Part:
 
 
 def written_tune(tune: Mapping[str, Part] | str | None) -> Any:
-    """Return what a method tunes as an experiment file has it: ``{"reg": {"float": [0, 1]}}``."""
+    """Return a search space in the form of an experiment file: ``{"reg": {"float": [0, 1]}}``."""
     if tune is None or isinstance(tune, str):
         return tune
     return {name: _written(part) for name, part in tune.items()}

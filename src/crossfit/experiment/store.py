@@ -1,8 +1,8 @@
 """The store: results of experiments in a folder of plain files, shared by several runners.
 
-Every cell (one method on one data set with one seed) has a folder named by the hash of what
-decides its result. Folders and files appear whole, by renaming, or not at all; nothing in a store
-is pickled.
+Every cell (one method on one data set with one seed) has a folder named by the hash of everything
+that determines its result. Folders and files are written under temporary names and renamed, so they
+are never incomplete; nothing in a store is pickled.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ class Store:
         Raises
         ------
         StoreError
-            If there is none, or it cannot be read.
+            If there is no such run, or it cannot be read.
         """
         path = self.folder / "runs" / f"{name}.json"
         if name not in self.runs():
@@ -173,8 +173,8 @@ class Store:
         Parameters
         ----------
         dataset, split : str, optional
-            Only those on one data set, on one of its splits; and lines that a power cut ended
-            early, which may have been of any.
+            Restrict the result to a data set and to one of its splits. Incomplete lines, for
+            instance after a power cut, are always included.
 
         Returns
         -------
@@ -241,7 +241,7 @@ class Store:
         *,
         replace: bool = False,
     ) -> None:
-        """Store the result of a cell; it appears whole or not at all.
+        """Store the result of a cell, as a whole or not at all.
 
         Parameters
         ----------
@@ -258,7 +258,7 @@ class Store:
         """
         home = self.folder / "cells" / key
         if not replace and self.usable(key).status == "done":
-            return  # never replaced: a claim was lost, and the result is the same
+            return  # not replaced: a claim was lost, and the result is the same
         with self.new_folder(home) as draft:
             write_json(draft / "cell.json", {"format": FORMAT, "key": key, **record})
             for name, held in {"arrays.npz": arrays, "attention.npz": attention}.items():
@@ -296,7 +296,7 @@ class Store:
         self.folder.mkdir(parents=True, exist_ok=True)
         check_regular(self.folder / "test_evaluations.jsonl")
         line = json.dumps({"dataset": dataset, "split": split, "key": key, "when": now()})
-        # One write to the end of the file: lines of several processes do not mix.
+        # A single write to the end of the file, so that lines of several processes do not mix.
         handle = os.open(
             self.folder / "test_evaluations.jsonl", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666
         )
@@ -311,9 +311,9 @@ class Store:
     def claim(self, name: str) -> Claim | None:
         """Claim a piece of work for this process, unless another one has claimed it.
 
-        The claim is a file in ``locks/`` that is made only if it does not exist. It is void if
-        its process has ended, or, on another machine, if it was not renewed for `lease` seconds
-        by the clock of the file system, or while this process watched.
+        The claim is a file in ``locks/`` that is created only if it does not exist. It is void if
+        its process has ended or, on another machine, if it was not renewed for `lease` seconds,
+        by the clock of the file system or as observed by this process.
 
         Parameters
         ----------
@@ -338,7 +338,7 @@ class Store:
                 with os.fdopen(handle, "w", encoding="utf-8") as stream:
                     json.dump({**this_process(), "token": token, "since": now()}, stream)
                 return Claim(path, token, self.lease)
-            except BaseException:  # Ctrl-C too, at this moment
+            except BaseException:  # including Ctrl-C
                 path.unlink(missing_ok=True)
                 raise
 
@@ -365,12 +365,12 @@ class Store:
             yield claim
 
     def clear_claims(self) -> int:
-        """Remove the claims of processes that have ended, and what they left half-written.
+        """Remove the claims and incomplete files of processes that have ended.
 
         Returns
         -------
         int
-            How many claims there were.
+            Number of claims removed.
         """
         with self._guard() as moment:
             for draft in self.folder.glob("*/.*-*"):
@@ -403,10 +403,10 @@ class Store:
 
     @contextlib.contextmanager
     def _guard(self) -> Iterator[float]:
-        """Allow one process at a time to judge and break claims; yield the file system's time.
+        """Lock the claims for one process at a time; yield the time of the file system.
 
-        Machines that share a folder need not agree on the time: claims are as old as the clock
-        makes them that also sets their time of change.
+        Machines that share a folder may disagree on the time, so the age of claims is measured by
+        the clock that sets the modification times of files.
         """
         guard = self.folder / "locks" / ".guard"
         guard.parent.mkdir(parents=True, exist_ok=True)
@@ -415,7 +415,7 @@ class Store:
             try:
                 import fcntl
 
-                # Without such locks, of the system or of this file system, O_EXCL has to do alone.
+                # If the system or file system has no such locks, O_EXCL alone has to suffice.
                 with contextlib.suppress(OSError):
                     fcntl.flock(stream, fcntl.LOCK_EX)
             except ImportError:
@@ -431,5 +431,5 @@ def _evaluation_of(line: str) -> dict[str, str]:
         row = None
     names = ("dataset", "split", "key", "when")
     if not isinstance(row, dict) or any(not isinstance(row.get(name), str) for name in names):
-        return dict.fromkeys(names, "?")  # ended early: it still counts as one
+        return dict.fromkeys(names, "?")  # an incomplete line still counts as one evaluation
     return row

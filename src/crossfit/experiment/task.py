@@ -15,7 +15,7 @@ __all__ = ["Cell", "Outcome", "PairSource", "Skip", "Task", "told"]
 
 
 class Skip(Exception):
-    """Raised by what cannot run here; the cell is stored as skipped, with the reason."""
+    """Raised if a cell cannot be computed; it is stored as skipped, with the reason."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -35,9 +35,9 @@ class Cell:
     features : str
         The features in one line.
     note : str
-        A remark for tables, for instance that the seed makes no difference.
+        A note for tables, for instance that the seed makes no difference.
     cell : mapping
-        Everything that decides the result: what the key is made of.
+        Everything that determines the result; the key is computed from it.
     """
 
     key: str
@@ -84,11 +84,11 @@ class PairSource:
     options : mapping
         Arguments of its loader, and ``split``.
     subset : mapping of str to int
-        Role or name of a split to the number of groups that are drawn from it.
+        Role or name of a split to the number of groups drawn from it.
     splits : mapping of str to str or None
-        Role to the name of the split, where the default does not apply.
+        Role to the name of its split, if it is not the default.
     table : str or None
-        A table of the user's own pairs, which is read in place of the data set.
+        A table of the user's own pairs, which replaces the data set.
     root : str or None
         Folder of the data sets.
     """
@@ -104,14 +104,14 @@ class PairSource:
     def of_cell(
         cls, cell: Mapping[str, Any], table: str | None = None, root: str | None = None
     ) -> PairSource:
-        """Return the source of the pairs of a stored cell, from what its key is made of."""
+        """Return the source of the pairs of a stored cell, from its identity."""
         keyed = cell["dataset"]
         return cls(keyed["name"], keyed["params"], keyed["subset"], keyed["splits"], table, root)
 
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """A cell with all that a process needs to compute it, or the search that its cells share.
+    """A cell with everything that a process needs to compute it or its search.
 
     Parameters
     ----------
@@ -120,11 +120,11 @@ class Task:
     method : MethodSpec
         The method.
     source : PairSource
-        Where its pairs come from.
+        Source of its pairs.
     features : mapping
         View to features.
     space : mapping of str to Float, Int, Choice or Each
-        What is searched, by names of the pipeline; empty if the method is not tuned.
+        Search space by parameter names of the pipeline; empty if the method is not tuned.
     store : str
         Folder of the store.
     lease : float
@@ -132,7 +132,7 @@ class Task:
     skip : str
         Why the cell cannot be computed; empty if it can.
     tracker : Tracker or None
-        Receives the result too.
+        Also receives the result.
     run : pair of str
         Name and title of the run.
     """
@@ -155,7 +155,7 @@ class Task:
 
     @property
     def identity(self) -> Mapping[str, Any]:
-        """The values that the key is made of."""
+        """The values from which the key is computed."""
         return self.cell.cell
 
     @property
@@ -189,7 +189,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Outcome:
-    """The end of a task: ``done``, ``failed``, ``skipped``, ``cached`` or ``busy``."""
+    """The outcome of a task: ``done``, ``failed``, ``skipped``, ``cached`` or ``busy``."""
 
     key: str
     status: str

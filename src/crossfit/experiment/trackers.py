@@ -21,14 +21,14 @@ logger = logging.getLogger("crossfit")
 
 #: The distribution that each tracker needs.
 TRACKERS = {"mlflow": "mlflow", "tensorboard": "tensorboard", "wandb": "wandb"}
-# MLflow keeps a database with these; its smallest distribution comes without them.
+# MLflow needs these for its database; its smallest distribution does not include them.
 _DATABASE = ("sqlalchemy", "alembic")
-#: Longest value of a parameter that MLflow of any version takes.
+#: Maximum length of a parameter value in every version of MLflow.
 _LONGEST = 500
 
 
 class Tracker(Protocol):
-    """The interface of a tracker. It holds names only, so that it can be sent to workers."""
+    """Interface of trackers. They hold only names, so that they can be sent to workers."""
 
     def callbacks(self, cell: Cell, run: str) -> list[Any]:
         """Return callbacks for the epochs of a neural method, before its fit.
@@ -36,7 +36,7 @@ class Tracker(Protocol):
         Parameters
         ----------
         cell : Cell
-            What is computed.
+            The cell to be computed.
         run : str
             Name of the run.
 
@@ -46,14 +46,14 @@ class Tracker(Protocol):
         """
 
     def track(self, cell: CellRecord, run: Any) -> None:
-        """Record a cell that is done or has failed. It never raises: failures are logged.
+        """Record a cell that is done or has failed. Failures are logged, not raised.
 
         Parameters
         ----------
         cell : CellRecord
-            As the store has it.
+            The stored record.
         run : RunRecord
-            Its ``name`` is what is read.
+            Only its ``name`` is used.
         """
 
 
@@ -64,15 +64,15 @@ def make(name: str, folder: str | os.PathLike[str]) -> Tracker:
     ----------
     name : {"mlflow", "tensorboard", "wandb"}
         MLflow writes to ``MLFLOW_TRACKING_URI``, else to ``<folder>/mlflow.db``; TensorBoard to
-        ``<folder>/tensorboard``; Weights & Biases as its own environment variables say, with its
-        files in `folder`; ``WANDB_MODE=offline`` sends nothing.
-    folder : path
-        Where what stays on this machine goes.
+        ``<folder>/tensorboard``; Weights & Biases to the place given by its own environment
+        variables, with its files in `folder`; ``WANDB_MODE=offline`` sends nothing.
+    folder : path-like
+        Folder of local files.
 
     Raises
     ------
     ValueError
-        If there is no such tracker.
+        If the name is unknown.
     ImportError
         If its package is not installed.
     """
@@ -227,12 +227,12 @@ def _name(cell: Cell) -> str:
 
 
 def _plain(name: str) -> str:
-    """Return a name of the characters that every tracker and file system takes."""
+    """Return a name with only those characters that every tracker and file system accepts."""
     return "".join(c if c.isalnum() or c in "-._/" else "_" for c in name) or "_"
 
 
 def _settings(cell: CellRecord) -> dict[str, str]:
-    """Return what decided the result, one line each."""
+    """Return the settings that determined the result, as strings by name."""
     method: Mapping[str, Any] = cell.cell.get("method", {})
     found = {"label": cell.label, "dataset": cell.dataset, "seed": str(cell.seed)}
     found["method"] = f"{method.get('distribution')}:{method.get('name')} {method.get('version')}"
@@ -258,7 +258,7 @@ def _figures(cell: CellRecord) -> Iterator[tuple[str, float]]:
 
 
 def _epochs(cell: CellRecord) -> Iterator[tuple[int, str, float]]:
-    """Yield the values of a training curve: epoch, name, value."""
+    """Yield the values of a training curve as (epoch, name, value)."""
     for i, row in enumerate(cell.history()):
         step = int(row.get("epoch", i + 1))
         for name, value in row.items():

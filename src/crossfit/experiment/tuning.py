@@ -31,14 +31,14 @@ __all__ = ["chosen_settings", "forget_search", "keep_search", "kept_search", "se
 
 
 def in_pipeline(name: str) -> str:
-    """Return the name of a tuned parameter in the pipeline; without a prefix it is the method's."""
+    """Return the pipeline's name of a parameter; names without a prefix belong to the method."""
     return name if name.startswith(("features__", "scorer__")) else f"method__{name}"
 
 
 def search_space(spec: MethodSpec) -> dict[str, Any]:
     """Return the search space of a method by pipeline names.
 
-    What the experiment sets is set, and decides the conditions that name it.
+    Parameters that the experiment sets are fixed and decide the conditions that refer to them.
 
     Raises
     ------
@@ -63,7 +63,7 @@ def search_space(spec: MethodSpec) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class _Scoring:
-    """A scorer that uses labels where they decide which items are relevant."""
+    """A scorer that uses labels if the relevance of its metric is by label."""
 
     metric: str
     relevance: str
@@ -77,9 +77,9 @@ class _Scoring:
 
 
 def chosen_settings(task: Task, store: Store) -> dict[str, Any]:
-    """Return what the search found, searching first if no process has; empty without tuning.
+    """Return the result of the search, which runs first if needed; empty without tuning.
 
-    It sees training and validation pairs only. The cells of all seeds share one search.
+    The search uses training and validation pairs only. The cells of all seeds share it.
     """
     if task.search_key is None:
         return {}
@@ -93,7 +93,7 @@ def chosen_settings(task: Task, store: Store) -> dict[str, Any]:
                 except (Skip, registry.RegistryError, ImportError, FileNotFoundError):
                     raise
                 except Exception as error:
-                    # Kept, or the cell of every seed would search in vain.
+                    # Stored, or the cell of every seed would repeat the failing search.
                     found = {"error": told(error), "traceback": traceback.format_exc()}
                 keep_search(task, store, found)
                 found = kept_search(store, task.search_key) or found
@@ -103,7 +103,7 @@ def chosen_settings(task: Task, store: Store) -> dict[str, Any]:
 
 
 def kept_search(store: Store, key: str) -> dict[str, Any] | None:
-    """Return what the store has of a search, or its error; a damaged one is warned of."""
+    """Return the stored result or error of a search, or None; warn if it is damaged."""
     path = store.folder / "searches" / key / "search.json"
     try:
         if not os.path.lexists(path):
@@ -118,7 +118,7 @@ def kept_search(store: Store, key: str) -> dict[str, Any] | None:
 
 
 def keep_search(task: Task, store: Store, found: Mapping[str, Any]) -> None:
-    """Store what a search found, or its error, unless there is something; under its claim."""
+    """Store the result or error of a search, unless one is stored; requires its claim."""
     home = store.folder / "searches" / str(task.search_key)
     if kept_search(store, str(task.search_key)) is None:
         with store.new_folder(home) as draft:
@@ -126,9 +126,10 @@ def keep_search(task: Task, store: Store, found: Mapping[str, Any]) -> None:
 
 
 def forget_search(task: Task, store: Store, *, failed: bool = True) -> None:
-    """Remove a search, and its study; of those that `failed`, only studies of failed trials.
+    """Remove a search and its study; if `failed`, only a failed search.
 
-    Failed trials count, so that a study in which all have failed would never go on.
+    The study of a failed search is removed only if it has no complete trial. Failed trials count
+    towards their number, so a study in which all have failed would never continue.
     """
     tuning = task.method.tuning
     if tuning is None:
@@ -148,7 +149,7 @@ def forget_search(task: Task, store: Store, *, failed: bool = True) -> None:
             states = (optuna.trial.TrialState.COMPLETE,)
             if not failed or not storage.get_all_trials(study, deepcopy=False, states=states):
                 storage.delete_study(study)
-    shutil.rmtree(home, ignore_errors=True)  # another runner may do so too
+    shutil.rmtree(home, ignore_errors=True)  # another runner may remove it at the same time
 
 
 def _study_name(task: Task) -> str:
@@ -169,7 +170,7 @@ def _search(task: Task, store: Store) -> dict[str, Any]:
     train = splits["train"]
     check_labels(task, train)
     if tuning.validation and "validation" not in splits:
-        raise Skip("tuning needs validation pairs and the data set has none; use folds")
+        raise Skip("tuning needs validation pairs, but the data set has none; use folds")
     if not task.space:
         raise Skip(f"{task.method.method} has no search space: write one under 'tune'")
     stage = feature_stage(task, store, shared=False)
@@ -180,7 +181,7 @@ def _search(task: Task, store: Store) -> dict[str, Any]:
     if stage is not None and not tuned_features:
         fitted = any(needs_fit(part) for _, part in stage.transformers)
         if not fitted or val is not None:
-            # No information of other folds is used: extracted once, before the search.
+            # The features do not depend on the fold, so they are extracted once, before the search.
             shared = feature_stage(task, store, shared=True)
             assert shared is not None
             train_views = shared.fit_transform(train.views, train.y)
@@ -220,12 +221,12 @@ def _search(task: Task, store: Store) -> dict[str, Any]:
 
 
 def _folds(folds: int | str, train: Split) -> Any:
-    """Return a number of folds as it is; those that the data set names, each held out in turn."""
+    """Return a number of folds unchanged, or splits that hold out each named fold in turn."""
     if isinstance(folds, int):
         return folds
     if folds not in train.info:
         known = ", ".join(train.info) or "nothing"
-        raise Skip(f"tuning by the folds {folds!r}, and the rows of the data set have {known}")
+        raise Skip(f"tuning uses the folds {folds!r}, but the rows of the data set have {known}")
     of_row = np.asarray(train.info[folds])
     return [
         (np.flatnonzero(of_row != fold), np.flatnonzero(of_row == fold))

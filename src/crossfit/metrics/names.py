@@ -11,7 +11,7 @@ from crossfit._arguments import shown
 
 @dataclass(frozen=True, kw_only=True)
 class Kind:
-    """What is known of a kind of measure, whatever its cut-off.
+    """Properties of a kind of measure that do not depend on its cut-off.
 
     Its values are computed in `crossfit.metrics.ranking`, and everything else that depends on the
     kind is derived from this row.
@@ -113,7 +113,7 @@ class Measure:
 
     @property
     def row(self) -> Kind:
-        """What is known of its kind."""
+        """The properties of its kind."""
         return KINDS[self.kind]
 
     @property

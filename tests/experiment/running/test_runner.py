@@ -171,7 +171,7 @@ def test_what_cannot_run_is_skipped_with_the_reason(tiny, tmp_path):
     record = run(e, tmp_path / "s", root=tmp_path)
     status = {(c.dataset, c.label): (c.status, c.reason) for c in record.cells}
     assert status["tiny-bare", "B"] == ("done", "")
-    assert "learns from labels" in status["tiny-bare", "L"][1]
+    assert "requires labels" in status["tiny-bare", "L"][1]
     assert "no method 'not-there' is installed" in status["tiny-bare", "N"][1]
     assert "wikipedia" in status["wikipedia", "B"][1]
     assert all(s == "skipped" for key, (s, _) in status.items() if key != ("tiny-bare", "B"))
@@ -383,7 +383,7 @@ def test_roles_that_share_a_split_have_groups_of_their_own(tiny):
     assert not rows["train"] & rows["validation"]
     assert rows["train"] == set(alone["train"].views["image"][:, 0])
     for subset, says in (
-        ({"train": 40}, "'subset' must have how many groups validation draws"),
+        ({"train": 40}, "the number of groups that validation draws"),
         ({"train": 40, "validation": 21}, "21 groups of .* after the 40 of another role"),
     ):
         with pytest.raises(ValueError, match=says):
@@ -755,7 +755,7 @@ def test_code_that_changes_between_plan_and_work_is_refused(tiny, tmp_path):
     (task,) = plan(experiment(METHODS[1:]), tmp_path / "s")
     method = {**task.identity["method"], "code": "of another file"}
     cell = replace(task.cell, cell={**task.identity, "method": method})
-    with pytest.raises(RuntimeError, match="the code of tiny-fixed here is not that"):
+    with pytest.raises(RuntimeError, match="the code of tiny-fixed here differs from that"):
         compute(replace(task, cell=cell), Store(tmp_path / "s"))
 
 
