@@ -330,12 +330,21 @@ def test_methods_are_compared_in_the_directions_that_all_of_them_have(rearranged
 
 def test_gallery_shows_pictures_texts_hits_and_failures(written):
     text = written[1]
-    assert text.count('class="shown"') == 6 * 6 + 6  # six pictures each for six texts, six queries
+    assert text.count('class="shown"') == 6 * 9 + 6  # nine pictures each for six texts, six queries
+    assert text.count('<li class="line mark') == 6 * 5
     words = Page(text).text
     assert "image → text: hits" in words and "text → image: worst failures" in words
     assert "Answered by" in words
     rank = [float(found) for found in re.findall(r"first relevant text at rank ([\d.]+)", words)]
     assert rank[:3] == [1, 1, 1] and min(rank[3:]) > 1
+
+
+def test_the_number_of_items_in_the_gallery_can_be_chosen(report_store, tmp_path):
+    text = report_runs(["main"], report_store, tmp_path, items=2).read_text(encoding="utf-8")
+    assert text.count('class="shown"') == 6 * 2 + 6
+    assert text.count('<li class="line mark') == 6 * 2
+    with pytest.raises(ValueError, match="'items'"):
+        report_runs(["main"], report_store, tmp_path, items=11)
 
 
 def test_unlabelled_items_are_of_no_class_and_who_has_nothing_to_find_has_not_failed():

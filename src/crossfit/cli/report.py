@@ -26,7 +26,13 @@ __all__ = ["report"]
     "--root", type=click.Path(file_okay=False, exists=True, path_type=Path),
     help="Folder of the data sets, for the gallery.  [default: the run's, else CROSSFIT_DATA]",
 )  # fmt: skip
-def report(runs: tuple[str, ...], store: Path, out: Path, root: Path | None) -> None:
+@click.option(
+    "--items", type=click.IntRange(1, 10),
+    help="Items per query of the gallery.  [default: 9 pictures, 5 texts]",
+)  # fmt: skip
+def report(
+    runs: tuple[str, ...], store: Path, out: Path, root: Path | None, items: int | None
+) -> None:
     """Report runs: one HTML page, and tables in Markdown, LaTeX and CSV.
 
     Methods that were evaluated on the same test queries share a leaderboard, also over several
@@ -37,6 +43,6 @@ def report(runs: tuple[str, ...], store: Path, out: Path, root: Path | None) -> 
     # An earlier report, which has them all, may be written again; what others put there may not.
     written = [out / name for name in ("report.html", *TABLES)]
     check_not_foreign(written)
-    page = report_runs(runs, store, out, root=root)
+    page = report_runs(runs, store, out, root=root, items=items)
     click.echo(f"report: {page}")
     click.echo(f"tables: {', '.join(str(path) for path in written[1:])}")

@@ -16,7 +16,7 @@ from crossfit.metrics.directions import Direction
 from crossfit.metrics.names import parse_metric
 from crossfit.views import Views, n_rows
 
-__all__ = ["Arrays", "by_label", "evaluate_both_ways", "score_matrix"]
+__all__ = ["TOP", "Arrays", "by_label", "evaluate_both_ways", "score_matrix"]
 
 #: Cut-offs of the recall curve.
 KS = (1, 2, 3, 5, 7, 10, 15, 20, 30, 50, 70, 100)

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from crossfit._arguments import integer, validated
+from crossfit.experiment.evaluate import TOP
 from crossfit.experiment.files import StoreError
 from crossfit.experiment.records import CellRecord, RunRecord
 from crossfit.experiment.store import Store
@@ -21,12 +23,14 @@ from crossfit.report.tables import csv_table, latex_table
 __all__ = ["report_runs"]
 
 
+@validated(items=[integer(1, TOP), None])
 def report_runs(
     runs: Sequence[str],
     store: Store | str | os.PathLike[str] = "crossfit-runs",
     out: str | os.PathLike[str] = "crossfit-report",
     *,
     root: str | os.PathLike[str] | None = None,
+    items: int | None = None,
 ) -> Path:
     """Report runs: a self-contained page, and tables in Markdown, LaTeX and CSV.
 
@@ -42,6 +46,8 @@ def report_runs(
     root : path, optional
         Folder of the data sets, for the gallery; by default that of the run, or else
         ``CROSSFIT_DATA``. Without the data the report has no gallery, and a note on it.
+    items : int, optional
+        Items per query of the gallery, from 1 to 10; by default 9 pictures or 5 texts.
 
     Returns
     -------
@@ -64,7 +70,7 @@ def report_runs(
         raise StoreError(
             f"no cell of {', '.join(record.name for record in records)} is done: run it first"
         )
-    parts = [_part(*group, root) for group in groups]
+    parts = [_part(*group, root, items) for group in groups]
     found = [part.board for part in parts]
     title = " + ".join(record.title for record in records)
     reduced = [record.title for record in records if record.spec.get("reduced")]
@@ -99,6 +105,7 @@ def _part(
     methods: Methods,
     records: Sequence[RunRecord],
     root: str | os.PathLike[str] | None,
+    items: int | None,
 ) -> Part:
     board = board_of(title, methods, records)
     best = methods[board.rows[0].label].cells[0]
@@ -111,7 +118,7 @@ def _part(
         return Part(
             board, gallery_note=f"No gallery, because the data is missing: {why}", relevant=curve
         )
-    shown = galleries(best, test, names)
+    shown = galleries(best, test, names, items)
     note = f"Answered by {board.rows[0].label}, the first of the leaderboard"
     note += f" (seed {best.seed})." if len(board.rows[0].seeds) > 1 else "."
     hidden = [name for name in test.views.names if not can_be_shown(test, name)]

@@ -19,8 +19,10 @@ from crossfit.report.pictures import data_uri, is_picture
 
 __all__ = ["Found", "Gallery", "GalleryRow", "can_be_shown", "galleries"]
 
-#: Queries of each kind in a gallery, and items shown of each.
-_HITS, _FAILURES, _SHOWN = 3, 3, 6
+#: Queries of each kind in a gallery.
+_HITS, _FAILURES = 3, 3
+#: Items per query where nothing else is asked for: pictures stand in one line, texts have one each.
+_PICTURES, _TEXTS = 9, 5
 
 
 @dataclass(frozen=True)
@@ -74,8 +76,20 @@ class Gallery:
     note: str = ""
 
 
-def galleries(cell: CellRecord, test: Any, names: Any) -> list[Gallery]:
-    """Return the galleries of a cell: hits and worst failures in each direction."""
+def galleries(cell: CellRecord, test: Any, names: Any, items: int | None = None) -> list[Gallery]:
+    """Return the galleries of a cell: hits and worst failures in each direction.
+
+    Parameters
+    ----------
+    cell : CellRecord
+        A cell that is done.
+    test : Split
+        Its test split.
+    names : sequence of str or None
+        Names of the classes.
+    items : int, optional
+        Items per query, at most those that the store has; by default 9 pictures or 5 texts.
+    """
     arrays = cell.arrays()
     rng = np.random.RandomState(0)
     found = []
@@ -100,9 +114,9 @@ def galleries(cell: CellRecord, test: Any, names: Any) -> list[Gallery]:
         ):  # fmt: skip
             rows = []
             for q in queries.tolist():
-                answers = [
-                    (*shown[gallery](item), verdict(q, item)) for item in top[q][:_SHOWN].tolist()
-                ]
+                answers = [(*shown[gallery](item), verdict(q, item)) for item in top[q].tolist()]
+                pictures = bool(answers[0][1])
+                answers = answers[: items or (_PICTURES if pictures else _TEXTS)]
                 text, picture = shown[query](q)
                 found_ = [Found(words, pixels, said) for words, pixels, said in answers]
                 rows.append(GalleryRow(text, picture, float(first[q]), found_))
