@@ -276,7 +276,7 @@ def test_text_with_nothing_in_it_is_refused_with_its_rows(nothing, at):
     texts = [f"text {i}" for i in range(5)]
     for i in at:
         texts[i] = nothing
-    told = rf"'text' has nothing in {len(at)} of 5 rows \(row {at[0]} is "
+    told = rf"'text' is missing in {len(at)} of 5 rows \(row {at[0]} is "
     if len(at) > 1:
         told += rf".*; then {', '.join(map(str, at[1:]))}\)"
     held = np.empty(5, object)
@@ -300,7 +300,7 @@ def test_text_with_nothing_in_it_is_refused_with_its_rows(nothing, at):
 def test_columns_of_text_with_nothing_in_them():
     for dtype in (object, "string", "category", "str"):
         column = pd.Series(["a", None, "b"], dtype=dtype)
-        with pytest.raises(ValueError, match=r"nothing in 1 of 3 rows \(row 1 is"):
+        with pytest.raises(ValueError, match=r"missing in 1 of 3 rows \(row 1 is"):
             Views(text=column)
         assert Views(text=column.dropna())["text"].tolist() == ["a", "b"]
     held = np.array(["a", "b"], dtype=np.dtypes.StringDType())

@@ -705,7 +705,7 @@ ASKED = {
     "missing": (lambda p, c: crossfit.similarity(p, Views(image=X)), ValueError, "'text' is need"),
     "encode": (lambda p, c: crossfit.encode(p, X, "sound"), ValueError, "'sound'"),
     "no gallery": (lambda p, c: crossfit.search(p, X, view="image"), ValueError,
-                   "has no gallery: pass gallery="),
+                   "has no gallery; pass gallery="),
     "no gallery at all": (lambda p, c: crossfit.search(c, X, view="image"), ValueError, "CCA has"),
     "k": (lambda p, c: crossfit.search(c, X, view="image", gallery=T, k=0), ValueError, "least 1"),
     "k float": (lambda p, c: crossfit.search(c, X, view="image", gallery=T, k=.5), ValueError, "k"),

@@ -112,7 +112,7 @@ def test_info_and_clear(cache):
     }
     assert (info["entries"], info["bytes"], info["error"]) == (3, 48, None)
     assert info["path"] == str(cache.path)
-    with pytest.raises(ValueError, match="nothing of 'Gird'; it holds Grid, Net"):
+    with pytest.raises(ValueError, match="no entries of 'Gird'; it has entries of Grid, Net"):
         cache.clear("Gird")
     assert cache.clear("Grid") == 2
     assert cache.get_many("abc").keys() == {"c"}
@@ -180,7 +180,7 @@ def test_a_damaged_file_warns_once_and_is_mended_by_clear(cache, damage):
     else:
         data[4096:] = b"\xff" * (len(data) - 4096)
     cache.path.write_bytes(data)
-    with pytest.warns(UserWarning, match="cannot be used .*going on without it") as caught:
+    with pytest.warns(UserWarning, match="cannot be used .*continuing without it") as caught:
         assert cache.get_many(["0"]) == {}
         cache.put_many({"a": np.zeros(2)})
         assert cache.get_many(["a"]) == {}
@@ -341,7 +341,9 @@ def _in_read_only_folder(folder):
         cache.put_many({"b": np.zeros(2)})
         cache.put_many({"c": np.zeros(2)})
         assert cache.get_many("abc").keys() == {"a"}
-    assert ["may only be read: it answers" in str(warning.message) for warning in caught] == [True]
+    assert [
+        "is read-only: stored features are used" in str(warning.message) for warning in caught
+    ] == [True]
     with pytest.raises(OSError):
         cache.clear()
     assert cache.get_many("a").keys() == {"a"}

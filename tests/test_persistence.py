@@ -546,13 +546,13 @@ def itself():
     "model, says",
     [
         (make_pipeline(text.TfidfVectorizer(tokenizer=str.split), CCA()),
-         r"model\.steps\[0\]\[1\]\.tokenizer is .*split.* functions are code"),
+         r"model\.steps\[0\]\[1\]\.tokenizer is .*split.* bundles contain no code"),
         (text.TfidfVectorizer(preprocessor=lambda t: t), r"model\.preprocessor is .*<lambda>"),
         (make_pipeline(preprocessing.FunctionTransformer(np.log)),
          r"model\.steps\[0\]\[1\]\.func is the function log"),
         (ViewTransformer([("text", ExtraTreesClassifier())]), "transformers.*ExtraTreesClassifier"),
         (RetrievalScorer(Stranger()), r"model\.similarity is of type .*Stranger"),
-        (Impostor(), "PCA, which a bundle does not hold"),
+        (Impostor(), "PCA, which bundles do not support"),
         (GridSearchCV(linear_model.Ridge(), {}).fit(np.arange(20.0).reshape(10, 2), range(10)),
          "GridSearchCV.*; save its best_estimator_"),
         (holding({"a": [1, object()]}), r"model\.held_\['a'\]\[1\] is of type object"),
@@ -561,7 +561,7 @@ def itself():
         (holding(np.longdouble(1)), "model.held_ is a .*128|longdouble"),
         (holding(1j), "complex"),
         (holding(CCA), "the class crossfit.subspace.cca.CCA"),
-        (holding(itself()), "holds itself"),
+        (holding(itself()), "contain itself"),
         (holding(np.random.RandomState(np.random.PCG64(0))), "MT19937"),
         (holding(sp.csc_matrix(np.eye(2))), "csc_matrix"),
     ],
@@ -666,7 +666,7 @@ def test_any_byte_changed_anywhere_is_noticed(written, data):
     content[at] ^= data.draw(st.integers(1, 255))
     with tempfile.TemporaryDirectory() as folder:
         laid_out({**written, name: bytes(content)}, folder)
-        with pytest.raises(BundleError, match="is refused"):
+        with pytest.raises(BundleError, match="is rejected"):
             load(folder)
 
 
@@ -678,7 +678,7 @@ def test_any_file_cut_short_or_grown_is_noticed(written, data):
     for content in (written[name][:cut], written[name] + written[name][: cut + 1]):
         with tempfile.TemporaryDirectory() as folder:
             laid_out({**written, name: content}, folder)
-            with pytest.raises(BundleError, match="is refused"):
+            with pytest.raises(BundleError, match="is rejected"):
                 load(folder)
 
 
@@ -719,7 +719,7 @@ def archive(path, members, compression=zipfile.ZIP_STORED):
 def refused(bundle, says=""):
     with pytest.raises(BundleError, match=says or None) as caught:
         load(bundle)
-    assert str(caught.value).startswith(f"the bundle {bundle} is refused: ")
+    assert str(caught.value).startswith(f"the bundle {bundle} is rejected: ")
     return str(caught.value)
 
 
@@ -800,7 +800,7 @@ def test_a_type_that_is_not_allowed_is_refused(tmp_path, bundle, name):
         if isinstance(name, str):
             content["types"][name] = {"distribution": "crossfit-retrieval", "version": "0.1.0"}
 
-    refused(forge(bundle, edit), "which a bundle may not hold|which no installed plugin offers")
+    refused(forge(bundle, edit), "which bundles may not contain|which no installed plugin provides")
     assert not mark.exists()
 
 
@@ -819,7 +819,7 @@ def test_no_module_is_imported_because_a_bundle_names_it(tmp_path, monkeypatch, 
     assert not mark.exists() and "crossfit_trap" not in sys.modules
     refused(forge(bundle, lambda content: content["types"].update(
         {"crossfit_trap:Method": {"distribution": "--index-url=x y", "version": "1"}})),
-        "no proper distribution")  # fmt: skip
+        "no valid distribution")  # fmt: skip
 
 
 def test_a_class_with_a_malicious_setstate_is_never_restored(bundle):
@@ -880,7 +880,7 @@ def header(shape, descr="'<f8'"):
     return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text.encode()
 
 
-SIZE = "declares a size that it has not"
+SIZE = "does not have the size that it declares"
 
 
 @pytest.mark.parametrize(
@@ -917,13 +917,13 @@ def test_bombs_are_refused_before_memory_is_taken(tmp_path, bundle):
     assert bomb.stat().st_size < 10**6
     forge(bundle, arrays=bomb.read_bytes())
     tracemalloc.start()
-    refused(bundle, "not as crossfit writes it")
+    refused(bundle, "was not written by crossfit")
     assert tracemalloc.get_traced_memory()[1] < 10**6
     tracemalloc.stop()
     # Not even a compressed one that would not be large.
     noise = np.random.default_rng(0).integers(0, 256, 10**4, dtype=np.uint8)
     np.savez_compressed(bomb, *[noise] * 6)  # does not get any smaller
-    refused(forge(bundle, arrays=bomb.read_bytes()), "not as crossfit writes it")
+    refused(forge(bundle, arrays=bomb.read_bytes()), "was not written by crossfit")
     # Members that share their bytes: every entry of the directory points at the first.
     one = header("(1000,)") + bytes(8000)
     with zipfile.ZipFile(bomb, "w") as made:
@@ -935,7 +935,7 @@ def test_bombs_are_refused_before_memory_is_taken(tmp_path, bundle):
                 setattr(shared, slot, getattr(first, slot))
             made.filelist.append(shared)
             made.NameToInfo[shared.filename] = shared
-    refused(forge(bundle, arrays=bomb.read_bytes()), "not as crossfit writes it")
+    refused(forge(bundle, arrays=bomb.read_bytes()), "was not written by crossfit")
 
 
 def test_arrays_are_used_once_each(tmp_path, bundle):
@@ -948,7 +948,7 @@ def test_arrays_are_used_once_each(tmp_path, bundle):
     third = save(CCA(), tmp_path / "third")
     with pytest.warns(UserWarning, match="Duplicate name"):
         made = archive(tmp_path / "z.npz", [("arr_0.npy", header("(0,)"))] * 2)
-    refused(forge(third, arrays=made), "not as crossfit writes it")
+    refused(forge(third, arrays=made), "was not written by crossfit")
 
 
 def node(tag, **content):
@@ -1132,7 +1132,7 @@ def test_whatever_stands_in_a_manifest_loads_or_is_refused(rich, data):
         try:
             load(forge(Path(shutil.copytree(rich, folder, dirs_exist_ok=True)), edit))
         except BundleError as error:
-            assert "is refused" in str(error)
+            assert "is rejected" in str(error)
 
 
 # ---- elsewhere -----------------------------------------------------------------------------------

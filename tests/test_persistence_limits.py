@@ -175,7 +175,7 @@ def test_huge_sparse_files_are_refused_before_they_are_read(tmp_path, name, hone
 
 def test_max_bytes_is_the_callers_word(tmp_path):
     bundle = save(holding(np.ones(1000)), tmp_path / "bundle")
-    with pytest.raises(BundleError, match="max_bytes is 4000: raise it if you trust"):
+    with pytest.raises(BundleError, match="max_bytes is 4000: increase it if you trust"):
         load(bundle, max_bytes=4000)
     assert load(bundle, max_bytes=10_000).held_.sum() == 1000
     with pytest.raises(ValueError, match="max_bytes"):
@@ -330,7 +330,7 @@ def test_an_index_that_would_end_the_process_is_refused(tmp_path, change):
     bundle = save(index, tmp_path / "bundle")
     forge(bundle, lambda content: content["model"]["params"].update(change))
     said = outcome(bundle, imports="import faiss, crossfit.retrieval")
-    assert f"BundleError the bundle {bundle} is refused: model: " in said
+    assert f"BundleError the bundle {bundle} is rejected: model: " in said
 
 
 # ---- drafts ----

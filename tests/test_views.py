@@ -254,12 +254,12 @@ BAD_USES = {
     "unknown first": (lambda: V.first_rows("audio"), ValueError, "'audio'"),
     "no rows": (lambda: V[[]], ValueError, "empty.*image, text"),
     "no rows by slice": (lambda: V[4:], ValueError, "empty"),
-    "too far": (lambda: V[[0, 4]], IndexError, "row 4 of 4"),
-    "too far back": (lambda: V[-5], IndexError, "row -5 of 4"),
+    "too far": (lambda: V[[0, 4]], IndexError, "row 4 is out of range for 4 rows"),
+    "too far back": (lambda: V[-5], IndexError, "row -5 is out of range for 4 rows"),
     "floats": (lambda: V[[0.5]], IndexError, "integer array.*float64"),
     "mask": (lambda: V[[True, False]], IndexError, r"mask must have shape \(4,\), got \(2,\)"),
-    "columns": (lambda: V[:, 0], IndexError, "rows are taken by"),
-    "two names": (lambda: V[["image", "text"]], IndexError, "rows are taken by"),
+    "columns": (lambda: V[:, 0], IndexError, "rows must be an int"),
+    "two names": (lambda: V[["image", "text"]], IndexError, "rows must be an int"),
     "replace rows": (lambda: V.replace(text=["a"]), ValueError, "'text' must have 4 rows, got 1"),
     "replace name": (lambda: V.replace(audio=list("abcd")), ValueError, "'audio'"),
     "map rows": (lambda: V.map(lambda x, _: x[:2]), ValueError, "'image' has 4.*returned 2"),
@@ -511,7 +511,7 @@ def test_bad_ragged(make, message):
 def test_rows_with_nothing_in_them_are_refused(nothing, at):
     texts = [f"text {i}" for i in range(31)]
     texts[at] = nothing
-    with pytest.raises(ValueError, match=f"view 'text' has nothing in 1 of 31 rows .row {at} is"):
+    with pytest.raises(ValueError, match=f"view 'text' is missing in 1 of 31 rows .row {at} is"):
         Views(text=np.array(texts, dtype=object))
 
 

@@ -1,4 +1,4 @@
-"""CrossModalEstimator: what every method is."""
+"""CrossModalEstimator: the base class of all methods."""
 
 from __future__ import annotations
 
@@ -58,10 +58,10 @@ def _is_embedding(estimator: CrossModalEstimator) -> bool:
 
 
 class _Transform(_AvailableIfDescriptor):
-    """The transform, absent from methods without a common space, with an error for pipelines.
+    """Descriptor of ``transform``, which only methods with a common space have.
 
-    A Pipeline looks for the transform of its inner steps before any work; scikit-learn's own
-    message does not explain why a method that scores pairs has none.
+    A Pipeline checks that its inner steps have a transform; scikit-learn's own message does not
+    explain why a method that scores pairs has none.
     """
 
     def __init__(self, fn: Callable[..., Any]) -> None:
@@ -74,30 +74,30 @@ class _Transform(_AvailableIfDescriptor):
             if asking.f_code.co_name == "_validate_steps" and isinstance(pipeline, Pipeline):
                 last = type(pipeline.steps[-1][1]).__name__
                 raise TypeError(
-                    f"{owner.__name__} scores pairs and has no common space, so that no step can "
-                    f"follow it: end the pipeline in it, without {last}"
+                    f"{owner.__name__} scores pairs and has no common space, so no step can follow "
+                    f"it; make it the last step of the pipeline, without {last}"
                 )
         return super().__get__(obj, owner)
 
 
 class EncodedViews(Views):
-    """Views in the common space of a method, and how that method compares them.
+    """Views in the common space of a method, with the similarity that the method uses.
 
     Parameters
     ----------
     views : Views
-        What `CrossModalEstimator.transform` made.
+        Output of `CrossModalEstimator.transform`.
     method : CrossModalEstimator
-        The fitted method that made them.
+        The fitted method that computed them.
 
     Attributes
     ----------
     similarity : str, callable or None
-        As in `crossfit.RetrievalScorer`, fitted; None where rows of the common space are not
-        enough for it.
+        As in `crossfit.RetrievalScorer`, fitted; None if it cannot be computed from rows of the
+        common space alone.
     order : tuple of str
-        Names of the views in the order of the roles: `similarity` takes items of the earlier
-        one first.
+        Names of the views in the order of the roles; the first argument of `similarity` are items
+        of the earlier view.
     """
 
     __slots__ = ("order", "similarity")
@@ -116,7 +116,7 @@ class EncodedViews(Views):
         object.__setattr__(self, "order", order)
         return self
 
-    # What keeps the values keeps their similarity; what makes others gives plain Views.
+    # Operations that keep the values keep the similarity; all others return plain Views.
 
     @classmethod
     def _build(cls, *parts: Any, **named: Any) -> Any:
@@ -127,7 +127,7 @@ class EncodedViews(Views):
         return cls.__new__(cls)._copy(views, self.similarity, self.order)
 
     def __getitem__(self, key: Any) -> Any:
-        """Return the values of one view for a name, or the rows asked for; see `Views`."""
+        """Return the values of one view for a name, else the selected rows; see `Views`."""
         found = super().__getitem__(key)
         return self._kept(found) if is_views(found) else found
 
@@ -166,8 +166,8 @@ def _rebuild(
 class ViewsTransformerMixin(TransformerMixin):
     """A transformer that returns Views.
 
-    Takes no part in scikit-learn's ``set_output``, which would turn Views into a DataFrame; the
-    setting is not inherited, so that it is made for every subclass.
+    It disables scikit-learn's ``set_output``, which would convert Views to a DataFrame. That
+    setting is not inherited, so it is repeated for every subclass.
     """
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -175,46 +175,51 @@ class ViewsTransformerMixin(TransformerMixin):
         super().__init_subclass__(**kwargs)
 
     def set_output(self, *, transform: str | None = None) -> Self:
-        """Change nothing: Views stay Views, also in a pipeline with DataFrame output."""
+        """Return self, unchanged: Views stay Views, also in a pipeline with DataFrame output."""
         return self
 
 
 class CrossModalEstimator(ViewsTransformerMixin, BaseEstimator):
     """Base class of every retrieval method.
 
-    The public methods validate and translate names; an author writes the underscored ones,
-    which see `Views` named by the card's roles: ``_fit(views, y)`` and, for methods with a
-    common space, ``_encode(values, view)``; for methods that only score pairs,
-    ``_prepare(values, view)`` (once per item) and ``_similarity(P, Q)``.
+    The public methods validate their arguments and translate names. The author of a method
+    implements the underscored ones, which receive `Views` named by the card's roles:
+    ``_fit(views, y)`` and, for methods with a common space, ``_encode(values, view)``; or, for
+    methods that only score pairs, ``_prepare(values, view)`` (called once per item) and
+    ``_similarity(P, Q)``.
 
     Attributes
     ----------
     views_in_ : dict of str to str
-        The name of the view that plays each role, in the order of the roles.
+        Role to name of its view, in the order of the roles.
     n_features_in_ : dict of str to int
         Number of columns of each view that has columns.
     feature_names_in_ : dict of str to tuple of str
-        By role, the names of the columns of views that were fitted as DataFrames: only there
-        where there were any.
+        Role to column names, for views that were DataFrames in `fit`; not set if there were none.
+
+    See Also
+    --------
+    crossfit.protocols.Scorer : What every object that scores items has in common.
+    crossfit.testing.check_method : Check an implementation.
     """
 
     card: ClassVar[MethodCard | None] = None
-    """The method's card; roles, kinds of input and labels are read from it."""
+    """The method's card, which declares roles, kinds of input and labels."""
 
     one_way: bool = False
-    """The transpose of one direction's scores is the other direction's."""
+    """Always False for methods: the scores of one direction are the transpose of the other's."""
 
     views: Mapping[str, str] | None = None
-    """Role to view name; default of the parameter for methods that have no such parameter.
+    """Role to view name; the default for methods without a parameter of this name.
 
-    Without it a view that bears a role's name plays that role, and the roles left over go to
-    the other views in the order of the fit.
+    If it is None, a view whose name is a role takes that role, and the remaining roles are
+    assigned to the other views in the order of the fit.
     """
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {}
-    """What the parameters may be, in scikit-learn's dialect; `fit` rejects others."""
+    """Valid values of the parameters, declared as in scikit-learn and checked by `fit`."""
 
-    # ---- what an author writes ---------------------------------------------------------
+    # ---- implemented by the author of a method -----------------------------------------
 
     def _fit(self, views: Views, y: NDArray[Any] | None) -> None:
         raise NotImplementedError(f"{type(self).__name__} does not define _fit")
@@ -223,7 +228,7 @@ class CrossModalEstimator(ViewsTransformerMixin, BaseEstimator):
         raise NotImplementedError(f"{type(self).__name__} does not define _encode")
 
     def _prepare(self, values: Any, view: str) -> Any:
-        """Prepare items once, by what does not depend on the other side; rows stay rows."""
+        """Prepare items once, independent of the other side; the number of rows is unchanged."""
         return self._encoded(values, view)
 
     def _similarity(self, P: Any, Q: Any) -> NDArray[Any]:
@@ -231,10 +236,10 @@ class CrossModalEstimator(ViewsTransformerMixin, BaseEstimator):
         return of_one_block(resolve(self._own_similarity() or "cosine"))(P, Q)
 
     def _own_similarity(self) -> str | Similarity | None:
-        """Return how rows of the common space are compared: a name, or what is called with them.
+        """Return the similarity of rows of the common space: a name or a callable.
 
-        It also is what a `crossfit.RetrievalScorer` behind this method compares by. None where
-        the rows are not enough for it.
+        A `crossfit.RetrievalScorer` that follows this method in a pipeline uses it too. None if the
+        similarity cannot be computed from rows of the common space alone.
         """
         kind = type(self)
         if kind._prepare is not CrossModalEstimator._prepare:
@@ -264,9 +269,9 @@ class CrossModalEstimator(ViewsTransformerMixin, BaseEstimator):
         Raises
         ------
         ValueError, TypeError
-            If the views are misaligned, empty, of a kind that the method does not take or
-            contain NaN, or if labels are missing where the method needs them; before all that,
-            if a parameter is not what ``_parameter_constraints`` allow.
+            If a parameter violates ``_parameter_constraints``; if the views are misaligned, empty,
+            of a kind that the method does not support, or contain NaN; or if the method requires
+            labels and there are none.
         """
         self._validate_params()
         views, labels = self._given(X, Y, y)
@@ -289,16 +294,16 @@ class CrossModalEstimator(ViewsTransformerMixin, BaseEstimator):
                 self._fit(views, labels)
         except BaseException as error:  # Ctrl-C too
             if not self._still_answers(error):
-                del self.views_in_  # a half-fitted method must not score
+                del self.views_in_  # a partially fitted method must not score
             if isinstance(error, (ValueError, ArithmeticError)) and not isinstance(
                 error, RangeError
             ):
-                # Squares that overflow look like a constant view, or like NaN, to most methods.
+                # If squares overflow, most methods report a constant view or NaN instead.
                 for role in views.names:
                     told = size_told(views.distinct(role)[0])
                     if told:
                         where = f"{self._name()}: view {roles[role]!r}"
-                        raise ValueError(f"{where} {told}: scale it") from error
+                        raise ValueError(f"{where} {told}; scale it") from error
             raise
         return self
 
@@ -314,7 +319,7 @@ class CrossModalEstimator(ViewsTransformerMixin, BaseEstimator):
         check_columns(fitted, views, self._name())
 
     def _operations(self, n: int) -> float:
-        """Return about how many operations a fit on n rows takes; see `few_threads`."""
+        """Return the approximate number of operations of a fit on n rows; see `few_threads`."""
         d = sum(self.n_features_in_.values())
         return n * d**2 + d**3
 
@@ -334,12 +339,12 @@ class CrossModalEstimator(ViewsTransformerMixin, BaseEstimator):
         Returns
         -------
         Views, or a pair of arrays
-            As `transform` returns them.
+            As returned by `transform`.
 
         See Also
         --------
-        fit : The fit alone.
-        transform : Other items.
+        fit : Fit without transforming.
+        transform : Transform other items.
         """
         self.fit(X, Y, y)
         return self.transform(X) if is_views(X) else self.transform(X, Y)
@@ -348,19 +353,19 @@ class CrossModalEstimator(ViewsTransformerMixin, BaseEstimator):
 
     @_Transform
     def transform(self, X: Any, Y: Any = None) -> Any:
-        """Map into the common space.
+        """Map items into the common space.
 
         Parameters
         ----------
         X : Views, or the first modality
             Any subset of the modalities of the fit; views are matched by name.
         Y : the second modality, optional
-            Only where X is not Views.
+            Only if X is not Views.
 
         Returns
         -------
         Views, or array of shape (n, n_components), or a pair of arrays
-            As Views came in, X alone, or X and Y.
+            For Views, for X alone, and for X and Y, respectively.
         """
         check_is_fitted(self, "views_in_")
         if is_views(X):
@@ -385,6 +390,15 @@ class CrossModalEstimator(ViewsTransformerMixin, BaseEstimator):
         Returns
         -------
         array of shape (n, n_components)
+
+        Raises
+        ------
+        ValueError, TypeError
+            If there is no such view, or the values do not match those of the fit.
+
+        See Also
+        --------
+        crossfit.encode : The same for pipelines.
         """
         check_is_fitted(self, "views_in_")
         role = self._role_of(view)
@@ -427,26 +441,31 @@ class CrossModalEstimator(ViewsTransformerMixin, BaseEstimator):
         ----------
         X : Views, or items of the first role
             Views with both modalities, or the items of the first alone.
-        Y : items of the second role
-            Only where X is not Views; then the number of rows may differ from X's.
+        Y : items of the second role, optional
+            Only if X is not Views; the number of rows may differ from that of X.
         query, gallery : str, optional
-            Names of the views; the first and the second role by default.
+            Names of the views. Default: the views of the first and the second role.
         chunk_size : int, optional
-            Rows and columns scored at a time; bounds the memory, does not change the scores.
+            Number of rows and columns scored at a time. It limits the memory needed and does not
+            change the scores.
         out : path or float32 array of shape (n_query_items, n_gallery_items), optional
-            Where the scores go: an array, or a file in NumPy's format that is written as a
-            memory map and is there only when it is complete.
+            Destination of the scores: an array, or a file in NumPy's format, which is written as
+            a memory map and appears under its name only when it is complete.
 
         Returns
         -------
         float32 array of shape (n_query_items, n_gallery_items)
-            `out` itself, or the file as a read-only memory map, where one is given. Higher is
-            better. Items are distinct items in order of first appearance.
+            Scores of the distinct items, in order of first appearance; higher is better. `out`
+            itself if it is an array, a read-only memory map if it is a file.
 
         Raises
         ------
         ValueError
-            If `out` is an array of another shape or type, or names a file in no folder.
+            If `out` is an array of another shape or dtype, or a file whose folder does not exist.
+
+        See Also
+        --------
+        crossfit.similarity : The same for pipelines.
         """
         check_is_fitted(self, "views_in_")
         if not is_views(X):
@@ -503,7 +522,7 @@ class CrossModalEstimator(ViewsTransformerMixin, BaseEstimator):
 
         See Also
         --------
-        crossfit.protocols.Scorer : What has this method.
+        crossfit.protocols.Scorer : The protocol that this method belongs to.
         """
         roles = list(self.views_in_)
         q, g = self._role_of(query), self._role_of(view)
@@ -525,7 +544,7 @@ class CrossModalEstimator(ViewsTransformerMixin, BaseEstimator):
     def prepared(
         self, queries: Any, query: str, gallery: Any, view: str
     ) -> tuple[Any, Any, Similarity]:
-        """Return queries and gallery, prepared once per item, and what compares rows of the two.
+        """Return prepared queries and gallery items, and a function that compares their rows.
 
         Parameters
         ----------
@@ -536,11 +555,11 @@ class CrossModalEstimator(ViewsTransformerMixin, BaseEstimator):
         -------
         queries, gallery : objects with rows
         similarity : callable
-            Takes rows of the earlier role first, whichever of the two holds the queries.
+            Its first argument are rows of the earlier role, whether they are queries or not.
 
         See Also
         --------
-        crossfit.protocols.PairScorer : What has this method.
+        crossfit.protocols.PairScorer : The protocol that this method belongs to.
         """
         q, g = self._role_of(query), self._role_of(view)
         sides = ((queries, q), (gallery, g))
@@ -562,16 +581,20 @@ class CrossModalEstimator(ViewsTransformerMixin, BaseEstimator):
         fill_blocks(self._similarity, P, Q, chunk_size, scores)
 
     def score(self, X: Any, Y: Any = None, y: Any = None) -> float:
-        """Return one figure of retrieval quality, between 0 and 1.
+        """Return a single measure of retrieval quality, between 0 and 1.
 
-        The mean over both directions (over all ordered pairs of views when there are more) of
-        the mean average precision if labels are given, else of the mean reciprocal rank of the
-        paired item.
+        With labels, it is the mean average precision; without, the mean reciprocal rank of the
+        paired item. It is averaged over both directions, or over all ordered pairs of views if
+        there are more than two.
 
         Parameters
         ----------
         X, Y, y
             As in `fit`.
+
+        See Also
+        --------
+        crossfit.evaluate : All measures, with intervals.
         """
         check_is_fitted(self, "views_in_")
         views, labels = self._given(X, Y, y, self.views_in_)
@@ -597,8 +620,8 @@ class CrossModalEstimator(ViewsTransformerMixin, BaseEstimator):
     ) -> tuple[Views, Any]:
         """Convert the arguments of ``(views, y)`` and ``(X, Y, y)`` into Views and labels.
 
-        `names` are the view names by role, those wanted of a fit by default; X and Y get the
-        first two.
+        `names` maps roles to view names, by default as required by `fit`; X and Y take the first
+        two.
         """
         if is_views(X):
             if Y is not None and y is not None:
@@ -619,7 +642,7 @@ class CrossModalEstimator(ViewsTransformerMixin, BaseEstimator):
         return self.views_in_[role]
 
     def _wanted_roles(self) -> dict[str, str]:
-        """Map roles to view names by the parameter ``views``, or to themselves."""
+        """Map roles to view names, as given by the parameter ``views`` or else to themselves."""
         roles = self._roles()
         if self.views is None:
             return {role: role for role in roles}
@@ -636,7 +659,7 @@ class CrossModalEstimator(ViewsTransformerMixin, BaseEstimator):
         return wanted
 
     def _assign_roles(self, views: Views) -> dict[str, str]:
-        """Map roles to the views given: by the parameter ``views``, by equal names, by order."""
+        """Map roles to the given views: by the parameter ``views``, by equal names, by order."""
         roles, names = self._roles(), views.names
         if self.views is not None:
             wanted = self._wanted_roles()
@@ -670,7 +693,7 @@ class CrossModalEstimator(ViewsTransformerMixin, BaseEstimator):
         )
 
     def fitted_views(self, X: Views) -> Views:
-        """Return the views of the fit, in its order, out of Views given after it.
+        """Select the views that were passed to `fit`, in the same order.
 
         Parameters
         ----------
@@ -684,12 +707,12 @@ class CrossModalEstimator(ViewsTransformerMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            If none of them is of the fit, if one is not although ``views`` selects none, or if a
-            DataFrame has other columns than in the fit.
+            If none of the views was passed to `fit`; if one of them was not, unless the parameter
+            ``views`` selects some; or if the columns of a DataFrame differ from those in `fit`.
         """
         names = tuple(self.views_in_.values())
         unknown = [name for name in X.names if name not in names]
-        # With views= the caller chose among more views, and the others pass by.
+        # With views= the caller selected some of the views, so the others are ignored.
         if len(unknown) == len(X.names) or (unknown and self.views is None):
             raise ValueError(
                 f"no view {unknown[0]!r}: {self._name()} was fitted on {', '.join(names)}"
@@ -706,9 +729,9 @@ class CrossModalEstimator(ViewsTransformerMixin, BaseEstimator):
     def _checked(
         self, values: Any, role: str, name: str, fitted: dict[str, int] | None = None
     ) -> Any:
-        """Check that the method can read the values; return floats where it takes numbers.
+        """Check that the method supports these values; convert numbers to floats if it needs them.
 
-        With `fitted`, record the number of columns; else compare with the fit's.
+        With `fitted`, record the number of columns; otherwise compare it with that of the fit.
         """
         where = f"{self._name()}: view {name!r}"
         kinds = ("vectors",) if self.card is None else self.card.inputs.get(role, ("vectors",))
@@ -768,7 +791,7 @@ class CrossModalEstimator(ViewsTransformerMixin, BaseEstimator):
 
 
 def _kind_of(values: Any, wanted: Sequence[str]) -> str:
-    """Return the kind of input, preferring a wanted one where the form allows several."""
+    """Return the kind of input; if several are possible, prefer one that is wanted."""
     if isinstance(values, Channels):
         return "channels"
     if isinstance(values, Ragged):
@@ -806,7 +829,7 @@ def _what(values: Any) -> str:
         held = sorted({type(value).__name__ for value in values.flat})
         text = f"an object array of {' and '.join(held)}, shape {values.shape}"
         if set(held) <= {"list", "ndarray", "tuple"}:
-            text += " (np.stack(column) makes rows of them; of unequal ones Ragged.from_list does)"
+            text += " (convert with np.stack(column), or Ragged.from_list for unequal lengths)"
         return text
     text = f"an array of shape {tuple(values.shape)} and type {values.dtype}"
     if len(values.shape) == 1:

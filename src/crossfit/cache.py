@@ -1,4 +1,4 @@
-"""The feature cache: arrays by key in one SQLite file, shared by processes and capped in size.
+"""The feature cache: arrays by key in one SQLite file, shared by processes and limited in size.
 
 Each entry carries a hash of its key and its content, and is ignored if the hash does not match.
 """
@@ -24,13 +24,13 @@ __all__ = ["FeatureCache", "cache_folder"]
 
 DEFAULT_SIZE = 2 * 1024**3
 _FILE = "features-v2.sqlite3"
-_OLD_FILES = ("features-v1.sqlite3",)  # without hashes, so that nothing in them can be trusted
+_OLD_FILES = ("features-v1.sqlite3",)  # without hashes, so their content cannot be verified
 _COMPANIONS = ("", "-wal", "-shm", "-journal")
 _BUSY_SECONDS = 30.0
 _KEYS_PER_QUERY = 500  # well under SQLite's limit on bound values
 
-# Sizes and times of use stand apart from the values, so that marking an entry as used, adding up
-# and evicting never touch the pages that hold arrays. Triggers keep the total exact whoever writes.
+# Sizes and times of use are stored in a table of their own, so that marking entries as used, adding
+# up sizes and evicting never touch the pages of arrays. Triggers keep the total exact.
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS entries (
     id INTEGER PRIMARY KEY, key BLOB NOT NULL UNIQUE, extractor TEXT NOT NULL,
@@ -53,7 +53,7 @@ _warned: set[str] = set()
 
 
 def cache_folder() -> Path:
-    """Return the folder of all of crossfit's caches.
+    """Return the folder of crossfit's caches.
 
     Returns
     -------
@@ -82,20 +82,20 @@ def _size_from_environment() -> int:
 
 
 class FeatureCache:
-    """Arrays by key on disk, for work that is worth doing once.
+    """Arrays by key on disk, for results that are expensive to compute.
 
-    A cache never makes a computation fail, and never gives what was not put into it. An entry
-    that does not agree with its hash is dropped, and one warning is given per file and process;
-    so it is if the file as a whole is damaged or cannot be written, when look-ups find nothing and
-    writes are dropped. A cache that may only be read answers. Several processes and threads may
-    use one file at once. Values are stored as dtype, shape and raw bytes; nothing is pickled.
+    A cache never makes a computation fail, and never returns anything that was not stored in it.
+    Entries that do not match their hashes are dropped. If the file is damaged or cannot be written,
+    look-ups find nothing and writes are ignored. Both cases are reported by one warning per file
+    and process. A read-only cache can be used for look-ups. Several processes and threads may use
+    the same file at once. Values are stored as dtype, shape and raw bytes; nothing is pickled.
 
     Parameters
     ----------
     folder : path-like, optional
-        Where the file lies. Default: see `cache_folder`.
+        Folder of the file. Default: see `cache_folder`.
     max_bytes : int, optional
-        When the arrays exceed this many bytes, those not used for longest are removed. Default:
+        If the arrays exceed this many bytes, the least recently used ones are removed. Default:
         ``CROSSFIT_CACHE_SIZE``, else 2 GiB.
 
     Examples
@@ -121,17 +121,17 @@ class FeatureCache:
 
     @contextlib.contextmanager
     def _connect(self, write: bool = False) -> Iterator[sqlite3.Connection]:
-        # A connection per call: it costs under a millisecond, and there is none to carry across
-        # a fork, a thread or a pickle.
+        # One connection per call: it costs less than a millisecond, and no connection has to
+        # survive a fork, a change of threads or pickling.
         for path in self._files():
-            # A FIFO would hang, and behind a link may lie another's file.
+            # Opening a FIFO would block, and a link may point to a file of someone else.
             if os.path.lexists(path) and not stat.S_ISREG(path.lstat().st_mode):
                 raise OSError(f"{path.name} is not a regular file")
         if write or self._is_writable():
             connection = sqlite3.connect(self.path, timeout=_BUSY_SECONDS, isolation_level=None)
         else:
             connection = self._connect_read_only()
-        # Rather a name that is spelt wrong than none of the entries.
+        # A misspelled name is better than losing all entries.
         connection.text_factory = lambda text: text.decode(errors="replace")
         try:
             yield connection
@@ -140,8 +140,8 @@ class FeatureCache:
 
     def _connect_read_only(self) -> sqlite3.Connection:
         uri = self.path.absolute().as_uri()
-        # Where no other process writes, "immutable" leaves none of SQLite's files next to ours, and
-        # it is all that works in a folder in which they may not be made.
+        # If no other process writes, "immutable" leaves none of SQLite's auxiliary files behind; in
+        # a folder where they cannot be created, it is the only mode that works.
         in_use = self._files()[1].exists()
         for mode in ("mode=ro", "immutable=1") if in_use else ("immutable=1",):
             connection = sqlite3.connect(f"{uri}?{mode}", timeout=_BUSY_SECONDS, uri=True)
@@ -164,10 +164,10 @@ class FeatureCache:
     def _write(self) -> Iterator[sqlite3.Connection]:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         if self.path.exists() and not self._is_writable():
-            raise PermissionError(f"the feature cache {self.path} may only be read")
+            raise PermissionError(f"the feature cache {self.path} is read-only")
         with self._connect(write=True) as connection:
             with contextlib.suppress(sqlite3.OperationalError):
-                # Locked: another process is turning it on at this moment, once for all.
+                # If it is locked, another process is just enabling it, permanently.
                 connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = NORMAL")
             if not connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone():
@@ -177,7 +177,7 @@ class FeatureCache:
             try:
                 yield connection
             except BaseException:
-                with contextlib.suppress(sqlite3.Error):  # SQLite may have done so itself
+                with contextlib.suppress(sqlite3.Error):  # SQLite may have rolled back already
                     connection.execute("ROLLBACK")
                 raise
             connection.execute("COMMIT")
@@ -192,13 +192,13 @@ class FeatureCache:
     def _forgive(self) -> Iterator[None]:
         try:
             yield
-        except Exception as error:  # a damaged file makes SQLite and its rows answer with anything
+        except Exception as error:  # a damaged file can cause any error
             if isinstance(error, PermissionError) and self.path.exists():
-                self._warn(f"{error}: it answers, and what is computed now is not kept")
+                self._warn(f"{error}: stored features are used, but new ones are not stored")
             else:
                 self._warn(
-                    f"the feature cache {self.path} cannot be used ({error}); going on without "
-                    "it. `crossfit cache clear` or CROSSFIT_CACHE=<another folder> mends this."
+                    f"the feature cache {self.path} cannot be used ({error}); continuing without "
+                    "it. Run `crossfit cache clear` or set CROSSFIT_CACHE=<another folder>."
                 )
 
     def _warn(self, message: str, stacklevel: int = 6) -> None:
@@ -212,12 +212,17 @@ class FeatureCache:
         Parameters
         ----------
         keys : iterable of str
-            Keys of any number of entries.
+            Keys of the entries.
 
         Returns
         -------
         dict of str to ndarray
             The entries found. The arrays are read-only.
+
+        Raises
+        ------
+        TypeError
+            If `keys` is not an iterable of strings.
         """
         if not np.iterable(keys):
             raise TypeError(f"keys must be strings in a sequence, got {type(keys).__name__}")
@@ -246,12 +251,12 @@ class FeatureCache:
                     used.append(number)
             if damaged:
                 self._warn(
-                    f"the feature cache {self.path} holds damaged entries, which do not agree with "
+                    f"the feature cache {self.path} contains damaged entries, which do not match "
                     f"their hashes: {len(damaged)} of {len(damaged) + len(used)} looked up are "
                     "dropped and computed again",
                     stacklevel=4,
                 )
-            # A read-only or busy file still answers; only the order of eviction suffers.
+            # A read-only or busy file can still be read; only the order of eviction suffers.
             with contextlib.suppress(sqlite3.OperationalError):
                 now = time.time_ns()
                 connection.execute("PRAGMA busy_timeout = 1000")
@@ -276,14 +281,14 @@ class FeatureCache:
         Parameters
         ----------
         mapping : mapping of str to ndarray
-            Arrays of any numeric or boolean dtype. A key that is there already keeps its value.
-        extractor : str
-            What the entries are counted under in `info` and cleared by in `clear`.
+            Arrays of any numeric or boolean dtype. Keys that are already stored keep their value.
+        extractor : str, default=""
+            Name under which `info` counts the entries and `clear` removes them.
 
         Raises
         ------
         TypeError
-            If an array holds Python objects.
+            If an array contains Python objects.
         """
         if not isinstance(mapping, Mapping):
             raise TypeError(f"mapping must map keys to arrays, got {type(mapping).__name__}")
@@ -306,14 +311,14 @@ class FeatureCache:
                 rows.append((_key(key), *content, _digest(_key(key), *content)))
         if not rows:
             return
-        name = extractor.encode(errors="replace").decode()  # SQLite takes no lone surrogates
+        name = extractor.encode(errors="replace").decode()  # SQLite rejects lone surrogates
         with self._forgive(), self._write() as connection:
             for encoded, dtype, shape, data, digest in rows:
                 connection.execute(
                     "INSERT OR IGNORE INTO entries (key, extractor, size, used) VALUES (?,?,?,?)",
                     (encoded, name, len(data), now),
                 )
-                # By its key, because damage may have left an entry without its array.
+                # Selected by key, because damage may have left an entry without its array.
                 connection.execute(
                     "INSERT OR IGNORE INTO arrays SELECT id, ?, ?, ?, ? FROM entries WHERE key = ?",
                     (dtype, shape, data, digest, encoded),
@@ -340,8 +345,8 @@ class FeatureCache:
         -------
         dict
             ``path`` (str), ``max_bytes``, ``entries`` and ``bytes`` (int), ``extractors``
-            (name to ``{"entries": int, "bytes": int}``) and ``error`` (str or None: why the file
-            cannot be read).
+            (name to ``{"entries": int, "bytes": int}``) and ``error`` (str or None: the reason why
+            the file cannot be read).
         """
         extractors: dict[str, dict[str, int]] = {}
         error = None
@@ -354,7 +359,7 @@ class FeatureCache:
                             "GROUP BY extractor ORDER BY extractor"
                         ):
                             extractors[str(name)] = {"entries": entries, "bytes": int(size)}
-            except Exception as problem:  # a damaged file answers with anything
+            except Exception as problem:  # a damaged file can cause any error
                 extractors, error = {}, str(problem)
         return {
             "path": str(self.path),
@@ -371,7 +376,7 @@ class FeatureCache:
         Parameters
         ----------
         extractor : str, optional
-            A name that `info` lists. Default: remove everything, and a damaged file too.
+            A name listed by `info`. Default: remove all entries, or the file if it is damaged.
 
         Returns
         -------
@@ -381,22 +386,23 @@ class FeatureCache:
         Raises
         ------
         ValueError
-            If no entry belongs to `extractor`, or the file is damaged and not all of it is to go.
+            If no entry belongs to `extractor`, or if the file is damaged: it can only be cleared as
+            a whole.
         TimeoutError
-            If another process holds the file.
+            If the file is in use by another process.
         """
         info = self.info()
         if not isinstance(extractor, (str, type(None))):
             raise TypeError(f"extractor must be a name or None, got {type(extractor).__name__}")
         if extractor is None:
             return self._clear_all(info["entries"])
-        damaged = f"the feature cache {self.path} is damaged, so clear all of it"
+        damaged = f"the feature cache {self.path} is damaged; clear all of it"
         if info["error"]:
             raise ValueError(f"{damaged}: {info['error']}")
         if extractor not in info["extractors"]:
             raise ValueError(
-                f"the feature cache holds nothing of {extractor!r}; it holds "
-                f"{', '.join(info['extractors']) or 'nothing at all'}"
+                f"the feature cache has no entries of {extractor!r}; it has entries of "
+                f"{', '.join(info['extractors']) or 'no extractor'}"
             )
         try:
             with self._write() as connection:
@@ -431,7 +437,7 @@ class FeatureCache:
 
     def _vacuum(self) -> None:
         with self._connect() as connection, contextlib.suppress(sqlite3.OperationalError):
-            # Another process may hold the file: its free pages are used again all the same.
+            # If another process uses the file, its free pages are reused later anyway.
             connection.execute("VACUUM")
 
     def _refuse_busy(self, error: Exception) -> None:
@@ -442,7 +448,7 @@ class FeatureCache:
 
 
 def _state(connection: sqlite3.Connection) -> list[Any]:
-    """Return what an empty cache has in common with all others."""
+    """Return the properties that every empty cache has."""
     return [
         connection.execute("PRAGMA integrity_check").fetchone(),
         sorted(connection.execute("SELECT name, sql FROM sqlite_master WHERE sql NOT NULL")),
@@ -458,12 +464,12 @@ def _empty() -> list[Any]:
 
 def _key(key: str) -> bytes:
     if not isinstance(key, str):
-        raise TypeError(f"a key of the feature cache is a string, got {type(key).__name__}")
+        raise TypeError(f"keys of the feature cache must be strings, got {type(key).__name__}")
     return key.encode("utf-8", "surrogatepass")
 
 
 def _digest(key: bytes, dtype: Any, shape: Any, value: Any) -> bytes:
-    """Hash an entry, its key included, so that exchanged rows are found too."""
+    """Hash an entry including its key, so that exchanged rows are detected too."""
     digest = hashlib.blake2b(repr((key, dtype, shape)).encode(errors="replace"), digest_size=16)
     digest.update(value if isinstance(value, bytes) else repr(value).encode(errors="replace"))
     return digest.digest()

@@ -1,9 +1,9 @@
 """Bundles: fitted models on disk as plain values and arrays, which are read and never executed.
 
 A bundle is a folder of two files. ``manifest.json`` lists the types that the model is made of and
-holds their parameters and fitted values; ``arrays-<hash>.npz`` holds the arrays. Nothing in them
-is pickled. A type can only be one that the registry lists or that this module names, and is never
-imported because a bundle names it.
+holds their parameters and fitted values; ``arrays-<hash>.npz`` holds the arrays. Nothing is
+pickled. Only types that the registry lists or that this module names are allowed; a type is never
+imported just because a bundle names it.
 """
 
 from __future__ import annotations
@@ -42,34 +42,35 @@ FORMAT = 2  # 1 named registered classes by their paths
 MANIFEST = "manifest.json"
 _ARRAYS = re.compile(r"arrays-[0-9a-f]{16}\.npz")
 
-# Deeper than any pipeline, and far from Python's own limit. An object that holds itself ends here.
+# Nesting depth: more than any pipeline needs and far below Python's recursion limit. It also stops
+# objects that contain themselves.
 _DEPTH = 100
 
-# What a manifest may hold, so that it is read in about a gigabyte and a minute at most: three
-# million words, say. `save` keeps to the same limits.
+# Limits of a manifest, so that reading one takes at most about a gigabyte and a minute: three
+# million words, for example. `save` enforces the same limits.
 _MANIFEST_BYTES = 2**27
 _VALUES = 2**23
 _CONTAINERS = 2**20
 _ESTIMATORS = 2**13
-# Keys of a set or a dict that share their hash: beyond a few, each costs a look at all of them.
+# Keys of a set or a dict with the same hash: each of them is compared with all the others.
 _SAME_HASH = 64
-# The directory of the array file: about 100,000 arrays.
+# Size of the directory of the array file: enough for about 100,000 arrays.
 _DIRECTORY_BYTES = 2**23
-# Rows that take no bytes, in arrays without columns.
+# Rows of arrays without columns, which take no bytes.
 _EMPTY_ROWS = 2**24
 _COLUMNS = 2**31
-# Characters of a message, which may quote what a bundle holds.
+# Length of an error message, which may quote content of the bundle.
 _SAID = 2000
 
-#: Class to public module: what bundles may hold in addition to registered types.
+#: Class name to public module: the types that bundles may contain in addition to registered ones.
 BUNDLED = {
     name: module
     for module, names in {
         "crossfit.compose": "ChannelUnion ColumnsAsViews SelectChannel ViewTransformer",
         "crossfit.retrieval": "ApproximateIndex ExactIndex Reranker RetrievalScorer",
         "crossfit.similarities": "KNNPosterior MethodSimilarity PosteriorOverPrior",
-        # Only classes whose fitted state is numbers and names, and which compiled code cannot be
-        # led by: a tree's nodes or a support vector machine's index arrays are followed unchecked.
+        # Only classes whose fitted state consists of numbers and names that compiled code does not
+        # use as unchecked indices, as it does a tree's nodes or a support vector machine's arrays.
         "sklearn.compose": "ColumnTransformer",
         "sklearn.decomposition": "FactorAnalysis FastICA LatentDirichletAllocation NMF PCA "
         "TruncatedSVD",
@@ -101,22 +102,22 @@ _VECTORIZERS = tuple(
 
 
 class BundleError(ValueError):
-    """A model that a bundle cannot hold, or a bundle that cannot be trusted or read."""
+    """Raised if a model cannot be stored in a bundle, or a bundle cannot be trusted or read."""
 
 
 def save(model: Any, folder: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
-    """Write a model to a folder, from which `load` reads it back on any machine.
+    """Write a model to a folder, from which `load` restores it on any machine.
 
     Parameters
     ----------
     model : estimator
-        A registered method or extractor, a scikit-learn estimator of the list in the
+        A registered method or extractor, one of the scikit-learn estimators listed in the
         documentation, or a pipeline of them; fitted or not.
     folder : path-like
-        Must not exist; folders above it are made.
-    overwrite : bool
-        Replace the bundle in an existing folder. Until the last moment the old one stays valid,
-        and files that do not belong to it are left alone.
+        Must not exist; its parent folders are created.
+    overwrite : bool, default=False
+        Replace the bundle in an existing folder. The old bundle stays valid until the new one is
+        complete, and files that do not belong to it are left alone.
 
     Returns
     -------
@@ -126,22 +127,27 @@ def save(model: Any, folder: str | os.PathLike[str], *, overwrite: bool = False)
     Raises
     ------
     BundleError
-        If some part of the model is of a type that a bundle cannot hold: the message names the
-        part and the type. Nothing has been written then.
+        If a part of the model is of a type that a bundle cannot contain; the message names the
+        part and the type. Nothing is written in this case.
     FileExistsError
-        If the folder exists and is not to be overwritten, or is not a bundle.
+        If the folder exists and `overwrite` is False, or if it is not a bundle.
+
+    See Also
+    --------
+    load : Read the model.
 
     Notes
     -----
-    The parameter ``memory`` of a pipeline is not kept: a cache belongs to the machine it is on.
+    The parameter ``memory`` of a pipeline is not saved, because a cache belongs to one machine.
 
-    A type of a plugin takes part as it is if it behaves like a scikit-learn estimator: kept are
-    its parameters and whatever `fit` added to it. Where that is not enough it defines
+    A plugin's type that behaves like a scikit-learn estimator needs no extra code: its parameters
+    and the attributes set by `fit` are saved. If that is not enough, it defines
     ``__crossfit_state__() -> (state, arrays)`` and ``__crossfit_restore__(state, arrays)``, which
-    is called on a new instance with the same parameters. Both are mappings from str; `state` may
-    hold whatever a bundle can, other estimators among it, and `arrays` numeric arrays. Parameters
-    named in ``__crossfit_transient__``, a tuple of str, are left out and have their defaults after
-    loading: things of one training run, such as callbacks.
+    is called on a new instance with the same parameters. Both are mappings with str keys; `state`
+    may contain any values that a bundle supports, including other estimators, and `arrays` contains
+    numeric arrays. Parameters named in ``__crossfit_transient__``, a tuple of str, belong to one
+    training run (callbacks, for instance): they are not saved and have their defaults after
+    loading.
 
     Examples
     --------
@@ -179,9 +185,9 @@ def save(model: Any, folder: str | os.PathLike[str], *, overwrite: bool = False)
             draft.rename(folder)
         return folder
     if not overwrite:
-        raise FileExistsError(f"{folder} exists already: pass overwrite=True to replace a bundle")
+        raise FileExistsError(f"{folder} already exists; pass overwrite=True to replace a bundle")
     if not _may_replace(folder):
-        raise FileExistsError(f"{folder} exists and is not a bundle: it is not overwritten")
+        raise FileExistsError(f"{folder} exists and is not a bundle; choose another folder")
     with room_for("the bundle", folder):
         kept = _write(folder, content, encoder.arrays)
     for path in list(folder.iterdir()):
@@ -191,21 +197,22 @@ def save(model: Any, folder: str | os.PathLike[str], *, overwrite: bool = False)
 
 
 def load(folder: str | os.PathLike[str], *, max_bytes: int = 2**33) -> Any:
-    """Read a model that `save` wrote.
+    """Read a model that was written by `save`.
 
-    Nothing of the bundle is executed or unpickled, and no module is imported because it names it;
-    the code that runs is that of crossfit, of scikit-learn and of the installed plugins whose
-    types it names. The hashes show damage, they do not show who wrote a bundle.
+    Nothing in the bundle is executed or unpickled, and no module is imported just because the
+    bundle names it. The only code that runs is that of crossfit, of scikit-learn and of the
+    installed plugins that provide the types in the bundle. The hashes detect damage; they do not
+    prove who wrote a bundle.
 
     Parameters
     ----------
     folder : path-like
-        Where the bundle is.
-    max_bytes : int
-        Bytes that the arrays may take, 8 GiB by default; raise it for larger models of people
-        you trust. Everything else is bounded by the size of the arrays and by fixed limits that
-        `save` keeps to: a manifest of 128 MiB, of 8 million values and of a million lists and
-        objects, 8,192 estimators.
+        Folder of the bundle.
+    max_bytes : int, default=2**33
+        Largest accepted size of the arrays in bytes; increase it for larger models from people you
+        trust. Everything else is bounded by the size of the arrays and by fixed limits, which
+        `save` enforces too: a manifest of 128 MiB with 8 million values and a million lists and
+        objects, and 8,192 estimators.
 
     Returns
     -------
@@ -215,14 +222,29 @@ def load(folder: str | os.PathLike[str], *, max_bytes: int = 2**33) -> Any:
     Raises
     ------
     BundleError
-        If there is no bundle, it is damaged or was changed, it was written in a newer format, it
-        contains a type that is not allowed or a parameter that its type rejects, it is larger
-        than the limits, or a plugin is not installed.
+        If there is no bundle; if it is damaged, was changed, or was written in a newer format; if
+        it contains a type that is not allowed or a parameter that its type rejects; if it exceeds
+        the limits; or if a plugin is not installed.
 
     Warns
     -----
     UserWarning
         If it was written with another release series of scikit-learn or of a plugin.
+
+    See Also
+    --------
+    save : Write a model.
+
+    Examples
+    --------
+    >>> import numpy as np, tempfile
+    >>> from crossfit.subspace import PLS
+    >>> rng = np.random.default_rng(0)
+    >>> X, Y = rng.normal(size=(20, 3)), rng.normal(size=(20, 2))
+    >>> model = PLS().fit(X, Y)
+    >>> restored = load(save(model, tempfile.mkdtemp() + "/model"))
+    >>> bool(np.all(restored.similarity(X, Y) == model.similarity(X, Y)))
+    True
     """
     check_arguments(
         "load",
@@ -239,10 +261,10 @@ def load(folder: str | os.PathLike[str], *, max_bytes: int = 2**33) -> Any:
             actual = os.fstat(stream.fileno()).st_size
             if actual == size and size > max_bytes:
                 raise BundleError(
-                    f"{name} takes {size} bytes, and max_bytes is {max_bytes}: raise it if you "
-                    "trust who wrote the bundle"
+                    f"{name} takes {size} bytes, but max_bytes is {max_bytes}; increase it if you "
+                    "trust the author of the bundle"
                 )
-            # Its hash would take long if it is much larger than it should be.
+            # The size is compared first: hashing a file that is far too large would take long.
             if actual != size or hashlib.file_digest(stream, "sha256").hexdigest() != digest:
                 raise BundleError(
                     f"{name} does not match its hash in the manifest; it was damaged or changed"
@@ -254,12 +276,12 @@ def load(folder: str | os.PathLike[str], *, max_bytes: int = 2**33) -> Any:
                 model = decoder.decode(content["model"], _Place("model"), 0)
                 decoder.finish()
         if not hasattr(model, "get_params"):
-            raise BundleError("it holds no estimator")
+            raise BundleError("it does not contain an estimator")
     except Exception as error:
-        # Of ours, or whatever a damaged or hostile value led to.
+        # A BundleError, or any error that a damaged or hostile value led to.
         said = _said(error)
         said = said if len(said) <= _SAID else f"{said[: _SAID - 103]}...{said[-100:]}"
-        raise BundleError(f"the bundle {folder} is refused: {said}") from error
+        raise BundleError(f"the bundle {folder} is rejected: {said}") from error
     _warn_of_other_versions(content["types"])
     return model
 
@@ -268,7 +290,7 @@ def load(folder: str | os.PathLike[str], *, max_bytes: int = 2**33) -> Any:
 
 
 def _home(name: str, distribution: str | None = None) -> tuple[str, str, str] | None:
-    """Return path, distribution and version of a type that bundles may hold, else None.
+    """Return path, distribution and version of a type that bundles may contain, else None.
 
     The name is only looked up; nothing is imported.
     """
@@ -288,9 +310,9 @@ def _home(name: str, distribution: str | None = None) -> tuple[str, str, str] | 
 
 
 def _name_of(cls: type) -> str | None:
-    """Return the name under which bundles may hold a class, else None."""
+    """Return the name by which bundles refer to a class, or None if they may not contain it."""
     known = f"{BUNDLED.get(cls.__name__)}:{cls.__name__}"
-    # The path where several plugins offer the name.
+    # The last one, the path, is for a name that several plugins provide.
     for name in (known, identity_of(cls), f"{cls.__module__}:{cls.__qualname__}"):
         home = _home(name)
         if home and registry.resolve_target(home[0]) is cls:
@@ -299,7 +321,7 @@ def _name_of(cls: type) -> str | None:
 
 
 def _check_names(cls: type, names: Iterable[Any], path: object) -> None:
-    """Check that no value stands under a name that would take the place of code."""
+    """Check that no value would replace a method or another piece of code of the class."""
     for name in names:
         if not isinstance(name, str) or name.startswith("__") or stands_for_code(cls, name):
             raise BundleError(
@@ -308,7 +330,7 @@ def _check_names(cls: type, names: Iterable[Any], path: object) -> None:
 
 
 def _check_params(made: Any, path: object) -> None:
-    """Check parameters by the constraints of their type, before compiled code sees them."""
+    """Check parameters by the constraints of their type, before compiled code uses them."""
     if hasattr(made, "_parameter_constraints"):
         try:
             made._validate_params()
@@ -345,7 +367,7 @@ def _warn_of_other_versions(types: Mapping[str, Mapping[str, str]]) -> None:
     ]
     if other:
         warnings.warn(
-            f"the bundle was written with {', '.join(other)}: check the model on known answers, "
+            f"the bundle was written with {', '.join(other)}; check the model on known results, "
             "or fit it again",
             stacklevel=3,
         )
@@ -364,9 +386,10 @@ def _called(value: Any) -> str:
 
 
 class _Place:
-    """The place of a value in the model, put into words only for an error message.
+    """The location of a value in the model, formatted only for an error message.
 
-    Each step keeps the one above: words made on the way down would be copied for every value.
+    Each location refers to its parent; building the text on the way down would copy it for every
+    value.
     """
 
     __slots__ = ("above", "form", "key")
@@ -396,19 +419,19 @@ class _Place:
 
 
 def _is_plain(dtype: np.dtype[Any]) -> bool:
-    """Return True if a type of array is the same on all machines and refers to nothing."""
+    """Return True if a dtype is the same on all machines and contains no references."""
     limit = {"f": 8, "c": 16}.get(dtype.kind, math.inf)
     return dtype.kind in "biufcUSmM" and 0 < dtype.itemsize <= limit
 
 
 def _check_rows(shape: tuple[int, ...]) -> None:
-    """Reject an array without numbers that has more rows than a loop could go through."""
+    """Reject an empty array with so many rows that a loop over them would not end."""
     if 0 in shape and math.prod(size or 1 for size in shape) > _EMPTY_ROWS:
-        raise ValueError(f"an array of shape {shape}, without a number, has too many rows")
+        raise ValueError(f"an empty array of shape {shape} has too many rows")
 
 
 def _check_hashes(keys: Iterable[Any]) -> None:
-    """Reject keys made to share their hash, which would all be compared with each other."""
+    """Reject many keys with the same hash, which would all be compared with each other."""
     (_, most), *_ = Counter(map(hash, keys)).most_common(1) or [(0, 0)]
     if most > _SAME_HASH:
         raise ValueError(f"{most} keys of a set or dict have the same hash")
@@ -425,7 +448,7 @@ def _read_array(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> NDArray[Any]
         # Before memory is allocated for it.
         size = math.prod(shape) * dtype.itemsize
         if min(shape, default=0) < 0 or size != info.file_size - stream.tell():
-            raise ValueError(f"the array {info.filename} declares a size that it has not")
+            raise ValueError(f"the array {info.filename} does not have the size that it declares")
         _check_rows(shape)
     with archive.open(info) as stream:
         return np.lib.format.read_array(stream, allow_pickle=False)
@@ -435,7 +458,7 @@ def _read_array(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> NDArray[Any]
 
 
 class _Encoder:
-    """Turns a model into JSON, and collects its arrays and the names of its types."""
+    """Converts a model to JSON, and collects its arrays and the names of its types."""
 
     def __init__(self) -> None:
         self.arrays: list[NDArray[Any]] = []
@@ -445,8 +468,8 @@ class _Encoder:
     def encode(self, value: Any, path: _Place, depth: int) -> Any:
         if depth > _DEPTH:
             raise BundleError(
-                f"{str(path)[:80]}...: values within values more than {_DEPTH} deep, perhaps one "
-                "that holds itself"
+                f"{str(path)[:80]}...: values are nested more than {_DEPTH} levels deep; one may "
+                "contain itself"
             )
         encode = partial(self.encode, depth=depth + 1)
         kind = type(value)
@@ -491,7 +514,7 @@ class _Encoder:
         if kind is np.random.RandomState:
             state = value.get_state(legacy=False)
             if state["bit_generator"] != "MT19937":
-                raise BundleError(f"{path} is a RandomState not of MT19937")
+                raise BundleError(f"{path} is a RandomState that does not use MT19937")
             names = ("key", "position", "has_gauss", "gauss")
             held = (*state["state"].values(), state["has_gauss"], state["gauss"])
             return _tagged(
@@ -520,7 +543,7 @@ class _Encoder:
 
     def _scalar(self, value: np.generic, path: _Place) -> dict[str, Any]:
         if not _is_plain(value.dtype):
-            raise BundleError(f"{path} is a {value.dtype}, which not every machine has")
+            raise BundleError(f"{path} is a {value.dtype}, which not every machine supports")
         plain = value.item()
         if isinstance(plain, bytes):
             plain = plain.decode("latin-1")
@@ -549,7 +572,7 @@ class _Encoder:
 
         name = value.keywords.get("measure")
         if value.func is not pairwise_similarity or value.args or len(value.keywords) != 1:
-            raise BundleError(f"{path} is a function, and functions are code: a bundle holds none")
+            raise BundleError(f"{path} is a function; bundles contain no code")
         assert name in MEASURES
         return _tagged("similarity", name=name)
 
@@ -561,7 +584,7 @@ class _Encoder:
             raise BundleError(f"{path} is {_refused(value)}")
         self.estimators += 1
         if self.estimators > _ESTIMATORS:
-            raise BundleError(f"it is made of more than {_ESTIMATORS} estimators")
+            raise BundleError(f"it consists of more than {_ESTIMATORS} estimators")
         self.types[name] = dict(zip(("distribution", "version"), home[1:]))
         forgotten = getattr(cls, "__crossfit_transient__", ())
         params = {
@@ -578,7 +601,7 @@ class _Encoder:
             state = {
                 key: part
                 for key, part in vars(value).items()
-                # The identity of an object in this process, which means nothing in another.
+                # _stop_words_id is the id() of an object, meaningless in another process.
                 if key not in (*params, *forgotten, "_stop_words_id")
             }
         for mapping in (state, arrays):
@@ -587,8 +610,8 @@ class _Encoder:
                  if type(part) is not np.ndarray or part.dtype == object]  # fmt: skip
         if unfit:
             raise BundleError(
-                f"{path}: __crossfit_state__ gives {unfit[0]!r} as an array, but it is "
-                f"{_called(arrays[unfit[0]])}"
+                f"{path}: __crossfit_state__ returns {unfit[0]!r} among the arrays, but it is of "
+                f"type {_called(arrays[unfit[0]])}"
             )
 
         def encoded(mapping: Mapping[str, Any]) -> dict[str, Any]:
@@ -606,16 +629,13 @@ class _Encoder:
 
 def _refused(value: Any) -> str:
     if callable(value) and not isinstance(value, type) and not hasattr(value, "get_params"):
-        return (
-            f"the function {getattr(value, '__name__', '?')}, and functions are code: a bundle "
-            "holds none"
-        )
+        return f"the function {getattr(value, '__name__', '?')}; bundles contain no code"
     hint = ""
     if hasattr(value, "best_estimator_"):
         hint = "; save its best_estimator_"
     elif hasattr(value, "get_params"):
-        hint = "; it holds registered methods and extractors and some of scikit-learn's estimators"
-    return f"of type {_called(value)}, which a bundle does not hold{hint}"
+        hint = "; supported are registered methods and extractors and some scikit-learn estimators"
+    return f"of type {_called(value)}, which bundles do not support{hint}"
 
 
 def _is_scalar_type(value: type[np.generic]) -> bool:
@@ -631,10 +651,10 @@ def _tagged(tag: str, **content: Any) -> dict[str, Any]:
 
 
 def _training_data(neighbors: Any) -> dict[str, Any]:
-    """Return what a nearest-neighbour estimator was fitted on, to be fitted on again.
+    """Return the training data of a nearest-neighbour estimator, which `load` fits again.
 
-    Its search tree is an object of compiled code that supports only pickle; built from the same
-    rows it is the same.
+    Its search tree is a compiled object that supports only pickle; a tree built from the same rows
+    is identical.
     """
     if not hasattr(neighbors, "_fit_X"):
         return {}
@@ -654,7 +674,7 @@ def _training_data(neighbors: Any) -> dict[str, Any]:
 
 
 def _write(folder: Path, content: Mapping[str, Any], arrays: list[NDArray[Any]]) -> str:
-    """Write both files; the manifest, which makes them a bundle, comes last and at once."""
+    """Write both files; the manifest, which completes the bundle, is put in place last."""
     paths = [folder / "arrays", folder / MANIFEST]
     for path in paths:
         clear_drafts(path)
@@ -670,7 +690,7 @@ def _write(folder: Path, content: Mapping[str, Any], arrays: list[NDArray[Any]])
         raw = _signed({"crossfit_bundle": FORMAT, "arrays": listed, **content})
         try:
             if len(raw) > _MANIFEST_BYTES:
-                raise BundleError(f"its manifest would take more than {_MANIFEST_BYTES} bytes")
+                raise BundleError(f"its manifest would exceed {_MANIFEST_BYTES} bytes")
             _check_counts(raw)
         except BundleError as error:
             raise BundleError(f"the model cannot be saved: {error}") from None
@@ -683,7 +703,7 @@ def _write(folder: Path, content: Mapping[str, Any], arrays: list[NDArray[Any]])
 
 
 def _may_replace(folder: Path) -> bool:
-    """Return True if a folder is empty or holds a bundle, damaged or not."""
+    """Return True if a folder is empty or contains a bundle, damaged or not."""
     if not folder.is_dir() or not any(folder.iterdir()):
         return folder.is_dir()
     manifest = folder / MANIFEST
@@ -696,7 +716,7 @@ def _to_disk(stream: BufferedWriter) -> None:
 
 
 def _signed(content: Mapping[str, Any]) -> bytes:
-    """Return the one form that a manifest has on disk, its own hash in front."""
+    """Return the canonical bytes of a manifest, starting with its own hash."""
     digest = hashlib.sha256(_dumped(content)).hexdigest()
     return _dumped({"sha256": digest, **content}) + b"\n"
 
@@ -709,7 +729,7 @@ def _dumped(content: Mapping[str, Any]) -> bytes:
 
 
 def _opened(path: Path, what: str) -> BufferedReader:
-    """Open a regular file, no link, pipe or device."""
+    """Open a regular file; reject links, pipes and devices."""
     try:
         regular = stat.S_ISREG(os.lstat(path).st_mode)
     except OSError as error:
@@ -725,7 +745,7 @@ def _read_manifest(path: Path) -> bytes:
         size = os.fstat(stream.fileno()).st_size
         if size > _MANIFEST_BYTES:
             raise BundleError(
-                f"its manifest takes {size} bytes, and a bundle's at most {_MANIFEST_BYTES}"
+                f"its manifest takes {size} bytes, more than the limit of {_MANIFEST_BYTES}"
             )
         raw = stream.read()
     _check_counts(raw)
@@ -735,16 +755,17 @@ def _read_manifest(path: Path) -> bytes:
 def _check_counts(raw: bytes) -> None:
     """Reject a manifest that would take far more memory than it has bytes.
 
-    Signs in strings count as well, which costs an honest manifest little.
+    Brackets and commas inside strings are counted too, which makes little difference to a valid
+    manifest.
     """
     containers = raw.count(b"[") + raw.count(b"{")
     if containers > _CONTAINERS:
         raise BundleError(
-            f"its manifest has {containers} lists and objects, and a bundle's at most {_CONTAINERS}"
+            f"its manifest has {containers} lists and objects, more than the limit of {_CONTAINERS}"
         )
     values = raw.count(b",")
     if values > _VALUES:
-        raise BundleError(f"its manifest has {values} values, and a bundle's at most {_VALUES}")
+        raise BundleError(f"its manifest has {values} values, more than the limit of {_VALUES}")
 
 
 def _check_directory(stream: BufferedReader, size: int) -> None:
@@ -753,21 +774,21 @@ def _check_directory(stream: BufferedReader, size: int) -> None:
     tail = stream.read()
     end = tail[-22:]
     if not end.startswith(b"PK\5\6") or not end.endswith(b"\0\0"):
-        raise BundleError("the array file is not as crossfit writes it")
+        raise BundleError("the array file was not written by crossfit")
     length = struct.unpack_from("<L", end, 12)[0]
     if tail[-42:-38] == b"PK\6\7":  # of more than two gigabytes
         if struct.unpack_from("<Q", tail, 64)[0] != size - 98 or not tail.startswith(b"PK\6\6"):
-            raise BundleError("the array file is not as crossfit writes it")
+            raise BundleError("the array file was not written by crossfit")
         length = struct.unpack_from("<Q", tail, 40)[0]
     if length > _DIRECTORY_BYTES:
-        raise BundleError("the array file has a directory of too many arrays")
+        raise BundleError("the array file contains too many arrays")
 
 
 def _checked_manifest(raw: bytes) -> dict[str, Any]:
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         found = dict(pairs)
         if len(found) < len(pairs):
-            raise BundleError("the manifest has an entry twice")
+            raise BundleError("the manifest contains an entry twice")
         return found
 
     def no_constant(name: str) -> NoReturn:
@@ -778,7 +799,7 @@ def _checked_manifest(raw: bytes) -> dict[str, Any]:
             raw.decode("ascii"), object_pairs_hook=unique, parse_constant=no_constant
         )
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise BundleError(f"the manifest is not JSON, or cut short: {error}") from None
+        raise BundleError(f"the manifest is truncated or not JSON: {error}") from None
     except RecursionError:
         raise BundleError("the manifest is nested too deeply") from None
     version = content.get("crossfit_bundle") if isinstance(content, dict) else None
@@ -786,8 +807,8 @@ def _checked_manifest(raw: bytes) -> dict[str, Any]:
         raise BundleError(f"{MANIFEST} is not a manifest of a crossfit bundle")
     if version > FORMAT:
         raise BundleError(
-            f"it is of format {version} and this crossfit reads up to {FORMAT}: upgrade "
-            f"{registry.CORE}"
+            f"it has format {version}, but this version of crossfit reads formats up to {FORMAT}; "
+            f"upgrade {registry.CORE}"
         )
     content.pop("sha256", None)
     if raw != _signed(content):
@@ -800,12 +821,12 @@ def _checked_manifest(raw: bytes) -> dict[str, Any]:
     for name, source in content["types"].items():
         parts = _fields(source, ("distribution", "version"))
         if not all(isinstance(part, str) and re.fullmatch(r"\w[\w.+!-]*", part) for part in parts):
-            raise BundleError(f"the type {name!r} has no proper distribution and version")
+            raise BundleError(f"the type {name!r} has no valid distribution and version")
     return content
 
 
 def _fields(node: Any, names: Iterable[str]) -> list[Any]:
-    """Return the entries of a JSON object that must have these and no others."""
+    """Return the entries of a JSON object, which must be exactly these."""
     names = tuple(names)
     if not isinstance(node, dict) or set(node) - {"$"} != set(names):
         raise ValueError(f"expected an object with {', '.join(names)}")
@@ -813,7 +834,7 @@ def _fields(node: Any, names: Iterable[str]) -> list[Any]:
 
 
 class _Decoder:
-    """Turns JSON and arrays back into a model."""
+    """Converts JSON and arrays back to a model."""
 
     def __init__(
         self, archive: zipfile.ZipFile, size: int, types: Mapping[str, Mapping[str, str]]
@@ -826,10 +847,10 @@ class _Decoder:
         if (
             len(self.unread) < len(members)
             or any(info.compress_type != zipfile.ZIP_STORED for info in members)
-            # Members that share their bytes would need more memory than the file has.
+            # Members that overlap would need more memory than the size of the file.
             or sum(info.file_size for info in members) > size
         ):
-            raise BundleError("the array file is not as crossfit writes it")
+            raise BundleError("the array file was not written by crossfit")
 
     def finish(self) -> None:
         """Check that every array is referred to."""
@@ -838,7 +859,7 @@ class _Decoder:
 
     def decode(self, node: Any, path: _Place, depth: int) -> Any:
         if depth > _DEPTH:
-            raise BundleError(f"values within values more than {_DEPTH} deep")
+            raise BundleError(f"values are nested more than {_DEPTH} levels deep")
         decode = partial(self.decode, depth=depth + 1)
         if isinstance(node, list):
             return [decode(part, path.item(i)) for i, part in enumerate(node)]
@@ -901,12 +922,12 @@ class _Decoder:
                 if shape[1] > _COLUMNS:
                     raise ValueError(f"a sparse matrix of {shape[1]} columns is too wide")
                 sparse = (sp.csr_matrix if matrix else sp.csr_array)(tuple(arrays), tuple(shape))
-                # Products follow the indices unchecked.
+                # Matrix products use the indices unchecked.
                 sparse.check_format(full_check=True)
                 return sparse
             case "RandomState":
                 key, position, has_gauss, gauss = parts("key", "position", "has_gauss", "gauss")
-                if not 0 <= position <= 624:  # followed unchecked as well
+                if not 0 <= position <= 624:  # used as an index unchecked
                     raise ValueError("the state of a RandomState is out of range")
                 state = np.random.RandomState()
                 state.set_state(("MT19937", key, position, has_gauss, gauss))
@@ -946,22 +967,22 @@ class _Decoder:
         home = _home(name, (source or {}).get("distribution")) if isinstance(name, str) else None
         if home is None:
             if source is None:
-                raise BundleError(f"{path} is of type {name!r}, which a bundle may not hold")
+                raise BundleError(f"{path} is of type {name!r}, which bundles may not contain")
             distribution = source["distribution"]
             raise BundleError(
-                f"{path} is of type {name!r}, which no installed plugin offers; by the bundle "
-                f"it comes from {distribution} {source['version']}: if you trust that, "
+                f"{path} is of type {name!r}, which no installed plugin provides; according to the "
+                f"bundle it comes from {distribution} {source['version']}; if you trust that, "
                 f"pip install {distribution}"
             )
         cls = registry.resolve_target(home[0])
         if not isinstance(cls, type):
             raise BundleError(f"{path}: {name!r} is not a class")
         if name == _PIPELINE and params.get("memory") is not None:
-            # joblib unpickles what it finds in a cache folder.
-            raise BundleError(f"{path}: a bundle may not bring the cache folder of a pipeline")
+            # joblib unpickles the files of a cache folder.
+            raise BundleError(f"{path}: a bundle may not set the cache folder of a pipeline")
         self.estimators += 1
         if self.estimators > _ESTIMATORS:
-            raise BundleError(f"it is made of more than {_ESTIMATORS} estimators")
+            raise BundleError(f"it consists of more than {_ESTIMATORS} estimators")
         made = cls(**params)
         _check_params(made, path)
         for mapping in (state, arrays):
@@ -971,26 +992,26 @@ class _Decoder:
         if hasattr(cls, "__crossfit_restore__"):
             made.__crossfit_restore__(state, arrays)
             return made
-        # Parameters come through the constructor alone, also those that were left out.
+        # Parameters are set by the constructor only, including those that were left out.
         known = made.get_params(deep=False)
         clash = [key for key in state if key in known]
         if clash or arrays:
             raise BundleError(f"{path}: {[*clash, *arrays][0]!r} is not a fitted attribute")
         vars(made).update(state)
         if name in _VECTORIZERS and "vocabulary_" in state:
-            # They become column indices, which products follow unchecked.
+            # The values become column indices, which matrix products use unchecked.
             columns = state["vocabulary_"].values()
             if sorted(columns) != list(range(len(columns))):
-                raise BundleError(f"{path}.vocabulary_ does not number its terms")
+                raise BundleError(f"{path}.vocabulary_ does not number its terms consecutively")
         return made
 
 
 def _dtype(text: Any) -> np.dtype[Any]:
     if not isinstance(text, str) or not re.fullmatch(r"[<>|][biufcSUmM]\d+(\[\w+\])?", text):
-        raise ValueError(f"{text!r} is not a type of array")
+        raise ValueError(f"{text!r} is not a supported dtype")
     dtype = np.dtype(text)
     if not _is_plain(dtype):
-        raise ValueError(f"{text!r} is not a type of array")
+        raise ValueError(f"{text!r} is not a supported dtype")
     return dtype
 
 

@@ -36,9 +36,13 @@ class SearchResult(NamedTuple):
     Parameters
     ----------
     indices : int array of shape (n_queries, k)
-        Rows of the gallery.
+        Row numbers in the gallery.
     scores : float32 array of shape (n_queries, k)
         Similarities; higher is better.
+
+    See Also
+    --------
+    search : Returns it.
     """
 
     indices: NDArray[np.int64]
@@ -46,7 +50,7 @@ class SearchResult(NamedTuple):
 
 
 def _split(estimator: Any) -> tuple[list[Any], Any]:
-    """Return the transforming steps and the step that scores."""
+    """Return the steps that transform, and the step that scores."""
     estimator = getattr(estimator, "best_estimator_", estimator)  # of a finished search
     if not isinstance(estimator, Pipeline):
         return [], estimator
@@ -66,7 +70,12 @@ def answering(estimator: Any) -> tuple[list[Any], Scorer]:
     Parameters
     ----------
     estimator : CrossModalEstimator, Pipeline or finished search
-        Pipelines may be nested; of a search its best estimator counts.
+        Pipelines may be nested; a search stands for its best estimator.
+
+    Returns
+    -------
+    steps : list of transformers
+    last : Scorer
 
     Raises
     ------
@@ -97,14 +106,35 @@ def similarity(
     Parameters
     ----------
     estimator : CrossModalEstimator or Pipeline
-        Fitted. The last step of a pipeline scores, those before it transform.
+        Fitted. The last step of a pipeline scores; the steps before it transform.
     X, Y, query, gallery, chunk_size, out
-        As in `CrossModalEstimator.similarity`.
+        As in `CrossModalEstimator.similarity`. A pipeline requires Views as X.
 
     Returns
     -------
     float32 array of shape (n_query_items, n_gallery_items)
-        `out` itself, or the file as a read-only memory map, where one is given.
+        Higher is better. `out` itself if it is an array, a read-only memory map if it is a file.
+
+    Raises
+    ------
+    TypeError
+        If `estimator` cannot score, or a pipeline does not receive Views alone.
+
+    See Also
+    --------
+    search : The best items for each query.
+    crossfit.similarities.pairwise_similarity : Similarities of rows of two arrays.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from crossfit import Views, similarity
+    >>> from crossfit.methods import CCA
+    >>> Z = np.random.default_rng(0).normal(size=(20, 3))
+    >>> views = Views(image=Z, text=Z[:, ::-1])
+    >>> scores = similarity(CCA().fit(views), views)
+    >>> scores.shape, bool(np.all(scores.argmax(axis=1) == np.arange(20)))
+    ((20, 20), True)
     """
     steps, last = answering(estimator)
     if not steps and isinstance(last, CrossModalEstimator):
@@ -127,13 +157,28 @@ def encode(estimator: Any, values: Any, view: str) -> Any:
     estimator : CrossModalEstimator or Pipeline
         Fitted.
     values : array-like of n rows
-        Items of one modality, as they go into the estimator.
+        Items of one modality, as the estimator takes them.
     view : str
-        The name of the view they belong to.
+        Name of the view that they belong to.
 
     Returns
     -------
     array of shape (n, n_components)
+
+    Raises
+    ------
+    TypeError
+        If `estimator` is not a method with a common space or a pipeline of steps that transform.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from crossfit import Views, encode
+    >>> from crossfit.methods import CCA
+    >>> Z = np.random.default_rng(0).normal(size=(20, 3))
+    >>> method = CCA(n_components=2).fit(Views(image=Z, text=Z[:, ::-1]))
+    >>> encode(method, Z[:5], "image").shape
+    (5, 2)
     """
     steps, last = _split(estimator)
     for step in (*steps, last):
@@ -173,17 +218,39 @@ def search(
     view : str
         The view of the queries.
     gallery : array-like of m rows, optional
-        Items to search in. By default the gallery given to ``RetrievalScorer.index``.
+        Items to search in. Default: the gallery passed to ``RetrievalScorer.index``.
     gallery_view : str, optional
-        The view of the gallery; needed if the estimator was fitted on more than two.
-    k : int
-        How many to return; all of a smaller gallery.
+        The view of the gallery; required if the estimator was fitted on more than two views.
+    k : int, default=10
+        Number of items to return per query; all items of a smaller gallery.
 
     Returns
     -------
     SearchResult
-        ``indices`` into the gallery and ``scores``, both of shape (n, k), best first. Equal
-        scores come in gallery order.
+        ``indices`` into the gallery and ``scores``, both of shape (n, k), best first. Items with
+        equal scores are in gallery order.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If a view is unknown, `gallery_view` is needed, there is no gallery, `k` is not a positive
+        integer, or `estimator` cannot score.
+
+    See Also
+    --------
+    similarity : All scores.
+    crossfit.RetrievalScorer.index : Set the gallery of a pipeline.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from crossfit import Views, search
+    >>> from crossfit.methods import CCA
+    >>> Z = np.random.default_rng(0).normal(size=(20, 3))
+    >>> method = CCA().fit(Views(image=Z, text=Z[:, ::-1]))
+    >>> found = search(method, Z[4:6], view="image", gallery=Z[:, ::-1], k=3)
+    >>> found.indices[:, 0].tolist()
+    [4, 5]
     """
     check_k(k)
     steps, last = answering(estimator)
@@ -198,7 +265,7 @@ def search(
     if gallery is None:
         if not isinstance(last, Indexed):
             raise ValueError(
-                f"{type(last).__name__} has no gallery: pass gallery=, or end the pipeline in a "
+                f"{type(last).__name__} has no gallery; pass gallery=, or end the pipeline in a "
                 "RetrievalScorer and call its index(values, view)"
             )
         items, gallery_view = last.index_
@@ -244,12 +311,16 @@ def top_k(scores: Scores, k: int) -> SearchResult:
     scores : array-like of shape (n_queries, n_gallery)
         Higher is better.
     k : int
-        How many columns; all if there are fewer.
+        Number of columns; all if there are fewer.
+
+    Returns
+    -------
+    SearchResult
 
     Raises
     ------
     ValueError
-        If the scores are not such numbers, or k is not a positive integer.
+        If `scores` is not a numeric array of this shape, or `k` is not a positive integer.
     """
     check_k(k)
     scores = as_array(scores, "scores", numbers=True)
@@ -258,17 +329,17 @@ def top_k(scores: Scores, k: int) -> SearchResult:
             f"scores must be numbers of shape (n_queries, n_gallery), got shape {scores.shape} of "
             f"type {scores.dtype}"
         )
-    if scores.dtype.kind in "bu":  # which have no negative
+    if scores.dtype.kind in "bu":  # negating them fails or wraps around
         scores = scores.astype(np.float64)
     n, m = scores.shape
     k = min(k, m)
     order = None
     if 4 * k < m:
-        # Sort only what reaches the k-th best score, ties included.
+        # Sort only the scores that reach the k-th best, ties included.
         least = np.partition(scores, m - k, axis=1)[:, m - k, None]
         rows, columns = np.nonzero(scores >= least)
         counts = np.bincount(rows, minlength=n)
-        if n and counts.min() >= k:  # else there are NaN
+        if n and counts.min() >= k:  # otherwise there are NaN
             best = columns[np.lexsort((-scores[rows, columns], rows))]
             starts = np.cumsum(counts) - counts
             order = best[starts[:, None] + np.arange(k)]
@@ -288,7 +359,7 @@ def check_k(k: Any) -> None:
     Raises
     ------
     ValueError
-        If it is not.
+        If it is not a positive integer.
     """
     if not isinstance(k, Integral) or isinstance(k, bool) or k < 1:
         raise ValueError(f"k must be an integer of at least 1, got {shown(k)}")

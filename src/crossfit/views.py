@@ -65,16 +65,33 @@ class Ragged(_Immutable):
     offsets : array-like of int, shape (n_rows + 1,)
         Row ``i`` is ``values[offsets[i]:offsets[i + 1]]``.
     info : mapping, optional
-        What rides along. Arrays whose first axis has ``n_elements`` entries (boxes, scores)
-        follow the rows when rows are taken; anything else (a vocabulary) is kept as it is.
+        Additional data. Arrays whose first axis has ``n_elements`` entries (boxes, scores) are
+        indexed together with the rows; anything else (a vocabulary) is kept unchanged.
 
     Raises
     ------
     ValueError
-        If the offsets do not run from 0 to ``len(values)`` without falling, or values are masked
-        or missing.
+        If the offsets do not increase monotonically from 0 to ``len(values)``, or values are
+        masked or missing.
     TypeError
-        If `values` is not an array-like or `info` not a mapping.
+        If `values` is not an array-like or `info` is not a mapping.
+
+    See Also
+    --------
+    Ragged.from_list : Build one from a list of arrays.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from crossfit import Ragged
+    >>> regions = Ragged.from_list([np.zeros((2, 3)), np.ones((1, 3))])
+    >>> regions.lengths.tolist()
+    [2, 1]
+    >>> regions[1].tolist()
+    [[1.0, 1.0, 1.0]]
+    >>> dense, mask = regions.padded()
+    >>> dense.shape, mask.tolist()
+    ((2, 2, 3), [[True, True], [True, False]])
     """
 
     __slots__ = ("info", "offsets", "values")
@@ -115,20 +132,24 @@ class Ragged(_Immutable):
 
     @classmethod
     def from_list(cls, rows: Sequence[ArrayLike], info: Mapping[str, Any] | None = None) -> Self:
-        """Build from one array per row.
+        """Build a Ragged from one array per row.
 
         Parameters
         ----------
         rows : sequence of array-like, each of shape (R_i, ...)
             All shapes must agree after the first axis.
         info : mapping, optional
-            See the class.
+            As for the class.
+
+        Returns
+        -------
+        Ragged
 
         Raises
         ------
         ValueError, TypeError
-            If there are no rows, their trailing shapes or kinds of elements differ, or elements
-            are masked or missing.
+            If there are no rows, if their trailing shapes or types differ, or if elements are
+            masked or missing.
         """
         unordered = isinstance(rows, (str, bytes, Mapping, Set)) or getattr(rows, "ndim", 1) == 0
         if unordered or sp.issparse(rows) or not isinstance(rows, Iterable):
@@ -160,7 +181,7 @@ class Ragged(_Immutable):
 
     @property
     def shape(self) -> tuple[int]:
-        """``(n_rows,)``, as scikit-learn counts samples."""
+        """``(n_rows,)``, from which scikit-learn reads the number of samples."""
         return (len(self),)
 
     @property
@@ -177,7 +198,7 @@ class Ragged(_Immutable):
         return len(self.offsets) - 1
 
     def __getitem__(self, rows: Any) -> Any:
-        """Return one row as an array for an int, else a Ragged of the rows asked for."""
+        """Return one row as an array for an int, else a Ragged of the selected rows."""
         rows = _drop_ellipsis(rows)
         if isinstance(rows, (int, np.integer)) and not isinstance(rows, bool):
             i = int(_positions(rows, len(self))[0])
@@ -202,24 +223,25 @@ class Ragged(_Immutable):
     def padded(
         self, length: int | None = None, fill: float = 0
     ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-        """Return a dense array and the mask of real elements.
+        """Return a dense, padded array and the mask of real elements.
 
         Parameters
         ----------
         length : int, optional
-            Length of every row; the longest row by default. Longer rows are cut.
-        fill : number
-            What stands in the padding.
+            Length of every row; longer rows are truncated. Default: the length of the longest row.
+        fill : number, default=0
+            The value of the padding.
 
         Returns
         -------
-        array of shape (n_rows, length, ...)
+        dense : array of shape (n_rows, length, ...)
         mask : bool array of shape (n_rows, length)
+            True for real elements, False for padding.
 
         Raises
         ------
         ValueError
-            If `length` is not a whole number of at least 0, or the elements' type cannot hold
+            If `length` is not a non-negative integer, or the dtype of the elements cannot hold
             `fill`.
         """
         lengths = self.lengths
@@ -250,7 +272,7 @@ class Ragged(_Immutable):
 
 
 class Views(_Immutable):
-    """Named modalities of the same samples: row ``i`` of every view belongs together.
+    """Named modalities of the same samples: row ``i`` of every view belongs to sample ``i``.
 
     Behaves like an array of ``n`` rows wherever scikit-learn splits data, so that pipelines,
     cross-validation and grid search work on several modalities at once.
@@ -258,18 +280,24 @@ class Views(_Immutable):
     Parameters
     ----------
     views : mapping of str to array-like, optional
-        The views in order; an alternative to keywords for names that are not identifiers.
+        The views in order; use it instead of keywords for names that are not identifiers.
     **named : array-like
-        The views in order. Each is an ndarray, memmap, CSR matrix, tensor, list of strings,
-        paths or PIL images, `Ragged`, or a DataFrame or a column of one (rows by position). A
-        mapping makes a view of several row-aligned channels (`Channels`).
+        The views in order. Each is an ndarray, memmap, CSR matrix, tensor, `Ragged`, DataFrame or
+        Series (rows by position), or a list of strings, paths or PIL images. A mapping becomes a
+        view of several row-aligned channels (`Channels`).
 
     Raises
     ------
     ValueError
-        If the views are empty or their numbers of rows differ, with the names and sizes.
+        If the views are empty or their numbers of rows differ; the message lists the names and
+        sizes.
     TypeError
-        If a view is not something with rows.
+        If a view does not consist of rows.
+
+    See Also
+    --------
+    Ragged : Rows of unequal length.
+    Channels : A view of several row-aligned parts.
 
     Examples
     --------
@@ -317,7 +345,7 @@ class Views(_Immutable):
     ) -> None:
         if n == 0:
             raise ValueError(f"views must not be empty, got 0 rows in {', '.join(values)}")
-        # Here too, and not only where a user gives arrays: pickling forgets the flag.
+        # Set here too, and not only for arrays given by users: pickling drops the flag.
         locked = {k: _read_only(v) if isinstance(v, np.ndarray) else v for k, v in values.items()}
         object.__setattr__(self, "_values", locked)
         object.__setattr__(self, "_index", {k: _read_only(v) for k, v in index.items()})
@@ -328,9 +356,9 @@ class Views(_Immutable):
 
     @classmethod
     def _read(cls, given: Any, name: str) -> Any:
-        """Convert what was given for a view to one of the forms that views hold."""
+        """Convert the values given for a view to one of the types that views hold."""
         values = _as_values(given, name)
-        # A channel may lack some of its rows, a view not.
+        # A channel may have missing rows; a view may not.
         _check_items(values, name, may_lack=issubclass(cls, Channels))
         return values
 
@@ -356,7 +384,7 @@ class Views(_Immutable):
         *,
         names: tuple[str, str] = ("image", "text"),
     ) -> Self:
-        """Build from images that have several captions each.
+        """Build Views from images that have several captions each.
 
         A row is a pair of a caption and its image; each image is stored, encoded and ranked
         once.
@@ -364,23 +392,37 @@ class Views(_Immutable):
         Parameters
         ----------
         images : array-like of n_images rows
-            Anything that a view can be.
+            Any valid values of a view.
         captions : array-like of n rows
-            Anything that a view can be.
+            Any valid values of a view.
         image_index : array-like of int, shape (n,)
             The row of `images` that each caption describes.
-        names : pair of str
+        names : pair of str, default=("image", "text")
             Names of the two views.
+
+        Returns
+        -------
+        Views
+            With one row per caption.
 
         Raises
         ------
         ValueError
-            If the sizes disagree or an index points outside `images`.
+            If the sizes disagree or an index is out of range for `images`.
 
         Warns
         -----
         UserWarning
-            If some images have no caption; they are left out, because a row is a pair.
+            If some images have no caption; they are left out, because every row is a pair.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from crossfit import Views
+        >>> captions = ["a cat", "a sleeping cat", "a dog"]
+        >>> v = Views.from_captions(np.eye(2), captions, [0, 0, 1])
+        >>> len(v), v.groups.tolist()
+        (3, [0, 0, 1])
         """
         if not isinstance(names, (tuple, list)) or len(names) != 2:
             raise ValueError(f"names must be a pair of different strings, got {shown(names)}")
@@ -426,15 +468,15 @@ class Views(_Immutable):
 
     @property
     def columns(self) -> dict[str, tuple[str, ...]]:
-        """Names of the columns of those views that were given as DataFrames, by view."""
+        """Column names by view, for the views that were given as DataFrames."""
         return dict(self._columns)
 
     @property
     def groups(self) -> IntArray:
-        """Group of each row, shape (n,): rows that share an item, or that must stay together.
+        """Group of each row, shape (n,): rows that share an item or that must stay together.
 
         Every row has its own group unless several rows share an item or groups were given.
-        Scikit-learn's group splitters need this handed to them as ``groups=views.groups``.
+        Pass it to scikit-learn's group splitters as ``groups=views.groups``.
         """
         return np.arange(self._n) if self._groups is None else self._groups
 
@@ -444,30 +486,34 @@ class Views(_Immutable):
     def __contains__(self, name: object) -> bool:
         return isinstance(name, str) and name in self._values
 
-    # Without this, Python would iterate through __getitem__ and call rows views.
+    # Without this, Python would iterate through __getitem__ and yield rows as if they were views.
     __iter__ = None  # type: ignore[assignment]
 
     def __array__(self, *args: Any, **kwargs: Any) -> NoReturn:
         raise TypeError(
-            f"{type(self).__name__} holds the views {', '.join(self.names)} and is not a single "
+            f"{type(self).__name__} contains the views {', '.join(self.names)} and is not a single "
             f"array: select one, for instance views[{self.names[0]!r}]"
         )
 
     def __getitem__(self, key: Any) -> Any:
-        """Return the values of one view for a name, or the rows asked for as Views.
+        """Return the values of one view for a name, else the selected rows as Views.
 
         Parameters
         ----------
         key : str, or int, slice, integer array or boolean mask
-            An int gives Views of one row. ``views[rows, ...]`` is understood too.
+            An int selects Views of one row. ``views[rows, ...]`` is supported as well.
+
+        Returns
+        -------
+        array-like or Views
         """
         if isinstance(key, str):
             values = self._item_values(key)
             return take_rows(values, self._index[key]) if key in self._index else values
         key = _drop_ellipsis(key)
         at = _positions(key, self._n)
-        # A slice of an array is a view of the same memory: keep it where nothing is shared.
-        # Tensors know no negative steps.
+        # A slice of an array is a view of the same memory: keep it if no items are shared.
+        # Tensors do not support negative steps.
         rows = key if isinstance(key, slice) and (key.step or 1) > 0 else at
         values, index = {}, {}
         for name, part in self._values.items():
@@ -483,18 +529,19 @@ class Views(_Immutable):
         return self._values[name]
 
     def distinct(self, name: str) -> tuple[Any, IntArray]:
-        """Return the distinct items of a view and which of them each row has.
+        """Return the distinct items of a view and the index of each row's item.
 
         Parameters
         ----------
         name : str
-            A view.
+            Name of a view.
 
         Returns
         -------
         values : array-like of n_items rows
             In order of first appearance.
         row_to_item : int array of shape (n,)
+            Index of each row's item in `values`.
         """
         values = self._item_values(name)
         return values, self._index.get(name, np.arange(self._n))
@@ -505,7 +552,11 @@ class Views(_Immutable):
         Parameters
         ----------
         name : str
-            The view.
+            Name of a view.
+
+        Returns
+        -------
+        int array of shape (n_items,)
         """
         self._item_values(name)
         if name in self._index:
@@ -513,12 +564,21 @@ class Views(_Immutable):
         return np.arange(self._n)
 
     def select(self, *names: str) -> Self:
-        """Return Views of some of the modalities, in the order asked for.
+        """Return Views of some of the modalities, in the given order.
 
         Parameters
         ----------
         *names : str
-            Which modalities.
+            Names of the views to keep.
+
+        Returns
+        -------
+        Views
+
+        Raises
+        ------
+        ValueError
+            If there is no view of a given name.
         """
         if not names:
             raise ValueError(f"select expects view names, one of {', '.join(self.names)}")
@@ -531,17 +591,22 @@ class Views(_Immutable):
         )
 
     def replace(self, **named: Any) -> Self:
-        """Return Views in which some views have other values.
+        """Return Views in which the values of some views are replaced.
 
         Parameters
         ----------
         **named : array-like of n rows, or of n_items rows
-            New values by row, or by distinct item for a view that several rows share.
+            New values, one per row; or one per distinct item for a view whose items are shared
+            by several rows.
+
+        Returns
+        -------
+        Views
 
         Raises
         ------
         ValueError
-            If there is no such view or the number of rows fits neither.
+            If there is no such view, or the number of rows is neither of the two.
         """
         values, index, columns = dict(self._values), dict(self._index), dict(self._columns)
         for name, given in named.items():
@@ -557,17 +622,21 @@ class Views(_Immutable):
         return self._build(values, index, self._groups, self._n, columns)
 
     def rename(self, names: Mapping[str, str]) -> Self:
-        """Return the same views under other names; names left out stay.
+        """Return the same views under other names; views that are not named keep theirs.
 
         Parameters
         ----------
         names : mapping of str to str
             Old names to new ones.
 
+        Returns
+        -------
+        Views
+
         Raises
         ------
         ValueError
-            If there is no such view, or two views would bear one name.
+            If there is no such view, or two views would have the same name.
         TypeError
             If `names` is not a mapping to strings.
         """
@@ -589,19 +658,23 @@ class Views(_Immutable):
         )
 
     def with_groups(self, groups: ArrayLike) -> Self:
-        """Return the same views with coarser groups, for instance one recording's clips.
+        """Return the same views with coarser groups, for instance the clips of one recording.
 
         Parameters
         ----------
         groups : array-like of shape (n,)
             Rows with equal entries are kept together by splits and are not negatives of each
-            other. Rows that share an item must be in one group.
+            other. Rows that share an item must be in the same group.
+
+        Returns
+        -------
+        Views
 
         Raises
         ------
         ValueError
-            If groups have another shape, split an item or are missing (None, NaN) in some rows:
-            NaN equals nothing, and a row that stands alone needs a group of its own.
+            If `groups` has another shape, splits an item, or is missing (None, NaN) in some rows.
+            A row that belongs to no larger group needs a group of its own.
         """
         codes = group_codes(groups, self._n)
         for name, index in self._index.items():
@@ -613,14 +686,14 @@ class Views(_Immutable):
     def map(self, function: Callable[[Any, str], Any], *names: str) -> Self:
         """Apply ``function(values, name)`` to the distinct items of some or all views.
 
-        The result must have one row per item; which rows share an item stays the same.
+        The result must have one row per item; the assignment of rows to items is unchanged.
 
         Parameters
         ----------
         function : callable
             ``(values, name) -> values``, called once per view.
         *names : str
-            Which views; all of them by default.
+            Names of the views to map. Default: all views.
 
         Returns
         -------
@@ -632,7 +705,7 @@ class Views(_Immutable):
         ValueError
             If there is no such view, or the function returns another number of rows.
         TypeError
-            If `function` cannot be called or returns what a view cannot be.
+            If `function` is not callable or does not return valid values of a view.
         """
         if not callable(function):
             raise TypeError(
@@ -657,7 +730,7 @@ class Views(_Immutable):
         Parameters
         ----------
         name : str
-            A view.
+            Name of a view.
         y : array-like of shape (n,) or (n, n_classes)
             Labels of the rows.
 
@@ -668,8 +741,8 @@ class Views(_Immutable):
         Raises
         ------
         ValueError, TypeError
-            If an item's rows carry different labels, or `y` are not labels: see
-            `crossfit.labels.read_labels`.
+            If the rows of an item have different labels, or if `y` is not a valid array of
+            labels; see `crossfit.labels.read_labels`.
         """
         self._item_values(name)
         labels = read_labels(y)
@@ -681,7 +754,7 @@ class Views(_Immutable):
             row = int(np.argwhere(differs)[0, 0])
             raise ValueError(
                 f"item {int(self.distinct(name)[1][row])} of view {name!r} has conflicting "
-                f"labels in its rows (row {row} among them)"
+                f"labels in its rows (for instance in row {row})"
             )
         return reduced
 
@@ -691,11 +764,12 @@ class Views(_Immutable):
         Parameters
         ----------
         query, gallery : str
-            Two views.
+            Names of two views.
         y : array-like of shape (n,) or (n, n_classes), optional
-            Labels of the rows. Without them an item is relevant if some row pairs the two;
-            with them, if they share a label. ``-1`` in a label vector is unlabelled and
-            relevant to nothing, in one of objects too; in an array of strings it is a class.
+            Labels of the rows. Without labels, two items are relevant to each other if they are
+            paired in some row; with labels, if they share one. ``-1`` in a vector of numbers or
+            objects means unlabelled, which is relevant to nothing; ``"-1"`` in an array of
+            strings is a class.
 
         Returns
         -------
@@ -710,7 +784,7 @@ class Views(_Immutable):
             paired.sum_duplicates()
             paired.data[:] = 1
             return paired
-        # By item first: as many classes as rows would fill a dense matrix of rows.
+        # Reduced to items first: with as many classes as rows, a matrix of rows would be huge.
         labels = check_labels(y)
         of_query, of_gallery = self.item_labels(query, labels), self.item_labels(gallery, labels)
         if of_query.ndim == 1:
@@ -730,7 +804,7 @@ class Views(_Immutable):
         return f"{type(self).__name__}(n={self._n}, {'; '.join(parts)})"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # A sequence, because joblib's hash does not see the order of a dict.
+        # A sequence, because joblib's hash ignores the order of a dict.
         views = tuple(self._values.items())
         columns = tuple(self._columns.items())
         return _rebuild, (type(self), views, columns, self._index, self._groups, self._n)
@@ -739,8 +813,23 @@ class Views(_Immutable):
 class Channels(Views):
     """A view of several row-aligned parts, for instance a feature map and detected objects.
 
-    Made by giving `Views` a mapping, or by `crossfit.compose.ChannelUnion`. Its parts are
-    read like views: ``views["image"]["objects"]``.
+    A mapping passed to `Views` becomes Channels, as does the output of
+    `crossfit.compose.ChannelUnion`. Its parts are accessed like views.
+
+    See Also
+    --------
+    crossfit.compose.SelectChannel : Use one of the parts only.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from crossfit import Views
+    >>> image = {"map": np.zeros((2, 7, 7)), "objects": np.ones((2, 4))}
+    >>> v = Views(image=image, text=["a cat", "a dog"])
+    >>> v["image"].names
+    ('map', 'objects')
+    >>> v["image"]["objects"].shape
+    (2, 4)
     """
 
     __slots__ = ()
@@ -751,103 +840,115 @@ def _rebuild(cls: type[Views], views: Any, columns: Any, index: Any, groups: Any
 
 
 def check_columns(fitted: Mapping[str, tuple[str, ...]], given: Views, who: str) -> None:
-    """Check that the columns of DataFrames are those of the fit, in its order.
+    """Check that DataFrames have the columns seen during fit, in the same order.
 
     Parameters
     ----------
     fitted : mapping of str to tuple of str
-        `Views.columns` of the fit.
+        `Views.columns` of the views passed to `fit`.
     given : Views
-        The views of now.
+        The views to check.
     who : str
-        What the error message calls the one that was fitted.
+        Name of the fitted object in error messages.
 
     Raises
     ------
     ValueError
-        If both know the names of a view's columns and they differ.
+        If the column names of a view are known from the fit and from `given`, and they differ.
     """
     for name, columns in given.columns.items():
         wanted = fitted.get(name, columns)
         if columns == wanted:
             continue
-        start = f"{who}: the columns of view {name!r} should match those of the fit"
+        start = f"{who}: the columns of view {name!r} must match those passed to fit"
         missing = [column for column in wanted if column not in columns]
         extra = [column for column in columns if column not in wanted]
         if missing or extra:
             parts = [f"{missing[0]!r} is missing"] * bool(missing)
             parts += [f"{extra[0]!r} is not one of them"] * bool(extra)
             raise ValueError(f"{start}: {', '.join(parts)}")
-        raise ValueError(f"{start}, which came in another order: {wanted[0]!r} was the first")
+        raise ValueError(f"{start}; their order differs, {wanted[0]!r} was the first")
 
 
 def _columns_of(given: Any) -> tuple[str, ...]:
-    """Return the names of a DataFrame's columns; nothing where they are numbers, or none."""
+    """Return the column names of a DataFrame; an empty tuple if they are not strings."""
     names = () if isinstance(given, Views) else tuple(getattr(given, "columns", ()))
     return names if all(isinstance(name, str) for name in names) else ()
 
 
 def is_views(X: Any) -> bool:
-    """Return True if `X` is Views; Channels, which are one modality, are not.
+    """Return True if `X` is Views but not Channels, which are a single modality.
 
     Parameters
     ----------
     X : object
-        What may be Views.
+        Any object.
+
+    Returns
+    -------
+    bool
     """
     return isinstance(X, Views) and not isinstance(X, Channels)
 
 
 def n_rows(values: Any) -> int:
-    """Return the number of rows of anything that a view can hold.
+    """Return the number of rows of the values of a view.
 
     Parameters
     ----------
     values : array, sparse matrix, Ragged, Channels or Views
-        What a view can hold.
+        Values of a view.
+
+    Returns
+    -------
+    int
     """
     return int(values.shape[0])
 
 
 def take_rows(values: Any, rows: Any) -> Any:
-    """Return rows of anything that a view can hold, as the same kind of thing.
+    """Return a selection of rows, as the same type as the values.
 
     Parameters
     ----------
     values : array, sparse matrix, Ragged, Channels or Views
-        What a view can hold.
-    rows : index
-        Row numbers, a mask or a slice.
+        Values of a view.
+    rows : int array, bool array or slice
+        The rows to take.
+
+    Returns
+    -------
+    array, sparse matrix, Ragged, Channels or Views
     """
     if is_tensor(values) and isinstance(rows, np.ndarray):
-        rows = rows.copy()  # torch warns of index arrays that are read-only
+        rows = rows.copy()  # torch warns about read-only index arrays
     taken = values[rows]
     return _read_only(taken) if isinstance(taken, np.ndarray) else taken
 
 
 def as_float(values: Any, where: str) -> Any:
-    """Keep float32 and float64, make floats of other numbers, refuse NaN and infinity.
+    """Convert values to float32 or float64, and check that they are finite.
 
-    Other numbers become float32 as long as none is beyond 2**24, which it holds exactly, else
-    float64.
+    float32 and float64 are kept. Other numbers become float32 if none exceeds 2**24, up to which
+    float32 represents integers exactly; otherwise float64.
 
     Parameters
     ----------
     values : array, CSR matrix, tensor or Ragged
-        What a view holds.
+        Values of a view.
     where : str
-        What error messages call it.
+        Name of the values in error messages.
 
     Returns
     -------
     array, CSR matrix, tensor or Ragged
-        The same kind of thing, of float32 or float64.
+        The same type, with dtype float32 or float64.
 
     Raises
     ------
     ValueError
-        If there is NaN or infinity (with the rows and columns), if values are not real numbers,
-        or integers that float64 cannot hold.
+        If there is NaN or infinity (the message lists rows and columns), if the values are not
+        real numbers, or if they are integers that float64 cannot hold.
     """
     ragged = isinstance(values, Ragged)
     given = values.values if ragged else values
@@ -875,17 +976,17 @@ def _positions(rows: Any, n: int) -> IntArray:
         ends = (rows.start, rows.stop, rows.step)
         whole = all(end is None or isinstance(end, (int, np.integer)) for end in ends)
         if not whole or rows.step == 0:
-            raise IndexError(f"a slice of rows must be of integers with a step, got {shown(rows)}")
+            raise IndexError(
+                f"a slice of rows must have integer bounds and a nonzero step, got {shown(rows)}"
+            )
         return np.arange(n)[rows]
     if isinstance(rows, (bool, np.bool_)):
-        raise IndexError(
-            f"rows are taken by an int, a slice, an integer array or a mask, got {rows}"
-        )
+        raise IndexError(f"rows must be an int, a slice, an integer array or a mask, got {rows}")
     try:
         at = np.atleast_1d(as_numpy(rows, "rows"))
     except (TypeError, ValueError) as error:
         raise IndexError(
-            f"rows are taken by an int, a slice, an array or a mask: {error}"
+            f"rows must be an int, a slice, an integer array or a mask: {error}"
         ) from None
     if at.dtype == bool:
         if at.shape != (n,):
@@ -895,23 +996,24 @@ def _positions(rows: Any, n: int) -> IntArray:
         return np.empty(0, np.int64)
     if at.ndim != 1 or not np.issubdtype(at.dtype, np.integer):
         raise IndexError(
-            "rows are taken by an int, a slice, a 1-D integer array or a mask, got "
+            "rows must be an int, a slice, a 1-D integer array or a mask, got "
             f"{type(rows).__name__} of type {at.dtype} and shape {at.shape}"
         )
     if at.min() < -n or at.max() >= n:
-        raise IndexError(f"row {at.max() if at.max() >= n else at.min()} of {n} rows")
+        outside = at.max() if at.max() >= n else at.min()
+        raise IndexError(f"row {outside} is out of range for {n} rows")
     return np.where(at < 0, at + n, at).astype(np.int64)
 
 
 def _one_hot(codes: IntArray, n_classes: int) -> sp.csr_array:
-    """Return one row per class number, empty where it is -1 (unlabelled)."""
+    """Return the one-hot rows of class numbers; the row of -1 (unlabelled) is empty."""
     known = np.flatnonzero(codes != -1)
     ones = np.ones(len(known), np.int32)
     return sp.csr_array((ones, (known, codes[known])), shape=(len(codes), n_classes))
 
 
 def _is_mapping(given: Any) -> bool:
-    """Return True for a mapping of names; scipy's DOK matrices are mappings of places."""
+    """Return True for a mapping of names; scipy's DOK matrices map indices and do not count."""
     return isinstance(given, Mapping) and not sp.issparse(given)
 
 
@@ -924,7 +1026,7 @@ def _check_names(names: Iterable[Any], wanted: str) -> None:
 
 
 def _can_hold(dtype: np.dtype[Any], fill: Any) -> bool:
-    """Return True if a number keeps its value in an array of this type."""
+    """Return True if an array of this dtype can represent a number."""
     if dtype.kind == "O":
         return True
     if dtype.kind not in "biufc":
@@ -943,14 +1045,14 @@ def _can_hold(dtype: np.dtype[Any], fill: Any) -> bool:
 def _of_elements(given: Any, what: str) -> NDArray[Any]:
     """Read elements of a Ragged: numbers or strings, none of them missing."""
     if sp.issparse(given):
-        raise TypeError(f"{what} must be a dense array, got a sparse one: call toarray()")
+        raise TypeError(f"{what} must be a dense array, got a sparse one; call toarray()")
     array = as_array(given, what)
     if array.dtype == object and array.ndim:
         gone = [i for i, item in enumerate(array.ravel().tolist()) if is_missing(item)]
         if gone:
             raise ValueError(
-                f"{what} must not have missing elements, got {len(gone)} (number {gone[0]} is the "
-                "first)"
+                f"{what} must not have missing elements, got {len(gone)} (the first is number "
+                f"{gone[0]})"
             )
     return array
 
@@ -968,7 +1070,7 @@ def _compact(values: Any, index: IntArray) -> tuple[Any, IntArray]:
 
 
 def _as_values(given: Any, name: str) -> Any:
-    """Convert what the user gave for a view to one of the forms that views hold."""
+    """Convert values given by a user to one of the types that views hold."""
     if _is_mapping(given):
         return Channels(given)
     if isinstance(given, Views):
@@ -997,7 +1099,7 @@ def _as_values(given: Any, name: str) -> Any:
 
 
 def _check_items(values: Any, name: str, *, may_lack: bool) -> None:
-    """Check that no row is empty and no number among strings, where it would become text."""
+    """Check that no row is missing, and that strings and numbers are not mixed."""
     if not isinstance(values, np.ndarray) or values.dtype != object:
         return
     cells = values.ravel().tolist()
@@ -1011,7 +1113,7 @@ def _check_items(values: Any, name: str, *, may_lack: bool) -> None:
     )
     if strings and number is not None:
         if values.ndim > 1:
-            return  # a table, of which a transformer may make something
+            return  # a table, which a transformer may be able to read
         raise ValueError(
             f"view {name!r} must hold strings or numbers, not both: row {number} is "
             f"{shown(cells[number])}"
@@ -1021,8 +1123,8 @@ def _check_items(values: Any, name: str, *, may_lack: bool) -> None:
         first = next(cell for cell in values[missing[:1]].ravel() if is_missing(cell))
         others = f"; then {listed(missing[1:])}" if len(missing) > 1 else ""
         raise ValueError(
-            f"view {name!r} has nothing in {len(missing)} of {len(values)} rows (row {missing[0]} "
-            f"is {first}{others}): leave these pairs out"
+            f"view {name!r} is missing in {len(missing)} of {len(values)} rows (row {missing[0]} "
+            f"is {first}{others}); leave these pairs out"
         )
 
 

@@ -171,7 +171,7 @@ def test_a_broken_cache_does_not_break_the_extraction():
     path = FeatureCache().path
     path.parent.mkdir(parents=True)
     path.write_text("no database")
-    with pytest.warns(UserWarning, match="going on without it"):
+    with pytest.warns(UserWarning, match="continuing without it"):
         got = Lengths().transform(["ab"])
     np.testing.assert_array_equal(got, [[2, 1]])
 

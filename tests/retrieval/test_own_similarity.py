@@ -167,8 +167,8 @@ def test_nothing_can_follow_a_method_that_scores_pairs(name, similarity):
     with pytest.raises(TypeError) as raised:
         pipe.fit(views, y)
     assert str(raised.value) == (
-        f"{type(method).__name__} scores pairs and has no common space, so that no step can "
-        "follow it: end the pipeline in it, without RetrievalScorer"
+        f"{type(method).__name__} scores pairs and has no common space, so no step can "
+        "follow it; make it the last step of the pipeline, without RetrievalScorer"
     )
     # Otherwise they lack the method, as before.
     assert not hasattr(method, "transform")
