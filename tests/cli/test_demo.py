@@ -67,8 +67,8 @@ def test_the_report_is_one_self_contained_well_formed_page(demo):
     tags = Tags()
     tags.feed(page)
     assert tags.open == []
-    # Three hits and three failures each way; a text query has six pictures, the others are one.
-    assert tags.images == 6 * 6 + 6
+    # Three hits and three failures each way; a text query has nine pictures, the others are one.
+    assert tags.images == 6 * 9 + 6
     outside = [link for link in tags.links if not link.startswith(("data:", "#"))]
     assert outside == []
     assert "nan" not in re.sub(r"<svg.*?</svg>", "", page, flags=re.DOTALL).lower().split()
