@@ -150,6 +150,8 @@ ODD = st.one_of(
 @given(data=st.data())
 def test_odd_values_of_every_kind(name, data):
     cls = loaded(name)
+    if not parameters(cls):
+        pytest.skip("it has no parameters")
     parameter = data.draw(st.sampled_from(parameters(cls)))
     check(cls, parameter, data.draw(ODD), OBLIGATORY.get(name, {}))
 

@@ -381,13 +381,13 @@ def test_bad_parameters_are_refused(params, words):
 def test_bad_data_are_refused():
     text = sentences()
     model = FisherVector(n_components=2).fit(text)
-    with pytest.raises(TypeError, match=r"expects a Ragged of word vectors.*got ndarray"):
+    with pytest.raises(TypeError, match=r"expects a Ragged of vectors.*got ndarray"):
         model.transform(np.ones((3, 5)))
     with pytest.raises(TypeError, match="got list"):
         model.transform(["a cat", "a dog"])
     with pytest.raises(ValueError, match="words of 5 dimensions, got 3"):
         model.transform([np.ones((2, 3))])
-    with pytest.raises(ValueError, match="finite word vectors"):
+    with pytest.raises(ValueError, match="finite vectors"):
         FisherVector().fit([np.full((2, 3), np.nan)])
     with pytest.raises(ValueError, match="at least 30 known words for n_components=30, got 4"):
         FisherVector().fit([np.ones((4, 3))])

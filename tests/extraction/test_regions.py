@@ -8,6 +8,7 @@ from PIL import Image
 
 from crossfit.extraction import (
     GridFeatures,
+    MeanRegions,
     draw_boxes,
     grid_boxes,
     make_regions,
@@ -48,6 +49,29 @@ def test_regions_of_a_grid():
         np.float32,
         np.int64,
     ]
+
+
+def test_means_of_regions_are_those_of_numpy_in_every_form():
+    vectors = GridFeatures(4, size=16, output="regions", cache=False).fit_transform(pictures())
+    expected = vectors.mean(axis=1)
+    for form in (vectors, list(vectors), Ragged.from_list(list(vectors)), make_regions(vectors)):
+        found = MeanRegions().fit_transform(form)
+        assert found.dtype == vectors.dtype
+        np.testing.assert_allclose(found, expected, rtol=1e-6)
+    uneven = Ragged.from_list([vectors[0], vectors[1, :3]])
+    np.testing.assert_allclose(MeanRegions().transform(uneven)[1], vectors[1, :3].mean(0))
+
+
+def test_means_need_finite_regions_and_one_in_every_row():
+    row = np.ones((2, 3))
+    with pytest.raises(
+        ValueError, match=r"a region or more per row, got none in 1 of 2 rows \(1\)"
+    ):
+        MeanRegions().transform(Ragged.from_list([row, row[:0]]))
+    with pytest.raises(ValueError, match="finite"):
+        MeanRegions().transform([row, row * np.nan])
+    with pytest.raises(TypeError, match="MeanRegions expects a Ragged of vectors"):
+        MeanRegions().transform(row)
 
 
 @settings(max_examples=40, deadline=None)

@@ -11,15 +11,6 @@ EMOJI_PLAIN = ExperimentCard(
     methods=("cca", "sm"),
 )
 
-FLICKR8K_DEV = ExperimentCard(
-    api=1,
-    name="flickr8k-dev",
-    target="crossfit.experiment:shipped/flickr8k-dev.yaml",
-    summary="Embedding methods without labels on the development pictures of Flickr8k, tuned",
-    datasets=("flickr8k",),
-    methods=("blm", "cca", "cca-3v", "cfa", "kcca", "pls"),
-)
-
 SHALLOW_WIKIPEDIA = ExperimentCard(
     api=1,
     name="shallow-wikipedia",

@@ -26,6 +26,7 @@ _HOMES = {
     "LdaTopics": "text",
     "LogMel": "audio",
     "MFCC": "audio",
+    "MeanRegions": "regions",
     "OnnxDetector": "detectors",
     "TextExtractor": "text",
     "Tokens": "text",

@@ -131,6 +131,16 @@ ONNX_DETECTOR = ExtractorCard(
     search_space={"top_k": Int(5, 36)},
 )
 
+MEAN_REGIONS = ExtractorCard(
+    api=1,
+    name="mean-regions",
+    target="crossfit.extraction.regions:MeanRegions",
+    summary="Mean of the regions of each picture, behind an extractor of regions",
+    modality="image",
+    inputs=("sequence",),
+    outputs=("vectors",),
+)
+
 DOC2VEC = ExtractorCard(
     api=1,
     name="doc2vec",

@@ -20,6 +20,7 @@ from sklearn.utils.validation import check_is_fitted
 from crossfit._arguments import CheckedParameters, finite_array, integer, validated
 from crossfit._arrays import NUMPY_DEFAULTS
 from crossfit._random import draw_seed, random_source
+from crossfit.extraction.regions import sets_of
 from crossfit.extraction.text import unknown_of
 from crossfit.views import Ragged
 
@@ -455,7 +456,7 @@ class FisherVector(
             than the components.
         """
         self._validate_params()
-        words, _ = _unit_words(_as_sets(X))
+        words, _ = _unit_words(sets_of(X, "FisherVector"))
         rng = random_source(self.random_state)
         if self.max_words is not None and len(words) > self.max_words:
             words = words[rng.choice(len(words), self.max_words, replace=False)]
@@ -505,7 +506,7 @@ class FisherVector(
             If a set has no known word.
         """
         check_is_fitted(self)
-        sets = _as_sets(X)
+        sets = sets_of(X, "FisherVector")
         if sets.values.shape[1] != self.n_features_in_:
             raise ValueError(
                 f"FisherVector was fitted on words of {self.n_features_in_} dimensions, got "
@@ -608,22 +609,6 @@ def _points(X: Any) -> Matrix:
 def _sign(z: Matrix) -> Matrix:
     """Return the sign, or 0 up to rounding error: a median is one of the training words."""
     return np.where(np.abs(z) > 1e-9, np.sign(z), 0.0)
-
-
-def _as_sets(X: Any) -> Ragged:
-    if isinstance(X, (list, tuple)) and all(getattr(row, "ndim", 0) == 2 for row in X):
-        X = Ragged.from_list(X)
-    if isinstance(X, np.ndarray) and X.ndim == 3:
-        X = Ragged.from_list(list(X))
-    if not isinstance(X, Ragged) or X.values.ndim != 2 or X.dtype.kind not in "fiu":
-        what = repr(X) if isinstance(X, Ragged) else type(X).__name__
-        raise TypeError(
-            "FisherVector expects a Ragged of word vectors, or a list of arrays of shape "
-            f"(n_words, d), got {what}"
-        )
-    if not np.isfinite(X.values).all():
-        raise ValueError("FisherVector expects finite word vectors, got NaN or infinity")
-    return X
 
 
 def _unit_words(sets: Ragged) -> tuple[Matrix, NDArray[np.int64]]:

@@ -11,11 +11,12 @@ from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from crossfit._arguments import integer, shown, validated
-from crossfit._arrays import as_array
+from crossfit._arrays import as_array, in_rows
+from crossfit.extraction.base import Extractor
 from crossfit.extraction.images import load_rgb
 from crossfit.views import Ragged
 
-__all__ = ["draw_boxes", "grid_boxes", "make_regions"]
+__all__ = ["MeanRegions", "draw_boxes", "grid_boxes", "make_regions"]
 
 
 @validated(rows=[integer(1, 4096)], columns=[integer(1, 4096)])
@@ -136,6 +137,74 @@ def _per_image(parts: Any, name: str) -> list[NDArray[Any]]:
         if array.dtype.kind not in "biuf":
             raise ValueError(f"{name} must be numbers, got type {array.dtype} for image {i}")
     return arrays
+
+
+class MeanRegions(Extractor):
+    """Mean of the regions of each picture, or of the words of each text.
+
+    It follows an extractor of regions in a pipeline, so that a method for vectors shares the
+    features of one for regions, which are extracted once.
+
+    See Also
+    --------
+    FisherVector : A vector of each set that keeps more than its mean.
+
+    Notes
+    -----
+    `transform` takes a `Ragged` of n rows of shape (R_i, d), an array of shape (n, R, d) or a list
+    of arrays of shape (R_i, d), and returns an array of shape (n, d).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> MeanRegions().fit_transform(make_regions(np.ones((2, 36, 256)))).shape
+    (2, 256)
+    """
+
+    expects = "regions"
+
+    def _as_items(self, X: Any) -> list[Any]:
+        sets = sets_of(X, type(self).__name__)
+        empty = np.flatnonzero(sets.lengths == 0).tolist()
+        if empty or not len(sets):
+            where = in_rows(empty, len(sets)) if empty else "no rows"
+            raise ValueError(f"MeanRegions expects a region or more per row, got none in {where}")
+        return list(sets)
+
+    def _content(self, item: Any) -> bytes:
+        return repr((item.dtype.str, item.shape)).encode() + item.tobytes()
+
+    def _extract(self, batch: list[Any]) -> list[np.ndarray]:
+        return [item.mean(axis=0) for item in batch]
+
+
+def sets_of(X: Any, owner: str) -> Ragged:
+    """Return sets of vectors as a Ragged.
+
+    Parameters
+    ----------
+    X : Ragged of n rows of shape (R_i, d), array of shape (n, R, d) or list of such arrays
+        What the user gave.
+    owner : str
+        For the error message.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If X is none of these, or the vectors are not finite.
+    """
+    if isinstance(X, (list, tuple)) and all(getattr(row, "ndim", 0) == 2 for row in X):
+        X = Ragged.from_list(X)
+    if isinstance(X, np.ndarray) and X.ndim == 3:
+        X = Ragged.from_list(list(X))
+    if not isinstance(X, Ragged) or X.values.ndim != 2 or X.dtype.kind not in "fiu":
+        what = repr(X) if isinstance(X, Ragged) else type(X).__name__
+        raise TypeError(
+            f"{owner} expects a Ragged of vectors, or a list of arrays of shape (R, d), got {what}"
+        )
+    if not np.isfinite(X.values).all():
+        raise ValueError(f"{owner} expects finite vectors, got NaN or infinity")
+    return X
 
 
 def draw_boxes(

@@ -53,3 +53,12 @@ EMOJI_PRETRAINED = ExperimentCard(
     datasets=("emoji",),
     methods=("acln", "cca", "sm"),
 )
+
+FLICKR8K_DEV = ExperimentCard(
+    api=1,
+    name="flickr8k-dev",
+    target="crossfit_wheels:experiments/flickr8k-dev.yaml",
+    summary="Embedding methods without labels on the development pictures of Flickr8k, tuned",
+    datasets=("flickr8k",),
+    methods=("blm", "cca", "cca-3v", "cfa", "kcca", "pls"),
+)
