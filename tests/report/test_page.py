@@ -25,9 +25,10 @@ from crossfit.experiment.store import Store
 from crossfit.metrics import Direction, Evaluation, Repeats, evaluate, parse_metric
 from crossfit.metrics.evaluation import PerQuery
 from crossfit.metrics.names import KINDS
-from crossfit.report import figures
+from crossfit.report import figures, page_tables, tables
 from crossfit.report.attention import Attention
 from crossfit.report.boards import about_queries, boards, mean_curves
+from crossfit.report.columns import LeaderboardColumn, Shown, columns_of
 from crossfit.report.consistency import contradictions, inconsistencies
 from crossfit.report.facts import Problem, about_method
 from crossfit.report.figures import search, sweeps
@@ -36,6 +37,7 @@ from crossfit.report.from_runs import report_runs
 from crossfit.report.gallery import Found, Gallery, GalleryRow, galleries, shower, verdicts
 from crossfit.report.leaderboard import Board, Row
 from crossfit.report.page import Part, write_page, write_text
+from crossfit.report.page_tables import Cell, Column, Line, Table, leaderboard_table
 from crossfit.report.pictures import lit
 from crossfit.report.tables import csv_table, latex_table, latex_text, markdown_table
 from crossfit.views import Views
@@ -543,6 +545,59 @@ def test_latex_compiles(report_store, tmp_path):
     (tmp_path / "t.tex").write_text(head + latex_table(board) + "\\end{document}\n")
     command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "t.tex"]
     assert subprocess.run(command, cwd=tmp_path, capture_output=True).returncode == 0
+
+
+def noted(board):
+    """The board with a note, so that every column has something to show."""
+    first, *others = board.rows
+    return replace(board, rows=[replace(first, note="as published"), *others])
+
+
+def test_all_media_show_the_same_columns(report_store):
+    board = noted(*boards([report_store.run("main")]))
+    columns = columns_of(board)
+    assert all(column.wanted for column in columns)
+    away = {column.head: sorted(column.elsewhere) for column in columns if column.elsewhere}
+    assert away == {"published mAP": ["page"], "fit, s": ["latex", "markdown"]}
+
+    def heads(medium):
+        return [c.alone or c.head for c in columns if c.is_in(medium)]
+
+    on_page = [column.head for column in leaderboard_table(board).columns]
+    assert on_page == [column.head for column in columns if column.is_in("page")]
+    (head,) = re.findall(r"^\| (rank .*) \|$", markdown_table(board), re.MULTILINE)
+    assert head.split(" | ") == ["rank", "method", *heads("markdown")[1:]]
+    (head,) = re.findall(r"^(rank .*) \\\\$", latex_table(board), re.MULTILINE)
+    per_method = [c for c in columns if c.is_in("latex") and c.direction is None]
+    names = [c.latex or latex_text(c.alone or c.head) for c in per_method]
+    assert {*names, *map(metric_words, METRICS)} == {*head.split(" & ")} - {"method", "direction"}
+    fields = next(csv.reader(io.StringIO(csv_table([board]))))
+    assert {name for column in columns for name in column.csv} < set(fields)
+
+
+def test_a_column_that_is_added_is_in_all_media(report_store, monkeypatch):
+    board = noted(*boards([report_store.run("main")]))
+    new = LeaderboardColumn(
+        head="carbon", row=lambda row: Shown(text="12 g"), chance=Shown(text="0 g"),
+        csv={"carbon_g": lambda row, direction, metric: 12.5},
+    )  # fmt: skip
+    for module in (page_tables, tables):
+        monkeypatch.setattr(module, "columns_of", lambda board: [*columns_of(board), new])
+    table = leaderboard_table(board)
+    assert table.columns[-1].head == "carbon" and table.lines[0].cells[-1].text == "12 g"
+    assert table.lines[-1].cells[-1].text == "0 g"
+    for text in (markdown_table(board), latex_table(board)):
+        assert "carbon" in text and text.count("12 g") == len(board.rows) and "0 g" in text
+    first = next(csv.DictReader(io.StringIO(csv_table([board]))))
+    assert first["carbon_g"] == "12.5"
+
+
+def test_a_table_has_a_cell_for_every_column():
+    columns, cell = [Column("a"), Column("b")], Cell("1")
+    with pytest.raises(ValueError, match="groups span 3 columns of 2; let them span all"):
+        Table("t", [("", 3)], columns, [])
+    with pytest.raises(ValueError, match="'m' has 1 cells for 2 columns"):
+        Table("t", (), columns, [Line("m", "", [cell])])
 
 
 def test_every_character_that_latex_reads_is_written_out():

@@ -5,22 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 import numpy as np
 
-from crossfit.metrics import (
-    parse_metric,
-)
-from crossfit.report.findings import compared
-from crossfit.report.format import (
-    digits_of,
-    figure,
-    interval_figure,
-    metric_words,
-    p_figure,
-    rank_figure,
-)
-from crossfit.report.leaderboard import LEVEL, Board, Row
+from crossfit.report.columns import LeaderboardColumn, Shown, columns_of
+from crossfit.report.format import digits_of, figure, interval_figure, metric_words, p_figure
+from crossfit.report.leaderboard import Board, Row
 
 __all__ = [
     "Cell",
@@ -79,67 +70,50 @@ class Table:
     columns: Sequence[Column]
     lines: Sequence[Line]
 
+    def __post_init__(self) -> None:
+        n = len(self.columns)
+        spans = sum(span for _, span in self.groups)
+        if self.groups and spans != n:
+            raise ValueError(
+                f"{self.caption}: groups span {spans} columns of {n}; let them span all"
+            )
+        for line in self.lines:
+            if len(line.cells) != n:
+                raise ValueError(
+                    f"{self.caption}: {line.label!r} has {len(line.cells)} cells for {n} columns; "
+                    "give it one per column"
+                )
+
 
 def leaderboard_table(board: Board) -> Table:
     """Build the leaderboard: rank, mean, p-value, then every figure."""
-    main, directions = board.metric, board.directions
-    several = len(board.rows) > 1
-    columns = [Column("rank", "rank", True, "ranks that the tests leave open")]
-    columns.append(Column(metric_words(main), "main", not parse_metric(main).greater_is_better))
-    if several:
-        of = "" if board.tested == board.metric else ", of the mean rank"
-        columns.append(Column("p", "", True, f"against {board.reference}, Holm-corrected{of}"))
-    groups = [("", 1), ("mean of directions", len(columns) - 1)]
-    for direction in directions:
-        groups.append((direction.label, len(board.metrics)))
-        columns += [
-            Column(
-                metric_words(metric),
-                "first" if not j else "",
-                not parse_metric(metric).greater_is_better,
-            )
-            for j, metric in enumerate(board.metrics)
-        ]
-    timed = any(not math.isnan(row.costs.get("fit", math.nan)) for row in board.rows)
-    if timed:
-        groups.append(("", 1))
-        columns.append(Column("fit, s", "first", True, "wall time of one fit"))
-    ranges = {row.label: row.repeats.interval(None, main) for row in board.rows}
-    scale = _Scale(board, ranges.values())
+    columns = [column for column in columns_of(board) if column.is_in("page")]
+    groups = [(words, len([*members])) for words, members in groupby(c.group for c in columns)]
+    scale = _Scale(board, (row.repeats.interval(None, board.metric) for row in board.rows))
+
+    def cell(column: LeaderboardColumn, shown: Shown, bar: Sequence[float]) -> Cell:
+        return Cell(
+            shown.on_page or shown.text,
+            shown.comment or _below(shown),
+            shown.value,
+            shown.style or column.style,
+            scale.bar(*bar) if column.style == "main" else None,
+        )
+
     lines = []
-    for i, row in enumerate(board.rows):
-        mean = row.repeats.mean(None, main)
-        low, high = ranges[row.label]
-        bar = scale.bar(low, mean, high)
-        best = board.ranks[row.label]
-        cells = [Cell(rank_figure(best), "", i + 1, "rank")]
-        cells.append(Cell(figure(mean, digits_of(main)), _below(row, None, main), mean, "main",
-                           bar))  # fmt: skip
-        if several:
-            p = board.p_value(row.label)
-            is_reference = row.label == board.reference
-            cells.append(
-                Cell("baseline" if board.baseline else "best", value=0.0, kind="soft")
-                if is_reference
-                else Cell(
-                    p_figure(p),
-                    compared(board, row.label, board.reference),
-                    p,
-                    "strong" if p <= LEVEL else "soft",
-                )
-            )
-        for direction in directions:
-            for j, metric in enumerate(board.metrics):
-                value = row.repeats.mean(direction, metric)
-                cells.append(Cell(figure(value, digits_of(metric)), _below(row, direction, metric),
-                                   value, "first" if not j else ""))  # fmt: skip
-        if timed:
-            seconds = row.costs.get("fit", math.nan)
-            cells.append(Cell(figure(seconds, 2), value=seconds, kind="first"))
-        lines.append(Line(row.label, _detail(row), cells, "top" if best[0] == 1 else ""))
+    for row in board.rows:
+        cells = []
+        for column in columns:
+            shown = column.row(row)
+            low, high = shown.bounds
+            cells.append(cell(column, shown, (low, shown.value, high)))
+        best = board.ranks[row.label][0] == 1
+        lines.append(Line(row.label, _detail(row), cells, "top" if best else ""))
     if board.chance:
-        lines.append(_chance_line(board, scale, several, timed))
-    return Table(f"Leaderboard of {board.title}", groups, columns, lines)
+        cells = [cell(column, column.chance, [column.chance.value] * 3) for column in columns]
+        lines.append(Line("chance", "ranking at random, exactly", cells, "chance"))
+    heads = [Column(c.head, c.style, c.ascending, c.tooltip) for c in columns]
+    return Table(f"Leaderboard of {board.title}", groups, heads, lines)
 
 
 class _Scale:
@@ -161,35 +135,16 @@ class _Scale:
         return low, middle, high
 
 
-def _below(row: Row, direction: str | None, metric: str) -> str:
-    digits = digits_of(metric)
-    parts = [interval_figure(row.repeats.interval(direction, metric), digits)]
-    spread = row.repeats.spread(direction, metric)
-    if not math.isnan(spread):
-        parts.append(f"± {figure(spread, digits).removeprefix('0')}")
+def _below(shown: Shown) -> str:
+    parts = [interval_figure(shown.bounds, shown.digits)]
+    if not math.isnan(shown.spread):
+        parts.append(f"± {figure(shown.spread, shown.digits).removeprefix('0')}")
     return "\n".join(part for part in parts if part)
 
 
 def _detail(row: Row) -> str:
     n = len(row.repeats.evaluations)
     return "; ".join(part for part in (row.detail, f"{n} seeds" if n > 1 else "") if part)
-
-
-def _chance_line(board: Board, scale: _Scale, several: bool, timed: bool) -> Line:
-    values = [board.chance.get((d, board.metric), math.nan) for d in board.directions]
-    mean = float(np.mean(values))
-    bar = scale.bar(mean, mean, mean)
-    cells = [Cell("", kind="rank"), Cell(figure(mean, digits_of(board.metric)), "", mean, "main",
-                                           bar)]  # fmt: skip
-    cells += [Cell("–")] if several else []
-    for direction in board.directions:
-        for j, metric in enumerate(board.metrics):
-            value = board.chance.get((direction, metric), math.nan)
-            cells.append(
-                Cell(figure(value, digits_of(metric)), "", value, "first" if not j else "")
-            )
-    cells += [Cell("–", kind="first")] if timed else []
-    return Line("chance", "ranking at random, exactly", cells, "chance")
 
 
 def published_table(board: Board) -> Table | None:

@@ -5,17 +5,15 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import product
+from operator import attrgetter, methodcaller
+from typing import Any
 
 from crossfit._text import printable
-from crossfit.report.format import (
-    digits_of,
-    figure,
-    interval_figure,
-    metric_words,
-    p_figure,
-    rank_figure,
-)
+from crossfit.metrics import Direction
+from crossfit.report.columns import LeaderboardColumn, Shown, columns_of
+from crossfit.report.format import figure, interval_figure
 from crossfit.report.leaderboard import LEVEL, Board
 
 __all__ = ["csv_table", "latex_table", "markdown_line", "markdown_table"]
@@ -28,52 +26,11 @@ _LATEX = {
 }  # fmt: skip
 
 
-def _grid(board: Board) -> tuple[list[str], list[list[str]]]:
-    """Return headings and cells of a leaderboard: rank, method, the mean, then every figure."""
-    head = ["rank", "method", f"{metric_words(board.metric)}, mean"]
-    several = len(board.rows) > 1
-    head += [f"p against {board.reference}"] if several else []
-    shown = [(d, m) for d in board.directions for m in board.metrics]
-    head += [f"{metric_words(metric)} {direction.label}" for direction, metric in shown]
-    printed = any(
-        (d, board.metric) in row.published for row in board.rows for d in board.directions
-    )
-    head += [f"published {metric_words(board.metric)}"] if printed else []
-    noted = any(row.note for row in board.rows)
-    head += ["note"] if noted else []
-    lines = []
-    for row in board.rows:
-        cells = [rank_figure(board.ranks[row.label]), row.label]
-        cells.append(_with_interval(board, row.label, None, board.metric))
-        if several:
-            is_reference = row.label == board.reference
-            cells.append("–" if is_reference else p_figure(board.p_value(row.label)))
-        cells += [_with_interval(board, row.label, d, m) for d, m in shown]
-        if printed:
-            paper = [row.published.get((d, board.metric)) for d in board.directions]
-            known = any(value is not None for value in paper)
-            digits = digits_of(board.metric)
-            cells.append(" ".join(figure(value, digits) for value in paper) if known else "")
-        cells += [row.note] if noted else []
-        lines.append(cells)
-    if board.chance:
-        values = [board.chance.get((d, board.metric), math.nan) for d in board.directions]
-        mean = figure(sum(values) / len(values), digits_of(board.metric))
-        cells = ["", "chance", mean, *(["–"] if several else [])]
-        cells += [figure(board.chance.get((d, m), math.nan), digits_of(m)) for d, m in shown]
-        lines.append([*cells, *[""] * (int(printed) + int(noted))])
-    return head, lines
-
-
-def _with_interval(board: Board, label: str, direction: str | None, metric: str) -> str:
-    repeats = next(row.repeats for row in board.rows if row.label == label)
-    digits = digits_of(metric)
-    text = figure(repeats.mean(direction, metric), digits)
-    bounds = interval_figure(repeats.interval(direction, metric), digits)
-    spread = repeats.spread(direction, metric)
-    if bounds:
-        text += f" [{bounds}]"
-    return text if math.isnan(spread) else f"{text} ± {figure(spread, digits)}"
+def _with_interval(shown: Shown) -> str:
+    bounds = interval_figure(shown.bounds, shown.digits)
+    text = f"{shown.text} [{bounds}]" if bounds else shown.text
+    known = not math.isnan(shown.spread)
+    return f"{text} ± {figure(shown.spread, shown.digits)}" if known else text
 
 
 def _footnote(board: Board) -> str:
@@ -98,9 +55,15 @@ def markdown_table(board: Board) -> str:
     board : Board
         The leaderboard.
     """
-    head, lines = _grid(board)
-    rule = "| --- | --- |" + " ---: |" * (len(head) - 2)
-    rule = rule.removesuffix(" ---: |") + " --- |" if head[-1] == "note" else rule
+    rank, *others = (column for column in columns_of(board) if column.is_in("markdown"))
+    head = [rank.head, "method", *(column.alone or column.head for column in others)]
+    rule = "| --- | --- |" + "".join(" --- |" if c.is_text else " ---: |" for c in others)
+    lines = [
+        [rank.row(row).text, row.label, *(_with_interval(c.row(row)) for c in others)]
+        for row in board.rows
+    ]
+    if board.chance:
+        lines.append([rank.chance.text, "chance", *(c.chance.text for c in others)])
     text = [f"## {_escaped(board.title)}", "", _escaped(board.about), "", markdown_line(head), rule]
     return "\n".join([*text, *map(markdown_line, lines), "", _escaped(_footnote(board)), ""])
 
@@ -124,37 +87,52 @@ def latex_table(board: Board) -> str:
     board : Board
         The leaderboard. One line per method and direction, so that it fits a page.
     """
-    several = len(board.rows) > 1
-    heads = ["rank", "method", *(["$p$"] if several else []), "direction"]
-    heads += [latex_text(metric_words(metric)) for metric in board.metrics]
+    columns = [column for column in columns_of(board) if column.is_in("latex")]
+    first = next(i for i, column in enumerate(columns) if column.direction is not None)
+    rank, *before = columns[:first]
+    after = [column for column in columns[first:] if column.direction is None]
+    figures = {d: [c for c in columns if c.direction == d] for d in board.directions}
+
+    def line(lead: Sequence[str], direction: str, cells: Sequence[str], end: Sequence[str]) -> str:
+        return " & ".join(map(latex_text, [*lead, direction, *cells, *end])) + r" \\"
+
+    def lines(label: str, shown: Callable[[LeaderboardColumn], Shown]) -> Iterator[str]:
+        """Yield a line per direction; what is of the method is in the first."""
+        lead = [_or_blank(shown(rank)), label, *(_or_blank(shown(column)) for column in before)]
+        end = [_or_blank(shown(column)) for column in after]
+        for direction, parts in figures.items():
+            cells = [_with_interval(shown(column)) for column in parts]
+            yield line(lead, direction.label, cells, end)
+            lead, end = [""] * len(lead), [""] * len(end)
+
+    def places(some: Sequence[LeaderboardColumn]) -> str:
+        return "".join("l" if column.is_text else "r" for column in some)
+
+    shared = figures[board.directions[0]]
+    heads = [rank, *before, *shared, *after]
+    names = [column.latex or latex_text(column.alone or column.head) for column in heads]
+    names.insert(1, "method")
+    names.insert(2 + len(before), "direction")
     out = [
         r"% \usepackage{booktabs}",
         r"\begin{table}",
         r"\centering",
         rf"\caption{{{latex_text(board.title)}. {latex_text(_footnote(board))}}}",
-        rf"\begin{{tabular}}{{@{{}}ll{'r' if several else ''}l{'r' * len(board.metrics)}@{{}}}}",
+        rf"\begin{{tabular}}{{@{{}}{places([rank])}l{places(before)}l{places(shared)}"
+        rf"{places(after)}@{{}}}}",
         r"\toprule",
-        " & ".join(heads) + r" \\",
+        " & ".join(names) + r" \\",
         r"\midrule",
     ]
     for row in board.rows:
-        p = "" if row.label == board.reference else p_figure(board.p_value(row.label))
-        for i, direction in enumerate(board.directions):
-            lead = [rank_figure(board.ranks[row.label]), row.label, *([p] if several else [])]
-            cells = lead if not i else [""] * len(lead)
-            cells += [direction.label]
-            cells += [_with_interval(board, row.label, direction, m) for m in board.metrics]
-            out.append(" & ".join(map(latex_text, cells)) + r" \\")
+        out += lines(row.label, methodcaller("row", row))
     if board.chance:
-        out.append(r"\midrule")
-        for i, direction in enumerate(board.directions):
-            cells = ["", "chance" if not i else "", *([""] if several else []), direction.label]
-            cells += [
-                figure(board.chance.get((direction, m), math.nan), digits_of(m))
-                for m in board.metrics
-            ]
-            out.append(" & ".join(map(latex_text, cells)) + r" \\")
+        out += [r"\midrule", *lines("chance", attrgetter("chance"))]
     return "\n".join([*out, r"\bottomrule", r"\end{tabular}", r"\end{table}", ""])
+
+
+def _or_blank(shown: Shown) -> str:
+    return "" if shown.text == "–" else _with_interval(shown)
 
 
 def latex_text(text: str) -> str:
@@ -180,48 +158,38 @@ def csv_table(found: Sequence[Board]) -> str:
     -------
     str
         With columns ``dataset, method, direction, metric, value, low, high, seed_sd, seeds,
-        rank_low, rank_high, p_adjusted, published``; the direction ``mean`` is the mean over the
-        directions, and the p-value is against the best method or the baseline (for ``medr`` it
-        is of the mean rank). A text that a spreadsheet would take for a formula has an apostrophe
-        before it.
+        rank_low, rank_high, p_adjusted, published, fit_s, note``; the direction ``mean`` is the
+        mean over the directions, and the p-value is against the best method or the baseline (for
+        ``medr`` it is of the mean rank). What is of the method and not of a figure is in the line
+        of the mean of the main metric. A text that a spreadsheet would take for a formula has an
+        apostrophe before it.
     """
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(
-        ["dataset", "method", "direction", "metric", "value", "low", "high", "seed_sd", "seeds",
-         "rank_low", "rank_high", "p_adjusted", "published"]
-    )  # fmt: skip
-
-    def number(value: float | None) -> str:
-        return "" if value is None or math.isnan(value) else f"{value:.6g}"
-
+    names = ("dataset", "method", "direction", "metric")
+    figures = ("value", "low", "high", "seed_sd", "seeds")
     for board in found:
-        families: list[str | None] = [None, *board.directions]
-        for row in board.rows:
-            for direction in families:
-                for metric in board.metrics:
-                    main = metric == board.metric
-                    low, high = row.repeats.interval(direction, metric)
-                    tested = main and row.label != board.reference
-                    ranks = board.ranks[row.label] if main and direction is None else ("", "")
-                    names = (board.title, row.label, direction or "mean", metric)
-                    writer.writerow(
-                        [
-                            *map(_no_formula, names),
-                            number(row.repeats.mean(direction, metric)), number(low),
-                            number(high), number(row.repeats.spread(direction, metric)),
-                            len(row.repeats.evaluations), *ranks,
-                            number(board.p_value(row.label, None, direction)) if tested else "",
-                            number(row.published.get((direction, metric))),
-                        ]
-                    )  # fmt: skip
-        for (direction, metric), value in board.chance.items():
+        fields = {name: of for column in columns_of(board) for name, of in column.csv.items()}
+        if not buffer.tell():
+            writer.writerow([*names, *figures, *fields])
+        families: list[Direction | None] = [None, *board.directions]
+        for row, direction, metric in product(board.rows, families, board.metrics):
+            values = [row.repeats.mean(direction, metric), *row.repeats.interval(direction, metric)]
+            values += [row.repeats.spread(direction, metric), len(row.repeats.evaluations)]
+            values += [of(row, direction, metric) for of in fields.values()]
+            about: list[str] = [board.title, row.label, direction or "mean", metric]
+            writer.writerow(map(_csv_cell, [*about, *values]))
+        for (key, metric), value in board.chance.items():
             if metric in board.metrics:
-                writer.writerow(
-                    [
-                        *map(_no_formula, (board.title, "chance", direction, metric)),
-                        number(value),
-                        *[""] * 8,
-                    ]
-                )
+                about = [board.title, "chance", key, metric]
+                blank = [""] * (len(figures) - 1 + len(fields))
+                writer.writerow(map(_csv_cell, [*about, value, *blank]))
     return buffer.getvalue()
+
+
+def _csv_cell(value: Any) -> Any:
+    if isinstance(value, str):
+        return _no_formula(value)
+    if value is None or math.isnan(value):
+        return ""
+    return value if isinstance(value, int) else f"{value:.6g}"

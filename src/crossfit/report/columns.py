@@ -1,0 +1,280 @@
+"""The columns of a leaderboard: the one list that the page, Markdown, LaTeX and CSV show.
+
+A column is added in `columns_of` and is then in all four, unless `elsewhere` gives a reason.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from crossfit.metrics import Direction, parse_metric
+from crossfit.report.findings import compared
+from crossfit.report.format import digits_of, figure, metric_words, p_figure, rank_figure
+from crossfit.report.leaderboard import LEVEL, Board, Row
+
+__all__ = ["MEDIA", "LeaderboardColumn", "Shown", "columns_of"]
+
+#: Where a leaderboard is shown.
+MEDIA = ("page", "markdown", "latex", "csv")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shown:
+    """A cell of a leaderboard, before a medium lays it out.
+
+    Parameters
+    ----------
+    text : str
+        The text, or the figure.
+    value : float, default=nan
+        The value by which the page sorts.
+    bounds : (float, float), default=(nan, nan)
+        The interval of a figure.
+    spread : float, default=nan
+        Its standard deviation between seeds.
+    digits : int, default=3
+        Decimals of interval and spread.
+    comment : str, default=""
+        A text below it on the page.
+    on_page : str, default=""
+        Text on the page, if it is another.
+    style : str, default=""
+        Class of the cell on the page; by default that of the column.
+    """
+
+    text: str
+    value: float = math.nan
+    bounds: tuple[float, float] = (math.nan, math.nan)
+    spread: float = math.nan
+    digits: int = 3
+    comment: str = ""
+    on_page: str = ""
+    style: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LeaderboardColumn:
+    """A column of a leaderboard.
+
+    Parameters
+    ----------
+    head : str
+        Its heading below that of its group, on the page.
+    alone : str, default=""
+        Its heading without a group, in Markdown and LaTeX; `head` by default.
+    latex : str, default=""
+        Its heading in LaTeX, as LaTeX; by default `alone`.
+    group : str, default=""
+        The heading above it on the page.
+    tooltip : str, default=""
+        An explanation of it on the page.
+    style : str, default=""
+        Class of its cells on the page.
+    ascending : bool, default=False
+        Whether a first click sorts the smallest first.
+    is_text : bool, default=False
+        Whether it is set flush left.
+    direction : Direction, optional
+        The direction that it is of; by default it is of the method.
+    row : callable
+        Its cell of a `Row`.
+    chance : Shown
+        Its cell of ranking at random.
+    csv : mapping of str to callable, default={}
+        Its fields in CSV: the value from row, direction (None is the mean) and metric. A column
+        with a direction, or of a mean, needs none: CSV has a line for each such figure.
+    wanted : bool, default=True
+        Whether this leaderboard has something to show in it; CSV has its fields in any case.
+    elsewhere : mapping of str to str, default={}
+        Media of `MEDIA` that do not show it, with the reason.
+    """
+
+    head: str
+    alone: str = ""
+    latex: str = ""
+    group: str = ""
+    tooltip: str = ""
+    style: str = ""
+    ascending: bool = False
+    is_text: bool = False
+    direction: Direction | None = None
+    row: Callable[[Row], Shown]
+    chance: Shown
+    csv: Mapping[str, Callable[[Row, Direction | None, str], Any]] = field(default_factory=dict)
+    wanted: bool = True
+    elsewhere: Mapping[str, str] = field(default_factory=dict)
+
+    def is_in(self, medium: str) -> bool:
+        """Return True if a medium shows the column of this leaderboard."""
+        return self.wanted and medium not in self.elsewhere
+
+
+def columns_of(board: Board) -> list[LeaderboardColumn]:
+    """Return the columns of a leaderboard after the method, in the order in which they stand.
+
+    Parameters
+    ----------
+    board : Board
+        The leaderboard.
+    """
+    figures = [
+        _figures(board, direction, metric, "" if j else "first")
+        for direction in board.directions
+        for j, metric in enumerate(board.metrics)
+    ]
+    return [_rank(board), _mean(board), _p_value(board), *figures, _published(board), _fit(board),
+            _note(board)]  # fmt: skip
+
+
+def _rank(board: Board) -> LeaderboardColumn:
+    place = {row.label: i for i, row in enumerate(board.rows, 1)}
+
+    def bound(i: int) -> Callable[[Row, Direction | None, str], Any]:
+        return lambda row, direction, metric: (
+            board.ranks[row.label][i] if direction is None and metric == board.metric else ""
+        )
+
+    return LeaderboardColumn(
+        head="rank",
+        tooltip="ranks that the tests leave open",
+        style="rank",
+        ascending=True,
+        is_text=True,
+        row=lambda row: Shown(text=rank_figure(board.ranks[row.label]), value=place[row.label]),
+        chance=Shown(text=""),
+        csv={"rank_low": bound(0), "rank_high": bound(1)},
+    )
+
+
+def _measured(row: Row, direction: Direction | None, metric: str) -> Shown:
+    value, digits = row.repeats.mean(direction, metric), digits_of(metric)
+    return Shown(
+        text=figure(value, digits),
+        value=value,
+        bounds=row.repeats.interval(direction, metric),
+        spread=row.repeats.spread(direction, metric),
+        digits=digits,
+    )
+
+
+def _mean(board: Board) -> LeaderboardColumn:
+    metric = board.metric
+    chance = float(np.mean([board.chance.get((d, metric), math.nan) for d in board.directions]))
+    return LeaderboardColumn(
+        head=metric_words(metric),
+        alone=f"{metric_words(metric)}, mean",
+        group="mean of directions",
+        style="main",
+        ascending=not parse_metric(metric).greater_is_better,
+        row=lambda row: _measured(row, None, metric),
+        chance=Shown(text=figure(chance, digits_of(metric)), value=chance),
+    )
+
+
+def _p_value(board: Board) -> LeaderboardColumn:
+    def shown(row: Row) -> Shown:
+        if row.label == board.reference:
+            words = "baseline" if board.baseline else "best"
+            return Shown(text="–", on_page=words, value=0.0, style="soft")
+        p = board.p_value(row.label)
+        return Shown(
+            text=p_figure(p),
+            value=p,
+            comment=compared(board, row.label, board.reference),
+            style="strong" if p <= LEVEL else "soft",
+        )
+
+    def adjusted(row: Row, direction: Direction | None, metric: str) -> float:
+        tested = metric == board.metric and row.label != board.reference
+        return board.p_value(row.label, None, direction) if tested else math.nan
+
+    of = "" if board.tested == board.metric else ", of the mean rank"
+    return LeaderboardColumn(
+        head="p",
+        alone=f"p against {board.reference}",
+        latex="$p$",
+        group="mean of directions",
+        tooltip=f"against {board.reference}, Holm-corrected{of}",
+        ascending=True,
+        row=shown,
+        chance=Shown(text="–"),
+        csv={"p_adjusted": adjusted},
+        wanted=len(board.rows) > 1,
+    )
+
+
+def _figures(board: Board, direction: Direction, metric: str, style: str) -> LeaderboardColumn:
+    chance = board.chance.get((direction, metric), math.nan)
+    return LeaderboardColumn(
+        head=metric_words(metric),
+        alone=f"{metric_words(metric)} {direction.label}",
+        latex=metric_words(metric),  # which has no character that LaTeX reads as a command
+        group=direction.label,
+        style=style,
+        ascending=not parse_metric(metric).greater_is_better,
+        direction=direction,
+        row=lambda row: _measured(row, direction, metric),
+        chance=Shown(text=figure(chance, digits_of(metric)), value=chance),
+    )
+
+
+def _published(board: Board) -> LeaderboardColumn:
+    def shown(row: Row) -> Shown:
+        paper = [row.published.get((d, board.metric)) for d in board.directions]
+        known = any(value is not None for value in paper)
+        digits = digits_of(board.metric)
+        return Shown(text=" ".join(figure(value, digits) for value in paper) if known else "")
+
+    return LeaderboardColumn(
+        head=f"published {metric_words(board.metric)}",
+        row=shown,
+        chance=Shown(text=""),
+        csv={"published": lambda row, direction, metric: row.published.get((direction, metric))},
+        wanted=any(
+            (d, board.metric) in row.published for row in board.rows for d in board.directions
+        ),
+        elsewhere={"page": "a table of its own compares published and obtained figures"},
+    )
+
+
+def _fit(board: Board) -> LeaderboardColumn:
+    def seconds(row: Row) -> float:
+        return row.costs.get("fit", math.nan)
+
+    text = "times are of one machine, and these tables are for papers and repositories"
+    return LeaderboardColumn(
+        head="fit, s",
+        tooltip="wall time of one fit",
+        style="first",
+        ascending=True,
+        row=lambda row: Shown(text=figure(seconds(row), 2), value=seconds(row)),
+        chance=Shown(text="–"),
+        csv={
+            "fit_s": lambda row, direction, metric: (
+                seconds(row) if direction is None and metric == board.metric else math.nan
+            )
+        },
+        wanted=any(not math.isnan(seconds(row)) for row in board.rows),
+        elsewhere={"markdown": text, "latex": text},
+    )
+
+
+def _note(board: Board) -> LeaderboardColumn:
+    return LeaderboardColumn(
+        head="note",
+        style="left",
+        is_text=True,
+        row=lambda row: Shown(text=row.note),
+        chance=Shown(text=""),
+        csv={
+            "note": lambda row, direction, metric: (
+                row.note if direction is None and metric == board.metric else ""
+            )
+        },
+        wanted=any(row.note for row in board.rows),
+    )
