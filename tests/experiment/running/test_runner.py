@@ -755,7 +755,7 @@ def test_code_that_changes_between_plan_and_work_is_refused(tiny, tmp_path):
     (task,) = plan(experiment(METHODS[1:]), tmp_path / "s")
     method = {**task.identity["method"], "code": "of another file"}
     cell = replace(task.cell, cell={**task.identity, "method": method})
-    with pytest.raises(RuntimeError, match="the code of tiny-fixed here differs from that"):
+    with pytest.raises(RuntimeError, match="the code of tiny-fixed differs from that"):
         compute(replace(task, cell=cell), Store(tmp_path / "s"))
 
 
