@@ -58,7 +58,7 @@ items = {
     "samples": [np.sin(np.arange(9000) / k).astype("f4") for k in (5, 6, 7, 8)],
     "sequence": Ragged.from_list([rng.normal(size=(k, 5)) for k in (30, 20, 30, 20)]),
 }
-networks = backbones._network, detectors._faster_rcnn, efficientnet._network, minilm._network
+networks = backbones._network, detectors._faster_rcnn, efficientnet._network, minilm._weights
 
 
 def extract(setting):

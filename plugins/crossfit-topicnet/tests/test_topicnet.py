@@ -706,7 +706,7 @@ def test_weights_come_from_a_file(raw, tmp_path):
     np.testing.assert_array_equal(
         read.visual_features(pictures, layer="fc6"), second.visual_features(pictures, layer="fc6")
     )
-    with pytest.raises(FileNotFoundError, match="trunk_weights is a file"):
+    with pytest.raises(FileNotFoundError, match="trunk_weights must be a file"):
         clone(second).fit(pictures, texts)
     torch.save({"conv1.weight": torch.zeros(2)}, path)
     with pytest.raises(ValueError, match="belong to another network"):

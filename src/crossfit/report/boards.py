@@ -162,7 +162,7 @@ def board_of(title: str, methods: Methods, records: Sequence[RunRecord]) -> Boar
     asked = [
         (known[record.name, first], known[record.name, second])
         for record in records
-        for first, second in record.spec.get("comparisons", ())
+        for first, second in record.spec.get("comparisons") or ()
         if {(record.name, first), (record.name, second)} <= known.keys()
     ]
     return Board(title, rows, metrics, about, chance, baseline, asked)
