@@ -144,6 +144,16 @@ def as_array(given: Any, what: str, advice: str = "", *, numbers: bool = False) 
     return given if given.dtype.isnative else given.astype(given.dtype.newbyteorder("="))
 
 
+def _is_sound_with_rate(item: Any) -> bool:
+    """Return True for ``(samples, rate)`` or ``(rate, samples)``."""
+    return (
+        isinstance(item, tuple)
+        and len(item) == 2
+        and sum(isinstance(part, _NUMBERS) for part in item) == 1
+        and sum(isinstance(part, np.ndarray) for part in item) == 1
+    )
+
+
 def _of_list(items: list[Any], what: str, advice: str, numbers: bool) -> NDArray[Any]:
     types = set(map(type, items))
     items = [as_numpy(item, what) if is_tensor(item) else item for item in items]
@@ -154,7 +164,8 @@ def _of_list(items: list[Any], what: str, advice: str, numbers: bool) -> NDArray
         try:
             array = np.asarray(items)
         except Exception:  # what the rows hold may raise anything
-            if not all(map(_is_nested, types)):  # tensors, which may be sounds
+            # Tensors, which may be sounds, and sounds with their rate.
+            if not all(map(_is_nested, types)) or all(map(_is_sound_with_rate, items)):
                 return _held(items)
             raise ValueError(f"{what} must not be rows of unequal shape{advice}") from None
         if array.dtype.kind in "USO":

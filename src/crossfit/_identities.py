@@ -74,5 +74,5 @@ def entry_named(identity: str, distribution: str | None = None) -> registry.Entr
 @cache
 def _former() -> dict[str, str]:
     """Return the names of classes by the paths written by version 0.1.0."""
-    text = files("crossfit").joinpath("paths_of_0_1.json").read_text(encoding="utf-8")
+    text = files("crossfit").joinpath("class_paths_of_0_1.json").read_text(encoding="utf-8")
     return dict(json.loads(text))

@@ -14,9 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from crossfit.experiment.files import StoreError
 from crossfit.experiment.keys import canonical, key_of
 from crossfit.experiment.store import Store
+from crossfit.experiment.store_files import StoreError
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),

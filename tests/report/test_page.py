@@ -20,26 +20,26 @@ from crossfit._text import printable
 from crossfit.cli.commands import cli
 from crossfit.datasets import Split
 from crossfit.experiment import Experiment, run
-from crossfit.experiment.files import SUMS, StoreError
 from crossfit.experiment.store import Store
+from crossfit.experiment.store_files import SUMS, StoreError
 from crossfit.metrics import Direction, Evaluation, Repeats, evaluate, parse_metric
 from crossfit.metrics.evaluation import PerQuery
 from crossfit.metrics.names import KINDS
-from crossfit.report import figures, page_tables, tables
+from crossfit.report import html_tables, plots, text_tables
 from crossfit.report.attention import Attention
 from crossfit.report.boards import about_queries, boards, mean_curves
 from crossfit.report.columns import LeaderboardColumn, Shown, columns_of
 from crossfit.report.consistency import contradictions, inconsistencies
 from crossfit.report.facts import Problem, about_method
-from crossfit.report.figures import search, sweeps
 from crossfit.report.format import metric_words, short
 from crossfit.report.from_runs import report_runs
 from crossfit.report.gallery import Found, Gallery, GalleryRow, galleries, shower, verdicts
+from crossfit.report.html_tables import Cell, Column, Line, Table, leaderboard_table
 from crossfit.report.leaderboard import Board, Row
 from crossfit.report.page import Part, write_page, write_text
-from crossfit.report.page_tables import Cell, Column, Line, Table, leaderboard_table
 from crossfit.report.pictures import lit
-from crossfit.report.tables import csv_table, latex_table, latex_text, markdown_table
+from crossfit.report.plots import search, sweeps
+from crossfit.report.text_tables import csv_table, latex_table, latex_text, markdown_table
 from crossfit.views import Views
 
 METRICS = ("map@all", "r@1", "r@10", "medr")
@@ -581,7 +581,7 @@ def test_a_column_that_is_added_is_in_all_media(report_store, monkeypatch):
         head="carbon", row=lambda row: Shown(text="12 g"), chance=Shown(text="0 g"),
         csv={"carbon_g": lambda row, direction, metric: 12.5},
     )  # fmt: skip
-    for module in (page_tables, tables):
+    for module in (html_tables, text_tables):
         monkeypatch.setattr(module, "columns_of", lambda board: [*columns_of(board), new])
     table = leaderboard_table(board)
     assert table.columns[-1].head == "carbon" and table.lines[0].cells[-1].text == "12 g"
@@ -792,9 +792,9 @@ def planted_board(labels):
 @pytest.mark.parametrize("label", LABELS)
 def test_labels_are_drawn_as_they_are_written(label):
     board = planted_board([label, "another"])
-    plots = [figures.intervals(board), figures.curves(board, "recall"), figures.training(board),
-             figures.search(next(row for row in board.rows if row.label == label)),
-             figures.attention(np.eye(2), [label, "x"])]  # fmt: skip
+    plots = [plots.intervals(board), plots.curves(board, "recall"), plots.training(board),
+             plots.search(next(row for row in board.rows if row.label == label)),
+             plots.attention(np.eye(2), [label, "x"])]  # fmt: skip
     wanted = " ".join(printable(label).split())
     for svg in plots:
         root = ElementTree.fromstring(svg)  # of characters that XML allows

@@ -33,9 +33,9 @@ __getattr__, __dir__ = attach(
 
 if TYPE_CHECKING:
     from crossfit.experiment._yaml import SpecError
-    from crossfit.experiment.files import StoreError
     from crossfit.experiment.planner import plan
     from crossfit.experiment.records import CellRecord, RunRecord
     from crossfit.experiment.runner import run
     from crossfit.experiment.spec import Experiment
     from crossfit.experiment.store import Store
+    from crossfit.experiment.store_files import StoreError

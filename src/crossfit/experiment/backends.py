@@ -7,8 +7,8 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from crossfit.experiment.files import now
 from crossfit.experiment.store import Store
+from crossfit.experiment.store_files import now
 from crossfit.experiment.task import Outcome, Task
 
 __all__ = ["Work", "workers"]

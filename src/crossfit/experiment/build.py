@@ -9,7 +9,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from crossfit import registry
 from crossfit.experiment._yaml import SpecError
-from crossfit.experiment.allowed import CLASSES, KERNELS, refused_parameter
+from crossfit.experiment.allowed_classes import CLASSES, KERNELS, refused_parameter
 from crossfit.experiment.spec_parts import MethodSpec, is_part
 
 __all__ = [

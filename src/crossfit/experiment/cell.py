@@ -19,11 +19,11 @@ from crossfit.experiment.build import check_settings
 from crossfit.experiment.data import check_labels, load_splits
 from crossfit.experiment.environment import environment, peak_memory
 from crossfit.experiment.evaluate import Arrays, by_label, evaluate_both_ways, score_matrix
-from crossfit.experiment.files import DamageWarning, now
-from crossfit.experiment.fitted import attention_of, fitted_views, history_of, size_of
+from crossfit.experiment.model_facts import attention_of, fitted_views, history_of, size_of
 from crossfit.experiment.pipeline import cell_pipeline, feature_stage
 from crossfit.experiment.records import data_name
 from crossfit.experiment.store import Store
+from crossfit.experiment.store_files import DamageWarning, now
 from crossfit.experiment.task import Outcome, Skip, Task, told
 from crossfit.experiment.tuning import chosen_settings
 from crossfit.metrics.directions import Direction

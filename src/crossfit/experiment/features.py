@@ -20,16 +20,16 @@ from sklearn.utils import get_tags
 
 from crossfit._files import reserve
 from crossfit.compose import ChannelUnion, Named, ViewTransformer, check_transformers
-from crossfit.experiment.files import (
+from crossfit.experiment.identity import describe
+from crossfit.experiment.keys import key_of
+from crossfit.experiment.store import Store
+from crossfit.experiment.store_files import (
     StoreError,
     check_regular,
     check_sum,
     read_json,
     warn_of_damage,
 )
-from crossfit.experiment.identity import describe
-from crossfit.experiment.keys import key_of
-from crossfit.experiment.store import Store
 from crossfit.views import Channels, Ragged, Views, n_rows
 
 __all__ = ["StoredFeatures", "needs_fit"]

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from crossfit._processes import is_alive, started
-from crossfit.experiment.files import StoreError, read_json
+from crossfit.experiment.store_files import StoreError, read_json
 
 __all__ = ["Claim", "is_void", "this_process"]
 

@@ -12,11 +12,11 @@ from pathlib import Path
 
 from crossfit import registry
 from crossfit._code import package_files
-from crossfit.experiment.files import StoreError, read_json, write_signed
 from crossfit.experiment.keys import key_of
-from crossfit.experiment.schema import PLAN
 from crossfit.experiment.spec import Experiment
 from crossfit.experiment.store import Store
+from crossfit.experiment.store_files import StoreError, read_json, write_signed
+from crossfit.experiment.stored_schema import PLAN
 from crossfit.experiment.task import Cell
 
 __all__ = ["keep_plan", "kept_plan", "state_of"]

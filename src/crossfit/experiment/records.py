@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crossfit import registry
-from crossfit.experiment.files import check_sum, damaged, read_bytes, read_json, sums_of
-from crossfit.experiment.schema import HISTORY, TRIALS, wrong_arrays, wrong_attention
+from crossfit.experiment.store_files import check_sum, damaged, read_bytes, read_json, sums_of
+from crossfit.experiment.stored_schema import HISTORY, TRIALS, wrong_arrays, wrong_attention
 from crossfit.experiment.task import Cell
 from crossfit.metrics.directions import Direction
 

@@ -12,13 +12,13 @@ from typing import Any
 
 import crossfit
 from crossfit.experiment.backends import Work, workers
-from crossfit.experiment.files import now, read_json
 from crossfit.experiment.plan_cache import keep_plan, kept_plan, state_of
 from crossfit.experiment.planner import plan
 from crossfit.experiment.records import RunRecord
-from crossfit.experiment.schema import RUN
 from crossfit.experiment.spec import Experiment
 from crossfit.experiment.store import Store
+from crossfit.experiment.store_files import now, read_json
+from crossfit.experiment.stored_schema import RUN
 from crossfit.experiment.task import Cell, Outcome, Task
 
 __all__ = ["Listener", "run"]

@@ -21,7 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crossfit._files import draft_of, is_left, put_folder, remove, room_for
-from crossfit.experiment.files import (
+from crossfit.experiment.locks import Claim, is_void, this_process
+from crossfit.experiment.records import CellRecord, RunRecord, data_name
+from crossfit.experiment.store_files import (
     FORMAT,
     StoreError,
     check_regular,
@@ -34,9 +36,7 @@ from crossfit.experiment.files import (
     write_signed,
     write_sums,
 )
-from crossfit.experiment.locks import Claim, is_void, this_process
-from crossfit.experiment.records import CellRecord, RunRecord, data_name
-from crossfit.experiment.schema import wrong_cell, wrong_run
+from crossfit.experiment.stored_schema import wrong_cell, wrong_run
 from crossfit.experiment.task import Cell
 
 __all__ = ["Store"]

@@ -18,11 +18,11 @@ from crossfit.datasets import Split
 from crossfit.experiment.data import check_labels, load_splits
 from crossfit.experiment.evaluate import by_label
 from crossfit.experiment.features import needs_fit
-from crossfit.experiment.files import StoreError, read_json, warn_of_damage, write_json
 from crossfit.experiment.pipeline import cell_pipeline, feature_stage
-from crossfit.experiment.schema import SEARCH
 from crossfit.experiment.spec_parts import MethodSpec
 from crossfit.experiment.store import Store
+from crossfit.experiment.store_files import StoreError, read_json, warn_of_damage, write_json
+from crossfit.experiment.stored_schema import SEARCH
 from crossfit.experiment.task import Skip, Task, told
 from crossfit.search_space import check_space, remaining, renamed
 from crossfit.views import Views

@@ -11,7 +11,7 @@ import numpy as np
 
 from crossfit.experiment.records import CellRecord
 from crossfit.extraction import grid_boxes
-from crossfit.report import figures
+from crossfit.report import plots
 from crossfit.report.format import (
     clipped,
 )
@@ -68,5 +68,5 @@ def attention_maps(label: str, cell: CellRecord, test: Any) -> list[Attention]:
             image = test.views.distinct(name)[0][int(kept["item"])]
             found.append(Attention(caption, data_uri(lit(image, mean, boxes), _MAP)))
         elif words and len(words) == len(weights):
-            found.append(Attention(caption, svg=figures.attention(weights, words)))
+            found.append(Attention(caption, svg=plots.attention(weights, words)))
     return found

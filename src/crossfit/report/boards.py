@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from crossfit.experiment.files import StoreError
 from crossfit.experiment.keys import canonical
 from crossfit.experiment.records import CellRecord, RunRecord
+from crossfit.experiment.store_files import StoreError
 from crossfit.metrics import (
     Direction,
     Evaluation,

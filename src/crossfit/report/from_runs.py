@@ -9,16 +9,16 @@ from typing import Any
 
 from crossfit._arguments import integer, validated
 from crossfit.experiment.evaluate import TOP
-from crossfit.experiment.files import StoreError
 from crossfit.experiment.records import CellRecord, RunRecord
 from crossfit.experiment.store import Store
+from crossfit.experiment.store_files import StoreError
 from crossfit.report.attention import attention_maps
 from crossfit.report.boards import Methods, board_of, grouped
 from crossfit.report.facts import facts_of, lead_of, licences_of, notes_of, problems_of, yaml_of
 from crossfit.report.gallery import can_be_shown, galleries
 from crossfit.report.markdown import markdown_page
 from crossfit.report.page import Part, write_page, write_text
-from crossfit.report.tables import csv_table, latex_table
+from crossfit.report.text_tables import csv_table, latex_table
 
 __all__ = ["report_runs"]
 

@@ -8,9 +8,9 @@ from typing import Any
 
 from crossfit.report.findings import findings, planned
 from crossfit.report.format import figure
+from crossfit.report.html_tables import differences_table
 from crossfit.report.leaderboard import Board
-from crossfit.report.page_tables import differences_table
-from crossfit.report.tables import markdown_line, markdown_table
+from crossfit.report.text_tables import markdown_line, markdown_table
 
 __all__ = ["markdown_page"]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from crossfit._files import whole_file
 from crossfit._text import printable
-from crossfit.report import figures
+from crossfit.report import plots
 from crossfit.report.attention import Attention
 from crossfit.report.consistency import inconsistencies
 from crossfit.report.facts import Problem
@@ -21,8 +21,7 @@ from crossfit.report.format import (
     p_figure,
 )
 from crossfit.report.gallery import Gallery
-from crossfit.report.leaderboard import Board
-from crossfit.report.page_tables import (
+from crossfit.report.html_tables import (
     Table,
     cost_table,
     differences_table,
@@ -31,6 +30,7 @@ from crossfit.report.page_tables import (
     pair_tables,
     published_table,
 )
+from crossfit.report.leaderboard import Board
 
 __all__ = ["Part", "write_page", "write_text"]
 
@@ -218,7 +218,7 @@ def _drawn(title: str, draw: Callable[..., str | None], caption: str) -> list[_P
 
 
 def _plots(board: Board, relevant: str) -> list[_Plot]:
-    sweeps = zip(figures.sweeps(board), figures.sweeps(board, narrow=True), strict=True)
+    sweeps = zip(plots.sweeps(board), plots.sweeps(board, narrow=True), strict=True)
     return [
         *_drawn(
             "Recall",

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from crossfit.experiment import Experiment, SpecError, Store, StoreError, run
-from crossfit.experiment import files as files_module
+from crossfit.experiment import store_files as files_module
 from crossfit.experiment.features import _write
-from crossfit.experiment.files import SUMS
+from crossfit.experiment.store_files import SUMS
 from crossfit.report import page as report
 from crossfit.report import report_runs
 

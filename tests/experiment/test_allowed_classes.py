@@ -16,7 +16,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils import all_estimators
 
 from crossfit.experiment import Experiment, SpecError, Store, plan
-from crossfit.experiment.allowed import CLASSES, KERNELS, PARAMETERS
+from crossfit.experiment.allowed_classes import CLASSES, KERNELS, PARAMETERS
 from crossfit.experiment.build import check_settings, named
 from crossfit.experiment.cell import compute
 from crossfit.experiment.tuning import chosen_settings

@@ -14,7 +14,7 @@ from typing import Any
 
 from crossfit._files import remove, whole_file
 from crossfit.experiment.keys import key_of, plain_json
-from crossfit.experiment.schema import misfit
+from crossfit.experiment.stored_schema import misfit
 
 __all__ = [
     "DamageWarning",
