@@ -12,6 +12,7 @@ from sklearn.base import clone
 
 from crossfit.cache import FeatureCache
 from crossfit.extraction import MFCC, AudioExtractor, LogMel, audio, load_audio
+from crossfit.views import Views
 
 librosa = pytest.importorskip("librosa")
 soundfile = pytest.importorskip("soundfile")
@@ -94,6 +95,15 @@ def test_all_forms_of_an_item(tmp_path):
     # Another rate is another sound: twice as fast, so twice as high.
     fast = extractor.transform([(sounds[0], 2 * RATE)])
     assert not np.allclose(fast[0], expected[0], atol=1)
+
+
+def test_sounds_with_their_rates_are_a_view():
+    sounds = [tone(), tone(0.5, hertz=880)]
+    plain = MFCC().fit_transform(sounds)
+    for pairs in ([(s, RATE) for s in sounds], [(RATE, s) for s in sounds]):
+        np.testing.assert_array_equal(MFCC().fit_transform(Views(sound=pairs)["sound"]), plain)
+    with pytest.raises(ValueError, match="unequal shape"):
+        Views(sound=[(1.0, 2.0), (1.0, 2.0, 3.0)])
 
 
 def test_resampling():

@@ -792,11 +792,11 @@ def planted_board(labels):
 @pytest.mark.parametrize("label", LABELS)
 def test_labels_are_drawn_as_they_are_written(label):
     board = planted_board([label, "another"])
-    plots = [plots.intervals(board), plots.curves(board, "recall"), plots.training(board),
+    drawn = [plots.intervals(board), plots.curves(board, "recall"), plots.training(board),
              plots.search(next(row for row in board.rows if row.label == label)),
              plots.attention(np.eye(2), [label, "x"])]  # fmt: skip
     wanted = " ".join(printable(label).split())
-    for svg in plots:
+    for svg in drawn:
         root = ElementTree.fromstring(svg)  # of characters that XML allows
         texts = {
             " ".join("".join(t.itertext()).split()) for t in root.iter() if t.tag.endswith("text")

@@ -190,7 +190,7 @@ def _prepared(part: Part, i: int) -> _Prepared:
             for row in board.rows
             for plot in _drawn(
                 row.label,
-                partial(figures.search, row),
+                partial(plots.search, row),
                 "Every trial by its score in the search; the best is orange.",
             )
         ],
@@ -209,7 +209,7 @@ def _plots_first(board: Board) -> list[_Plot]:
     if any(metric == board.metric and d is not None for row in board.rows
            for d, metric in row.published):  # fmt: skip
         caption += "; diamonds are published figures"
-    return _drawn("", partial(figures.intervals, board), f"{caption}.")
+    return _drawn("", partial(plots.intervals, board), f"{caption}.")
 
 
 def _drawn(title: str, draw: Callable[..., str | None], caption: str) -> list[_Plot]:
@@ -222,17 +222,17 @@ def _plots(board: Board, relevant: str) -> list[_Plot]:
     return [
         *_drawn(
             "Recall",
-            partial(figures.curves, board, "recall"),
+            partial(plots.curves, board, "recall"),
             f"Share of queries with {relevant} among the first K.",
         ),
         *_drawn(
             "Precision and recall",
-            partial(figures.curves, board, "pr"),
+            partial(plots.curves, board, "pr"),
             "Interpolated precision at each recall, averaged over queries.",
         ),
         *_drawn(
             "Score against cost and size",
-            partial(figures.costs, board),
+            partial(plots.costs, board),
             f"{metric_words(board.metric)}, mean of the directions; the numbers are places in "
             "the leaderboard.",
         ),
@@ -245,5 +245,5 @@ def _plots(board: Board, relevant: str) -> list[_Plot]:
             )
             for (name, wide), (_, narrow) in sweeps
         ),
-        *_drawn("Training", partial(figures.training, board), "One line per seed."),
+        *_drawn("Training", partial(plots.training, board), "One line per seed."),
     ]
