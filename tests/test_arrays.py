@@ -1,4 +1,4 @@
-"""Arrays as people give them: what becomes of numbers, tables, sparse matrices and tensors."""
+"""Arrays as users pass them: how they convert numbers, tables, sparse matrices and tensors."""
 
 import importlib.util
 import subprocess

@@ -1,4 +1,4 @@
-"""CrossModalEstimator: roles, forms of the call, validation, scores; and the asking functions."""
+"""CrossModalEstimator: roles, forms of the call, validation, scores; and the functions that query an estimator."""
 
 import os
 import pickle

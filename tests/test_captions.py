@@ -1,4 +1,4 @@
-"""Several captions per image: items are encoded, scored and ranked once, not once a row."""
+"""Several captions per image: items are encoded, scored and ranked once, not once per row."""
 
 import numpy as np
 import pytest

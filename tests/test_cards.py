@@ -1,4 +1,4 @@
-"""Cards and search spaces refuse what cannot be meant, when they are made."""
+"""Cards and search spaces reject invalid values when they are made."""
 
 import math
 

@@ -68,7 +68,7 @@ def options(hint):
 
 
 def may_be(value, name, hint):
-    """Say whether the annotation, and what is known of the numbers, allow a value."""
+    """Return True if the annotation and the known limits of numbers allow a value."""
     of = options(hint)
     if typing.Any in of:
         return True
@@ -94,7 +94,7 @@ def may_be(value, name, hint):
 
 
 def check(cls, name, value, obligatory):
-    """Fit on what is no data, so that whatever is refused is refused before them."""
+    """Fit on an invalid object, so that parameters are rejected before the data are read."""
     with pytest.raises((TypeError, ValueError)) as caught:
         cls(**{**obligatory, name: value}).fit(None)
     message = str(caught.value)

@@ -1,4 +1,4 @@
-"""Bundles: what goes in comes out to the last bit, and nothing hostile gets in."""
+"""Bundles: models are restored to the last bit, and hostile files are rejected."""
 
 import hashlib
 import json
@@ -401,7 +401,7 @@ UNPICKLED = []
 
 
 class Custom(BaseEstimator):
-    """What a plugin's method looks like to a bundle."""
+    """A method as a plugin has it, for bundles."""
 
     __crossfit_transient__ = ("callbacks",)
 
@@ -454,7 +454,7 @@ def test_a_plugin_says_what_is_kept(monkeypatch, tmp_path):
 
 
 class Bare(BaseEstimator):
-    """A method that says nothing about bundles but what not to keep."""
+    """A method that states only what a bundle must not keep."""
 
     __crossfit_transient__ = ("listener",)
 
@@ -694,7 +694,7 @@ def test_missing_things_are_named(tmp_path, bundle):
 
 
 def forge(bundle, edit=None, arrays=None):
-    """Change a bundle as an attacker would, who computes the hashes anew."""
+    """Change a bundle as an attacker would, who computes the hashes again."""
     content = json.loads((bundle / "manifest.json").read_bytes())
     content.pop("sha256")
     if edit is not None:

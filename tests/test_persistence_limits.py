@@ -1,4 +1,4 @@
-"""Bundles made to take the place of code, or to fill memory and time, all with right hashes."""
+"""Bundles made to take the place of code, or to fill memory and time, all with correct hashes."""
 
 import hashlib
 import json
@@ -34,7 +34,7 @@ def holding(value):
 
 
 def forge(bundle, edit=None, arrays=None):
-    """Change a bundle as an attacker would, who computes the hashes anew."""
+    """Change a bundle as an attacker would, who computes the hashes again."""
     content = json.loads((bundle / "manifest.json").read_bytes())
     content.pop("sha256")
     if edit is not None:
@@ -76,7 +76,7 @@ def header(shape, descr):
 
 
 def outcome(bundle, more=2**29, imports="", timeout=60):
-    """Load in a process of its own that may take some more memory, and return what it says."""
+    """Load in a separate process with a limit of memory, and return its output."""
     code = f"""
         import resource, sys
         import numpy, scipy.sparse, sklearn.pipeline, sklearn.multiclass, sklearn.linear_model
@@ -280,7 +280,7 @@ def test_types_that_are_no_list_of_types_are_refused(tmp_path):
 
 
 class Crashes(BaseEstimator):
-    """What compiled code would follow without a look."""
+    """Values that compiled code would use without a check."""
 
     _parameter_constraints = {"n_links": [Interval(Integral, 2, 100, closed="both")]}
 

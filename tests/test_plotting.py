@@ -1,4 +1,4 @@
-"""Pictures of attention: what is drawn where, and what is refused."""
+"""Pictures of attention: what is drawn where, and which input is rejected."""
 
 import io
 import subprocess

@@ -1,4 +1,4 @@
-"""What the pyproject files of crossfit and of the plugins here state fits together."""
+"""The pyproject files of crossfit and of the plugins in this repository are consistent."""
 
 import tomllib
 from pathlib import Path

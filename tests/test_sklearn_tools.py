@@ -277,7 +277,7 @@ COLOURS = {"red": (220, 30, 30), "green": (30, 200, 40), "blue": (30, 40, 220), 
 
 @pytest.fixture(scope="module")
 def pictures():
-    """Pictures of one colour with a bright corner, and a sentence that says both."""
+    """Pictures of one colour with a bright corner, and a sentence that describes both."""
     rng = np.random.default_rng(0)
     images, texts, y = [], [], []
     for i in range(48):

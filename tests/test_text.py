@@ -1,4 +1,4 @@
-"""What other people wrote, on its way to a screen."""
+"""Texts from other people are made safe before they reach a screen."""
 
 import unicodedata
 

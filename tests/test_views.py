@@ -1,4 +1,4 @@
-"""Views and Ragged: what they hold, how rows are taken, what they refuse."""
+"""Views and Ragged: what they hold, how rows are taken, which input is rejected."""
 
 import pickle
 from copy import copy, deepcopy
@@ -72,7 +72,7 @@ KINDS = [
 
 
 def plain(values):
-    """Bring anything that a view holds into nested lists to compare."""
+    """Convert anything that a view holds to nested lists to compare."""
     if isinstance(values, Channels):
         return {name: plain(values[name]) for name in values.names}
     if isinstance(values, Ragged):

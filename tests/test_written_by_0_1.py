@@ -1,4 +1,4 @@
-"""What version 0.1.0 wrote is still read: bundles give their scores, a store its report.
+"""Files written by version 0.1.0 are still read: bundles give their scores, a store its report.
 
 ``tests/data/written-by-0.1.0`` was written once with that version and is not written again.
 """

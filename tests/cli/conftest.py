@@ -1,4 +1,4 @@
-"""The command line, run as a person runs it: in a process of its own."""
+"""The command line, run as users run it: in a separate process."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""`crossfit run` as a person types it."""
+"""`crossfit run` as users type it."""
 
 import json
 

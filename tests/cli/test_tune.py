@@ -1,4 +1,4 @@
-"""crossfit tune: what it searches, what it prints, how it goes on, and what it refuses."""
+"""crossfit tune: what it searches and prints, how it resumes, and which input it rejects."""
 
 import contextlib
 import os

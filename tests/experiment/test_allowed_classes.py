@@ -1,4 +1,4 @@
-"""What an experiment file may name: nothing that unpickles, reads files or starts processes."""
+"""Experiment files cannot name anything that unpickles, reads files or starts processes."""
 
 import inspect
 import os

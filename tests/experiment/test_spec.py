@@ -1,4 +1,4 @@
-"""Experiment files: what is read, and what is refused with which line."""
+"""Experiment files: what is read, and what is rejected, with the line."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""What is no item, no file and no number is answered by a sentence of ours."""
+"""Invalid items, files and numbers raise an error in one sentence."""
 
 import math
 import traceback

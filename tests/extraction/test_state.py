@@ -1,4 +1,4 @@
-"""Extractors give the same features, whatever a program has set for itself."""
+"""Extractors return the same features, whatever a program has set globally."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""Every public function with hostile arguments: a value comes back, or a sentence of ours.
+"""Every public function with hostile arguments: a value or an error in one sentence.
 
 `make fuzz` runs ten times as many calls as the ordinary tests; ``FUZZ_EXAMPLES`` sets their number.
 """
@@ -543,7 +543,7 @@ OURS = os.path.dirname(crossfit.__file__)
 
 
 def raised_on_purpose(error):
-    """Say whether an error comes of a ``raise`` of ours or of a check of scikit-learn's."""
+    """Return True if an error comes from a ``raise`` of crossfit or a check of scikit-learn."""
     if not isinstance(error, ALLOWED):
         return False
     trace = error.__traceback__

@@ -31,7 +31,7 @@ WORDS = Ragged.from_list([["a", "b"], [], ["c"]])
 
 
 class Hostile:
-    """What has every protocol and keeps none."""
+    """An object that has every protocol and breaks each of them."""
 
     shape = (4,)
     dtype = "float32"
@@ -159,7 +159,7 @@ MAKING = {
 
 
 def on_purpose(error):
-    """Say whether an error was raised by a statement of ours, in our words."""
+    """Return True if an error was raised by a statement of crossfit, with its own message."""
     trace = error.__traceback__
     while trace.tb_next is not None:
         trace = trace.tb_next

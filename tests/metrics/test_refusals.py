@@ -1,4 +1,4 @@
-"""What the measures refuse, in one sentence with the place; tensors are read as arrays."""
+"""Measures report invalid input in one sentence with its place, and read tensors as arrays."""
 
 import numpy as np
 import pytest

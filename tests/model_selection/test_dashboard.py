@@ -1,4 +1,4 @@
-"""A study of ours opens in Optuna's dashboard."""
+"""A study of crossfit opens in Optuna's dashboard."""
 
 import importlib.util
 import json

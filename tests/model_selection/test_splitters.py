@@ -70,7 +70,7 @@ def test_no_group_is_divided_and_the_same_seed_gives_the_same_folds(case, with_l
 
 
 def has_galleries(views, y, with_labels, n_splits):
-    """Say whether every fold has two images, for a large group may fill one alone."""
+    """Return True if every fold has two images; a large group may fill one alone."""
     folds = PairKFold(n_splits).split(views, y if with_labels else None)
     return all(len(np.unique(views.groups[test])) > 1 for _, test in folds)
 

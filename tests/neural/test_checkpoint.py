@@ -1,4 +1,4 @@
-"""Checkpoints: a killed fit goes on to the same weights, and nothing unsafe or half is read."""
+"""Checkpoints: a killed fit resumes to equal weights, and no unsafe or incomplete file is read."""
 
 import json
 import logging

@@ -481,7 +481,7 @@ def test_state_goes_through_json_and_arrays(towers, planted, labels):
 
 
 def test_what_a_gpu_trained_loads_without_one(towers, planted, monkeypatch):
-    """Its storages are marked as CUDA's, which is all that a file tells of the device."""
+    """Its storages are marked as CUDA's, which is all that a file records of the device."""
     if torch.cuda.is_available():
         views, _ = planted(30)
         method = towers(device="cuda", random_state=0).fit(views)

@@ -1,4 +1,4 @@
-"""What others have set for the whole process changes nothing of what our networks answer."""
+"""Networks give the same results, whatever a program has set globally."""
 
 import contextlib
 import multiprocessing

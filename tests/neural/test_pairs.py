@@ -92,7 +92,7 @@ def fitted():
 
 
 def naive(method, images, texts):
-    """Score pair by pair, each item prepared anew."""
+    """Score pair by pair, and prepare each item again."""
     scores = np.empty((len(images), len(texts)), np.float32)
     for i in range(len(images)):
         for j in range(len(texts)):

@@ -68,7 +68,7 @@ def evaluated(test, scores):
 
 
 def trials():
-    """What a search tried: a number over decades, a few words, one that never varied."""
+    """Parameters of a search: a number over decades, a few words, one that never varied."""
     return [
         {"number": i, "value": i / 20 if i < 8 else None,  # the last was pruned
          "params": {"lr": 10.0 ** (-i / 2), "act": ("tanh", "relu")[i % 2], "width": 8}}

@@ -1,4 +1,4 @@
-"""From a table of pairs to a report, with views whose names hold the digit 2."""
+"""From a table of pairs to a report, with views whose names contain the digit 2."""
 
 import csv
 from itertools import permutations

@@ -1,4 +1,4 @@
-"""Reports of stored runs: figures, tests, tables and what a reader must be told."""
+"""Reports of stored runs: figures, tests, tables, and notes that a reader needs."""
 
 import csv
 import html

@@ -1,4 +1,4 @@
-"""What a program has set for itself changes no figure: NumPy's error state, warnings, locale."""
+"""Figures do not depend on global settings of a program: NumPy's error state, warnings, locale."""
 
 import contextlib
 import locale

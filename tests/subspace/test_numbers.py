@@ -1,4 +1,4 @@
-"""What no data can support, numbers at the ends of their range, and settings of other programs."""
+"""Impossible requests, extreme numbers, and global settings of other programs."""
 
 import warnings
 

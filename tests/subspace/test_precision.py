@@ -1,4 +1,4 @@
-"""float32 data whose small variances stand beside large means and large variances.
+"""float32 data whose small variances stand next to large means and large variances.
 
 The oracle is the same data in float64: by orthonormal bases for correlations, by the same method
 for everything else.

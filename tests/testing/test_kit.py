@@ -687,7 +687,7 @@ def test_arrays_of_ragged_rows_and_channels_are_changed_too():
 
 
 def _mutant(base, /, _card=None, **changes):
-    """Return a subclass with methods replaced; what the card knows goes to its card."""
+    """Return a subclass with methods replaced; fields of the card go to its card."""
     known = {field.name for field in dataclasses.fields(MethodCard)}
     card = {name: changes.pop(name) for name in known & set(changes)}
     home = sys.modules.setdefault("crossfit_mutants", types.ModuleType("crossfit_mutants"))

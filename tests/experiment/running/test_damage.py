@@ -162,7 +162,7 @@ def test_pipes_and_folders_in_the_place_of_files_are_told_and_mended(store, tmp_
 
 
 def variants(value, depth=2):
-    """Give copies of a value with one part replaced by something of another kind."""
+    """Yield copies of a value with one part replaced by something of another kind."""
     for other in ([], {}, None, 3, "x", True, [[1]], {"a": {"b": 1}}):
         yield other
     if depth and isinstance(value, dict):
