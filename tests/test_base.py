@@ -1,4 +1,4 @@
-"""CrossModalEstimator: roles, forms of the call, validation, scores; and the functions that query an estimator."""
+"""CrossModalEstimator: roles, forms of the call, validation, scores, and queries."""
 
 import os
 import pickle

@@ -1,4 +1,4 @@
-"""The plugin on the documentation page works: it is written to files, installed by pip, listed, checked."""
+"""The plugin on the documentation page works: installed by pip, listed, checked."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""Scorers are recognised by their attributes, and only methods that score pairs can prepare them."""
+"""Scorers are recognised by their attributes, and only methods of pairs can prepare them."""
 
 import numpy as np
 import pytest
