@@ -17,10 +17,9 @@ __all__ = ["few_torch_threads", "isolated"]
 def isolated() -> Iterator[None]:
     """Run torch and NumPy with their default settings inside the block.
 
-    That is: float32 and the CPU where nothing else is said, full float32 products, gradients, no
-    autocast, no inference mode, and NumPy warnings where there is something to warn of. Code
-    inside may change each of them. Whether torch must be deterministic stays the user's word: it
-    changes no result, and rejects what would.
+    The defaults are float32 on the CPU, full float32 products, gradients, no autocast, no inference
+    mode, and NumPy's warnings. Code inside the block may change each of them. The user's setting of
+    deterministic algorithms is kept: it changes no result, and only rejects operations that could.
     """
     import torch
 

@@ -82,7 +82,7 @@ class ViewTransformer(
         ``"drop"`` are understood too. Parameters of the parts are reached as
         ``<view>__<parameter>``.
     remainder : {"passthrough", "drop"}
-        What becomes of views that are not named.
+        How to treat views that are not named: pass them on unchanged, or leave them out.
 
     Attributes
     ----------
@@ -366,9 +366,9 @@ def _has_transform(adapter: ColumnsAsViews) -> bool:
 
 
 class ColumnsAsViews(BaseEstimator):
-    """Show a method one array whose columns are split into its views.
+    """Split the columns of one array into the views of a method.
 
-    Lets tools that know only ``fit(X, y)``, scikit-learn's estimator checks above all, drive a
+    With it, tools that only call ``fit(X, y)``, such as scikit-learn's estimator checks, can use a
     cross-modal method. It splits columns and does nothing else: every error is the method's.
 
     Parameters

@@ -35,7 +35,7 @@ _KINDS |= {"S": "bytes", "M": "dates", "m": "durations"}
 
 
 def read_labels(y: Any, what: str = "labels") -> NDArray[Any]:
-    """Return labels as an array, of numbers where they are numbers; refuse what are none.
+    """Return labels as an array, numeric if the labels are numbers, and check that they are labels.
 
     Parameters
     ----------
@@ -168,7 +168,7 @@ def group_codes(groups: Any, n: int, unit: str = "row") -> Codes:
     n : int
         Number of rows.
     unit : str
-        What error messages call that which is in groups.
+        Name of the grouped rows in error messages.
 
     Raises
     ------

@@ -76,7 +76,7 @@ class PairScorer(Scorer, Protocol):
     def prepared(
         self, queries: Any, query: str, gallery: Any, view: str
     ) -> tuple[Any, Any, Similarity]:
-        """Return queries and gallery, prepared, and what compares rows of the two.
+        """Return prepared queries, the prepared gallery and a function that compares their rows.
 
         Parameters
         ----------

@@ -85,7 +85,7 @@ class Entry:
     name : str
         Name of the entry point, normalised (PEP 503).
     distribution, version : str
-        Who ships it.
+        Name and version of the distribution that provides it.
     status : {"ok", "broken", "incompatible"}
         Whether the card could be read.
     card : Card or None

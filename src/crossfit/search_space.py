@@ -533,7 +533,7 @@ def with_condition(part: Part, when: Mapping[str, Any] | None) -> Part:
         return part
     made = copy.copy(part)
     object.__setattr__(made, "when", when or None)
-    if isinstance(made, Each) and made.part.when is not None:  # the same, said twice
+    if isinstance(made, Each) and made.part.when is not None:  # the condition would be given twice
         object.__setattr__(made, "part", with_condition(made.part, None))
     return made
 

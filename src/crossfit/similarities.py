@@ -173,7 +173,7 @@ def pairwise_similarity(
 
 
 def _compared(A: ArrayLike, B: ArrayLike, measure: str) -> tuple[Similarity, Array, Array]:
-    """Return what compares rows by a named measure, and both sides as it takes them."""
+    """Return the function of a named measure, and both sides in the form that it requires."""
     left, right, block = _named(measure)
     a, b = _rows(A, "first"), _rows(B, "second")
     if a.shape[1] != b.shape[1]:
@@ -298,8 +298,8 @@ def check_out(out: Any, shape: tuple[int, int]) -> None:
     Raises
     ------
     ValueError
-        If `out` is an array of another shape or type, or names a file in no folder, or one that
-        is there and does not hold an array.
+        If `out` is an array of another shape or type, or a path whose folder does not exist, or an
+        existing file that does not hold an array.
     TypeError
         If it is neither an array nor a path.
     """

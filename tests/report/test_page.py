@@ -723,7 +723,7 @@ def test_where_median_and_mean_rank_disagree_the_page_says_what_the_test_says(tm
         return board, " ".join(Page((tmp_path / "r.html").read_text()).text.split())
 
     board, text = page("early", "even")
-    assert "early comes first by MedR, but even is better in mean rank" in text
+    assert "early ranks first by MedR, but even is better in mean rank" in text
     assert "The two disagree on early and even." in text
     assert "early is better" not in text
     assert board.ranks == {"even": (1, 1), "early": (2, 2)}

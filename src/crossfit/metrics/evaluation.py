@@ -354,7 +354,7 @@ def evaluate(
 
 
 def sides(directions: str, names: tuple[str, str]) -> dict[str, Direction]:
-    """Return the directions asked for by side; `names` are those of rows and columns."""
+    """Return the requested directions by side; `names` are those of rows and columns."""
     pair = isinstance(names, tuple | list) and all(isinstance(name, str) for name in names)
     if not pair or len(names) != 2 or names[0] == names[1] or not all(names):
         raise ValueError(f"names: {shown(names)} is not a pair; give two different strings")

@@ -178,7 +178,7 @@ def bootstrap_interval(
     groups : array-like of shape (n,), optional
         Queries of one group (the captions of an image) are drawn together.
     ci : float, default=0.95
-        Coverage aimed at.
+        Nominal coverage of the interval.
     n_resamples : int, default=1000
         Number of resamples.
     random_state : int, RandomState or None

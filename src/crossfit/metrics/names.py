@@ -100,7 +100,7 @@ class Measure:
     Parameters
     ----------
     kind : str
-        What is measured, a key of `KINDS`: ``map``, ``r``, ``ndcg`` ...
+        Kind of the measure, a key of `KINDS`: ``map``, ``r``, ``ndcg`` ...
     k : int or None
         The cut-off; None is the whole gallery.
     variant : str

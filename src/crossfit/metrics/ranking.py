@@ -385,7 +385,7 @@ def measure_queries(measure: Measure, groups: RelevantGroups) -> Floats:
     measure : Measure
         What to measure.
     groups : RelevantGroups
-        Where the relevant items stand.
+        Positions of the relevant items in the ranking.
 
     Returns
     -------

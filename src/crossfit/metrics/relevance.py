@@ -31,7 +31,7 @@ class Relevance(Protocol):
         ...
 
     def rows(self, start: int, stop: int) -> Iterator[Row]:
-        """Relevant columns and their grades (None where all are 1) of the queries asked for."""
+        """Relevant columns and their grades (None where all are 1) of the requested queries."""
         ...
 
 
@@ -52,7 +52,7 @@ class MatrixRelevance:
         return MatrixRelevance(self.matrix.T.tocsr())
 
     def rows(self, start: int, stop: int) -> Iterator[Row]:
-        """Yield relevant columns and grades of the queries asked for."""
+        """Yield relevant columns and grades of the requested queries."""
         yield from _matrix_rows(self.matrix[start:stop])
 
 
@@ -77,7 +77,7 @@ class ClassRelevance:
         return ClassRelevance(self.gallery, self.query)
 
     def rows(self, start: int, stop: int) -> Iterator[Row]:
-        """Yield relevant columns and grades of the queries asked for."""
+        """Yield relevant columns and grades of the requested queries."""
         nothing = np.empty(0, np.intp)
         for code in self.query[start:stop]:
             yield (self._members[code] if code >= 0 else nothing), None
@@ -100,7 +100,7 @@ class SharedLabelRelevance:
         return SharedLabelRelevance(self.gallery, self.query)
 
     def rows(self, start: int, stop: int) -> Iterator[Row]:
-        """Yield relevant columns and grades of the queries asked for."""
+        """Yield relevant columns and grades of the requested queries."""
         yield from _matrix_rows((self.query[start:stop] @ self.gallery.T).tocsr())
 
 

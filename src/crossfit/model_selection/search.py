@@ -143,31 +143,31 @@ class OptunaSearch(CheckedParameters, MetaEstimatorMixin, BaseEstimator):
         Number of folds (of a shuffled `PairKFold`), any splitter, row numbers, or Views held out
         for validation with their labels or None.
     n_trials : int, optional
-        Trials of the study in all, those of earlier and parallel runs included. Pruned and failed
-        ones count.
+        Total number of trials of the study, including those of earlier and parallel runs, and
+        pruned and failed trials.
     timeout : float, optional
         Seconds after which no new trial begins.
     sampler : {"tpe", "random", "grid"} or optuna sampler, optional
-        Where the next trial is; TPE by default, or the sampler of `study`. ``"grid"`` tries every
-        combination of a space of `Choice` and `Int`, in random order. One that has drawn all it
-        can, such as ``GridSampler``, ends the search.
+        Sampler that chooses the settings of the next trial; by default TPE, or the sampler of
+        `study`. ``"grid"`` tries every combination of a space of `Choice` and `Int`, in random
+        order. The search ends early if the sampler has no further settings (``GridSampler``).
     pruner : {"median", "none"} or optuna pruner, optional
-        When a trial is given up; never by default, or as the pruner of `study` finds. What it sees
-        are scores of held-out rows: of each epoch in the first fold for neural methods, and means
-        over the folds done for others.
+        Pruner that stops trials early; by default none, or the pruner of `study`. It is given
+        scores of held-out rows: of each epoch in the first fold for neural methods, and means over
+        the completed folds for others.
     storage : str or optuna storage, optional
-        Where the study is kept: ``sqlite:///study.db``, ``postgresql://user@host/name``,
-        ``journal:///study.log``, or any other that Optuna takes; in memory by default.
+        Storage of the study: ``sqlite:///study.db``, ``postgresql://user@host/name``,
+        ``journal:///study.log``, or any other that Optuna supports; by default in memory.
     study_name : str, optional
-        With a storage, by default, a name made from the method, the data, the folds, the metric
-        and the space, so that the same search goes on where it was left.
+        Name of the study. With a storage it is by default derived from the method, the data, the
+        folds, the metric and the space, so that the same search is resumed.
     load_if_exists : bool
-        Whether to go on with a study that exists; if not, an existing study is an error.
+        Whether to resume a study that exists; if False, an existing study is an error.
     study : optuna.Study, optional
         In place of `storage` and `study_name`: a study that maximises, new, of an earlier search,
         or with trials in its queue (``study.enqueue_trial``), which come first.
     n_jobs : int
-        Processes that share the study.
+        Number of processes that share the study.
     random_state : int, RandomState or None
         Seed of the samplers "tpe" and "random"; a sampler object has a seed of its own. With one
         process, and a method that is seeded, the search is repeatable.
@@ -175,39 +175,40 @@ class OptunaSearch(CheckedParameters, MetaEstimatorMixin, BaseEstimator):
         Whether to fit the winner on all rows.
     refit_epochs : bool
         Whether the number of epochs is chosen too: the score of a trial is that of its best
-        epoch, averaged over the folds, and the winner is fitted for so many. For neural methods;
-        a schedule that looks at ``max_epochs`` then runs through it in fewer.
+        epoch, averaged over the folds, and the winner is fitted for that many epochs. For neural
+        methods; a schedule that depends on ``max_epochs`` is then completed in fewer epochs.
     catch : exception class or tuple of them
-        What a setting may raise, beyond ``ValueError``, arithmetic errors and too little memory,
-        for its trial to fail and the search to go on: ``RuntimeError``, for instance.
+        Further exceptions after which a trial is marked as failed and the search continues,
+        ``RuntimeError`` for instance. ``ValueError``, arithmetic errors and lack of memory are
+        always treated so.
     verbose : {"auto", True, False} or int
-        Progress bar: on a terminal when a search lasts, always, never. From 2 on, Optuna's own
-        messages and the warnings of the trials too.
+        Progress bar: on a terminal if the search takes long ("auto"), always (True) or never
+        (False). Values from 2 also show Optuna's messages and the warnings of the trials.
 
     Attributes
     ----------
     best_estimator_ : estimator
         The winner, fitted on all rows (with ``refit``).
     best_params_ : dict of str to object
-        Its parameters, as ``set_params`` takes them.
+        Its parameters, in the form of ``set_params``.
     best_score_ : float
         Its mean score over the folds.
     study_ : optuna.Study
-        With the sampler and the pruner that were used. It has options that have names by their
-        names.
+        The study, with the sampler and the pruner that were used. Options with names appear
+        under their names.
     trials_ : list of optuna.trial.FrozenTrial
-        Those that are done. ``user_attrs`` has ``fold_scores``, or ``reason`` of a failure.
+        The finished trials. ``user_attrs`` has ``fold_scores``, or the ``reason`` of a failure.
     folds_ : list of (train, test), or None
         Row numbers; None where Views were held out.
     search_space_ : dict
-        What was searched.
+        The search space.
     scorer_ : callable
 
     Raises
     ------
     TypeError, ValueError
-        Before any work if a parameter cannot be meant, or if the study was made on other data,
-        folds, metric or space; in the end if all trials fail, with the reason of the first.
+        Before any work if a parameter is invalid, or if the study was made with other data, folds,
+        metric or space; at the end if all trials fail, with the reason of the first failure.
     ConnectionError
         If the storage cannot be reached, stays locked by another process or its disk is full. The
         trials done until then are kept, and the same search goes on with them.

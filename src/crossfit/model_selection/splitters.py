@@ -106,7 +106,7 @@ class PairKFold(_PairSplitter):
     n_splits : int
         Number of folds.
     shuffle : bool
-        Deal the groups out in random order.
+        Whether to assign the groups to folds in random order.
     gallery_size : int, optional
         Draw this many distinct items, with all their rows, for each test part: of the view with
         the fewest, so that captions are drawn with their image. By default the fold is taken

@@ -30,7 +30,7 @@ __all__ = [
     "without_password",
 ]
 
-# Seconds between two signs of life of a trial, and without one until it is given up for dead.
+# Seconds between two heartbeats of a trial, and without one until it is marked as failed.
 HEARTBEAT, GRACE = 10, 40
 # Seconds to wait for a database that another process has locked, in silence and in all.
 PATIENCE, BUSY = 2.0, 30.0

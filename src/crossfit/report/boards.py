@@ -32,7 +32,7 @@ __all__ = ["Group", "Method", "Methods", "board_of", "boards", "grouped"]
 
 @dataclass(frozen=True)
 class Method:
-    """A row of a leaderboard to be.
+    """A method whose cells will become a row of a leaderboard.
 
     Its cells differ in their seed alone; `said` is the method's entry in an experiment, and
     `called` the runs that have it, with their labels.
@@ -151,7 +151,7 @@ def board_of(title: str, methods: Methods, records: Sequence[RunRecord]) -> Boar
     left_out = {each.label: None for cell in cells for each in cell.directions
                 if each not in directions}  # fmt: skip
     if left_out:
-        about += f" Not all methods have {', '.join(left_out)}: left out, also of the means."
+        about += f" Not all methods have {', '.join(left_out)}: excluded, also from the means."
     wish = next(((run.name, run.spec["baseline"]) for run in records
                  if run.spec.get("baseline")), None)  # fmt: skip
     if wish is not None:

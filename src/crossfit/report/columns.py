@@ -141,7 +141,7 @@ def _rank(board: Board) -> LeaderboardColumn:
 
     return LeaderboardColumn(
         head="rank",
-        tooltip="ranks that the tests leave open",
+        tooltip="ranks that the tests do not rule out",
         style="rank",
         ascending=True,
         is_text=True,

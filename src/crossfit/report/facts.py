@@ -61,8 +61,8 @@ def notes_of(store: Store, records: Sequence[RunRecord]) -> list[str]:
         own = len({row["key"] for row in store.test_evaluations(dataset, split)} & mine)
         said.append(
             f"In this store {counted(n, 'evaluation')} on the split “{split}” of {dataset} "
-            f"have been made so far; {own} of them are reported here. Each further look "
-            "at a test split makes the best figure on it more optimistic."
+            f"have been made so far; {own} of them are reported here. Each further "
+            "evaluation on a test split makes the best figure on it more optimistic."
         )
     return said
 

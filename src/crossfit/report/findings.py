@@ -28,15 +28,15 @@ def findings(board: Board) -> str:
     tied = [label for label in others if not found[label]]
     n_pairs = len(board.comparisons[None])
     if ahead:
-        said = f"{first} comes first by {metric_words(board.metric)}, but {listed(ahead)} "
+        said = f"{first} ranks first by {metric_words(board.metric)}, but {listed(ahead)} "
         said += "is better" if len(ahead) == 1 else "are better"
-        said += f" and {listed(tied)} cannot be told apart from it" if tied else ""
+        said += f" and {listed(tied)} do not differ significantly from it" if tied else ""
     elif not tied:
         said = f"{first} is better than {others[0] if n_pairs == 1 else 'every other method'}"
     elif tied == others and n_pairs > 1:
-        said = "No method can be told apart from the best"
+        said = "No method differs significantly from the best"
     else:
-        said = f"{first} cannot be told apart from {listed(tied)}"
+        said = f"{first} does not differ significantly from {listed(tied)}"
     corrected = "" if n_pairs == 1 else f"Holm-corrected over all {n_pairs} pairs of methods, "
     tests = "test" if n_pairs == 1 else "tests"
     return (

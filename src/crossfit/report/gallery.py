@@ -21,7 +21,7 @@ __all__ = ["Found", "Gallery", "GalleryRow", "can_be_shown", "galleries"]
 
 #: Queries of each kind in a gallery.
 _HITS, _FAILURES = 3, 3
-#: Items per query where nothing else is asked for: pictures stand in one line, texts have one each.
+#: Default number of items per query: pictures stand in one line, texts have one each.
 _PICTURES, _TEXTS = 9, 5
 
 

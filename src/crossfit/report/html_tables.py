@@ -111,7 +111,7 @@ def leaderboard_table(board: Board) -> Table:
         lines.append(Line(row.label, _detail(row), cells, "top" if best else ""))
     if board.chance:
         cells = [cell(column, column.chance, [column.chance.value] * 3) for column in columns]
-        lines.append(Line("chance", "ranking at random, exactly", cells, "chance"))
+        lines.append(Line("chance", "ranking at random (exact)", cells, "chance"))
     heads = [Column(c.head, c.style, c.ascending, c.tooltip) for c in columns]
     return Table(f"Leaderboard of {board.title}", groups, heads, lines)
 

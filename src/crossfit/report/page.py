@@ -37,7 +37,7 @@ __all__ = ["Part", "write_page", "write_text"]
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """A leaderboard with what belongs to it.
+    """A leaderboard with its galleries and plots.
 
     Parameters
     ----------
@@ -78,7 +78,7 @@ def write_page(
     sources: Sequence[tuple[str, str]] = (),
     footer: str = "",
 ) -> None:
-    """Write a page; the file appears whole or not at all.
+    """Write a page; the file is written completely or not at all.
 
     Parameters
     ----------

@@ -41,8 +41,8 @@ def _footnote(board: Board) -> str:
         of = "" if board.tested == board.metric else "of the mean rank "
         words += (
             f"Ranks and p, against {board.reference}, are of the mean over the directions. Ranks "
-            f"are ranges where paired randomisation tests {of}with Holm's correction, level "
-            f"{LEVEL:g}, leave them open."
+            f"are those that paired randomisation tests {of}do not rule out (Holm's correction, "
+            f"level {LEVEL:g})."
         )
     return words.strip()
 

@@ -135,10 +135,10 @@ def check_method(
     Raises
     ------
     TypeError
-        If this is no subclass of CrossModalEstimator.
+        If `method` is not a subclass of CrossModalEstimator.
     ValueError
         If it has no card, cannot be made with its settings, the kit cannot make its inputs, or
-        `select` is no such expression.
+        `select` is not a valid expression.
     RegistryError
         If no method of that name can be loaded.
     AssertionError
@@ -456,7 +456,7 @@ def _card_and_target(thing: Any, kind: type[Card], what: str) -> tuple[Any, Any]
 
 
 def _try(subject: Subject | extractor_checks.ExtractorSubject) -> None:
-    """Refuse now what every check would stumble over."""
+    """Raise for faults that would make every check fail."""
     try:
         subject.make()
     except Exception as error:
@@ -568,7 +568,7 @@ def _result(check: _Check, cls: Any, seen: dict[str, str]) -> CheckResult:
     except SkipTest as reason:
         status, message = "skip", str(reason)
         first = seen.setdefault(message, check.name)
-        # A reason is told once, if it is long.
+        # A long reason is printed once.
         if first != check.name and len(message) > 80:
             message = f"as in {first}"
     except Exception as error:
