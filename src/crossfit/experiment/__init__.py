@@ -25,7 +25,7 @@ __getattr__, __dir__ = attach(
         "RunRecord": "records",
         "SpecError": "_yaml",
         "Store": "store",
-        "StoreError": "files",
+        "StoreError": "store_files",
         "plan": "planner",
         "run": "runner",
     },
