@@ -92,7 +92,7 @@ def tuned(name):
             "there are name, split, subset, label, subsets",
         ),
         (tuned("regg"), 1, "has no parameter 'regg', it has"),
-        (tuned("features__text__n"), 1, "no parameter of the features"),
+        (tuned("features__text__n"), 1, "not a parameter of the features"),
         (["two.yaml", "--seeds", "a"], 2, "--seeds must read"),
         (["two.yaml", "--jobs", "0"], 2, "--jobs"),
         (["two.yaml", "--backend", "dask"], 2, "--scheduler"),
