@@ -320,7 +320,7 @@ def test_methods_are_compared_in_the_directions_that_all_of_them_have(rearranged
     path.write_text(json.dumps(changed))
     (board,) = boards([record.store.run("A")])
     assert board.directions == ("image2text",)
-    assert "Not all methods have audio → text, text → image: left out" in board.about
+    assert "Not all methods have audio → text, text → image: excluded" in board.about
     for row, cell in zip(board.rows, record.store.run("A").cells[::-1], strict=True):
         mean = cell.results["image2text"]["map@all"]["mean"]
         assert row.repeats.mean(None, "map@all") == pytest.approx(mean)
@@ -727,7 +727,7 @@ def test_where_median_and_mean_rank_disagree_the_page_says_what_the_test_says(tm
     assert "The two disagree on early and even." in text
     assert "early is better" not in text
     assert board.ranks == {"even": (1, 1), "early": (2, 2)}
-    assert "tests of the mean rank with" in markdown_table(board)
+    assert "tests of the mean rank do" in markdown_table(board)
     _, text = page("early", "even", "odd")
     assert "but even and odd are better in mean rank" in text
 
