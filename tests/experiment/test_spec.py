@@ -3,6 +3,7 @@
 import os
 import re
 import textwrap
+from dataclasses import fields
 
 import pytest
 
@@ -452,3 +453,11 @@ def test_tags_of_other_values_and_of_what_no_experiment_holds_are_refused(tmp_pa
         Experiment.from_file(path)
     with pytest.raises(SpecError, match="is not a YAML value"):
         change({"title": "t"}, f"title={value}")
+
+
+@pytest.mark.parametrize("name", [field.name for field in fields(Experiment)])
+def test_every_key_is_checked_and_kept(name):
+    given = {"title": "x", "dataset": "emoji", "methods": ["cca"], "metrics": ["mrr"]}
+    with pytest.raises(SpecError):
+        Experiment(**{**given, name: object()})
+    assert ("datasets" if name == "dataset" else name) in Experiment(**given).to_dict()
