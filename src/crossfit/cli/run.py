@@ -290,11 +290,12 @@ def _listener(title: str) -> Any:
             how = (
                 "settings chosen" if outcome.status == "done" else f"no settings: {outcome.message}"
             )
-            self._say(f"  {cell.label}: {how} in {outcome.seconds:.1f} s, {left} searches left")
+            searches = "1 search" if left == 1 else f"{left} searches"
+            self._say(f"  {cell.label}: {how} in {outcome.seconds:.1f} s, {searches} left")
             # The time left is estimated from cells alone.
             self._begun = time.monotonic()
             if self._bar is not None:
-                self._bar.update(self._task, left=f"{left} searches left" if left else "")
+                self._bar.update(self._task, left=f"{searches} left" if left else "")
 
         def finished(self, cell: Any, outcome: Any, left: int) -> None:
             self.done += 1
