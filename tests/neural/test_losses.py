@@ -28,13 +28,14 @@ def test_summed_hinges_are_torchs_multi_margin_loss():
     torch.testing.assert_close(triplet_loss(S, margin=0.4), expected)
 
 
-def _loop(S, positives, negatives, margin, pick):
+def _loop(S, positives, negatives, margin, pick, mean):
     terms = []
     for i in range(S.shape[0]):
         wrong = sorted((S[i, j].item() for j in range(S.shape[1]) if negatives[i, j]), reverse=True)
         for p in range(S.shape[1]):
             if positives[i, p]:
-                terms.append(sum(max(0.0, margin - S[i, p].item() + s) for s in pick(wrong)))
+                hinges = [max(0.0, margin - S[i, p].item() + s) for s in pick(wrong)]
+                terms.append(sum(hinges) / (max(len(hinges), 1) if mean else 1))
     return sum(terms) / max(len(terms), 1)
 
 
@@ -51,11 +52,28 @@ def test_mining_is_the_loop_over_rows(n, m, seed, margin, k):
     rng = np.random.default_rng(seed)
     positives = torch.tensor(rng.random((n, m)) < 0.3)
     negatives = torch.tensor(rng.random((n, m)) < 0.5) & ~positives
-    picks = {"sum": lambda w: w, "hardest": lambda w: w[:1], "top-k": lambda w: w[:k]}
+    picks = {
+        "sum": lambda w: w,
+        "all": lambda w: w,
+        "hardest": lambda w: w[:1],
+        "top-k": lambda w: w[:k],
+    }
     for mining, pick in picks.items():
         found = triplet_loss(S, positives, negatives, margin=margin, mining=mining, k=k)
-        expected = _loop(S, positives, negatives, margin, pick)
+        expected = _loop(S, positives, negatives, margin, pick, mining != "sum")
         assert found.item() == pytest.approx(expected, abs=1e-9)
+
+
+def test_the_mean_over_all_negatives_does_not_depend_on_the_batch():
+    S = _scores(6, 6)
+    twice = S.repeat(2, 2)
+    same = torch.eye(6, dtype=torch.bool).repeat(2, 2)
+    small = triplet_loss(S, margin=0.5, mining="all")
+    torch.testing.assert_close(triplet_loss(twice, same, margin=0.5, mining="all"), small)
+    summed = triplet_loss(S, margin=0.5)
+    torch.testing.assert_close(triplet_loss(twice, same, margin=0.5), 2 * summed)
+    torch.testing.assert_close(summed, 5 * small)
+    torch.testing.assert_close(triplet_loss(S, margin=0.5, mining="top-k", k=5), small)
 
 
 def test_a_random_negative_is_drawn_evenly_among_the_allowed():
@@ -75,7 +93,7 @@ def test_a_random_negative_is_drawn_evenly_among_the_allowed():
 def test_rows_without_negatives_or_positives_add_nothing():
     S = _scores(3, 3).requires_grad_()
     nothing = torch.zeros(3, 3, dtype=torch.bool)
-    for mining in ("sum", "hardest", "top-k", "random"):
+    for mining in ("sum", "all", "hardest", "top-k", "random"):
         for positives, negatives in ((nothing, None), (torch.eye(3).bool(), nothing)):
             loss = triplet_loss(S, positives, negatives, mining=mining, k=2)
             assert loss.item() == 0
@@ -85,7 +103,7 @@ def test_rows_without_negatives_or_positives_add_nothing():
 
 def test_gradients_of_all_minings_are_right():
     positives = torch.eye(5, dtype=torch.bool)
-    for mining in ("sum", "hardest", "top-k"):
+    for mining in ("sum", "all", "hardest", "top-k"):
         S = _scores(5, 5, 3).requires_grad_()
         assert torch.autograd.gradcheck(
             lambda s, mining=mining: triplet_loss(s, positives, mining=mining, margin=1.0, k=2), S

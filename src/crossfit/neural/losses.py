@@ -58,9 +58,10 @@ def triplet_loss(
 ) -> Tensor:
     r"""Return the hinge ranking loss: positives must outscore negatives of their row by a margin.
 
-    The mean over all positives (i, p) of :math:`\sum_{n} [m - s_{ip} + s_{in}]_+`, where n runs
-    over the negatives of row i that the mining selects. Rows are the queries; for the other
-    direction, pass the transposes and add both losses.
+    The mean over all positives (i, p) of the mean over n of :math:`[m - s_{ip} + s_{in}]_+`, where
+    n runs over the negatives of row i that the mining selects; ``"sum"`` has the sum over n
+    instead, as VSE++ is printed. Rows are the queries; for the other direction, pass the
+    transposes and add both losses.
 
     Parameters
     ----------
@@ -74,11 +75,14 @@ def triplet_loss(
         `crossfit.neural.Batch.negatives` to exclude other captions of the same image.
     margin : float, default=0.2
         Margin, in units of the scores.
-    mining : {"sum", "hardest", "top-k", "random"}, default="sum"
-        Use all negatives; the one with the highest score; the `k` with the highest scores; or one
-        drawn from torch's random state for every positive.
+    mining : {"sum", "all", "hardest", "top-k", "random"}, default="sum"
+        Use all negatives, summed, so that the loss grows with the batch; all negatives, as a
+        mean, which does not depend on the size of the batch; the one with the highest score; the
+        mean over the `k` with the highest scores; or one drawn from torch's random state for
+        every positive.
     k : int, default=1
-        Number of negatives for ``"top-k"``; 1 is ``"hardest"``, all negatives is ``"sum"``.
+        Number of negatives for ``"top-k"``; 1 is ``"hardest"``, all negatives is ``"all"``. A row
+        with fewer negatives has the mean over those that it has.
 
     Returns
     -------
@@ -115,7 +119,7 @@ def triplet_loss(
     row, column = positives.nonzero(as_tuple=True)
     hinges = margin - scores[row, column][:, None]
     allowed = negatives[row]
-    if mining == "sum":
+    if mining in ("sum", "all"):
         chosen = scores[row]
     elif mining == "random":
         # The largest of i.i.d. numbers is uniform over the negatives of the row.
@@ -131,9 +135,13 @@ def triplet_loss(
         chosen = best[row]
         allowed = chosen > -torch.inf
     else:
-        raise ValueError(f"mining must be 'sum', 'hardest', 'top-k' or 'random', got {mining!r}")
+        raise ValueError(
+            f"mining must be 'sum', 'all', 'hardest', 'top-k' or 'random', got {mining!r}"
+        )
     # Masked before the hinge, so that no infinity enters the gradient.
     hinges = (hinges + chosen.masked_fill(~allowed, 0.0)).clamp(min=0) * allowed
+    if mining in ("all", "top-k"):
+        hinges = hinges / allowed.sum(dim=1, keepdim=True).clamp(min=1)
     return hinges.sum() / max(len(row), 1)
 
 
