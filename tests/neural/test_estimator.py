@@ -18,7 +18,7 @@ from sklearn.model_selection import GridSearchCV, GroupKFold
 from skorch.callbacks import Callback, EarlyStopping
 
 from crossfit import BundleError, Ragged, Views, load, persistence, registry, save
-from crossfit.neural import NeuralEstimator, estimator, listening
+from crossfit.neural import NeuralEstimator, estimator, listening, triplet_loss
 from crossfit.neural.training import seeded
 from crossfit.testing import check_method
 
@@ -215,6 +215,46 @@ def test_verbosity(towers, planted, capfd):
 
 
 # ---- validation, callbacks, the listener -------------------------------------------------------
+
+
+def _drawing(towers):
+    class Drawing(towers):
+        """Ranks against one random negative; draws `extra` more numbers in validation."""
+
+        extra = 0
+
+        def _loss(self, outputs, batch):
+            if not torch.is_grad_enabled():
+                torch.rand(self.extra)
+            scores = outputs["image"] @ outputs["text"].T
+            return triplet_loss(
+                scores, batch.positives, batch.negatives, margin=1.0, mining="random"
+            )
+
+    return Drawing
+
+
+def test_validation_draws_the_same_negatives_at_every_epoch(planted, towers):
+    views = planted(60)[0]
+    settings = {"validation_fraction": 0.3, "random_state": 0, "max_epochs": 5}
+    frozen = _drawing(towers)(lr=1e-12, **settings).fit(views).net_.history
+    valid, train = ([row[f"{part}_loss"] for row in frozen] for part in ("valid", "train"))
+    assert len(set(valid)) == 1
+    assert len(set(train)) == 5
+    # Weights that change make the only difference.
+    moving = _drawing(towers)(lr=0.02, **settings).fit(views).net_.history
+    assert len({row["valid_loss"] for row in moving}) == 5
+
+
+def test_what_validation_draws_does_not_reach_the_training(planted, towers, weights):
+    fits = []
+    for extra in (0, 7):
+        method = _drawing(towers)(validation_fraction=0.3, random_state=0)
+        method.extra = extra
+        fits.append(method.fit(planted(60)[0]))
+    assert torch.equal(weights(fits[0]), weights(fits[1]))
+    losses = [[row["valid_loss"] for row in fit.net_.history] for fit in fits]
+    assert losses[0] != losses[1]
 
 
 def test_the_rows_held_out_never_divide_a_group(towers, planted):

@@ -219,7 +219,11 @@ class Net(NeuralNet):
                     each.progress = done / self.max_epochs
                 self.notify("on_epoch_begin", **data)
                 self.run_single_epoch(batches, True, "train", self.train_step)
-                self.run_single_epoch(batches_valid, False, "valid", self.validation_step)
+                if batches_valid is not None:
+                    # Losses that draw negatives draw the same ones at every epoch, so that two
+                    # epochs differ by the weights alone.
+                    with seeded(generator.initial_seed(), torch.device(self.device)):
+                        self.run_single_epoch(batches_valid, False, "valid", self.validation_step)
                 self._check_weights()
                 stopped = self._end_epoch(data)
                 done += 1
