@@ -15,6 +15,7 @@ from crossfit.neural import (
     MLPBranch,
     grad_reverse,
     grad_reverse_schedule,
+    init_weights,
     masked_softmax,
 )
 
@@ -171,6 +172,61 @@ def test_char_cnn_sees_the_order_of_characters(rng):
     assert (net(x) >= 0).all() and net(x).shape == (2, 2, 3)
 
 
+@pytest.mark.parametrize(
+    ("nonlinearity", "gain"), [("relu", 2.0), ("tanh", 25 / 9), ("sigmoid", 1.0), ("linear", 1.0)]
+)
+def test_first_weights_have_the_variance_of_their_number_of_inputs(nonlinearity, gain):
+    layers = nn.Sequential(nn.Linear(300, 400), nn.Conv1d(60, 500, 4), nn.Linear(9, 3, bias=False))
+    assert init_weights(layers, nonlinearity) is layers
+    for layer, n_inputs in ((layers[0], 300), (layers[1], 240)):
+        weight = layer.weight.detach()
+        assert weight.var().item() == pytest.approx(gain / n_inputs, rel=0.03)
+        assert abs(weight.mean().item()) < 5 * math.sqrt(gain / n_inputs / weight.numel())
+        assert not layer.bias.any()
+
+
+def test_first_weights_keep_the_items_apart(rng):
+    x = torch.relu(torch.randn(50, 64, generator=rng))
+    torch.manual_seed(0)
+    layers = [part for _ in range(6) for part in (nn.Linear(64, 64), nn.ReLU())]
+
+    def cosine(network):
+        unit = nn.functional.normalize(network(x).detach(), dim=1)
+        return (unit @ unit.T).mean().item()
+
+    network = nn.Sequential(*layers)
+    collapsed = cosine(network)
+    spread = network(x).std(dim=0).mean().item()
+    assert collapsed > 0.99
+    assert cosine(init_weights(network)) < collapsed
+    assert network(x).std(dim=0).mean().item() > 20 * spread
+
+
+def test_first_weights_of_recurrences_are_orthogonal_by_gate():
+    lstm = init_weights(nn.LSTM(5, 7, num_layers=2, bidirectional=True, proj_size=0))
+    gru = init_weights(nn.GRU(5, 7))
+    for network, n_gates in ((lstm, 4), (gru, 3)):
+        for name, weight in network.named_parameters():
+            gates = weight.detach().chunk(n_gates)
+            if name.startswith("weight_hh"):
+                for gate in gates:
+                    torch.testing.assert_close(gate @ gate.T, torch.eye(7), atol=1e-5, rtol=0)
+            elif name.startswith("weight_ih"):
+                bound = math.sqrt(6 / (7 + weight.shape[1]))
+                assert all(0.5 * bound < gate.abs().max() <= bound for gate in gates)
+            else:
+                forget = n_gates == 4 and name.startswith("bias_ih")
+                for i, gate in enumerate(gates):
+                    assert (gate == (1.0 if forget and i == 1 else 0.0)).all()
+
+
+def test_other_layers_keep_their_first_weights():
+    network = nn.ModuleList([nn.Embedding(5, 3), nn.BatchNorm1d(4)])
+    before = [weight.detach().clone() for weight in network.parameters()]
+    init_weights(network)
+    assert all(torch.equal(one, two) for one, two in zip(before, network.parameters()))
+
+
 def test_wrong_parameters_are_named():
     for call, says in [
         (lambda: MLPBranch([3, 0]), "sizes must be the input width and one or more layers, int"),
@@ -193,6 +249,8 @@ def test_wrong_parameters_are_named():
         (lambda: grad_reverse(3), "'x' parameter of grad_reverse"),
         (lambda: grad_reverse_schedule(2.0), "'progress' parameter of grad_reverse_schedule"),
         (lambda: grad_reverse_schedule(0.5, -1e9), "'steepness' parameter"),
+        (lambda: init_weights(nn.Linear(2, 2), "swish"), "'nonlinearity' parameter"),
+        (lambda: init_weights(torch.zeros(2)), "'module' parameter of init_weights"),
     ]:
         with pytest.raises(ValueError, match=says):
             call()

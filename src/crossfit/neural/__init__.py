@@ -18,12 +18,14 @@ __all__ = [
     "MLPBranch",
     "grad_reverse",
     "grad_reverse_schedule",
+    "init_weights",
     "masked_softmax",
     "cca_loss",
     "label_loss",
     "triplet_loss",
     "Checkpoint",
     "listening",
+    "warm_up",
 ]
 
 __getattr__, __dir__ = attach(
@@ -40,12 +42,14 @@ __getattr__, __dir__ = attach(
         "MLPBranch": "modules",
         "grad_reverse": "modules",
         "grad_reverse_schedule": "modules",
+        "init_weights": "modules",
         "masked_softmax": "modules",
         "cca_loss": "losses",
         "label_loss": "losses",
         "triplet_loss": "losses",
         "Checkpoint": "checkpoint",
         "listening": "training",
+        "warm_up": "training",
     },
     ("batching", "checkpoint", "estimator", "losses", "modules", "pairs", "training"),
 )
@@ -62,7 +66,8 @@ if TYPE_CHECKING:
         MLPBranch,
         grad_reverse,
         grad_reverse_schedule,
+        init_weights,
         masked_softmax,
     )
     from crossfit.neural.pairs import NeuralPairEstimator, Prepared
-    from crossfit.neural.training import listening
+    from crossfit.neural.training import listening, warm_up

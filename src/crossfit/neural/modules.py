@@ -21,6 +21,7 @@ __all__ = [
     "MLPBranch",
     "grad_reverse",
     "grad_reverse_schedule",
+    "init_weights",
     "masked_softmax",
 ]
 
@@ -321,6 +322,77 @@ def grad_reverse_schedule(progress: float, steepness: float = 10.0) -> float:
     (0.0, 0.987)
     """
     return 2.0 / (1.0 + math.exp(-steepness * progress)) - 1.0
+
+
+@validated(module=[nn.Module], nonlinearity=[one_of("relu", "tanh", "sigmoid", "linear")])
+def init_weights(module: nn.Module, nonlinearity: str = "relu") -> nn.Module:
+    """Draw the first weights of a network, so that its outputs differ as much as its inputs.
+
+    With torch's own first weights (variance 1/3 divided by the number of inputs), activations
+    shrink from layer to layer with ReLU, whereas biases do not: after several layers all items
+    have almost the same output, which one negative per pair cannot pull apart.
+
+    - Linear layers and convolutions: normal, with the variance of He et al. for the layer's number
+      of inputs and the nonlinearity after it; zero biases.
+    - LSTM, GRU and RNN: Xavier's uniform weights for the inputs, an orthogonal matrix per gate for
+      the recurrence, zero biases; 1 for the forget gates of an LSTM, so that it remembers at first.
+    - Everything else, such as embeddings and normalisations, is unchanged.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        The network, or a part of it; changed in place. Call it again on parts that another
+        nonlinearity follows, for instance on the last layers.
+    nonlinearity : {"relu", "tanh", "sigmoid", "linear"}, default="relu"
+        The function after the layers. The variances of weights are 2, 25/9, 1 and 1 divided by the
+        number of inputs.
+
+    Returns
+    -------
+    torch.nn.Module
+        The given module.
+
+    See Also
+    --------
+    Standardize : The same for the inputs of a network.
+
+    References
+    ----------
+    K. He, X. Zhang, S. Ren, J. Sun, Delving deep into rectifiers, ICCV 2015. Xavier: X. Glorot,
+    Y. Bengio, AISTATS 2010. Orthogonal: A. Saxe, J. McClelland, S. Ganguli, ICLR 2014. Forget
+    gates: R. Jozefowicz, W. Zaremba, I. Sutskever, ICML 2015.
+
+    Examples
+    --------
+    >>> from torch import nn
+    >>> from crossfit.neural import init_weights
+    >>> network = nn.Sequential(nn.Linear(8, 400), nn.ReLU(), nn.Linear(400, 4))
+    >>> init_weights(network)[0].bias.abs().sum().item()
+    0.0
+    >>> last = init_weights(network[2], "linear")
+    """
+    convolutions = (
+        nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d
+    )  # fmt: skip
+    for part in module.modules():
+        if isinstance(part, (nn.Linear, *convolutions)):
+            nn.init.kaiming_normal_(part.weight, nonlinearity=nonlinearity)  # type: ignore[arg-type]
+            if part.bias is not None:
+                nn.init.zeros_(part.bias)
+        elif isinstance(part, nn.RNNBase):
+            for name, weight in part.named_parameters():
+                if name.startswith("weight_hh"):
+                    for gate in weight.data.split(part.hidden_size):
+                        nn.init.orthogonal_(gate)
+                elif name.startswith("weight"):
+                    for gate in weight.data.split(part.hidden_size):
+                        nn.init.xavier_uniform_(gate)
+                else:
+                    nn.init.zeros_(weight)
+                    # Gates are in the order input, forget, cell, output; torch adds two biases.
+                    if isinstance(part, nn.LSTM) and name.startswith("bias_ih"):
+                        nn.init.ones_(weight.data[part.hidden_size : 2 * part.hidden_size])
+    return module
 
 
 class CharCNN(nn.Module):
