@@ -15,7 +15,7 @@ import torch
 from sklearn.base import clone
 from skorch.callbacks import Callback, EarlyStopping, LRScheduler
 
-from crossfit.neural import Checkpoint, checkpoint
+from crossfit.neural import Checkpoint, checkpoint, warm_up
 
 EPOCHS = 12
 
@@ -51,6 +51,7 @@ def _method(towers, callbacks, **params):
 
 def _schedules():
     return [
+        warm_up(11),
         LRScheduler(torch.optim.lr_scheduler.StepLR, step_size=3, gamma=0.5),
         ("plateau", LRScheduler("ReduceLROnPlateau", monitor="valid_loss", patience=0)),
         EarlyStopping(patience=6, load_best=True),

@@ -15,10 +15,10 @@ import scipy.sparse as sp
 import torch
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV, GroupKFold
-from skorch.callbacks import Callback, EarlyStopping
+from skorch.callbacks import Callback, EarlyStopping, LRScheduler
 
 from crossfit import BundleError, Ragged, Views, load, persistence, registry, save
-from crossfit.neural import NeuralEstimator, estimator, listening, triplet_loss
+from crossfit.neural import NeuralEstimator, estimator, listening, triplet_loss, warm_up
 from crossfit.neural.training import seeded
 from crossfit.testing import check_method
 
@@ -244,6 +244,38 @@ def test_validation_draws_the_same_negatives_at_every_epoch(planted, towers):
     # Weights that change make the only difference.
     moving = _drawing(towers)(lr=0.02, **settings).fit(views).net_.history
     assert len({row["valid_loss"] for row in moving}) == 5
+
+
+@pytest.mark.parametrize("policy", ["StepLR", "ExponentialLR", "CosineAnnealingLR", None])
+@pytest.mark.parametrize("first", [True, False])
+def test_the_rate_rises_over_the_first_updates_and_follows_the_schedule(
+    planted, towers, policy, first
+):
+    settings = {"StepLR": {"step_size": 2}, "ExponentialLR": {"gamma": 0.5}}
+    settings["CosineAnnealingLR"] = {"T_max": 6}
+    schedule = [] if policy is None else [LRScheduler(policy, **settings[policy])]
+
+    class Rates(Callback):
+        def __init__(self):
+            self.seen_ = []
+
+        def on_batch_begin(self, net, batch=None, training=False, **kwargs):
+            if training:
+                self.seen_.append(net.optimizer_.param_groups[0]["lr"])
+
+    class Scheduled(towers):
+        """With a schedule of its own."""
+
+        def _schedule(self):
+            return [warm_up(6), *schedule] if first else schedule
+
+    callbacks = [("rates", Rates()), *([] if first else [warm_up(6)])]
+    method = Scheduled(max_epochs=6, lr=0.1, callbacks=callbacks, optimizer="RMSprop")
+    found = dict(method.fit(planted(64)[0]).net_.callbacks_)["rates"].seen_
+    plain = LRScheduler(policy, **settings[policy]).initialize() if policy else None
+    by_epoch = plain.simulate(6, initial_lr=0.1) if plain else np.full(6, 0.1)
+    expected = np.minimum(1, np.arange(1, 25) / 6) * np.repeat(by_epoch, 4)
+    np.testing.assert_allclose(found, expected, rtol=1e-9)
 
 
 def test_what_validation_draws_does_not_reach_the_training(planted, towers, weights):

@@ -13,9 +13,11 @@ from typing import Any, ClassVar, NoReturn
 import numpy as np
 import torch
 from skorch import NeuralNet
-from skorch.callbacks import EpochTimer, PassthroughScoring
+from skorch.callbacks import EpochTimer, LRScheduler, PassthroughScoring
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import LinearLR
 
+from crossfit._arguments import integer, validated
 from crossfit._torch import few_torch_threads
 from crossfit.neural.batching import Batch, Batches, PairData
 from crossfit.neural.checkpoint import Checkpoint
@@ -28,6 +30,7 @@ __all__ = [
     "optimizer_class",
     "seeded",
     "train_net",
+    "warm_up",
 ]
 
 logger = logging.getLogger("crossfit")
@@ -83,6 +86,39 @@ def listening(listener: Listener) -> Iterator[None]:
         yield
     finally:
         _LISTENER.reset(token)
+
+
+@validated(updates=[integer(1)])
+def warm_up(updates: int) -> LRScheduler:
+    """Return a callback that raises the learning rate linearly over the first updates.
+
+    Update i of n is made with i/n of the learning rate that the fit would otherwise have. The first
+    updates of RMSprop are several times larger than the later ones, since its estimate of the
+    squared gradients starts at zero.
+
+    Parameters
+    ----------
+    updates : int
+        Number n of updates, which are batches.
+
+    Returns
+    -------
+    skorch.callbacks.LRScheduler
+        For ``callbacks`` or for a method's `_schedule`, before or after other schedules that
+        multiply the current learning rate, such as ``StepLR``, ``ExponentialLR`` and
+        ``CosineAnnealingLR``. ``LambdaLR`` and ``OneCycleLR`` set the learning rate themselves and
+        cannot be combined with it.
+
+    Examples
+    --------
+    >>> from crossfit.neural import warm_up
+    >>> warm_up(4).simulate(6, initial_lr=1.0).tolist()
+    [0.25, 0.5, 0.75, 1.0, 1.0, 1.0]
+    """
+    return LRScheduler(
+        LinearLR, start_factor=1 / updates, total_iters=updates - 1, step_every="batch",
+        event_name=None,
+    )  # fmt: skip
 
 
 @contextlib.contextmanager
