@@ -18,7 +18,14 @@ from sklearn.model_selection import GridSearchCV, GroupKFold
 from skorch.callbacks import Callback, EarlyStopping, LRScheduler
 
 from crossfit import BundleError, Ragged, Views, load, persistence, registry, save
-from crossfit.neural import NeuralEstimator, estimator, listening, triplet_loss, warm_up
+from crossfit.neural import (
+    NeuralEstimator,
+    Standardize,
+    estimator,
+    listening,
+    triplet_loss,
+    warm_up,
+)
 from crossfit.neural.training import seeded
 from crossfit.testing import check_method
 
@@ -212,6 +219,40 @@ def test_verbosity(towers, planted, capfd):
     towers(verbose=1).fit(views)
     out, err = capfd.readouterr()
     assert out == "" and "Towers" in err and "/8" in err
+
+
+def test_a_network_standardises_its_inputs_by_the_training_items(towers):
+    rng = np.random.default_rng(0)
+    images = 50 + 10 * rng.normal(size=(30, 5))
+    lists = [3 + 2 * rng.normal(size=(1 + i % 4, 4)) for i in range(60)]
+    views = Views.from_captions(images, Ragged.from_list(lists), np.repeat(np.arange(30), 2))
+
+    class Scaled(towers):
+        """With standardised inputs."""
+
+        def _build_module(self, n_inputs, n_classes, **module):
+            network = super()._build_module(n_inputs, n_classes, **module)
+            network.scales = torch.nn.ModuleDict(
+                {role: Standardize(n, role) for role, n in n_inputs.items()}
+            )
+            return network
+
+        def _encode_batch(self, module, items, view):
+            return module.encode(items._replace(values=module.scales[view](items.values)), view)
+
+    method = Scaled(random_state=0, validation_fraction=0.2, max_epochs=2).fit(views)
+    trained, _ = method._split(views, method._seed())
+    scales = method.net_.module_.scales
+    kept = images[np.unique(trained // 2)].astype(np.float32)
+    np.testing.assert_allclose(scales["image"].mean, kept.mean(axis=0), rtol=1e-5)
+    np.testing.assert_allclose(scales["image"].scale, kept.std(axis=0), rtol=1e-4)
+    words = np.concatenate([lists[i] for i in trained])
+    np.testing.assert_allclose(scales["text"].mean, words.mean(axis=0), rtol=1e-5)
+    np.testing.assert_allclose(scales["text"].scale, words.std(axis=0), rtol=1e-4)
+    again = clone(method)
+    again.__crossfit_restore__(*method.__crossfit_state__())
+    assert torch.equal(again.net_.module_.scales["image"].mean, scales["image"].mean)
+    np.testing.assert_array_equal(again.encode(images, "image"), method.encode(images, "image"))
 
 
 # ---- validation, callbacks, the listener -------------------------------------------------------

@@ -12,7 +12,9 @@ from crossfit.neural import (
     AttentionPool,
     BilinearAttention,
     CharCNN,
+    Items,
     MLPBranch,
+    Standardize,
     grad_reverse,
     grad_reverse_schedule,
     init_weights,
@@ -227,6 +229,33 @@ def test_other_layers_keep_their_first_weights():
     assert all(torch.equal(one, two) for one, two in zip(before, network.parameters()))
 
 
+def test_standardised_features_have_the_moments_of_the_real_elements(rng):
+    values = 5 + 3 * torch.randn(40, 6, 4, generator=rng)
+    values[..., 2] = 0.1
+    mask = torch.rand(40, 6, generator=rng) < 0.5
+    blocks = [Items(*parts) for parts in zip(values.split(7), mask.split(7))]
+    module = Standardize(4)
+    assert torch.equal(module(values), values)
+    assert module.fit(blocks) is module
+    real = values[mask].double().numpy()
+    np.testing.assert_allclose(module.mean, real.mean(axis=0), rtol=1e-6)
+    np.testing.assert_allclose(module.scale, [*real.std(axis=0)[:2], 1, real.std(axis=0)[3]], 1e-5)
+    found = module(values)[mask]
+    np.testing.assert_allclose(found.mean(dim=0), np.zeros(4), atol=1e-5)
+    np.testing.assert_allclose(found.std(dim=0, correction=0), [1, 1, 0, 1], atol=1e-5)
+    dense = Standardize(4).fit([Items(values[:, 0])])
+    np.testing.assert_allclose(dense.mean, values[:, 0].mean(dim=0), rtol=1e-6)
+    assert set(module.state_dict()) == {"mean", "scale"}
+
+
+def test_features_of_another_width_are_not_standardised():
+    with pytest.raises(ValueError, match=r"has 3 features, got items of shape \(5, 4\)"):
+        Standardize(3).fit([Items(torch.zeros(5, 4))])
+    nothing = Items(torch.zeros(2, 3, 4), torch.zeros(2, 3, dtype=torch.bool))
+    with pytest.raises(ValueError, match="no items to fit"):
+        Standardize(4).fit([nothing])
+
+
 def test_wrong_parameters_are_named():
     for call, says in [
         (lambda: MLPBranch([3, 0]), "sizes must be the input width and one or more layers, int"),
@@ -249,6 +278,8 @@ def test_wrong_parameters_are_named():
         (lambda: grad_reverse(3), "'x' parameter of grad_reverse"),
         (lambda: grad_reverse_schedule(2.0), "'progress' parameter of grad_reverse_schedule"),
         (lambda: grad_reverse_schedule(0.5, -1e9), "'steepness' parameter"),
+        (lambda: Standardize(0), "'width' parameter of Standardize"),
+        (lambda: Standardize(2, 3), "'view' parameter of Standardize"),
         (lambda: init_weights(nn.Linear(2, 2), "swish"), "'nonlinearity' parameter"),
         (lambda: init_weights(torch.zeros(2)), "'module' parameter of init_weights"),
     ]:

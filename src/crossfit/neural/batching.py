@@ -452,6 +452,14 @@ class PairData(Dataset[Batch]):
             progress,
         )
 
+    def distinct(self, view: str, channel: str | None = None) -> Iterator[Items]:
+        """Yield the distinct items of a view in the rows, or one of its channels, in blocks."""
+        items = self.stores[view]
+        if isinstance(items, ChannelStore) and channel is not None:
+            items = items.parts[channel]
+        for at in self.item[view][self.rows].unique().split(most_rows(items)):
+            yield items.take(at)
+
     def _on_device(self, items: Any) -> Any:
         return to_device(items, self.device)
 

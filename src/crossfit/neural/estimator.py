@@ -38,6 +38,7 @@ from crossfit.neural.batching import (
     store,
 )
 from crossfit.neural.checkpoint import Checkpoint
+from crossfit.neural.modules import Standardize
 from crossfit.neural.training import (
     make_net,
     operations_of,
@@ -268,6 +269,10 @@ class NeuralEstimator(CrossModalEstimator):
             self.n_inputs_ = {role: _n_inputs(part) for role, part in data.stores.items()}
             self.n_classes_ = self._n_classes(targets)
             module = self._built(self.n_inputs_, self.n_classes_)
+            if saved is None:
+                for part in module.modules():
+                    if isinstance(part, Standardize) and part.view is not None:
+                        part.fit(data.subset(rows).distinct(part.view, part.channel))
             self.net_ = make_net(
                 module,
                 device=device,

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
 from numbers import Integral
-from typing import Any
+from typing import Any, Self
 
 import torch
+from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from crossfit._arguments import integer, one_of, real, validated
+from crossfit.neural.batching import Items
 
 __all__ = [
     "AttentionPool",
     "BilinearAttention",
     "CharCNN",
     "MLPBranch",
+    "Standardize",
     "grad_reverse",
     "grad_reverse_schedule",
     "init_weights",
@@ -393,6 +396,102 @@ def init_weights(module: nn.Module, nonlinearity: str = "relu") -> nn.Module:
                     if isinstance(part, nn.LSTM) and name.startswith("bias_ih"):
                         nn.init.ones_(weight.data[part.hidden_size : 2 * part.hidden_size])
     return module
+
+
+class Standardize(nn.Module):
+    """Subtract the training mean of every feature and divide by its standard deviation.
+
+    As a part of a network it is fitted before the first batch, on the distinct training items of
+    `view`; the real elements of ragged items count, their padding does not. Mean and scale are
+    buffers, which are kept in checkpoints and bundles.
+
+    Parameters
+    ----------
+    width : int
+        Number of features.
+    view : str, optional
+        Role of the view on whose training items the base class fits the module. By default it is
+        not fitted, and returns its input.
+    channel : str, optional
+        Channel of the view.
+
+    Attributes
+    ----------
+    mean, scale : float32 Tensor of shape (width,)
+        Means and standard deviations; the scale of a constant feature is 1.
+
+    See Also
+    --------
+    init_weights : First weights for inputs of variance 1.
+
+    Examples
+    --------
+    ::
+
+        def _build_module(self, n_inputs, n_classes):
+            return nn.ModuleDict({
+                role: nn.Sequential(Standardize(n, role), nn.Linear(n, 64))
+                for role, n in n_inputs.items()
+            })
+    """
+
+    mean: Tensor
+    scale: Tensor
+
+    @validated(width=[integer(1)], view=[str, None], channel=[str, None])
+    def __init__(self, width: int, view: str | None = None, channel: str | None = None) -> None:
+        super().__init__()
+        self.view, self.channel = view, channel
+        self.register_buffer("mean", torch.zeros(width))
+        self.register_buffer("scale", torch.ones(width))
+
+    def fit(self, blocks: Iterable[Items]) -> Self:
+        """Compute mean and scale from blocks of items.
+
+        Parameters
+        ----------
+        blocks : iterable of Items
+            Values of shape (b, ..., width), with masks of the real elements if there is padding.
+
+        Returns
+        -------
+        Standardize
+            The module itself.
+
+        Raises
+        ------
+        ValueError
+            If there are no values, or their width differs.
+        """
+        scaler = StandardScaler()
+        for values, mask in blocks:
+            rows = values if mask is None else values[mask]
+            if rows.shape[-1] != len(self.mean):
+                raise ValueError(
+                    f"Standardize: has {len(self.mean)} features, got items of shape "
+                    f"{tuple(values.shape)}; set width to their last axis"
+                )
+            if rows.numel():
+                scaler.partial_fit(rows.reshape(-1, len(self.mean)).cpu().numpy())
+        if not hasattr(scaler, "mean_"):
+            raise ValueError("Standardize: there are no items to fit; pass at least one")
+        self.mean.copy_(torch.from_numpy(scaler.mean_))
+        self.scale.copy_(torch.from_numpy(scaler.scale_))
+        return self
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the standardised values.
+
+        Parameters
+        ----------
+        x : Tensor of shape (..., width)
+            Vectors; padding is not zero afterwards.
+
+        Returns
+        -------
+        Tensor of the shape of x
+        """
+        return (x - self.mean) / self.scale
 
 
 class CharCNN(nn.Module):
