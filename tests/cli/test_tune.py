@@ -110,7 +110,10 @@ def test_the_test_pairs_are_not_even_loaded(tune, monkeypatch):
         (["cca", "--features", "image=missing"], "no extractor 'missing' is installed"),
         (["cca", "--storage", "file.db"], "storage must be a URL"),
         (["cca", "--storage", "sqllite:///file.db"], "did you mean 'sqlite'"),
-        (["cca", "--storage", "journal:///"], "names no file, as journal:///study.log does"),
+        (
+            ["cca", "--storage", "journal:///"],
+            "does not name a file; name one as in journal:///study.log",
+        ),
         (
             [
                 "kcca",

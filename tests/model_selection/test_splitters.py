@@ -167,7 +167,7 @@ def test_plain_scikit_learn_takes_them_where_its_own_splitters_would_leak():
     assert search.n_splits_ == 3
     found = cross_validate(CCA(3), views, cv=PairShuffleSplit(2, random_state=1), scoring=scorer)
     assert len(found["test_score"]) == 2
-    with pytest.raises(ValueError, match="fold 0 has rows of 39 groups on both sides"):
+    with pytest.raises(ValueError, match=r"fold 0 has rows of the same groups .* \(39 in"):
         check_folds(KFold(3, shuffle=True, random_state=0).split(views), views.groups)
     folds = GroupKFold(3).split(views, groups=views.groups)
     assert len(check_folds(folds, views.groups)) == 3
@@ -178,7 +178,7 @@ def test_groups_given_must_be_coarser_than_those_of_the_views():
     recordings = np.repeat([0, 1, 2], 4)
     tested = [set(recordings[test]) for _, test in PairKFold(3).split(views, groups=recordings)]
     assert tested == [{0}, {1}, {2}]
-    with pytest.raises(ValueError, match="would part rows that share an item"):
+    with pytest.raises(ValueError, match="must not separate rows that share an item"):
         next(PairKFold(3).split(views, groups=np.arange(12)))
     clips = views.with_groups(recordings)
     for train, test in PairKFold(3).split(clips):
@@ -218,17 +218,17 @@ def test_a_fold_is_never_empty():
         (PairKFold(shuffle="no"), "'shuffle' .* Got 'no'"),
         (PairKFold(random_state="0"), "'random_state' .* Got '0'"),
         (PairKFold(shuffle=True, random_state=True), "'random_state' .* Got True"),
-        (PairKFold(9), "n_splits=9 folds need at least as many groups of rows, got 6"),
-        (PairKFold(2, gallery_size=4), "gallery_size=4 is more than the 3 items of a test part"),
+        (PairKFold(9), "n_splits=9 folds need at least as many groups of rows, got 6 groups"),
+        (PairKFold(2, gallery_size=4), "gallery_size=4 exceeds the 3 items of a test part"),
         (PairKFold(2, gallery_size=1), r"'gallery_size' .* int in the range \[2, inf\).*Got 1"),
         (PairKFold(2, gallery_size=2, n_draws=0), r"'n_draws' .* Got 0"),
-        (PairKFold(2, n_draws=3), "n_draws repeats the draw of a gallery: it needs gallery_size"),
+        (PairKFold(2, n_draws=3), "n_draws: there are no galleries .*; set gallery_size"),
         (PairShuffleSplit(test_size=1.5), "'test_size' .* Got 1.5"),
         (PairShuffleSplit(test_size=0), "'test_size' .* Got 0"),
         (PairShuffleSplit(test_size=float("nan")), "'test_size' .* Got nan"),
         (PairShuffleSplit(test_size=True), "'test_size' .* Got True"),
         (PairShuffleSplit(test_size=None), "'test_size' .* Got None"),
-        (PairShuffleSplit(test_size=6), "test_size=6 leaves no group to train or to test on"),
+        (PairShuffleSplit(test_size=6), "test_size=6 does not leave a group to train on"),
         (PairShuffleSplit(0), r"'n_splits' .* int in the range \[1, inf\). Got 0"),
     ],
 )
@@ -260,7 +260,10 @@ def test_wrong_settings_are_refused_where_splits_are_counted():
         ([None], "fold 0 must be a pair .* got None"),
         ([([0], [9])], "fold 0 has the row 9, but there are 4 rows"),
         ([([0], [-1])], "fold 0 has the row -1, but there are 4 rows"),
-        ([([0], [1]), ([0, 2], [3])], "fold 1 has rows of 1 groups on both sides"),
+        (
+            [([0], [1]), ([0, 2], [3])],
+            r"fold 1 .* groups on both sides \(1 in all, for instance 2\)",
+        ),
     ],
 )
 def test_folds_that_are_none(folds, message):

@@ -21,12 +21,27 @@ __all__ = ["RetrievalMetric", "make_retrieval_scorer"]
 
 @dataclass(frozen=True)
 class RetrievalMetric:
-    """A picklable scorer; make it with `make_retrieval_scorer`.
+    """A picklable retrieval scorer, as made by `make_retrieval_scorer`.
 
     Parameters
     ----------
     metric, direction, ties : str
         As in `make_retrieval_scorer`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the metric or the tie rule is unknown, or the direction is malformed.
+
+    See Also
+    --------
+    make_retrieval_scorer : Make a scorer with default settings.
+
+    Examples
+    --------
+    >>> scorer = RetrievalMetric(metric="r@1", direction="both", ties="expected")
+    >>> scorer == make_retrieval_scorer("r@1")
+    True
     """
 
     metric: str
@@ -42,7 +57,7 @@ class RetrievalMetric:
             raise ValueError(f"direction must be 'both' or like 'image2text', got {shown(one)}")
 
     def __call__(self, estimator: Any, X: Views, y: ArrayLike | None = None) -> float:
-        """Score a fitted method or pipeline on Views; larger is better."""
+        """Return the score of a fitted method or pipeline on Views; larger is better."""
         if not isinstance(X, Views):
             raise TypeError(f"a retrieval scorer expects Views, got {type(X).__name__}")
         if isinstance(estimator, type):
@@ -62,28 +77,44 @@ class RetrievalMetric:
 def make_retrieval_scorer(
     metric: str = "map@all", direction: str = "both", ties: str = "expected"
 ) -> RetrievalMetric:
-    """Make a scorer for ``scoring=`` of scikit-learn's cross-validation and searches.
+    """Make a scorer for the ``scoring=`` of scikit-learn's cross-validation and searches.
 
     Parameters
     ----------
-    metric : str
-        A name of `crossfit.metrics`, for instance ``"map@all"`` or ``"r@5"``. Ranks, where less
-        is better, are negated.
-    direction : str
+    metric : str, default="map@all"
+        Name of a measure of `crossfit.metrics`, for instance ``"map@all"`` or ``"r@5"``. Ranks,
+        for which smaller is better, are negated.
+    direction : str, default="both"
         ``"both"`` (the mean over both directions of every pair of views), or one direction
         such as ``"image2text"`` or ``"i2t"``.
-    ties : {"expected", "stable", "worst"}
-        How equal scores are ranked.
+    ties : {"expected", "stable", "worst"}, default="expected"
+        How items with equal scores are ranked, see `crossfit.metrics.evaluate`.
 
     Returns
     -------
     RetrievalMetric
-        Picklable, ``(estimator, X, y=None) -> float``. With ``y`` an item is relevant if it
-        shares a label, without it only the paired item is.
+        A picklable function ``(estimator, X, y=None) -> float``. With ``y`` an item is relevant
+        if it shares a label with the query; without ``y`` only the paired item is relevant.
 
     Raises
     ------
     TypeError, ValueError
         If the metric or the tie rule is unknown, or the direction is malformed.
+
+    See Also
+    --------
+    crossfit.metrics.evaluate : Evaluate a matrix of scores.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.model_selection import cross_val_score
+    >>> from crossfit import Views
+    >>> from crossfit.methods import CCA
+    >>> Z = np.random.default_rng(0).normal(size=(60, 3))
+    >>> views = Views(image=Z @ np.ones((3, 4)) + Z[:, :1], text=Z)
+    >>> scores = cross_val_score(CCA(1), views, scoring=make_retrieval_scorer("mrr"), cv=3)
+    >>> scores.shape
+    (3,)
     """
     return RetrievalMetric(metric, direction, ties)

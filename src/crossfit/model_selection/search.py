@@ -61,9 +61,10 @@ SAMPLERS: dict[str, type[optuna.samplers.BaseSampler]] = {
     "random": optuna.samplers.RandomSampler,
     "grid": optuna.samplers.BruteForceSampler,
 }
-# How a study is marked, and what a difference is called.
+# The attribute of a study that holds hashes of what its results depend on, and the words for each
+# difference.
 _MARK = "crossfit"
-# The sampler that has drawn all it can.
+# The attribute of a study that names a sampler without further settings.
 _EXHAUSTED = "crossfit_exhausted"
 _MARKS = {
     "data": "other data",
@@ -74,10 +75,11 @@ _MARKS = {
     "epochs": "another setting of refit_epochs",
     "code": "other code of the method",
 }
-# Parameters that change no score.
+# Parameters that do not affect scores.
 _NEUTRAL = ("device", "memory", "n_jobs", "verbose")
+# Seconds between two checks whether other processes have finished their trials.
 _POLL = 0.2
-# All but those in the queue.
+# States of all trials but queued ones.
 _BEGUN = tuple(state for state in TrialState if state is not TrialState.WAITING)
 
 
@@ -92,12 +94,19 @@ def default_search_space(estimator: Any) -> dict[str, Part]:
     Returns
     -------
     dict of str to Float, Int, Choice or Each
-        With the names that ``set_params`` takes, ``features__text__lda__n_topics`` for instance.
+        Keys are parameters as ``set_params`` takes them, for instance
+        ``features__text__lda__n_topics``.
 
     Raises
     ------
     TypeError
         If it is not an estimator.
+
+    Examples
+    --------
+    >>> from crossfit.methods import CCA
+    >>> sorted(default_search_space(CCA()))
+    ['n_components', 'power', 'reg']
     """
     _check_estimator(estimator)
     parts = {"": estimator} | {
@@ -125,9 +134,10 @@ def _is_fitted_embedding(search: OptunaSearch) -> bool:
 class OptunaSearch(CheckedParameters, MetaEstimatorMixin, BaseEstimator):
     """Tune a method or a pipeline over Views with Optuna.
 
-    Every trial is scored on rows that it was not fitted on: on the same folds for all trials,
-    which divide no group (an image and its captions, the clips of a recording) and spread the
-    labels. The winner is fitted on all rows and answers like any method.
+    Every trial is scored on rows that it was not fitted on. All trials use the same folds, which
+    never divide a group (an image and its captions, the clips of a recording); the default folds
+    also spread the labels evenly. The winner is fitted on all rows and can be used like any
+    method.
 
     Parameters
     ----------
@@ -169,8 +179,8 @@ class OptunaSearch(CheckedParameters, MetaEstimatorMixin, BaseEstimator):
     n_jobs : int
         Number of processes that share the study.
     random_state : int, RandomState or None
-        Seed of the samplers "tpe" and "random"; a sampler object has a seed of its own. With one
-        process, and a method that is seeded, the search is repeatable.
+        Seed of a sampler that is given by its name; a sampler object has a seed of its own. With
+        one process, and a method that is seeded, the search is repeatable.
     refit : bool
         Whether to fit the winner on all rows.
     refit_epochs : bool
@@ -190,28 +200,35 @@ class OptunaSearch(CheckedParameters, MetaEstimatorMixin, BaseEstimator):
     best_estimator_ : estimator
         The winner, fitted on all rows (with ``refit``).
     best_params_ : dict of str to object
-        Its parameters, in the form of ``set_params``.
+        Its parameters, as ``set_params`` takes them.
     best_score_ : float
         Its mean score over the folds.
     study_ : optuna.Study
-        The study, with the sampler and the pruner that were used. Options with names appear
-        under their names.
+        The study, with the sampler and the pruner that were used. Options of a `Choice` that have
+        names are recorded under their names.
     trials_ : list of optuna.trial.FrozenTrial
         The finished trials. ``user_attrs`` has ``fold_scores``, or the ``reason`` of a failure.
     folds_ : list of (train, test), or None
-        Row numbers; None where Views were held out.
+        Row numbers; None if Views were held out.
     search_space_ : dict
         The search space.
     scorer_ : callable
+        The scorer, ``(estimator, views, y) -> float``.
 
     Raises
     ------
     TypeError, ValueError
-        Before any work if a parameter is invalid, or if the study was made with other data, folds,
-        metric or space; at the end if all trials fail, with the reason of the first failure.
+        Before any work if a parameter is invalid, or if the study was made with another method,
+        other code, data or folds, another metric or space; at the end if all trials fail, with
+        the reason of the first failure.
     ConnectionError
-        If the storage cannot be reached, stays locked by another process or its disk is full. The
-        trials done until then are kept, and the same search goes on with them.
+        If the storage cannot be reached, stays locked by another process or its disk is full.
+        Trials that were finished until then are kept, and the same search resumes with them.
+
+    See Also
+    --------
+    default_search_space : Search spaces of the cards.
+    make_retrieval_scorer : Scorers with other directions or another rule for ties.
 
     Examples
     --------
@@ -289,17 +306,17 @@ class OptunaSearch(CheckedParameters, MetaEstimatorMixin, BaseEstimator):
     # ---- the search ----------------------------------------------------------------------------
 
     def fit(self, X: Views, y: ArrayLike | None = None, groups: ArrayLike | None = None) -> Self:
-        """Search, and fit the winner on all rows.
+        """Search for the best parameters and, with ``refit``, fit the winner on all rows.
 
         Parameters
         ----------
         X : Views
             Pairs to search and fit on.
         y : array-like of shape (n,) or (n, n_classes), optional
-            Labels of the rows: for methods that learn from them, for the metric, and to spread
-            the classes over the folds.
+            Labels of the rows. They are used by methods that learn from labels, by the metric,
+            and to spread the classes over the folds.
         groups : array-like of shape (n,), optional
-            Coarser groups than ``X.groups``; no fold divides them.
+            Groups that are coarser than ``X.groups``; folds never divide them.
 
         Returns
         -------
@@ -311,7 +328,7 @@ class OptunaSearch(CheckedParameters, MetaEstimatorMixin, BaseEstimator):
         views = X if groups is None else X.with_groups(groups)
         labels = None if y is None else check_labels(y)
         if labels is not None and len(labels) != len(views):
-            raise ValueError(f"expected one label per row ({len(views)}), got {len(labels)}")
+            raise ValueError(f"y: expected one label per row ({len(views)}), got {len(labels)}")
         space = self._checked_space()
         scorer = self.scoring
         if isinstance(scorer, type):
@@ -325,7 +342,7 @@ class OptunaSearch(CheckedParameters, MetaEstimatorMixin, BaseEstimator):
         self.search_space_, self.scorer_ = space, scorer
         folds, self.folds_ = self._folds(views, labels)
 
-        # Hashing reads all the data: only a study that outlives this fit is marked.
+        # Hashing reads all the data, so only a study that outlives this fit is marked.
         lasting = self.storage is not None or self.study is not None
         mark = self._mark(views, labels, folds) if lasting else None
         with _quiet(self.verbose), contextlib.ExitStack() as stack:
@@ -334,7 +351,7 @@ class OptunaSearch(CheckedParameters, MetaEstimatorMixin, BaseEstimator):
                 storage = stack.enter_context(opened)
             else:
                 storage = self.study._storage
-            stack.enter_context(storages.failures_told())
+            stack.enter_context(storages.as_connection_errors())
             with _calm(self.verbose):
                 self.study_ = study = self._study(storage, mark)
             _check_queue(study, space)
@@ -353,10 +370,10 @@ class OptunaSearch(CheckedParameters, MetaEstimatorMixin, BaseEstimator):
                         refit_epochs=self.refit_epochs,
                         verbose=_level(self.verbose),
                         catch=self.catch if isinstance(self.catch, tuple) else (self.catch,),
-                    ).after_the_fixed_steps()
+                    ).with_fixed_steps_done()
                     self._run(study, storage, objective, seed, done)
             except ConnectionError:
-                with contextlib.suppress(Exception):  # what can still be read
+                with contextlib.suppress(Exception):  # the study may still be readable
                     self._conclude(study)
                 raise
             self._conclude(study)
@@ -384,9 +401,9 @@ class OptunaSearch(CheckedParameters, MetaEstimatorMixin, BaseEstimator):
         )
 
     def _conclude(self, study: optuna.Study) -> None:
-        """Find the winner among the trials that are done."""
+        """Set the attributes of the result from the finished trials."""
         if self.storage is None and self.study is None and self.n_jobs > 1:
-            # The processes shared a file, which goes.
+            # The processes shared a temporary file, which is about to be deleted.
             self.study_ = optuna.create_study(
                 direction="maximize",
                 study_name=study.study_name,
@@ -398,7 +415,7 @@ class OptunaSearch(CheckedParameters, MetaEstimatorMixin, BaseEstimator):
         best = self._best()
         self.best_score_ = float(best.value)  # type: ignore[arg-type]
         with _calm(self.verbose):
-            # Copies: who sets the parameters of a part changes no option of the space.
+            # Copies, so that setting parameters of a part does not change options of the space.
             self.best_params_ = _cloned(suggest(self.search_space_, FixedTrial(best.params)))
         self.best_params_ |= best.user_attrs.get("epochs", {})
 
@@ -413,54 +430,54 @@ class OptunaSearch(CheckedParameters, MetaEstimatorMixin, BaseEstimator):
         if reasons:
             raise ValueError(f"all {len(self.trials_)} trials failed, the first with {reasons[0]}")
         raise ValueError(
-            f"no trial was done within timeout={self.timeout!r} seconds"
+            f"no trial was finished within timeout={self.timeout!r} seconds; give more time"
             if not self.trials_
-            else f"all {len(self.trials_)} trials were pruned"
+            else f"all {len(self.trials_)} trials were pruned; use another pruner, or none"
         )
 
-    # ---- what was given ------------------------------------------------------------------------
+    # ---- parameters ----------------------------------------------------------------------------
 
     def _validate_params(self) -> None:
         _check_estimator(self.estimator)
         super()._validate_params()
         storages.check_storage(self.storage)
         if self.n_trials is None and self.timeout is None:
-            raise ValueError("a search ends by n_trials or by timeout: give one of them")
+            raise ValueError("n_trials and timeout are both None; give at least one of them")
         caught = self.catch if isinstance(self.catch, tuple) else (self.catch,)
         if not all(isinstance(one, type) and issubclass(one, Exception) for one in caught):
             raise TypeError(
-                "catch must be a class of exceptions or a tuple of such classes, "
+                "catch must be an exception class or a tuple of exception classes, "
                 f"got {shown(self.catch)}"
             )
         if self.study is not None:
             if self.storage is not None or self.study_name is not None or not self.load_if_exists:
                 raise ValueError(
-                    "study has a storage and a name: leave storage, study_name and load_if_exists "
-                    "out"
+                    "study already has a storage and a name; leave out storage, study_name and "
+                    "load_if_exists"
                 )
             if self.n_jobs > 1 and isinstance(self.study._storage, optuna.storages.InMemoryStorage):
                 raise ValueError(
-                    "processes cannot share a study in memory: give n_jobs=1 or a study in a "
+                    "processes cannot share a study in memory; give n_jobs=1 or a study in a "
                     "database"
                 )
         own_seed = self.sampler is not None and not isinstance(self.sampler, str)
         if self.random_state is not None and (own_seed or (self.study and self.sampler is None)):
             raise ValueError(
-                f"random_state seeds the samplers {', '.join(map(repr, SAMPLERS))}, and a "
-                "sampler object has a seed of its own: leave random_state out, and seed the "
+                f"random_state seeds the samplers {', '.join(map(repr, SAMPLERS))}, but a "
+                "sampler object has a seed of its own; leave out random_state and seed the "
                 "sampler, as in TPESampler(seed=0)"
             )
         params = self.estimator.get_params(deep=True)
         if self.refit_epochs and not any(n.rpartition("__")[2] == "max_epochs" for n in params):
             raise ValueError(
-                "refit_epochs chooses the epochs of a neural method, but no part of "
-                f"{type(self.estimator).__name__} has max_epochs"
+                "refit_epochs chooses the number of epochs of a neural method, but no part of "
+                f"{type(self.estimator).__name__} has max_epochs; set it to False"
             )
         for name, value in params.items():
             if isinstance(value, BaseTrial):
                 raise TypeError(
-                    f"the parameter {name!r} holds a trial of Optuna's, whose copies prune "
-                    "nothing: the search reports and prunes by itself"
+                    f"the parameter {name!r} holds an Optuna trial, and copies of it cannot prune; "
+                    "leave it out, since the search itself reports scores and prunes"
                 )
 
     def _checked_space(self) -> dict[str, Part]:
@@ -470,11 +487,11 @@ class OptunaSearch(CheckedParameters, MetaEstimatorMixin, BaseEstimator):
             given = default_search_space(self.estimator)
             if not given:
                 name = type(self.estimator).__name__
-                raise ValueError(f"{name} has no default search space: give search_space={{...}}")
+                raise ValueError(f"{name} has no default search space; give search_space={{...}}")
         check_parts("search_space", given)
         if not given:
-            raise ValueError("search_space must map parameters to what they may be, got none")
-        # What is not searched is fixed, and decides the conditions that name it.
+            raise ValueError("search_space is empty; give at least one parameter to search")
+        # Conditions on parameters that are not searched are decided now, by their fixed values.
         params = self.estimator.get_params(deep=True)
         fixed: dict[str, Any] = {}
         for key, part in given.items():
@@ -488,22 +505,22 @@ class OptunaSearch(CheckedParameters, MetaEstimatorMixin, BaseEstimator):
                     )
                 fixed[other] = params[other]
         space = remaining(given, fixed)
-        refuted = [name for name in given if name not in space]
-        if refuted and not default:
+        never = [name for name in given if name not in space]
+        if never and not default:
             raise ValueError(
-                f"search_space: {refuted[0]!r} is never searched: its condition is "
-                f"{shown(dict(given[refuted[0]].when))}, and {shown(fixed)} is fixed"
+                f"search_space: {never[0]!r} is never searched, because its condition is "
+                f"{shown(dict(given[never[0]].when))} and {shown(fixed)} is fixed; leave it out"
             )
         check_space("search_space", space)
         for key, part in space.items() if self.sampler == "grid" else ():
             if isinstance(part.part if isinstance(part, Each) else part, Float):
                 raise ValueError(
-                    f"search_space: {key!r} is a Float, of which there is no grid; give a Choice "
-                    "or an Int, or another sampler"
+                    f"search_space: {key!r} is a Float, whose values a grid cannot list; use a "
+                    "Choice or an Int, or another sampler"
                 )
-        # Unknown names raise here, in the method itself, and not once per trial.
-        sure = {key: _example(part) for key, part in space.items() if part.when is None}
-        clone(self.estimator).set_params(**_cloned(sure))
+        # set_params raises for unknown names here, once, instead of in every trial.
+        unconditional = {key: _example(part) for key, part in space.items() if part.when is None}
+        clone(self.estimator).set_params(**_cloned(unconditional))
         return space
 
     def _pruner(self, study: optuna.Study) -> optuna.pruners.BasePruner:
@@ -522,10 +539,10 @@ class OptunaSearch(CheckedParameters, MetaEstimatorMixin, BaseEstimator):
         if given is None:
             given = "tpe" if self.study is None else study.sampler
         if isinstance(given, str):
-            # A study that goes on must not draw again what it began with.
+            # A resumed study must not draw its first settings again.
             words = [seed] if done == worker == 0 else [seed, done, worker]
             state = int(np.random.SeedSequence(words).generate_state(1)[0])
-            with _calm(False):  # the one of all combinations is still marked experimental
+            with _calm(False):  # BruteForceSampler still warns that it is experimental
                 return SAMPLERS[given](seed=state)  # type: ignore[call-arg]
         sampler = copy.deepcopy(given)
         if done or worker:
@@ -541,21 +558,26 @@ class OptunaSearch(CheckedParameters, MetaEstimatorMixin, BaseEstimator):
         if isinstance(cv, tuple) and len(cv) == 2 and is_views(cv[0]):
             labels = None if cv[1] is None else check_labels(cv[1])
             if (labels is None) != (y is None):
-                raise ValueError("labels must be given for both, to fit and to validate, or none")
+                raise ValueError(
+                    "labels must be given both for fitting (y) and for validation (cv), or for "
+                    "neither"
+                )
             if labels is not None and len(labels) != len(cv[0]):
                 raise ValueError(
-                    f"the views held out have {len(cv[0])} rows, but {len(labels)} labels"
+                    f"cv: expected one label per row of the Views held out ({len(cv[0])}), got "
+                    f"{len(labels)}"
                 )
             return [_Fold(_Part(views, y), _Part(cv[0], labels))], None
         if isinstance(cv, Integral) and not isinstance(cv, bool):
             cv = PairKFold(int(cv), shuffle=True, random_state=0)
-        # Strings and tensors have a method split too, and sparse matrices are not iterated over.
+        # Strings and tensors also have a method `split`, and sparse matrices are not iterables of
+        # folds.
         other = isinstance(cv, (str, bytes, type, ModuleType)) or is_tensor(cv)
         other = other or (hasattr(cv, "shape") and not (isinstance(cv, np.ndarray) and cv.ndim))
         if other or not (hasattr(cv, "split") or hasattr(cv, "__iter__")):
             raise TypeError(
-                "cv must be a number of folds, a splitter, pairs of row numbers, or Views held "
-                f"out with their labels, got {shown(cv)}"
+                "cv must be a number of folds, a splitter, pairs of row numbers, or held-out "
+                f"Views with their labels, got {shown(cv)}"
             )
         if hasattr(cv, "split"):
             cv = cv.split(views, y, views.groups)
@@ -567,7 +589,7 @@ class OptunaSearch(CheckedParameters, MetaEstimatorMixin, BaseEstimator):
     def _mark(
         self, views: Views, y: NDArray[Any] | None, folds: list[_Fold]
     ) -> dict[str, str | bool]:
-        """Return hashes of all that a study belongs to."""
+        """Return hashes of everything that the results of a study depend on."""
         neutral = {
             name: None
             for name in self.estimator.get_params(deep=True)
@@ -586,7 +608,7 @@ class OptunaSearch(CheckedParameters, MetaEstimatorMixin, BaseEstimator):
             }
         except (TypeError, AttributeError, ValueError, pickle.PicklingError) as error:
             raise ValueError(
-                f"a study that is kept needs a method and a metric that can be pickled: {error}"
+                f"a study that is stored needs a method and a metric that can be pickled: {error}"
             ) from error
 
     def _study(self, storage: Any, mark: dict[str, Any] | None) -> optuna.Study:
@@ -597,7 +619,7 @@ class OptunaSearch(CheckedParameters, MetaEstimatorMixin, BaseEstimator):
             method = _method_of(self.estimator)
             name = f"{type(method).__name__.lower()}-{joblib.hash(list(mark.items()))[:8]}"
         try:
-            # A copy has a sampler and a pruner of its own, and the trials of the one given.
+            # The copy shares the trials of the study given, but not its sampler and pruner.
             study = copy.copy(self.study) or optuna.create_study(
                 storage=storage,
                 study_name=name,
@@ -606,27 +628,32 @@ class OptunaSearch(CheckedParameters, MetaEstimatorMixin, BaseEstimator):
             )
         except optuna.exceptions.DuplicatedStudyError:
             raise ValueError(
-                f"the storage has a study {name!r} already: load_if_exists=True goes on with it"
+                f"the storage already has a study {name!r}; set load_if_exists=True to resume it, "
+                "or give this search another study_name"
             ) from None
         if mark is None:
             return study
         if len(study.directions) > 1:
-            raise ValueError(f"the study {name!r} has {len(study.directions)} aims: name another")
+            raise ValueError(
+                f"the study {name!r} has {len(study.directions)} objectives; use a study with one"
+            )
         if study.direction is not optuna.study.StudyDirection.MAXIMIZE:
-            raise ValueError(f"the study {name!r} minimises: give this search another study_name")
+            raise ValueError(
+                f"the study {name!r} minimises its objective; use a study that maximises it"
+            )
         found = study.user_attrs.get(_MARK)
         if found is None:
             if study.get_trials(deepcopy=False, states=_BEGUN):
                 raise ValueError(
-                    f"the study {name!r} was not made by OptunaSearch: name another, and put "
-                    "settings to begin with into its queue with study.enqueue_trial"
+                    f"the study {name!r} has trials, but was not made by OptunaSearch; use a new "
+                    "study, and enqueue settings to start with by study.enqueue_trial"
                 )
             study.set_user_attr(_MARK, mark)
         # Studies of earlier versions of crossfit record no code.
         elif (found := {"code": mark["code"], **found}) != mark:
             other = [words for key, words in _MARKS.items() if found.get(key) != mark[key]]
             raise ValueError(
-                f"the study {name!r} was made with {' and '.join(other)}: give this search "
+                f"the study {name!r} was made with {' and '.join(other)}; give this search "
                 "another study_name"
             )
         return study
@@ -634,12 +661,12 @@ class OptunaSearch(CheckedParameters, MetaEstimatorMixin, BaseEstimator):
     # ---- the winner ----------------------------------------------------------------------------
 
     def score(self, X: Views, y: ArrayLike | None = None) -> float:
-        """Score the winner with the metric of the search.
+        """Return the score of the winner by the metric of the search.
 
         Parameters
         ----------
         X : Views
-            Pairs that the search has not seen.
+            Pairs that the search did not use.
         y : array-like of shape (n,) or (n, n_classes), optional
             Labels of the rows.
 
@@ -658,7 +685,7 @@ class OptunaSearch(CheckedParameters, MetaEstimatorMixin, BaseEstimator):
         Parameters
         ----------
         X : Views
-            Any subset of the modalities of the fit.
+            Views of any of the modalities of the fit.
 
         Returns
         -------
@@ -675,7 +702,7 @@ class OptunaSearch(CheckedParameters, MetaEstimatorMixin, BaseEstimator):
         values : array-like of n rows
             Items of one modality.
         view : str
-            The name of the view they belong to.
+            Name of the view that the items belong to.
 
         Returns
         -------
@@ -706,16 +733,16 @@ class OptunaSearch(CheckedParameters, MetaEstimatorMixin, BaseEstimator):
 
 
 class _TrialFailedError(Exception):
-    """A trial that failed, and whose reason is kept; the search goes on."""
+    """Raised if a trial fails; its reason is stored and the search continues."""
 
 
 class _SurplusError(Exception):
-    """A trial begun by two processes at once when only one was left."""
+    """Raised if a trial was begun while another process was beginning the last one."""
 
 
 @dataclass(frozen=True)
 class _Part:
-    """Rows of Views with their labels; all of them by default."""
+    """Rows of Views with their labels; all rows by default."""
 
     views: Views
     y: NDArray[Any] | None
@@ -735,7 +762,7 @@ class _Fold:
 
 @dataclass(frozen=True)
 class _Objective:
-    """The score of a trial: fitted on one side of each fold, measured on the other."""
+    """Mean score of a trial over folds, each fitted on one part and scored on the other."""
 
     estimator: Any
     space: Mapping[str, Any]
@@ -747,14 +774,17 @@ class _Objective:
     verbose: int
     catch: tuple[type[Exception], ...] = ()
 
-    def after_the_fixed_steps(self) -> _Objective:
-        """Return the same with the steps in front that no trial changes done once for each fold."""
+    def with_fixed_steps_done(self) -> _Objective:
+        """Return an objective in which the leading steps without searched parameters are done.
+
+        They are run once per fold, instead of once per fold and trial.
+        """
         if not isinstance(self.estimator, Pipeline):
             return self
         names = [name for name, _ in self.estimator.steps]
         touched = [name.partition("__")[0] for name in self.space]
         if any(name not in names for name in touched):
-            return self  # memory, for instance
+            return self  # a parameter of the pipeline itself, such as memory
         first = min(map(names.index, touched))
         if first == 0:
             return self
@@ -775,7 +805,7 @@ class _Objective:
                 for other in study.get_trials(deepcopy=False)
             )
             if begun >= self.n_trials:
-                raise _SurplusError("another process had begun the last trial")
+                raise _SurplusError("another process has begun the last trial")
         try:
             return self._value(trial)
         except optuna.exceptions.OptunaError:  # pruned, or the storage failed
@@ -788,54 +818,57 @@ class _Objective:
     def _value(self, trial: optuna.Trial) -> float:
         params = suggest(self.space, trial)
         scores: list[float] = []
-        watches: list[_Watch] = []
+        of_folds: list[_EpochScores] = []
         for number, fold in enumerate(self.folds):
             estimator = clone(self.estimator).set_params(**_cloned(params))
             train, y_train = fold.train.taken()
             valid, y_valid = fold.valid.taken()
-            watch = _Watch(self, estimator, (train, y_train), (valid, y_valid))
-            watch.trial = trial if self.prunes and number == 0 else None
-            with watch.listening():
+            epochs = _EpochScores(self, estimator, (train, y_train), (valid, y_valid))
+            epochs.trial = trial if self.prunes and number == 0 else None
+            with epochs.recording():
                 estimator.fit(train, y_train)
             scores.append(self.score(estimator, valid, y_valid))
-            watches.append(watch)
+            of_folds.append(epochs)
             mean = float(np.mean(scores))
-            if self.prunes and not watches[0].curve and number + 1 < len(self.folds):
+            if self.prunes and not of_folds[0].curve and number + 1 < len(self.folds):
                 trial.report(mean, number)
                 if trial.should_prune():
                     trial.set_user_attr("fold_scores", scores)
                     raise optuna.TrialPruned(f"after {number + 1} of {len(self.folds)} folds")
         if self.refit_epochs:
-            scores = self._best_epoch(trial, watches)
+            scores = self._best_epoch(trial, of_folds)
         trial.set_user_attr("fold_scores", scores)
         return float(np.mean(scores))
 
-    def _best_epoch(self, trial: optuna.Trial, watches: list[_Watch]) -> list[float]:
-        """Keep the epoch whose mean score over the folds is best; return its scores."""
-        if not all(watch.curve for watch in watches):
-            raise TypeError("refit_epochs needs a method whose epochs can be listened to")
-        # A fold may have stopped early: what all have seen is compared.
-        shortest = min(len(watch.curve) for watch in watches)
-        curves = np.array([watch.curve[:shortest] for watch in watches])
+    def _best_epoch(self, trial: optuna.Trial, of_folds: list[_EpochScores]) -> list[float]:
+        """Store the epoch whose mean score over the folds is best; return its scores."""
+        if not all(epochs.curve for epochs in of_folds):
+            raise TypeError(
+                "refit_epochs needs a method of crossfit.neural, alone or as a step of a pipeline; "
+                "the scores of its epochs were not received"
+            )
+        # A fold may have stopped early, so only epochs that all folds reached are compared.
+        shortest = min(len(epochs.curve) for epochs in of_folds)
+        curves = np.array([epochs.curve[:shortest] for epochs in of_folds])
         best = int(np.argmax(curves.mean(axis=0)))
-        trial.set_user_attr("epochs", {watches[0].parameter: best + 1})
+        trial.set_user_attr("epochs", {of_folds[0].parameter: best + 1})
         return [float(score) for score in curves[:, best]]
 
     def score(self, estimator: Any, views: Views, y: NDArray[Any] | None) -> float:
-        """Score on rows that were held out."""
+        """Return the score on held-out rows, checked to be a finite number."""
         found = self.scorer(estimator, views, y)
         try:
             value = float(found)
         except (TypeError, ValueError, RuntimeError):
             raise TypeError(f"scoring must return a number, got {shown(found)}") from None
         if not np.isfinite(value):
-            raise ValueError(f"the score is {value}")
+            raise ValueError(f"the score is {value}, which is not finite")
         return value
 
 
 @dataclass
-class _Watch:
-    """Scores a neural method on the rows held out at the end of every epoch."""
+class _EpochScores:
+    """Scores of a neural method on held-out rows, one at the end of every epoch."""
 
     objective: _Objective
     estimator: Any
@@ -846,8 +879,9 @@ class _Watch:
     parameter: str = ""
 
     @contextlib.contextmanager
-    def listening(self) -> Iterator[None]:
-        # Who holds a neural method has imported this module; for others it would bring in torch.
+    def recording(self) -> Iterator[None]:
+        # A program with a neural method has imported this module; for other methods the import
+        # would load torch.
         training = sys.modules.get("crossfit.neural.training")
         if training is None or not (self.trial is not None or self.objective.refit_epochs):
             yield
@@ -868,9 +902,12 @@ class _Watch:
             raise optuna.TrialPruned(f"after epoch {epoch}")
 
     def _place(self, fitting: Any) -> bool:
-        """Find the method in the pipeline, and bring the rows held out to where it stands."""
+        """Find the method in the pipeline, and transform the rows by the steps before it.
+
+        Returns False if the method is not a step of the pipeline.
+        """
         parts = {"": self.estimator, **self.estimator.get_params(deep=True)}
-        # A pipeline with memory fits copies.
+        # A pipeline with memory fits copies of its steps, which are then found by their class.
         path = next((name for name, part in parts.items() if part is fitting), None) or next(
             (name for name, part in parts.items() if type(part) is type(fitting)), None
         )
@@ -893,7 +930,7 @@ class _Watch:
         valid, y_valid = self.valid
         if not self._after:
             return self.objective.score(fitting, valid, y_valid)
-        # What comes after, a scorer for instance, is fitted on training rows, as in the pipeline.
+        # Later steps, for instance a scorer, are fitted on training rows, as in the pipeline.
         train, y = self.train
         after = clone(Pipeline([(str(i), step) for i, step in enumerate(self._after)]))
         after.fit(fitting.transform(train), y)
@@ -905,7 +942,10 @@ class _Watch:
 
 
 def _described(value: Any) -> Any:
-    """Return an estimator as its lasting name and its parameters, so that its class may move."""
+    """Return the identity of an estimator's class and its parameters, for hashing.
+
+    The identity stays the same if the class moves to another module.
+    """
     if isinstance(value, (list, tuple)):
         return [_described(part) for part in value]
     if not hasattr(value, "get_params") or isinstance(value, type):
@@ -915,7 +955,7 @@ def _described(value: Any) -> Any:
 
 
 def _codes(estimator: Any) -> list[str]:
-    """Return the code of an estimator and of all that it is made of."""
+    """Return hashes of the code of an estimator and of its parts."""
     parts = [estimator, *estimator.get_params().values()]
     return sorted({code_of(type(part)) for part in parts if hasattr(part, "get_params")})
 
@@ -930,15 +970,15 @@ def _work(
     pruner: optuna.pruners.BasePruner,
     parent: int,
 ) -> None:
-    """Run trials until the study has as many as are wanted, whoever runs them."""
+    """Run trials until the study has the requested number, in this and other processes."""
     end_with(parent)
     wanted, done = objective.n_trials, 0
-    with _quiet(verbose), storages.failures_told(lambda: done):
+    with _quiet(verbose), storages.as_connection_errors(lambda: done):
         with _calm(verbose):
             study = optuna.load_study(
                 study_name=study_name, storage=storage, sampler=sampler, pruner=pruner
             )
-        # Each call of optimize runs one trial: when a sampler stops, the whole search ends.
+        # Each call of optimize runs one trial, but a sampler that stops must end the whole search.
         study.stop = lambda: study.set_user_attr(  # type: ignore[method-assign]
             _EXHAUSTED, type(sampler).__name__
         )
@@ -956,20 +996,21 @@ def _work(
                                 objective, n_trials=1, catch=(_TrialFailedError, _SurplusError)
                             )
                     except (ValueError, optuna.exceptions.UpdateFinishedTrialError) as error:
-                        # Another program took this one, asleep for a while, for dead and failed
-                        # its trial, which Optuna reports in two ways; the search goes on.
+                        # This process was suspended for a while, so another one took it for dead
+                        # and marked its trial as failed. Optuna reports this in two ways; the
+                        # search continues.
                         finished = isinstance(error, optuna.exceptions.UpdateFinishedTrialError)
                         if not finished and "Cannot tell a FAIL trial" not in str(error):
                             raise
                 elif not _heartbeats(storage):
                     break
-                else:  # others are at the last trials, or were killed: then their turn comes here
+                else:  # other processes run the last trials; those of killed ones are run here
                     time.sleep(_POLL)
                     _fail_dead_trials(study)
 
 
 def _is_exhausted(study: optuna.Study) -> bool:
-    """Return True if the sampler has drawn all it can."""
+    """Return True if no trial is queued and the sampler has no further settings."""
     if study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
         return False
     drawn = getattr(study.sampler, "is_exhausted", None)
@@ -979,7 +1020,7 @@ def _is_exhausted(study: optuna.Study) -> bool:
 
 
 def _check_queue(study: optuna.Study, space: Mapping[str, Part]) -> None:
-    """Check that queued trials set only what is searched, to values that the study records."""
+    """Check that queued trials set only searched parameters, to values as the study records."""
     parts: dict[str, Any] = {}
     for name, part in space.items():
         if isinstance(part, Each):
@@ -997,7 +1038,7 @@ def _check_queue(study: optuna.Study, space: Mapping[str, Part]) -> None:
             if isinstance(part, Choice):
                 if value not in part.recorded:
                     raise ValueError(
-                        f"{what} sets {name!r} to {shown(value)}: a study has it as one of "
+                        f"{what} sets {name!r} to {shown(value)}; use one of the recorded values, "
                         f"{', '.join(map(repr, part.recorded))}"
                     )
             elif not isinstance(value, Real) or not np.isfinite(float(value)):
@@ -1005,22 +1046,23 @@ def _check_queue(study: optuna.Study, space: Mapping[str, Part]) -> None:
 
 
 def _heartbeats(storage: Any) -> bool:
-    """Return True if the storage notices the trials of killed processes."""
+    """Return True if trials of killed processes can be detected in the storage."""
     interval = getattr(storage, "get_heartbeat_interval", None)
     return interval is not None and interval() is not None
 
 
 def _fail_dead_trials(study: optuna.Study) -> None:
-    """Mark what killed programs left under way, so that others do it."""
+    """Mark unfinished trials of killed processes as failed, so that others take their place."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         optuna.storages.fail_stale_trials(study)
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        # Who was killed before the first sign of life, and so is never missed, drew no parameter.
+        # Optuna does not detect a process that was killed before its first heartbeat. Its trial
+        # does not have parameters yet.
         age = datetime.now() - trial.datetime_start if trial.datetime_start else timedelta()
         if not trial.params and age.total_seconds() > storages.GRACE:
             with contextlib.suppress(ValueError, optuna.exceptions.UpdateFinishedTrialError):
-                study.tell(trial.number, state=TrialState.FAIL)  # unless it has ended by now
+                study.tell(trial.number, state=TrialState.FAIL)  # unless it has finished by now
 
 
 def _count(study: optuna.Study, running: bool = True) -> int:
@@ -1028,7 +1070,11 @@ def _count(study: optuna.Study, running: bool = True) -> int:
 
 
 def _counts(trial: FrozenTrial, running: bool = True) -> bool:
-    """Return True if a trial counts: done, failed for a reason (not killed), or under way."""
+    """Return True if a trial counts towards `n_trials`.
+
+    It does if it is finished or pruned, failed for a reason (and was not killed) or, with
+    `running`, is under way.
+    """
     if trial.state is TrialState.FAIL:
         return "reason" in trial.user_attrs
     if trial.state is TrialState.RUNNING:
@@ -1037,7 +1083,7 @@ def _counts(trial: FrozenTrial, running: bool = True) -> bool:
 
 
 def _failures() -> tuple[type[BaseException], ...]:
-    """Return the errors that a setting may cause (LinAlgError is a ValueError)."""
+    """Return the errors that unsuitable parameters may cause (LinAlgError is a ValueError)."""
     torch = sys.modules.get("torch")
     out_of_memory = () if torch is None else (torch.OutOfMemoryError,)
     return (ValueError, ArithmeticError, MemoryError, *out_of_memory)
@@ -1053,7 +1099,7 @@ def _example(part: Any) -> Any:
 def _check_estimator(estimator: Any) -> None:
     if isinstance(estimator, type):
         raise TypeError(
-            f"estimator must be a method or a pipeline, got the class {estimator.__name__}: give "
+            f"estimator must be a method or a pipeline, got the class {estimator.__name__}; give "
             f"an instance, {estimator.__name__}()"
         )
     if not all(hasattr(estimator, name) for name in ("fit", "get_params", "set_params")):
@@ -1061,14 +1107,14 @@ def _check_estimator(estimator: Any) -> None:
 
 
 def _method_of(estimator: Any) -> Any:
-    """Return the method of a pipeline, which a scorer may follow."""
+    """Return the method in a pipeline, which may be followed by a scorer."""
     steps, last = answering(estimator)
     methods = [step for step in [*steps, last] if getattr(step, "card", None) is not None]
     return (methods or [last])[-1]
 
 
 def _cloned(params: Mapping[str, Any]) -> dict[str, Any]:
-    """Copy parts among the parameters, which a fit would change."""
+    """Return parameters with clones of estimators among them, since a fit would change them."""
     return {name: clone(value, safe=False) for name, value in params.items()}
 
 
@@ -1078,9 +1124,9 @@ def _level(verbose: bool | int | str) -> int:
 
 @contextlib.contextmanager
 def _quiet(verbose: bool | int | str) -> Iterator[None]:
-    """Silence Optuna's messages inside the block, or show them all."""
+    """Silence Optuna's messages inside the block, or show them from ``verbose=2``."""
     before = optuna.logging.get_verbosity()
-    # Optuna warns of a failed trial; its reason is kept with the trial.
+    # Below, not even Optuna's warnings of failed trials are shown: trials store their reasons.
     level = optuna.logging.INFO if _level(verbose) >= 2 else optuna.logging.ERROR
     optuna.logging.set_verbosity(level)
     try:
@@ -1091,7 +1137,7 @@ def _quiet(verbose: bool | int | str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _calm(verbose: bool | int | str) -> Iterator[None]:
-    """Keep warnings and NumPy's error state, as set by others, from raising inside the block."""
+    """Prevent the user's warning filters and NumPy error state from raising inside the block."""
     with warnings.catch_warnings(), np.errstate(**NUMPY_DEFAULTS):
         warnings.simplefilter("default" if _level(verbose) >= 2 else "ignore")
         yield

@@ -1,7 +1,7 @@
-"""Splitters for pairs: an image stays with its captions, labels are spread, the gallery is fixed.
+"""Splitters for pairs that keep groups together, spread labels and fix the size of the gallery.
 
-Recall depends on how many items are ranked, so that figures of folds of unequal size cannot be
-compared; ``gallery_size`` makes every test part equally large.
+Recall depends on the number of items that are ranked, so figures of folds of unequal size cannot
+be compared; ``gallery_size`` makes all test parts the same size.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Rows = NDArray[np.int64]
 
 
 class _PairSplitter(GroupsConsumerMixin, BaseCrossValidator):
-    """Base of both splitters: groups, strata, and the draw of a gallery."""
+    """Base class of both splitters, with groups, strata and the draw of galleries."""
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "n_splits": [integer(1)],
@@ -46,16 +46,22 @@ class _PairSplitter(GroupsConsumerMixin, BaseCrossValidator):
         Parameters
         ----------
         X : Views, or array-like of n rows
-            ``X.groups`` names the rows that stay together.
+            Rows with the same value in ``X.groups`` stay together.
         y : array-like of shape (n,) or (n, n_classes), optional
-            Labels, over which every test part is spread.
+            Labels, which are spread evenly over the test parts.
         groups : array-like of shape (n,), optional
-            Coarser groups, for instance the recording that clips were cut from.
+            Groups that are coarser than ``X.groups``, for instance the recording that clips were
+            cut from.
+
+        Yields
+        ------
+        train, test : int arrays
+            Row numbers in ascending order.
 
         Raises
         ------
         ValueError
-            If there are too few groups, if `groups` would part rows that share an item, or if a
+            If there are too few groups, if `groups` separates rows of one group of ``X``, or if a
             test part has fewer items than ``gallery_size``.
         """
         self._check()
@@ -76,7 +82,7 @@ class _PairSplitter(GroupsConsumerMixin, BaseCrossValidator):
     def get_n_splits(
         self, X: Any = None, y: ArrayLike | None = None, groups: ArrayLike | None = None
     ) -> int:
-        """Return the number of splits: the draws of every fold."""
+        """Return the number of splits, which is ``n_splits`` times the draws per fold."""
         self._check()
         return self.n_splits * (self.n_draws if self.gallery_size is not None else 1)
 
@@ -90,31 +96,36 @@ class _PairSplitter(GroupsConsumerMixin, BaseCrossValidator):
     def _check(self) -> None:
         check_arguments(type(self).__name__, self._parameter_constraints, dict(vars(self)))
         if self.gallery_size is None and self.n_draws != 1:
-            raise ValueError("n_draws repeats the draw of a gallery: it needs gallery_size")
+            raise ValueError("n_draws: there are no galleries to draw repeatedly; set gallery_size")
 
 
 class PairKFold(_PairSplitter):
-    """K folds of pairs; every row is tested once, and no group is divided.
+    """K folds of pairs that never divide a group; without galleries every row is tested once.
 
-    Rows that share an item (the captions of an image), or that ``views.with_groups`` put
-    together, lie in the same fold. With labels every class is spread over the folds: the rows of
-    a class in two folds differ by no more than its largest group, as long as the rows of a group
-    have the same label (else a group counts as its most frequent one).
+    Rows that share an item (the captions of an image), or that ``views.with_groups`` put into one
+    group, are in the same fold. If there are labels, every class is spread over the folds: the
+    numbers of its rows in two folds differ by at most the size of its largest group, as long as
+    all rows of a group have the same label. A group with several labels is assigned to its most
+    frequent one.
 
     Parameters
     ----------
-    n_splits : int
+    n_splits : int, default=5
         Number of folds.
-    shuffle : bool
+    shuffle : bool, default=False
         Whether to assign the groups to folds in random order.
     gallery_size : int, optional
-        Draw this many distinct items, with all their rows, for each test part: of the view with
-        the fewest, so that captions are drawn with their image. By default the fold is taken
-        whole.
-    n_draws : int
-        How often a gallery is drawn from each fold; there are ``n_splits * n_draws`` splits.
-    random_state : int, RandomState or None
+        Number of distinct items to draw for each test part, with all their rows. They are items
+        of the view that has the fewest, so that an image is drawn with all its captions. By
+        default a test part is the whole fold.
+    n_draws : int, default=1
+        Number of galleries that are drawn from each fold; there are ``n_splits * n_draws`` splits.
+    random_state : int, RandomState or None, default=None
         Seed of the order and of the galleries.
+
+    See Also
+    --------
+    PairShuffleSplit : Random hold-out parts.
 
     Examples
     --------
@@ -153,18 +164,18 @@ class PairKFold(_PairSplitter):
         if len(sizes) < self.n_splits:
             raise ValueError(
                 f"n_splits={self.n_splits} folds need at least as many groups of rows, "
-                f"got {len(sizes)}"
+                f"got {len(sizes)} groups"
             )
         order = rng.permutation(len(sizes)) if self.shuffle else np.arange(len(sizes))
         order = order[np.argsort(-sizes[order], kind="stable")]
         strata = _strata(codes, classes)
-        # The largest group goes first and each to the fold that has least of its class: two
-        # folds then never differ by more than one group.
+        # Groups are assigned from the largest to the smallest, each to the fold with the fewest
+        # rows of its class, so that two folds never differ by more than one group.
         of_class = np.zeros((int(strata.max()) + 1, self.n_splits), np.int64)
         n_groups, n_of_fold = np.zeros(self.n_splits, np.int64), np.zeros(self.n_splits, np.int64)
         fold = np.empty(len(sizes), np.int64)
         for left, group in zip(range(len(order), 0, -1), order):
-            # No fold may stay empty, however the classes lie.
+            # No fold may stay empty, whatever the classes of the remaining groups are.
             empty = n_groups == 0
             allowed = empty if empty.sum() == left else np.ones(self.n_splits, bool)
             candidates = np.flatnonzero(allowed)
@@ -179,17 +190,30 @@ class PairKFold(_PairSplitter):
 
 
 class PairShuffleSplit(_PairSplitter):
-    """Random hold-out parts of pairs that divide no group; see `PairKFold`.
+    """Random hold-out parts of pairs that never divide a group.
 
     Parameters
     ----------
-    n_splits : int
+    n_splits : int, default=5
         Number of independent splits.
-    test_size : float or int
-        Share of the groups to test on, or their number. With labels, each class gives its share
-        to within one group.
+    test_size : float or int, default=0.2
+        Fraction of the groups to test on, or their number. If there are labels, each class
+        contributes the same fraction of its groups, to within one group.
     gallery_size, n_draws, random_state
         As in `PairKFold`.
+
+    See Also
+    --------
+    PairKFold : Folds in which every row is tested once.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from crossfit import Views
+    >>> v = Views.from_captions(np.eye(3), ["a", "b", "c", "d", "e", "f"], [0, 0, 1, 1, 2, 2])
+    >>> train, test = next(PairShuffleSplit(1, test_size=1, random_state=0).split(v))
+    >>> len(train), len(test)
+    (4, 2)
     """
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
@@ -223,7 +247,7 @@ class PairShuffleSplit(_PairSplitter):
             n_test = max(1, round(float(self.test_size) * n_groups))
         if not 0 < n_test < n_groups:
             raise ValueError(
-                f"test_size={self.test_size!r} leaves no group to train or to test on: there are "
+                f"test_size={self.test_size!r} does not leave a group to train on: there are "
                 f"{n_groups} groups of rows"
             )
         for _ in range(self.n_splits):
@@ -233,7 +257,7 @@ class PairShuffleSplit(_PairSplitter):
 
 
 def check_folds(folds: Any, groups: NDArray[Any]) -> list[tuple[Rows, Rows]]:
-    """Return folds as row numbers; refuse those that are empty or divide a group.
+    """Check that folds are not empty and do not divide a group, and return their row numbers.
 
     Parameters
     ----------
@@ -245,7 +269,8 @@ def check_folds(folds: Any, groups: NDArray[Any]) -> list[tuple[Rows, Rows]]:
     Raises
     ------
     ValueError
-        If a fold is not such a pair, is empty, or has rows of one group on both sides.
+        If there are no folds, or if a fold is not such a pair, is empty or has rows of one group
+        on both sides.
     """
     checked: list[tuple[Rows, Rows]] = []
     n = len(groups)
@@ -271,8 +296,8 @@ def check_folds(folds: Any, groups: NDArray[Any]) -> list[tuple[Rows, Rows]]:
         both = np.intersect1d(groups[sides[0]], groups[sides[1]])
         if len(both):
             raise ValueError(
-                f"fold {i} has rows of {len(both)} groups on both sides, of group {both[0]} for "
-                "instance: what shares an image must stay together, as with PairKFold"
+                f"fold {i} has rows of the same groups on both sides ({len(both)} in all, "
+                f"for instance {both[0]}); keep each group on one side, as PairKFold does"
             )
         checked.append((sides[0], sides[1]))
     if not checked:
@@ -283,7 +308,7 @@ def check_folds(folds: Any, groups: NDArray[Any]) -> list[tuple[Rows, Rows]]:
 def _n_rows(X: Any) -> int:
     try:
         return n_rows(X) if hasattr(X, "shape") else len(X)
-    except (TypeError, IndexError):  # a number, or an array without axes
+    except (TypeError, IndexError):  # a number, or a 0-D array
         raise TypeError(f"X must be Views or have rows, got {type(X).__name__}") from None
 
 
@@ -294,7 +319,10 @@ def _group_codes(X: Any, groups: ArrayLike | None, n: int) -> Rows:
     if groups is not None and len(np.unique(own)) < n:
         _, first, codes = np.unique(own, return_index=True, return_inverse=True)
         if np.any(given[first][codes] != given):
-            raise ValueError("groups would part rows that share an item or a group of the Views")
+            raise ValueError(
+                "groups must not separate rows that share an item or a group of the Views; give "
+                "coarser groups"
+            )
     _, first, codes = np.unique(given, return_index=True, return_inverse=True)
     return np.argsort(np.argsort(first))[codes]
 
@@ -307,7 +335,7 @@ def _class_codes(y: ArrayLike | None, n: int) -> Rows:
         raise ValueError(f"expected one label per row ({n}), got shape {labels.shape}")
     if labels.ndim == 2:
         return np.unique(labels, axis=0, return_inverse=True)[1].ravel()
-    # What is unlabelled is spread over the parts as a class is.
+    # Unlabelled rows are spread over the parts as if they were a class.
     return np.unique(class_codes(labels)[1], return_inverse=True)[1]
 
 
@@ -321,7 +349,7 @@ def _strata(codes: Rows, classes: Rows) -> Rows:
 
 
 def _items(X: Any, n: int) -> Rows:
-    """Return the item of each row: of the view that has the fewest."""
+    """Return the item of each row, in the view that has the fewest distinct items."""
     if not isinstance(X, Views):
         return np.arange(n)
     fewest = min(X.names, key=lambda name: n_rows(X.distinct(name)[0]))
@@ -329,22 +357,22 @@ def _items(X: Any, n: int) -> Rows:
 
 
 def _draw(test: Rows, items: Rows, classes: Rows, size: int, rng: np.random.RandomState) -> Rows:
-    """Draw `size` items of the test rows with all their rows."""
+    """Draw `size` of the items in the test part; return all their rows."""
     offered, first = np.unique(items[test], return_index=True)
     if len(offered) < size:
         raise ValueError(
-            f"gallery_size={size} is more than the {len(offered)} items of a test part"
+            f"gallery_size={size} exceeds the {len(offered)} items of a test part; reduce it"
         )
     chosen = _stratified(offered, classes[test][first], size, rng)
     return test[np.isin(items[test], chosen)]
 
 
 def _stratified(values: Rows, strata: Rows, total: int, rng: np.random.RandomState) -> Rows:
-    """Draw `total` of the values, of every stratum its share to within one."""
+    """Draw `total` of the values, from every stratum its share to within one."""
     counts = np.bincount(strata)
     shares = counts * (total / len(values))
     quota = np.floor(shares + 1e-9).astype(np.int64)
-    # What is left goes to the largest remainders, equal ones in random order.
+    # The rest goes to the strata with the largest remainders; equal ones are in random order.
     remainder = np.lexsort((rng.permutation(len(counts)), -(shares - quota)))
     quota[remainder[: total - int(quota.sum())]] += 1
     picked = [

@@ -1,4 +1,4 @@
-"""Storages of studies by URL: databases with a heartbeat, journal files, and memory."""
+"""Storages of studies: databases with a heartbeat, journal files, and memory."""
 
 from __future__ import annotations
 
@@ -22,17 +22,18 @@ from crossfit._suggest import did_you_mean
 from crossfit._text import shown
 
 __all__ = [
+    "as_connection_errors",
     "check_storage",
-    "failures_told",
     "open_storage",
     "reason_of_failure",
     "wait_for",
     "without_password",
 ]
 
-# Seconds between two heartbeats of a trial, and without one until it is marked as failed.
+# Seconds between two heartbeats of a trial, and seconds without a heartbeat after which it is
+# marked as failed.
 HEARTBEAT, GRACE = 10, 40
-# Seconds to wait for a database that another process has locked, in silence and in all.
+# Seconds to wait for a database that another process has locked: until a warning, and in total.
 PATIENCE, BUSY = 2.0, 30.0
 
 _EXAMPLES = "sqlite:///study.db, postgresql://user@host/name or journal:///study.log"
@@ -40,7 +41,7 @@ _SCHEMES = ("sqlite", "postgresql", "journal", "mysql", "mariadb", "oracle", "ms
 
 
 class _Database(optuna.storages.RDBStorage):
-    """A database in which a sign of life that cannot be written is only missed."""
+    """A database that skips a heartbeat if it cannot be written, instead of raising."""
 
     def record_heartbeat(self, trial_id: int) -> None:
         with contextlib.suppress(StorageInternalError):
@@ -48,7 +49,7 @@ class _Database(optuna.storages.RDBStorage):
 
 
 class _JournalFile(JournalFileBackend):
-    """A journal file whose failures are known as such."""
+    """A journal file that raises Optuna's storage error if it cannot be read or written."""
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
         try:
@@ -66,19 +67,19 @@ class _JournalFile(JournalFileBackend):
 
 
 def check_storage(storage: Any) -> None:
-    """Check that this can be the storage of a study, before anything is opened.
+    """Check that a value can be the storage of a study, without opening anything.
 
     Parameters
     ----------
     storage : str or optuna storage, optional
-        As `open_storage` takes it.
+        As in `open_storage`.
 
     Raises
     ------
     TypeError
-        If it is neither a URL nor a storage of Optuna's.
+        If it is neither a URL nor an Optuna storage.
     ValueError
-        If it is not the URL of a journal or of a database, or of a file that cannot be one.
+        If it is not the URL of a journal or a database, or names a file that cannot be one.
     ImportError
         If the driver of the database is not installed.
     """
@@ -86,15 +87,15 @@ def check_storage(storage: Any) -> None:
         return
     if not isinstance(storage, str):
         raise TypeError(
-            f"storage must be a URL, for instance {_EXAMPLES}, or a storage of Optuna's, "
+            f"storage must be a URL, for instance {_EXAMPLES}, or an Optuna storage, "
             f"got {shown(storage)}"
         )
     scheme, separator, rest = storage.partition("://")
-    told = without_password(storage)
+    public = without_password(storage)
     if not separator:
-        raise ValueError(f"storage must be a URL, for instance {_EXAMPLES}, got {shown(told)}")
+        raise ValueError(f"storage must be a URL, for instance {_EXAMPLES}, got {shown(public)}")
     if scheme == "journal":
-        _check_file(_journal_path(rest), told, "journal:///study.log")
+        _check_file(_journal_path(rest), public, "journal:///study.log")
         return
     from sqlalchemy.engine import make_url
     from sqlalchemy.exc import ArgumentError, NoSuchModuleError
@@ -104,12 +105,13 @@ def check_storage(storage: Any) -> None:
         dialect = url.get_dialect()
     except NoSuchModuleError:
         raise ValueError(
-            f"storage is not the URL of a database or a journal: {told!r} begins with {scheme!r}"
-            + (did_you_mean(scheme.lower(), _SCHEMES) or f"; for instance {_EXAMPLES}")
+            f"storage must be the URL of a database or a journal, but {public!r} begins with "
+            f"{scheme!r}"
+            + (did_you_mean(scheme.lower(), _SCHEMES) or f"; use a URL such as {_EXAMPLES}")
         ) from None
     except (ArgumentError, ValueError):
         raise ValueError(
-            f"storage is not the URL of a database, for instance {_EXAMPLES}, got {told!r}"
+            f"storage must be the URL of a database, for instance {_EXAMPLES}, got {public!r}"
         ) from None
     try:
         dialect.import_dbapi()
@@ -118,15 +120,15 @@ def check_storage(storage: Any) -> None:
     if dialect.name == "sqlite" and not _is_uri(url):
         if url.host:
             raise ValueError(
-                f"storage {told!r} needs a third slash before the name of a file: "
+                f"storage {public!r} needs a third slash before the name of the file; write "
                 f"sqlite:///{url.host}"
             )
         if url.database == ":memory:":
             raise ValueError(
-                f"storage {told!r} is memory, which is not kept: leave storage out, or name a "
-                "file as in sqlite:///study.db"
+                f"storage {public!r} is in memory and would not be kept; leave storage out, or "
+                "name a file as in sqlite:///study.db"
             )
-        _check_file(Path(url.database or ""), told, "sqlite:///study.db")
+        _check_file(Path(url.database or ""), public, "sqlite:///study.db")
 
 
 @contextlib.contextmanager
@@ -137,17 +139,22 @@ def open_storage(storage: Any, shared: bool) -> Iterator[Any]:
     ----------
     storage : str or optuna storage, optional
         A URL (``sqlite:///study.db``, ``postgresql://user@host/name``, ``journal:///study.log``;
-        as usual, three slashes begin a relative path and four an absolute one).
+        three slashes are followed by a relative path, four by an absolute one). By default the
+        study is in memory or, if it is shared, in a temporary file that is deleted after the
+        block.
     shared : bool
-        Whether several processes use it. Without a storage it is a temporary file then, which is
-        gone after the block.
+        Whether several processes use it.
+
+    Yields
+    ------
+    optuna storage
 
     Raises
     ------
     TypeError, ValueError, ImportError
-        As `check_storage` does, or if it is memory that processes cannot share.
+        As in `check_storage`, or if several processes would share a storage in memory.
     ConnectionError
-        If the database cannot be reached, is locked by another process or its disk is full.
+        If the database cannot be reached or is locked by another process, or its disk is full.
     """
     check_storage(storage)
     if storage is None and shared:
@@ -155,16 +162,17 @@ def open_storage(storage: Any, shared: bool) -> Iterator[Any]:
             yield _journal(Path(folder) / "study.log")
         return
     if isinstance(storage, optuna.storages.InMemoryStorage) and shared:
-        raise ValueError("processes cannot share a storage in memory: give n_jobs=1 or a URL")
+        raise ValueError("processes cannot share a storage in memory; give n_jobs=1 or a URL")
     if isinstance(storage, str):
         storage = _from_url(storage)
     yield optuna.storages.InMemoryStorage() if storage is None else storage
 
 
 def reason_of_failure(error: BaseException | None) -> str | None:
-    """Return in one line why a storage failed, or None where no storage did.
+    """Return the reason, in one line, if an error was caused by a storage, and None otherwise.
 
-    Optuna raises its own error, or an assertion while it handles it.
+    The error of the storage may be hidden: Optuna wraps it in an error of its own, or raises
+    another one while handling it, so the whole chain of causes is searched.
     """
     from sqlalchemy.exc import DBAPIError
 
@@ -174,7 +182,7 @@ def reason_of_failure(error: BaseException | None) -> str | None:
         error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
     for found in chain:
         if isinstance(found, DBAPIError):
-            return _words(found)
+            return _first_line(found)
     for found in chain:
         if isinstance(found, StorageInternalError):
             return " ".join(str(found).split())
@@ -182,18 +190,18 @@ def reason_of_failure(error: BaseException | None) -> str | None:
 
 
 @contextlib.contextmanager
-def failures_told(done: Callable[[], int] = int) -> Iterator[None]:
-    """Turn what Optuna raises when a storage fails into one sentence.
+def as_connection_errors(finished: Callable[[], int] = int) -> Iterator[None]:
+    """Convert errors that are caused by a storage into a ConnectionError of one sentence.
 
     Parameters
     ----------
-    done : callable
-        Returns how many trials are done.
+    finished : callable, optional
+        Returns the number of finished trials, which the message then states; 0 by default.
 
     Raises
     ------
     ConnectionError
-        In place of errors of the storage; others pass.
+        In place of an error caused by a storage; other errors are not changed.
     """
     try:
         yield
@@ -203,32 +211,34 @@ def failures_told(done: Callable[[], int] = int) -> Iterator[None]:
         reason = reason_of_failure(error)
         if reason is None:
             raise
-        n = done()
-        kept = f"; the {n} trials done are kept, and the same search goes on with them" if n else ""
-        raise ConnectionError(f"the storage of the study failed: {reason}{kept}") from error
+        n = finished()
+        kept = f"; finished trials ({n}) are kept, and the same search resumes with them"
+        raise ConnectionError(
+            f"the storage of the study failed: {reason}{kept if n else ''}"
+        ) from error
 
 
 def wait_for(storage: Any) -> None:
-    """Wait for a database in a file that another process has locked.
+    """Wait until the file of an SQLite database is not locked by another process.
 
     Parameters
     ----------
     storage : optuna storage
-        Others than a database in a file are left alone.
+        Nothing is done if it is not an SQLite database in a file.
 
     Raises
     ------
     ConnectionError
-        If it is still locked after `BUSY` seconds, or is not a database.
+        If it is still locked after `BUSY` seconds, or the file is not a database.
     """
-    storage = getattr(storage, "_backend", storage)  # Optuna's cache around a database
+    storage = getattr(storage, "_backend", storage)  # Optuna may wrap a database in a cache
     engine = getattr(storage, "engine", None)
     if engine is not None and engine.dialect.name == "sqlite" and not _is_uri(engine.url):
         _wait_for_file(Path(engine.url.database or ""))
 
 
 def without_password(url: str) -> str:
-    """Return a URL as it may be shown."""
+    """Return a URL without its password, for messages."""
     scheme, separator, rest = url.partition("://")
     account, at, place = rest.rpartition("@")
     user = account.partition(":")[0]
@@ -261,13 +271,13 @@ def _from_url(url: str) -> Any:
                 )
         except ImportError as error:
             raise _no_driver(scheme) from error
-        except RuntimeError as error:  # tables of another version of Optuna
+        except RuntimeError as error:  # the tables were made by another version of Optuna
             raise ValueError(
                 f"the storage {without_password(url)} cannot be opened: "
                 f"{' '.join(str(error).split())}"
             ) from error
         except (DBAPIError, StorageInternalError) as error:
-            # Two processes that make the tables at once: one of them finds them half there.
+            # If two processes create the tables at once, one of them finds only some of them.
             reason = reason_of_failure(error) or ""
             lasting = isinstance(error, OperationalError) and not wait
             if attempt == 4 or lasting or any(word in reason for word in ("locked", "full")):
@@ -282,21 +292,21 @@ def _with_driver(url: str) -> str:
     scheme, _, rest = url.partition("://")
     if scheme not in ("postgres", "postgresql"):
         return url
-    # Which driver the bare name means changed between versions of SQLAlchemy.
+    # The driver that a URL without one stands for changed between versions of SQLAlchemy.
     installed = importlib.util.find_spec("psycopg") or not importlib.util.find_spec("psycopg2")
     return f"postgresql+{'psycopg' if installed else 'psycopg2'}://{rest}"
 
 
 def _no_driver(scheme: str) -> ImportError:
-    install = ": pip install 'crossfit-retrieval[postgres]'"
+    command = "run pip install 'crossfit-retrieval[postgres]'"
     return ImportError(
-        f"the driver for the storage {scheme}://... is not installed"
-        + (install if scheme.startswith("postgres") else "")
+        f"the driver for the storage {scheme}://... is not installed; "
+        + (command if scheme.startswith("postgres") else "install the one that SQLAlchemy uses")
     )
 
 
 def _is_uri(url: Any) -> bool:
-    """Return True if SQLite parses the name of its file itself."""
+    """Return True if the name of the file is a URI, which SQLite itself parses."""
     return (url.database or "").startswith("file:")
 
 
@@ -304,18 +314,21 @@ def _journal_path(rest: str) -> Path:
     return Path(rest.removeprefix("/"))
 
 
-def _check_file(path: Path, told: str, example: str) -> None:
+def _check_file(path: Path, url: str, example: str) -> None:
     if "\0" in str(path):
-        raise ValueError(f"storage {told!r} has a null byte in its name")
+        raise ValueError(f"storage {url!r} has a null byte in its name; remove it")
     if path == Path():
-        raise ValueError(f"storage {told!r} names no file, as {example} does")
+        raise ValueError(f"storage {url!r} does not name a file; name one as in {example}")
     if not path.parent.is_dir():
         raise ValueError(
-            f"storage {told!r} names a file in {str(path.parent)!r}, which is not a folder"
+            f"storage {url!r} names a file in {str(path.parent)!r}, which is not a folder; make "
+            "the folder first"
         )
     if path.exists() and not path.is_file():
         what = "a folder" if path.is_dir() else "not a regular file"
-        raise ValueError(f"storage {told!r} names {str(path)!r}, which is {what}")
+        raise ValueError(
+            f"storage {url!r} names {str(path)!r}, which is {what}; give the path of a file"
+        )
 
 
 def _wait_for_file(path: Path) -> None:
@@ -339,22 +352,22 @@ def _wait_for_file(path: Path) -> None:
                     stacklevel=2,
                 )
     raise ConnectionError(
-        f"the study's database {path} is locked by another process, which did not give it back "
-        f"within {BUSY:.0f} seconds"
+        f"the study's database {path} is still locked by another process after {BUSY:.0f} "
+        "seconds; wait for that process to finish, or end it"
     )
 
 
-def _words(error: Any) -> str:
+def _first_line(error: Any) -> str:
     lines = str(error.orig).strip().splitlines()
     text = lines[0] if lines else type(error.orig).__name__
     if text == "database is locked":
-        return f"the database is locked by another process, for more than {BUSY:.0f} seconds"
+        return f"another process has locked the database for more than {BUSY:.0f} seconds"
     return text
 
 
 def _journal(path: Path) -> optuna.storages.JournalStorage:
     try:
-        _mend(path)
+        _remove_unfinished_line(path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return optuna.storages.JournalStorage(_JournalFile(str(path)))
@@ -363,13 +376,21 @@ def _journal(path: Path) -> optuna.storages.JournalStorage:
             f"the storage {path} cannot be opened: {error.strerror or error}"
         ) from error
     except (StorageInternalError, LookupError, TypeError, ValueError, AssertionError) as error:
-        raise ValueError(f"the storage {path} is not a journal of Optuna's, or damaged") from error
+        raise ValueError(
+            f"the storage {path} is not an Optuna journal, or is damaged; name another file"
+        ) from error
 
 
-def _mend(path: Path) -> None:
-    """Cut off a line that a killed process or a full disk left unfinished at a journal's end.
+def _remove_unfinished_line(path: Path) -> None:
+    """Cut off the last line of a journal if a killed process or a full disk left it unfinished.
 
-    What is appended to it would make the whole journal unreadable. Any other file is refused.
+    A record appended to such a line would make the whole journal unreadable.
+
+    Raises
+    ------
+    ValueError
+        If the file does not begin like a journal (it is not changed then), or its last finished
+        line is not JSON.
     """
     if not path.exists() or not path.stat().st_size:
         return
@@ -390,11 +411,11 @@ def _mend(path: Path) -> None:
         text = path.read_bytes()
         begin = b'{"op_code"'
         if text[: len(begin)] != begin[: len(text)]:
-            raise ValueError("it does not begin as a journal")
+            raise ValueError("the file does not begin like a journal")
         end = text.rfind(b"\n") + 1
         if end < len(text):
             os.truncate(path, end)
         if end:
-            json.loads(text[text.rfind(b"\n", 0, end - 1) + 1 : end])  # Optuna reads over it
+            json.loads(text[text.rfind(b"\n", 0, end - 1) + 1 : end])  # Optuna ignores a bad one
     finally:
         lock.release()

@@ -226,7 +226,7 @@ def test_a_failed_search_whose_study_is_kept_is_retried(tiny, tmp_path, monkeypa
     [
         ("sqlite:////nowhere/x.db", "names a file in '/nowhere', which is not a folder"),
         ("sqllite:///x.db", "did you mean 'sqlite'"),
-        ("journal:///", "names no file"),
+        ("journal:///", "does not name a file"),
     ],
 )
 def test_an_address_that_cannot_hold_a_study_ends_a_run_before_it_begins(
