@@ -123,7 +123,7 @@ TWO = Reranker(CCA(1), CCA(2), k=3).fit(VIEWS)
         (lambda: crossfit.similarity(CCA, VIEWS), "got type"),
         (lambda: top_k(T[0], 2), r"scores must be numbers of shape \(n_queries, n_gallery\)"),
         (lambda: resolve([]), "a similarity is a name"),
-        (lambda: RetrievalScorer(metric=X).fit(VIEWS), "named by a string"),
+        (lambda: RetrievalScorer(metric=X).fit(VIEWS), "metric must be a string"),
         (lambda: RetrievalScorer(np.array(["dot"])).fit(VIEWS), "a similarity is a name"),
         (lambda: KNNPosterior(0).fit(VIEWS, range(20)), "'n_neighbors' parameter of KNNPosterior"),
         (

@@ -80,7 +80,7 @@ def test_voc_difficult_images_and_classes() -> None:
 def test_voc_refusals() -> None:
     with pytest.raises(ValueError, match="'all', '11' or 'none'"):
         voc_average_precision(RANKED, RANKED, interpolation="10")
-    with pytest.raises(ValueError, match="one length"):
+    with pytest.raises(ValueError, match="the same length"):
         voc_average_precision(RANKED, [1.0])
     with pytest.raises(ValueError, match="NaN"):
         voc_average_precision([1], [np.nan])

@@ -654,9 +654,9 @@ LABELS = ([0, 1], [0, 1, 1])
         (GOOD, np.full((2, 3), np.nan), {}, "grades >= 0"),
         (GOOD, ([0, 1], []), {}, "labels must not be empty"),
         (GOOD, ([0, np.nan], [0, 1, 1]), {}, r"labels must be finite, got NaN.*1 of 2 rows \(1\)"),
-        (GOOD, (np.eye(2), np.eye(3)), {}, "as many columns"),
-        (GOOD, (np.eye(2), [0, 1, 1]), {}, "both 1-D or both"),
-        (GOOD, (2 * np.eye(2), np.ones((3, 2))), {}, "only 0 and 1"),
+        (GOOD, (np.eye(2), np.eye(3)), {}, "same number of columns"),
+        (GOOD, (np.eye(2), [0, 1, 1]), {}, "both be 1-D or both"),
+        (GOOD, (2 * np.eye(2), np.ones((3, 2))), {}, "with only 0 and 1"),
         (GOOD, ([0, 1],), {}, "pair"),
         (GOOD, ([5, 6], [0, 1, 1]), {}, "no query of query2gallery has a relevant item"),
         (GOOD, LABELS, {"ties": "best"}, "expected, stable, worst"),
@@ -718,5 +718,5 @@ def test_unknown_names_list_what_exists(name: str) -> None:
 
 
 def test_a_name_that_is_no_string() -> None:
-    with pytest.raises(TypeError, match="named by a string"):
+    with pytest.raises(TypeError, match="metric must be a string"):
         parse_metric(5)

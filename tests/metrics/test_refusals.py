@@ -37,12 +37,12 @@ EVALUATION = evaluate(S, Y)
     [
         (lambda: bootstrap_interval([1, 2, np.inf]), r"values .* infinity in 1 of 3 rows \(2\)"),
         (lambda: bootstrap_interval([-np.inf] * 9), r"in 9 of 9 rows \(0, 1, 2, 3, 4, \.\.\.\)"),
-        (lambda: bootstrap_interval([1e308, 1e308]), "at most 1e.290, to be summed, got 1e.308"),
+        (lambda: bootstrap_interval([1e308, 1e308]), "at most 1e.290, .* got 1e.308"),
         (lambda: bootstrap_interval([[1.0]]), "1-D, one number per query"),
         (lambda: bootstrap_interval(["a"]), "real numbers"),
         (lambda: bootstrap_interval([1j, 2]), "real numbers, got type complex128"),
         (lambda: bootstrap_interval([[1], [1, 2]]), "rows of unequal shape"),
-        (lambda: bootstrap_interval([]), "must have one value that is not NaN"),
+        (lambda: bootstrap_interval([]), "must have at least one value that is not NaN"),
         (lambda: bootstrap_interval(np.ma.array([1.0, 2], mask=[0, 1])), "as in 1 of 2 rows"),
         (lambda: bootstrap_interval([1, 2], random_state=-1), "'random_state' parameter"),
         (lambda: bootstrap_interval([1, 2], random_state="0"), "'random_state' parameter"),
@@ -55,23 +55,23 @@ EVALUATION = evaluate(S, Y)
         (lambda: holm([0.1, -1, 2]), r"between 0 and 1, got -1.0 in 2 of 3 rows \(1, 2\)"),
         (lambda: rank_ranges({"a": np.nan}, []), "numbers that are not NaN"),
         (lambda: rank_ranges([1], []), "must map names"),
-        (lambda: rank_ranges({"a": 1}, [None]), "what crossfit.metrics.compare returns"),
+        (lambda: rank_ranges({"a": 1}, [None]), "as crossfit.metrics.compare returns it"),
         (
             lambda: rank_ranges({"a": 1}, [Comparison(0, 0, 0, 1, 1, "a", "b", 0.5)]),
-            "is of 'b', which is not among the means",
+            "'b' is compared, but has no mean",
         ),
         (lambda: compare({"a": EVALUATION, "b": 1}, "map@all", None), "crossfit.evaluate returns"),
         (lambda: compare([1, 2], "map@all", None), "'evaluations' parameter of compare"),
-        (lambda: rsum(None), "rsum is of what crossfit.evaluate returns, got NoneType"),
+        (lambda: rsum(None), "evaluation must be what crossfit.evaluate returns, got NoneType"),
         (lambda: Repeats([EVALUATION, None]), "list of what crossfit.evaluate returns"),
         (lambda: EVALUATION.mean(["forward"], "map@all"), "is not a string; use one of"),
         (lambda: voc_average_precision([1, 0], [1, np.inf]), r"infinity.* 1 of 2 rows \(1\)"),
         (lambda: voc_average_precision([1, np.nan], [1, 2]), r"y_true .* 1 of 2 rows \(1\)"),
         (
             lambda: voc_mean_average_precision(np.eye(3), [[1, np.nan, 0]] * 3),
-            r"NaN or infinity, got some in 3 of 3 rows \(0, 1, 2\)",
+            r"got NaN or infinity in 3 of 3 rows \(0, 1, 2\)",
         ),
-        (lambda: voc_average_precision([1, 0], [1, 0], ignore=[2, 0]), "ignore must hold true"),
+        (lambda: voc_average_precision([1, 0], [1, 0], ignore=[2, 0]), "ignore must have only"),
         (lambda: recall_at_k(S, Y, True), "'k' parameter of recall_at_k must be an int"),
         (lambda: recall_at_k(S, Y, 2.5), "'k' parameter of recall_at_k must be an int"),
         (lambda: recall_at_k(S, Y, 1, mode=None), "'mode' parameter of recall_at_k"),
@@ -124,7 +124,7 @@ def test_names_that_are_no_metrics(name):
 
 @pytest.mark.parametrize("name", [None, 5, b"r@1", ["r@1"], np.array("r@1"), torch.ones(2), float])
 def test_names_that_are_no_strings(name):
-    with pytest.raises(TypeError, match="named by a string"):
+    with pytest.raises(TypeError, match="metric must be a string"):
         parse_metric(name)
 
 

@@ -94,7 +94,7 @@ def test_planned_comparisons_are_corrected_for_their_number_alone(record, folder
 def test_pairs_that_are_not_there_are_named(record):
     (board,) = boards([record])
     rows = {row.label: row.repeats.averaged for row in board.rows}
-    with pytest.raises(ValueError, match="'KCCA' is none of"):
+    with pytest.raises(ValueError, match="'KCCA' was not evaluated"):
         compare(rows, "map@all", None, pairs=[("CCA", "KCCA")])
     with pytest.raises(ValueError, match="pairs must have at least one pair"):
         compare(rows, "map@all", None, pairs=[])

@@ -1,4 +1,4 @@
-"""The expected values of measures under random ranking, exactly."""
+"""Expected values of measures under random ranking, computed exactly."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["chance_level"]
 
 Floats = NDArray[np.float64]
 
-#: Queries whose relevant items are gathered at once.
+#: Number of queries whose relevant items are in memory at once.
 _QUERIES = 512
 
 
@@ -32,8 +32,10 @@ def chance_level(
 ) -> Evaluation:
     """Compute the expected values of a scorer that ranks at random.
 
-    Exact, since a random ranking is an all-tied one under ``ties="expected"``: for R relevant
-    items among n the AP is (H_n + (R-1)/(n-1) (n - H_n))/n, the first rank (n+1)/(R+1).
+    The values are exact, because a random ranking has the same expected values as one in which
+    all items are tied, under ``ties="expected"``. For R relevant items among n, the average
+    precision is (H_n + (R-1)/(n-1) (n - H_n))/n, where H_n is the n-th harmonic number, and the
+    rank of the first relevant item is (n+1)/(R+1).
 
     Parameters
     ----------
@@ -49,7 +51,7 @@ def chance_level(
     Returns
     -------
     Evaluation
-        Expectations per query, without intervals. ``medr`` is the median of expected ranks.
+        Expected values per query, without intervals. ``medr`` is the median of the expected ranks.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Average precision of classifiers as in PASCAL VOC: 11-point and all-point interpolation."""
+"""Average precision of classifiers as in PASCAL VOC, with 11-point or all-point interpolation."""
 
 from __future__ import annotations
 
@@ -17,31 +17,35 @@ def voc_average_precision(
 ) -> float:
     """Compute the average precision of one class over n images.
 
-    Tied scores enter together, as if by one threshold.
+    Images with the same score are added together, as if by one threshold.
 
     Parameters
     ----------
     y_true : array-like of shape (n,)
-        Positive where > 0.
+        Labels; an image is positive if its label is greater than 0.
     y_score : array-like of shape (n,)
-        Higher is more confident.
-    interpolation : {"all", "11", "none"}
+        Confidences; higher is more confident.
+    interpolation : {"all", "11", "none"}, default="all"
         ``"all"`` is VOC2010 and later: the area under the envelope of precision over recall.
         ``"11"`` is VOC2007: the mean, over recalls 0, .1, ..., 1, of the highest precision at
-        that recall or more. ``"none"`` is scikit-learn's.
+        that recall or more. ``"none"`` is the average precision of scikit-learn.
     ignore : array-like of shape (n,), bool, optional
-        Images that count neither way, as VOC's "difficult" ones. Taken as negatives, as some
-        codes do, they lower the figure.
+        Images to leave out, such as those that VOC marks as "difficult". Some implementations
+        use them as negatives, which lowers the result.
 
     Returns
     -------
     float
-        NaN without a positive.
+        NaN if there are no positive images.
 
     Raises
     ------
     ValueError
-        On misshapen or NaN input or an unknown interpolation.
+        If the input is misshapen or has NaN, or the interpolation is unknown.
+
+    See Also
+    --------
+    voc_mean_average_precision : The mean over classes.
 
     References
     ----------
@@ -59,7 +63,7 @@ def voc_average_precision(
     positive, score = _positive(y_true), _confidences(y_score)
     if positive.ndim != 1 or positive.shape != score.shape or not len(score):
         raise ValueError(
-            "y_true and y_score must be 1-D, of one length and not empty, got shapes "
+            "y_true and y_score must be 1-D, of the same length and not empty, got shapes "
             f"{positive.shape} and {score.shape}"
         )
     _check_scores(score)
@@ -82,7 +86,7 @@ def voc_average_precision(
     envelope = np.maximum.accumulate(precision[::-1])[::-1]
     if interpolation == "all":
         return float(gained @ envelope)
-    # In integers: a recall of 3/10 falls short of 3 * 0.1 in floating point.
+    # In integers, because 3/10 is less than 3 * 0.1 in floating point.
     hits = np.rint(recall * n_positive).astype(np.int64)
     return float(envelope[np.searchsorted(hits, -(-np.arange(11) * n_positive // 10))].mean())
 
@@ -90,18 +94,18 @@ def voc_average_precision(
 def voc_mean_average_precision(
     y_true: ArrayLike, y_score: ArrayLike, *, interpolation: str = "all", ignore: Any = None
 ) -> float:
-    """Compute the mean over classes of the average precision: VOC's mAP.
+    """Compute the mean over classes of the average precision, which VOC calls mAP.
 
-    This is a mean over categories, not over queries.
+    This is a mean over classes, while `mean_average_precision` is a mean over queries.
 
     Parameters
     ----------
     y_true, y_score : array-like of shape (n, c)
         Indicators and confidences.
-    interpolation : {"all", "11", "none"}
+    interpolation : {"all", "11", "none"}, default="all"
         As in `voc_average_precision`.
     ignore : array-like of shape (n, c), bool, optional
-        Entries that count neither way.
+        Entries to leave out.
 
     Returns
     -------
@@ -110,12 +114,23 @@ def voc_mean_average_precision(
     Raises
     ------
     ValueError
-        On misshapen input, or when no class has a positive.
+        If the input is misshapen or has NaN, or no class has a positive.
 
     Warns
     -----
     UserWarning
-        When classes without a positive are left out.
+        If classes without a positive are left out.
+
+    See Also
+    --------
+    voc_average_precision : The average precision of one class.
+
+    Examples
+    --------
+    >>> y_true = [[1, 0], [0, 1], [1, 0], [0, 1]]
+    >>> y_score = [[0.9, 0.2], [0.6, 0.7], [0.5, 0.8], [0.1, 0.9]]
+    >>> round(voc_mean_average_precision(y_true, y_score), 4)
+    0.8333
     """
     truth, score = _positive(y_true), _confidences(y_score)
     if truth.ndim != 2 or truth.shape != score.shape or 0 in truth.shape:
@@ -135,7 +150,7 @@ def voc_mean_average_precision(
     )
     missing = int(np.isnan(values).sum())
     if missing == len(values):
-        raise ValueError("no class has a positive")
+        raise ValueError("y_true: no class has a positive")
     if missing:
         warnings.warn(
             f"{missing} of {len(values)} classes have no positive and are left out", stacklevel=2
@@ -157,7 +172,7 @@ def _positive(y_true: Any) -> NDArray[np.bool_]:
     truth = _numbers(y_true, "y_true")
     missing = np.argwhere(np.isnan(truth))
     if len(missing):
-        raise ValueError(f"y_true must not be NaN, got it in {in_rows(missing[:, 0], len(truth))}")
+        raise ValueError(f"y_true must not be NaN, got NaN in {in_rows(missing[:, 0], len(truth))}")
     return np.asarray(truth > 0)
 
 
@@ -169,12 +184,12 @@ def _check_scores(score: NDArray[np.float64]) -> None:
     rows = np.unique(np.argwhere(~np.isfinite(score))[:, 0])
     if len(rows):
         raise ValueError(
-            f"y_score must not be NaN or infinity, got some in {in_rows(rows, len(score))}"
+            f"y_score must be finite, got NaN or infinity in {in_rows(rows, len(score))}"
         )
 
 
 def _flags(ignore: Any) -> NDArray[np.bool_]:
     flags = _numbers(ignore, "ignore")
     if not np.isin(flags, (0, 1)).all():
-        raise ValueError("ignore must hold true and false, or 1 and 0")
+        raise ValueError("ignore must have only the values True and False, or 1 and 0")
     return flags.astype(bool)

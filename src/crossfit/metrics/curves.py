@@ -29,7 +29,7 @@ def interpolated_precision_recall(
 ) -> tuple[Floats, Floats]:
     """Compute interpolated precision at evenly spaced recalls, averaged over queries.
 
-    The precision at recall r is the highest precision at any recall >= r. Tied items enter
+    The precision at recall r is the highest precision at any recall >= r. Tied items are added
     together, as if by one threshold on the score, so their order does not matter.
 
     Parameters
@@ -41,19 +41,19 @@ def interpolated_precision_recall(
     n_points : int, default=11
         Number of recalls from 0 to 1, usually 11 or 101.
     direction : {"forward", "backward"}, default="forward"
-        Forward takes the rows as queries, backward the columns.
+        Whether the queries are the rows (forward) or the columns (backward).
     n_jobs : int or None, default=None
-        Threads, as in `evaluate`.
+        Number of threads, as in `evaluate`.
 
     Returns
     -------
     recall, precision : ndarray of shape (n_points,), float64
-        Queries without a relevant item do not count.
+        Queries without a relevant item are left out.
 
     Raises
     ------
     ValueError
-        On invalid input, or when no query has a relevant item.
+        If the input is invalid, or no query has a relevant item.
 
     See Also
     --------
@@ -82,7 +82,7 @@ def interpolated_precision_recall(
         for i, (a, b) in enumerate(pairwise(bounds)):
             if a < b:
                 highest = np.maximum.accumulate(precision[a:b][::-1])[::-1]
-                # In integers: 3/10 and 3 * 0.1 differ in floating point.
+                # In integers, because 3/10 and 3 * 0.1 differ in floating point.
                 needed = -(-levels * groups.n_relevant[i] // (n_points - 1))
                 out[i] = highest[np.searchsorted(hits[a:b], needed)]
         return out
@@ -120,22 +120,22 @@ def recall_at_k_curve(
     mode : {"any", "fraction"}, default="any"
         See `recall_at_k`.
     direction : {"forward", "backward"}, default="forward"
-        Forward takes the rows as queries, backward the columns.
+        Whether the queries are the rows (forward) or the columns (backward).
     ties : {"expected", "stable", "worst"}, default="expected"
-        The rank of tied items, see `evaluate`.
+        How tied items are ranked, see `evaluate`.
     n_jobs : int or None, default=None
-        Threads, as in `evaluate`.
+        Number of threads, as in `evaluate`.
 
     Returns
     -------
     ks : ndarray of shape (k,), int64
-        The cut-offs, ascending and without repeats.
+        The cut-offs, ascending and without duplicates.
     recall : ndarray of shape (k,), float64
 
     Raises
     ------
     ValueError, TypeError
-        On invalid input, or when no query has a relevant item.
+        If the input is invalid, or no query has a relevant item.
 
     See Also
     --------

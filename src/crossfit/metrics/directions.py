@@ -13,11 +13,12 @@ __all__ = ["Direction", "spellings"]
 
 
 class Direction(str):
-    """A query view and a gallery view: "find the text of this image".
+    """A direction of retrieval, from queries of one view to a gallery of another.
 
-    A direction is a string, its key, so that it stands as it is in JSON, in tables and as the key
-    of a mapping. Its views are attributes, because a key cannot be split reliably: a view may have
-    the digit 2 in its name.
+    "Find the text of this image" is the direction from the view ``image`` to the view ``text``. A
+    direction is a string, its key, so it can be used as it is in JSON, in tables and as the key
+    of a mapping. The names of its views are attributes, because a key cannot be split reliably:
+    the name of a view may contain the digit 2.
 
     Parameters
     ----------
@@ -29,7 +30,7 @@ class Direction(str):
     Attributes
     ----------
     query, gallery : str
-        As given.
+        Names of the views, as given.
 
     Raises
     ------
@@ -77,22 +78,22 @@ class Direction(str):
 
     @property
     def key(self) -> str:
-        """The direction in stores, files and mappings: ``image2text``."""
+        """The name of the direction in stores, files and mappings: ``image2text``."""
         return str(self)
 
     @property
     def alias(self) -> str:
-        """The key of the initials: ``i2t``."""
+        """The key made from the initials of the views: ``i2t``."""
         return f"{self.query[0]}2{self.gallery[0]}"
 
     @property
     def label(self) -> str:
-        """The direction as people read it: ``image → text``."""
+        """The name of the direction in tables and figures: ``image → text``."""
         return f"{self.query} → {self.gallery}"
 
     @property
     def reverse(self) -> Direction:
-        """The direction from the gallery to the query."""
+        """The opposite direction, in which the gallery view is the query view."""
         return Direction(self.gallery, self.query)
 
     def __getnewargs__(self) -> tuple[str, str]:  # type: ignore[override]
@@ -103,7 +104,7 @@ class Direction(str):
 
     @classmethod
     def between(cls, views: Sequence[str]) -> tuple[Direction, ...]:
-        """Return the directions between views: every ordered pair of two different ones.
+        """Return all directions between views, which are the ordered pairs of different views.
 
         Parameters
         ----------
@@ -123,7 +124,7 @@ class Direction(str):
 
     @classmethod
     def parse(cls, text: str, views: Sequence[str]) -> Direction:
-        """Return the direction between known views that a key or an alias stands for.
+        """Return the direction between known views that a key or an alias denotes.
 
         Parameters
         ----------
@@ -139,8 +140,8 @@ class Direction(str):
         Raises
         ------
         ValueError
-            If the text stands for none of the directions between the views, or for several; the
-            message lists the valid ones.
+            If the text does not denote a direction between the views, or denotes several; the
+            message lists the valid keys.
 
         Examples
         --------
@@ -151,15 +152,15 @@ class Direction(str):
 
     @classmethod
     def stored(cls, key: str, views: Iterable[str] = ()) -> Direction:
-        """Return the direction of a key in a file that was stored.
+        """Return the direction whose key is in a stored file.
 
         Parameters
         ----------
         key : str
-            What `Direction.key` returned.
+            The `Direction.key` that was stored.
         views : iterable of str, optional
-            Names of the views, where the file has them. Without them a key can be read if it has
-            the digit 2 once.
+            Names of the views, if the file has them. Without them only a key with a single digit
+            2 can be split.
 
         Returns
         -------
@@ -168,25 +169,29 @@ class Direction(str):
         Raises
         ------
         ValueError
-            If the key has no reading, or several.
+            If the key cannot be split into two views, or can be split in several ways.
+
+        Examples
+        --------
+        >>> Direction.stored("wav2vec2text", ["wav2vec", "text"]).label
+        'wav2vec → text'
         """
         known = set(views)
-        readings = [
+        candidates = [
             cls(key[:at], key[at + 1 :])
             for at, letter in enumerate(key)
             if letter == "2" and 0 < at < len(key) - 1
         ]
-        found = [each for each in readings if not known or {each.query, each.gallery} <= known]
+        found = [each for each in candidates if not known or {each.query, each.gallery} <= known]
         if len(found) != 1:
             what = "is ambiguous" if found else "is unknown"
-            raise ValueError(
-                f"direction: {shown(key)} {what}; the views are {', '.join(sorted(known)) or '?'}"
-            )
+            names = f"the views are {', '.join(sorted(known))}" if known else "give the views"
+            raise ValueError(f"direction: {shown(key)} {what}; {names}")
         return found[0]
 
 
 def spellings(directions: Iterable[Direction]) -> dict[str, Direction]:
-    """Return every text that stands for exactly one of some directions: keys, then initials."""
+    """Return the direction by every key, and by every alias, that only one direction has."""
     directions = tuple(directions)
     found: dict[str, Direction] = {}
     for texts in ([one.key for one in directions], [one.alias for one in directions]):
@@ -198,7 +203,7 @@ def spellings(directions: Iterable[Direction]) -> dict[str, Direction]:
 
 
 def chosen(text: Any, directions: Sequence[Direction]) -> Direction:
-    """Return the one of some directions that a text stands for."""
+    """Return the direction, among those given, that a text denotes; raise if it is not one."""
     if isinstance(text, Direction):
         same = [one for one in directions if (one.query, one.gallery) == (text.query, text.gallery)]
         if same:

@@ -1,4 +1,4 @@
-"""Evaluate a score matrix: measures per query in both directions, their means and intervals."""
+"""Evaluation of a score matrix: measures per query in both directions, means and intervals."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ RESAMPLES = 1000
 
 
 class PerQuery(Mapping[tuple[str, str], Floats]):
-    """Read-only values per query, by direction and metric in any accepted spelling.
+    """Read-only mapping from a direction and a metric, in any accepted spelling, to values.
 
     Parameters
     ----------
     values : mapping of (Direction, metric) to ndarray of shape (n_queries,), float64
-        The values, by canonical names of metrics.
+        Values per query, with canonical names of metrics.
     sides : mapping of str to Direction, optional
-        What ``forward`` and ``backward`` stand for.
+        The directions that ``forward`` and ``backward`` denote.
     """
 
     def __init__(
@@ -69,12 +69,12 @@ class PerQuery(Mapping[tuple[str, str], Floats]):
             raise KeyError(str(error)) from None
         name = parse_metric(metric).name
         if (found, name) not in self._values:
-            there = ", ".join(m for d, m in self._values if d == found)
-            raise KeyError(f"metric: {name} was not evaluated; use one of {there}")
+            evaluated = ", ".join(m for d, m in self._values if d == found)
+            raise KeyError(f"metric: {name} was not evaluated; use one of {evaluated}")
         return found, name
 
     def holding(self, values: Mapping[tuple[Direction, str], Floats]) -> PerQuery:
-        """Return other values of the same directions, found by the same spellings."""
+        """Return a mapping of other values that accepts the same spellings of directions."""
         return PerQuery(values, self._sides)
 
     def __getitem__(self, key: tuple[str, str]) -> Floats:
@@ -89,25 +89,36 @@ class PerQuery(Mapping[tuple[str, str], Floats]):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Evaluation:
-    """Values of ranking measures, per query and summed up.
+    """Values of ranking measures per query, with their means and intervals.
 
     Parameters
     ----------
     per_query : mapping of (direction, metric) to ndarray of shape (n_queries,), float64
-        Values per query, NaN where the query has no relevant item and is excluded. Read-only.
+        Values per query, read-only. A query without a relevant item is excluded; its values are
+        NaN.
     directions : tuple of Direction
-        For example ``("image2text", "text2image")``. Methods take a direction as its key, its
+        For example ``("image2text", "text2image")``. Methods accept a direction as its key, its
         initials (``i2t``), ``"forward"`` or ``"backward"``.
     metrics : tuple of str
         Canonical names.
-    ties : str
-        The tie rule used.
-    ci : float or None
-        Coverage of the intervals.
-    seed : int
+    ties : str, default="expected"
+        Rule by which tied items were ranked.
+    ci : float or None, default=0.95
+        Coverage of the intervals; None if there are none.
+    seed : int, default=0
         Seed of the bootstrap.
     groups : mapping of direction to ndarray of shape (n_queries,) or None
-        Queries that are resampled together.
+        Groups of queries that are resampled together; None if every query is independent.
+
+    See Also
+    --------
+    evaluate : Make one from scores.
+
+    Examples
+    --------
+    >>> ev = evaluate([[0.9, 0.1], [0.4, 0.3]], ([0, 1], [0, 1]), "map@all", ci=None)
+    >>> ev.per_query["forward", "map@all"].tolist(), ev.mean("forward", "map@all")
+    ([1.0, 0.5], 0.75)
     """
 
     per_query: PerQuery
@@ -119,14 +130,14 @@ class Evaluation:
     groups: Mapping[str, NDArray[np.intp] | None] = field(default_factory=dict)
 
     def mean(self, direction: str | None, metric: str) -> float:
-        """Mean over the queries (for ``medr`` the median).
+        """Return the mean over the queries (for ``medr`` the median).
 
         Parameters
         ----------
         direction : str or None
-            None is the mean over the directions.
+            A direction; None for the mean over the directions.
         metric : str
-            Any metric evaluated.
+            A metric that was evaluated.
 
         Returns
         -------
@@ -138,13 +149,15 @@ class Evaluation:
         return float(summarize(values[~np.isnan(values)], parse_metric(metric).statistic))
 
     def interval(self, direction: str, metric: str) -> tuple[float, float]:
-        """Percentile bootstrap interval over queries; 1000 resamples, groups kept together.
+        """Return the percentile bootstrap interval over queries.
+
+        It is computed from 1000 resamples, which keep the queries of a group together.
 
         Parameters
         ----------
         direction, metric : str
-            What was evaluated. The mean over directions has no interval: the directions share
-            their items, so their errors are not independent.
+            A direction and a metric that were evaluated. There are no intervals for the mean over
+            directions: the directions share their items, so their errors are not independent.
 
         Returns
         -------
@@ -153,11 +166,11 @@ class Evaluation:
         Raises
         ------
         ValueError
-            If evaluated with ``ci=None``.
+            If the evaluation was made with ``ci=None``.
         """
         key = self.per_query.key(direction, metric)
         if self.ci is None:
-            raise ValueError("there is no interval: the evaluation was made with ci=None")
+            raise ValueError("ci=None computes no intervals; evaluate with a coverage such as 0.95")
         return self._intervals[key]
 
     @cached_property
@@ -175,9 +188,10 @@ class Evaluation:
     def _samples(
         self, direction: str
     ) -> Iterator[tuple[list[str], NDArray[np.bool_], NDArray[np.intp]]]:
-        """Yield metrics that have a value for the same queries, these, and codes of their groups.
+        """Yield names of metrics, a mask of the queries that have values, and their group codes.
 
-        With partly labelled pairs other queries have a precision than have a rank.
+        Metrics that have values for the same queries are yielded together. If pairs are only
+        partly labelled, the queries with an average precision differ from those with a rank.
         """
         alike: dict[bytes, list[str]] = {}
         for name in self.metrics:
@@ -190,13 +204,13 @@ class Evaluation:
             yield names, kept, group_codes(own, int(kept.sum()))
 
     def rows(self) -> list[dict[str, Any]]:
-        """One dict per direction and metric.
+        """Return one dict per direction and metric.
 
         Returns
         -------
         list of dict
-            Keys ``direction, metric, value, low, high, n_queries, n_excluded``; `n_queries`
-            counts the queries that have a value; `low` and `high` are NaN with ``ci=None``.
+            Keys ``direction, metric, value, low, high, n_queries, n_excluded``. `n_queries` is
+            the number of queries that have a value; `low` and `high` are NaN with ``ci=None``.
         """
         found: list[dict[str, Any]] = []
         for direction in self.directions:
@@ -219,7 +233,7 @@ class Evaluation:
         return found
 
     def to_frame(self) -> Any:
-        """Return the rows as a pandas DataFrame; needs pandas."""
+        """Return the rows as a pandas DataFrame; pandas must be installed."""
         import pandas as pd
 
         return pd.DataFrame(self.rows())
@@ -241,7 +255,7 @@ class Evaluation:
         return "\n".join(lines)
 
 
-# As in joblib, where 0 is not a number of threads.
+# As in joblib, which does not accept 0.
 _JOBS = [integer(1), integer(None, -1), None]
 
 
@@ -265,33 +279,37 @@ def evaluate(
     Parameters
     ----------
     scores : array-like of shape (n, m), memmap, or iterator of row blocks of shape (b, m)
-        Higher is better. float32 and float64 are compared as they are (two floats tie only when
-        equal), other numbers are widened without loss. Infinities are allowed, NaN is not. Only
-        a block is held in addition to the scores; an iterator needs ``directions="forward"``.
+        Higher is better. float32 and float64 are compared as they are (two floats are tied only
+        if they are equal); other numbers are widened without loss. Infinities are allowed, NaN is
+        not. In addition to the scores only one block is in memory. An iterator needs
+        ``directions="forward"``.
     relevance : array-like or sparse of shape (n, m), or pair (y_query, y_gallery)
-        Non-zero is relevant and holds the grade. A pair of labels is 1-D on both sides (equal
-        labels are relevant; -1 is unlabelled and relevant to nothing), or indicators of shape
-        (n, c) and (m, c) (a shared label is relevant; the grade is the number shared). Instance-
-        and category-level measures differ only by what is passed here.
-    metrics : str or sequence of str
+        In a matrix, non-zero entries are relevant and are the grades. In a pair, labels are
+        either 1-D on both sides (items with the same label are relevant; -1 marks an unlabelled
+        item, which is not relevant to any other), or indicators of shape (n, c) and (m, c) (items
+        that share a label are relevant; the grade is the number of shared labels). Instance- and
+        category-level measures differ only in the relevance that is passed here.
+    metrics : str or sequence of str, default=("map@all",)
         ``map@all``, ``map@K:hits|all|min``, ``r@K:any|fraction``, ``p@K``, ``ndcg@all``,
         ``ndcg@K``, ``mrr``, ``meanr``, ``medr``, ``medr:vsepp``.
     directions : {"both", "forward", "backward"}, default="both"
-        Backward takes the columns as queries, as if scores and relevance were transposed.
+        In the backward direction the columns are the queries, as if scores and relevance were
+        transposed.
     ties : {"expected", "stable", "worst"}, default="expected"
-        The mean over all orders of tied items; the gallery's order; relevant items last.
+        How tied items are ranked: ``"expected"`` averages over all their orders, ``"stable"``
+        keeps the order of the gallery, ``"worst"`` ranks relevant items last.
     ci : float or None, default=0.95
-        Coverage of the bootstrap intervals, None for none.
+        Coverage of the bootstrap intervals; None if they are not needed.
     random_state : int, RandomState or None, default=0
         Source of randomness of the bootstrap.
     groups : pair of (array-like or None), optional
-        Groups of the n queries and of the m gallery items; what shares a group (the captions of
-        one image) is resampled together.
-    names : pair of str
+        Groups of the n rows and of the m columns. Queries of one group (the captions of an
+        image) are resampled together.
+    names : pair of str, default=("query", "gallery")
         Names of rows and columns; ``("image", "text")`` names the directions ``image2text`` and
         ``text2image``.
     n_jobs : int or None, default=None
-        Threads, as in joblib; None is one, unless a joblib context sets another number.
+        Number of threads, as in joblib; None is 1 unless a joblib context sets another number.
 
     Returns
     -------
@@ -300,16 +318,17 @@ def evaluate(
     Raises
     ------
     ValueError, TypeError
-        On NaN, empty or misshapen input, an unknown name, or when no query has a relevant item.
+        If the input has NaN, is empty or misshapen, if a name is unknown, or if no query has a
+        relevant item.
 
     Warns
     -----
     UserWarning
-        When queries without a relevant item are excluded.
+        If queries without a relevant item are excluded.
 
     See Also
     --------
-    chance_level : The same for a random ranking.
+    chance_level : The expected values of a random ranking.
     compare : Tests between methods.
 
     Examples
@@ -354,7 +373,10 @@ def evaluate(
 
 
 def sides(directions: str, names: tuple[str, str]) -> dict[str, Direction]:
-    """Return the requested directions by side; `names` are those of rows and columns."""
+    """Return the requested directions by side, ``forward`` and ``backward``.
+
+    `names` are the names of the rows and the columns.
+    """
     pair = isinstance(names, tuple | list) and all(isinstance(name, str) for name in names)
     if not pair or len(names) != 2 or names[0] == names[1] or not all(names):
         raise ValueError(f"names: {shown(names)} is not a pair; give two different strings")
@@ -375,7 +397,7 @@ def _groups(
     if groups is None:
         return {}
     if not isinstance(groups, tuple | list) or len(groups) != 2:
-        raise ValueError("groups must be a pair (query_groups, gallery_groups), either may be None")
+        raise ValueError("groups must be a pair (row_groups, column_groups); either may be None")
     sides = dict(zip(("forward", "backward"), zip(groups, shape, strict=True), strict=True))
     found: dict[str, NDArray[np.intp] | None] = {}
     for side, direction in labels.items():
@@ -385,8 +407,8 @@ def _groups(
 
 
 def warn_of_excluded(values: Mapping[tuple[Direction, str], Floats], metric: str) -> None:
-    """Warn of queries without a relevant item, and raise if a direction has no other."""
-    said = []
+    """Warn if queries without a relevant item are excluded, and raise if none are left."""
+    parts = []
     for (direction, name), column in values.items():
         if name != metric:
             continue
@@ -394,9 +416,9 @@ def warn_of_excluded(values: Mapping[tuple[Direction, str], Floats], metric: str
         if excluded == len(column):
             raise ValueError(f"no query of {direction} has a relevant item in the gallery")
         if excluded:
-            said.append(f"{excluded} of {len(column)} queries of {direction}")
-    if said:
-        warnings.warn(f"{' and '.join(said)} have no relevant item and are excluded", stacklevel=3)
+            parts.append(f"{excluded} of {len(column)} queries of {direction}")
+    if parts:
+        warnings.warn(f"{' and '.join(parts)} have no relevant item and are excluded", stacklevel=3)
 
 
 def _seed(random_state: Any) -> int:

@@ -1,4 +1,4 @@
-"""One measure as one function: what `evaluate` computes, for the rows of a matrix as queries."""
+"""Functions for single measures, computed as by `evaluate` with the rows as queries."""
 
 from __future__ import annotations
 
@@ -53,17 +53,18 @@ def average_precision(
     relevance : array-like or sparse of shape (n, m), or pair (y_query, y_gallery)
         Relevant items, or the labels of rows and columns, see `evaluate`.
     k : int or None, default=None
-        Cut-off, None for the whole gallery.
+        Cut-off; None for the whole gallery.
     denominator : {"hits", "all", "min"}, default="hits"
-        With a cut-off, divide by the relevant items found in the first k (the field's habit, and
-        optimistic), by all relevant items, or by the smaller of their number and k.
+        Divisor if there is a cut-off: the number of relevant items among the first k (common in
+        the field, but optimistic), the number of all relevant items, or the smaller of that
+        number and k.
     ties : {"expected", "stable", "worst"}, default="expected"
-        The rank of tied items, see `evaluate`.
+        How tied items are ranked, see `evaluate`.
 
     Returns
     -------
     ndarray of shape (n,), float64
-        NaN where nothing is relevant.
+        NaN for queries without a relevant item.
 
     Raises
     ------
@@ -94,20 +95,20 @@ def mean_average_precision(
     denominator: str = "hits",
     ties: str = "expected",
 ) -> float:
-    """Compute the mean over queries of the average precision, relevance being shared labels.
+    """Compute the mean over queries of the average precision, with relevance by shared labels.
 
     Parameters
     ----------
     scores : array-like of shape (n, m)
         Higher is better, see `evaluate`.
     y_query, y_gallery : array-like
-        Labels of rows and columns, 1-D or indicators.
+        Labels of rows and columns, 1-D or indicators, see `evaluate`.
     k : int or None, default=None
-        Cut-off, None for the whole gallery.
+        Cut-off; None for the whole gallery.
     denominator : {"hits", "all", "min"}, default="hits"
         See `average_precision`.
     ties : {"expected", "stable", "worst"}, default="expected"
-        The rank of tied items, see `evaluate`.
+        How tied items are ranked, see `evaluate`.
 
     Returns
     -------
@@ -135,7 +136,7 @@ def mean_average_precision(
 def recall_at_k(
     scores: Any, relevance: Any, k: int, *, mode: str = "any", ties: str = "expected"
 ) -> float:
-    """Compute recall at k: queries with a hit among the first k, or the fraction found.
+    """Compute the mean over queries of recall at k.
 
     Parameters
     ----------
@@ -146,9 +147,10 @@ def recall_at_k(
     k : int
         Cut-off.
     mode : {"any", "fraction"}, default="any"
-        Success of a query, or the fraction of its relevant items.
+        Recall of a query: 1 if any relevant item is among the first k, else 0 (``"any"``), or the
+        fraction of its relevant items that are among the first k (``"fraction"``).
     ties : {"expected", "stable", "worst"}, default="expected"
-        The rank of tied items, see `evaluate`.
+        How tied items are ranked, see `evaluate`.
 
     Returns
     -------
@@ -175,7 +177,7 @@ def recall_at_k(
 
 @validated(k=[integer(1)])
 def precision_at_k(scores: Any, relevance: Any, k: int, *, ties: str = "expected") -> float:
-    """Compute the mean over queries of the relevant share of the first k.
+    """Compute the mean over queries of the fraction of relevant items among the first k.
 
     Parameters
     ----------
@@ -184,9 +186,9 @@ def precision_at_k(scores: Any, relevance: Any, k: int, *, ties: str = "expected
     relevance : array-like or sparse of shape (n, m), or pair (y_query, y_gallery)
         Relevant items, or the labels of rows and columns, see `evaluate`.
     k : int
-        Cut-off; the divisor is k even where the gallery is smaller.
+        Cut-off; the divisor is k even if the gallery is smaller.
     ties : {"expected", "stable", "worst"}, default="expected"
-        The rank of tied items, see `evaluate`.
+        How tied items are ranked, see `evaluate`.
 
     Returns
     -------
@@ -221,7 +223,7 @@ def median_rank(scores: Any, relevance: Any, *, ties: str = "expected") -> float
     relevance : array-like or sparse of shape (n, m), or pair (y_query, y_gallery)
         Relevant items, or the labels of rows and columns, see `evaluate`.
     ties : {"expected", "stable", "worst"}, default="expected"
-        The rank of tied items, see `evaluate`.
+        How tied items are ranked, see `evaluate`.
 
     Returns
     -------
@@ -255,7 +257,7 @@ def mean_rank(scores: Any, relevance: Any, *, ties: str = "expected") -> float:
     relevance : array-like or sparse of shape (n, m), or pair (y_query, y_gallery)
         Relevant items, or the labels of rows and columns, see `evaluate`.
     ties : {"expected", "stable", "worst"}, default="expected"
-        The rank of tied items, see `evaluate`.
+        How tied items are ranked, see `evaluate`.
 
     Returns
     -------
@@ -282,7 +284,8 @@ def mean_rank(scores: Any, relevance: Any, *, ties: str = "expected") -> float:
 def mean_reciprocal_rank(scores: Any, relevance: Any, *, ties: str = "expected") -> float:
     """Compute the mean over queries of 1/rank of the first relevant item.
 
-    Instance- or category-level by what is relevant: the paired item, or all of the same label.
+    The measure is instance-level if only the paired item is relevant, and category-level if all
+    items with the same label are.
 
     Parameters
     ----------
@@ -291,7 +294,7 @@ def mean_reciprocal_rank(scores: Any, relevance: Any, *, ties: str = "expected")
     relevance : array-like or sparse of shape (n, m), or pair (y_query, y_gallery)
         Relevant items, or the labels of rows and columns, see `evaluate`.
     ties : {"expected", "stable", "worst"}, default="expected"
-        The rank of tied items, see `evaluate`.
+        How tied items are ranked, see `evaluate`.
 
     Returns
     -------
@@ -319,7 +322,8 @@ def mean_reciprocal_rank(scores: Any, relevance: Any, *, ties: str = "expected")
 def ndcg(scores: Any, relevance: Any, k: int | None = None, *, ties: str = "expected") -> float:
     """Compute the mean over queries of the normalised discounted cumulative gain.
 
-    Gains are 2^grade - 1, discounts 1/log2(1 + rank), the ideal is over the same gallery.
+    Gains are 2^grade - 1 and discounts are 1/log2(1 + rank); the ideal ranking is of the same
+    gallery.
 
     Parameters
     ----------
@@ -328,9 +332,9 @@ def ndcg(scores: Any, relevance: Any, k: int | None = None, *, ties: str = "expe
     relevance : array-like or sparse of shape (n, m), or pair (y_query, y_gallery)
         Relevant items, or the labels of rows and columns, see `evaluate`.
     k : int or None, default=None
-        Cut-off, None for the whole gallery.
+        Cut-off; None for the whole gallery.
     ties : {"expected", "stable", "worst"}, default="expected"
-        The rank of tied items, see `evaluate`.
+        How tied items are ranked, see `evaluate`.
 
     Returns
     -------
@@ -361,7 +365,7 @@ def rsum(evaluation: Evaluation) -> float:
     Parameters
     ----------
     evaluation : Evaluation
-        With ``r@1``, ``r@5`` and ``r@10`` in both directions.
+        An evaluation with ``r@1``, ``r@5`` and ``r@10`` in both directions.
 
     Returns
     -------
@@ -369,8 +373,14 @@ def rsum(evaluation: Evaluation) -> float:
 
     Raises
     ------
+    TypeError
+        If it is not an Evaluation.
     ValueError
-        If one of the six is missing.
+        If one of the six recalls is missing.
+
+    See Also
+    --------
+    recall_at_k : One recall.
 
     Examples
     --------
@@ -380,12 +390,12 @@ def rsum(evaluation: Evaluation) -> float:
     """
     if not isinstance(evaluation, Evaluation):
         raise TypeError(
-            f"rsum is of what crossfit.evaluate returns, got {type(evaluation).__name__}"
+            f"evaluation must be what crossfit.evaluate returns, got {type(evaluation).__name__}"
         )
     missing = {"r@1", "r@5", "r@10"}.difference(evaluation.metrics)
     if missing or len(evaluation.directions) != 2:
         raise ValueError(
-            "rsum needs r@1, r@5 and r@10 in both directions, got "
+            "evaluation must have r@1, r@5 and r@10 in both directions, got "
             f"{', '.join(evaluation.metrics)} in {', '.join(evaluation.directions)}"
         )
     return 100.0 * sum(

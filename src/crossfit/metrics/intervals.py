@@ -1,4 +1,4 @@
-"""Bootstrap intervals of means and medians over queries, whole groups drawn together."""
+"""Bootstrap intervals of means and medians over queries, which are drawn in whole groups."""
 
 from __future__ import annotations
 
@@ -15,16 +15,17 @@ from crossfit._random import random_source
 
 Floats = NDArray[np.float64]
 
-#: Draws held at once; bounds the memory of every resampling.
+#: Number of draws in memory at once, in every resampling.
 _CHUNK = 2**21
-#: Of values of queries; sums of as many as fit into memory are finite.
+#: Largest value of a query, so that sums of as many values as fit into memory are finite.
 _LARGEST = 1e290
 
 
 def summarize(values: Floats, statistic: str) -> Any:
-    """``mean``, ``median`` or ``vsepp`` over the first axis.
+    """Return the ``mean``, the ``median`` or the ``vsepp`` median over the first axis.
 
-    ``vsepp`` is the median rank as in that code: ranks from 0, floor of the median, plus 1.
+    ``vsepp`` is the median rank as in the code of VSE++, which numbers ranks from 0 and takes the
+    floor of their median plus 1.
     """
     if statistic == "mean":
         return values.mean(axis=0)
@@ -36,19 +37,20 @@ def _finish_median(median: Any, statistic: str) -> Any:
 
 
 def group_codes(groups: Any, n: int) -> NDArray[np.intp]:
-    """Return codes 0, 1, ... of the groups; without groups every query is its own."""
+    """Return codes 0, 1, ... of the groups; without groups every query is a group of its own."""
     return (
         np.arange(n) if groups is None else labels.group_codes(groups, n, "query").astype(np.intp)
     )
 
 
 def query_values(values: Any, name: str) -> Floats:
-    """Return one number per query as float64; NaN is an excluded query.
+    """Return one number per query as float64; NaN marks an excluded query.
 
     Raises
     ------
     ValueError, TypeError
-        If they are not 1-D real numbers, infinite (with the row) or too large to be summed.
+        If the values are not 1-D real numbers, are infinite (the message lists the rows), or are
+        too large to be summed.
     """
     array = as_array(values, name, numbers=True)
     if array.size and array.dtype.kind not in "biuf":
@@ -64,19 +66,21 @@ def query_values(values: Any, name: str) -> Floats:
         )
     largest = np.abs(array, where=~np.isnan(array), out=np.zeros(len(array))).max(initial=0)
     if largest > _LARGEST:
-        raise ValueError(f"{name} must be at most {_LARGEST:g}, to be summed, got {largest:g}")
+        raise ValueError(
+            f"{name} must be at most {_LARGEST:g}, so that they can be summed, got {largest:g}"
+        )
     return array
 
 
 def same_groups(a: NDArray[np.intp] | None, b: NDArray[np.intp] | None) -> bool:
-    """Return True if two evaluations have the same groups, or neither has any."""
+    """Return True if two evaluations have the same groups, or both have none."""
     return (a is None and b is None) or (a is not None and b is not None and np.array_equal(a, b))
 
 
 def resampled_counts(
     n: int, n_resamples: int, rng: np.random.RandomState
 ) -> Iterator[NDArray[np.int64]]:
-    """Yield how often each of `n` units is drawn, in chunks of shape (b, n)."""
+    """Yield the numbers of times that each of `n` units is drawn, in chunks of shape (b, n)."""
     step = max(1, _CHUNK // n)
     for start in range(0, n_resamples, step):
         b = min(step, n_resamples - start)
@@ -95,8 +99,8 @@ def bootstrap_draws(
 ) -> Floats:
     """Compute statistics of columns over the same resamples; shape (n_resamples, n_columns).
 
-    The groups drawn depend on their number and the random state alone, so that columns over other
-    queries of the same groups can be drawn in a second call and be averaged with these.
+    The draws depend only on the number of groups and the random state. Columns over other queries
+    of the same groups can therefore be resampled in a second call and averaged with these.
     """
     values = np.stack(columns, axis=1)
     n_groups = int(codes.max()) + 1
@@ -113,8 +117,8 @@ def bootstrap_draws(
         for j, order in ranked.items():
             step = max(1, _CHUNK // len(codes))
             for a in range(0, len(counts), step):
-                # The drawn sample is never laid out: its order statistics are read off the
-                # cumulated counts of the sorted values.
+                # The sample itself is not built: its order statistics follow from the cumulated
+                # counts of the sorted values.
                 cumulated = np.cumsum(counts[a : a + step, codes[order]], axis=1)
                 drawn = cumulated[:, -1:]
                 low = (cumulated <= (drawn - 1) // 2).sum(axis=1)
@@ -145,13 +149,13 @@ def tails(ci: float) -> tuple[float, float]:
 
 
 def check_ci(ci: Any) -> None:
-    """Raise if a coverage is outside (0, 1)."""
+    """Raise ValueError if a coverage is not between 0 and 1."""
     if not (isinstance(ci, float | np.floating) and 0.0 < ci < 1.0):
         raise ValueError(f"ci must be a number between 0 and 1 such as 0.95, got {shown(ci)}")
 
 
 def check_resamples(n_resamples: Any) -> None:
-    """Raise if a number of resamples is not a positive integer."""
+    """Raise ValueError if a number of resamples is not a positive integer."""
     whole = isinstance(n_resamples, int | np.integer) and not isinstance(n_resamples, bool)
     if not whole or n_resamples < 1:
         raise ValueError(f"n_resamples must be a positive integer, got {shown(n_resamples)}")
@@ -172,16 +176,16 @@ def bootstrap_interval(
     Parameters
     ----------
     values : array-like of shape (n,)
-        One value per query; NaN is an excluded query.
+        One value per query; NaN marks an excluded query.
     statistic : {"mean", "median"}, default="mean"
-        What is estimated.
+        Statistic whose interval is computed.
     groups : array-like of shape (n,), optional
-        Queries of one group (the captions of an image) are drawn together.
+        Group of each query; queries of one group (the captions of an image) are drawn together.
     ci : float, default=0.95
         Nominal coverage of the interval.
     n_resamples : int, default=1000
         Number of resamples.
-    random_state : int, RandomState or None
+    random_state : int, RandomState or None, default=0
         Source of randomness.
 
     Returns
@@ -191,7 +195,8 @@ def bootstrap_interval(
     Raises
     ------
     ValueError
-        If no value is left, one is infinite (with its row), or a parameter is out of range.
+        If all values are NaN, one is infinite (the message has its row), or a parameter is out of
+        range.
 
     See Also
     --------
@@ -200,17 +205,23 @@ def bootstrap_interval(
     References
     ----------
     Efron and Tibshirani, An Introduction to the Bootstrap, 1993.
+
+    Examples
+    --------
+    >>> hits = [1, 0, 1, 1, 0, 1, 1, 0, 1, 1]
+    >>> bootstrap_interval(hits)
+    (0.4, 0.9)
     """
     values = query_values(values, "values")
     if np.isnan(values).all():
         raise ValueError(
-            f"values must have one value that is not NaN, got none in shape {values.shape}"
+            f"values must have at least one value that is not NaN, got none in shape {values.shape}"
         )
     if not is_word(statistic, ("mean", "median")):
         raise ValueError(f"statistic must be 'mean' or 'median', got {shown(statistic)}")
     check_ci(ci)
     check_resamples(n_resamples)
     kept = ~np.isnan(values)
-    # Codes of those that are left: groups of excluded queries are not drawn.
+    # The codes are of the remaining queries, so groups without any are not drawn.
     codes = np.unique(group_codes(groups, len(values))[kept], return_inverse=True)[1]
     return bootstrap([values[kept]], [statistic], codes, ci, n_resamples, random_state)[0]

@@ -1,4 +1,4 @@
-"""Names of ranking measures, ``measure@k[:variant]``: parsed, checked and written back."""
+"""Names of ranking measures, ``measure@k[:variant]``, and the properties of their kinds."""
 
 from __future__ import annotations
 
@@ -19,32 +19,34 @@ class Kind:
     Parameters
     ----------
     words : str
-        The kind as tables head it.
+        Name of the kind in the headers of tables.
     cutoffs : tuple of {"all", "k"}, default=()
-        Cut-offs that it takes, the whole gallery or a number; none by default.
+        Cut-offs that are accepted: the whole gallery, a number, or both. By default there is no
+        cut-off.
     variants : tuple of str, default=()
-        Variants, the first being the default; of a kind with cut-offs, those with a number.
+        Variants, of which the first is the default. If the kind has cut-offs, only measures with
+        a number as cut-off have variants.
     default_is_written : bool, default=False
-        Whether the canonical name has the variant that is the default.
+        Whether the canonical name includes the variant if it is the default.
     by_label : bool, default=False
-        Whether items with the same label are relevant where there are labels, and otherwise only
-        the query's own pair.
+        Whether all items with the label of the query are relevant if there are labels. Otherwise
+        only the paired item is.
     needs_grades : bool, default=False
-        Whether it depends on how relevant an item is.
+        Whether values depend on the grades of relevant items.
     first_only : bool or tuple of str, default=False
-        Whether the best-ranked relevant item of a query decides its value; or the variants for
-        which it does.
+        Whether the value of a query depends only on its best-ranked relevant item, or the variants
+        for which this is so.
     is_rank : bool, default=False
-        Whether values are ranks, from 1.
+        Whether values are ranks, which begin at 1.
     median_of : str, default=""
-        The kind whose values it is the median of, with the variant as the convention; the mean
-        over the queries by default.
+        Kind whose values per query are summarised by their median, of which the variant is the
+        convention. By default the mean over the queries is used.
     greater_is_better : bool, default=True
         Whether a larger value is better.
     bounded : bool, default=True
         Whether values are in [0, 1].
     digits : int, default=3
-        Decimals in tables.
+        Number of decimals in tables.
     """
 
     words: str
@@ -61,14 +63,14 @@ class Kind:
     digits: int = 3
 
     def forms(self, kind: str) -> list[str]:
-        """Return the names of its measures, with K for a number and | between variants."""
+        """Return the names of the measures, with K for a number and | between variants."""
         if not self.cutoffs:
             return [kind + (f":{variant}" if variant else "") for variant in self.variants or ("",)]
         variants = ":" + "|".join(self.variants) if self.variants else ""
         return [f"{kind}@all" if form == "all" else f"{kind}@K{variants}" for form in self.cutoffs]
 
 
-#: The kinds of measures: a row here, and its values in `crossfit.metrics.ranking`.
+#: Kinds of measures by name; their values are computed in `crossfit.metrics.ranking`.
 KINDS = {
     "map": Kind(
         words="mAP", cutoffs=("all", "k"), variants=("hits", "all", "min"),
@@ -87,7 +89,7 @@ KINDS = {
         greater_is_better=False, bounded=False, digits=1,
     ),
 }  # fmt: skip
-# A cut-off beyond 18 digits fits no integer of NumPy's.
+# A cut-off of more than 18 digits does not fit into an integer of NumPy.
 _PATTERN = re.compile(r"([a-z]+)(?:@(all|[1-9][0-9]{0,17}))?(?::([a-z]+))?")
 _FORMS = ", ".join(form for kind, row in KINDS.items() for form in row.forms(kind))
 _KNOWN = f"{_FORMS} (K a positive integer)"
@@ -102,9 +104,19 @@ class Measure:
     kind : str
         Kind of the measure, a key of `KINDS`: ``map``, ``r``, ``ndcg`` ...
     k : int or None
-        The cut-off; None is the whole gallery.
+        The cut-off; None for the whole gallery.
     variant : str
-        Denominator of ``map@k``, mode of ``r@k``, convention of ``medr``; else empty.
+        Denominator of ``map@k``, mode of ``r@k`` or convention of ``medr``; empty for others.
+
+    See Also
+    --------
+    parse_metric : Make one from its name.
+
+    Examples
+    --------
+    >>> measure = Measure("r", k=5, variant="any")
+    >>> measure.name, measure.statistic, measure.greater_is_better
+    ('r@5', 'mean', True)
     """
 
     kind: str
@@ -113,12 +125,12 @@ class Measure:
 
     @property
     def row(self) -> Kind:
-        """The properties of its kind."""
+        """The properties of the kind."""
         return KINDS[self.kind]
 
     @property
     def name(self) -> str:
-        """The canonical name; the denominator of ``map@k`` is always written."""
+        """The canonical name, which always includes the denominator of ``map@k``."""
         return self.kind + self.suffix
 
     @property
@@ -131,7 +143,7 @@ class Measure:
 
     @property
     def needs_first_only(self) -> bool:
-        """True if the best-ranked relevant item of a query decides its value."""
+        """True if the value of a query depends only on its best-ranked relevant item."""
         first_only = self.row.first_only
         return first_only if isinstance(first_only, bool) else self.variant in first_only
 
@@ -147,7 +159,7 @@ class Measure:
 
 
 def parse_metric(name: str) -> Measure:
-    """Parse the name of a measure, in any case.
+    """Parse the name of a measure, in upper or lower case.
 
     Parameters
     ----------
@@ -166,13 +178,17 @@ def parse_metric(name: str) -> Measure:
     ValueError
         If there is no such measure; the message lists the valid names.
 
+    See Also
+    --------
+    evaluate : Compute measures by their names.
+
     Examples
     --------
     >>> parse_metric("R@5").name, parse_metric("map@50").name
     ('r@5', 'map@50:hits')
     """
     if not isinstance(name, str):
-        raise TypeError(f"a metric is named by a string such as 'map@all', got {shown(name)}")
+        raise TypeError(f"metric must be a string such as 'map@all', got {shown(name)}")
     match = _PATTERN.fullmatch(name.strip().lower())
     if match is not None and match[1] in KINDS:
         kind, cutoff, variant = match.groups()
@@ -190,12 +206,12 @@ def parse_metric(name: str) -> Measure:
 
 
 def parse_metrics(names: str | Sequence[str]) -> tuple[Measure, ...]:
-    """Parse one or several names; a measure named twice is kept once."""
+    """Parse one or several names; a measure that is named twice is returned once."""
     if isinstance(names, str):
         names = (names,)
     try:
         names = list(names)
-    except Exception as error:  # whatever an object raises that cannot be gone through
+    except Exception as error:  # objects that are not iterable may raise anything
         raise TypeError(
             f"metrics must be a name or a sequence of names such as 'map@all', got "
             f"{type(names).__name__}"

@@ -1,10 +1,10 @@
 """Ranking measures per query, block by block, exact under ties.
 
-A query's ranking is reduced to the tie groups that hold its relevant items: how many gallery
-items score higher, how many tie, how many of these are relevant. Every measure is a closed form
-of those numbers. They come from one sort of a row's values and a binary search of the relevant
-ones, or, where few items are relevant, from counting, so nothing is ever argsorted and no more
-than a block of scores is held.
+The ranking of a query is reduced to the tie groups that contain its relevant items: the numbers
+of gallery items that score higher, that are tied, and that are tied and relevant. Every measure is
+a closed form of these numbers. They are obtained from one sort of the values of a row and a binary
+search for the relevant ones or, if few items are relevant, by counting. Rows are argsorted only
+for ``ties="stable"``, and only one block of scores is in memory.
 """
 
 from __future__ import annotations
@@ -27,32 +27,32 @@ Ints = NDArray[np.int64]
 
 TIES = ("expected", "stable", "worst")
 
-#: Scores in a block; bounds the memory in addition to the scores themselves.
+#: Number of scores in a block, which bounds the memory in addition to the scores themselves.
 _BLOCK_SCORES = 2**20
-#: Up to so many relevant items, counting twice per item beats sorting the row.
+#: Number of relevant items up to which counting twice per item is faster than sorting the row.
 _FEW = 8
-#: Sums of 2^1000 over the items of any gallery are finite.
+#: Largest grade; sums of 2^1000 over the items of any gallery are finite.
 _LARGEST_GRADE = 1000
 
 
 @dataclass(frozen=True)
 class RelevantGroups:
-    """Tie groups that hold relevant items, of a block of queries, best first per query.
+    """Tie groups that contain relevant items, for a block of queries; the best group comes first.
 
     Parameters
     ----------
     query : ndarray of shape (g,)
-        Query of each group, as row of the block, ascending.
+        Row of the block that is the query of each group, ascending.
     above, tied, relevant, before : ndarray of shape (g,)
-        Gallery items that score higher than the group, items in the group, relevant items in the
-        group, relevant items in higher groups.
+        Numbers of gallery items that score higher than the group, of items in the group, of
+        relevant items in the group, and of relevant items in higher groups.
     gain : ndarray of shape (g,)
         Sum of the gains 2^grade - 1 in the group.
     n_relevant : ndarray of shape (b,)
-        Relevant items of each query of the block; 0 excludes the query.
+        Number of relevant items of each query of the block; a query with 0 is excluded.
     ideal_gains : ndarray or None
-        Gains of all relevant items, descending per query, one query after the other; None where
-        every grade is 1.
+        Gains of all relevant items, query by query and descending for each; None if every grade
+        is 1.
     n_gallery : int
         Size of the gallery.
     """
@@ -68,12 +68,12 @@ class RelevantGroups:
     n_gallery: int
 
     def per_query(self, contributions: NDArray[Any]) -> Floats:
-        """Sum over the groups of each query; shape (b,)."""
+        """Return sums over the groups of each query; shape (b,)."""
         sums: NDArray[Any] = np.bincount(self.query, contributions, len(self.n_relevant))
         return sums
 
     def divide(self, numerator: Floats, denominator: Any) -> Floats:
-        """Quotient per query, NaN where the query has no relevant item."""
+        """Return the quotient for each query; NaN for queries without a relevant item."""
         out = np.full(len(self.n_relevant), np.nan)
         return np.divide(numerator, denominator, out=out, where=self.n_relevant > 0)
 
@@ -82,7 +82,7 @@ class RelevantGroups:
 
 
 def check_shape(scores: Any, shape: tuple[int, int], both: bool) -> Any:
-    """Check that scores are 2-D with the relevance's shape; return them sliceable."""
+    """Check that scores are 2-D and have the shape of the relevance; return them sliceable."""
     if isinstance(scores, Iterator):
         if both:
             raise ValueError(
@@ -91,8 +91,9 @@ def check_shape(scores: Any, shape: tuple[int, int], both: bool) -> Any:
             )
         return scores
     if sp.issparse(scores):
-        raise TypeError("scores must be dense: every query scores every gallery item")
-    # Arrays, memory maps and what slices like them are read block by block, tensors at once.
+        raise TypeError("scores must be a dense array, got a sparse one; convert it by toarray()")
+    # Arrays, memory maps and objects that can be sliced like them are read block by block; tensors
+    # are converted at once.
     blockwise = not is_tensor(scores) and isinstance(getattr(scores, "shape", None), tuple)
     if isinstance(scores, np.ma.MaskedArray) or hasattr(scores, "iloc") or not blockwise:
         scores = as_array(scores, "scores", numbers=True)
@@ -105,13 +106,13 @@ def check_shape(scores: Any, shape: tuple[int, int], both: bool) -> Any:
 
 
 def _as_block(block: Any, row: int, backward: bool) -> NDArray[Any]:
-    """One block of scores as C-ordered float32 or float64 rows, checked for NaN."""
+    """Return a block of scores as C-ordered rows of float32 or float64, checked for NaN."""
     block = as_numpy(block, "scores")
     kind, size = block.dtype.kind, block.dtype.itemsize
     if kind not in "biuf":
         raise TypeError(f"scores must be real numbers, got dtype {block.dtype}")
     if block.dtype not in (np.float32, np.float64):
-        # float32 holds no more than 24 bits of an integer: wider ones would gain ties.
+        # float32 is exact for integers of up to 24 bits; among wider ones new ties would arise.
         block = block.astype(np.float32 if size <= 2 else np.float64)
     block = np.ascontiguousarray(block.T if backward else block)
     if np.isnan(block.max()):
@@ -125,7 +126,7 @@ def _as_block(block: Any, row: int, backward: bool) -> NDArray[Any]:
 
 
 def _blocks(scores: Any, shape: tuple[int, int], backward: bool) -> Iterator[tuple[int, Any]]:
-    """Blocks of queries with the row at which each starts; `shape` is (queries, gallery)."""
+    """Yield the first row and the scores of each block; `shape` is (queries, gallery)."""
     n, m = shape
     if not isinstance(scores, Iterator):
         step = max(1, _BLOCK_SCORES // m)
@@ -138,8 +139,8 @@ def _blocks(scores: Any, shape: tuple[int, int], backward: bool) -> Iterator[tup
         block = as_numpy(given, "a block of scores")
         if block.ndim != 2 or block.shape[1] != m or start + len(block) > n:
             raise ValueError(
-                f"blocks of scores must be (b, {m}) and {n} rows in all, got shape {block.shape} "
-                f"after {start} rows"
+                f"blocks of scores must have shape (b, {m}) and {n} rows in all, got shape "
+                f"{block.shape} after {start} rows"
             )
         if len(block):
             yield start, block
@@ -159,7 +160,7 @@ def map_blocks(
     graded: bool = False,
     n_jobs: int | None = None,
 ) -> list[NDArray[Any]]:
-    """Apply functions of the relevant groups to every block and join what they return.
+    """Apply functions of the relevant groups to every block, and join the results.
 
     Parameters
     ----------
@@ -168,29 +169,29 @@ def map_blocks(
     scores : (n, m) array or iterator of row blocks
         Higher is better.
     relevance : Relevance
-        Of shape (queries, gallery), already transposed when `backward`.
-    backward : bool
+        Relevance of shape (queries, gallery), already transposed if `backward`.
+    backward : bool, default=False
         Whether the columns of `scores` are the queries.
-    ties : {"expected", "stable", "worst"}
-        Order within ties.
-    first_only : bool
-        Whether the best group alone is enough.
-    graded : bool
-        Whether grades are read.
-    n_jobs : int or None
-        Threads, as joblib understands it.
+    ties : {"expected", "stable", "worst"}, default="expected"
+        How tied items are ranked.
+    first_only : bool, default=False
+        Whether only the best group of each query is needed.
+    graded : bool, default=False
+        Whether grades are needed.
+    n_jobs : int or None, default=None
+        Number of threads, as in joblib.
 
     Returns
     -------
     list of ndarray
-        One per function.
+        One array per function.
     """
     from joblib import Parallel, delayed
 
     functions = tuple(functions)
     graded = graded and relevance.graded
 
-    @np.errstate(**NUMPY_DEFAULTS)  # which threads have of their own
+    @np.errstate(**NUMPY_DEFAULTS)  # every thread has an error state of its own
     def measure(start: int, raw: Any) -> list[NDArray[Any]]:
         block = _as_block(raw, start, backward)
         rows = relevance.rows(start, start + len(block))
@@ -204,13 +205,13 @@ def map_blocks(
     return [np.concatenate(columns) for columns in zip(*parts, strict=True)]
 
 
-# ---------------------------------------------------------------- where the relevant items stand
+# ---------------------------------------------------------------- groups of relevant items
 
 
 def _first_groups(
     block: NDArray[Any], rows: Iterable[Row], ties: str, graded: bool
 ) -> RelevantGroups:
-    """Best group of each query, by counting above and equal."""
+    """Return the best group of each query, found by counting items above it and tied with it."""
     found: list[tuple[Any, ...]] = []
     n_relevant = np.zeros(len(block), np.int64)
     for i, (row, (columns, _)) in enumerate(zip(block, rows, strict=True)):
@@ -240,7 +241,7 @@ def _first_groups(
 def _all_groups(
     block: NDArray[Any], rows: Iterable[Row], ties: str, graded: bool
 ) -> RelevantGroups:
-    """Every group that holds a relevant item."""
+    """Return every group that contains a relevant item."""
     n_queries, n_gallery = block.shape
     n_relevant = np.zeros(n_queries, np.int64)
     aboves: list[Ints] = []
@@ -256,7 +257,7 @@ def _all_groups(
         if ties == "stable":
             order = np.lexsort((columns, -values))
         elif graded and grade is not None:
-            # Within a tie, lower grades first: the worst case for graded items too.
+            # Within a tie, lower grades come first, which is the worst case for graded items.
             order = np.lexsort((grade, -values))
         if order is None:
             values.sort()
@@ -301,11 +302,11 @@ def _all_groups(
 
 
 def _gains(grades: Floats) -> Floats:
-    """Return 2^grade - 1; grades of which a sum would not be finite are refused."""
+    """Return 2^grade - 1; raise if a sum of such gains might not be finite."""
     if grades.max(initial=0) > _LARGEST_GRADE:
         raise ValueError(
-            f"the gain of a grade is 2^grade - 1: grades must be at most {_LARGEST_GRADE}, got "
-            f"{grades.max():g}"
+            f"grades must be at most {_LARGEST_GRADE}, got {grades.max():g}; their gains are "
+            "2^grade - 1"
         )
     gains: Floats = np.exp2(grades) - 1.0
     return gains
@@ -318,7 +319,7 @@ def _join(parts: list[NDArray[Any]], dtype: type) -> NDArray[Any]:
 def _count_above_and_tied(
     row: NDArray[Any], values: NDArray[Any], buffer: NDArray[Any]
 ) -> tuple[Ints, Ints]:
-    """Items of `row` greater than, and equal to, each of the descending `values`."""
+    """Count the items of `row` above, and tied with, each of the descending `values`."""
     if len(values) <= _FEW:
         above = np.array([np.count_nonzero(row > v) for v in values], np.int64)
         return above, np.array([np.count_nonzero(row == v) for v in values], np.int64)
@@ -326,7 +327,7 @@ def _count_above_and_tied(
     buffer.sort()
     ascending = values[::-1]
     left = buffer.searchsorted(ascending)
-    # Most values tie with nothing, so the second search is for the others alone.
+    # Most values are not tied with others, so the second search is only for those that are.
     right = left + 1
     tied = np.flatnonzero(buffer[np.minimum(right, len(row) - 1)] == ascending)
     right[tied] = buffer.searchsorted(ascending[tied], side="right")
@@ -336,7 +337,10 @@ def _count_above_and_tied(
 def _stable_positions(
     row: NDArray[Any], columns: NDArray[np.intp], values: NDArray[Any], above: Ints
 ) -> tuple[Ints, Ints]:
-    """Items before each of `columns` when ties keep the gallery's order."""
+    """Count the items ranked before each of `columns` if ties keep the order of the gallery.
+
+    Returns these counts and the sizes of the groups, which are all 1.
+    """
     if len(columns) <= _FEW:
         earlier = [np.count_nonzero(row[:c] == v) for c, v in zip(columns, values, strict=True)]
         return above + np.array(earlier, np.int64), np.ones_like(above)
@@ -346,7 +350,7 @@ def _stable_positions(
 
 
 def all_tied_groups(rows: Iterable[Row], n_gallery: int, graded: bool) -> RelevantGroups:
-    """Lay out the groups of a constant scorer: the whole gallery is one tie."""
+    """Return the groups of a constant scorer, for which the whole gallery is tied."""
     found = list(rows)
     n_relevant = np.array([len(columns) for columns, _ in found], np.int64)
     query = np.flatnonzero(n_relevant)
@@ -378,12 +382,12 @@ def _prefix_sums(n: int, what: str) -> Floats:
 
 
 def measure_queries(measure: Measure, groups: RelevantGroups) -> Floats:
-    """Value of a measure for each query of a block; NaN where nothing is relevant.
+    """Compute a measure for each query of a block; NaN for queries without a relevant item.
 
     Parameters
     ----------
     measure : Measure
-        What to measure.
+        Measure to compute.
     groups : RelevantGroups
         Positions of the relevant items in the ranking.
 
@@ -404,7 +408,7 @@ def measure_queries(measure: Measure, groups: RelevantGroups) -> Floats:
 
 
 def _of_first(groups: RelevantGroups, value: Callable[[Ints, Ints, Ints], Floats]) -> Floats:
-    """Value of each query from above, tied and relevant of its best group."""
+    """Return a function of above, tied and relevant of the best group of each query."""
     first = groups.before == 0
     out = np.full(len(groups.n_relevant), np.nan)
     out[groups.query[first]] = value(
@@ -494,10 +498,10 @@ def _straddling_hits(
     above: Ints, depth: Ints, tied: Ints, relevant: Ints, before: Ints, certain: Floats,
     harmonic: Floats,
 ) -> Floats:  # fmt: skip
-    """Average the AP over the number of hits, where a tie group reaches across the cut-off.
+    """Average the AP over the number of hits, for tie groups that extend across the cut-off.
 
-    The number of hits is random then: it is hypergeometric, and given it the hits lie uniformly
-    in the part of the group above the cut-off.
+    The number of hits is then random and has a hypergeometric distribution. Given this number,
+    the hits are uniformly distributed over the part of the group above the cut-off.
     """
     from scipy.special import gammaln
 
@@ -537,11 +541,11 @@ def _ndcg(groups: RelevantGroups, measure: Measure) -> Floats:
 
 
 def _success(above: Ints, tied: Ints, relevant: Ints, k: int) -> Floats:
-    """Probability that one of the first group's relevant items ranks k or better."""
+    """Return the probability that a relevant item of the best group is at rank k or better."""
     depth = np.clip(k - above, 0, tied)
     few, many = np.minimum(relevant, depth), np.maximum(relevant, depth)
     miss = np.ones(len(above))
-    # C(t-r, q) / C(t, q), which is symmetric in r and q: multiply over the smaller one.
+    # C(t-r, q) / C(t, q) is symmetric in r and q, so the product is over the smaller one.
     for i in range(int(few.max(initial=0))):
         at = np.flatnonzero((few > i) & (miss > 0))
         if not len(at):
@@ -551,7 +555,7 @@ def _success(above: Ints, tied: Ints, relevant: Ints, k: int) -> Floats:
 
 
 def _reciprocal_rank(above: Ints, tied: Ints, relevant: Ints) -> Floats:
-    """Average 1/rank of the first relevant item over the orders of its tie group."""
+    """Return 1/rank of the first relevant item, averaged over the orders of its tie group."""
     value = 1.0 / (above + 1)
     several = np.flatnonzero(tied > 1)
     if not len(several):
@@ -568,7 +572,7 @@ def _reciprocal_rank(above: Ints, tied: Ints, relevant: Ints) -> Floats:
     return value
 
 
-#: What computes the values of each kind in `crossfit.metrics.names`.
+#: Functions that compute the values of each kind in `crossfit.metrics.names`.
 VALUES: dict[str, Callable[[RelevantGroups, Measure], Floats]] = {
     "map": _average_precision,
     "r": _recall,

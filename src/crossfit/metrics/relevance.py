@@ -1,4 +1,4 @@
-"""Which gallery items answer which query: from a matrix or from labels, read query by query."""
+"""Relevance of gallery items to queries, from a matrix or from labels, read query by query."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ Row = tuple[NDArray[np.intp], NDArray[np.float64] | None]
 
 
 class Relevance(Protocol):
-    """Relevance as the measures read it: a shape, and the relevant columns of each query."""
+    """The interface of relevance: a shape, and the relevant columns of each query."""
 
     shape: tuple[int, int]
 
     @property
     def graded(self) -> bool:
-        """True if a grade differs from 1."""
+        """True if a grade may differ from 1."""
         ...
 
     def transpose(self) -> Relevance:
@@ -31,12 +31,12 @@ class Relevance(Protocol):
         ...
 
     def rows(self, start: int, stop: int) -> Iterator[Row]:
-        """Relevant columns and their grades (None where all are 1) of the requested queries."""
+        """Yield the relevant columns of each query, and their grades or None if all are 1."""
         ...
 
 
 class MatrixRelevance:
-    """Relevance given item by item in a sparse matrix."""
+    """Relevance by the entries of a sparse matrix."""
 
     def __init__(self, matrix: sp.csr_array) -> None:
         self.matrix = matrix
@@ -57,9 +57,9 @@ class MatrixRelevance:
 
 
 class ClassRelevance:
-    """Relevance by one class per item; code -1 is relevant to nothing.
+    """Relevance by one class per item; items with code -1 are not relevant to any other.
 
-    Columns are kept once per class, so that a query costs no pass over the gallery's labels.
+    The columns of each class are stored, so that a query does not need a pass over the gallery.
     """
 
     graded = False
@@ -84,7 +84,7 @@ class ClassRelevance:
 
 
 class SharedLabelRelevance:
-    """Relevance by shared labels of multi-label items; the grade is the number shared."""
+    """Relevance by shared labels of multi-label items; the grade is the number of shared labels."""
 
     def __init__(self, query: sp.csr_array, gallery: sp.csr_array) -> None:
         self.query, self.gallery = query, gallery
@@ -110,13 +110,14 @@ def _matrix_rows(matrix: sp.csr_array) -> Iterator[Row]:
 
 
 def as_relevance(relevance: Any) -> Relevance:
-    """Read any accepted form of relevance.
+    """Convert any accepted form of relevance.
 
     Parameters
     ----------
     relevance : array-like or sparse of shape (n, m), or a pair (y_query, y_gallery)
-        Non-zero entries are relevant and hold the grade. A pair holds labels: 1-D, where -1 is
-        unlabelled wherever it is a number, or indicators of shape (n, c) and (m, c).
+        In a matrix, non-zero entries are relevant and are the grades. A pair consists of labels,
+        either 1-D (the number -1 marks an unlabelled item) or indicators of shape (n, c) and
+        (m, c).
 
     Returns
     -------
@@ -124,14 +125,15 @@ def as_relevance(relevance: Any) -> Relevance:
 
     Raises
     ------
-    ValueError
-        On empty input, negative or NaN grades, missing or masked labels, labels of two forms.
+    ValueError, TypeError
+        If the input is empty or not numeric, grades are negative or NaN, labels are missing or
+        masked, or the labels of queries and gallery have different forms.
     """
     if isinstance(relevance, tuple):
         if len(relevance) != 2:
             raise ValueError(
-                "relevance as a tuple is a pair (y_query, y_gallery) of labels, "
-                f"got {len(relevance)} entries"
+                "relevance must be a matrix or a pair (y_query, y_gallery) of labels, got a tuple "
+                f"of length {len(relevance)}"
             )
         return _from_labels(*relevance)
     if sp.issparse(relevance) and relevance.ndim == 2:
@@ -144,15 +146,15 @@ def as_relevance(relevance: Any) -> Relevance:
             f"{matrix.shape}"
         )
     if matrix.dtype.kind not in "biuf":
-        raise TypeError(f"relevance must hold numbers, got dtype {matrix.dtype}")
+        raise TypeError(f"relevance must be numbers, got dtype {matrix.dtype}")
     if matrix.dtype.kind == "f" and matrix.dtype not in (np.float32, np.float64):
-        matrix = matrix.astype(np.float64)  # SciPy supports no others
+        matrix = matrix.astype(np.float64)  # SciPy does not support others
     matrix = sp.csr_array(matrix)
     if not matrix.has_canonical_format:
         matrix = matrix.copy()
         matrix.sum_duplicates()
     if not np.all(matrix.data >= 0):
-        raise ValueError("relevance must hold grades >= 0, got negative or NaN entries")
+        raise ValueError("relevance must be grades >= 0, got negative or NaN entries")
     if not np.all(matrix.data):
         matrix = matrix.copy()
         matrix.eliminate_zeros()
@@ -169,18 +171,20 @@ def _from_labels(y_query: Any, y_gallery: Any) -> Relevance:
     if query.ndim == gallery.ndim == 2:
         if query.shape[1] != gallery.shape[1]:
             raise ValueError(
-                f"label indicators must have as many columns on both sides, got {shapes}"
+                f"label indicators must have the same number of columns, got shapes {shapes}"
             )
         matrices = []
         for y in labels:
             if y.dtype.kind not in "biuf":
-                raise TypeError(f"2-D labels are indicators of numbers, got type {y.dtype}")
+                raise TypeError(f"2-D labels must be numeric indicators, got type {y.dtype}")
             matrix = sp.csr_array(y)
             if not np.isin(matrix.data, (0, 1)).all():
-                raise ValueError("2-D labels are indicators and may hold only 0 and 1")
+                raise ValueError("2-D labels must be indicators with only 0 and 1")
             matrices.append(matrix.astype(np.int64))
         return SharedLabelRelevance(*matrices)
     if not query.ndim == gallery.ndim == 1:
-        raise ValueError(f"labels must be both 1-D or both (n, c) indicators, got shapes {shapes}")
+        raise ValueError(
+            f"labels must both be 1-D or both be (n, c) indicators, got shapes {shapes}"
+        )
     _, codes = class_codes(joined_labels(query, gallery))
     return ClassRelevance(codes[: len(query)], codes[len(query) :])

@@ -26,12 +26,28 @@ class Repeats:
     Parameters
     ----------
     evaluations : sequence of Evaluation
-        One per seed.
+        One evaluation per seed.
 
     Raises
     ------
+    TypeError
+        If it is not a list of evaluations.
     ValueError
-        If there is none, or they differ in metrics, queries or groups.
+        If it is empty, or the evaluations differ in metrics, queries or groups.
+
+    See Also
+    --------
+    evaluate : Make an evaluation.
+
+    Examples
+    --------
+    >>> from crossfit.metrics import evaluate
+    >>> labels = ([0, 1], [0, 1])
+    >>> one = evaluate([[0.9, 0.1], [0.4, 0.3]], labels, "r@1", directions="forward")
+    >>> two = evaluate([[0.9, 0.1], [0.2, 0.3]], labels, "r@1", directions="forward")
+    >>> seeds = Repeats([one, two])
+    >>> seeds.by_seed("forward", "r@1").tolist(), seeds.mean("forward", "r@1")
+    ([0.5, 1.0], 0.75)
     """
 
     evaluations: Sequence[Evaluation]
@@ -42,11 +58,11 @@ class Repeats:
             isinstance(each, Evaluation) for each in given
         ):
             raise TypeError(
-                "Repeats takes a list of what crossfit.evaluate returns, got "
+                "evaluations must be a list of what crossfit.evaluate returns, got "
                 f"{type(given).__name__}"
             )
         if not self.evaluations:
-            raise ValueError("Repeats needs at least one evaluation, got none")
+            raise ValueError("evaluations must have at least one evaluation, got none")
         first = self.evaluations[0]
         for other in self.evaluations[1:]:
             same = set(first.per_query) == set(other.per_query) and all(
@@ -55,7 +71,7 @@ class Repeats:
                 for key in first.per_query
             )
             if not same:
-                raise ValueError("evaluations of the seeds are not of the same metrics and queries")
+                raise ValueError("evaluations must all have the same metrics and queries")
 
     @property
     def directions(self) -> tuple[Direction, ...]:
@@ -73,9 +89,9 @@ class Repeats:
         Parameters
         ----------
         direction : str or None
-            None is the mean over the directions.
+            A direction or its alias; None for the mean over the directions.
         metric : str
-            Any metric evaluated.
+            A metric that was evaluated.
 
         Returns
         -------
@@ -84,14 +100,14 @@ class Repeats:
         return np.array([each.mean(direction, metric) for each in self.evaluations])
 
     def mean(self, direction: str | None, metric: str) -> float:
-        """Return the mean over the seeds of `by_seed`.
+        """Return the mean of `by_seed` over the seeds.
 
         Parameters
         ----------
         direction : str or None
-            Direction or its alias; None is the mean over the directions.
+            A direction or its alias; None for the mean over the directions.
         metric : str
-            Any metric evaluated.
+            A metric that was evaluated.
 
         Returns
         -------
@@ -100,14 +116,14 @@ class Repeats:
         return float(self.by_seed(direction, metric).mean())
 
     def spread(self, direction: str | None, metric: str) -> float:
-        """Return the standard deviation between the seeds (n - 1); NaN with one seed.
+        """Return the standard deviation between the seeds (divisor n - 1); NaN for one seed.
 
         Parameters
         ----------
         direction : str or None
-            Direction or its alias; None is the mean over the directions.
+            A direction or its alias; None for the mean over the directions.
         metric : str
-            Any metric evaluated.
+            A metric that was evaluated.
 
         Returns
         -------
@@ -124,15 +140,17 @@ class Repeats:
         Parameters
         ----------
         direction : str or None
-            None is the mean over the directions. The same groups are then drawn in all of them,
-            which takes evaluations with groups; without, there is no interval.
+            A direction or its alias; None for the mean over the directions. For this mean the
+            same groups are drawn in all directions, so the evaluations must have the same groups
+            in all of them.
         metric : str
-            Any metric evaluated.
+            A metric that was evaluated.
 
         Returns
         -------
         low, high : float
-            NaN where there is no interval.
+            NaN if the evaluations were made with ``ci=None`` or, for the mean over the
+            directions, without common groups.
         """
         first = self.evaluations[0]
         if first.ci is None:
@@ -149,7 +167,7 @@ class Repeats:
 
     @cached_property
     def averaged(self) -> Evaluation:
-        """The evaluation whose values per query are averages over the seeds; what tests take."""
+        """The evaluation whose values per query are averages over the seeds, as used in tests."""
         first = self.evaluations[0]
         if len(self.evaluations) == 1:
             return first

@@ -1,4 +1,4 @@
-"""Paired tests between methods over the same queries, and Holm's correction for several."""
+"""Paired tests between methods over the same queries, with Holm's correction for several tests."""
 
 from __future__ import annotations
 
@@ -27,24 +27,28 @@ from crossfit.metrics.intervals import (
 )
 from crossfit.metrics.names import parse_metric
 
-#: Most draws of the interval that accompanies a randomisation test.
+#: Largest number of draws for the interval that accompanies a randomisation test.
 _DRAWS = 10_000
 
 
 @dataclass(frozen=True)
 class PairedTest:
-    """Outcome of a paired test.
+    """Result of a paired test.
 
     Parameters
     ----------
     difference : float
-        Mean of a - b over the queries that both have.
+        Mean of a - b over the queries that have a value in both.
     low, high : float
         Percentile bootstrap interval of the difference.
     p_value : float
-        Two-sided.
+        Two-sided p-value.
     n : int
-        Queries compared.
+        Number of queries compared.
+
+    See Also
+    --------
+    paired_test : Returns it.
     """
 
     difference: float
@@ -56,7 +60,7 @@ class PairedTest:
 
 @dataclass(frozen=True)
 class Comparison(PairedTest):
-    """A paired test between two named methods, one of several.
+    """Result of a paired test between two named methods, as one of several tests.
 
     Parameters
     ----------
@@ -65,7 +69,11 @@ class Comparison(PairedTest):
     first, second : str
         Names of the methods.
     p_adjusted : float
-        Holm's adjusted p-value over the comparisons made together.
+        Holm's adjusted p-value over the comparisons that were made together.
+
+    See Also
+    --------
+    compare : Returns a list of them.
     """
 
     first: str = ""
@@ -86,24 +94,25 @@ def paired_test(
 ) -> PairedTest:
     """Test whether two methods differ in their mean over the same queries.
 
-    ``randomization`` exchanges the two values of a query (of all queries of a group) at random;
-    ``bootstrap`` resamples queries (groups) and counts how often the resampled difference lies as
-    far from the difference found as that lies from 0. Both count the data themselves as one
-    resample, so that p is never 0.
+    The randomization test exchanges the two values of a query (or of all queries of a group) at
+    random, and counts the exchanges that give at least the difference found. The bootstrap test
+    resamples queries (or groups), and counts the resamples whose difference is at least as far
+    from the difference found as that is from 0. Both include the data themselves as one resample,
+    so p is never 0.
 
     Parameters
     ----------
     a, b : array-like of shape (n,)
-        Values per query. A query that is NaN in either is dropped.
-    method : {"randomization", "bootstrap"}
-        Source of the p-value; the interval is by bootstrap in both.
+        Values per query. A query that is NaN in either of them is left out.
+    method : {"randomization", "bootstrap"}, default="randomization"
+        Test that computes the p-value. The interval is a bootstrap interval for both.
     groups : array-like of shape (n,), optional
-        Queries that are exchanged or resampled together.
-    n_resamples : int
+        Group of each query; queries of one group are exchanged or resampled together.
+    n_resamples : int, default=10_000
         Number of resamples.
-    ci : float
+    ci : float, default=0.95
         Coverage of the interval.
-    random_state : int, RandomState or None
+    random_state : int, RandomState or None, default=0
         Source of randomness.
 
     Returns
@@ -113,13 +122,24 @@ def paired_test(
     Raises
     ------
     ValueError
-        On values of different length, infinite ones (with their rows), none in common, or an
-        unknown method.
+        If the values differ in length, are infinite (the message has the rows) or have no query in
+        common, or a parameter is invalid.
+
+    See Also
+    --------
+    compare : Tests between several methods, with a correction.
+    bootstrap_interval : An interval for one method.
 
     References
     ----------
     Smucker, Allan and Carterette, A comparison of statistical significance tests for information
     retrieval evaluation, CIKM 2007.
+
+    Examples
+    --------
+    >>> test = paired_test([0.9, 0.8, 0.7, 0.9, 0.6, 0.8], [0.5, 0.7, 0.6, 0.6, 0.6, 0.4])
+    >>> round(test.difference, 3), round(test.p_value, 3)
+    (0.217, 0.064)
     """
     a, b = query_values(a, "a"), query_values(b, "b")
     if a.shape != b.shape:
@@ -131,7 +151,7 @@ def paired_test(
     check_resamples(n_resamples)
     difference = a - b
     if np.isnan(difference).all():
-        raise ValueError("a and b have no query in common: every pair holds a NaN")
+        raise ValueError("a and b have no query in common; in every pair one value is NaN")
     sides = [(difference[:, None], group_codes(groups, len(a)))]
     return _paired_tests(sides, method, n_resamples, ci, random_state)[0]
 
@@ -149,10 +169,10 @@ def _paired_tests(
     ci: float,
     random_state: Any,
 ) -> list[PairedTest]:
-    """Test the columns of differences, of shape (n_queries, n_pairs), all over the same resamples.
+    """Test columns of differences, of shape (n_queries, n_pairs), over the same resamples.
 
-    A second side holds the other direction: its queries belong to the same groups, are exchanged
-    and drawn with them, and what is tested is the mean over the sides.
+    Several sides are several directions, whose queries belong to the same groups and are exchanged
+    and drawn with them. The mean over the sides is tested.
     """
     sides = [(values[kept], codes[kept]) for values, codes in sides
              if (kept := ~np.isnan(values).any(axis=1)).any()]  # fmt: skip
@@ -163,12 +183,12 @@ def _paired_tests(
         at = np.searchsorted(present, codes)
         sums.append(np.stack([np.bincount(at, column, minlength=g) for column in values.T], 1))
         sizes.append(np.bincount(at, minlength=g))
-    # What each group adds to the mean.
+    # The contribution of each group to the mean.
     parts = sum(s / z.sum() for s, z in zip(sums, sizes, strict=True)) / len(sides)
     found = parts.sum(axis=0)
     rng = random_source(random_state)
     randomized = method == "randomization"
-    # An interval needs fewer draws than a small p-value.
+    # An interval needs fewer draws than a small p-value does.
     n_draws = min(n_resamples, _DRAWS) if randomized else n_resamples
     draws = np.concatenate(
         [
@@ -177,7 +197,7 @@ def _paired_tests(
             for counts in resampled_counts(g, n_draws, rng)
         ]
     )
-    # Sums of the same terms in another order differ in the last bits.
+    # Sums of the same terms in a different order differ in the last bits.
     edge = np.abs(found) - 1e-12 * np.abs(parts).sum(axis=0)
     null = _exchanged_sums(parts, n_resamples, rng) if randomized else iter([draws - found])
     extreme = sum((np.abs(block) >= edge).sum(axis=0) for block in null)
@@ -195,7 +215,7 @@ def _paired_tests(
 def _exchanged_sums(
     parts: NDArray[np.float64], n_resamples: int, rng: np.random.RandomState
 ) -> Iterator[NDArray[np.float64]]:
-    """Sum over the groups under random signs, in blocks of shape (b, n_pairs)."""
+    """Yield sums over the groups with random signs, in blocks of shape (b, n_pairs)."""
     n = len(parts)
     step = max(1, _CHUNK // max(parts.shape))
     for start in range(0, n_resamples, step):
@@ -211,17 +231,22 @@ def holm(p_values: ArrayLike) -> NDArray[np.float64]:
     Parameters
     ----------
     p_values : array-like of shape (k,)
-        Between 0 and 1.
+        Probabilities between 0 and 1.
 
     Returns
     -------
     ndarray of shape (k,), float64
-        Rejecting those below a level keeps the chance of any false rejection below that level.
+        Adjusted p-values. If the hypotheses with a value up to a level are rejected, the
+        probability of any false rejection is at most that level.
 
     Raises
     ------
     ValueError
-        If a value is not a probability.
+        If a value is not between 0 and 1.
+
+    See Also
+    --------
+    compare : Tests between methods that are adjusted in this way.
 
     References
     ----------
@@ -258,19 +283,31 @@ def rank_ranges(
     Parameters
     ----------
     means : mapping of str to float
-        A method's mean.
+        Mean of each method.
     comparisons : sequence of Comparison
-        Of every pair of them, corrected together.
+        Comparisons of every pair of methods, corrected together.
     level : float, default=0.05
-        Adjusted p-values up to it establish a difference.
+        Largest adjusted p-value at which a difference is established.
     greater_is_better : bool, default=True
-        False for ranks.
+        Whether a greater mean is better; False for ranks.
 
     Returns
     -------
     dict of str to (int, int)
-        From 1 + how many are better to how many are not worse, best mean first. Two methods whose
+        Best and worst rank of each method, best mean first: 1 + the number of methods that are
+        better, and the number of methods that are not worse (including itself). Two methods whose
         difference is not established share ranks.
+
+    Raises
+    ------
+    TypeError
+        If the means are not numbers, or the comparisons are not of `compare`.
+    ValueError
+        If a comparison is of a method without a mean, or the level is not between 0 and 1.
+
+    See Also
+    --------
+    compare : Make the comparisons.
 
     Examples
     --------
@@ -287,11 +324,13 @@ def rank_ranges(
     if not isinstance(comparisons, list | tuple) or not all(
         isinstance(test, Comparison) for test in comparisons
     ):
-        raise TypeError("comparisons must be what crossfit.metrics.compare returns")
+        raise TypeError("comparisons must be a list as crossfit.metrics.compare returns it")
     for test in comparisons:
         for name in (test.first, test.second):
             if name not in means:
-                raise ValueError(f"a comparison is of {name!r}, which is not among the means")
+                raise ValueError(
+                    f"comparisons: {name!r} is compared, but has no mean; add it to means"
+                )
     better = dict.fromkeys(means, 0)
     worse = dict.fromkeys(means, 0)
     for test in comparisons:
@@ -322,22 +361,25 @@ def compare(
     ci: float = 0.95,
     random_state: Any = 0,
 ) -> list[Comparison]:
-    """Compare methods evaluated on the same queries, with Holm's correction.
+    """Compare methods that were evaluated on the same queries, with Holm's correction.
 
     Parameters
     ----------
     evaluations : mapping of str to Evaluation
-        At least two, of the same queries in the same order; groups are taken from them.
+        At least two evaluations, of the same queries in the same order. The groups of queries are
+        those of the evaluations.
     metric : str
-        What all of them evaluated. ``medr`` raises an error, since the tests are of means: compare
-        ``meanr``.
+        Metric that is in all evaluations. ``medr`` raises an error, because the tests are of
+        means; compare ``meanr`` instead.
     direction : str or None
-        None compares the mean over the directions; the queries of a group are then exchanged and
-        resampled together in all directions, which takes evaluations with groups.
+        A direction; None for the mean over the directions. For this mean the queries of a group
+        are exchanged and resampled together in all directions, so the evaluations must have
+        groups.
     baseline : str, optional
-        Compare the others with this one; by default every pair is compared.
+        Method that all others are compared with; by default every pair is compared.
     pairs : sequence of (str, str), optional
-        Compare these alone, in place of `baseline`: fewer comparisons are corrected less.
+        The only pairs to compare, in place of `baseline`. The fewer comparisons, the smaller is
+        the correction.
     method : {"randomization", "bootstrap"}, default="randomization"
         See `paired_test`.
     n_resamples : int, default=10_000
@@ -350,25 +392,37 @@ def compare(
     Returns
     -------
     list of Comparison
-        In the order given; all of them are corrected together.
+        One comparison per pair, in the order given; all of them are corrected together.
 
     Raises
     ------
+    TypeError
+        If the evaluations are not a mapping of names to evaluations.
     ValueError
-        On fewer than two evaluations, other numbers of queries or groups, an unknown baseline or
-        name in a pair.
+        If there are fewer than two evaluations, if they are not of the same queries and groups, or
+        if the baseline or a name in a pair is unknown.
 
     See Also
     --------
     paired_test : The test of one pair of methods.
-    rank_ranges : The ranks that the comparisons leave open.
+    rank_ranges : Ranks that are possible, given the comparisons.
 
     Notes
     -----
-    A query that is NaN for one of the methods is dropped for all. Every pair is tested over the
-    same exchanges, so that many pairs cost little more than one. The smallest p-value that can
-    come out is 1 / (n_resamples + 1) times the number of comparisons: many methods need many
-    resamples.
+    A query that is NaN for one of the methods is left out for all. Every pair is tested over the
+    same exchanges, so many pairs cost little more than one. The smallest possible adjusted p-value
+    is the number of comparisons times 1 / (n_resamples + 1), so many methods need many resamples.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from crossfit.metrics import evaluate
+    >>> noise = np.random.default_rng(0).normal(size=(50, 50))
+    >>> scores = {"weak": 0.5 * np.eye(50) + noise, "strong": 4 * np.eye(50) + noise}
+    >>> found = {name: evaluate(S, np.eye(50), "mrr") for name, S in scores.items()}
+    >>> (test,) = compare(found, "mrr", "forward", baseline="weak")
+    >>> test.first, test.second, test.difference > 0.5, test.p_adjusted < 0.01
+    ('strong', 'weak', True, True)
     """
     names = list(evaluations)
     for name, each in evaluations.items():
@@ -378,19 +432,21 @@ def compare(
                 f"{name!r}: {type(each).__name__}"
             )
     if len(names) < 2:
-        raise ValueError(f"compare needs at least two evaluations, got {len(names)}")
+        raise ValueError(f"evaluations must be of at least two methods, got {len(names)}")
     if baseline is not None and baseline not in evaluations:
-        raise ValueError(f"baseline {baseline!r} is none of {', '.join(names)}")
+        raise ValueError(f"baseline: {baseline!r} was not evaluated; use one of {', '.join(names)}")
     if mean := parse_metric(metric).row.median_of:
-        raise ValueError(f"{metric} is a median and the paired tests are of means: compare {mean}")
+        raise ValueError(
+            f"metric: {metric} is a median, but the paired tests are of means; use {mean}"
+        )
     if pairs is not None:
         if baseline is not None:
-            raise ValueError("pairs and baseline: both name what is compared; give one of them")
+            raise ValueError("pairs and baseline both select comparisons; give only one of them")
         pairs = [(str(first), str(second)) for first, second in pairs]
-        strange = [name for pair in pairs for name in pair if name not in evaluations]
-        if strange or not pairs:
+        unknown = [name for pair in pairs for name in pair if name not in evaluations]
+        if unknown or not pairs:
             raise ValueError(
-                f"pairs: {strange[0]!r} is none of {', '.join(names)}" if strange else
+                f"pairs: {unknown[0]!r} was not evaluated; use {', '.join(names)}" if unknown else
                 "pairs must have at least one pair of names, got none"
             )  # fmt: skip
     elif baseline is None:
@@ -422,7 +478,7 @@ def compare(
 def _values(
     evaluations: Mapping[str, Evaluation], metric: str, direction: str, grouped: bool
 ) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
-    """Return values of shape (n_queries, n_methods), and the group of each query."""
+    """Return the values, of shape (n_queries, n_methods), and the group of each query."""
     columns: list[NDArray[np.float64]] = []
     reference = next(iter(evaluations))
     groups = None
@@ -433,15 +489,19 @@ def _values(
             groups = its_groups
         elif len(values) != len(columns[0]) or not same_groups(its_groups, groups):
             raise ValueError(
-                f"{name} and {reference} were not evaluated on the same queries and groups"
+                f"evaluations: {name} and {reference} were not evaluated on the same queries and "
+                "groups"
             )
         columns.append(values)
     if grouped and groups is None:
         raise ValueError(
-            "the mean over directions is compared by groups of queries: evaluate with groups="
+            "evaluations must have groups of queries to compare the mean over directions; evaluate "
+            "with groups="
         )
     stacked = np.stack(columns, axis=1)
     kept = ~np.isnan(stacked).any(axis=1)
     if not kept.any():
-        raise ValueError("the methods have no query in common: every query is NaN for one of them")
+        raise ValueError(
+            "evaluations have no query in common; every query is NaN for one of the methods"
+        )
     return stacked, group_codes(groups, len(stacked))
