@@ -51,7 +51,7 @@ def _method(towers, callbacks, **params):
 
 def _schedules():
     return [
-        warm_up(11),
+        ("warm-up", warm_up(11)),
         LRScheduler(torch.optim.lr_scheduler.StepLR, step_size=3, gamma=0.5),
         ("plateau", LRScheduler("ReduceLROnPlateau", monitor="valid_loss", patience=0)),
         EarlyStopping(patience=6, load_best=True),
