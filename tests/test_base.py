@@ -243,7 +243,7 @@ def test_similarity_in_chunks():
         for size in (1, 3, 100):
             np.testing.assert_allclose(method.similarity(X, T, chunk_size=size), whole, rtol=1e-5)
     for size in (0, -1):
-        with pytest.raises(ValueError, match="chunk_size must be at least 1"):
+        with pytest.raises(ValueError, match="chunk_size must be an integer of at least 1"):
             cca.similarity(X, T, chunk_size=size)
 
 
@@ -355,7 +355,7 @@ LATER = {
     "wrong query": (lambda m: m.similarity(Views(image=X, text=T), query="audio"), ValueError,
                     "no view 'audio'"),
     "wrong gallery": (lambda m: m.similarity(X, T, gallery="audio"), ValueError, "'audio'"),
-    "missing view": (lambda m: m.similarity(Views(image=X)), ValueError, "'text' is needed"),
+    "missing view": (lambda m: m.similarity(Views(image=X)), ValueError, "'text' is missing"),
     "one modality": (lambda m: m.similarity(X), TypeError, "two modalities.*got one"),
     "views and more": (lambda m: m.similarity(Views(image=X, text=T), T), TypeError, "got both"),
     "transform both": (lambda m: m.transform(Views(image=X), T), TypeError, "got both"),
@@ -702,7 +702,7 @@ ASKED = {
             "Views alone, got Views and ndarray"),
     "query": (lambda p, c: crossfit.similarity(p, Views(image=X, text=T), query="sound"),
               ValueError, "no view 'sound'"),
-    "missing": (lambda p, c: crossfit.similarity(p, Views(image=X)), ValueError, "'text' is need"),
+    "missing": (lambda p, c: crossfit.similarity(p, Views(image=X)), ValueError, "'text' is miss"),
     "encode": (lambda p, c: crossfit.encode(p, X, "sound"), ValueError, "'sound'"),
     "no gallery": (lambda p, c: crossfit.search(p, X, view="image"), ValueError,
                    "has no gallery; pass gallery="),

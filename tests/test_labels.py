@@ -245,7 +245,10 @@ def test_an_indicator_has_nothing_between_0_and_1():
 @pytest.mark.parametrize(
     "groups, message",
     [
-        ([1, nan, nan], r"must not be None or NaN, as in 2 of 3 rows \(1, 2\): give every"),
+        (
+            [1, nan, nan],
+            r"must not be None or NaN, as in 2 of 3 rows \(1, 2\); a row",
+        ),
         (["a", None, "a"], r"1 of 3 rows \(1\)"),
         ([nan, "a", "a"], r"1 of 3 rows \(0\)"),
         (pd.array([1, None, 1], dtype="Int64"), r"1 of 3 rows \(1\)"),

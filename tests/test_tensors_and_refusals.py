@@ -94,13 +94,13 @@ TWO = Reranker(CCA(1), CCA(2), k=3).fit(VIEWS)
         (lambda: ExactIndex().add(T).search(T, 2.5), "k must be an integer of at least 1, got 2.5"),
         (
             lambda: FITTED.similarity(X, T, chunk_size=2.5),
-            "chunk_size must be at least 1, an integer",
+            "chunk_size must be an integer of at least 1",
         ),
         (
             lambda: FITTED.similarity(X, T, chunk_size="9"),
-            "chunk_size must be at least 1, an integer",
+            "chunk_size must be an integer of at least 1",
         ),
-        (lambda: FITTED.similarity(X, T, chunk_size=np.nan), "chunk_size must be at least 1"),
+        (lambda: FITTED.similarity(X, T, chunk_size=np.nan), "chunk_size must be an integer"),
         (lambda: FITTED.similarity(X, T, out=5), "out must be a path or a float32 array, got 5"),
         (lambda: FITTED.similarity(X, T, out=b"s.npy"), "out must be a path or a float32 array"),
         (
@@ -122,9 +122,9 @@ TWO = Reranker(CCA(1), CCA(2), k=3).fit(VIEWS)
         ),
         (lambda: crossfit.similarity(CCA, VIEWS), "got type"),
         (lambda: top_k(T[0], 2), r"scores must be numbers of shape \(n_queries, n_gallery\)"),
-        (lambda: resolve([]), "a similarity is a name"),
+        (lambda: resolve([]), "a similarity must be a name"),
         (lambda: RetrievalScorer(metric=X).fit(VIEWS), "metric must be a string"),
-        (lambda: RetrievalScorer(np.array(["dot"])).fit(VIEWS), "a similarity is a name"),
+        (lambda: RetrievalScorer(np.array(["dot"])).fit(VIEWS), "a similarity must be a name"),
         (lambda: KNNPosterior(0).fit(VIEWS, range(20)), "'n_neighbors' parameter of KNNPosterior"),
         (
             lambda: KNNPosterior(True).fit(VIEWS, range(20)),

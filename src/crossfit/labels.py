@@ -1,8 +1,8 @@
-"""Labels and groups of rows: what they may be, and which of them are unlabelled.
+"""Labels and groups of rows: valid forms, and which rows are unlabelled.
 
-``-1`` is unlabelled wherever it is a number: in arrays of integers, of floats and of objects,
-next to strings too. In an array of strings ``"-1"`` is a class as any other, and in one of bools
-or unsigned integers every row is labelled.
+The number ``-1`` marks an unlabelled row in arrays of signed integers, of floats and of objects,
+even among strings. In an array of strings ``"-1"`` is a class like any other, and in an array of
+bools or unsigned integers every row is labelled.
 """
 
 from __future__ import annotations
@@ -35,26 +35,31 @@ _KINDS |= {"S": "bytes", "M": "dates", "m": "durations"}
 
 
 def read_labels(y: Any, what: str = "labels") -> NDArray[Any]:
-    """Return labels as an array, numeric if the labels are numbers, and check that they are labels.
+    """Return labels as an array, numeric if the labels are numbers, and check their values.
 
     Parameters
     ----------
     y : array-like of shape (n,) or (n, n_classes)
         Classes, or an indicator matrix.
-    what : str
-        What error messages call them.
+    what : str, default="labels"
+        Name of the labels in error messages.
 
     Returns
     -------
     array of shape (n,) or (n, n_classes)
-        Of numbers, strings or dates; or of objects, which are strings with -1 among them or
-        integers beyond 64 bits.
+        An array of numbers, strings or dates, or of objects if -1 is among strings or integers
+        have more than 64 bits.
 
     Raises
     ------
     ValueError, TypeError
-        If labels are missing (with their rows), are of several kinds, or are not labels: sets,
-        mappings, lists of unequal length.
+        If labels are missing (the message lists the rows), are of several kinds, or cannot be
+        labels, such as sets, mappings and lists of unequal length.
+
+    Examples
+    --------
+    >>> read_labels(["cat", "dog", -1]).tolist()
+    ['cat', 'dog', -1]
     """
     array = _read(y, what)
     if array.ndim == 0:
@@ -62,47 +67,72 @@ def read_labels(y: Any, what: str = "labels") -> NDArray[Any]:
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         rows = np.flatnonzero(~np.isfinite(array).reshape(len(array), -1).all(axis=1))
         raise ValueError(
-            f"{what} must be finite, got NaN or infinity in {in_rows(rows, len(array))}; -1 is "
-            "unlabelled"
+            f"{what} must be finite, got NaN or infinity in {in_rows(rows, len(array))}; mark "
+            "unlabelled rows by -1"
         )
     gone = missing_rows(array)
     if len(gone):
         raise ValueError(
-            f"{what} must not be None or NaN, as in {in_rows(gone, len(array))}; -1 in an array "
-            "of numbers is unlabelled"
+            f"{what} must not be None or NaN, as in {in_rows(gone, len(array))}; mark unlabelled "
+            "rows by the number -1"
         )
     _kind(array, what)
     return array
 
 
 def check_labels(y: Any) -> NDArray[Any]:
-    """Return labels as an array: 1-D classes, or an (n, n_classes) indicator; refuse others.
-
-    See `read_labels` for what a label may be.
+    """Return labels as an array, and check that they are 1-D classes or an indicator matrix.
 
     Parameters
     ----------
     y : array-like of shape (n,) or (n, n_classes)
-        Classes, or an indicator matrix.
+        Classes, or an indicator matrix of 0 and 1.
+
+    Returns
+    -------
+    array of shape (n,) or (n, n_classes)
+
+    Raises
+    ------
+    ValueError, TypeError
+        If they have another shape, or as in `read_labels`.
+
+    See Also
+    --------
+    read_labels : Check only the values.
+
+    Examples
+    --------
+    >>> check_labels([0, 1, 1]).tolist()
+    [0, 1, 1]
     """
     labels = read_labels(y)
     indicator = labels.ndim == 2 and labels.dtype.kind in "biuf" and np.isin(labels, (0, 1)).all()
     if labels.ndim != 1 and not indicator:
         raise ValueError(
             "labels must be 1-D classes or an (n, n_classes) indicator of 0 and 1, got shape "
-            f"{labels.shape} of type {labels.dtype}; a second modality goes into Views, or "
-            "between X and y"
+            f"{labels.shape} of type {labels.dtype}; pass a second modality in Views, or between "
+            "X and y"
         )
     return labels
 
 
 def labelled(y: NDArray[Any]) -> NDArray[np.bool_]:
-    """Return which rows of a label vector, as `read_labels` returns it, have a class.
+    """Return a mask of the rows that have a class.
 
     Parameters
     ----------
     y : array of shape (n,)
-        A label vector.
+        A label vector, as returned by `read_labels`.
+
+    Returns
+    -------
+    bool array of shape (n,)
+
+    Examples
+    --------
+    >>> labelled(read_labels([2, -1, 0])).tolist()
+    [True, False, True]
     """
     if y.dtype.kind == "O":
         return np.fromiter((not is_unlabelled(label) for label in y), bool, len(y))
@@ -110,18 +140,25 @@ def labelled(y: NDArray[Any]) -> NDArray[np.bool_]:
 
 
 def class_codes(y: NDArray[Any]) -> tuple[NDArray[Any], Codes]:
-    """Return the classes of a label vector, sorted, and each row's number among them.
+    """Return the sorted classes of a label vector, and the index of each row's class.
 
     Parameters
     ----------
     y : array of shape (n,)
-        As `read_labels` returns it.
+        A label vector, as returned by `read_labels`.
 
     Returns
     -------
     classes : array of shape (n_classes,)
+        The classes, sorted.
     codes : int64 array of shape (n,)
-        -1 where the row is unlabelled.
+        Indices into `classes`; -1 for unlabelled rows.
+
+    Examples
+    --------
+    >>> classes, codes = class_codes(read_labels(["dog", "cat", -1, "dog"]))
+    >>> classes.tolist(), codes.tolist()
+    (['cat', 'dog'], [1, 0, -1, 1])
     """
     known = labelled(y)
     classes, found = np.unique(y[known], return_inverse=True)
@@ -131,17 +168,26 @@ def class_codes(y: NDArray[Any]) -> tuple[NDArray[Any], Codes]:
 
 
 def joined_labels(one: NDArray[Any], other: NDArray[Any]) -> NDArray[Any]:
-    """Return two label vectors one after the other; equal labels stay equal and others not.
+    """Concatenate two label vectors, so that labels are equal in the result only if they were.
 
     Parameters
     ----------
-    one, other : array of shape (n,)
-        Label vectors, as `read_labels` returns them.
+    one, other : array of shape (n,) or (m,)
+        Label vectors, as returned by `read_labels`.
+
+    Returns
+    -------
+    array of shape (n + m,)
 
     Raises
     ------
     TypeError
-        If one holds numbers and the other strings, for instance.
+        If they are of different kinds, for instance numbers and strings.
+
+    Examples
+    --------
+    >>> joined_labels(read_labels(["cat"]), read_labels(["dog", "cat"])).tolist()
+    ['cat', 'dog', 'cat']
     """
     kinds = {_kind(part, "labels") for part in (one, other) if labelled(part).any()}
     dates = {"O", "M"} <= {one.dtype.kind, other.dtype.kind}
@@ -150,7 +196,8 @@ def joined_labels(one: NDArray[Any], other: NDArray[Any]) -> NDArray[Any]:
             f"labels of both sides must be of one kind, got {one.dtype} and {other.dtype}"
         )
     if {one.dtype.kind, other.dtype.kind} <= set("biufO") and one.dtype != other.dtype:
-        # NumPy would make floats of signed and unsigned integers, and of two large ones one.
+        # NumPy would convert signed and unsigned integers to floats, in which different large
+        # integers are equal.
         together = [*one.tolist(), *other.tolist()]
         return as_array(np.array([*together, None], dtype=object)[:-1], "labels", numbers=True)
     if "O" in (one.dtype.kind, other.dtype.kind):
@@ -159,32 +206,41 @@ def joined_labels(one: NDArray[Any], other: NDArray[Any]) -> NDArray[Any]:
 
 
 def group_codes(groups: Any, n: int, unit: str = "row") -> Codes:
-    """Return the number of each row's group among the sorted groups.
+    """Return the index of each row's group among the sorted groups.
 
     Parameters
     ----------
     groups : array-like of shape (n,)
-        Numbers, strings or dates; equal entries are one group.
+        Numbers, strings or dates; rows with equal entries are in the same group.
     n : int
         Number of rows.
-    unit : str
-        Name of the grouped rows in error messages.
+    unit : str, default="row"
+        Name of a row in error messages.
+
+    Returns
+    -------
+    int64 array of shape (n,)
 
     Raises
     ------
     ValueError, TypeError
-        If they are of another shape, of several kinds, or some are missing.
+        If the groups are of another shape, of several kinds, or some are missing.
+
+    Examples
+    --------
+    >>> group_codes(["b", "a", "b"], 3).tolist()
+    [1, 0, 1]
     """
     array = _read(groups, "groups")
     if array.shape != (n,):
         raise ValueError(
-            f"groups must have one entry per {unit}, {n}: shape ({n},), got {array.shape}"
+            f"groups must have one entry per {unit}, that is shape ({n},), got {array.shape}"
         )
     gone = missing_rows(array)
     if len(gone):
         raise ValueError(
-            f"groups must not be None or NaN, as in {in_rows(gone, n)}: give every {unit} that "
-            "stands alone a group of its own"
+            f"groups must not be None or NaN, as in {in_rows(gone, n)}; a {unit} without others "
+            "needs a group of its own"
         )
     _kind(array, "groups", mixed=False)
     return np.unique(array, return_inverse=True)[1].astype(np.int64)
@@ -210,7 +266,10 @@ def _read(given: Any, what: str) -> NDArray[Any]:
 
 
 def _kind(array: NDArray[Any], what: str, mixed: bool = True) -> str:
-    """Name the kind of the entries; refuse several, though -1 may stand among others if `mixed`."""
+    """Return the kind of the entries; raise if there are several.
+
+    If `mixed`, the number -1 is allowed among entries of another kind.
+    """
     if array.dtype.kind != "O":
         return _KINDS[array.dtype.kind]
     kinds: dict[str, int] = {}
@@ -248,11 +307,20 @@ def _kind_of(entry: Any) -> str:
 
 
 def is_unlabelled(entry: Any) -> bool:
-    """Return True if one label of a label vector is -1, a number.
+    """Return True if an entry of a label vector is the number -1.
 
     Parameters
     ----------
     entry : object
         One entry of a label vector.
+
+    Returns
+    -------
+    bool
+
+    Examples
+    --------
+    >>> is_unlabelled(-1), is_unlabelled("-1")
+    (True, False)
     """
     return isinstance(entry, (Real, np.number)) and bool(entry == -1)

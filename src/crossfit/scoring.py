@@ -1,4 +1,4 @@
-"""Scores of a scorer on views: directions, relevance, and metrics averaged over both ways."""
+"""Scoring of views by a scorer: directions, relevance, and metrics averaged over directions."""
 
 from __future__ import annotations
 
@@ -24,21 +24,34 @@ __all__ = ["direction", "mean_over_directions", "relevance_of", "score_views"]
 def direction(
     names: Sequence[str], views: Views, query: str | None, gallery: str | None
 ) -> tuple[str, str]:
-    """Return query and gallery view: by default the first two of `names`, in that order.
+    """Return the names of the query view and the gallery view.
 
     Parameters
     ----------
     names : sequence of str
-        Views of the fit.
+        Names of the views of the fit.
     views : Views
-        Those to be scored.
+        Views to score.
     query, gallery : str or None
-        As given by the user.
+        Names as given by the user. By default the query view is the first of `names`, and the
+        gallery view is the first of the others.
+
+    Returns
+    -------
+    query, gallery : str
 
     Raises
     ------
     ValueError
         If a view is unknown or missing.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from crossfit import Views
+    >>> views = Views(image=np.eye(2), text=np.eye(2))
+    >>> direction(["image", "text"], views, query="text", gallery=None)
+    ('text', 'image')
     """
     for name in (query, gallery):
         if name is not None and not is_word(name, names):
@@ -47,7 +60,7 @@ def direction(
     g = next((name for name in names if name != q), q) if gallery is None else gallery
     for name in (q, g):
         if name not in views:
-            raise ValueError(f"the view {name!r} is needed, got {', '.join(views.names)}")
+            raise ValueError(f"the view {name!r} is missing, got only {', '.join(views.names)}")
     return q, g
 
 
@@ -60,16 +73,16 @@ def score_views(
     chunk_size: int | None = None,
     out: Out = None,
 ) -> Scores:
-    """Score the distinct items of one view against those of another.
+    """Return the scores of the distinct items of one view against those of another.
 
     Parameters
     ----------
     scorer : Scorer
-        Fitted on the views `names`.
+        Scorer that was fitted on the views `names`.
     names : sequence of str
-        In the order of the fit.
+        Names of the views, in the order of the fit.
     views : Views
-        As they reach the scorer.
+        Input of the scorer, after the earlier steps of a pipeline.
     query, gallery, chunk_size, out
         As in `CrossModalEstimator.similarity`.
 
@@ -82,16 +95,29 @@ def score_views(
 
 
 def relevance_of(views: Views, query: str, gallery: str, y: ArrayLike | None) -> Any:
-    """Return relevance for `crossfit.metrics.evaluate`: labels of items, or pairs.
+    """Return relevance for `crossfit.metrics.evaluate`, by labels or by pairs.
 
     Parameters
     ----------
     views : Views
-        With both views.
+        Views that include both.
     query, gallery : str
         Names of the views.
     y : array-like of shape (n,) or (n, n_classes), or None
-        Labels of the rows; by pairs if None.
+        Labels of the rows; if None, only the paired item is relevant.
+
+    Returns
+    -------
+    sparse array of shape (n_query_items, n_gallery_items), or pair of arrays
+        Relevance by pairs, or the labels of the distinct items of both views.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from crossfit import Views
+    >>> views = Views(image=np.eye(2), text=np.eye(2))
+    >>> relevance_of(views, "image", "text", None).toarray().tolist()
+    [[1, 0], [0, 1]]
     """
     if y is None:
         return views.relevance(query, gallery)
@@ -108,33 +134,39 @@ def mean_over_directions(
     ties: str = "expected",
     only: Direction | None = None,
 ) -> float:
-    """Average a metric over both directions of every pair of views; larger is better.
+    """Compute the mean of a metric over both directions of every pair of views.
 
     Parameters
     ----------
     last : Scorer
-        A method, a RetrievalScorer or a Reranker.
+        A fitted method, RetrievalScorer or Reranker.
     views : Views
-        As they reach `last`.
+        Input of `last`, after the earlier steps of a pipeline.
     y : array-like of shape (n,) or (n, n_classes), optional
         Labels of the rows.
     metric : str, optional
-        ``"map@all"`` with labels and ``"mrr"`` without, by default. Ranks are negated.
-    ties : {"expected", "stable", "worst"}
-        How equal scores are ranked.
+        Name of a measure; by default ``"map@all"`` with labels and ``"mrr"`` without.
+    ties : {"expected", "stable", "worst"}, default="expected"
+        How items with equal scores are ranked.
     only : Direction, optional
-        The one direction to score.
+        The only direction to score.
 
     Returns
     -------
     float
+        Larger is better; ranks are negated.
+
+    Raises
+    ------
+    ValueError
+        If there is only one view, or an argument is invalid.
     """
     metric = metric or ("mrr" if y is None else "map@all")
     views = last.fitted_views(views)
     if len(views.names) < 2:
-        raise ValueError(f"retrieval is scored between two modalities, got only {views.names[0]!r}")
+        raise ValueError(f"retrieval is scored between two views, got only {views.names[0]!r}")
     values = []
-    # Where the query decides which pairs are scored, the transpose is not the other direction.
+    # If the query decides which pairs are scored, the transpose is not the other direction.
     one_way = only is not None or last.one_way
     pairs: list[tuple[str, str]] = list((permutations if one_way else combinations)(views.names, 2))
     for q, g in pairs if only is None else [(only.query, only.gallery)]:

@@ -1,7 +1,7 @@
-"""Similarities between rows of two arrays in a common space; higher always means more alike.
+"""Similarities between rows of two arrays in a common space.
 
-Distances come with a minus. Products run in float64, so that equal rows get equal scores
-wherever they stand, and scores are float32.
+Higher always means more similar, so distances are negated. Products are computed in float64, so
+that equal rows get equal scores at any position; scores are float32.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ Out = str | PathLike[str] | Scores | None
 
 # Rows and columns of one block: 2048 x 2048 float64 scores are 32 MiB.
 CHUNK = 2048
-# Up to it, products and distances of rows of a million columns are within float32.
+# Largest entry for which products and distances of rows with a million columns fit into float32.
 _LARGE = 1e15
 _EPS = 1e-12
 
@@ -77,7 +77,7 @@ def _unit(z: Array) -> Array:
 
 
 def _squarable(z: Array) -> Array:
-    """Scale rows whose squares would be infinite or nothing; their direction is the same."""
+    """Scale rows whose squares would overflow or vanish; their direction does not change."""
     largest = np.abs(z).max(axis=1, keepdims=True, initial=0)
     extreme = (largest > 1e140) | ((largest < 1e-140) & (largest > 0))
     return np.where(extreme, z / np.where(extreme, largest, 1), z) if extreme.any() else z
@@ -85,7 +85,7 @@ def _squarable(z: Array) -> Array:
 
 def _centred_unit(z: Array) -> Array:
     z = _squarable(z)
-    # A constant row has no correlation with anything: what rounding leaves of it is not signal.
+    # A constant row is not correlated with any other; only rounding errors are left of it.
     centred = z - z.mean(axis=1, keepdims=True)
     tiny = np.linalg.norm(centred, axis=1) <= 1e-12 * np.linalg.norm(z, axis=1)
     centred[tiny] = 0
@@ -103,16 +103,16 @@ def _minus_l1(p: Array, q: Array) -> Array:
 def _distribution(z: Array) -> Array:
     if np.any(z < 0):
         raise ValueError(
-            f"KL compares probabilities and expects no negative entries, got {z.min():.3g}"
+            f"KL compares probabilities and needs entries of at least 0, got {z.min():.3g}"
         )
     total = z.sum(axis=1, keepdims=True)
     if np.any(total == 0):
-        raise ValueError("KL compares probabilities and expects no all-zero rows, got some")
+        raise ValueError("KL compares probabilities and needs positive rows, got rows of zeros")
     return z / total
 
 
 def _entropy_and_p(z: Array) -> Array:
-    # -KL(p||q) = H(p) + sum p log q: H(p) rides along as a first column against a column of ones.
+    # -KL(p||q) = H(p) + sum p log q, so H(p) is a first column that is multiplied by ones.
     p = _distribution(z)
     entropy = -np.sum(p * np.log(np.where(p > 0, p, 1)), axis=1, keepdims=True)
     return np.hstack([entropy, p])
@@ -134,9 +134,9 @@ MEASURES: dict[str, Measure] = {
 }
 """Named similarities of rows a and b.
 
-``cosine``; ``dot``; ``correlation`` (cosine of rows less their mean); ``l2``, ``l1`` (minus the
-distance); ``kl``: -KL(a || b); ``kl_reversed``: -KL(b || a). For KL the rows are normalised to
-sum to one, and 1e-12 is added to the second argument only.
+``cosine``; ``dot``; ``correlation`` (cosine after the mean of each row is subtracted); ``l2`` and
+``l1`` (the negated distances); ``kl``: -KL(a || b); ``kl_reversed``: -KL(b || a). For KL the rows
+are normalised to sum to one, and 1e-12 is added to the second argument only.
 """
 
 
@@ -144,42 +144,48 @@ sum to one, and 1e-12 is added to the second argument only.
 def pairwise_similarity(
     A: ArrayLike, B: ArrayLike, measure: str = "cosine", *, chunk_size: int | None = None
 ) -> Scores:
-    """Return the similarity of every row of A with every row of B.
+    """Return the similarity of every row of A to every row of B.
 
     Parameters
     ----------
     A : array-like of shape (n, d)
-        Rows in the common space, first modality.
+        Rows of the first modality, in the common space.
     B : array-like of shape (m, d)
-        Rows in the common space, second modality.
-    measure : str
+        Rows of the second modality, in the common space.
+    measure : str, default="cosine"
         A name in `MEASURES`.
     chunk_size : int, optional
-        Rows and columns of a block; bounds the working memory, never changes the scores.
+        Number of rows and columns of a block. It limits the working memory and never changes the
+        scores. By default 2,048.
 
     Returns
     -------
     float32 array of shape (n, m)
-        Higher is more alike.
+        Higher is more similar.
 
     Raises
     ------
-    ValueError
+    TypeError, ValueError
         If the shapes do not fit, the rows are not finite or the scores would not be, or the
-        measure is unknown.
+        measure or the chunk size is invalid.
+
+    Examples
+    --------
+    >>> pairwise_similarity([[1, 0], [0, 1]], [[2, 0], [0, 3]]).tolist()
+    [[1.0, 0.0], [0.0, 1.0]]
     """
     check_chunk(chunk_size)
     return fill_blocks(*_compared(A, B, measure), chunk_size)
 
 
 def _compared(A: ArrayLike, B: ArrayLike, measure: str) -> tuple[Similarity, Array, Array]:
-    """Return the function of a named measure, and both sides in the form that it requires."""
+    """Return the block function of a named measure, and both arrays prepared for it."""
     left, right, block = _named(measure)
     a, b = _rows(A, "first"), _rows(B, "second")
     if a.shape[1] != b.shape[1]:
         raise ValueError(
-            "a similarity compares rows of one common space, got "
-            f"{a.shape[1]} columns in the first and {b.shape[1]} in the second array"
+            "a similarity compares rows of a common space, so both arrays must have the same "
+            f"number of columns, got {a.shape[1]} and {b.shape[1]}"
         )
     largest = max(np.abs(a).max(initial=0), np.abs(b).max(initial=0))
     if largest > _LARGE:
@@ -188,7 +194,7 @@ def _compared(A: ArrayLike, B: ArrayLike, measure: str) -> tuple[Similarity, Arr
 
 
 def of_one_block(similarity: Similarity) -> Similarity:
-    """Return what compares the rows of one block: a named similarity without a loop of its own."""
+    """Return a function for one block, without the loop over blocks of a named similarity."""
     if isinstance(similarity, partial) and similarity.func is pairwise_similarity:
         return partial(_block, **similarity.keywords)
     return similarity
@@ -205,8 +211,8 @@ def _within_float32(block: Similarity, measure: str, p: Array, q: Array) -> Arra
         found = block(p, q)
         if not np.isfinite(found.astype(np.float32)).all():
             raise ValueError(
-                f"{measure} of rows as large as these is beyond what scores can hold, "
-                f"{np.finfo(np.float32).max:.2g}: scale the rows"
+                f"the {measure} similarity of rows with such large entries exceeds the range of "
+                f"scores, {np.finfo(np.float32).max:.2g}; scale the rows"
             )
     return found
 
@@ -225,12 +231,12 @@ def fill_blocks(
     ----------
     block : callable
         ``(P_rows, Q_rows) -> scores`` of shape (rows, rows).
-    P, Q : anything with rows
-        Arrays, `Ragged` or `Channels` of n and m rows.
+    P, Q : array, `Ragged` or `Channels`
+        Items in n and m rows.
     chunk_size : int, optional
-        Rows and columns of a block.
+        Number of rows and columns of a block; 2,048 by default.
     out : float32 array of shape (n, m), optional
-        The matrix to fill and return.
+        The matrix to fill and return; by default a new one.
 
     Returns
     -------
@@ -240,7 +246,13 @@ def fill_blocks(
     Raises
     ------
     ValueError
-        If `block` returns another shape.
+        If `block` returns scores of another shape.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> fill_blocks(lambda p, q: p @ q.T, np.eye(2), np.ones((3, 2)), chunk_size=2).shape
+    (2, 3)
     """
     n, m = n_rows(P), n_rows(Q)
     block = of_one_block(block)
@@ -250,7 +262,7 @@ def fill_blocks(
         for columns in _slices(m, chunk_size):
             q = take_rows(Q, columns)
             found = as_numpy(block(p, q))
-            if found.shape != (n_rows(p), n_rows(q)):  # it would be broadcast
+            if found.shape != (n_rows(p), n_rows(q)):  # NumPy would broadcast it
                 raise ValueError(
                     f"a similarity of {n_rows(p)} and {n_rows(q)} rows must have shape "
                     f"({n_rows(p)}, {n_rows(q)}), got {found.shape}"
@@ -260,22 +272,31 @@ def fill_blocks(
 
 
 def check_chunk(chunk_size: Any) -> int:
-    """Return how many rows and columns are compared at a time.
+    """Check a chunk size, and return the number of rows and columns of a block.
 
     Parameters
     ----------
     chunk_size : int, optional
-        As users give it; 2,048 by default.
+        The size as the user gave it; 2,048 by default.
+
+    Returns
+    -------
+    int
 
     Raises
     ------
     ValueError
         If it is not an integer of at least 1.
+
+    Examples
+    --------
+    >>> check_chunk(None)
+    2048
     """
     if chunk_size is None:
         return CHUNK
     if not isinstance(chunk_size, Integral) or isinstance(chunk_size, bool) or chunk_size < 1:
-        raise ValueError(f"chunk_size must be at least 1, an integer, got {shown(chunk_size)}")
+        raise ValueError(f"chunk_size must be an integer of at least 1, got {shown(chunk_size)}")
     return int(chunk_size)
 
 
@@ -290,18 +311,18 @@ def check_out(out: Any, shape: tuple[int, int]) -> None:
 
     Parameters
     ----------
-    out : array or path
-        Where scores are to be written.
+    out : array, path or None
+        Destination of the scores.
     shape : tuple of int
-        The shape of the scores.
+        Shape of the scores.
 
     Raises
     ------
     ValueError
-        If `out` is an array of another shape or type, or a path whose folder does not exist, or an
-        existing file that does not hold an array.
+        If `out` is an array of another shape or type, a path in a folder that does not exist, or
+        an existing file that is not an array.
     TypeError
-        If it is neither an array nor a path.
+        If `out` is neither an array nor a path.
     """
     if not isinstance(shape, tuple) or not all(isinstance(size, Integral) for size in shape):
         raise TypeError(f"shape must be a pair of integers, got {shown(shape)}")
@@ -309,7 +330,7 @@ def check_out(out: Any, shape: tuple[int, int]) -> None:
         if out.shape != shape or out.dtype != np.float32 or not out.flags.writeable:
             raise ValueError(
                 f"out must be a writeable float32 array of shape {shape}, got {out.dtype} of "
-                f"shape {out.shape}"
+                f"shape {out.shape}" + ("" if out.flags.writeable else ", read-only")
             )
     elif out is not None:
         if not isinstance(out, str | PathLike) or not isinstance(os.fspath(out), str):
@@ -320,7 +341,9 @@ def check_out(out: Any, shape: tuple[int, int]) -> None:
         if not folder.is_dir():
             raise ValueError(f"out names a file in {str(folder)!r}, which is not a folder")
         if Path(out).exists() and not _holds_an_array(Path(out)):
-            raise ValueError(f"out names {str(out)!r}, which exists and is not an array of NumPy's")
+            raise ValueError(
+                f"out names {str(out)!r}, which exists and is not a NumPy array; name another file"
+            )
 
 
 def _holds_an_array(path: Path) -> bool:
@@ -339,22 +362,29 @@ def write_scores(
     Parameters
     ----------
     fill : callable
-        Writes all scores into the matrix that it is given.
+        Function that writes all scores into the matrix that is its argument.
     shape : tuple of int
-        Queries and gallery items.
+        Numbers of queries and gallery items.
     out : path or float32 array of that shape, optional
-        An array, or a file in NumPy's format that is written as a memory map. It has its name
-        only when it is complete.
+        An array, or a file in NumPy's format, which is written as a memory map. The file gets
+        its name when it is complete. By default a new array.
 
     Returns
     -------
     float32 array of that shape
-        `out` itself, or the file as a read-only memory map.
+        The array, or the file as a read-only memory map.
 
     Raises
     ------
+    TypeError, ValueError
+        As in `check_out`.
     OSError
-        If there is no room for the file, before anything is scored.
+        If there is not enough space for the file; this is checked before `fill` is called.
+
+    Examples
+    --------
+    >>> write_scores(lambda scores: scores.fill(0.5), (1, 2)).tolist()
+    [[0.5, 0.5]]
     """
     check_out(out, shape)
     if out is None or isinstance(out, np.ndarray):
@@ -382,7 +412,7 @@ def resolve(similarity: str | Similarity) -> Similarity:
     Parameters
     ----------
     similarity : str or callable
-        A name in `MEASURES`, or what compares two arrays.
+        A name in `MEASURES`, or a callable that compares two arrays.
 
     Raises
     ------
@@ -390,12 +420,17 @@ def resolve(similarity: str | Similarity) -> Similarity:
         If there is no similarity of that name.
     TypeError
         If it is neither a name nor callable.
+
+    Examples
+    --------
+    >>> resolve("dot")([[1, 2]], [[3, 4]]).tolist()
+    [[11.0]]
     """
     if callable(similarity):
         return similarity
     if not isinstance(similarity, str):
         raise TypeError(
-            "a similarity is a name, a callable (A, B) -> scores or an object with fit and "
+            "a similarity must be a name, a callable (A, B) -> scores or an object with fit and "
             f"__call__, got {type(similarity).__name__}"
         )
     _named(similarity)
@@ -404,7 +439,7 @@ def resolve(similarity: str | Similarity) -> Similarity:
 
 def _named(name: str) -> Measure:
     if not is_word(name, MEASURES):
-        raise ValueError(f"unknown similarity {shown(name)}: there are {', '.join(MEASURES)}")
+        raise ValueError(f"unknown similarity {shown(name)}; use one of {', '.join(MEASURES)}")
     return MEASURES[name]
 
 
@@ -426,19 +461,19 @@ def _rows(values: Any, which: str) -> Array:
 
 
 class MethodSimilarity(BaseEstimator):
-    """Similarity of rows in the common space of a method, as that method computes it.
+    """Similarity of rows in the common space of a method, as computed by that method.
 
     Parameters
     ----------
     method : CrossModalEstimator
-        Fitted.
+        A fitted method.
     """
 
     def __init__(self, method: Any) -> None:
         self.method = method
 
     def __call__(self, A: ArrayLike, B: ArrayLike) -> Array:
-        """Return the (n, m) similarities of rows of the earlier and of the later view."""
+        """Return the (n, m) similarities of rows of an earlier view to rows of a later view."""
         found: Array = self.method._similarity(A, B)
         return found
 
@@ -455,35 +490,49 @@ def _class_labels(y: ArrayLike | None, owner: str) -> Array:
 
 
 def _measurable(rows: Array) -> Array:
-    """Check that distances between rows are finite."""
+    """Return rows, checked that distances between them are finite."""
     largest = np.abs(rows).max(initial=0)
     if largest > 1e140:
-        raise ValueError(f"distances between entries as large as {largest:.3g} are infinite")
+        raise ValueError(
+            f"distances between rows with entries as large as {largest:.3g} are infinite; scale "
+            "the rows"
+        )
     return rows
 
 
 class PosteriorOverPrior(BaseEstimator):
     """Similarity of two class posteriors: sum over classes of p(c|a) p(c|b) / p(c).
 
-    The probability that both items belong to one class, relative to chance, when the items are
-    independent given the class. The priors are the class frequencies of the training labels,
-    with the posteriors' columns in the sorted order of the classes.
+    If items are independent given their class, this is the probability that both belong to the
+    same class, relative to chance. The priors are the frequencies of the classes among the
+    training labels. The columns of the posteriors must be in the sorted order of the classes.
 
     Attributes
     ----------
     classes_ : array of shape (n_classes,)
+        The classes, sorted.
     prior_ : array of shape (n_classes,)
+        Their frequencies, which sum to 1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from crossfit import Views
+    >>> views = Views(image=np.zeros((4, 1)), text=np.zeros((4, 1)))
+    >>> similarity = PosteriorOverPrior().fit(views, [0, 0, 0, 1])
+    >>> similarity([[1, 0], [0, 1]], [[0, 1]]).tolist()
+    [[0.0], [4.0]]
     """
 
     def fit(self, views: Views, y: ArrayLike | None = None) -> Self:
-        """Learn the priors from training labels, shape (n,), where -1 is unlabelled.
+        """Compute the priors from training labels of shape (n,).
 
         Parameters
         ----------
         views : Views
-            Training items; only their number of rows matters.
+            Training items, which are not used.
         y : array-like of shape (n,)
-            Their labels, where -1 is unlabelled.
+            Their labels; -1 marks an unlabelled item.
 
         Returns
         -------
@@ -510,20 +559,30 @@ class PosteriorOverPrior(BaseEstimator):
 
 
 class KNNPosterior(CheckedParameters, BaseEstimator):
-    """Similarity p_a' p_b of class posteriors estimated by nearest training items.
+    """Similarity p_a' p_b of class posteriors that are estimated from nearest training items.
 
-    Each item's posterior is the vote of its ``n_neighbors`` nearest training items of all
+    The posterior of an item is the vote of its ``n_neighbors`` nearest training items of all
     views in the common space, weighted by sigmoid(-distance), as in JRL (Zhai, Peng and Xiao,
     TCSVT 2014).
 
     Parameters
     ----------
-    n_neighbors : int
-        Training items that vote.
+    n_neighbors : int, default=100
+        Number of training items that vote; all of them if there are fewer.
 
     Attributes
     ----------
     classes_ : array of shape (n_classes,)
+        The classes, sorted.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from crossfit import Views
+    >>> views = Views(image=np.eye(2), text=np.eye(2))
+    >>> similarity = KNNPosterior(n_neighbors=2).fit(views, [0, 1])
+    >>> similarity.posterior([[1, 0]]).tolist()
+    [[1.0, 0.0]]
     """
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
@@ -541,7 +600,7 @@ class KNNPosterior(CheckedParameters, BaseEstimator):
         views : Views
             Training items in the common space.
         y : array-like of shape (n,)
-            Their labels, where -1 is unlabelled.
+            Their labels; -1 marks an unlabelled item.
 
         Returns
         -------
@@ -556,7 +615,10 @@ class KNNPosterior(CheckedParameters, BaseEstimator):
         spaces = [_measurable(_rows(views.distinct(name)[0], name)) for name in views.names]
         if len({space.shape[1] for space in spaces}) > 1:
             widths = ", ".join(f"{n}: {s.shape[1]}" for n, s in zip(views.names, spaces))
-            raise ValueError(f"KNNPosterior needs views of one common space, got columns {widths}")
+            raise ValueError(
+                "KNNPosterior needs views of a common space, all with the same number of columns, "
+                f"got {widths}"
+            )
         items = np.vstack(spaces)
         known = labelled(labels)
         self.classes_, codes = np.unique(labels[known], return_inverse=True)
@@ -575,11 +637,12 @@ class KNNPosterior(CheckedParameters, BaseEstimator):
             Items in the common space.
         """
         check_is_fitted(self)
-        # Bundles bring both, and the one is an index into the other.
+        # Both are restored from bundles, and neighbours are indices into the votes.
         if self._votes.shape != (self._neighbors.n_samples_fit_, len(self.classes_)):
-            raise ValueError("the votes of this KNNPosterior are not those of its training items")
+            raise ValueError("the votes of this KNNPosterior do not match its training items")
         distances, nearest = self._neighbors.kneighbors(_measurable(_rows(Z, "given")))
-        # sigmoid(-d) up to a factor per row, which the normalisation removes: no underflow.
+        # sigmoid(-d) up to a factor per row, so that it does not underflow; the factor cancels in
+        # the normalisation.
         nearest_first = distances - distances.min(axis=1, keepdims=True)
         weights = np.exp(-nearest_first) / (1 + np.exp(-distances))
         votes = np.einsum("ij,ijc->ic", weights, self._votes[nearest])

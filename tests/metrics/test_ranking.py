@@ -663,7 +663,7 @@ LABELS = ([0, 1], [0, 1, 1])
         (GOOD, LABELS, {"directions": "i2t"}, "both, forward or backward"),
         (GOOD, LABELS, {"names": ("a", "a")}, "two different strings"),
         (GOOD, LABELS, {"ci": 95}, "between 0 and 1"),
-        (GOOD, LABELS, {"groups": ([0, 1, 2], None)}, "one entry per query, 2"),
+        (GOOD, LABELS, {"groups": ([0, 1, 2], None)}, "one entry per query, that is shape"),
         (GOOD, LABELS, {"groups": [0]}, "pair"),
         (GOOD, LABELS, {"metrics": ()}, "metrics is empty"),
         (iter([GOOD]), LABELS, {}, "read once"),

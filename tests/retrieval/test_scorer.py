@@ -133,10 +133,10 @@ BAD = {
     "no gallery": (lambda s: s.search(np.eye(4), "text"), ValueError, r"call index\(values"),
     "k": (lambda s: s.search(np.eye(4), "text", k=0), ValueError, "k must be an integer"),
     "columns": (
-        lambda s: s.index(np.eye(3), "text").search(np.eye(4), "image"), ValueError, "4 columns"),
+        lambda s: s.index(np.eye(3), "text").search(np.eye(4), "image"), ValueError, "got 4 and 3"),
     "query": (lambda s: s.compare(TEST, query="audio"), ValueError, "'audio'"),
     "unknown view": (lambda s: s.score(TEST.rename({"text": "words"})), ValueError, "'words'"),
-    "one view": (lambda s: s.score(TEST.select("text")), ValueError, "between two modalities"),
+    "one view": (lambda s: s.score(TEST.select("text")), ValueError, "between two views"),
     "labels": (lambda s: s.score(TEST, [0, 1]), ValueError, r"per row \(12\), got 2"),
     "nan": (lambda s: s.score(TEST.replace(text=TEST["text"] + np.nan)), ValueError, "NaN"),
 }  # fmt: skip
