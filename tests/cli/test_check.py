@@ -83,8 +83,8 @@ def test_a_root_is_where_official_files_are(capsys, tmp_path):
         (["grid", "--params", "size"], 2, "expects a JSON object or KEY=VALUE"),
         (["grid", "--params", "[1, 2]"], 2, "expects a JSON object or KEY=VALUE"),
         (["grid", "--params", '{"size": '], 2, "expects a JSON object or KEY=VALUE"),
-        (["grid", "--params", "depth=3"], 1, "GridFeatures cannot be made with"),
-        (["onnx-detector"], 1, "cannot be made with {} (its card has no test_params)"),
+        (["grid", "--params", "depth=3"], 1, "GridFeatures cannot be constructed with"),
+        (["onnx-detector"], 1, "cannot be constructed with {} (its card has no test_params)"),
         (["emoji", "--params", "size=3"], 1, "takes the options subsets, got 'size'"),
     ],
 )

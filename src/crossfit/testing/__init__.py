@@ -1,4 +1,4 @@
-"""The conformance kit: what plugins must do, as checks that their authors run."""
+"""The conformance kit: checks of what every plugin must do, which plugin authors run."""
 
 from __future__ import annotations
 

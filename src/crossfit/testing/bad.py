@@ -1,4 +1,4 @@
-"""Bad methods that the kit must fail, and the correct ones that they spoil."""
+"""Faulty methods that must fail a check of the kit, and the correct methods they derive from."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ __all__ = [
 
 
 class LabelRegression(CrossModalEstimator):
-    """Ridge regression of every view on the indicator of the class labels.
+    """Ridge regression of every view on the class indicator; a correct method.
 
     Parameters
     ----------
-    reg : float
-        Amount of the ridge.
+    reg : float, default=1.0
+        Ridge penalty.
     views : mapping of str to str, optional
         View name of each role; by default matched by name, otherwise by order in `fit`.
 
     Attributes
     ----------
     weights_ : dict of str to array of shape (d, n_classes)
-        By role.
+        Regression weights of each role.
     means_ : dict of str to array of shape (d,)
-        Training means by role.
+        Training means of each role.
     """
 
     card = cards.LABEL_REGRESSION
@@ -71,12 +71,12 @@ def _dense(values: Any) -> NDArray[Any]:
 
 
 class ValidatesNothing(LabelRegression):
-    """Overrides every public method, and with it all that the base class refuses."""
+    """Overrides every public method, and so skips all checks of the base class."""
 
     card = cards.VALIDATES_NOTHING
 
     def fit(self, X: Any, Y: Any = None, y: Any = None) -> Self:
-        """Fit on whatever comes, cut to equal length and flattened."""
+        """Fit on any input, cut to equal length and flattened."""
         if isinstance(X, Views):
             (X, Y), y = (X[name] for name in X.names[:2]), Y if y is None else y
         n = min(len(X), len(Y))
@@ -87,14 +87,14 @@ class ValidatesNothing(LabelRegression):
         return self
 
     def transform(self, X: Any, Y: Any = None) -> Any:
-        """Encode whatever comes."""
+        """Encode any input."""
         if isinstance(X, Views):
             return X.map(self.encode)
         first = self.encode(X, "image")
         return first if Y is None else (first, self.encode(Y, "text"))
 
     def encode(self, values: Any, view: str) -> Any:
-        """Encode; every unknown view is text, and every missing number is zero."""
+        """Encode any input; unknown views are treated as text, and NaN as zero."""
         values = np.nan_to_num(np.asarray(values))
         if not hasattr(self, "weights_"):
             return values[:, :1]
@@ -114,7 +114,7 @@ class ValidatesNothing(LabelRegression):
         chunk_size: int | None = None,
         out: Any = None,
     ) -> Any:
-        """Score whatever comes."""
+        """Compute similarities of any input."""
         if isinstance(X, Views):
             X, Y = (X.distinct(name)[0] for name in X.names[:2])
         scores = pairwise_similarity(self.encode(X, "image"), self.encode(Y, "text"), "cosine")
@@ -122,12 +122,12 @@ class ValidatesNothing(LabelRegression):
 
 
 class LeaksTestLabels(LabelRegression):
-    """Learns from the rows and labels that it is scored on, and so scores too well."""
+    """Fits on the rows and labels that it is scored on, so that its score is too high."""
 
     card = cards.LEAKS_TEST_LABELS
 
     def score(self, X: Any, Y: Any = None, y: Any = None) -> float:
-        """Fit on what should only be scored, then score it."""
+        """Fit on the test rows and their labels, then score them."""
         honest = super().score(X, Y, y)
         labelled = y is not None or (isinstance(X, Views) and Y is not None)
         if not labelled:
@@ -154,13 +154,13 @@ class RegionRegression(LabelRegression):
         return self._mean_of(padded, mask)
 
     def _mean_of(self, padded: NDArray[Any], mask: NDArray[np.bool_]) -> NDArray[Any]:
-        """Return the mean (n, d) of the regions (n, R, d) that are real."""
+        """Return the means (n, d) of the regions (n, R, d) that are not padding."""
         total = np.where(mask[:, :, None], padded, 0).sum(axis=1)
         return total / mask.sum(axis=1, keepdims=True).clip(1)
 
 
 class DividesByLongest(RegionRegression):
-    """Takes the mean over the padding too, so that an item depends on the longest of its batch."""
+    """Includes the padding in the mean, so that an item depends on the longest of its batch."""
 
     card = cards.DIVIDES_BY_LONGEST
 
@@ -169,7 +169,7 @@ class DividesByLongest(RegionRegression):
 
 
 class SumsPadding(RegionRegression):
-    """Adds up the padding, right as long as it is zero."""
+    """Adds the padding to the sum, which is correct only if it is zero."""
 
     card = cards.SUMS_PADDING
 
@@ -178,7 +178,7 @@ class SumsPadding(RegionRegression):
 
 
 class TakesPaddingForRegions(RegionRegression):
-    """A pair method: the best of an image's regions scores, and padding is one of them."""
+    """A pair method that scores the best region of an image, and treats padding as a region."""
 
     card = cards.TAKES_PADDING_FOR_REGIONS
 

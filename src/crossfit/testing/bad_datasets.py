@@ -1,4 +1,4 @@
-"""Bad loaders that the kit must fail, and the correct one that they spoil."""
+"""Faulty loaders that must fail a check of the kit, and the correct loader they derive from."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _FILES = ("train.csv", "test.csv")
 
 
 def make_files(folder: Path) -> None:
-    """Write twelve colours with their names: ten to train on, two to test."""
+    """Write twelve colours with their names, ten for training and two for the test."""
     rng = np.random.default_rng(0)
     colours = enumerate(rng.integers(0, 256, (12, 3)))
     rows = [f"{r},{g},{b},colour {i}\n" for i, (r, g, b) in colours]
@@ -46,7 +46,7 @@ def load_leaking(
     root: Path, split: str = "official", *, subsets: Iterable[str] | None = None,
     strict: bool = True,
 ) -> Dataset:  # fmt: skip
-    """Load the rows of the training split into the test split too."""
+    """Load colours, with three training rows in the test split too."""
     found = _load(root, cards.LEAKING, None, strict)
     train, test = found["train"].views, found["test"].views
     both = {name: np.concatenate([test[name], train[name][:3]]) for name in train.names}
@@ -58,7 +58,7 @@ def load_leaking(
 def load_forgetting(
     root: Path, split: str = "official", *, subsets: Iterable[str] | None = None
 ) -> Dataset:
-    """Load what there is, whatever is missing, under a revision that does not look at it."""
+    """Load the files that exist, without an error for missing ones or a revision of the content."""
     splits = {
         name.partition(".")[0]: Split(_views(root / name)) for name in _FILES
         if (root / name).exists()

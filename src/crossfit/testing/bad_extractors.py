@@ -1,4 +1,4 @@
-"""Bad extractors that the kit must fail, and the correct one that they spoil."""
+"""Faulty extractors that must fail a check of the kit, and the correct one they derive from."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ import numpy as np
 
 from crossfit.extraction import TextExtractor
 
-__all__ = ["CentresBatch", "DrawsAnew", "LetterCounts"]
+__all__ = ["CentresBatch", "LetterCounts", "UnseededNoise"]
 
 
 class LetterCounts(TextExtractor):
-    """How often each letter from a to z stands in a text, (n, 26); a correct extractor.
+    """Counts of each letter from a to z in a text, (n, 26); a correct extractor.
 
     Parameters
     ----------
-    scale : float
-        What the counts are multiplied with.
-    batch_size : int
-        Texts at a time.
-    cache : bool
-        Whether to keep what was computed.
+    scale : float, default=1.0
+        Factor of the counts.
+    batch_size : int, default=4
+        Number of texts per batch.
+    cache : bool, default=True
+        If True, store features in the cache.
     """
 
     def __init__(self, scale: float = 1.0, batch_size: int = 4, cache: bool = True) -> None:
@@ -39,15 +39,15 @@ class LetterCounts(TextExtractor):
 
 
 class CentresBatch(LetterCounts):
-    """Takes the mean of a batch off its rows, so that a text depends on its neighbours."""
+    """Subtracts the mean of the batch, so that the features of a text depend on other texts."""
 
     def _extract(self, batch: list[Any]) -> np.ndarray:
         found = super()._extract(batch)
         return found - found.mean(axis=0)
 
 
-class DrawsAnew(LetterCounts):
-    """Adds noise without a seed, another one in every call."""
+class UnseededNoise(LetterCounts):
+    """Adds noise without a seed, so that features differ between calls."""
 
     def _extract(self, batch: list[Any]) -> np.ndarray:
         found = super()._extract(batch)

@@ -1,4 +1,4 @@
-"""Bad networks that the kit must fail, and the correct one that they spoil."""
+"""Faulty networks that must fail a check of the kit, and the correct one they derive from."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["HoardsMemory", "IgnoresTheMask", "LiesAboutMemory", "RegionDots"]
 
 
 class RegionDots(NeuralPairEstimator):
-    """The mean over an image's regions of their products with a text; a correct method."""
+    """The mean product of a text with the regions of an image; a correct method."""
 
     card = cards.REGION_DOTS
 
@@ -37,7 +37,7 @@ class RegionDots(NeuralPairEstimator):
         return dots.sum(dim=1) / mask.sum(dim=1, keepdim=True)
 
     def _pair_bytes(self, P: Any, Q: Any) -> int:
-        # The products, two sums of them, and by the row the counts.
+        # The products, two sums of them, and the counts per row.
         return 4 * P[0].shape[1] + 8 + 8
 
     def _loss(self, outputs: Any, batch: Batch) -> Tensor:
@@ -45,7 +45,7 @@ class RegionDots(NeuralPairEstimator):
 
 
 class LiesAboutMemory(RegionDots):
-    """Declares the score alone, and not the products of the regions."""
+    """Declares the memory of the score only, without the products of the regions."""
 
     card = cards.LIES_ABOUT_MEMORY
 
@@ -54,7 +54,7 @@ class LiesAboutMemory(RegionDots):
 
 
 class HoardsMemory(RegionDots):
-    """Declares a thousand times what it takes, so that blocks are tiny."""
+    """Declares a thousand times the memory that it uses, so that blocks are tiny."""
 
     card = cards.HOARDS_MEMORY
 
@@ -63,7 +63,7 @@ class HoardsMemory(RegionDots):
 
 
 class IgnoresTheMask(RegionDots):
-    """Scores the padding as it does regions."""
+    """Scores the padding as if it were regions."""
 
     card = cards.IGNORES_THE_MASK
 

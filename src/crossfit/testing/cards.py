@@ -1,4 +1,4 @@
-"""Cards of what the kit is tried on and brings itself; none of them is registered."""
+"""Cards of the correct and faulty plugins that test the kit itself; none of them is registered."""
 
 from dataclasses import replace
 
@@ -16,7 +16,7 @@ VALIDATES_NOTHING = MethodCard(
     api=1,
     name="validates-nothing",
     target="crossfit.testing.bad:ValidatesNothing",
-    summary="A bad method that takes whatever it is given",
+    summary="A faulty method that accepts any input",
     inputs={"image": ("vectors",), "text": ("vectors",)},
     labels="single",
 )
@@ -24,7 +24,7 @@ LEAKS_TEST_LABELS = MethodCard(
     api=1,
     name="leaks-test-labels",
     target="crossfit.testing.bad:LeaksTestLabels",
-    summary="A bad method that learns from the labels it is scored with",
+    summary="A faulty method that learns from the labels it is scored with",
     inputs={"image": ("vectors",), "text": ("vectors",)},
     labels="single",
 )
@@ -40,19 +40,19 @@ DIVIDES_BY_LONGEST = replace(
     REGION_REGRESSION,
     name="divides-by-longest",
     target="crossfit.testing.bad:DividesByLongest",
-    summary="A bad method whose means count the padding",
+    summary="A faulty method that includes the padding in its means",
 )
 SUMS_PADDING = replace(
     REGION_REGRESSION,
     name="sums-padding",
     target="crossfit.testing.bad:SumsPadding",
-    summary="A bad method that relies on padding to be zero",
+    summary="A faulty method that relies on padding to be zero",
 )
 TAKES_PADDING_FOR_REGIONS = replace(
     REGION_REGRESSION,
     name="takes-padding-for-regions",
     target="crossfit.testing.bad:TakesPaddingForRegions",
-    summary="A bad pair method that matches texts with padding",
+    summary="A faulty pair method that matches texts with padding",
     kind="pair",
 )
 REGION_DOTS = MethodCard(
@@ -68,26 +68,26 @@ LIES_ABOUT_MEMORY = replace(
     REGION_DOTS,
     name="lies-about-memory",
     target="crossfit.testing.bad_networks:LiesAboutMemory",
-    summary="A bad network that declares less memory for a pair than it takes",
+    summary="A faulty network that declares less memory per pair than it uses",
 )
 HOARDS_MEMORY = replace(
     REGION_DOTS,
     name="hoards-memory",
     target="crossfit.testing.bad_networks:HoardsMemory",
-    summary="A bad network that declares far more memory for a pair than it takes",
+    summary="A faulty network that declares far more memory per pair than it uses",
 )
 IGNORES_THE_MASK = replace(
     REGION_DOTS,
     name="ignores-the-mask",
     target="crossfit.testing.bad_networks:IgnoresTheMask",
-    summary="A bad network that scores padding as it does regions",
+    summary="A faulty network that scores padding as if it were regions",
 )
 
 LETTER_COUNTS = ExtractorCard(
     api=1,
     name="letter-counts",
     target="crossfit.testing.bad_extractors:LetterCounts",
-    summary="How often each letter stands in a text; a correct extractor",
+    summary="Counts of each letter in a text; a correct extractor",
     modality="text",
     inputs=("strings",),
 )
@@ -95,13 +95,13 @@ CENTRES_BATCH = replace(
     LETTER_COUNTS,
     name="centres-batch",
     target="crossfit.testing.bad_extractors:CentresBatch",
-    summary="A bad extractor whose features depend on the batch",
+    summary="A faulty extractor whose features depend on the batch",
 )
-DRAWS_ANEW = replace(
+UNSEEDED_NOISE = replace(
     LETTER_COUNTS,
-    name="draws-anew",
-    target="crossfit.testing.bad_extractors:DrawsAnew",
-    summary="A bad extractor whose features differ from call to call",
+    name="unseeded-noise",
+    target="crossfit.testing.bad_extractors:UnseededNoise",
+    summary="A faulty extractor whose features differ between calls",
 )
 COLOURS = DatasetCard(
     api=1,
@@ -116,11 +116,11 @@ LEAKING = replace(
     COLOURS,
     name="leaking",
     target="crossfit.testing.bad_datasets:load_leaking",
-    summary="A bad loader that puts training rows into the test split",
+    summary="A faulty loader that puts training rows into the test split",
 )
 FORGETTING = replace(
     COLOURS,
     name="forgetting",
     target="crossfit.testing.bad_datasets:load_forgetting",
-    summary="A bad loader that misses nothing and whose revision is always the same",
+    summary="A faulty loader that ignores missing files and whose revision never changes",
 )

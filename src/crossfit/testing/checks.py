@@ -1,9 +1,9 @@
-"""The checks: one function each, which raises AssertionError on a fault or skips with a reason.
+"""The checks of methods: functions that raise AssertionError on a fault, or skip with a reason.
 
-The first line of a docstring is what the listing shows.
+The listing shows the first line of the docstring of each check.
 """
 
-# The docstrings state what must hold, and the global random state is what some checks are about.
+# The docstrings state what must hold, and some checks test the global random state.
 # ruff: noqa: D401
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ from crossfit.testing.shared import (
     CARD_CHECKS,
     RandomTrial,
     dense,
+    expect_error,
     global_state,
     other_random_state,
-    refuses,
     same,
 )
 from crossfit.testing.uneven import forms, resized, strange_padding
@@ -45,21 +45,21 @@ from crossfit.views import Channels, Ragged, Views, n_rows, take_rows
 __all__ = ["CHECKS", "Subject"]
 
 N_TRAIN, N_TEST = 80, 40
-# Of the way from chance to perfect. Random linear maps of planted views get this far once in
-# a hundred times by mAP and never by MRR.
+# Required share of the way from chance to a perfect score. Random linear maps of planted views
+# reach it once in a hundred times for mAP and never for MRR.
 MARGIN = 0.3
 
 
 @dataclass(frozen=True)
 class Subject:
-    """A method under test, its planted data, and what several checks need of it.
+    """A method under test, with planted data and fitted results that several checks share.
 
     Parameters
     ----------
     cls : type
         The class of the method.
     params : mapping of str to object
-        Settings under which it fits in seconds.
+        Settings with which a fit takes seconds.
     """
 
     cls: type[CrossModalEstimator]
@@ -67,23 +67,23 @@ class Subject:
 
     @property
     def target(self) -> type[CrossModalEstimator]:
-        """The class."""
+        """The class of the method."""
         return self.cls
 
     @property
     def card(self) -> MethodCard:
-        """The card that the class itself names."""
+        """The card of the class."""
         card = self.cls.card
         assert card is not None
         return card
 
     @property
     def embeds(self) -> bool:
-        """Whether the method has a common space."""
+        """True if the method has a common space."""
         return self.card.kind == "embedding"
 
     def make(self, **params: Any) -> CrossModalEstimator:
-        """Return a new method with the test settings, seeded if it takes a seed."""
+        """Return a new method with the test settings, and with a seed if it has random_state."""
         chosen = {**self.params, **params}
         if "random_state" in self.cls().get_params():
             chosen = {"random_state": 0, **chosen}
@@ -96,7 +96,7 @@ class Subject:
         Raises
         ------
         ValueError
-            If they cannot be made; see `planted_inputs`.
+            If the inputs cannot be made; see `planted_inputs`.
         """
         views, y = planted_inputs(self.card, N_TRAIN + N_TEST)
         return views.select(*self.card.roles), y
@@ -113,7 +113,7 @@ class Subject:
 
     @property
     def y_train(self) -> NDArray[Any] | None:
-        """Labels of the training pairs, None for methods that take none."""
+        """Labels of the training pairs; None for methods without labels."""
         return None if self.card.labels == "none" else self.data[1][:N_TRAIN]
 
     @property
@@ -131,7 +131,7 @@ class Subject:
 
     @property
     def fitted(self) -> CrossModalEstimator:
-        """A fitted method of one's own; fitting happens once."""
+        """A copy of the fitted method, which is fitted once."""
         return copy.deepcopy(self._fitted)
 
     @cached_property
@@ -144,7 +144,7 @@ class Subject:
 
 
 def _map_arrays(values: Any, change: Callable[[NDArray[Any]], NDArray[Any]]) -> Any:
-    """Change the arrays that make up a view, be it ragged or of several channels."""
+    """Apply a function to the arrays of a view, which may be ragged or have several channels."""
     if isinstance(values, Channels):
         return values.map(lambda part, name: _map_arrays(part, change))
     if isinstance(values, Ragged):
@@ -155,7 +155,7 @@ def _map_arrays(values: Any, change: Callable[[NDArray[Any]], NDArray[Any]]) -> 
 def _spoiled(
     views: Views, change: Callable[[NDArray[Any]], NDArray[Any]]
 ) -> Iterator[tuple[str, Views]]:
-    """Yield each view's name and the views in which its vectors are changed."""
+    """Yield the name of each view with vectors, and the views with those vectors changed."""
 
     def of_vectors(array: NDArray[Any]) -> NDArray[Any]:
         return change(array.copy()) if array.dtype.kind == "f" and array.ndim > 1 else array
@@ -167,7 +167,7 @@ def _spoiled(
             found = True
             yield name, spoiled
     if not found:
-        raise SkipTest(f"no view holds vectors, but {', '.join(views.names)}")
+        raise SkipTest(f"none of the views {', '.join(views.names)} holds vectors")
 
 
 def _items(views: Views) -> list[Any]:
@@ -184,7 +184,7 @@ def _drawn(subject: Subject, seed: int) -> dict[str, Any]:
 
 
 def check_search_space(subject: Subject) -> None:
-    """Settings drawn from the search space are accepted and fit"""
+    """Settings drawn from the search space are accepted, and a fit with them succeeds"""
     for seed in range(3):
         drawn = _drawn(subject, seed)
         try:
@@ -196,7 +196,7 @@ def check_search_space(subject: Subject) -> None:
 
 
 def check_kind(subject: Subject) -> None:
-    """Embedding methods transform and encode, pair methods do neither"""
+    """Embedding methods have transform and encode, pair methods have neither"""
     for method, when in ((subject.make(), "before"), (subject.fitted, "after")):
         for name in ("transform", "fit_transform", "encode"):
             has = hasattr(method, name)
@@ -210,36 +210,40 @@ def check_kind(subject: Subject) -> None:
 
 
 def check_unknown_parameters(subject: Subject) -> None:
-    """Unknown parameters are refused by the constructor and by set_params"""
+    """The constructor and set_params reject unknown parameters"""
     wrong = {"no_such_parameter": 1}
-    refuses("an unknown constructor argument", lambda: subject.cls(**wrong))
-    refuses("set_params of an unknown name", lambda: subject.make().set_params(**wrong), *wrong)
+    expect_error("an unknown constructor argument", lambda: subject.cls(**wrong))
+    expect_error(
+        "set_params of an unknown name", lambda: subject.make().set_params(**wrong), *wrong
+    )
 
 
 def check_set_params(subject: Subject) -> None:
-    """Parameters set later count as those of the constructor do"""
-    wanted = subject.make().get_params(deep=False)
+    """Parameters set by set_params have the same effect as those of the constructor"""
+    given = subject.make().get_params(deep=False)
     other = subject.card.suggest(RandomTrial(0))
-    method = subject.cls(**other).set_params(**wanted)
+    method = subject.cls(**other).set_params(**given)
     got = method.get_params(deep=False)
-    differing = [name for name in wanted if joblib.hash(got[name]) != joblib.hash(wanted[name])]
-    assert not differing, f"set_params lost {', '.join(differing)}"
+    differing = [name for name in given if joblib.hash(got[name]) != joblib.hash(given[name])]
+    assert not differing, f"set_params did not set {', '.join(differing)}"
     same(subject.fit(method).similarity(subject.test), subject.scores, "scores after set_params")
 
 
 def check_clone(subject: Subject) -> None:
-    """A clone of a fitted method has its parameters and is not fitted"""
+    """A clone of a fitted method has the same parameters and is not fitted"""
     method = subject.fitted
     fresh = clone(method)
-    assert joblib.hash(fresh.get_params()) == joblib.hash(method.get_params()), "parameters differ"
-    refuses(
+    assert joblib.hash(fresh.get_params()) == joblib.hash(method.get_params()), (
+        "the parameters of a clone differ"
+    )
+    expect_error(
         "similarity of a clone", lambda: fresh.similarity(subject.test), errors=(NotFittedError,)
     )
     same(subject.fit(fresh).similarity(subject.test), subject.scores, "scores of a fitted clone")
 
 
 def check_pickle(subject: Subject) -> None:
-    """A fitted method survives pickling"""
+    """A fitted method gives the same scores after pickling"""
     method = subject.fit(subject.make())
     read = pickle.loads(pickle.dumps(method))
     expected = method.similarity(subject.test)
@@ -251,7 +255,7 @@ def check_pickle(subject: Subject) -> None:
 
 
 def check_same_seed(subject: Subject) -> None:
-    """The same seed gives the same scores, whatever the global random state"""
+    """The same seed gives the same scores, regardless of the global random state"""
     with other_random_state():
         same(subject.fit(subject.make()).similarity(subject.test), subject.scores, "second fit")
     if "random_state" in subject.make().get_params():
@@ -261,18 +265,18 @@ def check_same_seed(subject: Subject) -> None:
 
 
 def check_global_state(subject: Subject) -> None:
-    """Fitting and scoring leave global random states and thread counts alone"""
+    """Fitting and scoring leave global random states and thread counts unchanged"""
     before = global_state()
     method = subject.fit(subject.make())
     method.similarity(subject.test)
     method.score(subject.test, subject.y_test)
     after = global_state()
     touched = [name for name in before if before[name] != after[name]]
-    assert not touched, f"changed: {', '.join(touched)}"
+    assert not touched, f"global state changed: {', '.join(touched)}"
 
 
 def check_refit(subject: Subject) -> None:
-    """Fitting again forgets the first fit, and fit returns the method"""
+    """A second fit does not depend on the first, and fit returns self"""
     method = subject.make()
     first = None if subject.y_train is None else subject.y_train[10:50]
     assert method.fit(subject.train[10:50], first) is method, "fit must return self"
@@ -282,8 +286,8 @@ def check_refit(subject: Subject) -> None:
 
 
 def check_inputs_unchanged(subject: Subject) -> None:
-    """Inputs and constructor parameters are left as they were"""
-    # A pickled copy holds arrays that can be written to.
+    """Inputs and constructor parameters are unchanged after fit, similarity and transform"""
+    # The arrays of a pickled copy are writable.
     views: Views = pickle.loads(pickle.dumps(subject.train))
     y = None if subject.y_train is None else subject.y_train.copy()
     method = subject.make()
@@ -298,8 +302,8 @@ def check_inputs_unchanged(subject: Subject) -> None:
         method.similarity(*form)
         if subject.embeds:
             method.transform(*form)
-        assert joblib.hash(arguments) == given, "the inputs were written to"
-    assert joblib.hash(method.get_params()) == params, "constructor parameters changed in fit"
+        assert joblib.hash(arguments) == given, "the inputs were modified"
+    assert joblib.hash(method.get_params()) == params, "fit changed constructor parameters"
 
 
 def check_memmap(subject: Subject) -> None:
@@ -325,7 +329,7 @@ def check_memmap(subject: Subject) -> None:
 
 
 def check_sparse(subject: Subject) -> None:
-    """Sparse vectors give the scores of dense ones, or are refused by name"""
+    """Sparse vectors give the scores of dense ones, or are rejected with the name of the view"""
     takes = [r for r in subject.card.roles if "vectors" in subject.card.inputs.get(r, ("vectors",))]
     takes = [role for role in takes if getattr(subject.train[role], "ndim", 0) == 2]
     if not takes:
@@ -339,18 +343,18 @@ def check_sparse(subject: Subject) -> None:
         except (ValueError, TypeError) as error:
             message = str(error).lower()
             assert "sparse" in message and role in message, (
-                f"a sparse view must be refused by name, got: {error}"
+                f"the message must contain 'sparse' and the view's name, {role!r}, got: {error}"
             )
         else:
             same(scores, subject.scores, f"scores with a sparse {role}")
-        assert joblib.hash(train[role]) == given, f"the sparse view {role!r} was written to"
+        assert joblib.hash(train[role]) == given, f"the sparse view {role!r} was modified"
 
 
 # ---- forms of calling ---------------------------------------------------------------------------
 
 
 def check_three_arguments(subject: Subject) -> None:
-    """fit(X, Y, y) and fit(views, y) are the same, and so are the other methods' two forms"""
+    """fit(X, Y, y) and fit(views, y) are equivalent, and so are the two forms of other methods"""
     if len(subject.card.roles) > 2:
         raise SkipTest("the method has more than two roles")
     (A, B), (X, Y) = _items(subject.train), _items(subject.test)
@@ -374,7 +378,7 @@ def check_three_arguments(subject: Subject) -> None:
 
 
 def check_view_names(subject: Subject) -> None:
-    """Views take their roles by name, else in order of the fit, and are matched by name later"""
+    """Views are assigned to roles by name, otherwise by order, and later matched by name"""
     other = {role: f"other {role}" for role in subject.card.roles}
     method = subject.make().fit(subject.train.rename(other), subject.y_train)
     assert method.views_in_ == other, f"views_in_ must be {other}, got {method.views_in_}"
@@ -391,7 +395,7 @@ def check_view_names(subject: Subject) -> None:
 
 
 def check_extra_views(subject: Subject) -> None:
-    """Methods that take more views than roles do so, the others refuse by name"""
+    """Extra views are used if the card declares extra_views, otherwise rejected by name"""
     extra = np.random.default_rng(0).normal(size=(N_TRAIN + N_TEST, 6))
 
     def added(views: Views, rows: slice) -> Views:
@@ -400,19 +404,21 @@ def check_extra_views(subject: Subject) -> None:
     train, test = added(subject.train, slice(N_TRAIN)), added(subject.test, slice(N_TRAIN, None))
     method = subject.make()
     if not subject.card.extra_views:
-        refuses("one view too many", lambda: method.fit(train, subject.y_train), "another")
+        expect_error("one view too many", lambda: method.fit(train, subject.y_train), "another")
         return
     method.fit(train, subject.y_train)
-    assert tuple(method.views_in_) == (*subject.card.roles, "another"), "a view is missing"
+    assert tuple(method.views_in_) == (*subject.card.roles, "another"), (
+        f"views_in_ must contain the extra view 'another', got {method.views_in_}"
+    )
     scores = method.similarity(test, query="another", gallery=subject.card.roles[0])
     assert scores.shape == (N_TEST, N_TEST), f"scores of the extra view have shape {scores.shape}"
     assert 0 <= method.score(test, subject.y_test) <= 1, "score must lie between 0 and 1"
     if subject.embeds:
-        assert "another" in method.transform(test), "transform drops the extra view"
+        assert "another" in method.transform(test), "transform must return the extra view too"
 
 
 def check_subset(subject: Subject) -> None:
-    """One view alone is mapped as it is among all, by transform and by encode"""
+    """One view alone is mapped by transform and encode as it is together with all others"""
     if not subject.embeds:
         raise SkipTest("pair methods have no common space")
     method = subject.fitted
@@ -431,7 +437,7 @@ def check_subset(subject: Subject) -> None:
 
 
 def check_scores(subject: Subject) -> None:
-    """Scores are finite float32, one row per query, and score is one figure from 0 to 1"""
+    """Scores are finite float32 with one row per query, and score is a float from 0 to 1"""
     scores = subject.scores
     assert isinstance(scores, np.ndarray) and scores.dtype == np.float32, (
         f"scores must be a float32 array, got {getattr(scores, 'dtype', type(scores))}"
@@ -445,21 +451,21 @@ def check_scores(subject: Subject) -> None:
 
 
 def check_directions(subject: Subject) -> None:
-    """Both directions read the same matrix"""
+    """The scores of one direction are the transpose of those of the other"""
     first, second, *_ = subject.test.names
     scores = subject.fitted.similarity(subject.test, query=second, gallery=first)
     same(scores.T, subject.scores, f"scores with query={second!r}")
 
 
 def check_chunks(subject: Subject) -> None:
-    """Scoring in chunks gives the scores of one piece"""
+    """Scoring in chunks gives the same scores as scoring all at once"""
     for size in (1, 7):
         scores = subject.fitted.similarity(subject.test, chunk_size=size)
         same(scores, subject.scores, f"scores with chunk_size={size}")
 
 
 def check_batch(subject: Subject) -> None:
-    """A score depends on its two items, not on what else is in the batch"""
+    """A score depends on its two items alone, not on other items of the batch"""
     method = subject.fitted
     rows = np.array([3, 0, 11, 5, 26])
     same(method.similarity(subject.test[rows]), subject.scores[np.ix_(rows, rows)], "five rows")
@@ -473,7 +479,7 @@ def check_batch(subject: Subject) -> None:
 
 
 def check_permutation(subject: Subject) -> None:
-    """Permuting test items permutes their scores: no item knows its partner's row"""
+    """Permuting test items permutes their scores: they do not depend on the order of rows"""
     rng = np.random.default_rng(0)
     p, q = rng.permutation(N_TEST), rng.permutation(N_TEST)
     method = subject.fitted
@@ -481,11 +487,11 @@ def check_permutation(subject: Subject) -> None:
     same(scores, subject.scores[np.ix_(p, p)], "scores of permuted pairs")
     first, second, *_ = _items(subject.test)
     scores = method.similarity(take_rows(first, p), take_rows(second, q))
-    same(scores, subject.scores[np.ix_(p, q)], "scores of views permuted each for itself")
+    same(scores, subject.scores[np.ix_(p, q)], "scores of views permuted independently")
 
 
 def check_captions(subject: Subject) -> None:
-    """Several captions per image: items are ranked and encoded once each"""
+    """With several captions per image, every item is encoded and ranked once"""
     first, second, *rest = subject.card.roles
     if rest:
         raise SkipTest("the method has more than two roles")
@@ -510,11 +516,14 @@ def check_captions(subject: Subject) -> None:
     method._prepare = counting  # type: ignore[method-assign]
     scores = method.similarity(test)
     n, m = len(index) // 3, len(index)
-    assert scores.shape == (n, m), f"{n} images, {m} captions: scores have shape {scores.shape}"
+    assert scores.shape == (n, m), (
+        f"{n} images and {m} captions must give scores of shape ({n}, {m}), got {scores.shape}"
+    )
     once = {(first, n), (second, m)}
     # A method with a similarity of its own may not use _prepare at all.
     assert not prepared or (set(prepared) == once and len(prepared) == 2), (
-        f"items must be prepared once each ({once}), but were so: {prepared}"
+        f"_prepare must be called once per view, with distinct items, as {sorted(once)}, but was "
+        f"called with {prepared}"
     )
     images, captions = test.distinct(first)[0], test.distinct(second)[0]
     same(scores, method.similarity(images, captions), "scores of grouped views")
@@ -522,25 +531,28 @@ def check_captions(subject: Subject) -> None:
         same(scores[:, offset::3], scores[:, ::3], "scores of equal captions")
     if subject.embeds:
         encoded = method.transform(test)
-        assert encoded.distinct(first)[0].shape[0] == n, "transform must keep items distinct"
-        assert np.array_equal(encoded.groups, test.groups), "transform must keep the groups"
+        assert encoded.distinct(first)[0].shape[0] == n, (
+            f"transform must return each of the {n} distinct items of {first!r} once"
+        )
+        assert np.array_equal(encoded.groups, test.groups), "transform must not change the groups"
 
 
 def check_label_leak(subject: Subject) -> None:
-    """Labels given when scoring choose what counts as relevant and change no similarity"""
+    """Labels passed to score define which items are relevant and do not change similarities"""
     rng = np.random.default_rng(0)
     expected = subject.scores
     method = subject.fitted
     y = subject.y_test
-    for labels, what in ((y, "the labels"), (rng.permutation(y), "permuted labels"), (None, "no")):
+    cases = ((y, "the labels"), (rng.permutation(y), "permuted labels"), (None, "no labels"))
+    for labels, what in cases:
         score = method.score(subject.test, labels)
         same(method.similarity(subject.test), expected, f"similarity after scoring with {what}")
         figure = _figure(method, subject.test, labels)
-        same(score, figure, f"score with {what} against the metric of the similarities")
+        same(score, figure, f"score with {what}, compared with the metric of the similarities")
 
 
 def _figure(method: CrossModalEstimator, views: Views, y: NDArray[Any] | None) -> float:
-    """Compute from similarities alone what `score` must return."""
+    """Compute the value that `score` must return from similarities alone."""
     metric = "mrr" if y is None else "map@all"
     figures = []
     for q, g in permutations(views.names, 2):
@@ -551,20 +563,23 @@ def _figure(method: CrossModalEstimator, views: Views, y: NDArray[Any] | None) -
 
 
 def _relevance(views: Views, y: NDArray[Any] | None) -> Any:
-    """Planted pairs share no item: the partner is relevant, or whatever shares a label."""
+    """Return what is relevant for planted pairs, which share no item.
+
+    Without labels the partner is relevant, with labels every item that shares one.
+    """
     return np.eye(len(views)) if y is None else (y, y)
 
 
 def check_better_than_chance(subject: Subject) -> None:
-    """Planted pairs of unseen rows are found better than by chance"""
+    """The score on planted test pairs is better than chance"""
     y = None if subject.card.labels == "none" else subject.y_test
     metric = "mrr" if y is None else "map@all"
     relevance = _relevance(subject.test, y)
     reached = evaluate(subject.scores, relevance, metric, ci=None).mean(None, metric)
     chance = chance_level(relevance, metric).mean(None, metric)
-    wanted = chance + MARGIN * (1 - chance)
-    assert reached >= wanted, (
-        f"{metric} is {reached:.3f} on planted pairs, at least {wanted:.3f} is wanted "
+    required = chance + MARGIN * (1 - chance)
+    assert reached >= required, (
+        f"{metric} on planted pairs must be at least {required:.3f}, got {reached:.3f} "
         f"(chance is {chance:.3f})"
     )
 
@@ -575,12 +590,12 @@ _PROBES = 4
 
 
 def _uneven(subject: Subject) -> Iterator[tuple[Views, Views]]:
-    """Yield training and test views with rows of unequal length, in every form there is."""
+    """Yield training and test views with rows of unequal length, in every possible form."""
     views = subject.data[0]
     kinds = subject.card.inputs
     found = {name: forms(views[name], kinds.get(name, ("vectors",))) for name in views.names}
     if not any(found.values()):
-        raise SkipTest("no view has rows of unequal length")
+        raise SkipTest("no view can have rows of unequal length")
     lengths = np.random.default_rng(1).integers(1, 7, len(views))
     lengths[N_TRAIN : N_TRAIN + _PROBES] = 2, 5, 1, 3
     for i in range(max(map(len, found.values()))):
@@ -590,8 +605,11 @@ def _uneven(subject: Subject) -> Iterator[tuple[Views, Views]]:
 
 
 def _each_uneven(subject: Subject, check: Callable[[Views, Views], None]) -> None:
-    """Check every form; a method may refuse one by name, but then there must be another."""
-    refused = []
+    """Check every form of the views; skip if the method rejects all of them with a clear message.
+
+    A message is clear if it contains "ragged" and the name of a view.
+    """
+    rejected = []
     tried = list(_uneven(subject))
     for train, test in tried:
         try:
@@ -600,13 +618,13 @@ def _each_uneven(subject: Subject, check: Callable[[Views, Views], None]) -> Non
             message = str(error)
             if "ragged" not in message.lower() or not any(r in message for r in train.names):
                 raise
-            refused.append(message)
-    if len(refused) == len(tried):
-        raise SkipTest(f"rows of unequal length are refused: {refused[0]}")
+            rejected.append(message)
+    if len(rejected) == len(tried):
+        raise SkipTest(f"rows of unequal length are rejected: {rejected[0]}")
 
 
 def check_ragged(subject: Subject) -> None:
-    """Rows of unequal length: a score does not depend on how long its neighbours are"""
+    """Rows of unequal length: a score does not depend on the length of other rows"""
 
     def check(train: Views, test: Views) -> None:
         method = subject.make().fit(train, subject.y_train)
@@ -622,27 +640,27 @@ def check_ragged(subject: Subject) -> None:
             company = test.map(
                 lambda values, _, n=neighbours: resized(values, np.concatenate([own, n]))  # type: ignore[misc]
             )
-            told = f"scores among {what} items against those alone"
-            same(method.similarity(company)[:_PROBES, :_PROBES], alone, told)
+            compared = f"scores among {what} items, compared with those of the items alone"
+            same(method.similarity(company)[:_PROBES, :_PROBES], alone, compared)
             for size in (1, 3):
                 chunked = method.similarity(company, chunk_size=size)[:_PROBES, :_PROBES]
-                same(chunked, alone, f"{told}, with chunk_size={size}")
+                same(chunked, alone, f"{compared}, with chunk_size={size}")
             if subject.embeds:
                 for name in test.names:
                     among = dense(method.encode(company[name], name))[:_PROBES]
                     for i, p in enumerate(single):
                         same(among[[i]], method.encode(p[name], name),
-                              f"encode of {name} among {what} items against alone")  # fmt: skip
+                             f"encode of {name} among {what} items, not alone")  # fmt: skip
             if "batch_size" in method.get_params():
                 other = copy.deepcopy(method).set_params(batch_size=2)
                 found = other.similarity(company)[:_PROBES, :_PROBES]
-                same(found, alone, f"{told}, with batch_size=2")
+                same(found, alone, f"{compared}, with batch_size=2")
 
     _each_uneven(subject, check)
 
 
 def check_padding(subject: Subject) -> None:
-    """Rows of unequal length: what stands in their padding changes nothing, fit included"""
+    """Rows of unequal length: the values of the padding change neither a fit nor a score"""
 
     def check(train: Views, test: Views) -> None:
         method = subject.make().fit(train, subject.y_train)
@@ -650,16 +668,18 @@ def check_padding(subject: Subject) -> None:
         with strange_padding():
             found = method.similarity(test)
             other = subject.make().fit(train, subject.y_train)
-        same(found, expected, "scores with other numbers in the padding")
-        same(other.similarity(test), expected, "scores after a fit with others in the padding")
+        same(found, expected, "scores with other values in the padding")
+        same(
+            other.similarity(test), expected, "scores after a fit with other values in the padding"
+        )
 
     _each_uneven(subject, check)
 
 
 def check_pair_memory(subject: Subject) -> None:
-    """Scoring a block of pairs keeps to what _pair_bytes declares, and uses it"""
+    """Scoring a block of pairs uses at most the memory that _pair_bytes declares, and most of it"""
     if not hasattr(subject.cls, "_pair_bytes"):
-        raise SkipTest("the method declares no memory for a pair")
+        raise SkipTest("the method has no _pair_bytes")
     from crossfit.testing.memory import PeakBytes
 
     def check(train: Views, test: Views) -> None:
@@ -672,12 +692,12 @@ def check_pair_memory(subject: Subject) -> None:
         with PeakBytes(P.parts, Q.parts) as counter:
             method._fill(P, Q, scores, None)
         assert counter.peak <= memory, (
-            f"_pair_bytes declares {pair} bytes a pair, but blocks of {memory} bytes took "
-            f"{counter.peak}"
+            f"_pair_bytes declares {pair} bytes per pair, but a block limited to {memory} bytes "
+            f"used {counter.peak}"
         )
         assert counter.peak > memory / 20, (
-            f"_pair_bytes declares {pair} bytes a pair, of which blocks of {memory} bytes used "
-            f"no more than {counter.peak}: scoring is slower than it need be"
+            f"_pair_bytes declares {pair} bytes per pair, but a block limited to {memory} bytes "
+            f"used only {counter.peak}: blocks are too small, which makes scoring slow"
         )
 
     try:
@@ -690,25 +710,25 @@ def check_pair_memory(subject: Subject) -> None:
 
 
 def check_labels(subject: Subject) -> None:
-    """Labels that are needed are asked for, and must be one per row"""
+    """Labels are required if the card requires them, and must be one per row"""
     method, train = subject.make(), subject.train
-    wants = subject.card.labels
-    if wants in ("single", "multi"):
-        refuses("fit without labels", lambda: method.fit(train), "label")
+    kind = subject.card.labels
+    if kind in ("single", "multi"):
+        expect_error("fit without labels", lambda: method.fit(train), "label")
     else:
         method.fit(train)
-    if wants == "none":
+    if kind == "none":
         return
     y = subject.y_train
     assert y is not None
-    refuses("too few labels", lambda: method.fit(train, y[:-1]), "label")
-    if wants == "single":
+    expect_error("too few labels", lambda: method.fit(train, y[:-1]), "label")
+    if kind == "single":
         indicator = (y[:, None] == np.unique(y)).astype(int)
-        refuses("an indicator of classes", lambda: method.fit(train, indicator), "label")
+        expect_error("an indicator of classes", lambda: method.fit(train, indicator), "label")
 
 
 def check_not_fitted(subject: Subject) -> None:
-    """Nothing answers before fit"""
+    """Every method that needs a fit raises NotFittedError before fit"""
     method, test = subject.make(), subject.test
     calls: dict[str, Callable[[], Any]] = {
         "similarity": lambda: method.similarity(test),
@@ -719,14 +739,14 @@ def check_not_fitted(subject: Subject) -> None:
         calls["transform"] = lambda: method.transform(test)
         calls["encode"] = lambda: method.encode(test[name], name)
     for what, call in calls.items():
-        refuses(f"{what} before fit", call, subject.cls.__name__, errors=(NotFittedError,))
+        expect_error(f"{what} before fit", call, subject.cls.__name__, errors=(NotFittedError,))
 
 
 def check_misaligned(subject: Subject) -> None:
-    """Views of unequal length are refused by name"""
+    """Views with different numbers of rows are rejected, with their names"""
     first, second, *_ = _items(subject.train)
-    refuses(
-        "fit with one row more in X than in Y",
+    expect_error(
+        "fit with one more row in X than in Y",
         lambda: subject.make().fit(first, take_rows(second, slice(N_TRAIN - 1)), subject.y_train),
         *subject.card.roles[:2],
         errors=(ValueError,),
@@ -734,35 +754,48 @@ def check_misaligned(subject: Subject) -> None:
 
 
 def check_wrong_view(subject: Subject) -> None:
-    """Missing and unknown views are refused by name"""
+    """Missing and unknown views are rejected, with their names"""
     first, second, *_ = subject.card.roles
     method = subject.make()
-    refuses("fit on one view", lambda: method.fit(subject.train.select(first), subject.y_train))
+    expect_error(
+        "fit on one view", lambda: method.fit(subject.train.select(first), subject.y_train)
+    )
     if "views" in method.get_params():
         lost = subject.make(views={second: "lost"})
-        refuses("views= with a lost view", lambda: lost.fit(subject.train, subject.y_train), "lost")
+        expect_error(
+            "views= with a view that does not exist",
+            lambda: lost.fit(subject.train, subject.y_train),
+            "lost",
+        )
     fitted = subject.fitted
     wrong = subject.test.rename({second: "stranger"})
-    refuses("similarity of an unknown view", lambda: fitted.similarity(wrong, gallery="stranger"),
-             "stranger")  # fmt: skip
-    refuses("similarity without a view", lambda: fitted.similarity(wrong), second)
-    refuses("score of an unknown view", lambda: fitted.score(wrong, subject.y_test), "stranger")
+    expect_error(
+        "similarity of an unknown view",
+        lambda: fitted.similarity(wrong, gallery="stranger"),
+        "stranger",
+    )
+    expect_error("similarity without a view", lambda: fitted.similarity(wrong), second)
+    expect_error(
+        "score of an unknown view", lambda: fitted.score(wrong, subject.y_test), "stranger"
+    )
     if subject.embeds:
         values = subject.test[second]
-        refuses("transform of an unknown view", lambda: fitted.transform(wrong), "stranger")
-        refuses("encode of an unknown view", lambda: fitted.encode(values, "stranger"), "stranger")
+        expect_error("transform of an unknown view", lambda: fitted.transform(wrong), "stranger")
+        expect_error(
+            "encode of an unknown view", lambda: fitted.encode(values, "stranger"), "stranger"
+        )
 
 
 def check_label_vector(subject: Subject) -> None:
-    """A label vector where a view belongs is refused by name"""
+    """A label vector in place of a view is rejected, with the name of the view"""
     first, second, *_ = subject.card.roles
     values, labels = subject.train[first], np.arange(N_TRAIN) % 5
-    refuses("fit(X, y)", lambda: subject.make().fit(values, labels), second)
-    refuses("fit(X, y, y)", lambda: subject.make().fit(values, labels, labels), second)
+    expect_error("fit(X, y)", lambda: subject.make().fit(values, labels), second)
+    expect_error("fit(X, y, y)", lambda: subject.make().fit(values, labels, labels), second)
 
 
 def check_not_finite(subject: Subject) -> None:
-    """NaN and infinity are refused by name, in fit and afterwards"""
+    """NaN and infinity are rejected, with the name of the view, in fit and afterwards"""
     for value in (np.nan, np.inf):
 
         def change(array: NDArray[Any], value: float = value) -> NDArray[Any]:
@@ -771,32 +804,34 @@ def check_not_finite(subject: Subject) -> None:
 
         for name, train in _spoiled(subject.train, change):
             fit = partial(subject.make().fit, train, subject.y_train)
-            refuses(f"fit with {value} in {name}", fit, name)
-        _refuse_spoiled(subject, f"{value} in", change)
+            expect_error(f"fit with {value} in {name}", fit, name)
+        _expect_error_of_spoiled(subject, f"{value} in", change)
 
 
 def check_columns(subject: Subject) -> None:
-    """Another number of columns than in fit is refused by name"""
-    _refuse_spoiled(subject, "a column less in", lambda array: array[..., :-1])
+    """A number of columns that differs from fit is rejected, with the name of the view"""
+    _expect_error_of_spoiled(subject, "one column less in", lambda array: array[..., :-1])
 
 
-def _refuse_spoiled(
+def _expect_error_of_spoiled(
     subject: Subject, what: str, change: Callable[[NDArray[Any]], NDArray[Any]]
 ) -> None:
     method = subject.fitted
     for name, test in _spoiled(subject.test, change):
         other = next(view for view in test.names if view != name)
         similarity = partial(method.similarity, test, query=name, gallery=other)
-        refuses(f"similarity with {what} {name}", similarity, name)
+        expect_error(f"similarity with {what} {name}", similarity, name)
         if subject.embeds:
-            refuses(f"transform with {what} {name}", partial(method.transform, test), name)
-            refuses(f"encode with {what} {name}", partial(method.encode, test[name], name), name)
+            expect_error(f"transform with {what} {name}", partial(method.transform, test), name)
+            expect_error(
+                f"encode with {what} {name}", partial(method.encode, test[name], name), name
+            )
 
 
 def check_one_sample(subject: Subject) -> None:
-    """A single pair is too little to fit, and is refused"""
+    """A single pair is rejected in fit"""
     y = None if subject.y_train is None else subject.y_train[:1]
-    refuses("fit on one pair", lambda: subject.make().fit(subject.train[:1], y), "sample")
+    expect_error("fit on one pair", lambda: subject.make().fit(subject.train[:1], y), "sample")
 
 
 CHECKS: tuple[Callable[[Subject], None], ...] = CARD_CHECKS + tuple(

@@ -1,4 +1,4 @@
-"""The checks of data sets: one function each, as those of methods in `crossfit.testing.checks`."""
+"""The checks of data sets, one function per check, like those in `crossfit.testing.checks`."""
 
 # The docstrings state what must hold.
 # ruff: noqa: D401
@@ -23,7 +23,7 @@ from crossfit import registry
 from crossfit.cards import DatasetCard
 from crossfit.datasets.loading import folder_of, options_of
 from crossfit.datasets.record import Dataset, Split
-from crossfit.testing.shared import CARD_CHECKS, global_state, other_random_state, refuses
+from crossfit.testing.shared import CARD_CHECKS, expect_error, global_state, other_random_state
 from crossfit.views import Channels, Ragged, n_rows
 
 __all__ = ["CHECKS", "DatasetSubject"]
@@ -41,7 +41,7 @@ class DatasetSubject:
     params : mapping of str to object
         Options of the loader.
     root : path, optional
-        As in `crossfit.datasets.load`; without it a card's ``make_files`` writes the files.
+        As in `crossfit.datasets.load`; if None, the card's ``make_files`` writes the files.
     """
 
     target: Callable[..., Dataset]
@@ -51,12 +51,12 @@ class DatasetSubject:
 
     @property
     def made(self) -> bool:
-        """Whether the files are those of ``make_files``, and not the official ones."""
+        """True if the files are those of ``make_files``, not the official ones."""
         return self.card.make_files is not None and self.root is None
 
     @property
     def options(self) -> list[str] | None:
-        """Options that the loader takes; None if it takes any."""
+        """Options of the loader; None if it accepts any."""
         return options_of(self.target)
 
     @cached_property
@@ -65,12 +65,12 @@ class DatasetSubject:
 
     @cached_property
     def folder(self) -> Path | None:
-        """Where the files are.
+        """Folder of the files; None if they are part of the distribution.
 
         Raises
         ------
         SkipTest
-            If the data set is not at hand.
+            If the files of the data set are not there.
         """
         if self.card.embedded:
             return None
@@ -99,12 +99,12 @@ class DatasetSubject:
         except FileNotFoundError as error:
             if self.made:
                 raise
-            # Of some data sets one may have the files of a few splits.
+            # Some data sets can be used with the files of some of their splits only.
             names = self.card.counts if "subsets" in (self.options or ()) else ()
-            at_hand = [name for name in names if self._has(folder, name)]
-            if not at_hand:
+            available = [name for name in names if self._has(folder, name)]
+            if not available:
                 raise SkipTest(str(error)) from None
-            chosen: dict[str, Any] = {"subsets": tuple(at_hand)}
+            chosen: dict[str, Any] = {"subsets": tuple(available)}
             return self.load(folder, **chosen), chosen
 
     def _has(self, folder: Path | None, name: str) -> bool:
@@ -116,11 +116,11 @@ class DatasetSubject:
 
     @property
     def dataset(self) -> Dataset:
-        """The data set, with the splits that are at hand."""
+        """The data set, with the splits whose files are there."""
         return self._loaded[0]
 
     def again(self) -> Dataset:
-        """Load the same once more."""
+        """Load the same splits again."""
         return self.load(self.folder, **self._loaded[1])
 
 
@@ -129,15 +129,15 @@ def _digest(split: Split) -> str:
 
 
 def check_record(subject: DatasetSubject) -> None:
-    """It loads as a Dataset with its card, the splits of the card and the views of the card"""
+    """The loader returns a Dataset with its card and the splits and views that the card names"""
     found = subject.dataset
     assert isinstance(found, Dataset), f"the loader must return a Dataset, got {type(found)!r}"
-    assert found.card == subject.card, "the Dataset names another card than the entry point"
-    assert found.splits, "it has no split"
+    assert found.card == subject.card, "the Dataset has a card other than that of the entry point"
+    assert found.splits, "the Dataset has no split"
     counts = subject.card.counts
     for name, split in found.splits.items():
         assert not counts or name in counts, (
-            f"it has the split {name!r}, but the card counts {', '.join(counts)}"
+            f"the Dataset has the split {name!r}, but counts of the card names {', '.join(counts)}"
         )
         assert split.views.names == subject.card.modalities, (
             f"split {name!r} has the views {split.views.names}, but the card has "
@@ -147,24 +147,26 @@ def check_record(subject: DatasetSubject) -> None:
 
 
 def check_official_counts(subject: DatasetSubject) -> None:
-    """Every split has as many items as the card counts"""
+    """Every split has the number of items that the card gives in counts"""
     if not subject.card.counts:
-        raise SkipTest("the card counts nothing")
+        raise SkipTest("the card has no counts")
     found = subject.dataset
     if subject.made:
-        raise SkipTest("the files are made up")
+        raise SkipTest("the files are those of make_files, not the official ones")
     if subject.params.get("strict") is False:
-        raise SkipTest("strict=False takes the files as they are")
+        raise SkipTest("strict=False disables the check of the counts")
     for name, split in found.splits.items():
         sizes = {"rows": len(split)}
         sizes |= {view: n_rows(split.views.distinct(view)[0]) for view in split.views.names}
-        wanted = subject.card.counts[name]
-        told = ", ".join(f"{n} {what}" for what, n in sizes.items())
-        assert wanted in sizes.values(), f"split {name!r}: the card counts {wanted}, got {told}"
+        count = subject.card.counts[name]
+        sized = ", ".join(f"{n} {what}" for what, n in sizes.items())
+        assert count in sizes.values(), (
+            f"split {name!r}: counts of the card has {count}, got {sized}"
+        )
 
 
 def check_labels(subject: DatasetSubject) -> None:
-    """Labels are of the kind that the card names, and of classes that have names"""
+    """Labels are of the kind that the card declares, and agree with target_names"""
     found = subject.dataset
     kind = subject.card.labels
     for name, split in found.splits.items():
@@ -173,47 +175,49 @@ def check_labels(subject: DatasetSubject) -> None:
             continue
         assert split.y is not None, f"the card has labels={kind!r}, but split {name!r} has none"
         y = np.asarray(split.y)
-        wanted = 1 if kind == "single" else 2
-        assert y.ndim == wanted, (
-            f"{kind} labels have {wanted} axes, got shape {y.shape} in {name!r}"
+        axes = 1 if kind == "single" else 2
+        assert y.ndim == axes, (
+            f"labels={kind!r} requires {axes}-D arrays, got shape {y.shape} in {name!r}"
         )
         if found.target_names is None:
             continue
         n = len(found.target_names)
         if kind == "multi":
-            assert y.shape[1] == n, f"{y.shape[1]} columns of labels in {name!r}, but {n} names"
+            assert y.shape[1] == n, (
+                f"labels of {name!r} have {y.shape[1]} columns, but target_names has {n} names"
+            )
             assert np.isin(y, (0, 1)).all(), f"labels of {name!r} must be 0 and 1"
         else:
             assert y.dtype.kind in "iu" and y.min() >= -1 and y.max() < n, (
-                f"labels of {name!r} must be numbers of the {n} target_names, or -1, got "
+                f"labels of {name!r} must be indices of the {n} target_names, or -1, got "
                 f"{y.min()} to {y.max()}"
             )
 
 
 def check_splits_share_nothing(subject: DatasetSubject) -> None:
-    """Items of the first view, and groups, do not lie in two splits"""
+    """No item of the first view and no group is in two splits"""
     found = subject.dataset
     if len(found.splits) < 2:
-        raise SkipTest("there is one split at hand")
+        raise SkipTest("only one split is loaded")
     first = subject.card.modalities[0]
     items = {name: _items(split.views.distinct(first)[0]) for name, split in found.splits.items()}
     for one, other in combinations(found.splits, 2):
         both = items[one].keys() & items[other].keys()
         at = min((items[one][key] for key in both), default=0)
-        # Large official sets have a few pictures twice; a hundredth is no accident.
+        # Large official sets contain a few pictures twice; more than 1 % is not an accident.
         allowed = min(len(items[one]), len(items[other])) // 100
         assert len(both) <= allowed, (
-            f"{len(both)} items of {first!r} are in {one!r} and in {other!r}, the first of them "
-            f"is item {at} of {one!r}"
+            f"{len(both)} items of {first!r} are both in {one!r} and in {other!r}; the first of "
+            f"them is item {at} of {one!r}"
         )
         groups = [found[name].info.get("group") for name in (one, other)]
         if None not in [None if part is None else 0 for part in groups]:
             shared = set(np.asarray(groups[0]).tolist()) & set(np.asarray(groups[1]).tolist())
-            assert not shared, f"group {min(map(str, shared))} is in {one!r} and in {other!r}"
+            assert not shared, f"group {min(map(str, shared))} is both in {one!r} and in {other!r}"
 
 
 def _items(values: Any) -> dict[Any, int]:
-    """Return where each different item of a view stands."""
+    """Return the first position of each distinct item of a view."""
     if isinstance(values, Channels):
         parts = [list(_items(values[name])) for name in values.names]
         return {key: i for i, key in reversed(list(enumerate(zip(*parts))))}
@@ -230,16 +234,20 @@ def _items(values: Any) -> dict[Any, int]:
 
 
 def check_subsets(subject: DatasetSubject) -> None:
-    """subsets= loads the splits asked for as they are among all, and no others"""
+    """subsets= loads the named splits and no others, equal to those of the whole data set"""
     if subject.options is not None and "subsets" not in subject.options:
-        raise SkipTest("the loader takes no subsets")
+        raise SkipTest("the loader has no option subsets")
     found = subject.dataset
     for name, split in found.splits.items():
         for form in ((name,), name):
             alone = subject.load(subject.folder, subsets=form)
-            assert list(alone.splits) == [name], f"subsets={form!r} gave {', '.join(alone.splits)}"
-        assert _digest(alone[name]) == _digest(split), f"{name!r} alone differs from {name!r}"
-    refuses(
+            assert list(alone.splits) == [name], (
+                f"subsets={form!r} loaded {', '.join(alone.splits)}"
+            )
+        assert _digest(alone[name]) == _digest(split), (
+            f"split {name!r} loaded alone differs from the one loaded with the others"
+        )
+    expect_error(
         "an unknown split in subsets",
         lambda: subject.load(subject.folder, subsets=("no-such-split",)),
         "no-such-split",
@@ -247,21 +255,23 @@ def check_subsets(subject: DatasetSubject) -> None:
 
 
 def check_repeatable(subject: DatasetSubject) -> None:
-    """Loading again gives the same, under the same revision, and writes and draws nothing"""
+    """Loading again returns equal data and revision, writes no file and draws no random number"""
     first = subject.dataset
     files = _listing(subject.folder)
     with other_random_state():
         before = global_state()
         second = subject.again()
         after = global_state()
-    assert isinstance(first.revision, str) and first.revision, "it has no revision"
+    assert isinstance(first.revision, str) and first.revision, "the Dataset has no revision"
     assert second.revision == first.revision, (
-        f"the revision was {first.revision!r} and is {second.revision!r}"
+        f"the revision changed from {first.revision!r} to {second.revision!r} on loading again"
     )
     for name in first.splits:
-        assert _digest(second[name]) == _digest(first[name]), f"split {name!r} differs"
+        assert _digest(second[name]) == _digest(first[name]), (
+            f"split {name!r} differs after loading again"
+        )
     touched = [name for name in before if before[name] != after[name]]
-    assert not touched, f"changed: {', '.join(touched)}"
+    assert not touched, f"global state changed: {', '.join(touched)}"
     assert _listing(subject.folder) == files, "the loader wrote to the folder of the data"
 
 
@@ -276,7 +286,7 @@ def _listing(folder: Path | None) -> list[tuple[str, int]]:
 
 
 def check_revision(subject: DatasetSubject) -> None:
-    """The revision differs between the ways to split, and changes when the files do"""
+    """The revision differs between the official ways to split, and changes if the files change"""
     found = subject.dataset
     seen = {subject.card.splits[0]: found.revision}
     for split in subject.card.splits[1:]:
@@ -286,10 +296,10 @@ def check_revision(subject: DatasetSubject) -> None:
             if subject.made:
                 raise
             raise SkipTest(str(error)) from None
-    assert len(set(seen.values())) == len(seen), f"two ways to split have one revision: {seen}"
+    assert len(set(seen.values())) == len(seen), f"two ways to split have the same revision: {seen}"
     if not subject.made:
         if len(seen) < 2:
-            raise SkipTest("there is one way to split, and official files are not changed")
+            raise SkipTest("there is only one way to split, and official files are not modified")
         return
     assert subject.folder is not None
     names = [os.path.relpath(name, subject.folder) for name, _ in _listing(subject.folder)]
@@ -300,22 +310,24 @@ def check_revision(subject: DatasetSubject) -> None:
             try:
                 changed = subject.load(Path(copied)).revision
             except Exception:
-                return  # noticed
+                return  # the change was detected
         if changed != found.revision:
             return
-    raise AssertionError(f"whichever file was changed, the revision stayed {found.revision!r}")
+    raise AssertionError(
+        f"the revision was {found.revision!r} whichever file was changed; it must depend on them"
+    )
 
 
 def check_missing_files(subject: DatasetSubject) -> None:
-    """A file that is missing is named, with the place where the data set is to be had"""
+    """The error for a missing file names the file, and where to obtain the data set"""
     card = subject.card
     if card.embedded:
-        raise SkipTest("the data come with the distribution")
-    assert card.url, "the card has no url: the message cannot say where the data set is to be had"
-    # The files of one data set may lie in several places.
+        raise SkipTest("the data are part of the distribution")
+    assert card.url, "the card has no url, so no message can state where to obtain the data set"
+    # The files of one data set may be available at several places.
     place = "http" if card.url.startswith("http") else card.url
     with tempfile.TemporaryDirectory() as empty:
-        refuses(
+        expect_error(
             "an empty folder",
             lambda: subject.load(Path(empty)),
             place,
@@ -332,17 +344,17 @@ def check_missing_files(subject: DatasetSubject) -> None:
                 subject.load(Path(copied))
             except FileNotFoundError as error:
                 assert os.path.basename(name) in str(error), (
-                    f"without {name!r}: the message should name it, got: {error}"
+                    f"without {name!r}: the message must name this file, got: {error}"
                 )
             except Exception as error:
                 raise AssertionError(
-                    f"without {name!r}: expected FileNotFoundError or another that needs no such "
-                    f"file, got {type(error).__name__}: {error}"
+                    f"without {name!r}: the loader must raise FileNotFoundError or load the data "
+                    f"without the file, got {type(error).__name__}: {error}"
                 ) from error
 
 
 class _copied(tempfile.TemporaryDirectory[str]):
-    """A copy of a folder, for as long as a block lasts."""
+    """A copy of a folder that is deleted at the end of a block."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(prefix="crossfit-check-")

@@ -1,6 +1,6 @@
-"""The checks of extractors: one function each, as those of methods in `crossfit.testing.checks`."""
+"""The checks of extractors, one function per check, like those in `crossfit.testing.checks`."""
 
-# The docstrings state what must hold, and the global random state is what some checks are about.
+# The docstrings state what must hold, and some checks test the global random state.
 # ruff: noqa: D401
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ from crossfit.testing.shared import (
     CARD_CHECKS,
     RandomTrial,
     dense,
+    expect_error,
     global_state,
     other_random_state,
-    refuses,
     same,
 )
 from crossfit.views import Channels, Ragged, n_rows, take_rows
@@ -47,15 +47,15 @@ N_TRAIN, N_TEST = 24, 8
 
 @dataclass(frozen=True)
 class ExtractorSubject:
-    """An extractor under test, and what several checks need of it.
+    """An extractor under test, with items and features that several checks share.
 
     Parameters
     ----------
     target : type
-        The class of the extractor, a transformer of scikit-learn's kind.
+        The class of the extractor, a scikit-learn transformer.
     card : ExtractorCard
     params : mapping of str to object
-        Settings under which it works in seconds.
+        Settings with which it extracts features in seconds.
     """
 
     target: type
@@ -63,7 +63,7 @@ class ExtractorSubject:
     params: Mapping[str, Any]
 
     def make(self, **params: Any) -> Any:
-        """Return a new extractor with the test settings, that keeps nothing in the cache."""
+        """Return a new extractor with the test settings, without a cache by default."""
         made = self.target(**{**self.params, **params})
         if "cache" in made.get_params() and "cache" not in params:
             made.set_params(cache=False)
@@ -75,11 +75,11 @@ class ExtractorSubject:
 
     @property
     def kinds(self) -> tuple[str, ...]:
-        """Kinds of input that the card declares; one of its own with ``make_inputs``."""
+        """Kinds of input that the card declares, or ``("given",)`` if it has ``make_inputs``."""
         return ("given",) if self.card.make_inputs else self.card.inputs
 
     def items(self, kind: str) -> Any:
-        """Return items to fit on and, after them, items to transform."""
+        """Return the items to fit on, followed by the items to transform."""
         return self._items[kind]
 
     @cached_property
@@ -113,12 +113,12 @@ class ExtractorSubject:
 
     @property
     def fitted(self) -> Any:
-        """A fitted extractor of one's own; fitting happens once."""
+        """A copy of the fitted extractor, which is fitted once."""
         return copy.deepcopy(self._fitted)
 
     @cached_property
     def features(self) -> Any:
-        """What the test items come to."""
+        """Features of the test items."""
         return self.fitted.transform(self.test)
 
 
@@ -129,17 +129,20 @@ def _take(items: Any, rows: Any) -> Any:
 
 
 def _same_features(found: Any, expected: Any, what: str) -> None:
-    """Fail unless two outputs agree, whatever they are made of."""
+    """Raise an AssertionError unless two outputs of any form are equal."""
     assert type(found) is type(expected), (
-        f"{what}: a {type(found).__name__}, not a {type(expected).__name__}"
+        f"{what}: expected a {type(expected).__name__}, got a {type(found).__name__}"
     )
     if isinstance(expected, Channels):
-        assert found.names == expected.names, f"{what}: channels {found.names}"
+        assert found.names == expected.names, (
+            f"{what}: expected the channels {expected.names}, got {found.names}"
+        )
         for name in expected.names:
             _same_features(found[name], expected[name], f"{what}, channel {name!r}")
     elif isinstance(expected, Ragged):
         assert np.array_equal(found.offsets, expected.offsets), (
-            f"{what}: rows of {found.lengths.tolist()} elements, not {expected.lengths.tolist()}"
+            f"{what}: expected rows of {expected.lengths.tolist()} elements, got "
+            f"{found.lengths.tolist()}"
         )
         same(found.values, expected.values, what)
         for name, part in expected.info.items():
@@ -153,7 +156,7 @@ def _same_features(found: Any, expected: Any, what: str) -> None:
 
 
 def check_what_it_takes_and_gives(subject: ExtractorSubject) -> None:
-    """The card is true: whether it is fitted, which kinds it takes and gives"""
+    """needs_fit, inputs and outputs of the card describe what the extractor does"""
     card = subject.card
     learns = bool(get_tags(subject.make()).requires_fit)
     assert learns == card.needs_fit, (
@@ -179,7 +182,7 @@ def _form(features: Any) -> tuple[str, ...]:
     if features.dtype.kind in "iu" and len(features.shape) == 2:
         return ("tokens", "vectors")
     return {2: ("vectors",), 3: ("regions", "maps", "tokens"), 4: ("maps",)}.get(
-        len(features.shape), ("no form that a card knows",)
+        len(features.shape), (f"an array with {len(features.shape)} axes",)
     )
 
 
@@ -223,18 +226,20 @@ def check_search_space(subject: ExtractorSubject) -> None:
 
 
 def check_parameters(subject: ExtractorSubject) -> None:
-    """Parameters are stored untouched, cloned and set by name; unknown ones are refused"""
+    """Parameters are stored unchanged, cloned and set by name; unknown ones are rejected"""
     wrong = {"no_such_parameter": 1}
-    refuses("an unknown constructor argument", lambda: subject.target(**wrong))
+    expect_error("an unknown constructor argument", lambda: subject.target(**wrong))
     made = subject.make()
-    refuses("set_params of an unknown name", lambda: made.set_params(**wrong), *wrong)
+    expect_error("set_params of an unknown name", lambda: made.set_params(**wrong), *wrong)
     given = made.get_params(deep=False)
     for name, value in subject.params.items():
         assert given[name] is value or joblib.hash(given[name]) == joblib.hash(value), (
-            f"get_params gives {given[name]!r} for {name}={value!r}"
+            f"get_params returns {given[name]!r} after {name}={value!r}"
         )
     copied = clone(subject.fitted)
-    assert joblib.hash(copied.get_params()) == joblib.hash(made.get_params()), "a clone differs"
+    assert joblib.hash(copied.get_params()) == joblib.hash(made.get_params()), (
+        "the parameters of a clone differ"
+    )
     _same_features(
         copied.fit(subject.train).transform(subject.test), subject.features, "features of a clone"
     )
@@ -244,31 +249,31 @@ def check_parameters(subject: ExtractorSubject) -> None:
 
 
 def check_not_fitted(subject: ExtractorSubject) -> None:
-    """What learns from training items does not answer before fit, nor does its clone"""
+    """An extractor that needs a fit, and its clone, raise NotFittedError before fit"""
     if not subject.card.needs_fit:
-        raise SkipTest("it learns nothing")
+        raise SkipTest("the extractor does not need a fit")
     name = subject.target.__name__
     for made, what in ((subject.make(), "transform"), (clone(subject.fitted), "a clone")):
-        refuses(
+        expect_error(
             f"{what} before fit", lambda m=made: m.transform(subject.test), name,  # type: ignore[misc]
             errors=(NotFittedError,),
         )  # fmt: skip
 
 
 def check_pickle(subject: ExtractorSubject) -> None:
-    """A fitted extractor survives pickling"""
+    """A fitted extractor gives the same features after pickling"""
     read = pickle.loads(pickle.dumps(subject.fitted))
     _same_features(read.transform(subject.test), subject.features, "features after pickling")
 
 
 def check_bundle(subject: ExtractorSubject) -> None:
-    """A fitted extractor survives `crossfit.save` and `crossfit.load`"""
+    """A fitted extractor gives the same features after `crossfit.save` and `crossfit.load`"""
     import crossfit
 
     try:
         registry.card_of(subject.target)
     except registry.NotInstalledError:
-        raise SkipTest("bundles hold what is registered alone") from None
+        raise SkipTest("bundles can only contain registered extractors") from None
     with tempfile.TemporaryDirectory() as folder:
         crossfit.save(subject.fitted, os.path.join(folder, "bundle"))
         read = crossfit.load(os.path.join(folder, "bundle"))
@@ -279,7 +284,7 @@ def check_bundle(subject: ExtractorSubject) -> None:
 
 
 def check_repeatable(subject: ExtractorSubject) -> None:
-    """The same items give the same features, and the global random state is left alone"""
+    """The same items give the same features, and the global random state is unchanged"""
     first = subject.make().fit(subject.train).transform(subject.test)
     with other_random_state():
         before = global_state()
@@ -289,11 +294,11 @@ def check_repeatable(subject: ExtractorSubject) -> None:
     _same_features(twice, again, "a second transform")
     _same_features(again, first, "features after a second fit")
     touched = [name for name in before if before[name] != after[name]]
-    assert not touched, f"changed: {', '.join(touched)}"
+    assert not touched, f"global state changed: {', '.join(touched)}"
 
 
 def check_items(subject: ExtractorSubject) -> None:
-    """An item's features depend on it alone, in any company, order and batch"""
+    """The features of an item depend on it alone, not on other items, order or batch size"""
     expected, test = subject.features, subject.test
     rows = np.random.default_rng(0).permutation(N_TEST)
     fitted = subject.fitted
@@ -301,12 +306,12 @@ def check_items(subject: ExtractorSubject) -> None:
     _same_features(permuted, _taken(expected, rows), "features in another order")
     for row in (0, 3, N_TEST - 1):
         alone = fitted.transform(_take(test, slice(row, row + 1)))
-        _same_features(_trimmed(alone), _trimmed(_taken(expected, [row])), f"item {row} on its own")
+        _same_features(_trimmed(alone), _trimmed(_taken(expected, [row])), f"item {row} alone")
     twice = [0, 1, 0, 2, 1]
     _same_features(
         _trimmed(fitted.transform(_take(test, twice))),
         _trimmed(_taken(expected, twice)),
-        "items that come twice",
+        "features of items that occur twice",
     )
     if "batch_size" in fitted.get_params():
         fitted.set_params(batch_size=1)
@@ -318,33 +323,33 @@ def _taken(features: Any, rows: Any) -> Any:
 
 
 def _trimmed(features: Any) -> Any:
-    """Leave out columns of padding ids, of which a call has as many as its longest text needs."""
+    """Remove columns of padding ids, whose number depends on the longest text of a call."""
     if isinstance(features, np.ndarray) and features.dtype.kind in "iu" and features.ndim == 2:
         return features[:, : int(np.flatnonzero(features.any(axis=0)).max(initial=0)) + 1]
     return features
 
 
 def check_transform_learns_nothing(subject: ExtractorSubject) -> None:
-    """Transforming other items changes nothing for those that come later"""
+    """Features do not depend on items that were transformed before"""
     fitted = subject.fitted
     fitted.transform(_take(subject.items(subject.kinds[0]), slice(5, N_TRAIN)))
     _same_features(fitted.transform(subject.test), subject.features, "features after others")
 
 
 def check_inputs_unchanged(subject: ExtractorSubject) -> None:
-    """Items are left as they were"""
+    """Items are unchanged after fit and transform"""
     for kind in subject.kinds:
-        # A pickled copy holds arrays that can be written to.
+        # The arrays of a pickled copy are writable.
         items = pickle.loads(pickle.dumps(subject.items(kind)))
         before = joblib.hash(items)
         subject.make().fit(items).transform(items)
-        assert joblib.hash(items) == before, f"{kind}: the items were written to"
+        assert joblib.hash(items) == before, f"{kind}: the items were modified"
 
 
 def check_forms(subject: ExtractorSubject) -> None:
-    """Lists, tuples and object arrays, and pictures as arrays, images and files, are the same"""
+    """Lists, tuples, object arrays, PIL images and files of the same items give equal features"""
     if subject.card.make_inputs or subject.kinds[0] == "sequence":
-        raise SkipTest("the items come in one form")
+        raise SkipTest("the items have only one form")
     fitted = subject.fitted
     test = list(subject.test)
     held = np.empty(len(test), dtype=object)
@@ -379,14 +384,14 @@ def _own_cache() -> Iterator[None]:
 
 
 def check_cache(subject: ExtractorSubject) -> None:
-    """Cached features are those that are computed, under a key that other processes find"""
+    """Cached features equal computed ones, and the cache key is the same in every process"""
     if not isinstance(subject.make(), Extractor):
-        raise SkipTest("it does not derive from Extractor, which keeps features")
+        raise SkipTest("the extractor does not derive from Extractor, which caches features")
     made = subject.make()
     if "cache" not in made.get_params():
-        raise SkipTest("it has no parameter cache")
+        raise SkipTest("the extractor has no parameter cache")
     if subject.card.needs_fit:
-        raise SkipTest("what is fitted is not cached item by item")
+        raise SkipTest("fitted extractors do not cache features of single items")
     made.set_params(cache=True)
     with _own_cache():
         first = made.fit(subject.train).transform(subject.test)
@@ -400,10 +405,10 @@ def check_cache(subject: ExtractorSubject) -> None:
 
         again = clone(made).fit(subject.train)
         with mock.patch.object(type(made), "_extract", counting):
-            _same_features(again.transform(subject.test), first, "features out of the cache")
+            _same_features(again.transform(subject.test), first, "features from the cache")
         assert not seen, (
-            f"a clone extracted {sum(seen)} of {N_TEST} items again: its key differs from call to "
-            "call"
+            f"a clone extracted {sum(seen)} of {N_TEST} items again, so that the key must have "
+            "changed between calls"
         )
     _check_key(made)
 
@@ -416,37 +421,37 @@ def _check_key(made: Any) -> None:
     ran = subprocess.run(
         [sys.executable, "-c", code],
         input=pickle.dumps(clone(made)),
-        # Of sets and dicts: the order of the former changes with the seed.
+        # The order of sets depends on the hash seed; the key must not.
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "PYTHONHASHSEED": "7"},
         capture_output=True,
         check=False,
     )
     assert ran.returncode == 0, ran.stderr.decode()
-    assert ran.stdout.decode() == made.fingerprint(), "another process has another cache key"
+    assert ran.stdout.decode() == made.fingerprint(), "the cache key differs in another process"
 
 
 def check_neutral_parameters(subject: ExtractorSubject) -> None:
-    """Of the parameters that are no part of a cache key none changes the features"""
+    """Parameters that are not part of the cache key do not change the features"""
     made = subject.make()
     if not isinstance(made, Extractor):
-        raise SkipTest("it does not derive from Extractor, which keeps features")
+        raise SkipTest("the extractor does not derive from Extractor, which caches features")
     names = made.neutral_parameters & set(made.get_params(deep=False))
     others: dict[str, Any] = {"batch_size": 3, "n_jobs": 1, "verbose": False, "cache": False}
     tried = {name: others[name] for name in names & set(others)}
     if not tried:
-        raise SkipTest("it has none")
+        raise SkipTest("the extractor has no such parameters")
     found = subject.make(**tried).fit(subject.train).transform(subject.test)
-    told = ", ".join(f"{name}={value!r}" for name, value in tried.items())
-    _same_features(found, subject.features, f"features with {told}")
+    settings = ", ".join(f"{name}={value!r}" for name, value in tried.items())
+    _same_features(found, subject.features, f"features with {settings}")
 
 
 # ---- errors -------------------------------------------------------------------------------------
 
 
 def check_wrong_items(subject: ExtractorSubject) -> None:
-    """What is no item is refused in one sentence, in fit and in transform"""
+    """Invalid items are rejected with a ValueError or TypeError, in fit and in transform"""
     if subject.card.make_inputs:
-        raise SkipTest("the kit does not know what its items are")
+        raise SkipTest("the items of make_inputs may be of any kind")
     single = subject.test[0]
     wrong: dict[str, Any] = {
         "None": None,
@@ -458,17 +463,17 @@ def check_wrong_items(subject: ExtractorSubject) -> None:
     if subject.kinds[0] != "sequence":
         wrong["a list of numbers"] = [1, 2, 3]
     if isinstance(single, str):
-        wrong["one item that is not in a list"] = single
+        wrong["a single item outside a list"] = single
     fitted = subject.fitted
     for what, items in wrong.items():
-        refuses(f"fit on {what}", lambda i=items: subject.make().fit(i).transform(i))  # type: ignore[misc]
-        refuses(f"transform of {what}", lambda i=items: fitted.transform(i))  # type: ignore[misc]
+        expect_error(f"fit on {what}", lambda i=items: subject.make().fit(i).transform(i))  # type: ignore[misc]
+        expect_error(f"transform of {what}", lambda i=items: fitted.transform(i))  # type: ignore[misc]
 
 
 def check_wrong_files(subject: ExtractorSubject) -> None:
-    """A file that is missing or damaged is refused by name"""
+    """The error for a missing or damaged file names the file"""
     if "paths" not in subject.kinds:
-        raise SkipTest("it reads no files")
+        raise SkipTest("the extractor does not read files")
     fitted = subject.make().fit(_take(subject.items("paths"), slice(N_TRAIN)))
     good = subject.items("paths")[0]
     suffix = Path(good).suffix
@@ -477,9 +482,11 @@ def check_wrong_files(subject: ExtractorSubject) -> None:
         damaged = os.path.join(folder, f"damaged{suffix}")
         Path(damaged).write_bytes(Path(good).read_bytes()[:20])
         errors = (FileNotFoundError, ValueError)
-        refuses("a missing file", lambda: fitted.transform([good, lost]), "lost", errors=errors)
+        expect_error(
+            "a missing file", lambda: fitted.transform([good, lost]), "lost", errors=errors
+        )
         if subject.card.modality != "text":
-            refuses("a damaged file", lambda: fitted.transform([good, damaged]), "damaged")
+            expect_error("a damaged file", lambda: fitted.transform([good, damaged]), "damaged")
 
 
 CHECKS: tuple[Callable[[ExtractorSubject], None], ...] = CARD_CHECKS + tuple(

@@ -1,4 +1,4 @@
-"""Planted items: pictures, texts, sounds and sequences for extractors to read."""
+"""Planted items for extractors: pictures, texts, sounds and sequences."""
 
 from __future__ import annotations
 
@@ -22,29 +22,33 @@ _QUALITIES = ("red", "quiet", "old", "bright", "heavy", "small", "wet")
 def planted_items(
     kind: str, modality: str, n: int, rng: np.random.Generator, folder: Path
 ) -> list[Any] | Ragged:
-    """Make n different items of one kind, no two of the same size.
+    """Make n different items of one kind, of different sizes.
 
     Parameters
     ----------
     kind : {"pixels", "paths", "strings", "samples", "sequence"}
-        What an extractor's card calls its inputs.
+        Kind of input, as in the card of an extractor.
     modality : {"image", "audio", "text"}
-        What the files hold, where the kind is ``"paths"``.
+        Content of the files; used only if `kind` is ``"paths"``.
     n : int
+        Number of items.
     rng : numpy.random.Generator
+        Random number generator.
     folder : path
-        Where files go.
+        Folder in which files are written.
 
     Returns
     -------
     list, or Ragged
-        uint8 pictures (H, W, 3) of 24 to 47 pixels, their PNG files, sentences, float32 sounds of
-        half a second to one, their WAV files, or a Ragged of 10 to 29 vectors of 5 numbers.
+        For ``"pixels"``, uint8 pictures (H, W, 3) with sides of 24 to 47 pixels; for
+        ``"strings"``, sentences; for ``"samples"``, float32 sounds of 0.5 to 1 s; for
+        ``"sequence"``, a Ragged with 10 to 29 vectors of 5 numbers per row; for ``"paths"``, the
+        paths of PNG, WAV or text files with such items.
 
     Raises
     ------
     ValueError
-        If the kit can make no such items.
+        If `kind` is ``"paths"`` and `modality` is not one of the three.
     """
     if kind == "pixels":
         return [_picture(rng) for _ in range(n)]
@@ -71,8 +75,8 @@ def planted_items(
             path.write_text(_sentence(rng, i), encoding="utf-8")
     else:
         raise ValueError(
-            f"the kit can make no files of {modality!r}, but of image, audio and text: give the "
-            "card make_inputs"
+            f"the kit can make files for the modalities image, audio and text, not {modality!r}; "
+            "set make_inputs of the card"
         )
     return [str(path) for path in paths]
 

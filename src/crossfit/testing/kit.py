@@ -1,4 +1,4 @@
-"""Running the checks: a list of results, or one pytest case each."""
+"""Run the checks, and return a list of results or make one pytest case of each."""
 
 from __future__ import annotations
 
@@ -45,30 +45,32 @@ __all__ = [
 
 EXPECTED_FAILURES = {
     "check_n_features_in_after_fitting": (
-        "wants the columns of X counted; a method counts and names those of each view "
-        "(see check_columns)"
+        "requires n_features_in_ to be the number of columns of X; a method stores one number per "
+        "view and names the view in its errors (see check_columns)"
     ),
     "check_dtype_object": (
-        "wants numbers in object arrays read; in views, object arrays hold strings and pictures"
+        "requires numbers in object arrays to be accepted; in views, object arrays hold strings "
+        "and pictures"
     ),
     "check_fit2d_predict1d": (
-        "wants the words 'Reshape your data'; a method first says which view it is and that "
-        "labels go in as y"
+        "requires the words 'Reshape your data' in the message; a method names the view and states "
+        "that labels are passed as y"
     ),
     "check_fit_non_negative": (
-        "wants negative numbers refused in every column; a method may refuse them in one view, "
-        "such as topics, and take them in the other"
+        "requires an error for negative numbers in any column; a method may reject them in one "
+        "view, such as topics, and accept them in the other"
     ),
     "check_estimator_sparse_tag": (
-        "wants one answer for all views; each may take sparse rows or refuse (see check_sparse)"
+        "requires all views to accept sparse rows or all to reject them; here each view may do "
+        "either (see check_sparse)"
     ),
 }
-"""The checks of scikit-learn that a method may fail, and why."""
+"""The checks of scikit-learn that a method may fail, each with the reason."""
 
 
 @dataclass(frozen=True)
 class CheckResult:
-    """What one check found.
+    """The result of one check.
 
     Parameters
     ----------
@@ -80,10 +82,11 @@ class CheckResult:
         ``"expected"`` is a failure of one of scikit-learn's checks that `EXPECTED_FAILURES`
         explains.
     message : str
-        What went wrong, or why it was skipped or expected. Of an error's traceback there are the
-        lines of the method's own package; of a failure like an earlier one, only where that was.
+        Why the check failed, was skipped, or was expected to fail; empty if it passed. For an
+        error, the traceback follows, cut to the lines of the plugin's own package. In place of a
+        message that an earlier check has given, it is ``"as in <name of that check>"``.
     seconds : float
-        How long it took.
+        Duration of the check.
     """
 
     name: str
@@ -102,7 +105,7 @@ class _Check:
 
     def run(self) -> None:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # odd settings are meant: what counts is the outcome
+            warnings.simplefilter("ignore")  # odd settings are intended: only the outcome matters
             self.function()
 
 
@@ -120,12 +123,12 @@ def check_method(
     method : type or str
         The class, or the name under which it is registered.
     params : mapping of str to object, optional
-        Settings to test; they go over the card's ``test_params``.
-    raise_on_failure : bool
-        Whether to raise at the end if a check fails.
+        Settings to test; they override the card's ``test_params``.
+    raise_on_failure : bool, default=False
+        If True, raise an AssertionError after all checks have run if one of them fails.
     select : str, optional
         Which checks to run: parts of their names, combined by ``and``, ``or``, ``not`` and
-        brackets, such as ``"ragged or padding"`` or ``"not sklearn"``. All by default.
+        parentheses, such as ``"ragged or padding"`` or ``"not sklearn"``. All by default.
 
     Returns
     -------
@@ -137,12 +140,12 @@ def check_method(
     TypeError
         If `method` is not a subclass of CrossModalEstimator.
     ValueError
-        If it has no card, cannot be made with its settings, the kit cannot make its inputs, or
-        `select` is not a valid expression.
+        If the method has no card or cannot be constructed with its settings, if the kit cannot
+        make its inputs, or if `select` is not a valid expression or selects no check.
     RegistryError
         If no method of that name can be loaded.
     AssertionError
-        With `raise_on_failure`, naming every check that fails.
+        If `raise_on_failure` is True and a check fails; the message names every check that failed.
 
     Examples
     --------
@@ -166,7 +169,8 @@ def check_extractor(
     Parameters
     ----------
     extractor : type, ExtractorCard or str
-        The class or the name under which it is registered, or the card of one that is not.
+        The class or the name under which it is registered, or the card of an extractor that is
+        not registered.
     params, raise_on_failure, select
         As in `check_method`.
 
@@ -204,17 +208,18 @@ def check_dataset(
     Parameters
     ----------
     dataset : callable, DatasetCard or str
-        The loader or the name under which it is registered, or the card of one that is not.
+        The loader or the name under which it is registered, or the card of a data set that is not
+        registered.
     params : mapping of str to object, optional
         Options of the loader.
     raise_on_failure : bool, default=False
-        Whether to raise an AssertionError if a check fails.
+        As in `check_method`.
     root : path-like, optional
-        Folder of the official files, as in `crossfit.datasets.load`. By default, files that the
-        card's ``make_files`` writes or, if the card has none, the files in the folder
-        ``CROSSFIT_DATA``; checks that need files are skipped if there are none.
+        Folder of the official files, as in `crossfit.datasets.load`. By default, the files that
+        the card's ``make_files`` writes or, if the card has no ``make_files``, the files in the
+        folder ``CROSSFIT_DATA``; if there are no files, the checks that need them are skipped.
     select : str, optional
-        Which checks to run; see `check_method`.
+        As in `check_method`.
 
     Returns
     -------
@@ -244,7 +249,9 @@ def _run(
     seen: dict[str, str] = {}
     results = [_result(check, target, seen) for check in checks if chosen(check.name)]
     if select is not None and not results:
-        raise ValueError(f"no check is selected by {select!r}")
+        raise ValueError(
+            f"no check has a name that matches {select!r}; without a selection, all checks run"
+        )
     failed = [f"{r.name}: {r.message}" for r in results if r.status == "fail"]
     if failed and raise_on_failure:
         raise AssertionError(f"{len(failed)} of {len(results)} checks fail\n" + "\n".join(failed))
@@ -252,7 +259,7 @@ def _run(
 
 
 def _selection(expression: str | None) -> Callable[[str], bool]:
-    """Return which names an expression chooses, written as that of ``pytest -k``."""
+    """Return a function that tests a name against an expression like that of ``pytest -k``."""
     if expression is None:
         return lambda name: True
     words: list[str] = []
@@ -271,8 +278,8 @@ def _selection(expression: str | None) -> Callable[[str], bool]:
         sound = False
     if not sound:
         raise ValueError(
-            "expected parts of the names of checks with 'and', 'or', 'not' and brackets, such as "
-            f"'ragged or padding', got {expression!r}"
+            "select must combine parts of the names of checks by 'and', 'or', 'not' and "
+            f"parentheses, such as 'ragged or padding', got {expression!r}"
         )
 
     def holds(node: Any, name: str) -> bool:
@@ -289,18 +296,19 @@ def _selection(expression: str | None) -> Callable[[str], bool]:
 def parametrize_with_checks(
     things: Iterable[Any],
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Make one pytest case of every check on every method, extractor and data set.
+    """Make one pytest case per check, for methods, extractors and data sets.
 
     Parameters
     ----------
     things : iterable of type, callable, card or str
-        Classes of methods and extractors, loaders of data sets, the cards of either, or the
-        names under which they are registered.
+        Classes of methods and extractors, loaders of data sets, their cards, or the names under
+        which they are registered.
 
     Returns
     -------
     decorator
-        For a test with the argument ``check``, which runs the check when called.
+        Decorator of a test function with the argument ``check``, a function without arguments
+        that runs the check.
 
     Examples
     --------
@@ -343,14 +351,14 @@ def _everything(thing: Any) -> tuple[Card, list[_Check]]:
 
 
 def group_of(name: str) -> str:
-    """Return the group of what is registered under a name, of those that can be checked.
+    """Return the entry-point group of the method, extractor or data set with a name.
 
     Raises
     ------
     ValueError
-        If an experiment has the name, or two kinds of things have it.
+        If the name is that of an experiment, or of plugins of several kinds.
     NotInstalledError
-        If nothing has it.
+        If no method, extractor or data set has the name.
     """
     groups = ("crossfit.methods", "crossfit.extractors", "crossfit.datasets")
     found: list[str] = []
@@ -365,14 +373,17 @@ def group_of(name: str) -> str:
         found.append(group)
     if len(found) > 1:
         kinds = " and ".join(group.rpartition(".")[2] for group in found)
-        raise ValueError(f"{name!r} is the name of several things, among {kinds}: pass the class")
+        raise ValueError(
+            f"{name!r} is ambiguous: it is registered among {kinds}; pass the class, the loader or "
+            "the card to check_method, check_extractor or check_dataset"
+        )
     if found:
         return found[0]
     experiments = {entry.name for entry in registry.entries("crossfit.experiments")}
     if registry.normalise(name.rpartition(":")[2]) in experiments:
         raise ValueError(
-            f"{name!r} is an experiment: `crossfit run {name} --dry-run` says whether it is well "
-            "formed"
+            f"{name!r} is an experiment, which has no conformance checks; `crossfit run {name} "
+            "--dry-run` validates it"
         )
     known = {entry.name for group in groups for entry in registry.entries(group)}
     raise registry.NotInstalledError(
@@ -391,7 +402,9 @@ def _subject(method: type[CrossModalEstimator] | str, params: Mapping[str, Any] 
         raise (registry.PluginError(words) if isinstance(method, str) else TypeError(words))
     card = cls.card
     if not isinstance(card, MethodCard):
-        raise ValueError(f"{cls.__name__} must have its MethodCard as `card`, got {card!r}")
+        raise ValueError(
+            f"the class attribute `card` of {cls.__name__} must be its MethodCard, got {card!r}"
+        )
     subject = Subject(cls, {**card.test_params, **(params or {})})
     _try(subject)
     with _naming(card, "make_inputs"):
@@ -409,7 +422,7 @@ def _extractor_subject(
     subject = extractor_checks.ExtractorSubject(target, card, chosen)
     _try(subject)
     if not subject.kinds:
-        raise ValueError(f"the card {card.name!r} names no kind of input: inputs is empty")
+        raise ValueError(f"the card {card.name!r} must name a kind of input, but inputs is empty")
     with _naming(card, "make_inputs"):
         _ = subject.train
     return subject
@@ -427,8 +440,8 @@ def _dataset_subject(
     unknown = [name for name in subject.params if name not in (subject.options or (name,))]
     if unknown:
         raise ValueError(
-            f"the loader of {card.name!r} takes the options "
-            f"{', '.join(subject.options or ()) or 'none'}, got {unknown[0]!r}"
+            f"params: the loader of {card.name!r} has no option {unknown[0]!r}; its options are: "
+            f"{', '.join(subject.options or ()) or 'none'}"
         )
     with _naming(card, "make_files"), contextlib.suppress(SkipTest):
         _ = subject.folder
@@ -447,7 +460,7 @@ def _card_and_target(thing: Any, kind: type[Card], what: str) -> tuple[Any, Any]
     try:
         card = registry.card_of(thing)
     except registry.NotInstalledError as error:
-        raise ValueError(f"{error}, or pass the card") from None
+        raise ValueError(f"{error}; you can also pass the card") from None
     except TypeError:
         card = None
     if not isinstance(card, kind):
@@ -462,13 +475,14 @@ def _try(subject: Subject | extractor_checks.ExtractorSubject) -> None:
     except Exception as error:
         hint = "" if subject.params else " (its card has no test_params)"
         raise ValueError(
-            f"{subject.target.__name__} cannot be made with {dict(subject.params)}{hint}: {error}"
+            f"{subject.target.__name__} cannot be constructed with {dict(subject.params)}{hint}: "
+            f"{error}"
         ) from error
 
 
 @contextlib.contextmanager
 def _naming(card: Any, field: str) -> Iterator[None]:
-    """Name the card's function in whatever it raises."""
+    """Raise errors from inside the block again, with the name of the card's field added."""
     try:
         yield
     except SkipTest:
@@ -492,19 +506,19 @@ def _first_line(check: Callable[..., Any]) -> str:
 
 
 def _sklearn_checks(subject: Subject) -> list[_Check]:
-    """Return scikit-learn's own checks, on the method behind one array of columns."""
+    """Return scikit-learn's own checks, run on an adapter that splits one array into views."""
     roles = subject.card.roles
     vectors = ["vectors" in subject.card.inputs.get(role, ("vectors",)) for role in roles]
     if vectors != [True, True]:
 
         def skip() -> None:
-            raise SkipTest("scikit-learn's checks need two views of vectors")
+            raise SkipTest("scikit-learn's checks require two views of vectors")
 
         return [_Check("sklearn", "scikit-learn's own checks", skip)]
     adapter = ColumnsAsViews(subject.make())
     found = []
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of private tags that only scikit-learn's checks read
+        warnings.simplefilter("ignore")  # about private tags that only scikit-learn's checks read
         for estimator, check in estimator_checks_generator(adapter):
             name, options = _name_of(check)
             given = ", ".join(f"{option}={value}" for option, value in options.items())
@@ -520,17 +534,18 @@ def _sklearn_checks(subject: Subject) -> list[_Check]:
 
 
 def _run_sklearn(check: Callable[[Any], None], estimator: ColumnsAsViews) -> None:
-    """Run a check of scikit-learn, which holds float32 to the precision of float32."""
+    """Run a check of scikit-learn with tolerances that suit the type of the output."""
     with _precision_of_type():
         check(estimator)
 
 
 @contextlib.contextmanager
 def _precision_of_type() -> Iterator[None]:
-    """Let scikit-learn's checks allow what the precision of an output cannot hold.
+    """Make scikit-learn's checks allow rounding errors of the type of the output, in a block.
 
-    Some of them allow 1e-7 or 1e-9 whatever the type: in float32 that is the last bit, in which
-    products of one row and of twenty differ on some processors. What they allow in float64 stays.
+    Some of them allow 1e-7 or 1e-9 whatever the type. In float32 that is the last bit, in which
+    products of one row and of twenty rows differ on some processors. The tolerance for float64 is
+    unchanged.
     """
     theirs = _testing.assert_allclose
 
@@ -575,16 +590,16 @@ def _result(check: _Check, cls: Any, seen: dict[str, str]) -> CheckResult:
         if check.expected:
             status, message = "expected", check.expected
         else:
-            status, message = "fail", _told(error, cls)
-            # How many rows a check hands over makes no other fault.
+            status, message = "fail", _described(error, cls)
+            # Messages that differ only in a number of rows report the same fault.
             first = seen.setdefault(re.sub(r"\d+", "0", message), check.name)
             if first != check.name:
                 message = f"as in {first}"
     return CheckResult(check.name, check.description, status, message, time.perf_counter() - start)
 
 
-def _told(error: Exception, cls: Any) -> str:
-    """Return an error's message, and where in the package of the method it came about."""
+def _described(error: Exception, cls: Any) -> str:
+    """Return an error's message, with the part of its traceback in the method's package."""
     words = str(error)
     if not words or not isinstance(error, AssertionError):
         words = f"{type(error).__name__}: {words}"
@@ -598,7 +613,7 @@ def _told(error: Exception, cls: Any) -> str:
         if (frame.f_globals.get("__name__", "") + ".").startswith(package + ".")
     ]
     stack = traceback.StackSummary.extract(own or frames[-1:])
-    # What a check or a library raises on purpose says it all in its message.
+    # If a check or a library raises on purpose, the message is enough.
     if not own and (
         isinstance(error, AssertionError) or (stack[-1].line or "").startswith("raise")
     ):

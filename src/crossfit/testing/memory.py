@@ -1,4 +1,4 @@
-"""How much memory torch's tensors take, counted and not guessed from the process."""
+"""Exact count of the memory of torch tensors, independent of the memory of the process."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ __all__ = ["PeakBytes"]
 
 
 class PeakBytes(TorchDispatchMode):
-    """Counts the bytes that tensors made inside the block take at the same time.
+    """Context manager that counts the bytes of the tensors that are made inside its block.
 
-    With it a method that scores pairs can be held to its ``score_memory``.
+    A test can use it to check that a pair method keeps to its ``score_memory``.
 
     Parameters
     ----------
     *given : tensors, or lists, tuples or dicts of them
-        What exists already and does not count, views of it neither.
+        Tensors that exist already; neither they nor views of them are counted.
 
     Attributes
     ----------
     now, peak : int
-        Bytes alive at this moment, and the most that ever were.
+        Bytes in use at present, and the largest number in use at any time.
 
     Examples
     --------

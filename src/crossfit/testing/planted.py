@@ -1,4 +1,4 @@
-"""Planted inputs: views that share latent factors, which any method should find."""
+"""Planted inputs: views that share latent factors, which any method should recover."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from crossfit.views import Views
 
 __all__ = ["planted_inputs", "planted_views"]
 
-# With fewer of either, a method that learns nothing is too often right by luck.
+# With fewer of either, a method that learns nothing scores well too often by chance.
 _N_FACTORS = 8
 _N_CLASSES = 5
 _NOISE = 0.3
@@ -22,31 +22,32 @@ _NOISE = 0.3
 def planted_views(
     rng: np.random.Generator, n: int, card: MethodCard
 ) -> tuple[Views, NDArray[np.int64]]:
-    """Make views of vectors, regions or sequences that a method can tell apart.
+    """Make paired views of vectors, regions or sequences with a shared latent structure.
 
-    Every pair has eight latent factors, normal around the centre of its class; every view is a
-    linear map of the factors, shifted, with noise.
+    Every pair has eight latent factors, which are normally distributed around the centre of its
+    class; every view is an affine map of the factors with noise.
 
     Parameters
     ----------
     rng : numpy.random.Generator
-        Where the numbers come from.
+        Random number generator.
     n : int
         Number of pairs.
     card : MethodCard
-        Its roles become the views, with 12, 10, 8, ... columns; regions and sequences have
-        three rows, all with the same factors.
+        Its roles become the views. The first has 12 columns, the second 10, and all others 8.
+        Regions and sequences have three rows per item, all with the same factors.
 
     Returns
     -------
     views : Views
-    y : int array of shape (n,), or of shape (n, 5) where the card says multi-label
-        Five classes; an item with several lies between their centres.
+        The n pairs.
+    y : int array of shape (n,), or of shape (n, 5) if the card has ``labels="multi"``
+        Five classes; the centre of an item with several classes is the mean of their centres.
 
     Raises
     ------
     ValueError
-        If a role takes none of these kinds of input.
+        If a role does not accept any of these kinds of input.
     """
     y = rng.permutation(np.arange(n) % _N_CLASSES)
     share = np.eye(_N_CLASSES, dtype=np.int64)[y]
@@ -61,7 +62,7 @@ def planted_views(
         if not {"vectors", "regions", "sequence"}.intersection(kinds):
             raise ValueError(
                 f"the kit can make vectors, regions and sequences, but {card.name!r} takes "
-                f"{' or '.join(kinds)} as {role!r}: give its card make_inputs"
+                f"{' or '.join(kinds)} as {role!r}; set make_inputs of its card"
             )
         d = max(12 - 2 * i, _N_FACTORS)
         shape: tuple[Any, ...] = (n, d) if "vectors" in kinds else (n, 3, d)
@@ -73,12 +74,12 @@ def planted_views(
 
 
 def planted_inputs(card: MethodCard, n: int, seed: int = 0) -> tuple[Views, NDArray[Any]]:
-    """Return ``make_inputs(rng, n)`` of a card, or `planted_views` where it has none.
+    """Return ``make_inputs(rng, n)`` of a card, or `planted_views` if it has no ``make_inputs``.
 
     Raises
     ------
     ValueError
-        If what ``make_inputs`` returns is not n pairs with the card's views and n labels.
+        If ``make_inputs`` does not return n pairs with the views of the card and n labels.
     """
     rng = np.random.default_rng(seed)
     if card.make_inputs is None:

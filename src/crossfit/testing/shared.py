@@ -1,4 +1,4 @@
-"""What the checks of methods, extractors and data sets share."""
+"""Helpers that the checks of methods, extractors and data sets share."""
 
 # The docstrings of checks state what must hold.
 # ruff: noqa: D401, NPY002
@@ -31,14 +31,14 @@ __all__ = [
     "dense",
     "global_state",
     "other_random_state",
-    "refuses",
+    "expect_error",
     "same",
     "tolerance",
 ]
 
 
 class Registered(Protocol):
-    """What the checks of cards and of registration need: methods, extractors and data sets."""
+    """A method, extractor or data set under test, as seen by the checks of its card."""
 
     @property
     def target(self) -> Any:
@@ -47,24 +47,25 @@ class Registered(Protocol):
 
     @property
     def card(self) -> Card:
-        """Its card."""
+        """The card of the plugin."""
         ...
 
 
 def tolerance(*arrays: NDArray[Any]) -> float:
-    """Return how far equal numbers may lie apart, as a share of the largest.
+    """Return by how much equal results may differ, as a share of the largest number.
 
-    Sums and products of another order, on another number of rows or another processor, differ in
-    the last bits of their type: 1e-7 in float64, 1e-5 in float32, 1e-2 in half precision. The
-    coarsest of the arrays counts. A network that works in float32 and hands back float64, as it
-    was given, has the precision of float32: all its numbers are of that type.
+    Sums and products that are computed in another order, on another number of rows or on another
+    processor differ in the last bits of their type. Allowed are 1e-7 in float64, 1e-5 in float32
+    and 1e-2 in half precision, for the coarsest type of the arrays. The precision of a float64
+    array whose values are all exact in float32, such as the output of a network, is that of
+    float32.
     """
     coarsest = max((_precision(array) for array in arrays), default=0.0)
     return 1e-2 if coarsest > 1e-5 else 1e-5 if coarsest > 1e-10 else 1e-7
 
 
 def _precision(array: NDArray[Any]) -> float:
-    """Return the last bit of what an array of floats was computed in; 0 for other arrays."""
+    """Return the machine epsilon of the type that floats were computed in; 0 for other types."""
     if array.dtype.kind != "f":
         return 0.0
     if array.dtype == np.float64 and array.size:
@@ -75,52 +76,55 @@ def _precision(array: NDArray[Any]) -> float:
 
 
 def same(found: Any, expected: Any, what: str) -> None:
-    """Fail unless numbers agree to the precision of their type, relative to the largest."""
+    """Raise an AssertionError unless arrays are equal to the `tolerance` of their types."""
     found, expected = np.asarray(dense(found)), np.asarray(dense(expected))
-    assert found.shape == expected.shape, f"{what}: shape {found.shape}, not {expected.shape}"
+    assert found.shape == expected.shape, (
+        f"{what}: expected shape {expected.shape}, got {found.shape}"
+    )
     allowed = tolerance(found, expected)
     largest = np.abs(expected).max(initial=0.0)
     off = np.abs(found - expected).max(initial=0.0)
-    # A NaN compares false, and so fails.
+    # Comparisons with NaN are false, so NaN fails.
     assert off <= allowed * largest, (
-        f"{what}: they differ by {off:.3g}, the largest is {largest:.3g}"
+        f"{what}: the values differ by up to {off:.3g}; the largest expected value is {largest:.3g}"
     )
 
 
 def dense(values: Any) -> Any:
-    """Return sparse arrays and tensors as NumPy's arrays; everything else as it is."""
+    """Return sparse arrays and tensors as NumPy arrays, and everything else unchanged."""
     if hasattr(values, "toarray"):
         return values.toarray()
     return values.detach().cpu().numpy() if hasattr(values, "detach") else values
 
 
-def refuses(
+def expect_error(
     what: str,
     call: Callable[[], Any],
     *words: str,
     errors: tuple[type[Exception], ...] = (ValueError, TypeError),
 ) -> None:
-    """Fail unless a call raises one of the errors with every word in its message."""
-    wanted = " or ".join(error.__name__ for error in errors)
+    """Raise an AssertionError unless a call raises one of `errors` with all `words` in it."""
+    expected = " or ".join(error.__name__ for error in errors)
     try:
         call()
     except errors as error:
         absent = [word for word in words if word.lower() not in str(error).lower()]
-        assert not absent, f"{what}: the message should name {', '.join(absent)}, got: {error}"
+        assert not absent, f"{what}: the message must contain {', '.join(absent)}, got: {error}"
     except Exception as error:
         raise AssertionError(
-            f"{what}: expected {wanted}, got {type(error).__name__}: {error}"
+            f"{what}: expected {expected}, got {type(error).__name__}: {error}"
         ) from error
     else:
-        raise AssertionError(f"{what}: expected {wanted}, but it was accepted")
+        raise AssertionError(f"{what}: expected {expected}, but no error was raised")
 
 
 class RandomTrial:
-    """The part of an Optuna trial that a search space uses, drawing uniformly.
+    """A stand-in for an Optuna trial that draws values uniformly.
 
     Parameters
     ----------
     seed : int
+        Seed of the random number generator.
     """
 
     def __init__(self, seed: int) -> None:
@@ -146,7 +150,7 @@ class RandomTrial:
 
 @contextlib.contextmanager
 def other_random_state() -> Iterator[None]:
-    """Put the global random states where no earlier call can have left them, for a block."""
+    """Set the global random states to other values, for the duration of a block."""
     kept = np.random.get_state(), random.getstate()
     try:
         np.random.seed(123)
@@ -158,7 +162,7 @@ def other_random_state() -> Iterator[None]:
 
 
 def global_state() -> dict[str, str]:
-    """Return hashes of what others may rely on: random states, torch's threads and modes."""
+    """Return hashes of global state: random states, and torch's threads, types and modes."""
     state: dict[str, Any] = {
         "random": random.getstate(),
         "numpy.random": np.random.get_state(),
@@ -178,7 +182,7 @@ def global_state() -> dict[str, str]:
 
 
 def check_card(subject: Registered) -> None:
-    """The card names the class, has a normalised name and a summary"""
+    """The card has a normalised name, a summary, and the class or loader as its target"""
     card, cls = subject.card, subject.target
     found = registry.resolve_target(card.target)
     assert found is cls, f"the card's target {card.target!r} is {found!r}, not {cls!r}"
@@ -187,16 +191,16 @@ def check_card(subject: Registered) -> None:
 
 
 def check_registered(subject: Registered) -> None:
-    """An installed distribution registers the card of the class"""
+    """An installed distribution registers the card"""
     try:
         found = registry.card_of(subject.target)
     except registry.NotInstalledError as error:
         raise AssertionError(str(error)) from None
-    assert found == subject.card, "the class names another card than the entry point"
+    assert found == subject.card, "the card differs from that of the entry point"
 
 
 def check_listing(subject: Registered) -> None:
-    """Listing the registry imports neither torch, nor scikit-learn, nor the method"""
+    """Listing the registry imports neither torch, nor scikit-learn, nor the target of the card"""
     entry = _entry(subject)
     module = subject.card.target.partition(":")[0]
     code = (
@@ -215,7 +219,7 @@ def check_listing(subject: Registered) -> None:
         check=False,
     )
     assert ran.returncode == 0, ran.stderr
-    assert not ran.stdout.strip(), f"listing imports {', '.join(ran.stdout.split())}"
+    assert not ran.stdout.strip(), f"listing the registry imports {', '.join(ran.stdout.split())}"
 
 
 def _entry(subject: Registered) -> registry.Entry:
@@ -226,4 +230,4 @@ def _entry(subject: Registered) -> registry.Entry:
 
 
 CARD_CHECKS: tuple[Callable[[Any], None], ...] = (check_card, check_registered, check_listing)
-"""The checks of what every plugin declares."""
+"""The checks of the card, which every plugin has."""

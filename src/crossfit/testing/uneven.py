@@ -1,4 +1,4 @@
-"""Rows of unequal length out of planted ones, and padding that is not zero."""
+"""Views with rows of unequal length, made from planted views, and padding that is not zero."""
 
 from __future__ import annotations
 
@@ -19,21 +19,22 @@ _PAD = 0
 
 
 def forms(values: Any, kinds: Sequence[str]) -> list[Any]:
-    """Return a view in every form whose rows may be of unequal length.
+    """Return a view in every form that allows rows of unequal length.
 
     Parameters
     ----------
     values : a view
-        As it is planted.
+        The planted view.
     kinds : sequence of str
-        The kinds of input that the card declares for it.
+        The kinds of input that the card declares for the view.
 
     Returns
     -------
     list
         Ragged vectors, ragged token ids, strings, or channels of which at least one is ragged;
-        empty if there is no such form. Vectors become regions where the card declares them:
-        three noisy copies. Strings become token ids, one for each word.
+        empty if there is no such form. If the card declares regions or sequences, a vector
+        becomes three regions, which are noisy copies of it. If it declares tokens, strings are
+        returned as token ids too, one per word.
     """
     if isinstance(values, Channels):
         ragged = values.map(lambda part, _: _ragged(part))
@@ -66,7 +67,7 @@ def _are_strings(values: Any) -> bool:
 
 def _ids(texts: NDArray[Any]) -> Ragged:
     words = sorted({word for text in texts for word in text.split()})
-    # From 2, below are PAD and UNK; few, for a method may have an alphabet of its own.
+    # Ids start at 2, after PAD and UNK, and are few, since a method may limit its vocabulary.
     numbers = {word: 2 + i % 40 for i, word in enumerate(words)}
     return Ragged.from_list(
         [np.array([numbers[word] for word in text.split()] or [2], np.int64) for text in texts]
@@ -74,7 +75,7 @@ def _ids(texts: NDArray[Any]) -> Ragged:
 
 
 def _ragged(values: Any) -> Any:
-    """Return (n, R, d) as a Ragged; everything else as it is."""
+    """Return arrays of shape (n, R, d) as a Ragged, and everything else unchanged."""
     if isinstance(values, Ragged) or getattr(values, "ndim", 0) != 3:
         return values
     n, length, width = values.shape
@@ -82,9 +83,9 @@ def _ragged(values: Any) -> Any:
 
 
 def resized(values: Any, lengths: NDArray[np.int64]) -> Any:
-    """Return a view whose row i has ``lengths[i]`` elements, or words: its own, over and over.
+    """Return a view whose row i has ``lengths[i]`` elements or words, which repeat its own.
 
-    Rows without any stay empty, and what has no such axis stays as it is.
+    Empty rows remain empty; views without rows of variable length are returned unchanged.
     """
     if isinstance(values, Channels):
         return values.map(lambda part, _: resized(part, lengths))
@@ -111,10 +112,10 @@ def resized(values: Any, lengths: NDArray[np.int64]) -> Any:
 
 @contextlib.contextmanager
 def strange_padding() -> Iterator[None]:
-    """Let numbers that nobody should read stand in the padding of vectors.
+    """Replace the zeros in the padding of vectors by random numbers, in a block.
 
-    Of `Ragged.padded`, unless it is called with a ``fill`` of its own, and of the batches of
-    neural methods. Token ids keep their PAD.
+    This concerns `Ragged.padded`, unless it is called with another ``fill``, and the batches of
+    neural methods. The padding of token ids is unchanged.
     """
     padded = Ragged.padded
 
