@@ -604,7 +604,7 @@ print(json.dumps([
         text=True,
         check=True,
     )
-    assert "shadowed by crossfit's own, ask for crossfit-other:cca: another CCA" in ran.stdout
+    assert "hidden by crossfit's own; use the name crossfit-other:cca: another CCA" in ran.stdout
 
 
 def test_escape_sequences_do_not_reach_the_terminal(tmp_path):
@@ -621,4 +621,4 @@ def test_escape_sequences_do_not_reach_the_terminal(tmp_path):
         )
         shown = ran.stdout + ran.stderr
         assert not {"\x1b", "\x07", "\u202e", "\u200b", "\x9b"} & set(shown)
-        assert "gone x" in shown or "[31mred" in shown or "nothing called" in shown
+        assert "gone x" in shown or "[31mred" in shown or "is installed" in shown

@@ -71,7 +71,7 @@ def test_the_command(tmp_path, capsys, monkeypatch):
     assert "exists already" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         main(["new", "Mine_too", "--dir", "elsewhere"])
-    assert "small letters and digits" in capsys.readouterr().err
+    assert "lower-case letters, digits" in capsys.readouterr().err
     assert not Path("elsewhere").exists()
 
 
@@ -149,15 +149,17 @@ def test_the_licence_names_the_author(tmp_path, monkeypatch, given, git, named):
 
 @pytest.mark.parametrize("name", ["", "a b", "-a", "a--b", "1a", "../a", "A", "a_b"])
 def test_bad_names(tmp_path, name):
-    with pytest.raises(ValueError, match="is small letters and digits with single hyphens"):
+    with pytest.raises(
+        ValueError, match="must consist of lower-case letters, digits and single hyphens"
+    ):
         write_plugin(name, tmp_path)
 
 
 @pytest.mark.parametrize(
     ("name", "says"),
     [
-        ("class", "cannot be 'class': it is a word of Python's own"),
-        ("none", "cannot be 'none': it is a word of Python's own"),  # the class would be None
+        ("class", "cannot be 'class', which is a Python keyword"),
+        ("none", "cannot be 'none', which is a Python keyword"),  # the class would be None
         ("template", "cannot be 'template': it is the name of the template itself"),
         ("cca", r"crossfit-retrieval \S+, which is installed, has the method 'cca'"),
         ("retrieval", "gives the distribution crossfit-retrieval .* installed"),

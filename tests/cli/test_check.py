@@ -23,7 +23,7 @@ def test_every_kind_is_found_by_its_name(capsys):
     out = said(capsys, "cca", "characters", "emoji", "-k", "check_card or items or labels")
     names = [line for line in out.splitlines() if line and not line.startswith(" ")]
     assert names == ["cca", "characters", "emoji"]
-    assert "An item's features depend on it alone" in out
+    assert "The features of an item depend on it alone" in out
     assert "Labels are of the kind that the card names" in out
 
 
@@ -66,7 +66,7 @@ def test_settings_come_as_json_or_one_by_one(capsys, params):
 def test_a_root_is_where_official_files_are(capsys, tmp_path):
     make_files(tmp_path)
     code, _, err = refused(capsys, "cca", "--root", str(tmp_path))
-    assert code == 2 and "--root goes with data sets" in err
+    assert code == 2 and "--root is only for data sets" in err
     out = said(capsys, "music", "--root", str(tmp_path), "-k", "record")
     assert f"not found in '{tmp_path}'" in " ".join(out.split())
 
@@ -74,18 +74,22 @@ def test_a_root_is_where_official_files_are(capsys, tmp_path):
 @pytest.mark.parametrize(
     ("args", "code", "says"),
     [
-        (["shallow-wikipedia"], 1, "is an experiment: `crossfit run shallow-wikipedia --dry-run`"),
+        (["shallow-wikipedia"], 1, "`crossfit run shallow-wikipedia --dry-run` validates it"),
         (["wikipedi"], 1, "no method, extractor or data set 'wikipedi' is installed: did you mean"),
-        (["grid", "-k", "nothing-like-it"], 1, "no check is selected by 'nothing-like-it'"),
+        (
+            ["grid", "-k", "nothing-like-it"],
+            1,
+            "no check has a name that matches 'nothing-like-it'",
+        ),
         (["grid", "-k", "card and"], 1, "got 'card and'"),
         (["grid", "-k", "card share"], 1, "got 'card share'"),
         (["grid", "-k", "card(x)"], 1, "got 'card(x)'"),
-        (["grid", "--params", "size"], 2, "expects a JSON object or KEY=VALUE"),
-        (["grid", "--params", "[1, 2]"], 2, "expects a JSON object or KEY=VALUE"),
-        (["grid", "--params", '{"size": '], 2, "expects a JSON object or KEY=VALUE"),
+        (["grid", "--params", "size"], 2, "must be a JSON object or KEY=VALUE"),
+        (["grid", "--params", "[1, 2]"], 2, "must be a JSON object or KEY=VALUE"),
+        (["grid", "--params", '{"size": '], 2, "must be a JSON object or KEY=VALUE"),
         (["grid", "--params", "depth=3"], 1, "GridFeatures cannot be constructed with"),
         (["onnx-detector"], 1, "cannot be constructed with {} (its card has no test_params)"),
-        (["emoji", "--params", "size=3"], 1, "takes the options subsets, got 'size'"),
+        (["emoji", "--params", "size=3"], 1, "has no option 'size'; its options are: subsets"),
     ],
 )
 def test_what_is_wrong_is_one_sentence(capsys, args, code, says):

@@ -121,7 +121,7 @@ def test_pretrained_features_that_are_not_installed(monkeypatch, tmp_path):
 
     monkeypatch.setattr(Experiment, "find", without_plugin)
     assert emoji_experiment("auto").name == "emoji-plain"
-    with pytest.raises(NotInstalledError, match="install crossfit-wheels, or choose plain"):
+    with pytest.raises(NotInstalledError, match="install crossfit-wheels, or use --features plain"):
         emoji_experiment("pretrained")
 
 

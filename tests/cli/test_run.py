@@ -93,7 +93,7 @@ def tuned(name):
         ),
         (tuned("regg"), 1, "has no parameter 'regg', it has"),
         (tuned("features__text__n"), 1, "not a parameter of the features"),
-        (["two.yaml", "--seeds", "a"], 2, "--seeds must read"),
+        (["two.yaml", "--seeds", "a"], 2, "--seeds must have the form"),
         (["two.yaml", "--jobs", "0"], 2, "--jobs"),
         (["two.yaml", "--backend", "dask"], 2, "--scheduler"),
         (["two.yaml", "--scheduler", "tcp://a:1"], 2, "--backend dask"),
@@ -147,4 +147,4 @@ def test_what_should_be_done_and_is_not_ends_in_failure(folder, monkeypatch):
     done = CliRunner().invoke(cli, ["run", "two.yaml"])
     assert done.exit_code == 1
     assert "1 pending, 2 skipped" in done.output
-    assert "1 cell without a result; the same command goes on" in done.output
+    assert "1 cell without a result; repeat the command" in done.output

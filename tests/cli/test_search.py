@@ -35,7 +35,10 @@ def test_a_picture_is_read_before_the_emoji_are(run, tmp_path):
 def test_search_finds_an_emoji_by_its_words(run, home):
     done = run("search", "red heart", "--features", "plain", "-k", "8", "--json", home=home)
     assert done.returncode == 0, done.stderr
-    assert done.stderr == "reading all emoji: the first time may take minutes\n"
+    assert (
+        done.stderr
+        == "computing the features of all emoji; the first time, this may take minutes\n"
+    )
     found = json.loads(done.stdout)
     assert len(found) == 8
     assert [row["score"] for row in found] == sorted((r["score"] for r in found), reverse=True)

@@ -15,10 +15,10 @@ __all__ = ["main"]
 
 
 def main(args: Sequence[str] | None = None) -> None:
-    """Run the command line; errors are one line, and the exit code shows the outcome.
+    """Run the command line; an error is printed as one line.
 
-    Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted. With ``CROSSFIT_DEBUG`` set, an
-    error shows its traceback.
+    The exit code is 0 on success, 1 on failure, 2 for wrong usage and 130 if interrupted. If
+    ``CROSSFIT_DEBUG`` is set, errors are shown with their traceback.
     """
     try:
         import click
@@ -41,7 +41,7 @@ def main(args: Sequence[str] | None = None) -> None:
         click.echo("crossfit: interrupted", err=True)
         sys.exit(130)
     except BrokenPipeError:
-        # The reader of our output has gone, as with `crossfit list | head`.
+        # The reader of the output has closed the pipe, as in `crossfit list | head`.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except (ValueError, LookupError, OSError, ImportError, RecursionError) as error:
@@ -53,7 +53,7 @@ def main(args: Sequence[str] | None = None) -> None:
 
 
 def _write_anything() -> None:
-    """Write characters that the output cannot encode as escapes, in place of an error."""
+    """Write characters that the output cannot encode as escapes, instead of raising an error."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
@@ -68,5 +68,5 @@ def _one_line_warning(
     line: str | None = None,
 ) -> None:
     if issubclass(category, UserWarning):
-        told = printable(" ".join(str(message).split()))
-        print(f"crossfit: warning: {told}", file=sys.stderr)
+        text = printable(" ".join(str(message).split()))
+        print(f"crossfit: warning: {text}", file=sys.stderr)

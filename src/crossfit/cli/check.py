@@ -20,24 +20,24 @@ _STYLES = {"pass": "green", "fail": "bold red", "skip": "yellow", "expected": "c
 @click.argument("names", nargs=-1, required=True)
 @click.option(
     "-k", "select", metavar="EXPR",
-    help="Run the checks whose names match, as pytest -k does: 'ragged or padding', 'not sklearn'.",
+    help="Run only checks whose names match, as in pytest -k: 'ragged or padding', 'not sklearn'.",
 )  # fmt: skip
 @click.option(
     "--params", multiple=True, metavar="JSON|KEY=VALUE",
-    help="Settings to check in place of the card's test_params: '{\"k\": 3}' or k=3; repeatable.",
+    help="Settings that override the card's test_params: '{\"k\": 3}' or k=3; repeatable.",
 )  # fmt: skip
 @click.option(
     "--root", type=click.Path(exists=True, file_okay=False),
-    help="Folder of the data sets; by default CROSSFIT_DATA, or the files that a card makes.",
+    help="Folder of the data sets.  [default: files made by the card, else CROSSFIT_DATA]",
 )  # fmt: skip
-@click.option("-q", "--quiet", is_flag=True, help="Print what fails, and one line for each name.")
+@click.option("-q", "--quiet", is_flag=True, help="Print only failures, and one line per name.")
 def check(
     names: tuple[str, ...], select: str | None, params: tuple[str, ...], root: str | None,
     quiet: bool,
 ) -> None:  # fmt: skip
-    """Run the conformance checks on what is installed; exit 1 if one fails.
+    """Run the conformance checks of installed plugins; the exit code is 1 if a check fails.
 
-    NAMES are those of methods, extractors and data sets.
+    NAMES are names of methods, extractors and data sets, as shown by `crossfit list`.
     """
     from rich.text import Text
 
@@ -49,7 +49,7 @@ def check(
     for name, group in groups.items():
         registry.load(name, group)  # a wrong name is reported before the first check
     if root is not None and "crossfit.datasets" not in groups.values():
-        raise click.UsageError(f"--root goes with data sets, and {names[0]!r} is none")
+        raise click.UsageError(f"--root is only for data sets, and {names[0]!r} is not a data set")
     screen = console()
     failed = 0
     for name, group in groups.items():
@@ -72,8 +72,8 @@ def check(
             screen.print(line)
         bad = sum(result.status == "fail" for result in results)
         passed = sum(result.status == "pass" for result in results)
-        told = f"{passed} passed, {bad} failed, {len(results) - passed - bad} other"
-        screen.print(f"{printable(name)}: {told}" if quiet else f"  {told}\n", markup=False)
+        summary = f"{passed} passed, {bad} failed, {len(results) - passed - bad} other"
+        screen.print(f"{printable(name)}: {summary}" if quiet else f"  {summary}\n", markup=False)
         failed += bad
     if failed:
         raise SystemExit(1)
@@ -91,7 +91,7 @@ def _results(
 
 
 def _settings(params: tuple[str, ...]) -> dict[str, Any]:
-    """Return settings by name, out of JSON objects and ``key=value`` whose value is YAML."""
+    """Return settings by name, from JSON objects and from ``key=value`` with YAML values."""
     import yaml
 
     found: dict[str, Any] = {}
@@ -99,7 +99,7 @@ def _settings(params: tuple[str, ...]) -> dict[str, Any]:
         key, equals, value = text.partition("=")
         try:
             if text.lstrip().startswith("{"):
-                part = yaml.safe_load(text)  # of which JSON is a part
+                part = yaml.safe_load(text)  # JSON is a subset of YAML
             elif equals and key.strip().isidentifier():
                 part = {key.strip(): yaml.safe_load(value)}
             else:
@@ -108,7 +108,7 @@ def _settings(params: tuple[str, ...]) -> dict[str, Any]:
             part = None
         if not isinstance(part, dict) or not all(isinstance(name, str) for name in part):
             raise click.UsageError(
-                f"--params expects a JSON object or KEY=VALUE, such as k=3, got {text!r}"
+                f"--params must be a JSON object or KEY=VALUE, such as k=3, got {text!r}"
             )
         found |= part
     return found

@@ -1,4 +1,4 @@
-"""``crossfit cite``: how to cite what is installed."""
+"""``crossfit cite``: citations of methods, extractors, data sets and experiments."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ def cite(name: str) -> None:
             card = registry.get(name, group)
         except registry.NotInstalledError:
             continue
-        click.echo(printable(card.citation, lines=True) or f"there is no citation for {name}")
+        click.echo(printable(card.citation, lines=True) or f"the card of {name} has no citation")
         return
     known = {entry.name for entry in registry.entries()}
     raise registry.NotInstalledError(
-        f"nothing called {name!r} is installed"
+        f"no method, extractor, data set or experiment {name!r} is installed"
         + (did_you_mean(name, sorted(known)) or "; see `crossfit list`")
     )

@@ -1,4 +1,7 @@
-"""The commands, a file each; what they need is imported when they run, so that help is quick."""
+"""The group of all commands, which have one file each.
+
+Commands import what they need when they run, so that ``--help`` is fast.
+"""
 
 from __future__ import annotations
 
@@ -22,10 +25,10 @@ __all__ = ["cli"]
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(crossfit.__version__, prog_name="crossfit", message="%(prog)s %(version)s")
 def cli() -> None:
-    """Cross-modal retrieval: find the text for a picture, the picture for a text.
+    """Cross-modal retrieval: find texts for a picture, and pictures for a text.
 
-    Start with `crossfit demo`. Errors are one line; with CROSSFIT_DEBUG=1 in the environment they
-    come with their traceback.
+    Start with `crossfit demo`. Errors are printed as one line; set the environment variable
+    CROSSFIT_DEBUG=1 to see their traceback.
     """
 
 

@@ -1,4 +1,4 @@
-"""``crossfit demo``: methods compared on the emoji set."""
+"""``crossfit demo``: a comparison of methods on the emoji data set."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["demo"]
 )  # fmt: skip
 @FEATURES
 def demo(out: Path, features: str) -> None:
-    """Fit and compare methods on the emoji set and write a report."""
+    """Fit and compare methods on the emoji data set, and write a report."""
     from crossfit import registry
     from crossfit.experiment import Store
 

@@ -1,4 +1,4 @@
-"""``crossfit list``: what is installed."""
+"""``crossfit list``: the installed methods, extractors, data sets and experiments."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ SECTIONS = [group.removeprefix("crossfit.") for group in GROUPS]
 
 @click.command("list")
 @click.argument("section", required=False, type=click.Choice(SECTIONS))
-@click.option("--json", "as_json", is_flag=True, help="Print every card in full as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print the complete cards as JSON.")
 @click.option("-v", "--verbose", is_flag=True, help="Show tracebacks of broken plugins.")
 def list_(section: str | None, as_json: bool, verbose: bool) -> None:
-    """List the methods, extractors, data sets and experiments that are installed."""
+    """List the installed methods, extractors, data sets and experiments."""
     from crossfit import registry
 
     found = registry.entries(f"crossfit.{section}" if section else None)
@@ -71,7 +71,7 @@ def _print_entries(found: Sequence[Entry]) -> None:
             summary = Text(printable(f"{entry.status}: {last}"), style="red")
         if entry.shadowed:
             other = f"{entry.distribution}:{entry.name}"
-            summary = Text(f"shadowed by crossfit's own, ask for {other}: ").append(summary)
+            summary = Text(f"hidden by crossfit's own; use the name {other}: ").append(summary)
         source = printable(f"{entry.distribution} {entry.version}")
         table.add_row(entry.kind, Text(printable(entry.name)), Text(source), summary)
     console().print(table)

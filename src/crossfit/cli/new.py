@@ -19,16 +19,16 @@ __all__ = ["KINDS", "new", "write_plugin"]
 
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 _COPYRIGHT = re.compile(r"^(Copyright \(c\) ).*$", re.MULTILINE)
-#: What a kind takes over from the first template, which brings a network too.
+#: Files that other kinds copy from the template "method", which also contains a network.
 _SHARED = ("LICENSE", "src/crossfit_template/py.typed")
 _NETWORK = ("src/crossfit_template/network.py", "src/crossfit_template/testing.py")
 
 
 KINDS = {
-    "method": "a method in closed form and one as a network",
-    "network": "a method as a network",
-    "pair": "a method that scores pairs, as a network",
-    "extractor": "an extractor of features",
+    "method": "a closed-form method and a neural one",
+    "network": "a neural method",
+    "pair": "a neural method that scores pairs",
+    "extractor": "a feature extractor",
     "dataset": "a data set",
 }
 
@@ -37,39 +37,39 @@ KINDS = {
 @click.argument("name")
 @click.option(
     "--kind", type=click.Choice(list(KINDS)), default="method", show_default=True,
-    help="What the plugin brings: " + "; ".join(f"{kind}, {what}" for kind, what in KINDS.items()),
+    help="Contents: " + "; ".join(f"{kind}, {what}" for kind, what in KINDS.items()) + ".",
 )  # fmt: skip
 @click.option(
     "--dir", "folder", default=".", show_default=True,
-    type=Folder(), help="Where to put crossfit-NAME.",
+    type=Folder(), help="Folder in which to make crossfit-NAME.",
 )  # fmt: skip
 @click.option(
     "--author",
-    help="Copyright holder in the licence; by default git's user.name, else the authors of NAME.",
+    help="Copyright holder in the licence.  [default: git's user.name, else the authors of NAME]",
 )
 def new(name: str, kind: str, folder: Path, author: str | None) -> None:
-    """Write a plugin called NAME, ready to install, check and run."""
+    """Write a new plugin NAME that can be installed, checked and run as it is."""
     made = write_plugin(name, folder, kind, author)
     click.echo(f"wrote {made}")
     click.echo(f"next: pip install -e {made}; crossfit check {name}")
 
 
 def write_plugin(name: str, folder: Path, kind: str = "method", author: str | None = None) -> Path:
-    """Copy a template under another name.
+    """Write a plugin from a template.
 
     Parameters
     ----------
     name : str
-        Of the method, extractor or data set: small letters, digits and single hyphens, for
-        instance ``"my-method"``. The distribution is ``crossfit-my-method``, the package
-        ``crossfit_my_method``, the class ``MyMethod``.
+        Name of the method, extractor or data set: lower-case letters, digits and single hyphens,
+        for instance ``"my-method"``. The distribution is then ``crossfit-my-method``, the package
+        ``crossfit_my_method`` and the class ``MyMethod``.
     folder : path
-        Where the distribution's folder is made.
-    kind : {"method", "network", "pair", "extractor", "dataset"}
-        Which template.
+        Folder in which the folder of the distribution is made.
+    kind : {"method", "network", "pair", "extractor", "dataset"}, default="method"
+        The template.
     author : str, optional
-        Copyright holder in the licence; by default git's ``user.name``, else the authors of the
-        distribution.
+        Copyright holder in the licence; by default git's ``user.name``, or "the authors of
+        crossfit-my-method" if it is not set.
 
     Returns
     -------
@@ -79,9 +79,9 @@ def write_plugin(name: str, folder: Path, kind: str = "method", author: str | No
     Raises
     ------
     ValueError
-        If the name is invalid or an installed distribution has it, or there is no such template.
+        If `name` is invalid or used by an installed distribution, or if `kind` is invalid.
     FileExistsError
-        If the folder exists already.
+        If the folder of the distribution exists already.
     """
     if kind not in KINDS:
         raise ValueError(f"kind must be among {', '.join(KINDS)}, got {kind!r}")
@@ -89,24 +89,30 @@ def write_plugin(name: str, folder: Path, kind: str = "method", author: str | No
     of = f"the name of {'an' if thing[0] == 'e' else 'a'} {thing}"
     if not _NAME.fullmatch(name):
         raise ValueError(
-            f"{of} is small letters and digits with single hyphens, such as "
+            f"{of} must consist of lower-case letters, digits and single hyphens, such as "
             f"'my-{thing.replace('data set', 'pairs')}', got {name!r}"
         )
     class_name = "".join(part.capitalize() for part in name.split("-"))
     if keyword.iskeyword(name) or keyword.iskeyword(class_name) or name == "template":
-        word = "the name of the template itself" if name == "template" else "a word of Python's own"
-        raise ValueError(f"{of} cannot be {name!r}: it is {word}")
+        word = "the name of the template" if name == "template" else "a Python keyword"
+        raise ValueError(f"{of} cannot be {name!r}, which is {word}; choose another name")
     taken = (name, f"{name}-net") if kind == "method" else (name,)
     for entry in registry.entries():
-        who = f"{entry.distribution} {entry.version}, which is installed"
+        owner = f"{entry.distribution} {entry.version}"
         if entry.kind == thing and entry.name in taken:
-            raise ValueError(f"{of} must be new: {who}, has the {thing} {entry.name!r}")
+            raise ValueError(
+                f"{of} must be new, but {owner}, which is installed, has the {thing} "
+                f"{entry.name!r}; choose another name"
+            )
         if entry.distribution == f"crossfit-{name}":
-            raise ValueError(f"{of} must be new: {name!r} gives the distribution {who}")
+            raise ValueError(
+                f"{of} must be new, but the distribution {owner} is installed; choose a name other "
+                f"than {name!r}"
+            )
     target = folder / f"crossfit-{name}"
     if target.exists():
-        raise FileExistsError(f"{target} exists already")
-    # The network is a second method in the first template, and the only one in that of networks.
+        raise FileExistsError(f"{target} exists already; choose another name or folder")
+    # The network is the second method of the template "method", and the only one of "network".
     net = {"TemplateNet": class_name, "TEMPLATE_NET": name.replace("-", "_").upper()}
     words = {
         **(net if kind == "network" else {}),
@@ -145,12 +151,12 @@ def _author(given: str | None, name: str) -> str:
     """Return the copyright holder of a licence."""
     if given is None:
         try:
-            asked = subprocess.run(
+            found = subprocess.run(
                 ["git", "config", "user.name"], capture_output=True, text=True, check=False,
                 timeout=10,
             )  # fmt: skip
-            given = asked.stdout
-        except (OSError, UnicodeError, subprocess.SubprocessError):  # there is no git
+            given = found.stdout
+        except (OSError, UnicodeError, subprocess.SubprocessError):  # git is not available
             given = ""
     return printable(given).strip() or f"the authors of crossfit-{name}"
 
@@ -168,10 +174,12 @@ def _files(kind: str) -> dict[str, Path]:
 
 
 def _template(kind: str) -> Path:
-    """Return a template's folder: of the installed package, or of a checkout."""
+    """Return the folder of a template, in the installed package or in a checkout."""
     package = Path(__file__).parents[1]
     end = "" if kind == "method" else f"-{kind}"
     for folder in (package / f"_template{end}", package.parents[1] / "plugins" / f"template{end}"):
         if (folder / "pyproject.toml").is_file():
             return folder
-    raise FileNotFoundError(f"this installation of crossfit has no template of a plugin ({kind})")
+    raise FileNotFoundError(
+        f"the template {kind!r} is missing from this installation of crossfit; reinstall crossfit"
+    )

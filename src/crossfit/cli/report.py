@@ -1,4 +1,4 @@
-"""``crossfit report``: a page and tables of runs."""
+"""``crossfit report``: a page and tables with the results of runs."""
 
 from __future__ import annotations
 
@@ -27,20 +27,25 @@ __all__ = ["report"]
     help="Folder of the data sets, for the gallery.  [default: the run's, else CROSSFIT_DATA]",
 )  # fmt: skip
 @click.option(
-    "--items", type=click.IntRange(1, 10),
-    help="Items per query of the gallery.  [default: 9 pictures, 5 texts]",
+    "--items", type=click.IntRange(min=1),
+    help="Items per query in the gallery.  [default: 9 pictures, 5 texts]",
 )  # fmt: skip
 def report(
     runs: tuple[str, ...], store: Path, out: Path, root: Path | None, items: int | None
 ) -> None:
-    """Report runs: one HTML page, and tables in Markdown, LaTeX and CSV.
+    """Report runs in an HTML page, and in tables in Markdown, LaTeX and CSV.
 
-    Methods that were evaluated on the same test queries share a leaderboard, also over several
-    runs. An earlier report in the folder is replaced.
+    Methods that were evaluated on the same test queries share a leaderboard, even if they are from
+    different runs. An earlier report in the output folder is replaced.
     """
+    from crossfit.experiment.evaluate import TOP
     from crossfit.report.from_runs import report_runs
 
-    # An earlier report, which has them all, may be written again; what others put there may not.
+    if items is not None and items > TOP:
+        raise click.UsageError(
+            f"--items must be at most {TOP}, the number of items that are stored per query, got "
+            f"{items}"
+        )
     written = [out / name for name in ("report.html", *TABLES)]
     check_not_foreign(written)
     page = report_runs(runs, store, out, root=root, items=items)

@@ -1,4 +1,4 @@
-"""``crossfit run``: experiments from files and from plugins, with progress and time left."""
+"""``crossfit run``: experiments from files and plugins, with progress and remaining time."""
 
 from __future__ import annotations
 
@@ -29,23 +29,28 @@ __all__ = ["run", "run_and_print"]
 )  # fmt: skip
 @click.option(
     "--root", type=click.Path(exists=True, file_okay=False),
-    help="Folder of the data sets; by default CROSSFIT_DATA.",
+    help="Folder of the data sets.  [default: CROSSFIT_DATA]",
 )  # fmt: skip
 @click.option(
     "--data", type=click.Path(exists=True, dir_okay=False),
-    help="Your own pairs: a CSV file with the columns image and text, perhaps label, group, split.",
+    help="Your own pairs: a CSV file with the columns image and text, and optionally label, group "
+    "and split.",
 )  # fmt: skip
-@click.option("--jobs", default=1, show_default=True, help="Processes; -1 for every processor.")
+@click.option(
+    "--jobs", default=1, show_default=True, help="Number of processes; -1 uses all processors."
+)
 @click.option("--backend", type=click.Choice(["loky", "dask"]), default="loky", show_default=True)
 @click.option("--scheduler", help="Address of a Dask scheduler, tcp://HOST:PORT.")
-@click.option("--seeds", help="Seeds in place of the experiment's: 0,1,2 or 0-4.")
+@click.option("--seeds", help="Seeds that replace those of the experiment: 0,1,2 or 0-4.")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE",
-              help="Change a value: tuning.trials=5, methods.CCA.params.reg=0.1.")  # fmt: skip
-@click.option("--retry-failed", is_flag=True, help="Compute cells again that have failed.")
-@click.option("--force", is_flag=True, help="Compute all cells again, those that are done too.")
+              help="Change a value, such as tuning.trials=5 or methods.CCA.params.reg=0.1; "
+              "repeatable.")  # fmt: skip
+@click.option("--retry-failed", is_flag=True, help="Compute failed cells again.")
+@click.option("--force", is_flag=True, help="Compute all cells again, including those done.")
 @click.option("--tracker", type=click.Choice(["mlflow", "tensorboard", "wandb"]),
-              help="Send the results to a tracker too.")  # fmt: skip
-@click.option("--dry-run", is_flag=True, help="Print what would be computed, and compute nothing.")
+              help="Also send the results to a tracker.")  # fmt: skip
+@click.option("--dry-run", is_flag=True,
+              help="Print what would be computed, without computing it.")  # fmt: skip
 def run(
     experiment: str,
     folder: Path,
@@ -61,18 +66,18 @@ def run(
     tracker: str | None,
     dry_run: bool,
 ) -> None:
-    """Run EXPERIMENT: the name of an installed one, or a YAML file.
+    """Run EXPERIMENT, which is the name of an installed experiment or a YAML file.
 
-    Results are written to the store. Cells that it contains are not computed again, so an
-    interrupted run continues where it stopped, and several machines may share a store.
+    Results are written to the store. Cells that it already contains are not computed again, so
+    that an interrupted run continues where it stopped, and several machines may share a store.
     """
     from crossfit.experiment.spec import Experiment
     from crossfit.experiment.store import Store
 
     if backend == "dask" and not scheduler:
-        raise click.UsageError("--backend dask needs --scheduler tcp://HOST:PORT")
+        raise click.UsageError("--backend dask requires --scheduler tcp://HOST:PORT")
     if scheduler and backend != "dask":
-        raise click.UsageError("--scheduler goes with --backend dask")
+        raise click.UsageError("--scheduler requires --backend dask")
     if jobs == 0 or jobs < -1:
         raise click.UsageError(f"--jobs must be a positive number or -1, got {jobs}")
     replaced = {} if seeds is None else {"seeds": _seeds(seeds)}
@@ -100,21 +105,26 @@ def run(
 
 
 def run_and_print(experiment: Experiment, store: Store, **options: Any) -> RunRecord:
-    """Run an experiment with its progress on the screen, and print what came out.
+    """Run an experiment, show its progress on the screen and print its results.
 
     Parameters
     ----------
     experiment : Experiment
-        What to run.
+        The experiment to run.
     store : Store
-        Where the results go.
+        Store for the results.
     **options
-        As `crossfit.experiment.run` takes them.
+        Options of `crossfit.experiment.run`.
+
+    Returns
+    -------
+    RunRecord
+        The finished run.
 
     Raises
     ------
     SystemExit
-        If a cell has failed, or none is done.
+        If a cell has failed or has no result yet, or if no cell is done.
     """
     from crossfit.experiment import run as run_experiment
 
@@ -125,7 +135,7 @@ def run_and_print(experiment: Experiment, store: Store, **options: Any) -> RunRe
     except KeyboardInterrupt:
         click.echo(
             f"interrupted with {listener.done} of {_cells(listener.todo)} computed in this run; "
-            "the same command goes on from here",
+            "repeat the command to continue",
             err=True,
         )
         raise
@@ -137,21 +147,23 @@ def run_and_print(experiment: Experiment, store: Store, **options: Any) -> RunRe
     for cell in record.cells:
         if cell.status == "failed":
             last = cell.traceback.strip().splitlines()[-1]
-            told = f"{cell.label} on {cell.dataset}, seed {cell.seed}: {last}"
-            click.echo(printable(f"failed: {told}"), err=True)
+            failure = f"{cell.label} on {cell.dataset}, seed {cell.seed}: {last}"
+            click.echo(printable(f"failed: {failure}"), err=True)
     for reason in dict.fromkeys(cell.reason for cell in record.cells if cell.status == "skipped"):
         who = [c.label for c in record.cells if c.status == "skipped" and c.reason == reason]
         few = ", ".join(dict.fromkeys(who[:3])) + (f" and {len(who) - 3} more" if who[3:] else "")
         click.echo(printable(f"skipped: {few}: {reason}"), err=True)
     if counts["failed"]:
         click.echo(
-            f"their tracebacks are in {store.folder / 'cells'}; --retry-failed tries again",
+            f"the tracebacks are in {store.folder / 'cells'}; --retry-failed computes failed cells "
+            "again",
             err=True,
         )
         raise SystemExit(1)
     if counts["pending"]:
         click.echo(
-            f"pending: {_cells(counts['pending'])} without a result; the same command goes on",
+            f"pending: {_cells(counts['pending'])} without a result; repeat the command to "
+            "continue",
             err=True,
         )
     if counts["pending"] or not counts["done"]:
@@ -172,7 +184,7 @@ def _seeds(text: str) -> list[int]:
     for part in text.split(","):
         first, dash, last = part.strip().partition("-")
         if not first.isdigit() or (dash and not last.isdigit()):
-            raise click.UsageError(f"--seeds must read 0,1,2 or 0-4, got {text!r}")
+            raise click.UsageError(f"--seeds must have the form 0,1,2 or 0-4, got {text!r}")
         found += range(int(first), int(last or first) + 1)
     return found
 
@@ -189,7 +201,7 @@ def _print_plan(tasks: Sequence[Any], store: Any, retry_failed: bool, force: boo
         elif status == "done":
             what = "cached"
         elif status == "failed" and not retry_failed:
-            what = "failed before; --retry-failed tries again"
+            what = "failed before; --retry-failed computes it again"
         else:
             what = "to compute"
         counts[what.partition(":")[0].partition(";")[0]] += 1
@@ -258,7 +270,7 @@ def _listener(title: str) -> Any:
     from crossfit.experiment.runner import Listener
 
     class Progress(Listener):
-        """A bar on a terminal, a line for every cell elsewhere."""
+        """A progress bar on a terminal, and one line per cell."""
 
         def __init__(self) -> None:
             self.todo = self.done = 0
@@ -268,7 +280,7 @@ def _listener(title: str) -> Any:
         def begin(self, cells: Sequence[Any], todo: int) -> None:
             self.todo, self._begun = todo, time.monotonic()
             cached = len({cell.key for cell in cells}) - todo
-            self._say(f"{title}: {_cells(todo)} to compute, {cached} in the store")
+            self._print(f"{title}: {_cells(todo)} to compute, {cached} in the store")
             if self._console.is_terminal and todo:
                 from rich.progress import (
                     BarColumn,
@@ -291,7 +303,7 @@ def _listener(title: str) -> Any:
                 "settings chosen" if outcome.status == "done" else f"no settings: {outcome.message}"
             )
             searches = "1 search" if left == 1 else f"{left} searches"
-            self._say(f"  {cell.label}: {how} in {outcome.seconds:.1f} s, {searches} left")
+            self._print(f"  {cell.label}: {how} in {outcome.seconds:.1f} s, {searches} left")
             # The time left is estimated from cells alone.
             self._begun = time.monotonic()
             if self._bar is not None:
@@ -303,7 +315,7 @@ def _listener(title: str) -> Any:
             remaining = _clock(spent / self.done * left)
             seed = "" if cell.note else f", seed {cell.seed}"
             words = f": {outcome.message}" if outcome.message else ""
-            self._say(
+            self._print(
                 f"[{self.done}/{self.todo}] {cell.label} on {cell.dataset}{seed}: "
                 f"{outcome.status} in {outcome.seconds:.1f} s{words}"
                 + (f", about {remaining} left" if left and self._bar is None else "")
@@ -319,7 +331,7 @@ def _listener(title: str) -> Any:
             if self._bar is not None:
                 self._bar.stop()
 
-        def _say(self, line: str) -> None:
+        def _print(self, line: str) -> None:
             self._console.print(printable(line), highlight=False, markup=False)
 
     return Progress()

@@ -1,4 +1,4 @@
-"""``crossfit search``: the emoji for a text, or the texts for a picture."""
+"""``crossfit search``: emoji for a text, or texts for a picture."""
 
 from __future__ import annotations
 
@@ -16,27 +16,33 @@ __all__ = ["search"]
 
 @click.command()
 @click.argument("query", required=False)
-@click.option("--picture", type=click.Path(exists=True, dir_okay=False), help="Search by picture.")
-@click.option("-k", type=click.IntRange(min=1), default=5, show_default=True, help="How many.")
+@click.option(
+    "--picture", type=click.Path(exists=True, dir_okay=False), help="File to search with."
+)
+@click.option("-k", type=click.IntRange(min=1), default=5, show_default=True,
+              help="Number of results.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @FEATURES
 def search(query: str | None, picture: str | None, k: int, as_json: bool, features: str) -> None:
-    """Find the emoji for a text, or the texts for a picture.
+    """Find emoji for a text, or texts for a picture.
 
-    QUERY is a text, for instance "a red heart"; or give --picture FILE instead.
+    QUERY is a text, for instance "a red heart". To search with a picture, use --picture FILE
+    instead.
     """
     if (query is None) == (picture is None):
-        raise click.UsageError("give a text or --picture FILE, one of the two")
+        raise click.UsageError("exactly one of QUERY and --picture FILE is required")
     if query is not None and not query.strip():
-        raise click.UsageError("the text is empty")
+        raise click.UsageError("QUERY must not be empty")
     if picture is not None:
         from crossfit.extraction.images import load_rgb
 
         load_rgb(picture)  # a file that is not a picture is reported before any work
-    click.echo("reading all emoji: the first time may take minutes", err=True)
+    click.echo(
+        "computing the features of all emoji; the first time, this may take minutes", err=True
+    )
     found = answer(query, picture, k, features)
     if as_json:
-        # Escapes of JSON, where the output cannot take what it would need.
+        # JSON escapes are used if the output cannot encode the characters themselves.
         readable = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
         click.echo(json.dumps(found, ensure_ascii=not readable, indent=2))
         return
@@ -46,18 +52,18 @@ def search(query: str | None, picture: str | None, k: int, as_json: bool, featur
 
 
 def answer(query: str | None, picture: str | None, k: int, features: str) -> list[dict[str, Any]]:
-    """Return the k emoji nearest to a text or to a picture, best first.
+    """Return the k emoji most similar to a text or to a picture, best first.
 
     Parameters
     ----------
     query : str or None
-        A text.
+        A text; None to search with `picture`.
     picture : str or None
-        Path of a picture; one of the two.
+        Path of a picture; None to search with `query`.
     k : int
-        How many to return.
+        Number of results.
     features : {"auto", "pretrained", "plain"}
-        Features.
+        Value of ``--features``.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""``crossfit tune``: an Optuna study of a method on a data set, from the command line."""
+"""``crossfit tune``: an Optuna study of a method on a data set."""
 
 from __future__ import annotations
 
@@ -22,42 +22,49 @@ STORAGE = "sqlite:///crossfit-studies.db"
 @click.option("--dataset", required=True, help="Name of an installed data set.")
 @click.option(
     "--root", type=click.Path(exists=True, file_okay=False),
-    help="Folder of the data sets; by default CROSSFIT_DATA.",
+    help="Folder of the data sets.  [default: CROSSFIT_DATA]",
 )  # fmt: skip
 @click.option(
     "--features", multiple=True, metavar="VIEW=NAME[,NAME]",
-    help="Extractors of a view, one after the other: text=characters, or "
-    "text='[{name: lda, params: {n_topics: 50}}]' as in experiment files.",
+    help="Extractors of a view, applied in order: text=characters, or "
+    "text='[{name: lda, params: {n_topics: 50}}]' as in experiment files; repeatable.",
 )  # fmt: skip
 @click.option("--set", "settings", multiple=True, metavar="PARAM=VALUE",
-              help="Fix a parameter of the method.")  # fmt: skip
+              help="Fix a parameter of the method; repeatable.")  # fmt: skip
 @click.option(
     "--space", multiple=True, metavar="PARAM=SPACE",
-    help="Search this in place of the method's own: reg='{float: [0.01, 1], log: true}'.",
+    help="Search space that replaces that of the method: reg='{float: [0.01, 1], log: true}'; "
+    "repeatable.",
 )  # fmt: skip
 @click.option("--trials", default=50, show_default=True, type=click.IntRange(min=1),
-              help="Trials of the study in all, earlier ones included.")  # fmt: skip
+              help="Total number of trials of the study, including earlier ones.")  # fmt: skip
 @click.option("--timeout", type=click.FloatRange(min=0, min_open=True),
-              help="Seconds after which no new trial begins.")  # fmt: skip
+              help="Seconds after which no new trial starts.")  # fmt: skip
 @click.option("--storage", default=STORAGE, show_default=True, metavar="URL",
               help="sqlite:///FILE, postgresql://USER@HOST/NAME or journal:///FILE.")  # fmt: skip
-@click.option("--study", help="Name of the study; by default made from what is searched.")
+@click.option("--study", help="Name of the study.  [default: derived from the search]")
 @click.option("--jobs", default=1, show_default=True, type=click.IntRange(min=1),
-              help="Processes.")  # fmt: skip
-@click.option("--metric", help="For instance r@1; by default map@all with labels, else mrr.")
+              help="Number of processes.")  # fmt: skip
+@click.option("--metric",
+              help="Metric to maximise, such as r@1.  [default: map@all with labels, else mrr]",
+              )  # fmt: skip
 @click.option("--folds", default=3, show_default=True, type=click.IntRange(min=2),
-              help="Folds of the training pairs.")  # fmt: skip
-@click.option("--validation", metavar="SPLIT", help="Score on this split instead of folds.")
+              help="Number of folds of the training pairs.")  # fmt: skip
+@click.option("--validation", metavar="SPLIT",
+              help="Split to score on, instead of cross-validation.")  # fmt: skip
 @click.option("--train", default="train", show_default=True, metavar="SPLIT",
               help="Split to fit on.")  # fmt: skip
-@click.option("--split", help="Which of the data set's official ways to split it.")
+@click.option("--split", help="One of the official ways to split the data set.")
 @click.option("--pruner", type=click.Choice(["median", "none"]), default="median",
-              show_default=True)  # fmt: skip
-@click.option("--sampler", type=click.Choice(["tpe", "random"]), default="tpe", show_default=True)
-@click.option("--epochs", is_flag=True, help="Choose the number of epochs too.")
-@click.option("--seed", default=0, show_default=True, type=click.IntRange(0, 2**32 - 1))
+              show_default=True, help="Rule that stops bad trials early.")  # fmt: skip
+@click.option("--sampler", type=click.Choice(["tpe", "random"]), default="tpe", show_default=True,
+              help="Algorithm that proposes settings.")  # fmt: skip
+@click.option("--epochs", is_flag=True, help="Also choose the number of epochs.")
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(0, 2**32 - 1),
+              help="Random seed of the search and of the method.")  # fmt: skip
 @click.option("--out", type=Folder(),
-              help="Folder for a bundle of the winner, fitted on all training pairs.")  # fmt: skip
+              help="New folder for a bundle of the best settings, fitted on all training pairs.",
+              )  # fmt: skip
 def tune(
     method: str,
     dataset: str,
@@ -81,16 +88,19 @@ def tune(
     seed: int,
     out: Path | None,
 ) -> None:
-    """Search the best settings of METHOD on training and validation pairs.
+    """Search for the best settings of METHOD on training and validation pairs.
 
-    The study is kept, and the same command continues it. Test pairs are not used.
+    The study is stored, and the same command continues it. Test pairs are not used.
     """
     if "test" in (train, validation):
-        raise click.UsageError("the test pairs judge the winner once: tune on other pairs")
+        raise click.UsageError(
+            "--train and --validation must not name the test split, which is for the final "
+            "evaluation only; choose other splits"
+        )
     if train == validation:
         raise click.UsageError(
-            f"--train and --validation both name {train!r}: a score on the pairs of the fit is "
-            "not one of the method"
+            f"--train and --validation both name {train!r}, but settings must be scored on pairs "
+            "that are not fitted on; choose two splits"
         )
     if out is not None:
         _check_out(out)
@@ -102,7 +112,9 @@ def tune(
         _mapping(settings, "--set"), _mapping(space, "--space"), seed,
     )  # fmt: skip
     if epochs and not any(name.endswith("__max_epochs") for name in pipeline.get_params(deep=True)):
-        raise click.UsageError(f"--epochs is for neural methods: {method} has no max_epochs")
+        raise click.UsageError(
+            f"--epochs is for neural methods, and {method} has no parameter max_epochs; omit it"
+        )
     loaded = _load(dataset, root, split, [train] if validation is None else [train, validation])
 
     from crossfit.model_selection import OptunaSearch
@@ -133,7 +145,7 @@ def tune(
             done = sum(trial.state.is_finished() for trial in search.study_.get_trials())
             click.echo(
                 f"interrupted after {done} trials; the study {search.study_.study_name!r} is in "
-                f"{without_password(storage)}, and goes on with: {again} --trials {trials}",
+                f"{without_password(storage)}; to continue: {again} --trials {trials}",
                 err=True,
             )
         raise
@@ -142,18 +154,20 @@ def tune(
         import crossfit
 
         crossfit.save(search.best_estimator_, out)
-        click.echo(f"wrote the winner, fitted on {train}, to {out}")
+        click.echo(f"wrote the method with the best settings, fitted on {train}, to {out}")
     click.echo(f"study {search.study_.study_name!r} in {without_password(storage)}")
-    click.echo(f"to go on: {again} --trials {2 * max(trials, len(search.trials_))}")
+    click.echo(f"to continue: {again} --trials {2 * max(trials, len(search.trials_))}")
 
 
 def _check_out(out: Path) -> None:
-    """Raise before the search if the folder could not be written after it."""
+    """Raise a UsageError before the search if the folder cannot be written after it."""
     if out.exists():
-        raise click.UsageError(f"--out names {str(out)!r}, which exists")
+        raise click.UsageError(f"--out: {str(out)!r} exists already; choose a new folder")
     above = next(parent for parent in out.absolute().parents if parent.exists())
     if not os.access(above, os.W_OK | os.X_OK):
-        raise click.UsageError(f"--out names a folder in {str(above)!r}, which is read-only")
+        raise click.UsageError(
+            f"--out: {str(above)!r} is read-only; choose a folder that can be written"
+        )
 
 
 def _pipeline(
@@ -164,7 +178,7 @@ def _pipeline(
     space: dict[str, Any],
     seed: int,
 ) -> tuple[Any, dict[str, Any]]:
-    """Return features and method as a pipeline, and what is searched, by its names."""
+    """Return a pipeline of features and method, and its search space by parameter name."""
     from sklearn.pipeline import Pipeline
 
     from crossfit.compose import ViewTransformer
@@ -181,7 +195,7 @@ def _pipeline(
             methods=[{"method": method, "params": params, "tune": space or "default"}],
             tuning={},
         )
-    except SpecError as error:  # which has the keys of a file
+    except SpecError as error:  # the message has keys of an experiment file
         words = str(error).replace("methods[0].tune.", "--space ")
         raise SpecError(words.replace("methods[0].params.", "--set ")) from None
     (spec,) = experiment.methods
@@ -189,14 +203,14 @@ def _pipeline(
     steps = [("features", ViewTransformer(made))] if made else []
     searched = search_space(spec)
     if not searched:
-        raise ValueError(f"{method} has no search space of its own: give --space PARAM=SPACE")
+        raise ValueError(f"{method} has no search space of its own; use --space PARAM=SPACE")
     pipeline = Pipeline([*steps, ("method", build_method(spec, seed))])
     check_settings(pipeline, searched, "--space")
     return pipeline, searched
 
 
 def _load(dataset: str, root: str | None, split: str | None, names: list[str]) -> Any:
-    """Load the splits that are needed; where the loader can, only their files."""
+    """Load the named splits; if the loader has the option ``subsets``, read only their files."""
     import inspect
 
     from crossfit import registry
@@ -208,20 +222,21 @@ def _load(dataset: str, root: str | None, split: str | None, names: list[str]) -
     for name in names:
         if name not in found:
             raise ValueError(
-                f"data set {dataset!r} has the splits {', '.join(found.splits)}, not {name!r}"
+                f"data set {dataset!r} has no split {name!r}; its splits are: "
+                f"{', '.join(found.splits)}"
             )
     return found
 
 
 def _mapping(given: tuple[str, ...], option: str, chain: bool = False) -> dict[str, Any]:
-    """Return ``NAME=VALUE`` settings, whose values are YAML; a chain may be names and commas."""
+    """Return ``NAME=VALUE`` settings with YAML values; a chain may be a comma-separated list."""
     from crossfit.experiment.spec import change
 
     tree: dict[str, Any] = {}
     for text in given:
         name, equals, value = text.partition("=")
         if not equals or not name or not value:
-            raise click.UsageError(f"{option} must read NAME=VALUE, got {text!r}")
+            raise click.UsageError(f"{option} must have the form NAME=VALUE, got {text!r}")
         if chain and "{" not in value and "[" not in value and "," in value:
             value = f"[{value}]"
         change(tree, f"{name}={value}", option)
@@ -229,7 +244,7 @@ def _mapping(given: tuple[str, ...], option: str, chain: bool = False) -> dict[s
 
 
 def _again() -> str:
-    """Return the command as it was typed, without the number of trials and the bundle."""
+    """Return the command as it was typed, without ``--trials`` and ``--out``."""
     kept: list[str] = []
     words = iter(sys.argv[1:])
     for word in words:
@@ -246,25 +261,25 @@ def _print(search: Any, trials: int) -> None:
     from crossfit.model_selection.scorers import RetrievalMetric
 
     states = Counter(trial.state.name.lower() for trial in search.trials_)
-    told = {"complete": "complete", "pruned": "pruned", "fail": "failed"}
-    words = ", ".join(f"{states[state]} {word}" for state, word in told.items() if states[state])
+    named = {"complete": "complete", "pruned": "pruned", "fail": "failed"}
+    words = ", ".join(f"{states[state]} {word}" for state, word in named.items() if states[state])
     click.echo(f"{len(search.trials_)} of {trials} trials: {words}")
     metric = search.scorer_.metric if isinstance(search.scorer_, RetrievalMetric) else "score"
     click.echo(f"best {metric} {search.best_score_:.4f} with")
     importance = _importance(search.study_)
     for name, value in search.best_params_.items():
-        # What is drawn for each view has a name for each.
+        # A parameter that is drawn for each view has one name per view.
         parts = [share for key, share in importance.items() if key.partition(".")[0] == name]
         share = f"   importance {sum(parts):.2f}" if parts else ""
         click.echo(f"  {name.removeprefix('method__')} = {_shown(value)}{share}")
     for reason in dict.fromkeys(t.user_attrs.get("reason") for t in search.trials_):
         if reason is not None:
             n = sum(trial.user_attrs.get("reason") == reason for trial in search.trials_)
-            click.echo(f"{n} failed with {' '.join(reason.split())}", err=True)
+            click.echo(f"{n} failed with: {' '.join(reason.split())}", err=True)
 
 
 def _importance(study: Any) -> dict[str, float]:
-    """Return the share of each parameter in the differences, where there are enough trials."""
+    """Return the importance of each parameter; empty with fewer than 10 or over 1000 trials."""
     import optuna
 
     complete = [t for t in study.get_trials(deepcopy=False) if t.state.name == "COMPLETE"]

@@ -628,7 +628,7 @@ def test_ctrl_c_releases_the_cell_and_says_how_to_go_on(tiny, tmp_path):
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "the same command goes on from here" in errors
+    assert "repeat the command to continue" in errors
     assert "Traceback" not in errors
     assert [p.name for p in locks.iterdir()] == [".guard"]
 
