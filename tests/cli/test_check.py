@@ -24,7 +24,7 @@ def test_every_kind_is_found_by_its_name(capsys):
     names = [line for line in out.splitlines() if line and not line.startswith(" ")]
     assert names == ["cca", "characters", "emoji"]
     assert "The features of an item depend on it alone" in out
-    assert "Labels are of the kind that the card names" in out
+    assert "Labels are of the kind that the card declares" in out
 
 
 def test_quiet_prints_a_line_for_each_name_and_what_fails(capsys, monkeypatch):
