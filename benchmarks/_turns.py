@@ -1,4 +1,4 @@
-"""Epochs of a method and of a plain loop in turns: what else the machine does falls on both."""
+"""Time epochs of a method and of a plain loop in turns, so that other load affects both equally."""
 
 from __future__ import annotations
 
@@ -15,15 +15,16 @@ __all__ = ["report_epochs"]
 
 
 def report_epochs(what: str, fit: Callable[[], Any], plain: Callable[[int], Any]) -> None:
-    """Print the time of an epoch, and the median ratio to the plain loop's.
+    """Print the time per epoch, and the median ratio to that of the plain loop.
 
     Parameters
     ----------
     what : str
+        A description of the method and its settings.
     fit : callable
         Fits the method.
     plain : callable
-        Trains the plain loop for one epoch, given the number of epochs that the method has done.
+        Trains the plain loop for one epoch; receives the number of epochs of the method so far.
     """
     plain(0)
     ours: list[float] = []
@@ -41,10 +42,10 @@ def report_epochs(what: str, fit: Callable[[], Any], plain: Callable[[int], Any]
     with listening(take_turns):
         begun = time.perf_counter()
         fit()
-    ours, theirs = ours[1:], theirs[1:]  # the first has the preparations in it
+    ours, theirs = ours[1:], theirs[1:]  # the first includes the preparations
     ratio = statistics.median(a / b for a, b in zip(ours, theirs))
     print(
-        f"{what}: {1e3 * min(ours):7.1f} ms an epoch, plain loop {1e3 * min(theirs):7.1f} ms, "
+        f"{what}: {1e3 * min(ours):7.1f} ms per epoch, plain loop {1e3 * min(theirs):7.1f} ms, "
         f"median ratio {ratio:.3f}",
         flush=True,
     )

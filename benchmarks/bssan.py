@@ -1,11 +1,11 @@
-"""BSSAN: epoch time as a ratio to a plain PyTorch loop, and pairs scored in a second.
+"""Measure BSSAN: epoch time as a ratio to a plain PyTorch loop, and pairs scored per second.
 
 ``python benchmarks/bssan.py`` trains BSSAN on cached features at an eighth and at a fortieth of its
-published widths, with crossfit's loop and with the shortest loop that PyTorch allows (tensors that
-are indexed, the same network, loss and optimizer); epochs of the two take turns, so that what else
-the machine does falls on both. Then it scores all pairs of images and texts, block by block and by
-the network called once for all of them, both ways of which the machine does the same sums.
-``--device cuda`` does the same on a GPU, ``--published`` at the published size.
+published widths, with crossfit's loop and with the shortest possible PyTorch loop (indexed tensors,
+the same network, loss and optimizer). The epochs of the two alternate, so that other load on the
+machine affects both equally. Then it scores all pairs of images and texts with ``similarity`` and
+with the bare network, which do the same arithmetic. ``--device cuda`` does the same on a GPU,
+``--published`` at the published size.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def data(n: int, regions: int, width: int, object_width: int, word_width: int) -
 
 
 class PlainLoop:
-    """A hand-written loop, one epoch per call."""
+    """Train with a hand-written loop, one epoch per call."""
 
     def __init__(self, method: BSSAN, views: Views, device: str) -> None:
         image, text = views["image"], views["text"]

@@ -1,9 +1,9 @@
-"""Time small fits alone and side by side, against a fair share of the cores.
+"""Time small fits alone and at the same time, against a fair share of the cores.
 
-Run ``python benchmarks/busy.py`` on a machine that does nothing else. Every copy is a process of
-its own, without OMP_NUM_THREADS, and all begin at the same moment. A fair share: copies that
-want more cores together than there are take longer by that factor, and no more. Where threads
-wait for each other they take many times as long.
+Run ``python benchmarks/busy.py`` on an idle machine. Every copy of a fit is a separate process,
+without OMP_NUM_THREADS, and all start at the same moment. With a fair share, copies that together
+use more cores than there are take longer by that factor, and no more. If threads wait for each
+other, they take many times as long.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 def emoji_sized(n: int = 1149, p: int = 1280, q: int = 384) -> tuple[Any, Any]:
-    """Pairs of the shape of the emoji set: features of a network and of a sentence encoder."""
+    """Return pairs of the size of the emoji set: features of a network and a sentence encoder."""
     rng = np.random.default_rng(0)
     Z = rng.normal(size=(n, 60))
     X, T = (Z @ rng.normal(size=(60, d)) + 5 * rng.normal(size=(n, d)) for d in (p, q))
@@ -77,7 +77,7 @@ WORK = {
 
 
 def work(name: str) -> None:
-    """Make ready, wait for a line, and print how long the work took, by the clock and in cores."""
+    """Prepare the work, wait for a line, run it, and print its wall time and its CPU time."""
     warnings.simplefilter("ignore")
     run = WORK[name]()
     print("ready", flush=True)
@@ -88,7 +88,7 @@ def work(name: str) -> None:
 
 
 def side_by_side(name: str, copies: int) -> np.ndarray:
-    """Return the seconds of each copy by the clock and of all its threads, shape (copies, 2)."""
+    """Return the wall time and the CPU time of each copy in seconds, shape (copies, 2)."""
     environment = {key: value for key, value in os.environ.items() if key not in THREADS}
     command = [sys.executable, __file__, "--work", name]
     processes = [
@@ -101,7 +101,7 @@ def side_by_side(name: str, copies: int) -> np.ndarray:
         for process in processes:
             assert process.stdout is not None
             if process.stdout.readline() != "ready\n":
-                raise RuntimeError(f"{name} could not be made ready")
+                raise RuntimeError(f"{name} could not be prepared")
         for process in processes:
             assert process.stdin is not None
             process.stdin.write("\n")
@@ -114,7 +114,7 @@ def side_by_side(name: str, copies: int) -> np.ndarray:
 
 def main() -> None:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    print(f"{cores} cores; seconds, and how many times a fair share")
+    print(f"{cores} cores; seconds, and the ratio to a fair share")
     for name in WORK:
         alone = np.median([side_by_side(name, 1)[0] for _ in range(3)], axis=0)
         wanted = max(1.0, alone[1] / alone[0])  # cores that one copy keeps busy

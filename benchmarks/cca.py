@@ -1,10 +1,10 @@
 """Time CCA against other packages and against its bare matrix products, in one run.
 
-Run ``python benchmarks/cca.py``; ``--quick`` takes a tenth of the rows. Every line is a ratio to
-ours on the same data in the same process, for the machine's own speed cancels out. With
-``--stream N`` partial_fit runs over memory-mapped files of N x (2048 + 768) float32 numbers
+Run ``python benchmarks/cca.py``; ``--quick`` uses a tenth of the rows. Every line has the ratio to
+crossfit on the same data in the same process, which does not depend on the speed of the machine.
+With ``--stream N``, partial_fit runs over memory-mapped files of N x (2048 + 768) float32 numbers
 (1e6 rows are 11 GB in a temporary folder, see ``--folder``), and over a quarter and half of
-them: the time per row should stay, and so should the memory.
+them: the time per row and the memory should be the same for all three.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def best_of(function: Callable[[], Any], repeats: int = 3) -> float:
 
 
 def in_turn(*functions: Callable[[], Any], repeats: int = 5) -> list[float]:
-    """Return the median time of each: they take turns, so that a slow minute meets them all."""
+    """Return the median time of each; they alternate, so that other load affects all of them."""
     times = [[best_of(function, 1) for function in functions] for _ in range(repeats)]
     return np.median(times, axis=0).tolist()
 
@@ -56,12 +56,12 @@ def pairs(n: int, p: int, q: int, dtype: Any, seed: int = 0) -> tuple[np.ndarray
 
 
 def products(x: np.ndarray, t: np.ndarray) -> None:
-    """Compute what any CCA must at least."""
+    """Compute the matrix products that every CCA needs."""
     _ = x.T @ x, x.T @ t, t.T @ t
 
 
 def correlations_of(x: np.ndarray, t: np.ndarray) -> np.ndarray:
-    """Canonical correlations in float64 by orthonormal bases, the textbook's exact way."""
+    """Compute the canonical correlations in float64 from orthonormal bases, as textbooks do."""
     Q = [np.linalg.qr(part - part.mean(axis=0))[0] for part in (x.astype(float), t.astype(float))]
     return np.linalg.svd(Q[0].T @ Q[1], compute_uv=False)[:N_COMPONENTS]
 
@@ -90,18 +90,18 @@ def against_sklearn(n: int) -> None:
     from sklearn.cross_decomposition import CCA as Iterative
 
     x, t = pairs(n, 1024, 300, np.float64)
-    few = 2  # each costs the same, and all of them would take many minutes
+    few = 2  # every component takes the same time, and all of them would take many minutes
     print(f"CCA, n = {n}, 1024 and 300 columns, {N_COMPONENTS} components, float64")
     ours = best_of(lambda: CCA(N_COMPONENTS).fit(x, t))
     report("crossfit", ours, ours)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that it stopped at max_iter
+        warnings.simplefilter("ignore")  # of a stop at max_iter
         theirs = best_of(lambda: Iterative(few).fit(x, t), 1)
     report(f"scikit-learn (from {few} components)", theirs * N_COMPONENTS / few, ours)
 
 
 class Peak:
-    """The largest anonymous memory of this process meanwhile, pages of mapped files left out."""
+    """Measure the peak anonymous memory of this process, without the pages of mapped files."""
 
     def __enter__(self) -> Peak:
         self.bytes = 0
@@ -145,7 +145,7 @@ def stream(n: int, folder: str | None) -> None:
                 assert cca.n_components_ == N_COMPONENTS
                 solved = time.perf_counter() - start - summed
             print(
-                f"  {rows_seen:9d} rows: {summed:8.2f} s, {1e6 * summed / rows_seen:6.1f} µs a "
+                f"  {rows_seen:9d} rows: {summed:8.2f} s, {1e6 * summed / rows_seen:6.1f} µs per "
                 f"row, then {solved:5.2f} s to solve; memory {peak.bytes / 1e9:.2f} GB",
                 flush=True,
             )
@@ -154,8 +154,8 @@ def stream(n: int, folder: str | None) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="a tenth of the rows")
-    parser.add_argument("--stream", type=int, metavar="N", help="partial_fit over N rows, alone")
-    parser.add_argument("--folder", help="where the files of --stream go meanwhile")
+    parser.add_argument("--stream", type=int, metavar="N", help="only partial_fit over N rows")
+    parser.add_argument("--folder", help="folder for the temporary files of --stream")
     arguments = parser.parse_args()
     if arguments.stream:
         stream(arguments.stream, arguments.folder)

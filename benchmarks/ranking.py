@@ -1,7 +1,8 @@
 """Time the ranking measures against sorting alone and against other packages, in one run.
 
-Run ``python benchmarks/ranking.py``; ``--quick`` takes a tenth of the queries. Every line is a
-ratio to ours on the same scores in the same process, for the machine's own speed cancels out.
+Run ``python benchmarks/ranking.py``; ``--quick`` uses a tenth of the queries. Every line has the
+ratio to crossfit on the same scores in the same process, which does not depend on the speed of the
+machine.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ def best_of(function: Callable[[], Any], repeats: int = 3) -> float:
 
 
 def argsort_map(scores: np.ndarray, y: np.ndarray, gallery: np.ndarray) -> float:
-    """MAP as published codes compute it, one row at a time."""
+    """Compute MAP as published code does, one row at a time."""
     rank = np.arange(1, scores.shape[1] + 1)
     total = 0.0
     for row, label in zip(scores, y, strict=True):
@@ -37,7 +38,7 @@ def argsort_map(scores: np.ndarray, y: np.ndarray, gallery: np.ndarray) -> float
 
 
 def trec_map(scores: np.ndarray, y: np.ndarray, gallery: np.ndarray) -> float:
-    """MAP by ir-measures over pytrec_eval, the dictionaries it needs included."""
+    """Compute MAP by ir-measures with pytrec_eval, including the dictionaries that it needs."""
     import ir_measures
 
     run, qrels = {}, {}

@@ -1,10 +1,10 @@
-"""Epoch time of a neural method, as a ratio to a plain PyTorch loop of the same network.
+"""Measure the epoch time of a neural method, as a ratio to a plain PyTorch loop of its network.
 
 ``python benchmarks/training.py`` trains ACLN on cached regions and words, at its published size
-and batch, with a larger batch, and with a network so small that the loop itself counts: with its
-own loop, and with the shortest loop that PyTorch allows (tensors that are indexed, the same
-module, loss and optimizer). The epochs of the two take turns, so that what else the machine does
-falls on both. ``--device cuda`` does the same on a GPU.
+and batch, with a larger batch, and with a network so small that the time of the loop matters: with
+its own loop, and with the shortest possible PyTorch loop (indexed tensors, the same module, loss
+and optimizer). The epochs of the two alternate, so that other load on the machine affects both
+equally. ``--device cuda`` does the same on a GPU.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def data(n: int, width: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 class PlainLoop:
-    """A hand-written loop, one epoch per call."""
+    """Train with a hand-written loop, one epoch per call."""
 
     def __init__(self, method: ACLN, arrays: tuple[np.ndarray, ...], device: str) -> None:
         self.module = method._build_module({"image": arrays[0].shape[2], "text": 1000}, 10)

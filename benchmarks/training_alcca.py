@@ -1,9 +1,9 @@
-"""Epoch time of ACMR, as a ratio to a plain PyTorch loop of the same network and losses.
+"""Measure the epoch time of ACMR, as a ratio to a plain PyTorch loop of its network and losses.
 
 ``python benchmarks/training_alcca.py`` trains the adversarial network of ALCCA on cached features
-at its published size and batch, and on narrow features, where the loop itself counts: with its own
-loop, and with the shortest loop that PyTorch allows. The epochs of the two take turns, so that
-what else the machine does falls on both. ``--device cuda`` does the same on a GPU.
+at its published size and batch, and on narrow features, where the time of the loop matters: with
+its own loop, and with the shortest possible PyTorch loop. The epochs of the two alternate, so that
+other load on the machine affects both equally. ``--device cuda`` does the same on a GPU.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def projector(n_inputs: int, hidden: int) -> nn.Sequential:
 
 
 class PlainLoop:
-    """A hand-written loop, one epoch per call."""
+    """Train with a hand-written loop, one epoch per call."""
 
     def __init__(self, arrays: tuple[np.ndarray, ...], batch_size: int, device: str) -> None:
         self.tensors = [torch.from_numpy(array).to(device) for array in arrays]
@@ -55,7 +55,7 @@ class PlainLoop:
         return total
 
     def loss(self, a: Tensor, t: Tensor, y: Tensor, strength: float) -> Tensor:
-        """Return the embedding loss and, behind the reversal, the adversarial one."""
+        """Return the embedding loss and, after the gradient reversal, the adversarial loss."""
         squares = a.square().sum(dim=1)[:, None] + t.square().sum(dim=1)
         distances = ((squares - 2 * a @ t.T).clamp(min=0) + 1e-4).sqrt()
         same = y[:, None] == y

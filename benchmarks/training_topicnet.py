@@ -1,9 +1,9 @@
-"""Epoch time of SSVR, as a ratio to a plain PyTorch loop of the same network.
+"""Measure the epoch time of SSVR, as a ratio to a plain PyTorch loop of the same network.
 
 ``python benchmarks/training_topicnet.py`` trains SSVR on cached vectors and topics at the
 published widths of fc6 and fc7 and at smaller ones, and on pixels with a narrow CaffeNet: with its
-own loop, and with the shortest loop that PyTorch allows. The epochs of the two take turns, so that
-what else the machine does falls on both.
+own loop, and with the shortest possible PyTorch loop. The epochs of the two alternate, so that
+other load on the machine affects both equally.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from crossfit_topicnet.network import load_pixels, stored_edge
 
 
 class PlainLoop:
-    """A hand-written loop, one epoch per call."""
+    """Train with a hand-written loop, one epoch per call."""
 
     def __init__(self, method: SSVR, images: np.ndarray, topics: dict[str, np.ndarray]) -> None:
         method.raw_ = {"image": images.ndim == 4, "text": False}

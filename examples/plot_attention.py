@@ -2,7 +2,7 @@
 Attention over a picture and its keywords
 =========================================
 
-ACLN (plugin ``crossfit-acln``) weighs the regions of a picture and the words of a text. Its
+ACLN (plugin ``crossfit-acln``) weights the regions of a picture and the words of a text. Its
 ``explain`` returns these weights, and :func:`crossfit.plotting.plot_attention` draws them.
 """
 
@@ -17,8 +17,8 @@ from crossfit.methods import ACLN
 from crossfit.plotting import plot_attention
 
 # %%
-# Each picture is one emoji at a random place of an empty ground, so it is known where attention
-# should lie.
+# Each picture is one emoji at a random place on a white ground, so we know where the attention
+# should be.
 
 rng = np.random.default_rng(0)
 emoji = load("emoji")
@@ -41,7 +41,7 @@ print(f"test mAP {acln.score(regions.transform(test), emoji['test'].y):.2f}, cha
 
 # %%
 # The weights of a picture sum to 1 over its regions, and those of a text over its words. The
-# colours compare with attention that is the same everywhere.
+# colours show the ratio of each weight to that of uniform attention.
 
 row = list(emoji["test"].info["short_name"]).index("heart_eyes_cat")
 pair = test[[row]]

@@ -26,8 +26,8 @@ val = features.transform(emoji["val"].views)
 print(train)
 
 # %%
-# The correlation of a component is measured on the pairs it was fitted on, and on the validation
-# pairs. A small ridge fits the training pairs and nothing else; a larger one closes the gap.
+# The correlation of each component is measured on the training pairs and on the validation pairs.
+# With a small ridge, only the training pairs are fitted; a larger one closes the gap.
 
 
 def correlations(cca, views):

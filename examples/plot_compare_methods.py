@@ -2,9 +2,9 @@
 Compare two methods honestly
 ============================
 
-Both methods are tuned with the same number of trials on the same validation pairs, evaluated once
-on the same test queries, and compared query by query: the interval of the difference counts, not
-whether the two intervals overlap.
+The methods are tuned with the same number of trials on the same validation pairs, evaluated once
+on the same test queries, and compared query by query: what matters is the interval of the
+difference, not whether the intervals of two methods overlap.
 """
 
 import matplotlib.pyplot as plt
@@ -28,7 +28,7 @@ train, val, test = (features.transform(emoji[name].views) for name in ("train", 
 y_train, y_val, y_test = (emoji[name].y for name in ("train", "val", "test"))
 
 # %%
-# CCA and PLS use the pairs alone, GMLDA the labels as well.
+# CCA and PLS use only the pairs; GMLDA also uses the labels.
 
 size = Int(8, 128, log=True)
 methods = {
@@ -46,7 +46,8 @@ for name, (method, space) in methods.items():
     print(name, search.best_params_)
 
 # %%
-# p is that of a paired randomisation test, corrected for the number of comparisons by Holm's rule.
+# The p-values are those of paired randomisation tests, corrected for the number of comparisons by
+# Holm's rule.
 
 tests = compare(results, "map@all", "text2image")
 figure, (left, right) = plt.subplots(1, 2, figsize=(8, 3.6), layout="constrained")

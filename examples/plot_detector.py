@@ -2,9 +2,9 @@
 A pipeline with a detector
 ==========================
 
-A detector is an extractor that returns a set of regions for each picture. This one finds what is
-not background, and describes each thing by its colours and gradients; a network such as
-:class:`~crossfit.extraction.OnnxDetector` takes its place in the same way.
+A detector is an extractor that returns a set of regions for each picture. This one finds everything
+that is not background, and describes each object by its colours and gradients; a network such as
+:class:`~crossfit.extraction.OnnxDetector` can be used in its place.
 """
 
 import matplotlib.pyplot as plt
@@ -47,7 +47,8 @@ class Blobs(Detector):
 
 
 # %%
-# A scene is an animal, some food and a vehicle or place on a white ground, and its text names them.
+# A scene has an animal, some food and a vehicle or place on a white ground, and a text that names
+# them.
 
 rng = np.random.default_rng(0)
 emoji = load("emoji")["train"]
@@ -79,7 +80,7 @@ pipe = Pipeline(
 pipe.fit(views[:400])
 
 # %%
-# The scenes that were found for three texts, with the boxes of the detector.
+# Each row shows the scenes that were found for a text, with the boxes of the detector.
 
 test = views[400:]
 found = crossfit.search(pipe, test["text"][:3], view="text", gallery=test["image"], k=2)

@@ -3,7 +3,7 @@ Intervals and ties
 ==================
 
 A figure without an interval invites wrong conclusions, and a figure that depends on the order in
-which the gallery is stored is wrong. Both are shown on data without any signal.
+which the gallery is stored is wrong. This example shows both on random scores.
 """
 
 import matplotlib.pyplot as plt
@@ -15,10 +15,10 @@ rng = np.random.default_rng(0)
 y = np.repeat(np.arange(5), 40)  # a gallery that is stored class by class
 
 # %%
-# Scores rounded to fewer and fewer steps have more and more ties. With ``ties="stable"`` tied
-# items keep the order of the gallery, and the figure rises although nothing was learnt.
-# ``ties="worst"`` errs the other way. The default, ``"expected"``, is the exact mean over all
-# orders of the tied items: it stays at the chance level.
+# The fewer steps scores are rounded to, the more ties they have. With ``ties="stable"`` tied
+# items keep the order of the gallery, and the figure rises although nothing has been learned.
+# ``ties="worst"`` errs in the other direction. The default, ``"expected"``, is the exact mean over
+# all orders of the tied items: it stays at the chance level.
 
 noise = rng.random((200, 200))
 steps = [1, 2, 3, 5, 10, 30, 100]
@@ -32,13 +32,13 @@ for ties in ("stable", "expected", "worst"):
 chance = chance_level((y, y), "map@all").mean(None, "map@all")
 ax.axhline(chance, color="grey", linestyle="--", label="chance")
 ax.set(xscale="log", xlabel="number of different scores", ylabel="mAP")
-ax.set_title("a scorer that has learnt nothing")
+ax.set_title("a scorer that has learned nothing")
 ax.legend()
 plt.show()
 
 # %%
-# The interval is a bootstrap over queries: how far the figure could have moved with other queries
-# of the same kind. Four times as many queries halve it.
+# The interval is a bootstrap interval over queries. It shows how far the figure could have moved
+# with other queries of the same kind. Four times as many queries halve its width.
 
 signal = np.equal.outer(y, y) * 0.5 + rng.normal(size=(200, 200))
 sizes = [20, 40, 80, 160, 200]

@@ -2,8 +2,8 @@
 Stop bad trials of a network early
 ==================================
 
-A network reports its validation score after every epoch, so a trial that lies below the others
-need not be trained to its end. Nothing has to be put into the method for that.
+A neural method reports its validation score after every epoch, so a trial that is below the others
+need not be trained to its end. The method itself needs no changes.
 """
 
 import warnings
@@ -23,7 +23,7 @@ emoji = load("emoji")
 train, val, test = (emoji[name] for name in ("train", "val", "test"))
 
 # %%
-# Regions of pixels need no training: they are made once, and not in every trial.
+# Regions of pixels do not need training: they are made once, not in every trial.
 
 regions = ViewTransformer([("image", GridFeatures(4, output="regions"))]).fit(train.views)
 space = {
@@ -58,7 +58,7 @@ for trial in search.study_.trials:
     if pruned:
         ax.plot(epochs[-1], scores[-1], "x", color="C3", markersize=8, markeredgewidth=2)
 ax.plot([], [], color="C0", linewidth=2.5, label="the best trial")
-ax.plot([], [], "x", color="C3", markersize=8, markeredgewidth=2, label="given up")
+ax.plot([], [], "x", color="C3", markersize=8, markeredgewidth=2, label="stopped early")
 ax.set(xlabel="epoch", ylabel="mAP on the validation pairs")
 ax.legend()
 plt.show()

@@ -2,9 +2,9 @@
 Run an experiment and read its report
 =====================================
 
-An experiment is a product: data × features × methods × seeds. Running it fills a store, and the
-report is one HTML page with the leaderboard as Markdown, LaTeX and CSV next to it. Here it is
-small enough to run in seconds.
+An experiment is a product: data × features × methods × seeds. Its results are kept in a store. The
+report is one HTML page, with the leaderboard as Markdown, LaTeX and CSV next to it. This experiment
+is small enough to run in seconds.
 """
 
 import csv
@@ -47,7 +47,7 @@ record = run(experiment, folder / "runs")
 page = report_runs([record.name], folder / "runs", folder / "report")
 
 # %%
-# The page, as anybody would open it: the leaderboard first, then curves, what was found for some
+# This is the page as a browser shows it: the leaderboard first, then curves, the results of some
 # queries, and everything that is needed to repeat the run.
 
 
@@ -62,8 +62,8 @@ class Page:
 Page()
 
 # %%
-# The same figures as CSV, for plots of your own. Ranges that overlap do not mean that two methods
-# are equal; ``p_adjusted`` is what tests them in pairs.
+# The CSV file has the same figures, for plots of your own. Overlapping intervals do not show that
+# two methods are equal; ``p_adjusted`` is the result of the paired test.
 
 with open(page.parent / "leaderboard.csv", newline="") as file:
     rows = [row for row in csv.DictReader(file) if row["direction"] == "mean"]

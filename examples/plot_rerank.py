@@ -2,8 +2,8 @@
 Search with re-ranking
 ======================
 
-A cheap method proposes k items for each query and an expensive one ranks only these. How much of
-the expensive method's result is kept, and for how many comparisons, is measured and not assumed.
+A cheap method proposes k items for each query and an expensive one ranks only these. This example
+measures how much of the expensive method's result is kept, and with how many comparisons.
 """
 
 import matplotlib.pyplot as plt
@@ -34,7 +34,7 @@ print(f"MRR of the first stage {first.score(test):.3f}, of the second {second.sc
 
 # %%
 # ``exactness`` compares the two stages with the second stage alone: the share of its first ten
-# items that are found, and whether its first item is the first.
+# items that the two stages find, and how often the first item is the same.
 
 sizes = [10, 20, 40, 80, 160, 400]  # of 400
 reports, mrr = [], []
@@ -45,7 +45,7 @@ for k in sizes:
 print(reports[2])
 
 # %%
-# Among a tenth of the pairs the second stage finds nearly all that it would have found among all.
+# With a tenth of the pairs, the second stage finds nearly everything that it finds with all pairs.
 
 share = [100 * report.share_scored for report in reports]
 figure, ax = plt.subplots(figsize=(6, 3.6), layout="constrained")

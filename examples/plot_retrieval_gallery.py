@@ -2,8 +2,8 @@
 Search, and show what was found
 ===============================
 
-A pipeline from raw pictures and strings to a common space answers texts that are not in the data.
-The gallery shows each query with the pictures that were found for it, best first.
+A pipeline from raw pictures and strings to a common space can search with texts that are not in the
+data. The gallery shows each query with the pictures that were found for it, best first.
 """
 
 import matplotlib.pyplot as plt
@@ -29,9 +29,9 @@ pipe = Pipeline(
 pipe.fit(train.views)
 
 # %%
-# How good is it? Every test picture is ranked against every test text and the other way round. An
-# item is relevant if it is of the query's class (``map@all``), or only if it is the query's own
-# pair (``r@10``). The chance level is what a random order would give.
+# To evaluate the pipeline, rank all test texts for every test picture, and all test pictures for
+# every test text. An item is relevant if it is of the query's class (``map@all``), or only if it is
+# the query's own pair (``r@10``, ``medr``). The chance level is the result of a random order.
 
 scores = crossfit.similarity(pipe, test.views)
 names = ("image", "text")
@@ -40,8 +40,8 @@ print(crossfit.evaluate(scores, (test.y, test.y), "map@all", names=names))
 print(crossfit.evaluate(scores, test.views.relevance(*names), ["r@10", "medr"], names=names))
 
 # %%
-# The pictures are the test emoji, which the fit has not seen. These features are gradients and
-# colours, so what is found looks like what was meant, and is not always it.
+# The gallery consists of the test emoji, which were not used in the fit. The features are gradients
+# and colours, so the pictures that are found look like what was meant, but are not always right.
 
 queries = ["happy face", "a person playing sports", "red flower", "car", "fruit", "bird"]
 found = crossfit.search(pipe, queries, view="text", gallery=test.views["image"], k=8)

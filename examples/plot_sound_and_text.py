@@ -2,9 +2,9 @@
 Sound and text
 ==============
 
-The sounds of this example are synthesised: tones that rise, fall, pulse or stay, high or low. A
-text describes each. Mel spectra and word counts go into the same CCA that pictures go into. Needs
-``pip install 'crossfit-retrieval[audio]'``.
+The sounds of this example are synthesised: high and low tones that rise, fall, pulse or are steady.
+A text describes each. CCA is fitted on mel spectra and TF-IDF of the words, as it would be on
+pictures. This example needs ``pip install 'crossfit-retrieval[audio]'``.
 """
 
 import matplotlib.pyplot as plt
@@ -41,7 +41,7 @@ views = Views(sound=np.stack(sounds), text=texts)
 train, test = views[:160], views[160:]
 
 # %%
-# The roles of CCA are taken by the views in order, whatever their names are.
+# The views have the roles of CCA in order, whatever their names are.
 
 mel = LogMel(rate=RATE, duration=1.0, n_mels=32, output="flat", cache=False)
 pipe = Pipeline(

@@ -2,8 +2,8 @@
 Three views in one common space
 ===============================
 
-CCA takes any number of views. Here pictures, keywords and a third view of sound share latent
-topics; each view has its own noise. Six directions of retrieval come out of one fit.
+CCA takes any number of views. Here pictures, texts and sounds share latent topics, and each view
+has its own noise. One fit serves six directions of retrieval.
 """
 
 import matplotlib.pyplot as plt
@@ -30,8 +30,8 @@ cca = CCA(n_components=shared, reg=0.1).fit(train)
 print(cca.transform(test))
 
 # %%
-# ``query=`` and ``gallery=`` name a direction. Retrieval is worst where the noisiest view takes
-# part, and the two directions between the same views need not be equally good.
+# ``query=`` and ``gallery=`` select a direction. Retrieval is worst in directions with the noisiest
+# view, and the two directions between the same views need not be equally good.
 
 names = list(noise)
 recall = np.full((3, 3), np.nan)

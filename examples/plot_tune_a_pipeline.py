@@ -2,9 +2,9 @@
 Tune a pipeline with Optuna and look at the study
 =================================================
 
-:class:`~crossfit.model_selection.OptunaSearch` tunes any part of a pipeline. Training pairs are
-fitted, validation pairs choose, and the test pairs are looked at once. The study is Optuna's own,
-so Optuna's plots draw it.
+:class:`~crossfit.model_selection.OptunaSearch` tunes any part of a pipeline. Each trial is fitted
+on the training pairs, settings are chosen on the validation pairs, and the test pairs are evaluated
+once. The study is Optuna's own, so Optuna's plots can draw it.
 """
 
 import warnings
@@ -51,10 +51,10 @@ print(f"validation mAP {search.best_score_:.3f} with {search.best_params_}")
 print(f"test mAP {search.score(test.views, test.y):.3f}")  # once
 
 # %%
-# The history shows when the search stopped finding anything better, the slice which settings were
-# good: here the ridge.
+# The history shows when the search stopped finding better settings. The slices show which values
+# of the ridge and of the power were good.
 
-warnings.simplefilter("ignore", ExperimentalWarning)  # Optuna calls its Matplotlib plots so
+warnings.simplefilter("ignore", ExperimentalWarning)  # of Optuna's Matplotlib plots
 plots.plot_optimization_history(search.study_)
 plots.plot_slice(search.study_, params=["cca__reg", "cca__power"])
 plt.show()

@@ -2,9 +2,9 @@
 Write a method of your own
 ==========================
 
-A method is a class with ``_fit`` and ``_encode``, and a card that describes it. Checks of the
-input, several captions per image, pipelines, tuning and search come with the base class; the
-conformance kit tests that all of it works.
+A method is a class with ``_fit`` and ``_encode``, and a card that describes it. The base class
+provides checks of the input, several captions per image, pipelines, tuning and search; the
+conformance kit tests that all of this works.
 """
 
 from collections import Counter
@@ -47,16 +47,16 @@ class RidgeMap(CrossModalEstimator):
 
 
 # %%
-# The kit fits it on planted pairs of many kinds. Registration is checked once the class is in a
-# package with an entry point; without ``select=`` every check runs, those of scikit-learn too. On
-# the command line this is ``crossfit check``.
+# The kit fits the method on synthetic pairs of many kinds. Without ``select=`` every check runs,
+# including those of scikit-learn and of the registration, which needs a package with an entry
+# point. On the command line, use ``crossfit check``.
 
 results = check_method(RidgeMap, select="not sklearn and not registered")
 print(Counter(result.status for result in results))
 print(*(result.description for result in results[:8]), sep="\n")
 
 # %%
-# Against CCA on planted pairs, over the amount of noise in the picture.
+# The plot compares the method with CCA on synthetic pairs, with increasing noise in the picture.
 
 rng = np.random.default_rng(0)
 topics = rng.normal(size=(400, 8))
@@ -72,6 +72,6 @@ for method in (RidgeMap(alpha=100.0), CCA(n_components=8, reg=0.1)):
         )
         found.append(method.fit(views[:250]).score(views[250:]))
     ax.plot(levels, found, "o-", label=type(method).__name__)
-ax.set(xlabel="noise in the picture's features", ylabel="MRR of the pair, both ways", ylim=(0, 1))
+ax.set(xlabel="noise in the picture's features", ylabel="MRR, mean of both directions", ylim=(0, 1))
 ax.legend()
 plt.show()

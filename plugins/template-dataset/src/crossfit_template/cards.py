@@ -11,7 +11,7 @@ TEMPLATE = DatasetCard(
     summary="Pictures with a caption and a class each",
     modalities=("image", "text"),
     labels="single",
-    licence="as stated by its authors; say so if nothing is stated",
+    licence="as stated by its authors, or that they do not state one",
     # citation and year: those of the paper.
     url="https://example.org/template",
     counts={"train": 9, "test": 3},
