@@ -16,10 +16,12 @@ from torch.nn import CosineEmbeddingLoss
 
 import crossfit
 from crossfit import Ragged, Views
+from crossfit.extraction.images import load_rgb
 from crossfit.neural import Batch, Checkpoint, Items, listening
+from crossfit.neural.pictures import Pictures
 from crossfit.testing import parametrize_with_checks
 from crossfit_acln.estimator import ACLN
-from crossfit_acln.network import ACLNNetwork, Trunk, load_pixels
+from crossfit_acln.network import CUT, ACLNNetwork, Trunk
 from crossfit_acln.testing import make_inputs
 
 SMALL = {"width": 32, "max_epochs": 12, "lr": 4e-3, "dropout": 0.2, "device": "cpu"}
@@ -432,12 +434,12 @@ def test_the_trunk_is_fine_tuned_and_then_frozen(on_raw, raw):
     torch.manual_seed(0)
     start = Trunk(3)
     kept = {name: w.clone() for name, w in start.state_dict().items()}
-    pixels = load_pixels(raw[0][:2])
+    pixels = Pictures(raw[0][:2], CUT).take(torch.arange(2)).values
     assert pixels.shape == (2, 227, 227, 3)
-    assert start(torch.from_numpy(pixels)).shape == (2, 3)
+    assert start(pixels).shape == (2, 3)
     start.classifier = None
     with torch.no_grad():
-        assert start(torch.from_numpy(pixels)).shape == (2, 36, 256)
+        assert start(pixels).shape == (2, 36, 256)
     other = Trunk(5)
     other.fill(kept, "x")
     assert torch.equal(other.features[0].weight, kept["features.0.weight"])
@@ -466,7 +468,7 @@ def test_weights_of_alexnet_come_from_a_file(raw, tmp_path):
     )  # fmt: skip
     with torch.no_grad():
         expected = network.features(prepare(Image.fromarray(pictures[0]))[None])
-        found = trunk(torch.from_numpy(load_pixels(pictures[:1])))
+        found = trunk(Pictures(pictures[:1], CUT).take(torch.arange(1)).values)
     torch.testing.assert_close(found[0].T.reshape(256, 6, 6), expected[0], rtol=1e-3, atol=1e-4)
     with pytest.raises(FileNotFoundError, match="no such file"):
         clone(method).set_params(trunk_weights=str(tmp_path / "nowhere")).fit(pictures, texts, y)
@@ -521,15 +523,15 @@ def test_several_captions_of_a_picture_read_it_once(raw, monkeypatch):
     pictures, texts, y = raw
     read = []
 
-    def counting(images):
-        read.append(len(images))
-        return load_pixels(images)
+    def counting(image):
+        read.append(image)
+        return load_rgb(image)
 
-    monkeypatch.setattr("crossfit_acln.estimator.load_pixels", counting)
+    monkeypatch.setattr("crossfit.neural.pictures.load_rgb", counting)
     index = np.repeat(np.arange(8), 3)
     views = Views.from_captions(pictures[:8], texts, index)
     method = ACLN(**RAW | {"max_epochs": 1, "trunk_epochs": 0}).fit(views, y[:8][index])
-    assert read == [8] and method.similarity(views).shape == (8, 24)
+    assert len(read) == 8 and method.similarity(views).shape == (8, 24)
 
 
 def test_a_class_may_be_held_out_altogether(raw):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -27,6 +27,7 @@ __all__ = [
     "batches_of",
     "Batches",
     "ChannelStore",
+    "Draw",
     "cut_tokens",
     "first_elements",
     "Items",
@@ -72,6 +73,21 @@ def scratch_array(
     with room_for(f"an array of shape {shape}", folder, size), tempfile.TemporaryFile() as file:
         reserve(file, size)
         return np.memmap(file, dtype, "r+", shape=shape)
+
+
+class Draw(NamedTuple):
+    """Source of the randomness in one pass over training rows, together with a row's number.
+
+    Parameters
+    ----------
+    seed : int
+        Seed of the fit.
+    epoch : int
+        Number of epochs that are done.
+    """
+
+    seed: int
+    epoch: int
 
 
 class Items(NamedTuple):
@@ -176,9 +192,44 @@ class Store:
         """Return the store with its features on a device, if they can be moved."""
         raise NotImplementedError
 
+    def kept(self) -> Store:
+        """Return the store in the form in which it is read many times; itself by default."""
+        return self
+
     def take(self, at: Tensor) -> Any:
         """Return the items at positions `at` as `Items`, or a dict of them for channels."""
         raise NotImplementedError
+
+    def read(
+        self,
+        parts: Sequence[Tensor],
+        rows: Sequence[Tensor] | None = None,
+        draw: Draw | None = None,
+        *,
+        pinned: bool = False,
+    ) -> Iterator[Any]:
+        """Yield the items of one batch after the other, perhaps prepared ahead of their use.
+
+        Parameters
+        ----------
+        parts : sequence of int64 Tensor
+            Positions of the items of each batch.
+        rows : sequence of int64 Tensor, optional
+            Numbers of the rows to which the items belong, which augmentation depends on.
+        draw : Draw, optional
+            Source of the randomness of augmentation; None for none.
+        pinned : bool, default=False
+            Whether to use memory from which copies to a GPU are fast, where it makes a difference.
+
+        Yields
+        ------
+        Items, or dict of str to Items
+            As `take` returns them.
+        """
+        return map(self.take, parts)
+
+    def close(self) -> None:
+        """Stop everything that still prepares items."""
 
 
 class _Dense(Store):
@@ -322,16 +373,38 @@ class ChannelStore(Store):
         """Return the items of every channel at positions `at`."""
         return {name: part.take(at) for name, part in self.parts.items()}
 
+    def kept(self) -> Store:
+        """Return the channels in the form in which they are read many times."""
+        return ChannelStore({name: part.kept() for name, part in self.parts.items()})
+
+    def read(
+        self,
+        parts: Sequence[Tensor],
+        rows: Sequence[Tensor] | None = None,
+        draw: Draw | None = None,
+        *,
+        pinned: bool = False,
+    ) -> Iterator[dict[str, Items]]:
+        """Yield the items of every channel, batch by batch; see `Store.read`."""
+        found = {n: part.read(parts, rows, draw, pinned=pinned) for n, part in self.parts.items()}
+        for _ in parts:
+            yield {name: next(each) for name, each in found.items()}
+
+    def close(self) -> None:
+        """Stop everything that still prepares items."""
+        for part in self.parts.values():
+            part.close()
+
 
 def store(values: Any, n_ids: Any = None) -> Store:
     """Convert the items of a view to tensors from which batches are taken.
 
     Parameters
     ----------
-    values : array, CSR matrix, tensor, Ragged or Channels of n items
-        Real numbers are converted to float32 and uint8 arrays of pixels are kept; other integers
-        of shape (n, T) are token ids, padded with 0. float32 arrays are not copied, and
-        memory-mapped ones stay on disk.
+    values : array, CSR matrix, tensor, Ragged, Channels or Store of n items
+        A store is returned as it is. Real numbers are converted to float32 and uint8 arrays of
+        pixels are kept; other integers of shape (n, T) are token ids, padded with 0. float32
+        arrays are not copied, and memory-mapped ones stay on disk.
     n_ids : int, or mapping of str to int for channels, optional
         Number of token ids of the network; larger ids become 1, unknown. By default, one more
         than the largest id.
@@ -345,6 +418,8 @@ def store(values: Any, n_ids: Any = None) -> Store:
     ValueError
         If token ids are negative or the values are not numbers.
     """
+    if isinstance(values, Store):
+        return values
     if isinstance(values, Channels):
         return ChannelStore(
             {name: store(values[name], (n_ids or {}).get(name)) for name in values.names}
@@ -442,15 +517,7 @@ class PairData(Dataset[Batch]):
 
     def batch(self, at: Tensor, progress: float = 0.0) -> Batch:
         """Return the rows at positions `at` as a batch."""
-        rows = self.rows[at]
-        item = {role: index[rows] for role, index in self.item.items()}
-        return Batch(
-            {role: self._on_device(part.take(item[role])) for role, part in self.stores.items()},
-            {role: index.to(self.device) for role, index in item.items()},
-            self.groups[rows].to(self.device),
-            None if self.y is None else self.y[rows].to(self.device),
-            progress,
-        )
+        return next(self.batches([at], progress))
 
     def distinct(self, view: str, channel: str | None = None) -> Iterator[Items]:
         """Yield the distinct items of a view in the rows, or one of its channels, in blocks."""
@@ -460,15 +527,52 @@ class PairData(Dataset[Batch]):
         for at in self.item[view][self.rows].unique().split(most_rows(items)):
             yield items.take(at)
 
-    def _on_device(self, items: Any) -> Any:
-        return to_device(items, self.device)
+    def batches(
+        self, parts: Sequence[Tensor], progress: float = 0.0, draw: Draw | None = None
+    ) -> Iterator[Batch]:
+        """Yield the rows at the positions of each part as a batch.
+
+        Parameters
+        ----------
+        parts : sequence of int64 Tensor
+            Positions of the rows of each batch.
+        progress : float, default=0.0
+            See `Batch`.
+        draw : Draw, optional
+            Source of the randomness of augmentation; None for none.
+
+        Yields
+        ------
+        Batch
+        """
+        rows = [self.rows[at] for at in parts]
+        pinned = self.device.type == "cuda"
+        read = {
+            role: part.read([self.item[role][at] for at in rows], rows, draw, pinned=pinned)
+            for role, part in self.stores.items()
+        }
+        for at in rows:
+            yield Batch(
+                {role: to_device(next(items), self.device) for role, items in read.items()},
+                {role: index[at].to(self.device) for role, index in self.item.items()},
+                self.groups[at].to(self.device),
+                None if self.y is None else self.y[at].to(self.device),
+                progress,
+            )
+
+    def close(self) -> None:
+        """Stop everything that still prepares items."""
+        for part in self.stores.values():
+            part.close()
 
 
 def to_device(items: Any, device: torch.device) -> Any:
     """Return `Items`, or a dict of them, on a device."""
     if isinstance(items, dict):
         return {name: to_device(part, device) for name, part in items.items()}
-    return Items(items.values.to(device), None if items.mask is None else items.mask.to(device))
+    # Without effect unless the values are pinned.
+    values = items.values.to(device, non_blocking=device.type == "cuda")
+    return Items(values, None if items.mask is None else items.mask.to(device))
 
 
 def most_rows(items: Store) -> int:
@@ -483,8 +587,9 @@ def batches_of(items: Store, device: torch.device) -> Iterator[Any]:
     is much longer than its neighbours.
     """
     at = torch.arange(len(items))
-    for part in at.split(most_rows(items)) if items.lengths is None else at.split(_sizes(items)):
-        yield to_device(items.take(part), device)
+    parts = at.split(most_rows(items) if items.lengths is None else _sizes(items))
+    for part in items.read(parts, pinned=device.type == "cuda"):
+        yield to_device(part, device)
 
 
 def _sizes(items: Store) -> list[int]:
@@ -591,6 +696,7 @@ class Batches:
         self.shuffle = shuffle
         self.generator = generator
         self.progress = 0.0
+        self.epoch = 0
         n = len(dataset)
         stops = [*range(batch_size, n, batch_size), n]
         if drop_last and len(stops) > 1 and n % batch_size:
@@ -605,5 +711,9 @@ class Batches:
     def __iter__(self) -> Iterator[Batch]:
         n = len(self.dataset)
         order = torch.randperm(n, generator=self.generator) if self.shuffle else torch.arange(n)
-        for part in self._slices:
-            yield self.dataset.batch(order[part], self.progress)
+        # Only training has a generator, whose seed is the fit's.
+        draw = None
+        if self.generator is not None:
+            draw = Draw(self.generator.initial_seed(), self.epoch)
+        parts = [order[part] for part in self._slices]
+        yield from self.dataset.batches(parts, self.progress, draw)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import inspect
 import json
@@ -46,7 +47,7 @@ from crossfit.neural.training import (
     seeded,
     train_net,
 )
-from crossfit.views import Views, is_tensor
+from crossfit.views import Views, is_tensor, n_rows
 
 __all__ = ["NeuralEstimator"]
 
@@ -227,7 +228,11 @@ class NeuralEstimator(CrossModalEstimator):
         """Learn what `_features` needs (a vocabulary, a trunk) from the training rows."""
 
     def _features(self, values: Any, view: str) -> Any:
-        """Convert given items to the features that batches are taken from; see `batching.store`."""
+        """Convert given items to the features that batches are taken from; see `batching.store`.
+
+        Pictures may be returned as `crossfit.neural.pictures.Pictures`, which are read from their
+        files batch by batch.
+        """
         return values
 
     def _optimizer_parameters(self) -> dict[str, Any]:
@@ -265,7 +270,7 @@ class NeuralEstimator(CrossModalEstimator):
                 self._fit_features(chosen, None if y is None else y[rows])
             else:
                 checkpoints[0].features(saved, self)
-            data = self._data(views.map(self._features), targets, device)
+            data = self._data(views, targets, device, self._features)
             self.n_inputs_ = {role: _n_inputs(part) for role, part in data.stores.items()}
             self.n_classes_ = self._n_classes(targets)
             module = self._built(self.n_inputs_, self.n_classes_)
@@ -303,6 +308,7 @@ class NeuralEstimator(CrossModalEstimator):
         loss: Callable[[Any, Batch], Tensor | Mapping[str, Tensor]],
         views: Views,
         y: NDArray[Any] | None,
+        features: Callable[[Any, str], Any] | None = None,
         **settings: Any,
     ) -> nn.Module:
         """Train a part of the method on its own, in the same loop; for use in `_fit_features`.
@@ -313,9 +319,11 @@ class NeuralEstimator(CrossModalEstimator):
         outputs, loss : callable
             ``outputs(module, batch)`` and ``loss(outputs, batch)``, as for the whole method.
         views : Views
-            Features of one or more modalities.
+            One or more modalities.
         y : ndarray, optional
             Class numbers or indicators of the rows.
+        features : callable, optional
+            ``features(values, role)``, as `_features`; by default the views hold features.
         **settings
             ``optimizer``, ``lr``, ``max_epochs``, ``batch_size``, and prefixed parameters.
 
@@ -327,7 +335,7 @@ class NeuralEstimator(CrossModalEstimator):
         device = torch.device(resolve_device(self.device))
         net = make_net(module, device=device, **settings)
         net.amp = self._use_amp(device)
-        train_net(net, self, outputs, loss, self._data(views, y, device))
+        train_net(net, self, outputs, loss, self._data(views, y, device, features))
         return module.cpu()
 
     def _still_answers(self, error: BaseException) -> bool:
@@ -366,8 +374,24 @@ class NeuralEstimator(CrossModalEstimator):
         split = GroupShuffleSplit(1, test_size=self.validation_fraction, random_state=seed)
         return next(split.split(rows, groups=views.groups))
 
-    def _data(self, views: Views, y: NDArray[Any] | None, device: torch.device) -> PairData:
-        stores = {role: store(views.distinct(role)[0]) for role in views.names}
+    def _data(
+        self,
+        views: Views,
+        y: NDArray[Any] | None,
+        device: torch.device,
+        features: Callable[[Any, str], Any] | None = None,
+    ) -> PairData:
+        """Return the rows as batches are taken from them, on the device if they fit."""
+        stores = {}
+        for role in views.names:
+            values, _ = views.distinct(role)
+            part = store(values if features is None else features(values, role))
+            if len(part) != n_rows(values):
+                raise ValueError(
+                    f"{self._name()}._features must return one item per item of view {role!r} "
+                    f"({n_rows(values)}), got {len(part)}"
+                )
+            stores[role] = part.kept()
         if device.type == "cuda":
             free, _ = torch.cuda.mem_get_info(device)
             # Features that do not fit are moved batch by batch.
@@ -428,6 +452,7 @@ class NeuralEstimator(CrossModalEstimator):
             with (
                 few_torch_threads(operations_of(net.module_, rows, items.elements)),
                 torch.autocast(device.type, dtype=torch.bfloat16, enabled=net.amp),
+                contextlib.closing(items),
             ):
                 return [function(net.module_, part) for part in batches_of(items, device)]
 

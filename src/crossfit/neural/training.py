@@ -252,7 +252,7 @@ class Net(NeuralNet):
         with self._progress(len(batches), done) as self._bar:
             while done < self.max_epochs and not stopped:
                 for each in filter(None, (batches, batches_valid)):
-                    each.progress = done / self.max_epochs
+                    each.progress, each.epoch = done / self.max_epochs, done
                 self.notify("on_epoch_begin", **data)
                 self.run_single_epoch(batches, True, "train", self.train_step)
                 if batches_valid is not None:
@@ -414,6 +414,7 @@ def train_net(
         with few_torch_threads(operations):
             net.train(train, valid, saved=saved, listen=listen)
     finally:
+        train.close()  # held-out pairs have the same stores
         # The net is kept and pickled without its owner, the order of the data and spare weights.
         for name in ("owner", "outputs", "loss", "_bar", "_good", "iterator_train__generator"):
             net.__dict__.pop(name, None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from inspect import signature
 from numbers import Integral, Real
@@ -19,12 +20,13 @@ from torch.nn import functional as F
 from crossfit.extraction import Tokens
 from crossfit.extraction.weights import load_weights, resolve_device
 from crossfit.neural import Batch, NeuralEstimator, label_loss
-from crossfit.neural.batching import cut_tokens
+from crossfit.neural.batching import batches_of, cut_tokens
+from crossfit.neural.pictures import READING, Pictures
 from crossfit.neural.training import optimizer_class
 from crossfit.similarities import MEASURES, PosteriorOverPrior, Similarity
 from crossfit.views import Ragged, Views
 from crossfit_acln import cards
-from crossfit_acln.network import GRID, ACLNNetwork, Trunk, load_pixels
+from crossfit_acln.network import CUT, GRID, ACLNNetwork, Trunk
 
 __all__ = ["ACLN"]
 
@@ -104,6 +106,13 @@ class ACLN(NeuralEstimator):
         Number of epochs of fine-tuning; 0 for no fine-tuning.
     trunk_lr : float, default=0.001
         Learning rate of fine-tuning (SGD with momentum 0.9 and weight decay 5e-4).
+    num_workers : int or None, default=None
+        Number of processes that read pictures; see `crossfit.neural.pictures.Pictures`. Results do
+        not depend on it.
+    picture_memory : int, default=2 ** 30
+        Pictures for fine-tuning are read once and kept if they take at most this many bytes; 5,461
+        pictures take a gibibyte. Otherwise they are read again for every batch. Results do not
+        depend on it.
     **kwargs
         See `crossfit.neural.NeuralEstimator`.
 
@@ -139,6 +148,7 @@ class ACLN(NeuralEstimator):
     """
 
     card = cards.ACLN
+    _neutral: ClassVar[tuple[str, ...]] = (*NeuralEstimator._neutral, *READING)
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **NeuralEstimator._parameter_constraints,
@@ -159,6 +169,7 @@ class ACLN(NeuralEstimator):
         "trunk_weights": [str, PathLike, None],
         "trunk_epochs": [Interval(Integral, 0, None, closed="left")],
         "trunk_lr": [Interval(Real, 0, None, closed="neither")],
+        **READING,
     }
 
     def __init__(
@@ -185,6 +196,8 @@ class ACLN(NeuralEstimator):
         trunk_weights: str | PathLike[str] | None = "DEFAULT",
         trunk_epochs: int = 10,
         trunk_lr: float = 1e-3,
+        num_workers: int | None = None,
+        picture_memory: int = 2**30,
         **kwargs: Any,
     ) -> None:
         super().__init__(
@@ -207,6 +220,8 @@ class ACLN(NeuralEstimator):
         self.trunk_weights = trunk_weights
         self.trunk_epochs = trunk_epochs
         self.trunk_lr = trunk_lr
+        self.num_workers = num_workers
+        self.picture_memory = picture_memory
 
     # ---- the parts of the method ---------------------------------------------------------------
 
@@ -283,8 +298,9 @@ class ACLN(NeuralEstimator):
                 trunk,
                 lambda module, batch: module(batch.views["image"].values),
                 _label_loss,
-                Views(image=load_pixels(labelled.distinct("image")[0])),
+                Views(image=labelled.distinct("image")[0]),
                 np.searchsorted(self.classes_, labelled.item_labels("image", y[rows])),
+                lambda values, _: self._pictures(values),
                 optimizer="SGD",
                 lr=self.trunk_lr,
                 max_epochs=self.trunk_epochs,
@@ -315,13 +331,19 @@ class ACLN(NeuralEstimator):
             return tokens.transform(values)
         device = torch.device(resolve_device(self.device))
         trunk = self.trunk_.to(device)
-        found = []
-        with torch.inference_mode():
-            for start in range(0, len(values), 64):
-                pixels = torch.from_numpy(load_pixels(values[start : start + 64]))
-                found.append(trunk(pixels.to(device)).cpu().numpy())
+        with torch.inference_mode(), contextlib.closing(self._pictures(values)) as pictures:
+            found = [trunk(items.values).cpu().numpy() for items in batches_of(pictures, device)]
         self.trunk_.cpu()
         return np.concatenate(found)
+
+    def _pictures(self, values: Any) -> Pictures:
+        return Pictures(
+            values,
+            CUT,
+            num_workers=self.num_workers,
+            memory=self.picture_memory,
+            where=f"ACLN: view {self._view_name('image')!r}",
+        )
 
     def _restore_features(
         self, state: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor, nn
 
-from crossfit.extraction.images import load_rgb
 from crossfit.neural import AttentionPool, Items
+from crossfit.neural.pictures import SquareCut
 
-__all__ = ["GRID", "ACLNNetwork", "Trunk", "load_pixels"]
+__all__ = ["CUT", "GRID", "ACLNNetwork", "Trunk"]
 
 GRID = (6, 6)
 """Rows and columns of the regions of pool5."""
 
-_RESIZED, _CROP = 256, 227
+CUT = SquareCut(resized=256, edge=227)
+"""How a picture becomes the input of AlexNet, as in Caffe."""
+
 # Mean and deviation of ImageNet, for torchvision's weights.
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -156,15 +153,3 @@ def _drawn(part: nn.Sequential) -> nn.Sequential:
         if isinstance(layer, (nn.Conv2d, nn.Linear)):
             layer.reset_parameters()
     return part
-
-
-def load_pixels(images: Any) -> NDArray[np.uint8]:
-    """Load pictures as uint8 (n, 227, 227, 3): the centre of 256 x 256 pixels, as in Caffe."""
-    edge = (_RESIZED - _CROP) // 2
-    pixels = np.empty((len(images), _CROP, _CROP, 3), np.uint8)
-    for held, image in zip(pixels, images):
-        full = Image.fromarray(load_rgb(image)).resize(
-            (_RESIZED, _RESIZED), Image.Resampling.BILINEAR
-        )
-        held[:] = np.asarray(full)[edge : edge + _CROP, edge : edge + _CROP]
-    return pixels

@@ -20,6 +20,7 @@ from torch.nn import functional as F
 
 from crossfit.extraction import LdaTopics
 from crossfit.neural import Batch, NeuralEstimator
+from crossfit.neural.pictures import READING, Pictures, SquareCut
 from crossfit.neural.training import optimizer_class
 from crossfit.similarities import MEASURES
 from crossfit.views import Channels, Views, as_numpy, is_tensor
@@ -28,7 +29,6 @@ from crossfit_topicnet.network import (
     CHANNELS,
     SMALLEST,
     TopicNetwork,
-    load_pixels,
     stored_edge,
 )
 
@@ -110,6 +110,13 @@ class TextTopicNet(NeuralEstimator):
         Number of batches after which `lr` is multiplied by `lr_gamma`, repeatedly; None for never.
     lr_gamma : float, default=0.1
         Factor of the learning rate every `lr_step` batches.
+    num_workers : int or None, default=None
+        Number of processes that read pictures; see `crossfit.neural.pictures.Pictures`. Results do
+        not depend on it.
+    picture_memory : int, default=2 ** 30
+        Training pictures are read once and kept if they take at most this many bytes; 5,461
+        pictures of 256 x 256 take a gibibyte. Otherwise they are read again for every batch, so
+        that any number of pictures can be used. Results do not depend on it.
     **kwargs
         See `crossfit.neural.NeuralEstimator`. ``module__channels`` are the widths of CaffeNet's
         five convolutions.
@@ -147,7 +154,7 @@ class TextTopicNet(NeuralEstimator):
 
     card = cards.TEXTTOPICNET
     head = "article"
-    _neutral: ClassVar[tuple[str, ...]] = (*NeuralEstimator._neutral, "head", "measure")
+    _neutral: ClassVar[tuple[str, ...]] = (*NeuralEstimator._neutral, "head", "measure", *READING)
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **NeuralEstimator._parameter_constraints,
@@ -168,6 +175,7 @@ class TextTopicNet(NeuralEstimator):
         "bias_lr": [Interval(Real, 0, None, closed="neither")],
         "lr_step": [Interval(Integral, 1, None, closed="left"), None],
         "lr_gamma": [Interval(Real, 0, 1, closed="right")],
+        **READING,
     }
 
     def __init__(
@@ -194,6 +202,8 @@ class TextTopicNet(NeuralEstimator):
         bias_lr: float = 2.0,
         lr_step: int | None = 50_000,
         lr_gamma: float = 0.1,
+        num_workers: int | None = None,
+        picture_memory: int = 2**30,
         **kwargs: Any,
     ) -> None:
         super().__init__(
@@ -216,6 +226,8 @@ class TextTopicNet(NeuralEstimator):
         self.bias_lr = bias_lr
         self.lr_step = lr_step
         self.lr_gamma = lr_gamma
+        self.num_workers = num_workers
+        self.picture_memory = picture_memory
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -319,6 +331,8 @@ class TextTopicNet(NeuralEstimator):
                 f"{' and '.join(str(part.shape[1]) for part, _ in parts.values())}"
             )
         self.raw_ = {"image": _is_pictures(image), "text": any(strings)}
+        if self.raw_["image"]:
+            self._pictures(image)  # raises if a file is missing, before the topic model is fitted
         if self.raw_["text"]:
             articles = parts["article"][0][_present(*parts["article"])]
             # An article may have many pictures, but counts once.
@@ -352,7 +366,17 @@ class TextTopicNet(NeuralEstimator):
             return Channels(topics) if isinstance(values, Channels) else topics["article"]
         where = f"{self._name()}: view {self._view_name(view)!r}"
         self._check_kind(_is_pictures(values), view, ("vectors", "pictures"), where)
-        return load_pixels(values, stored_edge(self.image_size)) if self.raw_[view] else values
+        return self._pictures(values) if self.raw_[view] else values
+
+    def _pictures(self, values: Any) -> Pictures:
+        return Pictures(
+            values,
+            SquareCut(stored_edge(self.image_size), self.image_size),
+            augment=True,
+            num_workers=self.num_workers,
+            memory=self.picture_memory,
+            where=f"{self._name()}: view {self._view_name('image')!r}",
+        )
 
     def _check_kind(self, raw: bool, role: str, kinds: tuple[str, str], where: str) -> None:
         if raw != self.raw_[role]:

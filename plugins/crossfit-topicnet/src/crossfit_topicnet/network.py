@@ -7,18 +7,13 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from crossfit.extraction.images import load_rgb
 from crossfit.extraction.weights import fill, load_weights
-from crossfit.neural.batching import scratch_array
 
-__all__ = ["CHANNELS", "CaffeNet", "TopicNetwork", "load_pixels", "stored_edge"]
+__all__ = ["CHANNELS", "CaffeNet", "TopicNetwork", "stored_edge"]
 
 CHANNELS = (96, 256, 384, 384, 256)
 """Channels of CaffeNet's five convolutions."""
@@ -29,8 +24,6 @@ SMALLEST = 67
 _MEAN_BGR = (104.007, 116.669, 122.679)
 # Typical deviation of a pixel from the mean.
 _TYPICAL = 64.0
-# Decoded pictures beyond this size are stored in a temporary file.
-_IN_MEMORY = 2**30
 
 
 class CaffeNet(nn.Module):
@@ -51,7 +44,7 @@ class CaffeNet(nn.Module):
     ) -> None:
         super().__init__()
         c1, c2, c3, c4, c5 = channels
-        self.image_size, self.unit = image_size, unit
+        self.unit = unit
         self.conv1 = nn.Conv2d(3, c1, 11, stride=4)
         self.conv2 = nn.Conv2d(c1, c2, 5, padding=2, groups=2)
         self.conv3 = nn.Conv2d(c2, c3, 3, padding=1)
@@ -65,32 +58,15 @@ class CaffeNet(nn.Module):
         self.n_outputs = c5 * edge**2
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """Map uint8 RGB (b, E, E, 3) to the maps of conv5 (b, c5, H, W), after ReLU.
-
-        In training, a random square is cut out of every picture and mirrored with probability
-        1/2; otherwise the square is the centre.
-        """
+        """Map uint8 RGB (b, image_size, image_size, 3) to the maps of conv5 (b, c5, H, W)."""
         # Caffe's channels are BGR.
-        x = (self._cut(pixels).flip(-1).float() - self.mean) / self.unit
+        x = (pixels.flip(-1).float() - self.mean) / self.unit
         x = F.relu(self.conv1(x.permute(0, 3, 1, 2)))
         x = _normalised(F.max_pool2d(x, 3, 2))
         x = _normalised(F.max_pool2d(F.relu(self.conv2(x)), 3, 2))
         x = F.relu(self.conv3(x))
         x = F.relu(self.conv4(x))
         return F.relu(self.conv5(x))
-
-    def _cut(self, pixels: Tensor) -> Tensor:
-        n, margin = len(pixels), pixels.shape[1] - self.image_size
-        device = pixels.device
-        place = torch.arange(self.image_size, device=device)
-        if not self.training:
-            start = margin // 2
-            return pixels[:, start : start + self.image_size, start : start + self.image_size]
-        top, left = torch.randint(margin + 1, (2, n, 1), device=device)
-        mirrored = torch.rand(n, 1, device=device) < 0.5
-        columns = left + torch.where(mirrored, self.image_size - 1 - place, place)
-        item = torch.arange(n, device=device)[:, None, None]
-        return pixels[item, (top + place)[:, :, None], columns[:, None, :]]
 
 
 class TopicNetwork(nn.Module):
@@ -261,19 +237,3 @@ def _normalised_topics(topics: Tensor) -> Tensor:
 def stored_edge(image_size: int) -> int:
     """Return the edge to which pictures are resized before a square is cut out: 256 for 227."""
     return round(image_size * 256 / 227)
-
-
-def load_pixels(images: Any, edge: int) -> NDArray[np.uint8]:
-    """Load pictures as uint8 (n, edge, edge, 3), resized without keeping their proportions.
-
-    An array of a gigabyte or more is stored in a temporary file that is deleted with the array.
-    """
-    pixels = scratch_array((len(images), edge, edge, 3), np.uint8, in_memory=_IN_MEMORY)
-    for held, image in zip(pixels, images):
-        rgb = load_rgb(image)
-        if rgb.shape == held.shape:
-            held[:] = rgb
-        else:
-            picture = Image.fromarray(rgb)
-            held[:] = picture.resize((edge, edge), Image.Resampling.BILINEAR)
-    return pixels
