@@ -77,7 +77,8 @@ def compare(n: int, widths: tuple[int, int], batch_size: int, epochs: int, devic
     y = rng.permutation(np.arange(n) % 20)
     method = ACMR(
         hidden={"image": 1000, "text": 200}, margin=MARGIN, batch_size=batch_size,
-        max_epochs=epochs, device=device, amp=False, random_state=0, verbose=0,
+        lr=1e-4, standardize=False, max_epochs=epochs, device=device, amp=False,
+        random_state=0, verbose=0,
     )  # fmt: skip
     plain = PlainLoop((X, Z, y), batch_size, device)
     report_epochs(

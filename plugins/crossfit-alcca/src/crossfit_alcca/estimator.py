@@ -8,7 +8,6 @@ from numbers import Integral, Real
 from typing import Any, ClassVar
 
 import numpy as np
-import scipy.sparse as sp
 import torch
 from numpy.typing import NDArray
 from sklearn.utils._param_validation import Interval, Options, StrOptions
@@ -20,7 +19,7 @@ from crossfit.neural import Batch, NeuralEstimator, grad_reverse_schedule, label
 from crossfit.neural.training import optimizer_class
 from crossfit.similarities import MEASURES
 from crossfit.subspace import CCA
-from crossfit.views import Ragged, Views, as_numpy
+from crossfit.views import Ragged, Views
 from crossfit_alcca import cards
 from crossfit_alcca.network import AdversarialNetwork
 
@@ -70,8 +69,9 @@ class ACMR(NeuralEstimator):
         Width of the modality classifier's hidden layer.
     alpha, beta : float, default=1.0
         Weights of the invariance and of the label loss.
-    margin : float, default=1.0
-        Margin μ. Distances of tanh outputs reach twice the root of `width`, so 1 is small.
+    margin : float, default=5.0
+        Margin μ. Distances of tanh outputs reach twice the root of `width`, 28 for 200 units, and
+        those between classes start at about 5: with a margin of 1 no negative is ever too near.
     negative_weight : float, default=1.0
         Weight of the negatives in the invariance.
     negatives : {"triplet", None}, default="triplet"
@@ -90,14 +90,14 @@ class ACMR(NeuralEstimator):
         k of ALCCA's algorithm 1: D is trained on every k-th batch, the projectors on all.
     beta1 : float, default=0.5
         Decay of the first moment, if the optimizer has one (Adam).
-    standardize : bool, default=False
-        Standardise every feature by its training mean and standard deviation first. Raw cepstral
-        coefficients would saturate the tanh units.
+    standardize : bool, default=True
+        Standardise every feature by its training mean and standard deviation first, because large
+        features, such as raw cepstral coefficients, saturate the tanh units.
     measure : str, default="l2"
         Similarity of items, a name in `crossfit.similarities.MEASURES`.
-    max_epochs : int, default=200
+    max_epochs : int, default=50
         Number of passes over the training pairs.
-    lr : float, default=0.0001
+    lr : float, default=0.001
         Learning rate.
     batch_size : int, default=64
         Number of pairs per batch.
@@ -108,9 +108,6 @@ class ACMR(NeuralEstimator):
     ----------
     classes_ : ndarray of shape (n_classes,)
         Classes of the training labels.
-    scaling_ : ndarray of shape (2, d)
-        Means and standard deviations of the features of both views, concatenated; only with
-        `standardize`.
     net_ : skorch.NeuralNet
         Its history contains ``train_invariance``, ``train_labels``, ``train_decay`` and
         ``train_adversary``, :math:`L_{adv}`. With `validation_fraction`, ``valid_loss`` is
@@ -188,7 +185,7 @@ class ACMR(NeuralEstimator):
         modality_hidden: int = 50,
         alpha: float = 1.0,
         beta: float = 1.0,
-        margin: float = 1.0,
+        margin: float = 5.0,
         negative_weight: float = 1.0,
         negatives: str | None = "triplet",
         reg: float = 1e-4,
@@ -197,10 +194,10 @@ class ACMR(NeuralEstimator):
         adv_steepness: float = 10.0,
         projector_steps: int = 1,
         beta1: float = 0.5,
-        standardize: bool = False,
+        standardize: bool = True,
         measure: str = "l2",
-        max_epochs: int = 200,
-        lr: float = 1e-4,
+        max_epochs: int = 50,
+        lr: float = 1e-3,
         batch_size: int = 64,
         **kwargs: Any,
     ) -> None:
@@ -232,6 +229,7 @@ class ACMR(NeuralEstimator):
             "hidden": self._hidden_by_role(),
             "width": self.width,
             "modality_hidden": self.modality_hidden,
+            "standardize": self.standardize,
         }
         return AdversarialNetwork(n_inputs, n_classes, **{**settings, **module})
 
@@ -309,38 +307,11 @@ class ACMR(NeuralEstimator):
 
     # ---- features ------------------------------------------------------------------------------
 
-    def _fit_features(self, views: Views, y: NDArray[Any] | None) -> None:
-        if not self.standardize:
-            return
-        means, deviations = [], []
-        for role in self._roles():
-            values = as_numpy(self._flat(views.distinct(role)[0], role))
-            means.append(values.mean(axis=0, dtype=np.float64))
-            spread = values.std(axis=0, dtype=np.float64)
-            # The deviation of a constant column may be rounding error instead of 0.
-            constant = spread <= 1e-6 * np.abs(means[-1])
-            deviations.append(np.where(constant, 1.0, spread))
-        self.scaling_ = np.stack([np.concatenate(means), np.concatenate(deviations)])
-
     def _features(self, values: Any, view: str) -> Any:
-        values = self._flat(values, view)
-        if not self.standardize:
-            return values
-        width = values.shape[1]
-        columns = slice(width) if view == self._roles()[0] else slice(-width, None)
-        mean, deviation = self.scaling_[:, columns]
-        return ((as_numpy(values) - mean) / deviation).astype(np.float32)
-
-    def _flat(self, values: Any, view: str) -> Any:
         """Return vectors (n, d) from vectors or matrices of one size."""
         where = f"{self._name()}: view {self._view_name(view)!r}"
         if isinstance(values, Ragged):
             raise ValueError(f"{where} must have rows of one size, got a Ragged; pad them first")
-        if self.standardize and sp.issparse(values):
-            raise ValueError(
-                f"{where} is sparse and centring would fill it; make it dense, or scale it "
-                "beforehand and set standardize=False"
-            )
         flat = values.reshape(len(values), -1) if len(values.shape) == 3 else values
         known = getattr(self, "n_inputs_", {}).get(view, flat.shape[1])
         if flat.shape[1] != known:
@@ -358,10 +329,26 @@ class ACMR(NeuralEstimator):
         assert isinstance(module, AdversarialNetwork)
         projector = module.projectors[view]
         wide = {name: w.double() for name, w in projector.named_parameters()}
-        return functional_call(projector, wide, (items.values.double(),))
+        return functional_call(projector, wide, (module.scaling[view](items.values.double()),))
 
     def _own_similarity(self) -> str:
         return self.measure
+
+    # ---- bundles -------------------------------------------------------------------------------
+
+    def __crossfit_restore__(
+        self, state: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]
+    ) -> None:
+        """Restore the result of `__crossfit_state__`."""
+        arrays = dict(arrays)
+        # Version 0.1.0 kept the means and deviations of both views side by side.
+        scaling = arrays.pop("features.scaling_", None)
+        if scaling is not None:
+            at = np.cumsum(list(state["n_inputs"].values()))[:-1]
+            for role, part in zip(state["n_inputs"], np.split(scaling, at, axis=1)):
+                for name, row in zip(("mean", "scale"), part.astype(np.float32)):
+                    arrays[f"module.scaling.{role}.{name}"] = row
+        super().__crossfit_restore__(state, arrays)
 
 
 class ALCCA(ACMR):
@@ -376,7 +363,7 @@ class ALCCA(ACMR):
     n_components : int or None, default=80
         Number of canonical components, 10 to 100 in the paper; at most as many as the ranks of
         the embeddings allow. None for all of these.
-    cca_reg : float, default=0.1
+    cca_reg : float, default=1.0
         Ridge of CCA, relative to the mean variance of an embedding. The paper uses none, which
         suffices with 8,000 pairs; with a few hundred, components of small variance are noise.
     measure : str, default="cosine"
@@ -390,7 +377,7 @@ class ALCCA(ACMR):
     ----------
     cca_ : crossfit.subspace.CCA
         Fitted on the embeddings; ``cca_.correlations_`` are the canonical correlations.
-    classes_, scaling_, net_
+    classes_, net_
         As in `ACMR`.
 
     See Also
@@ -439,7 +426,7 @@ class ALCCA(ACMR):
         self,
         *,
         n_components: int | None = 80,
-        cca_reg: float = 0.1,
+        cca_reg: float = 1.0,
         measure: str = "cosine",
         batch_size: int = 100,
         **kwargs: Any,

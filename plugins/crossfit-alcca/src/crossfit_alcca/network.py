@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from crossfit.neural import Items, MLPBranch, grad_reverse
+from crossfit.neural import Items, MLPBranch, Standardize, grad_reverse
 
 __all__ = ["AdversarialNetwork"]
 
@@ -28,6 +28,8 @@ class AdversarialNetwork(nn.Module):
         Width of the common space.
     modality_hidden : int
         Width of the modality classifier's hidden layer.
+    standardize : bool, default=False
+        Whether the features are standardised first.
     """
 
     def __init__(
@@ -38,8 +40,13 @@ class AdversarialNetwork(nn.Module):
         hidden: Mapping[str, int],
         width: int,
         modality_hidden: int,
+        standardize: bool = False,
     ) -> None:
         super().__init__()
+        self.scaling = nn.ModuleDict(
+            {role: Standardize(n, role) if standardize else nn.Identity()
+             for role, n in n_inputs.items()}
+        )  # fmt: skip
         self.projectors = nn.ModuleDict(
             {
                 role: MLPBranch([n, hidden[role], width], activation=nn.Tanh,
@@ -54,7 +61,7 @@ class AdversarialNetwork(nn.Module):
 
     def encode(self, items: Items, view: str) -> Tensor:
         """Map items of one view, (b, d), into the common space, (b, width)."""
-        return self.projectors[view](items.values)
+        return self.projectors[view](self.scaling[view](items.values))
 
     def modality(self, embedded: Tensor, strength: float, learns: bool = True) -> Tensor:
         """Return the modality classifier's logits, (b, 2), after gradient reversal.
