@@ -26,7 +26,7 @@ def data_root():
 
 @pytest.fixture(scope="session")
 def wikipedia(data_root):
-    """Shallow features of the official split: 2173 pairs to train on, 693 to test."""
+    """Return the shallow features of the official split: 2173 training and 693 test pairs."""
     folder = data_root / "wikipedia"
     if not (folder / "raw_features.mat").exists():
         pytest.skip(f"no wikipedia/raw_features.mat in {data_root}")
@@ -42,14 +42,14 @@ def wikipedia(data_root):
         y_train=labels["train"].astype(int),
         test=Views(image=raw["I_te"], text=raw["T_te"]),
         y_test=labels["test"].astype(int),
-        # A permutation of the test rows: 231 to validate on, then 462 to test.
+        # A permutation of the test rows: 231 for validation, then 462 for testing.
         rows_462=loadmat(folder / "indice.mat")["indice"].ravel()[231:],
     )
 
 
 @pytest.fixture
 def planted():
-    """Return ``make(n, ...) -> (Views, y)`` with a correspondence that a linear method finds."""
+    """Return ``make(n, ...) -> (Views, y)`` with a correspondence that linear methods find."""
 
     def make(n=120, dims=(6, 5), shared=3, classes=4, noise=0.3, seed=0, names=("image", "text")):
         rng = np.random.default_rng(seed)
@@ -66,7 +66,7 @@ def planted():
 
 @pytest.fixture(scope="session", autouse=True)
 def feature_cache(tmp_path_factory):
-    """Tests never read or fill the user's own cache."""
+    """Give the tests a temporary cache, so that they never read or write the user's own."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CROSSFIT_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield

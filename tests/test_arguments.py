@@ -1,4 +1,4 @@
-"""Arguments of public functions are checked in scikit-learn's dialect before anything runs."""
+"""Arguments of public functions are checked as in scikit-learn, before any work starts."""
 
 import inspect
 import subprocess
@@ -18,7 +18,7 @@ from crossfit._arguments import finite_array, integer, one_of, real, validated
     random_state=["random_state"],
 )
 def function(items, k=None, *, share=0.5, kind="a", strict=False, random_state=None):
-    """Return what came."""
+    """Return the arguments."""
     return items, k, share, kind, strict, random_state
 
 

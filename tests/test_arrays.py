@@ -1,4 +1,4 @@
-"""Arrays as users pass them: how they convert numbers, tables, sparse matrices and tensors."""
+"""Arrays as users pass them: conversion of numbers, tables, sparse matrices and tensors."""
 
 import importlib.util
 import subprocess
@@ -34,7 +34,7 @@ def pairs():
 
 
 def stamps(dtype=np.int64):
-    """Seconds of a day in 2038, and what grows with them."""
+    """Return the seconds of a day in 2038, and values that grow with them."""
     seconds = (2**31 + np.arange(60)).astype(dtype)
     return seconds[:, None], np.arange(60.0)[:, None]
 
@@ -60,7 +60,7 @@ def test_integers_that_float32_cannot_hold_are_float64(form):
     if form == "tensor" or form == "tensor of uint64":
         t = torch.tensor(t)
     cca = CCA(1, reg=1e-9).fit(FORMS[form](x), t)
-    np.testing.assert_allclose(cca.correlations_, 1, atol=1e-6)  # it was .32
+    np.testing.assert_allclose(cca.correlations_, 1, atol=1e-6)  # it was .32 before the fix
     found = as_float(Views(a=FORMS[form](x))["a"], "a")
     found = found.toarray() if sp.issparse(found) else as_numpy(found)
     assert found.dtype == np.float64 and np.array_equal(found, x)
@@ -89,7 +89,7 @@ def test_integers_that_no_float_holds_are_refused(x):
     for given in (array, sp.csr_array(array), torch.tensor(array)):
         with pytest.raises(ValueError, match=f"float64 cannot hold, {x} for instance.*offset"):
             as_float(given, "x")
-    # Nanoseconds of whole seconds are held, and so is the smallest integer.
+    # float64 holds nanoseconds of whole seconds exactly, and the smallest integer too.
     for held in (10**9 * 1_700_000_000, -(2**63), 2**62):
         assert int(as_float(np.array([[held]]), "x")[0, 0]) == held
 
@@ -109,7 +109,7 @@ def test_channels_ragged_and_floats():
         assert as_float(torch.ones(2, 1).to(dtype), "x").dtype == torch.float32
 
 
-# ---- NaN with its place --------------------------------------------------------------------
+# ---- NaN with its position --------------------------------------------------------------------
 
 
 def holed():
@@ -230,7 +230,7 @@ def test_damaged_sparse_matrices_are_refused_at_every_door(case):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         for door, enter in doors.items():
-            enter(csr())  # a sound one passes
+            enter(csr())  # a valid one passes
             with pytest.raises(ValueError, match="is a damaged sparse matrix of shape"):
                 enter(DAMAGED[case]())
                 pytest.fail(door)
@@ -257,14 +257,14 @@ def test_sparse_integers_objects_and_read_only_parts():
     for part in (locked.data, locked.indices, locked.indptr):
         part.setflags(write=False)
     assert np.array_equal(Views(a=locked)["a"].toarray(), csr().toarray())
-    # Room for more than there is: the user's matrix keeps it.
+    # Unused entries at the end of the arrays stay in the user's matrix.
     roomy = csr()
     roomy.data, roomy.indices = np.append(roomy.data, nan), np.append(roomy.indices, 99)
     assert np.array_equal(Views(a=roomy)["a"].toarray(), csr().toarray())
     assert len(roomy.data) == 13
 
 
-# ---- text with nothing in it ---------------------------------------------------------------
+# ---- empty texts -----------------------------------------------------------------------------
 
 NOTHING = [None, nan, np.float32(nan), np.float64(nan), pd.NA, pd.NaT, np.datetime64("NaT"),
            np.ma.masked, complex(nan)]  # fmt: skip
@@ -471,7 +471,7 @@ def test_tensors_of_every_type_become_arrays():
     assert as_numpy(torch.tensor([1 + 2j]).conj())[0] == 1 - 2j
 
 
-# ---- what overflows ------------------------------------------------------------------------
+# ---- overflow ------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("make", [CCA, CFA, PLS])
@@ -493,7 +493,7 @@ def test_encodings_that_overflow_are_refused_with_their_rows(make, pairs):
         for door in doors:
             with pytest.raises(ValueError, match=told):
                 door()
-    assert np.isfinite(fitted.encode(1e300 * X, "image")).all()  # large is not too large
+    assert np.isfinite(fitted.encode(1e300 * X, "image")).all()  # large numbers are accepted
 
 
 @pytest.mark.parametrize("name", ["CCA", "CFA", "JRL", "KCCA", "MLCCA", "PLS", "GMLDA", "LCFS"])
@@ -513,7 +513,7 @@ def test_features_whose_squares_overflow_or_vanish_are_not_called_constant(name,
         method().fit(1e-200 * X, T, y)
     with pytest.raises(ValueError, match=r"(?i)constant|same for all rows"):
         method().fit(np.ones_like(X), T, y)
-    # What float32 holds, float64 can square.
+    # The square of any float32 number is finite in float64.
     large = method().fit((1e25 * X).astype(np.float32), T, y)
     plain = method().fit(X.astype(np.float32), T, y)
     assert large.score((1e25 * X).astype(np.float32), T, y) == pytest.approx(
@@ -535,7 +535,7 @@ def test_what_an_author_calls_constant_may_be_too_large(pairs):
         Strict().fit(X, T)
 
 
-# ---- what others set -----------------------------------------------------------------------
+# ---- global settings -----------------------------------------------------------------------
 
 
 def test_nothing_depends_on_settings_of_the_program(pairs):

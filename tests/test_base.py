@@ -27,7 +27,7 @@ def card(**given):
 
 
 class Recorder(CrossModalEstimator):
-    """Maps a view to its first two columns and remembers what it was given."""
+    """Map a view to its first two columns and store the arguments of ``fit``."""
 
     card = card(labels="optional")
 
@@ -71,7 +71,7 @@ class PairScorer(CrossModalEstimator):
 
 
 class Reader(Recorder):
-    """Takes raw input of every kind, one kind to a class made by `reader`."""
+    """Take raw input of one kind, for which `reader` makes the class."""
 
     def _encode(self, values, view):
         return np.ones((len(values), 2))
@@ -289,7 +289,7 @@ def test_score_of_three_views_is_the_mean_over_all_ordered_pairs():
     assert cca.score(two) == pytest.approx(np.mean([each[3], each[5]]), rel=1e-12)
 
 
-# ---- what is refused -------------------------------------------------------------------
+# ---- what is rejected ------------------------------------------------------------------
 
 nan, inf = X.copy(), T.copy()
 nan[2, 1], inf[3, 0] = np.nan, -np.inf
@@ -334,7 +334,7 @@ def test_bad_input_of_fit(case):
         method.fit(*given)
     with pytest.raises(NotFittedError):
         method.transform(X, T)
-    assert not vars(method).keys() - {"views"}  # nothing half-written
+    assert not vars(method).keys() - {"views"}  # no incomplete file
 
 
 def test_view_names_in_messages_are_the_users():
@@ -391,7 +391,7 @@ def test_a_failed_refit_leaves_nothing_that_answers():
     with pytest.raises(NotFittedError):
         cca.transform(X, T)
     cca.fit(X, T)
-    with pytest.raises(ValueError, match="NaN"):  # refused before any work: the old fit stands
+    with pytest.raises(ValueError, match="NaN"):  # rejected before any work: the old fit remains
         cca.fit(nan, T)
     assert cca.transform(X).shape[0] == 8
 
@@ -426,7 +426,7 @@ def test_large_finite_values_pass():
 
 def test_labels():
     assert Recorder().fit(X, T).y_ is None
-    assert Three().fit(X, T, Y * 0.5).y_ is None  # the card says that labels are never used
+    assert Three().fit(X, T, Y * 0.5).y_ is None  # according to the card, labels are never used
     assert Single().fit(X, T, Y.astype(str).tolist()).y_.tolist() == Y.astype(str).tolist()
     assert Single().fit(X, T, [-1, *Y[1:]]).y_[0] == -1
     assert Multi().fit(Views(image=X, text=T), np.eye(4)[Y]).y_.shape == (8, 4)
@@ -512,7 +512,7 @@ def test_bad_kinds_of_input(case):
 
 def test_columns_of_regions_are_compared_later():
     method = reader("regions").fit(X[:4], np.zeros((4, 3, 2)))
-    method.encode(np.zeros((4, 7, 2)), "text")  # another number of regions is no other space
+    method.encode(np.zeros((4, 7, 2)), "text")  # the number of regions does not change the space
     with pytest.raises(ValueError, match="'text' has 5 features"):
         method.encode(np.zeros((4, 3, 5)), "text")
 
@@ -575,7 +575,7 @@ def test_an_author_who_forgets_is_told():
         Empty().fit(X, T)
 
 
-# ---- asking methods and pipelines ------------------------------------------------------
+# ---- search with methods and pipelines----------------------------------------------------
 
 
 class Double(TransformerMixin, BaseEstimator):
@@ -646,7 +646,7 @@ def test_scores_go_into_a_file_or_an_array(kind, query, tmp_path):
     assert os.listdir(tmp_path) == ["scores.npy"]
     np.testing.assert_array_equal(found, expected)
     np.testing.assert_array_equal(np.load(file), expected)
-    room = np.zeros((9, 6), np.float32)[::-1][:6]  # rows need not lie in order
+    room = np.zeros((9, 6), np.float32)[::-1][:6]  # rows need not be in order
     assert crossfit.similarity(asked, v, query=query, out=room) is room
     np.testing.assert_array_equal(room, expected)
     (tmp_path / "notes.txt").write_text("mine")

@@ -1,4 +1,4 @@
-"""The feature cache: exactness, the cap, several processes, and damage that must not hurt."""
+"""The feature cache: exactness, the size limit, several processes, and damaged files."""
 
 import contextlib
 import multiprocessing
@@ -45,7 +45,7 @@ def test_arrays_come_back_as_they_were(cache):
         assert not found[key].flags.writeable
 
 
-@settings(deadline=None)  # the disk is shared
+@settings(deadline=None)  # other programs also use the disk
 @given(
     hnp.arrays(
         hnp.integer_dtypes() | hnp.floating_dtypes() | hnp.complex_number_dtypes(),
@@ -240,7 +240,7 @@ def sql(statement):
 
 
 def overwritten(seed):
-    """Flip bits, cut off, or repeat a page, somewhere."""
+    """Flip bits, truncate the file, or repeat a page, at a random place."""
 
     def damage(path):
         rng = np.random.default_rng(seed)
@@ -298,7 +298,7 @@ def test_no_damage_gives_wrong_features_or_an_error(tmp_path, damage):
         cache.info()
         check()
     assert len(caught) <= 1, [str(warning.message) for warning in caught]
-    with contextlib.suppress(ValueError):  # one sentence, when all of it must go
+    with contextlib.suppress(ValueError):  # one warning if the whole file is lost
         cache.clear("first")
     cache.clear()
     with warnings.catch_warnings():
@@ -331,7 +331,7 @@ def test_keys_and_names_of_any_text(cache):
 
 
 def _in_read_only_folder(folder):
-    if os.geteuid() == 0:  # whom no permission stops
+    if os.geteuid() == 0:  # for whom permissions do not apply
         os.setuid(65534)
     cache = FeatureCache(folder)
     with warnings.catch_warnings(record=True) as caught:

@@ -16,7 +16,7 @@ PER_IMAGE = 5
 
 
 def captioned(n_images, seed=0, d=12, noise=0.35):
-    """A good model's world: each caption is its image's meaning, a little off."""
+    """Return data of a good model: each caption is close to the meaning of its image."""
     rng = np.random.default_rng(seed)
     world = np.random.default_rng(99)
     A, B = world.normal(size=(d, 20)), world.normal(size=(d, 16))
@@ -28,7 +28,7 @@ def captioned(n_images, seed=0, d=12, noise=0.35):
 
 
 def naive(views):
-    """The wrong reading: every row is an item of its own."""
+    """Return the scores of the wrong protocol, in which every row is an item."""
     return Views({name: views[name] for name in views.names})
 
 
@@ -37,7 +37,7 @@ def r_at_1(model, views):
 
 
 def r_at_1_by_loop(S, index_of_image, index_of_caption):
-    """The protocol in words: an image hits if any of its captions is first, a caption if its is."""
+    """Return the hits: an image if any of its captions is first, a caption if its image is."""
     i2t = [index_of_caption[np.argmax(row)] == i for i, row in zip(index_of_image, S)]
     t2i = [index_of_image[np.argmax(column)] == i for i, column in zip(index_of_caption, S.T)]
     return [np.mean(i2t), np.mean(t2i)]
@@ -61,8 +61,8 @@ def test_figures_by_item_and_what_the_naive_reading_would_make_of_them(world):
     print(f"R@1 i2t {right[0]:.3f} t2i {right[1]:.3f}; rows as items {wrong[0]:.3f} {wrong[1]:.3f}")
     assert right[1] > 0.9
     assert wrong[1] < 1.05 * right[1] / PER_IMAGE  # five equal images share the first rank
-    assert wrong[0] < 0.5 * right[0]  # four of five good captions count as wrong
-    # A method's own score and a pipeline's go the right way too.
+    assert wrong[0] < 0.5 * right[0]  # four of five right captions are taken as wrong
+    # The scores of a method and of a pipeline follow the right protocol too.
     assert cca.score(test) > 0.9 > 0.6 > cca.score(naive(test))
 
 
@@ -174,7 +174,7 @@ def test_relevance_between_items(world):
     assert test.relevance("image", "text").sum(axis=1).tolist() == [PER_IMAGE] * 120
     assert test.relevance("text", "image").sum(axis=1).tolist() == [1] * 600
     assert test.relevance("image", "image").nnz == 120
-    assert test.relevance("text", "text").nnz == 600  # a caption answers itself alone
+    assert test.relevance("text", "text").nnz == 600  # only its own caption is right for a caption
     assert test.relevance("text", "text", index).nnz == 120 * PER_IMAGE**2
 
 
@@ -201,7 +201,7 @@ def test_flickr8k(data_root):
     np.testing.assert_allclose(
         right,
         r_at_1_by_loop(cca.similarity(dev), np.arange(1000), dev.groups),
-        atol=0.003,  # the loop takes the first of equal scores
+        atol=0.003,  # the loop uses the first of equal scores
     )
     assert min(right) > 0.15
     assert wrong[1] == pytest.approx(right[1] / PER_IMAGE, rel=0.05)

@@ -136,7 +136,7 @@ def test_numbers_of_numpy_are_bounds_and_lists_are_options():
 
 
 def ask(space, **fixed):
-    """Draw from a space with Optuna's own fixed trial, which has what a study would have."""
+    """Draw from a space with Optuna's own fixed trial, whose values are those of a study."""
     trial = FixedTrial(fixed)
     return suggest(space, trial), trial.params
 
@@ -150,11 +150,11 @@ def test_options_with_names_are_drawn_as_objects_and_kept_as_names():
     drawn = [suggest({"hidden": part}, study.ask())["hidden"] for _ in range(20)]
     assert set(drawn) == {small, large}
     assert [{"small": small, "large": large}[t.params["hidden"]] for t in study.trials] == drawn
-    # As Optuna itself draws from the names.
+    # The same as Optuna draws from the names.
     oracle = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     names = [oracle.ask().suggest_categorical("hidden", ["small", "large"]) for _ in range(20)]
     assert names == [t.params["hidden"] for t in study.trials]
-    # A finished trial gives its parameters again.
+    # A finished trial returns its parameters again.
     assert suggest({"hidden": part}, study.trials[3]) == {"hidden": drawn[3]}
     each = Each(("image", "text"), part)
     assert ask({"n": each}, **{"n.image": "small", "n.text": "large"})[0] == {
@@ -165,7 +165,7 @@ def test_options_with_names_are_drawn_as_objects_and_kept_as_names():
 def test_plain_options_are_kept_as_they_are_and_old_studies_are_read():
     plain = Choice("a", 1, 2.5, None, False)
     assert plain.recorded == plain.options and plain.names is None
-    # A study made before options could have names is found by a hash of this.
+    # A study made before options had names is found by a hash of this text.
     assert vars(Choice("a", "b")) == {"options": ("a", "b"), "when": None}
     sizes = Choice((), (256,))
     assert sizes.recorded == ("()", "(256,)")
@@ -177,7 +177,7 @@ class Plain:
 
 
 def test_options_that_look_alike_stay_apart():
-    # scikit-learn shortens long texts: both of these have the same.
+    # scikit-learn shortens long texts: the texts of these two are equal.
     steps = [Normalizer() for _ in range(40)]
     one = make_pipeline(*steps, Normalizer("l1"), *steps)
     two = make_pipeline(*steps, Normalizer("max"), *steps)
@@ -186,11 +186,11 @@ def test_options_that_look_alike_stay_apart():
     first, second = part.recorded
     assert first != second
     assert ask({"p": part}, p=first)[0]["p"] is one and ask({"p": part}, p=second)[0]["p"] is two
-    # Python's own text of an object has its address, which differs from process to process.
+    # Python's default text of an object contains its address, which differs between processes.
     a, b = Plain(), Plain()
     assert Choice(a, b).recorded == Choice(Plain(), Plain()).recorded
     assert ask({"p": Choice(a, b)}, p=Choice(a, b).recorded[1])[0]["p"] is b
-    # Optuna cannot tell True from 1.
+    # Optuna does not distinguish True from 1.
     for options in [(1, True), (False, 0), (1, 1.0)]:
         part = Choice(*options)
         study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
@@ -270,7 +270,7 @@ def test_what_is_fixed_is_not_drawn_and_decides_conditions():
     assert card.suggest(none, "p__", fixed={"attention": "none"}) == {
         "p__attention": "none", "p__max_epochs": 2,
     }  # fmt: skip
-    # The condition of what is drawn may hang on a fixed one, and is gone where that satisfies it.
+    # A condition may name a fixed parameter; if that satisfies it, the condition disappears.
     left = remaining(space, {"attention": "separate", "act": "tanh"})
     assert left == {"gain": Float(0, 1), "max_epochs": Int(1, 9)}
     assert list(remaining(space, {"act": None})) == ["attention", "max_epochs"]

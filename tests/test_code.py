@@ -1,4 +1,4 @@
-"""The hash of the code of a class follows what it is written in, and nothing else."""
+"""The hash of the code of a class depends on its source files, and on nothing else."""
 
 import importlib
 import sys
@@ -12,7 +12,7 @@ from crossfit.subspace import CCA
 
 @pytest.fixture
 def package(tmp_path, monkeypatch):
-    """A package with a class that uses a helper from a folder below, and a base in another one."""
+    """Write a package with a class that uses a helper in a subfolder and a base class elsewhere."""
     home = tmp_path / "codeplug"
     (home / "inner").mkdir(parents=True)
     (home / "__init__.py").write_text("")
@@ -69,7 +69,7 @@ def test_a_class_that_moves_within_its_package_keeps_its_hash(package):
     halves = package / "halves.py"
     halves.write_text("import math\n\n\n@staticmethod\ndef half(x):\n    return x / 2\n")
     assert hashed() == first
-    # Which of two of one name is meant is part of the code, as is a library's.
+    # The module that a name is imported from is part of the code, also in a library.
     other = package / "other.py"
     other.write_text("def half(x):\n    return x / 3\n")
     both = hashed()

@@ -1,4 +1,4 @@
-"""ViewTransformer and ChannelUnion: fitting by view, items once, parameters, refusals."""
+"""ViewTransformer and ChannelUnion: fitting by view, items once, parameters, invalid input."""
 
 import pickle
 
@@ -28,7 +28,7 @@ VIEWS = Views(image=IMAGES, text=TEXTS)
 
 
 class Spy(TransformerMixin, BaseEstimator):
-    """Records what reaches it; passes values on as they are."""
+    """Record the input and return it unchanged."""
 
     def __init__(self, log=None):
         self.log = log
@@ -53,7 +53,7 @@ def test_each_view_has_its_transformer():
     np.testing.assert_allclose(again["image"], out["image"][3:5])
     assert made.transform(VIEWS.select("text")).names == ("text",)
     assert made.transform(VIEWS.select("text", "image")).names == ("text", "image")
-    assert not hasattr(made.transformers[0][1], "components_")  # what was given stays unfitted
+    assert not hasattr(made.transformers[0][1], "components_")  # the parameters stay unfitted
 
 
 def test_passthrough_drop_and_remainder():

@@ -35,7 +35,7 @@ def test_every_python_block_of_a_page_runs(page, tmp_path, monkeypatch):
 
 
 def public_modules():
-    """Return the packages and modules right under crossfit; parts of a package are its own affair.
+    """Return the packages and modules directly in crossfit, without the parts of packages.
 
     ``methods`` has the names of what is installed, and ``cli`` is for the command line.
     """

@@ -16,7 +16,7 @@ MAIN = "from crossfit.cli import main; main()"
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
-    """The files of the page, and the folder that pip installed them into."""
+    """Write the files of the page; return their folder and the one that pip installed them into."""
     pytest.importorskip("pip")
     pytest.importorskip("hatchling", reason="the plugin is built with hatchling")
     folder = tmp_path_factory.mktemp("plugin") / "crossfit-procrustes"

@@ -62,12 +62,12 @@ def inherited(thing):
 
 
 def faults(name):
-    """Return what is wrong with one docstring."""
+    """Return the faults of one docstring."""
     thing = locate(name)
     for code, message in validation.validate(name)["errors"]:
         if code not in CHECKS:
             continue
-        # "Return the rows of ..." leaves nothing for a section of its own.
+        # "Return the rows of ..." already describes the result.
         if code == "RT01" and (thing.__doc__ or "").lstrip().startswith("Return"):
             continue
         if code == "PR01":

@@ -1,4 +1,4 @@
-"""Every ``>>>`` of a docstring or a page gives what is printed below it."""
+"""Every ``>>>`` of a docstring or a page has the result that is printed below it."""
 
 import doctest
 import sys
@@ -51,7 +51,7 @@ def test_examples_of_a_template(path, monkeypatch):
     source = next(parent for parent in path.parents if parent.name == "src")
     name = module_name(path, source)
     for loaded in [key for key in sys.modules if key.partition(".")[0] == name.partition(".")[0]]:
-        monkeypatch.delitem(sys.modules, loaded)  # all templates have one name
+        monkeypatch.delitem(sys.modules, loaded)  # all templates have the same package name
     monkeypatch.syspath_prepend(source)
     assert not doctest.testmod(import_module(name)).failed
 

@@ -1,4 +1,4 @@
-"""Every example runs from top to bottom in a process of its own and draws a figure."""
+"""Every example runs in a separate process and draws a figure."""
 
 import os
 import subprocess

@@ -15,7 +15,7 @@ from crossfit.subspace import CCA
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """Mount a file system of one mebibyte, where that is allowed."""
+    """Mount a file system of one mebibyte, if that is allowed."""
     folder = tmp_path / "small"
     folder.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "none", str(folder)]
@@ -45,7 +45,7 @@ def test_scores_on_a_full_disk_are_one_sentence_and_leave_nothing(small_disk, pa
         f"'{small_disk / 's.npy'}': there is no space left on the disk"
     )
     assert list(small_disk.iterdir()) == []
-    # What fits is written, and what was there before stays until then.
+    # A file that fits is written; until then the earlier one remains.
     small = [part[:100] for part in pairs]
     np.testing.assert_array_equal(
         cca.similarity(*small, out=small_disk / "s.npy"), cca.similarity(*small)
@@ -66,7 +66,7 @@ def test_room_is_asked_for_before_anything_is_scored(small_disk):
 
 @pytest.mark.parametrize("fallocate", [True, False], ids=["reserved", "zeros"])
 def test_a_file_larger_than_allowed(tmp_path, fallocate):
-    # A limit of the process: the signal of a memory map beyond the file's end would kill it.
+    # With this limit, a memory map that cannot be written would kill the process by a signal.
     pytest.importorskip("resource")
     program = f"""
         import os, resource

@@ -114,7 +114,7 @@ def plugin(tmp_path, monkeypatch):
     (package / "data.py").write_text(DATA)
     monkeypatch.syspath_prepend(str(site))
     monkeypatch.setenv("MOVING_LOG", str(tmp_path / "log"))
-    # Files of equal size and second would be taken for each other by their byte code.
+    # Python's byte code cache does not distinguish files of equal size and time in seconds.
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
 
     def written(home):
@@ -150,7 +150,7 @@ def test_a_class_that_moves_keeps_its_cells_and_bundles(plugin, tmp_path):
     loaded = crossfit.load(tmp_path / "bundle")
     assert type(loaded[-1]).__module__ == "movingplug.home_two"
     np.testing.assert_array_equal(crossfit.similarity(loaded, views), expected)
-    # Another process would plan anew.
+    # A new process would plan again.
     assert [cell.key for cell in run(experiment, tmp_path / "store").cells] == keys
     assert (tmp_path / "log").read_text() == log
     assert len(list(plan(experiment, tmp_path / "store"))) == 1

@@ -1,4 +1,4 @@
-"""Labels and groups: one place decides what they may be and which rows are unlabelled."""
+"""Labels and groups: valid values, and which rows are unlabelled."""
 
 import datetime
 import warnings
@@ -45,7 +45,7 @@ FORMS = {
     ),
 }
 KNOWN = np.array(NUMBERS) != -1
-# And labels without such rows.
+# And labels without unlabelled rows.
 ALL_LABELLED = {
     "strings": ["-1", "a", "-1", "b"],
     "array of strings": np.array(["-1", "a", "-1", "b"]),
@@ -72,7 +72,7 @@ def test_what_cannot_be_minus_one_is_labelled(form):
 
 
 def average_precision(S, y):
-    """By scikit-learn, query by query, the unlabelled left out as queries and wrong as answers."""
+    """Compute mAP with scikit-learn; unlabelled items are not queries and never relevant."""
     found = [
         average_precision_score((y == y[i]) & (y != -1), S[i]) for i in np.flatnonzero(y != -1)
     ]
@@ -152,7 +152,7 @@ def test_networks_read_the_same_rows():
         assert targets.tolist() == NUMBERS, form
 
 
-# ---- what labels cannot be -------------------------------------------------------------
+# ---- invalid labels --------------------------------------------------------------------
 
 MISSING = {
     "nan": ([0, 1, nan, 1], r"labels must be finite, got NaN or infinity in 1 of 4 rows \(2\)"),
@@ -236,7 +236,7 @@ def test_grades_that_are_masked_or_out_of_their_matrix_are_refused():
 def test_an_indicator_has_nothing_between_0_and_1():
     v = Views(image=np.eye(2), text=np.eye(2))
     with pytest.raises(ValueError, match="indicator of 0 and 1"):
-        v.relevance("image", "text", [[0.5, 0], [0.5, 1]])  # 0.5 was cut to 0
+        v.relevance("image", "text", [[0.5, 0], [0.5, 1]])  # 0.5 was truncated to 0 before the fix
 
 
 # ---- groups ----------------------------------------------------------------------------
@@ -282,6 +282,6 @@ def test_groups_that_are_missing_or_none_are_refused(groups, message):
 
 def test_groups_are_numbered_as_numpy_sorts_them():
     assert group_codes(["b", "a", "b"], 3).tolist() == [1, 0, 1]
-    assert group_codes([-1, 5, -1], 3).tolist() == [0, 1, 0]  # as any other number
+    assert group_codes([-1, 5, -1], 3).tolist() == [0, 1, 0]  # like any other number
     assert group_codes(pd.Series([2.5, 1.5, 2.5]), 3).tolist() == [1, 0, 1]
     assert group_codes(np.array([2**70, 1, 2**70 + 1], object), 3).tolist() == [1, 0, 2]

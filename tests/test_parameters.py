@@ -24,7 +24,7 @@ EXTRACTORS = {
 }
 CARDS = {name: entry.card for name, entry in {**METHODS, **EXTRACTORS}.items()}
 each_class = pytest.mark.parametrize("name", CARDS)
-# Without it there is none.
+# Without this extra, the entry is missing.
 OBLIGATORY = {"onnx-detector": {"path": "detector.onnx"}}
 
 # Numbers that may be negative, and texts that may be anything.
@@ -52,7 +52,7 @@ def parameters(cls):
 
 
 def hints(cls):
-    """Annotations of all parameters, those that are inherited by ** among them."""
+    """Return the annotations of all parameters, including those inherited by **."""
     found = {}
     for base in reversed(cls.__mro__):
         init = base.__dict__.get("__init__")

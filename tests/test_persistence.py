@@ -73,7 +73,7 @@ def there_and_back(model, tmp_path):
 
 
 def identical(a, b):
-    """Compare to the last bit, with types."""
+    """Compare two values bit for bit, including their types."""
     assert type(a) is type(b)
     if sp.issparse(a):
         assert a.dtype == b.dtype and a.shape == b.shape
@@ -120,7 +120,7 @@ def data():
 
 @pytest.fixture
 def bundle(planted, tmp_path):
-    """A small bundle to do harm to."""
+    """Save a small bundle that the tests damage."""
     views, _ = planted(n=30)
     return save(CCA(n_components=2).fit(views), tmp_path / "bundle")
 
@@ -138,7 +138,7 @@ def test_cca(planted, tmp_path, names, dtype):
     loaded = there_and_back(fitted, tmp_path)
     identical(fitted, loaded)
     identical(fitted.similarity(views), loaded.similarity(views))
-    identical(clone(loaded).fit(views), fitted)  # a loaded model can be cloned and fitted anew
+    identical(clone(loaded).fit(views), fitted)  # a loaded model can be cloned and fitted again
     identical(loaded.fit(views), fitted)
 
 
@@ -303,7 +303,7 @@ def test_scikit_learn_on_vectors(tmp_path, data, name, dtype):
     loaded = there_and_back(fitted, tmp_path)
     identical(answers(fitted, X[:9]), answers(loaded, X[:9]))
     if name not in ("KNeighborsClassifier", "KNeighborsRegressor", "NearestNeighbors"):
-        identical(fitted, loaded)  # those hold a tree, which knows no equality
+        identical(fitted, loaded)  # these contain a tree, which cannot be compared
     clone(loaded).fit(X, y)
 
 
@@ -313,7 +313,7 @@ def test_scikit_learn_on_texts_and_labels(tmp_path):
         fitted = clone(estimator).fit(texts)
         loaded = load(save(fitted, tmp_path / name))
         identical(fitted.transform(texts[:5]), loaded.transform(texts[:5]))
-        # A number of this process, which would make every bundle another.
+        # A number of this process, which would make every bundle different.
         assert b"_stop_words_id" not in (tmp_path / name / "manifest.json").read_bytes()
     counts = text.CountVectorizer().fit_transform(texts)
     weights = text.TfidfTransformer().fit(counts)
@@ -383,7 +383,7 @@ def test_values(tmp_path, name):
 
 def test_the_state_of_a_generator_goes_on_where_it_was(tmp_path):
     generator = np.random.RandomState(3)
-    generator.normal(size=3)  # leaves one normal number in store
+    generator.normal(size=3)  # leaves one number for the next normal draw
     loaded = there_and_back(LdaTopics(random_state=generator), tmp_path)
     identical(generator.normal(size=5), loaded.random_state.normal(size=5))
 
@@ -401,7 +401,7 @@ UNPICKLED = []
 
 
 class Custom(BaseEstimator):
-    """A method as a plugin has it, for bundles."""
+    """A method of a plugin, with its own state in bundles."""
 
     __crossfit_transient__ = ("callbacks",)
 
@@ -412,7 +412,7 @@ class Custom(BaseEstimator):
     def fit(self, X, y=None):
         self.weights_ = {"net.0.weight": np.arange(self.size, dtype=np.float32)}
         self.tokens_ = Tokens(min_count=1).fit(captions())
-        self.cache = object()  # not to be kept
+        self.cache = object()  # must not be kept
         return self
 
     def __crossfit_state__(self):
@@ -454,7 +454,7 @@ def test_a_plugin_says_what_is_kept(monkeypatch, tmp_path):
 
 
 class Bare(BaseEstimator):
-    """A method that states only what a bundle must not keep."""
+    """A method that only declares what a bundle must not keep."""
 
     __crossfit_transient__ = ("listener",)
 
@@ -515,7 +515,7 @@ def test_a_plugin_that_gives_what_could_not_be_restored_learns_it_on_saving(
     assert not list(tmp_path.iterdir())
 
 
-# ---- refused on saving ---------------------------------------------------------------------------
+# ---- rejected on saving --------------------------------------------------------------------------
 
 
 class Stranger(BaseEstimator):
@@ -530,7 +530,7 @@ Impostor.__name__ = Impostor.__qualname__ = "PCA"
 
 
 def holding(value):
-    """Return an estimator that is kept as it is, with one more fitted attribute."""
+    """Return an estimator with one additional fitted attribute, which is saved as it is."""
     model = RetrievalScorer()
     model.held_ = value
     return model
@@ -643,7 +643,7 @@ def test_the_cache_of_a_pipeline_stays_where_it_is(tmp_path, data):
 
 @pytest.fixture(scope="module")
 def written():
-    """The files of a small bundle."""
+    """Return the files of a small bundle."""
     rng = np.random.default_rng(0)
     model = CCA(n_components=2).fit(rng.normal(size=(9, 2)), rng.normal(size=(9, 2)))
     with tempfile.TemporaryDirectory() as folder:
@@ -694,7 +694,7 @@ def test_missing_things_are_named(tmp_path, bundle):
 
 
 def forge(bundle, edit=None, arrays=None):
-    """Change a bundle as an attacker would, who computes the hashes again."""
+    """Change a bundle and compute its hashes again, as an attacker would."""
     content = json.loads((bundle / "manifest.json").read_bytes())
     content.pop("sha256")
     if edit is not None:
@@ -752,7 +752,7 @@ def test_a_pickle_among_the_arrays_is_never_loaded(tmp_path, bundle):
     np.savez(trap, held)
     with np.load(trap, allow_pickle=True) as live:
         live["arr_0"]
-    assert raw_mark.exists()  # and the trap works where pickle is let in
+    assert raw_mark.exists()  # and the attack works if pickle is allowed
 
 
 def test_pickles_in_place_of_the_files_are_never_loaded(tmp_path, bundle):
@@ -871,7 +871,7 @@ def test_links_and_pipes_are_not_followed(tmp_path, bundle):
         (copy / name).unlink()
         (copy / name).mkdir()
         refused(copy, "not a regular file")
-    (tmp_path / "link").symlink_to(bundle)  # the folder is the caller's word
+    (tmp_path / "link").symlink_to(bundle)  # the caller trusts the folder
     load(tmp_path / "link")
 
 
@@ -920,11 +920,11 @@ def test_bombs_are_refused_before_memory_is_taken(tmp_path, bundle):
     refused(bundle, "was not written by crossfit")
     assert tracemalloc.get_traced_memory()[1] < 10**6
     tracemalloc.stop()
-    # Not even a compressed one that would not be large.
+    # Not even a compressed array that would be small.
     noise = np.random.default_rng(0).integers(0, 256, 10**4, dtype=np.uint8)
-    np.savez_compressed(bomb, *[noise] * 6)  # does not get any smaller
+    np.savez_compressed(bomb, *[noise] * 6)  # does not become smaller
     refused(forge(bundle, arrays=bomb.read_bytes()), "was not written by crossfit")
-    # Members that share their bytes: every entry of the directory points at the first.
+    # Members that share their bytes: every entry of the directory refers to the first.
     one = header("(1000,)") + bytes(8000)
     with zipfile.ZipFile(bomb, "w") as made:
         made.writestr("arr_0.npy", one)
@@ -990,7 +990,7 @@ def test_malformed_values_are_refused_with_their_place(bundle, name):
 
 
 def forged_arrays(tmp_path, value, edit):
-    """A bundle of an estimator that holds a value whose arrays have been edited."""
+    """Return a bundle of an estimator with a value whose arrays have been edited."""
     bundle = save(holding(value), tmp_path / "forged")
     with np.load(next(bundle.glob("*.npz"))) as stored:
         arrays = [stored[f"arr_{i}"].copy() for i in range(len(stored.files))]
@@ -1026,7 +1026,7 @@ def test_a_vocabulary_that_points_nowhere_is_refused(tmp_path, wrong):
 
 
 def test_a_bundle_brings_no_cache_folder(tmp_path):
-    # joblib would unpickle what the bundle's author put there, as soon as the model is fitted.
+    # joblib would unpickle the files of the bundle's author as soon as the model is fitted.
     bundle = save(make_pipeline(decomposition.PCA()), tmp_path / "bundle")
     edit = lambda c: c["model"]["params"].update(memory=str(tmp_path / "trap"))  # noqa: E731
     refused(forge(bundle, edit), "cache folder")
@@ -1100,7 +1100,7 @@ PLAIN = st.recursive(
 
 
 def places(tree):
-    """Every container of a tree with each of its keys."""
+    """Yield every container of a tree with each of its keys."""
     pairs = tree.items() if isinstance(tree, dict) else enumerate(tree)
     for key, part in pairs:
         yield tree, key
@@ -1110,7 +1110,7 @@ def places(tree):
 
 @pytest.fixture(scope="module")
 def rich(tmp_path_factory):
-    """A bundle with most kinds of values."""
+    """Save a bundle with most kinds of values."""
     model = pipeline(RetrievalScorer(KNNPosterior(3))).fit(
         Views(image=pictures(), text=captions()), np.arange(40) % 3
     )
@@ -1204,7 +1204,7 @@ def test_a_bundle_loads_on_another_python(planted, tmp_path):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "False"
-    # Another build of numpy may round otherwise.
+    # Another build of NumPy may round differently.
     np.testing.assert_allclose(
         np.load(tmp_path / "scores.npy"), crossfit.similarity(model, v), rtol=1e-5
     )

@@ -27,14 +27,14 @@ from crossfit.views import Ragged
 
 
 def holding(value):
-    """Return an estimator that is kept as it is, with one more fitted attribute."""
+    """Return an estimator with one additional fitted attribute, which is saved as it is."""
     model = RetrievalScorer()
     model.held_ = value
     return model
 
 
 def forge(bundle, edit=None, arrays=None):
-    """Change a bundle as an attacker would, who computes the hashes again."""
+    """Change a bundle and compute its hashes again, as an attacker would."""
     content = json.loads((bundle / "manifest.json").read_bytes())
     content.pop("sha256")
     if edit is not None:
@@ -54,7 +54,7 @@ def held(value):
 
 
 def raw_manifest(bundle, find, put):
-    """Write a manifest with some text in it, which json would take long to make."""
+    """Insert a text into a manifest, because json would take long to write it."""
     content = json.loads((bundle / "manifest.json").read_bytes())
     content.pop("sha256")
     plain = json.dumps(content).replace(find, put)
@@ -103,7 +103,7 @@ linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc/self/sta
 
 # ---- time and memory -----------------------------------------------------------------------------
 
-SAME = [(2**61 - 1) * i for i in range(60_000)]  # their hash is 0, each and all
+SAME = [(2**61 - 1) * i for i in range(60_000)]  # all of them have the hash 0
 
 
 @linux
@@ -280,7 +280,7 @@ def test_types_that_are_no_list_of_types_are_refused(tmp_path):
 
 
 class Crashes(BaseEstimator):
-    """Values that compiled code would use without a check."""
+    """Return values that compiled code would use without a check."""
 
     _parameter_constraints = {"n_links": [Interval(Integral, 2, 100, closed="both")]}
 

@@ -1,4 +1,4 @@
-"""Pictures of attention: what is drawn where, and which input is rejected."""
+"""Pictures of attention: what is drawn, and which input is rejected."""
 
 import io
 import subprocess
@@ -20,7 +20,7 @@ def picture():
 
 
 def _heats(figure):
-    """Return the heat of every panel: the second picture in it, in data units."""
+    """Return the heat map of every panel, its second picture, in data units."""
     found = [axes.images[1].get_array() for axes in figure.subfigs[0].axes if len(axes.images) > 1]
     return [np.asarray(heat) for heat in found]
 

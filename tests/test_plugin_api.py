@@ -11,12 +11,12 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "plugin-api.md").read_text("utf-8")
 PLUGINS = sorted(path.parent for path in ROOT.glob("plugins/*/pyproject.toml"))
-#: Of Python, scikit-learn and torch, whatever crossfit does with them.
+#: Members that are specified by Python, scikit-learn or torch and not by crossfit.
 FOREIGN = {"__init__", "__init_subclass__", "__sklearn_tags__", "__len__", "__getitem__"}
 
 
 def rows(heading):
-    """Return the names of the first column of a section's table by its subsection."""
+    """Return the names in the first column of the tables of a section, by subsection."""
     section = PAGE.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
     assert section, heading
     parts = re.split(r"^### `(.+)`\n", section, flags=re.M)[1:]
@@ -37,7 +37,7 @@ def sources(plugin, *folders):
 
 
 def imported(tree):
-    """Return the names that a module imports of crossfit, as (module, name)."""
+    """Return the names that a module imports from crossfit, as (module, name)."""
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "crossfit":
             yield from ((node.module, alias.name) for alias in node.names)
@@ -47,7 +47,7 @@ def imported(tree):
 
 
 def crossfit_bases(plugin):
-    """Return the classes of a plugin, with those of crossfit that they inherit from."""
+    """Return the classes of a plugin, with the classes of crossfit that they inherit from."""
     classes, known = {}, {}
     for _, tree in sources(plugin, "src"):
         for module, name in imported(tree):
@@ -142,5 +142,5 @@ def test_what_is_documented_exists():
             getattr(importlib.import_module(module), name)
             for module, names in IMPORTS.items() if name in names
         }  # fmt: skip
-        # Of the base classes only methods that can explain themselves have `explain`.
+        # The base classes do not define `explain`; only some methods have it.
         assert not {m for m in members if not hasattr(cls, m)} - {"explain"}, name

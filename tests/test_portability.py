@@ -1,4 +1,4 @@
-"""Every module can be imported where the modules and functions of POSIX are missing."""
+"""Every module can be imported without the modules and functions of POSIX."""
 
 import importlib.util
 import subprocess

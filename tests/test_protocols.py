@@ -1,4 +1,4 @@
-"""Scorers are recognised by their attributes, and only methods of pairs can prepare them."""
+"""Scorers are recognised by their attributes, and only pair methods prepare items."""
 
 import numpy as np
 import pytest
@@ -28,7 +28,7 @@ def test_methods_scorers_and_rerankers_are_scorers():
 
 
 class Dot(BaseEstimator):
-    """A scorer that inherits nothing of crossfit's."""
+    """A scorer that does not inherit from a class of crossfit."""
 
     one_way = False
 

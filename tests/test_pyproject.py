@@ -31,7 +31,7 @@ CORE = read(ROOT / "pyproject.toml")
 
 def test_every_dependency_has_a_bound():
     without = {name for name, stated in bounds(CORE).items() if "" in stated}
-    assert without <= {CORE["name"]}  # which its own extras name
+    assert without <= {CORE["name"]}  # named by its own extras
 
 
 @pytest.mark.parametrize("path", PLUGINS, ids=lambda path: path.parent.name)

@@ -1,4 +1,4 @@
-"""The README's commands exist, its figures are those of the demo, its TOML is what a plugin needs.
+"""The README's commands exist, its figures are those of the demo, its TOML makes a plugin.
 
 Its Python blocks run in test_docs.py.
 """
@@ -43,7 +43,7 @@ def test_a_command_is_understood(command):
         return
     assert program == ".venv/bin/crossfit"
     name, *options = arguments
-    context = cli.commands[name].make_context(name, options)  # parses, and refuses what is wrong
+    context = cli.commands[name].make_context(name, options)  # parses, and rejects invalid options
     assert context.params
 
 

@@ -1,4 +1,4 @@
-"""The registry, against plugins that are really installed: good, clashing, broken and odd ones."""
+"""The registry with installed plugins: valid, clashing, broken and unusual ones."""
 
 import json
 import os
@@ -20,7 +20,7 @@ from crossfit.cards import MethodCard
 
 CARD = MethodCard(api={api}, name={name!r}, target="{package}.method:{cls}", summary="{summary}")
 """
-# The registry does not care what a target is, and a plain class is quick to import.
+# The registry accepts any target, and a plain class is imported quickly.
 METHOD = "class {cls}:\n    pass\n"
 INSTALLED = {entry.distribution for entry in registry.entries()}
 
@@ -39,7 +39,7 @@ def install(
     entry_points=None,
     method=METHOD,
 ):
-    """Write what pip leaves behind: a package and the metadata of its distribution."""
+    """Write what pip would install: a package and the metadata of its distribution."""
     package = package or distribution.lower().replace("-", "_").replace(".", "_")
     known = {"api": api, "name": name, "package": package, "cls": cls, "summary": summary}
     if entry_points is None:
@@ -61,7 +61,7 @@ def install(
 
 
 def ask(code, *folders, **environment):
-    """Run code in a fresh interpreter that sees the folders; return what it prints as JSON."""
+    """Run code in a new interpreter with the folders on its path; return its JSON output."""
     path = [*map(str, folders), SRC, *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
     environment = {**os.environ, **environment, "PYTHONPATH": os.pathsep.join(filter(None, path))}
     ran = subprocess.run(
@@ -83,13 +83,13 @@ print(json.dumps([
 
 
 def rows(*folders, **environment):
-    """Return what the folders add to the listing, keyed by distribution and name."""
+    """Return the entries that the folders add, by distribution and name."""
     found = ask(ROWS, *folders, **environment)
     return {(row[2], row[1]): row for row in found if row[2] not in INSTALLED}
 
 
 def refusal(call, *folders, error="registry.RegistryError", **environment):
-    """Return type and message of what a call raises."""
+    """Return the type and the message of the error that a call raises."""
     code = f"""
 try:
     {call}
@@ -101,7 +101,7 @@ except {error} as error:
 
 @pytest.fixture(scope="module")
 def zoo(tmp_path_factory):
-    """A folder in which all sorts of plugins are installed side by side."""
+    """Return a folder in which many kinds of plugins are installed together."""
     folder = tmp_path_factory.mktemp("zoo")
     install(folder, "crossfit-good", "good", cls="Good", version="2.1")
     install(folder, "crossfit-one", "shared", cls="Shared", summary="from one")
@@ -128,7 +128,7 @@ def zoo(tmp_path_factory):
     )
     install(folder, "unrelated", "x", entry_points="[console_scripts\nthis is = no ini file [\n")
     install(folder, "foreign", "x", entry_points="[pytest11]\nx = foreign.cards:CARD\n")
-    # A plugin that dies only when its method is asked for.
+    # A plugin that fails only when its method is loaded.
     install(folder, "crossfit-late", "late", cls="Late", method="raise OSError('no libfoo')\n")
     return folder
 
@@ -216,7 +216,7 @@ def test_what_is_not_installed_says_what_comes_close(zoo):
     assert "no method 'nowhere_x' is installed; there are: " in message
     assert "cca" in message and "good" in message
     assert "not usable: crossfit-broken" in message
-    # Anyone could register the name of a distribution that a typo makes.
+    # Anyone could register a distribution under a misspelt name.
     assert "pip" not in message
     kind, message = refusal("registry.find('emojis', 'crossfit.datasets')", zoo)
     assert message.startswith("no data set 'emojis' is installed: did you mean 'emoji'?")
@@ -366,7 +366,7 @@ print(json.dumps([before, Patches.__module__, MFCC.__module__, dir(crossfit.extr
 """
     before, patches, mfcc, names = ask(code, tmp_path)
     assert before == [] and patches == "crossfit_patches.method"
-    assert mfcc == "crossfit.extraction.audio"  # crossfit's own wins a name
+    assert mfcc == "crossfit.extraction.audio"  # crossfit's own method has precedence
     assert {"Patches", "GridFeatures", "load_rgb"} <= set(names)
     kind, message = refusal("from crossfit.extraction import Patch", tmp_path, error="Exception")
     assert kind == "ImportError"
@@ -391,7 +391,7 @@ def test_an_earlier_folder_of_the_path_shadows_a_later_one(tmp_path):
     new, old, bare = (tmp_path / name for name in ("new", "old", "bare"))
     install(new, "crossfit-thing", "thing", version="2.0")
     install(old, "crossfit-thing", "thing", version="1.0")
-    # A newer version that offers nothing any more hides an older one that does.
+    # A newer version without entry points hides an older one that has them.
     install(bare, "crossfit-thing", "thing", version="3.0", entry_points="")
     (bare / "crossfit_thing-3.0.dist-info" / "entry_points.txt").unlink()
     assert rows(new, old)["crossfit-thing", "thing"][3] == "2.0"
@@ -558,7 +558,7 @@ print(json.dumps([one, told]))
     assert before == 0 and len(told) == 2
     assert told[0].startswith("the plugin crossfit-slow 3.1 is still being imported after 0.2 s")
     assert told[1].startswith("the plugin crossfit-slow 3.1 took ")
-    # By default it is seen on the standard error, also where the program is killed meanwhile.
+    # By default it is shown on standard error, also if the program is killed during the import.
     ran = subprocess.run(
         [
             sys.executable,

@@ -34,8 +34,8 @@ def test_private_names_stay_in_their_module_or_package():
                 continue
             home = module.rpartition(".")[0] or module
             private_module = any(part.startswith("_") for part in module.split("."))
-            # A private module is open to its package and what lies in it: `crossfit._arguments`
-            # to all of crossfit.
+            # A private module may be used in its own package and subpackages: `crossfit._arguments`
+            # in all of crossfit.
             inside = f"{package}.".startswith(f"{home}.")
             foreign = name.startswith("_") and package not in (home, module)
             if foreign or (private_module and not inside):

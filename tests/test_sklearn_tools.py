@@ -56,7 +56,7 @@ def data(planted):
 
 
 def by_hand(views, y, splits, **parameters):
-    """Scores of CCA over folds, with arrays and loops instead of Views."""
+    """Return the scores of CCA over folds, with arrays and loops instead of Views."""
     found = []
     for train, test in splits:
         cca = CCA(2, **parameters).fit(views["image"][train], views["text"][train])
@@ -231,11 +231,11 @@ def test_pipeline_with_memory(data, tmp_path):
     Counting.calls = 0
     for _ in range(2):
         assert make(memory).fit(views, y).score(views, y) == expected
-    assert Counting.calls == 1  # the second fit came from the cache
+    assert Counting.calls == 1  # the second fit was read from the cache
     other = views.replace(image=views["image"] + 1e-9)
     make(memory).fit(other, y)
     assert Counting.calls == 2
-    # The order of views decides their roles, so it belongs to the key.
+    # The order of views decides their roles, so it is part of the key.
     renamed = views.rename({"image": "a", "text": "b"})
     step = make_pipeline(ViewTransformer([("a", Counting())]), CCA(2), memory=memory)
     one = clone(step).fit(renamed)[-1].views_in_
@@ -277,7 +277,7 @@ COLOURS = {"red": (220, 30, 30), "green": (30, 200, 40), "blue": (30, 40, 220), 
 
 @pytest.fixture(scope="module")
 def pictures():
-    """Pictures of one colour with a bright corner, and a sentence that describes both."""
+    """Return pictures of one colour with a bright corner, and sentences that describe both."""
     rng = np.random.default_rng(0)
     images, texts, y = [], [], []
     for i in range(48):
@@ -327,7 +327,7 @@ def test_the_documented_pipeline(pictures):
     pipe["scorer"].index(crossfit.encode(pipe, test["image"], "image"), "image")
     indexed = crossfit.search(pipe, ["a red picture"], view="text", k=3)
     assert np.array_equal(indexed.indices, found.indices)
-    assert pipe.score(test, y_test) == score  # the index is no part of what is ranked
+    assert pipe.score(test, y_test) == score  # the index is not part of what is ranked
     again = pickle.loads(pickle.dumps(pipe))
     assert np.array_equal(crossfit.similarity(again, test), S)
 
@@ -347,7 +347,7 @@ def test_grid_search_over_every_part_of_the_documented_pipeline(pictures):
     scores = dict(
         zip(map(str, search.cv_results_["params"]), search.cv_results_["mean_test_score"])
     )
-    assert len(set(scores.values())) > 2  # the parameters reach the parts
+    assert len(set(scores.values())) > 2  # the parameters are those of the parts
     best = search.best_estimator_
     svd = best.named_steps["features"].transformers_["text"]["truncatedsvd"]
     assert svd.n_components == search.best_params_["features__text__truncatedsvd__n_components"]
@@ -360,7 +360,7 @@ def test_an_optuna_objective_with_the_search_space_of_the_card(pictures):
 
     def objective(trial):
         drawn = card.suggest(trial, prefix="cca__")
-        drawn["cca__n_components"] = min(drawn["cca__n_components"], 5)  # the SVD gives no more
+        drawn["cca__n_components"] = min(drawn["cca__n_components"], 5)  # the SVD returns no more
         pipe = documented().set_params(
             **drawn,
             features__image__grid=2,
@@ -424,7 +424,7 @@ def test_clone_parameters_repr_and_pickle(name, data):
     assert repr(changed) == before
     given = (views["image"], y) if name == "ChannelUnion" else (views, y)
     fitted = clone(made).fit(*given)
-    assert repr(fitted) == before  # fitting changes no parameter
+    assert repr(fitted) == before  # fitting does not change parameters
     again = pickle.loads(pickle.dumps(fitted))
     assert vars(again).keys() == vars(fitted).keys()
     assert set(vars(clone(fitted))) == set(vars(clone(made)))

@@ -30,7 +30,7 @@ def pip(*command, python=sys.executable):
 
 
 def test_what_builds_a_plugin_comes_with_the_test_extra():
-    # Without it the tests below are skipped, and nobody notices.
+    # Without pip the tests below would be skipped without notice.
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     extra = project["project"]["optional-dependencies"]["test"]
     assert any(needed.startswith("hatchling") for needed in extra)
@@ -195,7 +195,7 @@ def test_the_wheel_of_crossfit_holds_the_template(tmp_path):
 
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory):
-    """Plugins made from the templates, and the Python of an environment with all of them."""
+    """Return plugins made from the templates, and the Python of an environment with all of them."""
     folder = tmp_path_factory.mktemp("template")
     made = {
         kind: write_plugin(NAME if kind == "method" else f"of-{kind}", folder, kind)
@@ -206,7 +206,7 @@ def environment(tmp_path_factory):
     assert wheels[-1].name.startswith("crossfit_two_words-0.1.0-") and len(wheels) == len(KINDS)
     venv.create(folder / "venv", with_pip=False, symlinks=True)
     python = folder / "venv" / "bin" / "python"
-    # Torch and the rest are not installed again: the environment sees those of this one.
+    # torch and the other packages are not installed again: the environment shares them.
     (site,) = (folder / "venv" / "lib").glob("python*/site-packages")
     here = sysconfig.get_paths()["purelib"]
     (site / "parent.pth").write_text(f"import site; site.addsitedir({here!r})\n")

@@ -1,4 +1,4 @@
-"""Similarities, indexes and search read tensors of every floating type; refusals name the place."""
+"""Similarities, indexes and search take tensors of every floating type; errors name the place."""
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ FITTED = CCA(2).fit(VIEWS)
 
 
 def tensors(values, dtype, grad):
-    """Return a tensor and the array of what it holds."""
+    """Return a tensor and the array of its values."""
     given = torch.from_numpy(values).to(dtype)
     return given.clone().requires_grad_(grad), given.to(torch.float32).numpy()
 

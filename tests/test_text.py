@@ -1,4 +1,4 @@
-"""Texts from other people are made safe before they reach a screen."""
+"""Texts from other people are made safe before they are displayed."""
 
 import unicodedata
 

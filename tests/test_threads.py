@@ -14,7 +14,7 @@ from crossfit.subspace import CCA, KCCA
 
 
 def blas():
-    # Those of NumPy and SciPy: other tests load libraries that bring one of their own.
+    # Only the libraries of NumPy and SciPy: other tests load packages with their own.
     return {library["num_threads"] for library in _blas().info()}
 
 
@@ -49,7 +49,7 @@ def test_it_is_never_raised():
 
 
 def test_threads_that_limit_it_at_a_time_leave_it_as_it_was():
-    # The limits of the fixture belong to this thread, and no other could change them.
+    # The limits of the fixture belong to this thread, and other threads cannot change them.
     OpenBLASController.clear_controlling_thread(force=True)
     for _ in range(5):
         barrier = threading.Barrier(4)

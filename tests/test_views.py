@@ -1,4 +1,4 @@
-"""Views and Ragged: what they hold, how rows are taken, which input is rejected."""
+"""Views and Ragged: valid content, how rows are taken, which input is rejected."""
 
 import pickle
 from copy import copy, deepcopy
@@ -28,7 +28,7 @@ def ragged(n=N, seed=0, dtype=float):
 
 
 def captions(n_images=4, per_image=3, seed=0):
-    """Views of a shuffled order in which every image has several captions."""
+    """Return shuffled Views in which every image has several captions."""
     index = np.random.default_rng(seed).permutation(np.repeat(np.arange(n_images), per_image))
     images = 10.0 * np.arange(n_images)[:, None]
     texts = [f"caption {i} of {item}" for i, item in enumerate(index)]
@@ -72,7 +72,7 @@ KINDS = [
 
 
 def plain(values):
-    """Convert anything that a view holds to nested lists to compare."""
+    """Convert the content of a view to nested lists, to compare it."""
     if isinstance(values, Channels):
         return {name: plain(values[name]) for name in values.names}
     if isinstance(values, Ragged):
@@ -83,7 +83,7 @@ def plain(values):
 
 
 def plain_row(given, i):
-    """The same for row i of what the user gave, by means of our own."""
+    """Return the same for row i of the user's input, without code of crossfit."""
     if isinstance(given, dict):
         return {name: plain_row(part, i) for name, part in given.items()}
     if isinstance(given, Ragged):
@@ -172,7 +172,7 @@ def test_immutable():
             made["image"][0] = 1
         with pytest.raises(ValueError, match="read-only"):
             made["text"][0] = "x"
-    given[0] = 5  # the caller's own array stays the caller's
+    given[0] = 5  # the caller's own array stays writable
     for change in (
         lambda: setattr(v, "_n", 7),
         lambda: setattr(v, "image", 7),
@@ -206,7 +206,7 @@ def test_ragged_is_immutable():
         r.info["boxes"] = None
 
 
-# ---- refusals --------------------------------------------------------------------------
+# ---- rejected input --------------------------------------------------------------------
 
 BAD_VIEWS = {
     "misaligned": (lambda: Views(image=np.eye(3), text=["a"]), ValueError, "image: 3, text: 1"),
@@ -281,7 +281,7 @@ def test_bad_uses(case):
         use()
 
 
-# ---- several rows to an item -----------------------------------------------------------
+# ---- several rows per item -------------------------------------------------------------
 
 
 def test_captions_store_each_image_once_in_order_of_first_appearance():

@@ -1,4 +1,4 @@
-"""Files written by version 0.1.0 are still read: bundles give their scores, a store its report.
+"""Files of version 0.1.0 can be read: bundles have the same scores, a store makes a report.
 
 ``tests/data/written-by-0.1.0`` was written once with that version and is not written again.
 """
@@ -57,7 +57,7 @@ def store(tmp_path):
 
 
 def figures():
-    """Return mean and interval by method and direction, as the cells hold them."""
+    """Return mean and interval by method and direction, as stored in the cells."""
     (run,) = (WRITTEN / "store" / "runs").glob("*.json")
     for about in json.loads(run.read_text())["cells"]:
         cell = json.loads((WRITTEN / "store" / "cells" / about["key"] / "cell.json").read_text())
@@ -78,7 +78,7 @@ def test_a_store_goes_on(store, tmp_path, capsys):
     main_done(["run", str(WRITTEN / "pairs.yaml"), "--store", str(store)])
     assert "3 done" in capsys.readouterr().out
     main_done(["report", "pairs", "--store", str(store), "-o", str(tmp_path / "report")])
-    # What was there is there still.
+    # Everything that was stored is still there.
     for part in (WRITTEN / "store" / "cells").rglob("*.json"):
         now = store / part.relative_to(WRITTEN / "store")
         assert now.read_bytes() == part.read_bytes()

@@ -1,4 +1,4 @@
-"""The command line, run as users run it: in a separate process."""
+"""Run the command line as users do, in a separate process."""
 
 import os
 import subprocess

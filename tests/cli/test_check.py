@@ -1,4 +1,4 @@
-"""`crossfit check`: which kind a name is, and what is printed of its checks."""
+"""`crossfit check`: kinds of names, and the output of the checks."""
 
 import pytest
 

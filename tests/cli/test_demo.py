@@ -133,11 +133,11 @@ def test_ctrl_c_leaves_no_file_and_says_interrupted(command, tmp_path, home):
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "CROSSFIT_CACHE": str(home), "PYTHONUNBUFFERED": "1"},
-        # A shell's background jobs ignore Ctrl-C and hand that on; a person's terminal does not.
+        # Background jobs of a shell ignore Ctrl-C, and so do their children; a terminal does not.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     assert process.stdout is not None
-    process.stdout.readline()  # the data are loaded, the work begins
+    process.stdout.readline()  # the data are loaded, and the work starts
     time.sleep(0.3)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)

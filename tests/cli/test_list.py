@@ -1,4 +1,4 @@
-"""`crossfit list`: one line per entry, and every card in full."""
+"""`crossfit list`: one line per entry, and complete cards."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""Commands do not fail for the characters that they print, whatever the output can take."""
+"""Commands do not fail because of a character that the encoding of the output lacks."""
 
 import io
 import json
@@ -66,7 +66,7 @@ def test_what_a_search_finds_is_printed_as_far_as_it_can_be(monkeypatch, encodin
     monkeypatch.setattr(sys, "stdout", stream)
     main(["search", "a cat", *options])
     stream.flush()
-    # click takes ascii for a mistake, and writes UTF-8.
+    # click takes ASCII as a wrong setting, and writes UTF-8.
     text = stream.buffer.getvalue().decode(encoding.replace("ascii", "utf-8"))
     if options:
         # A lone surrogate is an escape in any case.

@@ -11,7 +11,7 @@ def test_a_report_leaves_alone_what_no_report_wrote(run, tmp_path):
     assert "leaderboard.csv would be overwritten" in done.stderr
     assert mine.read_text() == "my own figures"
     for name in ("report.html", "leaderboard.md", "leaderboard.tex"):
-        (tmp_path / name).touch()  # as an earlier report leaves it
+        (tmp_path / name).touch()  # as after an earlier report
     done = run("report", "anything", "--out", str(tmp_path), "--store", str(tmp_path / "none"))
     assert done.returncode == 1
     assert "overwritten" not in done.stderr

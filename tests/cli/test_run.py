@@ -45,7 +45,7 @@ def test_looks_at_the_test_split_are_counted_whatever_has_been_changed_since(run
         assert done.returncode == 0, done.stderr
         looks = ("once", "2 times", "2 times", "3 times")[n]
         assert f"the split 'test' of emoji has been evaluated {looks} so far" in done.stdout
-    # Another run of the same store looks at the same pairs.
+    # Another run in the same store evaluates the same pairs.
     done = run("run", "two.yaml", "--set", "name=other", "--set", "metrics=[r@1]", cwd=folder)
     assert "the split 'test' of emoji has been evaluated 4 times so far" in done.stdout
     page = report_runs(["two"], folder / "crossfit-runs", folder / "report").read_text("utf-8")

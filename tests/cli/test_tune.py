@@ -188,7 +188,7 @@ def test_ctrl_c_keeps_the_study_and_says_how_it_goes_on(tmp_path):
     command = [sys.executable, "-c", "from crossfit.cli import main; main()", "tune", "cca", *EMOJI]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     url = f"sqlite:///{tmp_path / 'crossfit-studies.db'}"
-    storage = optuna.storages.RDBStorage(url)  # makes the tables, which two must not at once
+    storage = optuna.storages.RDBStorage(url)  # makes the tables, once
     process = subprocess.Popen(
         [*command, "--trials", "5000"], cwd=tmp_path, env=environment,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,

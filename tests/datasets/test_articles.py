@@ -18,7 +18,7 @@ def picture(path, size=(8, 8), form=None):
 
 @pytest.fixture
 def crawl(tmp_path):
-    """Seven pictures; two rows share one, two share an article, one links both."""
+    """Write seven pictures; two rows share one, two share an article, and one links both."""
     folder = tmp_path / "wikipedia-captions"
     for name in "abcdg":
         picture(folder / "images" / f"{name}.jpg")
@@ -80,7 +80,7 @@ class TestWikipediaCaptions:
             return list(views["text"])
 
         assert captions(min_words=1, min_size=8) == ["one", "two", "three", "four", "seven"]
-        # Without opening the pictures, the name alone says what a JPEG is.
+        # Pictures are not opened: a JPEG is recognised by its name.
         unopened = ["one", "two", "three", "four", "six", "eight", "nine"]
         assert captions(min_words=2, min_size=0) == unopened
 
@@ -151,7 +151,7 @@ LAUGHS = """<?xml version="1.0"?>
 
 @pytest.fixture
 def clef(tmp_path):
-    """Seven pictures: two articles for one, no caption, too small, no JPEG, no well-formed XML."""
+    """Write seven pictures: two articles, no caption, too small, not JPEG, malformed XML."""
     root = tmp_path / "imageclef-wikipedia"
     captions = {
         1: '<caption article="text/en/1/10">First <b>one</b></caption>'
@@ -188,7 +188,7 @@ class TestImageClef:
         assert list(part.info["article_id"]) == ["text/en/1/11", "text/en/1/10", "text/en/1/11"]
         assert list(part.info["image_name"]) == ["images/0/2.jpg", *["images/1/1.jpg"] * 2]
         assert len(part.views.distinct("image")[0]) == 2
-        assert len(set(part.groups)) == 1  # linked through the article that both are in
+        assert len(set(part.groups)) == 1  # linked by the article that both are in
         assert ds["train"].y is None
 
     def test_captions_and_languages(self, clef):
@@ -234,7 +234,7 @@ class TestImageClef:
         (clef / "metadata" / "1" / "1.xml").write_text(bomb)
         with pytest.raises(ValueError, match=r"1\.xml declares entities"):
             imageclef.load(clef, min_size=8, strict=False)
-        # In another encoding too, which a search for bytes would not see.
+        # Also in another encoding, which a search for bytes would not find.
         (clef / "metadata" / "1" / "1.xml").write_bytes(bomb.encode("utf-16"))
         with pytest.raises(ValueError, match=r"1\.xml declares entities"):
             imageclef.load(clef, min_size=8, strict=False)

@@ -12,7 +12,7 @@ from crossfit.datasets.cards import COCO, FLICKR30K
 
 
 def karpathy(pictures, name):
-    """Karpathy's file: pictures are (filename, filepath or None, split, number of captions)."""
+    """Write Karpathy's file; pictures are (filename, filepath or None, split, n captions)."""
     images, sentid = [], 0
     for imgid, (filename, filepath, split, n) in enumerate(pictures):
         sentids = list(range(sentid, sentid + n))
@@ -27,7 +27,7 @@ def karpathy(pictures, name):
             for k, i in enumerate(sentids)
         ]
         image = {"filename": filename, "imgid": imgid, "split": split}
-        # The order that counts is that of sentids.
+        # The order is that of the sentids.
         image |= {"sentids": sentids, "sentences": sentences[::-1]}
         images.append(image if filepath is None else image | {"filepath": filepath})
     return json.dumps({"images": images, "dataset": name})
@@ -51,7 +51,7 @@ def flickr(tmp_path):
 
 
 def check_pairs(ds):
-    """Every caption names its picture, and every picture is there."""
+    """Check that every caption names its picture, and that every picture exists."""
     for part in ds.splits.values():
         for path, caption, name in zip(
             part.views["image"], part.views["text"], part.info["image_name"]
@@ -160,7 +160,7 @@ PARTS = {42: "val", 73: "test", 74: "restval"}
 
 @pytest.fixture
 def mscoco(tmp_path):
-    """Three pictures of train2014 and ten of val2014; one has seven captions."""
+    """Write three pictures of train2014 and ten of val2014; one has seven captions."""
     root = tmp_path / "coco"
     (root / "annotations").mkdir(parents=True)
     pictures = []
@@ -174,7 +174,7 @@ def mscoco(tmp_path):
             own = [
                 {"id": 10 * i + k, "image_id": i, "caption": f"{name} says {k}"} for k in range(n)
             ]
-            # The official file is in no order of captions.
+            # In the official file, captions are in arbitrary order.
             annotations = own[::-1] + annotations
             part = "train" if year == "train" else PARTS.get(i, "restval")
             pictures.append((name, f"{year}2014", part, n))
@@ -265,7 +265,7 @@ class TestCoco:
 
 @pytest.fixture
 def features(tmp_path):
-    """Four training pictures with features repeated for each caption, two test pictures without."""
+    """Write four training pictures with features repeated per caption, and two test pictures."""
     rng = np.random.default_rng(0)
     arrays = {"train": rng.random((4, 3), np.float32), "test": rng.random((2, 2, 3), np.float32)}
     root = tmp_path / "f30k_precomp"

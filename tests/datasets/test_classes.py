@@ -11,7 +11,7 @@ from crossfit.datasets.cards import NUS_WIDE_10K, PASCAL_SENTENCES
 
 @pytest.fixture
 def pascal(tmp_path):
-    """Ten pictures of each class, with five sentences."""
+    """Write ten pictures of each class, with five sentences each."""
     root = tmp_path / "pascal-sentences"
     for cls in pascal_sentences.CLASSES:
         for kind in ("dataset", "sentence"):
@@ -46,7 +46,7 @@ class TestPascalSentences:
         assert len(set(paths)) == len(paths) == 200
         for name, n in sizes.items():
             np.testing.assert_array_equal(np.bincount(ds[name].y), np.full(20, n))
-        # The official numbers are in the same proportions: 50 a class.
+        # The official numbers have the same proportions: 50 per class.
         assert {k: 20 * 50 * n // 10 for k, n in sizes.items()} == pascal_sentences.COUNTS[split]
 
     def test_the_draw_follows_the_seed_alone(self, pascal):
@@ -96,7 +96,7 @@ N, N_TAGS, N_WORDS = 300, 1000, 500
 
 @pytest.fixture(scope="module")
 def nus_arrays():
-    """300 pictures, of which about half have one of the ten labels; every seventh has no tag."""
+    """Write 300 pictures; about half have one of the ten labels, every seventh has no tag."""
     rng = np.random.default_rng(0)
     has = np.zeros((N, 10), int)
     has[np.arange(N), np.arange(N) % 10] = 1

@@ -1,4 +1,4 @@
-"""The embedded emoji set: what is in it, and that it can be built again."""
+"""The embedded emoji set: its content, and a test that it can be built again."""
 
 import os
 import re
@@ -31,7 +31,7 @@ def words(text):
 
 
 def family(ds, name):
-    """Return the splits and groups in which the short names that match lie."""
+    """Return the splits and groups of the short names that match."""
     return {
         (split, group)
         for split, part in ds.splits.items()
@@ -60,7 +60,7 @@ def test_subsets_and_revision(ds):
 
 
 def test_pictures_are_what_their_names_say(ds):
-    # Unicode says what they look like: colours of known pictures, read off the middle.
+    # Unicode describes these pictures: the colour in their middle is known.
     colours = {"large_red_square": (221, 46, 68), "large_blue_circle": (85, 172, 238)}
     seen = {}
     for part in ds.splits.values():
@@ -73,7 +73,7 @@ def test_pictures_are_what_their_names_say(ds):
 
 
 def test_no_text_holds_a_word_of_its_category_or_a_picture(ds):
-    # Written down here anew, from the category names themselves.
+    # Written independently here, from the names of the categories.
     forbidden = set()
     for name in emoji.CATEGORIES:
         for word in words(name):

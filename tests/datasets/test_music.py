@@ -99,7 +99,7 @@ def test_what_is_no_archive_is_refused(folder):
         np.save(stream, np.zeros(3))
     with pytest.raises(ValueError, match=r"music\.npz is not an npz archive"):
         load("music", folder, strict=False)
-    # A pickle is not opened, whatever is in it.
+    # A pickle is never opened.
     (folder / "music.npz").write_bytes(b"cos\nsystem\n(S'exit 1'\ntR.")
     with pytest.raises(ValueError, match=r"music\.npz is not an npz archive"):
         load("music", folder, strict=False)

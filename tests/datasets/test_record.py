@@ -96,7 +96,7 @@ def greedy_loader(root, split, **options):
 
 @pytest.fixture
 def toy(monkeypatch):
-    """A registry that holds one data set of somebody else's and the built-in ones."""
+    """Return a registry with the built-in data sets and one of a plugin."""
     made = DatasetCard(
         api=API,
         name="toy",

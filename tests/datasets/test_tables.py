@@ -1,4 +1,4 @@
-"""People's own pairs: tables and folders."""
+"""Users' own pairs: tables and folders."""
 
 import hashlib
 import os
@@ -452,7 +452,7 @@ class TestFromFolder:
                 file.rename(tmp_path / name.split("/")[0] / f"{name[-3:]}{file.name}")
         flat = from_folder(tmp_path)
         assert list(flat.splits) == ["train", "val", "test"] and flat.target_names is None
-        # A class may be called train where others are not splits.
+        # A class may be named train if other folders are not splits.
         (tmp_path / "val").rename(tmp_path / "bus")
         assert from_folder(tmp_path).target_names == ("bus", "test", "train")
         (tmp_path / "bus").rename(tmp_path / "val")

@@ -9,7 +9,7 @@ from crossfit.datasets.cards import VOC2007
 KIT = "VOCdevkit/VOC2007"
 PARTS = {"train": ["000012", "000005"], "val": ["000007"], "test": ["000001", "000002"]}
 PARTS["trainval"] = ["000005", "000007", "000012"]
-# By picture: what is in it, and what is in it but hard to recognise.
+# By picture: its objects, and those of them that are hard to recognise.
 CONTENT = {
     "000001": ({"dog", "person"}, set()),
     "000002": ({"train"}, {"person"}),

@@ -35,7 +35,7 @@ def experiment(image=None, method=None, **more):
 
 
 class _Evil:
-    """Makes a folder when it is unpickled."""
+    """Make a folder when unpickled."""
 
     def __init__(self, mark):
         self.mark = mark
@@ -45,7 +45,7 @@ class _Evil:
 
 
 def poisoned(folder, mark, model, X):
-    """Fill a joblib cache by fitting, then put a pickle that acts in the place of every result."""
+    """Fill a joblib cache by fitting, then replace every result by a pickle that runs code."""
     model = clone(model).set_params(memory=joblib.Memory(str(folder), verbose=0))
     model.fit(X)
     files = list(folder.rglob("output.pkl"))
@@ -69,7 +69,7 @@ def test_a_planted_cache_is_never_unpickled(tmp_path, monkeypatch, kind, where):
         made = FeatureAgglomeration()
         spec = {"name": "sklearn.cluster.FeatureAgglomeration", "params": {}}
     poisoned(folder, mark, made, X)
-    # The plant works where a program asks for the cache.
+    # The attack works if a program uses the cache.
     with pytest.raises(Exception):  # noqa: B017 (whatever the planted object leads to)
         clone(made).set_params(memory=str(folder)).fit(X)
     assert mark.is_dir()
@@ -166,13 +166,13 @@ def test_every_estimator_of_scikit_learn_is_allowed_or_refused_by_name(name):
             named(f"{home}.{name}", "here")
         return
     assert named(f"{CLASSES[name]}.{name}", "here") is cls
-    # It sets no parameters of others by name, and holds no grid of such.
+    # It neither sets parameters of other objects by name nor contains a grid of them.
     assert not {"param_grid", "param_distributions"} & set(inspect.signature(cls).parameters)
     source = inspect.getsource(cls)
     for parameter in inspect.signature(cls).parameters:
         if parameter not in PARAMETERS:
             continue
-        # A text that scikit-learn does not compare with words of its own could name something.
+        # A text that scikit-learn does not compare with a list of words could name a file.
         kinds = cls._parameter_constraints.get(parameter, []) if hasattr(
             cls, "_parameter_constraints") else []  # fmt: skip
         if isinstance(kinds, list) and str in kinds:
@@ -184,7 +184,7 @@ def test_every_estimator_of_scikit_learn_is_allowed_or_refused_by_name(name):
             rf"(open|check_memory|import_module|Memory|load)\(\s*self\.{parameter}\b", source
         )
         if isinstance(kinds, list) and callable in kinds:
-            # What takes functions alone has no use in a file; other kinds must be there.
+            # A parameter that takes only functions is useless in a file; others must be allowed.
             assert len([kind for kind in kinds if kind not in (callable, None)]) > 0
     refused = {"memory", "n_jobs", "input", "func", "inverse_func", "tokenizer", "preprocessor",
                "callback", "pooling_func", "score_func", "importance_getter", "metric_params",

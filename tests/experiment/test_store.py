@@ -1,4 +1,4 @@
-"""The store: keys, whole writes, claims."""
+"""The store: keys, atomic writes, claims."""
 
 import json
 import math
@@ -122,7 +122,7 @@ def test_a_folder_that_another_process_was_quicker_to_write_is_left_to_it(tmp_pa
     rename = Path.rename
 
     def late(path, target):
-        if path == home:  # taken just after it was found free
+        if path == home:  # claimed just after it was found free
             home.mkdir()
             (home / "values").write_text("theirs")
             raise FileNotFoundError
@@ -221,7 +221,7 @@ def owned(path, **changes):
 def test_a_number_of_a_process_used_again_is_another_process(tmp_path):
     store = Store(tmp_path)
     claim = store.claim("k")
-    owned(claim.path, started="1")  # this process's number, but not its start
+    owned(claim.path, started="1")  # the ID of this process, but another start time
     assert store.claim("k") is not None
 
 
@@ -243,7 +243,7 @@ def test_a_claim_of_a_machine_whose_clock_is_ahead_is_void_when_it_is_not_renewe
     ahead = time.time() + 1e6
     os.utime(claim.path, (ahead, ahead))
     assert store.claim("k") is None
-    # One that is renewed stays, though its machine sets the time.
+    # A claim that is renewed stays valid, even if the clock of its machine is wrong.
     for step in range(4):
         time.sleep(0.2)
         os.utime(claim.path, (ahead + step, ahead + step))
@@ -260,7 +260,7 @@ def test_claims_are_as_old_as_the_file_systems_clock_makes_them(tmp_path, monkey
     claim = store.claim("k")
     owned(claim.path, host="elsewhere")
     late = time.time() + 1e6
-    monkeypatch.setattr(time, "time", lambda: late)  # of this machine, which is wrong
+    monkeypatch.setattr(time, "time", lambda: late)  # of this machine, whose clock is wrong
     assert store.claim("k") is None
     monkeypatch.undo()
 
@@ -309,7 +309,7 @@ def test_drafts_of_processes_that_have_ended_are_removed_by_the_next_run(tmp_pat
     store = Store(tmp_path)
     with store.new_folder(cells / "mine"):
         store.clear_claims()
-        (mine,) = cells.iterdir()  # what is being written stays
+        (mine,) = cells.iterdir()  # a file that is being written remains
         assert mine != left
     foreign = cells / ".other-0123456789abcdef"
     foreign.mkdir()
@@ -357,6 +357,6 @@ def test_evaluations_on_test_pairs_are_counted_and_a_torn_line_counts(tmp_path):
     with open(tmp_path / "test_evaluations.jsonl", "a") as stream:
         stream.write('{"dataset": "d", "spl')
     assert len(store.test_evaluations()) == 101
-    # It may have been of any data set.
+    # It may be that of any data set.
     assert len(store.test_evaluations("d", "test")) == 101
     assert len(store.test_evaluations("dist:D", "test")) == 101

@@ -1,4 +1,4 @@
-"""Trackers: MLflow and TensorBoard for real, Weights & Biases without a network."""
+"""Trackers: real MLflow and TensorBoard, and Weights & Biases without a network."""
 
 import importlib.util
 import json

@@ -65,7 +65,7 @@ def test_formats_channels_and_rates(tmp_path, suffix):
     got = load_audio(path, RATE)
     lossy = suffix in ("ogg", "mp3")
     expected = soxr.resample((left + right) / 2, 44100, RATE)
-    if lossy:  # MP3 adds silence in front; the pitch is there all the same
+    if lossy:  # MP3 adds silence at the start; the pitch is the same
         power = np.abs(np.fft.rfft(got[:RATE]))
         assert set(np.argsort(power)[-2:] // 10) == {44, 88}
     else:
@@ -92,7 +92,7 @@ def test_all_forms_of_an_item(tmp_path):
     ]
     for form in forms:
         np.testing.assert_allclose(extractor.transform(form), expected, atol=1e-3)
-    # Another rate is another sound: twice as fast, so twice as high.
+    # At twice the rate the sound is twice as fast and twice as high.
     fast = extractor.transform([(sounds[0], 2 * RATE)])
     assert not np.allclose(fast[0], expected[0], atol=1)
 
@@ -169,7 +169,7 @@ def test_batches_copies_and_the_cache(tmp_path, monkeypatch):
     twin = clone(extractor)
     state, arrays = extractor.__crossfit_state__()
     twin.__crossfit_restore__(json.loads(json.dumps(state)), arrays)
-    # The same sound under another name comes from the cache, without librosa.
+    # The same sound under another name is read from the cache, without librosa.
     for i, sound in enumerate(sounds):
         soundfile.write(tmp_path / f"{i}.wav", sound, RATE, subtype="FLOAT")
     paths = [tmp_path / f"{i}.wav" for i in range(5)]
@@ -262,7 +262,7 @@ def test_an_extractor_of_ones_own():
 @pytest.mark.parametrize("dtype", ["i2", "i4", "u1", "i1", "<f4", ">f4", ">i2", "f8"])
 @pytest.mark.parametrize("channels", [1, 2])
 def test_samples_of_every_type_against_the_file(tmp_path, dtype, channels):
-    """As SciPy and soundfile hand them over, which write and read the same file."""
+    """Sounds are read as SciPy and soundfile return them, from the same file."""
     from scipy.io import wavfile
 
     sound = np.stack([tone(seed=i, hertz=440 * (i + 1)) for i in range(channels)], 1)
@@ -308,11 +308,11 @@ def test_samples_whose_spectrum_overflows_are_named(tmp_path, value):
                 extractor.transform([tmp_path / "good.wav", tmp_path / "x.wav"])
             with pytest.raises(ValueError, match=r"(MFCC|LogMel) gives .* not finite for item 0$"):
                 extractor.transform([loud])
-    assert FeatureCache().info()["entries"] == 2  # the good one's
+    assert FeatureCache().info()["entries"] == 2  # of the valid file
 
 
 class Counting:
-    """A file that counts what is read of it."""
+    """A file that counts the bytes read from it."""
 
     frames = 0
 
@@ -342,7 +342,7 @@ def test_no_more_is_read_than_is_wanted(tmp_path, monkeypatch, suffix, rate):
     assert Counting.frames <= 1.5 * rate + 1
     np.testing.assert_allclose(extractor.transform([path]), expected, atol=1e-2)
     assert Counting.frames <= 2 * (1.5 * rate + 1)
-    # Nor of an array, which would be resampled whole.
+    # Nor more of an array, which would be resampled as a whole.
     with monkeypatch.context() as patch:
         patch.setattr(soxr, "resample", lambda samples, *_: np.zeros(len(samples), np.float32))
         got = audio._at_rate(np.zeros(100 * rate, np.float32), rate, rate + 1, "it", 1.0)
@@ -357,7 +357,7 @@ def test_an_hour_of_silence_is_opened_for_a_second(tmp_path):
     assert path.stat().st_size < 1e6
     tracemalloc.start()
     got = LogMel(duration=1.0, cache=False).transform([path])
-    assert tracemalloc.get_traced_memory()[1] < 30e6  # float32 samples of it all are 115 MB
+    assert tracemalloc.get_traced_memory()[1] < 30e6  # all of its samples in float32 are 115 MB
     tracemalloc.stop()
     np.testing.assert_allclose(got, -100)
 

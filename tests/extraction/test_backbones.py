@@ -45,7 +45,7 @@ def alexnet():
 
 @pytest.fixture(scope="module")
 def trunk(alexnet):
-    """The hundredth part of AlexNet that leads to pool5."""
+    """Return the weights of AlexNet up to pool5, with a hundredth of the parameters."""
     return {k: v for k, v in alexnet.state_dict().items() if k.startswith("features")}
 
 
@@ -57,7 +57,7 @@ def file(trunk, tmp_path_factory):
 
 
 def official(images, size=224, resize=256):
-    """Return what torchvision's own transforms make of pictures."""
+    """Return the pictures after torchvision's own transforms."""
     recipe = torchvision.models.AlexNet_Weights.IMAGENET1K_V1.transforms(
         crop_size=size, resize_size=resize
     )
@@ -118,7 +118,7 @@ def test_conv5_4_of_vgg19(tmp_path):
         with torch.no_grad():
             scale = (2 / part[0].numel()) ** 0.5 if part.ndim == 4 else 0
             part.normal_(0, scale, generator=generator) if scale else part.zero_()
-    # Without the classifier: only what leads to the layer is asked for.
+    # Without the classifier: only the tensors up to the layer are needed.
     path = tmp_path / "features.safetensors"
     save_file({f"features.{name}": part for name, part in features.state_dict().items()}, path)
     images = pictures()
@@ -163,7 +163,7 @@ def test_any_network_against_a_hook(name, layer, shape):
 
 
 def test_a_layer_of_sequences(monkeypatch):
-    """As vision transformers have it; a stand-in, because theirs are large."""
+    """Test outputs like those of vision transformers, with a small substitute."""
 
     class Rows(torch.nn.Module):
         def forward(self, x):
@@ -195,7 +195,7 @@ def test_caffes_preprocessing(alexnet, file):
 
 
 def test_square_and_aspect():
-    """A square resize sees the left edge of a wide picture, the centre cut does not."""
+    """A square resize keeps the left edge of a wide picture, the centre crop does not."""
     image = np.zeros((64, 256, 3), np.uint8)
     marked = image.copy()
     marked[:, :60] = 255
@@ -243,7 +243,7 @@ def test_kinds_of_files(trunk, file, tmp_path):
     expected = small("alexnet", "pool5", str(file)).fit_transform(images)
     save_file(state, tmp_path / "a.safetensors")
     torch.save({"state_dict": state, "epoch": 3}, tmp_path / "b.pth")
-    # Another number of classes is no obstacle, the last layer is not asked for.
+    # The number of classes may differ, because the last layer is not needed.
     torch.save({**state, "classifier.6.weight": torch.zeros(5, 4096)}, tmp_path / "c.pth")
     for name in ("a.safetensors", "b.pth", "c.pth"):
         got = small("alexnet", "pool5", tmp_path / name).fit_transform(images)
@@ -251,7 +251,7 @@ def test_kinds_of_files(trunk, file, tmp_path):
 
 
 def test_weights_by_name(file, tmp_path, monkeypatch):
-    """They are taken from torch's folder; if they are not there, from the network."""
+    """Weights are read from torch's folder, and downloaded if they are not there."""
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     images = pictures()
     asked = []
@@ -391,7 +391,7 @@ def test_the_cache_belongs_to_the_content_of_the_weights(trunk, file, tmp_path, 
         patch.setattr(backbones, "_network", None)
         np.testing.assert_array_equal(extractor.transform(images), first)
     torch.save({k: v + 0.01 for k, v in trunk.items()}, path)
-    # The same path with other weights: neither the cache nor the fitted extractor takes them.
+    # Other weights under the same path: the cache and the fitted extractor reject them.
     with pytest.raises(ValueError, match=r"was fitted with the weights '[0-9a-f]+' and now finds"):
         extractor.transform(images)
     assert not np.allclose(clone(extractor).fit_transform(images), first)

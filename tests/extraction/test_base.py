@@ -25,7 +25,7 @@ calls: list[list] = []
 
 
 class Lengths(TextExtractor):
-    """Counts characters, and what it was asked for."""
+    """Count characters, and record the texts of each call."""
 
     def __init__(self, scale=1.0, batch_size=3, cache=True, verbose="auto"):
         self.scale = scale
@@ -39,7 +39,7 @@ class Lengths(TextExtractor):
 
 
 class Letters(TextExtractor):
-    """One row of unequal length for each text."""
+    """Return one row per text, of unequal lengths."""
 
     def _extract(self, batch):
         return [np.array([[ord(c)] for c in text], np.float32).reshape(-1, 1) for text in batch]
@@ -196,7 +196,7 @@ def test_the_same_picture_by_path_and_by_pixels(tmp_path):
     ]
     for form in forms:
         np.testing.assert_allclose(Means().fit_transform(form), expected, rtol=1e-6)
-    # A file that changes under the same name is another item.
+    # A file with the same name and another content is another item.
     Image.fromarray(pixels[1]).save(paths[0])
     np.testing.assert_allclose(Means().transform(paths), expected[[1, 1]], rtol=1e-6)
 
@@ -291,7 +291,7 @@ def test_scikit_learns_rules():
     expected = extractor.fit_transform(images)
     for copy in (pickle.loads(pickle.dumps(extractor)), clone(extractor)):
         np.testing.assert_array_equal(copy.fit(images).transform(images), expected)
-    # Nothing is learnt, so nothing need be fitted, as in scikit-learn's HashingVectorizer.
+    # Nothing is learned, so fit is optional, as in scikit-learn's HashingVectorizer.
     np.testing.assert_array_equal(clone(extractor).transform(images), expected)
     assert extractor.n_features_out_ == expected.shape[1]
     assert extractor.get_feature_names_out().tolist() == [
@@ -371,7 +371,7 @@ def test_the_bar_of_a_short_run(monkeypatch, verbose, terminal, shown):
 def test_the_bar_of_a_long_run(monkeypatch):
     stream = Terminal()
     monkeypatch.setattr(sys, "stderr", stream)
-    seconds = itertools.count(1000.0, 3.0)  # every look at the clock finds three seconds gone
+    seconds = itertools.count(1000.0, 3.0)  # three seconds pass between two readings of the clock
     monkeypatch.setattr("tqdm.std.time", lambda: next(seconds))
     Lengths(cache=False, batch_size=1).transform([str(i) for i in range(9)])
     assert "Lengths" in stream.getvalue()

@@ -51,14 +51,14 @@ def faster(**changes):
 
 @pytest.fixture(scope="module")
 def official():
-    """torchvision's own network, with its own suppression, of seven classes."""
+    """Return torchvision's own network with seven classes and its own suppression."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         network = torchvision.models.get_model(
             NAME, weights=None, weights_backbone=None, num_classes=7, min_size=64,
             box_detections_per_img=4, box_score_thresh=0.0,
         )  # fmt: skip
-        # Random weights give all boxes nearly one score; these tell them apart.
+        # With random weights all boxes have nearly the same score; these differ.
         torch.nn.init.normal_(network.roi_heads.box_predictor.cls_score.weight, std=3)
     return network.eval()
 
@@ -98,7 +98,7 @@ def test_faster_rcnn_alone_and_in_company():
     images = pictures(3)
     wide = pictures(1, 40, 160, seed=5)
     expected = faster().fit_transform(images)
-    # A picture of another shape would change the padding of a batch.
+    # A picture with another shape would change the padding of a batch.
     mixed = faster(batch_size=4).transform([*wide, *images])[[1, 2, 3]]
     np.testing.assert_array_equal(mixed.values, expected.values)
     np.testing.assert_array_equal(mixed.info["boxes"], expected.info["boxes"])
@@ -114,12 +114,12 @@ def test_faster_rcnn_finds_nothing_and_takes_the_whole_image():
     assert found.info["scores"].tolist() == [0, 0]
     assert found.info["labels"].tolist() == [-1, -1]
     assert not np.array_equal(found[0], found[1])
-    # Asking for more afterwards finds more: settings are not left in the shared network.
+    # A later call with a larger limit finds more: the shared network keeps no settings.
     assert faster().fit_transform(pictures()).lengths.tolist() == [4, 4]
 
 
 def test_the_first_weights_of_torchvision_have_no_eps(tmp_path):
-    """Found by the hash that torchvision's file bears, under whatever name it lies."""
+    """The weights are found by the hash of torchvision's file, whatever its name."""
     with torch.random.fork_rng(devices=[]):
         network = torchvision.models.get_model(NAME, weights=None, weights_backbone=None)
     torch.save(network.state_dict(), tmp_path / "w.pth")
@@ -163,7 +163,7 @@ def field(number, value):
 
 
 def onnx_of_a_convolution(weight, shape):
-    """Write an ONNX file with one convolution of stride 2, by hand: there is no other writer."""
+    """Write an ONNX file with one convolution of stride 2, without the package onnx."""
 
     def value_info(name, dims):
         dims = b"".join(field(1, field(2 if isinstance(n, str) else 1, n)) for n in dims)
@@ -185,11 +185,11 @@ NAMES = ("cat", "dog", "bird")
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory):
-    """A detector of three classes on a grid of 4 x 6 cells, and the weights of its convolution."""
+    """Return a detector of three classes on 4 x 6 cells, and the weights of its convolution."""
     pytest.importorskip("onnxruntime")
     rng = np.random.default_rng(0)
     weight = rng.normal(size=(8, 3, 2, 2))
-    # From 0 to 1: the objectness, and the classes, of which each sees one colour.
+    # From 0 to 1: the objectness, and the classes, each of which detects one colour.
     weight[[0, 5, 6, 7]] = rng.random((4, 3, 2, 2)) / 12
     weight[5:] = 3 * weight[5:] * np.eye(3)[:, :, None, None]
     path = tmp_path_factory.mktemp("onnx") / "tiny.onnx"
@@ -203,7 +203,7 @@ def detector(path, **changes):
 
 
 def by_hand(image, weight, threshold, nms_threshold, top_k):
-    """The authors' recipe, cell by cell and box by box."""
+    """Follow the authors' recipe, cell by cell and box by box."""
     small = np.asarray(Image.fromarray(image).resize((12, 8), Image.Resampling.BILINEAR))
     x = small[:, :, ::-1].astype(np.float64) / 255
     boxes = []
@@ -248,7 +248,7 @@ def test_decoding_against_a_plain_loop(tiny):
                     one.info[name], [box[part] for box in expected], atol=1e-5
                 )
             np.testing.assert_allclose(one[0], [box[3] for box in expected], atol=1e-5)
-    # The figures above tell something only if boxes of equal and of other classes overlap.
+    # The figures above are a test only if boxes of the same and of other classes overlap.
     sizes = [[len(by_hand(i, weight, 0.3, t, 24)) for i in images] for t in (0.3, 1.0)]
     assert sizes[0] != sizes[1]
     assert len({label for i in images for _, label, *_ in by_hand(i, weight, 0.3, 1.0, 24)}) > 1
@@ -293,7 +293,7 @@ def test_what_describes_counts_for_the_cache(tiny, monkeypatch):
         before = FeatureCache().info()["entries"]
         describe = GridFeatures(2, size=8, output="pooled", **changes)
         found = detector(path, describe=describe, cache=True).fit_transform(images)
-        # What the extractor of vectors has done is in the detector's entries, and not twice.
+        # The features of the boxes are in the entries of the detector, and are not stored twice.
         assert set(FeatureCache().info()["extractors"]) == {"OnnxDetector"}
         return found, FeatureCache().info()["entries"] - before
 
@@ -388,7 +388,7 @@ def test_a_detector_of_ones_own():
 
 @pytest.mark.data
 def test_fastestdet_sees_people_and_dogs(data_root):
-    """Captions that name a dog or a person go with pictures in which one is found."""
+    """Captions with a dog or a person belong to pictures in which one is found."""
     pytest.importorskip("onnxruntime")
     file, folder = data_root / "fastestdet" / "FastestDet.onnx", data_root / "flickr8k"
     if not file.exists() or not (folder / "Flicker8k_Dataset").is_dir():
@@ -414,7 +414,7 @@ def test_fastestdet_sees_people_and_dogs(data_root):
 
 @pytest.mark.data
 def test_vectors_from_the_wheel(data_root):
-    """Crops described by a network of another distribution."""
+    """Crops are described by a network of another distribution."""
     pytest.importorskip("onnxruntime")
     efficientnet = pytest.importorskip("crossfit_wheels.efficientnet")
     pytest.importorskip("efficientnet_lite_pytorch")

@@ -20,7 +20,7 @@ from crossfit.subspace import CCA
 
 
 def mixture(kind="hybrid", K=3, d=4, seed=0, gap=30.0):
-    """A mixture as if fitted, of components far apart."""
+    """Return a fitted mixture whose components are far apart."""
     rng = np.random.default_rng(seed)
     model = HGLMM(K, kind=kind)
     model.n_features_in_ = d
@@ -36,7 +36,7 @@ def mixture(kind="hybrid", K=3, d=4, seed=0, gap=30.0):
 
 
 def plain(model, **params):
-    """Fisher vectors of points as they are, neither raised to a power nor scaled."""
+    """Return Fisher vectors without power normalisation and scaling."""
     names = {"hybrid": "hglmm", "gaussian": "gmm", "laplacian": "lmm"}
     params = {"power": 1.0, "normalize": False, "ica": False, **params}
     vector = FisherVector(names[model.kind], model.n_components, **params)
@@ -46,7 +46,7 @@ def plain(model, **params):
 
 
 def of_points(model, sets):
-    """Fisher vectors of sets of points that are not scaled to unit length first."""
+    """Return Fisher vectors of sets of points that are not scaled to unit length first."""
     offsets = np.concatenate([[0], np.cumsum([len(x) for x in sets])])
     return plain(model)._of_words(np.vstack(sets), offsets)
 
@@ -279,7 +279,7 @@ def test_forms_of_input_and_types():
     np.testing.assert_array_equal(
         FisherVector(n_components=2).fit(list(text)).transform(list(text)), Z
     )
-    # Of words that training has not seen: those that it has may be a median, where sign(z) jumps.
+    # Words that are not in training: a training word may be a median, where sign(z) jumps.
     other = sentences(12, seed=1)
     single = Ragged(other.values.astype(np.float32), other.offsets)
     assert model.transform(single).dtype == np.float32
@@ -318,7 +318,7 @@ def test_survives_clone_pickle_and_bundle(tmp_path):
 
 
 def test_gmm_hglmm_and_cca_find_the_pair():
-    # Sentences draw their words around a topic each, and pictures show it.
+    # The words of a sentence are drawn around one topic, which the picture shows.
     rng = np.random.default_rng(0)
     topics = rng.normal(size=(12, 6))
     y = np.arange(240) % 12

@@ -1,4 +1,4 @@
-"""GridFeatures: against scikit-image's HOG, a plain loop, and what must not change them."""
+"""GridFeatures against scikit-image's HOG and a plain loop; their invariances."""
 
 import colorsys
 

@@ -27,13 +27,13 @@ def corners(array):
 
 
 def colour_card():
-    """A 4 x 6 picture with red, green, blue and white corners."""
+    """Return a 4 x 6 picture with red, green, blue and white corners."""
     pixels = np.zeros((4, 6, 3), np.uint8)
     pixels[:2, :3], pixels[:2, 3:], pixels[2:, :3], pixels[2:, 3:] = RED, GREEN, BLUE, WHITE
     return pixels
 
 
-# Where each orientation's stored picture must be turned to: computed with NumPy, not with Pillow.
+# How the stored picture of each orientation must be turned, with NumPy and not Pillow.
 UPRIGHT = {
     1: lambda a: a,
     2: np.fliplr,
@@ -131,7 +131,7 @@ def test_a_truncated_file_is_named(tmp_path, suffix):
     path.write_bytes(buffer.getvalue()[: len(buffer.getvalue()) // 2])
     with pytest.raises(ValueError, match=rf"cannot read the image '.*cut\.{suffix}': "):
         load_rgb(path)
-    if suffix == "jpg":  # Pillow opens it and finds out when the pixels are asked for
+    if suffix == "jpg":  # Pillow opens it and raises when the pixels are read
         with pytest.raises(ValueError, match=r"cannot read the image '.*cut\.jpg': .*truncated"):
             load_rgb(Image.open(path))
 
@@ -167,7 +167,7 @@ def test_other_wrong_input(tmp_path):
 
 
 def test_formats_that_are_opened(tmp_path):
-    """Common raster formats; nothing that starts another program or is known by its suffix only."""
+    """Only common raster formats are read, and none for which another program is started."""
     for name in _formats():
         suffix = PICTURE_FORMATS[name][0]
         path = tmp_path / f"x{suffix}"
@@ -199,7 +199,7 @@ def grey_of(pixels):
 @pytest.mark.parametrize("bits", [8, 10, 12, 14, 16, 17, 20, 24, 31])
 @pytest.mark.parametrize("kind", ["png", "tiff", "I", "I;16"])
 def test_grey_values_of_many_bits_keep_the_upper_eight(tmp_path, bits, kind):
-    """White is white and mid-grey is mid-grey, whatever the file could hold."""
+    """White is white and mid-grey is mid-grey, whatever the number of bits of the file."""
     values = np.arange(256, dtype=np.int64).reshape(8, 32) << (bits - 8)
     values[-1, -1] = 2**bits - 1
     if bits > 16 and kind != "I":
@@ -246,7 +246,7 @@ def test_a_transparent_grey_of_sixteen_bits(tmp_path):
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX",
                                   "CMYK", "YCbCr", "HSV"])  # fmt: skip
 def test_every_mode_against_its_colours(mode):
-    """From RGB to the mode and back, against NumPy."""
+    """Convert from RGB to the mode and back, and compare with NumPy."""
     colours = np.array([[RED, GREEN], [BLUE, WHITE]], np.uint8)
     grey = mode in ("1", "L", "LA", "La")
     if grey:
@@ -316,7 +316,7 @@ def test_dark_colours_of_sixteen_bits_are_refused(tmp_path):
 def test_what_a_png_says_beside_its_pixels_does_not_count(tmp_path, chunk):
     (tmp_path / "x.png").write_bytes(png(chunk))
     np.testing.assert_array_equal(load_rgb(tmp_path / "x.png"), colour_card())
-    # But EXIF that can be read does.
+    # But valid EXIF data is used.
     turned = b"MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x03\0\0\0\0\0\0"
     if chunk[0] != b"eXIf":
         (tmp_path / "x.png").write_bytes(png(chunk, (b"eXIf", turned)))
@@ -408,7 +408,7 @@ def test_large_jpegs_are_decoded_smaller(tmp_path, suffix, limit, side):
 
 
 def test_large_pictures_are_refused_before_they_are_decoded(tmp_path):
-    """A file of 100 kB whose pixels would take a gigabyte."""
+    """Write a file of 100 kB whose pixels would take a gigabyte."""
     path = tmp_path / "x.png"
     Image.new("1", (9400, 9400)).save(path)
     assert path.stat().st_size < 250_000
@@ -427,7 +427,7 @@ def test_large_pictures_are_refused_before_they_are_decoded(tmp_path):
     with pytest.raises(ValueError, match="has 6 x 4 pixels, more than max_pixels=23"):
         GridFeatures(max_pixels=23).transform([small])
     np.testing.assert_array_equal(load_rgb(small, None), colour_card())
-    assert load_rgb(np.zeros((4, 6, 3), np.uint8), 1).shape == (4, 6, 3)  # it is decoded already
+    assert load_rgb(np.zeros((4, 6, 3), np.uint8), 1).shape == (4, 6, 3)  # already decoded
     for wrong in (0, -1, 1.5, True, "many"):
         with pytest.raises(ValueError, match="'max_pixels' parameter of load_rgb must be"):
             load_rgb(small, wrong)

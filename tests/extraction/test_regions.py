@@ -25,7 +25,7 @@ def pictures(n=2, height=48, width=72, seed=0):
 
 
 def test_grid_boxes_cut_the_picture_as_a_grid_does():
-    """A picture whose cells have each their own colour, cut by the boxes again."""
+    """Cut a picture whose cells have different colours by the boxes of the grid."""
     boxes = grid_boxes(2, 3)
     colours = np.arange(6).reshape(2, 3)
     picture = colours.repeat(10, 0).repeat(20, 1)
@@ -135,7 +135,7 @@ def test_labels_have_their_colour_and_stay_inside():
     assert len(colours) == 1
     other = draw_boxes(image, corners, ["dog", "cat"])
     assert len({tuple(c) for c in np.asarray(other)[[0, 99], [0, 199]]}) == 2
-    # The writing of the box at the right edge lies left of it, and is not cut off.
+    # The label of the box at the right edge is left of it, and is not cut off.
     text = np.asarray(draw_boxes(image, corners[1:], ["traffic light"], [0.5]))
     assert (text[:, 60:190] != 255).any()
 

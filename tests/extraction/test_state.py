@@ -1,4 +1,4 @@
-"""Extractors return the same features, whatever a program has set globally."""
+"""Extractors return the same features whatever the global settings are."""
 
 import json
 import subprocess
@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-# What is set, and how it is taken back.
+# Each global setting, and how it is restored.
 SETTINGS = {
     "nothing": ("pass", "pass"),
     "NumPy raises": ("np.seterr(all='raise')", "np.seterr(all='warn')"),
@@ -32,7 +32,7 @@ SETTINGS = {
         "torch.set_num_threads(threads)",
     ),
     "warnings are errors": ("warnings.simplefilter('error')", "warnings.simplefilter('ignore')"),
-    # A comma in numbers, and an i without its dot; not on every machine.
+    # Locales with a decimal comma and a dotless i, if the machine has them.
     "de_DE.UTF-8": (
         "locale.setlocale(locale.LC_ALL, 'de_DE.UTF-8')",
         "locale.setlocale(locale.LC_ALL, 'C')",

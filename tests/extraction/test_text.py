@@ -69,7 +69,7 @@ def test_seeds():
 
 
 def test_it_is_gensims_lda():
-    """The same bags and seed, given to gensim directly."""
+    """Return gensim's result on the same bags of words with the same seed."""
     from gensim.models import LdaModel
 
     texts = corpus(60)
@@ -138,7 +138,7 @@ def test_topics_of_real_captions():
     kept = [t for t in texts[:500] if set(lda._words(t)) & set(lda.vocabulary_)]
     topics = lda.transform(kept)
     np.testing.assert_allclose(topics.sum(1), 1, rtol=1e-5)
-    # Captions of one picture (five lines in a row) agree more than captions of different ones.
+    # Captions of one picture (five consecutive lines) are more similar than those of others.
     first, second = topics[0:-1:5], topics[1::5]
     same = np.minimum(first, second).sum(1).mean()
     different = np.minimum(first, np.roll(second, 1, axis=0)).sum(1).mean()
@@ -193,7 +193,7 @@ def test_tokens_refuse():
         Tokens().fit([1, 2])
 
 
-# -- what the vocabulary lacks, and what is no text at all -----------------------------------------
+# -- unknown words, and values that are not texts --------------------------------------------------
 
 TRAINING = ["cats purr and cats sleep", "engines roar and cars race"] * 3
 

@@ -60,11 +60,11 @@ def test_documents_are_repeatable_in_any_order_and_company(doc2vec):
 
 
 def test_inference_is_gensims(doc2vec, monkeypatch):
-    """The model that gensim trained, asked by its own infer_vector from the same start."""
+    """Compare with gensim's own infer_vector on the same model, from the same start."""
     from gensim.models import Doc2Vec
     from gensim.models.doc2vec import TaggedDocument
 
-    # At full size: scratch memory that gensim frees too early does no harm to short vectors.
+    # At full size, because memory that gensim frees too early is harmless for short vectors.
     doc2vec = clone(doc2vec).set_params(vector_size=300, epochs=5).fit(corpus())
     documents = [TaggedDocument(text.split(), [i]) for i, text in enumerate(corpus())]
     model = Doc2Vec(
@@ -108,7 +108,7 @@ def test_documents_of_unknown_words_are_zero(doc2vec):
         vectors = doc2vec.transform(["zebra", "cat", ""])
     assert not vectors[[0, 2]].any()
     assert vectors[1].any()
-    # Words that are not known do not count, so neither do they move the random point.
+    # Unknown words are ignored, so they do not change the random start either.
     np.testing.assert_array_equal(doc2vec.transform(["zebra Cat!"])[0], vectors[1])
 
 
@@ -353,7 +353,7 @@ def test_wrong_parameters_are_named(extractor, error, message):
 
 @pytest.mark.data
 def test_doc2vec_of_real_captions(data_root):
-    """A caption finds another one of its picture among those of a hundred."""
+    """A caption finds another caption of its picture among those of a hundred pictures."""
     file = Path(data_root, "flickr8k", "Flickr8k_text", "Flickr8k.token.txt")
     if not file.exists():
         pytest.skip(f"needs flickr8k in {data_root}")
@@ -398,7 +398,7 @@ def test_characters_by_default():
     assert not got[1].any()
 
 
-# -- files of word vectors, as they are found ------------------------------------------------------
+# -- files of word vectors in other formats --------------------------------------------------------
 
 
 def vectors_of(path, *words, **settings):
@@ -482,7 +482,7 @@ def test_text_files_are_read_as_gensim_does(tmp_path):
             got = vectors_of(tmp_path / "x", limit=limit, binary=binary)
             assert list(got) == theirs.index_to_key
             np.testing.assert_array_equal(list(got.values()), theirs.vectors)
-    (tmp_path / "x").write_text("2 1\na 1\na 2\n")  # the first counts
+    (tmp_path / "x").write_text("2 1\na 1\na 2\n")  # the first one is used
     assert vectors_of(tmp_path / "x") == {"a": [1]}
 
 

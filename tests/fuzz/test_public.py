@@ -73,7 +73,7 @@ LEFT_OUT = {
     "Detector": "for authors, who override it",
 }  # fmt: skip
 
-# Inner: get what `similarity`, `search` and the scorers have checked.
+# Inner functions, whose arguments `similarity`, `search` and the scorers have checked.
 PROTOCOLS = ("fitted_views", "score_items", "prepared")
 
 RNG = np.random.RandomState(0)
@@ -89,7 +89,7 @@ TEST = compare({"a": EVALUATION, "b": OTHER}, "map@all", None)
 PICTURE = RNG.randint(0, 256, (12, 12, 3)).astype(np.uint8)
 TEXTS = ["a cat", "a dog", "the sky"] * 4
 
-# What is given for an argument of that name unless something hostile is.
+# The usual value of an argument with this name, unless a hostile one is passed.
 USUAL = {
     "scores": S, "relevance": np.eye(6), "metric": "map@all", "metrics": "map@all", "name": "r@1",
     "y_query": range(6), "y_gallery": range(6), "k": 2, "ks": [1, 2], "direction": None,
@@ -111,10 +111,10 @@ USUAL = {
     "card": crossfit.registry.get("cca"), "splits": {},
 }  # fmt: skip
 
-# What is called there may raise what it likes: it is the user's.
+# A callable of the user may raise any error.
 CALLED = {"similarity", "scoring", "kernel", "function"}
 
-# Numbers of rounds and of what is drawn: a large one takes long or much, as it should.
+# Numbers of rounds and of draws: a large one rightly needs much time or memory.
 ROUNDS = {
     "n_resamples", "n_trials", "timeout", "max_iter", "n_splits", "n_draws", "n_points", "n_init",
     "n_jobs", "max_epochs", "epochs", "n_passes", "fourier",
@@ -122,7 +122,7 @@ ROUNDS = {
 
 
 class Target:
-    """Something public that is called: what, and its arguments with usual values."""
+    """A public callable, and its arguments with usual values."""
 
     def __init__(self, name, make, usual, skipped=()):
         self.name, self.make = name, make
@@ -170,7 +170,7 @@ def methods_of(cls):
 
 
 class Fitting:
-    """A constructor, and a fit by which its parameters come into use."""
+    """Return an instance after a fit, which uses the parameters of the constructor."""
 
     def __init__(self, cls, given):
         self.cls, self.given = cls, given
@@ -185,7 +185,7 @@ _FITTED = {}
 
 
 def instance(name, build):
-    """Return an object whose methods are called, fresh where a method changes it."""
+    """Return an object whose methods are called, a new one if a method changes it."""
     if name not in _FITTED:
         _FITTED[name] = build()
     return copy.copy(_FITTED[name])
@@ -210,7 +210,7 @@ INSTANCES = {
     "JRL": lambda: JRL(n_neighbors=3).fit(VIEWS, Y),
 }
 
-# By class or function: its own usual values.
+# Usual values that differ by class or function.
 OWN = {
     "Views": {"views": None, "named": {"image": X, "text": T}},
     "Channels": {"views": None, "named": {"image": X, "text": T}},
@@ -272,7 +272,7 @@ FIT = {
     "AudioExtractor": ([np.sin(np.arange(4000.0))] * 2,),
     "Other": ([X, T],),
 }
-# Downloads or trains for long, or needs files: built only.
+# These download, train for long or need files, so they are only constructed.
 NOT_FITTED = {
     "Backbone", "FasterRCNN", "OnnxDetector", "Doc2VecFeatures", "LdaTopics", "WordVectors",
     "Tokens", "Characters", "FisherVector", "HGLMM", "ColumnsAsViews",
@@ -326,7 +326,7 @@ def of_class(label, cls):
 
 TARGETS = targets()
 
-# ---- what is given -------------------------------------------------------------------------------
+# ---- the values ----------------------------------------------------------------------------------
 
 
 def nested():
@@ -515,22 +515,22 @@ HOSTILE = {
     "sparse NaN": lambda: sp.csr_array(with_value(np.nan)),
     "object csr": lambda: sp.csr_matrix((6, 6), dtype=bool),
 }
-PROCESSES = {"7", "np.int64"}  # take seconds to start
+PROCESSES = {"7", "np.int64"}  # these take seconds to start
 HUGE = {"2**40", "10**30", "1e308", "inf", "int64 max"}
 
 
 def pool_of(argument):
-    """Return the names of what is given for an argument."""
+    """Return the names of the values that are passed for an argument."""
     left_out = HUGE if argument in ROUNDS else set()
     left_out = left_out | PROCESSES if argument == "n_jobs" else left_out
     left_out = left_out | {"type", "lambda"} if argument in CALLED else left_out
     return sorted(set(HOSTILE) - left_out)
 
 
-# ---- what may come of it -------------------------------------------------------------------------
+# ---- permitted results ---------------------------------------------------------------------------
 
 ALLOWED = (ValueError, TypeError, KeyError, IndexError, OSError, crossfit.registry.RegistryError)
-# Modules whose checks are known to users of scikit-learn, and ours by their use.
+# Modules whose checks users of scikit-learn know, and which crossfit uses.
 CHECKS = tuple(
     os.path.join(os.path.dirname(sklearn.__file__), *parts)
     for parts in (
@@ -552,7 +552,7 @@ def raised_on_purpose(error):
     code = trace.tb_frame.f_code
     where = code.co_filename
     if not (where.startswith(OURS) or where in CHECKS):
-        # Files that are not there, named by Python itself.
+        # Missing files, whose names Python itself reports.
         return isinstance(error, OSError) and where.startswith(os.path.dirname(os.__file__))
     if isinstance(error, OSError) and where.startswith(OURS):
         return True
@@ -560,7 +560,7 @@ def raised_on_purpose(error):
 
 
 def outcome(target, given):
-    """Return what is wrong with the end of a call, or None."""
+    """Return a description of what is wrong with the result of a call, or None."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
@@ -582,7 +582,7 @@ def outcome(target, given):
 
 @pytest.fixture(autouse=True)
 def somewhere(tmp_path, monkeypatch):
-    """Files of the calls land in a folder that goes; nothing is read from the user's."""
+    """Use a temporary folder for the files of the calls, and not the user's own."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("CROSSFIT_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("CROSSFIT_DATA", raising=False)
@@ -608,7 +608,7 @@ def test_hostile_arguments_give_a_value_or_a_sentence(data):
     assert wrong is None, f"{name}({chosen}): {wrong}"
 
 
-# ---- the judge is judged -------------------------------------------------------------------------
+# ---- tests of the test ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -636,5 +636,5 @@ def test_what_is_left_out_is_there_and_the_rest_is_called():
     assert set(LEFT_OUT) <= names
     assert len(TARGETS) > 180
     for name, target in TARGETS.items():
-        # Otherwise nothing but the missing arguments would be tested.
+        # Otherwise only missing arguments would be tested.
         assert outcome(target, {}) is None, name

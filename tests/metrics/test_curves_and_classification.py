@@ -31,7 +31,7 @@ def test_voc_worked_example(interpolation: str, value: float) -> None:
 
 
 def voc_eval(truth: np.ndarray, score: np.ndarray, eleven: bool) -> float:
-    """As the development kit does, with exact fractions for the recalls."""
+    """Compute AP as the development kit does, with exact fractions for the recalls."""
     order = np.argsort(-score)
     hits = np.cumsum(truth[order])
     precision = hits / np.arange(1, len(truth) + 1)

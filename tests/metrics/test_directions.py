@@ -1,4 +1,4 @@
-"""Directions: values with a key that is read by the names of the views."""
+"""Directions: values whose key is parsed with the names of the views."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ ALL = (
 
 
 def naive(metric: str, grades: np.ndarray) -> float:
-    """One query's value from the grades in ranked order, one step at a time."""
+    """Return the value of one query from the grades in ranked order, one step at a time."""
     measure = parse_metric(metric)
     k = len(grades) if measure.k is None else measure.k
     total = sum(g > 0 for g in grades)
@@ -80,7 +80,7 @@ def naive(metric: str, grades: np.ndarray) -> float:
 
 
 def orders_of_ties(scores: np.ndarray):
-    """Every order of the gallery that a sort of these scores may give."""
+    """Yield every order of the gallery that a sort of these scores may return."""
     levels = [np.flatnonzero(scores == s) for s in np.unique(scores)[::-1]]
     for parts in itertools.product(*(itertools.permutations(level) for level in levels)):
         yield np.array(list(itertools.chain(*parts)))
@@ -94,7 +94,7 @@ def values(scores, relevance, metrics, **options):
 
 
 def names_of(kind: str) -> set[str]:
-    """Names of a kind with each of its variants and a few cut-offs."""
+    """Return names of a kind with each of its variants and a few cut-offs."""
     found = set()
     for form in KINDS[kind].forms(kind):
         stem, _, variants = form.partition(":")
@@ -225,7 +225,7 @@ def test_expected_is_the_mean_over_all_orders_of_ties(
 
 @pytest.mark.parametrize("n_relevant", [3, 12, 25])
 def test_expected_is_the_mean_over_random_orders_of_a_larger_gallery(n_relevant: int) -> None:
-    # More relevant items than are counted one by one, so that the sort is what is checked.
+    # So many relevant items that the sort is used and not the count.
     rng = np.random.default_rng(n_relevant)
     m, draws = 40, 4000
     scores = rng.integers(0, 4, m).astype(np.float64)

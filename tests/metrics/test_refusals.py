@@ -1,4 +1,4 @@
-"""Measures report invalid input in one sentence with its place, and read tensors as arrays."""
+"""Measures report invalid input in one sentence with its position, and take tensors."""
 
 import numpy as np
 import pytest

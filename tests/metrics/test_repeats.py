@@ -23,7 +23,7 @@ from crossfit.metrics.evaluation import PerQuery
 
 DIRECTIONS = Direction.between(("image", "text"))
 N_GROUPS = 40
-# Images with several captions: the directions have other numbers of queries of each group.
+# Images with several captions: the directions have different numbers of queries per group.
 GROUPS = {
     DIRECTIONS[0]: np.arange(N_GROUPS),
     DIRECTIONS[1]: np.repeat(np.arange(N_GROUPS), 1 + np.arange(N_GROUPS) % 4),
@@ -31,16 +31,16 @@ GROUPS = {
 
 
 def evaluation(values, metric="mrr", groups=GROUPS) -> Evaluation:
-    """An evaluation with the values given, by direction."""
+    """Return an evaluation with the given values by direction."""
     per_query = PerQuery({(d, metric): np.asarray(v, float) for d, v in values.items()})
     return Evaluation(per_query, tuple(values), (metric,), groups=groups)
 
 
 def simulated(rng, n_methods, shift=0.0):
-    """Equal methods: a group has its own difficulty, and its own liking for each method.
+    """Return values of equal methods; a group has its own difficulty and effect on each method.
 
-    The liking is what makes queries of one group agree on the better method, so that a test
-    that took them for independent would find differences where there are none.
+    Because of this effect, queries of one group agree on the better method, so that a test
+    that takes them as independent would find differences that do not exist.
     """
     hard = rng.standard_normal(N_GROUPS)
     found = {}
@@ -86,7 +86,7 @@ def test_without_groups_the_same_methods_would_be_told_apart() -> None:
 
 
 def test_the_rate_holds_beside_a_method_that_differs() -> None:
-    """Strong control: a real difference gives the equal ones no licence."""
+    """Strong control: a real difference does not raise the error rate of the equal methods."""
     rng = np.random.default_rng(2)
     trials, wrong, found = 300, 0, 0
     for trial in range(trials):
@@ -100,7 +100,7 @@ def test_the_rate_holds_beside_a_method_that_differs() -> None:
 
 @pytest.mark.parametrize("direction", [None, "image2text", "text2image"])
 def test_intervals_over_seeds_cover_the_mean(direction) -> None:
-    """The mean over these seeds, of which the queries are a sample; groups kept together."""
+    """Intervals cover the mean over these seeds, for a sample of queries in groups."""
     rng = np.random.default_rng(3)
     trials, covered = 400, 0
     for _ in range(trials):
@@ -123,7 +123,7 @@ def test_intervals_over_seeds_cover_the_mean(direction) -> None:
 
 
 def test_the_mean_over_directions_is_tested_by_exchanging_whole_groups() -> None:
-    """Against every exchange of few groups, written out."""
+    """The p-value is that of all exchanges of a few groups."""
     rng = np.random.default_rng(4)
     groups = {DIRECTIONS[0]: np.arange(8), DIRECTIONS[1]: np.repeat(np.arange(8), 2)}
     a, b = (
@@ -218,7 +218,7 @@ def test_queries_without_a_relevant_item_are_left_out() -> None:
 
 
 def test_each_metric_has_the_interval_of_its_own_queries() -> None:
-    """Two thirds have no label and so no precision; what is found by pair is of all of them."""
+    """Two thirds have no label, so no precision; measures by pair use all of them."""
     rng = np.random.default_rng(8)
     hit = (rng.random(60) < 0.6).astype(float)
     precision = np.where(np.arange(60) % 3, np.nan, rng.random(60))

@@ -17,7 +17,7 @@ def test_interval_covers_the_mean() -> None:
         values = rng.beta(0.5, 1.5, 150)
         low, high = bootstrap_interval(values, n_resamples=300, random_state=trial)
         hits += low <= 0.25 <= high
-    # Three standard errors of a proportion about .95, and a little for the percentile method.
+    # Three standard errors of a proportion near .95, and a margin for the percentile method.
     assert 0.90 < hits / trials < 0.99
 
 

@@ -1,4 +1,4 @@
-"""A neural method that trains in milliseconds, and what records on which rows one works."""
+"""A neural method that trains in milliseconds, and methods that record their rows."""
 
 import numpy as np
 import pytest
@@ -43,7 +43,7 @@ class Tiny(NeuralEstimator):
 
 
 class Recording(CCA):
-    """CCA that writes down which pairs it was fitted on; see `numbered`."""
+    """CCA that records the pairs on which it was fitted; see `numbered`."""
 
     fitted: list = []
 
@@ -81,7 +81,7 @@ def rows_of():
 
 @pytest.fixture
 def pairs(planted):
-    """Ninety pairs whose rows can be told, and their labels."""
+    """Return ninety pairs whose rows can be recognised, and their labels."""
     views, y = planted(n=90, noise=1.5)
     return numbered(views), y
 

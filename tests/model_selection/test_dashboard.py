@@ -1,4 +1,4 @@
-"""A study of crossfit opens in Optuna's dashboard."""
+"""Optuna's dashboard can open a study of crossfit."""
 
 import importlib.util
 import json

@@ -31,7 +31,7 @@ def _binary(name):
 
 @pytest.fixture(scope="module")
 def server():
-    """Return the URL of a database on a server of its own."""
+    """Return the URL of a database on a separate server."""
     if not any(map(importlib.util.find_spec, ("psycopg", "psycopg2"))):
         pytest.skip("no driver for PostgreSQL is installed (the extra postgres brings one)")
     initdb, pg_ctl = _binary("initdb"), _binary("pg_ctl")
@@ -140,7 +140,7 @@ PROGRAM = textwrap.dedent(
 
 
 def test_two_programs_and_one_of_them_killed(server, tmp_path):
-    # A database of its own, in which both programs make the tables at the same moment.
+    # A new database, in which both programs make the tables at the same moment.
     engine_url = server.rpartition("/")[0]
     import sqlalchemy
 

@@ -1,4 +1,4 @@
-"""make_retrieval_scorer: figures by hand, directions, pickling, refusals."""
+"""make_retrieval_scorer: figures by hand, directions, pickling, invalid input."""
 
 import pickle
 
@@ -35,7 +35,7 @@ def test_figures(fitted, metric, labelled):
     assert make_retrieval_scorer(metric, "i2t")(*given) == pytest.approx(
         sign * found.mean("forward", metric)
     )
-    assert found.mean("forward", metric) != found.mean("backward", metric)  # or it shows nothing
+    assert found.mean("forward", metric) != found.mean("backward", metric)
 
 
 def test_the_default_is_the_estimators_own_score(fitted):

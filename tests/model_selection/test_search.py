@@ -1,4 +1,4 @@
-"""OptunaSearch: what is searched, on which rows, how it prunes, goes on and fails."""
+"""OptunaSearch: spaces, rows, pruning, continuation and failures."""
 
 import logging
 import os
@@ -97,7 +97,7 @@ def test_a_seeded_search_is_repeatable_bit_for_bit(pairs, tiny):
     assert first == searched(random_state=3) == searched(random_state=3, sampler="tpe")
     assert first != searched(random_state=4) and first != searched(random_state=3, sampler="random")
     sampler = optuna.samplers.RandomSampler(seed=1)
-    assert searched(sampler=sampler) == searched(sampler=sampler)  # it is not used up
+    assert searched(sampler=sampler) == searched(sampler=sampler)  # the generator is not exhausted
     method = tiny(max_epochs=2, random_state=0)
     assert searched(method, 4, random_state=3) == searched(method, 4, random_state=3)
 
@@ -143,7 +143,7 @@ def test_a_search_can_be_cross_validated_itself(pairs):
 
 
 class Spy:
-    """A scorer that writes down the rows it scores, and those the method had been fitted on."""
+    """A scorer that records the rows that it scores, and those of the fit."""
 
     def __init__(self, rows_of):
         self.rows_of, self.seen = rows_of, []
@@ -232,7 +232,7 @@ def test_views_held_out_and_rows_by_hand(pairs, recording, rows_of):
     by_views = OptunaSearch(CCA(), REG, n_trials=2, cv=(valid, y[60:]), random_state=0)
     by_views.fit(train, y[:60])
     assert by_rows.best_score_ == by_views.best_score_
-    refitted = CCA(**by_views.best_params_).fit(train)  # what is held out stays so
+    refitted = CCA(**by_views.best_params_).fit(train)  # held-out rows stay held out
     assert np.array_equal(by_views.similarity(valid), refitted.similarity(valid))
 
 
@@ -243,9 +243,9 @@ def test_the_test_set_is_used_once_by_the_winner(pairs, recording, rows_of):
     search = OptunaSearch(recording(), REG, scoring=spy, n_trials=5, random_state=0).fit(train)
     tested = rows_of(test)
     assert all(not rows & tested for rows in [*recording.fitted, *spy.seen])
-    assert recording.fitted[-1] == rows_of(train)  # the winner has all the training rows
+    assert recording.fitted[-1] == rows_of(train)  # the final fit has all the training rows
     before = len(spy.seen)
-    for seed in (0, 1):  # as a runner does: the winner, refitted for each seed, judged once
+    for seed in (0, 1):  # as the runner does: refitted for each seed and evaluated once
         winner = clone(search.estimator).set_params(**search.best_params_).fit(train)
         spy(winner, test)
         assert len(spy.seen) == before + seed + 1
@@ -325,7 +325,7 @@ def test_what_no_trial_changes_is_done_once_for_each_fold(pairs):
     )  # fmt: skip
     few = {"cca__reg": REG["reg"], "scorer__similarity": Choice("cosine", "l2")}
     search = OptunaSearch(pipe, few, n_trials=6, random_state=0).fit(views, y)
-    assert fits == [60, 60, 60, 90]  # three folds, then the winner
+    assert fits == [60, 60, 60, 90]  # three folds, then the final fit
     fits.clear()
     more = {**few, "scale__image__with_std": Choice(True)}
     again = OptunaSearch(pipe, more, n_trials=6, random_state=0).fit(views, y)
@@ -694,12 +694,12 @@ def test_catch_names_what_fails_a_trial_and_not_the_search(pairs):
         assert search.best_params_ == {"n_components": 1}
         (reason,) = [t.user_attrs["reason"] for t in search.trials_ if "reason" in t.user_attrs]
         assert reason == "RuntimeError: shapes cannot be multiplied"
-    # What Optuna raises to give a trial up is not caught.
+    # The exception with which Optuna stops a trial is not caught.
     search = OptunaSearch(CCA(), REG, catch=Exception, pruner="median", n_trials=12, random_state=0)
     assert TrialState.PRUNED in states(search.fit(pairs[0]))
 
 
-# ---- samplers, and what a study has ------------------------------------------------------------
+# ---- samplers, and values in a study -----------------------------------------------------------
 
 
 def drawn(trials):
@@ -751,9 +751,9 @@ def test_a_sampler_that_has_drawn_all_ends_the_search(pairs, storage, make):
     search = OptunaSearch(CCA(), SIX, **given).fit(views)
     assert drawn(search.trials_) == drawn(oracle.trials)
     assert [t.value for t in search.trials_] == pytest.approx([t.value for t in oracle.trials])
-    if storage is not None:  # the same program again has nothing to do
+    if storage is not None:  # the same program, run again, runs no trial
         assert len(OptunaSearch(CCA(), SIX, **given).fit(views).study_.trials) == 6
-        # Another sampler may go on.
+        # Another sampler may continue.
         more = {**given, "sampler": "random", "n_trials": 8}
         assert len(OptunaSearch(CCA(), SIX, **more).fit(views).study_.trials) == 8
 
@@ -815,7 +815,7 @@ def test_a_study_of_optunas_with_a_queue_is_taken(pairs, storage):
     assert search.trials_[1].params["n_components"] == 2
     assert type(search.study_.sampler) is optuna.samplers.RandomSampler
     assert search.best_params_["power"] in (0.0, 1.0)
-    # It goes on, also with what is queued later.
+    # It continues, also with trials that are queued later.
     search.study_.enqueue_trial({"n_components": 1, "power": "plain"})
     more = OptunaSearch(CCA(), SIX, study=study, n_trials=7, refit=False).fit(views)
     assert len(study.trials) == 7
@@ -880,7 +880,7 @@ def test_conditions_look_at_what_is_fixed(pairs):
         OptunaSearch(
             KCCA(), {"degree": Int(2, 3, when={"kernl": "poly"})}, **given
         ).fit(views)  # fmt: skip
-    # What another choice brings with it is not fixed.
+    # Parameters that depend on another choice are not fixed.
     pipe = Pipeline([("m", KCCA())])
     both = {"m": Choice(k=KCCA(), c=CCA()), "m__reg": Float(0.1, 1, when={"m__kernel": "rbf"})}
     with pytest.raises(ValueError, match="must name a parameter, got 'm__kernel'"):
@@ -906,7 +906,7 @@ def test_options_that_look_alike_are_searched_apart(pairs, tmp_path):
     assert search.best_params_["m"]["cca"].n_components == 3
 
 
-# ---- what others have set ----------------------------------------------------------------------
+# ---- global settings ---------------------------------------------------------------------------
 
 
 class Noisy(CCA):
@@ -937,7 +937,7 @@ def test_a_search_does_not_depend_on_what_others_have_set(pairs, storage):
     assert len(folds) == 6
 
 
-# ---- studies that are kept ---------------------------------------------------------------------
+# ---- stored studies ----------------------------------------------------------------------------
 
 
 @pytest.fixture(params=["sqlite", "journal"])
@@ -958,10 +958,10 @@ def test_a_study_goes_on_where_it_was_left(pairs, kept, recording):
     assert len(recording.fitted) == 15
     drawn = [trial.params["reg"] for trial in more.trials_]
     assert drawn[:3] == [trial.params["reg"] for trial in first.trials_]
-    assert len(set(drawn)) == 5  # the same seed does not draw the same again
+    assert len(set(drawn)) == 5  # the same seed does not repeat its draws
     done = OptunaSearch(recording(), REG, n_trials=5, **settings).fit(views, y)
     assert len(recording.fitted) == 15 and done.best_score_ == more.best_score_
-    # Where it runs, or how it shows it, does not matter.
+    # Where it runs, and how it shows progress, does not matter.
     quiet = OptunaSearch(recording(), REG, n_trials=5, verbose=False, **settings).fit(views, y)
     assert quiet.study_.study_name == first.study_.study_name
 
@@ -979,7 +979,7 @@ def test_a_study_belongs_to_the_code_of_its_method(pairs, kept, monkeypatch):
     again = OptunaSearch(CCA(), REG, n_trials=2, study_name="mine", **settings)
     with pytest.raises(ValueError, match="was made with other code of the method"):
         again.fit(views, y)
-    # A study of an earlier crossfit, which has not noted the code, goes on.
+    # A study of an earlier crossfit, without the hash of the code, can be continued.
     mark = dict(named.study_.user_attrs[search._MARK])
     del mark["code"]
     named.study_.set_user_attr(search._MARK, mark)
@@ -1005,7 +1005,7 @@ def test_a_study_of_something_else_is_refused(pairs, kept, tiny):
         OptunaSearch(CCA(), REG, **settings).fit(views.replace(text=views["text"] + 1), y)
     with pytest.raises(ValueError, match="already has a study 'mine'"):
         OptunaSearch(CCA(), REG, load_if_exists=False, **settings).fit(views, y)
-    # Without a name each search has a study of its own.
+    # Without a name each search has its own study.
     names = {
         OptunaSearch(method, REG, n_trials=1, storage=kept).fit(views, y).study_.study_name
         for method in (CCA(), CCA(power=4.0))
@@ -1050,7 +1050,7 @@ def test_an_interrupted_study_goes_on(pairs, tmp_path):
         search.fit(views)
     assert [t.state for t in search.study_.trials] == [TrialState.COMPLETE, TrialState.FAIL]
     search.fit(views)
-    # The one that was cut off does not count.
+    # The trial that was interrupted is not included.
     assert states(search) == [TrialState.COMPLETE] * 4 and len(search.study_.trials) == 5
 
 
@@ -1156,14 +1156,14 @@ def program(*arguments):
 @pytest.mark.slow
 def test_a_killed_program_costs_no_trial(tmp_path):
     url = f"sqlite:///{tmp_path / 'study.db'}"
-    storage = optuna.storages.RDBStorage(url)  # makes the tables, which two must not at once
+    storage = optuna.storages.RDBStorage(url)  # makes the tables, once
 
     def begun():
         if not optuna.study.get_all_study_names(storage):
             return 0
         return len(optuna.load_study(study_name="shared", storage=storage).trials)
 
-    killed = program(url, 6, 0, 0, 600)  # two folds a trial: the second trial never ends
+    killed = program(url, 6, 0, 0, 600)  # two folds per trial: the second trial never ends
     try:
         assert killed.stdout.readline().strip() == "begins"
         deadline = time.time() + 60
@@ -1189,13 +1189,13 @@ def test_two_programs_share_a_study_without_doing_more(tmp_path):
     outputs = [process.communicate(timeout=120) for process in both]
     for out, err in outputs:
         assert out.split()[:2] == ["begins", "8"], err
-    assert outputs[0][0] == outputs[1][0]  # both wait for the last trial and agree on the winner
+    assert outputs[0][0] == outputs[1][0]  # both have the same best settings
     trials = optuna.load_study(study_name="shared", storage=url).trials
     assert sum(trial.state is TrialState.COMPLETE for trial in trials) == 8
 
 
 class GivesUp:
-    """A scorer that does to the first trial what another program does with a dead one."""
+    """A scorer that marks the first trial as another program marks a dead one."""
 
     def __init__(self, url):
         self.url = url

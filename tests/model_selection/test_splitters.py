@@ -19,7 +19,7 @@ from crossfit.model_selection.splitters import check_folds
 
 
 def captions(sizes, seed=0, order=None):
-    """Images with so many captions each, in mixed order."""
+    """Return images with given numbers of captions, in mixed order."""
     rng = np.random.default_rng(seed)
     index = np.repeat(np.arange(len(sizes)), sizes)
     index = rng.permutation(index) if order is None else index
@@ -33,7 +33,7 @@ sizes_of_groups = st.lists(st.integers(1, 6), min_size=6, max_size=40)
 
 @st.composite
 def labelled(draw):
-    """Views with captions, one label for each image, and some number of folds."""
+    """Draw Views with captions, one label per image, and a number of folds."""
     sizes = draw(sizes_of_groups)
     views = captions(sizes, seed=draw(st.integers(0, 99)))
     n_classes = draw(st.integers(1, 4))
@@ -88,8 +88,8 @@ def test_k_folds_test_every_row_once_and_spread_the_classes(case):
         assert np.array_equal(np.sort(np.concatenate(folds)), np.arange(len(views)))
         for train, test in cv.split(views, y):
             assert np.array_equal(np.sort(np.concatenate([train, test])), np.arange(len(views)))
-        # Fewer groups than are needed to fill the folds class by class: then an empty fold would
-        # be the price of equal shares.
+        # Too few groups to fill the folds class by class: with equal shares, a fold would
+        # be empty.
         counts = np.array([np.bincount(y[test], minlength=4) for test in folds])
         for label in np.unique(y):
             largest = np.bincount(views.groups[y == label]).max()
@@ -201,7 +201,7 @@ def test_a_group_of_several_classes_counts_as_its_most_frequent_one():
 
 
 def test_a_fold_is_never_empty():
-    # One group a class: by class alone all would go to the first fold.
+    # One group per class: by class alone, all would be in the first fold.
     views, y = captions([1] * 6), np.arange(6)
     assert [len(test) for _, test in PairKFold(6).split(views, y)] == [1] * 6
     huge = captions([50, 1, 1])

@@ -1,4 +1,4 @@
-"""Storages of studies: what cannot be one, and what happens when one is locked, full or damaged."""
+"""Storages of studies: invalid ones, and locked, full or damaged ones."""
 
 import json
 import multiprocessing
@@ -36,7 +36,7 @@ def hurried(monkeypatch):
 
 @pytest.fixture
 def soon_dead(monkeypatch):
-    """A trial that was cut off is given up after two seconds."""
+    """Mark an interrupted trial as failed after two seconds."""
     monkeypatch.setattr(storages, "HEARTBEAT", 1)
     monkeypatch.setattr(storages, "GRACE", 2)
 
@@ -81,7 +81,7 @@ class Locks:
     def __init__(self, path, trial):
         self.path, self.left, self.lock = str(path), 2 * trial, None
 
-    def __getstate__(self):  # what a study is marked with
+    def __getstate__(self):  # the attribute that marks a study
         return {"path": self.path}
 
     def __call__(self, estimator, views, y=None):
@@ -149,7 +149,7 @@ class Fills:
 
 
 def run_out_of_room(path, views, queue):
-    """Search with a journal that may not grow beyond some bytes, in a process of its own."""
+    """Search with a journal of limited size, in a separate process."""
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))
     try:
@@ -181,7 +181,7 @@ def test_a_journal_on_a_full_disk_is_mended_by_the_next_search(pairs, tmp_path, 
     search = OptunaSearch(
         CCA(), REG, n_trials=n + 3, storage=f"journal:///{path}", refit=False
     ).fit(pairs[0])  # fmt: skip
-    # A journal has no signs of life: the trial that was cut off may take a place.
+    # A journal has no heartbeat: the interrupted trial may be included in n_trials.
     assert len(search.trials_) in (n + 2, n + 3)
     for line in path.read_text().splitlines():
         json.loads(line)

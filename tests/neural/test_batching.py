@@ -51,7 +51,7 @@ def test_token_ids_ragged_and_padded_are_the_same():
         held = store(given)
         assert held.n_inputs == 8
         values, mask = held.take(torch.tensor([0, 1, 3]))
-        # A text without words is one unknown word.
+        # A text without words becomes one unknown word.
         assert values.tolist() == [[4, 2], [1, 0], [2, 0]] and values.dtype == torch.int64
         assert mask.tolist() == [[True, True], [True, False], [True, False]]
 
@@ -168,7 +168,7 @@ def test_a_last_batch_of_one_row_joins_the_one_before(rng):
     assert sizes(batch_size=1) == [1] * 7 + [2]
 
 
-# ---- one item that is far longer than the others -------------------------------------------------
+# ---- one item that is much longer than the others ------------------------------------------------
 
 
 def _ragged(lengths, rng):
@@ -184,7 +184,7 @@ def test_one_long_item_does_not_lengthen_all_others():
     padded = [part.values.shape[0] * part.values.shape[1] for part in batches]
     assert sum(padded) < 2 * sum(lengths) + 2**16 and max(padded) <= 2**16
     assert max(len(part.values) for part in batches) == 1024
-    # In order, and each once.
+    # In order, each exactly once.
     np.testing.assert_array_equal(
         np.concatenate([part.values[part.mask].numpy() for part in batches]), items.values.numpy()
     )

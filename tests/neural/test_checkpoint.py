@@ -82,13 +82,13 @@ def test_a_fit_killed_at_random_epochs_ends_with_the_same_weights(
     rates = [[g["lr"] for g in m.net_.optimizer_.param_groups] for m in (resumed, through)]
     assert rates[0] == rates[1] != [1e-3]
     assert os.listdir(path.parent) == ["fit.pt"]
-    # It is done: another fit reads the end and trains no more.
+    # The fit is complete: another fit reads the result and does not train.
     again = _method(towers, [Checkpoint(path), *_schedules(), _Dies(1)]).fit(views)
     assert torch.equal(weights(again), weights(through))
 
 
 def test_a_process_killed_outright_goes_on(tmp_path):
-    """SIGKILL at some moment, which may fall into the writing of the file."""
+    """The process is killed at some moment, perhaps while it writes the file."""
     script = tmp_path / "fit.py"
     script.write_text(
         textwrap.dedent(
@@ -319,14 +319,14 @@ def test_wrong_settings_are_named(towers, planted, tmp_path):
 
 @pytest.fixture
 def done(towers, planted, tmp_path):
-    """A fit with a checkpoint, its views and the file."""
+    """Return a fit with a checkpoint, its views and the file."""
     views, _ = planted(40)
     path = tmp_path / "fit.pt"
     return _method(towers, [*_schedules(), Checkpoint(path)], max_epochs=2).fit(views), views, path
 
 
 def _refused(method, views, path, says=""):
-    """Fit on with a damaged file, which must end in one sentence with its name."""
+    """Continue from a damaged file; the error must be one sentence with its name."""
     with pytest.raises(ValueError, match=r"the checkpoint '.*fit\.pt': .*" + says) as raised:
         clone(method).set_params(max_epochs=3).fit(views)
     assert type(raised.value) is ValueError

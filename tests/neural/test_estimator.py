@@ -260,7 +260,7 @@ def test_a_network_standardises_its_inputs_by_the_training_items(towers):
 
 def _drawing(towers):
     class Drawing(towers):
-        """Ranks against one random negative; draws `extra` more numbers in validation."""
+        """Rank against one random negative; draw `extra` more numbers in validation."""
 
         extra = 0
 
@@ -282,7 +282,7 @@ def test_validation_draws_the_same_negatives_at_every_epoch(planted, towers):
     valid, train = ([row[f"{part}_loss"] for row in frozen] for part in ("valid", "train"))
     assert len(set(valid)) == 1
     assert len(set(train)) == 5
-    # Weights that change make the only difference.
+    # The only difference is that weights change.
     moving = _drawing(towers)(lr=0.02, **settings).fit(views).net_.history
     assert len({row["valid_loss"] for row in moving}) == 5
 
@@ -384,7 +384,7 @@ def test_early_stopping_ends_with_the_best_weights(towers, planted, weights):
     losses = [row["valid_loss"] for row in method.net_.history]
     assert 4 <= len(losses) < 200 and np.argmin(losses) == len(losses) - 4
     assert torch.equal(weights(method), after[int(np.argmin(losses))])
-    assert not hasattr(stopper, "best_epoch_")  # a parameter, and as it was
+    assert not hasattr(stopper, "best_epoch_")  # a parameter, which does not change
 
 
 def test_control_c_in_a_batch_ends_the_program_and_not_only_the_fit(towers, planted):
@@ -409,7 +409,7 @@ def test_the_listener_hears_every_epoch_from_a_method_that_answers(towers, plant
     assert [epoch for epoch, _, _ in heard] == [1, 2, 3, 4]
     assert [loss for _, loss, _ in heard] == [row["valid_loss"] for row in method.net_.history]
     assert heard[-1][2] == method.score(views)
-    # Listening changed nothing, and it is over.
+    # Listening changed nothing, and has ended.
     assert method.score(views) == plain.fit(views).score(views) and len(heard) == 4
 
 
@@ -440,7 +440,7 @@ def test_a_study_prunes_through_the_listener(towers, planted):
     assert max(pruned[0].intermediate_values) < 4
 
 
-# ---- what goes wrong ---------------------------------------------------------------------------
+# ---- errors ------------------------------------------------------------------------------------
 
 
 def test_nan_stops_the_fit_and_keeps_the_last_good_weights(towers, planted, weights):
@@ -463,7 +463,7 @@ def test_nan_stops_the_fit_and_keeps_the_last_good_weights(towers, planted, weig
     with listening(lambda estimator, epoch, record: _stop_at(epoch, 2)), pytest.raises(_StopError):
         sound.fit(views)
     assert torch.equal(weights(method), weights(sound))
-    assert np.isfinite(method.similarity(views)).all()  # it answers, with those weights
+    assert np.isfinite(method.similarity(views)).all()  # it can be used with these weights
 
     class NeverSound(towers):
         def _loss(self, outputs, batch):
@@ -525,7 +525,7 @@ def test_regions_ragged_and_padded_tokens_and_channels(towers, planted):
         one.similarity(regions, ids), other.similarity(ragged, tokens), atol=1e-5
     )
     assert one.n_inputs_ == {"image": 6, "text": 20}
-    # An id that the fit has not seen is an unknown word.
+    # An id that is not in the fit is an unknown word.
     seen, unseen = one.encode(np.array([[3, 1]]), "text"), one.encode(np.array([[3, 99]]), "text")
     np.testing.assert_array_equal(seen, unseen)
     parts = {"whole": rng.normal(size=(40, 2)), "half": rng.normal(size=(40, 3))}
@@ -553,7 +553,7 @@ def test_several_captions_of_an_image_are_no_negatives(towers):
     method = towers(batch_size=80, **params).fit(Views.from_captions(X, texts, index))
     assert method.similarity(Views.from_captions(X, texts, index)).shape == (20, 80)
     assert method.net_.history[-1]["train_loss"] < 0.5
-    # As rows, three captions of the same image are wrong and as near as the right one.
+    # If rows were items, three wrong captions would be as near as the right one.
     rows = towers(batch_size=80, **params).fit(X[index], texts)
     assert rows.net_.history[-1]["train_loss"] > 1.5
 
@@ -594,7 +594,7 @@ def test_state_goes_through_json_and_arrays(towers, planted, labels):
 
 
 def test_what_a_gpu_trained_loads_without_one(towers, planted, monkeypatch):
-    """Its storages are marked as CUDA's, which is all that a file records of the device."""
+    """Mark the storages as those of CUDA, as in a file that was written with a GPU."""
     if torch.cuda.is_available():
         views, _ = planted(30)
         method = towers(device="cuda", random_state=0).fit(views)
@@ -677,12 +677,12 @@ def test_a_listener_that_cannot_be_called_is_refused():
         pass
 
 
-# ---- bundles made to harm ------------------------------------------------------------------------
+# ---- hostile bundles -----------------------------------------------------------------------------
 
 
 @pytest.fixture
 def bundle(towers, planted, tmp_path, monkeypatch):
-    """A bundle of a neural method that holds a module and an array of its features."""
+    """Return a bundle of a neural method with a module and an array of its features."""
 
     class Featured(towers):
         def _fit_features(self, views, y):

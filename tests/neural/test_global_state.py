@@ -1,4 +1,4 @@
-"""Networks give the same results, whatever a program has set globally."""
+"""Networks return the same results whatever the global settings are."""
 
 import contextlib
 import multiprocessing
@@ -90,7 +90,7 @@ def _answers(method, views):
 
 @pytest.fixture(scope="module")
 def plain():
-    """Compute once what every method answers where nothing has been set."""
+    """Compute once the results of every method with the default settings."""
     known = {}
 
     def of(card):
@@ -119,7 +119,7 @@ def test_a_method_learns_and_answers_the_same_whatever_is_set(card, state, plain
     for one, other in zip(found, expected, strict=True):
         np.testing.assert_array_equal(one, other)
     assert torch.equal(torch.get_rng_state(), before)
-    # A fit that was killed before goes on to the same end.
+    # A fit that was killed continues to the same result.
     checkpoint = Checkpoint(tmp_path / "fit.pt")
     with pytest.raises(_KilledError):
         _fitted(card, views, y, checkpoint, _Dies())

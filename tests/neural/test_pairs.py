@@ -1,4 +1,4 @@
-"""Scoring of pairs: one pass over blocks, against the naive loop, within a bound of memory."""
+"""Scoring of pairs in blocks, against the naive loop, within a memory limit."""
 
 import os
 import pickle
@@ -35,7 +35,7 @@ class _Module(nn.Module):
 
 
 class Matches(NeuralPairEstimator):
-    """The mean over the words of their attended region's similarity; padding is masked.
+    """The mean similarity of the words and their attended regions; padding is masked.
 
     Parameters
     ----------
@@ -115,7 +115,7 @@ def test_blocks_equal_the_naive_loop(fitted):
 
 def test_conformance():
     failed = [r for r in check_method(Matches) if r.status == "fail"]
-    # It is a method of this test, which no distribution registers.
+    # The method of this test is not registered by a distribution.
     assert [r.name for r in failed] == ["check_registered"], failed
 
 
@@ -133,7 +133,7 @@ def test_items_are_prepared_once_in_batches(fitted, monkeypatch):
     scores = method.similarity(images, texts, chunk_size=7)
     assert [n for view, n in calls if view == "image"] == [16, 16, 8]
     assert sum(n for view, n in calls if view == "text") == len(texts)
-    # Batches of other lengths are padded together, and padding changes nothing.
+    # Items of other lengths are padded together, and padding does not change the scores.
     monkeypatch.setattr(pairs_module, "_ITEMS", 64)
     method.set_params(batch_size=64)
     np.testing.assert_allclose(scores, method.similarity(images, texts), atol=1e-6)
@@ -173,7 +173,7 @@ def test_memory_keeps_to_the_bound(fitted, memory):
         method._fill(P, Q, scores, None)
     assert 0 < counter.peak <= memory
     rows, columns = method._block(P, Q, None, torch.device("cpu"))
-    # Nor is the memory left unused.
+    # The memory is also used.
     assert rows * columns == scores.size or counter.peak > memory / 8
     method.set_params(score_memory=2**28)
 
@@ -209,7 +209,7 @@ def test_out_is_a_file_or_an_array(fitted, tmp_path):
     relevance = np.eye(40, 30)[:30]
     a, b = (crossfit.evaluate(S[:30], relevance, "mrr") for S in (found, expected))
     assert a.mean(None, "mrr") == pytest.approx(b.mean(None, "mrr"))
-    # One call's file is not the next one's.
+    # The next call does not use the same file.
     assert not isinstance(method.similarity(images, texts), np.memmap)
 
 

@@ -1,4 +1,4 @@
-"""A store with runs of planted methods on the emoji set, for reports and tables."""
+"""A store with runs of simulated methods on the emoji set, for reports and tables."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ NAMES = ("image", "text")
 
 
 def planted(test, strength, seed):
-    """Scores that know the pairs and the classes by so much."""
+    """Return scores that depend on the pairs and the classes with given strengths."""
     rng = np.random.default_rng(seed)
     n = len(test)
     same = np.equal.outer(test.y, test.y)
@@ -31,7 +31,7 @@ def planted(test, strength, seed):
 
 
 def evaluated(test, scores):
-    """The record and the arrays of a cell, as a runner stores them."""
+    """Return the record and the arrays of a cell, as a runner stores them."""
     by_label = relevance_of(test.views, *NAMES, test.y)
     by_pair = relevance_of(test.views, *NAMES, None)
     groups = (test.views.groups, test.views.groups)
@@ -68,7 +68,7 @@ def evaluated(test, scores):
 
 
 def trials():
-    """Parameters of a search: a number over decades, a few words, one that never varied."""
+    """Return search parameters: a number over decades, a few words, and a constant."""
     return [
         {"number": i, "value": i / 20 if i < 8 else None,  # the last was pruned
          "params": {"lr": 10.0 ** (-i / 2), "act": ("tanh", "relu")[i % 2], "width": 8}}
@@ -77,7 +77,7 @@ def trials():
 
 
 def attention():
-    """One map each of a picture's grid, of words, of boxes, and of words against regions."""
+    """Return one map each of a grid, of words, of boxes, and of words over regions."""
     words = np.array(["a", "<em>red</em>", "heart"])
     maps = [
         {"weights": np.eye(9)[4], "view": "image"},
@@ -109,7 +109,7 @@ def _cell(ds, name, params, seed, **protocol):
 
 @pytest.fixture(scope="session")
 def report_store(tmp_path_factory):
-    """Runs ``main`` (many methods, seeds, failures) and ``second`` (one more method)."""
+    """Write the runs ``main`` (many methods, seeds, failures) and ``second`` (one more method)."""
     ds = load("emoji")
     test = ds["test"]
     store = Store(tmp_path_factory.mktemp("reported") / "store")

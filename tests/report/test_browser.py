@@ -11,7 +11,7 @@ webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not in
 
 WIDTHS = {"desktop": (1280, 900), "phone": (390, 844)}
 
-# Contrast, as WCAG 2 has it, of every visible text against what lies behind it.
+# Contrast, as WCAG 2 defines it, of every visible text against its background.
 CONTRAST = """
 const canvas = document.createElement("canvas").getContext("2d", {willReadFrequently: true});
 const rgba = (colour) => {
@@ -48,7 +48,7 @@ return found;
 """
 
 
-# Where the titles of the panels of the first plot are.
+# The positions of the titles of the panels of the first plot.
 TITLES = """
 return [...document.querySelector("figure").querySelectorAll("text")]
   .filter((t) => t.checkVisibility() && t.textContent.includes("→"))
@@ -97,7 +97,7 @@ def opened(browser, page, width="desktop", scheme="light"):
 
 
 def column(browser, heading, group=0):
-    """The leaderboard's button of that heading and how to read its column."""
+    """Return the button of a heading of the leaderboard, and a reader of its column."""
     return browser.execute_script(
         """const table = document.querySelector("table.sortable");
         const heads = [...table.tHead.rows[1].cells];
@@ -241,7 +241,7 @@ def test_every_picture_and_plot_is_drawn(browser, page):
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_on_a_phone_nothing_is_cut(browser, page, scheme):
-    """Tables scroll in a box of their own, plots have their panels below each other."""
+    """Tables scroll in their own box, and the panels of plots are below each other."""
     opened(browser, page, "phone", scheme)
     browser.execute_script("window.scrollTo(1000, 0)")
     assert browser.execute_script("return window.scrollX") == 0

@@ -56,7 +56,7 @@ def test_the_page_has_the_words_of_the_experiment_around_its_tables(record, fold
     html = (folder / "report.html").read_text()
     assert "What is asked, in bold." in html and "- With care." in html
     assert "Planned comparisons" in html
-    # What runs on other machines compare is not where they ran.
+    # Paths on other machines are not part of the comparison.
     assert "Linux" not in text
 
 

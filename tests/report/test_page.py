@@ -47,7 +47,7 @@ HOSTILE = "bad </td><script>window.pwned = 1</script> & $x_1$ 100%"
 
 
 class Page(HTMLParser):
-    """Text, links and balance of a page."""
+    """Collect the text, links and unbalanced tags of a page."""
 
     VOID = {"meta", "link", "img", "br"}
 
@@ -231,13 +231,13 @@ def test_runs_on_the_same_queries_share_a_leaderboard(report_store):
 
 @pytest.fixture
 def rearranged(report_store, tmp_path):
-    """A store with the cells of the other, and a function that makes runs of some of them."""
+    """Return a store with the same cells, and a function that makes runs of some of them."""
     shutil.copytree(report_store.folder, tmp_path / "s")
     store = Store(tmp_path / "s")
     found = {(c.label, c.seed): c for name in store.runs() for c in store.run(name).cells}
 
     def run(name, *cells, **spec):
-        """Cells are (label, seed, what this run calls it)."""
+        """Write a run; cells are (label, seed, name in this run)."""
         labels = list(dict.fromkeys(new for _, _, new in cells))
         store.write_run(
             name,
@@ -266,7 +266,7 @@ def test_a_clash_of_labels_names_the_runs(rearranged, tmp_path):
 def test_leaderboards_of_one_data_set_that_differ_name_their_runs(rearranged, tmp_path):
     a, b = rearranged("A", ("good", 0, "SM")), rearranged("B", ("middle", 6, "SM"))
     path = b.done[0].folder / "cell.json"
-    (path.parent / SUMS).unlink()  # or what is edited would be refused
+    (path.parent / SUMS).unlink()  # otherwise the edited file would be rejected
     changed = json.loads(path.read_text())
     changed["cell"]["protocol"]["ties"] = "stable"
     path.write_text(json.dumps(changed))
@@ -299,7 +299,7 @@ def test_every_label_of_a_run_keeps_its_row(rearranged, tmp_path):
         assert (board.baseline, board.p_value("X")) == ("again", 1.0)
     text = Page(report_runs(["A"], one.store, tmp_path / "r").read_text()).text
     assert "X: planted:pls" in text and "again: planted:pls" in text
-    assert "4.0 s in 2 cells" in text  # what is computed once counts once
+    assert "4.0 s in 2 cells" in text  # a cell that is computed once is counted once
     failed = rearranged("C", ("never failed", 0, "P"), ("never failed", 0, "Q"),
                         ("good", 0, "good"), ("middle", 6, "X"), baseline="Q")  # fmt: skip
     (board,) = boards([failed])
@@ -312,9 +312,9 @@ def test_every_label_of_a_run_keeps_its_row(rearranged, tmp_path):
 def test_methods_are_compared_in_the_directions_that_all_of_them_have(rearranged):
     record = rearranged("A", ("middle", 6, "M"), ("good", 0, "G"))
     path = record.cells[0].folder / "cell.json"
-    (path.parent / SUMS).unlink()  # or what is edited would be refused
+    (path.parent / SUMS).unlink()  # otherwise the edited file would be rejected
     changed = json.loads(path.read_text())
-    # As of a method that takes other views.
+    # Like those of a method with other views.
     changed["n"]["test"]["audio"] = 324
     changed["results"]["audio2text"] = changed["results"].pop("text2image")
     path.write_text(json.dumps(changed))
@@ -548,7 +548,7 @@ def test_latex_compiles(report_store, tmp_path):
 
 
 def noted(board):
-    """The board with a note, so that every column has something to show."""
+    """Return the board with a note, so that every column has content."""
     first, *others = board.rows
     return replace(board, rows=[replace(first, note="as published"), *others])
 
@@ -613,7 +613,7 @@ def test_every_character_that_latex_reads_is_written_out():
 @pytest.mark.parametrize(
     ("values", "said"),
     [
-        # Two rows as they were published: both cannot be.
+        # Two published rows that contradict each other.
         ({"r@1": 0.384, "r@5": 0.699, "r@10": 0.805, "medr": 1.0}, ["above 1, but it is 1"]),
         ({"r@1": 0.529, "r@5": 0.793, "r@10": 0.883, "medr": 2.0}, ["at most 1, but it is 2"]),
         ({"r@1": 0.446, "r@5": 0.749, "r@10": 0.843, "medr": 2.0}, []),
@@ -634,7 +634,7 @@ def test_contradictions_are_found_and_only_they(values, said):
 
 
 def test_ties_excuse_what_they_explain():
-    """Half the queries tie with one other: their rank is 1.5 and R@1 counts them half."""
+    """Half the queries are tied with one other item: their rank is 1.5 and their R@1 is .5."""
     scores = np.eye(8)
     scores[:6] = [[i in (0, j) for i in range(8)] for j in range(6)]
     ev = evaluate(scores, np.eye(8), ["r@1", "medr"], ci=None, names=("a", "b"))
@@ -706,7 +706,7 @@ def test_every_kind_of_measure_is_shown(form, tmp_path):
 
 
 def test_where_median_and_mean_rank_disagree_the_page_says_what_the_test_says(tmp_path):
-    """The first has the smaller median and many late ranks; the others rank all second."""
+    """The first has the smaller median and many large ranks; the others have rank 2."""
     values = {"early": np.r_[np.ones(60), np.full(41, 100.0)], "even": np.full(101, 2.0),
               "odd": np.full(101, 2.0)}  # fmt: skip
     groups = dict.fromkeys(Direction.between(("image", "text")), np.arange(101))
@@ -746,7 +746,7 @@ def test_a_baseline_and_a_single_method():
 
 
 def test_many_methods_can_still_be_told_apart():
-    """The smallest p-value after the correction lies below the level."""
+    """The smallest p-value after the correction is below the level."""
     board = _board(*([3.0] * 3 + [0.0] * 17))
     assert len(board.comparisons[None]) == 190
     assert board.ranks[board.rows[0].label][1] <= 3
@@ -824,7 +824,7 @@ def test_no_character_of_a_label_turns_or_hides_what_stands_beside_it(tmp_path):
                problems=[Problem("p\u200b", "d", 0, "failed", "r\u202e")])  # fmt: skip
     texts = [path.read_text("utf-8"), markdown_table(board), latex_table(board), csv_table([board])]
     for text in texts:
-        text.encode()  # half a surrogate pair has gone
+        text.encode()  # half a surrogate pair has been removed
         unseen = [c for c in text if ord(c) in (0x202E, 0x200B, 0x1B, 7)]
         assert not unseen
         assert "abc" in text and "שלום" in text

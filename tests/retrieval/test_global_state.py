@@ -33,7 +33,7 @@ GRADES = np.where(np.equal.outer(Y, Y), 500, 0)
 
 
 def figures():
-    """Return what many public functions give, as one list of arrays."""
+    """Return the results of many public functions as one list of arrays."""
     views = Views(image=X, text=T)
     S = pairwise_similarity(X[:, :4], T)
     ties = np.round(S)

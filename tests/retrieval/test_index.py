@@ -216,7 +216,7 @@ def test_a_bundle_brings_no_items_that_an_index_would_refuse(cls, tmp_path):
     ):
         with pytest.raises(ValueError, match=r"an index holds|items of an index"):
             cls().__crossfit_restore__(state, arrays)
-    # As bundles had it before.
+    # As in earlier bundles.
     old = cls()
     old.__crossfit_restore__({"blocks_": [np.eye(3)]}, {})
     assert len(old) == 3

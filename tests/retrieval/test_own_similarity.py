@@ -1,4 +1,4 @@
-"""RetrievalScorer() ranks as the method before it does; methods that score pairs stand last."""
+"""RetrievalScorer() ranks as the method before it; pair methods are the last step."""
 
 import pickle
 
@@ -71,7 +71,7 @@ def test_every_measure_and_both_directions(method, tmp_path):
             rtol=1e-5, atol=1e-6,
         )  # fmt: skip
     assert pipe.score(views, y) == pytest.approx(alone.score(views, y), rel=1e-9)
-    # Through a bundle, a pickle and a pipeline's cache as well.
+    # Also after a bundle, a pickle and a pipeline's cache.
     folder = crossfit.save(pipe, tmp_path / "bundle")
     cached = make_pipeline(clone(method), RetrievalScorer(), memory=str(tmp_path / "cache"))
     for again in (
@@ -82,7 +82,7 @@ def test_every_measure_and_both_directions(method, tmp_path):
 
 
 class Lopsided(CrossModalEstimator):
-    """Compares rows of its space in a way of its own, by overriding `_similarity` alone."""
+    """Compare rows of the common space by overriding only `_similarity`."""
 
     def _fit(self, views, y):
         pass
@@ -95,7 +95,7 @@ class Lopsided(CrossModalEstimator):
 
 
 class Prepares(Lopsided):
-    """Compares more than rows of its space."""
+    """Compare more than rows of the common space."""
 
     def _prepare(self, values, view):
         return 3 * values
@@ -129,7 +129,7 @@ def test_a_named_similarity_wins_and_rows_of_no_method_are_compared_by_cosine():
         crossfit.similarity(named, views), pairwise_similarity(Z["image"], Z["text"])
     )
     assert RetrievalScorer().fit(views).similarity_.keywords == {"measure": "cosine"}
-    # A step that makes other rows of them leaves nothing of the method's similarity.
+    # After a step that changes the rows, the method's similarity is not used.
     double = FunctionTransformer(lambda Z: Z.map(lambda values, name: 2 * values))
     changed = make_pipeline(model, double, RetrievalScorer()).fit(views, y)
     assert changed[-1].similarity_.keywords == {"measure": "cosine"}
@@ -170,7 +170,7 @@ def test_nothing_can_follow_a_method_that_scores_pairs(name, similarity):
         f"{type(method).__name__} scores pairs and has no common space, so no step can "
         "follow it; make it the last step of the pipeline, without RetrievalScorer"
     )
-    # Otherwise they lack the method, as before.
+    # Otherwise they do not contain the method, as before.
     assert not hasattr(method, "transform")
     with pytest.raises(AttributeError, match="has no attribute 'transform'"):
         method.transform(views)

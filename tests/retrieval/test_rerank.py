@@ -1,4 +1,4 @@
-"""Two-stage search against the naive one: a full matrix, a loop over queries, a sort."""
+"""Two-stage search against a naive one: a full matrix, a loop over queries, a sort."""
 
 import pickle
 
@@ -21,7 +21,7 @@ from crossfit.subspace import CCA
 
 
 class Parts(CrossModalEstimator):
-    """Pairs only: the mean over an image's regions of the best word's product, plus a shift."""
+    """Score pairs by the mean, over regions, of the product with the best word, plus a shift."""
 
     card = MethodCard(
         api=1,
@@ -67,7 +67,7 @@ class Means(CrossModalEstimator):
 
 
 def pairs(n=20, captions=2, seed=0):
-    """Regions (n, 3, 4) with several captions each, ragged sequences."""
+    """Return regions (n, 3, 4) with several captions each, which are ragged sequences."""
     rng = np.random.default_rng(seed)
     Z = rng.normal(size=(n, 4))
     images = Z[:, None] + rng.normal(size=(n, 3, 4))
@@ -149,7 +149,7 @@ def test_each_direction_is_scored_by_its_own_matrix():
     assert two.score(VIEWS) == pytest.approx(np.mean(values))
     assert make_retrieval_scorer("mrr")(two, VIEWS) == pytest.approx(np.mean(values))
     assert make_retrieval_scorer("mrr", "t2i")(two, VIEWS) == pytest.approx(values[1])
-    # The transpose would say something else.
+    # The transpose would be another ranking.
     scores = crossfit.similarity(two, VIEWS)
     found = evaluate(scores, VIEWS.relevance("image", "text"), ["mrr"], ci=None)
     assert abs(found.mean(None, "mrr") - np.mean(values)) > 1e-4
@@ -183,7 +183,7 @@ def test_pipelines_as_stages_and_around():
     st.booleans(),
 )
 def test_what_is_below_keeps_order_and_ties_at_any_scale(seed, k, scale, tied):
-    """The scores say the right order, even where float32 has no digits left."""
+    """The scores have the right order, even if float32 cannot distinguish them."""
     rng = np.random.default_rng(seed)
     cheap = rng.integers(4, size=(5, 9)) if tied else rng.normal(size=(5, 9))
     dear = scale * rng.normal(size=(5, 9))

@@ -1,4 +1,4 @@
-"""RetrievalScorer: ranks what it is given, fits similarities, indexes and searches."""
+"""RetrievalScorer: ranking, fitted similarities, indexes and search."""
 
 import pickle
 

@@ -35,12 +35,12 @@ def cov(a, b=None):
 
 
 def alike(A, B):
-    """Smallest absolute cosine between matching columns."""
+    """Return the smallest absolute cosine between matching columns."""
     return np.min(np.abs(np.sum(A * B, 0)) / np.linalg.norm(A, axis=0) / np.linalg.norm(B, axis=0))
 
 
 def angle(A, B):
-    """Largest principal angle between two subspaces."""
+    """Return the largest principal angle between two subspaces."""
     return np.max(scipy.linalg.subspace_angles(A, B))
 
 
@@ -63,7 +63,7 @@ def test_correlations_equal_statsmodels_on_wikipedia(wikipedia):
     assert np.linalg.matrix_rank(x - x.mean(0)) == 127 and np.linalg.matrix_rank(t) == 9
     cca = CCA(reg=0).fit(x, t)
     np.testing.assert_allclose(cca.correlations_, CanCorr(x, t).cancorr, rtol=0, atol=1e-10)
-    # The last column follows from the others, up to 1e-8: the full histograms span the same.
+    # The last column follows from the others up to 1e-8, so the span is that of all columns.
     whole = CCA(reg=0).fit(wikipedia.train)
     assert whole.n_components_ == 9
     np.testing.assert_allclose(whole.correlations_, cca.correlations_, rtol=0, atol=1e-8)
@@ -481,7 +481,7 @@ def test_three_views_solve_the_stacked_pencil(style, r):
     B = np.zeros_like(S)
     for b in blocks:
         B[b, b] = regularised(S[b, b], r, style)
-        S[b, b] = B[b, b]  # the ridge in both, else the eigenvalues are others
+        S[b, b] = B[b, b]  # the ridge in both, otherwise the eigenvalues differ
     values, vectors = scipy.linalg.eigh(S, B)
     values, vectors = values[::-1][:3], vectors[:, ::-1][:, :3]
     np.testing.assert_allclose((values - 1) / 2, cca.correlations_, atol=1e-10)
@@ -505,7 +505,7 @@ def test_stacking_two_views_equals_the_two_view_route():
     blocks = [slice(0, 6), slice(6, 10)]
     W = [whiten(S[b, b], 1e-12) for b in blocks]
     rho, (U, V) = _decompose(S, blocks, W)
-    # A third view without any relation leaves the other two to themselves.
+    # A third, unrelated view does not change the other two.
     S3 = scipy.linalg.block_diag(S, np.eye(2))
     rho3, (U3, V3, L3) = _decompose(S3, [*blocks, slice(10, 12)], [*W, np.eye(2)])
     np.testing.assert_allclose(2 * rho3, rho[:2], atol=1e-12)

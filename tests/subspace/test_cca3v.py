@@ -26,7 +26,7 @@ ONE_HOT = np.eye(3)[Y]
 
 
 def pencil(parts, reg, style, scales=None):
-    """S with the ridge, and its block diagonal."""
+    """Return S with the ridge, and its block diagonal."""
     S = np.cov(np.hstack(parts).T)
     stops = np.cumsum([part.shape[1] for part in parts])
     B = np.zeros_like(S)
@@ -40,7 +40,7 @@ def pencil(parts, reg, style, scales=None):
 
 
 def alike(A, B):
-    """Smallest absolute cosine between matching columns."""
+    """Return the smallest absolute cosine between matching columns."""
     return np.min(np.abs(np.sum(A * B, 0)) / np.linalg.norm(A, axis=0) / np.linalg.norm(B, axis=0))
 
 

@@ -1,4 +1,4 @@
-"""CCA in batches, over workers and on tensors: the same answer as one fit."""
+"""CCA in batches, over workers and on tensors has the same result as one fit."""
 
 import itertools
 import pickle
@@ -143,7 +143,7 @@ def test_more_components_than_the_rank_allows_are_warned_of():
         assert cca.n_components_ == 4
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        cca.transform(X)  # said once
+        cca.transform(X)  # warned of once
 
 
 def test_unknown_attributes_are_unknown():

@@ -32,7 +32,7 @@ def objective(x, t, A, B):
     return np.linalg.norm(x @ A - t @ B) ** 2
 
 
-# ---- what defines it -------------------------------------------------------------------
+# ---- definition ------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("standardize", [False, True])
@@ -77,7 +77,7 @@ def test_square_maps_reach_the_least_objective(parameters):
 
 
 def test_with_fewer_components_it_is_not_the_minimiser():
-    """As published: directions of little variance come closer, but say nothing."""
+    """As published: directions of little variance come closer, but contain no information."""
     cfa = CFA(2, standardize=False).fit(X, T)
     x, t = X - X.mean(0), T - T.mean(0)
     last = [np.linalg.svd(part)[2][-2:].T for part in (x, t)]

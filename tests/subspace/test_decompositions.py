@@ -31,7 +31,7 @@ def test_both_routes_of_whitening_give_the_inverse():
     S = psd(8, 40, 0, decades=2)
     scale = np.sqrt(np.diag(S))
     values = np.linalg.eigvalsh(S / np.outer(scale, scale))
-    # By Cholesky where all is far from the tolerance, by eigenvalues where one comes near it.
+    # By Cholesky if all eigenvalues are far from the tolerance, else by eigenvalues.
     for tol, triangular in ((1e-14, True), (0.99 * values[0] / values[-1], False)):
         W = whiten(S, tol)
         assert np.array_equal(W, np.triu(W)) == triangular

@@ -34,7 +34,7 @@ WHOLE = {"variance": 1.0, "standardize": False, "reg": 0.0}
 
 
 def alike(A, B):
-    """Smallest absolute cosine between matching columns."""
+    """Return the smallest absolute cosine between matching columns."""
     return np.min(np.abs(np.sum(A * B, 0)) / np.linalg.norm(A, axis=0) / np.linalg.norm(B, axis=0))
 
 
@@ -46,11 +46,11 @@ def scatters(A, y):
     return (centred * counts[:, None]).T @ centred, within, centred
 
 
-# ---- members that are other methods -----------------------------------------------------
+# ---- members equal to other methods -----------------------------------------------------
 
 
 class _Uncoupled(BLM):
-    """The family with A = 0, B = I: PLS; with B = X'X: CCA."""
+    """The family with A = 0: PLS if B = I, CCA if B = X'X."""
 
     of_variance = False
 
@@ -114,14 +114,14 @@ def test_blm_couples_nothing_with_alpha_0_and_everything_with_a_large_one():
     pls = PLSSVD(3, scale=False).fit(X, T)
     coupled = BLM(3, alpha=1e9, **WHOLE).fit(X, T)
     assert alike(coupled.weights_["image"], pls.x_weights_) > 1 - 1e-6
-    # With α = 1: the principal components of both views side by side (equal traces of B).
+    # With α = 1: the principal components of both views joined (equal traces of B).
     joint = PCA(3).fit(np.hstack([X[:, :5], T]))
     one = BLM(3, alpha=1, **WHOLE).fit(X[:, :5], T)
     stacked = np.vstack(list(one.weights_.values()))
     assert alike(stacked, joint.components_.T) > 1 - 1e-8
 
 
-# ---- the pencil as it is written --------------------------------------------------------
+# ---- the pencil by its definition -------------------------------------------------------
 
 
 @pytest.mark.parametrize("align", ["pairs", "means"])
@@ -185,7 +185,7 @@ def test_principal_components_first():
     pca = PCA(0.8).fit(X)
     assert 1 < pca.n_components_ < 7
     direct = GMLDA(3, variance=0.8, standardize=False, reg=0).fit(X, T, Y)
-    # The same again on the components themselves, which are all kept then.
+    # The same on the components, all of which are then kept.
     text = PCA(0.8).fit(T)
     reduced = GMLDA(3, **WHOLE).fit(pca.transform(X), text.transform(T), Y)
     np.testing.assert_allclose(direct.eigenvalues_, reduced.eigenvalues_, rtol=1e-8)

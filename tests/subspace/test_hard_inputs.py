@@ -12,7 +12,7 @@ from sklearn.linear_model import LogisticRegression
 from crossfit import Views
 from crossfit.subspace import BLM, CCA3V, CM, GMLDA, GMMFA, LCFS, LGCFL, SCM, SM
 
-# A solver's stopping rule must not look like a property of the method.
+# The stopping rule of a solver must not be mistaken for a property of the method.
 EXACT = LogisticRegression(tol=1e-10, max_iter=10_000)
 METHODS = {
     "CM": CM(3),
@@ -54,7 +54,7 @@ def close(a, b, atol=2e-5):
     np.testing.assert_allclose(a, b, atol=atol)
 
 
-# ---- what must not matter ---------------------------------------------------------------
+# ---- invariances ------------------------------------------------------------------------
 
 
 @each
@@ -101,7 +101,7 @@ def test_shifts_and_units_of_columns_where_they_are_standardised(name):
 
 HALF = LogisticRegression(C=0.5, tol=1e-10, max_iter=10_000)
 DOUBLED = {
-    # Sums double, and so must the weights of what they are weighed against.
+    # Sums double, and so must the weights of the terms that they are compared with.
     "SM": ({}, {"classifier": HALF}),
     "SCM": ({}, {"classifier": HALF}),
     "LCFS": ({"l2": 0.0}, {"l1": 2.0, "l2": 0.0}),
@@ -116,7 +116,7 @@ def test_every_row_twice(name):
     plain = make(name, **given, **one).fit(X, T, Y)
     x, t, y = (np.repeat(part, 2, axis=0) for part in (X, T, Y))
     twice = make(name, **given, **two).fit(x, t, y)
-    # Variances with n - 1 differ by half a per cent, and the scores of SCM's classifier with them.
+    # Variances with n - 1 differ by half a per cent, and so do the scores of SCM's classifier.
     close(twice.similarity(X, T), plain.similarity(X, T), 2e-3)
 
 
@@ -128,7 +128,7 @@ def test_constant_columns(name, constant, standardize):
         pytest.skip("the solver of logistic regression does not converge on such columns")
     given = {"standardize": standardize}
     if name in ("CM", "SCM"):
-        given["reg"] = 0.0  # relative to the mean variance, of which the column has a share
+        given["reg"] = 0.0  # relative to the mean variance, to which the column contributes
     if name == "CCA3V":
         given["reg_style"] = "ridge"
     if name == "LGCFL":
@@ -208,7 +208,7 @@ def test_types_of_labels(name, kind):
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.filterwarnings("error")
 def test_scales_of_whole_views(name, scale, dtype):
-    # Where a method adds up views or weighs features, their units must agree: standardised.
+    # Methods that add up views or weight features need equal units, so standardise.
     plain = scores(name, X, T, Y, standardize=True)
     x, t = (scale * X).astype(dtype), (T / scale).astype(dtype)
     tolerance = 5e-3 if dtype == np.float32 else 1e-4

@@ -1,4 +1,4 @@
-"""JFSSL against its objective written out over all pairs of items, limit cases and hard inputs."""
+"""JFSSL against its objective, a sum over all pairs of items, limit cases and hard inputs."""
 
 import warnings
 
@@ -15,7 +15,7 @@ from crossfit.subspace.jfssl import EPS
 
 
 def dense_graph(X, k, beta):
-    """Weights within a view, by the definition and a loop over rows."""
+    """Return the weights within a view, by the definition and a loop over rows."""
     n = len(X)
     D = np.linalg.norm(X[:, None] - X[None], axis=2)
     near = [[j for j in np.argsort(D[i]) if j != i][:k] for i in range(n)]
@@ -30,7 +30,7 @@ def dense_graph(X, k, beta):
 
 
 def dense_objective(method, Xs, y, weights):
-    """The objective over the full graph of all items of all views."""
+    """Return the objective over the full graph of all items of all views."""
     Xs = [X - X.mean(0) for X in Xs]
     Y = (y[:, None] == np.unique(y)).astype(float)
     Y -= Y.mean(0)
@@ -124,7 +124,7 @@ def test_edges_join_distinct_items():
     y = rng.integers(3, size=20)
     method = JFSSL(0.1, 0.5, n_neighbors=3, tol=0, max_iter=300, standardize=False)
     method.fit(Views.from_captions(images, texts, index), y[index])
-    # The same by definition: images weigh by their pairs, but are neighbours once.
+    # The same by definition: images are weighted by their pairs, but are neighbours once.
     X, Z = images - images[index].mean(0), texts - texts.mean(0)
     W = np.zeros((120, 120))
     W[:20, :20], W[20:, 20:] = dense_graph(X, 3, 1.0), dense_graph(Z, 3, 1.0)
@@ -173,7 +173,7 @@ def test_invariances(seed):
     constant = np.c_[X, np.full(40, 3.7)]
     padded = JFSSL(0.5, 0.1).fit(constant, Z, y)
     np.testing.assert_allclose(padded.similarity(constant, Z), expected, atol=1e-4)
-    # Feature selection knows the axes; without it they do not matter.
+    # Feature selection depends on the axes; without it they do not matter.
     Q = np.linalg.qr(rng.normal(size=(5, 5)))[0]
     free = JFSSL(0, 0.1, standardize=False).fit(X, Z, y).similarity(X, Z)
     rotated = JFSSL(0, 0.1, standardize=False).fit(X @ Q, Z, y).similarity(X @ Q, Z)
@@ -212,7 +212,7 @@ def test_correlated_columns_and_fewer_rows_than_columns(planted):
     double = views.replace(image=np.hstack([views["image"], views["image"]]))
     for l1 in (0, 0.1):
         scores = JFSSL(l1).fit(double, y).similarity(double)
-        # Copies share what one column had; the sparsity then costs a little less.
+        # Copies share the weight of a column; the sparsity term is then slightly smaller.
         np.testing.assert_allclose(scores, JFSSL(l1).fit(views, y).similarity(views), atol=1e-2)
     rng = np.random.default_rng(0)
     wide = views[:10].replace(image=rng.normal(size=(10, 50)))

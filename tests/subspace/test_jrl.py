@@ -29,7 +29,7 @@ def normalised_laplacian(X, k):
 
 
 def published(X, Z, y, gamma, sigma, lam, mu, k, updates, seed):
-    """The published updates, with inverses; rows labelled -1 enter the graphs alone."""
+    """Run the published updates with inverses; rows labelled -1 are only in the graphs."""
     known = y != -1
 
     def scaled(A):
@@ -157,7 +157,7 @@ def test_unlabelled_rows_enter_the_graph_alone(planted):
         JRL(1, 0, n_neighbors=10).fit(*part) for part in ((views[:60], y[:60]), (views, hidden))
     )
     np.testing.assert_allclose(one.similarity(views), other.similarity(views), atol=1e-6)
-    # Their pairing is not looked at: it may be what one wants to find.
+    # Their pairing is not used: it may be what the user searches for.
     order = np.r_[np.arange(60), 60 + np.random.default_rng(0).permutation(30)]
     shuffled = views.replace(text=views["text"][order])
     again = JRL(**MILD).fit(shuffled, hidden)
@@ -191,7 +191,7 @@ def test_invariances(seed):
     constant = np.c_[X, np.full(40, 3.7)]
     padded = JRL(**params).fit(constant, Z, y)
     np.testing.assert_allclose(padded.similarity(constant, Z), expected, atol=1e-4)
-    # The sparsity knows the axes; without it and without scaling they do not matter.
+    # The sparsity depends on the axes; without it and without scaling they do not matter.
     params = {**params, "gamma": 0, "standardize": False, "max_iter": 500, "tol": 0}
     Q = np.linalg.qr(rng.normal(size=(5, 5)))[0]
     free = JRL(**params).fit(X, Z, y).similarity(X, Z)
@@ -273,7 +273,7 @@ def test_wikipedia_table(wikipedia):
 
 
 def test_wikipedia_with_the_published_weights(wikipedia):
-    # Stopped long before the optimum: another start or one update more moves one direction by
+    # Stopped long before the optimum: another start or another update changes a direction by
     # .008, so that only the mean of both directions is compared.
     method = JRL().fit(wikipedia.train, wikipedia.y_train)
     assert np.mean(figures(method, wikipedia)) == pytest.approx(0.2677, abs=1e-2)

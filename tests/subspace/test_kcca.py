@@ -40,7 +40,7 @@ def aligned(found, expected):
 
 
 def rbf(A, B, gamma):
-    """One entry at a time."""
+    """Compute the kernel one entry at a time."""
     return np.array([[np.exp(-gamma * np.sum((a - b) ** 2)) for b in B] for a in A])
 
 
@@ -61,7 +61,7 @@ def centred(K, train):
 
 
 def textbook(kernel, gammas, reg, k):
-    """Scores of the new rows by eigenvalues of both centred kernel matrices."""
+    """Return scores of new rows from the eigenvalues of both centred kernel matrices."""
     n = len(X)
     roots = []
     for train, new, gamma in zip((X, T), (X_NEW, T_NEW), gammas):
@@ -77,7 +77,7 @@ def textbook(kernel, gammas, reg, k):
     U, D, Vt = np.linalg.svd(M)
     alpha = Vx @ (U[:, :k] / np.sqrt(wx * (wx + kx))[:, None])
     beta = Vz @ (Vt[:k].T / np.sqrt(wz * (wz + kz))[:, None])
-    # Ours have unit variance, these unit norm, where nothing is regularised.
+    # Without regularisation, ours have unit variance and these unit norm.
     return D[:k], Nx @ alpha * np.sqrt(n - 1), Nz @ beta * np.sqrt(n - 1)
 
 
@@ -97,7 +97,7 @@ def test_agrees_with_the_pencil_of_hardoon(reg):
     kcca = KCCA(kernel="rbf", reg=reg, gamma=0.2).fit(X, T)
     n = len(X)
     H = np.eye(n) - 1 / n
-    # Off the constant vector, where the centred matrices are positive definite.
+    # Orthogonal to the constant vector, where the centred matrices are positive definite.
     Q = scipy.linalg.null_space(np.ones((1, n)))
     Kx, Kz = (Q.T @ H @ rbf(part, part, 0.2) @ H @ Q for part in (X, T))
     kx, kz = (reg * np.trace(K) / n for K in (Kx, Kz))
@@ -111,7 +111,7 @@ def test_agrees_with_the_pencil_of_hardoon(reg):
 @pytest.mark.parametrize("reg", [0.0, 0.5, {"image": 2.0, "text": 0.1}])
 @pytest.mark.parametrize("n_landmarks", [2500, 30])
 def test_the_linear_kernel_is_ridge_cca(reg, n_landmarks):
-    """Also by Nyström: more landmarks than columns span the space."""
+    """Also with Nyström: more landmarks than columns span the space."""
     n = len(X)
     kcca = KCCA(kernel="linear", reg=reg, n_landmarks=n_landmarks, random_state=0).fit(X, T)
     amounts = reg if isinstance(reg, dict) else {"image": reg, "text": reg}
@@ -129,7 +129,7 @@ def test_the_linear_kernel_is_ridge_cca(reg, n_landmarks):
 
 
 def monomials(A, gamma):
-    """Features of ``(gamma a'b + 1)²``."""
+    """Return the features of ``(gamma a'b + 1)²``."""
     d = A.shape[1]
     cross = [np.sqrt(2) * gamma * A[:, i] * A[:, j] for i in range(d) for j in range(i)]
     return np.c_[np.sqrt(2 * gamma) * A, gamma * A**2, np.stack(cross, 1)]
@@ -150,7 +150,7 @@ def test_the_polynomial_kernel_is_ridge_cca_of_monomials():
     np.testing.assert_allclose(aligned(found[:, :5], Z[:, :5]), Z[:, :5], atol=1e-5)
 
 
-# ---- what defines it -------------------------------------------------------------------
+# ---- definition ------------------------------------------------------------------------
 
 
 def test_without_a_ridge_scores_are_white_and_correlations_one_for_any_data():
@@ -191,7 +191,7 @@ def test_gamma_defaults():
     kcca = KCCA(2, kernel={"image": "laplacian", "text": "linear"}).fit(X, T)
     assert kcca.gamma_ == {"image": pytest.approx(1 / np.median(pdist(X, "cityblock"))),
                            "text": None}  # fmt: skip
-    # On standardised columns it is one over their number.
+    # On standardised columns it is 1 / number of columns.
     gamma = KCCA(2, kernel="poly", standardize=True).fit(X, T).gamma_
     assert gamma == {"image": pytest.approx(1 / 5), "text": pytest.approx(1 / 4)}
 
@@ -274,7 +274,7 @@ def test_scales(kernel, scale, dtype):
     Z = kcca.transform((X_NEW * scale).astype(dtype))
     assert Z.dtype == dtype
     tolerance = 1e-4 if dtype == np.float32 else 1e-7
-    if kernel == "poly":  # the squares weigh against the products as before
+    if kernel == "poly":  # the ratio of squares to products is as before
         assert np.isfinite(Z).all()
     np.testing.assert_allclose(Z, plain.transform(X_NEW), atol=tolerance)
 

@@ -27,7 +27,7 @@ YC = Y - Y.mean(0)
 
 
 def objective(U, V, l1, l2):
-    """The smoothed objective as it is written, with the n x n matrix under the root."""
+    """Return the smoothed objective as published, with the n x n matrix under the root."""
     M = np.hstack([XC @ U, TC @ V])
     eigenvalues = np.linalg.eigvalsh(M @ M.T)
     # The n - 2c zero eigenvalues add a constant, which the method leaves out.
@@ -38,7 +38,7 @@ def objective(U, V, l1, l2):
 
 
 def naive(l1, l2, steps):
-    """The published loop with Q formed, from the ridge solution."""
+    """Run the published loop with an explicit Q, from the ridge solution."""
     U, V = (np.linalg.solve(A.T @ A + l1 * np.eye(A.shape[1]), A.T @ YC) for A in (XC, TC))
     objectives = [objective(U, V, l1, l2)]
     for _ in range(steps):
@@ -79,7 +79,7 @@ def test_the_objective_falls_to_a_point_without_gradient(l1, l2, seed):
     np.testing.assert_allclose(lcfs.objective_[-1], best, rtol=1e-8)
     rng = np.random.default_rng(seed)
     for _ in range(10):
-        # Along rows that are not switched off: there the smoothed norm turns within 1e-4.
+        # Only along rows that are not zero, where the smoothed norm bends within 1e-4.
         dU, dV = (
             rng.normal(size=W.shape) * (np.linalg.norm(W, axis=1, keepdims=True) > 1e-2)
             for W in (U, V)

@@ -38,7 +38,7 @@ def test_one_group_is_ridge_regression(weight):
     settings = {"max_iter": 500, "tol": 1e-15, "standardize": False}
     lgcfl = LGCFL(weight, 0.0, groups={"image": 8, "text": None}, **settings).fit(X, T, Y_LABELS)
     W = lgcfl.weights_["image"]
-    # ‖W‖_F pulls like the ridge weight / (2 ‖W‖_F).
+    # The gradient of ‖W‖_F is that of a ridge of weight / (2 ‖W‖_F).
     ridge = weight / (2 * np.linalg.norm(W))
     expected = np.linalg.solve(XC.T @ XC + ridge * np.eye(8), XC.T @ YC)
     np.testing.assert_allclose(W, expected, atol=1e-6)

@@ -67,7 +67,7 @@ def test_irls21_bounds_the_norm_from_above(seed):
     V, W = np.random.default_rng(seed).normal(size=(2, 5, 3))
     eps = 1e-4
     smooth = np.sqrt(np.sum(np.array([V, W]) ** 2, axis=2) + eps).sum(axis=1)
-    # tr(V'RV) less its value at W is at least what the norm gains.
+    # tr(V'RV) minus its value at W is at least the increase of the norm.
     R = irls21(W, eps)
     gain = np.sum(R[:, None] * V**2) - np.sum(R[:, None] * W**2)
     assert smooth[0] - smooth[1] <= gain + 1e-12

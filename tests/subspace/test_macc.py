@@ -63,7 +63,7 @@ def test_a_training_item_is_completed_by_its_own_partner(planted):
     views, _ = planted(60)
     method = MACC(**{**SMALL, "n_neighbors": 1}).fit(views)
     Z = method.transform(views)
-    # Both sides of a pair are then described by the same two points.
+    # Both items of a pair are then described by the same two points.
     np.testing.assert_allclose(Z["image"], Z["text"], atol=1e-6)
     np.testing.assert_allclose(np.diag(method.similarity(views)), 1, atol=1e-5)
 
@@ -102,7 +102,7 @@ def test_orthogonal_maps_do_not_matter_to_a_linear_kernel(seed):
     Z = rng.normal(size=(40, 3))
     X, T = (Z @ rng.normal(size=(3, d)) + 0.1 * rng.normal(size=(40, d)) for d in (5, 4))
     Q = np.linalg.qr(rng.normal(size=(5, 5)))[0]
-    # To all codewords: of fewer, a near tie may fall either way.
+    # All codewords: with fewer, a near tie could have either result.
     params = {**SMALL, "n_assign": 6}
     expected = MACC(**params).fit(X, T).similarity(X, T)
     rotated = MACC(**params).fit(X @ Q + 3, T).similarity(X @ Q + 3, T)

@@ -1,4 +1,4 @@
-"""Multi-label CCA against CCA of all weighted pairs written out, its limits and hard inputs."""
+"""Multi-label CCA against an explicit CCA of all weighted pairs, its limits and hard inputs."""
 
 import warnings
 
@@ -33,7 +33,7 @@ def f(a, b, similarity, sigma):
 
 
 def weighted_pairs(X, Z, F, reg):
-    """CCA of every x with every z, by numpy's weighted covariance and a general eigenproblem."""
+    """Compute CCA of every x with every z, by NumPy's weighted covariance and an eigenproblem."""
     i, j = np.indices(F.shape).reshape(2, -1)
     S = np.cov(np.c_[X[i], Z[j]].T, aweights=F.ravel(), ddof=0)
     p = X.shape[1]
@@ -65,7 +65,7 @@ def test_exact_variant_is_cca_of_all_weighted_pairs(similarity, sigma, reg):
 @pytest.mark.parametrize("k", [1, 2, 3])
 def test_fast_variant_keeps_the_nearest_label_sets(similarity, k):
     X, Z, _ = multilabel()
-    # The first 1, 2, 5, ... labels: no set is as far from one as from another.
+    # The first 1, 2, 5, ... labels: the distances between these sets all differ.
     sets = np.array([[1] * m + [0] * (23 - m) for m in (1, 2, 5, 11, 23)])
     of_row = np.arange(60) % 5
     F = np.array([[f(a, b, similarity, 20.0) for b in sets] for a in sets])
@@ -171,7 +171,7 @@ def test_invariances(seed, similarity):
     rotated = MLCCA(**params).fit(moved, Z, Y)
     np.testing.assert_allclose(rotated.similarity(moved, Z), expected, atol=1e-4)
     constant = np.c_[X, np.full(40, 3.7)]
-    # A constant column lowers the mean variance that the ridge is a share of.
+    # A constant column reduces the mean variance, to which the ridge is relative.
     padded = MLCCA(**params, reg=0).fit(constant, Z, Y).similarity(constant, Z)
     np.testing.assert_allclose(
         padded, MLCCA(**params, reg=0).fit(X, Z, Y).similarity(X, Z), atol=1e-4
@@ -226,13 +226,13 @@ def test_rows_without_labels():
     X, Z, Y = multilabel(80)
     Y[5:25] = 0
     some = Y.any(axis=1)
-    # By the cosine they are like no other row, and are left out ...
+    # With the cosine they are similar to no other row, and are left out ...
     expected = MLCCA(label_similarity="cosine").fit(X[some], Z[some], Y[some])
     found = MLCCA(label_similarity="cosine").fit(X, Z, Y)
     np.testing.assert_allclose(found.correlations_, expected.correlations_, atol=1e-9)
     fast = MLCCA(label_similarity="cosine", n_neighbors=10**6).fit(X, Z, Y)
     np.testing.assert_allclose(fast.correlations_, expected.correlations_, atol=1e-9)
-    # ... by the exponential they are like each other.
+    # ... with the exponential they are similar to each other.
     assert np.isfinite(MLCCA().fit(X, Z, Y).similarity(X, Z)).all()
 
 

@@ -69,7 +69,7 @@ def noise(n, p, q, seed=0):
     return rng.normal(size=(n, p)), rng.normal(size=(n, q)), np.arange(n) % 3
 
 
-# ---- a fit that is perfect whatever the data ----------------------------------------------
+# ---- fits that are perfect on any data ----------------------------------------------------
 
 PERFECT = {
     "CCA": CCA(5, reg=0),
@@ -118,7 +118,7 @@ def test_streams_and_three_views_are_warned_of_too():
         (KCCA(5), 30, 40, 50),
         (CCA3V(2), 90, 6, 5),
         (MLCCA(2), 30, 40, 50),
-        (PLS(5), 30, 40, 50),  # a covariance has no upper end
+        (PLS(5), 30, 40, 50),  # a covariance has no upper limit
         (CFA(5), 30, 40, 50),
     ],
 )
@@ -176,7 +176,7 @@ def test_float32_whose_squares_leave_its_range(name, unit):
     np.testing.assert_allclose(found, expected, rtol=0, atol=2e-3)
 
 
-# ---- settings of others -------------------------------------------------------------------
+# ---- global settings ----------------------------------------------------------------------
 
 
 @each

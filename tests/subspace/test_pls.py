@@ -31,7 +31,7 @@ X, T = pairs()
 
 
 def aligned(found, expected):
-    """Flip columns of `found` to point as those of `expected` do."""
+    """Flip the signs of columns of `found` to match those of `expected`."""
     return found * np.sign(np.sum(found * expected, axis=0))
 
 
@@ -70,7 +70,7 @@ def test_the_modes_share_the_first_pair_alone():
         assert cosines[0] > 1 - 1e-12 and cosines[1] < 0.999
 
 
-# ---- what defines it -------------------------------------------------------------------
+# ---- definition ------------------------------------------------------------------------
 
 
 def test_svd_directions_are_orthonormal_and_diagonalise_the_covariance():

@@ -1,6 +1,6 @@
 """float32 data whose small variances stand next to large means and large variances.
 
-The oracle is the same data in float64: by orthonormal bases for correlations, by the same method
+The oracle is the same data in float64, with orthonormal bases for correlations and the same method
 for everything else.
 """
 
@@ -40,7 +40,7 @@ def pairs(n=N, p=6, q=4, seed=0):
 
 
 def far(kind):
-    """Views in float32, 1,000 standard deviations away from zero in one way or another."""
+    """Return float32 views that are 1,000 standard deviations away from zero."""
     X, T, y = pairs()
     rng = np.random.default_rng(1)
     away = {
@@ -145,7 +145,7 @@ METHODS = {
 def test_methods_find_in_float32_what_they_find_in_float64(name, kind):
     X, T, y = far(kind)
     found = METHODS[name].fit(X, T, y)
-    # Encoded in float64, so that the fits alone are compared.
+    # Encoded in float64, so that only the fits are compared.
     wide = X.astype(float), T.astype(float)
     ours = found.similarity(*wide)
     np.testing.assert_allclose(ours, METHODS[name].fit(*wide, y).similarity(*wide), atol=2e-3)

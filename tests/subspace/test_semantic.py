@@ -1,4 +1,4 @@
-"""CM, SM and SCM: what they are made of, every similarity, and the published tables."""
+"""CM, SM and SCM: their parts, every similarity, and the published tables."""
 
 import numpy as np
 import pytest
@@ -32,7 +32,7 @@ X, T, Y = data()
 PRIOR = np.array([0.5, 0.2, 0.3])
 UNEVEN = np.repeat([0, 1, 2], [45, 18, 27])
 
-# ---- what they are made of --------------------------------------------------------------
+# ---- parts ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("reg", [0.0, 0.3])
@@ -124,7 +124,7 @@ def test_priors_of_labels_that_are_strings_and_come_with_captions():
 def test_unknown_measures_are_refused():
     with pytest.raises(ValueError, match=r"'measure' parameter.*Got 'nc'"):
         SM(measure="nc").fit(X, T, Y)
-    # Canonical components are no probabilities.
+    # Canonical components are not probabilities.
     with pytest.raises(ValueError, match=r"'measure' parameter.*Got 'kl'"):
         CM(measure="kl").fit(X, T)
 

@@ -1,4 +1,4 @@
-"""Views of more columns than items are solved in the span of their items, with the same result."""
+"""Views with more columns than items are solved in the span of the items; the result is equal."""
 
 import numpy as np
 import pytest
@@ -58,7 +58,7 @@ def wide(kind="dense", n=30, p=90, q=50, dtype=np.float64):
         return Views.from_captions(image, words, index), y[index]
     if kind == "sparse":
         image = sp.csr_array(np.where(np.abs(image) > 3, image, 0))
-        text = sp.csr_array(np.where(np.abs(text) > 9, text, 0))  # so few that rows stay sparse
+        text = sp.csr_array(np.where(np.abs(text) > 9, text, 0))  # few, so that rows stay sparse
     return Views(image=image, text=text), y
 
 

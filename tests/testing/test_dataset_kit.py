@@ -1,4 +1,4 @@
-"""The kit of data sets: ours pass it, and every check fails on one that breaks it."""
+"""The kit of data sets: crossfit's own pass, and each check fails on one that violates it."""
 
 import dataclasses
 import sys
@@ -62,7 +62,7 @@ def test_what_is_given_may_be_a_name_a_loader_or_a_card(tmp_path):
         check_dataset(cards.COLOURS, {"size": 3})
     with pytest.raises(TypeError, match="expected a loader, its DatasetCard or its name, got 3"):
         check_dataset(3)
-    # Where a root is given the files are official, and what is missing is a reason to skip.
+    # With a root the files are the official ones, and a missing file is a reason to skip.
     results = {r.name: r for r in check_dataset(cards.COLOURS, root=tmp_path)}
     assert (
         results["check_record"].status == "skip" and "train.csv" in results["check_record"].message
@@ -94,7 +94,7 @@ def test_a_wrong_loader_in_a_card_is_found_before_anything_is_loaded(
     with pytest.raises((ValueError, TypeError), match=error) as caught:
         check_dataset(wrong)
     assert "\n" not in str(caught.value)
-    # By its name, of an installed distribution, as `crossfit check astray` has it.
+    # By the name of an installed data set, as in `crossfit check astray`.
     monkeypatch.setattr(cards, "ASTRAY", wrong, raising=False)
     info = tmp_path / "astray-1.0.dist-info"
     info.mkdir()
@@ -117,7 +117,7 @@ def test_a_wrong_loader_in_a_card_is_found_before_anything_is_loaded(
 
 
 def _mutant(change=None, card=None, made=True, loader=None):
-    """Return a subject whose loader changes what the correct one loads, or another loader."""
+    """Return a subject with a changed result of the correct loader, or with another loader."""
     home = sys.modules.setdefault("crossfit_mutants", types.ModuleType("crossfit_mutants"))
     known = {"name": "mutant", "target": "crossfit_mutants:load", **(card or {})}
     if not made:
@@ -267,7 +267,7 @@ def test_official_counts_are_compared(tmp_path):
 
 def test_every_check_has_a_data_set_that_breaks_it():
     broken = {name for name, _, _ in MUTANTS}
-    # The first has a test of its own; plugins that are heavy to list are in test_kit.py.
+    # The first has its own test; slow plugins are tested in test_kit.py.
     others = {"check_official_counts", "check_listing"}
     assert broken | others == {check.__name__ for check in CHECKS}
 

@@ -1,4 +1,4 @@
-"""The kit of extractors: ours pass it, and every check fails on one that breaks it."""
+"""The kit of extractors: crossfit's own pass, and each check fails on one that violates it."""
 
 # Some of the bad extractors here do what an extractor must not: touch the global random state.
 # ruff: noqa: NPY002
@@ -25,7 +25,7 @@ from crossfit.views import Ragged
 BUILT_IN = [
     entry.name
     for entry in registry.entries("crossfit.extractors")
-    # The other needs a file of the user's.
+    # The other one needs a file of the user.
     if entry.status == "ok" and entry.name != "onnx-detector"
 ]
 
@@ -81,7 +81,7 @@ def test_what_is_given_may_be_a_name_a_class_or_a_card():
 
 
 def _mutant(base=LetterCounts, card=None, **changes):
-    """Return a subject whose class has methods replaced, and its card."""
+    """Return a subject whose class has replaced methods, and its card."""
     home = sys.modules.setdefault("crossfit_mutants", types.ModuleType("crossfit_mutants"))
     made = type("Mutant", (base,), {"__module__": home.__name__, **changes})
     home.Mutant = made
@@ -222,7 +222,7 @@ def test_every_check_fails_on_an_extractor_that_breaks_it(name, mutant, message)
 
 def test_every_check_has_an_extractor_that_breaks_it():
     broken = {name for name, _, _ in MUTANTS}
-    # The first is failed by CentresBatch; plugins that are heavy to list are in test_kit.py.
+    # CentresBatch fails the first; slow plugins are tested in test_kit.py.
     others = {"check_items", "check_listing", "check_bundle"}
     assert broken | others == {check.__name__ for check in CHECKS}
 
@@ -315,7 +315,7 @@ def test_make_inputs_of_an_extractor(monkeypatch):
 
 
 class Words(TextExtractor):
-    """Ids of the words of the training texts, ragged."""
+    """Return the ids of the words of the training texts, ragged."""
 
     def _fit(self, items, y):
         self.words_ = tuple(sorted({word for item in items for word in item.split()}))

@@ -1,4 +1,4 @@
-"""The conformance kit: good methods pass it, and every check fails on a method that breaks it."""
+"""The conformance kit: good methods pass, and each check fails on a method that violates it."""
 
 # Some of the bad methods here do what a method must not: touch the global random state.
 # ruff: noqa: NPY002
@@ -57,7 +57,7 @@ def test_built_in_methods_conform(check):
     check()
 
 
-# ---- what outsiders do ------------------------------------------------------------------
+# ---- other distributions ----------------------------------------------------------------
 
 
 PAIR_CARDS = """
@@ -103,7 +103,7 @@ PAIR_METHOD = """
 
 
 def _install(folder, distribution, entry_points, **modules):
-    """Lay out what pip would: modules in a package, and the distribution's entry points."""
+    """Write what pip would install: modules in a package, and the entry points."""
     info = folder / f"{distribution.replace('-', '_')}-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 1.0\n")
@@ -119,7 +119,7 @@ def _install(folder, distribution, entry_points, **modules):
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """A folder on the path in which plugins are installed for one test."""
+    """Return a folder on the path in which plugins are installed for one test."""
     monkeypatch.syspath_prepend(str(tmp_path))
     yield tmp_path
     monkeypatch.undo()
@@ -130,7 +130,7 @@ def folder(tmp_path, monkeypatch):
 
 @pytest.fixture
 def bundled(folder):
-    """The kit's own methods, registered."""
+    """Register the methods of `crossfit.testing`."""
     _install(
         folder,
         "bundled",
@@ -234,8 +234,8 @@ def _refused_with_a_cause():
     ("call", "files"),
     [
         (_refused_with_a_cause, []),
-        (partial(textwrap.dedent, 3), ["textwrap.py"]),  # a slip, far from any code of the author
-        (partial(json.loads, 3), []),  # raised on purpose: the sentence is enough
+        (partial(textwrap.dedent, 3), ["textwrap.py"]),  # raised outside the author's code
+        (partial(json.loads, 3), []),  # raised on purpose: the message is enough
     ],
 )
 def test_an_error_outside_the_authors_code_is_told_with_its_last_line(call, files):
@@ -420,11 +420,11 @@ def pytester_like():
     return cases
 
 
-# ---- inputs that are no vectors ---------------------------------------------------------
+# ---- inputs other than vectors ----------------------------------------------------------
 
 
 def mixed_inputs(rng, n):
-    """Pictures as a map and ragged objects, texts as strings of words for the factors."""
+    """Return pictures as a map and ragged objects, and texts with words for the factors."""
     factors = rng.normal(size=(n, 8))
     lengths = 1 + np.arange(n) % 3
     objects = np.repeat(factors, lengths, axis=0) + 0.1 * rng.normal(size=(lengths.sum(), 8))
@@ -438,7 +438,7 @@ def mixed_inputs(rng, n):
 
 
 class Mixed(CrossModalEstimator):
-    """Least squares from words to the map and the mean object of a picture."""
+    """Predict the map and the mean object of a picture from words, by least squares."""
 
     card = MethodCard(
         api=1,
@@ -488,7 +488,7 @@ def test_a_method_on_channels_ragged_rows_and_strings_passes(monkeypatch):
 
 
 def _fit_indicator(self, views, y):
-    """Regress on an indicator as it is; a class vector counts as one (scikit-learn gives those)."""
+    """Regress on an indicator; a class vector, as scikit-learn passes, is taken as one."""
     y = y if y.ndim == 2 else y[:, None] == np.unique(y)
     data = {role: dense(views[role]).astype(float) for role in views.names}
     self.means_ = {role: X.mean(axis=0) for role, X in data.items()}
@@ -536,7 +536,7 @@ def test_methods_of_other_kinds_pass(changes):
 
 
 def _planted_as(kind):
-    """Return inputs whose text is of some kind: each of eight factors shows in it, or does not."""
+    """Return inputs whose text has some kind, and contains some of eight factors."""
 
     def make(rng, n):
         shown = rng.random((n, 8)) < 0.5
@@ -559,7 +559,7 @@ def _planted_as(kind):
 
 
 def _features(values):
-    """Return what does not depend on a text's neighbours, and the length of each text."""
+    """Return features that do not depend on a text's neighbours, and the length of each text."""
     if isinstance(values, Channels):
         parts = [_features(values[name]) for name in values.names]
         return np.hstack([part for part, _ in parts]), parts[-1][1]
@@ -657,7 +657,7 @@ def test_padding_is_what_it_was_after_the_checks():
     assert (dense[1, 1] == 0).all() and mask.tolist() == [[True, True], [True, False]]
 
 
-# ---- planted inputs ---------------------------------------------------------------------
+# ---- synthetic inputs -------------------------------------------------------------------
 
 
 def test_planted_views_have_the_kinds_that_the_card_takes():
@@ -675,7 +675,7 @@ def test_planted_views_have_the_kinds_that_the_card_takes():
 
 
 def test_arrays_of_ragged_rows_and_channels_are_changed_too():
-    # NaN must reach the method however the view is made up.
+    # NaN must be passed to the method, whatever the parts of the view are.
     ragged = Ragged.from_list([np.zeros((2, 3)), np.zeros((1, 3))], info={"boxes": np.ones((3, 4))})
     views = Views(image={"map": np.zeros((2, 5)), "objects": ragged}, text=["a", "b"])
     spoiled = dict(checks._spoiled(views, lambda array: array + 1))
@@ -691,7 +691,7 @@ def test_arrays_of_ragged_rows_and_channels_are_changed_too():
 
 
 def _mutant(base, /, _card=None, **changes):
-    """Return a subclass with methods replaced; fields of the card go to its card."""
+    """Return a subclass with replaced methods and replaced fields of its card."""
     known = {field.name for field in dataclasses.fields(MethodCard)}
     card = {name: changes.pop(name) for name in known & set(changes)}
     home = sys.modules.setdefault("crossfit_mutants", types.ModuleType("crossfit_mutants"))
@@ -859,7 +859,7 @@ def _no_labels_needed(self, y, n):
 
 
 class _Draws(LabelRegression):
-    """Takes a seed and ignores it."""
+    """A method that takes a seed and ignores it."""
 
     def __init__(self, reg=1.0, views=None, random_state=None):
         super().__init__(reg, views)
@@ -872,7 +872,7 @@ class _Draws(LabelRegression):
 
 
 class _Remembers(LabelRegression):
-    """Hands its fit on to its clones."""
+    """A method whose clones are fitted."""
 
     def __sklearn_clone__(self):
         return copy.deepcopy(self)
@@ -935,9 +935,9 @@ MUTANTS = [
 @pytest.mark.parametrize("name, mutant, message", MUTANTS)
 def test_every_check_fails_on_a_method_that_breaks_it(name, mutant, message):
     (check,) = [check for check in checks.CHECKS if check.__name__ == name]
-    if name != "check_search_space":  # it has none
+    if name != "check_search_space":  # it does not have one
         check(Subject(LabelRegression, {}))
-    # An error out of the method fails a check as well, but a skip does not.
+    # An error in the method also fails a check, but a skip does not.
     with pytest.raises(Exception, match=message) as caught:
         check(Subject(mutant(), {}))
     assert not isinstance(caught.value, SkipTest)
@@ -976,7 +976,7 @@ def test_a_plugin_that_is_heavy_to_list_fails(folder):
 
 
 def _moves_with_the_batch(dtype, by, wide=False):
-    """Return an `_encode` whose rows move by a share of the largest when they come alone."""
+    """Return an `_encode` whose rows change by a share of the largest if they are alone."""
 
     def encode(self, values, view):
         encoded = _super("_encode")(self, np.asarray(dense(values), float), view)
@@ -989,10 +989,10 @@ def _moves_with_the_batch(dtype, by, wide=False):
 @pytest.mark.parametrize(
     ("given", "passes"),
     [
-        # Two units in the last place of the largest, as AVX-512 gives products of one row.
+        # Two units in the last place of the largest, like products of one row with AVX-512.
         ((np.float32, 2.4e-7), True),
         ((np.float32, 1e-3), False),
-        ((np.float32, 2.4e-7, True), True),  # handed back as float64
+        ((np.float32, 2.4e-7, True), True),  # returned as float64
         ((np.float32, 1e-3, True), False),
         ((np.float64, 2.4e-7), False),
         ((np.float64, 1e-14), True),

@@ -231,7 +231,7 @@ def test_rows_without_a_label_take_part_in_the_correlation_alone(planted):
 def test_the_sign_of_the_correlation_loss_shows_in_the_global_features(
     planted, corr_weight, low, high
 ):
-    """Retrieval cannot tell; the cosine of true pairs can. -1 is the sign that is printed."""
+    """The cosine of true pairs reveals a wrong sign, retrieval does not. -1 is the printed sign."""
     train, y, test, _ = planted
     method = ACLN(corr_weight=corr_weight, random_state=0, **{**SMALL, "max_epochs": 25})
     method.fit(train, y)
@@ -406,7 +406,7 @@ def on_raw(raw):
     heard = []
     with listening(lambda estimator, epoch, record: heard.append(epoch)):
         method = ACLN(**RAW).fit(pictures, texts, y)
-    assert heard == [1, 2, 3, 4, 5]  # of the method, and not of its trunk
+    assert heard == [1, 2, 3, 4, 5]  # the parameters of the method without its trunk
     return method
 
 
@@ -457,7 +457,7 @@ def test_weights_of_alexnet_come_from_a_file(raw, tmp_path):
     pictures, texts, y = raw
     trunk = method.fit(pictures, texts, y).trunk_
     torch.testing.assert_close(trunk.features[0].weight, network.features[0].weight)
-    # As torchvision itself prepares and maps a picture.
+    # As torchvision itself prepares and encodes a picture.
     from PIL import Image
     from torchvision.transforms import v2
 
@@ -549,12 +549,12 @@ def test_a_picture_may_have_a_caption_without_a_label(raw, trunk_epochs):
     pictures, texts, _ = raw
     index = np.repeat(np.arange(8), 3)
     y = np.arange(8)[index] % 2
-    y[::3] = y[-3:] = -1  # a caption of every picture, and all captions of the last
+    y[::3] = y[-3:] = -1  # one caption of every picture, and all captions of the last
     views = Views.from_captions(pictures[:8], texts, index)
     method = ACLN(**RAW | {"max_epochs": 1, "trunk_epochs": trunk_epochs}).fit(views, y)
     assert method.classes_.tolist() == [0, 1]
     y[1] = 1 - y[2]
-    if trunk_epochs:  # a picture has one label to learn
+    if trunk_epochs:  # a picture must have one label
         with pytest.raises(ValueError, match="conflicting labels"):
             method.fit(views, y)
     else:
@@ -609,7 +609,7 @@ def test_one_long_text_costs_no_more_than_the_limit(kind, monkeypatch):
     with pytest.warns(UserWarning, match=says):
         method.fit(X, given, y)
     assert max(seen) == 50
-    # As if it had been cut before.
+    # As if it had been truncated before.
     cut = Ragged.from_list([texts[i][:50] for i in range(40)])
     with warnings.catch_warnings():
         warnings.simplefilter("error")

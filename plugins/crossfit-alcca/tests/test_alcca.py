@@ -103,7 +103,7 @@ def test_one_batch_in_the_published_sizes():
     method = ALCCA(max_epochs=1, n_components=10, device="cpu", random_state=0)
     method.fit(audio, text, np.arange(100) % 20)
     row = method.net_.history[-1]
-    # At the start the classifiers know nothing.
+    # At the start the classifiers are at chance.
     assert row["train_labels"] == pytest.approx(2 * np.log(20), rel=0.1)
     assert row["train_adversary"] == pytest.approx(2 * np.log(2), rel=0.1)
     assert method.project(audio[:2], "audio").shape == (2, 200)
@@ -253,7 +253,7 @@ def test_the_projectors_get_minus_lambda_times_the_gradient_of_the_adversarial_l
     at_discriminator = torch.autograd.grad(
         terms["adversary"], list(module.discriminator.parameters()), retain_graph=True
     )
-    # The same loss by hand, without any reversal, at the embeddings.
+    # The same loss by hand, without the reversal, at the embeddings.
     embedded = [z.detach().requires_grad_() for z in outputs["embedded"]]
     plain = sum(
         F.cross_entropy(module.discriminator(z), torch.full((6,), i))
@@ -272,7 +272,7 @@ def test_the_projectors_get_minus_lambda_times_the_gradient_of_the_adversarial_l
     # The classifier itself learns at full strength, in the opposite direction.
     for got, w in zip(at_discriminator, module.discriminator.parameters()):
         torch.testing.assert_close(got, w.grad)
-    # The label predictor hears nothing of it.
+    # The label predictor does not receive a gradient of it.
     heard = torch.autograd.grad(
         terms["adversary"], list(module.label_predictor.parameters()), allow_unused=True
     )
@@ -304,7 +304,7 @@ def _told_apart(method, views):
 
 
 def test_the_adversary_takes_the_modalities_together():
-    # Labels and invariance do so too; without them the adversary alone moves the projectors.
+    # Labels and invariance also do so; without them only the adversary moves the projectors.
     views, y = make_image_inputs(np.random.default_rng(0), 200)
     settings = SMALL | {"alpha": 0.0, "beta": 0.0, "reg": 0.0, "max_epochs": 40, "batch_size": 100}
     on, off = (ACMR(adv_weight=w, random_state=0, **settings).fit(views, y) for w in (1.0, 0.0))
@@ -316,7 +316,7 @@ def test_the_adversary_takes_the_modalities_together():
 
 
 class _Watches(Callback):
-    """Keeps, batch by batch, which parts of the network moved."""
+    """Record, batch by batch, which parts of the network changed."""
 
     def on_train_begin(self, net, **kwargs):
         self.moved_ = []
@@ -366,7 +366,7 @@ def test_two_hundred_pairs_are_memorised(cls):
     X, Y = rng.normal(size=(200, 40)), rng.normal(size=(200, 30))
     settings = {"hidden": 256, "width": 64, "lr": 3e-3, "margin": 5.0, "batch_size": 100}
     method = cls(max_epochs=60, **settings, random_state=0, device="cpu")
-    found = method.fit(X, Y, np.arange(200)).similarity(X, Y)  # every pair a class of its own
+    found = method.fit(X, Y, np.arange(200)).similarity(X, Y)  # every pair is its own class
     assert evaluate(found, np.eye(200), "r@1", ci=None).mean(None, "r@1") > 0.98
 
 
@@ -454,7 +454,7 @@ def test_alcca_is_crossfits_cca_of_its_own_embeddings(fitted, planted):
         crossfit.similarities.pairwise_similarity(expected["audio"], expected["text"]),
         atol=1e-6,
     )
-    # The first k components are those of a method asked for k.
+    # The first k components are those of a method with n_components=k.
     few = clone(method).set_params(n_components=5).fit(train, planted[1]).transform(test)
     np.testing.assert_allclose(few["text"], found["text"][:, :5], rtol=1e-5, atol=1e-6)
 
@@ -512,7 +512,7 @@ def test_an_item_has_one_encoding_wherever_it_stands(cls, fitted, planted):
     np.testing.assert_allclose(alone, whole, rtol=1e-12, atol=1e-12)
     twice = method.encode(np.vstack([text, text[::-1]]), "text")
     np.testing.assert_allclose(twice[:40], twice[40:][::-1], rtol=1e-12, atol=1e-12)
-    # A text that repeats ties exactly, so that the tie rule sees it.
+    # A text that occurs twice is tied exactly, so that the rule for ties applies.
     repeated = np.tile(text[:1], (7, 1)).astype(np.float32)
     scores = method.similarity(planted[2]["audio"][:5], np.vstack([repeated, text[1:5]]))
     assert (scores[:, :7] == scores[:, :1]).all()
@@ -524,7 +524,7 @@ def test_neither_the_order_of_pairs_nor_labels_change_a_score(cls, fitted, plant
     rng = np.random.default_rng(0)
     order, other = rng.permutation(40), rng.permutation(40)
     expected = method.similarity(test)
-    # Pairs torn apart: rows of either modality in an order of their own.
+    # Unpaired rows: each modality has its own order.
     torn = Views(audio=test["audio"][order], text=test["text"][other])
     np.testing.assert_allclose(
         method.similarity(torn), expected[np.ix_(order, other)], rtol=1e-5, atol=1e-6
@@ -547,7 +547,7 @@ def test_items_are_compared_as_asked(fitted, planted):
     assert ALCCA().measure == "cosine"
 
 
-# ---- what goes in ------------------------------------------------------------------------------
+# ---- input -------------------------------------------------------------------------------------
 
 
 def test_matrices_are_flattened_row_by_row(fitted, planted):
@@ -569,7 +569,7 @@ def test_standardize_is_the_training_means_and_deviations(planted):
 
     def change(values, role):
         values = 30 * values.reshape(len(values), -1) + 100
-        values[:, 1] = 7.0  # a column that never varies
+        values[:, 1] = 7.0  # a constant column
         return values
 
     train, test = train.map(change), test.map(change)
@@ -659,7 +659,7 @@ def test_bundles_and_pickles_answer_as_the_model_does(cls, standardize, planted,
         if cls is ALCCA:
             np.testing.assert_array_equal(other.cca_.correlations_, method.cca_.correlations_)
     assert loaded.net_.history[:, "train_adversary"] == method.net_.history[:, "train_adversary"]
-    again = loaded.fit(planted[0], planted[1])  # what was loaded can be fitted anew
+    again = loaded.fit(planted[0], planted[1])  # a loaded method can be fitted again
     np.testing.assert_array_equal(again.similarity(planted[2]), expected)
 
 
@@ -696,7 +696,7 @@ def test_the_table_of_the_paper_is_there_row_by_row():
     for pair, mood in zip(by_pair.methods, by_mood.methods):
         for way in ("audio2text", "text2audio"):
             instance, category = (e.published["mrr"][way] for e in (pair, mood))
-            # An item of the same pair is of the same mood; the first is at least as far up.
+            # Items of a pair have the same mood, so the first relevant item has no larger rank.
             assert pair.published["r@1"][way] <= instance <= category
             assert pair.published["r@1"][way] < pair.published["r@5"][way]
     best = by_pair.methods[7]

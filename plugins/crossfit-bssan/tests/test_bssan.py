@@ -63,7 +63,7 @@ def _network(n_inputs=N_INPUTS, **settings):
         "project": False,
     }
     network = BSSANNetwork(n_inputs, **{**given, **settings}).eval()
-    # As after some training: weights and statistics by which inputs show in the scores.
+    # As after some training: weights and statistics with which scores depend on the inputs.
     with torch.no_grad():
         for weight in network.parameters():
             weight.mul_(3)
@@ -309,7 +309,7 @@ def test_texts_are_cut_and_a_text_without_words_is_a_word_of_zeros(fitted, plant
     assert np.isfinite(fitted.similarity(bare, test["text"])).all()
 
 
-# ---- the loss, and what training may know -------------------------------------------------------
+# ---- the loss, and information in training -------------------------------------------------------
 
 
 def _batch(groups):
@@ -365,7 +365,7 @@ def test_the_regulariser_is_of_weight_matrices_alone():
 
 
 class _Recorder(torch.nn.Module):
-    """Stands in for the network; keeps which texts every row meets and how."""
+    """A substitute for the network that records the texts compared with each row, and how."""
 
     def __init__(self):
         super().__init__()
@@ -448,7 +448,7 @@ def test_who_belongs_to_whom_changes_no_score(planted):
 
 
 def test_uniform_attention_for_negatives_is_a_cue_that_is_absent_at_test(planted):
-    """The loss vanishes by telling flat weights from others, and ranking stays near chance."""
+    """The loss vanishes by recognising uniform weights, and ranking stays near chance."""
     train, test = planted
     settings = {**SMALL, "margin": 1.0, "delta": 0, "max_epochs": 20}
     uniform = BSSAN(**{**settings, "negative_attention": "uniform"}).fit(train)

@@ -1,4 +1,4 @@
-"""CRAN: sizes, limits, invariances, losses, raw characters, attention, and what it learns."""
+"""CRAN: sizes, limits, invariances, losses, raw characters, attention, and learning."""
 
 import copy
 from pathlib import Path
@@ -63,7 +63,7 @@ def test_weights_of_the_published_size():
     for stack in network.stacks.values():
         weights = [p.numel() for name, p in stack.cnn.named_parameters() if "weight" in name]
         biases = [p.numel() for name, p in stack.cnn.named_parameters() if "bias" in name]
-        # 5,091,200 counts the biases of the convolutions.
+        # 5,091,200 includes the biases of the convolutions.
         assert sum(weights) + sum(biases) == 5_091_200
         assert count(stack.lstm) == 33_570_816
     assert count(network.stacks) == 3 * (5_091_200 + 33_570_816)
@@ -158,7 +158,7 @@ def test_nearest_mean_is_topk(k, masked):
 
 
 def test_scores_equal_the_loop_over_pairs(fitted, views):
-    """Equation 11, one pair and one part at a time."""
+    """Compute equation 11, one pair and one part at a time."""
     network = network_of(fitted)
     scores = fitted.similarity(views[:7])
     ids = torch.from_numpy(Characters(51).transform(views["text"]))
@@ -258,7 +258,7 @@ def test_a_caption_of_the_same_image_is_no_mismatch():
 
 @pytest.mark.parametrize("mask_padding", [False, True])
 def test_gradients_by_finite_differences(mask_padding):
-    """Of the whole loss, through characters, attention, relations and nearest parts."""
+    """Gradients of the whole loss, through characters, attention, relations and nearest parts."""
     torch.manual_seed(0)
     network = CRANNetwork(
         {"image": {"global": 3, "regions": 3}, "text": 12},
@@ -306,7 +306,7 @@ def test_regions_are_a_set_within_those_that_are_read(fitted, views):
     image = views["image"]
     turned = {"global": image["global"], "regions": image["regions"][:, [2, 0, 1, 3]]}
     np.testing.assert_allclose(fitted.similarity(views.replace(image=turned)), scores, atol=1e-5)
-    # The fourth is not read with n_regions=3, and reads when it comes first.
+    # With n_regions=3 the fourth region is not used, unless it comes first.
     other = {"global": image["global"], "regions": image["regions"][:, [0, 1, 2, 2]]}
     np.testing.assert_allclose(fitted.similarity(views.replace(image=other)), scores, atol=1e-6)
     first = {"global": image["global"], "regions": image["regions"][:, [3, 1, 2, 0]]}
@@ -337,7 +337,7 @@ def test_missing_regions_do_not_count(fitted, views):
 
 
 def test_padding_is_read_unless_it_is_masked(views):
-    """With the mask, what follows the text's last fragment changes nothing but its context."""
+    """With the mask, characters after the last fragment change only its context."""
     settings = {**QUICK, "mask_padding": True}
     cran = CRAN(**settings).fit(views)
     for level, (_, weights) in (
@@ -510,11 +510,11 @@ def test_wrong_channels(views, fitted, channel):
         CRAN(**QUICK).fit(Views(image=image, text=views["text"]))
 
 
-# ---- what it learns ----------------------------------------------------------------------------
+# ---- learning ----------------------------------------------------------------------------------
 
 
 def test_two_hundred_pairs_are_memorised():
-    """Random pictures and random strings: nothing to generalise, everything to remember."""
+    """Return random pictures and strings, which can only be memorised."""
     rng = np.random.default_rng(0)
     letters = np.array(list("abcdefghijklmnopqrstuvwxyz "))
     texts = ["".join(rng.choice(letters, 30)) for _ in range(200)]
@@ -575,7 +575,7 @@ def test_captions_share_their_image(views):
 
 @pytest.mark.slow
 def test_the_published_size_trains_a_batch():
-    """One step of all 150 M weights on two pairs."""
+    """One training step of all 150 M weights on two pairs."""
     rng = np.random.default_rng(0)
     views = Views(
         image={
@@ -584,7 +584,7 @@ def test_the_published_size_trains_a_batch():
         },
         text=["a dog runs over the grass", "two children play football"],
     )
-    # SGD: RMSProp would keep another number for every weight.
+    # SGD, because RMSProp would store another number per weight.
     cran = CRAN(max_epochs=1, batch_size=2, optimizer="SGD", device="cpu", random_state=0)
     cran.fit(views)
     assert sum(p.numel() for p in cran.net_.module_.parameters()) == count(published())
@@ -663,7 +663,7 @@ def test_on_a_gpu(views, amp):
 
 
 def test_relations_are_named_alike_in_every_batch(views):
-    """A batch of images with few regions names the same pairs as any other."""
+    """A batch of images with few regions has the same relations as any other."""
     rng = np.random.default_rng(0)
     regions = [rng.normal(size=(2 if i < 70 else 4, 12)) for i in range(80)]
     rows = views[np.arange(80) % len(views)]

@@ -97,7 +97,7 @@ WORDS = {
 
 @pytest.fixture
 def crawl(tmp_path):
-    """Wikipedia with captions, the Wikipedia set and Pascal Sentences, in miniature."""
+    """Write small versions of Wikipedia with captions, the Wikipedia set and Pascal Sentences."""
     rng = np.random.default_rng(0)
     folder = tmp_path / "wikipedia-captions"
     folder.mkdir()

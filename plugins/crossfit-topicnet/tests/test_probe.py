@@ -86,7 +86,7 @@ def test_the_probe_says_what_is_wrong(parts):
 
 @pytest.fixture
 def voc(tmp_path):
-    """A tree laid out as VOC2007's, with pictures whose colour is their first class."""
+    """Write a tree with VOC2007's layout and pictures whose colour depends on their first class."""
     rng = np.random.default_rng(0)
     kit = tmp_path / "VOCdevkit" / "VOC2007"
     lists, pictures = kit / "ImageSets" / "Main", kit / "JPEGImages"

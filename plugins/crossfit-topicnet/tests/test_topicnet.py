@@ -267,7 +267,7 @@ def test_texttopicnet_is_ssvr_with_one_text(planted):
     np.testing.assert_array_equal(
         double.similarity(test["image"], test["text"]["article"]), expected
     )
-    # With a second head whose text is missing all the same but for one row.
+    # With a second head whose text is missing in all rows but one.
     caption = np.zeros_like(train["text"]["caption"])
     caption[0, 0] = 1
     missing = train.replace(text={"article": train["text"]["article"], "caption": caption})
@@ -316,7 +316,7 @@ def test_rows_without_a_caption_teach_the_article_alone(planted):
     rows = [row["train_caption"] for row in method.net_.history]
     assert np.isfinite(rows).all() and rows[-1] < rows[0]
     method.set_params(head="mean")
-    # Where one text is missing the other is the mean; where both are, topics are uniform.
+    # If one text is missing, the other is the mean; if both are missing, topics are uniform.
     some = {"article": text["article"][:3].copy(), "caption": text["caption"][:3].copy()}
     some["caption"][0] = 0
     some["article"][2] = some["caption"][2] = 0
@@ -566,7 +566,7 @@ def test_pictures_and_strings_are_a_whole_program(on_raw, raw, tmp_path):
 
 def test_texts_become_the_topics_of_the_extractor(on_raw, raw):
     _, texts, _ = raw
-    seed = int(np.random.RandomState(2).randint(2**31 - 1))  # what the method draws
+    seed = int(np.random.RandomState(2).randint(2**31 - 1))  # numbers drawn by the method
     lda = LdaTopics(3, 8, 0.05, 2, 0.9, random_state=seed).fit(list(texts["article"]))
     for name in ("article", "caption"):
         topics = lda.transform(list(texts[name]))
@@ -590,7 +590,7 @@ def test_topics_are_the_same_in_any_company_and_of_nothing_uniform(on_raw, raw):
     odd = on_raw.encode(["", "zebra xylophone", "  ", texts[4]], "text")
     np.testing.assert_allclose(odd[:3], 1 / 3, rtol=1e-6)
     np.testing.assert_array_equal(odd[3], expected[4])
-    # An unknown word is a text, whose topics are the prior; an empty one is none.
+    # A text of one unknown word has the prior as its topics; an empty text is missing.
     assert on_raw._topics(np.array(["", "zebra"], object), "").sum(axis=1).tolist() == [
         0.0, pytest.approx(1),
     ]  # fmt: skip
@@ -619,7 +619,7 @@ def test_an_article_counts_once_and_test_texts_not_at_all(raw):
     before = one.encode(texts, "text")
     one.similarity(pictures[:3], ["army army army zebra"] * 3)
     np.testing.assert_array_equal(one.encode(texts, "text"), before)
-    # Rows that are held out teach the topics nothing.
+    # Held-out rows do not influence the topics.
     spoiled = {name: part.copy() for name, part in texts.items()}
     held = SSVR(**short, validation_fraction=0.3)
     rows = held._split(Views(image=pictures), held._seed())[1]
@@ -681,7 +681,7 @@ def test_weights_come_from_a_file(raw, tmp_path):
         same = torch.allclose(w, state[name], atol=1e-6)
         assert same or "heads" in name
     crossfit.save(second, tmp_path / "bundle")
-    path.unlink()  # a bundle has its own
+    path.unlink()  # a bundle contains its own
     read = crossfit.load(tmp_path / "bundle")
     np.testing.assert_array_equal(
         read.visual_features(pictures, layer="fc6"), second.visual_features(pictures, layer="fc6")

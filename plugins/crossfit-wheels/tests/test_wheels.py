@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0 and MiniLM against their official recipes and features made elsewhere."""
+"""EfficientNet-Lite0 and MiniLM against their official recipes and stored features."""
 
 import importlib
 import importlib.metadata
@@ -69,7 +69,7 @@ def unit(rows):
     return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
 
-@pytest.mark.slow  # importing that package takes most of it
+@pytest.mark.slow  # importing that package takes most of the time
 def test_minilm_is_sentence_transformers(monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     sentence_transformers = pytest.importorskip("sentence_transformers")
@@ -104,7 +104,7 @@ def test_efficientnet_is_the_wheels_network():
     regions = EfficientNetLite0("regions", device="cpu").fit_transform(images)
     assert regions.shape == (3, 49, 1280)
     assert regions.dtype == np.float32
-    # Convolutions with the normalisation folded in round otherwise, and no worse.
+    # Convolutions with folded normalisation round differently, but not less exactly.
     ours = regions.transpose(0, 2, 1).reshape(maps.shape)
     np.testing.assert_allclose(ours, exact, atol=1e-4)
     assert np.square(ours - exact).mean() < 2 * np.square(maps - exact).mean()
@@ -140,8 +140,8 @@ def test_captions_of_flickr(flickr):
 def test_images_of_flickr(flickr):
     """The stored features come from the pictures before they were re-encoded at 8 kB each.
 
-    So the cosine is not 1; but each picture must find its own features among all fifty, and any
-    other preprocessing must come out worse.
+    The cosine is therefore not 1, but each picture must find its own features among fifty, and any
+    other preprocessing must be worse.
     """
     folder, features = flickr
     paths = [folder / "Flicker8k_Dataset" / str(name) for name in features["image_ids"][:50]]
@@ -286,7 +286,7 @@ def test_listing_imports_no_torch():
 
 
 def test_word_pieces_that_the_vocabulary_lacks_are_counted():
-    """All of them are one piece to the network; so it is too when the features are cached."""
+    """The network receives all of them as the same piece, also if the features are cached."""
     message = (
         r"^3 of 4 texts hold no word piece of the vocabulary \(75%\): .*; 3 of 4 word pieces are "
         r"unknown \(75%\), in 3 of 4 texts \(75%\)$"

@@ -1,4 +1,4 @@
-"""The extractor against the conformance checks, and against what it should see."""
+"""The extractor against the conformance checks, and on pictures with known features."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The method against the conformance checks, and against what it is there for."""
+"""The method: conformance checks, training, parameters and the experiment."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The methods against the conformance checks, and against what defines them."""
+"""The methods against the conformance checks and their definitions."""
 
 import numpy as np
 import pytest
