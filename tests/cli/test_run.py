@@ -50,7 +50,7 @@ def test_looks_at_the_test_split_are_counted_whatever_has_been_changed_since(run
     assert "the split 'test' of emoji has been evaluated 4 times so far" in done.stdout
     page = report_runs(["two"], folder / "crossfit-runs", folder / "report").read_text("utf-8")
     assert "4 evaluations on the split “test” of emoji" in page
-    assert "1 of them are reported here" in page
+    assert "this report includes 1 of them" in page
 
 
 def test_run_prints_results_and_the_next_command_and_resumes(run, folder):

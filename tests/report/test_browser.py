@@ -174,7 +174,9 @@ def test_a_click_sorts_and_a_second_click_turns_the_order(browser, page):
         "return document.querySelector('table.sortable').tBodies[0].lastElementChild.className"
     )
     assert last == "chance"
-    assert "ascending" in browser.execute_script("return document.getElementById('said').innerText")
+    assert "ascending" in browser.execute_script(
+        "return document.getElementById('status').innerText"
+    )
 
 
 def test_ranks_and_times_sort_upwards_first(browser, page):

@@ -131,7 +131,7 @@ def test_a_reader_is_told_what_they_must_know(written):
 def test_test_evaluations_are_counted_over_all_runs(report_store, written):
     assert len(report_store.test_evaluations()) == 12
     assert "12 evaluations" in Page(written[1]).text
-    assert "11 of them are reported here" in Page(written[1]).text
+    assert "this report includes 11 of them" in Page(written[1]).text
 
 
 def test_equal_methods_share_ranks_and_different_ones_do_not(report_store):
@@ -170,12 +170,12 @@ def test_curves_are_means_over_the_seeds_as_figures_are(report_store):
 
 def test_it_is_told_over_how_many_queries_a_figure_is(report_store):
     cell = next(cell for cell in report_store.run("main").done if cell.label == "good")
-    assert "something to find" not in about_queries(cell, METRICS)
+    assert "that have a relevant item" not in about_queries(cell, METRICS)
     results = {d: {m: dict(about) for m, about in found.items()}
                for d, found in cell.results.items()}  # fmt: skip
     results["text2image"]["map@all"]["n"] = 9
     assert about_queries(replace(cell, results=results), METRICS).endswith(
-        "mAP, text → image: over the 9 of 324 queries with something to find."
+        "mAP, text → image: over the 9 of 324 queries that have a relevant item."
     )
 
 
@@ -320,7 +320,7 @@ def test_methods_are_compared_in_the_directions_that_all_of_them_have(rearranged
     path.write_text(json.dumps(changed))
     (board,) = boards([record.store.run("A")])
     assert board.directions == ("image2text",)
-    assert "Not all methods have audio → text, text → image: excluded" in board.about
+    assert "not all methods have it: audio → text, text → image." in board.about
     for row, cell in zip(board.rows, record.store.run("A").cells[::-1], strict=True):
         mean = cell.results["image2text"]["map@all"]["mean"]
         assert row.repeats.mean(None, "map@all") == pytest.approx(mean)
@@ -336,7 +336,7 @@ def test_gallery_shows_pictures_texts_hits_and_failures(written):
     assert text.count('<li class="line mark') == 6 * 5
     words = Page(text).text
     assert "image → text: hits" in words and "text → image: worst failures" in words
-    assert "Answered by" in words
+    assert "Results of" in words
     rank = [float(found) for found in re.findall(r"first relevant text at rank ([\d.]+)", words)]
     assert rank[:3] == [1, 1, 1] and min(rank[3:]) > 1
 
@@ -449,12 +449,10 @@ def test_a_run_on_own_pairs_has_a_gallery_of_them_while_they_are_there(tmp_path)
     assert "mAP" not in found.text, "without labels only the pairs are relevant"
     assert sum(link.startswith("data:image") for link in found.links) > 20
     table.write_text(table.read_text().replace("ared", "agreen"))
-    assert (
-        f"because the data is missing: {table} has changed: it is there in revision" in page().text
-    )
+    assert f"because the data is missing: {table} has changed: its revision is" in page().text
     table.unlink()
     assert (
-        f"No gallery, because the data is missing: the table {table} is no longer there"
+        f"No gallery, because the data is missing: the table {table} does not exist any more"
         in page().text
     )
 
@@ -594,7 +592,7 @@ def test_a_column_that_is_added_is_in_all_media(report_store, monkeypatch):
 
 def test_a_table_has_a_cell_for_every_column():
     columns, cell = [Column("a"), Column("b")], Cell("1")
-    with pytest.raises(ValueError, match="groups span 3 columns of 2; let them span all"):
+    with pytest.raises(ValueError, match="groups span 3 columns, but there are 2; they must"):
         Table("t", [("", 3)], columns, [])
     with pytest.raises(ValueError, match="'m' has 1 cells for 2 columns"):
         Table("t", (), columns, [Line("m", "", [cell])])
@@ -727,7 +725,7 @@ def test_where_median_and_mean_rank_disagree_the_page_says_what_the_test_says(tm
     assert "The two disagree on early and even." in text
     assert "early is better" not in text
     assert board.ranks == {"even": (1, 1), "early": (2, 2)}
-    assert "tests of the mean rank do" in markdown_table(board)
+    assert "tests of the mean rank (Holm" in markdown_table(board)
     _, text = page("early", "even", "odd")
     assert "but even and odd are better in mean rank" in text
 

@@ -30,12 +30,12 @@ class Attention:
     Parameters
     ----------
     caption : str
-        Of which pair.
-    picture : str
-        A data URI of the picture, lit where the weights are, or empty.
-    words : sequence of (str, float)
-        Words with their weight as a share of the largest.
-    svg : str
+        The method and the pair.
+    picture : str, default=""
+        A data URI of the picture, bright where weights are high, or empty.
+    words : sequence of (str, float), default=()
+        Words with their weights as fractions of the largest.
+    svg : str, default=""
         A plot of words against regions, or empty.
     """
 
@@ -46,18 +46,18 @@ class Attention:
 
 
 def attention_maps(label: str, cell: CellRecord, test: Any) -> list[Attention]:
-    """Return the maps that a cell kept, on the pictures and in the words where they are known."""
+    """Return the attention maps that a cell stored, for which pictures or words are available."""
     found = []
-    for kept in cell.attention():
-        weights = np.atleast_2d(np.asarray(kept["weights"], np.float64))
-        text, view = str(kept.get("query", "")), str(kept.get("view", ""))
+    for stored in cell.attention():
+        weights = np.atleast_2d(np.asarray(stored["weights"], np.float64))
+        text, view = str(stored.get("query", "")), str(stored.get("view", ""))
         caption = ": ".join(part for part in (label, view, clipped(text)) if part)
-        boxes = kept.get("regions")
+        boxes = stored.get("regions")
         side = math.isqrt(weights.shape[1])
-        if boxes is None and ("grid" in kept or side * side == weights.shape[1]):
+        if boxes is None and ("grid" in stored or side * side == weights.shape[1]):
             # Without boxes a square number of regions is a square grid, as for `make_regions`.
-            boxes = grid_boxes(*(int(n) for n in kept.get("grid", (side, side))))
-        words = [str(word) for word in kept.get("words", ())]
+            boxes = grid_boxes(*(int(n) for n in stored.get("grid", (side, side))))
+        words = [str(word) for word in stored.get("words", ())]
         mean = weights.mean(axis=0)
         share = mean / max(float(mean.max()), 1e-12)
         name = next((name for name in test.views.names if is_picture(
@@ -65,7 +65,7 @@ def attention_maps(label: str, cell: CellRecord, test: Any) -> list[Attention]:
         if words and len(words) == len(mean):
             found.append(Attention(caption, words=list(zip(words, share.tolist()))))
         elif boxes is not None and len(boxes) == len(mean) and name is not None:
-            image = test.views.distinct(name)[0][int(kept["item"])]
+            image = test.views.distinct(name)[0][int(stored["item"])]
             found.append(Attention(caption, data_uri(lit(image, mean, boxes), _MAP)))
         elif words and len(words) == len(weights):
             found.append(Attention(caption, svg=plots.attention(weights, words)))

@@ -1,4 +1,4 @@
-"""From runs to leaderboards: cells on the same queries are compared, seeds share a row."""
+"""Leaderboards of runs: cells on the same queries are compared, and seeds share a row."""
 
 from __future__ import annotations
 
@@ -32,24 +32,30 @@ __all__ = ["Group", "Method", "Methods", "board_of", "boards", "grouped"]
 
 @dataclass(frozen=True)
 class Method:
-    """A method whose cells will become a row of a leaderboard.
+    """A method whose cells become a row of a leaderboard.
 
-    Its cells differ in their seed alone; `said` is the method's entry in an experiment, and
-    `called` the runs that have it, with their labels.
+    Parameters
+    ----------
+    cells : list of CellRecord
+        Cells that differ only in their seed.
+    spec : mapping
+        Entry of the method in an experiment.
+    names : set of (str, str)
+        Names of the runs that include the method, with its label in each.
     """
 
     cells: list[CellRecord]
-    said: Mapping[str, Any]
-    called: set[tuple[str, str]]
+    spec: Mapping[str, Any]
+    names: set[tuple[str, str]]
 
 
 Methods = dict[str, Method]
 
 
-_Held = list[tuple[RunRecord, CellRecord]]
+_RunCells = list[tuple[RunRecord, CellRecord]]
 
 
-#: What a leaderboard is made of: its title, the methods, and the runs that have them.
+#: The contents of a leaderboard: its title, its methods, and the runs that include them.
 Group = tuple[str, Methods, list[RunRecord]]
 
 
@@ -65,8 +71,8 @@ def boards(records: Sequence[RunRecord]) -> list[Board]:
 
 
 def grouped(records: Sequence[RunRecord]) -> list[Group]:
-    """Gather done cells by test queries and then by method: what one leaderboard compares."""
-    kinds: dict[str, dict[str, _Held]] = {}
+    """Group the done cells by their test queries, one group per leaderboard, and by method."""
+    kinds: dict[str, dict[str, _RunCells]] = {}
     for record in dict.fromkeys(records):
         for cell in record.done:
             protocol = cell.cell.get("protocol", {})
@@ -79,7 +85,7 @@ def grouped(records: Sequence[RunRecord]) -> list[Group]:
     for methods in kinds.values():
         held = [pair for pairs in methods.values() for pair in pairs]
         found.append((held[0][1].dataset, _named(methods), list(dict.fromkeys(r for r, _ in held))))
-    # Runs may ask other things of one data set: other subsets, another relevance.
+    # Runs on the same data set may differ in the subset or the relevance.
     clashes = Counter(title for title, _, _ in found)
     return [
         (title if clashes[title] == 1 else f"{title} ({', '.join(run.name for run in runs)})",
@@ -88,10 +94,11 @@ def grouped(records: Sequence[RunRecord]) -> list[Group]:
     ]  # fmt: skip
 
 
-def _named(methods: Mapping[str, _Held]) -> Methods:
-    """Name methods by their labels; a label that runs give to different ones names the run too.
+def _named(methods: Mapping[str, _RunCells]) -> Methods:
+    """Return methods by label; the name of the run is added if different methods have one label.
 
-    What one run has under several labels has a row for each; what several runs have has one row.
+    A method with several labels in a run gets a row for each of them. A method that several runs
+    include gets a single row.
     """
     rows = []
     for held in methods.values():
@@ -107,8 +114,8 @@ def _named(methods: Mapping[str, _Held]) -> Methods:
         own = [
             (run, cell.label) for run, cell in held if cell.label == label or run.name != namer.name
         ]
-        said = [
-            # What was published is of the experiment's data, not of the user's own.
+        specs = [
+            # Published figures are for the data of the experiment, not for the user's own.
             method if run.data is None else {**method, "published": {}}
             for run, name in own
             for method in run.spec.get("methods", ())
@@ -116,17 +123,17 @@ def _named(methods: Mapping[str, _Held]) -> Methods:
         ]
         found[label if clashes[label] == 1 else f"{label} ({namer.name})"] = Method(
             sorted(cells.values(), key=lambda cell: cell.seed),
-            next((each for each in said if each.get("published")), said[0] if said else {}),
+            next((each for each in specs if each.get("published")), specs[0] if specs else {}),
             {(run.name, name) for run, name in own},
         )
     return found
 
 
 def board_of(title: str, methods: Methods, records: Sequence[RunRecord]) -> Board:
-    """Build the leaderboard of a group, in the directions and metrics that all its cells have."""
+    """Build the leaderboard of a group, with the directions and metrics that all cells have."""
     cells = [cell for method in methods.values() for cell in method.cells]
     first = cells[0]
-    # Methods may take other views of the same data.
+    # Methods may use different views of the same data.
     directions = [each for each in first.directions if all(each in cell.results for cell in cells)]
     metrics = [
         metric
@@ -136,7 +143,7 @@ def board_of(title: str, methods: Methods, records: Sequence[RunRecord]) -> Boar
     if not directions or not metrics:
         raise StoreError(
             f"{', '.join(record.name for record in records)} have no "
-            f"{'metric' if directions else 'direction'} in common on {title}: report them "
+            f"{'metric' if directions else 'direction'} in common on {title}; report them "
             "one by one"
         )
     several = len({cell.features for cell in cells}) > 1
@@ -151,21 +158,24 @@ def board_of(title: str, methods: Methods, records: Sequence[RunRecord]) -> Boar
     left_out = {each.label: None for cell in cells for each in cell.directions
                 if each not in directions}  # fmt: skip
     if left_out:
-        about += f" Not all methods have {', '.join(left_out)}: excluded, also from the means."
-    wish = next(((run.name, run.spec["baseline"]) for run in records
-                 if run.spec.get("baseline")), None)  # fmt: skip
-    if wish is not None:
-        baseline = next((label for label, each in methods.items() if wish in each.called), None)
+        about += f" Left out, because not all methods have it: {', '.join(left_out)}."
+    named = next(((run.name, run.spec["baseline"]) for run in records
+                  if run.spec.get("baseline")), None)  # fmt: skip
+    if named is not None:
+        baseline = next((label for label, each in methods.items() if named in each.names), None)
         if baseline is None:
-            about += f" The baseline, {wish[1]}, has no result here: p is against the best method."
-    known = {name: label for label, each in methods.items() for name in each.called}
-    asked = [
+            about += (
+                f" The baseline, {named[1]}, has no result here, so methods are compared with "
+                "the best one."
+            )
+    known = {name: label for label, each in methods.items() for name in each.names}
+    planned = [
         (known[record.name, first], known[record.name, second])
         for record in records
         for first, second in record.spec.get("comparisons") or ()
         if {(record.name, first), (record.name, second)} <= known.keys()
     ]
-    return Board(title, rows, metrics, about, chance, baseline, asked)
+    return Board(title, rows, metrics, about, chance, baseline, planned)
 
 
 def _row(
@@ -175,19 +185,19 @@ def _row(
     directions: Sequence[Direction],
     several: bool,
 ) -> Row:
-    cells, spec = method.cells, method.said
+    cells, spec = method.cells, method.spec
     first = cells[0]
     given = spec.get("params", {})
     settings = ", ".join(
         f"{name}={short(value)}" for name, value in {**given, **first.chosen}.items()
     )
-    how = "; tuned" if first.chosen else ""
+    tuned = "; tuned" if first.chosen else ""
     detail = "; ".join(part for part in (first.features if several else "", settings) if part)
     keyed = first.cell.get("method", {})
     return Row(
         label,
         Repeats([_evaluation(cell, metrics, directions) for cell in cells]),
-        detail + how,
+        detail + tuned,
         tuple(cell.seed for cell in cells),
         keyed.get("name", ""),
         {**keyed.get("params", {}), **first.chosen, "features": first.cell.get("features"),
@@ -215,14 +225,14 @@ def _row(
 
 
 def mean_curves(cells: Sequence[CellRecord], main: str) -> dict[str, dict[str, Any]]:
-    """Average curves over the seeds, as figures are; precision where it is of the main metric."""
+    """Average curves over the seeds; precision only if its relevance is that of the main metric."""
     first = cells[0]
     found: dict[str, dict[str, Any]] = {}
     for direction, kinds in first.curves.items():
         for kind, (x, _) in kinds.items():
-            of = first.relevant.get(f"{kind} curve")
-            if kind == "pr" and of not in (None, first.relevant.get(main)):
-                continue  # other items are relevant there
+            relevance = first.relevant.get(f"{kind} curve")
+            if kind == "pr" and relevance not in (None, first.relevant.get(main)):
+                continue
             y = np.mean([cell.curves[direction][kind][1] for cell in cells], axis=0)
             found.setdefault(direction, {})[kind] = (x, y.tolist())
     return found
@@ -231,7 +241,7 @@ def mean_curves(cells: Sequence[CellRecord], main: str) -> dict[str, dict[str, A
 def _evaluation(
     cell: CellRecord, metrics: Sequence[str], directions: Sequence[Direction]
 ) -> Evaluation:
-    """Build the evaluation that a cell was stored from."""
+    """Return the evaluation of a cell, from its stored values."""
     arrays = cell.arrays()
     try:
         values = {
@@ -241,8 +251,8 @@ def _evaluation(
         }
         raw = {direction: arrays[f"{direction}|groups"] for direction in directions}
     except KeyError as error:
-        raise StoreError(f"{cell.folder}: arrays.npz has no {error}") from None
-    # One numbering over the directions, so that both are resampled together.
+        raise StoreError(f"{cell.folder}: arrays.npz has no {error}; run the cell again") from None
+    # Groups have the same numbers in all directions, so that these are resampled together.
     known = np.unique(np.concatenate(list(raw.values())))
     groups: dict[str, Any] = {each: np.searchsorted(known, codes) for each, codes in raw.items()}
     ties = cell.cell.get("protocol", {}).get("ties", "expected")
@@ -250,13 +260,13 @@ def _evaluation(
 
 
 def _published(
-    said: Mapping[str, Mapping[str, float]], cell: CellRecord
+    figures: Mapping[str, Mapping[str, float]], cell: CellRecord
 ) -> dict[tuple[str | None, str], float]:
     known = spellings(cell.directions)
     return {
         (None if direction == "mean" else known.get(direction, direction),
          parse_metric(metric).name): float(value)
-        for metric, by_direction in said.items()
+        for metric, by_direction in figures.items()
         for direction, value in by_direction.items()
     }  # fmt: skip
 
@@ -267,6 +277,7 @@ def _mean(values: Iterable[Any]) -> float:
 
 
 def about_queries(cell: CellRecord, metrics: Sequence[str]) -> str:
+    """Return sentences on the sizes of the splits and on the relevance of a cell."""
     keyed = cell.cell.get("dataset", {})
     split = (keyed.get("splits") or {}).get("test") or "test"
     sizes = ", ".join(f"{n} {view} items" for view, n in (cell.n.get("test") or {}).items())
@@ -285,8 +296,8 @@ def about_queries(cell: CellRecord, metrics: Sequence[str]) -> str:
         for metric in metrics:
             few.setdefault(found[metric].get("n", whole), []).append(metric_words(metric))
         words += [
-            f"{', '.join(names)}, {direction.label}: over the {n} of {whole} queries with "
-            "something to find."
+            f"{', '.join(names)}, {direction.label}: over the {n} of {whole} queries that have "
+            "a relevant item."
             for n, names in few.items()
             if n < whole
         ]

@@ -1,6 +1,6 @@
-"""The columns of a leaderboard: the one list that the page, Markdown, LaTeX and CSV show.
+"""The columns of a leaderboard, in one list for the page, Markdown, LaTeX and CSV.
 
-A column is added in `columns_of` and is then in all four, unless `elsewhere` gives a reason.
+A column that is added in `columns_of` is in all four, except for those in its `elsewhere`.
 """
 
 from __future__ import annotations
@@ -19,32 +19,32 @@ from crossfit.report.leaderboard import LEVEL, Board, Row
 
 __all__ = ["MEDIA", "LeaderboardColumn", "Shown", "columns_of"]
 
-#: Where a leaderboard is shown.
+#: Media in which a leaderboard is shown.
 MEDIA = ("page", "markdown", "latex", "csv")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Shown:
-    """A cell of a leaderboard, before a medium lays it out.
+    """The contents of a cell of a leaderboard, for all media.
 
     Parameters
     ----------
     text : str
-        The text, or the figure.
+        The text, or the number as text.
     value : float, default=nan
-        The value by which the page sorts.
+        Value by which rows are sorted on the page.
     bounds : (float, float), default=(nan, nan)
-        The interval of a figure.
+        The interval of the value.
     spread : float, default=nan
-        Its standard deviation between seeds.
+        The standard deviation between seeds.
     digits : int, default=3
-        Decimals of interval and spread.
+        Number of decimals of interval and spread.
     comment : str, default=""
-        A text below it on the page.
+        Text below the cell on the page.
     on_page : str, default=""
-        Text on the page, if it is another.
+        Text on the page; by default `text`.
     style : str, default=""
-        Class of the cell on the page; by default that of the column.
+        CSS class of the cell on the page; by default that of the column.
     """
 
     text: str
@@ -64,34 +64,35 @@ class LeaderboardColumn:
     Parameters
     ----------
     head : str
-        Its heading below that of its group, on the page.
+        Heading on the page, below that of the group.
     alone : str, default=""
-        Its heading without a group, in Markdown and LaTeX; `head` by default.
+        Heading in Markdown and LaTeX, which have no groups; by default `head`.
     latex : str, default=""
-        Its heading in LaTeX, as LaTeX; by default `alone`.
+        Heading in LaTeX, as LaTeX source; by default `alone`.
     group : str, default=""
-        The heading above it on the page.
+        Heading of the group on the page.
     tooltip : str, default=""
-        An explanation of it on the page.
+        Explanation on the page.
     style : str, default=""
-        Class of its cells on the page.
+        CSS class of the cells on the page.
     ascending : bool, default=False
-        Whether a first click sorts the smallest first.
+        Whether the first click on the heading puts the smallest value first.
     is_text : bool, default=False
-        Whether it is set flush left.
+        Whether the column is aligned to the left.
     direction : Direction, optional
-        The direction that it is of; by default it is of the method.
+        Direction of the figures; by default the column is about the method as a whole.
     row : callable
-        Its cell of a `Row`.
+        Function that returns the cell of a `Row`.
     chance : Shown
-        Its cell of ranking at random.
+        Cell in the row of random ranking.
     csv : mapping of str to callable, default={}
-        Its fields in CSV: the value from row, direction (None is the mean) and metric. A column
-        with a direction, or of a mean, needs none: CSV has a line for each such figure.
+        Fields in CSV, each with a function of row, direction (None for the mean) and metric.
+        Columns with the figures of a direction or of the mean do not need any, because CSV has a
+        line for each figure.
     wanted : bool, default=True
-        Whether this leaderboard has something to show in it; CSV has its fields in any case.
+        Whether the column is shown for this leaderboard. Its fields are in CSV in any case.
     elsewhere : mapping of str to str, default={}
-        Media of `MEDIA` that do not show it, with the reason.
+        Media of `MEDIA` that do not have the column, with the reasons.
     """
 
     head: str
@@ -110,12 +111,12 @@ class LeaderboardColumn:
     elsewhere: Mapping[str, str] = field(default_factory=dict)
 
     def is_in(self, medium: str) -> bool:
-        """Return True if a medium shows the column of this leaderboard."""
+        """Return True if the column is shown in a medium."""
         return self.wanted and medium not in self.elsewhere
 
 
 def columns_of(board: Board) -> list[LeaderboardColumn]:
-    """Return the columns of a leaderboard after the method, in the order in which they stand.
+    """Return the columns of a leaderboard after that of the method, in their order.
 
     Parameters
     ----------
@@ -213,7 +214,7 @@ def _figures(board: Board, direction: Direction, metric: str, style: str) -> Lea
     return LeaderboardColumn(
         head=metric_words(metric),
         alone=f"{metric_words(metric)} {direction.label}",
-        latex=metric_words(metric),  # which has no character that LaTeX reads as a command
+        latex=metric_words(metric),  # it has no characters with a meaning in LaTeX
         group=direction.label,
         style=style,
         ascending=not parse_metric(metric).greater_is_better,
@@ -238,7 +239,7 @@ def _published(board: Board) -> LeaderboardColumn:
         wanted=any(
             (d, board.metric) in row.published for row in board.rows for d in board.directions
         ),
-        elsewhere={"page": "a table of its own compares published and obtained figures"},
+        elsewhere={"page": "published and obtained figures have a table of their own"},
     )
 
 
@@ -246,7 +247,7 @@ def _fit(board: Board) -> LeaderboardColumn:
     def seconds(row: Row) -> float:
         return row.costs.get("fit", math.nan)
 
-    text = "times are of one machine, and these tables are for papers and repositories"
+    text = "times depend on the machine, and these tables are for papers and repositories"
     return LeaderboardColumn(
         head="fit, s",
         tooltip="wall time of one fit",

@@ -1,4 +1,4 @@
-"""Figures that contradict each other."""
+"""Contradictions between figures of a leaderboard."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ __all__ = ["contradictions", "inconsistencies"]
 
 
 def contradictions(values: Mapping[str, float], *, whole_ranks: bool = True) -> list[str]:
-    """Return what cannot be true together among the figures of one ranking.
+    """Return the contradictions between the figures of one ranking, as sentences.
 
     Parameters
     ----------
     values : mapping of str to float
-        Metrics of one method in one direction, recalls as fractions, ranks from 1.
-    whole_ranks : bool
-        Whether no relevant item was tied, so that every rank is a whole number: then R@K below a
-        half forces a median rank above K, and R@K above a half one of at most K.
+        Metrics of one method in one direction, with recalls as fractions and ranks from 1.
+    whole_ranks : bool, default=True
+        Whether all ranks are whole numbers, because no relevant item was tied. The median rank is
+        then above K if R@K is below 0.5, and at most K if R@K is above 0.5.
 
     Returns
     -------
@@ -35,7 +35,7 @@ def contradictions(values: Mapping[str, float], *, whole_ranks: bool = True) -> 
     Examples
     --------
     >>> contradictions({"r@1": 0.384, "medr": 1.0})
-    ['R@1 is 0.384 and forces a median rank above 1, but it is 1']
+    ['R@1 is 0.384, so the median rank must be above 1, but it is 1']
     """
     found = []
     measures = {parse_metric(name): value for name, value in values.items()}
@@ -52,16 +52,17 @@ def contradictions(values: Mapping[str, float], *, whole_ranks: bool = True) -> 
     median = next((v for m, v in measures.items() if m.kind == "medr" and not m.variant), None)
     if median is not None:
         if median < 1:
-            found.append(f"the median rank is {median:g}, ranks begin at 1")
+            found.append(f"the median rank is {median:g}, but ranks begin at 1")
         for k, value in recalls if whole_ranks else ():
             if value < 0.5 - 1e-9 and median <= k:
                 found.append(
-                    f"R@{k} is {value:g} and forces a median rank above {k}, but it is {median:g}"
+                    f"R@{k} is {value:g}, so the median rank must be above {k}, but it is "
+                    f"{median:g}"
                 )
             elif value > 0.5 + 1e-9 and median > k:
                 found.append(
-                    f"R@{k} is {value:g} and forces a median rank of at most {k}, "
-                    f"but it is {median:g}"
+                    f"R@{k} is {value:g}, so the median rank must be at most {k}, but it is "
+                    f"{median:g}"
                 )
     mrr = next((v for m, v in measures.items() if m.kind == "mrr"), None)
     if mrr is not None and recalls and recalls[0][0] == 1 and mrr < recalls[0][1] - 1e-9:
@@ -70,7 +71,7 @@ def contradictions(values: Mapping[str, float], *, whole_ranks: bool = True) -> 
 
 
 def inconsistencies(board: Board) -> list[str]:
-    """Return figures of a leaderboard that contradict each other, in words."""
+    """Return the contradictions between figures of a leaderboard, as sentences."""
     found = []
     for row in board.rows:
         for seed, evaluation in zip(row.seeds or (0,), row.repeats.evaluations):
@@ -84,13 +85,13 @@ def inconsistencies(board: Board) -> list[str]:
                     if not math.isnan(r)
                 )
                 found += [
-                    f"{row.label}, seed {seed}, {direction.label}: {said}"
-                    for said in contradictions(values, whole_ranks=whole)
+                    f"{row.label}, seed {seed}, {direction.label}: {sentence}"
+                    for sentence in contradictions(values, whole_ranks=whole)
                 ]
         for direction in board.directions:
             printed = {m: v for (d, m), v in row.published.items() if d == direction}
             found += [
-                f"{row.label}, published, {direction.label}: {said}"
-                for said in contradictions(printed)
+                f"{row.label}, published, {direction.label}: {sentence}"
+                for sentence in contradictions(printed)
             ]
     return found

@@ -1,4 +1,4 @@
-"""Facts on a page besides its figures: data, settings, versions, warnings, missing results."""
+"""Facts on a page in addition to figures: data, settings, versions, warnings, missing results."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ __all__ = ["Problem", "facts_of", "lead_of", "licences_of", "notes_of", "problem
 
 @dataclass(frozen=True)
 class Problem:
-    """A cell that has no result, and why."""
+    """A cell without a result, with the reason."""
 
     label: str
     dataset: str
@@ -37,7 +37,7 @@ class Problem:
 
 
 def lead_of(records: Sequence[RunRecord], found: Sequence[Board]) -> str:
-    """Return the first sentence of a page: how much was compared, and how much is missing."""
+    """Return the first sentence of a page, on what was compared and how much is missing."""
     cells = {cell.key: cell for record in records for cell in record.cells}
     done = sum(cell.status == "done" for cell in cells.values())
     methods = {row.label for board in found for row in board.rows}
@@ -47,28 +47,28 @@ def lead_of(records: Sequence[RunRecord], found: Sequence[Board]) -> str:
         counted(len(methods), "method"), f"on {counted(len(data), 'data set')}",
         f"with {counted(len(seeds), 'seed')}" if len(seeds) > 1 else "",
     ]  # fmt: skip
-    said = " ".join(word for word in words if word)
+    lead = " ".join(word for word in words if word)
     rest = len(cells) - done
-    return said + (f"; {rest} of {len(cells)} cells have no result." if rest else ".")
+    return lead + (f"; {rest} of {len(cells)} cells have no result." if rest else ".")
 
 
 def notes_of(store: Store, records: Sequence[RunRecord]) -> list[str]:
-    """Return how often the test splits were evaluated, by these and all other runs of the store."""
+    """Return sentences with the number of evaluations on each test split, by all runs."""
     looks = {used: n for record in records for used, n in record.test_looks().items()}
-    mine = {cell.key for record in records for cell in record.done}
-    said = []
+    reported = {cell.key for record in records for cell in record.done}
+    notes = []
     for (dataset, split), n in sorted(looks.items(), key=str):
-        own = len({row["key"] for row in store.test_evaluations(dataset, split)} & mine)
-        said.append(
-            f"In this store {counted(n, 'evaluation')} on the split “{split}” of {dataset} "
-            f"have been made so far; {own} of them are reported here. Each further "
-            "evaluation on a test split makes the best figure on it more optimistic."
+        own = len({row["key"] for row in store.test_evaluations(dataset, split)} & reported)
+        notes.append(
+            f"This store has {counted(n, 'evaluation')} on the split “{split}” of {dataset}; this "
+            f"report includes {own} of them. The more evaluations there are on a test split, the "
+            "more optimistic is the best figure on it."
         )
-    return said
+    return notes
 
 
 def problems_of(records: Sequence[RunRecord]) -> list[Problem]:
-    """Return the cells without a result, with the reasons."""
+    """Return the cells that have no result, with the reasons."""
     found = {}
     for record in records:
         for cell in record.cells:
@@ -83,7 +83,7 @@ def problems_of(records: Sequence[RunRecord]) -> list[Problem]:
 
 
 def facts_of(records: Sequence[RunRecord], groups: Sequence[Group]) -> list[tuple[str, str]]:
-    """Return what else a page states, as terms and texts: commands, data, settings, versions."""
+    """Return further facts as pairs of a term and a text: commands, data, settings, versions."""
     facts = []
     for record in records:
         if record.command:
@@ -106,11 +106,11 @@ def facts_of(records: Sequence[RunRecord], groups: Sequence[Group]) -> list[tupl
     facts += [("protocol", text) for text in protocols]
     for text in dict.fromkeys(_about_environment(cell) for cell in done):
         facts.append(("versions", text))
-    said = [f"{label}, seed {cell.seed}: {words}" for label, cell in named
-            for words in cell.warnings]  # fmt: skip
-    if said:
-        more = "" if len(said) <= 20 else f"\nand {len(said) - 20} more, in the store"
-        facts.append(("warnings", "\n".join(said[:20]) + more))
+    warned = [f"{label}, seed {cell.seed}: {words}" for label, cell in named
+              for words in cell.warnings]  # fmt: skip
+    if warned:
+        more = "" if len(warned) <= 20 else f"\nand {len(warned) - 20} more, in the store"
+        facts.append(("warnings", "\n".join(warned[:20]) + more))
     times = [cell.timing.get("total") for cell in done]
     facts.append(("time", f"{sum(t for t in times if t):.1f} s in {counted(len(times), 'cell')}"))
     return facts
@@ -124,7 +124,7 @@ def yaml_of(spec: Mapping[str, Any]) -> str:
 
 
 def licences_of(records: Sequence[RunRecord]) -> str:
-    """Return the licences of the data sets, whose pictures and texts the page shows."""
+    """Return the licences of the data sets, whose pictures and texts are on the page."""
     found = {}
     for name in {cell.cell["dataset"]["name"]: None for run in records for cell in run.done}:
         with suppress(registry.RegistryError):  # a table of the user's own
@@ -145,6 +145,7 @@ def _about_data(cell: CellRecord) -> str:
 
 
 def about_method(label: str, cell: CellRecord) -> str:
+    """Return the distribution, version and parameters of a method, and how they were chosen."""
     keyed = cell.cell["method"]
     params = ", ".join(f"{k}={short(v)}" for k, v in (keyed.get("params") or {}).items())
     words = f"{label}: {keyed.get('distribution')}:{keyed['name']} {keyed.get('version')}"
@@ -167,7 +168,7 @@ def about_method(label: str, cell: CellRecord) -> str:
 def _about_protocol(cell: CellRecord) -> str:
     protocol = cell.cell.get("protocol", {})
     return (
-        f"relevance {protocol.get('relevance')}, ties {protocol.get('ties')}; settings are chosen "
+        f"relevance {protocol.get('relevance')}, ties {protocol.get('ties')}; settings were chosen "
         "without the test split"
     )
 

@@ -1,4 +1,4 @@
-"""The findings of a leaderboard: the differences that its tests establish, in words."""
+"""The findings of a leaderboard, which are the differences that its tests establish, in words."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ __all__ = ["compared", "findings", "planned"]
 
 
 def findings(board: Board) -> str:
-    """Return what the tests of the main metric establish, in a sentence or two."""
+    """Return sentences on the differences that the tests of the main metric establish."""
     if len(board.rows) < 2:
         return ""
     if None not in board.comparisons:
-        return "The queries have no groups in common over the directions: see the tests below."
-    what = "mean rank" if board.tested == "meanr" else metric_words(board.metric)
+        return "The directions have no groups of queries in common; see their tests below."
+    metric = "mean rank" if board.tested == "meanr" else metric_words(board.metric)
     labels = [row.label for row in board.rows]
     first, others = labels[0], labels[1:]
     found = {label: compared(board, label, first) for label in others}
@@ -28,25 +28,27 @@ def findings(board: Board) -> str:
     tied = [label for label in others if not found[label]]
     n_pairs = len(board.comparisons[None])
     if ahead:
-        said = f"{first} ranks first by {metric_words(board.metric)}, but {listed(ahead)} "
-        said += "is better" if len(ahead) == 1 else "are better"
-        said += f" and {listed(tied)} do not differ significantly from it" if tied else ""
+        finding = f"{first} ranks first by {metric_words(board.metric)}, but {listed(ahead)} "
+        finding += "is better" if len(ahead) == 1 else "are better"
+        if tied:
+            differ = "does not" if len(tied) == 1 else "do not"
+            finding += f" and {listed(tied)} {differ} differ significantly from it"
     elif not tied:
-        said = f"{first} is better than {others[0] if n_pairs == 1 else 'every other method'}"
+        finding = f"{first} is better than {others[0] if n_pairs == 1 else 'every other method'}"
     elif tied == others and n_pairs > 1:
-        said = "No method differs significantly from the best"
+        finding = "No method differs significantly from the best"
     else:
-        said = f"{first} does not differ significantly from {listed(tied)}"
+        finding = f"{first} does not differ significantly from {listed(tied)}"
     corrected = "" if n_pairs == 1 else f"Holm-corrected over all {n_pairs} pairs of methods, "
     tests = "test" if n_pairs == 1 else "tests"
     return (
-        f"{said} in {what}, averaged over the directions (paired randomisation {tests} over "
+        f"{finding} in {metric}, averaged over the directions (paired randomisation {tests} over "
         f"queries, groups kept together, {corrected}level {LEVEL:g})." + _about_disagreement(board)
     )
 
 
 def _about_disagreement(board: Board) -> str:
-    """Return a note on rows whose order by median rank is not their order by mean rank."""
+    """Return a note on rows whose orders by median rank and by mean rank differ."""
     place = {row.label: i for i, row in enumerate(board.rows)}
     pairs = [
         f"{test.first} and {test.second}"
@@ -57,13 +59,13 @@ def _about_disagreement(board: Board) -> str:
     if not pairs:
         return ""
     return (
-        " The rows are in the order of the median rank; tests and ranks are of the mean rank, "
-        f"which a few very late ranks raise. The two disagree on {'; '.join(pairs)}."
+        " The rows are in the order of the median rank, but tests and ranks are of the mean rank, "
+        f"which a few very high ranks increase. The two disagree on {'; '.join(pairs)}."
     )
 
 
 def compared(board: Board, label: str, other: str) -> str:
-    """Return ``better`` or ``worse`` if the test of two methods shows it, else an empty text."""
+    """Return ``better`` or ``worse`` if the test of two methods shows it, else an empty string."""
     if not board.p_value(label, other) <= LEVEL:
         return ""
     test = next(t for t in board.comparisons[None] if {t.first, t.second} == {label, other})
@@ -73,7 +75,7 @@ def compared(board: Board, label: str, other: str) -> str:
 
 
 def planned(board: Board) -> str:
-    """Return how the planned differences were tested, and which of them are shown."""
+    """Return a paragraph on how planned differences were tested, and which were established."""
     if not board.differences:
         return ""
     shown = []
@@ -87,9 +89,10 @@ def planned(board: Board) -> str:
         else:
             shown.append(f"{better} is better than {worse}")
     return (
-        f"Differences of {metric_words(board.tested)}, averaged over the directions and the seeds, "
-        "that the experiment named beforehand: paired randomisation tests that exchange whole "
-        "groups of queries, with Holm's correction for their number. Intervals and p do not cover "
-        "other seeds, so the last column has the difference of each seed. At level "
-        f"{LEVEL:g}, and in every seed: {'; '.join(shown)}."
+        f"These are differences of {metric_words(board.tested)}, averaged over the directions and "
+        "the seeds, between methods that the experiment named beforehand. They are tested by "
+        "paired randomisation tests that exchange whole groups of queries, with Holm's correction "
+        "for the number of tests. Intervals and p do not cover other seeds, so the last column has "
+        f"the difference for each seed. At level {LEVEL:g}, and for every seed: "
+        f"{'; '.join(shown)}."
     )

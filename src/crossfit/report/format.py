@@ -1,4 +1,4 @@
-"""Numbers, names and texts as pages and tables show them."""
+"""Formats of numbers, names and texts on pages and in tables."""
 
 from __future__ import annotations
 
@@ -28,37 +28,37 @@ _LONGEST = 180
 
 
 def metric_words(metric: str) -> str:
-    """Return a metric as tables head it: ``mAP``, ``R@5``, ``MedR``."""
+    """Return the name of a metric in headings: ``mAP``, ``R@5``, ``MedR``."""
     measure = parse_metric(metric)
     return measure.row.words + measure.suffix.removesuffix("@all")
 
 
 def digits_of(metric: str) -> int:
-    """Return how many decimals a metric is shown with."""
+    """Return the number of decimals of a metric in tables."""
     return parse_metric(metric).row.digits
 
 
 def figure(value: float | None, digits: int = 3) -> str:
-    """Return a number as tables show it; a dash where there is none."""
+    """Return a number for a table; a dash if it is None or NaN."""
     return "–" if value is None or math.isnan(value) else f"{value:.{digits}f}"
 
 
 def interval_figure(bounds: tuple[float, float], digits: int = 3) -> str:
-    """Return an interval as tables show it, without leading zeros; empty where there is none."""
+    """Return an interval for a table, without leading zeros; empty if a bound is NaN."""
     if any(math.isnan(bound) for bound in bounds):
         return ""
     return "–".join(re.sub(r"^0(?=\.)", "", f"{bound:.{digits}f}") for bound in bounds)
 
 
 def p_figure(value: float) -> str:
-    """Return a p-value as tables show it."""
+    """Return a p-value for a table."""
     if math.isnan(value):
         return "–"
     return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def rank_figure(ranks: tuple[int, int]) -> str:
-    """Return a range of ranks as tables show it."""
+    """Return a range of ranks for a table."""
     low, high = ranks
     return str(low) if low == high else f"{low}–{high}"
 
@@ -78,7 +78,7 @@ def short(value: Any) -> str:
 
 
 def clipped(text: str) -> str:
-    """Return a text on one line, cut at its longest length."""
+    """Return a text on one line, of at most 180 characters."""
     text = " ".join(text.split())
     return text if len(text) <= _LONGEST else text[: _LONGEST - 1].rstrip() + "…"
 
@@ -89,5 +89,5 @@ def counted(n: int, word: str) -> str:
 
 
 def listed(names: Sequence[str]) -> str:
-    """Return names as a sentence lists them: ``a, b and c``."""
+    """Return names as a list within a sentence: ``a, b and c``."""
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

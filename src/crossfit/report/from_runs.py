@@ -1,4 +1,4 @@
-"""From the store to the report: a page, and tables in Markdown, LaTeX and CSV."""
+"""Reports of stored runs: a page, and tables in Markdown, LaTeX and CSV."""
 
 from __future__ import annotations
 
@@ -32,27 +32,28 @@ def report_runs(
     root: str | os.PathLike[str] | None = None,
     items: int | None = None,
 ) -> Path:
-    """Report runs: a self-contained page, and tables in Markdown, LaTeX and CSV.
+    """Write a report of runs: a self-contained page, and tables in Markdown, LaTeX and CSV.
 
     Parameters
     ----------
     runs : sequence of str
-        Names of runs in the store. Methods on the same test queries share a leaderboard, and
-        seeds of one method a row, whichever run has them.
-    store : Store or path
-        Where the results are.
-    out : path
-        Folder of ``report.html``, ``leaderboard.md``, ``leaderboard.tex`` and ``leaderboard.csv``.
+        Names of runs in the store. Methods that were evaluated on the same test queries are in
+        one leaderboard, and seeds of one method in one row, even if they are from several runs.
+    store : Store or path, default="crossfit-runs"
+        The store that has the results.
+    out : path, default="crossfit-report"
+        Folder for ``report.html``, ``leaderboard.md``, ``leaderboard.tex`` and
+        ``leaderboard.csv``.
     root : path, optional
         Folder of the data sets, for the gallery; by default that of the run, or else
-        ``CROSSFIT_DATA``. Without the data the report has no gallery, and a note on it.
+        ``CROSSFIT_DATA``. Without the data the report has a note in place of the gallery.
     items : int, optional
-        Items per query of the gallery, from 1 to 10; by default 9 pictures or 5 texts.
+        Number of items per query in the gallery, from 1 to 10; by default 9 pictures or 5 texts.
 
     Returns
     -------
     pathlib.Path
-        The page.
+        Path of the page.
 
     Raises
     ------
@@ -68,7 +69,7 @@ def report_runs(
     groups = grouped(records)
     if not groups:
         raise StoreError(
-            f"no cell of {', '.join(record.name for record in records)} is done: run it first"
+            f"no cell of {', '.join(record.name for record in records)} is done; run it first"
         )
     parts = [_part(*group, root, items) for group in groups]
     found = [part.board for part in parts]
@@ -86,8 +87,8 @@ def report_runs(
         parts=parts,
         description="\n\n".join(record.spec.get("description") or "" for record in records),
         reading="\n\n".join(record.spec.get("notes") or "" for record in records),
-        reduced="Data or sizes are below the published ones; what is found here holds for these "
-        "sizes only." if reduced else "",
+        reduced="Data or sizes are below the published ones, so the results hold for these sizes "
+        "only." if reduced else "",
         notes=notes,
         problems=problems_of(records),
         facts=facts,
@@ -114,16 +115,16 @@ def _part(
         run = next(run for run in records if best.key in {cell.key for cell in run.done})
         test, names = _test_split(best, run, None if root is None else str(root))
     except (OSError, ValueError, TypeError, LookupError, ImportError) as error:
-        why = " ".join(str(error).split())
+        reason = " ".join(str(error).split())
         return Part(
-            board, gallery_note=f"No gallery, because the data is missing: {why}", relevant=curve
+            board, gallery_note=f"No gallery, because the data is missing: {reason}", relevant=curve
         )
     shown = galleries(best, test, names, items)
-    note = f"Answered by {board.rows[0].label}, the first of the leaderboard"
+    note = f"Results of {board.rows[0].label}, the first method of the leaderboard"
     note += f" (seed {best.seed})." if len(board.rows[0].seeds) > 1 else "."
     hidden = [name for name in test.views.names if not can_be_shown(test, name)]
     if hidden:
-        note += f" The data has features of {' and '.join(hidden)} only, so items are named."
+        note += f" For {' and '.join(hidden)} the data has only features, so names are shown."
     maps = [
         each
         for row in board.rows
@@ -138,12 +139,12 @@ def _test_split(cell: CellRecord, run: RunRecord, root: str | None) -> tuple[Any
     from crossfit.experiment.task import PairSource
 
     if run.data is not None and not Path(run.data).is_file():
-        raise FileNotFoundError(f"the table {run.data} is no longer there")
+        raise FileNotFoundError(f"the table {run.data} does not exist any more")
     loaded = load_splits(PairSource.of_cell(cell.cell, run.data, root or run.root))
     keyed = cell.cell["dataset"]
     if loaded.dataset.revision != keyed.get("revision"):
         raise ValueError(
-            f"{run.data or keyed['name']} has changed: it is there in revision "
-            f"{loaded.dataset.revision}, the run had {keyed.get('revision')}"
+            f"{run.data or keyed['name']} has changed: its revision is {loaded.dataset.revision}, "
+            f"but that of the run is {keyed.get('revision')}"
         )
     return loaded.splits["test"], loaded.dataset.target_names

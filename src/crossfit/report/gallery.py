@@ -19,24 +19,24 @@ from crossfit.report.pictures import data_uri, is_picture
 
 __all__ = ["Found", "Gallery", "GalleryRow", "can_be_shown", "galleries"]
 
-#: Queries of each kind in a gallery.
+#: Number of queries of each kind in a gallery.
 _HITS, _FAILURES = 3, 3
-#: Default number of items per query: pictures stand in one line, texts have one each.
+#: Default number of items per query; pictures share a line, and every text has its own.
 _PICTURES, _TEXTS = 9, 5
 
 
 @dataclass(frozen=True)
 class Found:
-    """One item that a query found.
+    """An item that was retrieved for a query.
 
     Parameters
     ----------
     text : str
-        The item's text, or the caption of its picture.
+        Text of the item, or the caption of its picture.
     picture : str
         A data URI, or empty.
     verdict : {"pair", "relevant", "wrong"}
-        The paired item itself, another of the same class, or neither.
+        Whether it is the paired item, another item of the same class, or neither.
     """
 
     text: str
@@ -46,7 +46,7 @@ class Found:
 
 @dataclass(frozen=True)
 class GalleryRow:
-    """A query with what it found, best first, and the rank of its first relevant item."""
+    """A query with the retrieved items, best first, and the rank of its first relevant item."""
 
     text: str
     picture: str
@@ -56,7 +56,7 @@ class GalleryRow:
 
 @dataclass(frozen=True)
 class Gallery:
-    """Queries of one direction with what they found.
+    """Queries of one direction with the retrieved items.
 
     Parameters
     ----------
@@ -65,9 +65,9 @@ class Gallery:
     rows : sequence of GalleryRow
         The queries.
     own : str
-        The item that the rank belongs to: "own picture".
-    note : str
-        How the queries were chosen.
+        Name of the item whose rank is shown: "own picture".
+    note : str, default=""
+        Note on how the queries were chosen.
     """
 
     title: str
@@ -77,18 +77,23 @@ class Gallery:
 
 
 def galleries(cell: CellRecord, test: Any, names: Any, items: int | None = None) -> list[Gallery]:
-    """Return the galleries of a cell: hits and worst failures in each direction.
+    """Return the galleries of a cell, with hits and worst failures in each direction.
 
     Parameters
     ----------
     cell : CellRecord
         A cell that is done.
     test : Split
-        Its test split.
+        The test split of the cell.
     names : sequence of str or None
         Names of the classes.
     items : int, optional
-        Items per query, at most those that the store has; by default 9 pictures or 5 texts.
+        Number of items per query, up to the number that is stored; by default 9 pictures or 5
+        texts.
+
+    Returns
+    -------
+    list of Gallery
     """
     arrays = cell.arrays()
     rng = np.random.RandomState(0)
@@ -105,12 +110,12 @@ def galleries(cell: CellRecord, test: Any, names: Any, items: int | None = None)
         chosen = rng.permutation(hits)[:_HITS]
         late = np.flatnonzero(first > 1)
         worst = late[np.argsort(-first[late], kind="stable")][:_FAILURES]
-        n = np.isfinite(first).sum()  # the others have nothing to find
+        n = np.isfinite(first).sum()  # the other queries do not have a relevant item
         own = "own" if cell.relevant.get("first", "pair") == "pair" else "first relevant"
         for kind, queries, note in (
             ("hits", chosen, f"Drawn at random (seed 0) from the {len(hits)} of {n} queries "
              "whose first item is relevant."),
-            ("worst failures", worst, "The queries with the largest rank of a relevant item."),
+            ("worst failures", worst, "Queries whose first relevant item has the largest rank."),
         ):  # fmt: skip
             rows = []
             for q in queries.tolist():
@@ -118,7 +123,7 @@ def galleries(cell: CellRecord, test: Any, names: Any, items: int | None = None)
                 pictures = bool(answers[0][1])
                 answers = answers[: items or (_PICTURES if pictures else _TEXTS)]
                 text, picture = shown[query](q)
-                found_ = [Found(words, pixels, said) for words, pixels, said in answers]
+                found_ = [Found(*answer) for answer in answers]
                 rows.append(GalleryRow(text, picture, float(first[q]), found_))
             if rows:
                 title = f"{direction.label}: {kind}"
@@ -127,6 +132,7 @@ def galleries(cell: CellRecord, test: Any, names: Any, items: int | None = None)
 
 
 def verdicts(test: Any, query: str, gallery: str) -> Any:
+    """Return a function of a query and an item that returns the verdict on the item."""
     pairs = test.views.relevance(query, gallery)
     labels = None
     if test.y is not None:
@@ -151,7 +157,7 @@ def can_be_shown(test: Any, name: str) -> bool:
 
 
 def shower(test: Any, name: str, classes: Any) -> Any:
-    """Return what shows an item of a view: its text and its picture, as far as there are any."""
+    """Return a function that returns the text and the picture of an item, each empty if missing."""
     values, _ = test.views.distinct(name)
     rows = test.views.first_rows(name)
 
@@ -164,17 +170,17 @@ def shower(test: Any, name: str, classes: Any) -> Any:
         if isinstance(value, str):
             path = Path(value)
             if is_picture(value):
-                return known_as(test, rows[item], name) or path.stem, data_uri(path)
+                return name_of(test, rows[item], name) or path.stem, data_uri(path)
             return clipped(path.name if os.sep in value and path.is_file() else value), ""
-        words = known_as(test, rows[item], name) or f"{name} {item + 1}"
+        words = name_of(test, rows[item], name) or f"{name} {item + 1}"
         picture = data_uri(value) if is_picture(value) else ""
         return f"{words}, {label}" if label else words, picture
 
     return shower
 
 
-def known_as(test: Any, row: int, view: str) -> str:
-    """Return the name of a row in the data set: one of that view before any other."""
+def name_of(test: Any, row: int, view: str) -> str:
+    """Return the name of a row in the data set, preferably in that view; empty if there is none."""
     named = {key: values for key, values in test.info.items() if isinstance(values[row], str)}
     order = sorted(named, key=lambda key: (view not in key, list(named).index(key)))
     return clipped(str(named[order[0]][row])) if order else ""

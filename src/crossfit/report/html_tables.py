@@ -26,13 +26,13 @@ __all__ = [
     "published_table",
 ]
 
-#: Methods up to which all pairs are laid out in a table.
+#: Largest number of methods for which there is a table of all pairs.
 _MATRIX = 30
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell of a table: its text, the text below, and the value that it is sorted by."""
+    """A cell of a table: its text, the text below it, and the value by which rows are sorted."""
 
     text: str
     below: str = ""
@@ -43,7 +43,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Column:
-    """A column: its heading, its style, the order of a first click, and its tooltip."""
+    """A column: its heading, its style, its order after the first click, and its tooltip."""
 
     head: str
     kind: str = ""
@@ -53,7 +53,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Line:
-    """A row: the method, what is written below it, and its cells."""
+    """A row: the label of the method, the text below it, and the cells."""
 
     label: str
     detail: str
@@ -75,7 +75,8 @@ class Table:
         spans = sum(span for _, span in self.groups)
         if self.groups and spans != n:
             raise ValueError(
-                f"{self.caption}: groups span {spans} columns of {n}; let them span all"
+                f"{self.caption}: groups span {spans} columns, but there are {n}; they must span "
+                "all"
             )
         for line in self.lines:
             if len(line.cells) != n:
@@ -86,7 +87,7 @@ class Table:
 
 
 def leaderboard_table(board: Board) -> Table:
-    """Build the leaderboard: rank, mean, p-value, then every figure."""
+    """Build the table of a leaderboard: rank, mean and p-value, followed by all figures."""
     columns = [column for column in columns_of(board) if column.is_in("page")]
     groups = [(words, len([*members])) for words, members in groupby(c.group for c in columns)]
     scale = _Scale(board, (row.repeats.interval(None, board.metric) for row in board.rows))
@@ -148,20 +149,20 @@ def _detail(row: Row) -> str:
 
 
 def published_table(board: Board) -> Table | None:
-    """Build the comparison with published figures; None if there are none."""
+    """Build the table of published and obtained figures; None if nothing is published."""
     lines = []
     for row in board.rows:
-        for (direction, metric), said in row.published.items():
+        for (direction, metric), published in row.published.items():
             known = metric in row.repeats.metrics and direction in (None, *board.directions)
             value = row.repeats.mean(direction, metric) if known else math.nan
             low, high = row.repeats.interval(direction, metric) if known else (math.nan, math.nan)
             digits = digits_of(metric)
-            gap = value - said
-            inside = "–" if math.isnan(low) else "yes" if low <= said <= high else "no"
+            gap = value - published
+            inside = "–" if math.isnan(low) else "yes" if low <= published <= high else "no"
             cells = [
                 Cell(metric_words(metric), kind="left"),
                 Cell(_where(direction), kind="left"),
-                Cell(figure(said, digits), value=said),
+                Cell(figure(published, digits), value=published),
                 Cell(figure(value, digits), interval_figure((low, high), digits), value),
                 Cell("–" if math.isnan(gap) else f"{gap:+.{digits}f}".replace("-", "−"),
                       value=gap),
@@ -177,7 +178,7 @@ def published_table(board: Board) -> Table | None:
 
 
 def _where(direction: str | None) -> str:
-    # What was published of a direction that was not evaluated is named as it was written.
+    # A published direction that was not evaluated is a string, as in the experiment.
     return "mean" if direction is None else getattr(direction, "label", direction)
 
 
@@ -213,7 +214,7 @@ def cost_table(board: Board) -> Table | None:
 
 
 def differences_table(board: Board) -> Table | None:
-    """Build the table of the differences that an experiment planned; None if it planned none."""
+    """Build the table of planned comparisons; None if the experiment does not plan any."""
     if not board.differences:
         return None
     digits = digits_of(board.tested)
@@ -259,7 +260,7 @@ def hubness_table(board: Board) -> Table | None:
 
 
 def pair_tables(board: Board) -> list[tuple[str, list[list[str]]]]:
-    """Return the p-values of all pairs, below the diagonal: a table per family of tests."""
+    """Return the p-values of all pairs, below the diagonal, as a table per family of tests."""
     if not 2 < len(board.rows) <= _MATRIX:
         return []
     found = []

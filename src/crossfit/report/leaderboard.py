@@ -1,4 +1,4 @@
-"""A leaderboard: the methods evaluated on one data set, ranked, tested and checked."""
+"""A leaderboard: methods that were evaluated on the same queries, ranked and tested."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from crossfit.metrics import (
 
 __all__ = ["LEVEL", "Board", "Row"]
 
-#: Adjusted p-values up to this establish a difference.
+#: Largest adjusted p-value at which a difference is established.
 LEVEL = 0.05
 _RESAMPLES = 10_000
 
@@ -34,21 +34,21 @@ class Row:
     Parameters
     ----------
     label : str
-        Its label in the leaderboard.
+        Label of the method in the leaderboard.
     repeats : Repeats
-        Its evaluations, one per seed.
+        Evaluations of the method, one per seed.
     detail : str
         Features and settings, in words.
     seeds : tuple of int
         The seeds.
     method : str
-        Its name in the registry.
+        Name of the method in the registry.
     params : mapping
-        Settings, those chosen by tuning included, and ``features`` and ``similarity``.
+        Settings, including those chosen by tuning, with ``features`` and ``similarity``.
     published : mapping of (direction or None, metric) to float
-        Figures of the paper; None is the mean over the directions.
+        Figures of the paper; None stands for the mean over the directions.
     note : str
-        A note in tables, next to the figures.
+        A note for tables, next to the figures.
     curves : mapping
         ``{direction: {"recall": (ks, values), "pr": (recalls, precisions)}}``.
     costs : mapping of str to float
@@ -88,22 +88,23 @@ class Board:
     title : str
         Name of the data set.
     rows : sequence of Row
-        The methods; kept best first by the main metric, averaged over the directions.
+        The methods, in any order; they are sorted by the main metric, averaged over the
+        directions, with the best one first.
     metrics : sequence of str
-        The metrics shown, the main one first.
+        The metrics to show, with the main one first.
     about : str
-        Sizes and relevance, in a sentence.
+        Sentences on sizes and relevance.
     chance : mapping of (direction, metric) to float
         Expected values under random ranking.
     baseline : str, optional
-        Label of the method that the others are compared with; the best by default.
-    asked : sequence of (str, str)
-        Pairs of labels whose difference was to be tested from the beginning.
+        Label of the method that the others are compared with; by default the best.
+    planned : sequence of (str, str)
+        Labels of pairs of methods whose comparison the experiment planned.
 
     Raises
     ------
     ValueError
-        If there is no row, or the baseline is not one of them.
+        If there are no rows, or the baseline is not one of them.
     """
 
     title: str
@@ -112,11 +113,11 @@ class Board:
     about: str = ""
     chance: Mapping[tuple[str, str], float] = field(default_factory=dict)
     baseline: str | None = None
-    asked: Sequence[tuple[str, str]] = ()
+    planned: Sequence[tuple[str, str]] = ()
 
     def __post_init__(self) -> None:
         if not self.rows:
-            raise ValueError(f"the leaderboard of {self.title} has no method")
+            raise ValueError(f"the leaderboard of {self.title} has no method; add at least one row")
         labels = [row.label for row in self.rows]
         if self.baseline is not None and self.baseline not in labels:
             raise ValueError(
@@ -137,7 +138,7 @@ class Board:
 
     @property
     def directions(self) -> tuple[Direction, ...]:
-        """Directions evaluated."""
+        """The directions that were evaluated."""
         return self.rows[0].repeats.directions
 
     @property
@@ -147,20 +148,20 @@ class Board:
 
     @property
     def tested(self) -> str:
-        """The metric that tests compare: the main one, or the mean rank if that is a median."""
+        """The metric of the tests: the main one, or the mean rank if that is a median rank."""
         return parse_metric(self.metric).row.median_of or self.metric
 
     @cached_property
     def comparisons(self) -> dict[str | None, list[Comparison]]:
-        """Tests of all pairs, by direction; None is the mean over the directions.
+        """Tests of all pairs of methods, by direction; None is the mean over the directions.
 
-        Each direction is a family of its own for Holm's correction. Empty with one method.
+        Holm's correction is applied to each direction separately. Empty if there is one method.
         """
         if len(self.rows) < 2:
             return {}
-        evaluations = {row.label: _ranks_named(row.repeats.averaged) for row in self.rows}
+        evaluations = {row.label: _with_means(row.repeats.averaged) for row in self.rows}
         n_pairs = len(self.rows) * (len(self.rows) - 1) // 2
-        # Enough that the smallest p-value is below the level after the correction.
+        # Enough for the smallest p-value to be below the level after the correction.
         n_resamples = max(_RESAMPLES, 100 * n_pairs)
         families: list[str | None] = [*self.directions]
         if all(ev.groups.get(d) is not None for ev in evaluations.values()
@@ -173,18 +174,18 @@ class Board:
 
     @cached_property
     def differences(self) -> list[Comparison]:
-        """Tests of the pairs in `asked` alone, corrected for their number."""
-        evaluations = {row.label: _ranks_named(row.repeats.averaged) for row in self.rows}
-        return compare(evaluations, self.tested, None, pairs=self.asked) if self.asked else []
+        """Tests of the planned pairs only, corrected for their number."""
+        evaluations = {row.label: _with_means(row.repeats.averaged) for row in self.rows}
+        return compare(evaluations, self.tested, None, pairs=self.planned) if self.planned else []
 
     def difference_by_seed(self, first: str, second: str) -> list[float]:
-        """Return the difference of two methods in what is tested, seed by seed.
+        """Return the difference of two methods in the tested metric, for each seed.
 
-        A method with one seed is compared with every seed of the other.
+        If one of them has a single seed, it is compared with every seed of the other.
         """
         rows = {row.label: row.repeats for row in self.rows}
         pair = [
-            [_ranks_named(each).mean(None, self.tested) for each in rows[label].evaluations]
+            [_with_means(each).mean(None, self.tested) for each in rows[label].evaluations]
             for label in (first, second)
         ]
         n = max(map(len, pair))
@@ -208,16 +209,16 @@ class Board:
         )
 
     def p_value(self, label: str, other: str | None = None, direction: str | None = None) -> float:
-        """Return the adjusted p-value between two methods; NaN where they were not compared.
+        """Return the adjusted p-value between two methods; NaN if they were not compared.
 
         Parameters
         ----------
         label : str
-            One method.
+            Label of one method.
         other : str, optional
-            Another; by default `reference`.
-        direction : str or None
-            None is the mean over the directions.
+            Label of the other method; by default `reference`.
+        direction : str, optional
+            A direction; by default the mean over the directions.
         """
         pair = {label, self.reference if other is None else other}
         for test in self.comparisons.get(direction, ()):
@@ -226,8 +227,8 @@ class Board:
         return math.nan
 
 
-def _ranks_named(evaluation: Evaluation) -> Evaluation:
-    """Add the values of medians under the name of their mean: ``medr``, of ranks, as ``meanr``."""
+def _with_means(evaluation: Evaluation) -> Evaluation:
+    """Add the values of medians under the names of the means: those of ``medr`` as ``meanr``."""
     extra: dict[tuple[Direction, str], Any] = {
         (direction, mean): np.array(evaluation.per_query[direction, metric])
         for direction, metric in evaluation.per_query

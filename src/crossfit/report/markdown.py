@@ -1,4 +1,4 @@
-"""A run as a page of Markdown: what was asked, the tables, how settings were chosen, by what."""
+"""Runs as a page of Markdown: description, tables, chosen settings, and how the page was made."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ def markdown_page(
     Parameters
     ----------
     records : sequence of RunRecord
-        The runs. The description and the notes of their experiments are printed as they are,
-        before and after the tables.
+        The runs. The descriptions and the notes of their experiments are copied unchanged, before
+        and after the tables.
     boards : sequence of Board
-        Their leaderboards.
+        Leaderboards of the runs.
     title : str
         Heading of the page.
     facts : sequence of (str, str)
-        Kind and text of what is known of data, settings and versions; of the kinds that the page
-        prints, ``repeat``, ``data``, ``versions`` and ``time``.
+        Facts as pairs of a kind and a text. Those of the kinds ``repeat``, ``data``,
+        ``versions`` and ``time`` are on the page.
     notes : sequence of str
-        Sentences on how often the test splits were evaluated.
+        Sentences with the numbers of evaluations on the test splits.
 
     Returns
     -------
@@ -59,7 +59,7 @@ def _table(head: Sequence[str], left: int, rows: Sequence[Sequence[str]]) -> str
 
 
 def _differences(board: Board) -> str:
-    """Return the comparisons that the experiment planned, as a section."""
+    """Return a section with the planned comparisons; empty if there are none."""
     table = differences_table(board)
     if table is None:
         return ""
@@ -69,7 +69,7 @@ def _differences(board: Board) -> str:
 
 
 def _chosen(records: Sequence[Any]) -> str:
-    """Return the settings that tuning chose, as a section."""
+    """Return a section with the settings that tuning chose; empty if there are none."""
     rows = {}
     for cell in (cell for record in records for cell in record.done if cell.chosen):
         about = cell.tuning
@@ -91,16 +91,16 @@ def _words(value: Any) -> str:
 
 
 def _origin(records: Sequence[Any], facts: Sequence[tuple[str, str]], notes: Sequence[str]) -> str:
-    """Return what made the page, and with what it is made again."""
+    """Return a section on how the page was made, with the commands to make it again."""
     names = [record.name for record in records]
     folder = str(records[0].store.folder)
     commands = [text for kind, text in facts if kind == "repeat"]
     shown = "\n".join([*commands, shlex.join(["crossfit", "report", *names, "--store", folder])])
     lines = ["## How this page was made", f"```console\n{shown}\n```"]
-    # A page that goes into a repository has the versions, and not the platform after them.
+    # Pages are for repositories, so they have the versions but not the platform after them.
     versions = [text.partition(";")[0] for kind, text in facts if kind == "versions"]
-    told = [text for kind, text in facts if kind in ("data", "time")]
-    rest = dict.fromkeys([*notes, *told, *versions])
+    data = [text for kind, text in facts if kind in ("data", "time")]
+    rest = dict.fromkeys([*notes, *data, *versions])
     lines.append("\n".join(f"- {text}" for text in rest))
     lines += list(_without_result(records))
     return "\n\n".join(lines)

@@ -1,4 +1,4 @@
-"""The page: one self-contained HTML file with leaderboards, plots and a retrieval gallery."""
+"""The page of a report: a self-contained HTML file with leaderboards, plots and a gallery."""
 
 from __future__ import annotations
 
@@ -44,15 +44,15 @@ class Part:
     board : Board
         The leaderboard.
     galleries : sequence of Gallery
-        Queries with what they found.
+        Queries with the retrieved items.
     gallery_note : str
-        The method that answered them, or the reason why there is no gallery.
+        Note with the method of the gallery, or the reason why there is no gallery.
     attention : sequence of Attention
         Attention maps.
-    relevant : str
-        The items that recall counts: ``"their own pair"`` or ``"a relevant item"``.
-    labelled : bool
-        True if the gallery distinguishes items of the same class from others.
+    relevant : str, default="their own pair"
+        Items whose recall is drawn: ``"their own pair"`` or ``"a relevant item"``.
+    labelled : bool, default=True
+        Whether the gallery distinguishes items of the same class from others.
     """
 
     board: Board
@@ -83,23 +83,23 @@ def write_page(
     Parameters
     ----------
     path : Path
-        The HTML file; its folder is made.
+        The HTML file; its folder is created if necessary.
     title, lead : str
         Heading and first sentences.
     parts : sequence of Part
-        Leaderboards, one per data set.
+        Leaderboards, one for each set of test queries.
     description, reading : str
-        Paragraphs before the figures and after them, as the experiment gives them.
+        Paragraphs before and after the figures, from the experiment.
     reduced : str
-        A note on a reduced experiment, empty for a full one.
+        A note if the experiment is reduced, else empty.
     notes : sequence of str
-        Notes that a reader needs before the figures.
+        Notes to be read before the figures.
     problems : sequence of Problem
         Cells without a result.
     facts : sequence of (str, str)
-        Terms and texts: split sizes, settings, versions, times.
+        Terms and texts on data, settings, versions and times.
     sources : sequence of (str, str)
-        Experiments by name, as their files have them.
+        Names and YAML of the experiments.
     footer : str
         Attribution.
     """
@@ -109,7 +109,7 @@ def write_page(
         loader=jinja2.PackageLoader("crossfit.report", "templates"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
-        # Labels, texts and reasons are other people's words.
+        # Labels, texts and reasons were written by others.
         finalize=lambda value: printable(value, lines=True) if type(value) is str else value,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -134,13 +134,13 @@ def write_page(
 
 
 def _paragraphs(text: str) -> list[str]:
-    """Return the paragraphs of a text without the marks that Markdown has for emphasis."""
+    """Return the paragraphs of a Markdown text, without its marks for emphasis and headings."""
     plain = text.replace("**", "").replace("`", "")
     return [part.strip().lstrip("# ") for part in plain.split("\n\n") if part.strip()]
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file whole or not at all, through a temporary one."""
+    """Write a file completely or not at all, through a temporary one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with whole_file(path, "a text") as draft:
         draft.write_text(text, encoding="utf-8")
@@ -148,7 +148,7 @@ def write_text(path: Path, text: str) -> None:
 
 @dataclass(frozen=True)
 class _Plot:
-    """A plot with its panels side by side, and below each other for phones."""
+    """A plot in two versions, with panels side by side and, for phones, below each other."""
 
     title: str
     wide: str
@@ -191,7 +191,7 @@ def _prepared(part: Part, i: int) -> _Prepared:
             for plot in _drawn(
                 row.label,
                 partial(plots.search, row),
-                "Every trial by its score in the search; the best is orange.",
+                "Scores of all trials of the search; the best one is orange.",
             )
         ],
         published_table(board),
@@ -223,7 +223,7 @@ def _plots(board: Board, relevant: str) -> list[_Plot]:
         *_drawn(
             "Recall",
             partial(plots.curves, board, "recall"),
-            f"Share of queries with {relevant} among the first K.",
+            f"Fraction of queries with {relevant} among the first K.",
         ),
         *_drawn(
             "Precision and recall",
@@ -233,7 +233,7 @@ def _plots(board: Board, relevant: str) -> list[_Plot]:
         *_drawn(
             "Score against cost and size",
             partial(plots.costs, board),
-            f"{metric_words(board.metric)}, mean of the directions; the numbers are places in "
+            f"{metric_words(board.metric)}, mean of the directions; the numbers are positions in "
             "the leaderboard.",
         ),
         *(

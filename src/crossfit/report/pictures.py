@@ -1,4 +1,4 @@
-"""Pictures inside a page: thumbnails as data URIs, and pictures lit where weights are high."""
+"""Pictures inside a page: thumbnails as data URIs, and pictures that are bright at high weights."""
 
 from __future__ import annotations
 
@@ -19,14 +19,18 @@ _THUMBNAIL = 112
 
 
 def data_uri(image: Any, longest: int = _THUMBNAIL) -> str:
-    """Return a picture as a data URI: small ones as they are, larger ones as a thumbnail.
+    """Return a picture as a data URI, of a thumbnail if the picture is larger.
 
     Parameters
     ----------
     image : path-like, PIL image or ndarray
-        What `crossfit.extraction.load_rgb` takes.
-    longest : int
-        Longest side in pixels.
+        Any input of `crossfit.extraction.load_rgb`.
+    longest : int, default=112
+        Length of the longest side of a thumbnail, in pixels.
+
+    Returns
+    -------
+    str
     """
     from PIL import Image
 
@@ -50,16 +54,16 @@ def lit(image: Any, weights: Any, boxes: Any) -> NDArray[np.uint8]:
     Parameters
     ----------
     image : path-like, PIL image or ndarray
-        What `crossfit.extraction.load_rgb` takes.
+        Any input of `crossfit.extraction.load_rgb`.
     weights : array-like of shape (R,)
-        Not negative.
+        Weights of the regions, at least 0.
     boxes : array-like of shape (R, 4)
-        Left, top, right and bottom as shares of the picture.
+        Left, top, right and bottom of the regions, as fractions of the picture.
 
     Returns
     -------
     ndarray of uint8, shape (H, W, 3)
-        A pixel is as bright as the heaviest of the regions that hold it.
+        The brightness of a pixel is given by the largest weight of the regions that contain it.
     """
     from crossfit.extraction import load_rgb
 

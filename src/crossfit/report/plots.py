@@ -1,4 +1,4 @@
-"""Plots of a leaderboard as SVG that takes its colours from the page, light or dark."""
+"""Plots of a leaderboard as SVG with the colours of the page, light or dark."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from crossfit.report.leaderboard import Board, Row
 
 __all__ = ["attention", "costs", "curves", "intervals", "search", "sweeps", "training"]
 
-# Stand-ins that the page replaces by its own colours, so that plots follow light and dark.
+# Placeholders, which are replaced by the colours of the page, so that plots can be light or dark.
 _INK, _GRID, _SOFT = "#010203", "#040506", "#070809"
 _SERIES = ("#0a0b01", "#0a0b02", "#0a0b03", "#0a0b04", "#0a0b05", "#0a0b06")
 _COLOURS = {
@@ -31,14 +31,14 @@ _COLOURS = {
     **{colour: f"var(--series-{i + 1})" for i, colour in enumerate(_SERIES)},
 }
 _CHANCE = (0, (4, 3))
-#: Width of a figure for phones, in inches, and of the names of methods in it, in letters.
+#: Width of a figure for phones in inches, and of the names of methods in it in letters.
 _NARROW, _LETTERS = 4.4, 18
 
 
 def _axes(n: int, height: float, share: str = "xy", *, narrow: bool = False) -> tuple[Any, Any]:
     """Return a figure with n panels, side by side or, for a narrow page, below each other.
 
-    `share` names the axes that are the same in all panels.
+    `share` has the names of the axes that all panels share.
     """
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
@@ -64,18 +64,18 @@ def _svg(figure: Any, words: str) -> str:
 
     words = printable(words)
     buffer = io.StringIO()
-    # Text stays text (small, selectable), and ids do not change from run to run.
+    # Text is kept as text, which is small and selectable, and ids are the same in every run.
     options: Any = {"svg.fonttype": "none", "svg.hashsalt": "crossfit"}
     with mpl.rc_context(options), warnings.catch_warnings():
-        # The browser draws the text, with a font of its own.
+        # The text is drawn by the browser, with its own font.
         warnings.filterwarnings("ignore", "Glyph", UserWarning)
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
     svg = buffer.getvalue()
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    # Names of groups come again in every plot of the page, and nothing refers to them.
+    # Ids of groups would be repeated in every plot of the page; they are not used.
     svg = re.sub(r'<g id="[^"]*">', "<g>", svg)
-    # Equal parts of two plots have equal ids, and an id may be on a page only once.
+    # Equal parts of two plots have equal ids, but an id must be unique on a page.
     mark = hashlib.sha256(f"{words}{svg}".encode()).hexdigest()[:8]
     svg = re.sub(r'(\bid="|#)([a-z][0-9a-f]{10})\b', rf"\1\2-{mark}", svg)
     for stand_in, colour in _COLOURS.items():
@@ -110,14 +110,14 @@ def _short(x: float) -> str:
 
 
 def _style(i: int) -> dict[str, Any]:
-    """Return colour and width of the method in place i: the first have colours, others are grey."""
+    """Return colour and width of lines of the method at position i; later methods are grey."""
     if i < len(_SERIES):
         return {"color": _SERIES[i], "linewidth": 2, "zorder": 3}
     return {"color": _SOFT, "linewidth": 1.2, "zorder": 2}
 
 
 def _name(ax: Any, drawn: Sequence[tuple[int, Row]]) -> None:
-    """Put the methods into the legend: each that has a colour, the others together."""
+    """Add the methods to the legend; those without a colour share an entry."""
     for i, row in drawn:
         if i < len(_SERIES):
             ax.plot([], [], label=printable(row.label), **_style(i))
@@ -144,7 +144,7 @@ def _wrapped(label: str, letters: int) -> str:
 
 
 def _label_y(axes: Any, words: str, narrow: bool) -> None:
-    """Name the vertical axis: once where panels are side by side."""
+    """Label the vertical axis, only once if panels are side by side."""
     for ax in axes if narrow else axes[:1]:
         ax.set_ylabel(words, color=_INK)
 
@@ -160,9 +160,9 @@ def intervals(board: Board, *, narrow: bool = False) -> str:
             ax.plot([low, high], [-i, -i], color=_SERIES[0], linewidth=3, solid_capstyle="round")
             ax.plot([row.repeats.mean(direction, board.metric)], [-i], "o", color=_SERIES[0],
                     markersize=7, label="obtained" if not i else None)  # fmt: skip
-            said = row.published.get((direction, board.metric))
-            if said is not None:
-                ax.plot([said], [-i], "D", color=_SERIES[1], markersize=6, fillstyle="none",
+            published = row.published.get((direction, board.metric))
+            if published is not None:
+                ax.plot([published], [-i], "D", color=_SERIES[1], markersize=6, fillstyle="none",
                         markeredgewidth=1.6)  # fmt: skip
         at = board.chance.get((direction, board.metric))
         if at is not None:
@@ -207,7 +207,7 @@ def curves(board: Board, kind: str, *, narrow: bool = False) -> str | None:
             ax.minorticks_off()
             ax.set_xlabel("K", color=_INK)
         else:
-            # Other items may be relevant to another main metric and its curve.
+            # With another main metric the curve may be of another relevance.
             at = board.chance.get((direction, "map@all"))
             if at is not None and board.metric == "map@all":
                 ax.axhline(at, color=_INK, linewidth=1, linestyle=_CHANCE)
@@ -226,7 +226,7 @@ def curves(board: Board, kind: str, *, narrow: bool = False) -> str | None:
 
 @in_plain_words
 def costs(board: Board, *, narrow: bool = False) -> str | None:
-    """Draw the main metric over seconds of the fit, parameters and dimensions, as far as known."""
+    """Draw the main metric over fit time, parameters and dimensions, as far as they are known."""
     sources: list[tuple[str, Mapping[str, float]]] = []
     for words, found in (
         ("seconds to fit", {row.label: row.costs.get("fit", math.nan) for row in board.rows}),
@@ -245,7 +245,7 @@ def costs(board: Board, *, narrow: bool = False) -> str | None:
             if row.label in known:
                 at = (known[row.label], row.repeats.mean(None, board.metric))
                 ax.plot(*at, "o", color=_SERIES[0], markersize=6)
-                # Numbers of points that coincide, to two digits, stand in one list.
+                # Points that coincide, to two digits, share one list of numbers.
                 place = (float(f"{at[0]:.2g}"), float(f"{at[1]:.2g}"))
                 places.setdefault(place, []).append(str(i + 1))
         for at, numbers in places.items():
@@ -259,12 +259,12 @@ def costs(board: Board, *, narrow: bool = False) -> str | None:
 
 @in_plain_words
 def sweeps(board: Board, *, narrow: bool = False) -> list[tuple[str, str]]:
-    """Draw the score over a parameter, where several rows are one method with one number varied.
+    """Draw the score over a parameter, if rows of one method differ only in one number.
 
     Returns
     -------
     list of (str, str)
-        What varies, and the plot.
+        Method and parameter, and the plot.
     """
     families: dict[str, list[Row]] = {}
     for row in board.rows:
@@ -296,7 +296,7 @@ def sweeps(board: Board, *, narrow: bool = False) -> list[tuple[str, str]]:
 
 
 def _varied(rows: Sequence[Row]) -> str | None:
-    """Return the one parameter in which the rows differ, if it is a number everywhere."""
+    """Return the parameter in which rows differ, if it is the only one and always a number."""
     names = {name for row in rows for name in row.params}
     missing = object()
     differ = [n for n in names if len({repr(row.params.get(n, missing)) for row in rows}) > 1]
@@ -309,7 +309,7 @@ def _varied(rows: Sequence[Row]) -> str | None:
 
 @in_plain_words
 def search(row: Row, *, narrow: bool = False) -> str | None:
-    """Draw the value of every trial over each setting that was searched, at most four."""
+    """Draw the scores of all trials over each setting that was searched, up to four settings."""
     trials = [trial for trial in row.trials if trial.get("value") is not None]
     wanted = {}
     for name in dict.fromkeys(name for trial in trials for name in trial["params"]):
@@ -335,9 +335,9 @@ def search(row: Row, *, narrow: bool = False) -> str | None:
 
 @in_plain_words
 def training(board: Board, *, narrow: bool = False) -> str | None:
-    """Draw training curves, a panel for each quantity in the methods' histories, at most three.
+    """Draw training curves, with a panel for each quantity in the histories, up to three.
 
-    Seeds of one method have one colour.
+    All seeds of a method have the same colour.
     """
     drawn = [(i, row) for i, row in enumerate(board.rows) if any(map(len, row.histories.values()))]
     wanted: dict[str, None] = {}
@@ -372,13 +372,18 @@ def attention(weights: Any, words: Sequence[str]) -> str:
     Parameters
     ----------
     weights : ndarray of shape (T, R)
-        Weights.
+        Weights of R regions for each of T words.
     words : sequence of T str
         The words.
+
+    Returns
+    -------
+    str
+        The plot as SVG.
     """
     figure, axes = _axes(1, 0.9 + 0.22 * len(words), narrow=True)
     ax = axes[0]
-    # A stand-in colour map: opacity of one ink, so that it works on light and dark alike.
+    # The opacity of one colour is used as a colour map, so that it works on light and dark pages.
     share = np.asarray(weights, np.float64) / max(float(np.max(weights)), 1e-12)
     for t, row in enumerate(share):
         for r, value in enumerate(row):

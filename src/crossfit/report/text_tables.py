@@ -41,8 +41,8 @@ def _footnote(board: Board) -> str:
         of = "" if board.tested == board.metric else "of the mean rank "
         words += (
             f"Ranks and p, against {board.reference}, are of the mean over the directions. Ranks "
-            f"are those that paired randomisation tests {of}do not rule out (Holm's correction, "
-            f"level {LEVEL:g})."
+            f"are those that are not ruled out by paired randomisation tests {of}(Holm's "
+            f"correction, level {LEVEL:g})."
         )
     return words.strip()
 
@@ -75,17 +75,19 @@ def markdown_line(cells: Sequence[str]) -> str:
 
 def _escaped(text: str) -> str:
     text = printable(text).replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")
-    # Between two dollars many readers of Markdown see mathematics.
+    # Many Markdown renderers set text between two dollar signs as mathematics.
     return " ".join(text.replace("$", "\\$").split())
 
 
 def latex_table(board: Board) -> str:
-    r"""Return a leaderboard as a LaTeX table; it needs ``\usepackage{booktabs}``.
+    r"""Return a leaderboard as a LaTeX table, which needs ``\usepackage{booktabs}``.
+
+    The table has a line per method and direction, so that it fits on a page.
 
     Parameters
     ----------
     board : Board
-        The leaderboard. One line per method and direction, so that it fits a page.
+        The leaderboard.
     """
     columns = [column for column in columns_of(board) if column.is_in("latex")]
     first = next(i for i, column in enumerate(columns) if column.direction is not None)
@@ -97,7 +99,7 @@ def latex_table(board: Board) -> str:
         return " & ".join(map(latex_text, [*lead, direction, *cells, *end])) + r" \\"
 
     def lines(label: str, shown: Callable[[LeaderboardColumn], Shown]) -> Iterator[str]:
-        """Yield a line per direction; what is of the method is in the first."""
+        """Yield a line per direction; cells about the method are only in the first."""
         lead = [_or_blank(shown(rank)), label, *(_or_blank(shown(column)) for column in before)]
         end = [_or_blank(shown(column)) for column in after]
         for direction, parts in figures.items():
@@ -136,18 +138,18 @@ def _or_blank(shown: Shown) -> str:
 
 
 def latex_text(text: str) -> str:
-    """Return a text with every character that LaTeX would read as a command written out."""
+    """Return a text in which characters that have a meaning in LaTeX are escaped."""
     return "".join(_LATEX.get(letter, letter) for letter in " ".join(printable(text).split()))
 
 
 def _no_formula(text: str) -> str:
-    """Return a text that no spreadsheet evaluates as a formula."""
+    """Return a text that spreadsheets do not evaluate as a formula."""
     text = printable(text)
     return f"'{text}" if text.lstrip().startswith(("=", "+", "-", "@")) else text
 
 
 def csv_table(found: Sequence[Board]) -> str:
-    """Return every figure of leaderboards as CSV, one per line.
+    """Return all figures of leaderboards as CSV, with one figure per line.
 
     Parameters
     ----------
@@ -157,12 +159,12 @@ def csv_table(found: Sequence[Board]) -> str:
     Returns
     -------
     str
-        With columns ``dataset, method, direction, metric, value, low, high, seed_sd, seeds,
-        rank_low, rank_high, p_adjusted, published, fit_s, note``; the direction ``mean`` is the
-        mean over the directions, and the p-value is against the best method or the baseline (for
-        ``medr`` it is of the mean rank). What is of the method and not of a figure is in the line
-        of the mean of the main metric. A text that a spreadsheet would take for a formula has an
-        apostrophe before it.
+        The columns are ``dataset, method, direction, metric, value, low, high, seed_sd, seeds,
+        rank_low, rank_high, p_adjusted, published, fit_s, note``. The direction ``mean`` is the
+        mean over the directions, and the p-value is for the difference from the best method or
+        the baseline (for ``medr`` it is of the mean rank). Values that belong to the method, and
+        not to a figure, are in the line with the mean of the main metric. A text that a
+        spreadsheet would evaluate as a formula is preceded by an apostrophe.
     """
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
