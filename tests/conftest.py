@@ -66,7 +66,7 @@ def planted():
 
 @pytest.fixture(scope="session", autouse=True)
 def feature_cache(tmp_path_factory):
-    """Give the tests a temporary cache, so that they never read or write the user's own."""
+    """Set up a temporary cache, so that tests never read or write the user's own."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CROSSFIT_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield

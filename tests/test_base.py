@@ -71,7 +71,7 @@ class PairScorer(CrossModalEstimator):
 
 
 class Reader(Recorder):
-    """Take raw input of one kind, for which `reader` makes the class."""
+    """A method for raw input of one kind; `reader` makes the class."""
 
     def _encode(self, values, view):
         return np.ones((len(values), 2))

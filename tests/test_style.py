@@ -49,6 +49,7 @@ _COUNTED = (
 _THINGS = (
     "file|message|error|card|method|registry|plan|cell|store|page|bundle|manifest|estimator|class"
 )
+_STORES = "study|extractor|store|run|method|estimator|bundle|search|scorer|plugin"
 # What people may do and things may not.
 _PEOPLE = ("who", "people", "person", "user", "author", "caller", "one", "body", "paper")
 _NOT_PEOPLE = "".join(rf"(?<!{word})" for word in _PEOPLE)
@@ -73,14 +74,33 @@ PHRASES = {
     r"\bnothing (?:is )?said\b": "nothing is reported",
     r"\b(?:must|could|can) be said\b": "must be reported",
     r"\bbeside\b": "next to, with",
+    r"\bnobody's\b|\bwhoever\b|\bwho waits\b": "name the subject",
+    r"\bout of its place\b|\btorn apart\b": "invalid, divided",
+    r"\b(?:is|are|was|were) held to\b": "is checked against",
+    r"\b(?:is|are|was|were) looked at\b": "is evaluated, is used",
+    r"\b(?:is|are|was|were) in work\b": "is being computed",
+    r"\bgo(?:es)? on (?:where|from|when|to the same)\b|\bwhere it was\b": "continues",
+    r"\bgives? back\b|\bgiven up\b": "return, release, stop",
+    r"\bstands? last\b": "is the last step",
+    r"\bunequally many\b": "different numbers of",
+    r"\bcounts? for (?:as much|more|less|much)\b": "matters",
+    rf"\b(?:{_STORES})s? (?:remember|bring)s?\b": "stores, has",
+    r"\b(?:any|every(?: other)?|all|the) \w+ of Optuna's\b": "an Optuna sampler, and so on",
+    r"\bsigns? of life\b": "heartbeat",
+    r"\bhangs? on\b": "depends on",
+    r"\bone and the same\b|\bnothing but\b": "the same, only",
+    r"\bare made so\b|\bso spelt\b": "in this way",
 }
 
 _BANNED = [(re.compile(pattern, re.IGNORECASE), advice) for pattern, advice in PHRASES.items()]
 _DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 
-def _python_texts(source: str) -> Iterator[tuple[int, str, bool]]:
-    """Yield (line, text, whether it is a docstring) for docstrings, comments and sentences."""
+def _python_texts(source: str, *, literals: bool = True) -> Iterator[tuple[int, str, bool]]:
+    """Yield (line, text, whether it is a docstring) for docstrings, comments and sentences.
+
+    The string literals of tests are data, and are left out by ``literals=False``.
+    """
     tree = ast.parse(source)
     docstrings: set[ast.AST] = set()
     for node in ast.walk(tree):
@@ -90,7 +110,7 @@ def _python_texts(source: str) -> Iterator[tuple[int, str, bool]]:
             yield value.lineno, value.value, True
     formatted = (node for node in ast.walk(tree) if isinstance(node, ast.JoinedStr))
     elsewhere = docstrings.union(*(node.values for node in formatted))
-    for node in ast.walk(tree):
+    for node in ast.walk(tree) if literals else ():
         if isinstance(node, ast.JoinedStr):
             parts = [part.value if isinstance(part, ast.Constant) else "X" for part in node.values]
             yield node.lineno, "".join(map(str, parts)), False
@@ -135,8 +155,12 @@ def _markdown_texts(source: str) -> Iterator[tuple[int, str, bool]]:
 
 
 def _faults(source: str, kind: str) -> Iterator[tuple[int, str, str]]:
-    """Yield (line, phrase, advice) for what breaks the style sheet."""
-    for line, text, is_docstring in (_markdown_texts if kind == ".md" else _python_texts)(source):
+    """Yield (line, phrase, advice) for faults in a page, a module or a test module."""
+    if kind == ".md":
+        texts = _markdown_texts(source)
+    else:
+        texts = _python_texts(source, literals=kind != "test")
+    for line, text, is_docstring in texts:
         opener = re.match(r"\s*(\w+)", text)
         if is_docstring and opener and opener[1] in OPENERS:
             yield line, f"{opener[1]} …", f"start with {OPENERS[opener[1]]}"
@@ -159,13 +183,16 @@ def _files() -> list[Path]:
         "plugins/*/*.md",
         "plugins/*/src/**/*.py",
         "plugins/*/experiments/*.py",
+        "plugins/*/tests/*.py",
         "src/**/*.py",
+        "tests/**/*.py",
     )
     found = {path for pattern in patterns for path in ROOT.glob(pattern)}
     return sorted(
         path
         for path in found
         if path.name != "CHANGELOG.md"
+        and path != Path(__file__)  # it quotes the phrases
         and "_build" not in path.parts
         and not path.is_relative_to(ROOT / "docs" / "examples")  # the gallery, when it is built
     )
@@ -174,7 +201,8 @@ def _files() -> list[Path]:
 def test_plain_english():
     faults = []
     for path in _files():
-        for line, phrase, advice in _faults(path.read_text(encoding="utf-8"), path.suffix):
+        kind = "test" if "tests" in path.relative_to(ROOT).parts else path.suffix
+        for line, phrase, advice in _faults(path.read_text(encoding="utf-8"), kind):
             faults.append(f"{path.relative_to(ROOT)}:{line}: {phrase} → {advice}")
     assert not faults, "\n" + "\n".join(faults)
 
@@ -191,6 +219,8 @@ def test_plain_english():
         ("Those who want one number a row\n\n```\nx is no y\n```\n", ".md", [(1, "number a row")]),
         ("One person knows, the user wants, the paper says.\n", ".md", []),
         ("One at a time, of a row.\n", ".md", []),
+        ("x = 'it says so'\n# It says so.\n", "test", [(2, "says")]),
+        ("A killed run\ngoes on where it was.\n", ".md", [(2, "goes on where")]),
     ],
 )
 def test_faults_are_found_with_their_lines(source, kind, expected):

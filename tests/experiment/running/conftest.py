@@ -1,4 +1,4 @@
-"""A plugin in a folder of its own: a planted data set and small methods that log their fits."""
+"""A plugin in its own folder: a synthetic data set and small methods that log their fits."""
 
 import importlib
 import os

@@ -1,4 +1,4 @@
-"""Every file of a store damaged in every way: a sentence, a recomputation or the same results."""
+"""Every file of a store, damaged in many ways: an error, a recomputation or the same results."""
 
 import json
 import os
@@ -33,7 +33,7 @@ def experiment():
 
 @pytest.fixture
 def store(tiny, tmp_path, monkeypatch):
-    """A finished run, and reports of it without their plots, which take time."""
+    """Return a store with a finished run; its reports have no plots, which take time."""
     run(experiment(), tmp_path / "s")
     monkeypatch.setattr(report, "_plots", lambda *_: [])
     monkeypatch.setattr(report, "_plots_first", lambda *_: [])
@@ -102,7 +102,7 @@ def test_a_damage_is_told_by_the_report_and_mended_by_the_run(store, tmp_path, p
             said = reported(store, tmp_path / "r")
             if said:
                 assert path.name in said or path.name == SUMS, (path, damage[:40], said)
-            else:  # a line without its end, for instance
+            else:  # a line that is incomplete, for instance
                 assert found(Store(store).run("tiny")) == whole, (path, damage[:40])
             files_module._warned.clear()
             with warnings.catch_warnings(record=True) as caught:
@@ -128,7 +128,7 @@ def test_features_and_searches_that_are_damaged_are_computed_again_with_one_warn
                 continue
             home = tmp_path / "copy"
             shutil.copytree(store, home)
-            shutil.rmtree(home / "cells")  # all is computed from what the store has
+            shutil.rmtree(home / "cells")  # everything is computed from the store
             put(home / path.relative_to(store), damage)
             files_module._warned.clear()
             with warnings.catch_warnings(record=True) as caught:
@@ -162,7 +162,7 @@ def test_pipes_and_folders_in_the_place_of_files_are_told_and_mended(store, tmp_
 
 
 def variants(value, depth=2):
-    """Yield copies of a value with one part replaced by something of another kind."""
+    """Yield copies of a value with one part replaced by a value of another type."""
     for other in ([], {}, None, 3, "x", True, [[1]], {"a": {"b": 1}}):
         yield other
     if depth and isinstance(value, dict):

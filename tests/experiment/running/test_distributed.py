@@ -1,4 +1,4 @@
-"""The same experiment over a real Dask cluster on loopback, one worker of which is killed."""
+"""The same experiment on a real Dask cluster on loopback; one of its workers is killed."""
 
 import json
 import os
@@ -26,7 +26,7 @@ def start(tmp_path, *args):
 
 @pytest.fixture
 def cluster(tiny, tmp_path):
-    """A scheduler and two workers, each in a process of its own."""
+    """Start a scheduler and two workers, each in a separate process."""
     about = tmp_path / "scheduler.json"
     scheduler = start(
         tmp_path, "scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard",
@@ -65,7 +65,7 @@ def test_a_cluster_that_loses_a_worker_gives_what_this_machine_gives(cluster, ti
     from crossfit.experiment.runner import Listener
 
     class Killer(Listener):
-        """Kills a worker while it computes, once some cells are done."""
+        """Kill a worker while it computes, once some cells are done."""
 
         ended = 0
 
@@ -84,7 +84,7 @@ def test_a_cluster_that_loses_a_worker_gives_what_this_machine_gives(cluster, ti
     for a, b in zip(far.cells, near.cells):
         assert a.results == b.results
         assert a.chosen == b.chosen
-    # The workers wrote to the store themselves, and the one that died left no claim.
+    # The workers wrote to the store themselves, and the killed one left no claim.
     locks = tmp_path / "far" / "locks"
     assert [path.name for path in locks.iterdir()] == [".guard"]
 

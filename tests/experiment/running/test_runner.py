@@ -126,7 +126,7 @@ def test_keys_follow_parameters_data_protocol_and_nothing_else(tiny, tmp_path):
         key(features={"text": "sklearn.preprocessing.StandardScaler"}),
     ]
     assert len({base, *others}) == 8
-    # A default that is written out is the same setting.
+    # A default that is written explicitly is the same setting.
     written = [{"method": "tiny-fixed", "label": "B", "params": {"power": 1.0}}]
     assert plan(experiment(written), tmp_path / "s")[0].key == base
 
@@ -297,7 +297,7 @@ def test_folds_do_not_see_features_fitted_on_the_whole(tiny, tmp_path, monkeypat
         ),
         tmp_path / "s",
     )
-    # Once for each fold, however many trials, and once for the final fit.
+    # Once per fold, whatever the number of trials, and once for the final fit.
     assert Counter(fitted) == {40: 3, 60: 1}
 
 
@@ -394,7 +394,7 @@ def test_folds_that_the_data_set_names_are_held_out_one_by_one(tiny, tmp_path):
     methods = [{"method": "tiny-fixed", "label": "T", "tune": "default"}]
     record = run(experiment(methods, tuning={"trials": 2, "folds": "part"}), tmp_path / "s")
     assert record.cells[0].tuning["on"] == "every part of train"
-    # Three parts are held out in each trial, and the winner is fitted once.
+    # Three parts are held out in each trial, and the best method is fitted once.
     assert sum(fits(tiny).values()) == 2 * 3 + 1
     unnamed = experiment(methods, tuning={"trials": 2, "folds": "year"})
     assert "have part" in run(unnamed, tmp_path / "s").cells[0].reason
@@ -445,7 +445,7 @@ def test_own_pairs_take_the_place_of_the_data_set(tmp_path):
 
 
 def pictures(folder, seed):
-    """Write pictures of one size, and a table; the seed decides what the pictures show."""
+    """Write pictures of one size, and a table; the pixels depend on the seed."""
     from PIL import Image
 
     folder.mkdir(exist_ok=True)
@@ -482,7 +482,7 @@ def test_other_pictures_of_the_same_names_and_sizes_are_other_data(tmp_path):
     )
     alone = run(of_pictures(), tmp_path / "t", data=tmp_path / "b" / "pairs.csv").cells[0]
     assert one.key != two.key == alone.key
-    # No features of the other pictures were taken either.
+    # Features of the other pictures were not computed either.
     assert one.results != two.results == alone.results
 
 
@@ -510,7 +510,7 @@ def test_of_cells_computed_at_once_only_the_one_that_kills_its_process_fails(tin
     elsewhere = store.claim(keys["X"])
 
     class Releases(Listener):
-        """The claim of another runner, which it gives back after the failure."""
+        """A claim of another runner, which releases it after the failure."""
 
         def finished(self, cell, outcome, left):
             if cell.label == "K":
@@ -572,7 +572,7 @@ def test_killed_twenty_times_nothing_is_lost_and_nothing_doubled(tiny, tmp_path)
     for _ in range(20):
         runner = context.Process(target=_runner, args=(tmp_path / "s", n, 0.01))
         runner.start()
-        # At any moment of a cell, but on a quick machine too long before all of them are done.
+        # At any moment of a cell, but early enough that on a fast machine some are not done.
         stop = time.monotonic() + rng.uniform(0.02, 0.4)
         while runner.is_alive() and time.monotonic() < stop and len(done()) == len(before):
             time.sleep(0.001)
@@ -582,7 +582,7 @@ def test_killed_twenty_times_nothing_is_lost_and_nothing_doubled(tiny, tmp_path)
             kills += 1
         runner.join(30)
         now = {path.parent.name: path.read_bytes() for path in done()}
-        # Nothing lost: what was there is there, byte for byte.
+        # Nothing is lost: all earlier files are there, byte for byte.
         assert all(now[key] == content for key, content in before.items())
         before = now
         assert all(store.cell(key).status == "done" for key in now)
@@ -599,7 +599,7 @@ def test_killed_twenty_times_nothing_is_lost_and_nothing_doubled(tiny, tmp_path)
     assert len([p for p in cells.iterdir() if p.name[0] != "."]) == n
     for cell in record.cells:
         assert cell.arrays()["image2text|map@all"].shape == (30,)
-    # Nothing doubled: beyond one fit a cell there are only those that a kill cut short.
+    # Nothing is computed twice, except fits that a kill interrupted.
     assert n <= sum(fits(tiny).values()) <= n + kills
     assert n <= len(store.test_evaluations()) <= n + kills
     assert [p.name for p in (tmp_path / "s/locks").iterdir()] == [".guard"]
@@ -624,7 +624,7 @@ def test_ctrl_c_releases_the_cell_and_says_how_to_go_on(tiny, tmp_path):
     while not (locks.exists() and any(p.name[0] != "." for p in locks.iterdir())):
         assert time.monotonic() < deadline
         time.sleep(0.02)
-    time.sleep(0.3)  # it has the claim and is at work
+    time.sleep(0.3)  # it has the claim and is computing
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
@@ -672,7 +672,7 @@ def test_a_finished_experiment_loads_neither_data_nor_methods_again(tiny, tmp_pa
         "print(record.cells[0].status, sorted({'sklearn', 'tinyplug', 'torch'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    # The registry reads the cards, which in this plugin lie beside the methods.
+    # The registry reads the cards, which in this plugin are in the module of the methods.
     assert done.stdout.split()[0] == "done"
     assert "torch" not in done.stdout
 
@@ -709,7 +709,7 @@ def test_code_that_was_edited_computes_anew_and_its_undoing_finds_the_old_figure
     count = sum(fits(tiny).values())
     assert again(tmp_path / "s", tuned) == before
     assert sum(fits(tiny).values()) == count
-    # Of the same length, and what a version or a parameter does not show.
+    # Of the same length, without a change of the version or of a parameter.
     old = "return np.asarray(values) @ self.maps_[view]"
     assert old in text
     source.write_text(text.replace(old, old.replace("@ self.maps_[view]", "[:,:1] * 0 + 1.0  ")))
