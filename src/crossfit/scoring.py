@@ -89,6 +89,16 @@ def score_views(
     Returns
     -------
     float32 array of shape (n_query_items, n_gallery_items)
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from crossfit import Views
+    >>> from crossfit.methods import CCA
+    >>> rng = np.random.default_rng(0)
+    >>> views = Views(image=rng.normal(size=(20, 4)), text=rng.normal(size=(20, 3)))
+    >>> score_views(CCA(2).fit(views), ["image", "text"], views, query="text").shape
+    (20, 20)
     """
     q, g = direction(names, views, query, gallery)
     return scorer.score_items(views.distinct(q)[0], q, views.distinct(g)[0], g, chunk_size, out)
@@ -160,6 +170,16 @@ def mean_over_directions(
     ------
     ValueError
         If there is only one view, or an argument is invalid.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from crossfit import Views
+    >>> from crossfit.methods import CCA
+    >>> Z = np.random.default_rng(0).normal(size=(20, 3))
+    >>> views = Views(image=Z, text=Z[:, ::-1])
+    >>> mean_over_directions(CCA(3).fit(views), views, None, "r@1")
+    1.0
     """
     metric = metric or ("mrr" if y is None else "map@all")
     views = last.fitted_views(views)

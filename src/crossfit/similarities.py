@@ -323,6 +323,11 @@ def check_out(out: Any, shape: tuple[int, int]) -> None:
         an existing file that is not an array.
     TypeError
         If `out` is neither an array nor a path.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> check_out(np.empty((2, 3), np.float32), (2, 3))
     """
     if not isinstance(shape, tuple) or not all(isinstance(size, Integral) for size in shape):
         raise TypeError(f"shape must be a pair of integers, got {shown(shape)}")
@@ -467,6 +472,17 @@ class MethodSimilarity(BaseEstimator):
     ----------
     method : CrossModalEstimator
         A fitted method.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from crossfit import Views
+    >>> from crossfit.methods import CCA
+    >>> Z = np.random.default_rng(0).normal(size=(20, 3))
+    >>> cca = CCA(3).fit(Views(image=Z, text=Z[:, ::-1]))
+    >>> similarity = MethodSimilarity(cca)
+    >>> similarity(cca.encode(Z, "image"), cca.encode(Z[:, ::-1], "text")).argmax(axis=1)[:4]
+    array([0, 1, 2, 3])
     """
 
     def __init__(self, method: Any) -> None:

@@ -49,6 +49,12 @@ class PairedTest:
     See Also
     --------
     paired_test : Returns it.
+
+    Examples
+    --------
+    >>> test = PairedTest(difference=0.2, low=0.1, high=0.3, p_value=0.01, n=50)
+    >>> test.low <= test.difference <= test.high
+    True
     """
 
     difference: float
@@ -74,6 +80,12 @@ class Comparison(PairedTest):
     See Also
     --------
     compare : Returns a list of them.
+
+    Examples
+    --------
+    >>> test = Comparison(0.2, 0.1, 0.3, 0.01, 50, first="cca", second="pls", p_adjusted=0.03)
+    >>> f"{test.first} - {test.second} = {test.difference}"
+    'cca - pls = 0.2'
     """
 
     first: str = ""

@@ -51,6 +51,21 @@ class RetrievalScorer(ViewsTransformerMixin, CheckedParameters, BaseEstimator):
     See Also
     --------
     ExactIndex : An index of large galleries that is independent of a pipeline.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from crossfit import Views, search
+    >>> from crossfit.methods import CCA
+    >>> rng = np.random.default_rng(0)
+    >>> Z = rng.normal(size=(60, 3))
+    >>> views = Views(image=Z @ rng.normal(size=(3, 8)), text=Z @ rng.normal(size=(3, 5)))
+    >>> pipe = make_pipeline(CCA(n_components=3), RetrievalScorer("l2", metric="r@1")).fit(views)
+    >>> pipe.score(views)
+    1.0
+    >>> search(pipe, views["image"][:2], view="image", gallery=views["text"], k=1).indices.tolist()
+    [[0], [1]]
     """
 
     one_way: bool = False
