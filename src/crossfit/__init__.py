@@ -12,25 +12,29 @@ from crossfit._lazy import attach
 
 __version__ = "0.1.0"
 
+_HOMES = {
+    "BundleError": "persistence",
+    "ChannelUnion": "compose",
+    "Channels": "views",
+    "CrossModalEstimator": "base",
+    "Ragged": "views",
+    "RetrievalScorer": "retrieval",
+    "ViewTransformer": "compose",
+    "Views": "views",
+    "encode": "querying",
+    "evaluate": "metrics",
+    "load": "persistence",
+    "make_retrieval_scorer": "model_selection",
+    "save": "persistence",
+    "search": "querying",
+    "similarity": "querying",
+}
+
+__all__ = sorted([*_HOMES, "__version__"])
+
 __getattr__, __dir__ = attach(
     __name__,
-    {
-        "BundleError": "persistence",
-        "Channels": "views",
-        "ChannelUnion": "compose",
-        "CrossModalEstimator": "base",
-        "Ragged": "views",
-        "RetrievalScorer": "retrieval",
-        "ViewTransformer": "compose",
-        "Views": "views",
-        "encode": "querying",
-        "evaluate": "metrics",
-        "load": "persistence",
-        "make_retrieval_scorer": "model_selection",
-        "save": "persistence",
-        "search": "querying",
-        "similarity": "querying",
-    },
+    _HOMES,
     (
         "base",
         "cache",
@@ -54,31 +58,19 @@ __getattr__, __dir__ = attach(
     ),
 )
 
-__all__ = [
-    "BundleError",
-    "Channels",
-    "ChannelUnion",
-    "CrossModalEstimator",
-    "Ragged",
-    "RetrievalScorer",
-    "ViewTransformer",
-    "Views",
-    "__version__",
-    "encode",
-    "evaluate",
-    "load",
-    "make_retrieval_scorer",
-    "save",
-    "search",
-    "similarity",
-]
-
 if TYPE_CHECKING:
-    from crossfit.base import CrossModalEstimator
-    from crossfit.compose import ChannelUnion, ViewTransformer
-    from crossfit.metrics import evaluate
-    from crossfit.model_selection import make_retrieval_scorer
-    from crossfit.persistence import BundleError, load, save
-    from crossfit.querying import encode, search, similarity
-    from crossfit.retrieval import RetrievalScorer
-    from crossfit.views import Channels, Ragged, Views
+    from crossfit.base import CrossModalEstimator as CrossModalEstimator
+    from crossfit.compose import ChannelUnion as ChannelUnion
+    from crossfit.compose import ViewTransformer as ViewTransformer
+    from crossfit.metrics import evaluate as evaluate
+    from crossfit.model_selection import make_retrieval_scorer as make_retrieval_scorer
+    from crossfit.persistence import BundleError as BundleError
+    from crossfit.persistence import load as load
+    from crossfit.persistence import save as save
+    from crossfit.querying import encode as encode
+    from crossfit.querying import search as search
+    from crossfit.querying import similarity as similarity
+    from crossfit.retrieval import RetrievalScorer as RetrievalScorer
+    from crossfit.views import Channels as Channels
+    from crossfit.views import Ragged as Ragged
+    from crossfit.views import Views as Views

@@ -1,4 +1,9 @@
-"""Lazy public names for packages: a name is imported when it is first used."""
+"""Lazy public names for packages: a name is imported when it is first used.
+
+The ``__init__`` of a package has a table of its public names, from which ``__all__`` is derived.
+Type checkers do not evaluate the table, so the same names are imported under ``TYPE_CHECKING``, as
+``from m import x as x``, which marks them as exported. A test compares both.
+"""
 
 from __future__ import annotations
 

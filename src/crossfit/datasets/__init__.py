@@ -1,5 +1,7 @@
 """Data sets: loaders of official layouts, tables and folders of pairs, and the emoji set."""
 
+from typing import TYPE_CHECKING
+
 from crossfit._lazy import attach
 
 _HOMES = {
@@ -32,3 +34,12 @@ __getattr__, __dir__ = attach(
         "wikipedia_captions",
     ),
 )
+
+if TYPE_CHECKING:
+    from crossfit.datasets.captions import from_precomputed as from_precomputed
+    from crossfit.datasets.loading import available as available
+    from crossfit.datasets.loading import load as load
+    from crossfit.datasets.record import Dataset as Dataset
+    from crossfit.datasets.record import Split as Split
+    from crossfit.datasets.tables import from_csv as from_csv
+    from crossfit.datasets.tables import from_folder as from_folder

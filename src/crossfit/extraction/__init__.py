@@ -5,7 +5,7 @@ Besides crossfit's own, the classes of installed extractors are attributes.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from crossfit._installed import classes_of
 from crossfit._lazy import attach
@@ -50,3 +50,31 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted({*_HOMES, *_class_names()})
+
+
+if TYPE_CHECKING:
+    from crossfit.extraction.audio import MFCC as MFCC
+    from crossfit.extraction.audio import AudioExtractor as AudioExtractor
+    from crossfit.extraction.audio import LogMel as LogMel
+    from crossfit.extraction.audio import load_audio as load_audio
+    from crossfit.extraction.backbones import Backbone as Backbone
+    from crossfit.extraction.base import Extractor as Extractor
+    from crossfit.extraction.detectors import Detections as Detections
+    from crossfit.extraction.detectors import Detector as Detector
+    from crossfit.extraction.detectors import FasterRCNN as FasterRCNN
+    from crossfit.extraction.detectors import OnnxDetector as OnnxDetector
+    from crossfit.extraction.fisher import HGLMM as HGLMM
+    from crossfit.extraction.fisher import FisherVector as FisherVector
+    from crossfit.extraction.grid import GridFeatures as GridFeatures
+    from crossfit.extraction.images import ImageExtractor as ImageExtractor
+    from crossfit.extraction.images import load_rgb as load_rgb
+    from crossfit.extraction.regions import MeanRegions as MeanRegions
+    from crossfit.extraction.regions import draw_boxes as draw_boxes
+    from crossfit.extraction.regions import grid_boxes as grid_boxes
+    from crossfit.extraction.regions import make_regions as make_regions
+    from crossfit.extraction.text import LdaTopics as LdaTopics
+    from crossfit.extraction.text import TextExtractor as TextExtractor
+    from crossfit.extraction.text import Tokens as Tokens
+    from crossfit.extraction.words import Characters as Characters
+    from crossfit.extraction.words import Doc2VecFeatures as Doc2VecFeatures
+    from crossfit.extraction.words import WordVectors as WordVectors

@@ -7,92 +7,68 @@ from typing import TYPE_CHECKING
 from crossfit._lazy import attach
 
 _HOMES = {
+    "Comparison": "significance",
     "Direction": "directions",
     "Evaluation": "evaluation",
-    "evaluate": "evaluation",
-    "chance_level": "chance",
-    "rsum": "functions",
+    "Measure": "names",
+    "PairedTest": "significance",
+    "Repeats": "repeats",
     "average_precision": "functions",
+    "bootstrap_interval": "intervals",
+    "chance_level": "chance",
+    "compare": "significance",
+    "evaluate": "evaluation",
+    "holm": "significance",
+    "interpolated_precision_recall": "curves",
     "mean_average_precision": "functions",
-    "recall_at_k": "functions",
-    "precision_at_k": "functions",
-    "median_rank": "functions",
     "mean_rank": "functions",
     "mean_reciprocal_rank": "functions",
+    "median_rank": "functions",
     "ndcg": "functions",
-    "Measure": "names",
-    "parse_metric": "names",
-    "interpolated_precision_recall": "curves",
-    "recall_at_k_curve": "curves",
-    "bootstrap_interval": "intervals",
     "paired_test": "significance",
-    "compare": "significance",
-    "holm": "significance",
+    "parse_metric": "names",
+    "precision_at_k": "functions",
     "rank_ranges": "significance",
-    "Repeats": "repeats",
-    "PairedTest": "significance",
-    "Comparison": "significance",
+    "recall_at_k": "functions",
+    "recall_at_k_curve": "curves",
+    "rsum": "functions",
     "voc_average_precision": "classification",
     "voc_mean_average_precision": "classification",
 }
 
-__all__ = [
-    "Direction",
-    "evaluate",
-    "Evaluation",
-    "chance_level",
-    "rsum",
-    "average_precision",
-    "mean_average_precision",
-    "recall_at_k",
-    "precision_at_k",
-    "median_rank",
-    "mean_rank",
-    "mean_reciprocal_rank",
-    "ndcg",
-    "Measure",
-    "parse_metric",
-    "interpolated_precision_recall",
-    "recall_at_k_curve",
-    "bootstrap_interval",
-    "paired_test",
-    "PairedTest",
-    "compare",
-    "Comparison",
-    "holm",
-    "rank_ranges",
-    "Repeats",
-    "voc_average_precision",
-    "voc_mean_average_precision",
-]
+__all__ = sorted(_HOMES)
 
 __getattr__, __dir__ = attach(__name__, _HOMES)
 
 if TYPE_CHECKING:
-    from crossfit.metrics.chance import chance_level
-    from crossfit.metrics.classification import voc_average_precision, voc_mean_average_precision
-    from crossfit.metrics.curves import interpolated_precision_recall, recall_at_k_curve
-    from crossfit.metrics.directions import Direction
-    from crossfit.metrics.evaluation import Evaluation, evaluate
-    from crossfit.metrics.functions import (
-        average_precision,
-        mean_average_precision,
-        mean_rank,
-        mean_reciprocal_rank,
-        median_rank,
-        ndcg,
-        precision_at_k,
-        recall_at_k,
-        rsum,
+    from crossfit.metrics.chance import chance_level as chance_level
+    from crossfit.metrics.classification import voc_average_precision as voc_average_precision
+    from crossfit.metrics.classification import (
+        voc_mean_average_precision as voc_mean_average_precision,
     )
-    from crossfit.metrics.intervals import bootstrap_interval
-    from crossfit.metrics.names import Measure, parse_metric
-    from crossfit.metrics.repeats import Repeats
-    from crossfit.metrics.significance import (
-        Comparison,
-        PairedTest,
-        compare,
-        holm,
-        paired_test,
-        rank_ranges,
+    from crossfit.metrics.curves import (
+        interpolated_precision_recall as interpolated_precision_recall,
     )
+    from crossfit.metrics.curves import recall_at_k_curve as recall_at_k_curve
+    from crossfit.metrics.directions import Direction as Direction
+    from crossfit.metrics.evaluation import Evaluation as Evaluation
+    from crossfit.metrics.evaluation import evaluate as evaluate
+    from crossfit.metrics.functions import average_precision as average_precision
+    from crossfit.metrics.functions import mean_average_precision as mean_average_precision
+    from crossfit.metrics.functions import mean_rank as mean_rank
+    from crossfit.metrics.functions import mean_reciprocal_rank as mean_reciprocal_rank
+    from crossfit.metrics.functions import median_rank as median_rank
+    from crossfit.metrics.functions import ndcg as ndcg
+    from crossfit.metrics.functions import precision_at_k as precision_at_k
+    from crossfit.metrics.functions import recall_at_k as recall_at_k
+    from crossfit.metrics.functions import rsum as rsum
+    from crossfit.metrics.intervals import bootstrap_interval as bootstrap_interval
+    from crossfit.metrics.names import Measure as Measure
+    from crossfit.metrics.names import parse_metric as parse_metric
+    from crossfit.metrics.repeats import Repeats as Repeats
+    from crossfit.metrics.significance import Comparison as Comparison
+    from crossfit.metrics.significance import PairedTest as PairedTest
+    from crossfit.metrics.significance import compare as compare
+    from crossfit.metrics.significance import holm as holm
+    from crossfit.metrics.significance import paired_test as paired_test
+    from crossfit.metrics.significance import rank_ranges as rank_ranges

@@ -6,29 +6,32 @@ from typing import TYPE_CHECKING
 
 from crossfit._lazy import attach
 
-__all__ = [
-    "OptunaSearch",
-    "PairKFold",
-    "PairShuffleSplit",
-    "RetrievalMetric",
-    "default_search_space",
-    "make_retrieval_scorer",
-]
+_HOMES = {
+    "OptunaSearch": "search",
+    "PairKFold": "splitters",
+    "PairShuffleSplit": "splitters",
+    "RetrievalMetric": "scorers",
+    "default_search_space": "search",
+    "make_retrieval_scorer": "scorers",
+}
+
+__all__ = sorted(_HOMES)
 
 __getattr__, __dir__ = attach(
     __name__,
-    {
-        "OptunaSearch": "search",
-        "PairKFold": "splitters",
-        "PairShuffleSplit": "splitters",
-        "RetrievalMetric": "scorers",
-        "default_search_space": "search",
-        "make_retrieval_scorer": "scorers",
-    },
-    ("scorers", "search", "splitters", "storages"),
+    _HOMES,
+    (
+        "scorers",
+        "search",
+        "splitters",
+        "storages",
+    ),
 )
 
 if TYPE_CHECKING:
-    from crossfit.model_selection.scorers import RetrievalMetric, make_retrieval_scorer
-    from crossfit.model_selection.search import OptunaSearch, default_search_space
-    from crossfit.model_selection.splitters import PairKFold, PairShuffleSplit
+    from crossfit.model_selection.scorers import RetrievalMetric as RetrievalMetric
+    from crossfit.model_selection.scorers import make_retrieval_scorer as make_retrieval_scorer
+    from crossfit.model_selection.search import OptunaSearch as OptunaSearch
+    from crossfit.model_selection.search import default_search_space as default_search_space
+    from crossfit.model_selection.splitters import PairKFold as PairKFold
+    from crossfit.model_selection.splitters import PairShuffleSplit as PairShuffleSplit

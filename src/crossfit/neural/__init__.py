@@ -6,71 +6,63 @@ from typing import TYPE_CHECKING
 
 from crossfit._lazy import attach
 
-__all__ = [
-    "NeuralEstimator",
-    "NeuralPairEstimator",
-    "Prepared",
-    "Batch",
-    "Items",
-    "AttentionPool",
-    "BilinearAttention",
-    "CharCNN",
-    "MLPBranch",
-    "Standardize",
-    "grad_reverse",
-    "grad_reverse_schedule",
-    "init_weights",
-    "masked_softmax",
-    "cca_loss",
-    "label_loss",
-    "triplet_loss",
-    "Checkpoint",
-    "listening",
-    "warm_up",
-]
+_HOMES = {
+    "AttentionPool": "modules",
+    "Batch": "batching",
+    "BilinearAttention": "modules",
+    "CharCNN": "modules",
+    "Checkpoint": "checkpoint",
+    "Items": "batching",
+    "MLPBranch": "modules",
+    "NeuralEstimator": "estimator",
+    "NeuralPairEstimator": "pairs",
+    "Prepared": "pairs",
+    "Standardize": "modules",
+    "cca_loss": "losses",
+    "grad_reverse": "modules",
+    "grad_reverse_schedule": "modules",
+    "init_weights": "modules",
+    "label_loss": "losses",
+    "listening": "training",
+    "masked_softmax": "modules",
+    "triplet_loss": "losses",
+    "warm_up": "training",
+}
+
+__all__ = sorted(_HOMES)
 
 __getattr__, __dir__ = attach(
     __name__,
-    {
-        "NeuralEstimator": "estimator",
-        "NeuralPairEstimator": "pairs",
-        "Prepared": "pairs",
-        "Batch": "batching",
-        "Items": "batching",
-        "AttentionPool": "modules",
-        "BilinearAttention": "modules",
-        "CharCNN": "modules",
-        "MLPBranch": "modules",
-        "Standardize": "modules",
-        "grad_reverse": "modules",
-        "grad_reverse_schedule": "modules",
-        "init_weights": "modules",
-        "masked_softmax": "modules",
-        "cca_loss": "losses",
-        "label_loss": "losses",
-        "triplet_loss": "losses",
-        "Checkpoint": "checkpoint",
-        "listening": "training",
-        "warm_up": "training",
-    },
-    ("batching", "checkpoint", "estimator", "losses", "modules", "pairs", "training"),
+    _HOMES,
+    (
+        "batching",
+        "checkpoint",
+        "estimator",
+        "losses",
+        "modules",
+        "pairs",
+        "training",
+    ),
 )
 
 if TYPE_CHECKING:
-    from crossfit.neural.batching import Batch, Items
-    from crossfit.neural.checkpoint import Checkpoint
-    from crossfit.neural.estimator import NeuralEstimator
-    from crossfit.neural.losses import cca_loss, label_loss, triplet_loss
-    from crossfit.neural.modules import (
-        AttentionPool,
-        BilinearAttention,
-        CharCNN,
-        MLPBranch,
-        Standardize,
-        grad_reverse,
-        grad_reverse_schedule,
-        init_weights,
-        masked_softmax,
-    )
-    from crossfit.neural.pairs import NeuralPairEstimator, Prepared
-    from crossfit.neural.training import listening, warm_up
+    from crossfit.neural.batching import Batch as Batch
+    from crossfit.neural.batching import Items as Items
+    from crossfit.neural.checkpoint import Checkpoint as Checkpoint
+    from crossfit.neural.estimator import NeuralEstimator as NeuralEstimator
+    from crossfit.neural.losses import cca_loss as cca_loss
+    from crossfit.neural.losses import label_loss as label_loss
+    from crossfit.neural.losses import triplet_loss as triplet_loss
+    from crossfit.neural.modules import AttentionPool as AttentionPool
+    from crossfit.neural.modules import BilinearAttention as BilinearAttention
+    from crossfit.neural.modules import CharCNN as CharCNN
+    from crossfit.neural.modules import MLPBranch as MLPBranch
+    from crossfit.neural.modules import Standardize as Standardize
+    from crossfit.neural.modules import grad_reverse as grad_reverse
+    from crossfit.neural.modules import grad_reverse_schedule as grad_reverse_schedule
+    from crossfit.neural.modules import init_weights as init_weights
+    from crossfit.neural.modules import masked_softmax as masked_softmax
+    from crossfit.neural.pairs import NeuralPairEstimator as NeuralPairEstimator
+    from crossfit.neural.pairs import Prepared as Prepared
+    from crossfit.neural.training import listening as listening
+    from crossfit.neural.training import warm_up as warm_up

@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING
 
 from crossfit._lazy import attach
 
-__all__ = ["report_runs"]
+_HOMES = {
+    "report_runs": "from_runs",
+}
 
-__getattr__, __dir__ = attach(
-    __name__,
-    {"report_runs": "from_runs"},
-)
+__all__ = sorted(_HOMES)
+
+__getattr__, __dir__ = attach(__name__, _HOMES)
 
 if TYPE_CHECKING:
-    from crossfit.report.from_runs import report_runs
+    from crossfit.report.from_runs import report_runs as report_runs

@@ -6,61 +6,49 @@ from typing import TYPE_CHECKING
 
 from crossfit._lazy import attach
 
-__all__ = [
-    "BLM",
-    "CCA",
-    "CCA3V",
-    "CFA",
-    "CM",
-    "GMLDA",
-    "GMMFA",
-    "JFSSL",
-    "JRL",
-    "KCCA",
-    "LCFS",
-    "LGCFL",
-    "MACC",
-    "MLCCA",
-    "PLS",
-    "SCM",
-    "SM",
-]
+_HOMES = {
+    "BLM": "gma",
+    "CCA": "cca",
+    "CCA3V": "cca3v",
+    "CFA": "cfa",
+    "CM": "semantic",
+    "GMLDA": "gma",
+    "GMMFA": "gma",
+    "JFSSL": "jfssl",
+    "JRL": "jrl",
+    "KCCA": "kcca",
+    "LCFS": "lcfs",
+    "LGCFL": "lgcfl",
+    "MACC": "macc",
+    "MLCCA": "mlcca",
+    "PLS": "pls",
+    "SCM": "semantic",
+    "SM": "semantic",
+}
+
+__all__ = sorted(_HOMES)
 
 __getattr__, __dir__ = attach(
     __name__,
-    {
-        "BLM": "gma",
-        "CCA": "cca",
-        "CCA3V": "cca3v",
-        "CFA": "cfa",
-        "CM": "semantic",
-        "GMLDA": "gma",
-        "GMMFA": "gma",
-        "JFSSL": "jfssl",
-        "JRL": "jrl",
-        "KCCA": "kcca",
-        "LCFS": "lcfs",
-        "LGCFL": "lgcfl",
-        "MACC": "macc",
-        "MLCCA": "mlcca",
-        "PLS": "pls",
-        "SCM": "semantic",
-        "SM": "semantic",
-    },
+    _HOMES,
     ("cards",),
 )
 
 if TYPE_CHECKING:
-    from crossfit.subspace.cca import CCA
-    from crossfit.subspace.cca3v import CCA3V
-    from crossfit.subspace.cfa import CFA
-    from crossfit.subspace.gma import BLM, GMLDA, GMMFA
-    from crossfit.subspace.jfssl import JFSSL
-    from crossfit.subspace.jrl import JRL
-    from crossfit.subspace.kcca import KCCA
-    from crossfit.subspace.lcfs import LCFS
-    from crossfit.subspace.lgcfl import LGCFL
-    from crossfit.subspace.macc import MACC
-    from crossfit.subspace.mlcca import MLCCA
-    from crossfit.subspace.pls import PLS
-    from crossfit.subspace.semantic import CM, SCM, SM
+    from crossfit.subspace.cca import CCA as CCA
+    from crossfit.subspace.cca3v import CCA3V as CCA3V
+    from crossfit.subspace.cfa import CFA as CFA
+    from crossfit.subspace.gma import BLM as BLM
+    from crossfit.subspace.gma import GMLDA as GMLDA
+    from crossfit.subspace.gma import GMMFA as GMMFA
+    from crossfit.subspace.jfssl import JFSSL as JFSSL
+    from crossfit.subspace.jrl import JRL as JRL
+    from crossfit.subspace.kcca import KCCA as KCCA
+    from crossfit.subspace.lcfs import LCFS as LCFS
+    from crossfit.subspace.lgcfl import LGCFL as LGCFL
+    from crossfit.subspace.macc import MACC as MACC
+    from crossfit.subspace.mlcca import MLCCA as MLCCA
+    from crossfit.subspace.pls import PLS as PLS
+    from crossfit.subspace.semantic import CM as CM
+    from crossfit.subspace.semantic import SCM as SCM
+    from crossfit.subspace.semantic import SM as SM

@@ -6,25 +6,20 @@ from typing import TYPE_CHECKING
 
 from crossfit._lazy import attach
 
-__all__ = [
-    "CheckResult",
-    "PeakBytes",
-    "check_dataset",
-    "check_extractor",
-    "check_method",
-    "parametrize_with_checks",
-]
+_HOMES = {
+    "CheckResult": "kit",
+    "PeakBytes": "memory",
+    "check_dataset": "kit",
+    "check_extractor": "kit",
+    "check_method": "kit",
+    "parametrize_with_checks": "kit",
+}
+
+__all__ = sorted(_HOMES)
 
 __getattr__, __dir__ = attach(
     __name__,
-    {
-        "CheckResult": "kit",
-        "PeakBytes": "memory",
-        "check_dataset": "kit",
-        "check_extractor": "kit",
-        "check_method": "kit",
-        "parametrize_with_checks": "kit",
-    },
+    _HOMES,
     (
         "bad",
         "bad_datasets",
@@ -44,11 +39,9 @@ __getattr__, __dir__ = attach(
 )
 
 if TYPE_CHECKING:
-    from crossfit.testing.kit import (
-        CheckResult,
-        check_dataset,
-        check_extractor,
-        check_method,
-        parametrize_with_checks,
-    )
-    from crossfit.testing.memory import PeakBytes
+    from crossfit.testing.kit import CheckResult as CheckResult
+    from crossfit.testing.kit import check_dataset as check_dataset
+    from crossfit.testing.kit import check_extractor as check_extractor
+    from crossfit.testing.kit import check_method as check_method
+    from crossfit.testing.kit import parametrize_with_checks as parametrize_with_checks
+    from crossfit.testing.memory import PeakBytes as PeakBytes
