@@ -8,13 +8,13 @@ PLUGINS := $(patsubst %/pyproject.toml,%,$(wildcard plugins/crossfit-*/pyproject
 help:
 	@echo "make demo     fit and compare methods on the emoji set, write demo/report.html"
 	@echo "make test     run the tests"
-	@echo "make fuzz     call all public functions with hostile arguments, ten times as often as make test"
+	@echo "make fuzz     call every public function with hostile arguments, ten times as often as make test"
 	@echo "make install  set up .venv with crossfit, every plugin and the tools"
 	@echo "make lint     ruff, typos and mypy"
-	@echo "make coverage run the tests and report the lines that none of them reaches"
+	@echo "make coverage run the tests and report the lines that they do not run"
 	@echo "make test-lowest  run the tests with the oldest versions that pyproject.toml allows"
 	@echo "make docs     build the documentation into docs/_build/html"
-	@echo "make bench    speed, as ratios to peers"
+	@echo "make bench    compare the speed with other packages"
 	@echo "make clean    remove .venv and everything built"
 
 install: .venv/.installed
