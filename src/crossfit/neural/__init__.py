@@ -18,9 +18,11 @@ _HOMES = {
     "NeuralPairEstimator": "pairs",
     "Prepared": "pairs",
     "Standardize": "modules",
+    "TrainingWarning": "health",
     "cca_loss": "losses",
     "grad_reverse": "modules",
     "grad_reverse_schedule": "modules",
+    "hinge": "losses",
     "init_weights": "modules",
     "label_loss": "losses",
     "listening": "training",
@@ -38,6 +40,7 @@ __getattr__, __dir__ = attach(
         "batching",
         "checkpoint",
         "estimator",
+        "health",
         "losses",
         "modules",
         "pairs",
@@ -50,7 +53,9 @@ if TYPE_CHECKING:
     from crossfit.neural.batching import Items as Items
     from crossfit.neural.checkpoint import Checkpoint as Checkpoint
     from crossfit.neural.estimator import NeuralEstimator as NeuralEstimator
+    from crossfit.neural.health import TrainingWarning as TrainingWarning
     from crossfit.neural.losses import cca_loss as cca_loss
+    from crossfit.neural.losses import hinge as hinge
     from crossfit.neural.losses import label_loss as label_loss
     from crossfit.neural.losses import triplet_loss as triplet_loss
     from crossfit.neural.modules import AttentionPool as AttentionPool

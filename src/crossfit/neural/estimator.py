@@ -41,6 +41,7 @@ from crossfit.neural.batching import (
 from crossfit.neural.checkpoint import Checkpoint
 from crossfit.neural.modules import Standardize
 from crossfit.neural.training import (
+    attached,
     make_net,
     operations_of,
     optimizer_class,
@@ -337,6 +338,14 @@ class NeuralEstimator(CrossModalEstimator):
         net.amp = self._use_amp(device)
         train_net(net, self, outputs, loss, self._data(views, y, device, features))
         return module.cpu()
+
+    def _measured(self, views: Views, y: NDArray[Any] | None) -> dict[str, float]:
+        """Return what `Net.measure` finds on training pairs, after the fit."""
+        device = torch.device(self.net_.device)
+        with isolated(), seeded(0, device):
+            data = self._data(views, self._targets(y), device, self._features)
+            with contextlib.closing(data), attached(self.net_, self, self._outputs, self._loss):
+                return self.net_.measure(data.batch(torch.arange(len(data)), 1.0))
 
     def _still_answers(self, error: BaseException) -> bool:
         """Return True after a NaN loss if there is an earlier epoch with finite weights."""

@@ -2,14 +2,67 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+from collections.abc import Iterator
+from contextvars import ContextVar
 from numbers import Integral, Real
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["cca_loss", "label_loss", "triplet_loss"]
+__all__ = ["cca_loss", "counted_hinges", "hinge", "label_loss", "triplet_loss"]
+
+_Counts = list[tuple[Tensor, Tensor | int]]
+
+_COUNTED: ContextVar[_Counts | None] = ContextVar("crossfit_hinges", default=None)
+
+
+@contextlib.contextmanager
+def counted_hinges() -> Iterator[_Counts]:
+    """Count the hinges that losses compute inside the block.
+
+    Yields
+    ------
+    list of (Tensor, Tensor or int)
+        Filled by each call of `hinge` and `triplet_loss`: the number of hinges above zero, and the
+        number of all.
+    """
+    counted: _Counts = []
+    token = _COUNTED.set(counted)
+    try:
+        yield counted
+    finally:
+        _COUNTED.reset(token)
+
+
+def hinge(values: Tensor, where: Tensor | None = None) -> Tensor:
+    """Return the positive parts of values, and count the positive ones for the history.
+
+    The share of active hinges of an epoch is ``train_active_hinges`` in the history: those that are
+    zero have no gradient. `triplet_loss` counts its own.
+
+    Parameters
+    ----------
+    values : Tensor
+        For instance the margin less a distance.
+    where : bool Tensor of the shape of `values`, optional
+        Hinges that belong to the loss; all by default.
+
+    Returns
+    -------
+    Tensor of the shape of `values`
+        Zero outside `where`.
+    """
+    found = values.clamp(min=0)
+    if where is not None:
+        found = found * where
+    counted = _COUNTED.get()
+    if counted is not None:
+        number = found.numel() if where is None else where.sum()
+        counted.append((torch.count_nonzero(found.detach()), number))
+    return found
 
 
 def label_loss(logits: Tensor, y: Tensor) -> Tensor:
@@ -139,7 +192,7 @@ def triplet_loss(
             f"mining must be 'sum', 'all', 'hardest', 'top-k' or 'random', got {mining!r}"
         )
     # Masked before the hinge, so that no infinity enters the gradient.
-    hinges = (hinges + chosen.masked_fill(~allowed, 0.0)).clamp(min=0) * allowed
+    hinges = hinge(hinges + chosen.masked_fill(~allowed, 0.0), allowed)
     if mining in ("all", "top-k"):
         hinges = hinges / allowed.sum(dim=1, keepdim=True).clamp(min=1)
     return hinges.sum() / max(len(row), 1)

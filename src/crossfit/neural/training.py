@@ -6,6 +6,7 @@ import contextlib
 import copy
 import logging
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
 from typing import Any, ClassVar, NoReturn
@@ -21,9 +22,20 @@ from crossfit._arguments import integer, validated
 from crossfit._torch import few_torch_threads
 from crossfit.neural.batching import Batch, Batches, PairData
 from crossfit.neural.checkpoint import Checkpoint
+from crossfit.neural.health import (
+    CHECKED_ROWS,
+    DeadUnits,
+    TrainingWarning,
+    constant,
+    due,
+    mean_cosine,
+    signs,
+)
+from crossfit.neural.losses import counted_hinges
 
 __all__ = [
     "Net",
+    "attached",
     "listening",
     "make_net",
     "operations_of",
@@ -174,21 +186,36 @@ class Net(NeuralNet):
     # ---- steps -------------------------------------------------------------------------------
 
     def _loss(self, batch: Batch, prefix: str) -> dict[str, Any]:
-        kind = torch.device(self.device).type
-        with torch.autocast(kind, dtype=torch.bfloat16, enabled=self.amp):
-            outputs = self.outputs(self.module_, batch)
-        outputs = _as_float32(outputs) if self.amp else outputs
-        found = self.loss(outputs, batch)
+        outputs = self._autocast(self.outputs, self.module_, batch)
+        with counted_hinges() as hinges:
+            found = self.loss(outputs, batch)
         if isinstance(found, Mapping):
             for name, term in found.items():
                 # Stays on the device: reading each value would make the CPU wait for the GPU.
                 self.history.record_batch(f"{prefix}_{name}", term.detach())
-            shown = self.owner._only_shown if prefix == "valid" else ()
-            terms = [term for name, term in found.items() if name not in shown]
-            found = sum(terms, start=torch.zeros((), device=self.device))
-        if not torch.isfinite(found):
-            self._not_finite(f"the {prefix} loss became {found.item()}")
-        return {"loss": found, "y_pred": outputs}
+        if hinges:
+            active, number = (sum(parts) for parts in zip(*hinges, strict=True))
+            share = active / torch.as_tensor(number).clamp(min=1)
+            self.history.record_batch(f"{prefix}_active_hinges", share)
+        total = self._total(found, prefix)
+        if not torch.isfinite(total):
+            self._not_finite(f"the {prefix} loss became {total.item()}")
+        return {"loss": total, "y_pred": outputs}
+
+    def _autocast(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Call a function of the network in mixed precision, if the fit has it."""
+        kind = torch.device(self.device).type
+        with torch.autocast(kind, dtype=torch.bfloat16, enabled=self.amp):
+            found = function(*arguments)
+        return _as_float32(found) if self.amp else found
+
+    def _total(self, found: Tensor | Mapping[str, Tensor], prefix: str) -> Tensor:
+        """Return the loss from its terms; in validation, without those that are only shown."""
+        if not isinstance(found, Mapping):
+            return found
+        shown = self.owner._only_shown if prefix == "valid" else ()
+        terms = [term for name, term in found.items() if name not in shown]
+        return sum(terms, start=torch.zeros((), device=self.device))
 
     def train_step_single(self, batch: Batch, **fit_params: Any) -> dict[str, Any]:
         """Compute the loss of a whole batch and its gradients."""
@@ -248,6 +275,12 @@ class Net(NeuralNet):
         elif checkpoints:
             checkpoints[0].callback_states(self)  # raises before any work if it cannot be kept
         self._good = copy.deepcopy(self.module_.state_dict())
+        # Checks of the network take other rows each time, the same ones in a resumed fit.
+        order = torch.randperm(
+            len(train), generator=torch.Generator().manual_seed(generator.initial_seed())
+        )
+        n_checked = min(self._n_checked(), len(train))
+        warned: set[str] = set()
         done = len(self.history)
         with self._progress(len(batches), done) as self._bar:
             while done < self.max_epochs and not stopped:
@@ -261,8 +294,19 @@ class Net(NeuralNet):
                     with seeded(generator.initial_seed(), torch.device(self.device)):
                         self.run_single_epoch(batches_valid, False, "valid", self.validation_step)
                 self._check_weights()
+                if due(done + 1, len(train), n_checked):
+                    with seeded(generator.initial_seed(), torch.device(self.device)):
+                        first = done * n_checked % len(train)
+                        at = order.roll(-first)[:n_checked]
+                        measured = self.measure(train.batch(at, done / self.max_epochs))
+                    for name, value in measured.items():
+                        self.history.record(name, value)
                 stopped = self._end_epoch(data)
                 done += 1
+                found = signs(self._name(), list(self.history), done * len(batches))
+                for kind in found.keys() - warned:
+                    warnings.warn(found[kind], TrainingWarning, stacklevel=2)
+                warned |= found.keys()
                 for checkpoint in checkpoints:
                     if done % checkpoint.every == 0 or stopped or done == self.max_epochs:
                         checkpoint.write(self, generator, stopped)
@@ -283,6 +327,65 @@ class Net(NeuralNet):
         self._bar.set_postfix(_shown(row), refresh=False)
         logger.debug("%s: %s", self._name(), row)
         return stopped
+
+    def _n_checked(self) -> int:
+        # The scores of all pairs of a larger batch than in training may not fit into memory.
+        pairs = hasattr(self.owner, "_score_pairs")
+        return self.batch_size if pairs else max(self.batch_size, CHECKED_ROWS)
+
+    def measure(self, batch: Batch) -> dict[str, float]:
+        """Measure signs of failure on a batch, without gradients or dropout.
+
+        Parameters
+        ----------
+        batch : Batch
+            Training pairs.
+
+        Returns
+        -------
+        dict of str to float
+            ``dead_units``: share of the ReLU units that are zero for all items; only if there are
+            some. ``checked_loss`` and ``constant_loss``: the loss, and the loss if all items had
+            the mean of the outputs, or all pairs the mean score. ``cosine_`` and a role: mean
+            cosine of the outputs of different items of the view; for scores of pairs, of the
+            prepared items, the largest among their tensors.
+        """
+        self._set_training(False)
+        owner = self.owner
+        pairs = hasattr(owner, "_score_pairs")
+        found: dict[str, float] = {}
+        with torch.no_grad():
+            with DeadUnits() as units:
+                outputs = self._autocast(self.outputs, self.module_, batch)
+            if units.share is not None:
+                found["dead_units"] = units.share
+            found["checked_loss"] = self._total(self.loss(outputs, batch), "valid").item()
+            try:
+                same = self.loss(constant(outputs, len(batch), pairs), batch)
+                found["constant_loss"] = self._total(same, "valid").item()
+            except (ValueError, RuntimeError):  # not defined for constant outputs
+                pass
+        if self.outputs == owner._outputs:  # the whole method, not a part trained beforehand
+            for role, items in batch.views.items():
+                _, index = np.unique(batch.item[role].cpu().numpy(), return_index=True)
+                if len(index) < 2:
+                    continue
+                parts = self._items_outputs(role, items, pairs)
+                cosines = [mean_cosine(part[torch.from_numpy(index)]) for part in parts]
+                if cosines:
+                    found[f"cosine_{role}"] = max(cosines)
+        return found
+
+    def _items_outputs(self, role: str, items: Any, pairs: bool) -> list[Tensor]:
+        """Return what the network computes from each item of a view, one tensor or several."""
+        owner = self.owner
+        if not pairs:
+            with torch.no_grad():
+                return [self._autocast(owner._encode_batch, self.module_, items, role)]
+        # Among the prepared tensors may be inputs and masks, which no weight has changed.
+        with torch.enable_grad():
+            prepared = self._autocast(owner._prepare_batch, self.module_, items, role)
+        return [part.detach() for part in _tensors(prepared) if part.requires_grad]
 
     def _check_weights(self) -> None:
         state = self.module_.state_dict()
@@ -406,16 +509,41 @@ def train_net(
         If the loss or a weight is no longer finite. The net then has the weights after the last
         epoch in which all were finite.
     """
-    net.owner, net.outputs, net.loss = owner, outputs, loss
     elements = sum(part.elements for part in train.stores.values())
     # The backward pass costs about twice as much as the forward pass.
     operations = 3 * operations_of(net.module_, net.batch_size, elements)
+    # Held-out pairs have the same stores.
+    with (
+        contextlib.closing(train),
+        attached(net, owner, outputs, loss),
+        few_torch_threads(operations),
+    ):
+        net.train(train, valid, saved=saved, listen=listen)
+
+
+@contextlib.contextmanager
+def attached(
+    net: Net,
+    owner: Any,
+    outputs: Callable[[nn.Module, Batch], Any],
+    loss: Callable[[Any, Batch], Tensor | Mapping[str, Tensor]],
+) -> Iterator[None]:
+    """Let a net call its owner inside the block; it is kept and pickled without.
+
+    Parameters
+    ----------
+    net, owner, outputs, loss
+        As in `train_net`.
+
+    Yields
+    ------
+    None
+    """
+    net.owner, net.outputs, net.loss = owner, outputs, loss
     try:
-        with few_torch_threads(operations):
-            net.train(train, valid, saved=saved, listen=listen)
+        yield
     finally:
-        train.close()  # held-out pairs have the same stores
-        # The net is kept and pickled without its owner, the order of the data and spare weights.
+        # Nor are the order of the data and spare weights kept.
         for name in ("owner", "outputs", "loss", "_bar", "_good", "iterator_train__generator"):
             net.__dict__.pop(name, None)
         net.module_.eval()
@@ -493,6 +621,16 @@ def _as_float32(outputs: Any) -> Any:
     if isinstance(outputs, (tuple, list)):
         return tuple(_as_float32(part) for part in outputs)
     return outputs
+
+
+def _tensors(parts: Any) -> Iterator[Tensor]:
+    if isinstance(parts, Tensor):
+        yield parts
+    elif isinstance(parts, Mapping):
+        yield from _tensors(list(parts.values()))
+    elif isinstance(parts, (tuple, list)):
+        for part in parts:
+            yield from _tensors(part)
 
 
 def _scalars(row: Mapping[str, Any]) -> dict[str, Any]:

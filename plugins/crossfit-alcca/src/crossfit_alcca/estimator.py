@@ -15,7 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from crossfit.neural import Batch, NeuralEstimator, grad_reverse_schedule, label_loss
+from crossfit.neural import Batch, NeuralEstimator, grad_reverse_schedule, hinge, label_loss
 from crossfit.neural.training import optimizer_class
 from crossfit.similarities import MEASURES
 from crossfit.subspace import CCA
@@ -268,10 +268,10 @@ class ACMR(NeuralEstimator):
         same = (batch.y[:, None] == batch.y) & labelled[:, None]
         positives = same | batch.positives
         negatives = labelled[:, None] & labelled & ~same & batch.negatives
-        hinges = (self.margin - distances).clamp(min=0)
+        hinges = hinge(self.margin - distances, negatives)
         return 2 * (
             (distances * positives).sum() / positives.sum()
-            + self.negative_weight * (hinges * negatives).sum() / negatives.sum().clamp(min=1)
+            + self.negative_weight * hinges.sum() / negatives.sum().clamp(min=1)
         )
 
     def _optimizer_parameters(self) -> dict[str, Any]:
