@@ -34,6 +34,7 @@ from crossfit.testing.bad import (
     ValidatesNothing,
 )
 from crossfit.testing.bad_networks import (
+    CollapsesTexts,
     HoardsMemory,
     IgnoresTheMask,
     LiesAboutMemory,
@@ -294,6 +295,10 @@ def test_the_method_that_leaks_test_labels_fails_at_the_leak_check_alone(bundled
         (LiesAboutMemory, {"check_pair_memory": "4 bytes per pair, but a block limited to 800 "}),
         (HoardsMemory, {"check_pair_memory": "which makes scoring slow"}),
         (IgnoresTheMask, {"check_ragged": "among shorter items", "check_padding": "in the pad"}),
+        (
+            CollapsesTexts,
+            {"check_training": "'text' have collapsed", "check_better_than_chance": "planted"},
+        ),
     ],
 )
 def test_what_is_done_with_padding_and_memory_is_told_apart(cls, failing):
@@ -958,6 +963,7 @@ def test_every_check_has_a_method_that_breaks_it():
         "check_not_fitted",
         "check_one_sample",
         "check_registered",
+        "check_training",
         "check_wrong_view",
     }
     assert broken == {check.__name__ for check in checks.CHECKS}

@@ -82,6 +82,12 @@ IGNORES_THE_MASK = replace(
     target="crossfit.testing.bad_networks:IgnoresTheMask",
     summary="A faulty network that scores padding as if it were regions",
 )
+COLLAPSES_TEXTS = replace(
+    REGION_DOTS,
+    name="collapses-texts",
+    target="crossfit.testing.bad_networks:CollapsesTexts",
+    summary="A faulty network whose texts are almost the same vector",
+)
 
 LETTER_COUNTS = ExtractorCard(
     api=1,

@@ -12,6 +12,7 @@ import copy
 import os
 import pickle
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -582,6 +583,24 @@ def check_better_than_chance(subject: Subject) -> None:
         f"{metric} on planted pairs must be at least {required:.3f}, got {reached:.3f} "
         f"(chance is {chance:.3f})"
     )
+
+
+def check_training(subject: Subject) -> None:
+    """Training keeps outputs of different items apart, and hinges and units active"""
+    if not hasattr(subject.cls, "_build_module"):
+        raise SkipTest("the method is not a network")
+    from crossfit.neural.health import TrainingWarning, signs
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        method: Any = subject.fit(subject.make())
+    found = [str(each.message) for each in caught if issubclass(each.category, TrainingWarning)]
+    if not found:  # test settings may be too short for the checks of the fit itself
+        *rows, last = method.net_.history
+        measured = method._measured(subject.train, subject.y_train)
+        rows = [*rows, {**last, **measured}]
+        found = list(signs(subject.cls.__name__, rows, np.inf, in_a_row=1).values())
+    assert not found, "; ".join(found)
 
 
 # ---- rows of unequal length ---------------------------------------------------------------------
