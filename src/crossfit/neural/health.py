@@ -41,7 +41,7 @@ class TrainingWarning(UserWarning):
 
 
 def due(epoch: int, n_rows: int, n_checked: int) -> bool:
-    """Return whether an epoch ends with a check, so that checks are rare beside training.
+    """Return whether an epoch ends with a check, so that checks are few compared with training.
 
     Parameters
     ----------

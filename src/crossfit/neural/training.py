@@ -528,7 +528,7 @@ def attached(
     outputs: Callable[[nn.Module, Batch], Any],
     loss: Callable[[Any, Batch], Tensor | Mapping[str, Tensor]],
 ) -> Iterator[None]:
-    """Let a net call its owner inside the block; it is kept and pickled without.
+    """Assign an owner to a net inside the block; the net is kept and pickled without it.
 
     Parameters
     ----------
