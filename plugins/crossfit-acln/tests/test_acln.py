@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from scipy.special import log_softmax, softmax
 from scipy.stats import entropy
 from sklearn.base import clone
@@ -340,6 +341,30 @@ def test_posteriors_are_compared_as_asked(fitted, planted):
         ACLN(measure="euclid", device="cpu").fit(*planted[:2])
 
 
+def test_priors_are_those_of_the_rows_that_are_trained_on(planted, tmp_path):
+    train = planted[0]
+    # Rows that are held out teach the network nothing, whatever their labels.
+    method = ACLN(**SMALL | {"max_epochs": 2}, measure="posterior_over_prior",
+                  validation_fraction=0.4, random_state=0)  # fmt: skip
+    rows, held_out = method._split(train, method._seed())
+    y = np.arange(80) % 3
+    other = y.copy()
+    other[held_out] = 0
+    for labels in (y, other):
+        found = clone(method).fit(train, labels)
+        np.testing.assert_allclose(found.prior_, np.bincount(y[rows]) / len(rows))
+    # Of class 7 there are only held-out rows.
+    other[held_out] = 7
+    checkpoint = Checkpoint(tmp_path / "fit.pt")
+    found = clone(method).set_params(callbacks=[checkpoint, _Dies(2)])
+    with pytest.raises(InterruptedError):
+        found.fit(train, other)
+    found = clone(method).set_params(callbacks=[checkpoint]).fit(train, other)
+    counts = np.append(np.bincount(y[rows]), 1)
+    np.testing.assert_allclose(found.prior_, counts / counts.sum())
+    assert np.isfinite(found.similarity(planted[2])).all()
+
+
 def test_explain_gives_weights_that_pool_to_the_encoding(fitted, planted):
     test = planted[2]
     explained = fitted.explain(test)
@@ -411,8 +436,6 @@ def on_raw(raw):
 
 
 def test_pictures_and_strings_are_a_whole_program(on_raw, raw, tmp_path):
-    from PIL import Image
-
     pictures, texts, y = raw
     assert on_raw.score(pictures, texts, y) > 0.6
     assert set(on_raw.vocabulary_) == {"<pad>", "<unk>", "a", "square", "number", *COLOURS}
@@ -458,7 +481,6 @@ def test_weights_of_alexnet_come_from_a_file(raw, tmp_path):
     trunk = method.fit(pictures, texts, y).trunk_
     torch.testing.assert_close(trunk.features[0].weight, network.features[0].weight)
     # As torchvision itself prepares and encodes a picture.
-    from PIL import Image
     from torchvision.transforms import v2
 
     prepare = v2.Compose(
@@ -532,6 +554,20 @@ def test_several_captions_of_a_picture_read_it_once(raw, monkeypatch):
     views = Views.from_captions(pictures[:8], texts, index)
     method = ACLN(**RAW | {"max_epochs": 1, "trunk_epochs": 0}).fit(views, y[:8][index])
     assert len(read) == 8 and method.similarity(views).shape == (8, 24)
+
+
+def test_pictures_read_batch_by_batch_train_as_arrays_do(raw, tmp_path):
+    pictures, texts, y = raw
+    paths = [tmp_path / f"{i}.png" for i in range(len(pictures))]
+    for path, picture in zip(paths, pictures):
+        Image.fromarray(picture).save(path)
+    short = RAW | {"max_epochs": 1}
+    expected = ACLN(**short).fit(pictures, texts, y)
+    found = ACLN(**short, picture_memory=0, num_workers=2).fit(paths, texts, y)
+    for name, weights in expected.trunk_.state_dict().items():
+        assert torch.equal(found.trunk_.state_dict()[name], weights)
+    assert torch.equal(_weights(found), _weights(expected))
+    np.testing.assert_array_equal(found.encode(paths, "image"), expected.encode(pictures, "image"))
 
 
 def test_a_class_may_be_held_out_altogether(raw):

@@ -2,8 +2,10 @@
 
 import json
 import pickle
+from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import scipy.sparse as sp
 import torch
@@ -384,12 +386,12 @@ def test_the_learning_rate_falls_after_so_many_batches(planted):
 
 
 class _Dies(Callback):
-    def __init__(self, epoch):
-        self.epoch = epoch
+    def __init__(self, epoch, error=InterruptedError):
+        self.epoch, self.error = epoch, error
 
     def on_batch_end(self, net, batch=None, training=False, **kwargs):
         if net.history[-1]["epoch"] == self.epoch and len(net.history[-1]["batches"]) == 2:
-            raise InterruptedError
+            raise self.error
 
 
 def test_a_killed_fit_goes_on_with_its_schedule(planted, tmp_path):
@@ -562,6 +564,68 @@ def test_pictures_and_strings_are_a_whole_program(on_raw, raw, tmp_path):
     widths = {layer: on_raw.visual_features(pictures[:2], layer=layer).shape[1]
               for layer in ("max5", "pool5", "fc6")}  # fmt: skip
     assert widths == {"max5": 16, "pool5": 16, "fc6": 32}
+
+
+@pytest.fixture(scope="module")
+def files(raw, tmp_path_factory):
+    from PIL import Image
+
+    folder = tmp_path_factory.mktemp("files")
+    paths = [str(folder / f"{i}.png") for i in range(len(raw[0]))]
+    for path, picture in zip(paths, raw[0]):
+        Image.fromarray(picture).save(path)
+    return paths
+
+
+STREAM = RAW | {"max_epochs": 4, "dropout": 0.2, "validation_fraction": 0.2, "picture_memory": 0}
+
+
+@pytest.fixture(scope="module")
+def in_memory(raw):
+    return SSVR(**STREAM).fit(*raw[:2])
+
+
+@pytest.mark.parametrize("settings", [{"num_workers": 0}, {"num_workers": 2},
+                                      {"num_workers": 1, "picture_memory": 2**30}])  # fmt: skip
+def test_pictures_read_batch_by_batch_train_as_arrays_do(in_memory, raw, files, settings):
+    found = SSVR(**STREAM | settings).fit(files, raw[1])
+    assert torch.equal(_weights(found), _weights(in_memory))
+    assert found.net_.history[:, "valid_loss"] == in_memory.net_.history[:, "valid_loss"]
+    np.testing.assert_array_equal(found.encode(files, "image"), in_memory.encode(raw[0], "image"))
+
+
+def test_a_fit_interrupted_while_it_reads_goes_on_with_the_same_squares(
+    in_memory, raw, files, tmp_path
+):
+    method = SSVR(**STREAM, num_workers=2)
+    checkpoint = Checkpoint(tmp_path / "run.pt")
+    children = psutil.Process().children()
+    for epoch in (2, 3):
+        killed = clone(method).set_params(callbacks=[checkpoint, _Dies(epoch, KeyboardInterrupt)])
+        with pytest.raises(KeyboardInterrupt):
+            killed.fit(files, raw[1])
+        assert psutil.Process().children() == children
+    resumed = clone(method).set_params(callbacks=[checkpoint], num_workers=0).fit(files, raw[1])
+    assert len(resumed.net_.history) == 4
+    assert torch.equal(_weights(resumed), _weights(in_memory))
+
+
+def test_a_damaged_picture_ends_a_fit_with_its_name(raw, files, tmp_path):
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(Path(files[0]).read_bytes()[:-2000])
+    given = [*files[:-1], str(broken)]
+    children = psutil.Process().children()
+    for settings in ({"num_workers": 2}, {"num_workers": 0}, {"picture_memory": 2**30}):
+        method = SSVR(**STREAM | {"validation_fraction": None} | settings)
+        with pytest.raises(ValueError, match=r"^SSVR: view 'image': cannot read the .*broken.png'"):
+            method.fit(given, raw[1])
+    assert psutil.Process().children() == children
+
+
+def test_a_missing_picture_is_reported_before_the_topic_model_is_fitted(raw, files, monkeypatch):
+    monkeypatch.setattr(LdaTopics, "fit", None)
+    with pytest.raises(FileNotFoundError, match=r"^SSVR: view 'image': there is no .*'gone.png'"):
+        SSVR(**RAW).fit([*files[:-1], "gone.png"], raw[1])
 
 
 def test_texts_become_the_topics_of_the_extractor(on_raw, raw):

@@ -121,7 +121,8 @@ class ACLN(NeuralEstimator):
     classes_ : ndarray of shape (n_classes,)
         Classes, in the order of the columns of the common space.
     prior_ : ndarray of shape (n_classes,)
-        Frequencies of the classes in training.
+        Frequencies of the classes in the rows that are trained on; a class of which all rows are
+        held out counts as if it had one.
     vocabulary_ : tuple of str
         Word of each id, if strings were given.
     trunk_ : torch.nn.Module
@@ -267,10 +268,8 @@ class ACLN(NeuralEstimator):
     def _targets(self, y: NDArray[Any] | None) -> NDArray[Any] | None:
         targets = super()._targets(y)
         assert targets is not None
-        known = targets[targets >= 0]
-        if len(np.unique(known)) < 2:
+        if len(self.classes_) < 2:
             raise ValueError(f"ACLN needs labels of at least two classes, got {len(self.classes_)}")
-        self.prior_ = np.bincount(known) / len(known)
         return targets
 
     # ---- raw pictures and strings --------------------------------------------------------------
@@ -281,16 +280,20 @@ class ACLN(NeuralEstimator):
         if self.raw_["text"]:
             tokens = Tokens(self.max_length, self.min_count, verbose=False).fit(given["text"])
             self.vocabulary_ = tokens.vocabulary_
+        assert y is not None
+        known = np.searchsorted(self.classes_, y[np.isin(y, self.classes_)])
+        # All rows of a class may be held out, and similarities divide by its prior.
+        counts = np.bincount(known, minlength=len(self.classes_)).clip(min=1)
+        self.prior_ = counts / counts.sum()
         if self.raw_["image"]:
             self.trunk_ = self._fine_tuned(views, y)
 
-    def _fine_tuned(self, views: Views, y: NDArray[Any] | None) -> Trunk:
+    def _fine_tuned(self, views: Views, y: NDArray[Any]) -> Trunk:
         """Return AlexNet up to pool5, frozen after training on the labels of the pictures."""
         trunk = Trunk(len(self.classes_) if self.trunk_epochs else None)
         if self.trunk_weights is not None:
             trunk.fill(load_weights("alexnet", self.trunk_weights), self.trunk_weights)
         if self.trunk_epochs:
-            assert y is not None
             # Some of classes_ may be held out; another caption of a picture may be unlabelled.
             rows = np.flatnonzero(np.isin(y, self.classes_))
             labelled = views[rows]
