@@ -1,4 +1,4 @@
-"""What packages export, and that no private name of one package is used in another."""
+"""Packages export their names, and use no private name of another package."""
 
 import ast
 import re
