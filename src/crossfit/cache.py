@@ -12,13 +12,14 @@ import os
 import sqlite3
 import stat
 import time
-import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from numbers import Integral
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from crossfit._warnings import warn
 
 __all__ = ["FeatureCache", "cache_folder"]
 
@@ -201,10 +202,10 @@ class FeatureCache:
                     "it. Run `crossfit cache clear` or set CROSSFIT_CACHE=<another folder>."
                 )
 
-    def _warn(self, message: str, stacklevel: int = 6) -> None:
+    def _warn(self, message: str) -> None:
         if str(self.path) not in _warned:
             _warned.add(str(self.path))
-            warnings.warn(message, stacklevel=stacklevel)
+            warn(message)
 
     def get_many(self, keys: Iterable[str]) -> dict[str, np.ndarray]:
         """Look up arrays and mark those found as just used.
@@ -253,8 +254,7 @@ class FeatureCache:
                 self._warn(
                     f"the feature cache {self.path} contains damaged entries, which do not match "
                     f"their hashes: {len(damaged)} of {len(damaged) + len(used)} looked up are "
-                    "dropped and computed again",
-                    stacklevel=4,
+                    "dropped and computed again"
                 )
             # A read-only or busy file can still be read; only the order of eviction suffers.
             with contextlib.suppress(sqlite3.OperationalError):

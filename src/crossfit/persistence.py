@@ -16,7 +16,6 @@ import re
 import reprlib
 import stat
 import struct
-import warnings
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
@@ -34,6 +33,7 @@ from crossfit._arguments import a_path, check_arguments, integer
 from crossfit._files import clear_drafts, draft_of, room_for
 from crossfit._fitted import stands_for_code
 from crossfit._identities import entry_named, identity_of
+from crossfit._warnings import warn
 from crossfit.views import Channels, Ragged, Views, n_rows
 
 __all__ = ["BundleError", "load", "save"]
@@ -366,10 +366,9 @@ def _warn_of_other_versions(types: Mapping[str, Mapping[str, str]]) -> None:
         if name in present and series(version) != series(present[name])
     ]
     if other:
-        warnings.warn(
+        warn(
             f"the bundle was written with {', '.join(other)}; check the model on known results, "
-            "or fit it again",
-            stacklevel=3,
+            "or fit it again"
         )
 
 

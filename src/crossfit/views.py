@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from numbers import Number, Real
 from types import MappingProxyType
@@ -25,6 +24,7 @@ from crossfit._arrays import (
     refuse_tensor,
 )
 from crossfit._text import shown
+from crossfit._warnings import warn
 from crossfit.labels import check_labels, class_codes, group_codes, joined_labels, read_labels
 
 __all__ = [
@@ -449,9 +449,8 @@ class Views(_Immutable):
         groups = index.astype(np.int64)
         compact, index = _compact(items, groups)
         if n_rows(compact) < n_items:
-            warnings.warn(
-                f"{n_items - n_rows(compact)} of {n_items} images have no caption and are left out",
-                stacklevel=2,
+            warn(
+                f"{n_items - n_rows(compact)} of {n_items} images have no caption and are left out"
             )
         columns = {image: _columns_of(images), text: _columns_of(captions)}
         return cls._build({image: compact, text: rows}, {image: index}, groups, n, columns)

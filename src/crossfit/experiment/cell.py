@@ -15,6 +15,7 @@ from typing import Any
 
 from crossfit import registry
 from crossfit._code import code_of
+from crossfit._warnings import warn
 from crossfit.experiment.build import check_settings
 from crossfit.experiment.data import check_labels, load_splits
 from crossfit.experiment.environment import environment, peak_memory
@@ -142,7 +143,7 @@ def _noted(said: list[str]) -> Iterator[None]:
                         said.append(text[:500])
     finally:
         for message in damages:  # these concern the store, not the cell
-            warnings.warn(message, stacklevel=2)
+            warn(message)
 
 
 def compute(

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 import numpy as np
 
+from crossfit._warnings import warn
 from crossfit.experiment.evaluate import Arrays
 from crossfit.experiment.task import told
 from crossfit.views import Views, take_rows
@@ -77,7 +77,7 @@ def attention_of(method: Any, views: Views, raw: Views) -> Arrays:
                 found |= {f"{number}|{key}": np.asarray(part) for key, part in parts.items()}
         return {key: part for key, part in found.items() if part.dtype != object}
     except Exception as error:
-        warnings.warn(f"no attention maps: {told(error)}", stacklevel=2)
+        warn(f"no attention maps: {told(error)}")
         return {}
 
 

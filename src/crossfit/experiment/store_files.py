@@ -6,13 +6,13 @@ import hashlib
 import json
 import os
 import stat
-import warnings
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from crossfit._files import remove, whole_file
+from crossfit._warnings import warn
 from crossfit.experiment.keys import key_of, plain_json
 from crossfit.experiment.stored_schema import misfit
 
@@ -146,7 +146,7 @@ def warn_of_damage(error: StoreError) -> None:
     text = f"{error}; it is computed again"
     if text not in _warned:
         _warned.add(text)
-        warnings.warn(text, DamageWarning, stacklevel=3)
+        warn(text, DamageWarning)
 
 
 _warned: set[str] = set()

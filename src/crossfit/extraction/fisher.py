@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Mapping
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self
@@ -20,6 +19,7 @@ from sklearn.utils.validation import check_is_fitted
 from crossfit._arguments import CheckedParameters, finite_array, integer, validated
 from crossfit._arrays import NUMPY_DEFAULTS
 from crossfit._random import draw_seed, random_source
+from crossfit._warnings import warn
 from crossfit.extraction.regions import sets_of
 from crossfit.extraction.text import unknown_of
 from crossfit.views import Ragged
@@ -516,9 +516,7 @@ class FisherVector(
         if not lengths.all() or 2 * len(words) < len(sets.values):
             units = ("known word", "words")
             become = "their Fisher vectors are zero"
-            warnings.warn(
-                unknown_of(lengths, sets.lengths, units, become, things="sets"), stacklevel=2
-            )
+            warn(unknown_of(lengths, sets.lengths, units, become, things="sets"))
         dtype = np.float64 if sets.dtype == np.float64 else np.float32
         found = np.empty((len(lengths), self._n_features_out), dtype=dtype)
         offsets = np.concatenate([[0], np.cumsum(lengths)])

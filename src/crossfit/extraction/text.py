@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from numbers import Integral, Real
@@ -16,6 +15,7 @@ from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from crossfit._random import draw_seed
+from crossfit._warnings import warn
 from crossfit.extraction.base import Extractor, describe, sequence_of
 from crossfit.views import Ragged
 
@@ -72,7 +72,7 @@ class TextExtractor(Extractor):
         of = dict(zip(distinct, counts))
         known, total = np.array([of[text] for text in items]).T
         if (known == 0).any() or (total - known).sum() > self.tolerated_unknown * total.sum():
-            warnings.warn(unknown_of(known, total, self.units, self.unknown_become), stacklevel=4)
+            warn(unknown_of(known, total, self.units, self.unknown_become))
 
 
 def unknown_of(

@@ -8,7 +8,6 @@ import hashlib
 import itertools
 import os
 import sys
-import warnings
 from collections import Counter
 from numbers import Integral
 from pathlib import Path
@@ -18,6 +17,7 @@ import numpy as np
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from crossfit._random import draw_seed
+from crossfit._warnings import warn
 from crossfit.extraction.text import WORD, TextExtractor, counted
 from crossfit.extraction.weights import file_sha256, what_else
 from crossfit.views import Ragged
@@ -455,10 +455,9 @@ def _read_text(file: Path, limit: int | None) -> tuple[dict[str, int], np.ndarra
     if expected is not None and n_lines < min(expected, stop):
         raise ValueError(f"the first line states {expected} words, and there are {n_lines}")
     if undecodable:
-        warnings.warn(
+        warn(
             f"{len(undecodable)} of {n_lines} words in {str(file)!r} are not UTF-8 and left out, "
-            f"the first in line {undecodable[0]}",
-            stacklevel=2,
+            f"the first in line {undecodable[0]}"
         )
     return words, np.frombuffer(values, np.float32).reshape(len(words), size)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 import numpy as np
@@ -10,6 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from crossfit._arguments import is_word, shown
 from crossfit._arrays import as_array, in_rows
+from crossfit._warnings import warn
 
 
 def voc_average_precision(
@@ -152,9 +152,7 @@ def voc_mean_average_precision(
     if missing == len(values):
         raise ValueError("y_true: no class has a positive")
     if missing:
-        warnings.warn(
-            f"{missing} of {len(values)} classes have no positive and are left out", stacklevel=2
-        )
+        warn(f"{missing} of {len(values)} classes have no positive and are left out")
     return float(np.nanmean(values))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 from crossfit._arguments import integer, is_word, shown, validated
 from crossfit._arrays import NUMPY_DEFAULTS
 from crossfit._random import draw_seed
+from crossfit._warnings import warn
 from crossfit.metrics.directions import Direction, chosen
 from crossfit.metrics.intervals import (
     bootstrap,
@@ -418,7 +418,7 @@ def warn_of_excluded(values: Mapping[tuple[Direction, str], Floats], metric: str
         if excluded:
             parts.append(f"{excluded} of {len(column)} queries of {direction}")
     if parts:
-        warnings.warn(f"{' and '.join(parts)} have no relevant item and are excluded", stacklevel=3)
+        warn(f"{' and '.join(parts)} have no relevant item and are excluded")
 
 
 def _seed(random_state: Any) -> int:

@@ -20,6 +20,7 @@ from optuna.storages.journal import JournalFileBackend
 
 from crossfit._suggest import did_you_mean
 from crossfit._text import shown
+from crossfit._warnings import warn
 
 __all__ = [
     "as_connection_errors",
@@ -345,11 +346,9 @@ def _wait_for_file(path: Path) -> None:
             if "locked" not in str(error):
                 raise ConnectionError(f"the storage {path} cannot be opened: {error}") from error
             if attempt == 0:
-                warnings.warn(
+                warn(
                     f"the study's database {path} is locked by another process: waiting up to "
-                    f"{BUSY:.0f} seconds",
-                    UserWarning,
-                    stacklevel=2,
+                    f"{BUSY:.0f} seconds"
                 )
     raise ConnectionError(
         f"the study's database {path} is still locked by another process after {BUSY:.0f} "
@@ -398,11 +397,9 @@ def _remove_unfinished_line(path: Path) -> None:
     until = time.monotonic() + PATIENCE
     while os.path.lexists(f"{path}.lock"):
         if time.monotonic() > until:
-            warnings.warn(
+            warn(
                 f"the study's journal {path} is locked by another process: waiting up to "
-                f"{lock.grace_period} seconds",
-                UserWarning,
-                stacklevel=2,
+                f"{lock.grace_period} seconds"
             )
             break
         time.sleep(0.05)

@@ -18,6 +18,7 @@ from torch.utils.data import Dataset
 
 from crossfit._arguments import integer, validated
 from crossfit._files import reserve, room_for
+from crossfit._warnings import warn
 from crossfit.views import Channels, Ragged, Views, as_numpy, is_tensor
 
 __all__ = [
@@ -641,10 +642,9 @@ def cut_tokens(values: Any, most: int, where: str) -> Any:
     long = int(np.sum(lengths > most))
     if not long:
         return values
-    warnings.warn(
+    warn(
         f"{where}: {long} of {len(lengths)} texts have more than {most} words, the longest "
-        f"{int(lengths.max())}: only the first {most} are used",
-        stacklevel=2,
+        f"{int(lengths.max())}: only the first {most} are used"
     )
     if kept is not None:
         return np.where(kept, values, PAD)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import wraps
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 
 from crossfit._arrays import RangeError
 from crossfit._threads import few_threads
+from crossfit._warnings import warn
 from crossfit.views import Views, as_numpy, is_tensor
 
 __all__ = [
@@ -520,7 +520,7 @@ def leading_svd(C: Matrix, k: int | None = None) -> tuple[Matrix, Matrix, Matrix
     return U[:, :k], s[:k], Vt[:k].T
 
 
-def kept_components(method: Any, largest: int, stacklevel: int = 4) -> int:
+def kept_components(method: Any, largest: int) -> int:
     """Return how many components a method keeps, with a warning if fewer than requested.
 
     Parameters
@@ -529,16 +529,12 @@ def kept_components(method: Any, largest: int, stacklevel: int = 4) -> int:
         Its ``n_components`` is the number requested; None requests `largest`.
     largest : int
         Number of components that the ranks of the views allow.
-    stacklevel : int, default=4
-        As in `warnings.warn`. The default points at the caller of ``fit`` if this function is
-        called from ``_fit`` directly.
     """
     wanted = method.n_components
     if wanted is not None and wanted > largest:
-        warnings.warn(
+        warn(
             f"{type(method).__name__}: n_components={wanted} is more than the views' rank allows; "
-            f"{largest} are kept",
-            stacklevel=stacklevel,
+            f"{largest} are kept"
         )
     return largest if wanted is None else min(int(wanted), largest)
 
@@ -571,7 +567,6 @@ def warn_of_perfect_fit(
     n: int,
     ranks: Mapping[str, int],
     largest: Callable[[str, str], float],
-    stacklevel: int = 4,
 ) -> None:
     """Warn if views correlate perfectly whatever their values because there are too few rows.
 
@@ -588,18 +583,15 @@ def warn_of_perfect_fit(
     largest : callable
         Function from two roles to their largest correlation. It is called only if the ranks allow
         a perfect one, which a ridge prevents.
-    stacklevel : int, default=4
-        As in `kept_components`.
     """
     for x, z in combinations(ranks, 2):
         p, q = (min(ranks[role], n - 1) for role in (x, z))
         if p + q > n - 1 and largest(x, z) > 1 - _PERFECT:
-            warnings.warn(
+            warn(
                 f"{type(method).__name__}: {n} rows are too few to learn from: views of rank {p} "
                 f"({method.views_in_[x]}) and {q} ({method.views_in_[z]}) correlate perfectly in "
                 f"{p + q - n + 1} directions whatever they hold; more rows, fewer columns or a "
-                "larger ridge (reg) are needed",
-                stacklevel=stacklevel,
+                "larger ridge (reg) are needed"
             )
             return
 

@@ -333,7 +333,7 @@ class CCA(CrossModalEstimator):
         # A ridge makes whitening possible even for directions without variance, but these have no
         # correlation and are determined by rounding alone.
         rank = np.count_nonzero(correlations > np.sqrt(max(moments.rounding())) * correlations[0])
-        k = kept_components(self, max(1, int(rank)), stacklevel=5)
+        k = kept_components(self, max(1, int(rank)))
 
         def largest(x: str, z: str) -> float:
             if len(roles) == 2:
@@ -342,7 +342,7 @@ class CCA(CrossModalEstimator):
             return float(np.linalg.norm(W[i].T @ S[blocks[i], blocks[j]] @ W[j], 2))
 
         ranks = {role: w.shape[1] for role, w in zip(roles, W)}
-        warn_of_perfect_fit(self, moments.n, ranks, largest, stacklevel=5)
+        warn_of_perfect_fit(self, moments.n, ranks, largest)
         weights = [w @ u[:, :k] / scale[b, None] for w, u, b in zip(W, directions, blocks)]
         means = dict(zip(roles, moments.means()))
         for i, role in enumerate(roles):

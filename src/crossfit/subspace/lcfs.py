@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -10,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crossfit._arguments import integer, real
+from crossfit._warnings import warn
 from crossfit.base import CrossModalEstimator
 from crossfit.subspace import cards
 from crossfit.subspace._joint import indicator, joint_covariance
@@ -154,10 +154,9 @@ class LCFS(CrossModalEstimator):
                 W[p] = ridge_solve(XX[p], penalty, XY[p])
         for p in roles:
             if np.sum(W[p] * (XX[p] @ W[p])) < 1e-6 * YY:
-                warnings.warn(
+                warn(
                     f"LCFS: no feature of view {self._view_name(p)!r} is left; decrease l1 or l2, "
-                    "which are too large for its units",
-                    stacklevel=3,
+                    "which are too large for its units"
                 )
         self.objective_ = np.array(objectives)
         self.means_ = {p: joint.means[p] for p in roles}

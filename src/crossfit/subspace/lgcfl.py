@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from numbers import Integral
 from typing import Any, ClassVar
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 
 from crossfit._arguments import integer, mapping_of, real
 from crossfit._arrays import as_array
+from crossfit._warnings import warn
 from crossfit.base import CrossModalEstimator
 from crossfit.subspace import cards
 from crossfit.subspace._joint import indicator, joint_covariance
@@ -150,10 +150,9 @@ class LGCFL(CrossModalEstimator):
                     break
                 W = ridge_solve(XX, weight * R, XY)
             if np.sum(W * (XX @ W)) < 1e-6 * YY:
-                warnings.warn(
+                warn(
                     f"LGCFL: no feature of view {self._view_name(role)!r} is left; decrease the "
-                    f"weight {weight}, which is too large for its units",
-                    stacklevel=3,
+                    f"weight {weight}, which is too large for its units"
                 )
             self.weights_[role] = W / joint.scales[role][:, None]
             of_views.append(objectives)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -16,6 +15,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils._param_validation import HasMethods
 
 from crossfit._arguments import integer, mapping_of, one_of, real
+from crossfit._warnings import warn
 from crossfit.base import CrossModalEstimator
 from crossfit.similarities import PosteriorOverPrior, Similarity
 from crossfit.subspace import cards
@@ -207,10 +207,9 @@ class SM(CrossModalEstimator):
             self.classifiers_[role] = classifier.fit(items, labels)
             few = items[:: max(1, len(labels) // 100)]
             if np.ptp(self.classifiers_[role].predict_proba(few), axis=0).max() < 1e-6:
-                warnings.warn(
+                warn(
                     f"{self._name()}: the classifier of view {self._view_name(role)!r} predicts "
-                    "the same for all items; decrease its regularisation or rescale the view",
-                    stacklevel=4,
+                    "the same for all items; decrease its regularisation or rescale the view"
                 )
         self.prior_similarity_ = PosteriorOverPrior().fit(views, y)
 
