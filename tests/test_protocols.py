@@ -6,7 +6,9 @@ from sklearn.base import BaseEstimator
 
 import crossfit
 from crossfit import RetrievalScorer, Views
-from crossfit.protocols import Indexed, PairScorer, Scorer
+from crossfit.experiment.identity import describe
+from crossfit.extraction import Characters
+from crossfit.protocols import Indexed, PairScorer, Scorer, Weighted
 from crossfit.retrieval import Reranker
 from crossfit.subspace import CCA
 
@@ -63,3 +65,21 @@ def test_one_loop_over_blocks(monkeypatch):
     monkeypatch.setattr(similarities, "_slices", lambda *given: calls.append(given) or loop(*given))
     CCA(n_components=2).fit(VIEWS).similarity(VIEWS)
     assert len(calls) == 2  # rows, and columns of the one block of rows
+
+
+class Weighing(BaseEstimator):
+    """An extractor with weights that does not derive from a class of crossfit."""
+
+    def __init__(self, weights="one"):
+        self.weights = weights
+
+    def _weights_id(self):
+        return f"the weights {self.weights}"
+
+
+def test_the_weights_of_an_extractor_are_part_of_its_identity():
+    assert isinstance(Weighing(), Weighted) and isinstance(Characters(), Weighted)
+    assert describe(Weighing())["weights"] == "the weights one"
+    assert describe(Weighing("two")) != describe(Weighing())
+    assert not isinstance(CCA(), Weighted)
+    assert "weights" not in describe(Characters()) and "weights" not in describe(CCA())

@@ -1,8 +1,8 @@
-"""Protocols: what crossfit needs of the part that scores, a method or what stands behind it.
+"""Protocols: the attributes by which crossfit recognises scorers, indexes and trained weights.
 
-`crossfit.similarity`, `crossfit.search`, the retrieval scorers, tuning and the runner take methods,
-pipelines and re-rankers alike. What they have in common is written down here; a class takes part
-by having these attributes, without inheriting anything but scikit-learn's BaseEstimator.
+`crossfit.similarity`, `crossfit.search`, the retrieval scorers, tuning and the runner accept
+methods, pipelines and re-rankers alike, because all of them have the attributes defined here. A
+class that has these attributes is accepted too; it need not inherit from a class of crossfit.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any, Protocol, runtime_checkable
 from crossfit.similarities import Out, Scores, Similarity
 from crossfit.views import Views
 
-__all__ = ["Indexed", "PairScorer", "Scorer"]
+__all__ = ["Indexed", "PairScorer", "Scorer", "Weighted"]
 
 
 @runtime_checkable
@@ -20,21 +20,21 @@ class Scorer(Protocol):
     """A part that scores items of one view against items of another.
 
     Methods (`crossfit.CrossModalEstimator`), `crossfit.RetrievalScorer` and
-    `crossfit.retrieval.Reranker` are scorers. A fitted one also has ``views_in_``, a mapping whose
-    values are the names of its views in order.
+    `crossfit.retrieval.Reranker` are scorers. A fitted scorer also has ``views_in_``, a mapping
+    whose values are the names of its views in order.
     """
 
     one_way: bool
-    """Whether the query decides which pairs are scored, so that the transpose of the scores of one
-    direction is not the other direction's."""
+    """True if the query determines which pairs are scored, so that the scores of one direction are
+    not the transpose of those of the other."""
 
     def fitted_views(self, X: Views) -> Views:
-        """Return the views that the scorer was fitted on, in its order, out of those given.
+        """Return the views that the scorer was fitted on, in the order of the fit.
 
         Parameters
         ----------
         X : Views
-            As they reach the scorer.
+            The views passed to the scorer, which may include others.
         """
         ...
 
@@ -47,36 +47,37 @@ class Scorer(Protocol):
         chunk_size: int | None = None,
         out: Out = None,
     ) -> Scores:
-        """Score items of the view `query` against items of the view `view`.
+        """Compute the scores of queries of one view and items of another.
 
         Parameters
         ----------
         queries : array-like of n rows
-            Items of one view.
+            Items of the view `query`.
         query : str
-            The view of the queries.
+            Name of the view of the queries.
         gallery : array-like of m rows
-            Items of another view.
+            Items of the view `view`.
         view : str
-            The view of the gallery.
+            Name of the view of the gallery.
         chunk_size, out
             As in `CrossModalEstimator.similarity`.
 
         Returns
         -------
         float32 array of shape (n, m)
+            The scores.
         """
         ...
 
 
 @runtime_checkable
 class PairScorer(Scorer, Protocol):
-    """A scorer that can prepare items once and then score any of their pairs."""
+    """A scorer that can prepare items once and then score any pairs of them."""
 
     def prepared(
         self, queries: Any, query: str, gallery: Any, view: str
     ) -> tuple[Any, Any, Similarity]:
-        """Return prepared queries, the prepared gallery and a function that compares their rows.
+        """Return prepared queries, the prepared gallery and a function that scores their rows.
 
         Parameters
         ----------
@@ -86,15 +87,31 @@ class PairScorer(Scorer, Protocol):
         Returns
         -------
         queries, gallery : objects with rows
+            The prepared items.
         similarity : callable
-            Takes rows of the view that comes earlier in ``views_in_`` first, whichever of the two
-            holds the queries.
+            Function of two sets of rows. Its first argument are rows of the view that comes first
+            in ``views_in_``, even if the queries are of the other view.
         """
         ...
 
 
 @runtime_checkable
 class Indexed(Protocol):
-    """A scorer that holds a gallery: its items and the name of their view."""
+    """A scorer that contains a gallery: its items and the name of their view."""
 
     index_: tuple[Any, str]
+    """Items of the gallery, and the name of their view."""
+
+
+@runtime_checkable
+class Weighted(Protocol):
+    """An extractor whose features depend on weights that were trained elsewhere.
+
+    The identifier of the weights is part of the keys of the feature cache and of the cells of an
+    experiment, so that results of other weights are not mixed up. Authors of extractors override
+    ``_weights_id`` (see the plugin API).
+    """
+
+    def _weights_id(self) -> str:
+        """Return an identifier of the weights, such as their SHA-256; empty without weights."""
+        ...

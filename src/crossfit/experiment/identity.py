@@ -13,6 +13,7 @@ import numpy as np
 from crossfit._code import code_of
 from crossfit._identities import identity_of
 from crossfit.extraction.weights import file_sha256
+from crossfit.protocols import Weighted
 
 __all__ = ["describe", "digests", "files_named"]
 
@@ -54,7 +55,7 @@ def describe(value: Any) -> Any:
         if package is not None and package.__name__ != "sklearn":
             found["version"] = str(getattr(package, "__version__", ""))
             found["code"] = code_of(cls)
-        weights = getattr(value, "_weights_id", str)()
+        weights = value._weights_id() if isinstance(value, Weighted) else ""
         found |= {"weights": weights} if weights else {}
         files = digests(params)
         return found | ({"files": files} if files else {})

@@ -75,7 +75,7 @@ class Extractor(CheckedParameters, TransformerMixin, BaseEstimator):
         return np.stack(rows)
 
     def _weights_id(self) -> str:
-        """Return what identifies trained weights, for instance their SHA-256."""
+        """Return an identifier of the trained weights, such as their SHA-256; empty without any."""
         return ""
 
     def _n_outputs(self) -> int | None:
