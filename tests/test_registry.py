@@ -162,10 +162,10 @@ def test_every_plugin_is_listed_with_its_status(zoo):
     assert "api 99" in errors["crossfit-future"]
     assert "entry_points.txt" in errors["crossfit-malformed"]
     assert "'a'" in errors["crossfit-twice"]
-    assert "'not a spec' is not an entry point" in errors["crossfit-nospec"]
-    assert "is not a card but of type int" in errors["crossfit-nocard"]
+    assert "'package.module:CARD', got 'not a spec'" in errors["crossfit-nospec"]
+    assert "must be a card, got an object of type int" in errors["crossfit-nocard"]
     assert "'x'" in errors["crossfit-othername"] and "'y'" in errors["crossfit-othername"]
-    assert "expects a DatasetCard" in errors["crossfit-othergroup"]
+    assert "requires a DatasetCard" in errors["crossfit-othergroup"]
 
 
 def test_others_are_unaffected(zoo):
@@ -213,9 +213,9 @@ print(json.dumps([registry.load(name).__name__ for name in names]))
 def test_what_is_not_installed_says_what_comes_close(zoo):
     kind, message = refusal("registry.load('nowhere_x')", zoo)
     assert kind == "NotInstalledError"
-    assert "no method 'nowhere_x' is installed; there are: " in message
+    assert "no method 'nowhere_x' is installed; installed are: " in message
     assert "cca" in message and "good" in message
-    assert "not usable: crossfit-broken" in message
+    assert "broken, see `crossfit list`: crossfit-broken" in message
     # Anyone could register a distribution under a misspelt name.
     assert "pip" not in message
     kind, message = refusal("registry.find('emojis', 'crossfit.datasets')", zoo)
@@ -284,7 +284,7 @@ def test_the_card_of_a_loader_is_found_by_the_function():
 
     assert registry.card_of(emoji.load).name == "emoji"
     with pytest.raises(
-        TypeError, match="cls: expected a class or a function, got an object of type int"
+        TypeError, match="cls must be a class or a function, got an object of type int"
     ):
         registry.card_of(3)
 
@@ -429,7 +429,9 @@ def test_a_folder_added_to_the_path_is_seen(tmp_path, monkeypatch):
 
 
 def test_unknown_groups_are_refused():
-    with pytest.raises(ValueError, match=r"unknown group 'crossfit\.nothing'.*crossfit\.methods"):
+    with pytest.raises(
+        ValueError, match=r"group must be among crossfit\.methods.*got 'crossfit\.nothing'"
+    ):
         registry.entries("crossfit.nothing")
 
 

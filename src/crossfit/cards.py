@@ -1,8 +1,8 @@
-"""Cards: what a plugin declares about itself, cheap enough to list without importing it.
+"""Cards: the metadata of plugins, which can be listed without importing the plugins.
 
-A card is a frozen dataclass of plain values. An entry point names a card, the card's
-``target`` names the class or function behind it, and only asking for the target imports it.
-This module imports nothing that is slow to import.
+A card is a frozen dataclass of plain values. An entry point names a card, and the ``target`` of the
+card names a class or function, which is imported when it is first used. This module does not import
+anything that is slow to import.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ _EXTRACTOR_OUTPUTS = ("vectors", "regions", "maps", "tokens")
 
 def _check_function(where: str, name: Any) -> None:
     if name is not None and (not isinstance(name, str) or ":" not in name):
-        raise ValueError(f"{where} must read 'package.module:function', got {shown(name)}")
+        raise ValueError(f"{where} must have the form 'package.module:function', got {shown(name)}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,16 +58,16 @@ class Card:
     Parameters
     ----------
     api : int
-        Version of the card format, 1 today. A card of another version is listed as
-        incompatible and not loaded.
+        Version of the card format, at present 1. A card of another version is listed as
+        incompatible and cannot be loaded.
     name : str
-        The name people type: lower case, letters, digits and hyphens.
+        Name of the entry: lower-case letters, digits and hyphens.
     target : str
-        Where the thing is, as ``"package.module:attribute"``.
+        Path of the class or function, ``"package.module:attribute"``.
     summary : str
-        One line for the listing.
-    citation : str
-        BibTeX, or one plain line where there is no entry.
+        Summary for the listing, one line.
+    citation : str, default=""
+        BibTeX entry, or one line of text if there is none.
     year : int, optional
         Year of publication.
 
@@ -93,10 +93,10 @@ class Card:
             check_type(f"card {shown(self.name)}: year", self.year, int)
         if ":" not in self.target:
             raise ValueError(
-                f"card {shown(self.name)}: target must read 'package.module:attribute', "
+                f"card {shown(self.name)}: target must have the form 'package.module:attribute', "
                 f"got {shown(self.target)}"
             )
-        if self.api == API:  # the fields of other versions are not known
+        if self.api == API:  # other versions may have other fields
             self._check(f"card {shown(self.name)}: ")
 
     def _check(self, card: str) -> None:
@@ -109,26 +109,26 @@ class MethodCard(Card):
 
     Parameters
     ----------
-    roles : tuple of str
-        The modalities the method is written for, in order. The first is X of ``fit(X, Y, y)``.
-    extra_views : bool
-        Whether `fit` takes more views than there are roles.
-    inputs : mapping of str to tuple of str
-        Role to the kinds of input it takes: ``"vectors"``, ``"regions"``, ``"pixels"``,
+    roles : tuple of str, default=("image", "text")
+        The modalities of the method, in order. The first is X of ``fit(X, Y, y)``.
+    extra_views : bool, default=False
+        True if `fit` accepts more views than there are roles.
+    inputs : mapping of str to tuple of str, default={}
+        Kinds of input that each role accepts: ``"vectors"``, ``"regions"``, ``"pixels"``,
         ``"tokens"``, ``"strings"``, ``"sequence"``, ``"channels"``.
-    labels : {"none", "optional", "single", "multi"}
-        Whether `fit` needs labels: never used, used when given, one class per row, or an
-        indicator matrix as well.
-    kind : {"embedding", "pair"}
+    labels : {"none", "optional", "single", "multi"}, default="none"
+        Labels in `fit`: never used, used if given, one class per row required, or one class per row
+        or an indicator matrix required.
+    kind : {"embedding", "pair"}, default="embedding"
         ``"embedding"`` methods map into a common space, ``"pair"`` methods only score pairs.
-    search_space : mapping of str to Float, Int or Choice
+    search_space : mapping of str to Float, Int, Choice or Each, default={}
         Default search space for tuning.
-    test_params : mapping of str to object
-        Small settings under which the conformance kit runs in seconds.
+    test_params : mapping of str to object, default={}
+        Settings with which the conformance kit takes seconds.
     make_inputs : str, optional
-        ``"package.module:function"`` with signature ``(rng, n) -> (Views, y)``, rng a
-        ``numpy.random.Generator``, which plants a correspondence that the method can learn, in
-        n pairs that share no item. By default the kit makes vectors, regions or sequences.
+        Path of a function ``(rng, n) -> (Views, y)``, ``"package.module:function"``. From a
+        ``numpy.random.Generator`` it makes n pairs that share no item and have a correspondence
+        that the method can learn. By default, the kit makes vectors, regions or sequences.
     """
 
     group: ClassVar[str] = "crossfit.methods"
@@ -144,7 +144,7 @@ class MethodCard(Card):
     def _check(self, card: str) -> None:
         check_names(f"{card}roles", self.roles)
         if len(self.roles) < 2:
-            raise ValueError(f"{card}roles must be two or more, got {shown(self.roles)}")
+            raise ValueError(f"{card}roles must have at least two names, got {shown(self.roles)}")
         check_type(f"{card}extra_views", self.extra_views, bool)
         check_type(f"{card}inputs", self.inputs, Mapping)
         for role, kinds in self.inputs.items():
@@ -159,21 +159,21 @@ class MethodCard(Card):
     def suggest(
         self, trial: Trial, prefix: str = "", *, fixed: Mapping[str, Any] | None = None
     ) -> dict[str, Any]:
-        """Draw parameters from this method's search space.
+        """Draw parameters from the search space of the method.
 
         Parameters
         ----------
         trial : optuna.trial.Trial
-            Any trial, of any storage.
+            The trial.
         prefix : str, default=""
-            Put before every name.
+            Prefix of every name.
         fixed : mapping of str to object, optional
-            Parameters that are set and not drawn: ``card.suggest(trial, fixed={"max_epochs": 4})``.
+            Parameters that are set, not drawn: ``card.suggest(trial, fixed={"max_epochs": 4})``.
 
         Returns
         -------
         dict of str to object
-            Parameters, as ``set_params`` takes them.
+            Arguments of ``set_params``.
 
         See Also
         --------
@@ -190,24 +190,24 @@ class ExtractorCard(Card):
     ----------
     modality : str
         ``"image"``, ``"text"`` or ``"audio"``.
-    inputs : tuple of str
+    inputs : tuple of str, default=()
         Kinds of input: ``"pixels"``, ``"paths"``, ``"strings"``, ``"samples"`` (of sound),
         ``"sequence"``.
-    outputs : tuple of str
+    outputs : tuple of str, default=("vectors",)
         Kinds of output: ``"vectors"``, ``"regions"``, ``"maps"``, ``"tokens"``.
-    needs_fit : bool
-        Whether it learns from training rows.
-    weights : str
-        Where trained weights come from, if any.
-    licence : str
-        Licence of the weights, or what is known of it.
-    search_space : mapping of str to Float, Int or Choice
+    needs_fit : bool, default=False
+        True if the extractor learns from training rows.
+    weights : str, default=""
+        Source of the trained weights, if there are any.
+    licence : str, default=""
+        Licence of the weights, as far as it is known.
+    search_space : mapping of str to Float, Int, Choice or Each, default={}
         Default search space for tuning.
-    test_params : mapping of str to object
-        Small settings under which the conformance kit runs in seconds.
+    test_params : mapping of str to object, default={}
+        Settings with which the conformance kit takes seconds.
     make_inputs : str, optional
-        ``"package.module:function"`` with signature ``(rng, n) -> items``, n different items, for
-        an extractor of what the kit cannot make by itself.
+        Path of a function ``(rng, n) -> items``, ``"package.module:function"``, which makes n
+        different items. It is required for items that the kit cannot make.
     """
 
     group: ClassVar[str] = "crossfit.extractors"
@@ -238,22 +238,24 @@ class DatasetCard(Card):
 
     Parameters
     ----------
-    modalities : tuple of str
+    modalities : tuple of str, default=("image", "text")
         Names of the views.
-    labels : {"none", "single", "multi"}
-        Kind of labels.
-    licence, url : str
-        Terms, and where to obtain the data set.
-    counts : mapping of str to int
-        Official number of items by split.
-    splits : tuple of str
-        Official split names that ``load(..., split=...)`` takes; the first is the default.
-    embedded : bool
-        Whether the data come inside the distribution.
+    labels : {"none", "single", "multi"}, default="none"
+        Kind of the labels.
+    licence, url : str, default=""
+        Licence of the data set, and the address at which it can be obtained.
+    counts : mapping of str to int, default={}
+        Official number of items of each split.
+    splits : tuple of str, default=("official",)
+        Names of the official ways to split the data set, values of ``split`` in
+        `crossfit.datasets.load`; the first is the default.
+    embedded : bool, default=False
+        True if the data are part of the distribution.
     make_files : str, optional
-        ``"package.module:function"`` with signature ``(folder) -> None``, which writes a few items
-        in the official layout into an empty folder, so that the conformance kit can try the
-        loader without the data. Loaded with ``strict=False`` where the loader takes that.
+        Path of a function ``(folder) -> None``, ``"package.module:function"``, which writes a few
+        items in the official layout into an empty folder, so that the conformance kit can run the
+        loader without the data. They are loaded with ``strict=False`` if the loader has that
+        option.
     """
 
     group: ClassVar[str] = "crossfit.datasets"
@@ -279,12 +281,12 @@ class DatasetCard(Card):
 
 @dataclass(frozen=True, kw_only=True)
 class ExperimentCard(Card):
-    """The card of a shipped experiment: ``target`` is ``"package:path/inside/it.yaml"``.
+    """The card of a shipped experiment, whose ``target`` is ``"package:path/inside/it.yaml"``.
 
     Parameters
     ----------
     datasets, methods : tuple of str, default=()
-        Names of the data sets and methods that it runs.
+        Names of the data sets and methods of the experiment.
     """
 
     group: ClassVar[str] = "crossfit.experiments"

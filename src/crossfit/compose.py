@@ -1,4 +1,4 @@
-"""Composing transformers over Views: one per view, several per view, and columns as views."""
+"""Composition of transformers over Views: one per view, several per view, and columns as views."""
 
 from __future__ import annotations
 
@@ -30,16 +30,17 @@ def check_transformers(owner: str, transformers: Any, special: tuple[str, ...] =
     Parameters
     ----------
     owner : str
-        What the message calls their owner.
+        Name of the class in messages.
     transformers : object
-        As users give them.
+        The argument to check.
     special : tuple of str, default=()
-        Words that may stand for a transformer, ``"drop"`` for instance.
+        Strings that are allowed in place of a transformer, such as ``"drop"``.
 
     Raises
     ------
     TypeError, ValueError
-        If they are not such pairs, a name comes twice, or a transformer has no fit or transform.
+        If the argument is not a sequence of such pairs, if a name occurs twice, or if a transformer
+        has no fit or no transform.
     """
     well_formed = isinstance(transformers, Sequence) and all(
         isinstance(pair, (tuple, list)) and len(pair) == 2 and isinstance(pair[0], str)
@@ -47,11 +48,12 @@ def check_transformers(owner: str, transformers: Any, special: tuple[str, ...] =
     )
     if not well_formed or not transformers:
         raise TypeError(
-            f"{owner} expects a list of (name, transformer) pairs, got {shown(transformers)}"
+            f"{owner}: transformers must be a list of (name, transformer) pairs, got "
+            f"{shown(transformers)}"
         )
     names = [name for name, _ in transformers]
     if len(set(names)) < len(names):
-        raise ValueError(f"{owner} expects every name once, got {', '.join(names)}")
+        raise ValueError(f"{owner}: names of transformers must differ, got {', '.join(names)}")
     for name, transformer in transformers:
         if isinstance(transformer, str):
             if transformer not in special:
@@ -73,30 +75,39 @@ class ViewTransformer(
 ):
     """Apply a transformer to each view.
 
-    Transformers see the distinct items of a view, once each, however many rows share them.
+    A transformer processes each distinct item of a view once, even if several rows share it.
 
     Parameters
     ----------
     transformers : list of (str, transformer)
-        The view's name and any scikit-learn transformer or pipeline; ``"passthrough"`` and
-        ``"drop"`` are understood too. Parameters of the parts are reached as
+        Pairs of the name of a view and a scikit-learn transformer or pipeline, or
+        ``"passthrough"`` or ``"drop"``. Parameters of the transformers are set as
         ``<view>__<parameter>``.
-    remainder : {"passthrough", "drop"}
-        How to treat views that are not named: pass them on unchanged, or leave them out.
+    remainder : {"passthrough", "drop"}, default="passthrough"
+        Whether views that are not named are returned unchanged or left out.
 
     Attributes
     ----------
     transformers_ : dict of str to transformer
         The fitted transformers by view.
     views_in_ : dict of str to str
-        The views of the fit.
+        The views of the fit, as keys and as values.
+
+    See Also
+    --------
+    ChannelUnion : Apply several transformers to one view.
 
     Examples
     --------
+    >>> import numpy as np
     >>> from sklearn.decomposition import PCA
-    >>> from sklearn.feature_extraction.text import TfidfVectorizer
-    >>> ViewTransformer([("image", PCA(8)), ("text", TfidfVectorizer())]).get_params()["image"]
-    PCA(n_components=8)
+    >>> from sklearn.feature_extraction.text import CountVectorizer
+    >>> from crossfit import Views, ViewTransformer
+    >>> views = Views(image=np.eye(3), text=["a red car", "a blue car", "a red bus"])
+    >>> features = ViewTransformer([("image", PCA(2)), ("text", CountVectorizer())])
+    >>> found = features.fit_transform(views)
+    >>> found["image"].shape, found["text"].shape
+    ((3, 2), (3, 4))
     """
 
     def __init__(self, transformers: Named, remainder: str = "passthrough") -> None:
@@ -104,11 +115,11 @@ class ViewTransformer(
         self.remainder = remainder
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """Return the parameters, those of the transformers included."""
+        """Return the parameters, including those of the transformers."""
         return self._get_params("transformers", deep=deep)
 
     def set_params(self, **params: Any) -> Self:
-        """Set parameters, those of the transformers included."""
+        """Set parameters, including those of the transformers."""
         self._set_params("transformers", **params)
         return self
 
@@ -118,9 +129,9 @@ class ViewTransformer(
         Parameters
         ----------
         X : Views
-            Rows with all views that a transformer is given for.
+            Rows with all views that `transformers` names.
         y : array-like of shape (n,) or (n, n_classes), optional
-            Labels of the rows, handed to the transformers by item.
+            Labels of the rows; transformers are called with one label per item.
 
         Returns
         -------
@@ -129,8 +140,9 @@ class ViewTransformer(
 
         Raises
         ------
-        ValueError
-            If a view that is named is missing.
+        TypeError, ValueError
+            If `X` is not Views, if a view that `transformers` names is missing, or if a parameter
+            is invalid.
         """
         self.fit_transform(X, y)
         return self
@@ -141,14 +153,14 @@ class ViewTransformer(
         Parameters
         ----------
         X : Views
-            Rows of the views of the fit.
+            Rows with all views that `transformers` names.
         y : array-like of shape (n,) or (n, n_classes), optional
-            Labels of the rows.
+            Labels of the rows; transformers are called with one label per item.
 
         Returns
         -------
         Views
-            The views, those named by a transformer replaced by its output.
+            The views, with the outputs of the transformers in place of their inputs.
         """
         if not isinstance(X, Views):
             raise TypeError(f"ViewTransformer expects Views, got {type(X).__name__}")
@@ -189,12 +201,12 @@ class ViewTransformer(
         Parameters
         ----------
         X : Views
-            Any of the views of the fit.
+            Some or all of the views of the fit.
 
         Returns
         -------
         Views
-            The views, those named by a transformer replaced by its output.
+            The views, with the outputs of the transformers in place of their inputs.
         """
         check_is_fitted(self)
         if not isinstance(X, Views):
@@ -202,7 +214,7 @@ class ViewTransformer(
         unknown = [name for name in X.names if name not in self.transformers_]
         if unknown:
             raise ValueError(
-                f"no view {unknown[0]!r}: ViewTransformer was fitted on "
+                f"ViewTransformer: the view {unknown[0]!r} was not in the fit, which had the views "
                 f"{', '.join(self.transformers_)}"
             )
         check_columns(self.feature_names_in_, X, "ViewTransformer")
@@ -216,18 +228,21 @@ class ViewTransformer(
     def _assemble(self, X: Views, transformed: Mapping[str, Any]) -> Views:
         kept = [name for name in X.names if self.transformers_[name] != "drop"]
         if not kept:
-            raise ValueError(f"ViewTransformer drops every view it was given: {', '.join(X.names)}")
+            raise ValueError(
+                f"ViewTransformer would drop all views, {', '.join(X.names)}; pass a view that is "
+                "not dropped"
+            )
         return X.select(*kept).map(lambda values, name: transformed.get(name, values))
 
 
 @contextlib.contextmanager
 def _naming(view: str) -> Iterator[None]:
-    """Add the name of the view to errors of a transformer, which sees an array alone."""
+    """Add the name of the view to errors of a transformer, whose input is only an array."""
     try:
         with np.errstate(**NUMPY_DEFAULTS):
             yield
     except (ValueError, TypeError) as error:
-        if type(error) not in (ValueError, TypeError):  # others are made of more than words
+        if type(error) not in (ValueError, TypeError):  # others may have further arguments
             raise
         raise type(error)(f"view {view!r}: {error}") from error
 
@@ -236,29 +251,43 @@ class ChannelUnion(
     ViewsTransformerMixin,
     _BaseComposition,  # type: ignore[misc]
 ):
-    """Apply several transformers to one view and keep the results side by side as channels.
+    """Apply several transformers to one view, and return their outputs as channels of the view.
 
     Parameters
     ----------
     transformers : list of (str, transformer)
-        The channel's name and the transformer that makes it, for instance a convolution map and
-        detected objects of the same picture.
+        Pairs of the name of a channel and the transformer that computes it, for instance a
+        convolutional map and the detected objects of the same picture.
 
     Attributes
     ----------
     transformers_ : dict of str to transformer
         The fitted transformers by channel.
+
+    See Also
+    --------
+    SelectChannel : Return one channel of a view.
+    ViewTransformer : Apply a transformer to each view.
+
+    Examples
+    --------
+    >>> from sklearn.feature_extraction.text import CountVectorizer
+    >>> from crossfit import ChannelUnion
+    >>> words, letters = CountVectorizer(), CountVectorizer(analyzer="char")
+    >>> union = ChannelUnion([("words", words), ("letters", letters)])
+    >>> union.fit_transform(["red car", "red bus"]).names
+    ('words', 'letters')
     """
 
     def __init__(self, transformers: Named) -> None:
         self.transformers = transformers
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """Return the parameters, those of the transformers included."""
+        """Return the parameters, including those of the transformers."""
         return self._get_params("transformers", deep=deep)
 
     def set_params(self, **params: Any) -> Self:
-        """Set parameters, those of the transformers included."""
+        """Set parameters, including those of the transformers."""
         self._set_params("transformers", **params)
         return self
 
@@ -296,21 +325,21 @@ class ChannelUnion(
 
 
 class SelectChannel(TransformerMixin, BaseEstimator):
-    """Return one channel of a view, for methods that read only that one.
+    """Return one channel of a view, for methods that use only this channel.
 
     Parameters
     ----------
     channel : str
-        Name of the channel, ``"caption"`` for instance.
+        Name of the channel, for instance ``"caption"``.
 
     Raises
     ------
     ValueError
-        If the view has no such channel.
+        If the view does not have the channel.
 
     See Also
     --------
-    ChannelUnion : Make a view of several channels.
+    ChannelUnion : Compute several channels of a view.
 
     Examples
     --------
@@ -329,7 +358,7 @@ class SelectChannel(TransformerMixin, BaseEstimator):
         return tags
 
     def fit(self, X: Channels, y: ArrayLike | None = None) -> Self:
-        """Check that the channel is there.
+        """Check that the view has the channel.
 
         Parameters
         ----------
@@ -357,7 +386,9 @@ class SelectChannel(TransformerMixin, BaseEstimator):
         names = X.names if isinstance(X, Channels) else ()
         if self.channel not in names:
             what = f"the channels {', '.join(names)}" if names else "no channels"
-            raise ValueError(f"SelectChannel: {self.channel!r} is not there; the view has {what}")
+            raise ValueError(
+                f"SelectChannel: the view has no channel {self.channel!r}; it has {what}"
+            )
         return X[self.channel]
 
 
@@ -368,13 +399,13 @@ def _has_transform(adapter: ColumnsAsViews) -> bool:
 class ColumnsAsViews(BaseEstimator):
     """Split the columns of one array into the views of a method.
 
-    With it, tools that only call ``fit(X, y)``, such as scikit-learn's estimator checks, can use a
-    cross-modal method. It splits columns and does nothing else: every error is the method's.
+    This adapter makes cross-modal methods available to tools that call ``fit(X, y)``, such as
+    scikit-learn's estimator checks. It only splits the columns; the method raises all errors.
 
     Parameters
     ----------
     estimator : CrossModalEstimator
-        The method, whose first two roles take vectors; cloned in `fit`.
+        The method, whose first two roles must accept vectors; it is cloned in `fit`.
     """
 
     def __init__(self, estimator: Any) -> None:
@@ -382,7 +413,7 @@ class ColumnsAsViews(BaseEstimator):
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
-        tags.input_tags.sparse = True  # Views hold CSR; a method that takes none says so
+        tags.input_tags.sparse = True  # a method that rejects CSR arrays raises an error
         tags.input_tags.positive_only = get_tags(self.estimator).input_tags.positive_only
         tags.transformer_tags = TransformerTags() if _has_transform(self) else None
         card = self.estimator.card
@@ -395,7 +426,7 @@ class ColumnsAsViews(BaseEstimator):
         elif hasattr(X, "iloc") or not hasattr(X, "shape"):
             X = as_array(X, "X")
         if len(X.shape) < 2 or X.shape[1] < 2:
-            return X, X  # too little to split: both views see it and the method judges it
+            return X, X  # cannot be split; the method checks it
         half = X.shape[1] // 2
         return X[:, :half], X[:, half:]
 
@@ -419,10 +450,10 @@ class ColumnsAsViews(BaseEstimator):
             self.n_features_in_ = X.shape[1]
         return self
 
-    # No TransformerMixin: its fit_transform would be there for methods that only score pairs.
+    # TransformerMixin would add fit_transform to methods that only score pairs as well.
     @available_if(_has_transform)
     def fit_transform(self, X: Any, y: ArrayLike | None = None) -> Any:
-        """Fit, then transform the same rows.
+        """Fit the method and transform the same rows.
 
         Parameters
         ----------
@@ -451,7 +482,7 @@ class ColumnsAsViews(BaseEstimator):
         return np.hstack(self.estimator_.transform(*self._split(X)))
 
     def score(self, X: Any, y: ArrayLike | None = None) -> float:
-        """Return the method's score on the two halves of the columns.
+        """Return the score of the method on the two halves of the columns.
 
         Parameters
         ----------

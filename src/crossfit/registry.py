@@ -1,8 +1,8 @@
-"""The registry: which methods, extractors, data sets and experiments are installed.
+"""The registry of installed methods, extractors, data sets and experiments.
 
-Everything is found through entry points that name cards (`crossfit.cards`). A plugin that is
-broken is a row with its traceback, never an exception for the others; one that prints while it is
-imported prints on the standard error, and one that is slow is named.
+They are found through entry points, which name cards (`crossfit.cards`). A broken plugin is listed
+with its traceback and does not affect the others. What a plugin prints during its import goes to
+the standard error, and a plugin whose import is slow is reported.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ __all__ = [
 
 CORE = "crossfit-retrieval"
 
-#: Seconds after which a plugin that is still being imported is named.
+#: Seconds after which a plugin that is still being imported is reported.
 SLOW = 2.0
 
 _log = logging.getLogger("crossfit")
@@ -58,15 +58,15 @@ _KINDS = {
 
 
 class RegistryError(LookupError):
-    """Base of the errors of the registry."""
+    """Base class of the errors of the registry."""
 
 
 class NotInstalledError(RegistryError):
-    """No installed distribution offers that name."""
+    """No installed distribution provides the name."""
 
 
 class ClashError(RegistryError):
-    """Several distributions offer that name."""
+    """Several distributions provide the name."""
 
 
 class PluginError(RegistryError):
@@ -87,14 +87,14 @@ class Entry:
     distribution, version : str
         Name and version of the distribution that provides it.
     status : {"ok", "broken", "incompatible"}
-        Whether the card could be read.
-    card : Card or None
-        The card, if it could.
-    error : str
-        One line or a traceback, if it could not.
-    shadowed : bool
-        Whether crossfit itself brings something of that name, which the bare name then means;
-        this one answers to ``distribution:name``.
+        ``"ok"`` if the card could be read.
+    card : Card or None, default=None
+        The card, if it could be read.
+    error : str, default=""
+        One line or a traceback, if the card could not be read.
+    shadowed : bool, default=False
+        True if the name without a distribution refers to an entry of crossfit itself. This entry
+        must then be named as ``distribution:name``.
     """
 
     group: str
@@ -108,13 +108,13 @@ class Entry:
 
     @property
     def kind(self) -> str:
-        """The kind of entry in words: method, extractor, data set or experiment."""
+        """The kind of the entry in words: method, extractor, data set or experiment."""
         return _KINDS[self.group]
 
 
 @dataclass(frozen=True)
 class _Point:
-    """An entry point as it is written, before its card is imported."""
+    """An entry point whose card has not been imported."""
 
     group: str
     name: str
@@ -127,62 +127,82 @@ class _Point:
 
 
 def normalise(name: str) -> str:
-    """Return a name in the form of PEP 503: lower case, runs of ``-_.`` as one hyphen."""
+    """Return a name as normalised by PEP 503: in lower case, with runs of ``-_.`` as one hyphen."""
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def entries(group: str | None = None) -> tuple[Entry, ...]:
-    """Return everything that is installed, sorted by group, name and distribution.
+    """Return all installed entries, sorted by group, name and distribution.
 
     Parameters
     ----------
     group : str, optional
-        One of the four groups; all by default.
+        One of the four groups of entry points; all by default.
+
+    Raises
+    ------
+    ValueError
+        If there is no such group.
 
     Notes
     -----
-    Reads the file system once per process; see `refresh`. The environment variable
-    ``CROSSFIT_PLUGINS`` (names separated by commas) limits which distributions are loaded; what
-    crossfit itself brings is always there.
+    The file system is read once per process; see `refresh`. The environment variable
+    ``CROSSFIT_PLUGINS`` (names of distributions, separated by commas) limits which plugins are
+    loaded; entries of crossfit itself are always listed.
+
+    Examples
+    --------
+    >>> from crossfit import registry
+    >>> [e.name for e in registry.entries("crossfit.datasets") if e.name == "emoji"]
+    ['emoji']
     """
     if group is not None and not (isinstance(group, str) and group in GROUPS):
-        raise ValueError(f"unknown group {group!r}: there are {', '.join(GROUPS)}")
+        raise ValueError(f"group must be among {', '.join(GROUPS)}, got {group!r}")
     return tuple(_entry(point) for point in _points() if group in (None, point.group))
 
 
 def refresh() -> None:
-    """Clear what was found, so that newly installed plugins are seen."""
+    """Clear the cached entries, so that newly installed plugins are found."""
     _discover.cache_clear()
     _entry.cache_clear()
     importlib.invalidate_caches()
 
 
 def find(name: str, group: str = "crossfit.methods") -> Entry:
-    """Return the entry of a name, or of ``distribution:name`` where several offer it.
+    """Return the entry with a name.
 
-    What crossfit itself brings wins a bare name. Only the cards of that name are imported.
+    A name without a distribution refers to the entry of crossfit itself if there is one. Only cards
+    with this name are imported.
 
     Parameters
     ----------
     name : str
-        A registered name, or ``distribution:name``.
+        A registered name, or ``distribution:name`` if several distributions provide it.
     group : str, default="crossfit.methods"
-        The entry-point group.
+        The group of entry points.
 
     Raises
     ------
     NotInstalledError
-        If no distribution offers it; the message lists close names, or all if there are
-        none.
+        If no distribution provides the name; the message lists similar names, or all names if none
+        is similar.
     ClashError
-        If several plugins do; the message names them.
+        If several plugins provide the name; the message lists them.
     PluginError
-        If its card cannot be read.
+        If the card cannot be read.
+    TypeError, ValueError
+        If `name` is not a string, or if there is no such group.
+
+    Examples
+    --------
+    >>> from crossfit import registry
+    >>> registry.find("cca").distribution
+    'crossfit-retrieval'
     """
     if not isinstance(name, str):
-        raise TypeError(f"a name is a string such as 'cca', got {type(name).__name__}")
+        raise TypeError(f"name must be a string such as 'cca', got {type(name).__name__}")
     if not (isinstance(group, str) and group in GROUPS):
-        raise ValueError(f"unknown group {group!r}: there are {', '.join(GROUPS)}")
+        raise ValueError(f"group must be among {', '.join(GROUPS)}, got {group!r}")
     distribution, _, bare = name.rpartition(":")
     wanted = normalise(bare)
     offered = [
@@ -197,14 +217,20 @@ def find(name: str, group: str = "crossfit.methods") -> Entry:
         broken = sorted({entry.distribution for entry in entries() if entry.status != "ok"})
         raise NotInstalledError(
             f"no {kind} {name!r} is installed"
-            + (did_you_mean(wanted, known) or f"; there are: {', '.join(known) or 'none'}")
-            + (f"; not usable: {', '.join(broken)}, see `crossfit list`" if broken else "")
+            + (did_you_mean(wanted, known) or f"; installed are: {', '.join(known) or 'none'}")
+            + (
+                f"; these plugins are broken, see `crossfit list`: {', '.join(broken)}"
+                if broken
+                else ""
+            )
         )
-    # A broken plugin does not take the name from one that works.
+    # A broken plugin does not make the name of a working one ambiguous.
     offered = [entry for entry in offered if entry.status == "ok"] or offered
     if len(offered) > 1:
         choices = " or ".join(f"{entry.distribution}:{wanted}" for entry in offered)
-        raise ClashError(f"several distributions offer the {kind} {wanted!r}: ask for {choices}")
+        raise ClashError(
+            f"the {kind} {wanted!r} is provided by several distributions; use the name {choices}"
+        )
     entry = offered[0]
     if entry.status != "ok":
         last = entry.error.strip().splitlines()[-1]
@@ -216,37 +242,51 @@ def find(name: str, group: str = "crossfit.methods") -> Entry:
 
 
 def get(name: str, group: str = "crossfit.methods") -> Any:
-    """Return the card of a name; see `find` for the errors.
+    """Return the card with a name; see `find` for the errors.
 
     Parameters
     ----------
     name : str
         A registered name, or ``distribution:name``.
     group : str, default="crossfit.methods"
-        The entry-point group.
+        The group of entry points.
+
+    Examples
+    --------
+    >>> from crossfit import registry
+    >>> registry.get("cca").target
+    'crossfit.subspace:CCA'
     """
     return find(name, group).card
 
 
 def load(name: str, group: str = "crossfit.methods") -> Any:
-    """Import and return what a card's target names: a class or a function.
+    """Import and return the target of a card, which is a class or a function.
 
     Parameters
     ----------
     name : str
         A registered name, or ``distribution:name``.
     group : str, default="crossfit.methods"
-        The entry-point group.
+        The group of entry points.
 
     Returns
     -------
     type or callable
-        What the target names.
+        The target.
 
     Raises
     ------
+    NotInstalledError, ClashError, TypeError, ValueError
+        As in `find`.
     PluginError
-        If the target cannot be imported; the cause is chained.
+        If the card cannot be read or its target cannot be imported; the cause is chained.
+
+    Examples
+    --------
+    >>> from crossfit import registry
+    >>> registry.load("cca")
+    <class 'crossfit.subspace.cca.CCA'>
     """
     entry = find(name, group)
     assert entry.card is not None
@@ -255,7 +295,7 @@ def load(name: str, group: str = "crossfit.methods") -> Any:
             return resolve_target(entry.card.target)
     except KeyboardInterrupt:
         raise
-    except BaseException as error:  # a module may also leave the program
+    except BaseException as error:  # the import of a module may even raise SystemExit
         raise PluginError(
             f"the {entry.kind} {entry.name!r} of {entry.distribution} {entry.version} cannot be "
             f"imported from {entry.card.target!r}: {type(error).__name__}: {error}"
@@ -263,7 +303,7 @@ def load(name: str, group: str = "crossfit.methods") -> Any:
 
 
 def resolve_target(target: str) -> Any:
-    """Import ``"package.module:attribute"``."""
+    """Import and return an object from its path, ``"package.module:attribute"``."""
     module, _, attribute = target.partition(":")
     found: Any = importlib.import_module(module)
     for part in attribute.split("."):
@@ -272,7 +312,7 @@ def resolve_target(target: str) -> Any:
 
 
 def card_of(cls: Any) -> Card:
-    """Return the registered card whose target is a class, or the function that loads a data set.
+    """Return the registered card whose target is a class or the loader of a data set.
 
     See `entry_of` for the errors.
     """
@@ -282,31 +322,31 @@ def card_of(cls: Any) -> Card:
 
 
 def entry_of(cls: Any) -> Entry:
-    """Return the entry whose target is a class, or the function that loads a data set.
+    """Return the entry whose target is a class or the loader of a data set.
 
     Raises
     ------
     NotInstalledError
-        If no installed card names it.
+        If it is not the target of an installed card.
     TypeError
-        If it is neither.
+        If `cls` is neither a class nor a function.
     """
     if not isinstance(cls, (type, FunctionType)):
         raise TypeError(
-            f"cls: expected a class or a function, got an object of type {type(cls).__name__}"
+            f"cls must be a class or a function, got an object of type {type(cls).__name__}"
         )
     package = cls.__module__.partition(".")[0]
     for entry in entries():
         if entry.card is None:
             continue
         module, _, attribute = entry.card.target.partition(":")
-        # A target may name the class where it is re-exported: only then look at the class itself.
+        # The class is imported only if the target may be the path of a re-export.
         near = attribute == cls.__qualname__ and module.partition(".")[0] == package
         if near and (module == cls.__module__ or resolve_target(entry.card.target) is cls):
             return entry
     raise NotInstalledError(
-        f"no installed card has the target '{cls.__module__}:{cls.__qualname__}': add an entry "
-        f"point in one of {', '.join(GROUPS)}"
+        f"no installed card has the target '{cls.__module__}:{cls.__qualname__}'; add an entry "
+        f"point in one of the groups {', '.join(GROUPS)}"
     )
 
 
@@ -320,13 +360,13 @@ def _discover(allowed: str | None, path: tuple[str, ...]) -> tuple[_Point, ...]:
     found: list[_Point] = []
     seen: set[str] = set()
     for folder in path:
-        # Distribution by distribution: one malformed file must not end the whole listing.
+        # Each distribution is read on its own, so that a malformed file affects only its own.
         for info in sorted(glob.glob(os.path.join(glob.escape(folder or os.curdir), "*.*-info"))):
             stem = os.path.basename(info).rsplit(".", 1)[0]
             name, version, *_ = [*stem.split("-"), ""]
             distribution = normalise(name)
             if distribution in seen:
-                continue  # shadowed by an earlier folder of the path, as for imports
+                continue  # as with imports, the first folder of the path takes precedence
             seen.add(distribution)
             file = os.path.join(info, "entry_points.txt")
             allow = chosen is None or distribution in chosen or distribution == CORE
@@ -346,7 +386,7 @@ def _read(file: str, distribution: str, version: str) -> list[_Point]:
     import entrypoints
 
     try:
-        # Bytes that are not UTF-8 may stand in a part that is not ours.
+        # Sections of other packages may contain bytes that are not UTF-8.
         with open(file, encoding="utf-8", errors="replace") as stream:
             text = stream.read()
     except OSError as error:
@@ -375,7 +415,7 @@ def _malformed(distribution: str, version: str, file: str, error: Exception) -> 
 
 @cache
 def _entry(point: _Point) -> Entry:
-    """Import the card of an entry point; whatever that does is a row and nothing more."""
+    """Import the card of an entry point; any error becomes part of the entry."""
     import entrypoints
 
     def row(status: Literal["ok", "broken", "incompatible"], error: str, card: Any = None) -> Entry:
@@ -398,43 +438,46 @@ def _entry(point: _Point) -> Entry:
             api = getattr(card, "api", None)
             if api != API:
                 if isinstance(api, int):
-                    told = f"its card has api {api}, this crossfit reads api {API}"
-                    return row("incompatible", told)
-                return row(
-                    "broken", f"{point.spec!r} is not a card but of type {type(card).__name__}"
-                )
-            wanted = GROUPS[point.group]
-            if not isinstance(card, wanted):
+                    return row(
+                        "incompatible",
+                        f"its card has api {api}, but this version of crossfit supports api {API}",
+                    )
                 return row(
                     "broken",
-                    f"{point.group} expects a {wanted.__name__}, got a {type(card).__name__}",
+                    f"{point.spec!r} must be a card, got an object of type {type(card).__name__}",
                 )
-            # A class of the plugin's own may have fields that raise, or that nothing has checked.
-            wanted(**{part.name: getattr(card, part.name) for part in dataclasses.fields(wanted)})
+            kind = GROUPS[point.group]
+            if not isinstance(card, kind):
+                return row(
+                    "broken",
+                    f"{point.group} requires a {kind.__name__}, got a {type(card).__name__}",
+                )
+            # A subclass may have fields that raise errors, or that have not been checked.
+            kind(**{part.name: getattr(card, part.name) for part in dataclasses.fields(kind)})
     except entrypoints.BadEntryPoint:
-        return row(
-            "broken", f"{point.spec!r} is not an entry point: expected 'package.module:CARD'"
-        )
+        return row("broken", f"the entry point must read 'package.module:CARD', got {point.spec!r}")
     except KeyboardInterrupt:
         raise
-    except BaseException:  # a module may also leave the program
+    except BaseException:  # the import of a module may even raise SystemExit
         return row("broken", traceback.format_exc())
     if normalise(card.name) != point.name:
-        return row("broken", f"the card is named {card.name!r}, its entry point {point.name!r}")
+        return row(
+            "broken", f"the card has the name {card.name!r}, but its entry point {point.name!r}"
+        )
     return row("ok", "", card)
 
 
 @contextlib.contextmanager
 def _named_if_slow(point: _Point) -> Iterator[None]:
-    """Name a plugin whose import takes long: every command would wait for it without a word."""
+    """Log a warning if the import of a plugin is slow, since it delays every command."""
     name = f"{point.distribution} {point.version}"
     start = time.perf_counter()
     timer = threading.Timer(
         SLOW,
         _log.warning,
         (
-            "the plugin %s is still being imported after %g s: the environment variable "
-            "CROSSFIT_PLUGINS limits which plugins are loaded",
+            "the plugin %s is still being imported after %g s; set the environment variable "
+            "CROSSFIT_PLUGINS to limit which plugins are loaded",
             name,
             SLOW,
         ),

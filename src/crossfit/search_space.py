@@ -1,7 +1,7 @@
-"""Search spaces: what tuning may set a parameter to, as plain values that need no Optuna.
+"""Search spaces: the values that tuning may give to parameters, described without Optuna.
 
-A card holds one, `crossfit.model_selection.OptunaSearch` takes one, and an experiment's ``tune:``
-becomes one. This module imports nothing that is slow to import.
+Cards have a search space, `crossfit.model_selection.OptunaSearch` accepts one, and ``tune:`` of an
+experiment is converted to one. This module does not import anything that is slow to import.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Trial(Protocol):
         low, high : float
             Bounds, both included.
         step : float, optional
-            Distance of the values.
+            Distance between values.
         log : bool, default=False
             Search on a logarithmic scale.
 
@@ -72,7 +72,7 @@ class Trial(Protocol):
         low, high : int
             Bounds, both included.
         step : int, default=1
-            Distance of the values.
+            Distance between values.
         log : bool, default=False
             Search on a logarithmic scale.
 
@@ -90,7 +90,7 @@ class Trial(Protocol):
         name : str
             Name of the parameter in the study.
         choices : sequence
-            What may be suggested.
+            Values that may be suggested.
 
         Returns
         -------
@@ -110,9 +110,15 @@ class Float:
     log : bool, default=False
         Search on a logarithmic scale.
     when : mapping of str to object, optional
-        Search this parameter only if the parameters named have these values
-        (or one of a tuple of values), for instance ``when={"kernel": ("rbf", "poly")}``.
-        Of a `Choice` with names it is the name that counts.
+        Condition: search this parameter only if other parameters have these values (or one of a
+        tuple of values), for instance ``when={"kernel": ("rbf", "poly")}``. For a `Choice` with
+        names, the values are names.
+
+    Examples
+    --------
+    >>> from crossfit.cards import Float
+    >>> Float(0.01, 100.0, log=True)
+    Float(low=0.01, high=100.0, log=True, when=None)
     """
 
     low: float
@@ -124,12 +130,12 @@ class Float:
         _check_bounds(self, Real, "numbers")
 
     def suggest(self, trial: Trial, name: str) -> float:
-        """Suggest a value by `trial`, which records it under `name`.
+        """Suggest a value with a trial, which records it under `name`.
 
         Parameters
         ----------
         trial : optuna.trial.Trial
-            Any trial, of any storage.
+            The trial.
         name : str
             Name of the parameter in the study.
 
@@ -137,14 +143,14 @@ class Float:
         -------
         float
         """
-        _check_asked(trial, name)
+        _check_trial(trial, name)
         return trial.suggest_float(name, self.low, self.high, log=self.log)
 
     def _offers(self, value: Any) -> bool:
         return isinstance(value, Real) and bool(self.low <= value <= self.high)  # type: ignore[operator]
 
     def _seen(self, value: Any) -> Any:
-        """Return what a condition compares with."""
+        """Return the value that conditions compare with."""
         return value
 
 
@@ -176,12 +182,12 @@ class Int:
         _check_bounds(self, Integral, "whole numbers")
 
     def suggest(self, trial: Trial, name: str) -> int:
-        """Suggest a value by `trial`, which records it under `name`.
+        """Suggest a value with a trial, which records it under `name`.
 
         Parameters
         ----------
         trial : optuna.trial.Trial
-            Any trial, of any storage.
+            The trial.
         name : str
             Name of the parameter in the study.
 
@@ -189,7 +195,7 @@ class Int:
         -------
         int
         """
-        _check_asked(trial, name)
+        _check_trial(trial, name)
         return trial.suggest_int(name, self.low, self.high, log=self.log)
 
     def _offers(self, value: Any) -> bool:
@@ -201,20 +207,34 @@ class Int:
 
 @dataclass(frozen=True, init=False, repr=False)
 class Choice:
-    """One of several values, given one by one: ``Choice("a", "b")``; see `Float` for ``when``.
+    """One of several values, which are separate arguments: ``Choice("a", "b")``.
 
-    Options may have names, ``Choice(small=(64,), large=(512, 512))``. A study, its plots, queued
-    trials and conditions then have the name, and the parameter gets the value. Without names a
-    study has None, bools, numbers and strings as they are, and of all else what ``repr`` returns.
+    Options may have names, as in ``Choice(small=(64,), large=(512, 512))``. The study, its plots,
+    queued trials and conditions then contain the names, and the parameter is set to the value.
+    Without names, a study contains None, bools, numbers and strings unchanged, and the ``repr`` of
+    other values.
 
     Parameters
     ----------
     *options : object
-        Values that differ from each other, estimators for instance.
+        Different values, for instance estimators.
     when : mapping of str to object, optional
         See `Float`.
     **named : object
-        The options by name, in place of `options`.
+        The options by name, instead of `options`.
+
+    Raises
+    ------
+    ValueError
+        If there are no options, if only some have names, or if two options are equal.
+
+    Examples
+    --------
+    >>> from crossfit.cards import Choice
+    >>> Choice("rbf", "linear")
+    Choice('rbf', 'linear')
+    >>> Choice(small=(64,), large=(512, 512)).recorded
+    ('small', 'large')
     """
 
     options: tuple[Any, ...]
@@ -226,31 +246,31 @@ class Choice:
     ) -> None:
         if options and named:
             raise ValueError(
-                "Choice: either all options have names or none has; got the names "
-                f"{', '.join(named)} and {len(options)} options without"
+                "Choice: all options must have names, or none of them; got the names "
+                f"{', '.join(named)} and {len(options)} options without a name"
             )
         if not options and not named:
-            raise ValueError("Choice needs at least one option")
+            raise ValueError("Choice: at least one option is required, as in Choice('a', 'b')")
         for field_name in ("options", "names"):
             if field_name in named:
                 raise ValueError(
-                    "Choice takes its options one by one, as in Choice('a', 'b') or "
+                    "Choice: options must be separate arguments, as in Choice('a', 'b') or "
                     f"Choice(small='a', large='b'), got {field_name}={shown(named[field_name])}"
                 )
         if len(options) == 1 and isinstance(options[0], (list, tuple, set, dict)):
             raise ValueError(
-                "Choice takes its options one by one, as in Choice('a', 'b'), "
+                "Choice: options must be separate arguments, as in Choice('a', 'b'), "
                 f"got the single option {shown(options[0])}"
             )
         _check_distinct(options or tuple(named.values()))
         _check_when("Choice", when)
         object.__setattr__(self, "options", options or tuple(named.values()))
         object.__setattr__(self, "when", when)
-        if named:  # else the class's None: such a Choice hashes as it did before there were names
+        if named:  # otherwise the default of the class, which keeps the hash of earlier versions
             object.__setattr__(self, "names", tuple(named))
 
     def __repr__(self) -> str:
-        """Return it as it is written."""
+        """Return the expression that makes an equal object."""
         words = list(map(repr, self.options))
         if self.names is not None:
             words = [f"{name}={word}" for name, word in zip(self.names, words)]
@@ -259,14 +279,15 @@ class Choice:
 
     @property
     def recorded(self) -> tuple[Any, ...]:
-        """The record of each option in a study: its name, its plain value or its ``repr``."""
+        """The value that a study records for each option: its name, plain value or ``repr``."""
         if self.names is not None:
             return self.names
         if self._plain:
             return self.options
         found: list[str] = []
         for option in self.options:
-            # An address is another one in the next process, and scikit-learn shortens long texts.
+            # Addresses differ between processes, and scikit-learn shortens long representations,
+            # so that different options may have the same text.
             text = re.sub(r" at 0x[0-9a-fA-F]+", "", repr(option))
             n, own = 1, text
             while own in found:
@@ -277,18 +298,18 @@ class Choice:
 
     @property
     def _plain(self) -> bool:
-        """True if Optuna keeps the options themselves, and they differ for it."""
+        """True if Optuna can store the options themselves, and considers them different."""
         plain = (bool, int, float, str, type(None))
         kept = all(isinstance(option, plain) for option in self.options)
-        return kept and len(set(self.options)) == len(self.options)  # True and 1 are the same
+        return kept and len(set(self.options)) == len(self.options)  # True equals 1
 
     def suggest(self, trial: Trial, name: str) -> Any:
-        """Suggest one of the options by `trial`, which records it as `recorded` under `name`.
+        """Suggest one of the options with a trial, which records it under `name`; see `recorded`.
 
         Parameters
         ----------
         trial : optuna.trial.Trial
-            Any trial, of any storage.
+            The trial.
         name : str
             Name of the parameter in the study.
 
@@ -296,7 +317,7 @@ class Choice:
         -------
         object
         """
-        _check_asked(trial, name)
+        _check_trial(trial, name)
         recorded = self.recorded
         drawn = trial.suggest_categorical(name, list(recorded))
         if self.names is None and self._plain:
@@ -316,16 +337,22 @@ class Choice:
 
 @dataclass(frozen=True)
 class Each:
-    """A parameter that takes a mapping, with one value for each key: one for every view, say.
+    """A parameter whose value is a mapping, for instance with one number per view.
 
     Parameters
     ----------
     keys : tuple of str
         The keys of the mapping.
     part : Float, Int or Choice
-        The space of every value. The trial records it under ``name.key``.
+        Search space of each value. A trial records the values under ``name.key``.
     when : mapping of str to object, optional
         See `Float`.
+
+    Examples
+    --------
+    >>> from crossfit.cards import Each, Float
+    >>> Each(("image", "text"), Float(0.1, 10.0, log=True)).keys
+    ('image', 'text')
     """
 
     keys: tuple[str, ...]
@@ -335,20 +362,20 @@ class Each:
     def __post_init__(self) -> None:
         check_names("Each: keys", self.keys)
         if not self.keys:
-            raise ValueError("Each needs at least one key")
+            raise ValueError("Each: keys must not be empty")
         if not isinstance(self.part, (Float, Int, Choice)):
             raise TypeError(f"Each: part must be a Float, Int or Choice, got {shown(self.part)}")
         if self.part.when not in (None, self.when):
-            raise ValueError("Each: when= belongs to Each itself, not to its part")
+            raise ValueError("Each: the part must not have a when=; pass when= to Each instead")
         _check_when("Each", self.when)
 
     def suggest(self, trial: Trial, name: str) -> dict[str, Any]:
-        """Suggest a value for each key by `trial`, which records it under ``name.key``.
+        """Suggest a value for each key with a trial, which records it under ``name.key``.
 
         Parameters
         ----------
         trial : optuna.trial.Trial
-            Any trial, of any storage.
+            The trial.
         name : str
             Name of the parameter in the study.
 
@@ -375,7 +402,7 @@ Part = Float | Int | Choice | Each
 Space = Mapping[str, "Float | Int | Choice | Each"]
 
 
-# ---- checks: one sentence with what is allowed and what came -------------------------------------
+# ---- checks --------------------------------------------------------------------------------------
 
 
 def _check_bounds(space: Float | Int, number: type, words: str) -> None:
@@ -386,67 +413,69 @@ def _check_bounds(space: Float | Int, number: type, words: str) -> None:
         if not _finite(bound):
             raise ValueError(f"{name}: low and high must be finite, got {given}")
     if not space.low <= space.high:
-        raise ValueError(f"a search space needs low <= high, got {given}")
+        raise ValueError(f"{name}: low must not be greater than high, got {given}")
     if not _finite(space.high - space.low):
         raise ValueError(f"{name}: high - low must be finite, got {given}")
     check_type(f"{name}: log", space.log, bool)
     if space.log and space.low <= 0:
-        raise ValueError(f"a logarithmic search space needs low > 0, got {shown(space.low)}")
+        raise ValueError(f"{name}: low must be positive if log=True, got {shown(space.low)}")
     _check_when(name, space.when)
 
 
 def _finite(number: Any) -> bool:
     try:
         return math.isfinite(number)
-    except OverflowError:  # a whole number that no float holds
+    except OverflowError:  # an integer beyond the range of floats
         return False
 
 
 def _check_when(owner: str, when: Any) -> None:
     if when is not None:
         check_type(f"{owner}: when", when, Mapping)
-        for other, wanted in when.items():
+        for other, values in when.items():
             check_type(f"{owner}: the keys of when", other, str)
-            if isinstance(wanted, tuple) and not wanted:
-                raise ValueError(f"{owner}: when= can never hold: {other!r} is none of no values")
+            if isinstance(values, tuple) and not values:
+                raise ValueError(
+                    f"{owner}: when= must have at least one value of {other!r}, got ()"
+                )
 
 
 def _check_distinct(options: tuple[Any, ...]) -> None:
     seen: set[Any] = set()
     others: list[Any] = []
     for option in options:
-        # NaN equals nothing, and is one value to Optuna.
+        # NaN does not equal itself, but Optuna treats it as one value.
         key = (type(option), "nan" if isinstance(option, float) and option != option else option)
         try:
             twice = key in seen
             seen.add(key)
-        except TypeError:  # cannot be hashed
+        except TypeError:  # the option is not hashable
             twice = any(type(option) is type(other) and _equal(option, other) for other in others)
             others.append(option)
         if twice:
             raise ValueError(f"Choice: options must differ, got {shown(option)} twice")
 
 
-def _check_asked(trial: Any, name: Any) -> None:
+def _check_trial(trial: Any, name: Any) -> None:
     if not hasattr(trial, "suggest_categorical"):
-        raise TypeError(f"trial must be a trial of Optuna's, got {shown(trial)}")
+        raise TypeError(f"trial must be an Optuna trial, got {shown(trial)}")
     check_type("the name of a parameter", name, str)
 
 
 def check_parts(where: str, space: Any) -> None:
-    """Check that a space is a mapping of names to parts of a search space.
+    """Check that a search space is a mapping of str to Float, Int, Choice or Each.
 
     Parameters
     ----------
     where : str
-        What the message calls it.
+        Name of the search space in messages.
     space : object
-        As given.
+        The search space.
 
     Raises
     ------
     TypeError
-        If it is not.
+        If it is not such a mapping.
     """
     check_type(where, space, Mapping)
     for name, part in space.items():
@@ -458,23 +487,24 @@ def check_parts(where: str, space: Any) -> None:
 
 
 def check_space(where: str, space: Any) -> None:
-    """Check that this is a search space, and that its conditions can hold.
+    """Check that a search space is valid, and that its conditions can hold.
 
     Parameters
     ----------
     where : str
-        What the message calls it.
+        Name of the search space in messages.
     space : object
-        As given: a mapping of str to Float, Int, Choice or Each.
+        The search space, a mapping of str to Float, Int, Choice or Each.
 
     Raises
     ------
     TypeError, ValueError
-        If it is not such a mapping, if a ``when=`` does not name a parameter before it, or if its
-        conditions, with those of the parameters that they name, can never hold.
+        If it is not such a mapping, if a ``when=`` names a parameter that does not precede its own,
+        or if the conditions of a parameter, with those of the parameters that they name, can never
+        hold.
     """
     check_parts(where, space)
-    # For every parameter what must hold for it to be drawn, its own conditions and inherited ones.
+    # The conditions under which each parameter is drawn: its own, and those that it inherits.
     needed: dict[str, dict[str, list[Any]]] = {}
     recorded: set[str] = set()
     for name, part in space.items():
@@ -482,8 +512,8 @@ def check_space(where: str, space: Any) -> None:
         for other, wanted in (part.when or {}).items():
             if other not in needed:
                 raise ValueError(
-                    f"{where}: when= of {name!r} must name parameters before it, got {shown(other)}"
-                    + did_you_mean(other, needed)
+                    f"{where}: when= of {name!r} must name parameters that precede it, got "
+                    f"{shown(other)}" + did_you_mean(other, needed)
                 )
             for key, conditions in {**needed[other], other: [wanted]}.items():
                 mine[key] = mine.get(key, []) + conditions
@@ -493,18 +523,20 @@ def check_space(where: str, space: Any) -> None:
             if not any(all(_matches(value, one) for one in conditions) for value in possible):
                 wanted = " and ".join(map(shown, conditions))
                 raise ValueError(
-                    f"{where}: {name!r} is never searched: its condition needs {other!r} to be "
-                    f"{wanted}, which {shown(space[other])} does not offer"
+                    f"{where}: {name!r} is never searched, because its condition requires "
+                    f"{other!r} to be {wanted}, which is not in {shown(space[other])}"
                 )
         needed[name] = mine
         for key in [f"{name}.{key}" for key in part.keys] if isinstance(part, Each) else [name]:
             if key in recorded:
-                raise ValueError(f"{where}: a study would have two parameters {key!r}")
+                raise ValueError(
+                    f"{where}: two parameters would have the name {key!r} in a study; rename one"
+                )
             recorded.add(key)
 
 
 def renamed(space: Space, name: Callable[[str], str]) -> dict[str, Part]:
-    """Return a search space under other names, which its conditions follow.
+    """Return a search space with other names of its parameters, in its conditions too.
 
     Parameters
     ----------
@@ -520,39 +552,39 @@ def renamed(space: Space, name: Callable[[str], str]) -> dict[str, Part]:
 
 
 def with_condition(part: Part, when: Mapping[str, Any] | None) -> Part:
-    """Return a part of a search space with this condition in place of its own.
+    """Return a copy of a part of a search space with another condition.
 
     Parameters
     ----------
     part : Float, Int, Choice or Each
         The part, which is not changed.
     when : mapping of str to object, or None
-        The condition.
+        The new condition; None for no condition.
     """
     if not when and part.when is None:
         return part
     made = copy.copy(part)
     object.__setattr__(made, "when", when or None)
-    if isinstance(made, Each) and made.part.when is not None:  # the condition would be given twice
+    if isinstance(made, Each) and made.part.when is not None:  # a copy of the old condition
         object.__setattr__(made, "part", with_condition(made.part, None))
     return made
 
 
 def remaining(space: Space, fixed: Mapping[str, Any]) -> dict[str, Part]:
-    """Return what is left of a search space where some parameters are set by hand.
+    """Return the part of a search space that remains if some parameters are set.
 
     Parameters
     ----------
     space : mapping of str to Float, Int, Choice or Each
         Parameters in order.
     fixed : mapping of str to object
-        Parameters, of the space or others, with the values that they have.
+        Values of parameters, which may be in the search space or not.
 
     Returns
     -------
     dict of str to Float, Int, Choice or Each
-        Without the parameters in `fixed` and those whose condition these values refute; a
-        condition that they satisfy is gone.
+        The search space without the parameters in `fixed` and those whose condition cannot hold
+        with these values; conditions that hold with them are removed.
     """
     left: dict[str, Part] = {}
     refuted: set[str] = set()
@@ -579,29 +611,40 @@ def suggest(
     Parameters
     ----------
     space : mapping of str to Float, Int, Choice or Each
-        Parameters in order; a ``when=`` may refer to parameters named before it.
+        Parameters in order; a ``when=`` may name parameters that precede it.
     trial : optuna.trial.Trial
-        Any trial, of any storage. A finished one, ``study.best_trial``, gives its parameters again.
-    prefix : str
-        Put before every name, both in the study and in the result (``"acln__"``), so that the
+        The trial. A finished one, such as ``study.best_trial``, returns its parameters again.
+    prefix : str, default=""
+        Prefix of every name, both in the study and in the result, such as ``"acln__"``, so that the
         result can be passed to ``set_params`` of a pipeline.
     fixed : mapping of str to object, optional
-        Parameters that are not drawn, with the values that they have. They are part of the result,
-        and decide the conditions that name them.
+        Values of parameters that are not drawn. They are part of the result, and conditions that
+        name them are evaluated with these values.
 
     Returns
     -------
     dict of str to object
-        Those of `fixed`, and of the others only those whose condition holds.
+        The parameters in `fixed`, and the drawn ones; a parameter is drawn only if its condition
+        holds.
 
     Raises
     ------
     TypeError, ValueError
-        If `space` is not one, if a condition in it can never hold, or if `trial` is not a trial.
+        If `space` is not a valid search space, if one of its conditions can never hold, or if
+        `trial` is not a trial.
+
+    Examples
+    --------
+    >>> import optuna
+    >>> from crossfit.cards import Choice, Float, suggest
+    >>> space = {"kernel": Choice("rbf", "linear"), "gamma": Float(0.1, 10, when={"kernel": "rbf"})}
+    >>> trial = optuna.trial.FixedTrial({"kernel": "linear"})
+    >>> suggest(space, trial)
+    {'kernel': 'linear'}
     """
     check_type("prefix", prefix, str)
     if not hasattr(trial, "suggest_categorical"):
-        raise TypeError(f"trial must be a trial of Optuna's, got {shown(trial)}")
+        raise TypeError(f"trial must be an Optuna trial, got {shown(trial)}")
     fixed = {} if fixed is None else fixed
     check_type("fixed", fixed, Mapping)
     check_parts("space", space)
@@ -629,9 +672,9 @@ def _matches(value: Any, wanted: Any) -> bool:
 def _equal(a: Any, b: Any) -> bool:
     if a is b:
         return True
-    if {type(a), type(b)} == {list, tuple}:  # YAML has lists for tuples
+    if {type(a), type(b)} == {list, tuple}:  # tuples are lists in YAML
         return tuple(a) == tuple(b)
     try:
         return bool(a == b)
-    except Exception:  # arrays are not compared as a whole
+    except Exception:  # the comparison of arrays is not a single bool
         return False

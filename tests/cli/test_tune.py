@@ -132,7 +132,7 @@ def test_the_test_pairs_are_not_even_loaded(tune, monkeypatch):
                 "--space",
                 "degree={int: [2, 3], when: {kernel: ploy}}",
             ],
-            "'degree' is never searched: its condition needs 'kernel' to be 'ploy'",
+            "'degree' is never searched, because its condition requires 'kernel' to be 'ploy'",
         ),
         (["cca", "--space", "reg={choice: {when: 1, b: 2}}"], "must not name an option 'when'"),
         (["cca", "--space", "reg={choice: {}}"], "choice"),
