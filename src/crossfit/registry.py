@@ -255,7 +255,7 @@ def get(name: str, group: str = "crossfit.methods") -> Any:
     --------
     >>> from crossfit import registry
     >>> registry.get("cca").target
-    'crossfit.subspace:CCA'
+    'crossfit.subspace.cca:CCA'
     """
     return find(name, group).card
 
