@@ -3,6 +3,7 @@
 import io
 import subprocess
 import sys
+from itertools import pairwise
 from xml.etree import ElementTree
 
 import matplotlib as mpl
@@ -86,6 +87,26 @@ def test_both_parts_and_one_row_of_each(picture, tmp_path):
     figure.savefig(tmp_path / "attention.png", dpi=40)
     drawn = np.asarray(Image.open(tmp_path / "attention.png").convert("RGB"))
     assert drawn.std() > 20
+
+
+@pytest.mark.parametrize("n", [0, 1, 3, 6, 10])
+@pytest.mark.parametrize("with_objects", [False, True])
+def test_panels_are_next_to_each_other_and_the_scale_is_not_cut(picture, n, with_objects):
+    words = [f"word{i}" for i in range(max(n, 2))]
+    weights = np.full((n, 9) if n else 9, 1 / 9)
+    more = {"object_to_word": np.full(len(words), 0.5)} if with_objects else {}
+    figure = plot_attention(picture, words[:n] or words, word_to_region=weights, **more)
+    figure.draw_without_rendering()
+    *panels, scale = figure.subfigs[0].axes
+    assert len(panels) == max(n, 1) + 1
+    boxes = [panel.get_window_extent() for panel in panels]
+    for one, other in pairwise(boxes):
+        if other.y0 == pytest.approx(one.y0):
+            assert 0 <= other.x0 - one.x1 < 0.25 * one.width
+    whole = figure.bbox
+    label = scale.yaxis.label.get_window_extent()
+    assert label.y0 >= 0 and label.y1 <= whole.y1 and label.x1 <= whole.x1
+    assert with_objects or whole.x1 - label.x1 < boxes[0].width
 
 
 @pytest.mark.parametrize(

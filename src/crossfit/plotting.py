@@ -125,7 +125,7 @@ def plot_attention(
         labels = _names(labels, "labels")
     pixels = load_rgb(image)
     aspect = pixels.shape[0] / pixels.shape[1]
-    heights = []
+    heights, columns = [], _COLUMNS
     if over_image is not None:
         whole = len(over_image) == 1 and np.ndim(word_to_region) == 1  # type: ignore[arg-type]
         titles = [""] if whole else names
@@ -134,7 +134,8 @@ def plot_attention(
                 f"word_to_region has {len(over_image)} rows, so there must be as many words, got "
                 f"{'none' if names is None else len(names)}"
             )
-        heights.append(_grid_of(len(over_image) + 1)[0] * (_PANEL * aspect + 0.35))
+        rows, columns = _grid_of(len(over_image) + 1)
+        heights.append(rows * (_PANEL * aspect + 0.35))
     if over_words is not None:
         if names is None or over_words.shape[1] < len(names):
             raise ValueError(
@@ -143,11 +144,12 @@ def plot_attention(
             )
         over_words = over_words[:n_objects, : len(names)]
         heights.append(max(2.6 * aspect, 1.1 + 0.35 * len(over_words)) + 0.3)
-    figure = Figure(figsize=(_COLUMNS * _PANEL + 0.8, sum(heights)), layout="constrained")
+        columns = _COLUMNS
+    figure = Figure(figsize=(columns * _PANEL + 0.8, sum(heights)), layout="constrained")
     parts = list(figure.subfigures(len(heights), 1, height_ratios=heights, squeeze=False)[:, 0])
     if over_image is not None:
         cover = _cover(pixels.shape[:2], over_image.shape[1], grid, region_boxes)
-        _draw_regions(parts.pop(0), pixels, over_image, titles or [""], cover)
+        _draw_regions(parts.pop(0), columns, pixels, over_image, titles or [""], cover)
     if over_words is not None:
         assert names is not None
         _draw_words(parts.pop(0), pixels, over_words, names, boxes, labels)
@@ -231,18 +233,23 @@ def _bare(axes: Axes, title: str = "") -> None:
 
 def _draw_regions(
     part: Any,
+    width: int,
     pixels: NDArray[np.uint8],
     weights: NDArray[np.float64],
     titles: list[str],
     cover: Any,
 ) -> None:
-    """Draw the image, then once for each word with the heat of its weights."""
+    """Draw the image, then once for each word with the heat of its weights.
+
+    `width` is the width of the figure in panels, which are next to each other from the left.
+    """
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
 
-    axes = part.subplots(*_grid_of(len(weights) + 1), squeeze=False).ravel()
-    for spare in axes:
-        spare.set_axis_off()
+    n = len(weights) + 1
+    rows, columns = _grid_of(n)
+    grid = part.add_gridspec(rows, width)
+    axes = [part.add_subplot(grid[divmod(i, columns)]) for i in range(n)]
     axes[0].imshow(pixels)
     _bare(axes[0], "image")
     share = weights * weights.shape[1]
@@ -257,8 +264,8 @@ def _draw_regions(
         panel.imshow(heat, cmap=_HEAT, vmin=low, vmax=high, alpha=seen)
         _bare(panel, title)
     scale = ScalarMappable(Normalize(low, high), _HEAT)
-    bar = part.colorbar(scale, ax=axes.tolist(), fraction=0.02, pad=0.01)
-    bar.set_label("weight / uniform weight", fontsize=9)
+    bar = part.colorbar(scale, ax=axes, fraction=0.02 * _COLUMNS / columns, pad=0.01)
+    bar.set_label("weight /\nuniform weight", fontsize=9)  # one line is longer than a row is high
     bar.ax.tick_params(labelsize=8)
 
 
