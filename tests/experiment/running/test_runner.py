@@ -13,8 +13,9 @@ from collections import Counter
 import numpy as np
 import pytest
 
+import crossfit
 from crossfit._processes import started
-from crossfit.experiment import Experiment, Store, plan, run
+from crossfit.experiment import Experiment, Store, identity, plan, planner, run
 from crossfit.experiment.cell import compute
 from crossfit.experiment.data import load_splits
 from crossfit.experiment.runner import Listener
@@ -793,3 +794,63 @@ def test_a_run_is_json_that_other_programs_read(tiny, tmp_path):
 def test_a_name_is_no_experiment(tmp_path):
     with pytest.raises(TypeError, match=r"Experiment.find.*got 'mine.yaml'"):
         run("mine.yaml", tmp_path)
+
+
+PINNED = {
+    "title": "Pinned",
+    "dataset": {"name": "tiny-data", "noise": 1.0, "subset": {"train": 30}},
+    "splits": {"train": "train", "test": "test"},
+    "features": {"text": {"name": "sklearn.preprocessing.StandardScaler",
+                          "params": {"copy": True, "with_mean": True, "with_std": False}}},
+    "metrics": ["map@all", "r@5"],
+    "relevance": "label",
+    "ties": "expected",
+    "seeds": [7],
+    "tuning": {"trials": 3, "folds": 2, "sampler": "random", "metric": "map@all"},
+    "methods": [
+        {"method": "tiny", "label": "plain", "params": {"power": 2.0},
+         "similarity": {"name": "crossfit.similarities.KNNPosterior",
+                        "params": {"n_neighbors": 5}}},
+        {"method": "tiny", "label": "tuned", "params": {"sleep": 0.0}, "similarity": "l2",
+         "tune": {"power": {"float": [0.5, 2.0], "log": True}}},
+    ],
+}  # fmt: skip
+
+
+def test_keys_do_not_change_by_accident(tiny, tmp_path, monkeypatch):
+    """Stored cells are found by their keys; a change of these is a change for every user.
+
+    The hashes of code and the version of crossfit, which are parts of a key, are constants here.
+    If a key has to change, keep the old one where the new part has its default, as for
+    `refit_epochs`; otherwise change the constants, and announce it in the change log.
+    """
+    monkeypatch.setattr(crossfit, "__version__", "0")
+    for module in (planner, identity):
+        monkeypatch.setattr(module, "code_of", lambda thing: "code")
+    plain, tuned = plan(Experiment(**PINNED), tmp_path / "s")
+    dataset = {
+        "name": "tiny-data", "params": {"noise": 1.0}, "revision": "r1.0", "subset": {"train": 30},
+        "splits": {"train": "train", "validation": "val", "test": "test"},
+    }  # fmt: skip
+    scaler = {"class": "sklearn.preprocessing._data:StandardScaler",
+              "params": {"copy": True, "with_mean": True, "with_std": False}}  # fmt: skip
+    neighbours = {"class": "crossfit.similarities:KNNPosterior", "params": {"n_neighbors": 5},
+                  "version": "0", "code": "code"}  # fmt: skip
+    assert plain.identity == {
+        "dataset": dataset,
+        "loader": "code",
+        "features": {"text": scaler},
+        "method": {
+            "name": "tiny", "distribution": "tinyplug", "version": "1.0", "code": "code",
+            "params": {"power": 2.0, "random_state": None, "sleep": 0.0, "start": None},
+            "similarity": neighbours,
+        },
+        "seed": 7,
+        "protocol": {"metrics": ["map@all", "r@5"], "relevance": "label", "ties": "expected",
+                     "tuning": None, "tune": None},
+    }  # fmt: skip
+    assert [plain.key, tuned.key, tuned.search_key] == [
+        "072f96eb0bf75621061dcd30109ce29258a77690784f46473c6e6e96a8ed6fd7",
+        "dd130c50e6cba93f5694646bfcdb386d5bf8e4d8e6866fa54f66a1d754915965",
+        "bf239b1b3c95fd7b1287e3d6fd8bdcf18f0498d28360066213c88dfe14eec0c3",
+    ]
