@@ -70,11 +70,11 @@ def read_labels(y: Any, what: str = "labels") -> NDArray[Any]:
             f"{what} must be finite, got NaN or infinity in {in_rows(rows, len(array))}; mark "
             "unlabelled rows by -1"
         )
-    gone = missing_rows(array)
-    if len(gone):
+    missing = missing_rows(array)
+    if len(missing):
         raise ValueError(
-            f"{what} must not be None or NaN, as in {in_rows(gone, len(array))}; mark unlabelled "
-            "rows by the number -1"
+            f"{what} must not be None or NaN, as in {in_rows(missing, len(array))}; mark "
+            "unlabelled rows by the number -1"
         )
     _kind(array, what)
     return array
@@ -236,10 +236,10 @@ def group_codes(groups: Any, n: int, unit: str = "row") -> Codes:
         raise ValueError(
             f"groups must have one entry per {unit}, that is shape ({n},), got {array.shape}"
         )
-    gone = missing_rows(array)
-    if len(gone):
+    missing = missing_rows(array)
+    if len(missing):
         raise ValueError(
-            f"groups must not be None or NaN, as in {in_rows(gone, n)}; a {unit} without others "
+            f"groups must not be None or NaN, as in {in_rows(missing, n)}; a {unit} without others "
             "needs a group of its own"
         )
     _kind(array, "groups", mixed=False)

@@ -1,4 +1,4 @@
-"""Pictures of attention: where in an image a word looks, and which words an object reads."""
+"""Pictures of attention: weights of words over an image, and of objects over the words."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ __all__ = ["plot_attention"]
 
 _COLUMNS = 7  # panels in a row, at most
 _PANEL = 1.7  # inches
-# Told apart by people who see red and green alike, and on photographs.
+# These can be distinguished on photographs, and by people who do not distinguish red and green.
 _COLOURS = ("#ffb000", "#27a3ff", "#fe3d83", "#54e08d", "#a883ff")
 _HEAT = "turbo"
 
@@ -32,9 +32,10 @@ R = TypeVar("R")
 
 
 def in_plain_words(draw: Callable[P, R]) -> Callable[P, R]:
-    """Return a function that draws as before, with every text as it is written.
+    """Return a function that draws the same figure, but never sets a text as a formula.
 
-    Labels and words are the user's: one with dollars, such as "$5 or $6", is not a formula.
+    Labels and words are those of users, and one with dollar signs, such as "$5 or $6", is not a
+    formula.
     """
 
     @wraps(draw)
@@ -66,36 +67,37 @@ def plot_attention(
     Parameters
     ----------
     image : path-like, PIL.Image.Image or ndarray
-        What `crossfit.extraction.load_rgb` reads.
+        Any input of `crossfit.extraction.load_rgb`.
     words : sequence of T str, optional
         The words of the text.
     word_to_region : array-like of shape (T, R) or (R,), optional
-        The weight of each region for each word, or for the whole text. Drawn over the image, one
-        panel for each word, in one scale: 1 is the weight that every region would have if all
-        had the same.
+        The weight of each region for each word, or for the whole text. The weights are drawn over
+        the image, with a panel for each word and a common scale, on which 1 is the weight of every
+        region if all have the same.
     object_to_word : array-like of shape (K, T') or (T',), optional
-        The weight of each word for each object, or for the whole image. What goes beyond the
-        words, padding, is left out.
+        The weight of each word for each object, or for the whole image. Columns beyond the words
+        are padding and are left out.
     grid : (int, int), optional
         Rows and columns of the regions; a square by default.
     region_boxes : array-like of shape (R, 4), optional
-        Boxes of regions that are not a grid: left, top, right and bottom as shares of the image.
+        Boxes of regions that are not a grid: left, top, right and bottom as fractions of the
+        image.
     boxes : array-like of shape (K, 4), optional
-        The boxes of the objects.
-    labels : K str, optional
+        Boxes of the objects, in the same form.
+    labels : sequence of K str, optional
         Names of the objects.
-    n_objects : int
-        How many objects are drawn, the first ones.
+    n_objects : int, default=3
+        Number of objects to draw, from the first one.
 
     Returns
     -------
     matplotlib.figure.Figure
-        To be shown, or saved by its ``savefig``. It is not registered with pyplot.
+        The figure, which can be saved by its ``savefig``. It is not registered with pyplot.
 
     Raises
     ------
     ValueError
-        If there is nothing to draw or shapes do not go together.
+        If there is nothing to draw or shapes do not match.
 
     Examples
     --------
@@ -221,7 +223,7 @@ def _cover(
 
 
 def _grid_of(n: int) -> tuple[int, int]:
-    """Return rows and columns of n panels, the rows about equally full."""
+    """Return the numbers of rows and columns for n panels, with rows of similar length."""
     rows = -(-n // _COLUMNS)
     return rows, -(-n // rows)
 
@@ -253,13 +255,13 @@ def _draw_regions(
     axes[0].imshow(pixels)
     _bare(axes[0], "image")
     share = weights * weights.shape[1]
-    # Uniform attention shows no pattern: a scale of rounding errors would paint one.
+    # Uniform attention must not show a pattern, as it would on a scale of rounding errors.
     low, high = min(share.min(), 0.95), max(share.max(), 1.05)
     grey = pixels.mean(axis=2, keepdims=True).repeat(3, axis=2) / 255
     for panel, row, title in zip(axes[1:], share, titles):
         panel.imshow(0.25 + 0.75 * grey)
         heat = cover(row)
-        # What gets no attention stays as it is.
+        # Regions without attention are not coloured.
         seen = 0.7 * ((heat - low) / (high - low)).clip(0, 1)
         panel.imshow(heat, cmap=_HEAT, vmin=low, vmax=high, alpha=seen)
         _bare(panel, title)
@@ -277,7 +279,7 @@ def _draw_words(
     boxes: ArrayLike | None,
     labels: Sequence[str] | None,
 ) -> None:
-    """Draw the image with its objects, and next to it a row of words for each."""
+    """Draw the image with its objects, and next to it the words, in a row for each object."""
     from matplotlib.patches import Rectangle
 
     k = len(weights)
@@ -296,15 +298,15 @@ def _draw_words(
         height, width = pixels.shape[:2]
         frames = _boxes(boxes, k, "boxes")[:k] * (width, height, width, height)
         for i, (colour, (x, y, x2, y2)) in enumerate(zip(colours, frames)):
-            # A line on the very edge would be cut off.
+            # A line on the edge of the image would be cut off.
             x, x2 = np.clip((x, x2), 0.5, width - 1.5)
             y, y2 = np.clip((y, y2), 0.5, height - 1.5)
-            # A dark edge below the colour keeps it visible on any ground.
+            # A dark line below the coloured one keeps it visible on any background.
             for line, ink in ((4.5, "black"), (2.5, colour)):
                 left.add_patch(
                     Rectangle((x, y), x2 - x, y2 - y, fill=False, linewidth=line, edgecolor=ink)
                 )
-            # Boxes of one thing nearly coincide: each number has a corner of its own.
+            # Boxes of the same object nearly coincide, so each number is in another corner.
             at_right, at_bottom = i % 2, i // 2 % 2
             left.text(
                 x2 if at_right else x, y2 if at_bottom else y, str(i + 1), fontsize=9,

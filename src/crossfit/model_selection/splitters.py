@@ -372,7 +372,7 @@ def _stratified(values: Rows, strata: Rows, total: int, rng: np.random.RandomSta
     counts = np.bincount(strata)
     shares = counts * (total / len(values))
     quota = np.floor(shares + 1e-9).astype(np.int64)
-    # The rest goes to the strata with the largest remainders; equal ones are in random order.
+    # The rest is drawn from the strata with the largest remainders, equal ones in random order.
     remainder = np.lexsort((rng.permutation(len(counts)), -(shares - quota)))
     quota[remainder[: total - int(quota.sum())]] += 1
     picked = [

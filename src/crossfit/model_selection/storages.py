@@ -293,7 +293,7 @@ def _with_driver(url: str) -> str:
     scheme, _, rest = url.partition("://")
     if scheme not in ("postgres", "postgresql"):
         return url
-    # The driver that a URL without one stands for changed between versions of SQLAlchemy.
+    # The default driver of such URLs differs between versions of SQLAlchemy.
     installed = importlib.util.find_spec("psycopg") or not importlib.util.find_spec("psycopg2")
     return f"postgresql+{'psycopg' if installed else 'psycopg2'}://{rest}"
 
