@@ -730,6 +730,22 @@ def test_where_median_and_mean_rank_disagree_the_page_says_what_the_test_says(tm
     assert "but even and odd are better in mean rank" in text
 
 
+@pytest.mark.parametrize(
+    ("ties", "words"),
+    [
+        ("expected", "means over all orders of items with the same score"),
+        ("stable", "keep the order of the gallery, which may be an advantage over chance"),
+        ("worst", "relevant ones are ranked last"),
+    ],
+)
+def test_the_note_on_ties_is_about_the_rule_that_was_used(tmp_path, ties, words):
+    found = evaluate(np.eye(4), np.eye(4), "mrr", ties=ties, names=("image", "text"))
+    board = Board("data", [Row("m", Repeats([found]))], ("mrr",))
+    write_page(tmp_path / "r.html", title="t", lead="l", parts=[Part(board)])
+    text = (tmp_path / "r.html").read_text(encoding="utf-8")
+    assert words in text and text.count("with the same score") == 1
+
+
 def test_a_baseline_and_a_single_method():
     board = _board(1.0, 4.0, 4.0, baseline="m0")
     assert board.reference == "m0"
