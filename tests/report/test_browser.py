@@ -236,8 +236,8 @@ def test_every_picture_and_plot_is_drawn(browser, page):
         """return [...document.querySelectorAll('svg')].filter((s) => s.checkVisibility())
           .map((s) => s.getBoundingClientRect().height)"""
     )
-    # Intervals, recall, precision, cost, a sweep, training, two searches, attention.
-    assert len(boxes) == 9
+    # Intervals, recall, precision, cost, a sweep, two trainings, two searches, attention.
+    assert len(boxes) == 10
     assert min(boxes) > 100
 
 
@@ -252,7 +252,7 @@ def test_on_a_phone_nothing_is_cut(browser, page, scheme):
           .map((s) => [s, s.closest("figure")].map((n) => n.getBoundingClientRect()))
           .map(([s, f]) => [f.left, s.left, s.right, f.right, s.width])"""
     )
-    assert len(plots) == 9
+    assert len(plots) == 10
     for left, begin, end, right, _ in plots:
         assert 0 <= left <= begin < end <= right <= 390
     assert min(width for *_, width in plots) > 280

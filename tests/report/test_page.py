@@ -793,7 +793,7 @@ def planted_board(labels):
         evaluation = Evaluation(
             PerQuery(values), directions, ("map@all", "r@1"), "expected", 0.95, 0, groups
         )
-        history = {0: [{"epoch": e, f"train_{label}": 1.0 / e} for e in (1, 2)]}
+        history = {0: [{"epoch": e, f"train_{label}": 1.0 / e, "train_other": 1.0} for e in (1, 2)]}
         trials = [{"value": v, "params": {label: f"{v}{label}"}} for v in (1.0, 2.0)]
         curves = {d: {"recall": ([1, 2], [0.1, 0.2])} for d in directions}
         rows.append(
@@ -806,9 +806,9 @@ def planted_board(labels):
 @pytest.mark.parametrize("label", LABELS)
 def test_labels_are_drawn_as_they_are_written(label):
     board = planted_board([label, "another"])
-    drawn = [plots.intervals(board), plots.curves(board, "recall"), plots.training(board),
-             plots.search(next(row for row in board.rows if row.label == label)),
-             plots.attention(np.eye(2), [label, "x"])]  # fmt: skip
+    row = next(row for row in board.rows if row.label == label)
+    drawn = [plots.intervals(board), plots.curves(board, "recall"), plots.training(row),
+             plots.search(row), plots.attention(np.eye(2), [label, "x"])]  # fmt: skip
     wanted = " ".join(printable(label).split())
     for svg in drawn:
         root = ElementTree.fromstring(svg)  # of characters that XML allows

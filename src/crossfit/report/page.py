@@ -31,6 +31,7 @@ from crossfit.report.html_tables import (
     published_table,
 )
 from crossfit.report.leaderboard import Board
+from crossfit.report.levelling import unfinished
 
 __all__ = ["Part", "write_page", "write_text"]
 
@@ -162,6 +163,7 @@ class _Prepared:
     anchor: str
     leaderboard: Table
     tests: str
+    unfinished: str
     planned: str
     differences: Table | None
     first: Sequence[_Plot]
@@ -181,6 +183,7 @@ def _prepared(part: Part, i: int) -> _Prepared:
         f"board-{i + 1}",
         leaderboard_table(board),
         findings(board),
+        unfinished(board),
         planned(board),
         differences_table(board),
         _plots_first(board),
@@ -245,5 +248,14 @@ def _plots(board: Board, relevant: str) -> list[_Plot]:
             )
             for (name, wide), (_, narrow) in sweeps
         ),
-        *_drawn("Training", partial(plots.training, board), "One line per seed."),
+        *(
+            plot
+            for row in board.rows
+            for plot in _drawn(
+                f"Training of {row.label}",
+                partial(plots.training, row),
+                "One line per seed. Outputs are equal if all items have the same output, or all "
+                "pairs the same score.",
+            )
+        ),
     ]

@@ -9,6 +9,7 @@ import re
 import textwrap
 import warnings
 from collections.abc import Collection, Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,8 @@ _COLOURS = {
     **{colour: f"var(--series-{i + 1})" for i, colour in enumerate(_SERIES)},
 }
 _CHANCE = (0, (4, 3))
+_TERMS = ("-", "--", ":", "-.")
+_RATIO = "loss / constant loss"
 #: Width of a figure for phones in inches, and of the names of methods in it in letters.
 _NARROW, _LETTERS = 4.4, 18
 
@@ -128,7 +131,9 @@ def _name(ax: Any, drawn: Sequence[tuple[int, Row]]) -> None:
 
 
 def _legend(figure: Any, axes: Any, narrow: bool) -> None:
-    handles, labels = axes.get_legend_handles_labels()
+    """Put the labels of one or more panels below them."""
+    found = [ax.get_legend_handles_labels() for ax in np.atleast_1d(axes)]
+    handles, labels = (list(chain.from_iterable(part)) for part in zip(*found, strict=True))
     if narrow:
         labels = [_wrapped(label, 2 * _LETTERS) for label in labels]
         figure.set_figheight(figure.get_figheight() + 0.22 * len("\n".join(labels).split("\n")))
@@ -333,36 +338,64 @@ def search(row: Row, *, narrow: bool = False) -> str | None:
     return _svg(figure, f"Trials of {row.label}")
 
 
-@in_plain_words
-def training(board: Board, *, narrow: bool = False) -> str | None:
-    """Draw training curves, with a panel for each quantity in the histories, up to three.
+def _with_ratio(row: Mapping[str, Any]) -> dict[str, Any]:
+    loss, equal = row.get("checked_loss"), row.get("constant_loss")
+    if not isinstance(loss, (int, float)) or not isinstance(equal, (int, float)) or equal <= 0:
+        return dict(row)
+    return {**row, _RATIO: loss / equal}
 
-    All seeds of a method have the same colour.
+
+@in_plain_words
+def training(row: Row, *, narrow: bool = False) -> str | None:
+    """Draw the training curves of a method, with a line for every seed.
+
+    One panel has the loss and its terms. The other one has fractions: active hinges, dead units,
+    cosines of outputs, and the loss divided by that of equal outputs.
     """
-    drawn = [(i, row) for i, row in enumerate(board.rows) if any(map(len, row.histories.values()))]
-    wanted: dict[str, None] = {}
-    for _, row in drawn:
-        for history in row.histories.values():
-            for name, value in (history[-1] if history else {}).items():
-                number = isinstance(value, (int, float)) and not isinstance(value, bool)
-                if number and not re.search(r"epoch|dur|_best|batch_count|^event_", name):
-                    wanted[name] = None
-    names = sorted(wanted, key=lambda name: ("train" not in name, "loss" not in name, name))[:3]
-    if not names:
+    histories = [[_with_ratio(each) for each in history] for history in row.histories.values()]
+    names = dict.fromkeys(
+        name for history in histories for each in history for name, value in each.items()
+        if isinstance(value, (int, float)) and not isinstance(value, bool)
+    )  # fmt: skip
+    losses: dict[str, tuple[str, dict[str, Any]]] = {
+        "train_loss": ("training", {"color": _SERIES[0], "linewidth": 2}),
+        "valid_loss": ("validation", {"color": _SERIES[1], "linewidth": 2}),
+    }
+    shares: dict[str, tuple[str, dict[str, Any]]] = {
+        "train_active_hinges": ("active hinges", {"color": _SERIES[2]}),
+        "dead_units": ("dead units", {"color": _SERIES[3]}),
+        _RATIO: ("loss / loss of equal outputs", {"color": _INK, "linestyle": _CHANCE}),
+    }
+    cosines = [name for name in names if name.startswith("cosine_")]
+    for i, name in enumerate(cosines):
+        words = f"cosine, {name.removeprefix('cosine_')}"
+        style = {"color": _SERIES[4 + i % 2], "linestyle": _TERMS[i // 2 % len(_TERMS)]}
+        shares[name] = (words, style)
+    other = re.compile(r"train_(loss|active_hinges|batch_count)$|.*_best$")
+    terms = [name for name in names if name.startswith("train_") and not other.match(name)]
+    for name, line in zip(terms if len(terms) > 1 else (), _TERMS):
+        losses[name] = (name.removeprefix("train_"), {"color": _SOFT, "linestyle": line})
+    panels = [("loss", losses), ("fraction", shares)]
+    panels = [(title, lines) for title, lines in panels if lines.keys() & names.keys()]
+    if not panels:
         return None
-    figure, axes = _axes(len(names), 3.6, "", narrow=narrow)
-    for ax, name in zip(axes, names):
-        for i, row in drawn:
-            for history in row.histories.values():
-                points = [(h.get("epoch", n + 1), h[name]) for n, h in enumerate(history)
-                          if isinstance(h.get(name), (int, float))]  # fmt: skip
+    figure, axes = _axes(len(panels), 2.8, "x", narrow=narrow)
+    for ax, (title, lines) in zip(axes, panels):
+        for name, (words, style) in lines.items():
+            label: str | None = printable(words).replace("_", " ")
+            for history in histories:
+                points = [(each.get("epoch", n + 1), each[name]) for n, each in enumerate(history)
+                          if isinstance(each.get(name), (int, float))]  # fmt: skip
                 if points:
-                    ax.plot(*zip(*points), **_style(i))
+                    marker = "." if len(points) == 1 else ""
+                    ax.plot(*zip(*points), label=label, marker=marker, **style)
+                    label = None
         ax.set_xlabel("epoch", color=_INK)
-        _title(ax, printable(name).replace("_", " "))
-    _name(axes[0], drawn)
-    _legend(figure, axes[0], narrow)
-    return _svg(figure, "Training curves")
+        _title(ax, title)
+        if title == "fraction":
+            ax.set_ylim(min(0, ax.get_ylim()[0]), 1.03)
+    _legend(figure, axes, narrow)
+    return _svg(figure, f"Training of {row.label}")
 
 
 @in_plain_words
