@@ -271,7 +271,7 @@ def test_wrong_row_count_of_an_author_is_named():
         came = type(nothing).__name__
         with pytest.raises(TypeError, match=rf"Wrong\._extract must return one row .* got {came}$"):
             Wrong().transform(["a", "b"])
-    with pytest.raises(NotImplementedError, match=r"TextExtractor must write _extract"):
+    with pytest.raises(NotImplementedError, match=r"TextExtractor must implement _extract"):
         TextExtractor().transform(["a"])
 
 

@@ -339,7 +339,7 @@ def test_onnx_refuses(tiny, tmp_path, monkeypatch):
         detector(tmp_path / "text.onnx").fit_transform(images)
     with pytest.raises(ValueError, match=r"5 \+ 80 channels .* got shape \(8, 4, 6\)"):
         detector(path, label_names=None).fit_transform(images)
-    with pytest.raises(ValueError, match="describe must be an extractor that needs no fit"):
+    with pytest.raises(ValueError, match="describe must be an extractor that does not need a fit"):
         Needy = type("Needy", (GridFeatures,), {"_fit": lambda self, items, y: None})
         detector(path, describe=Needy()).fit(images)
     with pytest.raises(ValueError, match="'describe' parameter of OnnxDetector"):
@@ -382,7 +382,7 @@ def test_a_detector_of_ones_own():
     found = Halves().fit_transform(images)
     assert found.lengths.tolist() == [2, 2, 2]
     np.testing.assert_allclose(found[2][1], images[2][:, 36:].mean((0, 1)), rtol=1e-5)
-    with pytest.raises(NotImplementedError, match="Detector must write _detect"):
+    with pytest.raises(NotImplementedError, match="Detector must implement _detect"):
         Detector().transform(images)
 
 

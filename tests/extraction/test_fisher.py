@@ -391,7 +391,7 @@ def test_bad_data_are_refused():
         FisherVector().fit([np.full((2, 3), np.nan)])
     with pytest.raises(ValueError, match="at least 30 known words for n_components=30, got 4"):
         FisherVector().fit([np.ones((4, 3))])
-    with pytest.raises(ValueError, match="words that differ"):
+    with pytest.raises(ValueError, match="two different words"):
         FisherVector(n_components=1).fit([np.ones((4, 3))])
     with pytest.raises(ValueError, match="n_components=5 must not be more than the points"):
         HGLMM(5).fit(np.eye(3))

@@ -149,7 +149,7 @@ def test_a_broken_png_chunk_is_named(tmp_path):
 def test_other_wrong_input(tmp_path):
     text = tmp_path / "notes.jpg"
     text.write_text("no picture")
-    with pytest.raises(ValueError, match=r"notes\.jpg': it is in no image format"):
+    with pytest.raises(ValueError, match=r"notes\.jpg': it is not in a supported image format"):
         load_rgb(text)
     with pytest.raises(ValueError, match=r"cannot read the image .* not a regular file"):
         load_rgb(tmp_path)
@@ -181,7 +181,9 @@ def test_formats_that_are_opened(tmp_path):
         Image.fromarray(colour_card()).save(buffer, kind)
         path = tmp_path / f"x.{suffix}"
         path.write_bytes(buffer.getvalue())
-        with pytest.raises(ValueError, match=rf"x\.{suffix}': it is in no image format"):
+        with pytest.raises(
+            ValueError, match=rf"x\.{suffix}': it is not in a supported image format"
+        ):
             load_rgb(path)
 
 
@@ -412,7 +414,7 @@ def test_large_pictures_are_refused_before_they_are_decoded(tmp_path):
     path = tmp_path / "x.png"
     Image.new("1", (9400, 9400)).save(path)
     assert path.stat().st_size < 250_000
-    message = r"x\.png' has 9400 x 9400 pixels, more than max_pixels=50000000: make it smaller"
+    message = r"x\.png' has 9400 x 9400 pixels, more than max_pixels=50000000; make it smaller"
     tracemalloc.start()
     with pytest.raises(ValueError, match=message):
         load_rgb(path)

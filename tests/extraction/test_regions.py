@@ -65,7 +65,7 @@ def test_means_of_regions_are_those_of_numpy_in_every_form():
 def test_means_need_finite_regions_and_one_in_every_row():
     row = np.ones((2, 3))
     with pytest.raises(
-        ValueError, match=r"a region or more per row, got none in 1 of 2 rows \(1\)"
+        ValueError, match=r"at least one region per row, got none in 1 of 2 rows \(1\)"
     ):
         MeanRegions().transform(Ragged.from_list([row, row[:0]]))
     with pytest.raises(ValueError, match="finite"):

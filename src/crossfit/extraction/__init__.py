@@ -1,6 +1,6 @@
 """Extraction: transformers from pixels, strings and sound to features.
 
-Besides crossfit's own, the classes of installed extractors are attributes.
+The classes of all installed extractors are attributes of this module.
 """
 
 from __future__ import annotations

@@ -62,7 +62,7 @@ def load_audio(
         If soundfile is not installed.
     """
     if not isinstance(path, (str, os.PathLike)):
-        raise TypeError(f"a sound file is a path, got {type(path).__name__}")
+        raise TypeError(f"path must be the path of a sound file, got {type(path).__name__}")
     samples, own_rate = _read(path, duration)
     return _at_rate(samples, own_rate, rate, f"the sound {os.fspath(path)!r}", duration)
 
@@ -100,10 +100,10 @@ def _at_rate(
         samples = samples[: _n_read(duration, own_rate)]
     if samples.dtype.kind != "f":
         if samples.dtype.itemsize > 4:
-            # Relative to so wide a range, any recording would be silence.
+            # Relative to such a wide range, any recording would be silent.
             raise ValueError(
-                f"{name} has samples of type {samples.dtype}, which no recording has: give them "
-                "in the type that they were recorded in, such as int16, or as floats from -1 to 1"
+                f"{name} has samples of type {samples.dtype}, which is not a type of recordings; "
+                "use the type of the recording, such as int16, or floats from -1 to 1"
             )
         # As in sound files, the middle of the type's range is silence.
         info = np.iinfo(samples.dtype)

@@ -1,4 +1,4 @@
-"""Backbones: features of any layer of a torchvision classification network."""
+"""Backbones: features from any layer of a torchvision classification network."""
 
 from __future__ import annotations
 
@@ -27,80 +27,82 @@ if TYPE_CHECKING:
 
 __all__ = ["Backbone"]
 
-# Of ImageNet: torchvision's, for RGB in [0, 1], and Caffe's, for BGR in [0, 255].
+# Statistics of ImageNet: torchvision's for RGB in [0, 1], and Caffe's for BGR in [0, 255].
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _CAFFE_MEAN = (104.007, 116.669, 122.679)
 
 
 class Backbone(ImageExtractor):
-    """Features of one layer of a torchvision classification network.
+    """Features from one layer of a torchvision classification network.
 
-    An image is resized, cut to its centre square and normalised as the weights want it.
+    Images are resized, cropped to the centre square and normalised as the weights require.
 
     Parameters
     ----------
-    name : str
+    name : str, default="alexnet"
         Name of a torchvision classification model.
-    layer : str
-        Layer whose output is wanted. For AlexNet [1]_ and the VGG networks [2]_ the names of
-        Caffe do, ``"pool5"``, ``"conv5_4"``, ``"fc7"``; those of convolutions and of fully
-        connected layers mean the output after the ReLU, which Caffe computes in place. For any
-        network a node or module of ``torchvision.models.feature_extraction``, for instance
+    layer : str, default="pool5"
+        Layer whose output is returned. AlexNet [1]_ and VGG networks [2]_ have Caffe's names, such
+        as ``"pool5"``, ``"conv5_4"`` and ``"fc7"``; for convolutions and fully connected layers
+        these refer to the output after the ReLU, which Caffe computes in place. All networks have
+        the names of nodes and modules of ``torchvision.models.feature_extraction``, such as
         ``"features.34"`` (conv5_4 of VGG19 before the ReLU) or ``"layer4"`` of a ResNet.
-    weights : str, path-like or None
-        ``"DEFAULT"`` or another of torchvision's names of weights, which are taken from torch's
-        folder of downloads or fetched; a ``.safetensors`` file or a state dictionary saved by
-        torch. None draws random weights from `random_state`: for tests and as an ablation, to
-        see what the architecture alone is worth. Do not publish results on them.
-    output : {"auto", "vectors", "regions", "map"}
-        The output of the layer if it is a vector, else the mean over places; one vector for
-        each place, row by row; or the whole map. ``"auto"`` is ``"vectors"`` for a layer of
-        vectors and ``"regions"`` for others.
-    resize : int
-        Side in pixels to which images are resized, bilinear.
-    size : int
-        Side of the centre square that is cut out. 224 or, as in Caffe, 227.
-    square : bool
-        Resize to ``resize`` x ``resize``, as most papers of the Caffe time; else only the
-        shorter side becomes `resize` and the aspect is kept, as torchvision does.
-    preprocessing : {"torchvision", "caffe"}
-        RGB with torchvision's mean and standard deviation of ImageNet; or BGR from 0 to 255 less
-        the mean, for weights that were converted from Caffe.
-    random_state : int
+    weights : str, path-like or None, default="DEFAULT"
+        ``"DEFAULT"`` or another torchvision name of weights, which are read from torch's folder of
+        downloads or downloaded; or a ``.safetensors`` file or a state dictionary saved by torch.
+        If None, weights are random, drawn from `random_state`. Random weights are for tests, or
+        for an ablation that measures the effect of the architecture; do not publish results that
+        are based on them.
+    output : {"auto", "vectors", "regions", "map"}, default="auto"
+        The output of the layer if it is a vector, else its mean over positions; one vector per
+        position, row by row; or the whole map. ``"auto"`` is ``"vectors"`` if the output of the
+        layer is a vector, else ``"regions"``.
+    resize : int, default=256
+        Side in pixels to which images are resized with bilinear interpolation.
+    size : int, default=224
+        Side in pixels of the centre square: 224 or, as in Caffe, 227.
+    square : bool, default=False
+        If True, resize images to ``resize`` x ``resize``, as in most papers that used Caffe. If
+        False, resize the shorter side to `resize` and keep the aspect ratio, as in torchvision.
+    preprocessing : {"torchvision", "caffe"}, default="torchvision"
+        RGB, normalised by torchvision's mean and standard deviation of ImageNet; or BGR from 0 to
+        255 minus the mean, for weights that were converted from Caffe.
+    random_state : int, default=0
         Seed of random weights.
-    max_pixels : int or None
-        Most pixels of a file; see `load_rgb`.
-    batch_size : int
-        Images per forward pass.
-    device : str
-        ``"auto"`` is CUDA if present, else the CPU; or any torch device.
-    cache : bool
-        Keep features in the feature cache.
-    verbose : {"auto", True, False}
-        Progress bar: on a terminal when a run lasts, always, never.
+    max_pixels : int or None, default=50_000_000
+        Largest number of pixels of a file; see `load_rgb`.
+    batch_size : int, default=32
+        Number of images per forward pass.
+    device : str, default="auto"
+        Any torch device; ``"auto"`` is CUDA if it is available, else the CPU.
+    cache : bool, default=True
+        Whether to store features in the feature cache.
+    verbose : {"auto", True, False}, default="auto"
+        Progress bar: for long runs on a terminal, always, or never.
 
     Attributes
     ----------
     n_features_out_ : int
         Size of a vector; absent for ``output="map"``.
     weights_id_ : str
-        What identifies the weights.
+        Identifier of the weights.
 
     Raises
     ------
     ValueError
-        If there is no such network or layer, or the layer has no such output.
+        If there is no such network or layer, or if the layer does not have the output.
     FileNotFoundError
-        If the weights are not a file and cannot be fetched.
+        If the weights are not a file and cannot be downloaded.
 
     Notes
     -----
-    `transform` returns float32 of shape (n, d), (n, R, d) or (n, c, h, w). AlexNet: pool5 is
-    (n, 36, 256) as regions, fc7 (n, 4096). VGG19: conv5_4 is (n, 196, 512), fc7 (n, 4096).
+    `transform` returns float32 of shape (n, d), (n, R, d) or (n, c, h, w). For AlexNet, pool5 is
+    (n, 36, 256) as regions, and fc7 (n, 4096). For VGG19, conv5_4 is (n, 196, 512), and fc7
+    (n, 4096).
 
     torchvision's AlexNet has neither the groups nor the normalisation of the original; its pool5
-    has the same shape. Bits are the same from call to call; another batch size or device moves
-    the last ones.
+    has the same shape. Features are the same in every call; the last bits depend on the batch size
+    and the device.
 
     References
     ----------
@@ -117,7 +119,7 @@ class Backbone(ImageExtractor):
     (2, 36, 256)
     """
 
-    # The content of the weights counts, not where they lie.
+    # Results depend on the content of the weights, not on their path.
     neutral_parameters = ImageExtractor.neutral_parameters | {"weights"}
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
@@ -182,8 +184,8 @@ class Backbone(ImageExtractor):
                 self.output == "regions" and len(shape) == 1
             ):
                 raise ValueError(
-                    f"layer {self.layer!r} of {self.name} has no output={self.output!r}: for an "
-                    f"image it gives an array of shape {shape}"
+                    f"layer {self.layer!r} of {self.name} has no output={self.output!r}: for one "
+                    f"image it returns an array of shape {shape}"
                 )
 
     def _n_outputs(self) -> int | None:
@@ -221,7 +223,7 @@ class Backbone(ImageExtractor):
             return y.cpu().contiguous().numpy()
 
     def _cut(self, image: np.ndarray) -> np.ndarray:
-        """Resize and take the centre, to the pixel as torchvision's transforms do."""
+        """Resize and crop the centre, with the same pixels as torchvision's transforms."""
         height, width = image.shape[:2]
         if self.square:
             height = width = self.resize
@@ -252,12 +254,12 @@ def _check_name(name: str) -> None:
 
 
 def _build(name: str, layer: str) -> torch.nn.Module:
-    """Return the part of a network that leads to a layer, on the device that is the default."""
+    """Return the part of a network up to a layer, on the default device."""
     from torchvision.models import get_model
     from torchvision.models.feature_extraction import create_feature_extractor
 
     _check_name(name)
-    # What torchvision itself sets when it loads its weights of these two.
+    # torchvision sets these options when it loads the weights of these two networks.
     options = {"transform_input": True} if name in ("googlenet", "inception_v3") else {}
     if options:
         options["init_weights"] = False
@@ -276,7 +278,7 @@ def _build(name: str, layer: str) -> torch.nn.Module:
 
 
 def _caffe_layers(name: str, network: Any) -> dict[str, str]:
-    """Map Caffe's names of layers to torchvision's nodes, for AlexNet and VGG."""
+    """Return torchvision's nodes by Caffe's names of layers, for AlexNet and VGG."""
     from torch import nn
 
     nodes: dict[str, str] = {}
@@ -314,8 +316,8 @@ def _output_shape(name: str, layer: str, size: int) -> tuple[int, ...]:
             ) from error
     if not 1 <= len(shape) <= 3:
         raise ValueError(
-            f"layer {layer!r} of {name} gives an array of shape {shape} for an image; expected a "
-            "vector, a sequence of vectors or a map"
+            f"layer {layer!r} of {name} must return a vector, a sequence of vectors or a map, got "
+            f"an array of shape {shape} for one image"
         )
     return shape
 
@@ -324,7 +326,7 @@ def _output_shape(name: str, layer: str, size: int) -> tuple[int, ...]:
 def _network(
     name: str, layer: str, weights: str | None, identity: str, seed: int, device: str
 ) -> torch.nn.Module:
-    """Build a network once per process and device; estimators stay small and picklable."""
+    """Build a network once per process and device, so that estimators need not contain it."""
     import torch
 
     with isolated():
@@ -332,7 +334,7 @@ def _network(
             with seeded(seed):
                 network = _build(name, layer)
         else:
-            # On "meta" nothing is drawn at random and no memory is taken for what will be replaced.
+            # On "meta", no weights are drawn and no memory is allocated before they are replaced.
             with torch.device("meta"):
                 network = _build(name, layer)
             fill(network, load_weights(name, weights), weights)

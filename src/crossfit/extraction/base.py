@@ -1,4 +1,4 @@
-"""The extractor contract: a scikit-learn transformer over items, batched and cached by content."""
+"""Base class of extractors: scikit-learn transformers of items, batched and cached by content."""
 
 from __future__ import annotations
 
@@ -30,27 +30,28 @@ logger = logging.getLogger("crossfit")
 
 
 class Extractor(CheckedParameters, TransformerMixin, BaseEstimator):
-    """Base class of every extractor.
+    """Base class of all extractors.
 
-    An author derives from `ImageExtractor` or `TextExtractor`, which say what an item is, and
-    writes `_extract`; an extractor that learns from training rows writes `_fit` too. The public
-    methods check their input, split it into batches, show a bar on long runs and return rows
-    in the order they came in. Equal items of one call are computed once.
+    To write an extractor, derive from `ImageExtractor`, `TextExtractor` or `AudioExtractor`, which
+    define the items, and implement `_extract`; an extractor that learns from training rows also
+    implements `_fit`. The public methods check their input, split it into batches, show a progress
+    bar on long runs and return rows in the order of the items. Equal items of one call are
+    processed once.
 
-    Features of extractors without `_fit` are kept in the `FeatureCache` if they have a parameter
-    ``cache`` that is true. An entry belongs to the content of the item, the class (its name, the
-    version of its package and its code), the weights and all parameters except
-    those listed in ``neutral_parameters``.
+    Features are stored in the `FeatureCache` if the class does not implement `_fit` and has a
+    parameter ``cache`` that is True. The key of an entry depends on the content of the item, on the
+    class (its name, the version of its package and its code), on the weights, and on all
+    parameters except those in ``neutral_parameters``.
 
     Notes
     -----
-    Parameters with a meaning here: ``batch_size`` (items per call of `_extract`), ``cache`` and
-    ``verbose`` (``"auto"`` shows a bar on a terminal once a run lasts, True always, False never).
-    None of them is obligatory.
+    The base class uses these parameters if the subclass has them: ``batch_size`` (items per call of
+    `_extract`), ``cache``, and ``verbose`` (progress bar: ``"auto"`` for long runs on a terminal,
+    True always, False never).
     """
 
     expects: ClassVar[str]
-    """The kind of input, as error messages name it."""
+    """The kind of input, for error messages."""
 
     neutral_parameters: ClassVar[frozenset[str]] = frozenset(
         {"batch_size", "cache", "device", "n_jobs", "verbose"}
@@ -58,20 +59,20 @@ class Extractor(CheckedParameters, TransformerMixin, BaseEstimator):
     """Parameters that do not change the output."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
-        # Outputs may have three axes or ragged rows, which set_output cannot put into a frame.
+        # set_output cannot convert outputs with three axes or ragged rows to a DataFrame.
         super().__init_subclass__(auto_wrap_output_keys=None, **kwargs)
 
     # -- for authors ---------------------------------------------------------------------------
 
     def _fit(self, items: list[Any], y: Any) -> None:
-        """Learn from the training items; override where there is something to learn."""
+        """Learn from the training items; to be overridden by extractors that learn."""
 
     def _extract(self, batch: list[Any]) -> np.ndarray | Sequence[np.ndarray]:
         """Return one row of features for each loaded item of `batch`."""
-        raise NotImplementedError(f"{type(self).__name__} must write _extract(batch)")
+        raise NotImplementedError(f"{type(self).__name__} must implement _extract(batch)")
 
     def _collect(self, rows: list[np.ndarray]) -> Any:
-        """Put the rows of a whole call together; override for ragged output."""
+        """Combine the rows of a call; to be overridden for ragged output."""
         return np.stack(rows)
 
     def _weights_id(self) -> str:
@@ -79,10 +80,10 @@ class Extractor(CheckedParameters, TransformerMixin, BaseEstimator):
         return ""
 
     def _n_outputs(self) -> int | None:
-        """Return the size of the last axis of the output, where it is known."""
+        """Return the size of the last axis of the output, or None if it is not known."""
         return None
 
-    # -- what an item is: ImageExtractor and TextExtractor answer this ---------------------------
+    # -- items, which ImageExtractor and others define -------------------------------------------
 
     def _as_items(self, X: Any) -> list[Any]:
         """Return the items of `X`, or raise if it is not what is expected."""
@@ -93,17 +94,17 @@ class Extractor(CheckedParameters, TransformerMixin, BaseEstimator):
         raise NotImplementedError
 
     def _survey(self, items: list[Any]) -> None:
-        """Warn of what will be lost of the items; called before anything is extracted."""
+        """Warn if parts of the items are not used; called before features are extracted."""
 
     def _load(self, item: Any) -> Any:
-        """Return what `_extract` gets for an item."""
+        """Return an item in the form that `_extract` processes."""
         return item
 
     # -- public ----------------------------------------------------------------------------------
 
     @np.errstate(**NUMPY_DEFAULTS)
     def fit(self, X: Any, y: Any = None) -> Self:
-        """Check the input and learn from it where there is something to learn.
+        """Check the input, and learn from it if the extractor learns.
 
         Parameters
         ----------
@@ -127,7 +128,7 @@ class Extractor(CheckedParameters, TransformerMixin, BaseEstimator):
             self.n_features_out_ = width
         return self
 
-    @np.errstate(all="ignore")  # what overflows is reported with its item
+    @np.errstate(all="ignore")  # an overflow is reported with the item
     def transform(self, X: Any) -> Any:
         """Return the features of items, in their order.
 
@@ -144,18 +145,18 @@ class Extractor(CheckedParameters, TransformerMixin, BaseEstimator):
         Raises
         ------
         TypeError, ValueError
-            If `X` is not what the extractor expects, an item cannot be read, or its features are
-            not finite.
+            If `X` is not valid input of the extractor, if an item cannot be read, or if features
+            are not finite.
         """
         check_is_fitted(self)
         self._validate_params()
         items = self._as_items(X)
-        # A bundle names its weights and does not hold them, so they may be others by now.
+        # A bundle names its weights but does not contain them, so they may have changed.
         weights = self._weights_id()
         if getattr(self, "weights_id_", weights) != weights:
             raise ValueError(
-                f"{type(self).__name__} was fitted with the weights {self.weights_id_!r} and now "
-                f"finds {weights!r}: give it those, or fit again"
+                f"{type(self).__name__} was fitted with the weights {self.weights_id_!r}, but its "
+                f"weights are now {weights!r}; restore the former weights, or fit again"
             )
         self._survey(items)
         digests = [hashlib.sha256(self._content(item)).hexdigest() for item in items]
@@ -168,7 +169,8 @@ class Extractor(CheckedParameters, TransformerMixin, BaseEstimator):
             rows = {key.removeprefix(prefix): row for key, row in found.items()}
         todo = [digest for digest in dict.fromkeys(digests) if digest not in rows]
         size = getattr(self, "batch_size", 256)
-        # Writing once per second costs nothing; writing every batch would halve a quick extractor.
+        # Writing once per second is cheap; writing every batch would halve the speed of a fast
+        # extractor.
         unsaved: dict[str, np.ndarray] = {}
         saved_at = time.monotonic()
         try:
@@ -195,7 +197,7 @@ class Extractor(CheckedParameters, TransformerMixin, BaseEstimator):
                             if isinstance(items[at], (str, os.PathLike)):
                                 named = f", {os.fspath(items[at])!r}"
                             raise ValueError(
-                                f"{type(self).__name__} gives features that are not finite for "
+                                f"{type(self).__name__} returned features that are not finite for "
                                 f"item {at}{named}"
                             )
                         rows[digest] = unsaved[prefix + digest] = row
@@ -203,18 +205,18 @@ class Extractor(CheckedParameters, TransformerMixin, BaseEstimator):
                         cache.put_many(unsaved, type(self).__name__)
                         unsaved, saved_at = {}, time.monotonic()
                     bar.update(len(part))
-        finally:  # what was done before an interruption need not be done again
+        finally:  # features from before an interruption are stored too
             if cache is not None:
                 cache.put_many(unsaved, type(self).__name__)
         return self._collect([rows[digest] for digest in digests])
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
-        """Return names of the output's last axis: the class in lower case and a number.
+        """Return the names of the last axis of the output: the class in lower case and a number.
 
         Parameters
         ----------
         input_features : None
-            Ignored: items have no features.
+            Ignored, since items have no named features.
 
         Returns
         -------
@@ -231,7 +233,7 @@ class Extractor(CheckedParameters, TransformerMixin, BaseEstimator):
         return not self._needs_fit() or any(map(is_fitted_name, vars(self)))
 
     def __crossfit_state__(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-        """Return what was fitted: plain values for JSON, and arrays."""
+        """Return the fitted attributes: plain values for JSON, and arrays."""
         fitted = {name: value for name, value in vars(self).items() if is_fitted_name(name)}
         arrays = {name: part for name, part in fitted.items() if isinstance(part, np.ndarray)}
         return {name: part for name, part in fitted.items() if name not in arrays}, arrays
@@ -272,7 +274,7 @@ class Extractor(CheckedParameters, TransformerMixin, BaseEstimator):
         )
 
     def _cache_prefix(self) -> str:
-        """Return the part of a cache key that all items share, or "" for no caching."""
+        """Return the part of the cache key that all items share, or "" to disable caching."""
         if self._needs_fit() or not getattr(self, "cache", False):
             return ""
         try:
@@ -282,7 +284,7 @@ class Extractor(CheckedParameters, TransformerMixin, BaseEstimator):
             return ""
 
     def fingerprint(self) -> str:
-        """Return a hash of all that the output depends on in addition to the items.
+        """Return a hash of everything that affects the output, except the items.
 
         Returns
         -------
@@ -306,13 +308,13 @@ class Extractor(CheckedParameters, TransformerMixin, BaseEstimator):
 
 
 def _identity(cls: type) -> list[Any]:
-    """Return what distinguishes the code of an extractor from any other."""
+    """Return values that identify the code of an extractor."""
     identity: list[Any] = [identity_of(cls)]
     for part in cls.__mro__:
         if part is Extractor or not issubclass(part, Extractor):
             continue
-        # The code as well as the version: an editable install keeps its version while its author
-        # changes the code, and a notebook has none.
+        # The code is needed in addition to the version, because an editable installation keeps its
+        # version while the code changes, and a notebook has no version.
         source = code_of(part)
         version = _version(part.__module__.partition(".")[0])
         if not source and not version:
@@ -329,13 +331,14 @@ def _version(package: str) -> str:
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
-        # The distribution has another name than the package: slow, it reads all their file lists.
+        # If the distribution has another name, the file lists of all distributions are read,
+        # which is slow.
         names = importlib.metadata.packages_distributions().get(package)
         return importlib.metadata.version(names[0]) if names else ""
 
 
 def _plain(value: Any) -> Any:
-    """Return a JSON form of a parameter that is equal only for equal values."""
+    """Return a form of a parameter for JSON that is equal only for equal parameters."""
     if isinstance(value, np.generic):
         return value.item()
     if isinstance(value, np.ndarray) and not value.dtype.hasobject:
@@ -358,16 +361,16 @@ def sequence_of(X: Any, expects: str, owner: str) -> list[Any]:
     Parameters
     ----------
     X : array-like of n items
-        What the user gave.
+        The argument of the user.
     expects, owner : str
-        For the error message.
+        Kind of input and name of the class, for the error message.
 
     Raises
     ------
     TypeError
-        If `X` is not such a sequence, or a member is missing, with the rows.
+        If `X` is not such a sequence, or if members are missing; the message lists their rows.
     ValueError
-        If it is empty.
+        If `X` is empty.
     """
     if not isinstance(X, (list, tuple)):
         values = as_numpy(X) if hasattr(X, "__array__") else None
@@ -384,19 +387,21 @@ def sequence_of(X: Any, expects: str, owner: str) -> list[Any]:
 
 
 def check_file(path: str | os.PathLike[str], kind: str) -> str:
-    """Return the name of a regular file, or raise: a FIFO would keep its reader waiting for ever.
+    """Return the path of a file as str, after checking that it is a regular file.
+
+    Reading from a FIFO, for instance, could block forever.
 
     Parameters
     ----------
     path : path-like
         The file; links are followed.
     kind : str
-        What messages call it: "image", "sound".
+        Kind of the file in messages, such as "image" or "sound".
 
     Raises
     ------
     FileNotFoundError
-        If there is no such file.
+        If the file does not exist.
     ValueError
         If it is a folder, a FIFO, a socket or a device.
     """
@@ -409,7 +414,7 @@ def check_file(path: str | os.PathLike[str], kind: str) -> str:
 
 
 def describe(X: Any, member: Any = None) -> str:
-    """Describe a wrong input: its container, size and the type of the offending `member`."""
+    """Return a description of invalid input: its container, its size and the type of `member`."""
     if hasattr(X, "__array__") and not isinstance(X, (list, tuple)):
         X = as_numpy(X)
         if X.dtype != object or X.ndim != 1:

@@ -59,8 +59,8 @@ TOKENS = ExtractorCard(
 
 _TORCHVISION = "by torchvision's name (downloaded on first use) or from a local file"
 _TORCHVISION_LICENCE = (
-    "of torchvision's code: BSD-3-Clause; its weights may carry terms of the data that they were "
-    "trained on (ImageNet, COCO)"
+    "torchvision's code: BSD-3-Clause; the terms of the training data (ImageNet, COCO) may apply "
+    "to its weights"
 )
 
 BACKBONE = ExtractorCard(
@@ -89,7 +89,7 @@ FASTER_RCNN = ExtractorCard(
     api=1,
     name="faster-rcnn",
     target="crossfit.extraction.detectors:FasterRCNN",
-    summary="Objects that Faster R-CNN finds: 1024-d vectors with boxes, scores and classes",
+    summary="Objects found by Faster R-CNN: 1024-d vectors with boxes, scores and classes",
     modality="image",
     inputs=("pixels", "paths"),
     outputs=("regions",),
@@ -117,11 +117,11 @@ ONNX_DETECTOR = ExtractorCard(
     api=1,
     name="onnx-detector",
     target="crossfit.extraction.detectors:OnnxDetector",
-    summary="Objects that a detector in an ONNX file finds (FastestDet), described as you like",
+    summary="Objects found by a detector in an ONNX file (FastestDet), with any description",
     modality="image",
     inputs=("pixels", "paths"),
     outputs=("regions",),
-    weights="your own ONNX file",
+    weights="a local ONNX file",
     citation=(
         "@misc{ma2022fastestdet, title={FastestDet: ultra lightweight anchor-free real-time "
         "object detection}, author={Ma, Xuequan}, year={2022}, "
@@ -135,7 +135,7 @@ MEAN_REGIONS = ExtractorCard(
     api=1,
     name="mean-regions",
     target="crossfit.extraction.regions:MeanRegions",
-    summary="Mean of the regions of each picture, behind an extractor of regions",
+    summary="Mean of the regions of each picture, after an extractor of regions",
     modality="image",
     inputs=("sequence",),
     outputs=("vectors",),
@@ -172,7 +172,7 @@ WORD_VECTORS = ExtractorCard(
     inputs=("strings",),
     outputs=("regions", "vectors"),
     needs_fit=True,
-    weights="your own file, or learnt",
+    weights="a local file, or learnt from the training texts",
     citation=(
         "@inproceedings{mikolov2013word2vec, title={Distributed representations of words and "
         "phrases and their compositionality}, author={Mikolov, Tomas and Sutskever, Ilya and "
@@ -187,7 +187,7 @@ CHARACTERS = ExtractorCard(
     api=1,
     name="characters",
     target="crossfit.extraction.words:Characters",
-    summary="The first 201 characters of a text as places in an alphabet of 70, or one-hot",
+    summary="The first 201 characters of a text as positions in an alphabet of 70, or one-hot",
     modality="text",
     inputs=("strings",),
     outputs=("tokens",),

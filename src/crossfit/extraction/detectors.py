@@ -1,4 +1,4 @@
-"""Detectors: the objects in an image, with a vector each."""
+"""Detectors: the objects in an image, with one vector per object."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ COCO = (
 
 
 class Detections(NamedTuple):
-    """Boxes in one image, each with its score, class and vector.
+    """Boxes in one image, with their scores, classes and vectors.
 
     Parameters
     ----------
@@ -62,9 +62,9 @@ class Detections(NamedTuple):
     scores : ndarray of shape (R,)
         Confidence, from 0 to 1.
     labels : ndarray of int, shape (R,)
-        Number of the class, -1 for none.
+        Index of the class; -1 for no class.
     vectors : ndarray of shape (R, d)
-        Features.
+        Features of the boxes.
     """
 
     boxes: NDArray[Any]
@@ -74,21 +74,21 @@ class Detections(NamedTuple):
 
 
 class Detector(ImageExtractor):
-    """Base of extractors of regions; an author writes `_detect` and `_label_names`.
+    """Base class of extractors of regions, which implement `_detect` and `_label_names`.
 
-    `_detect` gets a list of RGB arrays and returns `Detections` for each. An image in which
-    nothing is found gets one region, the whole image, with score 0 and label -1: attention over
-    nothing is undefined.
+    `_detect` receives a list of RGB arrays and returns the `Detections` of each. For an image
+    without objects it must return one region, the whole image, with score 0 and label -1, because
+    attention over an empty set is undefined.
     """
 
     def _detect(self, batch: list[np.ndarray]) -> list[Detections]:
-        raise NotImplementedError(f"{type(self).__name__} must write _detect(batch)")
+        raise NotImplementedError(f"{type(self).__name__} must implement _detect(batch)")
 
     def _label_names(self) -> tuple[str, ...]:
-        raise NotImplementedError(f"{type(self).__name__} must write _label_names()")
+        raise NotImplementedError(f"{type(self).__name__} must implement _label_names()")
 
     def _extract(self, batch: list[np.ndarray]) -> list[np.ndarray]:
-        # One array per image, so that the cache can hold it; float32 holds labels to 2**24.
+        # The cache stores one array per image; float32 represents labels up to 2**24 exactly.
         return [
             np.column_stack([found.boxes, found.scores, found.labels, found.vectors]).astype("f4")
             for found in self._detect(batch)
@@ -114,67 +114,67 @@ def _check_label_names(names: Sequence[str] | None) -> None:
 
 
 class FasterRCNN(Detector):
-    """Objects that torchvision's Faster R-CNN [1]_ finds, with their fully connected vectors.
+    """Objects that torchvision's Faster R-CNN [1]_ detects, with fully connected features.
 
-    The boxes that are left after the network's own suppression are pooled once more from the
-    feature maps and sent through the two fully connected layers of its head, whose output,
-    after the ReLU, describes them.
+    The boxes that remain after the non-maximum suppression of the network are pooled again from
+    the feature maps and passed through the two fully connected layers of its head. Their output
+    after the ReLU is the vector of a box.
 
     Parameters
     ----------
-    name : str
+    name : str, default="fasterrcnn_resnet50_fpn"
         One of torchvision's Faster R-CNNs: ``"fasterrcnn_resnet50_fpn"``,
         ``"fasterrcnn_resnet50_fpn_v2"`` or those with MobileNetV3.
-    weights : str, path-like or None
-        ``"DEFAULT"`` or another of torchvision's names of weights, which are taken from torch's
-        folder of downloads or fetched; a ``.safetensors`` file or a state dictionary saved by
-        torch, of any number of classes. None draws random weights from `random_state`, for
-        tests: they find nothing.
-    top_k : int
-        Most boxes of an image, those with the highest scores.
-    score_threshold : float
+    weights : str, path-like or None, default="DEFAULT"
+        ``"DEFAULT"`` or another torchvision name of weights, which are read from torch's folder of
+        downloads or downloaded; or a ``.safetensors`` file or a state dictionary saved by torch,
+        with any number of classes. If None, weights are random, drawn from `random_state`; they are
+        for tests and do not detect objects.
+    top_k : int, default=10
+        Largest number of boxes per image; those with the highest scores are kept.
+    score_threshold : float, default=0.05
         Lowest score of a box.
-    nms_threshold : float
-        Of two boxes of a class that overlap by more (intersection over union), the one with the
-        lower score goes.
+    nms_threshold : float, default=0.5
+        If two boxes of the same class overlap by more than this (intersection over union), the one
+        with the lower score is removed.
     min_size : int, optional
-        Side in pixels to which the shorter side of images is resized; the network's own, 800 or
-        320, by default. The longer side stays below the network's own limit.
+        Side in pixels to which the shorter side of images is resized; by default that of the
+        network, 800 or 320. The longer side remains below the limit of the network.
     label_names : sequence of str, optional
-        Names of the classes, the background first. Default: COCO's where there are 91.
-    random_state : int
+        Names of the classes, with the background first; by default those of COCO, which has 91.
+    random_state : int, default=0
         Seed of random weights.
-    max_pixels : int or None
-        Most pixels of a file; see `load_rgb`.
-    batch_size : int
-        Images read at once. The network sees one at a time: padded to a common size, an image's
-        neighbours in a batch would change its features.
-    device : str
-        ``"auto"`` is CUDA if present, else the CPU; or any torch device.
-    cache : bool
-        Keep features in the feature cache.
-    verbose : {"auto", True, False}
-        Progress bar: on a terminal when a run lasts, always, never.
+    max_pixels : int or None, default=50_000_000
+        Largest number of pixels of a file; see `load_rgb`.
+    batch_size : int, default=8
+        Number of images read at once. The network processes them one at a time, because padding
+        to a common size would make the features of an image depend on the others.
+    device : str, default="auto"
+        Any torch device; ``"auto"`` is CUDA if it is available, else the CPU.
+    cache : bool, default=True
+        Whether to store features in the feature cache.
+    verbose : {"auto", True, False}, default="auto"
+        Progress bar: for long runs on a terminal, always, or never.
 
     Attributes
     ----------
     n_features_out_ : int
         1024.
     weights_id_ : str
-        What identifies the weights.
+        Identifier of the weights.
 
     Raises
     ------
     ValueError
-        If there is no such network, or the weights are not its own.
+        If there is no such network, or if the weights belong to another.
     FileNotFoundError
-        If the weights are not a file and cannot be fetched.
+        If the weights are not a file and cannot be downloaded.
 
     Notes
     -----
-    `transform` returns a `Ragged` as `make_regions` does: float32 vectors (R_i, 1024) with boxes,
-    scores and labels, by falling score. An image in which nothing is found gets the whole image
-    as its one region, with score 0 and label -1.
+    `transform` returns a `Ragged` in the format of `make_regions`: float32 vectors (R_i, 1024) with
+    boxes, scores and labels, by decreasing score. An image without objects has the whole image as
+    its only region, with score 0 and label -1.
 
     References
     ----------
@@ -182,7 +182,7 @@ class FasterRCNN(Detector):
        with region proposal networks, NIPS 2015.
     """
 
-    # The content of the weights counts, not where they lie.
+    # Results depend on the content of the weights, not on their path.
     neutral_parameters = Detector.neutral_parameters | {"weights"}
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
@@ -264,7 +264,7 @@ class FasterRCNN(Detector):
         network: Any = _faster_rcnn(
             self.name, weights, self._weights_id(), self.random_state, device, self.min_size
         )
-        # A copy that shares the weights: other settings may be at work in another thread.
+        # A copy that shares the weights, since another thread may use other settings.
         head = copy.copy(network.roi_heads)
         n_classes = head.box_predictor.cls_score.out_features
         if n_classes != len(self._label_names()):
@@ -299,7 +299,7 @@ class FasterRCNN(Detector):
 def _faster_rcnn(
     name: str, weights: str | None, identity: str, seed: int, device: str, min_size: int | None
 ) -> torch.nn.Module:
-    """Build a detector once per process and device; estimators stay small and picklable."""
+    """Build a detector once per process and device, so that estimators need not contain it."""
     from torch import nn
     from torchvision.models import get_model
 
@@ -309,13 +309,13 @@ def _faster_rcnn(
         classes = state.get("roi_heads.box_predictor.cls_score.bias")
         if classes is not None:
             options["num_classes"] = len(classes)
-    # Not on "meta": the anchors are plain tensors that would stay there.
+    # Not on "meta", because the anchors are tensors that would remain there.
     with isolated(), seeded(seed):
         network = get_model(name, weights=None, weights_backbone=None, **options)
     if state is not None:
         fill(network, state, weights)
         if identity.startswith("258fb6c6") or "-258fb6c6." in identity:
-            # torchvision's first weights were trained without this term, and it loads them so.
+            # torchvision's first weights were trained without this term, and are loaded without it.
             for part in network.modules():
                 if isinstance(part, nn.BatchNorm2d):
                     part.eps = 0.0
@@ -323,69 +323,69 @@ def _faster_rcnn(
 
 
 class OnnxDetector(Detector):
-    """Objects that a detector in an ONNX file finds, with ``onnxruntime`` on the CPU.
+    """Objects that a detector in an ONNX file detects, with ``onnxruntime`` on the CPU.
 
-    As it is, the class runs FastestDet [1]_: images squeezed to the input's size, BGR from 0 to
-    1; an output of 5 + C channels on a grid, with the objectness of each cell, the offset of the
-    box's centre (before tanh), its width and height (before the logistic function) and the
-    probabilities of C classes. The score is ``objectness**0.6 * p**0.4`` with the largest
-    probability p, as in its authors' code. For other detectors write a subclass with its own
-    `_prepare` and `_decode`.
+    This class is for FastestDet [1]_. Its input are images that are resized to a fixed size
+    without keeping the aspect ratio, BGR from 0 to 1. Its output has 5 + C channels on a grid: the
+    objectness of each cell, the offset of the centre of the box (before tanh), its width and height
+    (before the logistic function) and the probabilities of C classes. The score is
+    ``objectness**0.6 * p**0.4`` with the largest probability p, as in the code of the authors. For
+    other detectors, derive a class that overrides `_prepare` and `_decode`.
 
     Parameters
     ----------
     path : str or path-like
         The ONNX file.
-    top_k : int
-        Most boxes of an image, those with the highest scores.
-    score_threshold : float
+    top_k : int, default=10
+        Largest number of boxes per image; those with the highest scores are kept.
+    score_threshold : float, default=0.5
         Lowest score of a box.
-    nms_threshold : float
-        Of two boxes of a class that overlap by more (intersection over union), the one with the
-        lower score goes.
+    nms_threshold : float, default=0.45
+        If two boxes of the same class overlap by more than this (intersection over union), the one
+        with the lower score is removed.
     describe : extractor, optional
-        Any extractor of image vectors that needs no fit, a `Backbone` for instance: it describes
-        the content of each box. Default: the class probabilities.
+        Extractor of image vectors that does not need a fit, for instance a `Backbone`. It computes
+        the vector of each box from its content. By default, the vector has the class probabilities.
     label_names : sequence of str, optional
-        Names of the classes. Default: COCO's eighty.
-    max_pixels : int or None
-        Most pixels of a file; see `load_rgb`.
-    batch_size : int
-        Images read at once, and whose boxes are described together.
-    cache : bool
-        Keep features in the feature cache.
-    verbose : {"auto", True, False}
-        Progress bar: on a terminal when a run lasts, always, never.
+        Names of the classes; by default the eighty classes of COCO.
+    max_pixels : int or None, default=50_000_000
+        Largest number of pixels of a file; see `load_rgb`.
+    batch_size : int, default=32
+        Number of images that are read at once and whose boxes are described together.
+    cache : bool, default=True
+        Whether to store features in the feature cache.
+    verbose : {"auto", True, False}, default="auto"
+        Progress bar: for long runs on a terminal, always, or never.
 
     Attributes
     ----------
     n_features_out_ : int
         Size of a vector.
     weights_id_ : str
-        SHA-256 of the file, and what identifies the extractor of vectors.
+        SHA-256 of the file, and the identifier of the weights of `describe`.
 
     Raises
     ------
     FileNotFoundError
-        If there is no such file.
+        If the file does not exist.
     ImportError
         If onnxruntime is not installed.
     ValueError
-        If the file is not an ONNX network, or its output is not as described.
+        If the file is not an ONNX network, or if its output has another shape.
 
     Notes
     -----
-    `transform` returns a `Ragged` as `make_regions` does: float32 vectors (R_i, d) with boxes,
-    scores and labels, by falling score. An image in which nothing is found gets the whole image
-    as its one region, with score 0 and label -1; its class probabilities are the mean of all
-    cells, weighted by their scores.
+    `transform` returns a `Ragged` in the format of `make_regions`: float32 vectors (R_i, d) with
+    boxes, scores and labels, by decreasing score. An image without objects has the whole image as
+    its only region, with score 0 and label -1; its class probabilities are the mean of all cells,
+    weighted by their scores.
 
     References
     ----------
     .. [1] X. Ma: FastestDet, https://github.com/dog-qiuqiu/FastestDet, 2022.
     """
 
-    # The content of the file counts, not where it lies.
+    # Results depend on the content of the file, not on its path.
     neutral_parameters = Detector.neutral_parameters | {"path"}
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
@@ -426,10 +426,10 @@ class OnnxDetector(Detector):
         self.cache = cache
         self.verbose = verbose
 
-    # -- for detectors of another kind ---------------------------------------------------------
+    # -- to be overridden for other detectors --------------------------------------------------
 
     def _prepare(self, image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-        """Return the network's input (3, height, width) for an RGB image."""
+        """Return the input of the network, (3, height, width), for an RGB image."""
         small = Image.fromarray(image).resize(size[::-1], Image.Resampling.BILINEAR)
         return np.asarray(small)[:, :, ::-1].transpose(2, 0, 1).astype(np.float32) / 255
 
@@ -457,7 +457,7 @@ class OnnxDetector(Detector):
         _check_label_names(self.label_names)
         if self.describe is not None and self.describe._needs_fit():
             raise ValueError(
-                f"describe must be an extractor that needs no fit, got {self.describe!r}"
+                f"describe must be an extractor that does not need a fit, got {self.describe!r}"
             )
 
     def _n_outputs(self) -> int | None:
@@ -483,7 +483,7 @@ class OnnxDetector(Detector):
         if self.describe is None:
             return found
         crops = [_crop(image, box) for image, part in zip(batch, found) for box in part.boxes]
-        # What is kept is kept with the boxes; twice would only fill the cache.
+        # Vectors are cached together with the boxes, so that `describe` need not cache them.
         quiet = {"cache": False, "verbose": False}
         own = self.describe.get_params(deep=False)
         describe = clone(self.describe).set_params(**{k: v for k, v in quiet.items() if k in own})
@@ -510,7 +510,7 @@ class OnnxDetector(Detector):
 
 
 def _crop(image: np.ndarray, box: np.ndarray) -> np.ndarray:
-    """Return the pixels that a box touches, at least one."""
+    """Return the pixels that overlap a box, at least one."""
     height, width = image.shape[:2]
     left, top = min(int(box[0] * width), width - 1), min(int(box[1] * height), height - 1)
     right, bottom = int(np.ceil(box[2] * width)), int(np.ceil(box[3] * height))
@@ -519,7 +519,7 @@ def _crop(image: np.ndarray, box: np.ndarray) -> np.ndarray:
 
 @functools.lru_cache(maxsize=2)
 def _session(path: str, digest: str) -> Any:
-    """Read a network once per process; estimators stay small and picklable."""
+    """Read a network once per process, so that estimators need not contain it."""
     try:
         import onnxruntime
     except ImportError:
@@ -530,7 +530,7 @@ def _session(path: str, digest: str) -> Any:
         session = onnxruntime.InferenceSession(
             Path(path).expanduser(), providers=["CPUExecutionProvider"]
         )
-    except Exception as error:  # each kind of damage has an exception class of its own
+    except Exception as error:  # damaged files cause errors of many classes
         raise ValueError(
             f"{path!r} is not an ONNX network that onnxruntime can run: "
             f"{str(error).splitlines()[0]}"

@@ -41,21 +41,21 @@ class HGLMM(CheckedParameters, BaseEstimator):
 
     ``p(x) = Σ_k w_k Π_d p_kd(x_d)``.
 
-    Each step of the EM algorithm fits both and keeps the likelier one for every coordinate of every
-    component: the Gaussian by weighted mean and variance, the Laplacian by weighted median and
-    mean absolute deviation.
+    For each coordinate of each component, a step of the EM algorithm fits both distributions and
+    keeps the more likely one: the Gaussian by weighted mean and variance, the Laplacian by weighted
+    median and mean absolute deviation.
 
     Parameters
     ----------
     n_components : int, default=30
         Number of components, K.
     kind : {"hybrid", "gaussian", "laplacian"}, default="hybrid"
-        Whether each coordinate takes the likelier kind, or all are Gaussian (GMM) or Laplacian
-        (LMM).
+        Distribution of the coordinates: the more likely one for each, Gaussian for all (GMM), or
+        Laplacian for all (LMM).
     max_iter : int, default=100
         Maximum number of EM steps.
     tol : float, default=0.001
-        Stop when a step raises the mean log-likelihood per point by less than this.
+        The fit stops if a step increases the mean log-likelihood per point by less than this.
     min_scale : float, default=0.001
         Lower bound of s, which keeps components from collapsing onto single points.
     random_state : int, RandomState or None, default=0
@@ -198,6 +198,7 @@ class HGLMM(CheckedParameters, BaseEstimator):
         Returns
         -------
         ndarray of shape (n,)
+            The log-likelihoods.
         """
         return np.asarray(logsumexp(self._log_joint(self._checked(X)), axis=1))
 
@@ -214,6 +215,7 @@ class HGLMM(CheckedParameters, BaseEstimator):
         Returns
         -------
         float
+            The mean log-likelihood.
         """
         return float(self.score_samples(X).mean())
 
@@ -280,7 +282,7 @@ class HGLMM(CheckedParameters, BaseEstimator):
         self.weights_ = masses / masses.sum()
         in_order = None if order is None else np.take_along_axis(X, order, axis=0)
         for k, mass in enumerate(masses):
-            if mass < 1e-8:  # it has lost its points and keeps its parameters
+            if mass < 1e-8:  # a component without points keeps its parameters
                 continue
             g = responsibilities[:, k] / mass
             if self.kind != "laplacian":
@@ -452,8 +454,8 @@ class FisherVector(
         Raises
         ------
         TypeError, ValueError
-            If X is neither, the vectors are not finite, or the known words are fewer than two or
-            than the components.
+            If X has another form, if the vectors are not finite, or if there are fewer known words
+            than components, or fewer than two.
         """
         self._validate_params()
         words, _ = _unit_words(sets_of(X, "FisherVector"))
@@ -472,7 +474,9 @@ class FisherVector(
             self.mean_ = words.mean(axis=0)
             rank = np.linalg.matrix_rank(words - self.mean_)
             if rank == 0:
-                raise ValueError("FisherVector needs words that differ, got copies of one")
+                raise ValueError(
+                    "FisherVector needs at least two different words, got copies of one"
+                )
             ica = FastICA(int(rank), whiten="unit-variance", max_iter=500, tol=1e-3,
                           random_state=seed)  # fmt: skip
             self.mean_, self.rotation_ = ica.fit(words).mean_, ica.components_.T
@@ -566,7 +570,7 @@ class FisherVector(
         return tags
 
     def __crossfit_state__(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
-        """Return the fitted attributes as arrays; names of the mixture's have a prefix."""
+        """Return the fitted attributes as arrays; those of the mixture have a prefix."""
         if not hasattr(self, "mixture_"):
             return {}, {}
         fitted = {f"mixture_{name}": getattr(self.mixture_, name) for name in _OF_A_MIXTURE}
@@ -605,7 +609,7 @@ def _points(X: Any) -> Matrix:
 
 
 def _sign(z: Matrix) -> Matrix:
-    """Return the sign, or 0 up to rounding error: a median is one of the training words."""
+    """Return the sign, or 0 within rounding error, since a median is one of the training words."""
     return np.where(np.abs(z) > 1e-9, np.sign(z), 0.0)
 
 

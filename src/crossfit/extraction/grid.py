@@ -1,4 +1,4 @@
-"""Grid features: gradients and colours of the cells of an image, with no trained weights."""
+"""Grid features: gradients and colours of the cells of an image, without trained weights."""
 
 from __future__ import annotations
 
@@ -17,37 +17,38 @@ _COLOUR_MOMENTS = 6
 
 
 class GridFeatures(ImageExtractor):
-    """Histograms of gradients and of hues, and moments of colour, in a grid of cells.
+    """Histograms of gradients and hues, and moments of colours, in a grid of cells.
 
-    An image is resized to a square and cut into ``grid`` x ``grid`` cells. A cell is described by
+    An image is resized to a square and divided into ``grid`` x ``grid`` cells. The features of a
+    cell are
 
-    - a histogram of gradient orientations [1]_ of the luma, each pixel counting for the length of
-      its gradient in the bin of its unsigned orientation, normalised over the image by L2-Hys
-      (to length 1, cut at 0.2, to length 1 again);
-    - a histogram of hues, the angles in the plane of the chroma channels Cb and Cr, each pixel
-      counting for its chroma, so that grey pixels count for nothing;
-    - mean and standard deviation of Y, Cb and Cr.
+    - a histogram of the unsigned gradient orientations [1]_ of the luma, in which pixels are
+      weighted by the length of the gradient, normalised over the image by L2-Hys (scaled to
+      length 1, clipped at 0.2, scaled to length 1 again);
+    - a histogram of hues, the angles in the plane of the chroma channels Cb and Cr, in which pixels
+      are weighted by their chroma, so that grey pixels have no weight;
+    - the means and standard deviations of Y, Cb and Cr.
 
     Parameters
     ----------
-    grid : int
-        Cells in a row and in a column.
-    orientations : int
-        Bins of the gradient histogram, over half a turn.
-    color_bins : int
-        Bins of the hue histogram, over a full turn.
-    size : int
+    grid : int, default=6
+        Number of cells per row and per column.
+    orientations : int, default=9
+        Number of bins of the gradient histogram, over half a turn.
+    color_bins : int, default=8
+        Number of bins of the hue histogram, over a full turn.
+    size : int, default=96
         Side in pixels to which images are resized, a multiple of `grid`.
-    output : {"flat", "pooled", "regions"}
-        All cells in one vector, row by row; their mean; or one vector for each cell.
-    max_pixels : int or None
-        Most pixels of a file; see `load_rgb`.
-    batch_size : int
-        Images worked on at once.
-    cache : bool
-        Keep features in the feature cache.
-    verbose : {"auto", True, False}
-        Progress bar: on a terminal when a run lasts, always, never.
+    output : {"flat", "pooled", "regions"}, default="flat"
+        All cells in one vector, row by row; the mean of the cells; or one vector per cell.
+    max_pixels : int or None, default=50_000_000
+        Largest number of pixels of a file; see `load_rgb`.
+    batch_size : int, default=32
+        Number of images processed at once.
+    cache : bool, default=True
+        Whether to store features in the feature cache.
+    verbose : {"auto", True, False}, default="auto"
+        Progress bar: for long runs on a terminal, always, or never.
 
     Attributes
     ----------
@@ -121,13 +122,13 @@ class GridFeatures(ImageExtractor):
         pixels = np.stack([self._resized(image) for image in batch])
         n = len(batch)
 
-        # Differences of neighbours, zero on the border, as in [1]_.
+        # Differences of neighbours, which are zero at the border, as in [1]_.
         luma = pixels[..., 0].astype(np.int16)
         dy, dx = np.zeros_like(luma), np.zeros_like(luma)
         dy[:, 1:-1] = luma[:, 2:] - luma[:, :-2]
         dx[:, :, 1:-1] = luma[:, :, 2:] - luma[:, :, :-2]
         gradients = self._histogram(dy, dx, self.orientations, half_turn=True)
-        # L2-Hys keeps eps so that a flat image stays zero.
+        # The epsilon of L2-Hys keeps the gradients of a uniform image at zero.
         gradients /= np.sqrt((gradients**2).sum((1, 2), keepdims=True) + 1e-10)
         np.minimum(gradients, 0.2, out=gradients)
         gradients /= np.sqrt((gradients**2).sum((1, 2), keepdims=True) + 1e-10)
@@ -141,7 +142,7 @@ class GridFeatures(ImageExtractor):
         deviations = np.sqrt(np.maximum(squares - means**2, 0))
         moments = np.concatenate([means, deviations], axis=-1) / 255
 
-        # Gradients have length 1 over the whole image, the other parts about 1 in each cell.
+        # Gradients have length 1 over the whole image, the other parts about 1 per cell.
         regions = np.concatenate([gradients * self.grid, hues, moments], axis=-1)
         if self.output == "pooled":
             return regions.mean(1).astype(np.float32)
@@ -155,19 +156,19 @@ class GridFeatures(ImageExtractor):
         return np.asarray(square.convert("YCbCr"))
 
     def _cell_means(self, values: np.ndarray) -> np.ndarray:
-        """Average (n, size, size, channels) over cells, to (n, grid**2, channels)."""
+        """Compute the means over cells: (n, size, size, channels) to (n, grid**2, channels)."""
         n, grid, side = len(values), self.grid, self.size // self.grid
-        # Rows first: that sum runs along contiguous memory.
+        # Rows are summed first, along contiguous memory.
         rows = values.reshape(n, grid, side, -1).sum(2, dtype=np.int64)
         sums = rows.reshape(n, grid, grid, side, -1).sum(3)
         return sums.reshape(n, grid**2, -1) / side**2
 
     def _histogram(self, y: np.ndarray, x: np.ndarray, bins: int, half_turn: bool) -> np.ndarray:
-        """Sum the lengths of vectors (n, size, size) by cell and bin of angle."""
+        """Compute the sums of the lengths of vectors (n, size, size) by cell and bin of angles."""
         n, cells, side = len(y), self.grid**2, self.size // self.grid
         y, x = y.astype(np.float32), x.astype(np.float32)
         turn = np.float32(np.pi if half_turn else 2 * np.pi)
-        # Shifted by hand and a spare bin for a full turn: np.mod takes longer than all the rest.
+        # np.mod would take longer than all other steps; a spare bin holds the full turn.
         angle = np.arctan2(y, x)
         angle += (angle < 0) * turn
         row = np.arange(self.size) // side

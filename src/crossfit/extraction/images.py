@@ -1,4 +1,4 @@
-"""Reading images: the one and only way from a file, a PIL image or an array to RGB pixels."""
+"""Conversion of files, PIL images and arrays to RGB pixels, and the base class of extractors."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from crossfit.extraction.formats import PICTURE_FORMATS, PICTURE_SUFFIXES
 __all__ = ["MAX_PIXELS", "PICTURE_FORMATS", "PICTURE_SUFFIXES", "ImageExtractor", "load_rgb"]
 
 MAX_PIXELS = 50_000_000
-"""Pixels of the largest picture that is read unless another number is given."""
+"""Default of the largest number of pixels of a picture."""
 
 _ALPHA_MODES = {"RGBA", "LA", "PA", "RGBa", "La"}
 _WIDE_MODES = {"I", "I;16", "I;16L", "I;16B", "I;16N"}
@@ -36,22 +36,22 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-# Of a PNG file, what its pixels depend on.
+# The chunks of a PNG file on which its pixels depend.
 _PNG_CHUNKS = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND", b"eXIf"}
 
 
 @validated(max_pixels=[integer(1), None])
 def load_rgb(item: Any, max_pixels: int | None = MAX_PIXELS) -> np.ndarray:
-    """Return an image as RGB pixels: upright, eight bits per channel, on a white ground.
+    """Return an image as upright RGB pixels with eight bits per channel, on a white background.
 
-    The orientation written in EXIF is applied, transparency is laid over white, palettes, CMYK
-    and greyscale become RGB. Of an animation the first frame counts. What a file holds in addition
-    to its pixels may be damaged.
+    The EXIF orientation is applied, transparent pixels are blended with white, and palettes, CMYK
+    and greyscale are converted to RGB. Only the first frame of an animation is used. Parts of a
+    file other than its pixels may be damaged.
 
-    Grey values of more than eight bits are taken to have as many bits as the largest of them
-    needs, out of 8, 10, 12, 14, and 16 to 31, and the upper eight of these are kept: white is
-    white in pictures of 12 bits in a file of 16. Of files with sixteen bits in each of several
-    channels Pillow keeps the upper eight; a picture of which that leaves next to nothing is
+    Grey values of more than eight bits are assumed to have the smallest of 8, 10, 12, 14, and 16 to
+    31 bits that can represent the largest of them, and the upper eight of these bits are kept, so
+    that white remains white in 12-bit pictures in 16-bit files. Of files with sixteen bits in each
+    of several channels, Pillow keeps the upper eight; a picture that this makes almost black is
     rejected.
 
     Parameters
@@ -59,25 +59,33 @@ def load_rgb(item: Any, max_pixels: int | None = MAX_PIXELS) -> np.ndarray:
     item : path-like, PIL.Image.Image or ndarray
         A file in one of the formats of `crossfit.extraction.formats`; an image; or uint8 pixels
         (H, W), (H, W, 1), (H, W, 3) or (H, W, 4).
-    max_pixels : int or None
-        Most pixels (width times height) of a file, checked before they are decoded. A JPEG or
-        JPEG 2000 file with more is decoded at half, a quarter or an eighth of its size, others
-        are rejected. None for no limit but Pillow's own, which is about 180 million.
+    max_pixels : int or None, default=50_000_000
+        Largest number of pixels (width times height) of a file, checked before decoding. Larger
+        JPEG and JPEG 2000 files are decoded at half, a quarter or an eighth of their size; others
+        are rejected. If None, only Pillow's limit applies, which is about 180 million.
 
     Returns
     -------
     ndarray of uint8, shape (H, W, 3)
-        The pixels. An RGB array comes back as it is, not copied.
+        The pixels. RGB arrays are returned unchanged, without a copy.
 
     Raises
     ------
     FileNotFoundError
-        If there is no such file.
+        If the file does not exist.
     ValueError
-        If the file is damaged, truncated, too large, no regular file or no image, its pixels have
-        no known range (floating-point or negative), or the array has another shape or dtype.
+        If the file is damaged, truncated, too large, not a regular file or not an image; if the
+        range of its pixels is unknown (floating-point or negative); or if the array has another
+        shape or dtype.
     TypeError
-        If `item` is none of the above.
+        If `item` is not of these types.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from crossfit.extraction import load_rgb
+    >>> load_rgb(np.full((4, 6), 255, np.uint8)).shape
+    (4, 6, 3)
     """
     if isinstance(item, np.ndarray):
         return _array_to_rgb(item)
@@ -87,50 +95,50 @@ def load_rgb(item: Any, max_pixels: int | None = MAX_PIXELS) -> np.ndarray:
     if isinstance(item, (str, os.PathLike)):
         path = check_file(item, "image")
         return _reading(repr(path), lambda: _file_to_rgb(path, max_pixels))
-    raise TypeError(f"an image is a path, a PIL image or a uint8 array, got {type(item).__name__}")
+    raise TypeError(f"item must be a path, a PIL image or a uint8 array, got {type(item).__name__}")
 
 
 @functools.cache
 def _formats() -> tuple[str, ...]:
-    """Return those of the formats that this build of Pillow reads."""
+    """Return the formats that this build of Pillow supports."""
     Image.init()
     return tuple(name for name in PICTURE_FORMATS if name in Image.OPEN)
 
 
 def _reading(name: str, read: Callable[[], np.ndarray]) -> np.ndarray:
-    """Return what `read` returns; what Pillow raises becomes a ValueError with the file's name."""
+    """Return the result of `read`; errors of Pillow become a ValueError with the file's name."""
     try:
         try:
             return read()
         except Warning:
-            # Pillow warns of odd files, and someone has turned warnings into errors.
+            # Pillow warns about unusual files; a filter of the user makes this an error.
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 return read()
-    except _Refused:
+    except _Rejected:
         raise
     except UnidentifiedImageError as error:
         raise ValueError(
-            f"cannot read the image {name}: it is in no image format that is read here "
+            f"cannot read the image {name}: it is not in a supported image format "
             f"({', '.join(_formats())})"
         ) from error
-    except Exception as error:  # a damaged file makes Pillow's readers raise almost anything
+    except Exception as error:  # damaged files cause errors of many classes
         reason = str(error) or type(error).__name__
         raise ValueError(f"cannot read the image {name}: {reason}") from error
 
 
-class _Refused(ValueError):
-    """A picture that is whole, and still is not read."""
+class _Rejected(ValueError):
+    """Error for a picture that is not damaged but cannot be used."""
 
 
 def _file_to_rgb(path: str, max_pixels: int | None) -> np.ndarray:
     try:
         with Image.open(path, formats=_formats()) as image:
             return _to_rgb(_within(image, repr(path), max_pixels), f"the image {path!r}")
-    except _Refused:
+    except _Rejected:
         raise
     except ValueError:
-        # Texts and profiles in a PNG file may be longer than Pillow likes.
+        # Texts and profiles of a PNG file may exceed a limit of Pillow.
         data = _png_pixels_only(path)
         if data is None:
             raise
@@ -139,7 +147,7 @@ def _file_to_rgb(path: str, max_pixels: int | None) -> np.ndarray:
 
 
 def _image_to_rgb(image: Image.Image, name: str, max_pixels: int | None) -> np.ndarray:
-    if image.format is not None:  # it may not be decoded yet
+    if image.format is not None:  # the image may not have been decoded yet
         _check_size(image.size, name, max_pixels)
     return _to_rgb(image, f"the image {name}")
 
@@ -163,9 +171,9 @@ def _within(image: Image.Image, name: str, max_pixels: int | None) -> Image.Imag
 
 def _check_size(size: tuple[int, int], name: str, max_pixels: int | None) -> None:
     if max_pixels is not None and size[0] * size[1] > max_pixels:
-        raise _Refused(
+        raise _Rejected(
             f"the image {name} has {size[0]} x {size[1]} pixels, more than "
-            f"max_pixels={max_pixels}: make it smaller, or raise max_pixels"
+            f"max_pixels={max_pixels}; make it smaller, or increase max_pixels"
         )
 
 
@@ -209,11 +217,11 @@ def _to_rgb(image: Image.Image, name: str) -> np.ndarray:
     if image.mode in _WIDE_MODES:
         image = _eight_bits(image, name)
     elif image.mode == "F":
-        raise _Refused(
+        raise _Rejected(
             f"{name} has floating-point pixels, whose range is unknown; scale them to uint8 first"
         )
     elif ";16" in raw_mode and 0 < max(high for _, high in image.getextrema()[:3]) < 16:  # type: ignore[misc, index]
-        raise _Refused(
+        raise _Rejected(
             f"{name} has sixteen bits a channel and uses only the lowest twelve, of which Pillow "
             "keeps four; scale it to uint8 first"
         )
@@ -229,7 +237,7 @@ def _to_rgb(image: Image.Image, name: str) -> np.ndarray:
 
 
 def _raw_mode(image: Image.Image) -> str:
-    """Return how the pixels lie in the file, as Pillow calls it, or "" if it does not say."""
+    """Return Pillow's name of the layout of the pixels in the file, or "" if it is unknown."""
     tile = getattr(image, "tile", None)
     args = tile[0][3] if tile else ""
     return str(args[0] if isinstance(args, tuple) and args else args)
@@ -238,7 +246,7 @@ def _raw_mode(image: Image.Image) -> str:
 def _orientation(image: Image.Image) -> int:
     try:
         found = image.getexif().get(_ORIENTATION)
-    except Exception:  # EXIF that cannot be read makes Pillow raise almost anything
+    except Exception:  # damaged EXIF data cause errors of many classes
         return 1
     return found if isinstance(found, int) else 1
 
@@ -246,7 +254,7 @@ def _orientation(image: Image.Image) -> int:
 def _eight_bits(image: Image.Image, name: str) -> Image.Image:
     values = np.asarray(image)
     if values.min() < 0:
-        raise _Refused(
+        raise _Rejected(
             f"{name} has negative pixels, whose range is unknown; scale them to uint8 first"
         )
     bits = next(bits for bits in _DEPTHS if values.max() < 2**bits)
@@ -258,14 +266,14 @@ def _eight_bits(image: Image.Image, name: str) -> Image.Image:
 
 
 class ImageExtractor(Extractor):
-    """Base of extractors of images; `_extract` gets a list of uint8 arrays (H, W, 3).
+    """Base class of image extractors; `_extract` receives a list of uint8 arrays (H, W, 3).
 
-    Items are what `load_rgb` reads, mixed as you like: paths, PIL images, uint8 arrays. An array
-    of all images, uint8 (n, H, W, 1), (n, H, W, 3) or (n, H, W, 4), does as well.
+    Items are paths, PIL images and uint8 arrays, as in `load_rgb`, in any mixture. A single uint8
+    array of all images, (n, H, W, 1), (n, H, W, 3) or (n, H, W, 4), is also accepted.
 
     Notes
     -----
-    A parameter ``max_pixels``, if there is one, is what `load_rgb` gets.
+    If a subclass has a parameter ``max_pixels``, it is passed to `load_rgb`.
     """
 
     expects = "images (uint8 (n, H, W, 3), paths or PIL images)"

@@ -1,4 +1,4 @@
-"""Regions of images: boxes with a vector each, in one format, and pictures of them."""
+"""Regions of images: boxes with vectors, in a common format, and pictures of them."""
 
 from __future__ import annotations
 
@@ -26,12 +26,18 @@ def grid_boxes(rows: int, columns: int) -> NDArray[np.float32]:
     Parameters
     ----------
     rows, columns : int
-        Cells from top to bottom and from left to right, at most 4,096 of them.
+        Number of cells from top to bottom and from left to right, each at most 4,096.
 
     Returns
     -------
     float32 ndarray of shape (rows * columns, 4)
         Left, top, right and bottom, as shares of the width and height.
+
+    Examples
+    --------
+    >>> from crossfit.extraction import grid_boxes
+    >>> grid_boxes(1, 2).tolist()
+    [[0.0, 0.0, 0.5, 1.0], [0.5, 0.0, 1.0, 1.0]]
     """
     y, x = np.mgrid[:rows, :columns].reshape(2, -1)
     return np.stack([x / columns, y / rows, (x + 1) / columns, (y + 1) / rows], 1).astype("f4")
@@ -44,7 +50,7 @@ def make_regions(
     labels: Sequence[ArrayLike] | None = None,
     label_names: Sequence[str] = (),
 ) -> Ragged:
-    """Put the regions of images into the one format that methods with regions take.
+    """Return the regions of images in the format that methods with regions accept.
 
     Parameters
     ----------
@@ -56,21 +62,23 @@ def make_regions(
     scores : n arrays of shape (R_i,), optional
         Confidence in each region; 1 by default.
     labels : n arrays of shape (R_i,), optional
-        Class of each region, as a position in `label_names`; -1, which means none, by default.
-    label_names : sequence of str
+        Class of each region, as a position in `label_names`; -1, for no class, by default.
+    label_names : sequence of str, default=()
         Names of the classes.
 
     Returns
     -------
     Ragged
-        The vectors, with ``info["boxes"]`` (float32), ``info["scores"]`` (float32),
-        ``info["labels"]`` (int64), which follow when rows are taken, and
+        The vectors, with ``info["boxes"]`` (float32), ``info["scores"]`` (float32) and
+        ``info["labels"]`` (int64), which are indexed together with the rows, and
         ``info["label_names"]`` (tuple).
 
     Raises
     ------
     ValueError
-        If the shapes do not belong together or a box lies outside its image.
+        If the shapes do not match, or if a box is not inside its image.
+    TypeError
+        If `label_names` is not a sequence of strings.
 
     Examples
     --------
@@ -110,7 +118,7 @@ def make_regions(
             )
         info[name] = np.concatenate(found).astype(dtype)
     box = info["boxes"]
-    # Written so that NaN fails.
+    # In this form, the comparisons fail for NaN.
     if not ((box >= 0) & (box <= 1)).all() or not (box[:, :2] <= box[:, 2:]).all():
         raise ValueError(
             "boxes are left, top, right and bottom as shares of the image, between 0 and 1 and "
@@ -128,7 +136,7 @@ def _per_image(parts: Any, name: str) -> list[NDArray[Any]]:
     """Return numbers as one array per image."""
     try:
         listed = [] if isinstance(parts, str | bytes) else list(parts)
-    except Exception as error:  # whatever an object raises that cannot be gone through
+    except Exception as error:  # objects that cannot be iterated raise various errors
         raise TypeError(
             f"{name} must be a list with one array per image, got {shown(parts)}"
         ) from error
@@ -140,19 +148,19 @@ def _per_image(parts: Any, name: str) -> list[NDArray[Any]]:
 
 
 class MeanRegions(Extractor):
-    """Mean of the regions of each picture, or of the words of each text.
+    """Mean of the regions of each picture, or of the word vectors of each text.
 
-    It follows an extractor of regions in a pipeline, so that a method for vectors shares the
-    features of one for regions, which are extracted once.
+    In a pipeline after an extractor of regions, it allows a method for vectors to use the same
+    features as a method for regions, which are extracted only once.
 
     See Also
     --------
-    FisherVector : A vector of each set that keeps more than its mean.
+    FisherVector : A vector of each set that represents more than its mean.
 
     Notes
     -----
-    `transform` takes a `Ragged` of n rows of shape (R_i, d), an array of shape (n, R, d) or a list
-    of arrays of shape (R_i, d), and returns an array of shape (n, d).
+    The input of `transform` is a `Ragged` of n rows of shape (R_i, d), an array of shape (n, R, d)
+    or a list of arrays of shape (R_i, d); the output is an array of shape (n, d).
 
     Examples
     --------
@@ -168,7 +176,9 @@ class MeanRegions(Extractor):
         empty = np.flatnonzero(sets.lengths == 0).tolist()
         if empty or not len(sets):
             where = in_rows(empty, len(sets)) if empty else "no rows"
-            raise ValueError(f"MeanRegions expects a region or more per row, got none in {where}")
+            raise ValueError(
+                f"MeanRegions expects at least one region per row, got none in {where}"
+            )
         return list(sets)
 
     def _content(self, item: Any) -> bytes:
@@ -184,14 +194,14 @@ def sets_of(X: Any, owner: str) -> Ragged:
     Parameters
     ----------
     X : Ragged of n rows of shape (R_i, d), array of shape (n, R, d) or list of such arrays
-        What the user gave.
+        The argument of the user.
     owner : str
-        For the error message.
+        Name of the class, for the error message.
 
     Raises
     ------
     TypeError, ValueError
-        If X is none of these, or the vectors are not finite.
+        If X has another form, or if the vectors are not finite.
     """
     if isinstance(X, (list, tuple)) and all(getattr(row, "ndim", 0) == 2 for row in X):
         X = Ragged.from_list(X)
@@ -218,13 +228,13 @@ def draw_boxes(
     Parameters
     ----------
     image : path-like, PIL.Image.Image or ndarray
-        What `load_rgb` reads.
+        The picture, in any form that `load_rgb` accepts.
     boxes : array-like of shape (R, 4)
         Left, top, right and bottom, as shares of the image's width and height.
-    labels : R str, optional
-        Name of each box. Boxes of one name have one colour.
+    labels : sequence of R str, optional
+        Name of each box. Boxes with the same name have the same colour.
     scores : array-like of shape (R,), optional
-        Written behind the name.
+        Score of each box, written after the name.
 
     Returns
     -------
@@ -234,7 +244,7 @@ def draw_boxes(
     Raises
     ------
     ValueError
-        If the numbers of boxes, labels and scores differ.
+        If boxes, labels or scores are invalid, or if their numbers differ.
 
     Examples
     --------
@@ -248,7 +258,7 @@ def draw_boxes(
             f"boxes must be finite numbers of shape (R, 4), got shape {frames.shape} of type "
             f"{frames.dtype}"
         )
-    # What lies outside is drawn at the edge.
+    # Edges outside the picture are drawn at its border.
     frames = frames.astype(np.float64).reshape(-1, 4).clip(0, 1)
     if (frames[:, :2] > frames[:, 2:]).any():
         raise ValueError("boxes are left, top, right and bottom, in this order")
@@ -276,9 +286,9 @@ def draw_boxes(
     line = max(1, round(max(width, height) / 200))
     font = ImageFont.load_default(max(9, round(max(width, height) / 32)))
     pen = ImageDraw.Draw(picture)
-    # The best box comes first: drawn last, it lies on top.
+    # The first box is usually the best, and is drawn last, on top of the others.
     for frame, name, value in reversed(list(zip(frames, names, values))):
-        # A colour of the name's own, dark enough for white letters.
+        # A colour that depends on the name, dark enough for white letters.
         colour = f"hsl({zlib.crc32(name.encode(errors='replace')) % 360}, 80%, 38%)"
         corners = [
             (min(frame[0] * width, width - 1), min(frame[1] * height, height - 1)),
@@ -289,7 +299,7 @@ def draw_boxes(
         if not text:
             continue
         left, top, right, bottom = pen.textbbox((0, 0), text, font=font)
-        # Inside the picture: above the box where there is room, else in its upper corner.
+        # The text is inside the picture: above the box if there is room, else in its upper corner.
         x = max(0.0, min(corners[0][0], width - (right - left) - 2 * line))
         y = corners[0][1] - (bottom - top) - 2 * line
         if y < 0:

@@ -1,4 +1,4 @@
-"""Text features: topics and token ids. For bag of words and TF-IDF use scikit-learn's own."""
+"""Text features: topics and token ids. For bags of words and TF-IDF, use scikit-learn."""
 
 from __future__ import annotations
 
@@ -26,29 +26,29 @@ _LETTERS = re.compile(r"[a-z]+")
 
 
 class TextExtractor(Extractor):
-    """Base of extractors of text; `_extract` gets a list of strings.
+    """Base class of text extractors; `_extract` receives a list of strings.
 
-    Items are strings, in a list, tuple, one-dimensional array or pandas column. Halves of
-    surrogate pairs, which stand for no character, become U+FFFD, the replacement character.
+    Items are strings in a list, tuple, one-dimensional array or pandas column. Lone surrogates,
+    which do not represent a character, are replaced by U+FFFD, the replacement character.
 
-    An extractor with a vocabulary writes `_count_known` too. A warning is given if a text holds
-    nothing that the vocabulary does, because all such texts look the same to the extractor, or if
-    a larger share of the words of all texts than `tolerated_unknown` is unknown.
+    An extractor with a vocabulary also implements `_count_known`. A warning is then issued if a
+    text does not contain any word of the vocabulary, because the features of all such texts are
+    the same, or if the share of unknown words in all texts is above `tolerated_unknown`.
     """
 
     expects = "texts (a list or column of strings)"
 
     units: ClassVar[tuple[str, str]] = ("word", "words")
-    """What the vocabulary holds, one and many, as warnings call it."""
+    """Name of an entry of the vocabulary in warnings, singular and plural."""
 
     unknown_become: ClassVar[str] = ""
-    """What texts become of which nothing is known, as the warning puts it."""
+    """Part of the warning that describes the features of texts without known words."""
 
     tolerated_unknown: ClassVar[float] = 0.5
-    """Largest share of words that may be unknown without a warning."""
+    """Largest share of unknown words without a warning."""
 
     def _count_known(self, texts: list[str]) -> Sequence[tuple[int, int]] | None:
-        """Return, for each text, how many of its words are known and how many it has."""
+        """Return the numbers of known words and of all words of each text."""
         return None
 
     def _as_items(self, X: Any) -> list[str]:
@@ -82,18 +82,18 @@ def unknown_of(
     become: str,
     things: str = "texts",
 ) -> str:
-    """Return the warning of what a vocabulary lacks.
+    """Return the text of a warning of unknown words.
 
     Parameters
     ----------
     known, total : int ndarray of shape (n,)
-        Known words of each text, and all of them.
+        Number of known words, and of all words, of each text.
     units : tuple of str
-        What is counted, one and many.
+        Name of the counted units, singular and plural.
     become : str
-        What texts become of which nothing is known.
-    things : str
-        What the texts are called.
+        Description of the features of texts without known words.
+    things : str, default="texts"
+        Name of the texts, plural.
     """
     n, nothing, unknown = len(total), int((known == 0).sum()), int((total - known).sum())
     parts = []
@@ -109,10 +109,10 @@ def unknown_of(
 
 
 def _characters(text: str) -> str:
-    """Return a text that can be encoded: pairs of surrogates joined, lone ones replaced."""
+    """Return a text that can be encoded, with surrogate pairs joined and lone ones replaced."""
     try:
         text.encode()
-    except UnicodeEncodeError:  # of text decoded with errors="surrogateescape", for instance
+    except UnicodeEncodeError:  # for instance of text decoded with errors="surrogateescape"
         return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
     return text
 
@@ -120,47 +120,47 @@ def _characters(text: str) -> str:
 class LdaTopics(TextExtractor):
     r"""Topic proportions of texts by latent Dirichlet allocation [1]_, with gensim.
 
-    Words are runs of ``\w``, lower-cased, without English stop words; those of more than two
-    letters a-z are kept, and of these the ones that occur in at least `no_below` documents and
-    in at most a share `no_above` of them. This is the recipe of TextTopicNet [2]_.
+    Words are runs of ``\w`` in lower case, without English stop words. Of these, the vocabulary has
+    the words of at least three letters a-z that occur in at least `no_below` training documents and
+    in at most a share `no_above` of them, as in TextTopicNet [2]_.
 
-    Inference starts from a random point that depends on the seed and the document alone, so a
-    document has the same topics in every call and in any company.
+    Inference starts from a random point that depends only on the seed and the document, so that a
+    document has the same topics in every call, whatever the other documents.
 
     Parameters
     ----------
-    n_topics : int
+    n_topics : int, default=40
         Number of topics.
-    passes : int
-        Passes over the training texts. One is too few on short texts.
-    minimum_probability : float
-        Topics below this are set to 0 and the rest is left as it is. With 0, rows sum to 1.
-    no_below : int
-        Fewest training documents a word must occur in.
-    no_above : float
-        Largest share of training documents a word may occur in.
+    passes : int, default=10
+        Number of passes over the training texts. One pass is too few for short texts.
+    minimum_probability : float, default=0.0
+        Topics below this value are set to 0, without scaling the others. With 0, rows sum to 1.
+    no_below : int, default=20
+        Smallest number of training documents in which a word must occur.
+    no_above : float, default=0.5
+        Largest share of training documents in which a word may occur.
     lemmatizer : callable, optional
-        ``word -> lemma``, applied after the stop words are gone.
-    random_state : int, RandomState or None
+        Function ``word -> lemma``, which is applied after stop words are removed.
+    random_state : int, RandomState or None, default=0
         Seed of training and inference.
-    verbose : {"auto", True, False}
-        Progress bar of `transform`: on a terminal when a run lasts, always, never.
+    verbose : {"auto", True, False}, default="auto"
+        Progress bar of `transform`: for long runs on a terminal, always, or never.
 
     Attributes
     ----------
     vocabulary_ : tuple of str
-        The words kept, in alphabetical order.
+        The words of the vocabulary, in alphabetical order.
     word_counts_ : float32 ndarray of shape (n_topics, n_words)
-        Expected number of times each topic gave each word in training.
+        Expected number of occurrences of each word in the training texts that belong to each topic.
     seed_ : int
-        What `random_state` came to.
+        The seed, drawn from `random_state`.
     n_features_out_ : int
         ``n_topics``.
 
     Notes
     -----
-    `transform` returns float32 of shape (n, n_topics). A document with no known word gets the
-    prior, which is uniform, with a warning.
+    `transform` returns float32 of shape (n, n_topics). The topics of a document without known words
+    are the prior, which is uniform, and a warning is issued.
 
     References
     ----------
@@ -248,11 +248,11 @@ class LdaTopics(TextExtractor):
             num_topics=self.n_topics,
             id2word=dict(enumerate(self.vocabulary_)),
             random_state=self.seed_,
-            eval_every=None,  # perplexity of every tenth chunk would only be logged
+            eval_every=None,  # by default, perplexity is computed for the log only
         )
 
     def _extract(self, batch: list[str]) -> np.ndarray:
-        # Built again from plain arrays, so that threads share no model and nothing opaque is saved.
+        # Built again from arrays, so that threads do not share a model and only arrays are saved.
         model = self._model()
         model.state.sstats = self.word_counts_
         model.sync_state()
@@ -275,7 +275,7 @@ class LdaTopics(TextExtractor):
 
 
 def counted(texts: Iterable[Iterable[str]], vocabulary: Iterable[str]) -> list[tuple[int, int]]:
-    """Return how many words of each text are in a vocabulary, and how many it has."""
+    """Return the numbers of words in a vocabulary, and of all words, of each text."""
     known = vocabulary if isinstance(vocabulary, Mapping) else frozenset(vocabulary)
     found = []
     for text in texts:
@@ -285,37 +285,37 @@ def counted(texts: Iterable[Iterable[str]], vocabulary: Iterable[str]) -> list[t
 
 
 def _bag(words: list[str], ids: dict[str, int]) -> list[tuple[int, int]]:
-    """Count known words, in the form that gensim takes."""
+    """Return the counts of known words in gensim's format."""
     return sorted(Counter(ids[word] for word in words if word in ids).items())
 
 
 class Tokens(TextExtractor):
-    r"""Texts as sequences of word ids; the vocabulary is that of the training texts.
+    r"""Texts as sequences of word ids, with the vocabulary of the training texts.
 
-    Words are runs of ``\w``. Id 0 is padding and id 1 stands for unknown words; the others are
-    numbered by falling frequency, equal ones by the alphabet. A text without words becomes one
-    unknown word, because attention over nothing is undefined.
+    Words are runs of ``\w``. Id 0 is padding and id 1 represents unknown words; the other ids are
+    assigned by decreasing frequency, and alphabetically for equal frequencies. A text without words
+    becomes one unknown word, because attention over an empty sequence is undefined.
 
     Parameters
     ----------
     max_length : int, optional
-        Longer texts lose what comes after. Default: with ``output="padded"`` the longest training
-        text, else no limit.
-    min_count : int
+        Number of words after which texts are cut. By default, the length of the longest training
+        text if ``output="padded"``, otherwise no limit.
+    min_count : int, default=2
         Number of times that a word must occur in the training texts to have an id.
-    lowercase : bool
-        Whether to lower-case.
-    output : {"ragged", "padded"}
+    lowercase : bool, default=True
+        Whether to convert texts to lower case.
+    output : {"ragged", "padded"}, default="ragged"
         A `Ragged` or a rectangular array.
-    verbose : {"auto", True, False}
-        Progress bar of `transform`: on a terminal when a run lasts, always, never.
+    verbose : {"auto", True, False}, default="auto"
+        Progress bar of `transform`: for long runs on a terminal, always, or never.
 
     Attributes
     ----------
     vocabulary_ : tuple of str
         Word of each id, with ``"<pad>"`` and ``"<unk>"`` first.
     max_length_ : int
-        Words in the longest training text, at most `max_length`.
+        Number of words of the longest training text, at most `max_length`.
 
     Notes
     -----
@@ -355,7 +355,7 @@ class Tokens(TextExtractor):
         self.verbose = verbose
 
     units = ("word of the vocabulary", "words")
-    unknown_become = "they are unknown words throughout"
+    unknown_become = "all their words are unknown"
 
     def _count_known(self, texts: list[str]) -> list[tuple[int, int]]:
         return counted(map(self._words, texts), self.vocabulary_)
@@ -377,7 +377,7 @@ class Tokens(TextExtractor):
 
     def _extract(self, batch: list[str]) -> list[np.ndarray]:
         ids = {word: i for i, word in enumerate(self.vocabulary_)}
-        # "<pad>" and "<unk>" are not runs of \w, so no text can hold them.
+        # "<pad>" and "<unk>" are not runs of \w, so they cannot be words of a text.
         return [
             np.array([ids.get(word, 1) for word in self._words(text)] or [1], np.int64)
             for text in batch

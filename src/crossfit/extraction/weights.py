@@ -1,4 +1,4 @@
-"""Trained weights of networks: found by torchvision's name or in a file, never unpickled."""
+"""Trained weights of networks, by their torchvision name or from a file, without unpickling."""
 
 from __future__ import annotations
 
@@ -28,20 +28,19 @@ __all__ = [
     "weights_id",
 ]
 
-# Under which names training programs keep the table of tensors in a larger one.
+# Keys under which training programs store the table of tensors in a larger one.
 _HOLDERS = ("state_dict", "model_state_dict", "model", "module", "network", "net", "weights",
             "params")  # fmt: skip
-# What torch's and Lightning's wrappers put before every name.
+# Prefixes that wrappers of torch and Lightning add to every name.
 _WRAPPERS = ("module.", "_orig_mod.", "model.")
 
 
 @contextlib.contextmanager
 def exact() -> Iterator[None]:
-    """Run a network for features alone: no gradients, repeatable and in full float32.
+    """Run a network inside the block without gradients, repeatably and in full float32.
 
-    Whatever has been set of torch for the whole process does not reach it. By default convolutions
-    on recent GPUs round their inputs to ten bits, and their algorithm may differ from call to
-    call.
+    Process-wide settings of torch have no effect inside the block. By default, convolutions on
+    recent GPUs round their inputs to ten bits, and their algorithm may differ between calls.
     """
     import torch
 
@@ -57,11 +56,11 @@ def exact() -> Iterator[None]:
 
 @contextlib.contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Draw torch's random numbers on the CPU from `seed` and leave the global state as it was."""
+    """Seed torch's random numbers on the CPU inside the block, and restore the global state."""
     import torch
 
     with torch.random.fork_rng(devices=[]):
-        # torch.manual_seed would seed the GPUs too, and those are not restored.
+        # torch.manual_seed would also seed the GPUs, whose state is not restored.
         torch.default_generator.manual_seed(seed)
         yield
 
@@ -72,7 +71,7 @@ def file_sha256(path: str | os.PathLike[str]) -> str:
     Raises
     ------
     FileNotFoundError
-        If there is no such file.
+        If the file does not exist.
     ValueError
         If it is a folder, a pipe or a device.
     """
@@ -92,32 +91,32 @@ def _sha256(path: Path, modified: int, size: int) -> str:
 
 
 def weights_id(model: str, weights: str | os.PathLike[str]) -> str:
-    """Return what identifies weights: the SHA-256 of a file, or torchvision's name of it.
+    """Return an identifier of weights: the SHA-256 of a file, or the name of torchvision's file.
 
     Parameters
     ----------
     model : str
         Name of a torchvision model.
     weights : str or path-like
-        ``"DEFAULT"``, another of torchvision's names of weights, or a file.
+        ``"DEFAULT"``, another torchvision name of weights, or a file.
 
     Raises
     ------
     FileNotFoundError
-        If `weights` is neither.
+        If `weights` is neither a name nor an existing file.
     """
     source = _source(model, weights)
-    # The names that torchvision gives its files end in the first digits of their SHA-256.
+    # The names of torchvision's files end in the first digits of their SHA-256.
     return source.rpartition("/")[2] if isinstance(source, str) else file_sha256(source)
 
 
 def load_weights(model: str, weights: str | os.PathLike[str]) -> dict[str, torch.Tensor]:
-    """Return the tensors of trained weights, by name and on the CPU.
+    """Return the tensors of trained weights by name, on the CPU.
 
-    Weights that are named are taken from torch's folder of downloads; if they are not there,
-    they are fetched and their hash is checked. In a file they may lie in a larger table, under
-    ``"model"`` or ``"state_dict"`` for instance, and their names may all begin with ``module.``,
-    as after training on several GPUs.
+    Weights with a torchvision name are read from torch's folder of downloads; if they are not
+    there, they are downloaded and their hash is checked. The tensors of a file may be in a larger
+    table, for instance under ``"model"`` or ``"state_dict"``, and all of their names may start with
+    ``module.``, as after training on several GPUs.
 
     Parameters
     ----------
@@ -127,9 +126,9 @@ def load_weights(model: str, weights: str | os.PathLike[str]) -> dict[str, torch
     Raises
     ------
     FileNotFoundError
-        If there is no such file and it cannot be fetched.
+        If the file does not exist and cannot be downloaded.
     ValueError
-        If the file holds no named tensors, or anything else.
+        If the file does not consist of named tensors.
     """
     source = _source(model, weights)
     path = _fetched(source) if isinstance(source, str) else source
@@ -144,12 +143,12 @@ def load_weights(model: str, weights: str | os.PathLike[str]) -> dict[str, torch
 
 
 def read_tensors(path: str | os.PathLike[str]) -> Any:
-    """Return what a file holds that torch or safetensors wrote, on the CPU; nothing is unpickled.
+    """Return the content of a file of torch or safetensors, on the CPU, without unpickling.
 
     Raises
     ------
     ValueError
-        If it is something else, such as a web page, or holds more than tensors and plain values.
+        If it is another file, such as a web page, or contains more than tensors and plain values.
     """
     import pickle
 
@@ -167,10 +166,10 @@ def read_tensors(path: str | os.PathLike[str]) -> Any:
 
         return load_file(path)
     try:
-        with open(path, "rb") as file:  # torch would go by the name
+        with open(path, "rb") as file:  # for a path, torch would use the suffix
             return torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        # Torch's own words advise to unpickle it all the same.
+        # The message of torch recommends unpickling the file.
         found = re.search(r"GLOBAL (\w[\w.]*)", str(error))
         what = (
             f"holds {found[1]}, which is more than tensors and plain values, and nothing is "
@@ -188,7 +187,7 @@ def read_tensors(path: str | os.PathLike[str]) -> Any:
 
 
 def what_else(head: bytes) -> str | None:
-    """Return what a file is that was saved in place of the one wanted, by its first bytes."""
+    """Return what a file contains in place of data, judged by its first bytes, or None."""
     text = head.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
     if text.startswith(b"version https://git-lfs"):
         return (
@@ -201,15 +200,15 @@ def what_else(head: bytes) -> str | None:
 
 
 def fill(network: torch.nn.Module, state: Mapping[str, Any], source: object) -> None:
-    """Assign a network the tensors that it needs; `state` may hold more.
+    """Assign tensors to a network; `state` may contain others as well.
 
     Raises
     ------
     ValueError
-        If one is missing or of another shape.
+        If a tensor is missing or has another shape.
     """
     own = network.state_dict()
-    # Counters of batches play no part in inference, and older files lack them.
+    # Counters of batches do not affect inference, and older files lack them.
     needed = [name for name in own if not name.endswith("num_batches_tracked")]
     missing = [name for name in needed if name not in state]
     other = [name for name in needed if name in state and state[name].shape != own[name].shape]
@@ -225,7 +224,7 @@ def fill(network: torch.nn.Module, state: Mapping[str, Any], source: object) -> 
 
 
 def _source(model: str, weights: str | os.PathLike[str]) -> str | Path:
-    """Return the address of weights that torchvision names, or the path of a file."""
+    """Return the address of weights with a torchvision name, or the path of a file."""
     from torchvision.models import get_model_weights
 
     named = get_model_weights(model).__members__

@@ -1,4 +1,4 @@
-"""Words, documents and characters as vectors and numbers, with gensim where they are learnt."""
+"""Words, documents and characters as vectors and numbers; gensim learns word vectors."""
 
 from __future__ import annotations
 
@@ -30,47 +30,48 @@ _ALPHABET = "abcdefghijklmnopqrstuvwxyz0123456789-,;.!?:'\"/\\|_@#$%^&*~`+-=<>()
 class Doc2VecFeatures(TextExtractor):
     r"""Paragraph vectors of texts [1]_, with gensim.
 
-    Words are runs of ``\w``, lower-cased. Inference starts from a random point that depends on
-    the seed and the document alone, so a document has the same vector in every call, in any
-    company and in every process.
+    Words are runs of ``\w`` in lower case. Inference starts from a random point that depends only
+    on the seed and the document, so that a document has the same vector in every call and process,
+    whatever the other documents.
 
     Parameters
     ----------
-    vector_size : int
+    vector_size : int, default=300
         Size of a vector.
-    epochs : int
-        Passes over the training texts, and of inference over a document.
-    dm : bool
-        Distributed memory (word order counts) or a distributed bag of words.
-    window : int
-        Words to either side that predict a word, or are predicted.
-    negative : int
-        Random words that each true one is distinguished from.
-    min_count : int
+    epochs : int, default=40
+        Number of passes over the training texts, and of passes over a document in inference.
+    dm : bool, default=True
+        Whether to use distributed memory, which considers the order of words, or a distributed bag
+        of words.
+    window : int, default=5
+        Number of words on either side that predict a word, or are predicted.
+    negative : int, default=5
+        Number of random words that each true word is distinguished from.
+    min_count : int, default=2
         Number of times that a word must occur in the training texts.
-    random_state : int, RandomState or None
+    random_state : int, RandomState or None, default=0
         Seed of training and inference.
-    verbose : {"auto", True, False}
-        Progress bar of `transform`: on a terminal when a run lasts, always, never.
+    verbose : {"auto", True, False}, default="auto"
+        Progress bar of `transform`: for long runs on a terminal, always, or never.
 
     Attributes
     ----------
     vocabulary_ : tuple of str
-        The words kept, in the order in which they first occur.
+        The words of the vocabulary, in the order of their first occurrence.
     counts_ : int64 ndarray of shape (n_words,)
-        Times each occurs in the training texts.
+        Number of times that each word occurs in the training texts.
     word_vectors_, output_vectors_ : float32 ndarray of shape (n_words, vector_size)
-        What inference reads: vectors of words as context and as prediction.
+        Vectors of words as context and as prediction, which inference uses.
     seed_ : int
-        What `random_state` came to.
+        The seed, drawn from `random_state`.
     n_features_out_ : int
         ``vector_size``.
 
     Notes
     -----
-    `transform` returns float32 of shape (n, vector_size). Texts with no known word get the zero
-    vector, with a warning. Training texts get inferred vectors as all others do. Training runs in
-    one thread, because with more of them no two runs are equal.
+    `transform` returns float32 of shape (n, vector_size). The vectors of texts without known words
+    are zero, and a warning is issued. The vectors of training texts are inferred like those of
+    other texts. Training uses a single thread, because it is not repeatable with several.
 
     References
     ----------
@@ -151,7 +152,7 @@ class Doc2VecFeatures(TextExtractor):
             window=self.window,
             negative=self.negative,
             min_count=min_count,
-            sorted_vocab=0,  # gensim's sort would put words of equal count into another order
+            sorted_vocab=0,  # sorting would change the order of words with equal counts
             seed=self.seed_,
             workers=1,
         )
@@ -159,10 +160,10 @@ class Doc2VecFeatures(TextExtractor):
     def _extract(self, batch: list[str]) -> np.ndarray:
         from gensim.models.doc2vec import train_document_dbow, train_document_dm
 
-        # Built again from plain arrays, so that threads share no model and nothing opaque is saved.
+        # Built again from arrays, so that threads do not share a model and only arrays are saved.
         model = self._model(1)
         model.build_vocab_from_freq(dict(zip(self.vocabulary_, self.counts_.tolist())))
-        # gensim's C code reads as many numbers as it expects, whether they are there or not.
+        # gensim's C code reads the expected number of values without checking the sizes.
         shape = (len(model.wv), self.vector_size)
         found = {self.word_vectors_.shape, self.output_vectors_.shape}
         if found != {shape}:
@@ -173,7 +174,7 @@ class Doc2VecFeatures(TextExtractor):
         model.wv.vectors = np.ascontiguousarray(self.word_vectors_, np.float32)
         model.syn1neg = np.ascontiguousarray(self.output_vectors_, np.float32)
         train = train_document_dm if self.dm else train_document_dbow
-        # Left out, gensim makes these itself and frees them before it uses them.
+        # If these are not passed, gensim allocates them and frees them before their use.
         names = ("work", "neu1") if self.dm else ("work",)
         scratch = {name: np.zeros(self.vector_size, np.float32) for name in names}
         rates = np.linspace(model.alpha, model.min_alpha, self.epochs)
@@ -182,8 +183,8 @@ class Doc2VecFeatures(TextExtractor):
             words = [word for word in _words(text) if word in model.wv]
             if not words:
                 continue
-            # gensim's infer_vector starts from Python's hash of the text, which is another in
-            # every process, and goes on with what earlier documents left of its random state.
+            # gensim's infer_vector starts from Python's hash of the text, which differs between
+            # processes, and from a random state that earlier documents have changed.
             digest = hashlib.sha256(repr((self.seed_, words)).encode()).digest()
             model.random = np.random.RandomState(int.from_bytes(digest[:4], "little"))
             start = model.random.random_sample((1, self.vector_size)).astype(np.float32)
@@ -207,57 +208,64 @@ class Doc2VecFeatures(TextExtractor):
 class WordVectors(TextExtractor):
     r"""Texts as sequences of word vectors [1]_, read from a file or learnt from the training texts.
 
-    Words are runs of ``\w``; those without a vector are dropped. A text that has none left
-    becomes one zero vector, with a warning, because attention over nothing is undefined.
+    Words are runs of ``\w``; words without a vector are dropped. A text without known words becomes
+    one zero vector, and a warning is issued, because attention over an empty sequence is undefined.
 
     Parameters
     ----------
-    path : str, path-like or None
-        A file in word2vec's format, text or binary, or GloVe's, which is the same without its
-        first line; blanks or tabs separate, and ``.gz`` is read too. Words that are not UTF-8
-        are left out, with a warning; any other line that is not a word and its finite numbers
-        is an error with its number. None learns vectors from the training texts by skip-gram
-        with negative sampling.
-    output : {"ragged", "mean"}
-        A vector for each word, or their mean.
+    path : str, path-like or None, default=None
+        A file in word2vec's text or binary format, or in GloVe's format, which is the text format
+        without the first line. Columns are separated by blanks or tabs, and the file may be
+        compressed (``.gz``). Words that are not UTF-8 are left out with a warning; any other line
+        that is not a word followed by finite numbers is an error, which names the line. If None,
+        vectors are learnt from the training texts by skip-gram with negative sampling.
+    output : {"ragged", "mean"}, default="ragged"
+        One vector per word, or their mean.
     max_length : int, optional
-        Known words of a text; what comes after is lost. Default: no limit.
-    lowercase : bool
-        Whether to lower-case.
+        Number of known words after which texts are cut; no limit by default.
+    lowercase : bool, default=True
+        Whether to convert texts to lower case.
     limit : int, optional
-        Read only so many words; such files have the frequent ones first.
+        Number of words to read from the file, which usually lists frequent words first; all by
+        default.
     binary : bool, optional
-        Whether the file is binary. Default: if it is named ``.bin`` or ``.bin.gz``.
-    vector_size, window, min_count, epochs : int
-        Of learning: size of a vector, words to either side, least occurrences of a word, passes.
-    random_state : int, RandomState or None
+        Whether the file is binary; by default, if its name ends in ``.bin`` or ``.bin.gz``.
+    vector_size : int, default=300
+        Size of a learnt vector.
+    window : int, default=5
+        Number of words on either side that are predicted in learning.
+    min_count : int, default=2
+        Number of times that a word must occur in the training texts to learn its vector.
+    epochs : int, default=20
+        Number of passes over the training texts.
+    random_state : int, RandomState or None, default=0
         Seed of learning.
-    verbose : {"auto", True, False}
-        Progress bar of `transform`: on a terminal when a run lasts, always, never.
+    verbose : {"auto", True, False}, default="auto"
+        Progress bar of `transform`: for long runs on a terminal, always, or never.
 
     Attributes
     ----------
     vocabulary_ : tuple of str
-        Words by falling frequency; only if they were learnt.
+        Words by decreasing frequency; only if vectors were learnt.
     vectors_ : float32 ndarray of shape (n_words, vector_size)
-        Their vectors; only if they were learnt.
+        Vectors of the words; only if they were learnt.
     weights_id_ : str
-        SHA-256 of the file; only if there is one.
+        SHA-256 of the file, if there is a file.
     n_features_out_ : int
         Size of a vector.
 
     Raises
     ------
     FileNotFoundError
-        If there is no such file.
+        If the file does not exist.
     ValueError
-        If it is in another format.
+        If the file has another format.
 
     Notes
     -----
-    `transform` returns float32: a `Ragged` of n rows (T_i, d) with ``info["words"]``, which
-    follow when rows are taken; or an array (n, d). A saved extractor names its file and does not
-    hold it. Learning runs in one thread, because with more of them no two runs are equal.
+    `transform` returns float32: a `Ragged` of n rows (T_i, d) with ``info["words"]``, which is
+    indexed together with the rows; or an array (n, d). A saved extractor contains the path of its
+    file, not the file. Learning uses a single thread, because it is not repeatable with several.
 
     References
     ----------
@@ -385,20 +393,20 @@ class WordVectors(TextExtractor):
 def _read(
     path: str, digest: str, limit: int | None, binary: bool | None
 ) -> tuple[dict[str, int], np.ndarray]:
-    """Read a file once per process; estimators stay small and picklable."""
+    """Read a file once per process, so that estimators need not contain the vectors."""
     file = Path(path).expanduser()
     if binary is None:
         binary = file.name.removesuffix(".gz").endswith(".bin")
     try:
         words, vectors = (_read_binary if binary else _read_text)(file, limit)
-    except Exception as error:  # each kind of damage has an exception class of its own
+    except Exception as error:  # damaged files cause errors of many classes
         raise ValueError(
             f"cannot read {path!r} as word vectors in word2vec's "
             f"{'binary' if binary else 'text'} format: {str(error) or type(error).__name__}"
         ) from error
     if not words:
         raise ValueError(f"{path!r} holds no word vectors")
-    vectors.flags.writeable = False  # all who ask get the same array
+    vectors.flags.writeable = False  # the array is shared by all extractors of the file
     return words, vectors
 
 
@@ -413,7 +421,7 @@ def _read_text(file: Path, limit: int | None) -> tuple[dict[str, int], np.ndarra
     if first:
         first[0] = first[0].removeprefix(codecs.BOM_UTF8)
     head = first[0].split() if first else []
-    # word2vec's own first line holds the number of words and the length of the vectors.
+    # The first line of word2vec's format has the number of words and the length of the vectors.
     if len(head) == 2 and all(part.isdigit() for part in head):
         expected, size, start = int(head[0]), int(head[1]), 1
     else:
@@ -434,7 +442,7 @@ def _read_text(file: Path, limit: int | None) -> tuple[dict[str, int], np.ndarra
             if not line.strip():
                 continue
             n_lines += 1
-            # From the right, because a word may hold blanks: ". . ." is one of GloVe's.
+            # Split from the right, because a word may contain blanks, as ". . ." of GloVe does.
             parts = line.rsplit(None, size)
             if len(parts) == size and line[:1].isspace():
                 parts.insert(0, b"")
@@ -449,11 +457,11 @@ def _read_text(file: Path, limit: int | None) -> tuple[dict[str, int], np.ndarra
             except UnicodeDecodeError:
                 undecodable.append(number)
                 continue
-            if word not in words:  # the first counts, as for gensim
+            if word not in words:  # as in gensim, the first vector of a word is used
                 words[word] = len(words)
                 values += row.tobytes()
     if expected is not None and n_lines < min(expected, stop):
-        raise ValueError(f"the first line states {expected} words, and there are {n_lines}")
+        raise ValueError(f"the first line states {expected} words, but there are {n_lines}")
     if undecodable:
         warn(
             f"{len(undecodable)} of {n_lines} words in {str(file)!r} are not UTF-8 and left out, "
@@ -463,14 +471,14 @@ def _read_text(file: Path, limit: int | None) -> tuple[dict[str, int], np.ndarra
 
 
 def _vector_size(lines: list[bytes]) -> int:
-    """Return how many numbers most lines have, behind a word without blanks."""
+    """Return the most frequent number of values per line, after a word without blanks."""
     counts = Counter(len(line.split()) - 1 for line in lines if line.strip())
     return min(counts, key=lambda size: (-counts[size], size), default=0)
 
 
 def _numbers(parts: list[bytes]) -> np.ndarray | None:
     try:
-        with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite
+        with np.errstate(over="ignore"):  # numbers beyond float32 become infinite
             return np.array(parts, dtype=np.bytes_).astype(np.float64).astype(np.float32)
     except ValueError:
         return None
@@ -485,7 +493,7 @@ def _read_binary(file: Path, limit: int | None) -> tuple[dict[str, int], np.ndar
     if len(head) != 2 or not all(part.isdigit() for part in head):
         raise ValueError("the first line must state the number of words and the size of a vector")
     n_words, size = map(int, head)
-    # Before memory is taken for them; a compressed file is at most a thousand times smaller.
+    # Checked before memory is allocated; compression is at most about a thousandfold.
     most = file.stat().st_size * (1100 if file.suffix == ".gz" else 1)
     if n_words * size * 4 > most:
         raise ValueError(f"it is too short for {n_words} words with vectors of size {size}")
@@ -503,20 +511,19 @@ def _read_binary(file: Path, limit: int | None) -> tuple[dict[str, int], np.ndar
 class Characters(TextExtractor):
     r"""Texts as sequences of characters, for character networks [1]_.
 
-    The alphabet has 70 places: letters, digits, ``-,;.!?:'"/\|_@#$%^&*~`+-=<>()[]{}`` and the
-    blank. The hyphen stands in it twice, as in the code of [2]_: the second place, 60, counts
-    and 37 is never used. Texts are lower-cased; longer ones are cut.
+    The alphabet has 70 positions: letters, digits, ``-,;.!?:'"/\|_@#$%^&*~`+-=<>()[]{}`` and the
+    blank. The hyphen occurs in it twice, as in the code of [2]_: its id is the second position, 60,
+    and 37 is never used. Texts are converted to lower case and cut to `length`.
 
     Parameters
     ----------
-    length : int
-        Characters of a text.
-    output : {"ids", "onehot"}
-        The place of each character in the alphabet, from 1, with 0 for characters that are not
-        in it and for what follows a text's end; or a matrix with one 1 in the column of each
-        known character.
-    verbose : {"auto", True, False}
-        Progress bar: on a terminal when a run lasts, always, never.
+    length : int, default=201
+        Number of characters of a text.
+    output : {"ids", "onehot"}, default="ids"
+        The position of each character in the alphabet, from 1, with 0 for unknown characters and
+        after the end of a text; or a matrix with a single 1 in the column of each known character.
+    verbose : {"auto", True, False}, default="auto"
+        Progress bar: for long runs on a terminal, always, or never.
 
     Attributes
     ----------
@@ -556,7 +563,7 @@ class Characters(TextExtractor):
         self.verbose = verbose
 
     units = ("character of the alphabet", "characters")
-    unknown_become = "they are zeros, as if nothing stood there"
+    unknown_become = "their features are zero, as those of empty texts"
 
     def _count_known(self, texts: list[str]) -> list[tuple[int, int]]:
         return counted((text.lower()[: self.length] for text in texts), _ALPHABET)
@@ -565,7 +572,9 @@ class Characters(TextExtractor):
         return self.length
 
     def _extract(self, batch: list[str]) -> np.ndarray:
-        place = {character: i for i, character in enumerate(_ALPHABET, 1)}  # the later one wins
+        place = {
+            character: i for i, character in enumerate(_ALPHABET, 1)
+        }  # of two positions, the later
         ids = np.zeros((len(batch), self.length), np.int64)
         for row, text in zip(ids, batch):
             known = [place.get(character, 0) for character in text.lower()[: self.length]]
