@@ -310,7 +310,9 @@ def test_samples_whose_spectrum_overflows_are_named(tmp_path, value):
                 pytest.raises(ValueError, match=r"not finite for item 1, '.*x\.wav'$"),
             ):
                 extractor.transform([tmp_path / "good.wav", tmp_path / "x.wav"])
-            with pytest.raises(ValueError, match=r"(MFCC|LogMel) gives .* not finite for item 0$"):
+            with pytest.raises(
+                ValueError, match=r"(MFCC|LogMel) returned .* not finite for item 0$"
+            ):
                 extractor.transform([loud])
     assert FeatureCache().info()["entries"] == 2  # of the valid file
 

@@ -405,7 +405,7 @@ def test_large_jpegs_are_decoded_smaller(tmp_path, suffix, limit, side):
     if suffix == "jpeg":
         block = side // 6
         np.testing.assert_allclose(got[block // 2 :: block, block // 2 :: block], coarse, atol=40)
-    with pytest.raises(ValueError, match="has 64 x 48 pixels, more than max_pixels=47: make it"):
+    with pytest.raises(ValueError, match="has 64 x 48 pixels, more than max_pixels=47; make it"):
         load_rgb(tmp_path / f"x.{suffix}", 47)
 
 
