@@ -139,7 +139,7 @@ def test_the_test_pairs_are_not_even_loaded(tune, monkeypatch):
         (["cca", "--trials", "0"], "0 is not in the range"),
         (["cca", "--seed", "4294967296"], "4294967296 is not in the range"),
         (["cca", "--space", "reg=3"], "--space reg: must be a mapping, got 3"),
-        (["cca", "--epochs"], "--epochs is for neural methods: and cca has no parameter"),
+        (["cca", "--epochs"], "--epochs is for neural methods, and cca has no parameter"),
         (["cca", "--validation", "train"], "--train and --validation both name 'train'"),
         (["cca", "--out", "file/bundle"], "file' is not a folder"),
     ],

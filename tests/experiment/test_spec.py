@@ -68,7 +68,7 @@ def test_a_file_is_read_with_defaults_anchors_and_plain_numbers(tmp_path):
         ("trials: 4", "trials: 0", 10, "trials: must be a whole number of at least 1"),
         ("folds: 2", "folds: 2, validation: true", 10, "one of 'folds' and 'validation'"),
         ("folds: 2", "sampler: annealing", 10, "sampler: must be one of tpe, random, grid"),
-        ("float: [1e-3, 10]", "float: [10, 1e-3]", 15, "low <= high"),
+        ("float: [1e-3, 10]", "float: [10, 1e-3]", 15, "low must not be greater than high"),
         ("float: [1e-3, 10]", "float: [1]", 15, r"must be \[low, high\]"),
         ("float: [1e-3, 10]", "floats: [1, 2]", 15, "did you mean 'float'"),
         ("name: emoji, split", "split", 2, "dataset.name: must be a text, got nothing"),
@@ -422,7 +422,7 @@ def test_an_unknown_experiment_says_what_there_is(tmp_path):
         ("journal:///", "storage"),
         ("'sqlite://'", "storage"),
         ("nosuch://x", "begins with 'nosuch'"),
-        ("'sqlite:///:memory:'", "is memory"),
+        ("'sqlite:///:memory:'", "is in memory"),
         ("'mysql+pymysql:///x?plugin=os'", "storage|driver"),
     ],
 )
