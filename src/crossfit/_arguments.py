@@ -194,8 +194,8 @@ def _satisfied(value: Any, parts: Iterable[Any], built: list[Any]) -> bool:
 
 
 def _either(built: list[Any]) -> str:
-    told = [str(part) for part in built if not part.hidden]
-    return ", ".join(told[:-1]) + " or " * (len(told) > 1) + told[-1]
+    named = [str(part) for part in built if not part.hidden]
+    return ", ".join(named[:-1]) + " or " * (len(named) > 1) + named[-1]
 
 
 def validated(**constraints: list[Any]) -> Callable[[Callable[P, R]], Callable[P, R]]:

@@ -24,9 +24,9 @@ __all__ = [
     "is_tensor",
     "listed",
     "missing_rows",
-    "refuse_not_finite",
-    "refuse_tensor",
-    "size_told",
+    "check_finite",
+    "check_tensor",
+    "size_warning",
 ]
 
 # NumPy's default settings, under which results are correct whatever a program has set.
@@ -50,7 +50,7 @@ def is_tensor(values: Any) -> bool:
     return torch is not None and isinstance(values, torch.Tensor)
 
 
-def refuse_tensor(values: Any, what: str) -> None:
+def check_tensor(values: Any, what: str) -> None:
     """Reject tensors that are not one block of numbers: sparse, nested, quantized, meta."""
     torch = sys.modules["torch"]
     forms = {
@@ -83,7 +83,7 @@ def as_numpy(values: Any, what: str = "the values") -> NDArray[Any]:
         If it is not an array, is masked, or is a tensor that is not one block of numbers.
     """
     if is_tensor(values):
-        refuse_tensor(values, what)
+        check_tensor(values, what)
         values = values.detach().cpu().resolve_conj().resolve_neg()
         # NumPy has no other floating types of less than 4 bytes than float16.
         if values.is_floating_point() and values.element_size() < 4:
@@ -160,7 +160,7 @@ def _of_list(items: list[Any], what: str, advice: str, numbers: bool) -> NDArray
     if types and all(_is_nested(kind) or _is_tensor_type(kind) for kind in types):
         masked = [i for i, item in enumerate(items) if _holds_mask(item)]
         if masked:
-            raise ValueError(_mask_told(what, masked, len(items)))
+            raise ValueError(_mask_message(what, masked, len(items)))
         try:
             array = np.asarray(items)
         except Exception:  # what the rows hold may raise anything
@@ -295,8 +295,8 @@ def in_rows(rows: Iterable[int], n: int) -> str:
 def listed(numbers: Iterable[int], most: int = 5) -> str:
     """Return the first few of some numbers for a message."""
     numbers = [int(number) for number in numbers]
-    told = ", ".join(map(str, numbers[:most]))
-    return told + ", ..." if len(numbers) > most else told
+    first = ", ".join(map(str, numbers[:most]))
+    return first + ", ..." if len(numbers) > most else first
 
 
 def _unmasked(array: NDArray[Any], what: str) -> NDArray[Any]:
@@ -311,11 +311,11 @@ def _unmasked(array: NDArray[Any], what: str) -> NDArray[Any]:
         if array.ndim == 0:
             raise ValueError(f"{what} must not be a masked value")
         rows = np.flatnonzero(mask.reshape(len(array), -1).any(axis=1))
-        raise ValueError(_mask_told(what, rows, len(array)))
+        raise ValueError(_mask_message(what, rows, len(array)))
     return array.data
 
 
-def _mask_told(what: str, rows: Iterable[int], n: int) -> str:
+def _mask_message(what: str, rows: Iterable[int], n: int) -> str:
     return (
         f"{what} must not be masked, as in {in_rows(rows, n)}: fill these entries or leave the "
         "rows out"
@@ -402,7 +402,7 @@ def floats(values: Any, what: str) -> Any:
         If values are not real numbers, or are integers beyond 2**53 that float64 cannot hold.
     """
     if is_tensor(values):
-        refuse_tensor(values, what)
+        check_tensor(values, what)
         values = values.detach()
         torch = sys.modules["torch"]
         if values.dtype in (torch.float32, torch.float64):
@@ -459,7 +459,7 @@ class RangeError(ValueError):
     """Values so large that their products overflow; the message names the view."""
 
 
-def size_told(values: Any) -> str:
+def size_warning(values: Any) -> str:
     """Return a warning about floats whose squares overflow or underflow, or ""."""
     data = getattr(values, "values", values) if not sp.issparse(values) else values.data
     if is_tensor(data):
@@ -475,13 +475,13 @@ def size_told(values: Any) -> str:
     return ""
 
 
-def refuse_not_finite(values: Any, what: str, told: str, offsets: Any = None) -> None:
+def check_finite(values: Any, what: str, fault: str, offsets: Any = None) -> None:
     """Raise for NaN and infinity, with their rows and columns.
 
     Parameters
     ----------
     values : float array, CSR matrix or tensor
-    what, told : str
+    what, fault : str
         Name of the values, and description of the fault, in the message.
     offsets : int array, optional
         For a Ragged, the offsets of the rows in its elements.
@@ -507,7 +507,7 @@ def refuse_not_finite(values: Any, what: str, told: str, offsets: Any = None) ->
         n, width = values.shape[0], values.shape[-1]
     if offsets is not None:
         rows, n = np.searchsorted(offsets, rows, side="right") - 1, len(offsets) - 1
-    message = f"{what} {told} in {in_rows(np.unique(rows), n)}"
+    message = f"{what} {fault} in {in_rows(np.unique(rows), n)}"
     if len(values.shape) > 1:
         found = np.unique(columns).tolist()
         message += f" and {len(found)} of {width} columns ({listed(found)})"

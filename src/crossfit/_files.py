@@ -63,9 +63,9 @@ def room_for(what: str, path: str | os.PathLike[str], size: int | None = None) -
         if number is None:
             raise
         much = "" if size is None else f" ({size:,} bytes)"
-        told = OSError(f"cannot write {what}{much} to {os.fspath(path)!r}: {_NO_ROOM[number]}")
-        told.errno = number
-        raise told from error
+        full = OSError(f"cannot write {what}{much} to {os.fspath(path)!r}: {_NO_ROOM[number]}")
+        full.errno = number
+        raise full from error
 
 
 def _number_of(error: BaseException | None) -> int | None:

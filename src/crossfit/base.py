@@ -18,9 +18,9 @@ from crossfit._arrays import (
     NUMPY_DEFAULTS,
     RangeError,
     as_numpy,
+    check_finite,
     is_tensor,
-    refuse_not_finite,
-    size_told,
+    size_warning,
 )
 from crossfit._threads import few_threads
 from crossfit.cards import MethodCard
@@ -300,10 +300,10 @@ class CrossModalEstimator(ViewsTransformerMixin, BaseEstimator):
             ):
                 # If squares overflow, most methods report a constant view or NaN instead.
                 for role in views.names:
-                    told = size_told(views.distinct(role)[0])
-                    if told:
+                    warning = size_warning(views.distinct(role)[0])
+                    if warning:
                         where = f"{self._name()}: view {roles[role]!r}"
-                        raise ValueError(f"{where} {told}; scale it") from error
+                        raise ValueError(f"{where} {warning}; scale it") from error
             raise
         return self
 
@@ -416,7 +416,7 @@ class CrossModalEstimator(ViewsTransformerMixin, BaseEstimator):
                 f"{n_rows(values)} rows of {role!r}, got {came}"
             )
         if "float" in str(found.dtype):
-            refuse_not_finite(
+            check_finite(
                 found,
                 f"{self._name()}: the encoding of view {self._view_name(role)!r}",
                 "overflows to NaN or infinity",

@@ -60,7 +60,7 @@ _DIRECTORY_BYTES = 2**23
 _EMPTY_ROWS = 2**24
 _COLUMNS = 2**31
 # Length of an error message, which may quote content of the bundle.
-_SAID = 2000
+_LONGEST = 2000
 
 #: Class name to public module: the types that bundles may contain in addition to registered ones.
 BUNDLED = {
@@ -279,9 +279,10 @@ def load(folder: str | os.PathLike[str], *, max_bytes: int = 2**33) -> Any:
             raise BundleError("it does not contain an estimator")
     except Exception as error:
         # A BundleError, or any error that a damaged or hostile value led to.
-        said = _said(error)
-        said = said if len(said) <= _SAID else f"{said[: _SAID - 103]}...{said[-100:]}"
-        raise BundleError(f"the bundle {folder} is rejected: {said}") from error
+        reason = _reason(error)
+        if len(reason) > _LONGEST:
+            reason = f"{reason[: _LONGEST - 103]}...{reason[-100:]}"
+        raise BundleError(f"the bundle {folder} is rejected: {reason}") from error
     _warn_of_other_versions(content["types"])
     return model
 
@@ -372,7 +373,7 @@ def _warn_of_other_versions(types: Mapping[str, Mapping[str, str]]) -> None:
         )
 
 
-def _said(error: Exception) -> str:
+def _reason(error: Exception) -> str:
     """Return the message of an error, with its type unless that adds nothing."""
     plain = type(error) in (BundleError, ValueError)
     return str(error) if plain else f"{type(error).__name__}: {error}"
@@ -871,7 +872,7 @@ class _Decoder:
         except BundleError:
             raise
         except Exception as error:
-            raise BundleError(f"{path}: {_said(error)}") from error
+            raise BundleError(f"{path}: {_reason(error)}") from error
 
     def _tagged(
         self, node: dict[str, Any], path: _Place, decode: Callable[[Any, _Place], Any]

@@ -14,14 +14,14 @@ from numpy.typing import ArrayLike, NDArray
 from crossfit._arrays import (
     as_array,
     as_numpy,
+    check_finite,
+    check_tensor,
     checked_csr,
     floats,
     is_missing,
     is_tensor,
     listed,
     missing_rows,
-    refuse_not_finite,
-    refuse_tensor,
 )
 from crossfit._text import shown
 from crossfit._warnings import warn
@@ -954,7 +954,7 @@ def as_float(values: Any, where: str) -> Any:
     made = floats(given, where)
     if given.is_floating_point() if is_tensor(given) else given.dtype.kind == "f":
         offsets = values.offsets if ragged else None
-        refuse_not_finite(made, where, "contains NaN or infinity", offsets)
+        check_finite(made, where, "contains NaN or infinity", offsets)
     return Ragged(made, values.offsets, values.info) if ragged else made
 
 
@@ -1078,7 +1078,7 @@ def _as_values(given: Any, name: str) -> Any:
         return given
     what = f"view {name!r}"
     if is_tensor(given):
-        refuse_tensor(given, what)
+        check_tensor(given, what)
         if given.ndim == 0:
             raise TypeError(f"{what} must have rows, got a single value")
         return given
