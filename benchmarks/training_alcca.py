@@ -66,9 +66,9 @@ class PlainLoop:
             w for part in (self.first, self.second) for w in part.parameters() if w.ndim == 2
         ]
         decay = torch.stack([w.square().sum() for w in weights]).sum()
-        told = torch.arange(2, device=y.device).repeat_interleave(len(y))
+        modality = torch.arange(2, device=y.device).repeat_interleave(len(y))
         logits = self.modality(grad_reverse(torch.cat([a, t]), strength))
-        return 2 * (near + far) + labels + 1e-4 * decay + 2 * F.cross_entropy(logits, told)
+        return 2 * (near + far) + labels + 1e-4 * decay + 2 * F.cross_entropy(logits, modality)
 
 
 def compare(n: int, widths: tuple[int, int], batch_size: int, epochs: int, device: str) -> None:

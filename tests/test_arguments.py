@@ -32,7 +32,7 @@ def test_right_arguments_pass_as_they_are():
         0,
     )
     assert function("x", np.int64(2), share=np.float32(0.5))[1] == 2
-    assert function.__doc__ == "Return what came."
+    assert function.__doc__ == "Return the arguments."
     assert list(inspect.signature(function).parameters)[:2] == ["items", "k"]
 
 

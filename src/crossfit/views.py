@@ -331,7 +331,7 @@ class Views(_Immutable):
         values = {name: self._read(part, name) for name, part in given.items()}
         sizes = {name: n_rows(part) for name, part in values.items()}
         if len(set(sizes.values())) > 1:
-            raise ValueError(f"views must have equally many rows, got {_listed(sizes)}")
+            raise ValueError(f"views must have the same number of rows, got {_listed(sizes)}")
         columns = {name: _columns_of(part) for name, part in given.items()}
         self._set(values, {}, None, next(iter(sizes.values())), columns)
 

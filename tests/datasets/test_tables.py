@@ -162,12 +162,12 @@ class TestFromCsv:
             (
                 "image,text,s\npics/a.jpg,x,train\npics/a.jpg,y,test\n",
                 {"split": "s"},
-                r"image '.*a\.jpg' lies in the splits 'train' and 'test'",
+                r"image '.*a\.jpg' is in the splits 'train' and 'test'",
             ),
             (
                 "image,text,s,g\npics/a.jpg,x,train,1\npics/b.jpg,y,test,1\n",
                 {"split": "s", "group": "g"},
-                "g '1' lies in the splits 'train' and 'test'",
+                "g '1' is in the splits 'train' and 'test'",
             ),
         ],
     )
@@ -435,7 +435,7 @@ class TestFromFolder:
         (near / "cat/3.jpg").unlink()
         (near / "cat/3.txt").unlink()
         (near / "cat/loop").symlink_to(near)
-        with pytest.raises(ValueError, match="is a link to a folder that it lies in"):
+        with pytest.raises(ValueError, match="is a link to a folder that contains it"):
             from_folder(near)
 
     def test_folders_named_as_splits(self, tmp_path):

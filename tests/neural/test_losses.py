@@ -176,7 +176,7 @@ def test_cca_loss_has_finite_gradients_where_correlations_coincide():
 def test_cca_loss_ignores_shifts_and_refuses_unequal_batches():
     X, Y = (torch.from_numpy(part) for part in _two_views())
     torch.testing.assert_close(cca_loss(X + 5, Y - 3), cca_loss(X, Y))
-    with pytest.raises(ValueError, match="equally many rows"):
+    with pytest.raises(ValueError, match="the same number of rows"):
         cca_loss(X, Y[1:])
     with pytest.raises(ValueError, match="at least 2"):
         cca_loss(X[:1], Y[:1])

@@ -267,7 +267,7 @@ def test_some_pairs_can_be_scored_of_what_is_prepared(fitted):
     some = np.array([7, 3, 30])
     found = method._similarity(P[5:6], Q[some])
     np.testing.assert_allclose(found, scores[5:6, some], atol=1e-6)
-    with pytest.raises(ValueError, match="equally many rows, got 2, 3"):
+    with pytest.raises(ValueError, match="the same number of rows, got 2, 3"):
         Prepared((torch.zeros(3), torch.zeros(2)))
 
 

@@ -475,7 +475,7 @@ def test_ssvr_says_which_texts_it_wants(fitted, planted):
         fitted.encode(np.ones((2, 5)), "text")
     with pytest.raises(ValueError, match="must both be strings or both be topic vectors"):
         SSVR(**SMALL).fit(train["image"], {"article": text["article"], "caption": ["a"] * 80})
-    with pytest.raises(ValueError, match="equally many topics, got 8 and 7"):
+    with pytest.raises(ValueError, match="the same number of topics, got 8 and 7"):
         SSVR(**SMALL).fit(
             train["image"], {"article": text["article"], "caption": text["caption"][:, :7]}
         )

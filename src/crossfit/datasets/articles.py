@@ -114,10 +114,12 @@ def dataset_of(
         If the filters leave no rows; the message lists what was skipped.
     """
     choose_subsets(subsets, ("train",), card)
-    told = ", ".join(f"{n} {why}" for why, n in sorted(left_out.items())) or "none"
+    listed = ", ".join(f"{n} {why}" for why, n in sorted(left_out.items())) or "none"
     if not rows:
-        raise ValueError(f"data set {card.name!r} has no usable rows; skipped: {told}")
-    logging.getLogger("crossfit").info("%s: %d rows used; skipped: %s", card.name, len(rows), told)
+        raise ValueError(f"data set {card.name!r} has no usable rows; skipped: {listed}")
+    logging.getLogger("crossfit").info(
+        "%s: %d rows used; skipped: %s", card.name, len(rows), listed
+    )
     images, index = _coded(row.image for row in rows)
     articles, of_article = _coded(row.article_id for row in rows)
     texts: dict[str, Any] = {

@@ -103,7 +103,7 @@ def load(
         if split.endswith("restval"):
             of_split["train"] = of_split.get("train", []) + of_split.get("restval", [])
         parts = {name: of_split.get(name, []) for name in chosen}
-        told = split
+        which = split
     else:
         # BSSAN trains on train2014 and draws from val2014; CRAN draws from both.
         both = split == "cran" or ("train" in chosen and len(chosen) > 1)
@@ -121,14 +121,14 @@ def load(
                 name: read["train"] if name == "train" else [read["val"][row] for row in rows[name]]
                 for name in chosen
             }
-        told = f"{split} {seed}"
+        which = f"{split} {seed}"
     return captioned_set(
         root,
         parts,
         per_image=captions_per_image,
         card=CARD,
         counts=counts,
-        hashed=[told, *sources],
+        hashed=[which, *sources],
     )
 
 

@@ -98,7 +98,7 @@ def load(
         (source,) = require(root, JSON, card=replace(CARD, url=KARPATHY))
         of_split = read_karpathy(source, IMAGES)
         parts = {name: of_split.get(name, []) for name in chosen}
-        told = split
+        which = split
     else:
         (source,) = require(root, TOKENS, card=CARD)
         pictures = [
@@ -107,12 +107,12 @@ def load(
         ]
         rows = draw(len(pictures), COUNTS[split], seed)
         parts = {name: [pictures[row] for row in rows[name]] for name in chosen}
-        told = f"{split} {seed}"
+        which = f"{split} {seed}"
     return captioned_set(
         root,
         parts,
         per_image=captions_per_image,
         card=CARD,
         counts=counts,
-        hashed=[told, source],
+        hashed=[which, source],
     )

@@ -146,9 +146,9 @@ def _labels(y: NDArray[Any]) -> NDArray[np.int64]:
             raise ValueError(f"{FILE}: y has the mood {unknown[0]!r}, there are {', '.join(MOODS)}")
         return np.searchsorted(MOODS, names).astype(np.int64)
     if y.dtype.kind not in "iu" or (len(y) and not (y.min() >= 0 and y.max() < len(MOODS))):
-        told = f"type {y.dtype}" if y.dtype.kind not in "iu" else f"{y.min()} to {y.max()}"
+        found = f"type {y.dtype}" if y.dtype.kind not in "iu" else f"{y.min()} to {y.max()}"
         raise ValueError(
             f"{FILE}: y must hold names of moods or whole numbers from 0 to {len(MOODS) - 1}, got "
-            f"{told}"
+            f"{found}"
         )
     return y.astype(np.int64)

@@ -281,9 +281,9 @@ def check_counts(found: Mapping[str, int], official: Mapping[str, int], card: Da
     """
     wrong = {name: n for name, n in found.items() if n != official[name]}
     if wrong:
-        told = "; ".join(f"{name} has {n}, not {official[name]}" for name, n in wrong.items())
+        listed = "; ".join(f"{name} has {n}, not {official[name]}" for name, n in wrong.items())
         raise ValueError(
-            f"data set {card.name!r} is incomplete or not the official one: {told} "
+            f"data set {card.name!r} is incomplete or not the official one: {listed} "
             "(strict=False skips this check)"
         )
 

@@ -230,11 +230,11 @@ def from_folder(path: str | os.PathLike[str]) -> Dataset:
             if file.suffix.lower() in (*PICTURE_SUFFIXES, ".txt") and not (folder / file).is_file()
         ],
     }
-    told = [f"{what}: {shortened(map(str, files))}" for what, files in problems.items() if files]
-    if told:
+    wrong = [f"{what}: {shortened(map(str, files))}" for what, files in problems.items() if files]
+    if wrong:
         raise ValueError(
             f"each picture in {str(folder)!r} needs one text of the same name (a.jpg and a.txt), "
-            f"but there are {'; '.join(told)}"
+            f"but there are {'; '.join(wrong)}"
         )
     captions = [_captions(folder / texts[file.with_suffix("")]) for file in pictures]
     part_of, class_of = _places(pictures, folder)
@@ -265,7 +265,7 @@ def _files(folder: Path) -> Iterator[Path]:
     def within(inner: Path, above: frozenset[str]) -> Iterator[Path]:
         here = os.path.realpath(inner)
         if here in above:
-            raise ValueError(f"{str(inner)!r} is a link to a folder that it lies in")
+            raise ValueError(f"{str(inner)!r} is a link to a folder that contains it")
         for entry in os.scandir(inner):
             if entry.name.startswith("."):
                 continue
@@ -451,7 +451,7 @@ def _refuse_straddling(keys: NDArray[Any], parts: NDArray[Any], name: str) -> No
     for key, part in zip(map(str, keys), map(str, parts)):
         if home.setdefault(key, part) != part:
             raise ValueError(
-                f"{name} {key!r} lies in the splits {home[key]!r} and {part!r}: test rows would "
+                f"{name} {key!r} is in the splits {home[key]!r} and {part!r}: test rows would "
                 "be known from training"
             )
 

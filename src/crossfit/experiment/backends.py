@@ -68,8 +68,8 @@ def _processes(n_jobs: int) -> Iterator[Work]:
                     # A process that is killed before it claims a cell leaves no trace.
                     suspects = [key for key, task in left.items() if _orphaned(task)] or list(left)
                 else:
-                    told = "the process that computed it was killed, perhaps because memory ran out"
-                    yield _lost(left.pop(alone), options, told)
+                    reason = "the process that computed it was killed, perhaps for lack of memory"
+                    yield _lost(left.pop(alone), options, reason)
 
     try:
         yield work
@@ -94,7 +94,7 @@ def _orphaned(task: Task) -> bool:
     return any(map(Store(task.store, lease=task.lease).is_orphaned, names))
 
 
-def _lost(task: Task, options: Mapping[str, Any], told: str) -> Outcome:
+def _lost(task: Task, options: Mapping[str, Any], reason: str) -> Outcome:
     """Store the failure of a cell, or of a search, whose process was killed."""
     from crossfit.experiment.tuning import keep_search
 
@@ -103,11 +103,11 @@ def _lost(task: Task, options: Mapping[str, Any], told: str) -> Outcome:
         claim = store.claim(f"search-{task.search_key}")
         if claim is not None:  # else another runner computes it
             with claim:
-                keep_search(task, store, {"error": told, "traceback": ""})
+                keep_search(task, store, {"error": reason, "traceback": ""})
     else:
-        record = {"status": "failed", "cell": task.identity, "finished": now(), "traceback": told}
+        record = {"status": "failed", "cell": task.identity, "finished": now(), "traceback": reason}
         store.write_cell(task.key, record)  # a finished result is kept
-    return Outcome(task.key, "failed", 0.0, told)
+    return Outcome(task.key, "failed", 0.0, reason)
 
 
 @contextlib.contextmanager

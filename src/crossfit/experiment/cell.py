@@ -25,7 +25,7 @@ from crossfit.experiment.pipeline import cell_pipeline, feature_stage
 from crossfit.experiment.records import data_name
 from crossfit.experiment.store import Store
 from crossfit.experiment.store_files import DamageWarning, now
-from crossfit.experiment.task import Outcome, Skip, Task, told
+from crossfit.experiment.task import Outcome, Skip, Task, reason_of
 from crossfit.experiment.tuning import chosen_settings
 from crossfit.metrics.directions import Direction
 from crossfit.views import n_rows
@@ -61,7 +61,7 @@ def execute(
         try:
             chosen_settings(task, store)
         except Exception as error:
-            return Outcome(task.key, "failed", time.perf_counter() - begun, told(error))
+            return Outcome(task.key, "failed", time.perf_counter() - begun, reason_of(error))
         return Outcome(task.key, "done", time.perf_counter() - begun)
     if _is_settled(store, task.key, retry_before, force):
         return Outcome(task.key, "cached")
@@ -84,28 +84,28 @@ def _is_settled(store: Store, key: str, retry_before: str, force: bool) -> bool:
 
 def _claimed(task: Task, store: Store, begun: float, force: bool) -> Outcome:
     started = now()
-    said: list[str] = []
+    warned: list[str] = []
     about: dict[str, Any] = {"cell": task.identity, "started": started}
     try:
-        with _noted(said):
+        with _noted(warned):
             record, extras = compute(task, store, fresh=force)
     except (Skip, registry.RegistryError, ImportError, FileNotFoundError) as error:
-        reason = told(error)
+        reason = reason_of(error)
         store.write_cell(task.key, {**about, "status": "skipped", "reason": reason})
         return Outcome(task.key, "skipped", time.perf_counter() - begun, reason)
     except Exception as error:
-        about |= {"warnings": said, "finished": now(), "traceback": traceback.format_exc()}
+        about |= {"warnings": warned, "finished": now(), "traceback": traceback.format_exc()}
         about["environment"] = environment(task.identity["method"])
         store.write_cell(task.key, {**about, "status": "failed"})
         _track(task, store)
-        return Outcome(task.key, "failed", time.perf_counter() - begun, told(error))
+        return Outcome(task.key, "failed", time.perf_counter() - begun, reason_of(error))
     # Only now, because methods import their libraries (torch, gensim) when they are fitted.
     about["environment"] = environment(task.identity["method"])
     seconds = time.perf_counter() - begun
     record["timing"]["total"] = seconds
     store.write_cell(
         task.key,
-        {**about, "status": "done", **record, "warnings": said, "finished": now()},
+        {**about, "status": "done", **record, "warnings": warned, "finished": now()},
         **extras,
         replace=force,
     )
@@ -121,11 +121,11 @@ def _track(task: Task, store: Store) -> None:
         run = SimpleNamespace(name=task.run[0], title=task.run[1])
         task.tracker.track(store.cell(task.cell), run)
     except Exception as error:
-        logger.warning("the tracker could not record %s: %s", task.method.label, told(error))
+        logger.warning("the tracker could not record %s: %s", task.method.label, reason_of(error))
 
 
 @contextmanager
-def _noted(said: list[str]) -> Iterator[None]:
+def _noted(warned: list[str]) -> Iterator[None]:
     """Collect each distinct warning once instead of printing them from every worker."""
     damages = []
     try:
@@ -139,8 +139,8 @@ def _noted(said: list[str]) -> Iterator[None]:
                         damages.append(warning.message)
                         continue
                     text = f"{warning.category.__name__}: {' '.join(str(warning.message).split())}"
-                    if text not in said and len(said) < 50:
-                        said.append(text[:500])
+                    if text not in warned and len(warned) < 50:
+                        warned.append(text[:500])
     finally:
         for message in damages:  # these concern the store, not the cell
             warn(message)

@@ -8,7 +8,7 @@ import numpy as np
 
 from crossfit._warnings import warn
 from crossfit.experiment.evaluate import Arrays
-from crossfit.experiment.task import told
+from crossfit.experiment.task import reason_of
 from crossfit.views import Views, take_rows
 
 __all__ = ["attention_of", "fitted_views", "history_of", "size_of"]
@@ -77,7 +77,7 @@ def attention_of(method: Any, views: Views, raw: Views) -> Arrays:
                 found |= {f"{number}|{key}": np.asarray(part) for key, part in parts.items()}
         return {key: part for key, part in found.items() if part.dtype != object}
     except Exception as error:
-        warn(f"no attention maps: {told(error)}")
+        warn(f"no attention maps: {reason_of(error)}")
         return {}
 
 

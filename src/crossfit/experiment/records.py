@@ -121,8 +121,8 @@ class CellRecord(Cell):
                 found = {name: file[name] for name in file.files}
         except Exception as error:  # damage may cause any error of zipfile, zlib or NumPy
             raise damaged(path, f"{type(error).__name__}: {error}") from error
-        if said := wrong(found):
-            raise damaged(path, said)
+        if problem := wrong(found):
+            raise damaged(path, problem)
         return found
 
     def history(self) -> list[dict[str, Any]]:

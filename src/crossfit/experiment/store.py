@@ -99,8 +99,8 @@ class Store:
                 f"{', '.join(self.runs()) or 'none'})"
             )
         found = read_json(path)
-        if said := wrong_run(found):
-            raise damaged(path, said)
+        if problem := wrong_run(found):
+            raise damaged(path, problem)
         cells = tuple(self.cell(Cell.from_row(row)) for row in found["cells"])
         return RunRecord(
             found["name"], found["title"], found["spec"], cells, found["command"],
@@ -132,8 +132,8 @@ class Store:
         if not os.path.lexists(folder / "cell.json"):
             return CellRecord(**vars(labels))
         found = read_json(folder / "cell.json")
-        if said := wrong_cell(found):
-            raise damaged(folder / "cell.json", said)
+        if problem := wrong_cell(found):
+            raise damaged(folder / "cell.json", problem)
         about = vars(labels) | {"folder": folder}
         if isinstance(cell, str):
             identity = found["cell"]

@@ -136,9 +136,9 @@ def sums_of(folder: Path) -> dict[str, str]:
         raise damaged(sums, "it is not a list of hashes and names") from error
 
 
-def damaged(path: Path, said: str) -> StoreError:
+def damaged(path: Path, problem: str) -> StoreError:
     """Return the error for a damaged file."""
-    return StoreError(f"{path} is damaged: {said}")
+    return StoreError(f"{path} is damaged: {problem}")
 
 
 def warn_of_damage(error: StoreError) -> None:
@@ -190,8 +190,8 @@ def read_json(path: Path, form: Any = None) -> Any:
         digest = found.pop("sha256")
         if digest != key_of(found):
             raise damaged(path, "its content has changed since it was written")
-    if form is not None and (said := misfit(found, form)):
-        raise damaged(path, said)
+    if form is not None and (problem := misfit(found, form)):
+        raise damaged(path, problem)
     return found
 
 

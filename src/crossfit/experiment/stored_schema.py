@@ -154,13 +154,13 @@ def misfit(value: Any, form: Any, where: str = "it") -> str:
                 continue
             if name not in value and not isinstance(part, Maybe):
                 return f"{where} has no {name!r}"
-            if said := misfit(value.get(name), part, f"{where}.{name}"):
-                return said
+            if problem := misfit(value.get(name), part, f"{where}.{name}"):
+                return problem
         for name in value.keys() - form.keys():
             if str not in form:
                 return f"{where} has an entry {name!r}"
-            if said := misfit(value[name], form[str], f"{where}.{name}"):
-                return said
+            if problem := misfit(value[name], form[str], f"{where}.{name}"):
+                return problem
         return ""
     kinds = form if isinstance(form, tuple) else (form,)
     fits = isinstance(value, kinds) and (bool in kinds or not isinstance(value, bool))
@@ -169,8 +169,8 @@ def misfit(value: Any, form: Any, where: str = "it") -> str:
 
 def wrong_cell(found: Any) -> str:
     """Return a message if the record of a cell is invalid, else an empty string."""
-    if said := misfit(found, CELL):
-        return said
+    if problem := misfit(found, CELL):
+        return problem
     results = found.get("results") or {}
     if found["status"] == "done" and not results:
         return "it is done but has no results"
@@ -183,8 +183,8 @@ def wrong_cell(found: Any) -> str:
             return f"it.results.{direction} is empty"
     tuned = (found.get("tuning") or {}).get("metric")
     names = {*(metric for by_metric in results.values() for metric in by_metric), tuned} - {None}
-    if said := _unknown(names):
-        return said
+    if problem := _unknown(names):
+        return problem
     metrics = {tuple(by_metric) for by_metric in results.values()}
     if len(metrics) > 1:
         return "it.results has different metrics in different directions"
@@ -197,8 +197,8 @@ def wrong_cell(found: Any) -> str:
 
 def wrong_run(found: Any) -> str:
     """Return a message if the record of a run is invalid, else an empty string."""
-    if said := misfit(found, RUN):
-        return said
+    if problem := misfit(found, RUN):
+        return problem
     spec = found["spec"]
     if any(len(pair) != 2 for pair in spec.get("comparisons") or ()):
         return "it.spec.comparisons has an entry that is not a pair"

@@ -11,7 +11,7 @@ from crossfit.experiment.keys import key_of
 from crossfit.experiment.spec_parts import MethodSpec
 from crossfit.search_space import Part
 
-__all__ = ["Cell", "Outcome", "PairSource", "Skip", "Task", "told"]
+__all__ = ["Cell", "Outcome", "PairSource", "Skip", "Task", "reason_of"]
 
 
 class Skip(Exception):
@@ -197,7 +197,7 @@ class Outcome:
     message: str = ""
 
 
-def told(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
     """Return an error as one line, with its type unless its message is written for users."""
     words = " ".join(str(error).split())
     plain = isinstance(error, (Skip, ValueError, registry.RegistryError, FileNotFoundError))

@@ -23,7 +23,7 @@ from crossfit.experiment.spec_parts import MethodSpec
 from crossfit.experiment.store import Store
 from crossfit.experiment.store_files import StoreError, read_json, warn_of_damage, write_json
 from crossfit.experiment.stored_schema import SEARCH
-from crossfit.experiment.task import Skip, Task, told
+from crossfit.experiment.task import Skip, Task, reason_of
 from crossfit.search_space import check_space, remaining, renamed
 from crossfit.views import Views
 
@@ -94,7 +94,7 @@ def chosen_settings(task: Task, store: Store) -> dict[str, Any]:
                     raise
                 except Exception as error:
                     # Stored, or the cell of every seed would repeat the failing search.
-                    found = {"error": told(error), "traceback": traceback.format_exc()}
+                    found = {"error": reason_of(error), "traceback": traceback.format_exc()}
                 keep_search(task, store, found)
                 found = kept_search(store, task.search_key) or found
     if "error" in found:

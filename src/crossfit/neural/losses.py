@@ -245,7 +245,7 @@ def cca_loss(
         raise ValueError(f"n_components must be an integer of at least 1, got {n_components!r}")
     if len(first) != len(second) or len(first) < 2:
         raise ValueError(
-            "the CCA loss needs two batches of equally many rows, at least 2, got "
+            "the CCA loss needs two batches of the same number of rows, at least 2, got "
             f"{len(first)} and {len(second)}"
         )
     H, G = (part.double() - part.double().mean(dim=0) for part in (first, second))

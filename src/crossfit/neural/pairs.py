@@ -222,7 +222,7 @@ class Prepared:
         lengths = {len(part) for part in _leaves(parts)}
         if len(lengths) != 1:
             raise ValueError(
-                "prepared items must be tensors of equally many rows, got "
+                "prepared items must be tensors of the same number of rows, got "
                 f"{', '.join(map(str, sorted(lengths))) or 'no tensor'}"
             )
         self.shape = (lengths.pop(),)

@@ -306,12 +306,12 @@ class Exactness:
     share_scored: float
 
     def __repr__(self) -> str:
-        def told(interval: tuple[float, float, float]) -> str:
+        def shown(interval: tuple[float, float, float]) -> str:
             return "{:.3f} [{:.3f}, {:.3f}]".format(*interval)
 
         return (
-            f"Exactness(overlap@{self.at} {told(self.overlap_mean)}, top-1 agreement "
-            f"{told(self.top1_mean)}, {self.share_scored:.1%} of the pairs scored)"
+            f"Exactness(overlap@{self.at} {shown(self.overlap_mean)}, top-1 agreement "
+            f"{shown(self.top1_mean)}, {self.share_scored:.1%} of the pairs scored)"
         )
 
 

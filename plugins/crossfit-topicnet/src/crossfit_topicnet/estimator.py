@@ -327,7 +327,7 @@ class TextTopicNet(NeuralEstimator):
             raise ValueError(f"{where} must both be strings or both be topic vectors")
         if not any(strings) and len({part.shape[1] for part, _ in parts.values()}) > 1:
             raise ValueError(
-                f"{self._name()}: article and caption must have equally many topics, got "
+                f"{self._name()}: article and caption must have the same number of topics, got "
                 f"{' and '.join(str(part.shape[1]) for part, _ in parts.values())}"
             )
         self.raw_ = {"image": _is_pictures(image), "text": any(strings)}
