@@ -256,6 +256,26 @@ def test_features_of_another_width_are_not_standardised():
         Standardize(4).fit([nothing])
 
 
+@pytest.mark.parametrize("length", [48, 60, 61])
+def test_char_cnn_equals_the_convolutions_of_torch(rng, length):
+    """Of one-hot rows and of ids, with the gradients of all weights."""
+    net = CharCNN(5, (4, 6, 3)).double()
+    ids = torch.randint(0, 6, (3, length), generator=rng)
+    onehot = torch.nn.functional.one_hot(ids, 6)[..., 1:].double()
+    weights = list(net.parameters())
+    x = onehot.transpose(1, 2)
+    for weight, bias in zip(weights[:-2:2], weights[1:-2:2]):
+        x = nn.functional.max_pool1d(torch.relu(nn.functional.conv1d(x, weight, bias)), 3)
+    plain = torch.relu(nn.functional.conv1d(x, *weights[-2:])).transpose(1, 2)
+    factors = torch.rand(plain.shape, generator=rng, dtype=torch.float64)
+    expected = torch.autograd.grad((plain * factors).sum(), weights)
+    for given in (onehot, ids, ids.to(torch.uint8)):
+        found = net(given)
+        torch.testing.assert_close(found, plain)
+        gradients = torch.autograd.grad((found * factors).sum(), weights)
+        torch.testing.assert_close(gradients, expected)
+
+
 def test_wrong_parameters_are_named():
     for call, says in [
         (lambda: MLPBranch([3, 0]), "sizes must be the input width and one or more layers, int"),

@@ -494,6 +494,29 @@ class Standardize(nn.Module):
         return (x - self.mean) / self.scale
 
 
+class _Convolution(nn.Conv1d):
+    """Convolution whose input and output are views of arrays with the channels last.
+
+    A window of consecutive steps is then a row of a matrix product, and a convolution of one-hot
+    ids is a sum of looked-up columns: on a CPU several times faster than the general convolution,
+    for the few channels and steps of a text.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map features (b, channels, length), or ids (b, length), 0 for none, to (b, out, m)."""
+        width = self.kernel_size[0]
+        steps = x.shape[-1] - width + 1
+        if not x.is_floating_point():
+            tables = F.pad(self.weight.permute(2, 1, 0), (0, 0, 1, 0))  # of id 0: zeros
+            ids = x.long()
+            parts = [F.embedding(ids[:, o : o + steps], tables[o]) for o in range(width)]
+            return (sum(parts[1:], parts[0]) + self.bias).transpose(1, 2)
+        x = x.transpose(1, 2)
+        windows = torch.cat([x[:, o : o + steps] for o in range(width)], dim=2)
+        weight = self.weight.permute(0, 2, 1).flatten(1)
+        return F.linear(windows, weight, self.bias).transpose(1, 2)
+
+
 class CharCNN(nn.Module):
     """Character-level convolutions of CRAN: 201 characters are mapped to 18 vectors.
 
@@ -502,7 +525,7 @@ class CharCNN(nn.Module):
     Parameters
     ----------
     alphabet : int, default=70
-        Number of characters.
+        Number of characters, or width of the vectors of words.
     channels : sequence of int
         Output channels of each convolution; (384, 512, 2048) by default.
 
@@ -519,26 +542,29 @@ class CharCNN(nn.Module):
         super().__init__()
         sizes = (alphabet, *channels)
         self.convolutions = nn.ModuleList(
-            nn.Conv1d(before, after, kernel_size=4) for before, after in pairwise(sizes)
+            _Convolution(before, after, kernel_size=4) for before, after in pairwise(sizes)
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Compute vectors of segments of the text from its one-hot characters.
+        """Compute vectors of segments of the text from its characters.
 
         Parameters
         ----------
-        x : Tensor of shape (b, length, alphabet)
-            One-hot characters. Padding and characters outside the alphabet are rows of zeros.
+        x : Tensor of shape (b, length, alphabet), or int Tensor of shape (b, length)
+            One-hot characters, with rows of zeros for padding and characters outside the alphabet;
+            or their ids from 1, and 0 for those, which gives the same result faster.
 
         Returns
         -------
         Tensor of shape (b, m, channels[-1])
             A length of 201 gives m = 18.
         """
-        x = x.transpose(1, 2)
+        x = x.transpose(1, 2) if x.is_floating_point() else x
         last = len(self.convolutions) - 1
         for i, convolution in enumerate(self.convolutions):
-            x = F.relu(convolution(x))
+            x = convolution(x)
             if i < last:
-                x = F.max_pool1d(x, 3)
+                # In two dimensions, where torch has a fast kernel for channels that come last.
+                x = F.max_pool2d(x.unsqueeze(2), (1, 3)).squeeze(2)
+            x = F.relu(x)
         return x.transpose(1, 2)

@@ -118,9 +118,9 @@ class Stack(nn.Module):
         self.cnn = CharCNN(ALPHABET, channels)
         self.lstm = nn.LSTM(channels[-1], width, n_layers, batch_first=True)
 
-    def forward(self, onehot: Tensor) -> Tensor:
-        """Map one-hot characters (b, length, 70) to states (b, m, width)."""
-        return self.lstm(self.cnn(onehot))[0]
+    def forward(self, x: Tensor) -> Tensor:
+        """Map character ids (b, length), or one-hot characters, to states (b, m, width)."""
+        return self.lstm(self.cnn(x))[0]
 
 
 class CRANNetwork(nn.Module):
@@ -231,12 +231,10 @@ class CRANNetwork(nn.Module):
 
     def pool(self, ids: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
         """Return, by level, pooled states (b, lstm_width) and the weights of fragments (b, m)."""
-        weight = self.text[self.levels[0]].get_parameter("weight")
-        onehot = F.one_hot(ids.long(), ALPHABET + 1)[..., 1:].to(weight)
         mask = self._written(ids) if self.mask_padding else None
         found = {}
         for level in self.levels:
-            states = self.stacks[level](onehot)
+            states = self.stacks[level](ids)
             if level == "global":
                 weights = states.new_ones(states.shape[:2]) if mask is None else mask.to(states)
                 weights = weights / weights.sum(dim=1, keepdim=True)
