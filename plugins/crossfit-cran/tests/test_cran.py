@@ -9,9 +9,9 @@ import torch
 from torch.nn import functional as F
 
 import crossfit
-from crossfit import Ragged, Views, evaluate, registry
+from crossfit import Ragged, Views, datasets, evaluate, registry
 from crossfit.experiment import Experiment
-from crossfit.extraction import Characters
+from crossfit.extraction import Characters, GridFeatures
 from crossfit.neural import Batch, Checkpoint, Items
 from crossfit.testing import PeakBytes, parametrize_with_checks
 from crossfit_cran.cards import COCO, FLICKR8K, FLICKR8K_CHOICE, FLICKR30K
@@ -130,7 +130,7 @@ def test_relations_are_concatenations(fitted, views):
     network = network_of(fitted)
     items = image_items(views)
     found = network.images(items)["relation"]
-    regions = items["regions"].values[:, :3]
+    regions = network.standard["regions"](items["regions"].values[:, :3])
     layer = network.image["relation"]
     expected = [
         F.normalize(layer(torch.cat([regions[:, j], regions[:, k]], dim=1)), dim=1)
@@ -236,23 +236,37 @@ def test_losses_are_the_equations():
     generator = torch.Generator().manual_seed(0)
     S = torch.randn(4, 4, generator=generator, dtype=torch.float64)
     scores, batch = pairs([0, 1, 2, 3], **{"global": S, "local": S})
-    found = CRAN(mining="sum", margin=0.7)._loss(scores, batch)
 
     def hinges(S):
         return sum(max(0.0, 0.7 - float(S[n, n]) + float(S[n, m]))
                    for n in range(4) for m in range(4) if m != n) / 4  # fmt: skip
 
-    # Rows are images: for a text the wrong images are its column.
-    assert float(found["local"]) == pytest.approx(hinges(S.T))
-    assert float(found["global"]) == pytest.approx(hinges(S) + hinges(S.T))
-    both = CRAN(mining="sum", margin=0.7, bidirectional_local=True)._loss(scores, batch)
-    assert float(both["local"]) == pytest.approx(float(both["global"]))
+    for mining, factor in (("sum", 1), ("all", 1 / 3)):
+        cran = CRAN(mining=mining, margin=0.7, bidirectional_local=False)
+        found = cran._loss(scores, batch)
+        # Rows are images: for a text the wrong images are its column.
+        assert float(found["local"]) == pytest.approx(factor * hinges(S.T))
+        assert float(found["global"]) == pytest.approx(factor * (hinges(S) + hinges(S.T)))
+        both = cran.set_params(bidirectional_local=True)._loss(scores, batch)
+        assert float(both["local"]) == pytest.approx(float(both["global"]))
+
+
+def test_the_most_similar_wrong_items_are_counted():
+    generator = torch.Generator().manual_seed(0)
+    S = torch.randn(4, 4, generator=generator, dtype=torch.float64)
+    scores, batch = pairs([0, 1, 2, 3], local=S)
+    cran = CRAN(mining="top-k", k_negatives=2, margin=0.7, bidirectional_local=False)
+    expected = 0.0
+    for text in range(4):
+        wrong = sorted((float(S[image, text]) for image in range(4) if image != text), reverse=True)
+        expected += sum(max(0.0, 0.7 - float(S[text, text]) + score) for score in wrong[:2]) / 8
+    assert float(cran._loss(scores, batch)["local"]) == pytest.approx(expected)
 
 
 def test_a_caption_of_the_same_image_is_no_mismatch():
     S = torch.tensor([[0.0, 9.0], [9.0, 0.0]])
     scores, batch = pairs([5, 5], **{"global": S, "local": S, "relation": S})
-    for mining in ("random", "sum", "hardest"):
+    for mining in ("random", "sum", "all", "hardest", "top-k"):
         assert all(float(v) == 0 for v in CRAN(mining=mining)._loss(scores, batch).values())
 
 
@@ -296,6 +310,143 @@ def test_gradients_by_finite_differences(mask_padding):
 
     network.forward = forward
     assert torch.autograd.gradcheck(loss, weights, atol=1e-6, rtol=1e-4, fast_mode=True)
+
+
+# ---- first weights and inputs ------------------------------------------------------------------
+
+
+def cosines(vectors):
+    """Return the mean cosine of different rows."""
+    vectors = F.normalize(vectors, dim=1)
+    n = len(vectors)
+    return float((vectors @ vectors.T).sum() - n) / (n * (n - 1))
+
+
+def test_texts_differ_before_training(views):
+    """With torch's first weights all texts have one vector, which training cannot pull apart."""
+    ids = torch.from_numpy(Characters(84).transform(views["text"]))
+    n_inputs = {"image": {"global": 12, "regions": 12}, "text": 84}
+    found = {}
+    for init in ("torch", "scaled"):
+        torch.manual_seed(0)
+        network = CRAN(init=init)._build_module(n_inputs, None).eval()
+        with torch.no_grad():
+            found[init] = {u: cosines(vector) for u, vector in network.texts(ids).items()}
+    assert min(found["torch"].values()) > 0.999
+    assert max(found["scaled"].values()) < 0.95
+
+
+def test_standardized_images_have_no_scale(views):
+    """Another unit or origin of every feature changes nothing."""
+    image = views["image"]
+    scale, shift = 1 + np.arange(12), np.linspace(-50, 50, 12)
+    moved = views.replace(image={name: image[name] * scale + shift for name in image.names})
+    settings = {**QUICK, "standardize": True}
+    scores = CRAN(**settings).fit(views).similarity(views)
+    np.testing.assert_allclose(CRAN(**settings).fit(moved).similarity(moved), scores, atol=1e-3)
+    plain = {**QUICK, "standardize": False}
+    assert np.abs(CRAN(**plain).fit(moved).similarity(moved) - scores).max() > 0.05
+
+
+def test_regions_of_an_image_lose_the_same_features():
+    network = CRAN(dropout=0.5, standardize=False)._build_module(
+        {"image": {"global": 6, "regions": 6}, "text": 84}, None
+    )
+    items = {"global": Items(torch.ones(50, 6)), "regions": Items(torch.ones(50, 5, 6))}
+    local = network.train().images(items)["local"]
+    assert (local == local[:, :1]).all() and (local != local[:1]).any()
+
+
+# ---- word vectors in place of characters --------------------------------------------------------
+
+
+def as_words(views):
+    """Return the views with a vector for every word of a text, ragged."""
+    table = np.random.default_rng(0).normal(size=(26, 9)).astype(np.float32)
+    words = [text.split() for text in views["text"]]
+    rows = [np.stack([table[ord(word[0]) - 97] for word in row]) for row in words]
+    values = Ragged.from_list(rows)
+    info = {"words": np.array([word for row in words for word in row], dtype=object)}
+    return views.replace(text=Ragged(values.values, values.offsets, info))
+
+
+@pytest.fixture(scope="module")
+def on_words(views):
+    return CRAN(**SMALL).fit(as_words(views))
+
+
+def test_word_vectors_take_the_place_of_characters(on_words, views):
+    words = as_words(views)
+    scores = on_words.similarity(words)
+    found = evaluate(scores, np.eye(60), ("r@5",), ci=None)
+    assert found.mean(None, "r@5") > 0.5  # of the training pairs; chance is 0.08
+    network = network_of(on_words)
+    assert count(network.stacks["global"].cnn) == 0
+    assert network.stacks["global"].lstm.input_size == 9
+
+
+def test_padded_and_ragged_words_are_the_same(on_words, views):
+    words = as_words(views)
+    padded = words["text"].padded()[0]
+    longer = np.concatenate([padded, np.zeros((60, 3, 9), padded.dtype)], axis=1)
+    scores = on_words.similarity(words)
+    for given in (padded, longer):
+        found = on_words.similarity(words["image"], given)
+        np.testing.assert_allclose(found, scores, atol=1e-5)
+    alone = on_words.similarity(words["image"], words["text"][3:4])
+    np.testing.assert_allclose(alone, scores[:, 3:4], atol=1e-5)
+    nothing = on_words.similarity(words["image"], np.zeros((1, 4, 9), np.float32))
+    assert np.isfinite(nothing).all()
+
+
+def test_words_after_the_length_are_not_read(views):
+    words = as_words(views)
+    cran = CRAN(**{**QUICK, "length": 2, "channels": (4,), "max_epochs": 1})
+    with pytest.raises(ValueError, match="1 convolutions need at least 4 characters"):
+        cran.fit(views)
+    cran.fit(words)
+    first = Ragged.from_list([row[:2] for row in words["text"]])
+    scores = cran.similarity(words)
+    np.testing.assert_allclose(cran.similarity(words["image"], first), scores, atol=1e-6)
+    weights = cran.explain(words)["text"]
+    assert weights.lengths.tolist() == np.minimum(words["text"].lengths, 2).tolist()
+    assert weights.info["words"].tolist() == [
+        word for text in views["text"] for word in text.split()[:2]
+    ]
+
+
+def test_attention_over_words(on_words, views):
+    words = as_words(views)
+    for level in ("local", "relation"):
+        weights = on_words.explain(words, level=level)["text"]
+        assert weights.lengths.tolist() == words["text"].lengths.tolist()
+        np.testing.assert_allclose(
+            np.add.reduceat(weights.values, weights.offsets[:-1]), 1, atol=1e-5
+        )
+        assert weights.info["words"].tolist() == words["text"].info["words"].tolist()
+        assert weights.info["spans"][0].tolist() == [0, 1]
+    padded = words.replace(text=words["text"].padded()[0])
+    np.testing.assert_allclose(
+        on_words.explain(padded, level="relation")["text"].values, weights.values, atol=1e-5
+    )
+
+
+def test_a_bundle_of_words_answers_alike(on_words, views, tmp_path):
+    words = as_words(views)
+    crossfit.save(on_words, tmp_path / "cran")
+    read = crossfit.load(tmp_path / "cran")
+    np.testing.assert_array_equal(read.similarity(words), on_words.similarity(words))
+
+
+def test_words_and_characters_are_not_mixed(fitted, on_words, views):
+    words = as_words(views)
+    with pytest.raises(ValueError, match="must be word vectors of width 9, as in fit, got charact"):
+        on_words.similarity(views)
+    with pytest.raises(ValueError, match="must be strings or character ids, as in fit, got word"):
+        fitted.similarity(words)
+    narrow = Ragged(words["text"].values[:, :5], words["text"].offsets)
+    with pytest.raises(ValueError, match="has 5 features, but CRAN is expecting 9 features"):
+        on_words.similarity(words["image"], narrow)
 
 
 # ---- invariances -------------------------------------------------------------------------------
@@ -493,8 +644,11 @@ def test_explain_says_what_is_wrong(fitted, views):
         ({"levels": ("globl",)}, "levels must be one or more of"),
         ({"levels": ("local", "local")}, "levels must be one or more of"),
         ({"channels": (8, 0)}, "channels must be positive integers"),
-        ({"length": 47, "channels": (8, 8, 8)}, "3 convolutions need at least 48 characters"),
-        ({"mining": "all"}, "mining"),
+        ({"length": 47, "channels": (8, 8, 8)}, "'text': length is 47, but 3 convolutions need at"),
+        ({"mining": "every"}, "mining"),
+        ({"k_negatives": 0}, "k_negatives"),
+        ({"init": "zeros"}, "init"),
+        ({"warm_up": -1}, "warm_up"),
     ],
 )
 def test_wrong_parameters(views, params, message):
@@ -527,6 +681,23 @@ def test_two_hundred_pairs_are_memorised():
     ).fit(views)  # fmt: skip
     found = evaluate(cran.similarity(views), np.eye(200), ("r@1", "r@5"), ci=None)
     assert found.mean(None, "r@1") > 0.95 and found.mean(None, "r@5") > 0.99
+
+
+def test_the_defaults_learn():
+    """Fewer epochs and pairs than by default; ten of 200 pictures by chance are R@10 .05."""
+    data = datasets.load("emoji")
+    parts = []
+    for name, n in (("train", 800), ("test", 200)):
+        views = data[name].views[:n]
+        regions = GridFeatures(2, output="regions", cache=False).fit_transform(views["image"])
+        whole = regions.reshape(n, -1)
+        parts.append(views.replace(image={"global": whole, "regions": regions}))
+    train, test = parts
+    cran = CRAN(max_epochs=6, device="cpu", random_state=0, verbose=0).fit(train)
+    found = evaluate(cran.similarity(test), np.eye(200), ("r@10",), ci=None)
+    for direction in found.directions:
+        # The standard error of chance is .015.
+        assert found.mean(direction, "r@10") > 0.11
 
 
 def test_the_learning_rate_is_halved(views):
@@ -585,8 +756,8 @@ def test_the_published_size_trains_a_batch():
         text=["a dog runs over the grass", "two children play football"],
     )
     # SGD, because RMSProp would store another number per weight.
-    cran = CRAN(max_epochs=1, batch_size=2, optimizer="SGD", device="cpu", random_state=0)
-    cran.fit(views)
+    given = {**published_params(FLICKR30K), "max_epochs": 1, "batch_size": 2, "optimizer": "SGD"}
+    cran = CRAN(**given, device="cpu", random_state=0).fit(views)
     assert sum(p.numel() for p in cran.net_.module_.parameters()) == count(published())
     (row,) = cran.net_.history
     assert np.isfinite(row["train_loss"]) and row["train_loss"] > 0
@@ -595,6 +766,34 @@ def test_the_published_size_trains_a_batch():
 
 
 # ---- experiments -------------------------------------------------------------------------------
+
+
+def published_params(card):
+    """Return the parameters of the full method in a published experiment."""
+    spec = Experiment.from_file(Path(__file__).parents[1] / card.target.partition(":")[2])
+    return dict(spec.methods[0].params)
+
+
+@pytest.mark.parametrize("card", [FLICKR30K, COCO], ids=lambda card: card.name)
+def test_published_experiments_have_the_settings_of_the_paper(card):
+    cran = CRAN(**published_params(card), device="cpu")
+    settings = cran.get_params()
+    assert settings["optimizer"] == "RMSprop" and settings["lr"] == 4e-4
+    assert settings["lr_halving"] == 50 and settings["max_epochs"] == 150
+    assert settings["margin"] == 1 and settings["mining"] == "random"
+    assert settings["batch_size"] == 40 and settings["init"] == "torch"
+    assert not settings["bidirectional_local"]  # equations 9 and 10
+    # Every parameter of the method itself is in the file: its defaults are for less data.
+    own = set(CRAN.__init__.__code__.co_varnames[1 : 1 + CRAN.__init__.__code__.co_kwonlyargcount])
+    assert own - set(published_params(card)) == {"attention_width", "k_negatives"}
+    n_inputs = {"image": {"global": 4096, "regions": 4096}, "text": settings["length"]}
+    with torch.device("meta"):
+        module = cran._build_module(n_inputs, None)
+    assert not any(True for _ in module.buffers())  # nothing is standardised
+    ours = {name: tuple(part.shape) for name, part in module.named_parameters()}
+    theirs = {name: tuple(part.shape) for name, part in published().named_parameters()}
+    assert ours == theirs and (module.k, module.n_regions, module.dropout) == (3, 5, 0)
+    assert module.normalize and not module.attn_mean and not module.mask_padding
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,8 @@ CRAN = MethodCard(
     target="crossfit_cran.estimator:CRAN",
     summary="Dot products of images and texts, of regions, and of relations between regions",
     roles=("image", "text"),
-    inputs={"image": ("channels",), "text": ("strings", "tokens")},
+    # The paper reads characters; sequences are word vectors in their place.
+    inputs={"image": ("channels",), "text": ("strings", "tokens", "sequence")},
     labels="none",
     kind="pair",
     year=2018,
@@ -24,13 +25,14 @@ CRAN = MethodCard(
   doi       = {10.24963/ijcai.2018/124}
 }""",
     search_space={
-        "lr": Float(1e-4, 4e-3, log=True),
-        "mining": Choice("random", "sum", "hardest"),
-        "margin": Float(0.1, 1.0),
+        "lr": Float(3e-4, 3e-3, log=True),
+        "mining": Choice("all", "top-k", "hardest"),
+        "margin": Float(0.1, 0.5),
         "k": Int(1, 5),
         "dropout": Float(0.0, 0.5),
         "bidirectional_local": Choice(False, True),
-        "max_epochs": Int(10, 100, log=True),
+        "mask_padding": Choice(False, True),
+        "max_epochs": Int(8, 60, log=True),
     },
     test_params={
         "channels": (24, 16),

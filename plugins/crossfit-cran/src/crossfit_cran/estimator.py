@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from crossfit.extraction import Characters
 from crossfit.extraction.weights import exact
-from crossfit.neural import Batch, NeuralPairEstimator, triplet_loss
+from crossfit.neural import Batch, NeuralPairEstimator, triplet_loss, warm_up
 from crossfit.neural.batching import first_elements
 from crossfit.views import Channels, Ragged, Views, as_float, as_numpy
 from crossfit_cran import cards
@@ -56,7 +56,12 @@ class CRAN(NeuralPairEstimator):
 
     Images have the channels ``global``, (n, d), and ``regions``, (n, R, d) or ragged, best first;
     an image may have fewer than `n_regions` regions. Texts are strings, or character ids as from
-    `crossfit.extraction.Characters`, padded with 0.
+    `crossfit.extraction.Characters`, padded with 0. Or, which is not in the paper, they are
+    sequences of word vectors, ragged or (n, T, d) with zero vectors after the last word, as from
+    `crossfit.extraction.WordVectors`: every word is then a fragment, and its vector goes to the
+    LSTM in place of the outputs of the convolutions. The form of the given texts decides.
+
+    The defaults are for a few thousand images with captions; see Notes for the paper's settings.
 
     Parameters
     ----------
@@ -67,42 +72,57 @@ class CRAN(NeuralPairEstimator):
         Number K of nearest regions and relations; all of them if there are fewer.
     n_regions : int, default=5
         Number of regions per image, from the first. Five regions have 20 relations.
-    length : int, default=201
-        Number of characters per text, from the first. 201 characters give 18 fragments.
-    channels : sequence of int, default=(384, 512, 2048)
-        Output channels of the convolutions over characters.
-    lstm_width : int, default=2048
-        Width of the LSTM over the outputs of the convolutions.
+    length : int, default=84
+        Number of characters, or words, per text, from the first. 84 characters give 5 fragments,
+        201 give 18.
+    channels : sequence of int, default=(48, 64, 128)
+        Output channels of the convolutions over characters. Not used for word vectors.
+    lstm_width : int, default=128
+        Width of the LSTM over the outputs of the convolutions, or over word vectors.
     lstm_layers : int, default=1
         Number of layers of the LSTM.
     attention_width : int, optional
         Number of rows of W; `lstm_width` by default.
-    width : int, default=1024
+    width : int, default=128
         Width of the vectors whose dot products are computed.
     normalize : bool, default=True
         Scale these vectors to unit length, so that dot products and the margin are comparable.
     attn_mean : bool, default=False
         Divide the weighted sums by m, as printed in the paper, although the weights sum to 1.
-    bidirectional_local : bool, default=False
+    bidirectional_local : bool, default=True
         Also rank texts for an image at the local and relation levels.
     mask_padding : bool, default=False
-        Exclude fragments that begin after the end of the text. By default all are included.
-    margin : float, default=1.0
+        Exclude fragments that begin after the end of the text. By default all are included. What
+        follows the last word of a sequence of word vectors is always excluded.
+    margin : float, default=0.3
         Margin of the hinges.
-    mining : {"random", "sum", "hardest"}, default="random"
-        Wrong items of the batch that a matched pair is compared with: one drawn at random, all
-        (hinges are summed), or the most similar one.
-    dropout : float, default=0.0
-        Dropout probability before the linear layers.
-    lr_halving : int or None, default=50
+    mining : {"all", "random", "hardest", "top-k", "sum"}, default="all"
+        Wrong items of the batch that a matched pair is compared with: all, one drawn at random,
+        the most similar one, or the `k_negatives` most similar ones. The hinges of several are
+        averaged, with "sum" added up.
+    k_negatives : int, default=10
+        Number of wrong items for ``mining="top-k"``.
+    init : {"scaled", "torch"}, default="scaled"
+        First weights: of `crossfit.neural.init_weights`, or torch's own, with which all texts have
+        almost the same vector at first.
+    standardize : bool, default=True
+        Subtract the training mean from every feature of the images, and of word vectors, and
+        divide it by its standard deviation.
+    dropout : float, default=0.3
+        Dropout probability before the linear layers. All regions of an image lose the same
+        features.
+    lr_halving : int or None, default=4
         Number of epochs after which the learning rate is halved, repeatedly; None for never.
-    max_epochs : int, default=150
+    warm_up : int, default=0
+        Number of updates over which the learning rate rises linearly at first; see
+        `crossfit.neural.warm_up`. RMSprop needs it.
+    max_epochs : int, default=16
         Number of passes over the training pairs.
-    lr : float, default=0.0004
+    lr : float, default=0.001
         Learning rate.
-    batch_size : int, default=40
+    batch_size : int, default=100
         Number of pairs per batch.
-    optimizer : str or type, default="RMSprop"
+    optimizer : str or type, default="Adam"
         Name of a class in `torch.optim`, or such a class.
     **kwargs
         See `crossfit.neural.NeuralPairEstimator`.
@@ -111,6 +131,13 @@ class CRAN(NeuralPairEstimator):
     ----------
     net_ : skorch.NeuralNet
         Its history contains ``train_global``, ``train_local`` and ``train_relation``.
+
+    Notes
+    -----
+    The paper has 201 characters, convolutions (384, 512, 2048), an LSTM of 2048, vectors of 1024,
+    margin 1 and the learning rate .0004 halved every 50 epochs, and ranks images for a text alone
+    at the local and relation levels; its other settings are not published. They are in the
+    experiments ``qi-2018-cran-flickr30k`` and ``qi-2018-cran-coco``.
 
     References
     ----------
@@ -149,9 +176,13 @@ class CRAN(NeuralPairEstimator):
         "bidirectional_local": ["boolean"],
         "mask_padding": ["boolean"],
         "margin": [Interval(Real, 0, None, closed="left")],
-        "mining": [StrOptions({"random", "sum", "hardest"})],
+        "mining": [StrOptions({"all", "random", "hardest", "top-k", "sum"})],
+        "k_negatives": [Interval(Integral, 1, None, closed="left")],
+        "init": [StrOptions({"scaled", "torch"})],
+        "standardize": ["boolean"],
         "dropout": [Interval(Real, 0, 1, closed="left")],
         "lr_halving": [Interval(Integral, 1, None, closed="left"), None],
+        "warm_up": [Interval(Integral, 0, None, closed="left")],
     }
 
     def __init__(
@@ -160,24 +191,28 @@ class CRAN(NeuralPairEstimator):
         levels: Sequence[str] = LEVELS,
         k: int = 3,
         n_regions: int = 5,
-        length: int = 201,
-        channels: Sequence[int] = (384, 512, 2048),
-        lstm_width: int = 2048,
+        length: int = 84,
+        channels: Sequence[int] = (48, 64, 128),
+        lstm_width: int = 128,
         lstm_layers: int = 1,
         attention_width: int | None = None,
-        width: int = 1024,
+        width: int = 128,
         normalize: bool = True,
         attn_mean: bool = False,
-        bidirectional_local: bool = False,
+        bidirectional_local: bool = True,
         mask_padding: bool = False,
-        margin: float = 1.0,
-        mining: str = "random",
-        dropout: float = 0.0,
-        lr_halving: int | None = 50,
-        max_epochs: int = 150,
-        lr: float = 4e-4,
-        batch_size: int = 40,
-        optimizer: str | type[torch.optim.Optimizer] = "RMSprop",
+        margin: float = 0.3,
+        mining: str = "all",
+        k_negatives: int = 10,
+        init: str = "scaled",
+        standardize: bool = True,
+        dropout: float = 0.3,
+        lr_halving: int | None = 4,
+        warm_up: int = 0,
+        max_epochs: int = 16,
+        lr: float = 1e-3,
+        batch_size: int = 100,
+        optimizer: str | type[torch.optim.Optimizer] = "Adam",
         **kwargs: Any,
     ) -> None:
         super().__init__(
@@ -198,8 +233,12 @@ class CRAN(NeuralPairEstimator):
         self.mask_padding = mask_padding
         self.margin = margin
         self.mining = mining
+        self.k_negatives = k_negatives
+        self.init = init
+        self.standardize = standardize
         self.dropout = dropout
         self.lr_halving = lr_halving
+        self.warm_up = warm_up
 
     # ---- the parts of the method ---------------------------------------------------------------
 
@@ -211,11 +250,6 @@ class CRAN(NeuralPairEstimator):
         sizes = list(self.channels)
         if not sizes or any(not isinstance(n, Integral) or n < 1 for n in sizes):
             raise ValueError(f"channels must be positive integers, one per layer, got {sizes}")
-        if not fragments(self.length, len(sizes)):
-            raise ValueError(
-                f"length is {self.length}, but {len(sizes)} convolutions need at least "
-                f"{receptive_field(len(sizes))[0]} characters"
-            )
 
     def _build_module(
         self, n_inputs: dict[str, Any], n_classes: int | None, **module: Any
@@ -234,15 +268,18 @@ class CRAN(NeuralPairEstimator):
             "normalize": self.normalize,
             "attn_mean": self.attn_mean,
             "mask_padding": self.mask_padding,
+            "standardize": self.standardize,
+            "init": self.init,
         }
         return CRANNetwork(n_inputs, **{**settings, **module})
 
     def _schedule(self) -> list[Any]:
-        if self.lr_halving is None:
-            return []
         from skorch.callbacks import LRScheduler
 
-        return [LRScheduler("StepLR", step_size=self.lr_halving, gamma=0.5)]
+        callbacks = [warm_up(self.warm_up)] if self.warm_up else []
+        if self.lr_halving is not None:
+            callbacks.append(LRScheduler("StepLR", step_size=self.lr_halving, gamma=0.5))
+        return callbacks
 
     def _prepare_batch(self, module: Any, items: Any, view: str) -> dict[str, Tensor]:
         return module.prepare(items, view)
@@ -266,7 +303,9 @@ class CRAN(NeuralPairEstimator):
 
     def _loss(self, outputs: Any, batch: Batch) -> dict[str, Tensor]:
         positives, negatives = batch.positives, batch.negatives
-        settings: dict[str, Any] = {"margin": self.margin, "mining": self.mining}
+        settings: dict[str, Any] = {
+            "margin": self.margin, "mining": self.mining, "k": self.k_negatives,
+        }  # fmt: skip
         losses = {}
         for level, scores in outputs.items():
             # Wrong images for a text: equations 8, 9 and 10.
@@ -277,12 +316,19 @@ class CRAN(NeuralPairEstimator):
                 )
         return losses
 
-    # ---- channels and characters ---------------------------------------------------------------
+    def __crossfit_restore__(
+        self, state: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]
+    ) -> None:
+        """Restore a fitted method; networks of version 0.1.0 had no standardisation."""
+        if not any(name.startswith("module.standard.") for name in arrays):
+            self.standardize = False
+        super().__crossfit_restore__(state, arrays)
+
+    # ---- channels, characters and words --------------------------------------------------------
 
     def _features(self, values: Any, view: str) -> Any:
         if view == "text":
-            # A tensor of bytes, because batches of integer arrays would drop zeros (spaces).
-            return torch.from_numpy(self._characters(values))
+            return self._text(values)
         where = f"{self._name()}: view {self._view_name(view)!r}"
         fitted = getattr(self, "n_inputs_", {}).get(view)
         forms = {"global": "of shape (n, d)", "regions": "of shape (n, R, d) or ragged"}
@@ -316,6 +362,32 @@ class CRAN(NeuralPairEstimator):
                 most = self._prefixed("module").get("n_regions", self.n_regions)
                 found[name] = first_elements(part, most)
         return Channels(found)
+
+    def _text(self, values: Any) -> Any:
+        """Return character ids as a tensor, or the channel ``words``."""
+        where = f"{self._name()}: view {self._view_name('text')!r}"
+        fitted = getattr(self, "n_inputs_", {}).get("text")
+        if not _are_words(values):
+            if isinstance(fitted, dict):
+                raise ValueError(
+                    f"{where} must be word vectors of width {fitted['words']}, as in fit, got "
+                    "characters; fit on characters, or pass word vectors"
+                )
+            n_layers = len(self.channels)
+            if not fragments(self.length, n_layers):
+                raise ValueError(
+                    f"{where}: length is {self.length}, but {n_layers} convolutions need at least "
+                    f"{receptive_field(n_layers)[0]} characters; increase length"
+                )
+            # A tensor of bytes, because batches of integer arrays would drop zeros (spaces).
+            return torch.from_numpy(self._characters(values))
+        words = first_elements(_without_padding(as_float(values, where)), self.length)
+        if isinstance(fitted, int):
+            raise ValueError(
+                f"{where} must be strings or character ids, as in fit, got word vectors; fit on "
+                "word vectors, or pass characters"
+            )
+        return Channels({"words": words})
 
     def _characters(self, values: Any) -> NDArray[np.uint8]:
         """Return character ids of shape (n, length)."""
@@ -354,7 +426,8 @@ class CRAN(NeuralPairEstimator):
             at the K nearest to its text and 0 elsewhere. At the relation level there is one weight
             per ordered pair of regions, and ``info["pairs"]`` holds the numbers of the regions.
             The weights of a text are its attention over fragments; ``info["words"]`` holds the
-            characters of each fragment and ``info["spans"]`` their start and stop. At the local
+            characters of each fragment, or the words if the given texts have them, and
+            ``info["spans"]`` start and stop, in characters or words. At the local
             level, the ``info`` of ragged regions, such as boxes, is kept.
 
         Raises
@@ -425,22 +498,46 @@ class CRAN(NeuralPairEstimator):
         return Ragged(weights[real], _offsets(real.sum(axis=1)), info)
 
     def _attention(self, texts: Any, level: str) -> Ragged:
-        ids = self._characters(texts)
-        weights = torch.cat(
-            self._apply(
-                lambda module, items: module.pool(items.values)[level][1].float().cpu(),
-                texts,
-                "text",
-            )
-        ).numpy()
-        alphabet = np.array(["", *Characters.alphabet])
-        spans = fragments(self.length, len(self.channels))
-        words = ["".join(alphabet[row[start:stop]]) for row in ids for start, stop in spans]
-        info = {
-            "words": np.array(words, dtype=object),
-            "spans": np.array(spans * len(ids)),
-        }
-        return Ragged(weights.ravel(), np.arange(len(ids) + 1) * len(spans), info)
+        def attention(module: Any, items: Any) -> list[NDArray[Any]]:
+            values, mask = items["words"] if module.words else (items.values, None)
+            weights = module.pool(values, mask)[level][1].float()
+            real = torch.ones_like(weights, dtype=torch.bool) if mask is None else mask
+            return [row[kept].cpu().numpy() for row, kept in zip(weights, real)]
+
+        rows = [row for part in self._apply(attention, texts, "text") for row in part]
+        offsets = _offsets([len(row) for row in rows])
+        if _are_words(texts):
+            spans = [(k, k + 1) for row in rows for k in range(len(row))]
+            given = _without_padding(texts)
+            words = given.info.get("words")
+            place = np.arange(len(given.values)) - np.repeat(given.offsets[:-1], given.lengths)
+            named = {} if words is None else {"words": np.asarray(words)[place < self.length]}
+        else:
+            ids = self._characters(texts)
+            alphabet = np.array(["", *Characters.alphabet])
+            spans = fragments(self.length, len(self.channels))
+            parts = ["".join(alphabet[row[start:stop]]) for row in ids for start, stop in spans]
+            named = {"words": np.array(parts, dtype=object)}
+            spans = spans * len(ids)
+        return Ragged(np.concatenate(rows), offsets, {**named, "spans": np.array(spans)})
+
+
+def _are_words(values: Any) -> bool:
+    """Return True for sequences of vectors, False for strings and ids of characters."""
+    if isinstance(values, Ragged):
+        return values.values.ndim == 2
+    return getattr(values, "ndim", 1) == 3
+
+
+def _without_padding(values: Any) -> Ragged:
+    """Return word vectors as Ragged: of an array, without the zero vectors after the last word."""
+    if isinstance(values, Ragged):
+        return values
+    held = as_numpy(values)
+    real = held.any(axis=2)
+    lengths = real.shape[1] - real[:, ::-1].argmax(axis=1)
+    lengths[~real.any(axis=1)] = 0
+    return Ragged(held[np.arange(held.shape[1]) < lengths[:, None]], _offsets(lengths))
 
 
 def _offsets(lengths: Any) -> NDArray[np.int64]:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from crossfit.extraction import Characters
-from crossfit.neural import AttentionPool, CharCNN, Items
+from crossfit.neural import AttentionPool, CharCNN, Items, Standardize, init_weights
 
 __all__ = ["LEVELS", "CRANNetwork", "fragments", "nearest_mean", "receptive_field", "relations"]
 
@@ -101,25 +101,27 @@ def nearest_mean(dots: Tensor, k: int, mask: Tensor | None = None) -> Tensor:
 
 
 class Stack(nn.Module):
-    """Map characters to states by convolutions followed by an LSTM.
+    """Map characters to states by convolutions and an LSTM, or word vectors by the LSTM alone.
 
     Parameters
     ----------
-    channels : sequence of int
-        Output channels of the convolutions.
+    channels : sequence of int, or int
+        Output channels of the convolutions; or the width of word vectors, which take the place of
+        their output.
     width : int
         Width of the LSTM.
     n_layers : int
         Number of layers of the LSTM.
     """
 
-    def __init__(self, channels: Sequence[int], width: int, n_layers: int) -> None:
+    def __init__(self, channels: Sequence[int] | int, width: int, n_layers: int) -> None:
         super().__init__()
-        self.cnn = CharCNN(ALPHABET, channels)
-        self.lstm = nn.LSTM(channels[-1], width, n_layers, batch_first=True)
+        words = isinstance(channels, int)
+        self.cnn = nn.Identity() if words else CharCNN(ALPHABET, channels)
+        self.lstm = nn.LSTM(channels if words else channels[-1], width, n_layers, batch_first=True)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map character ids (b, length), or one-hot characters, to states (b, m, width)."""
+        """Map character ids (b, length), or word vectors (b, m, d), to states (b, m, width)."""
         return self.lstm(self.cnn(x))[0]
 
 
@@ -129,7 +131,8 @@ class CRANNetwork(nn.Module):
     Parameters
     ----------
     n_inputs : dict
-        ``{"image": {"global": width, "regions": width}, "text": length}``.
+        ``{"image": {"global": width, "regions": width}, "text": length}``, where the text is
+        ``{"words": width}`` for word vectors.
     levels : sequence of {"global", "local", "relation"}
         Levels of the similarity.
     k : int
@@ -145,8 +148,11 @@ class CRANNetwork(nn.Module):
     width : int
         Width of the representations.
     dropout : float
-        Dropout probability before the last layer of both modalities.
-    normalize, attn_mean, mask_padding : bool
+        Dropout probability before the last layer of both modalities. All regions of an image lose
+        the same features.
+    normalize, attn_mean, mask_padding, standardize : bool
+        See `crossfit_cran.estimator.CRAN`.
+    init : {"scaled", "torch"}
         See `crossfit_cran.estimator.CRAN`.
     """
 
@@ -166,16 +172,20 @@ class CRANNetwork(nn.Module):
         normalize: bool,
         attn_mean: bool,
         mask_padding: bool,
+        standardize: bool = False,
+        init: str = "torch",
     ) -> None:
         super().__init__()
         self.levels, self.k, self.n_regions = tuple(levels), k, n_regions
         self.dropout, self.normalize = dropout, normalize
         self.attn_mean, self.mask_padding = attn_mean, mask_padding
-        self.starts = [start for start, _ in fragments(n_inputs["text"], len(channels))]
-        image = n_inputs["image"]
+        image, text = n_inputs["image"], n_inputs["text"]
+        self.words = not isinstance(text, int)
+        read = text["words"] if self.words else channels
+        self.starts = [] if self.words else [at for at, _ in fragments(text, len(channels))]
         sizes = {level: image["global" if level == "global" else "regions"] for level in levels}
         sizes = {level: n * (1 + (level == "relation")) for level, n in sizes.items()}
-        self.stacks = nn.ModuleDict({u: Stack(channels, lstm_width, lstm_layers) for u in levels})
+        self.stacks = nn.ModuleDict({u: Stack(read, lstm_width, lstm_layers) for u in levels})
         self.attention = nn.ModuleDict(
             {
                 level: AttentionPool(lstm_width, "additive", hidden=attention_width)
@@ -185,18 +195,33 @@ class CRANNetwork(nn.Module):
         )
         self.image = nn.ModuleDict({level: nn.Linear(n, width) for level, n in sizes.items()})
         self.text = nn.ModuleDict({level: nn.Linear(lstm_width, width) for level in levels})
+        if init == "scaled":
+            init_weights(self.stacks)
+            init_weights(self.attention, "tanh")
+            init_weights(nn.ModuleList([self.image, self.text]), "linear")
+        # Without it there are no such buffers, as in bundles of version 0.1.0.
+        self.standard = nn.ModuleDict()
+        if standardize:
+            if self.words:
+                self.standard["words"] = Standardize(read, "text", "words")
+            for channel in ("global", "regions"):
+                if channel in image:
+                    self.standard[channel] = Standardize(image[channel], "image", channel)
 
     # ---- one item at a time ------------------------------------------------------------------
 
     def prepare(self, items: Any, view: str) -> dict[str, Tensor]:
         """Return the representations by level, with masks for the parts of images."""
-        return self.images(items) if view == "image" else self.texts(items.values)
+        if view == "image":
+            return self.images(items)
+        return self.texts(*(items["words"] if self.words else (items.values,)))
 
     def images(self, channels: dict[str, Items]) -> dict[str, Tensor]:
         """Map the channels to ``global`` (b, d), ``local`` (b, R, d), ``relation`` (b, R', d)."""
         found = {}
         if "global" in self.levels:
-            found["global"] = self._last(self.image["global"], channels["global"].values)
+            vectors = self._scaled(channels["global"].values, "global")
+            found["global"] = self._last(self.image["global"], vectors)
         if "regions" not in channels:
             return found
         regions, mask = channels["regions"]
@@ -206,8 +231,12 @@ class CRANNetwork(nn.Module):
             missing = self.n_regions - regions.shape[1]
             regions = F.pad(regions, (0, 0, 0, missing))
             mask = F.pad(mask[:, : self.n_regions], (0, missing))
+        regions = self._scaled(regions, "regions")
+        if self.training and self.dropout:
+            # Random numbers for every region would take longer than the layers.
+            regions = regions * F.dropout(torch.ones_like(regions[:, :1]), self.dropout)
         if "local" in self.levels:
-            found["local"] = self._last(self.image["local"], regions)
+            found["local"] = self._unit(self.image["local"](regions))
             if mask is not None:
                 found["local_mask"] = mask
         if "relation" in self.levels:
@@ -215,33 +244,37 @@ class CRANNetwork(nn.Module):
             layer = self.image["relation"].get_parameter
             # For a concatenation, W (l_j; l_k) = W_1 l_j + W_2 l_k: four times fewer products.
             first, second = layer("weight").chunk(2, dim=1)
-            dropped = F.dropout(regions, self.dropout, self.training)
-            one, other = F.linear(dropped, first, layer("bias")), F.linear(dropped, second)
+            one, other = F.linear(regions, first, layer("bias")), F.linear(regions, second)
             found["relation"] = self._unit(one[:, j] + other[:, k])
             if mask is not None:
                 found["relation_mask"] = mask[:, j] & mask[:, k]
         return found
 
-    def texts(self, ids: Tensor) -> dict[str, Tensor]:
-        """Map characters (b, length) to representations (b, d)."""
+    def texts(self, x: Tensor, mask: Tensor | None = None) -> dict[str, Tensor]:
+        """Map characters (b, length), or words (b, m, width) with a mask, to vectors (b, d)."""
         return {
             level: self._last(self.text[level], pooled)
-            for level, (pooled, _) in self.pool(ids).items()
+            for level, (pooled, _) in self.pool(x, mask).items()
         }
 
-    def pool(self, ids: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
+    def pool(self, x: Tensor, mask: Tensor | None = None) -> dict[str, tuple[Tensor, Tensor]]:
         """Return, by level, pooled states (b, lstm_width) and the weights of fragments (b, m)."""
-        mask = self._written(ids) if self.mask_padding else None
+        if self.words:
+            x = self._scaled(x, "words")
+        elif self.mask_padding:
+            mask = self._written(x)
         found = {}
         for level in self.levels:
-            states = self.stacks[level](ids)
+            states = self.stacks[level](x)
+            real = states.new_ones(states.shape[:2]) if mask is None else mask.to(states)
+            count = real.sum(dim=1, keepdim=True).clamp(min=1)
             if level == "global":
-                weights = states.new_ones(states.shape[:2]) if mask is None else mask.to(states)
-                weights = weights / weights.sum(dim=1, keepdim=True)
+                weights = real / count
                 pooled = torch.einsum("bm,bmh->bh", weights, states)
             else:
                 pooled, weights = self.attention[level](states, mask)
-                pooled = pooled / states.shape[1] if self.attn_mean else pooled
+                if self.attn_mean:
+                    pooled = pooled / (count if self.words else states.shape[1])
             found[level] = pooled, weights
         return found
 
@@ -250,6 +283,9 @@ class CRANNetwork(nn.Module):
         place = torch.arange(1, ids.shape[1] + 1, device=ids.device)
         lengths = ((ids != 0) * place).amax(dim=1).clamp(min=1)
         return torch.tensor(self.starts, device=ids.device) < lengths[:, None]
+
+    def _scaled(self, x: Tensor, channel: str) -> Tensor:
+        return self.standard[channel](x) if channel in self.standard else x
 
     def _last(self, layer: nn.Module, x: Tensor) -> Tensor:
         return self._unit(layer(F.dropout(x, self.dropout, self.training)))
