@@ -137,7 +137,8 @@ def training(n: int, batch_size: int, size: dict[str, Any], epochs: int, device:
     image, texts = data(n, 1280)
     cran = CRAN(
         **size, batch_size=batch_size, max_epochs=epochs, device=device, amp=False,
-        random_state=0, verbose=0,
+        optimizer="RMSprop", lr=4e-4, margin=1.0, mining="random", bidirectional_local=False,
+        standardize=False, dropout=0.0, random_state=0, verbose=0,
     )  # fmt: skip
     plain = PlainLoop(cran, image, texts, device)
     report_epochs(

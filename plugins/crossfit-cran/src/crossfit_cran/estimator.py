@@ -91,9 +91,9 @@ class CRAN(NeuralPairEstimator):
         Divide the weighted sums by m, as printed in the paper, although the weights sum to 1.
     bidirectional_local : bool, default=True
         Also rank texts for an image at the local and relation levels.
-    mask_padding : bool, default=False
-        Exclude fragments that begin after the end of the text. By default all are included. What
-        follows the last word of a sequence of word vectors is always excluded.
+    mask_padding : bool, default=True
+        Exclude fragments that begin after the end of the text. What follows the last word of a
+        sequence of word vectors is always excluded.
     margin : float, default=0.3
         Margin of the hinges.
     mining : {"all", "random", "hardest", "top-k", "sum"}, default="all"
@@ -135,8 +135,9 @@ class CRAN(NeuralPairEstimator):
     Notes
     -----
     The paper has 201 characters, convolutions (384, 512, 2048), an LSTM of 2048, vectors of 1024,
-    margin 1 and the learning rate .0004 halved every 50 epochs, and ranks images for a text alone
-    at the local and relation levels; its other settings are not published. They are in the
+    margin 1 and the learning rate .0004 halved every 50 epochs, includes the fragments of the
+    padding, and ranks images for a text alone at the local and relation levels; its other settings
+    are not published. They are in the
     experiments ``qi-2018-cran-flickr30k`` and ``qi-2018-cran-coco``.
 
     References
@@ -200,7 +201,7 @@ class CRAN(NeuralPairEstimator):
         normalize: bool = True,
         attn_mean: bool = False,
         bidirectional_local: bool = True,
-        mask_padding: bool = False,
+        mask_padding: bool = True,
         margin: float = 0.3,
         mining: str = "all",
         k_negatives: int = 10,
