@@ -332,7 +332,7 @@ def test_texts_differ_before_training(views):
         network = CRAN(init=init)._build_module(n_inputs, None).eval()
         with torch.no_grad():
             found[init] = {u: cosines(vector) for u, vector in network.texts(ids).items()}
-    assert min(found["torch"].values()) > 0.999
+    assert min(found["torch"].values()) > 0.995
     assert max(found["scaled"].values()) < 0.95
 
 
@@ -500,9 +500,10 @@ def test_padding_is_read_unless_it_is_masked(views):
         # Fragments begin every third character.
         assert written.tolist() == [3, 13, 1], level
         torch.testing.assert_close(weights.sum(dim=1), torch.ones(3))
-    _, weights = network_of(CRAN(**QUICK).fit(views)).pool(
-        torch.from_numpy(Characters(51).transform(["aaaa bb"]))
-    )["global"]
+    plain = CRAN(**{**QUICK, "mask_padding": False}).fit(views)
+    _, weights = network_of(plain).pool(torch.from_numpy(Characters(51).transform(["aaaa bb"])))[
+        "global"
+    ]
     torch.testing.assert_close(weights, torch.full((1, 13), 1 / 13))
 
 
@@ -809,9 +810,10 @@ def test_experiments_are_registered_and_fit_the_method(card):
     ours = [entry for entry in spec.methods if entry.method == "cran"]
     for entry in ours:
         CRAN(**entry.params)._validate_params()
-    assert {tuple(entry.params["levels"]) for entry in ours} == {
-        ("global",), ("global", "local"), ("global", "relation"), ("global", "local", "relation"),
-    }  # fmt: skip
+    more = () if card == FLICKR8K_CHOICE else (
+        ("global", "local"), ("global", "relation"), ("global", "local", "relation"),
+    )  # fmt: skip
+    assert {tuple(entry.params["levels"]) for entry in ours} == {("global",), *more}
 
 
 @pytest.mark.parametrize(

@@ -72,12 +72,12 @@ FLICKR30K = _experiment(
 COCO = _experiment("qi-2018-cran-coco", "CRAN and its ablations on MS-COCO, published", "coco")
 FLICKR8K = _experiment(
     "qi-2018-cran-flickr8k-reduced",
-    "CRAN and its ablations on Flickr8k with CCA, reduced",
+    "CRAN and its ablations on Flickr8k, with word vectors and with CCA, reduced",
     "flickr8k",
     ("cran", "cca"),
 )
 FLICKR8K_CHOICE = _experiment(
     "qi-2018-cran-flickr8k-choice-reduced",
-    "Which loss the reduced experiment on Flickr8k trains with",
+    "Which settings the reduced experiment on Flickr8k trains with, and for how long",
     "flickr8k",
 )
