@@ -510,7 +510,7 @@ class _Convolution(nn.Conv1d):
             tables = F.pad(self.weight.permute(2, 1, 0), (0, 0, 1, 0))  # of id 0: zeros
             ids = x.long()
             parts = [F.embedding(ids[:, o : o + steps], tables[o]) for o in range(width)]
-            return (sum(parts[1:], parts[0]) + self.bias).transpose(1, 2)
+            return sum(parts, self.get_parameter("bias")).transpose(1, 2)
         x = x.transpose(1, 2)
         windows = torch.cat([x[:, o : o + steps] for o in range(width)], dim=2)
         weight = self.weight.permute(0, 2, 1).flatten(1)

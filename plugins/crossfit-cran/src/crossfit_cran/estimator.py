@@ -535,7 +535,7 @@ def _without_padding(values: Any) -> Ragged:
     if isinstance(values, Ragged):
         return values
     held = as_numpy(values)
-    real = held.any(axis=2)
+    real = (held != 0).any(axis=2)
     lengths = real.shape[1] - real[:, ::-1].argmax(axis=1)
     lengths[~real.any(axis=1)] = 0
     return Ragged(held[np.arange(held.shape[1]) < lengths[:, None]], _offsets(lengths))

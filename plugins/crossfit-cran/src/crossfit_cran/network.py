@@ -116,9 +116,9 @@ class Stack(nn.Module):
 
     def __init__(self, channels: Sequence[int] | int, width: int, n_layers: int) -> None:
         super().__init__()
-        words = isinstance(channels, int)
-        self.cnn = nn.Identity() if words else CharCNN(ALPHABET, channels)
-        self.lstm = nn.LSTM(channels if words else channels[-1], width, n_layers, batch_first=True)
+        read = channels if isinstance(channels, int) else channels[-1]
+        self.cnn = nn.Identity() if isinstance(channels, int) else CharCNN(ALPHABET, channels)
+        self.lstm = nn.LSTM(read, width, n_layers, batch_first=True)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map character ids (b, length), or word vectors (b, m, d), to states (b, m, width)."""
@@ -203,7 +203,7 @@ class CRANNetwork(nn.Module):
         self.standard = nn.ModuleDict()
         if standardize:
             if self.words:
-                self.standard["words"] = Standardize(read, "text", "words")
+                self.standard["words"] = Standardize(text["words"], "text", "words")
             for channel in ("global", "regions"):
                 if channel in image:
                     self.standard[channel] = Standardize(image[channel], "image", channel)
