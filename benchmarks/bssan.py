@@ -24,6 +24,14 @@ from crossfit_bssan.estimator import BSSAN
 
 EIGHTH = {"lstm_width": 128, "w2r_mlp": (128, 64, 16), "bilstm_width": 64, "o2w_mlp": (64, 32, 8)}
 FORTIETH = {"lstm_width": 24, "w2r_mlp": (24, 12), "bilstm_width": 12, "o2w_mlp": (12, 6)}
+PUBLISHED = {
+    "lstm_width": 1024, "w2r_mlp": (1024, 512, 128), "bilstm_width": 512, "o2w_mlp": (512, 256, 64)
+}  # fmt: skip
+# The plain loop has one random sentence per image, and the features as they are.
+LOSS = {
+    "mining": "random", "bidirectional": False, "n_components": None, "standardize": False,
+    "dropout": 0.0, "optimizer": "SGD",
+}  # fmt: skip
 
 
 def data(n: int, regions: int, width: int, object_width: int, word_width: int) -> Views:
@@ -66,11 +74,10 @@ class PlainLoop:
             text = self.module.text(Items(self.words[rows]))
             own = torch.arange(b, device=device)
             other = (own + torch.randint(1, b, (b,), device=device)) % b
-            learned = torch.tensor([1.0, 0.0], device=device)
-            scores = self.module(image, text.take(torch.stack([own, other], 1)), learned)
+            pairs = image.take(own[:, None]), text.take(torch.stack([own, other], 1))
             hinges = {
-                name: (1 - part[:, 0] + part[:, 1]).clamp(min=0).mean()
-                for name, part in scores.items()
+                name: (1 - part[..., 0] + part[..., 1]).clamp(min=0).mean()
+                for name, part in self.module(*pairs).items()
             }
             loss = hinges["w2r"] + 0.6 * hinges["o2w"] + 1e-5 * self.module.squared_norm()
             loss.backward()
@@ -83,8 +90,8 @@ def compare(
     views: Views, widths: dict[str, Any], batch_size: int, epochs: int, device: str
 ) -> BSSAN:
     method = BSSAN(
-        **widths, batch_size=batch_size, max_epochs=epochs, lr=1e-3, delta=1e-5, device=device,
-        amp=False, random_state=0, verbose=0,
+        **widths, **LOSS, batch_size=batch_size, max_epochs=epochs, lr=1e-3, delta=1e-5,
+        device=device, amp=False, random_state=0, verbose=0,
     )  # fmt: skip
     plain = PlainLoop(method, views, device)
     report_epochs(
@@ -123,7 +130,7 @@ if __name__ == "__main__":
     chosen = parser.parse_args()
     if chosen.published:
         pairs = data(512, 196, 512, 4096, 300)
-        method = compare(pairs, {}, 128, chosen.epochs, chosen.device)
+        method = compare(pairs, PUBLISHED, 128, chosen.epochs, chosen.device)
         score(method, pairs[:64], chosen.device)
     else:
         pairs = data(512, 16, 256, 256, 100)

@@ -7,12 +7,13 @@ import pytest
 import torch
 from scipy.special import softmax
 from sklearn.base import clone
+from sklearn.decomposition import PCA
 from sklearn.pipeline import Pipeline
 
 import crossfit
 from crossfit import ChannelUnion, Ragged, Views, ViewTransformer
 from crossfit.extraction import GridFeatures, WordVectors
-from crossfit.neural import Batch, Items
+from crossfit.neural import Batch, Items, NeuralPairEstimator, Standardize
 from crossfit.plotting import plot_attention
 from crossfit.testing import PeakBytes, parametrize_with_checks
 from crossfit_bssan import cards
@@ -48,6 +49,7 @@ def test_conformance(check):
 # ---- the network against the equations ---------------------------------------------------------
 
 N_INPUTS = {"image": {"map": 7, "objects": 6}, "text": 5}
+ROWS = torch.arange(3)[:, None]  # every image alone
 
 
 def _network(n_inputs=N_INPUTS, **settings):
@@ -66,7 +68,9 @@ def _network(n_inputs=N_INPUTS, **settings):
     # As after some training: weights and statistics with which scores depend on the inputs.
     with torch.no_grad():
         for weight in network.parameters():
-            weight.mul_(3)
+            weight.mul_(1.5)
+        for branch in network.branches.values():
+            branch.attention.map.weight.mul_(3)
     for layer in network.modules():
         if isinstance(layer, torch.nn.BatchNorm1d):
             layer.running_mean.normal_()
@@ -119,10 +123,13 @@ def test_the_network_is_the_equations(project, activation):
     channels, items = _inputs()
     with torch.no_grad():
         image, text = network.image(channels), network.text(items)
-        scores = network(image, text.shared())
-        each = network(image, text.take(torch.tensor([[0, 3], [1, 1], [2, 0]])))
-        alpha = network.branches["w2r"].weights(image, text.shared())
-        beta = network.branches["o2w"].weights(image, text.shared())
+        pairs = image.together(), text.together()
+        scores = {name: part[0] for name, part in network(*pairs).items()}
+        each = network(image.take(ROWS), text.take(torch.tensor([[0, 3], [1, 1], [2, 0]])))
+        groups = torch.tensor([[0, 1], [2, 0]]), torch.tensor([[0, 3, 2], [1, 0, 2]])
+        grouped = network(image.take(groups[0]), text.take(groups[1]))
+        alpha = network.branches["w2r"].weights(*pairs)[0]
+        beta = network.branches["o2w"].weights(*pairs)[0]
     for i in range(3):
         for j in range(4):
             Y, Y2, a, b = _by_hand(network, channels, items, i, j)
@@ -131,9 +138,11 @@ def test_the_network_is_the_equations(project, activation):
             np.testing.assert_allclose(alpha[i, j, : len(a)], a, atol=1e-5)
             np.testing.assert_allclose(beta[i, j, : len(b), : len(a)], b, atol=1e-5)
             assert not beta[i, j, :, len(a) :].any()
-    for name in scores:  # an image's own texts, or the same ones for all
-        expected = scores[name][[0, 0, 1, 1, 2, 2], [0, 3, 1, 1, 2, 0]].view(3, 2)
+    for name in scores:  # an image's own texts, the same ones for all, or for groups of images
+        expected = scores[name][[0, 0, 1, 1, 2, 2], [0, 3, 1, 1, 2, 0]].view(3, 1, 2)
         torch.testing.assert_close(each[name], expected)
+        expected = scores[name][groups[0][:, :, None], groups[1][:, None]]
+        torch.testing.assert_close(grouped[name], expected)
 
 
 def test_the_gradient_is_that_of_torchs_own_lstm():
@@ -144,10 +153,11 @@ def test_the_gradient_is_that_of_torchs_own_lstm():
 
     def ours(project):
         w2r.project = project
-        return w2r(network.image(channels), network.text(items).take(pairs))
+        return w2r(network.image(channels).take(ROWS), network.text(items).take(pairs))
 
     def torchs():
-        alpha = w2r.weights(network.image(channels), network.text(items).take(pairs))
+        image, text = network.image(channels), network.text(items)
+        alpha = w2r.weights(image.take(ROWS), text.take(pairs))[:, 0]
         found = []
         for i, row in enumerate(pairs.tolist()):
             for column, j in enumerate(row):
@@ -155,11 +165,12 @@ def test_the_gradient_is_that_of_torchs_own_lstm():
                 u = alpha[i, column, :n] @ channels["map"].values[i]
                 c = torch.cat([u, items.values[j, :n]], dim=1)
                 found.append(w2r.mlp(w2r.lstm(c[None])[0][:, -1]))
-        return torch.cat(found).view(3, 2)
+        return torch.cat(found).view(3, 1, 2)
 
     gradients = []
     for scores in (torchs(), ours(True), ours(False)):
         loss = (scores * torch.tensor([1.0, -0.5])).sum()
+        assert scores.shape == (3, 1, 2)
         gradients.append(torch.autograd.grad(loss, list(w2r.parameters())))
     for other in gradients[1:]:
         for found, expected in zip(other, gradients[0], strict=True):
@@ -169,8 +180,39 @@ def test_the_gradient_is_that_of_torchs_own_lstm():
 PUBLISHED = {"image": {"map": 512, "objects": 4096}, "text": 300}
 
 
+def published(name):
+    """Return the parameters of the method in an experiment with the paper's settings."""
+    yaml = pytest.importorskip("yaml")
+    folder = Path(__file__).parents[1] / "experiments"
+    described = yaml.safe_load((folder / f"huang-2018-bssan-{name}.yaml").read_text())
+    (found,) = (part["params"] for part in described["methods"] if part["label"] == "BSSAN")
+    return found
+
+
+@pytest.mark.parametrize("name", ["flickr30k", "coco"])
+def test_the_published_settings(name, planted):
+    """Every parameter of the method is in the file, so that no default stands in for it."""
+    found = published(name)
+    own = set(BSSAN()._get_param_names()) - set(NeuralPairEstimator()._get_param_names())
+    loss = {"k", "w2r_group_size", "o2w_group_size"}  # not used with one random negative
+    assert own - loss <= set(found)
+    for key, value in {"mining": "random", "bidirectional": False, "negative_attention": "uniform",
+                       "delta": 0.01, "o2w_weight": 0.6, "optimizer": "SGD", "lr": 0.01,
+                       "n_components": None, "standardize": False, "dropout": 0}.items():  # fmt: skip
+        assert found[key] == value and type(found[key]) in (type(value), float)
+    small = {"lstm_width": 8, "w2r_mlp": [6], "bilstm_width": 4, "o2w_mlp": [6], "max_epochs": 1}
+    method = BSSAN(**{**found, **small}, device="cpu", random_state=0).fit(planted[0])
+    (group,) = method.net_.optimizer_.param_groups
+    assert type(method.net_.optimizer_) is torch.optim.SGD
+    assert (group["lr"], group["momentum"], group["weight_decay"]) == (0.01, 0.9, 0)
+    kinds = {type(part).__name__ for part in method.net_.module_.modules()}
+    assert "Standardize" not in kinds and not hasattr(method, "map_components_")
+    assert all(part.p == 0 for part in method.net_.module_.modules()
+               if isinstance(part, torch.nn.Dropout))  # fmt: skip
+
+
 def test_the_published_sizes():
-    method = BSSAN(device="cpu")
+    method = BSSAN(**published("flickr30k"), device="cpu")
     method.n_regions_ = 196
     network = method._build_module(PUBLISHED, None).eval()
     w2r, o2w = network.branches["w2r"], network.branches["o2w"]
@@ -194,11 +236,12 @@ def test_the_published_sizes():
     with torch.no_grad():
         image, text = network.image(channels), network.text(Items(torch.randn(3, 30, 300)))
         assert text.states.shape == (3, 30, 512)
-        pairs = text.shared()
-        assert w2r.weights(image, pairs).shape == (2, 3, 30, 196)
-        assert o2w.weights(image, pairs).shape == (2, 3, 10, 30)
-        scores = network(image, pairs)
-    assert {name: part.shape for name, part in scores.items()} == {"w2r": (2, 3), "o2w": (2, 3)}
+        pairs = image.together(), text.together()
+        assert w2r.weights(*pairs).shape == (1, 2, 3, 30, 196)
+        assert o2w.weights(*pairs).shape == (1, 2, 3, 10, 30)
+        scores = network(*pairs)
+    shapes = {name: part.shape for name, part in scores.items()}
+    assert shapes == {"w2r": (1, 2, 3), "o2w": (1, 2, 3)}
 
 
 def test_tanh_bounds_the_weight_of_a_region():
@@ -208,11 +251,11 @@ def test_tanh_bounds_the_weight_of_a_region():
         channels, items = _inputs()
         channels["map"] = Items(torch.randn(3, 196, 7))
         bounded = network.branches["w2r"].weights(
-            network.image(channels), network.text(items).shared()
+            network.image(channels).together(), network.text(items).together()
         )
         network.branches["w2r"].attention.activation = None
         free = network.branches["w2r"].weights(
-            network.image(channels), network.text(items).shared()
+            network.image(channels).together(), network.text(items).together()
         )
     assert bounded.max() <= np.e / (np.e + 195 / np.e) + 1e-6 < 0.0366
     assert free.max() > 0.5
@@ -225,18 +268,19 @@ def test_uniform_attention_is_that_of_zero_weights():
         torch.nn.init.zeros_(branch.attention.map.weight)
         torch.nn.init.zeros_(branch.attention.bias)
     with torch.no_grad():
-        text = network.text(items).shared()
-        uniform = network(network.image(channels), text, torch.tensor([0.0, 1.0, 0.0, 1.0]))
-        flat = zero(zero.image(channels), text)
-        learned = network(network.image(channels), text)
+        text = network.text(items).together()
+        some = torch.tensor([0.0, 1.0, 0.0, 1.0]).expand(1, 3, 4)
+        uniform = network(network.image(channels).together(), text, some)
+        flat = zero(zero.image(channels).together(), text)
+        learned = network(network.image(channels).together(), text)
     for name in uniform:
-        torch.testing.assert_close(uniform[name][:, ::2], flat[name][:, ::2])
-        torch.testing.assert_close(uniform[name][:, 1::2], learned[name][:, 1::2])
+        torch.testing.assert_close(uniform[name][..., ::2], flat[name][..., ::2])
+        torch.testing.assert_close(uniform[name][..., 1::2], learned[name][..., 1::2])
         assert (learned[name] - flat[name]).abs().max() > 0.05
     for i in range(3):
         Y, Y2, a, b = _by_hand(network, channels, items, i, 0, learned=False)
-        assert uniform["w2r"][i, 0].item() == pytest.approx(Y, abs=1e-5)
-        assert uniform["o2w"][i, 0].item() == pytest.approx(Y2, abs=1e-5)
+        assert uniform["w2r"][0, i, 0].item() == pytest.approx(Y, abs=1e-5)
+        assert uniform["o2w"][0, i, 0].item() == pytest.approx(Y2, abs=1e-5)
         assert np.allclose(a, 1 / 5) and np.allclose(b, 1 / 6)
 
 
@@ -318,36 +362,91 @@ def _batch(groups):
                  torch.tensor(groups), None)  # fmt: skip
 
 
-def test_the_loss_is_the_hinges():
+def _pair_of_texts(known):
+    """Return positives and negatives of images, each with its own text and one that is drawn."""
+    known = torch.tensor(known)
+    positives = torch.tensor([True, False]).expand(len(known), 1, 2)
+    return positives, torch.stack([torch.zeros_like(known), known], dim=-1)[:, None]
+
+
+def test_the_published_loss_is_the_hinges():
     rng = np.random.default_rng(0)
-    Y, Y2 = (torch.tensor(rng.normal(size=(4, 2))) for _ in range(2))
-    outputs = {"w2r": Y, "o2w": Y2, "reg": torch.tensor(3.0), "known": torch.ones(4).bool()}
-    terms = BSSAN(margin=0.7, o2w_weight=0.3, delta=0.1)._loss(outputs, _batch([0, 1, 2, 3]))
+    Y, Y2 = (torch.tensor(rng.normal(size=(4, 1, 2))) for _ in range(2))
+    all_known = _pair_of_texts([True] * 4)
+    outputs = {"w2r": (Y, *all_known), "o2w": (Y2, *all_known), "reg": torch.tensor(3.0)}
+    settings = {"mining": "random", "bidirectional": False, "margin": 0.7}
+    terms = BSSAN(**settings, o2w_weight=0.3, delta=0.1)._loss(outputs, None)
 
     def hinge(y):
-        return np.mean([max(0, 0.7 - own + negative) for own, negative in y.tolist()])
+        return np.mean([max(0, 0.7 - own + negative) for own, negative in y[:, 0].tolist()])
 
     assert terms["w2r"].item() == pytest.approx(hinge(Y))
     assert terms["o2w"].item() == pytest.approx(0.3 * hinge(Y2))
     assert terms["reg"].item() == pytest.approx(0.3)
-    outputs["known"] = torch.tensor([True, False, True, True])
-    some = BSSAN(margin=0.7)._loss(outputs, _batch([0, 1, 2, 3]))
+    outputs["w2r"] = (Y, *_pair_of_texts([True, False, True, True]))
+    some = BSSAN(**settings)._loss(outputs, None)
     assert some["w2r"].item() == pytest.approx(hinge(Y[[0, 2, 3]]))
-    outputs["known"] = torch.zeros(4).bool()
-    assert BSSAN()._loss(outputs, _batch([0, 0, 0, 0]))["w2r"] == 0
+    outputs["w2r"] = (Y, *_pair_of_texts([False] * 4))
+    assert BSSAN(**settings)._loss(outputs, None)["w2r"] == 0
 
 
-def test_the_loss_has_the_right_gradient():
+@pytest.mark.parametrize("bidirectional", [True, False])
+@pytest.mark.parametrize("mining", ["random", "all", "hardest", "top-k"])
+def test_the_loss_is_that_of_the_naive_loop(mining, bidirectional):
+    """Pairs of one image, of other images, and of neither kind; in groups that differ."""
+    rng = np.random.default_rng(0)
+    scores = torch.tensor(rng.normal(size=(3, 4, 4)))
+    positives = torch.eye(4).bool().repeat(3, 1, 1)
+    positives[1, 0, 1] = positives[1, 1, 0] = True
+    negatives = ~positives
+    negatives[2, 3, :] = negatives[2, :, 3] = False  # nobody to rank this row against
+    if mining == "random":  # one negative per row and column at most
+        negatives = negatives & torch.eye(4).bool().roll(2, 0)
+    method = BSSAN(mining=mining, k=2, bidirectional=bidirectional, margin=0.8, o2w_weight=0.5)
+    terms = method._loss({"w2r": (scores, positives, negatives)}, None)
+
+    def ranked(s, own, other):
+        found = []
+        for i in range(4):
+            wrong = sorted((s[i, j] for j in range(4) if other[i, j]), reverse=True)
+            wrong = wrong[: {"hardest": 1, "top-k": 2}.get(mining, 4)]
+            found += [np.mean([max(0, 0.8 - s[i, p] + n) for n in wrong])
+                      for p in range(4) if own[i, p] and wrong]  # fmt: skip
+        return found
+
+    ways = [(0, 1, 2), (0, 2, 1)][: 1 + bidirectional]
+    parts = [np.concatenate([ranked(*(t.permute(way)[a].numpy() for t in (scores, positives,
+             negatives))) for a in range(3)]) for way in ways]  # fmt: skip
+    assert terms["w2r"].item() == pytest.approx(sum(part.mean() for part in parts))
+
+
+@pytest.mark.parametrize("mining", ["random", "all", "hardest"])
+def test_the_loss_has_the_right_gradient(mining):
     torch.manual_seed(0)
-    Y, Y2 = (torch.randn(5, 2, dtype=torch.float64, requires_grad=True) for _ in range(2))
+    Y, Y2 = (torch.randn(5, 1, 2, dtype=torch.float64, requires_grad=True) for _ in range(2))
     reg = torch.tensor(2.0, dtype=torch.float64, requires_grad=True)
-    known = torch.tensor([True, True, False, True, True])
+    masks = _pair_of_texts([True, True, False, True, True])
 
     def loss(a, b, c):
-        outputs = {"w2r": a, "o2w": b, "reg": c, "known": known}
-        return sum(BSSAN()._loss(outputs, _batch([0, 1, 2, 3, 4])).values())
+        outputs = {"w2r": (a, *masks), "o2w": (b, *masks), "reg": c}
+        return sum(BSSAN(mining=mining, margin=1.0)._loss(outputs, None).values())
 
     assert torch.autograd.gradcheck(loss, (Y, Y2, reg))
+
+
+def test_the_loss_does_not_grow_with_the_batch():
+    """A batch twice, whose pairs meet in the same groups, has the same loss."""
+    views, _ = make_inputs(np.random.default_rng(0), 16)
+    method = BSSAN(**SMALL, w2r_group_size=8, o2w_group_size=8).fit(views)
+    module = method.net_.module_.eval()
+    losses = []
+    for times in (1, 2):
+        rows = np.tile(np.arange(16), times)
+        data = method._data(views[rows].map(method._features), None, torch.device("cpu"))
+        batch = data.batch(torch.arange(len(rows)))
+        with torch.no_grad():
+            losses.append(sum(method._loss(method._outputs(module, batch), batch).values()))
+    torch.testing.assert_close(losses[0], losses[1])
 
 
 def test_the_regulariser_is_of_weight_matrices_alone():
@@ -365,48 +464,83 @@ def test_the_regulariser_is_of_weight_matrices_alone():
 
 
 class _Recorder(torch.nn.Module):
+<<<<<<< HEAD
     """A substitute for the network that records the texts compared with each row, and how."""
+=======
+    """Stands in for the network; keeps which images and texts meet and how."""
+>>>>>>> b4db83d (BSSAN's defaults learn: negatives of the batch both ways, in groups; the paper's settings are in its experiments)
 
     def __init__(self):
         super().__init__()
         self.seen = []
+        self.branches = {"w2r": self._branch, "o2w": self._branch}
 
     def image(self, items):
-        return None
-
-    def text(self, items):
         return self
 
-    @property
-    def words(self):
-        return torch.zeros(1)
+    text = image
 
     def take(self, rows):
-        self.rows = rows
-        return self
+        return rows
 
-    def forward(self, image, text, learned=None):
-        self.seen.append((self.rows, learned))
-        return {"w2r": torch.zeros(self.rows.shape)}
+    def _branch(self, images, texts, learned=None):
+        self.seen.append((images, texts, learned))
+        return torch.zeros(*images.shape, texts.shape[1])
 
 
-def test_negatives_are_sentences_of_other_images_each_equally_often():
-    module, method = _Recorder(), BSSAN(delta=0)
+PUBLISHED_LOSS = {"mining": "random", "bidirectional": False, "negative_attention": "uniform"}
+
+
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_negatives_are_items_of_other_images_each_equally_often(bidirectional):
+    module, method = (
+        _Recorder(),
+        BSSAN(**{**PUBLISHED_LOSS, "bidirectional": bidirectional}, delta=0),
+    )
     groups = torch.tensor([0, 0, 0, 1, 1, 2])
     torch.manual_seed(0)
-    drawn = torch.zeros(6, 6)
+    drawn = torch.zeros(2, 6, 6)
     for _ in range(1500):
         outputs = method._outputs(module, _batch(groups.tolist()))
-        rows, learned = module.seen.pop()
-        assert rows[:, 0].tolist() == [0, 1, 2, 3, 4, 5] and learned.tolist() == [1, 0]
-        drawn[torch.arange(6), rows[:, 1]] += 1
+        (images, texts, learned), again = module.seen[-2:]
+        assert all(a is b for a, b in zip((images, texts), again))  # the same for both branches
+        assert texts.shape == (6, 2) and images.shape == (6, 1 + bidirectional)
+        assert texts[:, 0].tolist() == images[:, 0].tolist() == [0, 1, 2, 3, 4, 5]
+        expected = [[1, 0], [0, 0]][: 1 + bidirectional]
+        assert learned.tolist() == [expected] * 6
+        for counts, rows in zip(drawn, (texts, images)):
+            counts[torch.arange(6), rows[:, -1]] += 1
     wrong = groups[:, None] != groups
-    assert not drawn[~wrong].any() and outputs["known"].all()
-    np.testing.assert_allclose(drawn[wrong] * wrong.sum(1).repeat_interleave(wrong.sum(1)) / 1500,
-                               1, atol=0.2)  # fmt: skip
-    assert not method._outputs(module, _batch([3, 3]))["known"].any()
+    for counts in drawn[: 1 + bidirectional]:
+        assert not counts[~wrong].any()
+        found = counts[wrong] * wrong.sum(1).repeat_interleave(wrong.sum(1)) / 1500
+        np.testing.assert_allclose(found, 1, atol=0.2)
+    _, positives, negatives = outputs["w2r"]
+    assert positives.sum() == 6 and negatives.sum() == 6 * (1 + bidirectional)
+    assert not method._outputs(module, _batch([3, 3]))["w2r"][2].any()
     method.set_params(negative_attention="learned")._outputs(module, _batch([0, 1]))
-    assert module.seen[-1][1] is None
+    assert module.seen[-1][2] is None
+
+
+def test_groups_cover_the_batch_and_know_who_belongs_together():
+    module, groups = _Recorder(), [0, 0, 1, 2, 3, 4, 4]
+    item = torch.tensor([0, 0, 1, 2, 3, 4, 5])  # rows 5 and 6: one group, two images
+    batch = Batch({"image": None, "text": None}, {"image": item, "text": torch.arange(7)},
+                  torch.tensor(groups), None)  # fmt: skip
+    method = BSSAN(w2r_group_size=3, o2w_group_size=100, negative_attention="uniform", delta=0)
+    outputs = method._outputs(module, batch)
+    (images, texts, learned), whole = module.seen
+    assert images.tolist() == texts.tolist() == [[0, 1, 2], [3, 4, 5], [6, 0, 1]]
+    assert whole[0].tolist() == whole[1].tolist() == [[0, 1, 2, 3, 4, 5, 6]]
+    for name in ("w2r", "o2w"):
+        scores, positives, negatives = outputs[name]
+        rows = images if name == "w2r" else whole[0]
+        assert scores.shape == positives.shape == negatives.shape
+        for a, i, j in np.ndindex(*scores.shape):
+            first, second = rows[a, i], rows[a, j]
+            assert positives[a, i, j] == (item[first] == item[second])
+            assert negatives[a, i, j] == (groups[first] != groups[second])
+    torch.testing.assert_close(learned, outputs["w2r"][1].float())
 
 
 def test_uniform_attention_for_negatives_never_leaves_the_training(planted, monkeypatch):
@@ -419,12 +553,14 @@ def test_uniform_attention_for_negatives_never_leaves_the_training(planted, monk
 
     monkeypatch.setattr(PairAttention, "weigh", recording)
     train, test = planted
-    method = BSSAN(
-        **{**SMALL, "negative_attention": "uniform", "max_epochs": 2}, validation_fraction=0.2
-    ).fit(train)
+    method = BSSAN(**{**SMALL, **PUBLISHED_LOSS, "max_epochs": 2}, validation_fraction=0.2).fit(
+        train
+    )
     training = [learned for gradients, learned in seen if gradients]
     validation = [learned for gradients, learned in seen if not gradients]
-    assert training and all(learned.tolist() == [1, 0] for learned in training)
+    assert training and all(
+        set(learned.flatten(3).unique().tolist()) == {0, 1} for learned in training
+    )
     assert validation and all(learned is None for learned in validation)
     seen.clear()
     scores = method.similarity(test)
@@ -450,9 +586,9 @@ def test_who_belongs_to_whom_changes_no_score(planted):
 def test_uniform_attention_for_negatives_is_a_cue_that_is_absent_at_test(planted):
     """The loss vanishes by recognising uniform weights, and ranking stays near chance."""
     train, test = planted
-    settings = {**SMALL, "margin": 1.0, "delta": 0, "max_epochs": 20}
+    settings = {**SMALL, **PUBLISHED_LOSS, "margin": 1.0, "delta": 0, "max_epochs": 20}
     uniform = BSSAN(**{**settings, "negative_attention": "uniform"}).fit(train)
-    learned = BSSAN(**settings).fit(train)
+    learned = BSSAN(**{**settings, "negative_attention": "learned"}).fit(train)
     last = {m.negative_attention: m.net_.history[-1]["train_loss"] for m in (uniform, learned)}
     assert last["uniform"] < 0.1 < last["learned"]
     assert uniform.score(test) < learned.score(test) - 0.1
@@ -477,7 +613,7 @@ def test_scores_are_those_of_the_naive_loop(fitted, planted):
                  "objects": Items(torch.tensor(images["objects"][0], dtype=torch.float32)[None],
                                   torch.ones(1, len(images["objects"][0])).bool())}  # fmt: skip
         words = Items(torch.tensor(texts[3], dtype=torch.float32)[None])
-        parts = module(module.image(image), module.text(words).shared())
+        parts = module(module.image(image).together(), module.text(words).together())
     expected = parts["w2r"] + 0.6 * parts["o2w"]
     assert naive[0, 3] == pytest.approx(expected.item(), abs=1e-4)
 
@@ -547,12 +683,8 @@ def test_a_bundle_keeps_the_scores(fitted, planted, tmp_path):
     assert read.get_params() == fitted.get_params() and read.n_regions_ == 6
 
 
-def test_the_optimizer_is_the_papers(planted):
-    method = BSSAN(**{**SMALL, "optimizer": "SGD", "lr": 0.01, "max_epochs": 1}).fit(planted[0])
-    optimizer = method.net_.optimizer_
-    (group,) = optimizer.param_groups
-    assert type(optimizer) is torch.optim.SGD
-    assert (group["lr"], group["momentum"], group["weight_decay"]) == (0.01, 0.9, 0)
+def test_terms_of_the_loss_are_in_the_history(planted):
+    method = BSSAN(**{**SMALL, "max_epochs": 1}).fit(planted[0])
     row = method.net_.history[-1]
     assert {"train_w2r", "train_o2w", "train_reg"} <= set(row)
     none = BSSAN(**{**SMALL, "delta": 0, "max_epochs": 1}).fit(planted[0])
@@ -577,7 +709,8 @@ def test_one_batch_of_the_published_size_trains():
     image = {"map": rng.random((8, 196, 512), dtype=np.float32),
              "objects": rng.random((8, 10, 4096), dtype=np.float32)}  # fmt: skip
     views = Views(image=image, text=rng.normal(size=(8, 30, 300)).astype(np.float32))
-    method = BSSAN(max_epochs=1, batch_size=8, device="cpu", random_state=0).fit(views)
+    settings = {**published("flickr30k"), "max_epochs": 1, "batch_size": 8}
+    method = BSSAN(**settings, device="cpu", random_state=0).fit(views)
     row = method.net_.history[-1]
     assert 0.5 < row["train_w2r"] < 2 and 0.3 < row["train_o2w"] < 1.2 and row["train_reg"] > 1
     assert method.similarity(views[:2]).shape == (2, 2)
@@ -663,6 +796,10 @@ def test_pictures_and_strings_go_through_a_pipeline(tmp_path):
         ({"w2r_mlp": (8, 0)}, "w2r_mlp must be widths of layers"),
         ({"negative_attention": "none"}, "negative_attention"),
         ({"margin": 0}, "margin"),
+        ({"mining": "sum"}, "mining"),
+        ({"w2r_group_size": 1}, "w2r_group_size"),
+        ({"n_components": 0}, "n_components"),
+        ({"dropout": 1}, "dropout"),
     ],
 )
 def test_wrong_parameters_are_refused(planted, params, words):
@@ -705,6 +842,63 @@ def test_the_experiments_name_parameters_that_exist():
                 (("w2r", "o2w"), False)} <= variants  # fmt: skip
         for entry in methods:
             BSSAN(**entry["params"])._validate_params()
+
+
+def test_principal_components_are_those_of_the_training_vectors(planted):
+    train, test = planted
+    settings = {**SMALL, "max_epochs": 1}
+    method = BSSAN(**settings, n_components=4).fit(train)
+    assert method.n_inputs_["image"] == {"map": 4, "objects": 4}
+    for channel in ("map", "objects"):
+        part = train["image"][channel]
+        vectors = np.concatenate([np.asarray(row) for row in part])
+        pca = PCA(4).fit(vectors)
+        of_test = np.concatenate([np.asarray(row) for row in test["image"][channel]])
+        found = method._features(test["image"], "image")[channel]
+        found = np.concatenate([np.asarray(row) for row in found])
+        # Signs of components are arbitrary; one factor makes the mean variance 1.
+        expected = pca.transform(of_test) / np.sqrt(pca.explained_variance_.mean())
+        np.testing.assert_allclose(np.abs(found), np.abs(expected), rtol=1e-3, atol=1e-4)
+    with pytest.raises(ValueError, match="'map' has 9 features, but BSSAN is expecting 10"):
+        method.similarity({**dict(test["image"].items()), "map": test["image"]["map"][..., :9]},
+                          test["text"])  # fmt: skip
+    plain = BSSAN(**settings, n_components=4, standardize=False).fit(train)
+    scale = plain.map_components_ / method.map_components_
+    np.testing.assert_allclose(scale, scale[0, 0], rtol=1e-4)
+    assert not any(isinstance(part, Standardize) for part in plain.net_.module_.modules())
+    # As many components as features change nothing.
+    assert not hasattr(BSSAN(**settings, n_components=50).fit(train), "map_components_")
+
+
+def test_a_bundle_keeps_the_components(planted, tmp_path):
+    method = BSSAN(**{**SMALL, "max_epochs": 1}, n_components=4).fit(planted[0])
+    crossfit.save(method, tmp_path / "bssan")
+    read = crossfit.load(tmp_path / "bssan")
+    np.testing.assert_array_equal(read.similarity(planted[1]), method.similarity(planted[1]))
+
+
+def test_a_bundle_of_0_1_is_neither_standardised_nor_projected(planted, tmp_path, monkeypatch):
+    settings = {**SMALL, "max_epochs": 1, "standardize": False, "dropout": 0.0}
+    method = BSSAN(**settings, n_components=None).fit(planted[0])
+    new = ("n_components", "standardize", "dropout", "mining", "k", "bidirectional",
+           "w2r_group_size", "o2w_group_size")  # fmt: skip
+    given = method.get_params
+    monkeypatch.setattr(method, "get_params", lambda deep=True: {
+        name: value for name, value in given(deep).items() if name not in new})  # fmt: skip
+    crossfit.save(method, tmp_path / "bssan")
+    read = crossfit.load(tmp_path / "bssan")
+    assert read.standardize is False and read.dropout == 0
+    np.testing.assert_array_equal(read.similarity(planted[1]), method.similarity(planted[1]))
+
+
+def test_everything_is_standardised(fitted, planted):
+    scaling = fitted.net_.module_.scaling
+    assert set(scaling) == {"text", "map", "objects"}
+    image, text = planted[0]["image"], planted[0]["text"]
+    for name, part in (("text", text), ("map", image["map"]), ("objects", image["objects"])):
+        rows = np.concatenate([np.asarray(row) for row in part])
+        np.testing.assert_allclose(scaling[name].mean, rows.mean(axis=0), atol=1e-4)
+        np.testing.assert_allclose(scaling[name].scale, rows.std(axis=0), rtol=1e-3)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int64])

@@ -27,20 +27,18 @@ BSSAN = MethodCard(
     year=2018,
     citation=_CITATION,
     search_space={
-        "negative_attention": Choice("uniform", "learned"),
-        "attn_act": Choice("tanh", None),
-        "lr": Float(1e-3, 0.1, log=True),
+        "mining": Choice("all", "hardest", "top-k"),
+        "n_components": Choice(64, 128, 256),
+        "dropout": Choice(0.0, 0.2, 0.4),
+        "lr": Float(5e-4, 5e-3, log=True),
         "o2w_weight": Float(0.2, 2.0, log=True),
         "delta": Float(1e-7, 1e-2, log=True),
-        "lstm_width": Choice(64, 128, 256),
-        "max_epochs": Int(5, 15),
+        "lstm_width": Choice(64, 128),
+        "max_epochs": Int(5, 20),
     },
-    # With uniform attention for negatives, the default, nothing is learned on so small a problem.
     test_params={
-        "negative_attention": "learned",
         "attn_act": None,
-        "margin": 4.0,
-        "optimizer": "Adam",
+        "dropout": 0.0,
         "lr": 0.02,
         "batch_size": 16,
         "max_epochs": 10,
@@ -80,7 +78,7 @@ COCO = _experiment(
 )
 FLICKR8K_REDUCED = _experiment(
     "huang-2018-bssan-flickr8k-reduced",
-    "BSSAN and its ablations on a part of Flickr8k, an eighth of the widths",
+    "BSSAN and its ablations on Flickr8k, reduced widths",
     "flickr8k",
     ("bssan", "cca"),
 )

@@ -2,32 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from inspect import signature
 from numbers import Integral, Real
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from sklearn.decomposition import PCA
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from crossfit.extraction.weights import exact
-from crossfit.neural import Batch, NeuralPairEstimator
+from crossfit.neural import Batch, NeuralPairEstimator, triplet_loss
 from crossfit.neural.batching import first_elements
 from crossfit.neural.training import optimizer_class
-from crossfit.views import Channels, Ragged, Views, as_float, take_rows
+from crossfit.views import Channels, Ragged, Views, as_float, as_numpy, take_rows
 from crossfit_bssan import cards
-from crossfit_bssan.network import BSSANNetwork, Image, Text
+from crossfit_bssan.network import CHANNELS, BSSANNetwork, Image, Text
 
 __all__ = ["BSSAN"]
 
-# Channel of an image that each branch uses.
-CHANNELS = {"w2r": "map", "o2w": "objects"}
 # Maximum number of parts by length that a block's texts are split into, and minimum pairs per part.
 _PARTS, _PART = 8, 256
+# Maximum number of regions or objects from which principal components are computed.
+_VECTORS = 20_000
 # Number of pairs whose attention is computed at once.
 _EXPLAINED = 64
 
@@ -45,11 +46,14 @@ class BSSAN(NeuralPairEstimator):
     From objects to words (O2W), each detected object attends in the same way to the states of a
     bidirectional LSTM over the words; a perceptron scores every object with the words it attends
     to, and Y' is the mean over the objects. The score of a pair is :math:`Y + \lambda Y'`
-    (equation 19). In training, each pair is compared with one sentence of another image, drawn
-    from the batch,
+    (equation 19). The loss ranks pairs by hinges with margin M over negatives of the batch,
 
     .. math:: \mathrm{mean}\,[M - Y + Y^-]_+ + \lambda\,\mathrm{mean}\,[M - Y' + Y'^-]_+
               + \delta \lVert\theta\rVert^2 .
+
+    The defaults are for a few thousand pairs. The paper's settings are much larger widths and one
+    random sentence as the negative; they are in the experiments ``huang-2018-bssan-flickr30k`` and
+    ``huang-2018-bssan-coco``.
 
     Images have the channels ``map``, regions of a convolutional map, (n, R, d), and ``objects``,
     vectors of detected objects, (n, K, d_o); either may be ragged. Only the channels of the
@@ -60,38 +64,65 @@ class BSSAN(NeuralPairEstimator):
     ----------
     branches : sequence of {"w2r", "o2w"}, default=("w2r", "o2w")
         Both branches are the method; a single one is an ablation of the paper.
-    negative_attention : {"uniform", "learned"}, default="uniform"
+    n_components : int or None, default=NCOMP
+        Number of principal components of the training regions, and of the training objects, that
+        replace their features; None for the features themselves, as in the paper. Fewer features
+        are cheaper, and harder to memorise.
+    standardize : bool, default=True
+        Scale words, regions and objects to mean 0 and variance 1: feature by feature, or by one
+        factor if they are principal components, whose variances differ for a reason. Not in the
+        paper.
+    dropout : float, default=DROP
+        Probability of dropping a feature of a word, region or object, or a hidden unit of a
+        perceptron, in training; 0 in the paper.
+    mining : {"all", "random", "hardest", "top-k"}, default="MINING"
+        Negatives of a pair. ``"random"`` is that of the paper: one, drawn from the batch. For the
+        others, the batch is divided into groups, in which every image is scored with every text:
+        the mean over all negatives of the group, the one with the highest score, or the mean over
+        the `k` with the highest scores.
+    k : int, default=4
+        Number of negatives for ``"top-k"``.
+    bidirectional : bool, default=True
+        Rank images for a text as well. False is the paper's loss, in which only texts are ranked
+        for an image.
+    w2r_group_size, o2w_group_size : int, default=8 and 32
+        Number of rows in a group, by branch, unless `mining` is ``"random"``. A pair of W2R costs a
+        pass of an LSTM, a pair of O2W much less.
+    negative_attention : {"learned", "uniform"}, default="learned"
         Attention over negative pairs in training; uniform in the paper (equation 8). Matched and
         unmatched pairs then differ by the attention itself, a cue that is missing when pairs are
-        scored, where the attention is learned for every pair.
+        scored, where the attention is learned for every pair: such a fit ranks at chance.
     o2w_weight : float, default=0.6
         Weight λ of the O2W branch.
-    delta : float, default=0.01
-        Weight δ of the squares of all weight matrices; 0 is ``no_reg`` in the paper.
-    margin : float, default=1.0
+    delta : float, default=DELTA
+        Weight δ of the squares of all weight matrices; 0 is ``no_reg`` in the paper, which prints
+        0.01. With SGD and a learning rate of 0.01, 0.01 halves all matrices every 350 updates.
+    margin : float, default=MARGIN
         Margin M.
     attn_act : {"tanh", None}, default="tanh"
         Activation of the logits of the attention. With tanh, the weight of one of 196 regions is
         at most 0.036.
-    lstm_width : int, default=1024
-        Number of units of the LSTM of W2R.
-    w2r_mlp : sequence of int, default=(1024, 512, 128)
+    lstm_width : int, default=64
+        Number of units of the LSTM of W2R; 1024 in the paper.
+    w2r_mlp : sequence of int, default=(64, 32)
         Widths of the hidden layers of the perceptron of W2R, each followed by batch normalisation
-        and tanh.
-    bilstm_width : int, default=512
-        Number of units of each direction of the LSTM of O2W, whose two states are averaged.
-    o2w_mlp : sequence of int, default=(512, 256, 64)
-        Widths of the hidden layers of the perceptron of O2W, as for W2R.
+        and tanh; 1024, 512 and 128 in the paper.
+    bilstm_width : int, default=64
+        Number of units of each direction of the LSTM of O2W, whose two states are averaged; 512 in
+        the paper.
+    o2w_mlp : sequence of int, default=(64, 32)
+        Widths of the hidden layers of the perceptron of O2W, as for W2R; 512, 256 and 64 in the
+        paper.
     max_words : int, default=30
         Number of words per text, from the first.
-    max_epochs : int, default=30
+    max_epochs : int, default=EPOCHS
         Number of passes over the training pairs.
-    lr : float, default=0.01
-        Learning rate.
+    lr : float, default=LR
+        Learning rate; 0.01 in the paper.
     batch_size : int, default=128
         Number of pairs per batch.
-    optimizer : str or type, default="SGD"
-        Name of a class in `torch.optim`, or such a class.
+    optimizer : str or type, default="Adam"
+        Name of a class in `torch.optim`, or such a class; SGD in the paper.
     momentum : float, default=0.9
         Momentum, if the optimizer has this setting.
     **kwargs
@@ -101,14 +132,18 @@ class BSSAN(NeuralPairEstimator):
     ----------
     n_regions_ : int
         Largest number of regions of a training image, 0 without W2R.
+    map_components_, objects_components_ : ndarray of shape (n_components, d)
+        Principal components, scaled; only if the channel has more features than that.
+    map_mean_, objects_mean_ : ndarray of shape (d,)
+        Means that are subtracted before.
     net_ : skorch.NeuralNet
         Its history contains ``train_w2r``, ``train_o2w`` and ``train_reg``.
 
     Notes
     -----
-    Only sentences are drawn as negatives, as in the paper: no term of the loss ranks images for
-    a sentence. Margin, batch size and number of epochs are not published. The state of the LSTM is
-    taken at the last word of a text, and padding gets no attention.
+    Margin, batch size and number of epochs are not published. Terms of the loss are means, so that
+    they do not depend on the batch size. The state of the LSTM is taken at the last word of a text,
+    and padding gets no attention.
 
     References
     ----------
@@ -133,6 +168,14 @@ class BSSAN(NeuralPairEstimator):
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **NeuralPairEstimator._parameter_constraints,
         "branches": [list, tuple, np.ndarray],
+        "n_components": [Interval(Integral, 1, None, closed="left"), None],
+        "standardize": ["boolean"],
+        "dropout": [Interval(Real, 0, 1, closed="left")],
+        "mining": [StrOptions({"random", "all", "hardest", "top-k"})],
+        "k": [Interval(Integral, 1, None, closed="left")],
+        "bidirectional": ["boolean"],
+        "w2r_group_size": [Interval(Integral, 2, None, closed="left")],
+        "o2w_group_size": [Interval(Integral, 2, None, closed="left")],
         "negative_attention": [StrOptions({"uniform", "learned"})],
         "o2w_weight": [Interval(Real, 0, None, closed="left")],
         "delta": [Interval(Real, 0, None, closed="left")],
@@ -150,7 +193,15 @@ class BSSAN(NeuralPairEstimator):
         self,
         *,
         branches: Sequence[str] = ("w2r", "o2w"),
-        negative_attention: str = "uniform",
+        n_components: int | None = 256,
+        standardize: bool = True,
+        dropout: float = 0.2,
+        mining: str = "all",
+        k: int = 4,
+        bidirectional: bool = True,
+        w2r_group_size: int = 8,
+        o2w_group_size: int = 32,
+        negative_attention: str = "learned",
         o2w_weight: float = 0.6,
         delta: float = 0.01,
         margin: float = 1.0,
@@ -171,6 +222,14 @@ class BSSAN(NeuralPairEstimator):
             max_epochs=max_epochs, lr=lr, batch_size=batch_size, optimizer=optimizer, **kwargs
         )
         self.branches = branches
+        self.n_components = n_components
+        self.standardize = standardize
+        self.dropout = dropout
+        self.mining = mining
+        self.k = k
+        self.bidirectional = bidirectional
+        self.w2r_group_size = w2r_group_size
+        self.o2w_group_size = o2w_group_size
         self.negative_attention = negative_attention
         self.o2w_weight = o2w_weight
         self.delta = delta
@@ -213,40 +272,61 @@ class BSSAN(NeuralPairEstimator):
             "max_words": self.max_words,
             # Project regions or words, whichever are fewer.
             "project": self.n_regions_ <= self.max_words,
+            "standardize": self._standardized(),
+            "dropout": self.dropout,
         }
         return BSSANNetwork(n_inputs, **{**settings, **module})
 
-    def _outputs(self, module: nn.Module, batch: Batch) -> Any:
-        """Return scores (b, 2) of every row's own text and of its negative, by branch.
+    def _standardized(self) -> tuple[str, ...]:
+        """Return what the network standardises: channels without principal components, and words."""
+        found = [name for name in ("map", "objects") if not hasattr(self, f"{name}_components_")]
+        return ("text", *found) if self.standardize else ()
 
-        Both are normalised together by the statistics of the same batch.
+    def _outputs(self, module: nn.Module, batch: Batch) -> Any:
+        """Return scores, positives and negatives (g, n, m) of groups of pairs, by branch.
+
+        All pairs of a branch are normalised together, by the statistics of the same batch.
         """
         image: Image = self._prepare_batch(module, batch.views["image"], "image")
         text: Text = self._prepare_batch(module, batch.views["text"], "text")
-        wrong = batch.negatives
-        # The largest of i.i.d. numbers is uniform over the texts of other images.
-        drawn = torch.rand(wrong.shape, device=wrong.device).masked_fill(~wrong, -1).argmax(dim=1)
-        pairs = text.take(torch.stack([torch.arange(len(drawn), device=wrong.device), drawn], 1))
-        learned = None
-        # Whether pairs match is known only in the loss; the attention may use it in training only.
-        if module.training and self.negative_attention == "uniform":
-            learned = pairs.words.new_tensor([1.0, 0.0])
-        outputs: dict[str, Tensor] = {**module(image, pairs, learned), "known": wrong.any(dim=1)}
+        drawn = _drawn(batch, self.bidirectional) if self.mining == "random" else None
+        sizes = {"w2r": self.w2r_group_size, "o2w": self.o2w_group_size}
+        outputs: dict[str, Any] = {}
+        branches: Any = module.branches
+        for name, branch in branches.items():
+            groups = drawn or _grouped(batch, sizes[name])
+            # Whether pairs match is known only in the loss; attention may use it in training only.
+            uniform = module.training and self.negative_attention == "uniform"
+            learned = groups.positives.float() if uniform else None
+            scores = branch(image.take(groups.images), text.take(groups.texts), learned)
+            outputs[name] = scores, groups.positives, groups.negatives
         if module.training and self.delta:
             outputs["reg"] = module.squared_norm()  # type: ignore[operator]
         return outputs
 
     def _loss(self, outputs: Any, batch: Batch) -> dict[str, Tensor]:
-        known = outputs["known"]  # a batch of one image has no negatives
         terms = {}
         for name, weight in (("w2r", 1.0), ("o2w", self.o2w_weight)):
             if name in outputs:
-                own, negative = outputs[name].unbind(dim=1)
-                hinges = (self.margin - own + negative).clamp(min=0) * known
-                terms[name] = weight * hinges.sum() / known.sum().clamp(min=1)
+                loss = self._ranked(*outputs[name])
+                if self.bidirectional:
+                    loss = loss + self._ranked(*(part.transpose(1, 2) for part in outputs[name]))
+                terms[name] = weight * loss
         if "reg" in outputs:
             terms["reg"] = self.delta * outputs["reg"]
         return terms
+
+    def _ranked(self, scores: Tensor, positives: Tensor, negatives: Tensor) -> Tensor:
+        """Return the mean hinge over all positives that have a negative in their row."""
+        positives = positives & negatives.any(dim=-1, keepdim=True)
+        scores, positives, negatives = (
+            part.flatten(0, 1) for part in (scores, positives, negatives)
+        )
+        # What is drawn is the only negative of its row.
+        mining = "all" if self.mining == "random" else self.mining
+        return triplet_loss(
+            scores, positives, negatives, margin=self.margin, mining=mining, k=self.k
+        )
 
     def _optimizer_parameters(self) -> dict[str, Any]:
         takes = signature(optimizer_class(self.optimizer)).parameters
@@ -259,6 +339,17 @@ class BSSAN(NeuralPairEstimator):
         if "map" in channels:
             part = channels["map"]
             self.n_regions_ = int(part.lengths.max() if isinstance(part, Ragged) else part.shape[1])
+        for channel in channels.names if self.n_components is not None else ():
+            vectors = _vectors(channels[channel])
+            most = min(self.n_components, *vectors.shape)
+            if most < vectors.shape[1]:
+                some = vectors[:: -(-len(vectors) // _VECTORS)]
+                found = PCA(most, svd_solver="covariance_eigh").fit(some)
+                setattr(self, f"{channel}_mean_", found.mean_.astype(np.float32))
+                # One factor for all: equal variances would make noise as large as the first ones.
+                scale = np.sqrt(found.explained_variance_.mean()) if self.standardize else 1.0
+                components = (found.components_ / scale).astype(np.float32)
+                setattr(self, f"{channel}_components_", components)
 
     def _features(self, values: Any, view: str) -> Any:
         if view == "text":
@@ -282,12 +373,17 @@ class BSSAN(NeuralPairEstimator):
                     f"{where}, channel {channel!r} must be vectors of shape (n, R, d) or ragged, "
                     f"got shape {tuple(part.shape)}"
                 )
-            fitted = getattr(self, "n_inputs_", None)
-            if fitted is not None and width != fitted[view][channel]:
+            components = getattr(self, f"{channel}_components_", None)
+            fitted = getattr(self, "n_inputs_", {view: {channel: width}})[view][channel]
+            known = fitted if components is None else components.shape[1]
+            if width != known:
                 raise ValueError(
                     f"{where}, channel {channel!r} has {width} features, but BSSAN is expecting "
-                    f"{fitted[view][channel]} features as input"
+                    f"{known} features as input"
                 )
+            if components is not None:
+                centred = _vectors(part) - getattr(self, f"{channel}_mean_")
+                found[channel] = _with_vectors(part, centred @ components.T)
         return Channels(found)
 
     # ---- scores --------------------------------------------------------------------------------
@@ -303,10 +399,10 @@ class BSSAN(NeuralPairEstimator):
         n_parts = min(max(n_images * len(order) // _PART, 1), _PARTS, len(order))
         found = []
         for rows in order.tensor_split(n_parts):
-            scores = module(P, Q.take(rows).shared())
+            scores = module(P.together(), Q.take(rows).together())
             found.append(
                 sum(
-                    weight * scores[name]
+                    weight * scores[name][0]
                     for name, weight in (("w2r", 1.0), ("o2w", self.o2w_weight))
                     if name in scores
                 )
@@ -330,6 +426,19 @@ class BSSAN(NeuralPairEstimator):
             n_objects, first = P.first.shape[1:]
             numbers += 4 * n_objects * (n_words + first) + n_words * first
         return 4 * numbers
+
+    # ---- bundles -------------------------------------------------------------------------------
+
+    def __crossfit_restore__(
+        self, state: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]
+    ) -> None:
+        """Restore the result of `__crossfit_state__`."""
+        # Bundles of version 0.1.0 lack these parameters, and so do their networks.
+        if not any(name.startswith("module.scaling.") for name in arrays):
+            self.standardize = False
+        if any(".mlp.layers.3." in name for name in arrays):  # otherwise a dropout layer
+            self.dropout = 0.0
+        super().__crossfit_restore__(state, arrays)
 
     # ---- attention -----------------------------------------------------------------------------
 
@@ -377,10 +486,11 @@ class BSSAN(NeuralPairEstimator):
         device = torch.device(self.net_.device)
         for at in np.array_split(np.arange(len(views)), -(-len(views) // _EXPLAINED)):
             image, text = (prepared[role][rows[role][at]].to(device).parts for role in rows)
-            pairs = text.take(torch.arange(len(at), device=device)[:, None])
+            own = torch.arange(len(at), device=device)[:, None]
+            pairs = image.take(own), text.take(own)
             with exact():
                 for name, branch in module.branches.items():
-                    weights = branch.weights(image, pairs)[:, 0].float().cpu().numpy()
+                    weights = branch.weights(*pairs)[:, 0, 0].float().cpu().numpy()
                     mask = text.mask if name == "w2r" else image.objects_mask
                     kept = np.ones(weights.shape[:2], bool) if mask is None else mask.cpu().numpy()
                     found[name] += [part[real] for part, real in zip(weights, kept)]
@@ -402,3 +512,63 @@ class BSSAN(NeuralPairEstimator):
         most = self.net_.module_.max_words
         read = [part[:most] if len(part) else none for part in words]
         return {"words": np.concatenate(read)}
+
+
+def _vectors(part: Any) -> NDArray[Any]:
+    """Return the vectors (k, d) of all images."""
+    return part.values if isinstance(part, Ragged) else as_numpy(part).reshape(-1, part.shape[-1])
+
+
+def _with_vectors(part: Any, vectors: NDArray[Any]) -> Any:
+    """Return a channel with other vectors in place of its own."""
+    if isinstance(part, Ragged):
+        return Ragged(vectors, part.offsets, part.info)
+    return vectors.reshape(*part.shape[:2], -1)
+
+
+class _Groups(NamedTuple):
+    """Rows of a batch whose images and texts are scored with each other.
+
+    Parameters
+    ----------
+    images, texts : int64 Tensor of shape (g, n) and (g, m)
+        Rows of every group.
+    positives, negatives : bool Tensor of shape (g, n, m)
+        True at pairs, and at items of different groups of rows.
+    """
+
+    images: Tensor
+    texts: Tensor
+    positives: Tensor
+    negatives: Tensor
+
+
+def _grouped(batch: Batch, size: int) -> _Groups:
+    """Divide a batch into groups of equal size; the last one may begin again at row 0."""
+    b = len(batch)
+    size = min(size, b)
+    rows = torch.arange(-(-b // size) * size, device=batch.groups.device).remainder(b)
+    rows = rows.view(-1, size)
+    first, second = rows[:, :, None], rows[:, None]
+    return _Groups(rows, rows, batch.positives[first, second], batch.negatives[first, second])
+
+
+def _drawn(batch: Batch, bidirectional: bool) -> _Groups:
+    """Put every row in a group with a text of another image, and with an image if asked for."""
+    wrong = batch.negatives
+    own = torch.arange(len(batch), device=wrong.device)
+
+    def draw() -> Tensor:
+        # The largest of i.i.d. numbers is uniform over the items of other images.
+        return torch.rand(wrong.shape, device=wrong.device).masked_fill(~wrong, -1).argmax(dim=1)
+
+    texts = torch.stack([own, draw()], dim=1)
+    images = torch.stack([own, draw()], dim=1) if bidirectional else own[:, None]
+    positives = wrong.new_zeros(len(own), images.shape[1], 2)
+    negatives = positives.clone()
+    positives[:, 0, 0] = True
+    known = wrong.any(dim=1)
+    negatives[:, 0, 1] = known
+    if bidirectional:
+        negatives[:, 1, 0] = known
+    return _Groups(images, texts, positives, negatives)
