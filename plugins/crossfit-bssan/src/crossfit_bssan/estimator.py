@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 from sklearn.decomposition import PCA
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
+from skorch.callbacks import LRScheduler
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from crossfit.extraction.weights import exact
 from crossfit.neural import Batch, NeuralPairEstimator, triplet_loss
@@ -26,7 +28,7 @@ from crossfit_bssan.network import CHANNELS, BSSANNetwork, Image, Text
 __all__ = ["BSSAN"]
 
 # Maximum number of parts by length that a block's texts are split into, and minimum pairs per part.
-_PARTS, _PART = 8, 256
+_PARTS, _PART = 8, 2048
 # Maximum number of regions or objects from which principal components are computed.
 _VECTORS = 20_000
 # Number of pairs whose attention is computed at once.
@@ -64,7 +66,7 @@ class BSSAN(NeuralPairEstimator):
     ----------
     branches : sequence of {"w2r", "o2w"}, default=("w2r", "o2w")
         Both branches are the method; a single one is an ablation of the paper.
-    n_components : int or None, default=NCOMP
+    n_components : int or None, default=64
         Number of principal components of the training regions, and of the training objects, that
         replace their features; None for the features themselves, as in the paper. Fewer features
         are cheaper, and harder to memorise.
@@ -72,15 +74,15 @@ class BSSAN(NeuralPairEstimator):
         Scale words, regions and objects to mean 0 and variance 1: feature by feature, or by one
         factor if they are principal components, whose variances differ for a reason. Not in the
         paper.
-    dropout : float, default=DROP
+    dropout : float, default=0.3
         Probability of dropping a feature of a word, region or object, or a hidden unit of a
         perceptron, in training; 0 in the paper.
-    mining : {"all", "random", "hardest", "top-k"}, default="MINING"
+    mining : {"all", "random", "hardest", "top-k"}, default="all"
         Negatives of a pair. ``"random"`` is that of the paper: one, drawn from the batch. For the
         others, the batch is divided into groups, in which every image is scored with every text:
         the mean over all negatives of the group, the one with the highest score, or the mean over
-        the `k` with the highest scores.
-    k : int, default=4
+        the `k_negatives` with the highest scores.
+    k_negatives : int, default=4
         Number of negatives for ``"top-k"``.
     bidirectional : bool, default=True
         Rank images for a text as well. False is the paper's loss, in which only texts are ranked
@@ -94,10 +96,10 @@ class BSSAN(NeuralPairEstimator):
         scored, where the attention is learned for every pair: such a fit ranks at chance.
     o2w_weight : float, default=0.6
         Weight λ of the O2W branch.
-    delta : float, default=DELTA
+    delta : float, default=1e-5
         Weight δ of the squares of all weight matrices; 0 is ``no_reg`` in the paper, which prints
         0.01. With SGD and a learning rate of 0.01, 0.01 halves all matrices every 350 updates.
-    margin : float, default=MARGIN
+    margin : float, default=1.0
         Margin M.
     attn_act : {"tanh", None}, default="tanh"
         Activation of the logits of the attention. With tanh, the weight of one of 196 regions is
@@ -115,9 +117,9 @@ class BSSAN(NeuralPairEstimator):
         paper.
     max_words : int, default=30
         Number of words per text, from the first.
-    max_epochs : int, default=EPOCHS
+    max_epochs : int, default=10
         Number of passes over the training pairs.
-    lr : float, default=LR
+    lr : float, default=0.002
         Learning rate; 0.01 in the paper.
     batch_size : int, default=128
         Number of pairs per batch.
@@ -125,6 +127,8 @@ class BSSAN(NeuralPairEstimator):
         Name of a class in `torch.optim`, or such a class; SGD in the paper.
     momentum : float, default=0.9
         Momentum, if the optimizer has this setting.
+    lr_decay : {"cosine", None}, default="cosine"
+        Lower the learning rate from epoch to epoch, by a cosine that ends at 0; None in the paper.
     **kwargs
         See `crossfit.neural.NeuralPairEstimator`.
 
@@ -172,7 +176,7 @@ class BSSAN(NeuralPairEstimator):
         "standardize": ["boolean"],
         "dropout": [Interval(Real, 0, 1, closed="left")],
         "mining": [StrOptions({"random", "all", "hardest", "top-k"})],
-        "k": [Interval(Integral, 1, None, closed="left")],
+        "k_negatives": [Interval(Integral, 1, None, closed="left")],
         "bidirectional": ["boolean"],
         "w2r_group_size": [Interval(Integral, 2, None, closed="left")],
         "o2w_group_size": [Interval(Integral, 2, None, closed="left")],
@@ -187,35 +191,37 @@ class BSSAN(NeuralPairEstimator):
         "o2w_mlp": [list, tuple, np.ndarray],
         "max_words": [Interval(Integral, 1, None, closed="left")],
         "momentum": [Interval(Real, 0, 1, closed="left")],
+        "lr_decay": [StrOptions({"cosine"}), None],
     }
 
     def __init__(
         self,
         *,
         branches: Sequence[str] = ("w2r", "o2w"),
-        n_components: int | None = 256,
+        n_components: int | None = 64,
         standardize: bool = True,
-        dropout: float = 0.2,
+        dropout: float = 0.3,
         mining: str = "all",
-        k: int = 4,
+        k_negatives: int = 4,
         bidirectional: bool = True,
         w2r_group_size: int = 8,
         o2w_group_size: int = 32,
         negative_attention: str = "learned",
         o2w_weight: float = 0.6,
-        delta: float = 0.01,
+        delta: float = 1e-5,
         margin: float = 1.0,
         attn_act: str | None = "tanh",
-        lstm_width: int = 1024,
-        w2r_mlp: Sequence[int] = (1024, 512, 128),
-        bilstm_width: int = 512,
-        o2w_mlp: Sequence[int] = (512, 256, 64),
+        lstm_width: int = 64,
+        w2r_mlp: Sequence[int] = (64, 32),
+        bilstm_width: int = 64,
+        o2w_mlp: Sequence[int] = (64, 32),
         max_words: int = 30,
-        max_epochs: int = 30,
-        lr: float = 0.01,
+        max_epochs: int = 10,
+        lr: float = 2e-3,
         batch_size: int = 128,
-        optimizer: str | type[torch.optim.Optimizer] = "SGD",
+        optimizer: str | type[torch.optim.Optimizer] = "Adam",
         momentum: float = 0.9,
+        lr_decay: str | None = "cosine",
         **kwargs: Any,
     ) -> None:
         super().__init__(
@@ -226,7 +232,7 @@ class BSSAN(NeuralPairEstimator):
         self.standardize = standardize
         self.dropout = dropout
         self.mining = mining
-        self.k = k
+        self.k_negatives = k_negatives
         self.bidirectional = bidirectional
         self.w2r_group_size = w2r_group_size
         self.o2w_group_size = o2w_group_size
@@ -241,6 +247,7 @@ class BSSAN(NeuralPairEstimator):
         self.o2w_mlp = o2w_mlp
         self.max_words = max_words
         self.momentum = momentum
+        self.lr_decay = lr_decay
 
     # ---- the parts of the method ---------------------------------------------------------------
 
@@ -278,7 +285,7 @@ class BSSAN(NeuralPairEstimator):
         return BSSANNetwork(n_inputs, **{**settings, **module})
 
     def _standardized(self) -> tuple[str, ...]:
-        """Return what the network standardises: channels without principal components, and words."""
+        """Return what the network standardises: words, and channels that are not projected."""
         found = [name for name in ("map", "objects") if not hasattr(self, f"{name}_components_")]
         return ("text", *found) if self.standardize else ()
 
@@ -325,13 +332,18 @@ class BSSAN(NeuralPairEstimator):
         # What is drawn is the only negative of its row.
         mining = "all" if self.mining == "random" else self.mining
         return triplet_loss(
-            scores, positives, negatives, margin=self.margin, mining=mining, k=self.k
+            scores, positives, negatives, margin=self.margin, mining=mining, k=self.k_negatives
         )
 
     def _optimizer_parameters(self) -> dict[str, Any]:
         takes = signature(optimizer_class(self.optimizer)).parameters
         settings = {"momentum": self.momentum} if "momentum" in takes else {}
         return {**settings, **super()._optimizer_parameters()}
+
+    def _schedule(self) -> list[Any]:
+        if self.lr_decay is None:
+            return []
+        return [LRScheduler(CosineAnnealingLR, T_max=self.max_epochs)]
 
     def _fit_features(self, views: Views, y: NDArray[Any] | None) -> None:
         channels = self._features(views.distinct("image")[0], "image")
@@ -420,8 +432,9 @@ class BSSAN(NeuralPairEstimator):
                 part.out_features for part in branch.mlp.modules() if isinstance(part, nn.Linear)
             ]
             n_regions, width = P.regions.shape[1:]
-            numbers += n_words * (4 * n_regions + width + 4 * 4 * units)
-            numbers += 4 * max(units, *layers)
+            width = 0 if branch.project else width
+            numbers += n_words * (4 * n_regions + width + 4 * units)
+            numbers += 16 * units + 4 * max(units, *layers)
         if P.first is not None:
             n_objects, first = P.first.shape[1:]
             numbers += 4 * n_objects * (n_words + first) + n_words * first

@@ -219,7 +219,7 @@ class WordToRegions(nn.Module):
         if not self.project:
             gates = gates @ of_regions.T
         bias = parameter("bias_ih_l0") + parameter("bias_hh_l0")
-        gates = gates + (words @ of_words.T + bias)[:, None]
+        gates += (words @ of_words.T + bias)[:, None]
         last = self._last_states(gates, text.lengths)
         return _in_float32(self.mlp, last).view(*alpha.shape[:2], -1)
 
