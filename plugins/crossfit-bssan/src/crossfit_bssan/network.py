@@ -214,6 +214,7 @@ class WordToRegions(nn.Module):
                 2, (at // text.words.shape[2])[:, None].expand(-1, learned.shape[1], -1)
             )
         alpha = self._weights(image, words, learned)
+        assert image.regions is not None
         # The input of the LSTM is [u; t], whose two parts are multiplied separately.
         gates = alpha @ image.regions
         if not self.project:
@@ -510,10 +511,11 @@ class BSSANNetwork(nn.Module):
             )
         self.max_words = max_words
         init_weights(self, "tanh")
+        branch: Any
         for branch in self.branches.values():
             branch.attention.init()
             init_weights(branch.mlp.layers[-1], "linear")
-        widths = {"text": (words, "text")}
+        widths: dict[str, tuple[Any, ...]] = {"text": (words, "text")}
         widths |= {
             CHANNELS[name]: (image[CHANNELS[name]], "image", CHANNELS[name])
             for name in self.branches
