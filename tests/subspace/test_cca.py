@@ -97,7 +97,7 @@ def test_one_hot_labels_give_the_directions_of_lda():
 
 @pytest.mark.parametrize("standardize", [False, True])
 def test_scores_are_white_and_cross_covariances_diagonal(standardize):
-    cca = CCA(reg=0, standardize=standardize).fit(X, T)
+    cca = CCA(reg=0, power=0, standardize=standardize).fit(X, T)
     Zx, Zt = cca.transform(X, T)
     np.testing.assert_allclose(cov(Zx), np.eye(4), atol=1e-10)
     np.testing.assert_allclose(cov(Zt), np.eye(4), atol=1e-10)
@@ -121,7 +121,7 @@ def regularised(S, r, style):
 @pytest.mark.parametrize("standardize", [False, True])
 def test_weights_solve_the_generalised_pencil(style, r, standardize):
     x, t = ((part - part.mean(0)) * np.linspace(0.3, 4, part.shape[1]) for part in (X, T))
-    cca = CCA(reg=r, reg_style=style, standardize=standardize).fit(x, t)
+    cca = CCA(reg=r, reg_style=style, power=0, standardize=standardize).fit(x, t)
     scales = {role: part.std(0, ddof=1) if standardize else np.ones(part.shape[1])
               for role, part in (("image", x), ("text", t))}  # fmt: skip
     x, t = x / scales["image"], t / scales["text"]
@@ -200,7 +200,7 @@ def test_sign_convention(standardize):
 
 
 def test_power_scales_every_dimension_by_its_correlation():
-    plain, powered = CCA(reg=0).fit(X, T), CCA(reg=0, power=3.0).fit(X, T)
+    plain, powered = CCA(reg=0, power=0).fit(X, T), CCA(reg=0, power=3.0).fit(X, T)
     for role, part in (("image", X), ("text", T)):
         Z = plain.encode(part, role) * plain.correlations_**3
         np.testing.assert_allclose(powered.encode(part, role), Z, atol=1e-12)
@@ -227,8 +227,8 @@ def test_fewer_components_are_the_first():
 
 def test_regularisation_by_role_or_view_name():
     views = Views(photo=X, caption=T)
-    by_role = CCA(reg={"image": 0.3, "text": 0.0}).fit(views)
-    by_name = CCA(reg={"photo": 0.3, "caption": 0.0}).fit(views)
+    by_role = CCA(reg={"image": 0.3, "text": 0.0}, power=0).fit(views)
+    by_name = CCA(reg={"photo": 0.3, "caption": 0.0}, power=0).fit(views)
     np.testing.assert_array_equal(by_role.weights_["image"], by_name.weights_["image"])
     A, D = by_role.weights_["image"], by_role.weights_["text"]
     S = regularised(cov(X), 0.3, "relative")
@@ -268,7 +268,7 @@ def test_histograms_lose_the_dimension_that_follows_from_the_others(dtype, p):
     x, t = (rng.dirichlet(np.ones(d), 600).astype(dtype) for d in (p, 8))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        cca = CCA(reg=0).fit(x, t)
+        cca = CCA(reg=0, power=0).fit(x, t)
     assert cca.n_components_ == 7
     reduced = CCA(reg=0).fit(x[:, 1:], t[:, 1:])
     tolerance = 1e-4 if dtype == np.float32 else 1e-10
@@ -348,7 +348,7 @@ def test_constant_in_the_first_chunk_alone():
     x = np.random.default_rng(0).normal(size=(10_000, 2))
     late = np.full((10_000, 1), 0.1)
     late[-1] = 0.2
-    cca = CCA(reg=0).fit(x, late)
+    cca = CCA(reg=0, power=0).fit(x, late)
     assert cca.n_components_ == 1
     np.testing.assert_allclose(np.std(cca.encode(late, "text"), ddof=1), 1)
 
@@ -475,7 +475,8 @@ def three(n=300, seed=0):
 @pytest.mark.parametrize("style, r", [("relative", 0.2), ("ridge", 0.0), ("shrink", 0.3)])
 def test_three_views_solve_the_stacked_pencil(style, r):
     parts = three()
-    cca = CCA(reg=r, reg_style=style).fit(Views(image=parts[0], text=parts[1], audio=parts[2]))
+    cca = CCA(reg=r, reg_style=style, power=0)
+    cca.fit(Views(image=parts[0], text=parts[1], audio=parts[2]))
     S = np.cov(np.hstack(parts).T)
     blocks = [slice(0, 5), slice(5, 9), slice(9, 12)]
     B = np.zeros_like(S)
@@ -492,7 +493,7 @@ def test_three_views_solve_the_stacked_pencil(style, r):
 
 def test_the_correlation_of_three_views_is_the_mean_over_pairs():
     parts = three()
-    cca = CCA(reg=0).fit(Views(image=parts[0], text=parts[1], audio=parts[2]))
+    cca = CCA(reg=0, power=0).fit(Views(image=parts[0], text=parts[1], audio=parts[2]))
     Z = [cca.encode(part, name) for part, name in zip(parts, ("image", "text", "audio"))]
     each = [np.diag(cov(Z[i], Z[j])) for i in range(3) for j in range(i)]
     np.testing.assert_allclose(np.mean(each, axis=0), cca.correlations_, atol=1e-10)
@@ -553,9 +554,11 @@ def test_fix_signs():
 # ---- measured on real data -------------------------------------------------------------
 
 WIKIPEDIA = {
-    "k=7 r=0": ({"n_components": 7, "reg": 0}, 0.2463, 0.2007),
-    "k=5 ridge": ({"n_components": 5, "reg": 0.1, "reg_style": "ridge"}, 0.2592, 0.2051),
-    "k=9 spectral": ({"n_components": 9, "reg": 0.1, "reg_style": "spectral"}, 0.2510, 0.2038),
+    "k=7 r=0": ({"n_components": 7, "reg": 0, "power": 0}, 0.2463, 0.2007),
+    "k=5 ridge": (
+        {"n_components": 5, "reg": 0.1, "reg_style": "ridge", "power": 0}, 0.2592, 0.2051),
+    "k=9 spectral": (
+        {"n_components": 9, "reg": 0.1, "reg_style": "spectral", "power": 0}, 0.2510, 0.2038),
     "k=9 spectral p=1": (
         {"n_components": 9, "reg": 0.1, "reg_style": "spectral", "power": 1.0}, 0.2673, 0.2223),
 }  # fmt: skip
@@ -585,7 +588,7 @@ def test_wikipedia_462(wikipedia):
         43,
         71,
     ]
-    cca = CCA(7, reg=0, standardize=True).fit(wikipedia.train)
+    cca = CCA(7, reg=0, power=0, standardize=True).fit(wikipedia.train)
     for direction, expected in (("i2t", 0.2539), ("t2i", 0.2100)):
         score = make_retrieval_scorer("map@all", direction)
         found = score(cca, wikipedia.test[rows], wikipedia.y_test[rows])
@@ -593,7 +596,7 @@ def test_wikipedia_462(wikipedia):
 
 
 def test_wikipedia_other_measures(wikipedia):
-    cca = CCA(7, reg=0, standardize=True).fit(wikipedia.train)
+    cca = CCA(7, reg=0, power=0, standardize=True).fit(wikipedia.train)
     for metric, labelled, i2t, t2i in [
         ("map@50:hits", True, 0.264, 0.345),
         ("map@50:all", True, 0.085, 0.063),

@@ -54,10 +54,11 @@ class CCA3V(CrossModalEstimator):
     n_components : int, optional
         Dimensions of the common space. If None, all with λ > 1, which are those on which views
         agree.
-    reg : float, default=0.0001
-        Ridge η.
+    reg : float, default=1.0
+        Ridge η. By default, as much as the mean variance of the view's columns.
     reg_style : {"relative", "ridge"}, default="relative"
-        Whether η is relative to the mean variance of a view's columns, or absolute, as published.
+        Whether η is relative to the mean variance of a view's columns, or absolute, as published
+        (where it is 0.0001).
     power : float, default=4.0
         Exponent p with which the eigenvalues weight the dimensions.
     semantics : {"auto", "labels", "clusters"} or None, default="auto"
@@ -133,7 +134,7 @@ class CCA3V(CrossModalEstimator):
         self,
         n_components: int | None = None,
         *,
-        reg: float = 1e-4,
+        reg: float = 1.0,
         reg_style: str = "relative",
         power: float = 4.0,
         semantics: str | None = "auto",

@@ -125,8 +125,9 @@ class BLM(_GeneralizedMultiview):
 
     Parameters
     ----------
-    n_components : int or None, default=10
-        Dimensions of the common space. If None, all that increase the objective.
+    n_components : int, optional
+        Dimensions of the common space; by default, all that increase the objective. The maps are
+        orthonormal, so that dimensions of little variance have little weight.
     alpha : float, default=10.0
         Weight of the coupling. α → ∞ is PLS.
     variance : float, default=0.95
@@ -171,7 +172,7 @@ class BLM(_GeneralizedMultiview):
 
     def __init__(
         self,
-        n_components: int | None = 10,
+        n_components: int | None = None,
         *,
         alpha: float = 10.0,
         variance: float = 0.95,

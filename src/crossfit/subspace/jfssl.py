@@ -21,6 +21,7 @@ from crossfit.subspace._joint import indicator, joint_covariance
 from crossfit.subspace._linalg import (
     Matrix,
     affine,
+    feature_weight,
     irls21,
     ridge_solve,
 )
@@ -54,8 +55,9 @@ class JFSSL(CrossModalEstimator):
 
     Parameters
     ----------
-    l1 : float, default=0.1
-        Weight of the ℓ2,1 norms: feature selection.
+    l1 : float, optional
+        Weight of the ℓ2,1 norms: feature selection. By default, a tenth of the smallest weight that
+        would switch off all features of a view (without the graph), ``2 max_i ‖(X_p'Y)_i‖``.
     l2 : float, default=0.1
         Weight of the graph.
     beta : float, default=1.0
@@ -78,6 +80,8 @@ class JFSSL(CrossModalEstimator):
         By role; ``transform`` is ``(x - mean) @ weights``.
     means_ : dict of str to array of shape (d,)
         Training means by role.
+    l1_ : float
+        The weight of the ℓ2,1 norms.
     classes_ : array of shape (n_classes,)
         Classes, in the order of the common space's dimensions.
     objective_ : array of shape (n_rounds + 1,)
@@ -108,7 +112,7 @@ class JFSSL(CrossModalEstimator):
     card = cards.JFSSL
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        "l1": [real(0, closed="left")],
+        "l1": [real(0, closed="left"), None],
         "l2": [real(0, closed="left")],
         "beta": [real(0, closed="left")],
         "n_neighbors": [integer(1)],
@@ -119,7 +123,7 @@ class JFSSL(CrossModalEstimator):
 
     def __init__(
         self,
-        l1: float = 0.1,
+        l1: float | None = None,
         l2: float = 0.1,
         *,
         beta: float = 1.0,
@@ -145,6 +149,7 @@ class JFSSL(CrossModalEstimator):
         n, roles = joint.n - 1, views.names
         XX = {p: n * joint(p) for p in roles}
         XY = {p: n * joint(p, LABELS) for p in roles}
+        self.l1_ = min(map(feature_weight, XY.values())) if self.l1 is None else float(self.l1)
         # L_pq = -W_pq = -S S' for the memberships S: X_p'L_pq X_q = -(X_p'S)(S'X_q), and X_p'S is
         # X_p'Y as X_p is centred.
         cross_degree = (len(roles) - 1) * (Y @ Y.sum(axis=0, dtype=np.float64))
@@ -165,7 +170,7 @@ class JFSSL(CrossModalEstimator):
             cross = np.sum(total**2) - sum(np.sum(part**2) for part in projected)
             return sum(
                 np.sum(W[p] * (XX[p] @ W[p] - 2 * XY[p])) + energy
-                + self.l1 * np.sum(np.sqrt(np.sum(W[p] ** 2, axis=1) + EPS))
+                + self.l1_ * np.sum(np.sqrt(np.sum(W[p] ** 2, axis=1) + EPS))
                 + self.l2 * np.sum(W[p] * (XLX[p] @ W[p]))
                 for p in roles
             ) - self.l2 * cross  # fmt: skip
@@ -173,7 +178,7 @@ class JFSSL(CrossModalEstimator):
         objectives = [objective()]
         for _ in range(self.max_iter):
             for p in roles:
-                R = self.l1 * irls21(W[p], EPS)
+                R = self.l1_ * irls21(W[p], EPS)
                 coupling = sum(XY[p] @ (XY[q].T @ W[q]) for q in roles if q != p)
                 W[p] = ridge_solve(XX[p], np.diag(R) + self.l2 * XLX[p], XY[p] + self.l2 * coupling)
             objectives.append(objective())

@@ -69,9 +69,12 @@ class KCCA(CrossModalEstimator):
         Degree of the polynomial kernel.
     coef0 : float, default=1.0
         Constant of the polynomial and sigmoid kernels.
-    reg : float or mapping of str to float, default=1.0
+    reg : float or mapping of str to float, default=3.0
         ``k`` in units of the mean diagonal ``tr(K) / n`` of the centred kernel matrix, for both
         views or for each. Near 0, the correlations are 1 for any data and retrieval is at chance.
+    power : float, default=1.0
+        Scale every dimension by its correlation raised to this power, as in `CCA`. 0 is plain
+        kernel CCA.
     n_landmarks : int, default=2500
         Number of training rows that span the feature space. With at most this many rows, all of
         them are used and the solution is exact; otherwise this number is drawn at random (Nyström).
@@ -112,7 +115,7 @@ class KCCA(CrossModalEstimator):
     nothing of size n × n is formed. Kernels are computed in float64. The features come from the
     incomplete Cholesky decomposition of the landmarks' centred kernel matrix, which leaves out
     linearly dependent rows; of an indefinite kernel (``"sigmoid"``) it keeps a positive part.
-    Training scores have unit variance with ``reg=0``.
+    Training scores have unit variance with ``reg=0, power=0``.
 
     References
     ----------
@@ -143,6 +146,7 @@ class KCCA(CrossModalEstimator):
         "degree": [real(1, closed="left")],
         "coef0": [real()],
         "reg": [real(0, closed="left"), mapping_of(real(0, closed="left"))],
+        "power": [real(0, closed="left")],
         "n_landmarks": [integer(2)],
         "standardize": ["boolean"],
         "random_state": ["random_state"],
@@ -165,7 +169,8 @@ class KCCA(CrossModalEstimator):
         gamma: float | Mapping[str, float | None] | None = None,
         degree: float = 2,
         coef0: float = 1.0,
-        reg: float | Mapping[str, float] = 1.0,
+        reg: float | Mapping[str, float] = 3.0,
+        power: float = 1.0,
         n_landmarks: int = 2500,
         standardize: bool = False,
         random_state: int | np.random.RandomState | None = None,
@@ -177,6 +182,7 @@ class KCCA(CrossModalEstimator):
         self.degree = degree
         self.coef0 = coef0
         self.reg = reg
+        self.power = power
         self.n_landmarks = n_landmarks
         self.standardize = standardize
         self.random_state = random_state
@@ -244,7 +250,8 @@ class KCCA(CrossModalEstimator):
         )
         self.correlations_ = D
         self.n_components_ = k
-        self.weights_ = dict(zip(views.names, alpha_beta))
+        weighting = D**self.power
+        self.weights_ = {role: w * weighting for role, w in zip(views.names, alpha_beta)}
 
     def _encode(self, values: Any, view: str) -> Any:
         dtype = np.dtype(str(values.dtype).removeprefix("torch."))

@@ -16,6 +16,7 @@ from crossfit.subspace._joint import indicator, joint_covariance
 from crossfit.subspace._linalg import (
     affine,
     eigh,
+    feature_weight,
     irls21,
     ridge_solve,
 )
@@ -44,8 +45,10 @@ class LCFS(CrossModalEstimator):
 
     Parameters
     ----------
-    l1 : float, default=10.0
-        Weight of feature selection; a suitable value depends on the number of rows n.
+    l1 : float, optional
+        Weight of feature selection; a suitable value depends on the number of rows n. By default,
+        a tenth of the smallest weight that would switch off all features of a view,
+        ``max_i ‖(X'Y)_i‖``.
     l2 : float, default=0.001
         Weight of the trace norm.
     max_iter : int, default=30
@@ -60,6 +63,8 @@ class LCFS(CrossModalEstimator):
 
     Attributes
     ----------
+    l1_ : float
+        The weight of feature selection.
     classes_ : array of shape (n_classes,)
         Classes, or columns of the indicator, one per dimension of the common space.
     objective_ : array of shape (n_iter + 1,)
@@ -90,7 +95,7 @@ class LCFS(CrossModalEstimator):
     card = cards.LCFS
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        "l1": [real(0, closed="left")],
+        "l1": [real(0, closed="left"), None],
         "l2": [real(0, closed="left")],
         "max_iter": [integer(1)],
         "tol": [real(0, closed="left")],
@@ -99,7 +104,7 @@ class LCFS(CrossModalEstimator):
 
     def __init__(
         self,
-        l1: float = 10.0,
+        l1: float | None = None,
         l2: float = 1e-3,
         *,
         max_iter: int = 30,
@@ -124,8 +129,10 @@ class LCFS(CrossModalEstimator):
         XY = {p: n * joint(p, LABELS) for p in roles}
         XZ = n * joint(x, z)
         YY = n * np.trace(joint(LABELS))
+        # Half, because half the squared errors are minimised.
+        self.l1_ = min(map(feature_weight, XY.values())) / 2 if self.l1 is None else float(self.l1)
 
-        W = {p: ridge_solve(XX[p], np.full(len(XX[p]), float(self.l1)), XY[p]) for p in roles}
+        W = {p: ridge_solve(XX[p], np.full(len(XX[p]), self.l1_), XY[p]) for p in roles}
         objectives: list[float] = []
         while True:
             # M'M = Rot s² Rot' and X'M Rot for M = [XU ZV].
@@ -139,7 +146,7 @@ class LCFS(CrossModalEstimator):
             residual = sum(np.sum(W[p] * (XX[p] @ W[p] - 2 * XY[p])) + YY for p in roles)
             # irls21 is 1 / (2 norm).
             norms = sum(np.sum(0.5 / R[p]) for p in roles)
-            objectives.append(float(residual / 2 + self.l1 * norms + self.l2 * np.sum(s)))
+            objectives.append(float(residual / 2 + self.l1_ * norms + self.l2 * np.sum(s)))
             if len(objectives) > self.max_iter or (
                 len(objectives) > 1
                 and objectives[-2] - objectives[-1] <= self.tol * abs(objectives[-2])
@@ -150,7 +157,7 @@ class LCFS(CrossModalEstimator):
             for p in roles:
                 N = XM[p] @ Rot
                 XQX = XX[p] / np.sqrt(MU) - (N * inside) @ N.T
-                penalty = np.diag(2 * self.l1 * R[p]) + self.l2 * XQX
+                penalty = np.diag(2 * self.l1_ * R[p]) + self.l2 * XQX
                 W[p] = ridge_solve(XX[p], penalty, XY[p])
         for p in roles:
             if np.sum(W[p] * (XX[p] @ W[p])) < 1e-6 * YY:

@@ -17,6 +17,7 @@ from crossfit.subspace import cards
 from crossfit.subspace._joint import indicator, joint_covariance
 from crossfit.subspace._linalg import (
     affine,
+    feature_weight,
     irls21,
     of_view,
     ridge_solve,
@@ -48,9 +49,10 @@ class LGCFL(CrossModalEstimator):
 
     Parameters
     ----------
-    l1, l2 : float, default=20.0
+    l1, l2 : float, optional
         Weight of the group norms of the first and the second view; suitable values depend on the
-        number of rows n.
+        number of rows n. By default, a tenth of the smallest weight that would switch off all
+        features of the view, ``2 max_g ‖(X'Y)_g‖_F``.
     groups : int, array of int, mapping of str to these, or None
         Groups of features: the size of blocks of consecutive columns, or the group number of each
         column; for both views, or for each by role (or view name). By default, each column is
@@ -66,6 +68,8 @@ class LGCFL(CrossModalEstimator):
 
     Attributes
     ----------
+    l1_, l2_ : float
+        Weight of the group norms of the first and the second view.
     classes_ : array of shape (n_classes,)
         Classes, or columns of the indicator, one per dimension of the common space.
     objective_ : array of shape (n_iter + 1,)
@@ -94,8 +98,8 @@ class LGCFL(CrossModalEstimator):
     card = cards.LGCFL
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        "l1": [real(0, closed="left")],
-        "l2": [real(0, closed="left")],
+        "l1": [real(0, closed="left"), None],
+        "l2": [real(0, closed="left"), None],
         "groups": [integer(1), *_NUMBERS, mapping_of(integer(1), *_NUMBERS, None), None],
         "max_iter": [integer(1)],
         "tol": [real(0, closed="left")],
@@ -104,8 +108,8 @@ class LGCFL(CrossModalEstimator):
 
     def __init__(
         self,
-        l1: float = 20.0,
-        l2: float = 20.0,
+        l1: float | None = None,
+        l2: float | None = None,
         *,
         groups: Any = None,
         max_iter: int = 30,
@@ -132,8 +136,11 @@ class LGCFL(CrossModalEstimator):
         of_views: list[list[float]] = []
         self.means_ = {role: joint.means[role] for role in views.names}
         self.weights_ = {}
-        for role, weight in zip(views.names, (self.l1, self.l2)):
+        weights = []
+        for role, given in zip(views.names, (self.l1, self.l2)):
             XX, XY, g = n * joint(role), n * joint(role, LABELS), group[role]
+            weight = feature_weight(XY, g) if given is None else float(given)
+            weights.append(weight)
             first = np.unique(g, return_index=True)[1]
             W = ridge_solve(XX, np.full(len(XX), weight / 2), XY)
             objectives: list[float] = []
@@ -156,6 +163,7 @@ class LGCFL(CrossModalEstimator):
                 )
             self.weights_[role] = W / joint.scales[role][:, None]
             of_views.append(objectives)
+        self.l1_, self.l2_ = weights
         # The view that converges first keeps its last value.
         steps = max(map(len, of_views))
         padded = [part + part[-1:] * (steps - len(part)) for part in of_views]

@@ -24,7 +24,7 @@ __all__ = ["MACC"]
 Kernel = str | Callable[[Any, Any], Any]
 
 _OF_KCCA = (
-    "n_components", "kernel", "gamma", "reg", "n_landmarks", "standardize", "random_state"
+    "n_components", "kernel", "gamma", "reg", "power", "n_landmarks", "standardize", "random_state"
 )  # fmt: skip
 
 
@@ -51,7 +51,7 @@ class MACC(CrossModalEstimator):
     ----------
     n_components : int, optional
         Number of kernel canonical components; as many as the ranks allow by default.
-    kernel, gamma, reg, n_landmarks
+    kernel, gamma, reg, power, n_landmarks
         As in `KCCA`.
     n_codewords : int, default=16
         Number of codewords K.
@@ -112,7 +112,8 @@ class MACC(CrossModalEstimator):
         *,
         kernel: Kernel | Mapping[str, Kernel] = "rbf",
         gamma: float | Mapping[str, float | None] | None = None,
-        reg: float | Mapping[str, float] = 1.0,
+        reg: float | Mapping[str, float] = 3.0,
+        power: float = 1.0,
         n_landmarks: int = 2500,
         n_codewords: int = 16,
         n_assign: int = 5,
@@ -125,6 +126,7 @@ class MACC(CrossModalEstimator):
         self.kernel = kernel
         self.gamma = gamma
         self.reg = reg
+        self.power = power
         self.n_landmarks = n_landmarks
         self.n_codewords = n_codewords
         self.n_assign = n_assign
@@ -143,6 +145,7 @@ class MACC(CrossModalEstimator):
             kernel=self.kernel,
             gamma=self.gamma,
             reg=self.reg,
+            power=self.power,
             n_landmarks=self.n_landmarks,
             standardize=self.standardize,
             random_state=rng.randint(2**31 - 1),

@@ -40,10 +40,13 @@ class CM(CrossModalEstimator):
 
     Parameters
     ----------
-    n_components : int or None, default=7
-        Number of canonical components. If None, as many as the ranks allow.
-    reg : float or mapping of str to float, default=1e-3
-        Ridge of the covariances, relative to their mean variance, as in `CCA`.
+    n_components : int, optional
+        Number of canonical components; as many as the ranks allow by default. The paper has 7.
+    reg : float or mapping of str to float, default=3.0
+        Ridge of the covariances, relative to their mean variance, as in `CCA`. The paper has none.
+    power : float, default=1.0
+        Scale every component by its canonical correlation raised to this power, as in `CCA`. The
+        paper has 0.
     measure : {"cosine", "correlation", "dot", "l1", "l2"}, default="cosine"
         Similarity; see `crossfit.similarities.MEASURES`. The normalised correlation of the paper
         is the cosine.
@@ -77,27 +80,30 @@ class CM(CrossModalEstimator):
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "n_components": [integer(1), None],
         "reg": [real(0, closed="left"), mapping_of(real(0, closed="left"))],
+        "power": [real(0, closed="left")],
         "measure": [one_of(*_OF_VECTORS)],
         "standardize": ["boolean"],
     }
 
     def __init__(
         self,
-        n_components: int | None = 7,
+        n_components: int | None = None,
         *,
-        reg: float | Mapping[str, float] = 1e-3,
+        reg: float | Mapping[str, float] = 3.0,
+        power: float = 1.0,
         measure: str = "cosine",
         standardize: bool = True,
         views: Mapping[str, str] | None = None,
     ) -> None:
         self.n_components = n_components
         self.reg = reg
+        self.power = power
         self.measure = measure
         self.standardize = standardize
         self.views = views
 
     def _fit(self, views: Views, y: NDArray[Any] | None) -> None:
-        self.cca_ = _correlate(self, views)
+        self.cca_ = _correlate(self, views, self.power)
 
     def _encode(self, values: Any, view: str) -> Any:
         return self.cca_.encode(values, self._view_name(view))
@@ -236,12 +242,12 @@ class SCM(SM):
 
     Parameters
     ----------
-    n_components : int or None, default=7
-        Number of canonical components. If None, as many as the ranks allow.
+    n_components : int, optional
+        Number of canonical components; as many as the ranks allow by default. The paper has 7.
     classifier : classifier or mapping of str to classifier, optional
         As in `SM`.
-    reg : float or mapping of str to float, default=1e-3
-        Ridge of the covariances, relative to their mean variance, as in `CCA`.
+    reg : float or mapping of str to float, default=3.0
+        Ridge of the covariances, relative to their mean variance, as in `CCA`. The paper has none.
     measure : str, default="cosine"
         As in `SM`.
     standardize : bool, default=True
@@ -280,10 +286,10 @@ class SCM(SM):
 
     def __init__(
         self,
-        n_components: int | None = 7,
+        n_components: int | None = None,
         *,
         classifier: Any = None,
-        reg: float | Mapping[str, float] = 1e-3,
+        reg: float | Mapping[str, float] = 3.0,
         measure: str = "cosine",
         standardize: bool = True,
         views: Mapping[str, str] | None = None,
@@ -294,7 +300,7 @@ class SCM(SM):
 
     def _fit(self, views: Views, y: NDArray[Any] | None) -> None:
         classifiers = {role: self._chosen(role) for role in views.names}
-        self.cca_ = _correlate(self, views)
+        self.cca_ = _correlate(self, views, 0.0)
         self._classify(views.map(self._components), y, classifiers)
 
     def _encode(self, values: Any, view: str) -> Any:
@@ -304,10 +310,16 @@ class SCM(SM):
         return self.cca_.encode(values, self._view_name(role))
 
 
-def _correlate(method: CM | SCM, views: Views) -> CCA:
+def _correlate(method: CM | SCM, views: Views, power: float) -> CCA:
     """Fit the CCA under the user's view names, so that its messages use them."""
     names = method.views_in_
-    cca = CCA(method.n_components, reg=method.reg, standardize=method.standardize, views=names)
+    cca = CCA(
+        method.n_components,
+        reg=method.reg,
+        power=power,
+        standardize=method.standardize,
+        views=names,
+    )
     return cca.fit(views.rename(names))
 
 

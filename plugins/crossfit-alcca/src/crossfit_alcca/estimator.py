@@ -471,7 +471,7 @@ class ALCCA(ACMR):
 
     def _fit_cca(self) -> CCA:
         embedded = self._pairs.map(lambda values, role: super(ALCCA, self)._encode(values, role))
-        return CCA(self.n_components, reg=self.cca_reg).fit(embedded)
+        return CCA(self.n_components, reg=self.cca_reg, power=0.0).fit(embedded)
 
     def _encode(self, values: Any, view: str) -> Any:
         # A listener encodes during training, before cca_ exists, and gets the CCA of the current
