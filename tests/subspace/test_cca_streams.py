@@ -113,7 +113,7 @@ def test_a_call_that_raises_adds_nothing():
             cca.partial_fit(*bad)
     with pytest.raises(ValueError, match="'power' parameter"):
         cca.set_params(power=-1).partial_fit(X[100:], T[100:])
-    same(cca.set_params(power=0.0).partial_fit(X[100:], T[100:]), CCA(2).fit(X, T))
+    same(cca.set_params(power=1.0).partial_fit(X[100:], T[100:]), CCA(2).fit(X, T))
 
 
 @pytest.mark.parametrize("parameters", [{"n_components": 0}, {"reg": {"image": 1}}, {"power": -1}])

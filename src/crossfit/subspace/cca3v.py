@@ -59,8 +59,9 @@ class CCA3V(CrossModalEstimator):
     reg_style : {"relative", "ridge"}, default="relative"
         Whether η is relative to the mean variance of a view's columns, or absolute, as published
         (where it is 0.0001).
-    power : float, default=4.0
-        Exponent p with which the eigenvalues weight the dimensions.
+    power : float, default=3.0
+        Exponent p with which the eigenvalues weight the dimensions; the paper has 4. Smaller values
+        suit the retrieval of the one paired item, larger values that of a class.
     semantics : {"auto", "labels", "clusters"} or None, default="auto"
         The view that is added to the given ones: indicators of the labels, indicators of k-means
         clusters of the last given view (texts or tags), or None, for instance if tags are already
@@ -136,7 +137,7 @@ class CCA3V(CrossModalEstimator):
         *,
         reg: float = 1.0,
         reg_style: str = "relative",
-        power: float = 4.0,
+        power: float = 3.0,
         semantics: str | None = "auto",
         n_clusters: int = 20,
         view_weights: Mapping[str, float] | None = None,
