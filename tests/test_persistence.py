@@ -52,7 +52,7 @@ from crossfit.compose import ColumnsAsViews
 from crossfit.extraction import GridFeatures, LdaTopics, Tokens
 from crossfit.persistence import BundleError, load, save
 from crossfit.similarities import KNNPosterior, PosteriorOverPrior
-from crossfit.subspace import CCA
+from crossfit.subspace import CCA, CM, KCCA, MACC
 from crossfit.testing.planted import planted_inputs
 
 ROOT = Path(__file__).parent.parent
@@ -204,6 +204,24 @@ def pipeline(scorer):
             ("scorer", scorer),
         ]
     )
+
+
+@pytest.mark.parametrize("kind", [KCCA, CM, MACC])
+def test_a_bundle_from_before_a_parameter_was_added_has_the_value_that_it_stands_for(
+    kind, planted, tmp_path, monkeypatch
+):
+    views, _ = planted()
+    model = kind(3, power=0.0).fit(views)
+    expected = model.similarity(views)
+    del model.power
+    names = [name for name in kind._get_param_names() if name != "power"]
+    with monkeypatch.context() as before:
+        before.setattr(kind, "_get_param_names", classmethod(lambda cls: names))
+        save(model, tmp_path / "old")
+    loaded = load(tmp_path / "old")
+    assert loaded.power == 0.0
+    identical(loaded.similarity(views), expected)
+    identical(clone(loaded).fit(views).similarity(views), expected)
 
 
 @pytest.mark.parametrize("similarity", ["cosine", KNNPosterior(9)], ids=str)

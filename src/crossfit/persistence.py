@@ -983,7 +983,8 @@ class _Decoder:
         self.estimators += 1
         if self.estimators > _ESTIMATORS:
             raise BundleError(f"it consists of more than {_ESTIMATORS} estimators")
-        made = cls(**params)
+        # A bundle lacks the parameters that were added after it was written.
+        made = cls(**{**getattr(cls, "_absent_parameters", {}), **params})
         _check_params(made, path)
         for mapping in (state, arrays):
             _check_names(cls, mapping, path)

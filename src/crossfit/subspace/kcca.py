@@ -139,6 +139,9 @@ class KCCA(CrossModalEstimator):
 
     card = cards.KCCA
 
+    # Bundles that were written before this parameter was added are of methods without weights.
+    _absent_parameters: ClassVar[dict[str, Any]] = {"power": 0.0}
+
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "n_components": [integer(1), None],
         "kernel": [_KERNEL, callable, mapping_of(_KERNEL, callable)],

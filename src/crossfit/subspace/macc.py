@@ -94,6 +94,9 @@ class MACC(CrossModalEstimator):
 
     card = cards.MACC
 
+    # Bundles that were written before this parameter was added are of methods without weights.
+    _absent_parameters: ClassVar[dict[str, Any]] = {"power": 0.0}
+
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **{name: KCCA._parameter_constraints[name] for name in _OF_KCCA},
         "n_codewords": [integer(1)],

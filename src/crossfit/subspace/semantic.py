@@ -77,6 +77,9 @@ class CM(CrossModalEstimator):
 
     card = cards.CM
 
+    # Bundles that were written before this parameter was added are of methods without weights.
+    _absent_parameters: ClassVar[dict[str, Any]] = {"power": 0.0}
+
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "n_components": [integer(1), None],
         "reg": [real(0, closed="left"), mapping_of(real(0, closed="left"))],
