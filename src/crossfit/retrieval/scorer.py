@@ -61,7 +61,8 @@ class RetrievalScorer(ViewsTransformerMixin, CheckedParameters, BaseEstimator):
     >>> rng = np.random.default_rng(0)
     >>> Z = rng.normal(size=(60, 3))
     >>> views = Views(image=Z @ rng.normal(size=(3, 8)), text=Z @ rng.normal(size=(3, 5)))
-    >>> pipe = make_pipeline(CCA(n_components=3), RetrievalScorer("l2", metric="r@1")).fit(views)
+    >>> cca = CCA(n_components=3, reg=0.001)
+    >>> pipe = make_pipeline(cca, RetrievalScorer("l2", metric="r@1")).fit(views)
     >>> pipe.score(views)
     1.0
     >>> search(pipe, views["image"][:2], view="image", gallery=views["text"], k=1).indices.tolist()
