@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from crossfit import registry
 from crossfit.neural import (
     Checkpoint,
     MLPBranch,
@@ -20,6 +21,7 @@ from crossfit.neural import (
 )
 from crossfit.neural.health import DeadUnits, constant, due, mean_cosine, signs
 from crossfit.neural.losses import counted_hinges
+from crossfit.testing.planted import planted_inputs
 
 
 @pytest.fixture
@@ -159,6 +161,30 @@ def test_a_fit_that_learns_has_curves_and_no_warning(planted, towers):
     assert not _checked(method, "dead_units")  # tanh
     loss, same = (_checked(method, f"{name}_loss")[-1] for name in ("checked", "constant"))
     assert loss < 0.5 * same
+
+
+NETWORKS = [
+    entry.name
+    for entry in registry.entries("crossfit.methods")
+    if entry.distribution in ("crossfit-acln", "crossfit-alcca", "crossfit-bssan",
+                              "crossfit-cran", "crossfit-topicnet")
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_published_methods_that_learn_raise_no_warning(name):
+    cls = registry.load(name)
+    views, y = planted_inputs(cls.card, 80)
+    settings = {**cls.card.test_params, "random_state": 0}
+    pairs = cls.card.kind == "pair"
+    n_checked = min(cls(**settings).batch_size, 80) if pairs else 80
+    method = cls(**settings).set_params(max_epochs=math.ceil(3 * 50 * n_checked / 80))
+    views = views.select(*cls.card.roles)
+    assert not _warned(method, views, None if cls.card.labels == "none" else y)
+    for role in cls.card.roles:
+        assert len(_checked(method, f"cosine_{role}")) >= 3
+        assert _checked(method, f"cosine_{role}")[-1] < 0.9
+    assert _checked(method, "checked_loss")[-1] < 0.8 * _checked(method, "constant_loss")[-1]
 
 
 def test_a_short_fit_is_not_judged(planted, towers):

@@ -115,6 +115,12 @@ class NeuralEstimator(CrossModalEstimator):
     classes_ : ndarray of shape (n_classes,)
         The classes, if one-dimensional labels were given.
 
+    Warns
+    -----
+    TrainingWarning
+        In `fit`, if the outputs of a view collapse, the loss stays at that of equal outputs, a
+        third of the ReLU units is zero for all items, or no hinge is ever active.
+
     See Also
     --------
     NeuralPairEstimator : Base class of neural methods without a common space.

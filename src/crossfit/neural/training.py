@@ -6,7 +6,6 @@ import contextlib
 import copy
 import logging
 import sys
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
 from typing import Any, ClassVar, NoReturn
@@ -20,6 +19,7 @@ from torch.optim.lr_scheduler import LinearLR
 
 from crossfit._arguments import integer, validated
 from crossfit._torch import few_torch_threads
+from crossfit._warnings import warn
 from crossfit.neural.batching import Batch, Batches, PairData
 from crossfit.neural.checkpoint import Checkpoint
 from crossfit.neural.health import (
@@ -305,7 +305,7 @@ class Net(NeuralNet):
                 done += 1
                 found = signs(self._name(), list(self.history), done * len(batches))
                 for kind in found.keys() - warned:
-                    warnings.warn(found[kind], TrainingWarning, stacklevel=2)
+                    warn(found[kind], TrainingWarning)
                 warned |= found.keys()
                 for checkpoint in checkpoints:
                     if done % checkpoint.every == 0 or stopped or done == self.max_epochs:
