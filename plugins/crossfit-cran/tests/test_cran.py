@@ -737,6 +737,19 @@ def test_a_bundle_answers_alike(fitted, views, tmp_path):
     assert found.indices.shape == (2, 3)
 
 
+def test_a_network_of_0_1_has_no_standardisation(views):
+    """Its bundles do not have the parameter either, whose default is another one."""
+    old = CRAN(**{**QUICK, "standardize": False}).fit(views)
+    state, arrays = old.__crossfit_state__()
+    assert not any("standard" in name for name in arrays)
+    params = {name: part for name, part in old.get_params().items() if name != "standardize"}
+    read = CRAN(**params)
+    assert read.standardize
+    read.__crossfit_restore__(state, arrays)
+    assert not read.standardize
+    np.testing.assert_array_equal(read.similarity(views), old.similarity(views))
+
+
 def test_captions_share_their_image(views):
     index = np.repeat(np.arange(20), 3)
     image = {name: views["image"][name][:20] for name in views["image"].names}
