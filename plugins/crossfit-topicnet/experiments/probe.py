@@ -4,7 +4,9 @@
 weights on the pixels of the emoji set and the topics of its keywords, and prints how well the SVMs
 classify, layer by layer, next to the same layers before training, raw pixels, and
 EfficientNet-Lite0 (trained on ImageNet; needs crossfit-wheels). ``probe.py voc2007 --model BUNDLE``
-prints the layers of a network trained on pictures next to the published figures.
+prints how well they classify by any model that reads pictures, next to the published figures: by
+the layers of TextTopicNet or SSVR, by the common space of another method or pipeline, or by the
+features of an extractor of images.
 
 This is a script because an experiment file describes retrieval: a probe classifies pictures, one
 view, with its own classifiers; there are neither queries nor a gallery.
@@ -13,7 +15,8 @@ view, with its own classifiers; there are neither queries nor a gallery.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +25,9 @@ from PIL import Image
 
 import crossfit
 from crossfit.datasets import Dataset, load
+from crossfit.extraction import ImageExtractor
 from crossfit.metrics import bootstrap_interval, holm, paired_test
+from crossfit.views import as_numpy
 from crossfit_topicnet.estimator import TextTopicNet
 from crossfit_topicnet.probe import Probe, linear_probe
 
@@ -45,17 +50,38 @@ PUBLISHED: Mapping[str, Mapping[str, float]] = {
 }
 
 
-def voc2007(model: Any, root: Path | None = None, **options: Any) -> dict[str, Probe]:
-    """Return the probe of every layer on VOC2007; `options` go to `crossfit.datasets.load`."""
+def voc2007(
+    model: Any, root: Path | None = None, *, view: str = "image", **options: Any
+) -> dict[str, Probe]:
+    """Return the probes of a fitted model on VOC2007, by the name of the features.
+
+    `model` is a method or pipeline that encodes pictures of the view `view`, or an extractor of
+    images; `options` are passed to `crossfit.datasets.load`.
+    """
     ds = load("voc2007", root, split="train-val-test", **options)
     parts = [ds[name] for name in PARTS]
     difficult = tuple(part.info["difficult"] for part in parts)
     found = {}
-    for layer in model.net_.module_.layers:
-        features = [model.visual_features(part.views["image"], layer=layer) for part in parts]
-        labelled = zip(features, [part.y for part in parts])
-        found[layer] = linear_probe(*labelled, difficult=difficult)
+    for name, features in ways(model, view).items():
+        labelled = [(flat(features(part.views["image"])), part.y) for part in parts]
+        found[name] = linear_probe(*labelled, difficult=difficult)
     return found
+
+
+def ways(model: Any, view: str) -> dict[str, Callable[[Any], Any]]:
+    """Return the functions that map pictures to features, by name."""
+    if isinstance(model, TextTopicNet):
+        layers = model.net_.module_.layers
+        return {layer: partial(model.visual_features, layer=layer) for layer in layers}
+    if isinstance(model, ImageExtractor):
+        return {"features": model.transform}
+    return {"encoding": partial(crossfit.encode, model, view=view)}
+
+
+def flat(features: Any) -> np.ndarray:
+    """Return one vector per picture."""
+    array = as_numpy(features)
+    return array.reshape(len(array), -1)
 
 
 def published_table(found: Mapping[str, Probe]) -> str:
@@ -143,7 +169,8 @@ def emoji_table(found: Mapping[str, list[Probe]], ds: Dataset) -> str:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", choices=["emoji", "voc2007"])
-    parser.add_argument("--model", type=Path, help="bundle of the network, for voc2007")
+    parser.add_argument("--model", type=Path, help="bundle of the model, for voc2007")
+    parser.add_argument("--view", default="image", help="view of the model that takes pictures")
     parser.add_argument("--root", type=Path, default=None, help="folder of the data set")
     # Chosen on the validation pictures among 0.003 and 0.01, and 10, 20 and 30 epochs.
     parser.add_argument("--lr", type=float, default=0.003)
@@ -155,5 +182,6 @@ if __name__ == "__main__":
         print(emoji_table(emoji(data, given.lr, given.epochs, given.seeds), data))
     else:
         if given.model is None:
-            parser.error("voc2007 needs --model, the bundle of a trained network")
-        print(published_table(voc2007(crossfit.load(given.model), given.root)))
+            parser.error("voc2007 needs --model, the bundle of a fitted model")
+        probes = voc2007(crossfit.load(given.model), given.root, view=given.view)
+        print(published_table(probes))

@@ -8,11 +8,15 @@ import pytest
 from PIL import Image
 from sklearn.metrics import average_precision_score
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.svm import LinearSVC
 
 import crossfit
+from crossfit import Views
+from crossfit.compose import ViewTransformer
 from crossfit.datasets.voc2007 import CLASSES
+from crossfit.extraction import ImageExtractor
+from crossfit.methods import CCA
 from crossfit.metrics import voc_mean_average_precision
 from crossfit_topicnet.estimator import TextTopicNet
 from crossfit_topicnet.probe import COSTS, linear_probe
@@ -106,10 +110,44 @@ def voc(tmp_path):
     return tmp_path
 
 
-def test_the_probe_of_voc2007_runs_on_its_layout(voc, tmp_path):
+@pytest.fixture(scope="module")
+def script():
     spec = importlib.util.spec_from_file_location("topicnet_probe", EXPERIMENTS / "probe.py")
     script = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(script)
+    return script
+
+
+class Colour(ImageExtractor):
+    """Mean colour of a picture, twice."""
+
+    def _extract(self, batch):
+        return np.stack([np.tile(picture.mean(axis=(0, 1)), (2, 1)) for picture in batch])
+
+
+def test_whatever_encodes_pictures_can_be_probed(script, voc):
+    rng = np.random.default_rng(0)
+    pictures = rng.integers(0, 256, (40, 1, 1, 3)) + np.zeros((1, 8, 8, 1), int)
+    views = Views(photo=pictures.astype(np.uint8), text=pictures[:, 0, 0] + rng.normal(size=3))
+    flat = FunctionTransformer(lambda features: features.reshape(len(features), -1))
+    colour = make_pipeline(Colour(), flat)
+    pipeline = make_pipeline(ViewTransformer([("photo", colour)]), CCA(n_components=3, reg=1e-3))
+    for model, name, options in (
+        (pipeline.fit(views), "encoding", {"view": "photo"}),
+        (Colour().fit(list(views["photo"])), "features", {}),
+    ):
+        found = script.voc2007(model, voc, strict=False, **options)
+        assert list(found) == [name]
+        assert found[name].average_precision[0] > 0.95  # the class that the colour shows
+        assert found[name].average_precision[1:].mean() < 0.8
+        assert script.published_table(found).startswith(f"| features | {name} | max5 | pool5 |")
+    with pytest.raises(ValueError, match="'image'"):
+        script.voc2007(pipeline, voc, strict=False)
+    with pytest.raises(TypeError, match="expected a method with a common space"):
+        script.voc2007(LinearSVC(), voc, strict=False)
+
+
+def test_the_probe_of_voc2007_runs_on_its_layout(script, voc, tmp_path):
     rng = np.random.default_rng(0)
     red = np.arange(12) % 2
     pixels = np.where(red[:, None, None, None], (220, 30, 30), (30, 30, 220)).astype(np.uint8)
