@@ -55,7 +55,9 @@ class TextTopicNet(NeuralEstimator):
     Images are pictures (paths, PIL images, uint8 pixels), for which the network is CaffeNet, or
     feature vectors, for which it consists of the layers from fc6 up. Texts are strings, for which
     a topic model is fitted on the distinct training texts, or topic vectors: rows of non-negative
-    numbers, which are scaled to a sum of one if they add up to more. An empty string or a row of
+    numbers, which are scaled to a sum of one if they add up to more. Strings are not lemmatised,
+    as the authors' are; for topics of lemmas, pass the vectors of
+    `crossfit.extraction.LdaTopics` with a lemmatizer. An empty string or a row of
     zeros counts as a missing text: it is not used in training, and as a query its topics are
     uniform.
 
