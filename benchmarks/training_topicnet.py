@@ -16,8 +16,9 @@ import torch
 from _turns import report_epochs
 from torch.nn import functional as F
 
+from crossfit.neural.pictures import SquareCut
 from crossfit_topicnet.estimator import SSVR
-from crossfit_topicnet.network import load_pixels, stored_edge
+from crossfit_topicnet.network import stored_edge
 
 
 class PlainLoop:
@@ -61,8 +62,12 @@ def compare(what: str, images: np.ndarray, epochs: int, **settings: Any) -> None
     rng = np.random.default_rng(0)
     topics = {name: rng.dirichlet(np.full(40, 0.1), len(images)).astype(np.float32)
               for name in ("article", "caption")}  # fmt: skip
-    method = SSVR(max_epochs=epochs, device="cpu", amp=False, random_state=0, verbose=0, **settings)
-    held = load_pixels(images, stored_edge(method.image_size)) if images.ndim == 4 else images
+    method = SSVR(max_epochs=epochs, batch_size=128, lr=1e-3, lr_step=200_000, standardize=False,
+                  device="cpu", amp=False, random_state=0, verbose=0, **settings)  # fmt: skip
+    held = images
+    if images.ndim == 4:
+        cut = SquareCut(stored_edge(method.image_size), method.image_size)
+        held = np.stack([cut.cut(cut.whole(image), None) for image in images])
     plain = PlainLoop(method, held, topics)
     report_epochs(
         what,
@@ -77,9 +82,10 @@ if __name__ == "__main__":
     epochs = parser.parse_args().epochs
     rng = np.random.default_rng(0)
     vectors = rng.normal(size=(4096, 1280)).astype(np.float32)
-    compare("1024 vectors, fc6 and fc7 of 4096", vectors[:1024], max(3, epochs // 4))
+    compare("1024 vectors, fc6 and fc7 of 4096", vectors[:1024], max(3, epochs // 4),
+            hidden=(4096, 4096))  # fmt: skip
     compare("4096 vectors, fc6 of 512", vectors, epochs, hidden=(512,))
     compare("4096 vectors, no hidden layer", vectors, epochs, hidden=())
     pixels = rng.integers(0, 256, (256, 76, 76, 3), dtype=np.uint8)
     compare("256 pictures of 67 pixels, 32 channels", pixels, epochs, hidden=(64,), image_size=67,
-            module__channels=(32,) * 5)  # fmt: skip
+            init="caffe", module__channels=(32,) * 5)  # fmt: skip

@@ -23,6 +23,17 @@ from crossfit.neural import Checkpoint
 from crossfit_topicnet.estimator import SSVR, TextTopicNet
 
 METHODS = {"ssvr": SSVR, "texttopicnet": TextTopicNet}
+SETTINGS: dict[str, Any] = {
+    "hidden": (4096, 4096), "dropout": 0.5, "n_topics": 40, "minimum_probability": 0.01,
+    "image_size": 227, "init": "caffe", "optimizer": "SGD", "lr": 1e-3, "momentum": 0.9,
+    "weight_decay": 5e-4, "bias_lr": 2.0, "lr_gamma": 0.1,
+}  # fmt: skip
+OWN: dict[str, dict[str, Any]] = {
+    "ssvr": {"batch_size": 128, "lr_step": 200_000, "max_epochs": 36},
+    "texttopicnet": {"batch_size": 64, "lr_step": 50_000, "max_epochs": 100},
+}
+"""36 epochs of 1.8 million images are 500,000 batches of 128; 100 epochs are not published."""
+
 PUBLISHED = {
     ("wikipedia", "ssvr", "wikipedia-captions"): (0.3910, 0.4340),
     ("wikipedia", "texttopicnet", "wikipedia-captions"): (0.3763, 0.4025),
@@ -42,7 +53,8 @@ def train(method: str, source: str, out: Path, **params: Any) -> TextTopicNet:
     text = "both" if method == "ssvr" else "article"
     views = load(source, text=text)["train"].views
     checkpoint = Checkpoint(Path(f"{out}.pt"))
-    model = METHODS[method](callbacks=[checkpoint], random_state=0, **params).fit(views)
+    settings = {**SETTINGS, **OWN[method], **params}
+    model = METHODS[method](callbacks=[checkpoint], random_state=0, **settings).fit(views)
     # A bundle holds what was learned; the checkpoint is only for a training that is not complete.
     crossfit.save(model, out)
     return model

@@ -35,6 +35,17 @@ def test_the_experiments_name_parameters_that_exist(file):
         if not described.reduced:
             assert entry.published and (method.n_topics, method.lr) == (40, 1e-3)
             assert list(method.hidden) == [4096, 4096] and method.momentum == 0.9
+            assert (method.init, method.image_size, method.bias_lr) == ("caffe", 227, 2)
+            ssvr = entry.method == "ssvr"
+            assert (method.batch_size, method.lr_step, method.max_epochs) == (
+                (128, 200_000, 36) if ssvr else (64, 50_000, 100)
+            )
+            # The script that trains on other data has the same settings.
+            script = _script("published")
+            shared = {**script.SETTINGS, **script.OWN[entry.method]}
+            for name, value in shared.items():
+                given = entry.params[name]
+                assert (tuple(given) if isinstance(given, list) else given) == value, name
             assert described.title.endswith("trained on the set's own texts")
     card = registry.get(file.stem, "crossfit.experiments")
     assert card.target == f"crossfit_topicnet:experiments/{file.name}"

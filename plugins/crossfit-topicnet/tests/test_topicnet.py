@@ -1,6 +1,7 @@
 """TextTopicNet and SSVR against their equations, the topic model, and their rulings."""
 
 import json
+import os
 import pickle
 from pathlib import Path
 
@@ -12,11 +13,13 @@ import torch
 from scipy.special import expit, log_softmax
 from scipy.stats import entropy
 from sklearn.base import clone
+from sklearn.preprocessing import StandardScaler
 from skorch.callbacks import Callback
 from torch.nn import functional as F
 
 import crossfit
 from crossfit import Views
+from crossfit.datasets import load
 from crossfit.extraction import LdaTopics
 from crossfit.neural import Batch, Checkpoint
 from crossfit.views import Channels
@@ -344,8 +347,79 @@ def test_the_optimizer_is_the_papers(planted):
     assert len(group["params"]) == len(biases["params"]) == 3
     SSVR(**{**rate, "optimizer": "Adam"}).fit(planted[0])
     SSVR(**{**rate, "optimizer__nesterov": True}).fit(planted[0])
-    assert SSVR().batch_size == 128 and SSVR().lr_step == 200_000 and SSVR().lr == 1e-3
-    assert TextTopicNet().batch_size == 64 and TextTopicNet().lr_step == 50_000
+
+
+DEFAULTS = {"device": "cpu", "random_state": 0, "verbose": 0}
+
+
+def test_the_defaults_learn_vectors_of_any_scale():
+    views, _ = make_two_texts(np.random.default_rng(0), 400)
+    train, test = views[:300], views[300:]
+    for scale in (1e-3, 1e3):
+        method = SSVR(**DEFAULTS).fit(train.replace(image=scale * train["image"] + 5 * scale))
+        for head in ("article", "caption"):
+            method.set_params(head=head)
+            shown = test.replace(image=scale * test["image"] + 5 * scale)
+            # The mean reciprocal rank of a random order of 100 is .052.
+            assert method.score(shown) > 0.4
+    wrong = test.replace(image=np.random.default_rng(1).permutation(shown["image"]))
+    assert method.score(wrong) < 0.1
+
+
+def test_the_defaults_learn_pictures():
+    rng = np.random.default_rng(0)
+    y = np.arange(128) % 3
+    colours = np.array([(220, 30, 30), (30, 200, 40), (20, 40, 230)])[y][:, None, None]
+    noisy = colours + rng.normal(0, 20, (128, 40, 30, 3))
+    pictures, topics = np.clip(noisy, 0, 255).astype(np.uint8), 0.9 * np.eye(3)[y] + 0.03
+    for seed in (0, 1):
+        method = TextTopicNet(**DEFAULTS | {"random_state": seed}, image_size=67,
+                              module__channels=(16,) * 5)  # fmt: skip
+        method.fit(pictures[:96], topics[:96])
+        assert method.score(pictures[96:], topics[96:], y[96:]) > 0.9
+
+
+@pytest.mark.data
+def test_the_defaults_beat_chance_on_wikipedia():
+    if not os.environ.get("CROSSFIT_DATA"):
+        pytest.skip("CROSSFIT_DATA does not name a folder with the real data sets")
+    ds = load("wikipedia")
+    test = ds["test"]
+    method = TextTopicNet(**DEFAULTS).fit(ds["train"].views)
+
+    def quality(views):
+        scores = method.similarity(views)
+        found = crossfit.evaluate(scores, (test.y, test.y), "map@all", ci=None)
+        return np.array([found.mean(way, "map@all") for way in ("forward", "backward")])
+
+    chance = quality(test.views.replace(image=np.random.default_rng(0).permutation(
+        test.views["image"])))  # fmt: skip
+    assert (chance < 0.14).all() and (quality(test.views) > chance + 0.05).all()
+
+
+def test_standardised_vectors_are_scaled_by_the_training_images(planted):
+    train, test = planted
+    short = SMALL | {"max_epochs": 3, "validation_fraction": 0.25}
+    method = SSVR(**short)
+    rows = method._split(train, method._seed())[0]
+    scaler = StandardScaler().fit(train["image"][rows])
+    by_hand, other = (v.replace(image=scaler.transform(v["image"])) for v in (train, test))
+    expected = SSVR(**short, standardize=False).fit(by_hand).similarity(other)
+    np.testing.assert_allclose(method.fit(train).similarity(test), expected, rtol=1e-3, atol=1e-4)
+
+
+def test_weights_of_a_version_that_did_not_standardise_are_read(planted):
+    old = _network()
+    network = _network(standardize=True)
+    network.scaling.mean.fill_(3)
+    new = _network(standardize=True)
+    new.load_state_dict(network.state_dict())
+    assert (new.scaling.mean == 3).all()
+    new = _network(standardize=True)
+    new.load_state_dict(old.state_dict())
+    x = torch.randn(3, 7)
+    with torch.no_grad():
+        torch.testing.assert_close(new(x), old(x))
 
 
 def test_biases_learn_with_a_multiple_of_whatever_rate_there_is(planted):
@@ -760,8 +834,9 @@ def test_weights_come_from_a_file(raw, tmp_path):
 @pytest.mark.slow
 def test_a_batch_of_the_published_size_trains(raw):
     pictures, texts, _ = raw
-    defaults = {"n_topics": 40, "no_below": 2, "no_above": 0.9, "batch_size": 8}
-    method = SSVR(**defaults, max_epochs=1, device="cpu", random_state=1)
+    published = {"hidden": (4096, 4096), "init": "caffe", "lr": 1e-3, "n_topics": 40}
+    method = SSVR(**published, no_below=2, no_above=0.9, batch_size=8, max_epochs=1, device="cpu",
+                  random_state=1)  # fmt: skip
     method.fit(pictures[:8], {name: part[:8] for name, part in texts.items()})
     loss = method.net_.history[-1]["train_loss"]
     assert 2 * 40 * np.log(2) * 0.8 < loss < 2 * 40 * np.log(2) * 1.2  # logits start near 0

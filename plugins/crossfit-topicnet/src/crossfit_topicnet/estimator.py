@@ -63,8 +63,9 @@ class TextTopicNet(NeuralEstimator):
 
     Parameters
     ----------
-    hidden : sequence of int, default=(4096, 4096)
-        Widths of fc6, fc7 and further layers. If empty, the topics are linear in the input of fc6.
+    hidden : sequence of int, default=(512, 512)
+        Widths of fc6, fc7 and further layers, 4096 each in the papers. If empty, the topics are
+        linear in the input of fc6.
     dropout : float, default=0.5
         Dropout probability after the ReLU of every hidden layer.
     loss : {"sigmoid", "softmax"}, default="sigmoid"
@@ -88,16 +89,19 @@ class TextTopicNet(NeuralEstimator):
     image_size : int, default=227
         Edge of the squares cut out of pictures, which are first resized to 256 / 227 of it. In
         training, the place is random and half of the squares are mirrored.
-    init : {"caffe", "kaiming"}, default="caffe"
-        Random initial weights of the layers for pictures; use ``"kaiming"`` if they are narrower
-        than published. For vectors, torch's defaults are used.
+    init : {"caffe", "kaiming"}, default="kaiming"
+        Random initial weights of the layers for pictures: ``"caffe"``, as published, suits only
+        the published widths, ``"kaiming"`` any. For vectors, torch's defaults are used.
+    standardize : bool, default=True
+        Whether to standardise feature vectors by the mean and deviation of the training images.
+        Without, histograms that sum to one are too small to learn from. Ignored for pictures.
     trunk_weights : path-like, optional
         File with initial weights of all layers below the topics; see
         `crossfit_topicnet.network.TopicNetwork.fill_trunk`.
-    max_epochs : int, default=100
+    max_epochs : int, default=30
         Number of passes over the training pairs.
-    lr : float, default=0.001
-        Learning rate.
+    lr : float, default=0.01
+        Learning rate, 0.001 in the papers.
     batch_size : int, default=64
         Number of pairs per batch.
     optimizer : str or type, default="SGD"
@@ -108,8 +112,9 @@ class TextTopicNet(NeuralEstimator):
         Weight decay, if the optimizer has this setting. Biases do not decay.
     bias_lr : float, default=2.0
         Learning rate of biases as a multiple of `lr`, 2 as in Caffe.
-    lr_step : int or None, default=50000
-        Number of batches after which `lr` is multiplied by `lr_gamma`, repeatedly; None for never.
+    lr_step : int or None, optional
+        Number of batches after which `lr` is multiplied by `lr_gamma`, repeatedly; by default
+        never. 50,000 in TextTopicNet's code, 200,000 in the paper of SSVR.
     lr_gamma : float, default=0.1
         Factor of the learning rate every `lr_step` batches.
     num_workers : int or None, default=None
@@ -135,6 +140,11 @@ class TextTopicNet(NeuralEstimator):
     See Also
     --------
     SSVR : Adds a second head for captions.
+
+    Notes
+    -----
+    The defaults are meant for a few thousand images; the published settings, for hundreds of
+    thousands of batches, are those of the experiments and of ``experiments/published.py``.
 
     References
     ----------
@@ -171,6 +181,7 @@ class TextTopicNet(NeuralEstimator):
         "minimum_probability": LdaTopics._parameter_constraints["minimum_probability"],
         "image_size": [Interval(Integral, SMALLEST, None, closed="left")],
         "init": [StrOptions({"caffe", "kaiming"})],
+        "standardize": ["boolean"],
         "trunk_weights": [str, PathLike, None],
         "momentum": [Interval(Real, 0, 1, closed="left")],
         "weight_decay": [Interval(Real, 0, None, closed="left")],
@@ -183,7 +194,7 @@ class TextTopicNet(NeuralEstimator):
     def __init__(
         self,
         *,
-        hidden: Sequence[int] = (4096, 4096),
+        hidden: Sequence[int] = (512, 512),
         dropout: float = 0.5,
         loss: str = "sigmoid",
         measure: str = "kl_reversed",
@@ -193,16 +204,17 @@ class TextTopicNet(NeuralEstimator):
         no_above: float = 0.5,
         minimum_probability: float = 0.01,
         image_size: int = 227,
-        init: str = "caffe",
+        init: str = "kaiming",
+        standardize: bool = True,
         trunk_weights: str | PathLike[str] | None = None,
-        max_epochs: int = 100,
-        lr: float = 1e-3,
+        max_epochs: int = 30,
+        lr: float = 0.01,
         batch_size: int = 64,
         optimizer: str | type[torch.optim.Optimizer] = "SGD",
         momentum: float = 0.9,
         weight_decay: float = 5e-4,
         bias_lr: float = 2.0,
-        lr_step: int | None = 50_000,
+        lr_step: int | None = None,
         lr_gamma: float = 0.1,
         num_workers: int | None = None,
         picture_memory: int = 2**30,
@@ -222,6 +234,7 @@ class TextTopicNet(NeuralEstimator):
         self.minimum_probability = minimum_probability
         self.image_size = image_size
         self.init = init
+        self.standardize = standardize
         self.trunk_weights = trunk_weights
         self.momentum = momentum
         self.weight_decay = weight_decay
@@ -255,6 +268,7 @@ class TextTopicNet(NeuralEstimator):
             image_size=self.image_size if self.raw_["image"] else None,
             channels=channels,
             init=self.init,
+            standardize=self.standardize,
         )
         # A saved method is restored without views_in_, and its weights are loaded afterwards.
         if self.trunk_weights is not None and hasattr(self, "views_in_"):
@@ -483,12 +497,6 @@ class SSVR(TextTopicNet):
         Head used for images, and channel used for texts that have several. A plain text is
         compared with any head. ``"mean"`` is the mean over both heads, and over the texts that
         are present. It may be changed after the fit.
-    max_epochs : int, default=36
-        Number of passes over the training pairs.
-    batch_size : int, default=128
-        Number of pairs per batch.
-    lr_step : int or None, default=200000
-        Number of batches after which `lr` is multiplied by `lr_gamma`, repeatedly; None for never.
     **kwargs
         See `TextTopicNet`.
 
@@ -528,12 +536,9 @@ class SSVR(TextTopicNet):
         self,
         *,
         head: str = "article",
-        max_epochs: int = 36,
-        batch_size: int = 128,
-        lr_step: int | None = 200_000,
         **kwargs: Any,
     ) -> None:
-        super().__init__(max_epochs=max_epochs, batch_size=batch_size, lr_step=lr_step, **kwargs)
+        super().__init__(**kwargs)
         self.head = head
 
     def _fit_features(self, views: Views, y: NDArray[Any] | None) -> None:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from crossfit.extraction.weights import fill, load_weights
+from crossfit.neural import Standardize
 
 __all__ = ["CHANNELS", "CaffeNet", "TopicNetwork", "stored_edge"]
 
@@ -91,6 +92,8 @@ class TopicNetwork(nn.Module):
     init : {"caffe", "kaiming"}, default="caffe"
         Initial weights for pictures: Caffe's, which suit only the published widths, or weights
         that preserve the scale of the signal at any width, with pixels divided by 64.
+    standardize : bool, default=False
+        Whether to standardise feature vectors by the mean and deviation of the training images.
     """
 
     def __init__(
@@ -104,12 +107,17 @@ class TopicNetwork(nn.Module):
         image_size: int | None = None,
         channels: Sequence[int] = CHANNELS,
         init: str = "caffe",
+        standardize: bool = False,
     ) -> None:
         super().__init__()
         self.loss = loss
         unit = 1.0 if init == "caffe" else _TYPICAL
         self.convolutions = None if image_size is None else CaffeNet(image_size, channels, unit)
         width = n_inputs if self.convolutions is None else self.convolutions.n_outputs
+        self.scaling: Standardize | None = None
+        if standardize and self.convolutions is None:
+            self.scaling = Standardize(n_inputs, "image")
+            self.register_load_state_dict_pre_hook(_without_scaling)
         self.hidden = nn.ModuleDict()
         for number, after in enumerate(hidden, 6):
             self.hidden[f"fc{number}"] = nn.Linear(width, after)
@@ -146,6 +154,8 @@ class TopicNetwork(nn.Module):
             yield "max5", maps.amax(dim=(2, 3))
             x = F.max_pool2d(maps, 3, 2).flatten(1)
             yield "pool5", x
+        elif self.scaling is not None:
+            x = self.scaling(values)
         for name, layer in self.hidden.items():
             x = self.dropout(F.relu(layer(x)))
             yield name, x
@@ -211,6 +221,13 @@ class TopicNetwork(nn.Module):
         for part in (self.convolutions, self.hidden):
             if part is not None:
                 fill(part, state, path)
+
+
+def _without_scaling(module: nn.Module, state: dict[str, Any], prefix: str, *rest: Any) -> None:
+    """Complete the weights of version 0.1.0, which did not standardise."""
+    assert isinstance(module, TopicNetwork) and module.scaling is not None
+    for name, values in module.scaling.state_dict(prefix=f"{prefix}scaling.").items():
+        state.setdefault(name, values)
 
 
 def _gaussian(layer: Any, std: float, bias: float) -> None:
