@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from crossfit._files import reserve, room_for, whole_file
-from crossfit.neural.batching import scratch_array
 from crossfit.similarities import write_scores
 from crossfit.subspace import CCA
 
@@ -102,20 +101,6 @@ def test_zeros_are_written_where_nothing_can_be_reserved(tmp_path, monkeypatch):
     content = (tmp_path / "f").read_bytes()
     assert content == b"head" + bytes(3_000_000 - 4)
     assert os.stat(tmp_path / "f").st_blocks * 512 >= 3_000_000
-
-
-def test_large_scratch_arrays_lie_in_a_file(small_disk, monkeypatch):
-    assert not isinstance(scratch_array((3, 4), np.int16), np.memmap)
-    filed = scratch_array((3, 4), np.int16, in_memory=10)
-    assert isinstance(filed, np.memmap)
-    assert filed.shape == (3, 4)
-    assert filed.dtype == np.int16
-    filed[:] = 7
-    assert filed.sum() == 84
-    monkeypatch.setattr("tempfile.tempdir", str(small_disk))
-    with pytest.raises(OSError, match=r"an array of shape \(2000000,\) \(2,000,000 bytes\)"):
-        scratch_array((2_000_000,), np.uint8, in_memory=10)
-    assert list(small_disk.iterdir()) == []
 
 
 def test_a_stream_on_a_full_device():

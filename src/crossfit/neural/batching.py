@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import tempfile
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,12 +11,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import scipy.sparse as sp
 import torch
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from crossfit._arguments import integer, validated
-from crossfit._files import reserve, room_for
 from crossfit._warnings import warn
 from crossfit.views import Channels, Ragged, Views, as_numpy, is_tensor
 
@@ -34,7 +32,6 @@ __all__ = [
     "Items",
     "PairData",
     "Store",
-    "scratch_array",
     "store",
     "to_device",
 ]
@@ -44,36 +41,6 @@ PAD, UNK = 0, 1
 _BATCH_NUMBERS, _BATCH_ROWS = 2**22, 1024
 # Batches with at most this many elements, padding included, may consist of any share of padding.
 _PADDED = 2**16
-
-
-def scratch_array(
-    shape: tuple[int, ...], dtype: DTypeLike, *, in_memory: int = 2**30
-) -> NDArray[Any]:
-    """Return an uninitialised array, in a temporary file if it is large.
-
-    Parameters
-    ----------
-    shape : tuple of int
-    dtype : numpy type
-    in_memory : int, default=2 ** 30
-        Arrays of more bytes are memory maps of a file that is deleted together with the array.
-
-    Returns
-    -------
-    ndarray or memmap of shape `shape` and type `dtype`
-
-    Raises
-    ------
-    OSError
-        If there is not enough space for the file.
-    """
-    size = math.prod(shape) * np.dtype(dtype).itemsize
-    if size <= in_memory:
-        return np.empty(shape, dtype)
-    folder = tempfile.gettempdir()
-    with room_for(f"an array of shape {shape}", folder, size), tempfile.TemporaryFile() as file:
-        reserve(file, size)
-        return np.memmap(file, dtype, "r+", shape=shape)
 
 
 class Draw(NamedTuple):
