@@ -29,8 +29,8 @@ BSSAN = MethodCard(
     search_space={
         "mining": Choice("all", "hardest", "top-k"),
         "n_components": Choice(64, 128, 256),
-        "dropout": Choice(0.0, 0.2, 0.4),
-        "lr": Float(5e-4, 5e-3, log=True),
+        "dropout": Choice(0.0, 0.15, 0.3),
+        "lr": Float(1e-3, 0.02, log=True),
         "o2w_weight": Float(0.2, 2.0, log=True),
         "delta": Float(1e-7, 1e-2, log=True),
         "lstm_width": Choice(64, 128),

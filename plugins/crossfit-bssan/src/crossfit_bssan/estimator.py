@@ -74,7 +74,7 @@ class BSSAN(NeuralPairEstimator):
         Scale words, regions and objects to mean 0 and variance 1: feature by feature, or by one
         factor if they are principal components, whose variances differ for a reason. Not in the
         paper.
-    dropout : float, default=0.3
+    dropout : float, default=0.15
         Probability of dropping a feature of a word, region or object, or a hidden unit of a
         perceptron, in training; 0 in the paper.
     mining : {"all", "random", "hardest", "top-k"}, default="all"
@@ -119,8 +119,8 @@ class BSSAN(NeuralPairEstimator):
         Number of words per text, from the first.
     max_epochs : int, default=10
         Number of passes over the training pairs.
-    lr : float, default=0.002
-        Learning rate; 0.01 in the paper.
+    lr : float, default=0.01
+        Learning rate, as in the paper.
     batch_size : int, default=128
         Number of pairs per batch.
     optimizer : str or type, default="Adam"
@@ -200,7 +200,7 @@ class BSSAN(NeuralPairEstimator):
         branches: Sequence[str] = ("w2r", "o2w"),
         n_components: int | None = 64,
         standardize: bool = True,
-        dropout: float = 0.3,
+        dropout: float = 0.15,
         mining: str = "all",
         k_negatives: int = 4,
         bidirectional: bool = True,
@@ -217,7 +217,7 @@ class BSSAN(NeuralPairEstimator):
         o2w_mlp: Sequence[int] = (64, 32),
         max_words: int = 30,
         max_epochs: int = 10,
-        lr: float = 2e-3,
+        lr: float = 0.01,
         batch_size: int = 128,
         optimizer: str | type[torch.optim.Optimizer] = "Adam",
         momentum: float = 0.9,
