@@ -111,12 +111,12 @@ class CRAN(NeuralPairEstimator):
     dropout : float, default=0.3
         Dropout probability before the linear layers. All regions of an image lose the same
         features.
-    lr_halving : int or None, default=4
+    lr_halving : int or None, default=6
         Number of epochs after which the learning rate is halved, repeatedly; None for never.
     warm_up : int, default=0
         Number of updates over which the learning rate rises linearly at first; see
         `crossfit.neural.warm_up`. RMSprop needs it.
-    max_epochs : int, default=16
+    max_epochs : int, default=24
         Number of passes over the training pairs.
     lr : float, default=0.001
         Learning rate.
@@ -208,9 +208,9 @@ class CRAN(NeuralPairEstimator):
         init: str = "scaled",
         standardize: bool = True,
         dropout: float = 0.3,
-        lr_halving: int | None = 4,
+        lr_halving: int | None = 6,
         warm_up: int = 0,
-        max_epochs: int = 16,
+        max_epochs: int = 24,
         lr: float = 1e-3,
         batch_size: int = 100,
         optimizer: str | type[torch.optim.Optimizer] = "Adam",
