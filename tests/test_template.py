@@ -115,8 +115,8 @@ def test_an_unknown_kind_is_refused(tmp_path, capsys):
         main(["new", NAME, "--kind", "experiment", "--dir", str(tmp_path)])
     assert "'experiment' is not one of" in capsys.readouterr().err
     for kind, name, says in (
-        ("extractor", "grid", "of an extractor must be new: .* has the extractor 'grid'"),
-        ("dataset", "emoji", "of a data set must be new: .* has the data set 'emoji'"),
+        ("extractor", "grid", "of an extractor must be new, .* has the extractor 'grid'"),
+        ("dataset", "emoji", "of a data set must be new, .* has the data set 'emoji'"),
     ):
         with pytest.raises(ValueError, match=says):
             write_plugin(name, tmp_path, kind)
@@ -160,9 +160,9 @@ def test_bad_names(tmp_path, name):
     [
         ("class", "cannot be 'class', which is a Python keyword"),
         ("none", "cannot be 'none', which is a Python keyword"),  # the class would be None
-        ("template", "cannot be 'template': it is the name of the template itself"),
+        ("template", "cannot be 'template', which is the name of the template"),
         ("cca", r"crossfit-retrieval \S+, which is installed, has the method 'cca'"),
-        ("retrieval", "gives the distribution crossfit-retrieval .* installed"),
+        ("retrieval", "must be new, but the distribution crossfit-retrieval .* is installed"),
     ],
 )
 def test_names_that_others_have(tmp_path, name, says):

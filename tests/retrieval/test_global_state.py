@@ -118,7 +118,7 @@ def test_scores_beyond_float32_are_refused(measure):
     power = 1e34 if measure == "dot" else 1e17
     np.testing.assert_allclose(found / power, pairwise_similarity(T, T, measure), atol=1e-5)
     for factor in (1e40, 1e200, 1e307):
-        with pytest.raises(ValueError, match="of rows as large as these is beyond"):
+        with pytest.raises(ValueError, match="of rows with such large entries exceeds"):
             pairwise_similarity(T * factor, T * factor, measure)
     for index in (ExactIndex(measure), ApproximateIndex(measure if measure != "l1" else "l2")):
         with pytest.raises(ValueError, match=r"as large as these|too large for it"):
