@@ -128,6 +128,15 @@ def test_a_reader_is_told_what_they_must_know(written):
     assert "best of 9 trials by map@all, 0.4" in text
 
 
+def test_paragraphs_of_a_description_are_reflowed_and_lists_are_kept(tmp_path):
+    described = "Two lines\nof **one** paragraph.\n\nA list:\n- one\n- two\n\n1. first\n2. second"
+    write_page(tmp_path / "p.html", title="t", lead="", parts=[], description=described, footer="f")
+    found = re.findall(
+        r'<p class="lines" dir="auto">(.*?)</p>', (tmp_path / "p.html").read_text(), re.S
+    )
+    assert found == ["Two lines of one paragraph.", "A list:\n- one\n- two", "1. first\n2. second"]
+
+
 def test_test_evaluations_are_counted_over_all_runs(report_store, written):
     assert len(report_store.test_evaluations()) == 12
     assert "12 evaluations" in Page(written[1]).text

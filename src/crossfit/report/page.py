@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -135,8 +136,12 @@ def write_page(
 
 
 def _paragraphs(text: str) -> list[str]:
-    """Return the paragraphs of a Markdown text, without its marks for emphasis and headings."""
+    """Return the paragraphs of a Markdown text, without its marks for emphasis and headings.
+
+    Lines of a paragraph are joined, those of lists, tables and quotations are kept.
+    """
     plain = text.replace("**", "").replace("`", "")
+    plain = re.sub(r"(?<=\S)\n(?=\S)(?![-*|>] |\d+\. )", " ", plain)
     return [part.strip().lstrip("# ") for part in plain.split("\n\n") if part.strip()]
 
 
