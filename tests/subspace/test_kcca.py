@@ -256,11 +256,11 @@ def test_row_order_and_orthogonal_maps_change_no_score(kernel, seed):
 @KERNELS
 def test_constant_columns_and_repeated_rows_change_nothing(kernel):
     gamma = None if kernel in ("linear", "cosine") else 0.1
-    plain = KCCA(3, kernel=kernel, gamma=gamma).fit(X, T)
+    plain = KCCA(3, kernel=kernel, gamma=gamma, reg=1.0).fit(X, T)
     with_zero, new = np.insert(X, 2, 0.0, axis=1), np.insert(X_NEW, 2, 0.0, axis=1)
-    other = KCCA(3, kernel=kernel, gamma=gamma).fit(with_zero, T)
+    other = KCCA(3, kernel=kernel, gamma=gamma, reg=1.0).fit(with_zero, T)
     np.testing.assert_allclose(other.transform(new), plain.transform(X_NEW), atol=1e-8)
-    # Twice the rows are twice Φ'Φ, and the ridge is relative to tr(K) / n: halve it.
+    # Twice the rows are twice Φ'Φ, and the ridge is relative to tr(K) / n: double it.
     twice = KCCA(3, kernel=kernel, gamma=gamma, reg=2.0).fit(np.r_[X, X], np.r_[T, T])
     np.testing.assert_allclose(twice.correlations_, plain.correlations_, atol=1e-9)
 

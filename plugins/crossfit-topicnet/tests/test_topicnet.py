@@ -570,7 +570,10 @@ def test_layers_are_features(fitted, planted):
     fc6 = fitted.visual_features(images, layer="fc6")
     assert fc6.shape == (40, 32) and fc6.dtype == np.float32 and (fc6 >= 0).all()
     state = {name: w.numpy() for name, w in fitted.net_.module_.state_dict().items()}
-    by_hand = images @ state["hidden.fc6.weight"].T + state["hidden.fc6.bias"]
+    mean, scale = (
+        next(w for key, w in state.items() if key.endswith(end)) for end in (".mean", ".scale")
+    )
+    by_hand = (images - mean) / scale @ state["hidden.fc6.weight"].T + state["hidden.fc6.bias"]
     np.testing.assert_allclose(fc6, np.maximum(by_hand, 0), rtol=1e-3, atol=1e-4)
     with pytest.raises(ValueError, match="layer must be one of fc6, got 'pool5'"):
         fitted.visual_features(images, layer="pool5")

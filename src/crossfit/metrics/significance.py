@@ -454,6 +454,10 @@ def compare(
     if pairs is not None:
         if baseline is not None:
             raise ValueError("pairs and baseline both select comparisons; give only one of them")
+        pairs = list(pairs)
+        for pair in pairs:
+            if not isinstance(pair, (tuple, list)) or len(pair) != 2:
+                raise ValueError(f"pairs must be pairs of two names, got {pair!r}")
         pairs = [(str(first), str(second)) for first, second in pairs]
         unknown = [name for pair in pairs for name in pair if name not in evaluations]
         if unknown or not pairs:
