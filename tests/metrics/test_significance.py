@@ -161,7 +161,7 @@ def _evaluations():
 def test_pairs_are_pairs_of_names(pairs) -> None:
     evaluations = {name: evaluate(np.eye(4), (range(4), range(4)), "r@1") for name in "ab"}
     with pytest.raises(ValueError, match="pairs must be pairs of two names, got"):
-        compare(evaluations, "r@1", pairs=pairs)
+        compare(evaluations, "r@1", "forward", pairs=pairs)
 
 
 def test_compare_all_pairs_and_against_a_baseline() -> None:

@@ -121,7 +121,7 @@ def test_scores_beyond_float32_are_refused(measure):
         with pytest.raises(ValueError, match="of rows with such large entries exceeds"):
             pairwise_similarity(T * factor, T * factor, measure)
     for index in (ExactIndex(measure), ApproximateIndex(measure if measure != "l1" else "l2")):
-        with pytest.raises(ValueError, match=r"as large as these|too large for it"):
+        with pytest.raises(ValueError, match=r"with such large entries|too large for it"):
             index.add(T * 1e40).search(T * 1e40)
 
 
