@@ -19,6 +19,7 @@ PLUGINS = (
     "crossfit-acln",
     "crossfit-alcca",
     "crossfit-bssan",
+    "crossfit-correlation",
     "crossfit-cran",
     "crossfit-topicnet",
 )
