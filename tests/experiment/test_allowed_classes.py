@@ -17,7 +17,7 @@ from sklearn.utils import all_estimators
 
 from crossfit.experiment import Experiment, SpecError, Store, plan
 from crossfit.experiment.allowed_classes import CLASSES, KERNELS, PARAMETERS
-from crossfit.experiment.build import check_settings, named
+from crossfit.experiment.build import checked_settings, named
 from crossfit.experiment.cell import compute
 from crossfit.experiment.tuning import chosen_settings
 
@@ -143,9 +143,9 @@ def test_settings_are_followed_to_the_object_that_takes_them():
     whole = make_pipeline(inner, StandardScaler())
     for name in ("memory", "pipeline__memory", "pipeline__featureagglomeration__memory"):
         with pytest.raises(SpecError, match=f"here: {name}: .*may not set 'memory'"):
-            check_settings(whole, {name: "folder"}, "here")
-        check_settings(whole, {name: None}, "here")
-    check_settings(whole, {"pipeline__featureagglomeration__n_clusters": 3}, "here")
+            checked_settings(whole, {name: "folder"}, "here")
+        checked_settings(whole, {name: None}, "here")
+    checked_settings(whole, {"pipeline__featureagglomeration__n_clusters": 3}, "here")
 
 
 with warnings.catch_warnings():

@@ -183,7 +183,7 @@ def _pipeline(
 
     from crossfit.compose import ViewTransformer
     from crossfit.experiment import SpecError
-    from crossfit.experiment.build import build_features, build_method, check_settings
+    from crossfit.experiment.build import build_features, build_method, checked_settings
     from crossfit.experiment.spec import Experiment
     from crossfit.experiment.tuning import search_space
 
@@ -205,8 +205,7 @@ def _pipeline(
     if not searched:
         raise ValueError(f"{method} has no search space of its own; use --space PARAM=SPACE")
     pipeline = Pipeline([*steps, ("method", build_method(spec, seed))])
-    check_settings(pipeline, searched, "--space")
-    return pipeline, searched
+    return pipeline, checked_settings(pipeline, searched, "--space")
 
 
 def _load(dataset: str, root: str | None, split: str | None, names: list[str]) -> Any:

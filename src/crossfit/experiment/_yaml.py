@@ -384,9 +384,10 @@ def what(value: Any) -> str:
 
 
 def plain(value: Any) -> Any:
-    """Return a value of the tree as ordinary dicts and lists."""
+    """Return a value of the tree as ordinary dicts, lists and tuples."""
     if isinstance(value, Mapping):
         return {key: plain(part) for key, part in value.items()}
     if isinstance(value, (list, tuple)):
-        return [plain(part) for part in value]
+        parts = [plain(part) for part in value]
+        return tuple(parts) if isinstance(value, tuple) else parts
     return value

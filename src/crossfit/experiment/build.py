@@ -8,6 +8,7 @@ from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from crossfit import registry
+from crossfit.cards import Choice
 from crossfit.experiment._yaml import SpecError
 from crossfit.experiment.allowed_classes import CLASSES, KERNELS, refused_parameter
 from crossfit.experiment.spec_parts import MethodSpec, is_part
@@ -16,7 +17,7 @@ __all__ = [
     "build_features",
     "build_method",
     "build_similarity",
-    "check_settings",
+    "checked_settings",
     "draws_at_random",
     "named",
 ]
@@ -104,12 +105,13 @@ def _value(value: Any, seed: int | None, where: str) -> Any:
         return _object(value, seed, where)
     if isinstance(value, Mapping):
         return {key: _value(part, seed, f"{where}.{key}") for key, part in value.items()}
-    if isinstance(value, list):
-        if value and all(map(is_part, value)):
-            from sklearn.pipeline import make_pipeline
+    if isinstance(value, list) and value and all(map(is_part, value)):
+        from sklearn.pipeline import make_pipeline
 
-            return make_pipeline(*(_object(part, seed, where) for part in value))
-        return [_value(part, seed, f"{where}[{i}]") for i, part in enumerate(value)]
+        return make_pipeline(*(_object(part, seed, where) for part in value))
+    if isinstance(value, (list, tuple)):
+        parts = [_value(part, seed, f"{where}[{i}]") for i, part in enumerate(value)]
+        return tuple(parts) if isinstance(value, tuple) else parts
     return value
 
 
@@ -166,6 +168,7 @@ def _instance(cls: Any, params: Mapping[str, Any], seed: int | None, where: str,
         if isinstance(part, str) and _is_number(cls, key):
             raise SpecError(f"{where}: {key} of {name} must be a number, got {part!r}")
     values = {key: _value(part, seed, f"{where}.{key}") for key, part in params.items()}
+    values = {key: _as_tuple(cls, key, part) for key, part in values.items()}
     for key, part in values.items():
         if refused := refused_parameter(cls, key, part):
             raise SpecError(f"{where}: {refused}")
@@ -184,17 +187,23 @@ def _instance(cls: Any, params: Mapping[str, Any], seed: int | None, where: str,
     return made
 
 
-def check_settings(model: Any, settings: Mapping[str, Any], where: str) -> None:
-    """Check that an experiment file may set these parameters, tuned or chosen by a search.
+def checked_settings(model: Any, settings: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Check that an experiment file may set these parameters, and return the values to set.
 
     Parameters
     ----------
     model : estimator
         The estimator on which they are to be set.
     settings : mapping of str to object
-        Parameter name, with double underscores for nested ones, to its value or list of values.
+        Parameter name, with double underscores for nested ones, to its value or the part of a
+        search space that describes its values.
     where : str
         Place in the experiment, for error messages.
+
+    Returns
+    -------
+    dict of str to object
+        The settings, with tuples in place of lists where the parameter takes only tuples.
 
     Raises
     ------
@@ -202,6 +211,7 @@ def check_settings(model: Any, settings: Mapping[str, Any], where: str) -> None:
         If one is not allowed.
     """
     holders = {"": model, **model.get_params()}
+    found = {}
     for name, value in settings.items():
         parts = name.split("__")
         # The innermost object that the name refers to; the rest is its parameter.
@@ -213,6 +223,28 @@ def check_settings(model: Any, settings: Mapping[str, Any], where: str) -> None:
         own = holder.get_params(deep=False)
         if inner in own and (refused := refused_parameter(type(holder), inner, value)):
             raise SpecError(f"{where}: {name}: {refused}")
+        found[name] = _as_tuple(type(holder), inner, value)
+    return found
+
+
+def _as_tuple(cls: Any, name: str, value: Any) -> Any:
+    """Return a list, or the lists of a search space, as tuples if the parameter takes only these.
+
+    YAML and JSON have no tuples.
+    """
+    if isinstance(value, Choice):
+        options = [_as_tuple(cls, name, option) for option in value.options]
+        named = {} if value.names is None else dict(zip(value.names, options))
+        return Choice(*([] if named else options), when=value.when, **named)
+    if not isinstance(value, list):
+        return value
+    kinds = getattr(cls, "_parameter_constraints", {}).get(name)
+    if kinds is None:
+        default = inspect.signature(cls).parameters.get(name)
+        takes_tuples = default is not None and isinstance(default.default, tuple)
+    else:
+        takes_tuples = tuple in kinds and list not in kinds and "array-like" not in kinds
+    return tuple(value) if takes_tuples else value
 
 
 def _is_number(cls: Any, name: str) -> bool:
@@ -241,7 +273,7 @@ def _has_open_seed(value: Any) -> bool:
     if is_part(value):
         found = named(value["name"], "")
         return inspect.isclass(found) and _leaves_seed_open(found, value.get("params") or {})
-    if isinstance(value, (Mapping, list)):
+    if isinstance(value, (Mapping, list, tuple)):
         parts = value.values() if isinstance(value, Mapping) else value
         return any(map(_has_open_seed, parts))
     return False

@@ -16,7 +16,7 @@ from typing import Any
 from crossfit import registry
 from crossfit._code import code_of
 from crossfit._warnings import warn
-from crossfit.experiment.build import check_settings
+from crossfit.experiment.build import checked_settings
 from crossfit.experiment.data import check_labels, load_splits
 from crossfit.experiment.environment import environment, peak_memory
 from crossfit.experiment.evaluate import Arrays, by_label, evaluate_both_ways, score_matrix
@@ -164,8 +164,8 @@ def compute(
     stage = feature_stage(task, store, shared=not fresh)
     model = cell_pipeline(task, stage, task.seed)
     if search:
-        check_settings(model, search["params"], f"the search {task.search_key}")
-        model.set_params(**search["params"])
+        where = f"the search {task.search_key}"
+        model.set_params(**checked_settings(model, search["params"], where))
     if stage is None:
         train_views, test_views = train.views, test.views
     else:

@@ -289,12 +289,12 @@ def _check_tuned(
     from sklearn.pipeline import Pipeline
 
     from crossfit.compose import ViewTransformer
-    from crossfit.experiment.build import check_settings
+    from crossfit.experiment.build import checked_settings
     from crossfit.retrieval import RetrievalScorer
 
     steps = {"features": ViewTransformer(transformers), "scorer": RetrievalScorer(similarity)}
     place = f"{spec.line}method {spec.label!r}: tune"
-    check_settings(Pipeline([*steps.items(), ("method", method)]), space, place)
+    checked_settings(Pipeline([*steps.items(), ("method", method)]), space, place)
     for name in space:
         step, _, inner = name.partition("__")
         if step in steps and inner not in steps[step].get_params():

@@ -15,6 +15,7 @@ import numpy as np
 
 from crossfit import registry
 from crossfit.datasets import Split
+from crossfit.experiment.build import checked_settings
 from crossfit.experiment.data import check_labels, load_splits
 from crossfit.experiment.evaluate import by_label
 from crossfit.experiment.features import needs_fit
@@ -189,9 +190,10 @@ def _search(task: Task, store: Store) -> dict[str, Any]:
             stage = None
     metric = tuning.metric or task.metrics[0]
     seed = None if task.seed is None else tuning.seed
+    model = cell_pipeline(task, stage, seed)
     search = OptunaSearch(
-        cell_pipeline(task, stage, seed),
-        task.space,
+        model,
+        checked_settings(model, task.space, f"method {task.method.label!r}: tune"),
         scoring=_Scoring(metric, task.relevance, task.ties),
         cv=_folds(tuning.folds, train) if val is None else (val_views, val.y),
         n_trials=tuning.trials,
