@@ -25,6 +25,7 @@ from crossfit.subspace import (
     MACC,
     MLCCA,
     PLS,
+    S2UPG,
     SCM,
     SM,
     __all__,
@@ -46,6 +47,7 @@ METHODS = {
     "MACC": MACC(3, n_codewords=4),
     "MLCCA": MLCCA(2),
     "PLS": PLS(3),
+    "S2UPG": S2UPG(n_neighbors=5, n_votes=8),
     "SCM": SCM(3),
     "SM": SM(LogisticRegression(max_iter=10_000)),
 }

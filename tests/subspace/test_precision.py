@@ -24,6 +24,7 @@ from crossfit.subspace import (
     LGCFL,
     MLCCA,
     PLS,
+    S2UPG,
     SCM,
 )
 from crossfit.subspace._linalg import Moments
@@ -136,6 +137,7 @@ METHODS = {
     "LGCFL": LGCFL(2.0, 2.0),
     "JFSSL": JFSSL(),
     "JRL": JRL(1.0, 1.0, n_neighbors=10, measure="cosine"),
+    "S2UPG": S2UPG(measure="cosine"),
     "KCCA": KCCA(3, kernel="linear", reg=1e-6),
 }
 

@@ -20,6 +20,7 @@ from crossfit.subspace import (
     LGCFL,
     MLCCA,
     PLS,
+    S2UPG,
     SCM,
     _joint,
     _span,
@@ -41,7 +42,13 @@ METHODS = {
     "GMMFA": GMMFA(2, n_within=5, n_between=40),
     "MLCCA": MLCCA(2),
 }
-APART = {"LCFS": LCFS(), "LGCFL": LGCFL(), "JFSSL": JFSSL(), "JRL": JRL(n_neighbors=5)}
+APART = {
+    "LCFS": LCFS(),
+    "LGCFL": LGCFL(),
+    "JFSSL": JFSSL(),
+    "JRL": JRL(n_neighbors=5),
+    "S2UPG": S2UPG(n_neighbors=5),
+}
 each = pytest.mark.parametrize("name", METHODS)
 
 

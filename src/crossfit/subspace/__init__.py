@@ -22,6 +22,7 @@ _HOMES = {
     "MACC": "macc",
     "MLCCA": "mlcca",
     "PLS": "pls",
+    "S2UPG": "s2upg",
     "SCM": "semantic",
     "SM": "semantic",
 }
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     from crossfit.subspace.macc import MACC as MACC
     from crossfit.subspace.mlcca import MLCCA as MLCCA
     from crossfit.subspace.pls import PLS as PLS
+    from crossfit.subspace.s2upg import S2UPG as S2UPG
     from crossfit.subspace.semantic import CM as CM
     from crossfit.subspace.semantic import SCM as SCM
     from crossfit.subspace.semantic import SM as SM

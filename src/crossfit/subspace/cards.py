@@ -397,3 +397,32 @@ MACC = MethodCard(
     },
     test_params={"n_components": 6, "kernel": "linear", "n_codewords": 8},
 )
+
+S2UPG = MethodCard(
+    api=1,
+    name="s2upg",
+    target="crossfit.subspace.s2upg:S2UPG",
+    summary="Experimental: sparse label regression with one hypergraph over items and patches",
+    extra_views=True,
+    inputs={"image": ("vectors", "channels"), "text": ("vectors", "channels")},
+    labels="single",
+    year=2016,
+    citation="""@article{peng2016semi,
+  author  = {Yuxin Peng and Xiaohua Zhai and Yunzhen Zhao and Xin Huang},
+  title   = {Semi-Supervised Cross-Media Feature Learning with Unified Patch Graph Regularization},
+  journal = {IEEE Transactions on Circuits and Systems for Video Technology},
+  volume  = {26},
+  number  = {3},
+  pages   = {583--596},
+  year    = {2016}
+}""",
+    search_space={
+        "l1": Float(1e-3, 1e3, log=True),
+        "g": Float(1e-3, 1e2, log=True),
+        "n_neighbors": Int(3, 50, log=True),
+        "measure": Choice("knn_posterior", "cosine"),
+        "n_votes": Int(10, 200, log=True),
+    },
+    test_params={"n_neighbors": 5, "n_votes": 10},
+    make_inputs="crossfit.testing.planted:planted_patches",
+)

@@ -13,6 +13,7 @@ from crossfit._arguments import integer, real
 from crossfit.base import CrossModalEstimator
 from crossfit.subspace import cards
 from crossfit.subspace._graph import (
+    gaussian,
     neighbor_graph,
     quadratic_form,
     standardized,
@@ -157,7 +158,7 @@ class JFSSL(CrossModalEstimator):
         for p in roles:
             items, row_to_item = views.distinct(p)
             X = standardized(items, joint.means[p], joint.scales[p])
-            edges = self.beta * neighbor_graph(X, self.n_neighbors, _gaussian)
+            edges = self.beta * neighbor_graph(X, self.n_neighbors, gaussian)
             degree = edges.sum(axis=1) + np.bincount(row_to_item, weights=cross_degree)
             XLX[p] = quadratic_form(X, sp.diags_array(degree).tocsr() - edges)
 
@@ -190,9 +191,3 @@ class JFSSL(CrossModalEstimator):
 
     def _encode(self, values: Any, view: str) -> Any:
         return affine(values, self.means_[view], self.weights_[view])
-
-
-def _gaussian(distances: Matrix) -> Matrix:
-    width = distances.mean()
-    # All neighbours may be duplicates.
-    return np.exp(-0.5 * (distances / width) ** 2) if width > 0 else np.ones_like(distances)

@@ -12,9 +12,8 @@ from scipy.special import expit
 
 from crossfit._arguments import integer, one_of, real
 from crossfit._random import draw_seed
-from crossfit.base import CrossModalEstimator
 from crossfit.labels import labelled
-from crossfit.similarities import KNNPosterior, Similarity, pairwise_similarity
+from crossfit.similarities import KNNPosterior
 from crossfit.subspace import cards
 from crossfit.subspace._graph import (
     neighbor_graph,
@@ -28,6 +27,7 @@ from crossfit.subspace._linalg import (
     irls21,
     ridge_solve,
 )
+from crossfit.subspace._posterior import POSTERIOR_MEASURES, PosteriorMethod
 from crossfit.views import Views
 
 __all__ = ["JRL"]
@@ -38,7 +38,7 @@ EPS = 1e-16
 LABELS = "label indicator"
 
 
-class JRL(CrossModalEstimator):
+class JRL(PosteriorMethod):
     """Joint representation learning (JRL).
 
     Maps both views to the class indicators Y. Pairs, and neighbours within each view, are kept
@@ -131,7 +131,7 @@ class JRL(CrossModalEstimator):
         "lam": [real(0, closed="left")],
         "mu": [real(0, closed="left")],
         "n_neighbors": [integer(1)],
-        "measure": [one_of("knn_posterior", "cosine")],
+        "measure": [one_of(*POSTERIOR_MEASURES)],
         "max_iter": [integer(1)],
         "tol": [real(0, closed="left")],
         "standardize": ["boolean"],
@@ -222,16 +222,6 @@ class JRL(CrossModalEstimator):
 
     def _encode(self, values: Any, view: str) -> Any:
         return affine(values, self.means_[view], self.weights_[view])
-
-    def _own_similarity(self) -> str | Similarity:
-        return self.posterior_ if self.measure == "knn_posterior" else "cosine"
-
-    def _prepare(self, values: Any, view: str) -> Any:
-        mapped = self._encode(values, view)
-        return self.posterior_.posterior(mapped) if self.measure == "knn_posterior" else mapped
-
-    def _similarity(self, P: Any, Q: Any) -> NDArray[Any]:
-        return pairwise_similarity(P, Q, "dot" if self.measure == "knn_posterior" else "cosine")
 
 
 def _sigmoid(distances: Matrix) -> Matrix:

@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 
 from crossfit.cards import MethodCard
 from crossfit.registry import resolve_target
-from crossfit.views import Views
+from crossfit.subspace.cards import S2UPG
+from crossfit.views import Ragged, Views
 
-__all__ = ["planted_inputs", "planted_views"]
+__all__ = ["planted_inputs", "planted_patches", "planted_views"]
 
 # With fewer of either, a method that learns nothing scores well too often by chance.
 _N_FACTORS = 8
@@ -71,6 +72,33 @@ def planted_views(
         )
         views[role] = mapped + _NOISE * rng.normal(size=shape)
     return Views(views), y
+
+
+def planted_patches(rng: np.random.Generator, n: int) -> tuple[Views, NDArray[np.int64]]:
+    """Make paired views of vectors, of which the images have patches too.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+        Random number generator.
+    n : int
+        Number of pairs.
+
+    Returns
+    -------
+    views : Views
+        The texts are vectors as in `planted_views`. The images have the channels ``whole``, such
+        vectors, and ``patches``, a Ragged of zero to three noisy copies of each.
+    y : int array of shape (n,)
+        Five classes.
+    """
+    views, y = planted_views(rng, n, S2UPG)
+    image = views["image"]
+    lengths = rng.integers(4, size=n)
+    noise = _NOISE * rng.normal(size=(lengths.sum(), image.shape[1]))
+    patches = np.repeat(image, lengths, axis=0) + noise
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    return views.replace(image={"whole": image, "patches": Ragged(patches, offsets)}), y
 
 
 def planted_inputs(card: MethodCard, n: int, seed: int = 0) -> tuple[Views, NDArray[Any]]:
