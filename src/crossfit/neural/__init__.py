@@ -17,6 +17,9 @@ _HOMES = {
     "NeuralEstimator": "estimator",
     "NeuralPairEstimator": "pairs",
     "Prepared": "pairs",
+    "RBM": "rbm",
+    "RBMSchedule": "rbm",
+    "RBMStack": "rbm",
     "Standardize": "modules",
     "TrainingWarning": "health",
     "cca_loss": "losses",
@@ -27,6 +30,7 @@ _HOMES = {
     "label_loss": "losses",
     "listening": "training",
     "masked_softmax": "modules",
+    "pretrain_rbms": "rbm",
     "triplet_loss": "losses",
     "warm_up": "training",
 }
@@ -44,6 +48,7 @@ __getattr__, __dir__ = attach(
         "losses",
         "modules",
         "pairs",
+        "rbm",
         "training",
     ),
 )
@@ -69,5 +74,9 @@ if TYPE_CHECKING:
     from crossfit.neural.modules import masked_softmax as masked_softmax
     from crossfit.neural.pairs import NeuralPairEstimator as NeuralPairEstimator
     from crossfit.neural.pairs import Prepared as Prepared
+    from crossfit.neural.rbm import RBM as RBM
+    from crossfit.neural.rbm import RBMSchedule as RBMSchedule
+    from crossfit.neural.rbm import RBMStack as RBMStack
+    from crossfit.neural.rbm import pretrain_rbms as pretrain_rbms
     from crossfit.neural.training import listening as listening
     from crossfit.neural.training import warm_up as warm_up

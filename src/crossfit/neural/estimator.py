@@ -242,6 +242,13 @@ class NeuralEstimator(CrossModalEstimator):
         """
         return values
 
+    def _first_weights(self, module: nn.Module, pairs: PairData) -> None:
+        """Set first weights that depend on the training pairs, such as pretrained ones.
+
+        Called after every `Standardize` is fitted, before the first batch; not if a fit resumes
+        from a checkpoint. See `crossfit.neural.pretrain_rbms`.
+        """
+
     def _optimizer_parameters(self) -> dict[str, Any]:
         """Return the arguments of the optimizer; the ``optimizer__*`` parameters by default."""
         return self._prefixed("optimizer")
@@ -285,6 +292,7 @@ class NeuralEstimator(CrossModalEstimator):
                 for part in module.modules():
                     if isinstance(part, Standardize) and part.view is not None:
                         part.fit(data.subset(rows).distinct(part.view, part.channel))
+                self._first_weights(module.to(device), data.subset(rows))
             self.net_ = make_net(
                 module,
                 device=device,
@@ -313,7 +321,7 @@ class NeuralEstimator(CrossModalEstimator):
         module: nn.Module,
         outputs: Callable[[nn.Module, Batch], Any],
         loss: Callable[[Any, Batch], Tensor | Mapping[str, Tensor]],
-        views: Views,
+        views: Views | PairData,
         y: NDArray[Any] | None,
         features: Callable[[Any, str], Any] | None = None,
         **settings: Any,
@@ -325,10 +333,10 @@ class NeuralEstimator(CrossModalEstimator):
         module : Module
         outputs, loss : callable
             ``outputs(module, batch)`` and ``loss(outputs, batch)``, as for the whole method.
-        views : Views
-            One or more modalities.
+        views : Views or PairData
+            One or more modalities; or the rows as `_first_weights` gets them.
         y : ndarray, optional
-            Class numbers or indicators of the rows.
+            Class numbers or indicators of the rows of Views.
         features : callable, optional
             ``features(values, role)``, as `_features`; by default the views hold features.
         **settings
@@ -342,7 +350,8 @@ class NeuralEstimator(CrossModalEstimator):
         device = torch.device(resolve_device(self.device))
         net = make_net(module, device=device, **settings)
         net.amp = self._use_amp(device)
-        train_net(net, self, outputs, loss, self._data(views, y, device, features))
+        pairs = self._data(views, y, device, features) if isinstance(views, Views) else views
+        train_net(net, self, outputs, loss, pairs)
         return module.cpu()
 
     def _measured(self, views: Views, y: NDArray[Any] | None) -> dict[str, float]:

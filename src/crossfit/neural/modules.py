@@ -22,6 +22,7 @@ __all__ = [
     "CharCNN",
     "MLPBranch",
     "Standardize",
+    "check_widths",
     "grad_reverse",
     "grad_reverse_schedule",
     "init_weights",
@@ -72,7 +73,7 @@ class MLPBranch(nn.Module):
         dropout: float = 0.0,
         normalize: bool = False,
     ) -> None:
-        _check_widths(sizes, 2, "sizes must be the input width and one or more layers")
+        check_widths(sizes, 2, "sizes must be the input width and one or more layers")
         super().__init__()
         layers: list[nn.Module] = []
         *hidden, last = pairwise(sizes)
@@ -105,8 +106,23 @@ class MLPBranch(nn.Module):
         return F.normalize(x, dim=-1) if self.normalize else x
 
 
-def _check_widths(widths: Any, least: int, what: str) -> None:
-    """Raise a ValueError unless `widths` is a sequence of at least `least` positive integers."""
+def check_widths(widths: Any, least: int, what: str) -> None:
+    """Raise a ValueError unless widths are a sequence of positive integers.
+
+    Parameters
+    ----------
+    widths : object
+        The widths of the layers.
+    least : int
+        Smallest number of widths.
+    what : str
+        Beginning of the message.
+
+    Raises
+    ------
+    ValueError
+        If they are not.
+    """
     if (
         not isinstance(widths, Sequence)
         or len(widths) < least
@@ -538,7 +554,7 @@ class CharCNN(nn.Module):
 
     @validated(alphabet=[integer(1)])
     def __init__(self, alphabet: int = 70, channels: Sequence[int] = (384, 512, 2048)) -> None:
-        _check_widths(channels, 1, "channels must be those of every convolution")
+        check_widths(channels, 1, "channels must be those of every convolution")
         super().__init__()
         sizes = (alphabet, *channels)
         self.convolutions = nn.ModuleList(
