@@ -221,6 +221,16 @@ def test_what_is_not_installed_says_what_comes_close(zoo):
     kind, message = refusal("registry.find('emojis', 'crossfit.datasets')", zoo)
     assert message.startswith("no data set 'emojis' is installed: did you mean 'emoji'?")
     assert "wikipedia" not in message and "pip" not in message
+    kind, message = refusal("registry.load('crossfit-more:thing')", zoo)
+    assert kind == "NotInstalledError"
+    assert message == (
+        "the method 'thing' is in the distribution crossfit-more, which is not installed; install "
+        "crossfit-more, or leave the method out"
+    )
+    limited = refusal("registry.load('crossfit-more:thing')", zoo, CROSSFIT_PLUGINS="")[1]
+    assert "not installed or not in CROSSFIT_PLUGINS; install" in limited
+    kind, message = refusal("registry.load('crossfit-good:thing')", zoo)
+    assert "no method 'crossfit-good:thing' is installed" in message
 
 
 @pytest.mark.parametrize(

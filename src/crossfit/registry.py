@@ -185,7 +185,7 @@ def find(name: str, group: str = "crossfit.methods") -> Entry:
     ------
     NotInstalledError
         If no distribution provides the name; the message lists similar names, or all names if none
-        is similar.
+        is similar. If `name` has a distribution that is not installed, it names what to install.
     ClashError
         If several plugins provide the name; the message lists them.
     PluginError
@@ -212,6 +212,13 @@ def find(name: str, group: str = "crossfit.methods") -> Entry:
         and (point.distribution == normalise(distribution) if distribution else not point.shadowed)
     ]
     kind = _KINDS[group]
+    here = {point.distribution for point in _points()}
+    if distribution and normalise(distribution) not in here:
+        raise NotInstalledError(
+            f"the {kind} {wanted!r} is in the distribution {distribution}, which is not installed"
+            + (" or not in CROSSFIT_PLUGINS" if "CROSSFIT_PLUGINS" in os.environ else "")
+            + f"; install {distribution}, or leave the {kind} out"
+        )
     if not offered:
         known = sorted({entry.name for entry in entries(group) if entry.status == "ok"})
         broken = sorted({entry.distribution for entry in entries() if entry.status != "ok"})

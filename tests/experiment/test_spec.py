@@ -128,6 +128,34 @@ def test_what_is_wrong_is_told_with_file_line_and_key(tmp_path, old, new, line, 
         assert any(f"{path}:{at}: " in said for at in (line, line + 1)), said
 
 
+def test_published_rows_that_are_not_computed_are_read(tmp_path):
+    rows = """\
+published_only:
+  - {label: Net, published: {map@50: 0.4, r@1: {i2t: 0.2}}, note: its code is not published}
+  - {label: Other, published: {map@50: 0.5}}
+"""
+    e = Experiment.from_file(write(tmp_path, GOOD + rows))
+    first, second = e.published_only
+    assert first.published == {"map@50:hits": {"mean": 0.4}, "r@1": {"i2t": 0.2}}
+    assert (first.label, first.note, second.note) == ("Net", "its code is not published", "")
+    assert {task.cell.label for task in plan(e, tmp_path)} == {"CCA", "cfa"}
+    again = Experiment.from_dict(e.to_dict())
+    assert again.published_only == e.published_only
+    assert Experiment.from_file(write(tmp_path, GOOD)).published_only == ()
+    for old, new, line, says in (
+        ("label: Other", "label: Net", 20, r"published_only\[1\]: the label 'Net' occurs twice"),
+        ("label: Other", "label: CCA", 20, r"published_only\[1\]: the label 'CCA' occurs twice"),
+        ("published: {map@50: 0.5}", "note: gone", 20, "has no figures; give them under 'publi"),
+        ("map@50: 0.4", "map50: 0.4", 19, "unknown metric 'map50'"),
+        ("note: its", "notes: its", 19, "unknown key 'notes': did you mean 'note'"),
+        ("label: Other, ", "", 20, "label: must be a text, got nothing"),
+    ):
+        path = write(tmp_path, GOOD + rows.replace(old, new))
+        with pytest.raises(SpecError, match=says) as caught:
+            Experiment.from_file(path)
+        assert f"{path}:{line}: " in str(caught.value)
+
+
 def test_words_planned_comparisons_and_channels_are_read():
     given = {
         "title": "Words", "dataset": "emoji", "description": "What is asked.",

@@ -34,7 +34,14 @@ from crossfit.report.facts import Problem, about_method
 from crossfit.report.format import metric_words, short
 from crossfit.report.from_runs import report_runs
 from crossfit.report.gallery import Found, Gallery, GalleryRow, galleries, shower, verdicts
-from crossfit.report.html_tables import Cell, Column, Line, Table, leaderboard_table
+from crossfit.report.html_tables import (
+    Cell,
+    Column,
+    Line,
+    Table,
+    leaderboard_table,
+    published_table,
+)
 from crossfit.report.leaderboard import Board, Row
 from crossfit.report.page import Part, write_page, write_text
 from crossfit.report.pictures import lit
@@ -526,6 +533,54 @@ def test_markdown_is_one_table(report_store):
     assert "<script" not in markdown_table(replace(board, baseline=HOSTILE))
     text = markdown_table(replace(board, title="<b>\n# emoji", about="<i>sizes"))
     assert text.startswith("## &lt;b> # emoji\n\n&lt;i>sizes\n")
+
+
+def test_published_figures_without_a_result_are_in_every_medium(report_store):
+    record = report_store.run("main")
+    figures = {"map@all": {"i2t": 0.7, "mean": 0.6}, "r@5": {"text2image": 0.2}}
+    spec = {
+        **record.spec,
+        "methods": [
+            *record.spec["methods"],
+            {"method": "x", "label": "never skipped", "params": {}, "published": figures},
+            {"method": "x", "label": "never failed", "params": {}},
+        ],
+        "published_only": [
+            {"label": "elsewhere", "published": {"r@1": {"i2t": 0.3, "t2i": 0.1}}, "note": "gone"},
+            {"label": "no reason", "published": {"map@all": {"i2t": 0.5, "t2i": 0.4}}},
+        ],
+    }
+    (board,) = boards([replace(record, spec=spec)])
+    assert [row.label for row in board.rows] == [row.label for row in boards([record])[0].rows]
+    skipped, elsewhere, bare = board.quoted
+    assert skipped.note == "not computed: needs the distribution crossfit-cran"
+    assert skipped.published == {
+        ("image2text", "map@all"): 0.7, (None, "map@all"): 0.6, ("text2image", "r@5"): 0.2
+    }  # fmt: skip
+    assert (elsewhere.label, elsewhere.note) == ("elsewhere", "not computed: gone")
+    assert bare.note == "not computed"
+    table = published_table(board)
+    lines = [line for line in table.lines if line.label == "never skipped"]
+    assert [[cell.text for cell in line.cells[1:5]] for line in lines] == [
+        ["image → text", "0.700", "–", "–"], ["mean", "0.600", "–", "–"],
+        ["text → image", "0.200", "–", "–"],
+    ]  # fmt: skip
+    assert {line.detail for line in lines} == {skipped.note}
+    found = [line for line in markdown_table(board).splitlines() if "not computed" in line]
+    assert [line.split(" | ")[1] for line in found] == ["never skipped", "elsewhere", "no reason"]
+    assert "0.500 0.400" in found[2]
+    text = latex_table(board)
+    assert text.count("not computed") == 3 and "0.500 0.400" in text
+    rows = list(csv.DictReader(io.StringIO(csv_table([board]))))
+    here = {(r["method"], r["direction"], r["metric"]): r for r in rows if "not comp" in r["note"]}
+    assert len(here) == 3 + 2 + 2
+    line = here["elsewhere", "text2image", "r@1"]
+    assert (line["value"], line["published"], line["seeds"]) == ("", "0.1", "")
+    wrong = {("image2text", "r@1"): 0.384, ("image2text", "medr"): 1.0}
+    said = inconsistencies(replace(board, quoted=[replace(elsewhere, published=wrong)]))
+    assert len(said) == 1 and said[0].startswith("elsewhere, published, image → text")
+    own = replace(record, spec=spec, data="pairs.csv")
+    assert boards([own])[0].quoted == [], "what was published is of other data"
 
 
 def test_latex_is_balanced_and_escaped(report_store):

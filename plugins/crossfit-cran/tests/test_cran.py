@@ -853,8 +853,8 @@ def test_experiments_are_registered_and_fit_the_method(card):
 )
 def test_published_figures_are_those_of_table_3(card, table):
     spec = Experiment.from_file(Path(__file__).parents[1] / card.target.partition(":")[2])
-    assert len(spec.methods) == 4
-    for entry, row in zip(spec.methods, table.split("\n")[1:]):
+    ours = [entry for entry in spec.methods if entry.method == "cran"]
+    for entry, row in zip(ours, table.split("\n")[1:], strict=True):
         label, *figures = row.split()
         found = [
             entry.published[metric][way]

@@ -3,13 +3,19 @@
 ``python plugins/crossfit-topicnet/experiments/probe.py emoji`` trains TextTopicNet from random
 weights on the pixels of the emoji set and the topics of its keywords, and prints how well the SVMs
 classify, layer by layer, next to the same layers before training, raw pixels, and
-EfficientNet-Lite0 (trained on ImageNet; needs crossfit-wheels). ``probe.py voc2007 --model BUNDLE``
-prints how well they classify by any model that reads pictures, next to the published figures: by
-the layers of TextTopicNet or SSVR, by the common space of another method or pipeline, or by the
-features of an extractor of images.
+EfficientNet-Lite0 (trained on ImageNet; needs crossfit-wheels).
+
+``probe.py voc2007`` prints table 1 of Patel et al. (2019): every published row, and below it what
+was computed here, if it was. ``--alexnet ImageNet=DEFAULT --alexnet Places=FILE`` computes rows by
+the layers of torchvision's AlexNet with torchvision's weights or those of a local file, and
+``--model SSVR=BUNDLE`` by any model that reads pictures: by the layers of TextTopicNet or SSVR, by
+the common space of another method or pipeline, or by the features of an extractor of images. The
+other rows are of networks whose weights crossfit cannot read; they have published figures only.
 
 This is a script because an experiment file describes retrieval: a probe classifies pictures, one
-view, with its own classifiers; there are neither queries nor a gallery.
+view, with its own classifiers. With the classes as queries it would be retrieval too, but a class
+belongs to many pictures and a picture to many classes, so that no groups of pairs would be left to
+resample.
 """
 
 from __future__ import annotations
@@ -25,7 +31,7 @@ from PIL import Image
 
 import crossfit
 from crossfit.datasets import Dataset, load
-from crossfit.extraction import ImageExtractor
+from crossfit.extraction import Backbone, ImageExtractor
 from crossfit.metrics import bootstrap_interval, holm, paired_test
 from crossfit.views import as_numpy
 from crossfit_topicnet.estimator import TextTopicNet
@@ -34,6 +40,8 @@ from crossfit_topicnet.probe import Probe, linear_probe
 PARTS = ("train", "val", "test")
 #: C of the SVMs on the emoji set, chosen on the validation pictures.
 COSTS = tuple(10.0**power for power in range(-6, 0))
+#: Layers of CaffeNet and AlexNet, in the order of the table.
+LAYERS = ("max5", "pool5", "fc6", "fc7")
 #: mAP in per cent: Patel et al. (2019), table 1.
 PUBLISHED: Mapping[str, Mapping[str, float]] = {
     "SSVR": {"pool5": 53.8, "fc6": 54.9, "fc7": 56.8},
@@ -55,14 +63,15 @@ def voc2007(
 ) -> dict[str, Probe]:
     """Return the probes of a fitted model on VOC2007, by the name of the features.
 
-    `model` is a method or pipeline that encodes pictures of the view `view`, or an extractor of
-    images; `options` are passed to `crossfit.datasets.load`.
+    `model` is a method or pipeline that encodes pictures of the view `view`, an extractor of
+    images, or functions of pictures by name; `options` are passed to `crossfit.datasets.load`.
     """
     ds = load("voc2007", root, split="train-val-test", **options)
     parts = [ds[name] for name in PARTS]
     difficult = tuple(part.info["difficult"] for part in parts)
     found = {}
-    for name, features in ways(model, view).items():
+    found_by = model if isinstance(model, Mapping) else ways(model, view)
+    for name, features in found_by.items():
         labelled = [(flat(features(part.views["image"])), part.y) for part in parts]
         found[name] = linear_probe(*labelled, difficult=difficult)
     return found
@@ -78,20 +87,44 @@ def ways(model: Any, view: str) -> dict[str, Callable[[Any], Any]]:
     return {"encoding": partial(crossfit.encode, model, view=view)}
 
 
+def alexnet(weights: str | Path | None) -> dict[str, Callable[[Any], Any]]:
+    """Return the functions that map pictures to the layers of torchvision's AlexNet.
+
+    `weights` are those of `Backbone`. Pictures are read as by Caffe, 227 pixels wide.
+    """
+
+    def layer(name: str, pictures: Any) -> Any:
+        # max5 is the maximum of each channel of conv5, as in TextTopicNet.
+        conv5 = {"layer": "conv5", "output": "map"} if name == "max5" else {"layer": name}
+        network = Backbone("alexnet", weights=weights, square=True, size=227, **conv5)
+        found = network.fit_transform(pictures)
+        return found.max(axis=(2, 3)) if name == "max5" else found
+
+    return {name: partial(layer, name) for name in LAYERS}
+
+
 def flat(features: Any) -> np.ndarray:
     """Return one vector per picture."""
     array = as_numpy(features)
     return array.reshape(len(array), -1)
 
 
-def published_table(found: Mapping[str, Probe]) -> str:
-    """Return the mAP of every layer, in per cent, above the published ones."""
-    layers = list(dict.fromkeys([*found, "max5", "pool5", "fc6", "fc7"]))
-    here = {layer: 100 * probe.mean_average_precision for layer, probe in found.items()}
-    lines = [f"| features | {' | '.join(layers)} |", "|---|" + "---|" * len(layers)]
-    for name, row in {"this model": here, **PUBLISHED}.items():
+def published_table(found: Mapping[str, Mapping[str, Probe]]) -> str:
+    """Return the published rows, and below each the mAP by layer, in per cent, that was found."""
+    layers = list(dict.fromkeys([*LAYERS, *(layer for row in found.values() for layer in row)]))
+    lines = [f"| features | mAP | {' | '.join(layers)} |", "|---|---|" + "---|" * len(layers)]
+
+    def add(name: str, kind: str, row: Mapping[str, float]) -> None:
         cells = [f"{row[layer]:.1f}" if layer in row else "" for layer in layers]
-        lines.append(f"| {name} | {' | '.join(cells)} |")
+        lines.append(f"| {name} | {kind} | {' | '.join(cells)} |")
+
+    for name in dict.fromkeys([*PUBLISHED, *found]):
+        if name in PUBLISHED:
+            kind = "published" if name in found else "published, not computed here"
+            add(name, kind, PUBLISHED[name])
+        if name in found:
+            here = {layer: 100 * part.mean_average_precision for layer, part in found[name].items()}
+            add(name, "here", here)
     return "\n".join(lines)
 
 
@@ -166,10 +199,22 @@ def emoji_table(found: Mapping[str, list[Probe]], ds: Dataset) -> str:
     return "\n".join(lines)
 
 
+def named(text: str) -> tuple[str, str]:
+    """Return the row and the file of ``ROW=FILE``."""
+    row, _, file = text.partition("=")
+    if not row or not file:
+        raise argparse.ArgumentTypeError(f"must have the form ROW=FILE, got {text!r}")
+    return row, file
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", choices=["emoji", "voc2007"])
-    parser.add_argument("--model", type=Path, help="bundle of the model, for voc2007")
+    parser.add_argument("--model", type=named, action="append", default=[], metavar="ROW=BUNDLE",
+                        help="compute a row of voc2007 by a model; repeatable")  # fmt: skip
+    parser.add_argument("--alexnet", type=named, action="append", default=[], metavar="ROW=WEIGHTS",
+                        help="compute a row of voc2007 by AlexNet: a file, or DEFAULT for "
+                        "torchvision's weights; repeatable")  # fmt: skip
     parser.add_argument("--view", default="image", help="view of the model that takes pictures")
     parser.add_argument("--root", type=Path, default=None, help="folder of the data set")
     # Chosen on the validation pictures among 0.003 and 0.01, and 10, 20 and 30 epochs.
@@ -181,7 +226,8 @@ if __name__ == "__main__":
         data = load("emoji")
         print(emoji_table(emoji(data, given.lr, given.epochs, given.seeds), data))
     else:
-        if given.model is None:
-            parser.error("voc2007 needs --model, the bundle of a fitted model")
-        probes = voc2007(crossfit.load(given.model), given.root, view=given.view)
-        print(published_table(probes))
+        models = {row: crossfit.load(bundle) for row, bundle in given.model}
+        models |= {row: alexnet(weights) for row, weights in given.alexnet}
+        print(published_table(
+            {row: voc2007(model, given.root, view=given.view) for row, model in models.items()}
+        ))  # fmt: skip

@@ -11,6 +11,7 @@ from PIL import Image
 import crossfit
 from crossfit import registry
 from crossfit.datasets import load
+from crossfit.experiment.build import build_method
 from crossfit_topicnet.estimator import SSVR, TextTopicNet
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
@@ -30,10 +31,11 @@ def test_the_experiments_name_parameters_that_exist(file):
     described = spec.Experiment.from_file(file)
     assert described.methods
     for entry in described.methods:
-        method = registry.load(entry.method)(**entry.params)
-        method._validate_params()
+        method = build_method(entry)  # which checks its parameters
         if not described.reduced:
-            assert entry.published and (method.n_topics, method.lr) == (40, 1e-3)
+            assert entry.published
+        if not described.reduced and entry.method in ("ssvr", "texttopicnet"):
+            assert (method.n_topics, method.lr) == (40, 1e-3)
             assert list(method.hidden) == [4096, 4096] and method.momentum == 0.9
             assert (method.init, method.image_size, method.bias_lr) == ("caffe", 227, 2)
             ssvr = entry.method == "ssvr"

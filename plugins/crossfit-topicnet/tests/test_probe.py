@@ -140,7 +140,9 @@ def test_whatever_encodes_pictures_can_be_probed(script, voc):
         assert list(found) == [name]
         assert found[name].average_precision[0] > 0.95  # the class that the colour shows
         assert found[name].average_precision[1:].mean() < 0.8
-        assert script.published_table(found).startswith(f"| features | {name} | max5 | pool5 |")
+        table = script.published_table({"mine": found}).splitlines()
+        assert table[0] == f"| features | mAP | max5 | pool5 | fc6 | fc7 | {name} |"
+        assert table[-1].startswith("| mine | here |  |  |  |  | ")
     with pytest.raises(ValueError, match="'image'"):
         script.voc2007(pipeline, voc, strict=False)
     with pytest.raises(TypeError, match="expected a method with a common space"):
@@ -163,6 +165,49 @@ def test_the_probe_of_voc2007_runs_on_its_layout(script, voc, tmp_path):
         assert probe.scores.shape == (30, 20)
         assert probe.average_precision[0] > 0.95  # the class that the colour shows
         assert probe.average_precision[1:].mean() < 0.8
-    table = script.published_table(found)
-    assert "| SSVR |  | 53.8 | 54.9 | 56.8 |" in table
-    assert table.splitlines()[2].startswith("| this model | ")
+    lines = script.published_table({"SSVR": found}).splitlines()
+    assert lines[2] == "| SSVR | published |  | 53.8 | 54.9 | 56.8 |"
+    assert lines[3].startswith("| SSVR | here | ")
+    assert {"here", "published"} == {line.split(" | ")[1] for line in lines[2:4]}
+    rest = [line.split(" | ")[1] for line in lines[4:]]
+    assert rest == ["published, not computed here"] * (len(script.PUBLISHED) - 1)
+
+
+def test_rows_by_the_layers_of_alexnet(script):
+    pictures = np.random.default_rng(0).integers(0, 256, (2, 40, 50, 3), dtype=np.uint8)
+    ways = script.alexnet(None)
+    found = {name: script.flat(features(pictures)) for name, features in ways.items()}
+    assert {name: row.shape[1] for name, row in found.items()} == {
+        "max5": 256, "pool5": 9216, "fc6": 4096, "fc7": 4096
+    }  # fmt: skip
+    # The windows of pool5 cover all positions of conv5.
+    np.testing.assert_allclose(found["max5"], found["pool5"].reshape(2, 36, 256).max(axis=1))
+    assert script.named("Places=a=b.pth") == ("Places", "a=b.pth")
+    with pytest.raises(Exception, match="must have the form ROW=FILE, got 'Places'"):
+        script.named("Places")
+
+
+def test_the_published_rows_are_those_of_table_1_of_ssvr(script):
+    printed = """
+        SSVR                     -    53.8 54.9 56.8
+        TextTopicNet (Wikipedia) -    51.9 54.2 55.8
+        TextTopicNet (ImageCLEF) -    47.4 48.1 48.5
+        Sound                    39.4 46.7 47.1 47.4
+        Texton-CNN               28.9 37.5 35.3 32.5
+        K-means                  27.5 34.8 33.9 32.1
+        Tracking                 33.5 42.2 42.4 40.2
+        Patch position           26.8 46.1 -    -
+        Egomotion                22.7 31.1 -    -
+        ImageNet                 63.6 65.6 69.6 73.6
+        Places                   59.0 63.2 65.3 66.2
+    """
+    rows = [line.split() for line in filter(None, map(str.strip, printed.splitlines()))]
+    expected = {
+        " ".join(row[:-4]): {
+            layer: float(cell)
+            for layer, cell in zip(script.LAYERS, row[-4:], strict=True)
+            if cell != "-"
+        }
+        for row in rows
+    }
+    assert expected == script.PUBLISHED

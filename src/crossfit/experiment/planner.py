@@ -192,7 +192,8 @@ def _method(experiment: Experiment, spec: MethodSpec) -> _Method:
     from crossfit.experiment.tuning import search_space
 
     features = {**experiment.features, **spec.features}
-    identity: dict[str, Any] = {"name": spec.method, "distribution": "", "version": ""}
+    name = spec.method.rpartition(":")[2]  # whether the file names its distribution or not
+    identity: dict[str, Any] = {"name": name, "distribution": "", "version": ""}
     identity |= {"params": dict(spec.params), "similarity": spec.similarity}
     keyed_features: dict[str, Any] = dict(features)
     tune, problem = None, ""

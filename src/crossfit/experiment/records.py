@@ -157,6 +157,14 @@ class CellRecord(Cell):
         views = self.n.get("test") or ()
         return tuple(Direction.stored(key, views) for key in self.results)
 
+    @property
+    def problem(self) -> str:
+        """Why the cell has no result, in one line; empty if it has one."""
+        if self.status == "done":
+            return ""
+        last = self.traceback.strip().splitlines()[-1:] or [""]
+        return self.reason or last[0] or "not run yet, or interrupted"
+
     def mean(self, metric: str, direction: str | None = None) -> float:
         """Return the mean of a metric over the queries.
 

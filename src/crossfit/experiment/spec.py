@@ -26,6 +26,7 @@ from crossfit.experiment.spec_parts import (
     read_features,
     read_methods,
     read_metrics,
+    read_published_only,
     read_seeds,
     read_splits,
     read_tuning,
@@ -78,6 +79,9 @@ class Experiment:
     comparisons : sequence of (str, str)
         Pairs of labels whose difference the report tests, corrected for their number; the first
         is expected to be the better one.
+    published_only : sequence of mappings
+        Rows of a published table that are not computed: ``{"label": ..., "published": {...},
+        "note": ...}``. Reports show them beside the methods.
     name : str
         Name of the run in the store; derived from the title by default.
 
@@ -109,6 +113,7 @@ class Experiment:
     description: str = ""
     notes: str = ""
     comparisons: Any = ()
+    published_only: Any = ()
     name: str = ""
 
     def __post_init__(self) -> None:
@@ -260,6 +265,7 @@ class Experiment:
                 }
                 for one in self.methods
             ],
+            "published_only": [asdict(one) for one in self.published_only],
         }
 
     # ---- validation
@@ -292,15 +298,18 @@ class Experiment:
         put("relevance", node.child("relevance", "auto").one_of(RELEVANCE))
         put("ties", node.child("ties", "expected").one_of(TIES))
         put("tuning", read_tuning(node.child("tuning", None)))
-        put(
-            "methods",
-            read_methods(node.child("methods", ()), self.tuning, directions_between(self.datasets)),
-        )
+        directions = directions_between(self.datasets)
+        put("methods", read_methods(node.child("methods", ()), self.tuning, directions))
+        only = node.child("published_only", ())
+        put("published_only", read_published_only(only, directions))
         if self.tuning is not None and not any(method.tuning for method in self.methods):
             raise node.child("tuning").error("has no effect: no method has the key 'tune'")
         check_unique(node.child("methods"), [method.label for method in self.methods], "label")
         put("baseline", node.child("baseline", None).optional(Node.text))
         labels = [method.label for method in self.methods]
+        for i, row in enumerate(self.published_only):
+            if row.label in [*labels, *(other.label for other in self.published_only[:i])]:
+                raise only.child(i).error(f"the label {row.label!r} occurs twice")
         if self.baseline is not None and self.baseline not in labels:
             raise node.child("baseline").error(
                 f"must be the label of a method ({', '.join(labels)}), got {self.baseline!r}"

@@ -16,6 +16,7 @@ from crossfit.search_space import Part
 __all__ = [
     "DatasetSpec",
     "MethodSpec",
+    "PublishedRow",
     "RELEVANCE",
     "TIES",
     "TuningSpec",
@@ -26,6 +27,7 @@ __all__ = [
     "read_features",
     "read_methods",
     "read_metrics",
+    "read_published_only",
     "read_seeds",
     "read_splits",
     "read_tuning",
@@ -115,6 +117,25 @@ class MethodSpec:
     tuning: TuningSpec | None = None
     note: str = ""
     line: str = ""
+
+
+@dataclass(frozen=True)
+class PublishedRow:
+    """A row of a published table that the experiment does not compute.
+
+    Parameters
+    ----------
+    label : str
+        Label in tables.
+    published : mapping
+        Published figures, as in `MethodSpec`.
+    note : str
+        Why it is not computed.
+    """
+
+    label: str
+    published: Mapping[str, Any]
+    note: str = ""
 
 
 def read_datasets(node: Node) -> tuple[DatasetSpec, ...]:
@@ -321,6 +342,22 @@ def _method(node: Node, tuning: TuningSpec | None, directions: Sequence[str]) ->
         node.child("note", "").text(empty=True),
         node.place,
     )
+
+
+def read_published_only(node: Node, directions: Sequence[str]) -> tuple[PublishedRow, ...]:
+    """Return the published rows that are not computed, checked."""
+    found = []
+    for part in node.sequence():
+        if isinstance(part.value, PublishedRow):
+            found.append(part.value)
+            continue
+        part.known([field.name for field in fields(PublishedRow)])
+        figures = _published(part.child("published", None), directions)
+        if not figures:
+            raise part.error("has no figures; give them under 'published'")
+        note = part.child("note", "").text(empty=True)
+        found.append(PublishedRow(part.child("label").text(), figures, note))
+    return tuple(found)
 
 
 def _published(node: Node, directions: Sequence[str]) -> dict[str, dict[str, float]]:

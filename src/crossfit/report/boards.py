@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,7 +25,7 @@ from crossfit.report.format import (
     metric_words,
     short,
 )
-from crossfit.report.leaderboard import Board, Row
+from crossfit.report.leaderboard import Board, Quoted, Row
 
 __all__ = ["Group", "Method", "Methods", "board_of", "boards", "grouped"]
 
@@ -175,7 +175,29 @@ def board_of(title: str, methods: Methods, records: Sequence[RunRecord]) -> Boar
         for first, second in record.spec.get("comparisons") or ()
         if {(record.name, first), (record.name, second)} <= known.keys()
     ]
-    return Board(title, rows, metrics, about, chance, baseline, planned)
+    quoted = _quoted(records, known.keys(), first)
+    return Board(title, rows, metrics, about, chance, baseline, planned, quoted)
+
+
+def _quoted(
+    records: Sequence[RunRecord], done: Collection[tuple[str, str]], cell: CellRecord
+) -> list[Quoted]:
+    """Return the published figures of the runs for which there is no result on these queries."""
+    found: dict[Any, Quoted] = {}
+    for run in records:
+        if run.data is not None:  # published figures are for the data of the experiment
+            continue
+        reasons = {each.label: each.problem for each in run.cells if each.status != "done"}
+        only = run.spec.get("published_only") or ()
+        for row in (*run.spec["methods"], *only):
+            label, figures = row["label"], row.get("published")
+            if figures and (run.name, label) not in done:
+                reason = row.get("note") if row in only else reasons.get(label)
+                note = f"not computed: {reason}" if reason else "not computed"
+                found.setdefault(
+                    canonical([label, figures]), Quoted(label, _published(figures, cell), note)
+                )
+    return list(found.values())
 
 
 def _row(

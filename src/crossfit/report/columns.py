@@ -15,7 +15,7 @@ import numpy as np
 from crossfit.metrics import Direction, parse_metric
 from crossfit.report.findings import compared
 from crossfit.report.format import digits_of, figure, metric_words, p_figure, rank_figure
-from crossfit.report.leaderboard import LEVEL, Board, Row
+from crossfit.report.leaderboard import LEVEL, Board, Quoted, Row
 
 __all__ = ["MEDIA", "LeaderboardColumn", "Shown", "columns_of"]
 
@@ -57,6 +57,10 @@ class Shown:
     style: str = ""
 
 
+def _no_result(row: Quoted) -> Shown:
+    return Shown(text="–")
+
+
 @dataclass(frozen=True, kw_only=True)
 class LeaderboardColumn:
     """A column of a leaderboard.
@@ -85,6 +89,8 @@ class LeaderboardColumn:
         Function that returns the cell of a `Row`.
     chance : Shown
         Cell in the row of random ranking.
+    quoted : callable
+        Function that returns the cell of a `Quoted`; by default a dash.
     csv : mapping of str to callable, default={}
         Fields in CSV, each with a function of row, direction (None for the mean) and metric.
         Columns with the figures of a direction or of the mean do not need any, because CSV has a
@@ -106,6 +112,7 @@ class LeaderboardColumn:
     direction: Direction | None = None
     row: Callable[[Row], Shown]
     chance: Shown
+    quoted: Callable[[Quoted], Shown] = _no_result
     csv: Mapping[str, Callable[[Row, Direction | None, str], Any]] = field(default_factory=dict)
     wanted: bool = True
     elsewhere: Mapping[str, str] = field(default_factory=dict)
@@ -148,6 +155,7 @@ def _rank(board: Board) -> LeaderboardColumn:
         is_text=True,
         row=lambda row: Shown(text=rank_figure(board.ranks[row.label]), value=place[row.label]),
         chance=Shown(text=""),
+        quoted=lambda row: Shown(text=""),
         csv={"rank_low": bound(0), "rank_high": bound(1)},
     )
 
@@ -225,7 +233,7 @@ def _figures(board: Board, direction: Direction, metric: str, style: str) -> Lea
 
 
 def _published(board: Board) -> LeaderboardColumn:
-    def shown(row: Row) -> Shown:
+    def shown(row: Row | Quoted) -> Shown:
         paper = [row.published.get((d, board.metric)) for d in board.directions]
         known = any(value is not None for value in paper)
         digits = digits_of(board.metric)
@@ -235,9 +243,10 @@ def _published(board: Board) -> LeaderboardColumn:
         head=f"published {metric_words(board.metric)}",
         row=shown,
         chance=Shown(text=""),
+        quoted=shown,
         csv={"published": lambda row, direction, metric: row.published.get((direction, metric))},
         wanted=any(
-            (d, board.metric) in row.published for row in board.rows for d in board.directions
+            (d, board.metric) in row.published for row in board.entries for d in board.directions
         ),
         elsewhere={"page": "published and obtained figures have a table of their own"},
     )
@@ -272,10 +281,11 @@ def _note(board: Board) -> LeaderboardColumn:
         is_text=True,
         row=lambda row: Shown(text=row.note),
         chance=Shown(text=""),
+        quoted=lambda row: Shown(text=row.note),
         csv={
             "note": lambda row, direction, metric: (
                 row.note if direction is None and metric == board.metric else ""
             )
         },
-        wanted=any(row.note for row in board.rows),
+        wanted=any(row.note for row in board.entries),
     )

@@ -88,10 +88,11 @@ def inconsistencies(board: Board) -> list[str]:
                     f"{row.label}, seed {seed}, {direction.label}: {sentence}"
                     for sentence in contradictions(values, whole_ranks=whole)
                 ]
+    for paper in board.entries:
         for direction in board.directions:
-            printed = {m: v for (d, m), v in row.published.items() if d == direction}
+            printed = {m: v for (d, m), v in paper.published.items() if d == direction}
             found += [
-                f"{row.label}, published, {direction.label}: {sentence}"
+                f"{paper.label}, published, {direction.label}: {sentence}"
                 for sentence in contradictions(printed)
             ]
     return found

@@ -74,10 +74,8 @@ def problems_of(records: Sequence[RunRecord]) -> list[Problem]:
         for cell in record.cells:
             if cell.status == "done":
                 continue
-            last = cell.traceback.strip().splitlines()[-1:] or [""]
-            reason = cell.reason or last[0] or "not run yet, or interrupted"
             found[cell.key, cell.label] = Problem(
-                cell.label, cell.dataset, cell.seed, cell.status, reason, cell.traceback
+                cell.label, cell.dataset, cell.seed, cell.status, cell.problem, cell.traceback
             )
     return list(found.values())
 

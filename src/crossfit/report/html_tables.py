@@ -169,6 +169,15 @@ def published_table(board: Board) -> Table | None:
                 Cell(inside),
             ]  # fmt: skip
             lines.append(Line(row.label, "", cells))
+    for paper in board.quoted:
+        for (direction, metric), published in paper.published.items():
+            cells = [
+                Cell(metric_words(metric), kind="left"),
+                Cell(_where(direction), kind="left"),
+                Cell(figure(published, digits_of(metric)), value=published),
+                *[Cell("–")] * 3,
+            ]
+            lines.append(Line(paper.label, paper.note, cells))
     if not lines:
         return None
     heads = ("metric", "direction", "published", "obtained", "difference", "in the interval")

@@ -20,7 +20,7 @@ from crossfit.metrics import (
     rank_ranges,
 )
 
-__all__ = ["LEVEL", "Board", "Row"]
+__all__ = ["LEVEL", "Board", "Quoted", "Row"]
 
 #: Largest adjusted p-value at which a difference is established.
 LEVEL = 0.05
@@ -79,6 +79,25 @@ class Row:
     note: str = ""
 
 
+@dataclass(frozen=True)
+class Quoted:
+    """Published figures of a method without a result.
+
+    Parameters
+    ----------
+    label : str
+        Label of the method in the experiment.
+    published : mapping of (direction or None, metric) to float
+        Figures of the paper, as in `Row`.
+    note : str
+        Why there is no result.
+    """
+
+    label: str
+    published: Mapping[tuple[str | None, str], float]
+    note: str
+
+
 @dataclass(frozen=True, eq=False)
 class Board:
     """Methods evaluated on the same queries.
@@ -100,6 +119,8 @@ class Board:
         Label of the method that the others are compared with; by default the best.
     planned : sequence of (str, str)
         Labels of pairs of methods whose comparison the experiment planned.
+    quoted : sequence of Quoted
+        Published figures without a result, in the order of the experiment.
 
     Raises
     ------
@@ -114,6 +135,7 @@ class Board:
     chance: Mapping[tuple[str, str], float] = field(default_factory=dict)
     baseline: str | None = None
     planned: Sequence[tuple[str, str]] = ()
+    quoted: Sequence[Quoted] = ()
 
     def __post_init__(self) -> None:
         if not self.rows:
@@ -130,6 +152,11 @@ class Board:
         )
         object.__setattr__(self, "rows", tuple(ordered))
         object.__setattr__(self, "metrics", names)
+
+    @property
+    def entries(self) -> tuple[Row | Quoted, ...]:
+        """The rows, followed by the published figures without a result."""
+        return (*self.rows, *self.quoted)
 
     @property
     def metric(self) -> str:

@@ -111,5 +111,4 @@ def _without_result(records: Sequence[Any]) -> Iterator[str]:
     for record in records:
         for cell in record.cells:
             if cell.status != "done":
-                last = cell.traceback.strip().splitlines()[-1:] or [""]
-                yield f"Without a result: {cell.label}, seed {cell.seed}: {cell.reason or last[0]}"
+                yield f"Without a result: {cell.label}, seed {cell.seed}: {cell.problem}"

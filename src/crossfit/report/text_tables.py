@@ -62,6 +62,10 @@ def markdown_table(board: Board) -> str:
         [rank.row(row).text, row.label, *(_with_interval(c.row(row)) for c in others)]
         for row in board.rows
     ]
+    lines += [
+        [rank.quoted(paper).text, paper.label, *(c.quoted(paper).text for c in others)]
+        for paper in board.quoted
+    ]
     if board.chance:
         lines.append([rank.chance.text, "chance", *(c.chance.text for c in others)])
     text = [f"## {_escaped(board.title)}", "", _escaped(board.about), "", markdown_line(head), rule]
@@ -128,6 +132,10 @@ def latex_table(board: Board) -> str:
     ]
     for row in board.rows:
         out += lines(row.label, methodcaller("row", row))
+    if board.quoted:
+        out.append(r"\midrule")
+    for paper in board.quoted:
+        out += lines(paper.label, methodcaller("quoted", paper))
     if board.chance:
         out += [r"\midrule", *lines("chance", attrgetter("chance"))]
     return "\n".join([*out, r"\bottomrule", r"\end{tabular}", r"\end{table}", ""])
@@ -162,7 +170,8 @@ def csv_table(found: Sequence[Board]) -> str:
         The columns are ``dataset, method, direction, metric, value, low, high, seed_sd, seeds,
         rank_low, rank_high, p_adjusted, published, fit_s, note``. The direction ``mean`` is the
         mean over the directions, and the p-value is for the difference from the best method or
-        the baseline (for ``medr`` it is of the mean rank). Values that belong to the method, and
+        the baseline (for ``medr`` it is of the mean rank). A published figure without a result
+        has a line with an empty value. Values that belong to the method, and
         not to a figure, are in the line with the mean of the main metric. A text that a
         spreadsheet would evaluate as a formula is preceded by an apostrophe.
     """
@@ -181,6 +190,12 @@ def csv_table(found: Sequence[Board]) -> str:
             values += [of(row, direction, metric) for of in fields.values()]
             about: list[str] = [board.title, row.label, direction or "mean", metric]
             writer.writerow(map(_csv_cell, [*about, *values]))
+        for paper in board.quoted:
+            for (where, metric), printed in paper.published.items():
+                about = [board.title, paper.label, where or "mean", metric]
+                only = {"published": printed, "note": paper.note}
+                rest = [*[""] * len(figures), *(only.get(name, "") for name in fields)]
+                writer.writerow(map(_csv_cell, [*about, *rest]))
         for (key, metric), value in board.chance.items():
             if metric in board.metrics:
                 about = [board.title, "chance", key, metric]

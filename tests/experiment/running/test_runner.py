@@ -167,6 +167,7 @@ def test_what_cannot_run_is_skipped_with_the_reason(tiny, tmp_path):
         {"method": "tiny-labels", "label": "L"},
         {"method": "tiny-fixed", "label": "B"},
         {"method": "not-there", "label": "N"},
+        {"method": "crossfit-nowhere:thing", "label": "O"},
     ]
     e = experiment(methods, datasets=["tiny-bare", "wikipedia"], dataset=None)
     record = run(e, tmp_path / "s", root=tmp_path)
@@ -174,6 +175,7 @@ def test_what_cannot_run_is_skipped_with_the_reason(tiny, tmp_path):
     assert status["tiny-bare", "B"] == ("done", "")
     assert "requires labels" in status["tiny-bare", "L"][1]
     assert "no method 'not-there' is installed" in status["tiny-bare", "N"][1]
+    assert "which is not installed; install crossfit-nowhere" in status["tiny-bare", "O"][1]
     assert "wikipedia" in status["wikipedia", "B"][1]
     assert all(s == "skipped" for key, (s, _) in status.items() if key != ("tiny-bare", "B"))
 

@@ -66,10 +66,19 @@ def _experiment(
     )
 
 
+_COMPARED = ("cran", "macc", "kcca", "cfa", "cca")
 FLICKR30K = _experiment(
-    "qi-2018-cran-flickr30k", "CRAN and its ablations on Flickr30K, published", "flickr30k"
+    "qi-2018-cran-flickr30k",
+    "CRAN, its ablations and the methods compared on Flickr30K, published",
+    "flickr30k",
+    _COMPARED,
 )
-COCO = _experiment("qi-2018-cran-coco", "CRAN and its ablations on MS-COCO, published", "coco")
+COCO = _experiment(
+    "qi-2018-cran-coco",
+    "CRAN, its ablations and the methods compared on MS-COCO, published",
+    "coco",
+    _COMPARED,
+)
 FLICKR8K = _experiment(
     "qi-2018-cran-flickr8k-reduced",
     "CRAN and its ablations on Flickr8k, with word vectors and with CCA, reduced",

@@ -103,12 +103,14 @@ def _experiment(
 WIKIPEDIA = _experiment(
     "patel-2019-ssvr-wikipedia",
     "wikipedia",
-    "SSVR and TextTopicNet on Wikipedia, published settings on the set's own texts",
+    "SSVR, TextTopicNet and the methods compared on Wikipedia, on the set's own texts",
+    ("ssvr", "texttopicnet", "cca", "pls", "scm", "gmmfa", "cca-3v", "gmlda", "lcfs"),
 )
 PASCAL_SENTENCES = _experiment(
     "patel-2019-ssvr-pascal-sentences",
     "pascal-sentences",
-    "SSVR and TextTopicNet on Pascal Sentences, published settings on the set's own texts",
+    "SSVR, TextTopicNet and the methods compared on Pascal Sentences, on the set's own texts",
+    ("ssvr", "texttopicnet", "cca", "cfa", "kcca", "jrl"),
 )
 GOMEZ_WIKIPEDIA = _experiment(
     "gomez-2017-texttopicnet-wikipedia",
