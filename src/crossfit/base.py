@@ -641,6 +641,39 @@ class CrossModalEstimator(ViewsTransformerMixin, BaseEstimator):
     def _view_name(self, role: str) -> str:
         return self.views_in_[role]
 
+    def _of_view(self, parameter: str, role: str) -> Any:
+        """Return the value for one view of a parameter that may be a mapping.
+
+        Parameters
+        ----------
+        parameter : str
+            Name of a parameter that is either one value for all views or a mapping from role or
+            view name to value.
+        role : str
+            Role of the view.
+
+        Raises
+        ------
+        ValueError
+            If a mapping has no entry for the view, or has an entry for an unknown view.
+        """
+        value = getattr(self, parameter)
+        if not isinstance(value, Mapping):
+            return value
+        name = self.views_in_[role]
+        known = {*self.views_in_, *self.views_in_.values()}
+        unknown = [key for key in value if key not in known]
+        if unknown:
+            raise ValueError(
+                f"{parameter} has an entry for {unknown[0]!r}, but the views are "
+                f"{', '.join(self.views_in_.values())}"
+            )
+        if role not in value and name not in value:
+            raise ValueError(
+                f"{parameter} has no entry for {role!r}, got {', '.join(map(str, value))}"
+            )
+        return value[role] if role in value else value[name]
+
     def _wanted_roles(self) -> dict[str, str]:
         """Map roles to view names, as given by the parameter ``views`` or else to themselves."""
         roles = self._roles()

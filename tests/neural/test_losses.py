@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import MultiMarginLoss
 
-from crossfit.neural import cca_loss, label_loss, triplet_loss
+from crossfit.neural import cca_loss, label_loss, triplet_loss, whitened
 from crossfit.subspace import CCA
 
 
@@ -173,6 +173,34 @@ def test_cca_loss_has_finite_gradients_where_correlations_coincide():
     assert loss.dtype == torch.float32 and torch.isfinite(gradient).all()
 
 
+def test_cca_loss_of_more_views_is_the_sum_over_pairs_with_a_ridge_for_each():
+    X, Y = (torch.from_numpy(part) for part in _two_views())
+    Z = torch.from_numpy(_two_views(seed=2)[0]) + X
+    views, ridges = [X, Y, Z], [0.1, 0.0, 2.0]
+    found = cca_loss(*views, reg=ridges)
+    pairs = [cca_loss(views[i], views[j], reg=[ridges[i], ridges[j]])
+             for i, j in ((0, 1), (0, 2), (1, 2))]  # fmt: skip
+    assert found.item() == pytest.approx(sum(pairs).item(), rel=1e-12)
+    fitted = CCA(reg={"image": 0.1, "text": 2.0}, reg_style="ridge").fit(X.numpy(), Z.numpy())
+    assert pairs[1].item() == pytest.approx(-fitted.correlations_.sum(), rel=1e-9)
+    small = [part[:12].clone().requires_grad_() for part in views]
+    assert torch.autograd.gradcheck(lambda *parts: cca_loss(*parts, reg=[0.1, 0.2, 2.0]), small)
+
+
+def test_whitened_outputs_have_the_covariance_1_and_the_correlations_as_singular_values():
+    X, Y = (torch.from_numpy(part) for part in _two_views())
+    A, B = whitened(X, Y)
+    torch.testing.assert_close(A.T @ A, torch.eye(6, dtype=A.dtype))
+    expected = CCA(reg=0).fit(X.numpy(), Y.numpy()).correlations_
+    np.testing.assert_allclose(torch.linalg.svdvals(A.T @ B).numpy(), expected, rtol=1e-9)
+
+
+def test_cca_loss_of_outputs_that_are_not_finite_is_nan():
+    X, Y = (torch.from_numpy(part) for part in _two_views())
+    for bad in (float("nan"), float("inf")):
+        assert cca_loss(torch.cat([X[:-1], torch.full((1, 6), bad)]), Y).isnan()
+
+
 def test_cca_loss_ignores_shifts_and_refuses_unequal_batches():
     X, Y = (torch.from_numpy(part) for part in _two_views())
     torch.testing.assert_close(cca_loss(X + 5, Y - 3), cca_loss(X, Y))
@@ -196,7 +224,17 @@ def test_arguments_of_another_kind_are_named():
         (lambda: triplet_loss(scores, mining="top-k", k=1.5), "k must be an integer"),
         (lambda: triplet_loss(scores, mining="top-k", k=True), "k must be an integer"),
         (lambda: triplet_loss(scores, mining=None), "mining must be"),
-        (lambda: cca_loss(scores, scores, reg=-1), "reg must be a number of at least 0, got -1"),
+        (
+            lambda: cca_loss(scores, scores, reg=-1),
+            "reg must be a number of at least 0, or one for each of 2 views, got -1",
+        ),
+        (lambda: cca_loss(scores, scores, reg=[0.1]), r"each of 2 views, got \[0.1\]"),
+        (lambda: cca_loss(scores, scores, scores, reg=(1, 2)), r"of 3 views, got \(1, 2\)"),
+        (
+            lambda: cca_loss(scores, scores, reg=0),
+            r"of 3 outputs over 3 rows is singular with "
+            "reg=0; set reg above 0",
+        ),
         (lambda: cca_loss(scores, scores, reg="a"), "reg must be"),
         (lambda: cca_loss(scores, scores, n_components=0), "n_components must be an integer"),
         (lambda: cca_loss(scores, scores, n_components=1.0), "n_components must be an integer"),

@@ -10,6 +10,7 @@ _HOMES = {
     "AttentionPool": "modules",
     "Batch": "batching",
     "BilinearAttention": "modules",
+    "CanonicalEstimator": "canonical",
     "CharCNN": "modules",
     "Checkpoint": "checkpoint",
     "Items": "batching",
@@ -26,6 +27,7 @@ _HOMES = {
     "grad_reverse": "modules",
     "grad_reverse_schedule": "modules",
     "hinge": "losses",
+    "in_float64": "modules",
     "init_weights": "modules",
     "label_loss": "losses",
     "listening": "training",
@@ -33,6 +35,7 @@ _HOMES = {
     "pretrain_rbms": "rbm",
     "triplet_loss": "losses",
     "warm_up": "training",
+    "whitened": "losses",
 }
 
 __all__ = sorted(_HOMES)
@@ -42,6 +45,7 @@ __getattr__, __dir__ = attach(
     _HOMES,
     (
         "batching",
+        "canonical",
         "checkpoint",
         "estimator",
         "health",
@@ -56,6 +60,7 @@ __getattr__, __dir__ = attach(
 if TYPE_CHECKING:
     from crossfit.neural.batching import Batch as Batch
     from crossfit.neural.batching import Items as Items
+    from crossfit.neural.canonical import CanonicalEstimator as CanonicalEstimator
     from crossfit.neural.checkpoint import Checkpoint as Checkpoint
     from crossfit.neural.estimator import NeuralEstimator as NeuralEstimator
     from crossfit.neural.health import TrainingWarning as TrainingWarning
@@ -63,6 +68,7 @@ if TYPE_CHECKING:
     from crossfit.neural.losses import hinge as hinge
     from crossfit.neural.losses import label_loss as label_loss
     from crossfit.neural.losses import triplet_loss as triplet_loss
+    from crossfit.neural.losses import whitened as whitened
     from crossfit.neural.modules import AttentionPool as AttentionPool
     from crossfit.neural.modules import BilinearAttention as BilinearAttention
     from crossfit.neural.modules import CharCNN as CharCNN
@@ -70,6 +76,7 @@ if TYPE_CHECKING:
     from crossfit.neural.modules import Standardize as Standardize
     from crossfit.neural.modules import grad_reverse as grad_reverse
     from crossfit.neural.modules import grad_reverse_schedule as grad_reverse_schedule
+    from crossfit.neural.modules import in_float64 as in_float64
     from crossfit.neural.modules import init_weights as init_weights
     from crossfit.neural.modules import masked_softmax as masked_softmax
     from crossfit.neural.pairs import NeuralPairEstimator as NeuralPairEstimator

@@ -29,6 +29,7 @@ __all__ = [
     "Draw",
     "cut_tokens",
     "first_elements",
+    "flat_rows",
     "Items",
     "PairData",
     "Store",
@@ -626,6 +627,38 @@ def first_elements(values: Ragged, most: int) -> Ragged:
     keep = np.arange(len(values.values)) - np.repeat(values.offsets[:-1], lengths) < most
     offsets = np.concatenate([[0], np.cumsum(np.minimum(lengths, most))])
     return Ragged(values.values[keep], offsets, values.info)
+
+
+def flat_rows(values: Any, where: str, known: int | None = None) -> Any:
+    """Return vectors from vectors or matrices of one size, row by row.
+
+    Parameters
+    ----------
+    values : array, sparse matrix or tensor of shape (n, d) or (n, r, c), or Ragged
+        Items of a view.
+    where : str
+        Name of the view in messages.
+    known : int, optional
+        Number of values per item in the fit.
+
+    Returns
+    -------
+    array, sparse matrix or tensor of shape (n, d) or (n, r c)
+
+    Raises
+    ------
+    ValueError
+        If the values are ragged, or their number per item differs from `known`.
+    """
+    if isinstance(values, Ragged):
+        raise ValueError(f"{where} must have rows of one size, got a Ragged; pad them first")
+    flat = values.reshape(len(values), -1) if len(values.shape) == 3 else values
+    if known is not None and flat.shape[1] != known:
+        raise ValueError(
+            f"{where} was fitted on {known} numbers per item, got {flat.shape[1]} (shape "
+            f"{tuple(values.shape)})"
+        )
+    return flat
 
 
 class Batches:

@@ -136,6 +136,10 @@ class NeuralEstimator(CrossModalEstimator):
     # adversary's.
     _only_shown: ClassVar[tuple[str, ...]] = ()
 
+    # Whether a last training batch that is not full is dropped, unless iterator_train__drop_last
+    # is set.
+    _drop_last: ClassVar[bool] = False
+
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "max_epochs": [Interval(Integral, 1, None, closed="left")],
         "lr": [Interval(Real, 0, None, closed="neither")],
@@ -302,7 +306,13 @@ class NeuralEstimator(CrossModalEstimator):
                 batch_size=self.batch_size,
                 callbacks=[*self._schedule(), *(callbacks or ())] or None,
                 **{f"optimizer__{k}": part for k, part in self._optimizer_parameters().items()},
-                **{f"iterator_train__{k}": v for k, v in self._prefixed("iterator_train").items()},
+                **{
+                    f"iterator_train__{k}": v
+                    for k, v in {
+                        "drop_last": self._drop_last,
+                        **self._prefixed("iterator_train"),
+                    }.items()
+                },
             )
             self.net_.amp = self._use_amp(device)
             train_net(
@@ -643,6 +653,9 @@ class NeuralEstimator(CrossModalEstimator):
         elif "classes" in state:
             self.classes_ = np.array(state["classes"])
         self.n_inputs_, self.n_classes_ = dict(state["n_inputs"]), state["n_classes"]
+        # The network may depend on the names of the views.
+        self.n_features_in_ = dict(state["n_features_in"])
+        self.views_in_ = dict(state["views_in"])
         try:
             device = torch.device(resolve_device(self.device))
         except ValueError:  # fitted on a machine with a GPU
@@ -665,8 +678,6 @@ class NeuralEstimator(CrossModalEstimator):
         self.net_.amp = bool(state["amp"]) and self._use_amp(device)
         for row in state["history"]:
             self.net_.history.append({**row, "batches": []})
-        self.n_features_in_ = dict(state["n_features_in"])
-        self.views_in_ = dict(state["views_in"])
 
 
 class _Bounded(TorchDispatchMode):

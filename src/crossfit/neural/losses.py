@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextvars import ContextVar
+from itertools import combinations
 from numbers import Integral, Real
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["cca_loss", "counted_hinges", "hinge", "label_loss", "triplet_loss"]
+__all__ = ["cca_loss", "counted_hinges", "hinge", "label_loss", "triplet_loss", "whitened"]
 
 _Counts = list[tuple[Tensor, Tensor | int]]
 
@@ -199,62 +201,128 @@ def triplet_loss(
 
 
 def cca_loss(
-    first: Tensor, second: Tensor, *, reg: float = 1e-3, n_components: int | None = None
+    first: Tensor,
+    second: Tensor,
+    *others: Tensor,
+    reg: float | Sequence[float] = 1e-3,
+    n_components: int | None = None,
 ) -> Tensor:
-    r"""Return minus the sum of the canonical correlations of two batches of outputs.
+    r"""Return minus the sum of the canonical correlations of batches of outputs.
 
     The loss of deep CCA: the trace norm of :math:`T = S_{11}^{-1/2} S_{12} S_{22}^{-1/2}` with
-    covariances :math:`S + rI`. It is computed in float64 by Cholesky factors and triangular
-    solves, whose gradients stay finite when eigenvalues coincide.
+    covariances :math:`S + rI`, summed over all pairs of views if there are more than two. It is
+    computed in float64 by Cholesky factors and triangular solves, whose gradients stay finite when
+    eigenvalues coincide.
 
     Parameters
     ----------
-    first, second : Tensor of shape (b, d), (b, e)
-        Outputs of the two networks. b should be far larger than d and e: with fewer rows the loss
+    first, second, *others : Tensor of shape (b, d), (b, e), ...
+        Outputs of the networks. b should be far larger than the widths: with fewer rows the loss
         is saturated and carries no signal.
-    reg : float, default=0.001
-        Ridge added to both covariances.
+    reg : float or sequence of float, default=0.001
+        Ridge added to the covariances, or one for each view.
     n_components : int, optional
-        Number of largest correlations to sum; all by default.
+        Number of largest correlations to sum for each pair of views; all by default.
 
     Returns
     -------
     Tensor of shape ()
-        With the dtype of `first`.
+        With the dtype of `first`; NaN if an output is not finite.
 
     Raises
     ------
     ValueError
-        If the batches differ in length or have fewer than two rows, or `reg` or `n_components`
-        is invalid.
+        If the batches differ in length or have fewer than two rows, `reg` or `n_components`
+        is invalid, or a covariance is singular.
+
+    See Also
+    --------
+    whitened : The outputs with covariance I, on which other measures of correlation build.
 
     References
     ----------
     G. Andrew, R. Arora, J. Bilmes, K. Livescu, Deep canonical correlation analysis, ICML 2013.
     """
-    if first.ndim != 2 or second.ndim != 2:
-        raise ValueError(
-            "the CCA loss needs batches of shape (b, d) and (b, e), got "
-            f"{tuple(first.shape)} and {tuple(second.shape)}"
-        )
-    if not isinstance(reg, Real) or isinstance(reg, bool) or not 0 <= reg < math.inf:
-        raise ValueError(f"reg must be a number of at least 0, got {reg!r}")
     if n_components is not None and (
         not isinstance(n_components, Integral) or isinstance(n_components, bool) or n_components < 1
     ):
         raise ValueError(f"n_components must be an integer of at least 1, got {n_components!r}")
-    if len(first) != len(second) or len(first) < 2:
+    parts = whitened(first, second, *others, reg=reg)
+    if not torch.isfinite(torch.stack([part.sum() for part in parts])).all():
+        return torch.stack([part.sum() for part in parts]).sum().to(first.dtype) * math.nan
+    pairs = [torch.linalg.svdvals(x.T @ z)[:n_components].sum() for x, z in combinations(parts, 2)]
+    return -torch.stack(pairs).sum().to(first.dtype)
+
+
+def whitened(
+    first: Tensor, second: Tensor, *others: Tensor, reg: float | Sequence[float] = 0.0
+) -> list[Tensor]:
+    r"""Return batches of outputs centred and mapped to the covariance I, in float64.
+
+    With the Cholesky factor :math:`L L' = S + rI` of the covariance of a view, its rows are
+    :math:`L^{-1} (h - \bar h) / \sqrt{b - 1}`, so that the products of two results are the whitened
+    cross-covariance :math:`L_1^{-1} S_{12} L_2^{-T}`, whose singular values are the canonical
+    correlations.
+
+    Parameters
+    ----------
+    first, second, *others : Tensor of shape (b, d), (b, e), ...
+        Outputs of the networks.
+    reg : float or sequence of float, default=0.0
+        Ridge r added to the covariances, or one for each view.
+
+    Returns
+    -------
+    list of float64 Tensor, with the shapes of the arguments
+        NaN for a view that is not finite.
+
+    Raises
+    ------
+    ValueError
+        If the batches differ in length or have fewer than two rows, `reg` is invalid, or a
+        covariance is singular.
+
+    See Also
+    --------
+    cca_loss : The sum of the canonical correlations.
+    """
+    views = (first, second, *others)
+    if any(part.ndim != 2 for part in views):
         raise ValueError(
-            "the CCA loss needs two batches of the same number of rows, at least 2, got "
-            f"{len(first)} and {len(second)}"
+            "the CCA loss needs batches of shape (b, d) and (b, e), got "
+            + " and ".join(str(tuple(part.shape)) for part in views)
         )
-    H, G = (part.double() - part.double().mean(dim=0) for part in (first, second))
-    n = len(H) - 1
-    L, M = (
-        torch.linalg.cholesky(Z.T @ Z / n + reg * torch.eye(Z.shape[1], dtype=Z.dtype).to(Z))
-        for Z in (H, G)
-    )
-    # L^-1 S12 M^-T has the singular values of the symmetric form.
-    T = torch.linalg.solve_triangular(L, H.T @ G / n, upper=False)
-    T = torch.linalg.solve_triangular(M, T.T, upper=False)
-    return -torch.linalg.svdvals(T)[:n_components].sum().to(first.dtype)
+    ridges: Any = [reg] * len(views) if isinstance(reg, Real) else reg
+    if (
+        isinstance(ridges, str)
+        or not isinstance(ridges, Sequence)
+        or len(ridges) != len(views)
+        or not all(
+            isinstance(r, Real) and not isinstance(r, bool) and 0 <= float(r) < math.inf
+            for r in ridges
+        )
+    ):
+        raise ValueError(
+            f"reg must be a number of at least 0, or one for each of {len(views)} views, got "
+            f"{reg!r}"
+        )
+    if len({len(part) for part in views}) > 1 or len(first) < 2:
+        raise ValueError(
+            f"the CCA loss needs {'two' if len(views) == 2 else len(views)} batches of the same "
+            "number of rows, at least 2, got " + " and ".join(str(len(part)) for part in views)
+        )
+    found = []
+    for part, ridge in zip(views, ridges, strict=True):
+        centred = (part.double() - part.double().mean(dim=0)) / math.sqrt(len(part) - 1)
+        S = centred.T @ centred
+        S = S + float(ridge) * torch.eye(len(S), dtype=S.dtype, device=S.device)
+        L, failed = torch.linalg.cholesky_ex(S)
+        if failed:
+            if torch.isfinite(S).all():
+                raise ValueError(
+                    f"the CCA loss: the covariance of {part.shape[1]} outputs over {len(part)} "
+                    f"rows is singular with reg={ridge:g}; set reg above 0"
+                )
+            L = L * math.nan
+        found.append(torch.linalg.solve_triangular(L, centred.T, upper=False).T)
+    return found

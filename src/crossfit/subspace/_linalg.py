@@ -31,7 +31,6 @@ __all__ = [
     "irls21",
     "kept_components",
     "leading_svd",
-    "of_view",
     "ridge_solve",
     "rounding",
     "svd",
@@ -624,35 +623,3 @@ def warn_of_perfect_fit(
                 "larger ridge (reg) are needed"
             )
             return
-
-
-def of_view(method: Any, parameter: str, role: str) -> Any:
-    """Return the value of a parameter for one view.
-
-    Parameters
-    ----------
-    method : CrossModalEstimator
-    parameter : str
-        Name of a parameter that is either one value for all views or a mapping from role or view
-        name to value.
-    role : str
-
-    Raises
-    ------
-    ValueError
-        If a mapping has no entry for the view, or has an entry for an unknown view.
-    """
-    value = getattr(method, parameter)
-    if not isinstance(value, Mapping):
-        return value
-    name = method.views_in_[role]
-    known = {*method.views_in_, *method.views_in_.values()}
-    unknown = [key for key in value if key not in known]
-    if unknown:
-        raise ValueError(
-            f"{parameter} has an entry for {unknown[0]!r}, but the views are "
-            f"{', '.join(method.views_in_.values())}"
-        )
-    if role not in value and name not in value:
-        raise ValueError(f"{parameter} has no entry for {role!r}, got {', '.join(map(str, value))}")
-    return value[role] if role in value else value[name]

@@ -24,7 +24,6 @@ from crossfit.subspace._linalg import (
     fix_signs,
     kept_components,
     leading_svd,
-    of_view,
     warn_of_perfect_fit,
     whiten,
 )
@@ -366,7 +365,7 @@ class CCA(CrossModalEstimator):
 
     def _ridges(self) -> dict[str, float]:
         """Return the amount of regularisation by role."""
-        return {role: float(of_view(self, "reg", role)) for role in self.views_in_}
+        return {role: float(self._of_view("reg", role)) for role in self.views_in_}
 
     def _least_ridge(self) -> float:
         """Return the least share of the mean variance that is added to the variances of a view."""

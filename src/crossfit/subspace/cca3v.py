@@ -26,7 +26,6 @@ from crossfit.subspace._linalg import (
     eigh,
     fix_signs,
     kept_components,
-    of_view,
     warn_of_perfect_fit,
     whiten,
 )
@@ -165,7 +164,7 @@ class CCA3V(CrossModalEstimator):
         factors = self._factors([*views.names, *third])
         self.fourier_ = {}
         for role in views.names:
-            n_features = of_view(self, "fourier", role)
+            n_features = self._of_view("fourier", role)
             if n_features is not None:
                 self.fourier_[role] = self._random_features(views, role, n_features, random)
         lifted = views.map(lambda values, role: self._lifted(values, role))

@@ -30,7 +30,6 @@ from crossfit.subspace._linalg import (
     fix_signs,
     kept_components,
     leading_svd,
-    of_view,
     warn_of_perfect_fit,
 )
 from crossfit.views import Views, as_numpy
@@ -197,9 +196,9 @@ class KCCA(CrossModalEstimator):
 
     def _fit(self, views: Views, y: NDArray[Any] | None) -> None:
         check_range(self, views)
-        reg = {role: of_view(self, "reg", role) for role in views.names}
+        reg = {role: self._of_view("reg", role) for role in views.names}
         for role in views.names:  # raises for missing entries before anything is computed
-            of_view(self, "kernel", role), of_view(self, "gamma", role)
+            self._of_view("kernel", role), self._of_view("gamma", role)
 
         n = len(views)
         rows: Any = slice(None)
@@ -272,7 +271,7 @@ class KCCA(CrossModalEstimator):
 
     def _kernel(self, rows: Matrix, role: str) -> Matrix:
         """Return the kernel between rows and landmarks."""
-        kernel, landmarks = of_view(self, "kernel", role), self.landmarks_[role]
+        kernel, landmarks = self._of_view("kernel", role), self.landmarks_[role]
         with np.errstate(over="ignore", invalid="ignore"):
             if callable(kernel):
                 K = np.asarray(kernel(rows, landmarks), dtype=np.float64)
@@ -294,7 +293,7 @@ class KCCA(CrossModalEstimator):
         return K
 
     def _gamma(self, role: str) -> float | None:
-        gamma, kernel = of_view(self, "gamma", role), of_view(self, "kernel", role)
+        gamma, kernel = self._of_view("gamma", role), self._of_view("kernel", role)
         if gamma is not None:
             return float(gamma)
         landmarks = self.landmarks_[role]

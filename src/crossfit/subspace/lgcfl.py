@@ -19,7 +19,6 @@ from crossfit.subspace._linalg import (
     affine,
     feature_weight,
     irls21,
-    of_view,
     ridge_solve,
 )
 from crossfit.views import Views
@@ -186,7 +185,7 @@ class LGCFL(CrossModalEstimator):
 
     def _group_numbers(self, role: str) -> NDArray[np.intp]:
         d = self.n_features_in_[role]
-        groups = of_view(self, "groups", role)
+        groups = self._of_view("groups", role)
         if groups is None:
             return np.arange(d)
         if isinstance(groups, Integral):

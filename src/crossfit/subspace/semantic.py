@@ -20,7 +20,7 @@ from crossfit.base import CrossModalEstimator
 from crossfit.similarities import PosteriorOverPrior, Similarity
 from crossfit.subspace import cards
 from crossfit.subspace._joint import indicator
-from crossfit.subspace._linalg import check_range, of_view
+from crossfit.subspace._linalg import check_range
 from crossfit.subspace.cca import CCA
 from crossfit.views import Views, as_numpy
 
@@ -223,7 +223,7 @@ class SM(CrossModalEstimator):
         self.prior_similarity_ = PosteriorOverPrior().fit(views, y)
 
     def _chosen(self, role: str) -> Any:
-        classifier = of_view(self, "classifier", role)
+        classifier = self._of_view("classifier", role)
         if classifier is None:
             return LogisticRegression(max_iter=1000)
         return clone(classifier)

@@ -11,15 +11,20 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from sklearn.utils._param_validation import Interval, Options, StrOptions
-from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
-from torch.func import functional_call
 
-from crossfit.neural import Batch, NeuralEstimator, grad_reverse_schedule, hinge, label_loss
+from crossfit.neural import (
+    Batch,
+    CanonicalEstimator,
+    NeuralEstimator,
+    grad_reverse_schedule,
+    hinge,
+    in_float64,
+    label_loss,
+)
+from crossfit.neural.batching import flat_rows
 from crossfit.neural.training import optimizer_class
 from crossfit.similarities import MEASURES
-from crossfit.subspace import CCA
-from crossfit.views import Ragged, Views
 from crossfit_alcca import cards
 from crossfit_alcca.network import AdversarialNetwork
 
@@ -310,26 +315,14 @@ class ACMR(NeuralEstimator):
     def _features(self, values: Any, view: str) -> Any:
         """Return vectors (n, d) from vectors or matrices of one size."""
         where = f"{self._name()}: view {self._view_name(view)!r}"
-        if isinstance(values, Ragged):
-            raise ValueError(f"{where} must have rows of one size, got a Ragged; pad them first")
-        flat = values.reshape(len(values), -1) if len(values.shape) == 3 else values
-        known = getattr(self, "n_inputs_", {}).get(view, flat.shape[1])
-        if flat.shape[1] != known:
-            raise ValueError(
-                f"{where} was fitted on {known} numbers per item, got {flat.shape[1]} (shape "
-                f"{tuple(values.shape)})"
-            )
-        return flat
+        return flat_rows(values, where, getattr(self, "n_inputs_", {}).get(view))
 
     # ---- encodings and scores ------------------------------------------------------------------
 
     def _encode_batch(self, module: nn.Module, items: Any, view: str) -> Tensor:
-        # In float64, so that equal items get equal vectors at any place in a batch: titles and
-        # lyrics repeat, and scores that differ in the last bit would not be ties.
         assert isinstance(module, AdversarialNetwork)
-        projector = module.projectors[view]
-        wide = {name: w.double() for name, w in projector.named_parameters()}
-        return functional_call(projector, wide, (module.scaling[view](items.values.double()),))
+        scaled = module.scaling[view](items.values.double())
+        return in_float64(module.projectors[view], scaled)
 
     def _own_similarity(self) -> str:
         return self.measure
@@ -351,7 +344,7 @@ class ACMR(NeuralEstimator):
         super().__crossfit_restore__(state, arrays)
 
 
-class ALCCA(ACMR):
+class ALCCA(CanonicalEstimator, ACMR):
     """Adversarial learning and canonical correlation analysis (ALCCA).
 
     ACMR's network for sound and text, followed by linear CCA of the embeddings of all training
@@ -434,71 +427,6 @@ class ALCCA(ACMR):
         super().__init__(measure=measure, batch_size=batch_size, **kwargs)
         self.n_components = n_components
         self.cca_reg = cca_reg
-
-    def project(self, values: Any, view: str) -> Any:
-        """Map one modality into the space of the adversarial network, before CCA.
-
-        Parameters
-        ----------
-        values : array-like of n rows
-            Items of one modality.
-        view : str
-            Name of the view.
-
-        Returns
-        -------
-        array of shape (n, width)
-        """
-        check_is_fitted(self, "views_in_")
-        role = self._role_of(view)
-        return super()._encode(self._checked_values(values, role), role)
-
-    def _split(self, views: Views, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        rows, held_out = super()._split(views, seed)
-        self._pairs = views[rows] if len(held_out) else views
-        return rows, held_out
-
-    def _fit(self, views: Views, y: NDArray[Any] | None) -> None:
-        try:
-            super()._fit(views, y)
-            self.cca_ = self._fit_cca()
-        except FloatingPointError as error:
-            if self._still_answers(error):
-                self.cca_ = self._fit_cca()
-            raise
-        finally:
-            self.__dict__.pop("_pairs", None)
-
-    def _fit_cca(self) -> CCA:
-        embedded = self._pairs.map(lambda values, role: super(ALCCA, self)._encode(values, role))
-        return CCA(self.n_components, reg=self.cca_reg, power=0.0).fit(embedded)
-
-    def _encode(self, values: Any, view: str) -> Any:
-        # A listener encodes during training, before cca_ exists, and gets the CCA of the current
-        # network.
-        cca = self.cca_ if hasattr(self, "cca_") else self._fit_cca()
-        return cca.encode(super()._encode(values, view), view)
-
-    # ---- bundles -------------------------------------------------------------------------------
-
-    def _features_state(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
-        plain, arrays = super()._features_state()
-        plain.pop("cca_", None)  # not a plain value; included by `__crossfit_state__`
-        return plain, arrays
-
-    def __crossfit_state__(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
-        """Return the fitted state, including the CCA."""
-        state, arrays = super().__crossfit_state__()
-        return {**state, "cca": self.cca_}, arrays
-
-    def __crossfit_restore__(
-        self, state: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]
-    ) -> None:
-        """Restore the result of `__crossfit_state__`."""
-        super().__crossfit_restore__(state, arrays)
-        if not isinstance(state["cca"], CCA):
-            raise ValueError(f"{self._name()} expects a CCA, got {type(state['cca']).__name__}")
-        self.cca_ = state["cca"]
 
 
 def _root(squares: Tensor) -> Tensor:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from crossfit.cards import Choice, Float, Int, MethodCard
+from crossfit.cards import Choice, Each, Float, Int, MethodCard
+
+_Space = dict[str, Float | Int | Choice | Each]
 
 _CITE_CORR_AE = """@inproceedings{feng2014corrae,
   author    = {Fangxiang Feng and Xiaojie Wang and Ruifan Li},
@@ -50,4 +52,77 @@ CROSS_AE = _corr_ae(
 )
 FULL_AE = _corr_ae(
     "full-ae", "FullAE", "Two autoencoders that reconstruct both views, with close codes"
+)
+
+_CITE_DCCA = """@inproceedings{andrew2013dcca,
+  author    = {Galen Andrew and Raman Arora and Jeff Bilmes and Karen Livescu},
+  title     = {Deep Canonical Correlation Analysis},
+  booktitle = {Proceedings of the 30th International Conference on Machine Learning},
+  pages     = {1247--1255},
+  year      = {2013}
+}"""
+_CITE_DCCAE = """@inproceedings{wang2015dccae,
+  author    = {Weiran Wang and Raman Arora and Karen Livescu and Jeff Bilmes},
+  title     = {On Deep Multi-View Representation Learning},
+  booktitle = {Proceedings of the 32nd International Conference on Machine Learning},
+  pages     = {1083--1092},
+  year      = {2015}
+}"""
+_CITE_DGCCA = """@article{benton2017dgcca,
+  author  = {Adrian Benton and Huda Khayrallah and Biman Gujral and Dee Ann Reisinger and
+             Sheng Zhang and Raman Arora},
+  title   = {Deep Generalized Canonical Correlation Analysis},
+  journal = {arXiv:1702.02519},
+  year    = {2017}
+}"""
+
+_CCA_SPACE: _Space = {
+    "width": Choice(10, 20, 50),
+    "hidden": Choice(128, 256, 512),
+    "lr": Float(1e-4, 1e-2, log=True),
+    "max_epochs": Int(10, 100, log=True),
+    "weight_decay": Float(1e-6, 1e-2, log=True),
+    "cca_reg": Float(1e-3, 10.0, log=True),
+    "cca_power": Choice(0.0, 1.0, 4.0),
+}
+_CCA_SMALL = {"hidden": 32, "width": 6, "max_epochs": 20, "lr": 5e-3, "device": "cpu"}
+
+DCCA = MethodCard(
+    api=1,
+    name="dcca",
+    target="crossfit_correlation.dcca:DCCA",
+    summary="Networks that maximise the canonical correlations of their outputs, then CCA",
+    extra_views=True,
+    inputs={"image": ("vectors", "sequence"), "text": ("vectors", "sequence")},
+    year=2013,
+    citation=_CITE_DCCA,
+    search_space=_CCA_SPACE,
+    test_params=_CCA_SMALL,
+    make_inputs="crossfit_correlation.testing:make_inputs",
+)
+DCCAE = MethodCard(
+    api=1,
+    name="dccae",
+    target="crossfit_correlation.dccae:DCCAE",
+    summary="DCCA whose outputs also reconstruct their own views",
+    extra_views=True,
+    inputs={"image": ("vectors", "sequence"), "text": ("vectors", "sequence")},
+    year=2015,
+    citation=_CITE_DCCAE,
+    search_space={**_CCA_SPACE, "reconstruction": Float(1e-4, 1.0, log=True)},
+    test_params=_CCA_SMALL,
+    make_inputs="crossfit_correlation.testing:make_inputs",
+)
+DGCCA = MethodCard(
+    api=1,
+    name="dgcca",
+    target="crossfit_correlation.dgcca:DGCCA",
+    summary="Networks whose outputs approximate one shared representation of all views",
+    extra_views=True,
+    inputs={"image": ("vectors", "sequence"), "text": ("vectors", "sequence")},
+    year=2017,
+    citation=_CITE_DGCCA,
+    search_space=_CCA_SPACE,
+    test_params=_CCA_SMALL,
+    make_inputs="crossfit_correlation.testing:make_inputs",
 )
