@@ -139,7 +139,9 @@ def closed_form() -> list[MethodCard]:
     return [
         card
         for card in cards
-        if isinstance(card, MethodCard) and card.target.startswith("crossfit.subspace.")
+        if isinstance(card, MethodCard)
+        and card.target.startswith("crossfit.subspace.")
+        and all("vectors" in kinds for kinds in card.inputs.values())  # as those of the tasks
     ]
 
 

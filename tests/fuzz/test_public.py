@@ -82,6 +82,7 @@ X = (RNG.normal(size=(12, 4)) + 2 * np.eye(3, 4)[Y]).astype(np.float32)
 T = RNG.normal(size=(12, 3)) + 2 * np.eye(3)[Y]
 VIEWS = Views(image=X, text=T)
 SAME = Views(image=T, text=T + RNG.normal(size=T.shape))
+WORDED = Views(image=X, text=Ragged(RNG.normal(size=(36, 3)), range(0, 37, 3)))
 S = RNG.normal(size=(6, 6)).astype(np.float32)
 EVALUATION = evaluate(S, np.eye(6), ["map@all", "r@1", "r@5", "r@10"], groups=(range(6),) * 2)
 OTHER = evaluate(S.T, np.eye(6), ["map@all", "r@1", "r@5", "r@10"], groups=(range(6),) * 2)
@@ -261,6 +262,7 @@ OWN = {
 
 FIT = {
     "crossfit.subspace": (VIEWS, Y),
+    "HGLMMCCA": (WORDED,),
     "RetrievalScorer": (SAME, Y),
     "KNNPosterior": (SAME, Y),
     "Reranker": (VIEWS, Y),

@@ -11,6 +11,24 @@ EMOJI_PLAIN = ExperimentCard(
     methods=("cca", "sm"),
 )
 
+KLEIN_COCO = ExperimentCard(
+    api=1,
+    name="klein-2015-hglmm-coco",
+    target="crossfit.experiment:shipped/klein-2015-hglmm-coco.yaml",
+    summary="Fisher vectors of words with CCA on MS-COCO, published settings",
+    datasets=("coco",),
+    methods=("gmm-hglmm-cca", "hglmm-cca"),
+)
+
+KLEIN_FLICKR30K = ExperimentCard(
+    api=1,
+    name="klein-2015-hglmm-flickr30k",
+    target="crossfit.experiment:shipped/klein-2015-hglmm-flickr30k.yaml",
+    summary="Fisher vectors of words with CCA on Flickr30K, published settings",
+    datasets=("flickr30k",),
+    methods=("gmm-hglmm-cca", "hglmm-cca"),
+)
+
 SHALLOW_WIKIPEDIA = ExperimentCard(
     api=1,
     name="shallow-wikipedia",
@@ -19,6 +37,6 @@ SHALLOW_WIKIPEDIA = ExperimentCard(
     datasets=("wikipedia",),
     methods=(
         "blm", "cca", "cca-3v", "cfa", "cm", "gmlda", "gmmfa", "jfssl", "jrl", "kcca", "lcfs",
-        "lgcfl", "macc", "ml-cca", "pls", "scm", "sm",
+        "lgcfl", "macc", "ml-cca", "pls", "s2upg", "scm", "sm",
     ),
 )  # fmt: skip

@@ -323,8 +323,9 @@ class FisherVector(
     =========  ===============================  ==================================
 
     Word vectors are scaled to unit length and rotated to independent components first; Fisher
-    vectors are raised to a power, keeping their signs, and scaled to unit length. Two of these
-    transformers in a ``FeatureUnion``, followed by CCA, are the paper's GMM+HGLMM.
+    vectors are raised to a power, keeping their signs, and scaled to unit length. The paper's
+    HGLMM and GMM+HGLMM with CCA are `crossfit.subspace.HGLMMCCA` and `GMMHGLMMCCA`; any other
+    method for vectors can follow this transformer in a pipeline.
 
     Parameters
     ----------
@@ -381,7 +382,7 @@ class FisherVector(
 
     Examples
     --------
-    The text side of GMM+HGLMM+CCA, on sentences of word vectors:
+    Two mixtures, and CCA with one ridge for both views:
 
     >>> import numpy as np
     >>> from crossfit import Ragged, Views, ViewTransformer

@@ -14,6 +14,8 @@ _HOMES = {
     "CM": "semantic",
     "GMLDA": "gma",
     "GMMFA": "gma",
+    "GMMHGLMMCCA": "hglmm",
+    "HGLMMCCA": "hglmm",
     "JFSSL": "jfssl",
     "JRL": "jrl",
     "KCCA": "kcca",
@@ -42,6 +44,8 @@ if TYPE_CHECKING:
     from crossfit.subspace.gma import BLM as BLM
     from crossfit.subspace.gma import GMLDA as GMLDA
     from crossfit.subspace.gma import GMMFA as GMMFA
+    from crossfit.subspace.hglmm import GMMHGLMMCCA as GMMHGLMMCCA
+    from crossfit.subspace.hglmm import HGLMMCCA as HGLMMCCA
     from crossfit.subspace.jfssl import JFSSL as JFSSL
     from crossfit.subspace.jrl import JRL as JRL
     from crossfit.subspace.kcca import KCCA as KCCA

@@ -426,3 +426,43 @@ S2UPG = MethodCard(
     test_params={"n_neighbors": 5, "n_votes": 10},
     make_inputs="crossfit.testing.planted:planted_patches",
 )
+
+_KLEIN = """@inproceedings{klein2015fisher,
+  author    = {Benjamin Klein and Guy Lev and Gil Sadeh and Lior Wolf},
+  title     = {Associating Neural Word Embeddings with Deep Image Representations using
+               {F}isher Vectors},
+  booktitle = {CVPR},
+  pages     = {4437--4446},
+  year      = {2015}
+}"""
+_FISHER_INPUTS = {"image": ("vectors",), "text": ("strings", "sequence")}
+_FISHER_SPACE: Space = {
+    "mixture_size": Int(1, 30, log=True),
+    "ica": Choice(True, False),
+    "reg": Each(("image", "text"), Float(1e-5, 1.0, log=True)),
+    "power": Choice(0.0, 1.0, 4.0),
+}
+
+GMMHGLMMCCA = MethodCard(
+    api=1,
+    name="gmm-hglmm-cca",
+    target="crossfit.subspace.hglmm:GMMHGLMMCCA",
+    summary="CCA of pictures with Fisher vectors of words, Gaussian and hybrid mixtures",
+    inputs=_FISHER_INPUTS,
+    year=2015,
+    citation=_KLEIN,
+    search_space=_FISHER_SPACE,
+    test_params={"mixture_size": 2},
+)
+
+HGLMMCCA = MethodCard(
+    api=1,
+    name="hglmm-cca",
+    target="crossfit.subspace.hglmm:HGLMMCCA",
+    summary="CCA of pictures with Fisher vectors of words under a Gaussian-Laplacian mixture",
+    inputs=_FISHER_INPUTS,
+    year=2015,
+    citation=_KLEIN,
+    search_space=_FISHER_SPACE,
+    test_params={"mixture_size": 2},
+)
