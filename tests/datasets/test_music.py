@@ -39,6 +39,30 @@ def test_a_fifth_tests_and_the_folds_are_a_partition(folder, arrays):
     assert sorted(seen) == list(range(15))
 
 
+def test_other_features_of_the_sounds_are_channels(folder, arrays):
+    alone = load("music", folder, channels=True, strict=False)["test"]
+    assert alone.views["audio"].names == ("mfcc",)
+    more = {"spotify": np.ones((15, 12)), "pretrained": np.arange(45.0).reshape(15, 3)}
+    np.savez(folder / "music.npz", **arrays, **more)
+    data = load("music", folder, channels=True, strict=False)
+    for name in ("train", "test"):
+        audio, rows = data[name].views["audio"], data[name].info["row"]
+        assert audio.names == ("mfcc", "pretrained", "spotify")
+        np.testing.assert_array_equal(audio["mfcc"], arrays["audio"][rows])
+        np.testing.assert_array_equal(audio["pretrained"], more["pretrained"][rows])
+    plain = load("music", folder, strict=False)
+    assert plain["test"].views["audio"].shape == (3, 20, 161)
+    assert plain.revision != data.revision
+    for wrong, message in (
+        (np.ones(15), r"spotify must have shape \(15, d\), got \(15,\)"),
+        (np.ones((14, 2)), r"spotify must have shape \(15, 2\), got \(14, 2\)"),
+        (np.full((15, 2), np.inf), "spotify contains NaN or infinity"),
+    ):
+        np.savez(folder / "music.npz", **arrays, spotify=wrong)
+        with pytest.raises(ValueError, match=message):
+            load("music", folder, strict=False)
+
+
 def test_folds_repeat_and_follow_the_seed(folder):
     first, again, other = (load("music", folder, seed=seed, strict=False) for seed in (0, 0, 1))
     np.testing.assert_array_equal(first["test"].info["row"], again["test"].info["row"])

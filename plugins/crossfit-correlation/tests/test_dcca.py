@@ -19,7 +19,7 @@ from crossfit_correlation.dcca import DCCA, Branch, CubeRoot
 from crossfit_correlation.testing import make_inputs
 
 SMALL = {"hidden": 24, "width": 6, "max_epochs": 15, "lr": 5e-3, "batch_size": 100,
-         "device": "cpu", "verbose": 0, "random_state": 0}  # fmt: skip
+         "dropout": 0.0, "device": "cpu", "verbose": 0, "random_state": 0}  # fmt: skip
 FULL = {"optimizer": "LBFGS", "lr": 1.0, "batch_size": 10_000}
 
 
@@ -98,7 +98,7 @@ def test_the_loss_of_three_views_has_the_gradient_of_finite_differences():
 
 def test_linear_networks_reach_cca_by_the_full_batch_fit():
     X, Y = _two_views()
-    method = DCCA(hidden=[], width=4, reg=1e-6, weight_decay=0, max_epochs=3, cca_reg=0,
+    method = DCCA(hidden=[], width=4, dropout=0, reg=1e-6, weight_decay=0, max_epochs=3, cca_reg=0,
                   cca_power=0, device="cpu", random_state=0, **FULL).fit(X, Y)  # fmt: skip
     exact = CCA(reg=0, power=0).fit(X, Y)
     assert method.net_.history[-1]["train_correlation"] == pytest.approx(
@@ -118,6 +118,9 @@ def test_a_branch_is_built_as_the_port_has_it():
     kinds = [type(layer).__name__ for layer in branch.layers]
     assert kinds == ["Linear", "Sigmoid", "BatchNorm1d"] * 2 + ["Linear"]
     assert not branch.layers[2].affine and branch.layers[-1].bias is None
+    dropped = Branch(5, [7], 3, "image", dropout=0.5)
+    kinds = [type(layer).__name__ for layer in dropped.layers]
+    assert kinds == ["Dropout", "Linear", "Sigmoid", "BatchNorm1d", "Dropout", "Linear"]
     plain = Branch(5, [7], 3, "image", batch_norm=False, activation="cube-root", standardize=False)
     assert [type(layer).__name__ for layer in plain.layers] == ["Linear", "CubeRoot", "Linear"]
     assert isinstance(plain.scaling, torch.nn.Identity)
@@ -172,6 +175,8 @@ def test_the_full_batch_fit_of_the_paper(planted):
     with pytest.raises(ValueError, match="L-BFGS needs all 120 training pairs in one batch, got "
                        "batch_size=100; raise it"):  # fmt: skip
         clone(method).set_params(batch_size=100).fit(planted[0])
+    with pytest.raises(ValueError, match="L-BFGS needs a loss that is not random, got dropout"):
+        clone(method).set_params(dropout=0.2).fit(planted[0])
 
 
 def test_a_last_batch_that_is_not_full_is_left_out(planted):
@@ -212,7 +217,7 @@ class _Dies(Callback):
             raise InterruptedError
 
 
-@pytest.mark.parametrize("settings", [{"batch_size": 40, "max_epochs": 4}, FULL | {
+@pytest.mark.parametrize("settings", [{"batch_size": 40, "max_epochs": 4, "dropout": 0.3}, FULL | {
     "max_epochs": 4, "optimizer__max_iter": 3}], ids=["adam", "lbfgs"])  # fmt: skip
 def test_a_killed_fit_goes_on_to_the_same_weights(settings, planted, tmp_path):
     through = DCCA(**SMALL | settings).fit(planted[0])
@@ -355,7 +360,7 @@ def test_on_wikipedia_the_final_cca_makes_the_difference():
     if not os.environ.get("CROSSFIT_DATA"):
         pytest.skip("CROSSFIT_DATA does not name a folder with the real data sets")
     data = datasets.load("wikipedia")
-    method = DCCA(width=10, device="cpu", verbose=0, random_state=0).fit(data["train"].views)
+    method = DCCA(device="cpu", verbose=0, random_state=0).fit(data["train"].views)
     test = data["test"].views
     score = make_retrieval_scorer("map@all", direction="both")
     assert score(method, test, data["test"].y) > 0.215  # .227 with tuned settings, .118 at chance

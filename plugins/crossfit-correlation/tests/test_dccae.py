@@ -14,7 +14,7 @@ from crossfit_correlation.dccae import DCCAE
 from crossfit_correlation.testing import make_inputs
 
 SMALL = {"hidden": [24, 16], "width": 6, "max_epochs": 15, "lr": 5e-3, "batch_size": 100,
-         "device": "cpu", "verbose": 0, "random_state": 0}  # fmt: skip
+         "dropout": 0.0, "device": "cpu", "verbose": 0, "random_state": 0}  # fmt: skip
 
 
 @pytest.fixture(scope="module")

@@ -12,9 +12,9 @@ from crossfit_correlation.dgcca import DGCCA
 from crossfit_correlation.testing import make_inputs
 
 SMALL = {"hidden": 24, "width": 6, "max_epochs": 15, "lr": 5e-3, "batch_size": 100,
-         "device": "cpu", "verbose": 0, "random_state": 0}  # fmt: skip
+         "dropout": 0.0, "device": "cpu", "verbose": 0, "random_state": 0}  # fmt: skip
 LINEAR = {"hidden": [], "reg": 1e-7, "weight_decay": 0, "cca_reg": 0, "cca_power": 0,
-          "optimizer": "LBFGS", "lr": 1.0, "batch_size": 10_000, "device": "cpu",
+          "optimizer": "LBFGS", "lr": 1.0, "batch_size": 10_000, "dropout": 0.0, "device": "cpu",
           "verbose": 0, "random_state": 0}  # fmt: skip
 
 

@@ -20,11 +20,13 @@ from crossfit.datasets.record import (
     content_hash,
     require,
 )
-from crossfit.views import Views
+from crossfit.views import Channels, Views, take_rows
 
 FILE = "music.npz"
 N_FOLDS = 5
 SHAPES = {"audio": (20, 161), "text": (300,), "y": ()}
+# Other features of the sounds, of any width, as the channels of `channels=True`.
+FEATURES = ("pretrained", "spotify")
 MOODS = (
     "aggressive", "angry", "bittersweet", "calm", "depressing", "dreamy", "fun", "gay", "happy",
     "heavy", "intense", "melancholy", "playful", "quiet", "quirky", "sad", "sentimental",
@@ -38,6 +40,7 @@ def load(
     *,
     fold: int = 0,
     seed: int = 0,
+    channels: bool = False,
     subsets: Iterable[str] | None = None,
     strict: bool = True,
 ) -> Dataset:
@@ -47,7 +50,9 @@ def load(
     ``music.npz``: ``audio`` of shape (n, 20, 161), 20 cepstral coefficients in 161 frames of 30
     seconds (the defaults of `crossfit.extraction.MFCC`); ``text`` of shape (n, 300), Doc2Vec of
     the lyrics; ``y`` of shape (n,), the mood of every song, as a name or as a number from 0 in the
-    alphabetical order of the twenty moods.
+    alphabetical order of the twenty moods. It may also hold ``pretrained`` and ``spotify``, each
+    of shape (n, d): features of the sounds from a pretrained music network and from Spotify's
+    interface, which some of the authors' methods use.
 
     Parameters
     ----------
@@ -60,6 +65,9 @@ def load(
         The fold used for testing, 0 to 4.
     seed : int, default=0
         Seed of the shuffle.
+    channels : bool, default=False
+        Whether the view ``audio`` has the channels ``mfcc``, the coefficients, and, as far as the
+        file holds them, ``pretrained`` and ``spotify``; by default it is the coefficients alone.
     subsets : iterable of str, optional
         Splits to load, of ``"train"`` and ``"test"``.
     strict : bool, default=True
@@ -68,8 +76,8 @@ def load(
     Returns
     -------
     Dataset
-        Views ``audio``, (n, 20, 161), and ``text``, (n, 300), labels 0 to 19, and in ``info`` the
-        ``row`` of every song in the file.
+        Views ``audio``, (n, 20, 161) or channels, and ``text``, (n, 300), labels 0 to 19, and in
+        ``info`` the ``row`` of every song in the file.
 
     Raises
     ------
@@ -91,15 +99,20 @@ def load(
     rows = dict(zip(("train", "test"), folds[fold]))
     if strict:
         check_counts({name: len(part) for name, part in rows.items()}, CARD.counts, CARD)
+    audio: Any = arrays["audio"]
+    if channels:
+        found = {name: arrays[name] for name in FEATURES if name in arrays}
+        audio = Channels({"mfcc": arrays["audio"], **found})
     splits = {
         name: Split(
-            Views(audio=arrays["audio"][rows[name]], text=arrays["text"][rows[name]]),
+            Views(audio=take_rows(audio, rows[name]), text=arrays["text"][rows[name]]),
             labels[rows[name]],
             {"row": rows[name]},
         )
         for name in chosen
     }
-    return Dataset(CARD, splits, MOODS, content_hash(f"{fold} {seed}", path))
+    revision = f"{fold} {seed} channels" if channels else f"{fold} {seed}"
+    return Dataset(CARD, splits, MOODS, content_hash(revision, path))
 
 
 def _read(path: Path) -> dict[str, NDArray[Any]]:
@@ -112,12 +125,17 @@ def _read(path: Path) -> dict[str, NDArray[Any]]:
                 f"{FILE} must hold {', '.join(SHAPES)}; {' and '.join(missing)} is missing, got "
                 f"{', '.join(archive.files) or 'nothing'}"
             )
-        arrays = {name: _read_array(archive, name) for name in SHAPES}
+        names = [*SHAPES, *(name for name in FEATURES if name in archive)]
+        arrays = {name: _read_array(archive, name) for name in names}
     n = len(arrays["y"])
     for name, values in arrays.items():
-        wanted = (n, *SHAPES[name])
+        if name in SHAPES:
+            wanted: tuple[Any, ...] = (n, *SHAPES[name])
+        else:
+            wanted = (n, values.shape[1] if values.ndim == 2 else "d")
         if values.shape != wanted:
-            raise ValueError(f"{FILE}: {name} must have shape {wanted}, got {values.shape}")
+            shown = f"({', '.join(map(str, wanted))}{',' * (len(wanted) == 1)})"
+            raise ValueError(f"{FILE}: {name} must have shape {shown}, got {values.shape}")
         if name != "y" and values.dtype.kind not in "fiu":
             raise ValueError(f"{FILE}: {name} must hold numbers, got type {values.dtype}")
         if values.dtype.kind == "f" and not np.isfinite(values).all():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from crossfit.cards import Choice, Each, Float, Int, MethodCard
+from crossfit.cards import Choice, Each, ExperimentCard, Float, Int, MethodCard
 
 _Space = dict[str, Float | Int | Choice | Each]
 
@@ -75,10 +75,24 @@ _CITE_DGCCA = """@article{benton2017dgcca,
   journal = {arXiv:1702.02519},
   year    = {2017}
 }"""
+_CITE_YAN = """@inproceedings{yan2015dcca,
+  author    = {Fei Yan and Krystian Mikolajczyk},
+  title     = {Deep Correlation for Matching Images and Text},
+  booktitle = {IEEE Conference on Computer Vision and Pattern Recognition},
+  pages     = {3441--3450},
+  year      = {2015}
+}"""
+_CITE_YU = """@misc{yu2017dcca,
+  author = {Yi Yu and Suhua Tang and Francisco Raposo and Lei Chen},
+  title  = {Deep Cross-Modal Correlation Learning for Audio and Lyrics in Music Retrieval},
+  note   = {arXiv:1711.08976},
+  year   = {2017}
+}"""
 
 _CCA_SPACE: _Space = {
     "width": Choice(10, 20, 50),
     "hidden": Choice(128, 256, 512),
+    "dropout": Choice(0.0, 0.2, 0.5),
     "lr": Float(1e-4, 1e-2, log=True),
     "max_epochs": Int(10, 100, log=True),
     "weight_decay": Float(1e-6, 1e-2, log=True),
@@ -125,4 +139,41 @@ DGCCA = MethodCard(
     search_space=_CCA_SPACE,
     test_params=_CCA_SMALL,
     make_inputs="crossfit_correlation.testing:make_inputs",
+)
+
+
+def _music(name: str, dataset: str, summary: str) -> ExperimentCard:
+    return ExperimentCard(
+        api=1,
+        name=name,
+        target=f"crossfit_correlation:experiments/{name}.yaml",
+        summary=summary,
+        datasets=(dataset,),
+        methods=("alcca", "cca", "dcca"),
+        citation=_CITE_YU,
+        year=2017,
+    )
+
+
+DCCA_ESC10_REDUCED = _music(
+    "yu-2017-dcca-esc10-reduced", "esc10",
+    "Reduced: DCCA of sounds and titles, with convolutions or on log-mel features",
+)  # fmt: skip
+DCCA_MUSIC = _music(
+    "yu-2017-dcca-music", "music",
+    "Published figures: DCCA of songs and lyrics by pair, 10 to 100 components",
+)  # fmt: skip
+DCCA_MUSIC_MOODS = _music(
+    "yu-2017-dcca-music-moods", "music",
+    "Published figures: DCCA of songs and lyrics by mood, 10 to 100 components",
+)  # fmt: skip
+DCCA_FLICKR30K = ExperimentCard(
+    api=1,
+    name="yan-2015-dcca-flickr30k",
+    target="crossfit_correlation:experiments/yan-2015-dcca-flickr30k.yaml",
+    summary="Published figures: DCCA of pictures and captions of Flickr30K",
+    datasets=("flickr30k",),
+    methods=("cca", "dcca", "dccae"),
+    citation=_CITE_YAN,
+    year=2015,
 )

@@ -80,6 +80,8 @@ class Branch(nn.Module):
     batch_norm : bool, default=True
         Whether outputs of hidden layers are normalised over the batch, after the activation and
         without weights.
+    dropout : float, default=0.0
+        Probability of dropping a feature, and a hidden unit after its normalisation.
     standardize : bool, default=True
         Whether the features are standardised first.
     """
@@ -94,11 +96,12 @@ class Branch(nn.Module):
         shape: Sequence[int] | None = None,
         activation: str = "sigmoid",
         batch_norm: bool = True,
+        dropout: float = 0.0,
         standardize: bool = True,
     ) -> None:
         super().__init__()
         self.scaling = Standardize(n_inputs, view) if standardize else nn.Identity()
-        layers: list[nn.Module] = []
+        layers: list[nn.Module] = [nn.Dropout(dropout)] if dropout else []
         if shape is not None:
             layers.append(nn.Unflatten(1, (1, *shape)))
             channels, (rows, columns) = 1, shape
@@ -114,6 +117,8 @@ class Branch(nn.Module):
             layers += [nn.Linear(n_inputs, size), ACTIVATIONS[activation]()]
             if batch_norm:
                 layers.append(nn.BatchNorm1d(size, affine=False))
+            if dropout:
+                layers.append(nn.Dropout(dropout))
             n_inputs = size
         layers.append(nn.Linear(n_inputs, width, bias=False))
         self.layers = nn.Sequential(*layers)
@@ -188,12 +193,15 @@ class DCCA(CanonicalEstimator):
     hidden : int, sequence of int or mapping of str to these, default=256
         Widths of the hidden layers, or of those of each view by role or name. An empty sequence
         makes the networks linear.
-    width : int, default=20
+    width : int, default=50
         Number d of outputs of each network, at most as many canonical components.
     activation : {"sigmoid", "tanh", "relu", "cube-root"}, default="sigmoid"
         Function after hidden layers; ``"cube-root"`` is that of the paper.
     batch_norm : bool, default=True
         Normalise the outputs of hidden layers over the batch, without weights. The paper does not.
+    dropout : float, default=0.2
+        Probability of dropping a feature, and a hidden unit. The paper has none. With a few
+        thousand pairs it is what keeps the networks from memorising them; L-BFGS needs 0.
     standardize : bool, default=True
         Standardise every feature by its training mean and standard deviation first.
     audio_branch : {"mlp", "cnn"}, default="mlp"
@@ -210,7 +218,7 @@ class DCCA(CanonicalEstimator):
         Ridge of the final CCA, relative to the mean variance of the outputs of a view.
     cca_power : float, default=1.0
         Power of the correlations that scales the components, see `crossfit.subspace.CCA`.
-    max_epochs : int, default=50
+    max_epochs : int, default=30
         Number of passes over the training pairs.
     lr : float, default=0.001
         Learning rate. Use 1 with ``optimizer="LBFGS"``.
@@ -289,6 +297,7 @@ class DCCA(CanonicalEstimator):
         "width": [Interval(Integral, 1, None, closed="left")],
         "activation": [StrOptions(set(ACTIVATIONS))],
         "batch_norm": ["boolean"],
+        "dropout": [Interval(Real, 0, 1, closed="left")],
         "standardize": ["boolean"],
         "audio_branch": [StrOptions({"mlp", "cnn"})],
         "reg": [Interval(Real, 0, None, closed="left"), dict],
@@ -304,9 +313,10 @@ class DCCA(CanonicalEstimator):
         self,
         *,
         hidden: int | Sequence[int] | Mapping[str, Any] = 256,
-        width: int = 20,
+        width: int = 50,
         activation: str = "sigmoid",
         batch_norm: bool = True,
+        dropout: float = 0.2,
         standardize: bool = True,
         audio_branch: str = "mlp",
         reg: float | Mapping[str, float] = 1e-3,
@@ -314,7 +324,7 @@ class DCCA(CanonicalEstimator):
         n_components: int | None = None,
         cca_reg: float | Mapping[str, float] = 0.1,
         cca_power: float = 1.0,
-        max_epochs: int = 50,
+        max_epochs: int = 30,
         lr: float = 1e-3,
         batch_size: int = 800,
         **kwargs: Any,
@@ -324,6 +334,7 @@ class DCCA(CanonicalEstimator):
         self.width = width
         self.activation = activation
         self.batch_norm = batch_norm
+        self.dropout = dropout
         self.standardize = standardize
         self.audio_branch = audio_branch
         self.reg = reg
@@ -344,6 +355,7 @@ class DCCA(CanonicalEstimator):
             "shape": self.shapes_.get(role) if self.audio_branch == "cnn" else None,
             "activation": self.activation,
             "batch_norm": self.batch_norm,
+            "dropout": self.dropout,
             "standardize": self.standardize,
         }
         return Branch(n_inputs, self._hidden(role), self.width, role, **{**settings, **module})
@@ -413,6 +425,12 @@ class DCCA(CanonicalEstimator):
     def _split(self, views: Views, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         rows, held_out = super()._split(views, seed)
         size = self._prefixed("iterator_train").get("batch_size", self.batch_size)
+        if self._full_batch() and self.dropout:
+            # The line search compares values of the same function.
+            raise ValueError(
+                f"{self._name()}: L-BFGS needs a loss that is not random, got "
+                f"dropout={self.dropout}; set it to 0"
+            )
         if self._full_batch() and size < len(rows):
             raise ValueError(
                 f"{self._name()}: L-BFGS needs all {len(rows)} training pairs in one batch, got "

@@ -1,0 +1,116 @@
+"""The experiments of the plugin: their form, their published figures, and rows on other data."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from crossfit import registry
+from crossfit.experiment import Experiment, run
+
+FOLDER = Path(__file__).parents[1] / "experiments"
+DIMENSIONS = list(range(10, 101, 10))
+
+
+def _class(name):
+    return registry.load(name.rpartition(":")[2], "crossfit.methods")
+
+
+@pytest.mark.parametrize("file", sorted(FOLDER.glob("*.yaml")), ids=lambda file: file.stem)
+def test_an_experiment_is_well_formed_registered_and_its_methods_take_its_parameters(file):
+    card = registry.get(file.stem, "crossfit.experiments")
+    described = Experiment.from_file(file)
+    assert card.target == f"crossfit_correlation:experiments/{file.name}"
+    assert set(card.methods) == {e.method.rpartition(":")[2] for e in described.methods}
+    assert set(card.datasets) == {entry.name for entry in described.datasets}
+    for entry in described.methods:
+        method = _class(entry.method)(**entry.params)
+        if hasattr(method, "_parameter_constraints"):
+            method._validate_params()
+
+
+# ---- music -------------------------------------------------------------------------------------
+
+# About, in the text of Vuong et al. (2019): MRR by pair, MRR by mood.
+MUSIC = {
+    "PretrainCNN-CCA": (0.10, 0.20),
+    "Spotify-DCCA": (0.15, 0.25),
+    "PretrainCNN-DCCA": (0.20, 0.32),
+    "JointTrain-DCCA": (0.25, 0.35),
+}
+
+
+@pytest.mark.parametrize(("name", "relevance", "column"), [
+    ("yu-2017-dcca-music", "pair", 0), ("yu-2017-dcca-music-moods", "label", 1)
+])  # fmt: skip
+def test_the_music_methods_have_ten_to_a_hundred_components(name, relevance, column):
+    described = Experiment.from_file(FOLDER / f"{name}.yaml")
+    assert described.relevance == relevance
+    assert [one.options["fold"] for one in described.datasets] == [0, 1, 2, 3, 4]
+    rows = {entry.label: entry for entry in described.methods}
+    assert len(rows) == 1 + len(MUSIC) * len(DIMENSIONS)
+    for label, figures in MUSIC.items():
+        for k in DIMENSIONS:
+            entry = rows[f"{label}, {k} components"]
+            assert entry.params["n_components"] == k
+            assert (entry.method == "cca") == (label == "PretrainCNN-CCA")
+            if k > 30:
+                assert entry.published["mrr"] == {"mean": figures[column]}
+            else:
+                assert not entry.published
+            assert bool(entry.note) == (label != "JointTrain-DCCA")
+            if entry.method == "dcca":
+                method = _class("dcca")(**entry.params)
+                assert method.audio_branch == ("cnn" if label == "JointTrain-DCCA" else "mlp")
+                assert method.width == 100 and method.batch_size == 800 and method.dropout == 0
+
+
+def test_the_music_rows_run_on_songs_with_the_features_that_they_name(tmp_path):
+    rng = np.random.default_rng(0)
+    Z = rng.normal(size=(75, 3))
+    folder = tmp_path / "music"
+    folder.mkdir()
+    np.savez(
+        folder / "music.npz",
+        audio=(Z @ rng.normal(size=(3, 3220))).reshape(75, 20, 161),
+        text=Z @ rng.normal(size=(3, 300)) + 0.1 * rng.normal(size=(75, 300)),
+        pretrained=Z @ rng.normal(size=(3, 12)) + 0.1 * rng.normal(size=(75, 12)),
+        y=np.arange(75) % 20,
+    )  # without the features of Spotify
+    described = Experiment.from_file(FOLDER / "yu-2017-dcca-music.yaml").to_dict()
+    first = described["datasets"][0] | {"strict": False}
+    small = {"width": 5, "n_components": 2, "max_epochs": 2}
+    methods = []
+    for entry in described["methods"]:
+        if entry["label"].endswith(", 10 components"):
+            params = entry["params"] | ({"n_components": 2} if entry["method"] == "cca" else small)
+            methods.append(
+                {k: v for k, v in entry.items() if k != "published"} | {"params": params}
+            )
+    described |= {"datasets": [first], "methods": methods, "baseline": None}
+    record = run(Experiment.from_dict(described), tmp_path / "runs", root=tmp_path)
+    status = {cell.label.partition(",")[0]: cell.status for cell in record.cells}
+    assert status == {
+        "PretrainCNN-CCA": "done", "PretrainCNN-DCCA": "done", "JointTrain-DCCA": "done",
+        "Spotify-DCCA": "failed",
+    }  # fmt: skip
+    (failed,) = [cell for cell in record.cells if cell.status == "failed"]
+    assert "spotify" in str(failed.reason or failed.traceback)
+
+
+# ---- Flickr30K ---------------------------------------------------------------------------------
+
+
+def test_dcca_on_flickr30k_has_the_settings_and_figures_of_the_papers():
+    described = Experiment.from_file(FOLDER / "yan-2015-dcca-flickr30k.yaml")
+    rows = {entry.label: entry for entry in described.methods}
+    method = _class("dcca")(**rows["DCCA"].params)
+    settings = {"hidden": (1024, 1024, 1024), "activation": "sigmoid", "batch_norm": True,
+                "dropout": 0, "weight_decay": 1e-5, "optimizer": "RMSprop", "lr": 1e-3,
+                "batch_size": 800, "max_epochs": 100}  # fmt: skip
+    found = {name: method.get_params()[name] for name in settings}
+    assert found | {"hidden": tuple(found["hidden"])} == settings
+    assert rows["DCCA"].published["r@1"] == {"image2text": 0.279, "text2image": 0.268}
+    assert rows["DCCA"].published["r@10"] == {"image2text": 0.682, "text2image": 0.669}
+    full = _class("dcca")(**rows["DCCA, all pairs at once"].params)
+    assert full.optimizer == "LBFGS" and full.activation == "cube-root" and not full.batch_norm
