@@ -11,7 +11,7 @@ from sklearn.decomposition import PCA
 from sklearn.pipeline import Pipeline
 
 import crossfit
-from crossfit import ChannelUnion, Ragged, Views, ViewTransformer, datasets
+from crossfit import ChannelUnion, Ragged, Views, ViewTransformer, datasets, registry
 from crossfit.extraction import GridFeatures, WordVectors
 from crossfit.metrics import chance_level
 from crossfit.neural import Batch, Items, NeuralPairEstimator, Standardize
@@ -861,6 +861,9 @@ def test_the_experiments_name_parameters_that_exist():
     for name in files:
         described = yaml.safe_load((folder / f"{name}.yaml").read_text())
         methods = [entry for entry in described["methods"] if entry["method"] == "bssan"]
+        card = registry.get(name, "crossfit.experiments")
+        named = {entry["method"].rpartition(":")[2] for entry in described["methods"]}
+        assert named == set(card.methods)
         given = [entry["params"] for entry in methods]
         # A delta that is tuned is above 0.
         variants = {

@@ -81,7 +81,7 @@ class Experiment:
         is expected to be the better one.
     published_only : sequence of mappings
         Rows of a published table that are not computed: ``{"label": ..., "published": {...},
-        "note": ...}``. Reports show them beside the methods.
+        "note": ...}``. Reports show them next to the methods.
     name : str
         Name of the run in the store; derived from the title by default.
 

@@ -68,13 +68,18 @@ def _experiment(
     )
 
 
+_COMPARED = ("bssan", "hglmm-cca", "gmm-hglmm-cca")
 FLICKR30K = _experiment(
     "huang-2018-bssan-flickr30k",
-    "BSSAN and its ablations on Flickr30K, published settings",
+    "BSSAN, its ablations and the methods compared on Flickr30K, published settings",
     "flickr30k",
+    _COMPARED,
 )
 COCO = _experiment(
-    "huang-2018-bssan-coco", "BSSAN and its ablations on COCO, published settings", "coco"
+    "huang-2018-bssan-coco",
+    "BSSAN, its ablations and the methods compared on COCO, published settings",
+    "coco",
+    _COMPARED,
 )
 FLICKR8K_REDUCED = _experiment(
     "huang-2018-bssan-flickr8k-reduced",
