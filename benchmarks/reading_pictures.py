@@ -2,9 +2,10 @@
 
 ``python benchmarks/reading_pictures.py`` makes 100,000 JPEG files (links to 500 pictures, in a
 temporary folder) and reads all of them once, resized to 256 x 256 and cut to 227 x 227, while it
-records the peak memory of all processes. For the speed, blocks of pictures are read in turns with
-``torch.utils.data.DataLoader`` over the shortest data set that does the same, so that what else the
-machine does falls on both.
+records the peak memory of all processes, separately for each tenth of the pictures: memory that
+grows with their number is larger in the last tenth than in the first. For the speed, blocks of
+pictures are read in turns with ``torch.utils.data.DataLoader`` over the shortest data set that does
+the same, so that what else the machine does falls on both; ``--turns 0`` leaves this out.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import statistics
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -65,8 +66,11 @@ def make(folder: Path, n: int, size: tuple[int, int]) -> list[str]:
 
 
 @contextmanager
-def watched(found: list[int]) -> Iterator[None]:
-    """Append the growth of memory at its peak, in bytes, over all processes."""
+def watched() -> Iterator[list[int]]:
+    """Yield a list whose last item becomes the peak growth of memory, in bytes, of all processes.
+
+    Append 0 to it to begin another part.
+    """
     me = psutil.Process()
 
     def used() -> int:
@@ -78,25 +82,26 @@ def watched(found: list[int]) -> Iterator[None]:
                 continue
         return total
 
-    before, peak, done = used(), [0], threading.Event()
+    before, peaks, done = used(), [0], threading.Event()
 
     def watch() -> None:
-        while not done.wait(0.1):
-            peak.append(used())
+        while not done.wait(0.25):
+            growth = used() - before
+            peaks[-1] = max(peaks[-1], growth)
 
     watcher = threading.Thread(target=watch)
     watcher.start()
     try:
-        yield
+        yield peaks
     finally:
         done.set()
         watcher.join()
-        found.append(max(peak) - before)
 
 
-def rate(read: Callable[[], Any], n: int) -> float:
+def rate(batches: Iterator[Any], n: int) -> float:
     begun = time.perf_counter()
-    read()
+    for _ in batches:
+        pass
     return n / (time.perf_counter() - begun)
 
 
@@ -112,27 +117,36 @@ if __name__ == "__main__":
         paths = make(Path(folder), given.pictures, tuple(given.size))
         cut = SquareCut(256, 227)
 
-        def ours(some: list[str]) -> None:
+        def ours(some: list[str]) -> Iterator[Any]:
             store = Pictures(some, cut, augment=True, num_workers=given.workers)
             parts = torch.arange(len(some)).split(BATCH)
-            for _ in store.read(parts, parts, Draw(0, 0)):
-                pass
+            return store.read(parts, parts, Draw(0, 0))
 
-        def plain(some: list[str]) -> None:
-            for _ in DataLoader(Plain(some), BATCH, num_workers=given.workers):
-                pass
+        def plain(some: list[str]) -> Iterator[Any]:
+            return iter(DataLoader(Plain(some), BATCH, num_workers=given.workers))
 
         block = paths[: given.block]
-        ratios = [
-            rate(lambda: ours(block), len(block)) / rate(lambda: plain(block), len(block))
-            for _ in range(given.turns)
-        ]
-        print(f"speed, as a ratio to a plain DataLoader: median {statistics.median(ratios):.2f}")
-        growth: list[int] = []
-        with watched(growth):
-            speed = rate(lambda: ours(paths), len(paths))
+        ratios = [rate(ours(block), len(block)) / rate(plain(block), len(block))
+                  for _ in range(given.turns)]  # fmt: skip
+        if ratios:
+            print(
+                f"speed, as a ratio to a plain DataLoader: median {statistics.median(ratios):.2f}"
+            )
+
+        def tenths(peaks: list[int]) -> Iterator[Any]:
+            n_read = 0
+            for items in ours(paths):
+                n_read += len(items.values)
+                yield items
+                if 10 * n_read >= len(paths) * len(peaks) and n_read < len(paths):
+                    print(f"{n_read} pictures: {peaks[-1] / 2**20:.0f} MiB", flush=True)
+                    peaks.append(0)
+
+        with watched() as peaks:
+            speed = rate(tenths(peaks), len(paths))
         decoded = len(paths) * 256 * 256 * 3
         print(
             f"{len(paths)} pictures: {speed:.0f} per second, memory grows by "
-            f"{growth[0] / 2**20:.0f} MiB; decoded they would take {decoded / 2**20:.0f} MiB"
+            f"{peaks[0] / 2**20:.0f} MiB in the first tenth and {peaks[-1] / 2**20:.0f} MiB in the "
+            f"last; decoded they would take {decoded / 2**20:.0f} MiB"
         )
