@@ -92,13 +92,13 @@ def label_loss(logits: Tensor, y: Tensor) -> Tensor:
             "the label loss needs logits of shape (n, n_classes) and int64 class numbers of shape "
             f"(n,), got shapes {tuple(logits.shape)} and {tuple(y.shape)} of {y.dtype}"
         )
-    # Only on the CPU: the check would synchronise a GPU, which has its own check.
-    if y.device.type == "cpu" and len(y) and not -1 <= y.min() <= y.max() < logits.shape[1]:
+    try:
+        total = F.cross_entropy(logits, y, ignore_index=-1, reduction="sum")
+    except IndexError as error:  # only on the CPU; a GPU has its own check
         raise ValueError(
             f"class numbers must be from -1 to {logits.shape[1] - 1}, got {int(y.min())} to "
             f"{int(y.max())}"
-        )
-    total = F.cross_entropy(logits, y, ignore_index=-1, reduction="sum")
+        ) from error
     return total / (y >= 0).sum().clamp(min=1)
 
 
