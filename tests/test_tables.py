@@ -258,7 +258,7 @@ TABLES = {
 }
 #: Rows without a method in crossfit, and rows that train on another data set than they test on.
 NOT_COMPUTED = {
-    "Bimodal AE", "CCL", "CMDN", "Corr-AE", "Multimodal DBN",
+    "Bimodal AE", "CCL", "CMDN", "Multimodal DBN",
     "2WayNet", "DAN(vgg)", "DSPE", "DVSA", "DVSA (BRNN)", "DVSA (DepTree)", "RRF-Net(vgg)",
     "m-RNN-vgg", "mCNN (ensemble)",
     "TextTopicNet (ImageCLEF)",

@@ -31,6 +31,8 @@ def test_the_experiments_name_parameters_that_exist(file):
     described = spec.Experiment.from_file(file)
     assert described.methods
     for entry in described.methods:
+        if entry.method.startswith("crossfit-correlation:"):
+            continue  # which need not be installed; see tests/test_tables.py
         method = build_method(entry)  # which checks its parameters
         if not described.reduced:
             assert entry.published
@@ -52,7 +54,8 @@ def test_the_experiments_name_parameters_that_exist(file):
     card = registry.get(file.stem, "crossfit.experiments")
     assert card.target == f"crossfit_topicnet:experiments/{file.name}"
     assert [one.name for one in described.datasets] == list(card.datasets)
-    assert {one.method for one in described.methods} == set(card.methods)
+    # A method of another plugin is written with its distribution.
+    assert {one.method.rpartition(":")[2] for one in described.methods} == set(card.methods)
 
 
 def test_every_experiment_card_has_a_file():

@@ -66,7 +66,7 @@ def _experiment(
     )
 
 
-_COMPARED = ("cran", "dcca", "gmm-hglmm-cca", "macc", "kcca", "cfa", "cca")
+_COMPARED = ("cran", "dcca", "corr-ae", "gmm-hglmm-cca", "macc", "kcca", "cfa", "cca")
 FLICKR30K = _experiment(
     "qi-2018-cran-flickr30k",
     "CRAN, its ablations and the methods compared on Flickr30K, published",
