@@ -267,16 +267,21 @@ def test_entry_points():
     }
     every = (
         cards.EFFICIENTNET_LITE0, cards.MINILM, cards.EMOJI_PRETRAINED, cards.FLICKR8K_DEV,
+        cards.KLEIN_FLICKR8K,
     )  # fmt: skip
     assert cards_of == {card.name: card for card in every}
 
 
-def test_the_experiment_is_as_its_card_has_it():
-    card = cards.EMOJI_PRETRAINED
+@pytest.mark.parametrize(
+    "card", [cards.EMOJI_PRETRAINED, cards.KLEIN_FLICKR8K], ids=lambda card: card.name
+)
+def test_the_experiment_is_as_its_card_has_it(card):
     experiment = Experiment.from_file(shipped_file(card))
     assert {method.method for method in experiment.methods} == set(card.methods)
     assert tuple(data.name for data in experiment.datasets) == card.datasets
-    assert experiment.features["image"][0]["name"] == "efficientnet-lite0"
+    image = experiment.features["image"]
+    assert (image[0] if isinstance(image, list) else image)["name"] == "efficientnet-lite0"
+    assert experiment.reduced == ("reduced" in card.name)
 
 
 def test_listing_imports_no_torch():

@@ -62,3 +62,12 @@ FLICKR8K_DEV = ExperimentCard(
     datasets=("flickr8k",),
     methods=("blm", "cca", "cca-3v", "cfa", "kcca", "pls"),
 )
+
+KLEIN_FLICKR8K = ExperimentCard(
+    api=1,
+    name="klein-2015-hglmm-flickr8k-reduced",
+    target="crossfit_wheels:experiments/klein-2015-hglmm-flickr8k-reduced.yaml",
+    summary="Fisher vectors of words with CCA on the development pictures of Flickr8k, reduced",
+    datasets=("flickr8k",),
+    methods=("cca", "gmm-hglmm-cca", "hglmm-cca"),
+)
