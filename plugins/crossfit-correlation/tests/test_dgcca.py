@@ -1,5 +1,8 @@
 """DGCCA against its definition, linear GCCA of cca-zoo and DCCA."""
 
+import os
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -154,3 +157,21 @@ def test_bundles_answer_as_the_model_does(fitted, planted, tmp_path):
     expected = fitted.shared(planted[1])
     np.testing.assert_array_equal(loaded.shared(planted[1]), expected)
     np.testing.assert_array_equal(clone(fitted).fit(planted[0]).shared(planted[1]), expected)
+
+
+def test_the_defaults_align_pictures_with_two_captions_each():
+    folder = os.environ.get("CROSSFIT_DATA")
+    if not folder:
+        pytest.skip("CROSSFIT_DATA does not name a folder with the real data sets")
+    with np.load(Path(folder) / "flickr8k" / "features_train_dev.npz") as held:
+        image = held["image_efficientnet_lite0"][:1200].astype(np.float32)
+        captions, of = held["caption_minilm_l6"], held["caption_image_index"]
+        first = np.searchsorted(of, np.arange(1200))
+        texts = [captions[first + i].astype(np.float32) for i in range(2)]
+    views = Views(image=image, text=texts[0], second=texts[1])
+    method = DGCCA(device="cpu", verbose=0, random_state=0).fit(views[:1000])
+    assert method.cca_.n_components_ == 50
+    # The mean reciprocal rank over all six directions among 200 rows is .029 in a random order.
+    assert method.score(views[1000:]) > 0.3
+    scores = method.similarity(views[1000:], query="image", gallery="second")
+    assert crossfit.evaluate(scores, np.eye(200), "mrr", ci=None).mean(None, "mrr") > 0.3

@@ -90,7 +90,7 @@ class DCCAE(DCCA):
 
     Parameters
     ----------
-    reconstruction : float, default=0.001
+    reconstruction : float, default=0.1
         Weight :math:`\lambda`; the paper chooses it among .001, .01, .1, 1 and 10. With 0 the
         networks are those of DCCA.
     **kwargs
@@ -132,7 +132,7 @@ class DCCAE(DCCA):
         "reconstruction": [Interval(Real, 0, None, closed="left")],
     }
 
-    def __init__(self, *, reconstruction: float = 1e-3, **kwargs: Any) -> None:
+    def __init__(self, *, reconstruction: float = 0.1, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.reconstruction = reconstruction
 
