@@ -16,8 +16,10 @@ from skorch.callbacks import Callback
 from torch.nn import CosineEmbeddingLoss
 
 import crossfit
-from crossfit import Ragged, Views
+from crossfit import Ragged, Views, ViewTransformer, datasets
+from crossfit.extraction import GridFeatures
 from crossfit.extraction.images import load_rgb
+from crossfit.metrics import chance_level
 from crossfit.neural import Batch, Checkpoint, Items, listening
 from crossfit.neural.pictures import Pictures
 from crossfit.testing import parametrize_with_checks
@@ -312,6 +314,21 @@ def test_a_fit_killed_at_random_epochs_ends_with_the_same_weights(fitted, plante
                 clone(fitted).set_params(callbacks=[checkpoint, _Dies(epoch)]).fit(train, y)
         resumed = clone(fitted).set_params(callbacks=[checkpoint]).fit(train, y)
         assert torch.equal(_weights(resumed), _weights(fitted))
+
+
+@pytest.mark.filterwarnings("ignore:.*hold no word of the vocabulary")
+def test_the_defaults_learn():
+    """Regions of emoji and their names, a sixth of the training pairs: far above chance."""
+    emoji = datasets.load("emoji")
+    regions = GridFeatures(2, output="regions", cache=False)
+    features = ViewTransformer([("image", regions)])
+    train, test = features.fit_transform(emoji["train"].views[::6]), emoji["test"]
+    method = ACLN(device="cpu", random_state=0, verbose=0).fit(train, emoji["train"].y[::6])
+    scores = method.similarity(features.transform(test.views))
+    found = crossfit.evaluate(scores, (test.y, test.y), "map@all", ci=None)
+    chance = chance_level(test.y[:, None] == test.y, "map@all").mean(None, "map@all")
+    for direction in found.directions:
+        assert found.mean(direction, "map@all") > 2 * chance
 
 
 def test_one_class_is_too_few(planted):
