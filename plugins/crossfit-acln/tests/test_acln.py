@@ -22,9 +22,10 @@ from crossfit.extraction.images import load_rgb
 from crossfit.metrics import chance_level
 from crossfit.neural import Batch, Checkpoint, Items, listening
 from crossfit.neural.pictures import Pictures
+from crossfit.neural.trunks import ALEXNET_CUT, AlexNet
 from crossfit.testing import parametrize_with_checks
 from crossfit_acln.estimator import ACLN
-from crossfit_acln.network import CUT, ACLNNetwork, Trunk
+from crossfit_acln.network import ACLNNetwork
 from crossfit_acln.testing import make_inputs
 
 SMALL = {"width": 32, "max_epochs": 12, "lr": 4e-3, "dropout": 0.2, "device": "cpu"}
@@ -472,15 +473,16 @@ def test_the_trunk_is_fine_tuned_and_then_frozen(on_raw, raw):
     assert not any(p.requires_grad for p in on_raw.trunk_.parameters())
     assert not any("features" in name for name in on_raw.net_.module_.state_dict())
     torch.manual_seed(0)
-    start = Trunk(3)
+    start = AlexNet(3)
     kept = {name: w.clone() for name, w in start.state_dict().items()}
-    pixels = Pictures(raw[0][:2], CUT).take(torch.arange(2)).values
+    pixels = Pictures(raw[0][:2], ALEXNET_CUT).take(torch.arange(2)).values
     assert pixels.shape == (2, 227, 227, 3)
     assert start(pixels).shape == (2, 3)
-    start.classifier = None
+    assert start.fc7(pixels).shape == (2, 4096)
+    start.cut()
     with torch.no_grad():
         assert start(pixels).shape == (2, 36, 256)
-    other = Trunk(5)
+    other = AlexNet(5)
     other.fill(kept, "x")
     assert torch.equal(other.features[0].weight, kept["features.0.weight"])
     assert other.classifier[-1].out_features == 5
@@ -507,7 +509,7 @@ def test_weights_of_alexnet_come_from_a_file(raw, tmp_path):
     )  # fmt: skip
     with torch.no_grad():
         expected = network.features(prepare(Image.fromarray(pictures[0]))[None])
-        found = trunk(Pictures(pictures[:1], CUT).take(torch.arange(1)).values)
+        found = trunk(Pictures(pictures[:1], ALEXNET_CUT).take(torch.arange(1)).values)
     torch.testing.assert_close(found[0].T.reshape(256, 6, 6), expected[0], rtol=1e-3, atol=1e-4)
     with pytest.raises(FileNotFoundError, match="no such file"):
         clone(method).set_params(trunk_weights=str(tmp_path / "nowhere")).fit(pictures, texts, y)

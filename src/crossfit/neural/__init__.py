@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from crossfit._lazy import attach
 
 _HOMES = {
+    "AlexNet": "trunks",
     "AttentionPool": "modules",
     "Batch": "batching",
     "BilinearAttention": "modules",
@@ -17,6 +18,7 @@ _HOMES = {
     "MLPBranch": "modules",
     "NeuralEstimator": "estimator",
     "NeuralPairEstimator": "pairs",
+    "PosteriorEstimator": "posteriors",
     "Prepared": "pairs",
     "RBM": "rbm",
     "RBMSchedule": "rbm",
@@ -52,8 +54,10 @@ __getattr__, __dir__ = attach(
         "losses",
         "modules",
         "pairs",
+        "posteriors",
         "rbm",
         "training",
+        "trunks",
     ),
 )
 
@@ -81,9 +85,11 @@ if TYPE_CHECKING:
     from crossfit.neural.modules import masked_softmax as masked_softmax
     from crossfit.neural.pairs import NeuralPairEstimator as NeuralPairEstimator
     from crossfit.neural.pairs import Prepared as Prepared
+    from crossfit.neural.posteriors import PosteriorEstimator as PosteriorEstimator
     from crossfit.neural.rbm import RBM as RBM
     from crossfit.neural.rbm import RBMSchedule as RBMSchedule
     from crossfit.neural.rbm import RBMStack as RBMStack
     from crossfit.neural.rbm import pretrain_rbms as pretrain_rbms
     from crossfit.neural.training import listening as listening
     from crossfit.neural.training import warm_up as warm_up
+    from crossfit.neural.trunks import AlexNet as AlexNet

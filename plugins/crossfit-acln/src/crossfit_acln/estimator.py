@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from inspect import signature
 from numbers import Integral, Real
 from os import PathLike
@@ -19,19 +19,19 @@ from torch.nn import functional as F
 
 from crossfit.extraction import Tokens
 from crossfit.extraction.weights import load_weights, resolve_device
-from crossfit.neural import Batch, NeuralEstimator, label_loss
+from crossfit.neural import AlexNet, Batch, PosteriorEstimator, label_loss
 from crossfit.neural.batching import batches_of, cut_tokens
 from crossfit.neural.pictures import READING, Pictures
 from crossfit.neural.training import optimizer_class
-from crossfit.similarities import MEASURES, PosteriorOverPrior, Similarity
+from crossfit.neural.trunks import ALEXNET_CUT
 from crossfit.views import Ragged, Views
 from crossfit_acln import cards
-from crossfit_acln.network import CUT, GRID, ACLNNetwork, Trunk
+from crossfit_acln.network import GRID, ACLNNetwork
 
 __all__ = ["ACLN"]
 
 
-class ACLN(NeuralEstimator):
+class ACLN(PosteriorEstimator):
     r"""Attention-sharing correlation learning network (ACLN).
 
     Regions of a picture and words of a text are mapped to common local features x. One attention,
@@ -106,6 +106,9 @@ class ACLN(NeuralEstimator):
         Number of epochs of fine-tuning; 0 for no fine-tuning.
     trunk_lr : float, default=0.001
         Learning rate of fine-tuning (SGD with momentum 0.9 and weight decay 5e-4).
+    keep_fc7 : bool, default=False
+        Whether fc6 and fc7 of the fine-tuned AlexNet are kept for `vector_features`; they make a
+        bundle 220 MB larger.
     num_workers : int or None, default=None
         Number of processes that read pictures; see `crossfit.neural.pictures.Pictures`. Results do
         not depend on it.
@@ -149,17 +152,16 @@ class ACLN(NeuralEstimator):
     """
 
     card = cards.ACLN
-    _neutral: ClassVar[tuple[str, ...]] = (*NeuralEstimator._neutral, *READING)
+    _neutral: ClassVar[tuple[str, ...]] = (*PosteriorEstimator._neutral, *READING)
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        **NeuralEstimator._parameter_constraints,
+        **PosteriorEstimator._parameter_constraints,
         "attention": [StrOptions({"shared", "separate", "none"})],
         "width": [Interval(Integral, 1, None, closed="left")],
         "dropout": [Interval(Real, 0, 1, closed="left")],
         "corr_weight": [Interval(Real, None, None, closed="neither")],
         "corr_negatives": ["boolean"],
         "attn_act": [StrOptions({"tanh"}), None],
-        "measure": [StrOptions({*MEASURES, "posterior_over_prior"})],
         "image_head_lr": [Interval(Real, 0, None, closed="neither"), None],
         "alpha": [Interval(Real, 0, 1, closed="left")],
         "eps": [Interval(Real, 0, None, closed="neither")],
@@ -170,6 +172,7 @@ class ACLN(NeuralEstimator):
         "trunk_weights": [str, PathLike, None],
         "trunk_epochs": [Interval(Integral, 0, None, closed="left")],
         "trunk_lr": [Interval(Real, 0, None, closed="neither")],
+        "keep_fc7": ["boolean"],
         **READING,
     }
 
@@ -197,12 +200,18 @@ class ACLN(NeuralEstimator):
         trunk_weights: str | PathLike[str] | None = "DEFAULT",
         trunk_epochs: int = 10,
         trunk_lr: float = 1e-3,
+        keep_fc7: bool = False,
         num_workers: int | None = None,
         picture_memory: int = 2**30,
         **kwargs: Any,
     ) -> None:
         super().__init__(
-            max_epochs=max_epochs, lr=lr, batch_size=batch_size, optimizer=optimizer, **kwargs
+            measure=measure,
+            max_epochs=max_epochs,
+            lr=lr,
+            batch_size=batch_size,
+            optimizer=optimizer,
+            **kwargs,
         )
         self.attention = attention
         self.width = width
@@ -210,7 +219,6 @@ class ACLN(NeuralEstimator):
         self.corr_weight = corr_weight
         self.corr_negatives = corr_negatives
         self.attn_act = attn_act
-        self.measure = measure
         self.image_head_lr = image_head_lr
         self.alpha = alpha
         self.eps = eps
@@ -221,6 +229,7 @@ class ACLN(NeuralEstimator):
         self.trunk_weights = trunk_weights
         self.trunk_epochs = trunk_epochs
         self.trunk_lr = trunk_lr
+        self.keep_fc7 = keep_fc7
         self.num_workers = num_workers
         self.picture_memory = picture_memory
 
@@ -265,13 +274,6 @@ class ACLN(NeuralEstimator):
             settings["param_groups"] = [("heads.image.*", {"lr": self.image_head_lr})]
         return {**settings, **super()._optimizer_parameters()}
 
-    def _targets(self, y: NDArray[Any] | None) -> NDArray[Any] | None:
-        targets = super()._targets(y)
-        assert targets is not None
-        if len(self.classes_) < 2:
-            raise ValueError(f"ACLN needs labels of at least two classes, got {len(self.classes_)}")
-        return targets
-
     # ---- raw pictures and strings --------------------------------------------------------------
 
     def _fit_features(self, views: Views, y: NDArray[Any] | None) -> None:
@@ -280,17 +282,15 @@ class ACLN(NeuralEstimator):
         if self.raw_["text"]:
             tokens = Tokens(self.max_length, self.min_count, verbose=False).fit(given["text"])
             self.vocabulary_ = tokens.vocabulary_
+        super()._fit_features(views, y)
         assert y is not None
-        known = np.searchsorted(self.classes_, y[np.isin(y, self.classes_)])
-        # All rows of a class may be held out, and similarities divide by its prior.
-        counts = np.bincount(known, minlength=len(self.classes_)).clip(min=1)
-        self.prior_ = counts / counts.sum()
         if self.raw_["image"]:
             self.trunk_ = self._fine_tuned(views, y)
 
-    def _fine_tuned(self, views: Views, y: NDArray[Any]) -> Trunk:
+    def _fine_tuned(self, views: Views, y: NDArray[Any]) -> AlexNet:
         """Return AlexNet up to pool5, frozen after training on the labels of the pictures."""
-        trunk = Trunk(len(self.classes_) if self.trunk_epochs else None)
+        n_classes = len(self.classes_) if self.trunk_epochs else None
+        trunk = AlexNet(n_classes, dense=self.keep_fc7)
         if self.trunk_weights is not None:
             trunk.fill(load_weights("alexnet", self.trunk_weights), self.trunk_weights)
         if self.trunk_epochs:
@@ -311,20 +311,11 @@ class ACLN(NeuralEstimator):
                 optimizer__momentum=0.9,
                 optimizer__weight_decay=5e-4,
             )
-        trunk.classifier = None
+        trunk.cut(dense=self.keep_fc7)
         return trunk.eval().requires_grad_(False)
 
     def _features(self, values: Any, view: str) -> Any:
-        if _is_raw(values) != self.raw_[view]:
-            kinds = {
-                "image": ("regions", "pictures"),
-                "text": ("token ids", "strings"),
-            }[view]
-            fitted = kinds[self.raw_[view]]
-            raise ValueError(
-                f"ACLN: view {self._view_name(view)!r} was fitted on {fitted}, got "
-                f"{kinds[not self.raw_[view]]}"
-            )
+        self._check_kind(values, view)
         if not self.raw_[view]:
             where = f"ACLN: view {self._view_name(view)!r}"
             return cut_tokens(values, self.max_length, where) if view == "text" else values
@@ -332,17 +323,35 @@ class ACLN(NeuralEstimator):
             tokens = Tokens(self.max_length, self.min_count, verbose=False)
             tokens.__crossfit_restore__({"vocabulary_": self.vocabulary_}, {})
             return tokens.transform(values)
+        return self._through_trunk(values, self.trunk_)
+
+    def _check_kind(self, values: Any, role: str) -> None:
+        if _is_raw(values) != self.raw_[role]:
+            kinds = {
+                "image": ("regions", "pictures"),
+                "text": ("token ids", "strings"),
+            }[role]
+            fitted = kinds[self.raw_[role]]
+            raise ValueError(
+                f"ACLN: view {self._view_name(role)!r} was fitted on {fitted}, got "
+                f"{kinds[not self.raw_[role]]}"
+            )
+
+    def _through_trunk(
+        self, values: Any, function: Callable[[Tensor], Tensor]
+    ) -> NDArray[np.float32]:
+        """Return a function of the trunk of all pictures, without gradients."""
         device = torch.device(resolve_device(self.device))
-        trunk = self.trunk_.to(device)
+        self.trunk_.to(device)
         with torch.inference_mode(), contextlib.closing(self._pictures(values)) as pictures:
-            found = [trunk(items.values).cpu().numpy() for items in batches_of(pictures, device)]
+            found = [function(items.values).cpu().numpy() for items in batches_of(pictures, device)]
         self.trunk_.cpu()
         return np.concatenate(found)
 
     def _pictures(self, values: Any) -> Pictures:
         return Pictures(
             values,
-            CUT,
+            ALEXNET_CUT,
             num_workers=self.num_workers,
             memory=self.picture_memory,
             where=f"ACLN: view {self._view_name('image')!r}",
@@ -352,17 +361,43 @@ class ACLN(NeuralEstimator):
         self, state: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]
     ) -> None:
         if state["raw_"]["image"]:
-            self.trunk_ = Trunk().eval().requires_grad_(False)
+            dense = "trunk_.classifier.1.weight" in arrays
+            self.trunk_ = AlexNet(dense=dense).eval().requires_grad_(False)
         super()._restore_features(state, arrays)
 
-    # ---- scores and attention ------------------------------------------------------------------
+    # ---- features and attention ----------------------------------------------------------------
 
-    def _own_similarity(self) -> str | Similarity:
-        if self.measure != "posterior_over_prior":
-            return self.measure
-        measure = PosteriorOverPrior()
-        measure.classes_, measure.prior_ = self.classes_, self.prior_
-        return measure
+    def vector_features(self, values: Any, view: str) -> NDArray[np.float32]:
+        """Return the features with which the paper compares methods for vectors (section 4.3).
+
+        Parameters
+        ----------
+        values : images or texts
+            Items of one modality.
+        view : str
+            Name of the view, as in the fit.
+
+        Returns
+        -------
+        float32 array of shape (n, 4096) or (n, width)
+            For pictures fc7 of the fine-tuned AlexNet; for texts the output of FC2t; for given
+            regions the output of FC3i, the corresponding layer of the other branch.
+
+        Raises
+        ------
+        ValueError
+            If `keep_fc7` was not set in the fit on pictures.
+        """
+        check_is_fitted(self, "views_in_")
+        role = self._role_of(view)
+        values = self._checked_values(values, role)
+        if role == "text" or not self.raw_["image"]:
+            found = self._apply(lambda m, items: m.second_last(items, role).float(), values, role)
+            return torch.cat(found).cpu().numpy()
+        self._check_kind(values, role)
+        if self.trunk_.classifier is None:
+            raise ValueError("ACLN: fc7 of AlexNet was not kept in the fit; set keep_fc7=True")
+        return self._through_trunk(values, self.trunk_.fc7)
 
     def explain(self, X: Any, Y: Any = None) -> Any:
         """Return the attention over regions and words.

@@ -1,23 +1,18 @@
-"""The network of ACLN (figure 1 of the paper) and its AlexNet trunk."""
+"""The network of ACLN (figure 1 of the paper)."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from crossfit.neural import AttentionPool, Items
-from crossfit.neural.pictures import SquareCut
 
-__all__ = ["CUT", "GRID", "ACLNNetwork", "Trunk"]
+__all__ = ["GRID", "ACLNNetwork"]
 
 GRID = (6, 6)
 """Rows and columns of the regions of pool5."""
-
-CUT = SquareCut(resized=256, edge=227)
-"""How a picture becomes the input of AlexNet, as in Caffe."""
-
-# Mean and deviation of ImageNet, for torchvision's weights.
-_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def _dense(before: int, after: int, dropout: float) -> list[nn.Module]:
@@ -93,63 +88,13 @@ class ACLNNetwork(nn.Module):
         pooled, _ = self.pool(items, view)
         return pooled, self.heads[view](pooled)
 
+    def second_last(self, items: Items, view: str) -> Tensor:
+        """Return the output (b, width) of FC3i for ``"image"``, of FC2t for ``"text"``."""
+        pooled, _ = self.pool(items, view)
+        head: Any = self.heads[view]
+        hidden: Tensor = head[:-1](pooled)
+        return hidden
+
     def encode(self, items: Items, view: str) -> Tensor:
         """Return class posteriors (b, n_classes)."""
         return self(items, view)[1].float().softmax(dim=1)
-
-
-class Trunk(nn.Module):
-    """AlexNet up to pool5, with a classifier on top for fine-tuning.
-
-    Parameters
-    ----------
-    n_classes : int, optional
-        Number of classes. If None, there is no classifier and the output is 36 regions of 256
-        features.
-    """
-
-    def __init__(self, n_classes: int | None = None) -> None:
-        super().__init__()
-        from torchvision.models import alexnet
-
-        # On "meta", an unused classifier, nine tenths of AlexNet, costs nothing.
-        with torch.device("meta"):
-            network = alexnet(weights=None, num_classes=n_classes or 1)
-        self.features = _drawn(network.features)
-        self.classifier: nn.Sequential | None = None
-        if n_classes is not None:
-            self.classifier = _drawn(network.classifier)
-        self.mean: Tensor
-        self.std: Tensor
-        self.register_buffer("mean", 255 * torch.tensor(_MEAN)[:, None, None], persistent=False)
-        self.register_buffer("std", 255 * torch.tensor(_STD)[:, None, None], persistent=False)
-
-    def fill(self, weights: dict[str, Tensor], source: object) -> None:
-        """Load weights of torchvision's AlexNet into all layers but the last."""
-        own = self.state_dict()
-        last = f"classifier.{len(self.classifier) - 1}." if self.classifier is not None else "?"
-        needed = [name for name in own if not name.startswith(last)]
-        for name in needed:
-            if name not in weights or weights[name].shape != own[name].shape:
-                raise ValueError(
-                    f"the weights {str(source)!r} are not those of torchvision's AlexNet: "
-                    f"{name!r} of shape {tuple(own[name].shape)} is missing"
-                )
-        self.load_state_dict({**own, **{name: weights[name] for name in needed}})
-
-    def forward(self, pixels: Tensor) -> Tensor:
-        """Map uint8 (b, 227, 227, 3) to regions (b, 36, 256), or to class logits."""
-        x = (pixels.permute(0, 3, 1, 2).float() - self.mean) / self.std
-        x = self.features(x)
-        if self.classifier is not None:
-            return self.classifier(x.flatten(1))
-        return x.flatten(2).transpose(1, 2)
-
-
-def _drawn(part: nn.Sequential) -> nn.Sequential:
-    """Assign initial weights to a part that was built on "meta"."""
-    part.to_empty(device="cpu")
-    for layer in part:
-        if isinstance(layer, (nn.Conv2d, nn.Linear)):
-            layer.reset_parameters()
-    return part

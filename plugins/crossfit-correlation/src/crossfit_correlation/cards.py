@@ -177,3 +177,36 @@ DCCA_FLICKR30K = ExperimentCard(
     citation=_CITE_YAN,
     year=2015,
 )
+
+_CITE_DEEP_SM = """@article{wei2017deepsm,
+  author  = {Yunchao Wei and Yao Zhao and Canyi Lu and Shikui Wei and Luoqi Liu and Zhenfeng Zhu and
+             Shuicheng Yan},
+  title   = {Cross-Modal Retrieval With {CNN} Visual Features: A New Baseline},
+  journal = {IEEE Transactions on Cybernetics},
+  volume  = {47},
+  number  = {2},
+  pages   = {449--460},
+  year    = {2017}
+}"""
+
+DEEP_SM = MethodCard(
+    api=1,
+    name="deep-sm",
+    target="crossfit_correlation.deep_sm:DeepSM",
+    summary="Semantic matching with a fine-tuned AlexNet, or a network for vectors, per view",
+    inputs={"image": ("vectors", "pixels"), "text": ("vectors",)},
+    labels="single",
+    kind="embedding",
+    year=2017,
+    citation=_CITE_DEEP_SM,
+    search_space={
+        "hidden": Choice((), (512,), (1024,), (1024, 1024)),
+        "dropout": Float(0.0, 0.7),
+        "lr": Float(1e-3, 0.1, log=True),
+        "weight_decay": Float(1e-5, 1e-1, log=True),
+        "measure": Choice("cosine", "correlation", "l1", "kl", "posterior_over_prior"),
+        "max_epochs": Int(10, 100, log=True),
+    },
+    test_params={"hidden": (32,), "max_epochs": 20, "dropout": 0.2, "device": "cpu"},
+    make_inputs="crossfit_correlation.testing:make_inputs",
+)
