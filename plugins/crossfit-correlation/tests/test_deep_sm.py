@@ -78,7 +78,7 @@ def test_biases_are_not_decayed_and_alexnet_is_slow(planted, raw):
 
 
 def test_the_pairing_is_not_used(planted):
-    """Each view's network is the one that is trained beside any other view."""
+    """Each view's network is the one that is trained with any other pairing."""
     train, y, test, _ = planted
     settings = {"hidden": (16,), "dropout": 0, "batch_size": 150, "max_epochs": 5,
                 "device": "cpu", "random_state": 0}  # fmt: skip
