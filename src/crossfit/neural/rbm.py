@@ -926,19 +926,21 @@ def pretrain_rbms(
         max_epochs=epochs * n,
         batch_size=batch_size,
         callbacks=[schedule],
-        optimizer__param_groups=rbm_groups(stacks, rates),
+        optimizer__param_groups=rbm_groups(
+            {name: len(each) for name, each in stacks.items()}, rates
+        ),
     )
 
 
 def rbm_groups(
-    stacks: Mapping[str, RBMStack], rates: Mapping[str, float | Sequence[float]]
+    layers: Mapping[str, int], rates: Mapping[str, float | Sequence[float]]
 ) -> list[tuple[str, dict[str, float]]]:
     """Return skorch's groups of weights with the learning rate of every layer.
 
     Parameters
     ----------
-    stacks : mapping of str to RBMStack
-        By the name of the stack in the network.
+    layers : mapping of str to int
+        Number of layers by the name of the stack in the network.
     rates : mapping of str to float or sequence of float
         Learning rate of a stack, or of each of its layers.
 
@@ -946,11 +948,16 @@ def rbm_groups(
     -------
     list of (str, dict)
         For ``optimizer__param_groups``.
+
+    Raises
+    ------
+    ValueError
+        If there is another number of learning rates than of layers.
     """
     return [
         (f"{name}.rbms.{i}.*", {"lr": rate})
-        for name, stack in stacks.items()
-        for i, rate in enumerate(per_layer(rates[name], len(stack), "lr"))
+        for name, n in layers.items()
+        for i, rate in enumerate(per_layer(rates[name], n, f"the learning rate of {name!r}"))
     ]
 
 

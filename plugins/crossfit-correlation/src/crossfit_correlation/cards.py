@@ -6,6 +6,34 @@ from crossfit.cards import Choice, Each, ExperimentCard, Float, Int, MethodCard
 
 _Space = dict[str, Float | Int | Choice | Each]
 
+_CITE_BIMODAL_AE = """@inproceedings{ngiam2011multimodal,
+  author    = {Jiquan Ngiam and Aditya Khosla and Mingyu Kim and Juhan Nam and Honglak Lee and
+               Andrew Y. Ng},
+  title     = {Multimodal Deep Learning},
+  booktitle = {Proceedings of the 28th International Conference on Machine Learning},
+  pages     = {689--696},
+  year      = {2011}
+}"""
+
+BIMODAL_AE = MethodCard(
+    api=1,
+    name="bimodal-ae",
+    target="crossfit_correlation.bimodal_ae:BimodalAE",
+    summary="One code, from either view or both, that reconstructs both",
+    inputs={"image": ("vectors",), "text": ("vectors",)},
+    labels="none",
+    kind="embedding",
+    year=2011,
+    citation=_CITE_BIMODAL_AE,
+    search_space={
+        "lr": Float(1e-4, 1e-2, log=True),
+        "width": Choice(64, 128, 256, 512),
+        "activation": Choice("tanh", "sigmoid"),
+    },
+    test_params={"width": 8, "max_epochs": 40, "lr": 1e-2, "batch_size": 32, "device": "cpu"},
+    make_inputs="crossfit_correlation.testing:make_inputs",
+)
+
 _CITE_CORR_AE = """@inproceedings{feng2014corrae,
   author    = {Fangxiang Feng and Xiaojie Wang and Ruifan Li},
   title     = {Cross-modal Retrieval with Correspondence Autoencoder},
@@ -138,6 +166,39 @@ DGCCA = MethodCard(
     citation=_CITE_DGCCA,
     search_space=_CCA_SPACE,
     test_params=_CCA_SMALL,
+    make_inputs="crossfit_correlation.testing:make_inputs",
+)
+
+_CITE_MULTIMODAL_DBN = """@inproceedings{srivastava2012multimodal,
+  author    = {Nitish Srivastava and Ruslan Salakhutdinov},
+  title     = {Learning Representations for Multimodal Data with Deep Belief Nets},
+  booktitle = {ICML Representation Learning Workshop},
+  year      = {2012}
+}"""
+
+MULTIMODAL_DBN = MethodCard(
+    api=1,
+    name="multimodal-dbn",
+    target="crossfit_correlation.multimodal_dbn:MultimodalDBN",
+    summary="Boltzmann machines per view with a joint one on top, which infers a missing view",
+    inputs={"image": ("vectors",), "text": ("vectors",)},
+    labels="none",
+    kind="embedding",
+    year=2012,
+    citation=_CITE_MULTIMODAL_DBN,
+    search_space={
+        "lr": Float(1e-2, 2e-1, log=True),
+        "width": Choice(64, 128, 256, 512),
+        "max_epochs": Int(15, 150, log=True),
+        "l2": Float(1e-5, 1e-2, log=True),
+    },
+    test_params={
+        "hidden": (32,),
+        "width": 32,
+        "max_epochs": 40,
+        "batch_size": 20,
+        "device": "cpu",
+    },
     make_inputs="crossfit_correlation.testing:make_inputs",
 )
 

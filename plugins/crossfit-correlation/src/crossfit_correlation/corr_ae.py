@@ -12,15 +12,9 @@ from torch import Tensor, nn
 
 from crossfit.neural import Batch, Items, MLPBranch, NeuralEstimator, Standardize, init_weights
 from crossfit_correlation import cards
+from crossfit_correlation.layers import ACTIVATIONS
 
 __all__ = ["CorrAE", "CorrespondenceNetwork", "CrossAE", "FullAE"]
-
-ACTIVATIONS: dict[str, type[nn.Module]] = {
-    "sigmoid": nn.Sigmoid,
-    "tanh": nn.Tanh,
-    "relu": nn.ReLU,
-    "linear": nn.Identity,
-}
 
 
 @dataclass(frozen=True)
