@@ -95,8 +95,8 @@ class RBM(nn.Module):
         Number of chains of persistent contrastive divergence. By default, the chains of every batch
         start at its rows.
     weight_std : float, optional
-        Standard deviation of the first weights; ``n_hidden ** -0.5`` by default, or 1e-5 for
-        ``"replicated-softmax"``. Biases start at zero.
+        Standard deviation of the first weights; ``n_hidden ** -0.5`` by default, or .03 for
+        ``"replicated-softmax"``, whose hidden units add up many words. Biases start at zero.
 
     Raises
     ------
@@ -161,7 +161,7 @@ class RBM(nn.Module):
                 f"visible={visible!r}"
             )
         if weight_std is None:
-            weight_std = 1e-5 if counts else n_hidden**-0.5
+            weight_std = 0.03 if counts else n_hidden**-0.5
         self.kind, self.length = visible, length
         self.sample_visible = sample_visible
         self.sparsity, self.sparsity_cost, self.l2 = sparsity, sparsity_cost, l2

@@ -42,6 +42,8 @@ class DeepBeliefNetwork(nn.Module):
         Number of hidden units of the joint machine.
     length : float
         Number of words to which counts are scaled.
+    count_std : float, default=0.03
+        Standard deviation of the first weights of replicated-softmax units.
     **settings
         Other parameters of `RBM`, for all machines.
     """
@@ -54,6 +56,7 @@ class DeepBeliefNetwork(nn.Module):
         hidden: Mapping[str, Sequence[int]],
         width: int,
         length: float,
+        count_std: float = 0.03,
         **settings: Any,
     ) -> None:
         super().__init__()
@@ -61,17 +64,13 @@ class DeepBeliefNetwork(nn.Module):
             {role: Standardize(n, role) if units[role] == "gaussian" else nn.Identity()
              for role, n in n_inputs.items()}
         )  # fmt: skip
-        self.paths = nn.ModuleDict(
-            {
-                role: RBMStack(
-                    [n, *hidden[role]],
-                    units[role],
-                    length=length if units[role] == "replicated-softmax" else None,
-                    **settings,
-                )
-                for role, n in n_inputs.items()
-            }
-        )
+        self.paths = nn.ModuleDict()
+        for role, n in n_inputs.items():
+            own: dict[str, Any] = {}
+            if units[role] == "replicated-softmax":
+                above = len(hidden[role]) - 1
+                own = {"length": length, "weight_std": [count_std, *[None] * above]}
+            self.paths[role] = RBMStack([n, *hidden[role]], units[role], **own, **settings)
         self.widths = {role: layers[-1] for role, layers in hidden.items()}
         self.joint = RBM(sum(self.widths.values()), width, **settings)
 
@@ -234,8 +233,9 @@ class MultimodalDBN(NeuralEstimator):
         never by default.
     k_every : int, default=5000
         Number of updates between further rises.
-    weight_std : float, optional
-        Standard deviation of the first weights; see `crossfit.neural.RBM`.
+    count_std : float, default=0.03
+        Standard deviation of the first weights of replicated-softmax units. That of the other
+        machines is one over the root of their number of hidden units.
     optimizer : str or type, default="SGD"
         Name of a class in `torch.optim`, or such a class.
     max_epochs : int, default=60
@@ -268,10 +268,10 @@ class MultimodalDBN(NeuralEstimator):
 
     Notes
     -----
-    The first weights of replicated-softmax units are 1e-5, from which they grow slowly at low
-    learning rates. The settings of the authors' code, deepnet, which were made for 25,000 labelled
-    and a million unlabelled pictures, are in the experiment
-    ``srivastava-2012-multimodal-dbn-flickr30k``.
+    The settings of the authors' code, deepnet, which were made for a million pictures and hundreds
+    of thousands of updates per layer, are in the experiment
+    ``srivastava-2012-multimodal-dbn-flickr30k``. From its first weights of counts, 1e-5, nothing is
+    learnt in a few thousand updates.
 
     References
     ----------
@@ -318,7 +318,7 @@ class MultimodalDBN(NeuralEstimator):
         "momentum_steps": [Interval(Real, 0, None, closed="neither")],
         "k_after": [Interval(Integral, 0, None, closed="left"), None],
         "k_every": [Interval(Integral, 1, None, closed="left")],
-        "weight_std": [Interval(Real, 0, None, closed="left"), None],
+        "count_std": [Interval(Real, 0, None, closed="left")],
     }
 
     def __init__(
@@ -344,7 +344,7 @@ class MultimodalDBN(NeuralEstimator):
         momentum_steps: float = 1000.0,
         k_after: int | None = None,
         k_every: int = 5000,
-        weight_std: float | None = None,
+        count_std: float = 0.03,
         optimizer: str | type[torch.optim.Optimizer] = "SGD",
         max_epochs: int = 60,
         batch_size: int = 100,
@@ -372,7 +372,7 @@ class MultimodalDBN(NeuralEstimator):
         self.momentum_steps = momentum_steps
         self.k_after = k_after
         self.k_every = k_every
-        self.weight_std = weight_std
+        self.count_std = count_std
 
     def _validate_params(self) -> None:
         super()._validate_params()
@@ -462,7 +462,7 @@ class MultimodalDBN(NeuralEstimator):
             "sparsity_cost": self.sparsity_cost,
             "l2": self.l2,
             "sample_visible": self.sample_visible,
-            "weight_std": self.weight_std,
+            "count_std": self.count_std,
         }
         return DeepBeliefNetwork(n_inputs, **{**settings, **module})
 
