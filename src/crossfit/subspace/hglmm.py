@@ -25,8 +25,8 @@ __all__ = ["HGLMMCCA", "GMMHGLMMCCA"]
 # Fisher vectors that are held at once have about this many entries.
 _ENTRIES = 2**26
 
-# With 2,000 pictures of Flickr8k and their captions, ridges of texts of 0.01 and 0.1 and ridges of
-# pictures of 0.01 and 1 retrieve the pairs of other pictures less well.
+# Trained on 2,000 pictures of Flickr8k and their captions, about the best on development pictures of
+# ridges of 0.01 to 1 for pictures and of 0.0001 to 1 for texts.
 _REG = {"image": 0.1, "text": 0.001}
 
 

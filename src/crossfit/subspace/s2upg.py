@@ -272,32 +272,37 @@ class S2UPG(PosteriorMethod):
     def _encode(self, values: Any, view: str) -> Any:
         return affine(self._whole(values, view), self.means_[view], self.weights_[view])
 
-    def _whole(self, values: Any, role: str) -> Any:
-        """Return the vectors of whole items, and check the number of columns of a channel."""
+    def _checked(
+        self, values: Any, role: str, name: str, fitted: dict[str, int] | None = None
+    ) -> Any:
+        values = super()._checked(values, role, name, fitted)
         if not isinstance(values, Channels):
             return values
-        where = f"S2UPG: view {self._view_name(role)!r}"
+        where = f"S2UPG: view {name!r}"
         if WHOLE not in values:
             raise ValueError(
                 f"{where} must have the channel {WHOLE!r}, got {', '.join(values.names)}"
             )
-        part = as_float(values[WHOLE], f"{where}, channel {WHOLE!r}")
+        where += f", channel {WHOLE!r}"
+        part = as_float(values[WHOLE], where)
         if isinstance(part, Ragged) or len(part.shape) != 2 or not part.shape[1]:
+            what = "a Ragged" if isinstance(part, Ragged) else f"shape {tuple(part.shape)}"
+            raise ValueError(f"{where} must be of shape (n, d), got {what}")
+        if fitted is not None:
+            fitted[role] = part.shape[1]
+        elif part.shape[1] != self.n_features_in_[role]:
             raise ValueError(
-                f"{where}, channel {WHOLE!r} must be of shape (n, d), got "
-                f"{'a Ragged' if isinstance(part, Ragged) else f'shape {tuple(part.shape)}'}"
+                f"{where} has {part.shape[1]} features, but S2UPG is expecting "
+                f"{self.n_features_in_[role]} features as input"
             )
-        known = self.n_features_in_.setdefault(role, part.shape[1])
-        if part.shape[1] != known:
-            raise ValueError(
-                f"{where}, channel {WHOLE!r} has {part.shape[1]} features, but S2UPG is expecting "
-                f"{known} features as input"
-            )
-        return part
+        return values.replace(**{WHOLE: part})
+
+    def _whole(self, values: Any, role: str) -> Any:
+        return values[WHOLE] if isinstance(values, Channels) else values
 
     def _patches(self, values: Any, role: str) -> Ragged:
         """Return the patches of each item, with as many columns as the items."""
-        d = self._whole(values, role).shape[1]
+        d = self.n_features_in_[role]
         n = len(values) if isinstance(values, Channels) else values.shape[0]
         if not isinstance(values, Channels) or PATCHES not in values:
             return Ragged(np.empty((0, d)), np.zeros(n + 1, np.int64))
