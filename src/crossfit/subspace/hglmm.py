@@ -25,7 +25,7 @@ __all__ = ["HGLMMCCA", "GMMHGLMMCCA"]
 # Fisher vectors that are held at once have about this many entries.
 _ENTRIES = 2**26
 
-# Trained on 2,000 pictures of Flickr8k and their captions, about the best on development pictures of
+# Trained on 2,000 pictures of Flickr8k and their captions, about the best on other pictures of
 # ridges of 0.01 to 1 for pictures and of 0.0001 to 1 for texts.
 _REG = {"image": 0.1, "text": 0.001}
 
