@@ -130,6 +130,21 @@ def test_a_killed_fit_goes_on_to_the_same_weights(planted, tmp_path):
     np.testing.assert_array_equal(resumed.similarity(test), through.similarity(test))
 
 
+def test_the_schedule_of_deepnet(planted):
+    rates = []
+
+    class Sees(Callback):
+        def on_batch_end(self, net, training=False, **kwargs):
+            (group,) = net.optimizer_.param_groups
+            rates.append((group["lr"], group["momentum"]))
+
+    settings = SMALL | {"optimizer": "SGD", "callbacks": [Sees()], "max_epochs": 2}
+    BimodalAE(lr_half_life=2.0, random_state=0, **settings | {"lr": 1e-4}).fit(planted[0])
+    steps = np.arange(len(rates))
+    assert [lr for lr, _ in rates] == pytest.approx(list(1e-4 / (1 + steps / 2)))
+    assert [m for _, m in rates] == pytest.approx(list(0.9 - 0.4 * np.exp(-steps / 2)))
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

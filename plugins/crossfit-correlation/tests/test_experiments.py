@@ -114,3 +114,27 @@ def test_dcca_on_flickr30k_has_the_settings_and_figures_of_the_papers():
     assert rows["DCCA"].published["r@10"] == {"image2text": 0.682, "text2image": 0.669}
     full = _class("dcca")(**rows["DCCA, all pairs at once"].params)
     assert full.optimizer == "LBFGS" and full.activation == "cube-root" and not full.batch_norm
+
+
+def test_the_deep_belief_network_on_flickr30k_has_the_settings_of_deepnet():
+    described = Experiment.from_file(FOLDER / "srivastava-2012-multimodal-dbn-flickr30k.yaml")
+    entry = described.methods[0]
+    method = _class("multimodal-dbn")(**entry.params)
+    method.units_ = dict(method.units)
+    module = method._build_module({"image": 4096, "text": 3000}, None)
+    machines = [*module.paths["image"].rbms, *module.paths["text"].rbms, module.joint]
+    sizes = [tuple(rbm.weight.shape[::-1]) for rbm in machines]
+    assert sizes == [(4096, 2048), (2048, 1024), (3000, 1024), (1024, 1024), (2048, 2048)]
+    assert [rbm.kind for rbm in machines[::2]] == ["gaussian", "replicated-softmax", "bernoulli"]
+    assert [rbm.l2 for rbm in machines] == [1e-3, 1e-3, 1e-4, 1e-3, 1e-4]
+    assert [rbm.sparsity for rbm in machines] == [0.2, 0.1, 0.2, 0.1, None]
+    assert [rbm.sparsity_cost for rbm in machines] == [0.1, 0.01, 0.01, 0.01, 0.01]
+    assert [g["lr"] for _, g in method._groups()] == [1e-3, 5e-2, 1e-1, 1e-2, 1e-2]
+    stds = [rbm.weight.std().item() for rbm in machines]
+    expected = [2048**-0.5, 1024**-0.5, 1e-5, 1024**-0.5, 2048**-0.5]
+    np.testing.assert_allclose(stds, expected, rtol=0.02)
+    (schedule,) = method._schedule()
+    assert schedule.at(10_000)[0] == 0.5 and schedule.at(20_000)[2] == 2
+    updates = 29_783 * 5 / method.batch_size * method.max_epochs / schedule.n_phases
+    assert updates == pytest.approx(200_000, rel=0.01)
+    assert entry.published["r@1"] == {"image2text": 0.064, "text2image": 0.047}

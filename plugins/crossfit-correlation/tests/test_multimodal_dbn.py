@@ -135,6 +135,17 @@ def test_the_learning_rates_of_the_layers(planted):
     assert method.net_.optimizer_.param_groups[0]["params"]
 
 
+def test_the_layers_have_their_own_penalties(planted):
+    settings = SMALL | {
+        "max_epochs": 3, "l2": {"image": [0.1, 0.2], "text": 0.3, "joint": 0.0},
+        "sparsity": {"image": [0.2, 0.1], "text": 0.15, "joint": None},
+    }  # fmt: skip
+    module = MultimodalDBN(random_state=0, **settings).fit(planted[0]).net_.module_
+    machines = [*module.paths["image"].rbms, *module.paths["text"].rbms, module.joint]
+    assert [rbm.l2 for rbm in machines] == [0.1, 0.2, 0.3, 0.3, 0.0]
+    assert [rbm.sparsity for rbm in machines] == [0.2, 0.1, 0.15, 0.15, None]
+
+
 # ---- inference -----------------------------------------------------------------------------------
 
 
@@ -253,6 +264,7 @@ def test_counts_of_words_are_found_and_stay_so_in_a_bundle(documents, tmp_path):
         ({"units": "bernoulli"}, "bernoulli units need numbers from 0 to 1 in view 'image', got"),
         ({"units": "replicated-softmax"}, "replicated-softmax units need numbers of at least 0"),
         ({"layer_lr": {"top": 0.1}}, "layer_lr has the learning rate of 'top', but there are only"),
+        ({"l2": {"image": 0.1}}, "l2 must be one value, or one for each of image, text and joint"),
         ({"layer_lr": {"image": [0.1]}}, r"must be one value, or one per layer \(2\)"),
         ({"momentum": (0.5, 1.0)}, "momentum must be two numbers in"),
         ({"callbacks": [EarlyStopping()], "validation_fraction": 0.2}, "EarlyStopping would comp"),

@@ -20,12 +20,14 @@ from crossfit.neural.modules import check_widths
 if TYPE_CHECKING:
     from crossfit.neural.batching import Batch, PairData
     from crossfit.neural.estimator import NeuralEstimator
+    from crossfit.views import Views
 
 __all__ = [
     "RBM",
     "Contrast",
     "RBMSchedule",
     "RBMStack",
+    "layer_rates",
     "per_layer",
     "phase_of",
     "pretrain_rbms",
@@ -863,7 +865,7 @@ def phase_of(progress: float, n: int) -> int:
 def pretrain_rbms(
     owner: NeuralEstimator,
     stacks: Mapping[str, RBMStack],
-    pairs: PairData,
+    pairs: PairData | Views,
     inputs: Callable[[Batch, str], Tensor],
     *,
     epochs: int = 10,
@@ -883,8 +885,8 @@ def pretrain_rbms(
         The method.
     stacks : mapping of str to RBMStack
         By role; trained in place.
-    pairs : PairData
-        The training pairs, as given to `_first_weights`.
+    pairs : PairData or Views
+        The training pairs, as given to `_first_weights`; or Views of features.
     inputs : callable
         ``inputs(batch, role)``: the inputs of a stack, (b, d), for instance standardised features.
     epochs : int, default=10
@@ -959,6 +961,33 @@ def rbm_groups(
         for name, n in layers.items()
         for i, rate in enumerate(per_layer(rates[name], n, f"the learning rate of {name!r}"))
     ]
+
+
+def layer_rates(
+    visible: str, widths: Sequence[int], lr: float, gaussian_lr: float = 2.0
+) -> list[float]:
+    """Return learning rates of the layers of a stack that do not let weights explode.
+
+    Weights below Gaussian units explode the sooner the more hidden units there are: their learning
+    rate is divided by this number. For 2,048 units it is then .001, as in deepnet.
+
+    Parameters
+    ----------
+    visible : str
+        Kind of the visible units of the first layer.
+    widths : sequence of int
+        Numbers of hidden units.
+    lr : float
+        Learning rate of machines with other visible units.
+    gaussian_lr : float, default=2.0
+        Learning rate of a machine with Gaussian units, times its number of hidden units.
+
+    Returns
+    -------
+    list of float
+    """
+    first = gaussian_lr / widths[0] if visible == "gaussian" else lr
+    return [first, *[lr] * (len(widths) - 1)]
 
 
 def per_layer(value: Any, n: int, name: str) -> list[Any]:

@@ -14,11 +14,13 @@ from crossfit.neural import (
     Batch,
     MLPBranch,
     NeuralEstimator,
+    RBMSchedule,
     RBMStack,
     Standardize,
     init_weights,
     pretrain_rbms,
 )
+from crossfit.neural.rbm import layer_rates
 from crossfit_correlation import cards
 from crossfit_correlation.layers import ACTIVATIONS, widths_by_role
 
@@ -137,9 +139,13 @@ class BimodalAE(NeuralEstimator):
         Number of epochs per layer in which restricted Boltzmann machines are trained first, with
         Gaussian units for the features; the layers start with their weights. Requires logistic
         units and standardised features.
-    pretrain_lr : float, default=0.01
-        Learning rate of the machines, by stochastic gradient descent whose momentum rises from .5
-        to .9.
+    pretrain_lr : float, default=0.1
+        Learning rate of these machines, in stochastic gradient descent whose momentum rises from .5
+        to .9; with Gaussian units it is 2 divided by the number of hidden units.
+    lr_half_life : float, optional
+        Number of updates after which the learning rate is half, falling with 1/t, and during which
+        two thirds of the rise of the momentum from .5 to .9 are done, if the optimizer has one: the
+        schedule of deepnet. Both are constant by default.
     max_epochs : int, default=30
         Number of passes over the training pairs.
     lr : float, default=0.003
@@ -196,6 +202,7 @@ class BimodalAE(NeuralEstimator):
         "standardize": ["boolean"],
         "pretrain": [Interval(Integral, 0, None, closed="left")],
         "pretrain_lr": [Interval(Real, 0, None, closed="neither")],
+        "lr_half_life": [Interval(Real, 0, None, closed="neither"), None],
     }
 
     def __init__(
@@ -207,7 +214,8 @@ class BimodalAE(NeuralEstimator):
         tripled: bool = True,
         standardize: bool = True,
         pretrain: int = 0,
-        pretrain_lr: float = 0.01,
+        pretrain_lr: float = 0.1,
+        lr_half_life: float | None = None,
         max_epochs: int = 30,
         lr: float = 3e-3,
         batch_size: int = 100,
@@ -221,6 +229,7 @@ class BimodalAE(NeuralEstimator):
         self.standardize = standardize
         self.pretrain = pretrain
         self.pretrain_lr = pretrain_lr
+        self.lr_half_life = lr_half_life
 
     def _validate_params(self) -> None:
         super()._validate_params()
@@ -247,9 +256,10 @@ class BimodalAE(NeuralEstimator):
         if not self.pretrain:
             return
         assert isinstance(module, BimodalNetwork)
-        settings: dict[str, Any] = {
-            "epochs": self.pretrain, "lr": self.pretrain_lr, "batch_size": self.batch_size
-        }  # fmt: skip
+        settings: dict[str, Any] = {"epochs": self.pretrain, "batch_size": self.batch_size}
+
+        def rates(visible: str, widths: Sequence[int]) -> list[float]:
+            return layer_rates(visible, widths, self.pretrain_lr)
 
         def inputs(batch: Batch, role: str) -> Tensor:
             return module.inputs(batch.views[role].values, role)
@@ -264,17 +274,24 @@ class BimodalAE(NeuralEstimator):
             if self._hidden()[role]
         }
         if deep:
-            pretrain_rbms(self, deep, pairs, inputs, **settings)
+            lr = {role: rates("gaussian", self._hidden()[role]) for role in deep}
+            pretrain_rbms(self, deep, pairs, inputs, lr=lr, **settings)
             for role, stack in deep.items():
                 stack.initialize(module.encoders[role], module.decoders[role])
-        # With own layers in one view alone, the code's inputs are probabilities and features.
-        sizes = [module.code.in_features, module.code.out_features]
-        top = RBMStack(sizes, "bernoulli" if len(deep) == len(module.encoders) else "gaussian")
-        pretrain_rbms(self, {"code": top}, pairs, below, **settings)
+        # Beside the probabilities of one view's own layers there may be features of another view.
+        visible = "bernoulli" if len(deep) == len(module.encoders) else "gaussian"
+        top = RBMStack([module.code.in_features, module.code.out_features], visible)
+        lr = {"code": rates(visible, [self.width])}
+        pretrain_rbms(self, {"code": top}, pairs, below, lr=lr, **settings)
         top.initialize(module.code, module.uncode)
 
     def _hidden(self) -> dict[str, list[int]]:
         return widths_by_role(self.hidden, self._roles(), f"{self._name()}: hidden")
+
+    def _schedule(self) -> list[Any]:
+        if self.lr_half_life is None:
+            return []
+        return [RBMSchedule(self.lr_half_life, momentum_steps=self.lr_half_life)]
 
     # ---- the loss ------------------------------------------------------------------------------
 

@@ -271,3 +271,23 @@ DEEP_SM = MethodCard(
     test_params={"hidden": (32,), "max_epochs": 20, "dropout": 0.2, "device": "cpu"},
     make_inputs="crossfit_correlation.testing:make_inputs",
 )
+BIMODAL_AE_FLICKR30K = ExperimentCard(
+    api=1,
+    name="ngiam-2011-bimodal-ae-flickr30k",
+    target="crossfit_correlation:experiments/ngiam-2011-bimodal-ae-flickr30k.yaml",
+    summary="Published figures: the bimodal autoencoder on pictures and captions of Flickr30K",
+    datasets=("flickr30k",),
+    methods=("bimodal-ae", "cca"),
+    citation=_CITE_BIMODAL_AE,
+    year=2011,
+)
+MULTIMODAL_DBN_FLICKR30K = ExperimentCard(
+    api=1,
+    name="srivastava-2012-multimodal-dbn-flickr30k",
+    target="crossfit_correlation:experiments/srivastava-2012-multimodal-dbn-flickr30k.yaml",
+    summary="Published settings: the multimodal deep belief network on Flickr30K",
+    datasets=("flickr30k",),
+    methods=("cca", "multimodal-dbn"),
+    citation=_CITE_MULTIMODAL_DBN,
+    year=2012,
+)

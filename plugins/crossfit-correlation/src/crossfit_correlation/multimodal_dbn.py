@@ -15,7 +15,7 @@ from skorch.callbacks import EarlyStopping
 from torch import Tensor, nn
 
 from crossfit.neural import RBM, Batch, NeuralEstimator, RBMSchedule, RBMStack, Standardize
-from crossfit.neural.rbm import per_layer, phase_of, rbm_groups
+from crossfit.neural.rbm import layer_rates, per_layer, phase_of, rbm_groups
 from crossfit.views import Views, as_numpy
 from crossfit_correlation import cards
 from crossfit_correlation.layers import widths_by_role
@@ -45,7 +45,8 @@ class DeepBeliefNetwork(nn.Module):
     count_std : float, default=0.03
         Standard deviation of the first weights of replicated-softmax units.
     **settings
-        Other parameters of `RBM`, for all machines.
+        Other parameters of `RBM`, for all machines; or by role those of a stack, and of ``"joint"``
+        those of the joint machine.
     """
 
     def __init__(
@@ -70,9 +71,10 @@ class DeepBeliefNetwork(nn.Module):
             if units[role] == "replicated-softmax":
                 above = len(hidden[role]) - 1
                 own = {"length": length, "weight_std": [count_std, *[None] * above]}
-            self.paths[role] = RBMStack([n, *hidden[role]], units[role], **own, **settings)
+            own |= _settings_of(role, settings)
+            self.paths[role] = RBMStack([n, *hidden[role]], units[role], **own)
         self.widths = {role: layers[-1] for role, layers in hidden.items()}
-        self.joint = RBM(sum(self.widths.values()), width, **settings)
+        self.joint = RBM(sum(self.widths.values()), width, **_settings_of("joint", settings))
 
     def inputs(self, values: Tensor, view: str) -> Tensor:
         """Return the inputs of a path from the items of one view, (b, d)."""
@@ -205,12 +207,13 @@ class MultimodalDBN(NeuralEstimator):
     n_chains : int, optional
         Number of chains of persistent contrastive divergence; by default, chains start at the rows
         of the batch.
-    sparsity : float or None, default=None
-        Target of the mean probability of hidden units.
-    sparsity_cost : float, default=0.01
-        Weight of the sparsity.
-    l2 : float, default=0.0001
-        Decay of the weights.
+    sparsity : float, dict of str to float or sequence of float, or None, default=None
+        Target of the mean probability of hidden units: of all machines, or by role of a path or of
+        each of its layers, and of ``"joint"``.
+    sparsity_cost : float or dict, default=0.01
+        Weight of the sparsity, in the same form.
+    l2 : float or dict, default=0.0001
+        Decay of the weights, in the same form.
     sample_visible : bool, default=False
         Draw the visible units during training, in place of their means.
     lr : float, default=0.1
@@ -307,9 +310,9 @@ class MultimodalDBN(NeuralEstimator):
         "inference_steps": [Interval(Integral, 1, None, closed="left")],
         "k": [Interval(Integral, 1, None, closed="left")],
         "n_chains": [Interval(Integral, 1, None, closed="left"), None],
-        "sparsity": [Interval(Real, 0, 1, closed="neither"), None],
-        "sparsity_cost": [Interval(Real, 0, None, closed="left")],
-        "l2": [Interval(Real, 0, None, closed="left")],
+        "sparsity": [Interval(Real, 0, 1, closed="neither"), dict, None],
+        "sparsity_cost": [Interval(Real, 0, None, closed="left"), dict],
+        "l2": [Interval(Real, 0, None, closed="left"), dict],
         "sample_visible": ["boolean"],
         "gaussian_lr": [Interval(Real, 0, None, closed="neither")],
         "layer_lr": [dict, None],
@@ -332,9 +335,9 @@ class MultimodalDBN(NeuralEstimator):
         inference_steps: int = 200,
         k: int = 1,
         n_chains: int | None = None,
-        sparsity: float | None = None,
-        sparsity_cost: float = 0.01,
-        l2: float = 1e-4,
+        sparsity: float | Mapping[str, Any] | None = None,
+        sparsity_cost: float | Mapping[str, Any] = 0.01,
+        l2: float | Mapping[str, Any] = 1e-4,
         sample_visible: bool = False,
         lr: float = 0.1,
         gaussian_lr: float = 2.0,
@@ -396,6 +399,13 @@ class MultimodalDBN(NeuralEstimator):
                 f"{self._name()}: layer_lr has the learning rate of {min(unknown)!r}, but there "
                 f"are only {', '.join(roles)} and joint"
             )
+        for name in ("sparsity", "sparsity_cost", "l2"):
+            value = getattr(self, name)
+            if isinstance(value, Mapping) and set(value) != {*roles, "joint"}:
+                raise ValueError(
+                    f"{self._name()}: {name} must be one value, or one for each of "
+                    f"{', '.join(roles)} and joint, got {value!r}"
+                )
         if self.max_epochs < self._n_phases():
             raise ValueError(
                 f"{self._name()}: max_epochs={self.max_epochs} is less than the number of layers "
@@ -511,12 +521,13 @@ class MultimodalDBN(NeuralEstimator):
         """Return the learning rate of every layer, as skorch takes them."""
         own = self.layer_lr or {}
         hidden = self._hidden()
-        rates = {}
-        for role, widths in hidden.items():
-            first = self.lr
-            if getattr(self, "units_", {}).get(role) == "gaussian":
-                first = self.gaussian_lr / widths[0]
-            rates[f"paths.{role}"] = own.get(role, [first, *[self.lr] * (len(widths) - 1)])
+        units = getattr(self, "units_", {})  # not yet there when the parameters are checked
+        rates = {
+            f"paths.{role}": own.get(
+                role, layer_rates(units.get(role, ""), widths, self.lr, self.gaussian_lr)
+            )
+            for role, widths in hidden.items()
+        }
         joint = per_layer(own.get("joint", self.lr), 1, "the learning rate of 'joint'")
         layers = {f"paths.{role}": len(widths) for role, widths in hidden.items()}
         return [*rbm_groups(layers, rates), ("joint.*", {"lr": joint[0]})]
@@ -529,6 +540,13 @@ class MultimodalDBN(NeuralEstimator):
             known = module.top(items.values.float(), view)
             infer = module.mean_field if self.inference == "mean-field" else module.gibbs
             return infer(known, view, self.inference_steps)
+
+
+def _settings_of(name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of a path or of the joint machine."""
+    return {
+        key: value[name] if isinstance(value, Mapping) else value for key, value in settings.items()
+    }
 
 
 def _numbers(values: Any) -> NDArray[Any]:
