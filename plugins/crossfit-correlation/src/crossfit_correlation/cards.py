@@ -42,6 +42,26 @@ _CITE_CORR_AE = """@inproceedings{feng2014corrae,
   year      = {2014}
 }"""
 
+_CITE_CMDN = """@inproceedings{peng2016cmdn,
+  author    = {Yuxin Peng and Xin Huang and Jinwei Qi},
+  title     = {Cross-media Shared Representation by Hierarchical Learning with Multiple Deep
+               Networks},
+  booktitle = {Proceedings of the Twenty-Fifth International Joint Conference on Artificial
+               Intelligence (IJCAI-16)},
+  pages     = {3846--3853},
+  year      = {2016}
+}"""
+_CITE_CCL = """@article{peng2018ccl,
+  author  = {Yuxin Peng and Jinwei Qi and Xin Huang and Yuxin Yuan},
+  title   = {{CCL}: Cross-modal Correlation Learning with Multigrained Fusion by Hierarchical
+             Network},
+  journal = {IEEE Transactions on Multimedia},
+  volume  = {20},
+  number  = {2},
+  pages   = {405--420},
+  year    = {2018}
+}"""
+
 
 def _corr_ae(name: str, target: str, summary: str) -> MethodCard:
     return MethodCard(
@@ -72,6 +92,78 @@ def _corr_ae(name: str, target: str, summary: str) -> MethodCard:
     )
 
 
+CCL = MethodCard(
+    api=1,
+    name="ccl",
+    target="crossfit_correlation.ccl:CCL",
+    summary="Correspondence autoencoders of items and of their patches, fused, then a common space",
+    inputs={"image": ("vectors", "channels"), "text": ("vectors", "channels")},
+    labels="optional",
+    kind="embedding",
+    year=2018,
+    citation=_CITE_CCL,
+    search_space={
+        "lr": Float(1e-4, 1e-2, log=True),
+        "alpha": Float(0.3, 0.95),
+        "width": Choice(32, 64, 128, 256),
+        "margin": Float(0.3, 3.0, log=True),
+        "max_epochs": Int(20, 100, log=True),
+    },
+    test_params={
+        "dbn": (16,),
+        "code": 16,
+        "fused": 16,
+        "hidden": (14,),
+        "width": 16,
+        "max_epochs": 15,
+        "lr": 1e-2,
+        "batch_size": 32,
+        "stages": {
+            "dbn": {"max_epochs": 5, "lr": 0.05},
+            "corr": {"max_epochs": 10, "lr": 1e-2},
+            "fusion": {"max_epochs": 5, "lr": 0.05},
+            "classifier": {"max_epochs": 5, "lr": 1e-2},
+        },
+        "device": "cpu",
+    },
+    make_inputs="crossfit_correlation.testing:make_patches",
+)
+CMDN = MethodCard(
+    api=1,
+    name="cmdn",
+    target="crossfit_correlation.cmdn:CMDN",
+    summary="Autoencoders and belief networks, fused, classified, then bimodal autoencoders",
+    inputs={"image": ("vectors",), "text": ("vectors",)},
+    labels="single",
+    kind="embedding",
+    year=2016,
+    citation=_CITE_CMDN,
+    search_space={
+        "lr": Float(1e-4, 1e-2, log=True),
+        "fused": Choice(64, 128, 256),
+        "max_epochs": Int(20, 100, log=True),
+    },
+    test_params={
+        "sae": (16,),
+        "dbn": (15,),
+        "dbn_width": 16,
+        "fused": 16,
+        "hidden": (14,),
+        "codes": (16, 12),
+        "max_epochs": 15,
+        "lr": 1e-2,
+        "batch_size": 32,
+        "stages": {
+            "sae": {"max_epochs": 5, "lr": 1e-2},
+            "dbn": {"max_epochs": 5, "lr": 0.05},
+            "fusion": {"max_epochs": 5, "lr": 0.05},
+            "classifier": {"max_epochs": 10, "lr": 1e-2},
+            "bae": {"max_epochs": 15, "lr": 1e-2},
+        },
+        "device": "cpu",
+    },
+    make_inputs="crossfit_correlation.testing:make_inputs",
+)
 CORR_AE = _corr_ae(
     "corr-ae", "CorrAE", "Two autoencoders whose codes are drawn together for matched pairs"
 )

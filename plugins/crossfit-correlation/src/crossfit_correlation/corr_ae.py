@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
+import torch
 from sklearn.utils._param_validation import Interval, StrOptions
 from torch import Tensor, nn
 
@@ -14,12 +15,12 @@ from crossfit.neural import Batch, Items, MLPBranch, NeuralEstimator, Standardiz
 from crossfit_correlation import cards
 from crossfit_correlation.layers import ACTIVATIONS
 
-__all__ = ["CorrAE", "CorrespondenceNetwork", "CrossAE", "FullAE"]
+__all__ = ["CorrAE", "CorrespondenceNetwork", "CrossAE", "FullAE", "correspondence_loss"]
 
 
 @dataclass(frozen=True)
 class Targets:
-    """What the codes reconstruct, by role.
+    """Values that the codes reconstruct, by role.
 
     Not a dict: the check for outputs that are equal for all items replaces tensors and dicts of
     them, and the targets are not outputs.
@@ -89,6 +90,15 @@ class CorrespondenceNetwork(nn.Module):
         """Return the codes of items of one view, (b, width)."""
         return self.encoders[view](self.scaled(items, view))
 
+    def forward(self, views: Mapping[str, Items]) -> dict[str, Any]:
+        """Return codes, reconstructions and targets, by role."""
+        codes = {role: self.encode(items, role) for role, items in views.items()}
+        return {
+            "codes": codes,
+            "rebuilt": {role: self.decode(code, role) for role, code in codes.items()},
+            "targets": Targets({role: self.scaled(items, role) for role, items in views.items()}),
+        }
+
     def decode(self, code: Tensor, view: str) -> dict[str, Tensor]:
         """Return the views that are reconstructed from codes of one view, by role."""
         decoders = self.decoders[view]
@@ -113,7 +123,7 @@ class CorrAE(NeuralEstimator):
     is a pair of its image.
 
     The squared distance is smallest if all codes are equal. Only the reconstruction prevents this:
-    with `alpha` near 1, and a large `width` beside few features, codes may collapse, which is
+    with `alpha` near 1, and a large `width` for few features, codes may collapse, which is
     reported by a `TrainingWarning`. With `alpha` of 0 the method is two independent autoencoders.
 
     The defaults are for a few thousand pairs of real-valued features; see Notes for the paper's
@@ -239,27 +249,10 @@ class CorrAE(NeuralEstimator):
         return CorrespondenceNetwork(n_inputs, **{**settings, **module})
 
     def _outputs(self, module: nn.Module, batch: Batch) -> dict[str, Any]:
-        assert isinstance(module, CorrespondenceNetwork)
-        codes = {role: module.encode(items, role) for role, items in batch.views.items()}
-        return {
-            "codes": codes,
-            "rebuilt": {role: module.decode(code, role) for role, code in codes.items()},
-            "targets": Targets(
-                {role: module.scaled(items, role) for role, items in batch.views.items()}
-            ),
-        }
+        return module(batch.views)  # type: ignore[no-any-return]
 
     def _loss(self, outputs: Any, batch: Batch) -> dict[str, Tensor]:
-        first, second = outputs["codes"].values()
-        errors = [
-            _squared(outputs["targets"].of[target] - found)
-            for rebuilt in outputs["rebuilt"].values()
-            for target, found in rebuilt.items()
-        ]
-        return {
-            "reconstruction": (1 - self.alpha) * sum(errors[1:], start=errors[0]),
-            "distance": self.alpha * _squared(first - second),
-        }
+        return correspondence_loss(outputs, self.alpha)
 
 
 class CrossAE(CorrAE):
@@ -337,6 +330,33 @@ class FullAE(CorrAE):
 
     def _reconstructed(self) -> dict[str, list[str]]:
         return {role: list(self._roles()) for role in self._roles()}
+
+
+def correspondence_loss(outputs: Mapping[str, Any], alpha: float) -> dict[str, Tensor]:
+    """Return the terms of the loss of correspondence autoencoders.
+
+    Parameters
+    ----------
+    outputs : dict
+        As `CorrespondenceNetwork` returns them.
+    alpha : float
+        Weight of the distance of codes.
+
+    Returns
+    -------
+    dict of str to Tensor
+        ``reconstruction`` and ``distance``.
+    """
+    first, second = outputs["codes"].values()
+    errors = [
+        _squared(outputs["targets"].of[target] - found)
+        for rebuilt in outputs["rebuilt"].values()
+        for target, found in rebuilt.items()
+    ]
+    return {
+        "reconstruction": (1 - alpha) * torch.stack(errors).sum(),
+        "distance": alpha * _squared(first - second),
+    }
 
 
 def _squared(difference: Tensor) -> Tensor:

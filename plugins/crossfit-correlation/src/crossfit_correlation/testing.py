@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from crossfit import Views
+from crossfit import Ragged, Views
 
 N_CLASSES, N_FACTORS, N_FEATURES, N_WORDS = 5, 8, 24, 14
 
@@ -37,3 +37,29 @@ def make_inputs(rng: np.random.Generator, n: int) -> tuple[Views, NDArray[Any]]:
         image=image + 0.1 * rng.normal(size=image.shape),
         text=text + 0.1 * rng.normal(size=text.shape),
     ), y
+
+
+def make_patches(rng: np.random.Generator, n: int) -> tuple[Views, NDArray[Any]]:
+    """Generate n pairs whose items have patches, and their labels.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+        Random number generator.
+    n : int
+        Number of pairs.
+
+    Returns
+    -------
+    views : Views
+        The images have the channels ``whole``, (n, 24), and ``patches``, a Ragged with one to three
+        noisy copies of each; the texts are vectors, (n, 14).
+    y : int array of shape (n,)
+    """
+    views, y = make_inputs(rng, n)
+    image = views["image"]
+    lengths = rng.integers(1, 4, size=n)
+    patches = np.repeat(image, lengths, axis=0)
+    patches = patches + 0.3 * rng.normal(size=patches.shape)
+    ragged = Ragged(patches, np.concatenate([[0], np.cumsum(lengths)]))
+    return views.replace(image={"whole": image, "patches": ragged}), y
