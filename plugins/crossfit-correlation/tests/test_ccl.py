@@ -157,7 +157,9 @@ def test_bad_input_is_rejected_in_one_sentence(fitted, pairs):
         CCL(stages={"dbn": {"max_epochs": 0}}).fit(views, y)
     with pytest.raises(ValueError, match="CCL: dbn must have at least one layer for each view"):
         CCL(dbn=()).fit(views, y)
-    with pytest.raises(ValueError, match="dbn must be integers of at least 1, one per layer, or such"):
+    with pytest.raises(
+        ValueError, match="dbn must be integers of at least 1, one per layer, or such"
+    ):
         CCL(dbn={"image": (4,)}).fit(views, y)
     with pytest.raises(ValueError, match="visible must be one of gaussian, bernoulli, replicated"):
         CCL(visible="poisson").fit(views, y)
