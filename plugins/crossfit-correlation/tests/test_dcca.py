@@ -363,10 +363,10 @@ def test_on_wikipedia_the_final_cca_makes_the_difference():
     method = DCCA(device="cpu", verbose=0, random_state=0).fit(data["train"].views)
     test = data["test"].views
     score = make_retrieval_scorer("map@all", direction="both")
-    assert score(method, test, data["test"].y) > 0.215  # .227 with tuned settings, .118 at chance
+    assert score(method, test, data["test"].y) > 0.225  # .118 at chance
     outputs = test.map(method.project)
     raw = crossfit.evaluate(
         pairwise_similarity(outputs["image"], outputs["text"]),
         np.equal.outer(data["test"].y, data["test"].y), "map@all", ci=None,
     )  # fmt: skip
-    assert raw.mean(None, "map@all") < 0.16
+    assert raw.mean(None, "map@all") < 0.15

@@ -156,4 +156,4 @@ def test_the_defaults_find_articles_of_the_class_of_a_picture():
     data = datasets.load("wikipedia")
     method = DCCAE(device="cpu", verbose=0, random_state=0).fit(data["train"].views)
     score = make_retrieval_scorer("map@all", direction="both")
-    assert score(method, data["test"].views, data["test"].y) > 0.21  # .118 at chance
+    assert score(method, data["test"].views, data["test"].y) > 0.22  # .118 at chance
