@@ -66,7 +66,10 @@ def _experiment(
     )
 
 
-_COMPARED = ("cran", "dcca", "corr-ae", "gmm-hglmm-cca", "macc", "kcca", "cfa", "cca")
+_COMPARED = (
+    "cran", "dcca", "corr-ae", "multimodal-dbn", "bimodal-ae", "gmm-hglmm-cca", "macc", "kcca",
+    "cfa", "cca",
+)  # fmt: skip
 FLICKR30K = _experiment(
     "qi-2018-cran-flickr30k",
     "CRAN, its ablations and the methods compared on Flickr30K, published",

@@ -110,7 +110,17 @@ PASCAL_SENTENCES = _experiment(
     "patel-2019-ssvr-pascal-sentences",
     "pascal-sentences",
     "SSVR, TextTopicNet and the methods compared on Pascal Sentences, on the set's own texts",
-    ("ssvr", "texttopicnet", "cca", "cfa", "kcca", "corr-ae", "jrl"),
+    (
+        "ssvr",
+        "texttopicnet",
+        "cca",
+        "cfa",
+        "kcca",
+        "corr-ae",
+        "multimodal-dbn",
+        "bimodal-ae",
+        "jrl",
+    ),
 )
 GOMEZ_WIKIPEDIA = _experiment(
     "gomez-2017-texttopicnet-wikipedia",
