@@ -211,6 +211,60 @@ def test_bad_widths_are_rejected_in_one_sentence(cls, hidden, pairs):
         cls(hidden=hidden).fit(pairs)
 
 
+# ---- belief networks -----------------------------------------------------------------------------
+
+
+def test_a_belief_network_is_trained_first_and_then_fixed(pairs):
+    settings = {
+        "dbn": {"image": (10, 6), "text": (8,)}, "pretrain": 3, "width": 4, "device": "cpu",
+        "pretrain_lr": {"image": [0.01, 0.05], "text": 0.01}, "last_activation": "sigmoid",
+        "random_state": 0,
+    }  # fmt: skip
+    one, four = (CorrAE(**settings, max_epochs=n).fit(pairs) for n in (1, 4))
+    networks = [method.net_.module_ for method in (one, four)]
+    weights = [network.beliefs.state_dict() for network in networks]
+    assert weights[0].keys() == weights[1].keys()
+    assert all(torch.equal(w, weights[1][name]) for name, w in weights[0].items())
+    fresh = one._build_module(one.n_inputs_, None)
+    assert fresh.decoders["image"]["image"].layers[-2].out_features == 6
+    batch = Items(torch.tensor(pairs["image"]).float())
+    inputs = networks[0].scaled(batch, "image")
+    expected = networks[0].beliefs["image"].encode(networks[0].scaling["image"](batch.values))
+    torch.testing.assert_close(inputs, expected)
+    biases = networks[0].beliefs["image"].rbms[0].hidden_bias
+    assert biases.abs().max() > 0  # they begin at zero
+    again = CorrAE(**settings, max_epochs=1).fit(pairs)
+    assert np.array_equal(again.similarity(pairs), one.similarity(pairs))
+
+
+def test_counts_are_the_words_of_a_belief_network(pairs):
+    counts = np.random.default_rng(0).poisson(2.0, size=(120, 14)).astype(float)
+    method = CorrAE(
+        dbn=(6,), visible={"image": "gaussian", "text": "replicated-softmax"}, pretrain=2,
+        width=4, max_epochs=2, lr_half_life=50, optimizer="SGD", optimizer__momentum=0.5,
+        random_state=0, device="cpu",
+    )  # fmt: skip
+    method.fit(pairs.replace(text=counts))
+    # Counts are scaled to one length, so that twice the counts are the same document.
+    codes = [method.encode(x, "text") for x in (counts, 2 * counts)]
+    np.testing.assert_allclose(*codes, atol=1e-5)
+    assert method.net_.optimizer_.param_groups[0]["lr"] < method.lr
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"dbn": {"image": (4,)}}, "CorrAE: dbn must be integers of at least 1, one per layer"),
+        ({"visible": "poisson"}, "CorrAE: visible must be one of gaussian, bernoulli"),
+        ({"dbn": (4, 3), "pretrain_lr": {"image": [0.1], "text": [0.1, 0.1, 0.1]}},
+         "CorrAE: pretrain_lr must be a positive number, or one for each of image and text"),
+    ],
+)  # fmt: skip
+def test_bad_belief_networks_are_rejected_in_one_sentence(settings, message, pairs):
+    with pytest.raises(ValueError, match=message):
+        CorrAE(**settings).fit(pairs)
+
+
 # ---- real pairs ----------------------------------------------------------------------------------
 
 

@@ -17,8 +17,9 @@ from torch import Tensor, nn
 from crossfit.neural import RBM, Batch, Items, MLPBranch, Standardize, init_weights, label_loss
 from crossfit.views import Views, as_float
 from crossfit_correlation import cards
+from crossfit_correlation.layers import LENGTH
 from crossfit_correlation.multimodal_dbn import DeepBeliefNetwork
-from crossfit_correlation.stages import LENGTH, Classifier, StagedEstimator
+from crossfit_correlation.stages import Classifier, StagedEstimator
 
 __all__ = ["CMDN"]
 

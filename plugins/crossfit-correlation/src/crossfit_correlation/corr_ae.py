@@ -11,9 +11,18 @@ import torch
 from sklearn.utils._param_validation import Interval, StrOptions
 from torch import Tensor, nn
 
-from crossfit.neural import Batch, Items, MLPBranch, NeuralEstimator, Standardize, init_weights
+from crossfit.neural import (
+    Batch,
+    Items,
+    MLPBranch,
+    NeuralEstimator,
+    RBMSchedule,
+    Standardize,
+    init_weights,
+    pretrain_rbms,
+)
 from crossfit_correlation import cards
-from crossfit_correlation.layers import ACTIVATIONS
+from crossfit_correlation.layers import ACTIVATIONS, belief_stack, kinds_by_role, widths_by_role
 
 __all__ = ["CorrAE", "CorrespondenceNetwork", "CrossAE", "FullAE", "correspondence_loss"]
 
@@ -48,6 +57,11 @@ class CorrespondenceNetwork(nn.Module):
         Function after the last layer of decoders.
     standardize : bool, default=True
         Whether the features are standardised first; the standardised ones are reconstructed.
+    dbn : mapping of str to sequence of int, optional
+        By role: layers of a deep belief network whose last units are encoded and reconstructed in
+        place of the features.
+    visible : mapping of str to str, optional
+        By role: kind of the features for these networks. Only Gaussian ones are standardised.
     """
 
     def __init__(
@@ -59,13 +73,23 @@ class CorrespondenceNetwork(nn.Module):
         activation: str = "sigmoid",
         last_activation: str = "linear",
         standardize: bool = True,
+        dbn: Mapping[str, Sequence[int]] | None = None,
+        visible: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__()
         act, last = ACTIVATIONS[activation], ACTIVATIONS[last_activation]
+        kinds = visible or dict.fromkeys(n_inputs, "gaussian")
         self.scaling = nn.ModuleDict(
-            {role: Standardize(n, role) if standardize else nn.Identity()
+            {role: Standardize(n, role) if standardize and kinds[role] == "gaussian"
+             else nn.Identity()
              for role, n in n_inputs.items()}
         )  # fmt: skip
+        layers = {role: (dbn or {}).get(role, ()) for role in n_inputs}
+        self.beliefs = nn.ModuleDict(
+            {role: belief_stack([n_inputs[role], *each], kinds[role])
+             for role, each in layers.items() if each}
+        )  # fmt: skip
+        n_inputs = {role: layers[role][-1] if layers[role] else n for role, n in n_inputs.items()}
         self.encoders = nn.ModuleDict(
             {role: MLPBranch([n, *widths], activation=act, last_activation=act)
              for role, n in n_inputs.items()}
@@ -84,7 +108,12 @@ class CorrespondenceNetwork(nn.Module):
 
     def scaled(self, items: Items, view: str) -> Tensor:
         """Return what is encoded and reconstructed of the items of one view, (b, d)."""
-        return self.scaling[view](items.values)
+        x: Tensor = self.scaling[view](items.values)
+        if view in self.beliefs:
+            stack: Any = self.beliefs[view]
+            with torch.no_grad():
+                x = stack.encode(x)
+        return x
 
     def encode(self, items: Items, view: str) -> Tensor:
         """Return the codes of items of one view, (b, width)."""
@@ -146,6 +175,22 @@ class CorrAE(NeuralEstimator):
     standardize : bool, default=True
         Subtract the training mean from every feature and divide it by its standard deviation. The
         results are encoded and reconstructed.
+    dbn : sequence of int, or dict of str to sequence of int, default=()
+        Layers of a deep belief network per view, or those of each by role, as in the paper. It is
+        trained first, layer by layer, and then fixed: the probabilities of its last units are
+        encoded and reconstructed in place of the features. Set ``last_activation="sigmoid"`` then.
+    visible : str, or dict of str to str, default="gaussian"
+        Kind of the features for the belief networks, or of those of each view: "gaussian",
+        "replicated-softmax" for counts of words, or "bernoulli" for numbers from 0 to 1. Only the
+        first are standardised.
+    pretrain : int, default=20
+        Number of epochs per layer of the belief networks, by CD-1.
+    pretrain_lr : float, or dict of str to float or sequence of float, default=0.01
+        Their learning rate; or by role that of a view, or of each of its layers.
+    lr_half_life : float, optional
+        Number of updates after which the learning rate is half, falling with 1/t, and during which
+        two thirds of the rise of the momentum from .5 to .9 are done, if the optimizer has one: the
+        schedule of deepnet. Both are constant by default.
     max_epochs : int, default=50
         Number of passes over the training pairs.
     lr : float, default=0.001
@@ -200,6 +245,11 @@ class CorrAE(NeuralEstimator):
         "activation": [StrOptions(set(ACTIVATIONS))],
         "last_activation": [StrOptions(set(ACTIVATIONS))],
         "standardize": ["boolean"],
+        "dbn": [list, tuple, dict],
+        "visible": [str, dict],
+        "pretrain": [Interval(Integral, 1, None, closed="left")],
+        "pretrain_lr": [Interval(Real, 0, None, closed="neither"), dict],
+        "lr_half_life": [Interval(Real, 0, None, closed="neither"), None],
     }
 
     def __init__(
@@ -211,6 +261,11 @@ class CorrAE(NeuralEstimator):
         activation: str = "tanh",
         last_activation: str = "linear",
         standardize: bool = True,
+        dbn: Sequence[int] | Mapping[str, Sequence[int]] = (),
+        visible: str | Mapping[str, str] = "gaussian",
+        pretrain: int = 20,
+        pretrain_lr: float | Mapping[str, float | Sequence[float]] = 0.01,
+        lr_half_life: float | None = None,
         max_epochs: int = 50,
         lr: float = 1e-3,
         batch_size: int = 100,
@@ -223,6 +278,11 @@ class CorrAE(NeuralEstimator):
         self.activation = activation
         self.last_activation = last_activation
         self.standardize = standardize
+        self.dbn = dbn
+        self.visible = visible
+        self.pretrain = pretrain
+        self.pretrain_lr = pretrain_lr
+        self.lr_half_life = lr_half_life
 
     def _reconstructed(self) -> dict[str, list[str]]:
         """Return, by role, the views that its code reconstructs."""
@@ -235,6 +295,29 @@ class CorrAE(NeuralEstimator):
                 f"{self._name()}: hidden must be integers of at least 1, one per layer, got "
                 f"{self.hidden!r}"
             )
+        self._layers()
+        kinds_by_role(self.visible, self._roles(), f"{self._name()}: visible")
+        self._rates()
+
+    def _layers(self) -> dict[str, list[int]]:
+        """Return the layers of the belief networks by role."""
+        return widths_by_role(self.dbn, self._roles(), f"{self._name()}: dbn")
+
+    def _rates(self) -> dict[str, Any]:
+        """Return the learning rate, or rates, of the belief networks by role."""
+        given, layers = self.pretrain_lr, self._layers()
+        rates = given if isinstance(given, Mapping) else dict.fromkeys(layers, given)
+        each = {role: list(r) if isinstance(r, (list, tuple)) else [r] for role, r in rates.items()}
+        if set(rates) != set(layers) or not all(
+            len(r) in (1, len(layers[role]))
+            and all(isinstance(v, Real) and not isinstance(v, bool) and float(v) > 0 for v in r)
+            for role, r in each.items()
+        ):
+            raise ValueError(
+                f"{self._name()}: pretrain_lr must be a positive number, or one for each of "
+                f"{' and '.join(layers)}, or one for each of their layers, got {given!r}"
+            )
+        return {role: r if len(r) > 1 else r[0] for role, r in each.items()}
 
     def _build_module(
         self, n_inputs: dict[str, Any], n_classes: int | None, **module: Any
@@ -245,8 +328,37 @@ class CorrAE(NeuralEstimator):
             "activation": self.activation,
             "last_activation": self.last_activation,
             "standardize": self.standardize,
+            "dbn": self._layers(),
+            "visible": kinds_by_role(self.visible, self._roles(), f"{self._name()}: visible"),
         }
         return CorrespondenceNetwork(n_inputs, **{**settings, **module})
+
+    def _first_weights(self, module: nn.Module, pairs: Any) -> None:
+        assert isinstance(module, CorrespondenceNetwork)
+        stacks: Any = dict(module.beliefs.items())
+        if not stacks:
+            return
+        rates = self._rates()
+        pretrain_rbms(
+            self,
+            stacks,
+            pairs,
+            lambda batch, role: module.scaling[role](batch.views[role].values),
+            epochs=self.pretrain,
+            lr={role: rates[role] for role in stacks},
+            batch_size=self.batch_size,
+            schedule=self._deepnet(),
+        )
+        module.beliefs.requires_grad_(False)
+
+    def _deepnet(self) -> RBMSchedule | None:
+        if self.lr_half_life is None:
+            return None
+        return RBMSchedule(self.lr_half_life, momentum_steps=self.lr_half_life)
+
+    def _schedule(self) -> list[Any]:
+        schedule = self._deepnet()
+        return [] if schedule is None else [schedule]
 
     def _outputs(self, module: nn.Module, batch: Batch) -> dict[str, Any]:
         return module(batch.views)  # type: ignore[no-any-return]

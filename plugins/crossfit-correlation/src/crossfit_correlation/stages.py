@@ -28,14 +28,10 @@ from crossfit.neural import (
 )
 from crossfit.neural.batching import batches_of, store
 from crossfit.views import Views, as_numpy
-from crossfit_correlation.layers import widths_by_role
+from crossfit_correlation.layers import belief_stack, kinds_by_role, widths_by_role
 
-__all__ = ["LENGTH", "BeliefNetwork", "Classifier", "StagedEstimator", "mean_of_parts"]
+__all__ = ["BeliefNetwork", "Classifier", "StagedEstimator", "mean_of_parts"]
 
-# Words to which a document is scaled for replicated-softmax units.
-LENGTH = 100.0
-# First weights for counts, as in `MultimodalDBN`.
-_COUNT_STD = 0.03
 _SETTINGS = {"max_epochs": Integral, "lr": Real, "batch_size": Integral, "weight_decay": Real}
 
 
@@ -63,10 +59,7 @@ class BeliefNetwork(nn.Module):
     ) -> None:
         super().__init__()
         self.scaling = Standardize(n_inputs) if visible == "gaussian" else nn.Identity()
-        own: dict[str, Any] = {}
-        if visible == "replicated-softmax":
-            own = {"length": LENGTH, "weight_std": [_COUNT_STD, *[None] * (len(widths) - 1)]}
-        self.stack = RBMStack([n_inputs, *widths], visible, l2=weight_decay, **own)
+        self.stack = belief_stack([n_inputs, *widths], visible, l2=weight_decay)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the probabilities of the last hidden units, (..., widths[-1])."""
@@ -194,14 +187,7 @@ class StagedEstimator(NeuralEstimator):
     def _visible(self) -> dict[str, str]:
         """Return the kind of the features by role."""
         given = self.visible  # type: ignore[attr-defined]
-        kinds = ("gaussian", "bernoulli", "replicated-softmax")
-        each = given if isinstance(given, Mapping) else dict.fromkeys(self._roles(), given)
-        if set(each) != set(self._roles()) or not set(each.values()) <= set(kinds):
-            raise ValueError(
-                f"{self._name()}: visible must be one of {', '.join(kinds)}, or one for each of "
-                f"{' and '.join(self._roles())}, got {given!r}"
-            )
-        return {role: str(each[role]) for role in self._roles()}
+        return kinds_by_role(given, self._roles(), f"{self._name()}: visible")
 
     # ---- training of stages --------------------------------------------------------------------
 
