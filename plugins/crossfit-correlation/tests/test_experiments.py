@@ -138,3 +138,93 @@ def test_the_deep_belief_network_on_flickr30k_has_the_settings_of_deepnet():
     updates = 29_783 * 5 / method.batch_size * method.max_epochs / schedule.n_phases
     assert updates == pytest.approx(200_000, rel=0.01)
     assert entry.published["r@1"] == {"image2text": 0.064, "text2image": 0.047}
+
+
+# ---- Corr-AE, CMDN, CCL ------------------------------------------------------------------------
+
+# Of ACLN's table 1, SSVR's table 3 and CRAN's table 1.
+FIGURES = {
+    ("feng-2014-corr-ae-wikipedia", "Corr-AE", "map@all"): (0.188, 0.202),
+    ("feng-2014-corr-ae-pascal-sentences", "Corr-AE", "map@all"): (0.268, 0.273),
+    ("peng-2018-ccl-pascal-sentences", "Corr-AE", "map@all"): (0.268, 0.273),
+    ("peng-2018-ccl-pascal-sentences", "CMDN", "map@all"): (0.334, 0.333),
+    ("peng-2018-ccl-flickr30k", "CCL", "r@1"): (0.377, 0.373),
+    ("peng-2018-ccl-flickr30k", "CCL", "r@10"): (0.811, 0.800),
+    ("peng-2018-ccl-flickr30k", "Corr-AE", "r@1"): (0.303, 0.238),
+    ("peng-2018-ccl-flickr30k", "Corr-AE", "r@10"): (0.740, 0.707),
+}
+
+
+@pytest.mark.parametrize(("name", "label", "metric"), FIGURES)
+def test_published_figures_of_autoencoders_stand_next_to_their_rows(name, label, metric):
+    described = Experiment.from_file(FOLDER / f"{name}.yaml")
+    (entry,) = [entry for entry in described.methods if entry.label == label]
+    found = entry.published[metric]
+    assert (found["image2text"], found["text2image"]) == FIGURES[name, label, metric]
+
+
+@pytest.mark.parametrize(("name", "n_pairs"), [
+    ("feng-2014-corr-ae-wikipedia", 2173), ("feng-2014-corr-ae-pascal-sentences", 800),
+    ("peng-2018-ccl-pascal-sentences", 800), ("peng-2018-ccl-flickr30k", 29_783 * 5),
+])  # fmt: skip
+def test_corr_ae_has_the_settings_of_deepnet(name, n_pairs):
+    alphas = {"corr-ae": 0.8, "cross-ae": 0.2, "full-ae": 0.8}
+    for entry in Experiment.from_file(FOLDER / f"{name}.yaml").methods:
+        if entry.method not in alphas:
+            continue
+        method = _class(entry.method)(**entry.params)
+        assert method.alpha == alphas[entry.method]
+        module = method._build_module({"image": 4096, "text": 3000}, None)
+        machines = [
+            tuple(rbm.weight.shape[::-1]) for part in module.beliefs.values() for rbm in part.rbms
+        ]
+        assert machines == [(4096, 2048), (2048, 1024), (3000, 1024), (1024, 1024)]
+        for role, encoder in module.encoders.items():
+            assert [type(layer).__name__ for layer in encoder.layers] == ["Linear", "Sigmoid"]
+            assert encoder.layers[0].weight.shape == (1024, 1024)
+            for decoder in module.decoders[role].values():
+                assert [type(layer).__name__ for layer in decoder.layers] == ["Linear", "Sigmoid"]
+        batches = -(-n_pairs // method.batch_size)
+        assert batches * method.max_epochs == pytest.approx(10_000, rel=0.05)
+        assert batches * method.pretrain == pytest.approx(100_000, rel=0.05)
+        (schedule,) = method._schedule()
+        assert schedule.at(0)[:2] == (1.0, 0.5) and schedule.at(10_000)[0] == 0.5
+
+
+def test_cmdn_has_the_sizes_of_its_code():
+    entry = Experiment.from_file(FOLDER / "peng-2016-cmdn-wikipedia.yaml").methods[0]
+    method = _class("cmdn")(**entry.params)
+    trunk = method._build_trunk({"image": 2296, "text": 3000}, 10)
+    shapes = {name: tuple(w.shape[::-1]) for name, w in trunk.named_parameters() if w.ndim == 2}
+    for role, n in (("image", 2296), ("text", 3000)):
+        assert shapes[f"encoders.{role}.layers.0.weight"] == (n, 1024)
+        assert shapes[f"encoders.{role}.layers.2.weight"] == (1024, 512)
+        assert shapes[f"fusions.{role}.weight"] == (512 + 2048, 1024)
+        assert shapes[f"classifiers.{role}.head.weight"] == (1024, 10)
+    assert shapes["beliefs.joint.weight"] == (2048, 2048)
+    assert [layer.into["text"].weight.shape[0] for layer in trunk.autoencoders] == [512, 256, 128]
+    method.n_labels_ = 10
+    assert method._build_module({"image": 128, "text": 128}, 10).into["image"].out_features == 64
+    batches = {name: -(-2173 // method._stage(name)["batch_size"]) for name in method._stages}
+    updates = {name: n * method._stage(name)["max_epochs"] for name, n in batches.items()}
+    expected = {
+        "sae": 100_000, "dbn": 200_000, "fusion": 100_000, "classifier": 50_000, "bae": 20_000,
+    }  # fmt: skip
+    assert updates == pytest.approx(expected, rel=0.01)
+
+
+@pytest.mark.parametrize("name", ["peng-2018-ccl-pascal-sentences", "peng-2018-ccl-flickr30k"])
+def test_ccl_has_the_sizes_of_its_code(name):
+    entry = Experiment.from_file(FOLDER / f"{name}.yaml").methods[0]
+    method = _class("ccl")(**entry.params)
+    levels = {"whole": 4096, "patches": 1024}
+    trunk = method._build_trunk({"image": levels, "text": levels}, 20)
+    assert trunk.fusions["image"].weight.shape == (2048, 2048)
+    assert trunk.correspondences["patches"].encoders["text"].layers[0].weight.shape == (1024, 1024)
+    assert [layer.weight.shape[0] for layer in trunk.classifiers["text"].body.layers[::2]] == [
+        1024, 1024, 1024,
+    ]  # fmt: skip
+    assert (method.alpha, method.margin, method.width, method.batch_size) == (0.7, 1.0, 1024, 80)
+    settings = {"lr": 1e-4, "optimizer": "SGD", "optimizer__momentum": 0.9,
+                "optimizer__weight_decay": 0.004}  # fmt: skip
+    assert {key: method.get_params()[key] for key in settings} == settings

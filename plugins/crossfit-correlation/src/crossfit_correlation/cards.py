@@ -383,3 +383,41 @@ MULTIMODAL_DBN_FLICKR30K = ExperimentCard(
     citation=_CITE_MULTIMODAL_DBN,
     year=2012,
 )
+
+
+def _published(
+    name: str, dataset: str, methods: tuple[str, ...], summary: str, citation: str, year: int
+) -> ExperimentCard:
+    return ExperimentCard(
+        api=1,
+        name=name,
+        target=f"crossfit_correlation:experiments/{name}.yaml",
+        summary=summary,
+        datasets=(dataset,),
+        methods=methods,
+        citation=citation,
+        year=year,
+    )
+
+
+_CORR_AES = ("cca", "corr-ae", "cross-ae", "full-ae")
+CORR_AE_WIKIPEDIA = _published(
+    "feng-2014-corr-ae-wikipedia", "wikipedia", _CORR_AES,
+    "Published settings: Corr-AE, Cross-AE and Full-AE on Wikipedia", _CITE_CORR_AE, 2014,
+)  # fmt: skip
+CORR_AE_PASCAL = _published(
+    "feng-2014-corr-ae-pascal-sentences", "pascal-sentences", _CORR_AES,
+    "Published settings: Corr-AE, Cross-AE and Full-AE on Pascal Sentences", _CITE_CORR_AE, 2014,
+)  # fmt: skip
+CMDN_WIKIPEDIA = _published(
+    "peng-2016-cmdn-wikipedia", "wikipedia", ("cmdn",),
+    "Published settings: CMDN on Wikipedia", _CITE_CMDN, 2016,
+)  # fmt: skip
+CCL_PASCAL = _published(
+    "peng-2018-ccl-pascal-sentences", "pascal-sentences", ("ccl", "cmdn", "corr-ae"),
+    "Published settings: CCL, CMDN and Corr-AE on Pascal Sentences", _CITE_CCL, 2018,
+)  # fmt: skip
+CCL_FLICKR30K = _published(
+    "peng-2018-ccl-flickr30k", "flickr30k", ("ccl", "corr-ae"),
+    "Published figures: CCL and Corr-AE on Flickr30K", _CITE_CCL, 2018,
+)  # fmt: skip

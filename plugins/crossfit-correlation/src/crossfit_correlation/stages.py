@@ -250,8 +250,14 @@ class StagedEstimator(NeuralEstimator):
             lr=settings["lr"],
             max_epochs=settings["max_epochs"],
             batch_size=settings["batch_size"],
-            optimizer__weight_decay=settings["weight_decay"],
+            **self._stage_optimizer(settings["weight_decay"]),
         )
+
+    def _stage_optimizer(self, weight_decay: float) -> dict[str, Any]:
+        """Return the settings of the optimizer, with the decay of a stage."""
+        given = {**self._optimizer_parameters(), "weight_decay": weight_decay}
+        given.pop("param_groups", None)
+        return {f"optimizer__{name}": value for name, value in given.items()}
 
     def _train_classifier(
         self, stage: str, classifier: Classifier, views: Views, labels: NDArray[np.int64]
