@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import pairwise
 from numbers import Real
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -387,50 +387,53 @@ class RBM(nn.Module):
         -------
         Contrast
         """
-        # Differences of free energies need the full precision.
-        with torch.autocast(v.device.type, enabled=False):
+        # Not by autograd: the energies themselves, and passes over the weights for each term of the
+        # loss, would take as long as the products.
+        with torch.no_grad(), torch.autocast(v.device.type, enabled=False):
             v = self.scaled(v.float())
             words = self.words(v)
             x = self._input(v, words)
-            with torch.no_grad():
-                h = _draw(x.sigmoid(), generator)
-                mean = self.visible(h, words)
-                error = ((v - mean) / words).square().sum() / len(v)
-                theirs = words
-                if self.chains is not None:
-                    h = self.chains
-                    if isinstance(words, Tensor):  # chains have the lengths of the batch's rows
-                        theirs = words[torch.arange(len(h), device=v.device) % len(v)]
-                    mean = self.visible(h, theirs)
-                end = self._visible_state(mean, theirs, generator)
-                for _ in range(k + self.more_steps - 1):
-                    h = _draw(self._input(end, theirs).sigmoid(), generator)
-                    end = self._visible_state(self.visible(h, theirs), theirs, generator)
-            y = self._input(end, theirs)
-            loss = (self._energy(v, x) / _at_least_one(words)).mean()
-            loss = loss - (self._energy(end, y) / _at_least_one(theirs)).mean()
+            p = x.sigmoid()
+            h = _draw(p, generator)
+            mean = self.visible(h, words)
+            error = ((v - mean) / words).square().sum() / len(v)
+            theirs = words
+            if self.chains is not None:
+                h = self.chains
+                if isinstance(words, Tensor):  # chains have the lengths of the batch's rows
+                    theirs = words[torch.arange(len(h), device=v.device) % len(v)]
+                mean = self.visible(h, theirs)
+            end = self._visible_state(mean, theirs, generator)
+            for _ in range(k + self.more_steps - 1):
+                h = _draw(self._input(end, theirs).sigmoid(), generator)
+                end = self._visible_state(self.visible(h, theirs), theirs, generator)
+            q = self._input(end, theirs).sigmoid()
             if self.training and self.chains is not None:
-                with torch.no_grad():
-                    self.chains.copy_(_draw(y.sigmoid(), generator))
-            loss = loss.to(v.dtype)
+                self.chains.copy_(_draw(q, generator))
+            # The derivative of F is minus the probability, by the input of a hidden unit, and
+            # minus the value, by the bias of a visible one; with the variance of one, plus the
+            # bias, which cancels.
             if self.activity is not None:
-                loss = loss + self._sparsity(x, words)
-            if self.l2:
-                loss = loss + self.l2 / 2 * self.weight.square().sum()
-        return Contrast(loss, error)
+                p = p - self._slope(p)
+            own, other = _share(words) * len(v), _share(theirs) * len(end)
+            down, up = p / own, q / other
+            gradients = {
+                self.weight: torch.addmm(
+                    self.weight, torch.cat([up, -down]).T, torch.cat([end, v]), beta=self.l2
+                ),
+                self.hidden_bias: (theirs * up).sum(dim=0) - (words * down).sum(dim=0),
+                self.visible_bias: (end / other).sum(dim=0) - (v / own).sum(dim=0),
+            }
+        return Contrast(_WithGradients.apply(error, gradients.values(), *gradients), error)
 
-    def _sparsity(self, x: Tensor, words: Tensor | float) -> Tensor:
-        """Return a term with the gradient of the sparsity; its value has no meaning."""
+    def _slope(self, p: Tensor) -> Tensor:
+        """Return the gradient of the sparsity by the inputs of the hidden units, per row."""
         assert self.activity is not None and self.sparsity is not None
-        with torch.no_grad():
-            q = self.activity.lerp(x.sigmoid().mean(dim=0), 1 - _DAMPING)
-            if self.training:
-                self.activity.copy_(q)
-            q = q.clamp(1e-6, 1 - 1e-6)
-            slope = self.sparsity_cost * (q - self.sparsity) / (q * (1 - q))
-        share = _at_least_one(words)
-        x = x / (share[:, None] if isinstance(share, Tensor) else share)
-        return (x.mean(dim=0) * slope).sum()
+        q = self.activity.lerp(p.mean(dim=0), 1 - _DAMPING)
+        if self.training:
+            self.activity.copy_(q)
+        q = q.clamp(1e-6, 1 - 1e-6)
+        return self.sparsity_cost * (q - self.sparsity) / (q * (1 - q))
 
 
 class RBMStack(nn.Module):
@@ -1028,8 +1031,19 @@ def _linear_layers(module: nn.Module) -> list[nn.Linear]:
     return [part for part in module.modules() if isinstance(part, nn.Linear)]
 
 
-def _at_least_one(words: Tensor | float) -> Tensor | float:
-    """Return numbers of words of which a loss may be a share."""
-    if isinstance(words, Tensor):
-        return words.clamp(min=1.0).squeeze(1)
-    return max(words, 1.0)
+def _share(words: Tensor | float) -> Tensor | float:
+    """Return numbers of words, (n, 1), of which a loss may be a share."""
+    return words.clamp(min=1.0) if isinstance(words, Tensor) else max(words, 1.0)
+
+
+class _WithGradients(torch.autograd.Function):
+    """A value with given gradients."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor, gradients: Iterable[Tensor], *of: Tensor) -> Tensor:
+        ctx.save_for_backward(*gradients)
+        return value.clone()
+
+    @staticmethod
+    def backward(ctx: Any, slope: Tensor) -> Any:
+        return None, None, *(slope * gradient for gradient in ctx.saved_tensors)
