@@ -117,6 +117,21 @@ def cd_gradient(rbm, v, k, rng, repeats):
     return torch.autograd.grad(rbm.contrast(big, k, rng).loss, list(rbm.parameters()))
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_gradient_is_that_of_the_difference_of_free_energies(rng, kind):
+    rbm = machine(kind, rng, l2=0.3).float()
+    v = rows(kind, rng).float() + (kind == "replicated-softmax")
+    words = v.sum(dim=1) if kind == "replicated-softmax" else 1.0
+    state = rng.get_state()
+    end = rbm.gibbs(v, 2, rng)
+    loss = ((rbm.free_energy(v) - rbm.free_energy(end)) / words).mean()
+    expected = torch.autograd.grad(loss + 0.15 * rbm.weight.square().sum(), list(rbm.parameters()))
+    rng.set_state(state)
+    found = torch.autograd.grad(2 * rbm.contrast(v, 2, rng).loss, list(rbm.parameters()))
+    for a, b in zip(found, expected):
+        torch.testing.assert_close(a, 2 * b)
+
+
 def test_long_chains_have_the_exact_gradient(rng):
     rbm = machine("bernoulli", rng, sample_visible=True).float()
     v = rows("bernoulli", rng).float()

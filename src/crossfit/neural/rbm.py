@@ -48,8 +48,7 @@ class Contrast(NamedTuple):
     Parameters
     ----------
     loss : Tensor of shape ()
-        Its gradient is that of contrastive divergence, with the penalties; its value does not
-        measure the fit.
+        Its gradient is that of contrastive divergence, with the penalties; its value is the error.
     error : Tensor of shape ()
         Squared error of the reconstruction per row, without a gradient.
     """
