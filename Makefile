@@ -14,7 +14,7 @@ help:
 	@echo "make coverage run the tests and report the lines that they do not run"
 	@echo "make test-lowest  run the tests with the oldest versions that pyproject.toml allows"
 	@echo "make docs     build the documentation into docs/_build/html"
-	@echo "make bench    compare the speed with other packages"
+	@echo "make bench    compare the speed with other packages and plain loops"
 	@echo "make clean    remove .venv and everything built"
 
 install: .venv/.installed
