@@ -258,7 +258,6 @@ TABLES = {
 }
 #: Rows without a method in crossfit, and rows that train on another data set than they test on.
 NOT_COMPUTED = {
-    "CCL", "CMDN",
     "2WayNet", "DAN(vgg)", "DSPE", "DVSA", "DVSA (BRNN)", "DVSA (DepTree)", "RRF-Net(vgg)",
     "m-RNN-vgg", "mCNN (ensemble)",
     "TextTopicNet (ImageCLEF)",
@@ -299,6 +298,10 @@ WORDS = (
     "river lake mountain valley coast glacier",
     "guitar chord singer album concert drummer",
 )
+
+
+#: Networks that were fitted by a test.
+FITTED: set[str] = set()
 
 
 def _pairs():
@@ -369,8 +372,16 @@ def test_the_compared_methods_fit_with_their_settings_and_texts(file):
             assert method.fit(pairs, y).score(pairs, y=y) > 0.33, entry.label
         else:  # a network of the published size, on one batch
             short = {"pretrain": 1} if "pretrain" in entry.params else {}
+            if "stages" in entry.params:
+                short["stages"] = {
+                    stage: {**settings, "max_epochs": 1}
+                    for stage, settings in entry.params["stages"].items()
+                }
             epochs = 3 if entry.method.endswith(BY_BATCHES) else 1  # one per layer
             method.set_params(
                 max_epochs=epochs, batch_size=len(pairs), device="cpu", verbose=0, **short
             )
-            assert 0 < method.fit(pairs, y).score(pairs, y=y) < 1, entry.label
+            known = f"{type(method).__name__} {method.get_params()} {text}"
+            if known not in FITTED:  # two sets may have the same row
+                FITTED.add(known)
+                assert 0 < method.fit(pairs, y).score(pairs, y=y) < 1, entry.label

@@ -120,6 +120,7 @@ PASCAL_SENTENCES = _experiment(
         "multimodal-dbn",
         "bimodal-ae",
         "jrl",
+        "cmdn",
     ),
 )
 GOMEZ_WIKIPEDIA = _experiment(
