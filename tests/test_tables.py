@@ -345,7 +345,9 @@ def _without_epochs(params):
 
 
 def test_rows_of_one_method_have_the_settings_of_its_own_experiment():
-    names = [(file, Path(file).stem.rpartition("-")[2]) for file in TABLES if "music" not in file]
+    # ACLN's own features of texts are not counts of words, for which these settings are.
+    files = [file for file in TABLES if "music" not in file and "acln" not in file]
+    names = [(file, Path(file).stem.rpartition("-")[2]) for file in files]
     compared = set()
     rows = [(row, name) for file, name in names
             for row in Experiment.from_file(PLUGINS / file).methods]  # fmt: skip
