@@ -189,7 +189,8 @@ class ExtractorCard(Card):
     Parameters
     ----------
     modality : str
-        ``"image"``, ``"text"`` or ``"audio"``.
+        ``"image"``, ``"text"`` or ``"audio"``; ``"pairs"`` if it maps all views of pairs at once,
+        from Views to Views.
     inputs : tuple of str, default=()
         Kinds of input: ``"pixels"``, ``"paths"``, ``"strings"``, ``"samples"`` (of sound),
         ``"sequence"``.
@@ -207,7 +208,8 @@ class ExtractorCard(Card):
         Settings with which the conformance kit takes seconds.
     make_inputs : str, optional
         Path of a function ``(rng, n) -> items``, ``"package.module:function"``, which makes n
-        different items. It is required for items that the kit cannot make.
+        different items, or for ``"pairs"`` Views and labels. It is required for items that the kit
+        cannot make.
     """
 
     group: ClassVar[str] = "crossfit.extractors"

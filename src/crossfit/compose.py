@@ -19,9 +19,12 @@ from crossfit._text import shown
 from crossfit.base import ViewsTransformerMixin
 from crossfit.views import Channels, Views, check_columns
 
-__all__ = ["ChannelUnion", "ColumnsAsViews", "SelectChannel", "ViewTransformer"]
+__all__ = ["ALL_VIEWS", "ChannelUnion", "ColumnsAsViews", "SelectChannel", "ViewTransformer"]
 
 Named = Sequence[tuple[str, Any]]
+
+#: Name of a transformer of all views at once, in place of the name of a view.
+ALL_VIEWS = "*"
 
 
 def check_transformers(owner: str, transformers: Any, special: tuple[str, ...] = ()) -> None:
@@ -82,7 +85,8 @@ class ViewTransformer(
     transformers : list of (str, transformer)
         Pairs of the name of a view and a scikit-learn transformer or pipeline, or
         ``"passthrough"`` or ``"drop"``. Parameters of the transformers are set as
-        ``<view>__<parameter>``.
+        ``<view>__<parameter>``. A transformer named ``"*"`` maps all views at once, from Views to
+        Views, before the others.
     remainder : {"passthrough", "drop"}, default="passthrough"
         Whether views that are not named are returned unchanged or left out.
 
@@ -169,14 +173,18 @@ class ViewTransformer(
             raise ValueError(
                 f"remainder must be 'passthrough' or 'drop', got {shown(self.remainder)}"
             )
-        missing = [name for name, _ in self.transformers if name not in X]
+        missing = [name for name in self._by_view() if name not in X]
         if missing:
             raise ValueError(
                 f"ViewTransformer needs the view {missing[0]!r}, got {', '.join(X.names)}"
             )
-        chosen = dict.fromkeys(X.names, self.remainder) | dict(self.transformers)
+        names_in, columns = X.names, X.columns
+        chosen = dict.fromkeys(X.names, self.remainder) | self._by_view()
         fitted: dict[str, Any] = {}
         transformed: dict[str, Any] = {}
+        if (together := self._of_all_views()) is not None:
+            fitted[ALL_VIEWS] = clone(together).fit(X, y)
+            X = fitted[ALL_VIEWS].transform(X)
         for name in X.names:
             transformer = chosen[name]
             if isinstance(transformer, str):
@@ -191,8 +199,8 @@ class ViewTransformer(
                 else:
                     transformed[name] = fitted[name].fit(values, labels).transform(values)
         self.transformers_ = fitted
-        self.views_in_ = {name: name for name in X.names}
-        self.feature_names_in_ = X.columns
+        self.views_in_ = {name: name for name in names_in}
+        self.feature_names_in_ = columns
         return self._assemble(X, transformed)
 
     def transform(self, X: Views) -> Views:
@@ -218,12 +226,23 @@ class ViewTransformer(
                 f"{', '.join(self.transformers_)}"
             )
         check_columns(self.feature_names_in_, X, "ViewTransformer")
+        if ALL_VIEWS in self.transformers_:
+            X = self.transformers_[ALL_VIEWS].transform(X)
         transformed = {}
         for name in X.names:
             if not isinstance(self.transformers_[name], str):
                 with _naming(name):
                     transformed[name] = self.transformers_[name].transform(X.distinct(name)[0])
         return self._assemble(X, transformed)
+
+    def _by_view(self) -> dict[str, Any]:
+        """Return the transformers of single views."""
+        return {name: part for name, part in self.transformers if name != ALL_VIEWS}
+
+    def _of_all_views(self) -> Any:
+        """Return the transformer of all views at once, or None."""
+        found = dict(self.transformers).get(ALL_VIEWS)
+        return None if isinstance(found, str) else found
 
     def _assemble(self, X: Views, transformed: Mapping[str, Any]) -> Views:
         kept = [name for name in X.names if self.transformers_[name] != "drop"]

@@ -62,11 +62,27 @@ def build_method(spec: MethodSpec, seed: int | None = None) -> Any:
 
 def build_features(features: Mapping[str, Any]) -> list[tuple[str, Any]]:
     """Return (view, transformer) pairs for `crossfit.compose.ViewTransformer`."""
-    return [
-        (view, _transformer(spec, f"features.{view}"))
-        for view, spec in features.items()
-        if spec is not None
-    ]
+    found = []
+    for view, spec in features.items():
+        if spec is not None:
+            _check_scope(view, spec)
+            found.append((view, _transformer(spec, f"features.{view}")))
+    return found
+
+
+def _check_scope(view: str, spec: Any) -> None:
+    """Check that transformers of all views, and only those, are under ``"*"``."""
+    from crossfit.compose import ALL_VIEWS
+
+    for part in spec if isinstance(spec, list) else [spec]:
+        name = part.get("name", "channels")
+        extractor = "." not in name and "name" in part
+        pairs = extractor and registry.get(name, "crossfit.extractors").modality == "pairs"
+        if pairs != (view == ALL_VIEWS):
+            raise SpecError(
+                f"{getattr(part, 'place', '')}features.{view}: {name!r} transforms "
+                + ('all views at once; name it under "*"' if pairs else "a single view; name it")
+            )
 
 
 def build_similarity(similarity: Any) -> Any:

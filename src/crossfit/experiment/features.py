@@ -19,7 +19,7 @@ from sklearn.base import clone
 from sklearn.utils import get_tags
 
 from crossfit._files import reserve
-from crossfit.compose import ChannelUnion, Named, ViewTransformer, check_transformers
+from crossfit.compose import ALL_VIEWS, ChannelUnion, Named, ViewTransformer, check_transformers
 from crossfit.experiment.identity import describe
 from crossfit.experiment.keys import key_of
 from crossfit.experiment.store import Store
@@ -74,15 +74,23 @@ class StoredFeatures(ViewTransformer):
     def fit_transform(self, X: Views, y: ArrayLike | None = None) -> Views:
         """Fit every transformer on its view and transform it, or reuse earlier results."""
         check_transformers("features", self.transformers)
-        missing = [name for name, _ in self.transformers if name not in X]
+        missing = [name for name in self._by_view() if name not in X]
         if missing:
             raise ValueError(f"features name the view {missing[0]!r}, got {', '.join(X.names)}")
         self._keys: dict[str, str] = {}
         self._rows: dict[str, tuple[Any, Any]] = {}
-        self.transformers_ = dict.fromkeys(X.names, self.remainder) | dict(self.transformers)
+        self.transformers_ = dict.fromkeys(X.names, self.remainder) | self._by_view()
         self.views_in_ = {name: name for name in X.names}
         self._fitted: dict[str, Any] = {}
-        for name, transformer in self.transformers:
+        if (together := self._of_all_views()) is not None:
+            pairs = [(name, *X.distinct(name)) for name in X.names]
+            rows = joblib.hash((pairs, X.groups, y), coerce_mmap=True)
+            self._rows[ALL_VIEWS] = (X, y)
+            self._keys[ALL_VIEWS] = key_of(
+                {"transformer": describe(together), "rows": rows, "salt": self.salt}
+            )
+            X = self._together(X)
+        for name, transformer in self._by_view().items():
             values = X.distinct(name)[0]
             labels = None if y is None else X.item_labels(name, y)
             self._rows[name] = (values, labels)
@@ -92,7 +100,7 @@ class StoredFeatures(ViewTransformer):
             self._keys[name] = key_of(
                 {"transformer": describe(transformer), "rows": rows, "salt": self.salt}
             )
-        return self.transform(X)
+        return self._by_views(X)
 
     def fit(self, X: Views, y: ArrayLike | None = None) -> Self:
         """Fit every transformer on its view."""
@@ -101,6 +109,26 @@ class StoredFeatures(ViewTransformer):
 
     def transform(self, X: Views) -> Views:
         """Transform any subset of the fitted views, or reuse earlier results."""
+        return self._by_views(self._together(X) if ALL_VIEWS in self._keys else X)
+
+    def _together(self, X: Views) -> Views:
+        """Apply the transformer of all views to one view after the other."""
+
+        def compute(name: str, values: Any) -> Any:
+            if ALL_VIEWS not in self._fitted:
+                training, labels = self._rows[ALL_VIEWS]
+                made = clone(self._of_all_views())
+                self._fitted[ALL_VIEWS] = made.fit(training, labels)
+            return self._fitted[ALL_VIEWS].transform(Views({name: values}))[name]
+
+        def found(values: Any, name: str) -> Any:
+            rows = joblib.hash((name, values), coerce_mmap=True)
+            key = key_of({"fit": self._keys[ALL_VIEWS], "rows": rows})
+            return _looked_up(key, self.folder, partial(compute, name, values), n_rows(values))
+
+        return X.map(found)
+
+    def _by_views(self, X: Views) -> Views:
         transformed = {
             name: self._transformed(name, X.distinct(name)[0])
             for name in X.names

@@ -274,9 +274,11 @@ def _tasks(experiment: Experiment, method: _Method, pairs: _Pairs, store: Store)
 
 def _unfit(experiment: Experiment, method: _Method, pairs: _Pairs) -> str:
     """Return why a method cannot be fitted on these pairs; empty if it can."""
+    from crossfit.compose import ALL_VIEWS
     from crossfit.experiment.data import labels_missing
 
-    absent = [view for view in method.keyed_features if view not in pairs.train.views]
+    views = (*pairs.train.views.names, ALL_VIEWS)
+    absent = [view for view in method.keyed_features if view not in views]
     if absent:
         there = ", ".join(pairs.train.views.names)
         return f"features name the view {absent[0]!r}, but the data set has {there}"
@@ -325,4 +327,6 @@ def one_line(features: Mapping[str, Any]) -> str:
             return " | ".join(f"{name}: {words(part)}" for name, part in spec["channels"].items())
         return str(spec["name"]).rpartition(".")[2]
 
-    return ", ".join(f"{view}: {words(spec)}" for view, spec in features.items())
+    return ", ".join(
+        f"{'all views' if view == '*' else view}: {words(spec)}" for view, spec in features.items()
+    )

@@ -53,7 +53,8 @@ class Experiment:
         defaults.
     features : mapping
         View to an extractor ``{"name": ..., "params": {...}}``, a list of such, or
-        ``{"channels": {...}}``. Views that are not named stay as they are.
+        ``{"channels": {...}}``. Views that are not named stay as they are. ``"*"`` in place of a
+        view is a transformer of all views at once, which comes first.
     splits : mapping
         Names of the splits used as ``train``, ``validation`` and ``test``.
     seeds : sequence of int, default=(0,)

@@ -38,7 +38,7 @@ from crossfit.testing.shared import (
     other_random_state,
     same,
 )
-from crossfit.views import Channels, Ragged, n_rows, take_rows
+from crossfit.views import Channels, Ragged, Views, n_rows, take_rows
 
 __all__ = ["CHECKS", "ExtractorSubject"]
 
@@ -88,6 +88,8 @@ class ExtractorSubject:
         n = N_TRAIN + N_TEST
         if self.card.make_inputs:
             found = registry.resolve_target(self.card.make_inputs)(rng, n)
+            if self.card.modality == "pairs":
+                found, self.__dict__["labels"] = found
             n_found = n_rows(found) if hasattr(found, "shape") else len(found)
             if n_found != n:
                 raise ValueError(f"{self.card.make_inputs} must return {n} items, got {n_found}")
@@ -107,9 +109,15 @@ class ExtractorSubject:
         """Items that no fit has seen."""
         return _take(self.items(self.kinds[0]), slice(N_TRAIN, None))
 
+    def fit(self, made: Any, items: Any) -> Any:
+        """Return an extractor, fitted on the first items; on pairs with their labels."""
+        if self.card.modality != "pairs":
+            return made.fit(items)
+        return made.fit(items, self.__dict__["labels"][: n_rows(items)])
+
     @cached_property
     def _fitted(self) -> Any:
-        return self.make().fit(self.train)
+        return self.fit(self.make(), self.train)
 
     @property
     def fitted(self) -> Any:
@@ -133,12 +141,12 @@ def _same_features(found: Any, expected: Any, what: str) -> None:
     assert type(found) is type(expected), (
         f"{what}: expected a {type(expected).__name__}, got a {type(found).__name__}"
     )
-    if isinstance(expected, Channels):
+    if isinstance(expected, (Channels, Views)):
         assert found.names == expected.names, (
-            f"{what}: expected the channels {expected.names}, got {found.names}"
+            f"{what}: expected {expected.names}, got {found.names}"
         )
         for name in expected.names:
-            _same_features(found[name], expected[name], f"{what}, channel {name!r}")
+            _same_features(found[name], expected[name], f"{what}, {name!r}")
     elif isinstance(expected, Ragged):
         assert np.array_equal(found.offsets, expected.offsets), (
             f"{what}: expected rows of {expected.lengths.tolist()} elements, got "
@@ -164,7 +172,7 @@ def check_what_it_takes_and_gives(subject: ExtractorSubject) -> None:
     )
     for kind in subject.kinds:
         items = subject.items(kind)
-        features = subject.make().fit(_take(items, slice(N_TRAIN))).transform(items)
+        features = subject.fit(subject.make(), _take(items, slice(N_TRAIN))).transform(items)
         n = N_TRAIN + N_TEST
         assert n_rows(features) == n, f"{n} {kind} gave {n_rows(features)} rows of features"
         form = _form(features)
@@ -177,7 +185,7 @@ def _form(features: Any) -> tuple[str, ...]:
     """Return the words of a card for an output."""
     if isinstance(features, Ragged):
         return ("tokens",) if features.dtype.kind in "iu" else ("regions",)
-    if isinstance(features, Channels):
+    if isinstance(features, (Channels, Views)):
         return tuple({word for name in features.names for word in _form(features[name])})
     if features.dtype.kind in "iu" and len(features.shape) == 2:
         return ("tokens", "vectors")
@@ -189,7 +197,7 @@ def _form(features: Any) -> tuple[str, ...]:
 def check_numbers(subject: ExtractorSubject) -> None:
     """Features are finite floats, or ids from 0, and as wide as n_features_out_ declares"""
     features = subject.features
-    many = isinstance(features, Channels)
+    many = isinstance(features, (Channels, Views))
     parts: list[Any] = [features[name] for name in features.names] if many else [features]
     for part in parts:
         values = np.asarray(dense(part.values if isinstance(part, Ragged) else part))
@@ -241,10 +249,12 @@ def check_parameters(subject: ExtractorSubject) -> None:
         "the parameters of a clone differ"
     )
     _same_features(
-        copied.fit(subject.train).transform(subject.test), subject.features, "features of a clone"
+        subject.fit(copied, subject.train).transform(subject.test),
+        subject.features,
+        "features of a clone",
     )
     before = joblib.hash(made.get_params())
-    made.fit(subject.train).transform(subject.test)
+    subject.fit(made, subject.train).transform(subject.test)
     assert joblib.hash(made.get_params()) == before, "fit or transform changed a parameter"
 
 
@@ -285,10 +295,10 @@ def check_bundle(subject: ExtractorSubject) -> None:
 
 def check_repeatable(subject: ExtractorSubject) -> None:
     """The same items give the same features, and the global random state is unchanged"""
-    first = subject.make().fit(subject.train).transform(subject.test)
+    first = subject.fit(subject.make(), subject.train).transform(subject.test)
     with other_random_state():
         before = global_state()
-        fitted = subject.make().fit(subject.train)
+        fitted = subject.fit(subject.make(), subject.train)
         again, twice = (fitted.transform(subject.test) for _ in range(2))
         after = global_state()
     _same_features(twice, again, "a second transform")
@@ -342,7 +352,7 @@ def check_inputs_unchanged(subject: ExtractorSubject) -> None:
         # The arrays of a pickled copy are writable.
         items = pickle.loads(pickle.dumps(subject.items(kind)))
         before = joblib.hash(items)
-        subject.make().fit(items).transform(items)
+        subject.fit(subject.make(), items).transform(items)
         assert joblib.hash(items) == before, f"{kind}: the items were modified"
 
 

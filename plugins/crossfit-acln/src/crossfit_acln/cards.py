@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from crossfit.cards import Choice, ExperimentCard, Float, Int, MethodCard
+from crossfit.cards import Choice, ExperimentCard, ExtractorCard, Float, Int, MethodCard
 
 ACLN = MethodCard(
     api=1,
@@ -43,6 +43,25 @@ ACLN = MethodCard(
     make_inputs="crossfit_acln.testing:make_inputs",
 )
 
+ACLN_FEATURES = ExtractorCard(
+    api=1,
+    name="acln-features",
+    target="crossfit_acln.features:ACLNFeatures",
+    summary="fc7 of a fine-tuned AlexNet and FC2t of an ACLN, for all views of pairs at once",
+    modality="pairs",
+    inputs=("pixels", "paths", "strings"),
+    outputs=("vectors",),
+    needs_fit=True,
+    year=ACLN.year,
+    citation=ACLN.citation,
+    weights="AlexNet, by torchvision's name (downloaded on first use) or from a local file",
+    test_params={
+        "acln": {"width": 16, "max_epochs": 2, "device": "cpu"},
+        "random_state": 0,
+    },
+    make_inputs="crossfit_acln.testing:make_inputs",
+)
+
 
 def _experiment(
     name: str, summary: str, dataset: str, methods: tuple[str, ...] = ("acln",)
@@ -58,13 +77,18 @@ def _experiment(
     )
 
 
+_COMPARED = ("acln", "deep-sm", "lgcfl", "jrl", "kcca", "cfa", "corr-ae", "cca")
 WIKIPEDIA = _experiment(
-    "huang-2017-acln-wikipedia", "ACLN and its ablations on Wikipedia, published", "wikipedia"
+    "huang-2017-acln-wikipedia",
+    "ACLN, its ablations and its rivals on Wikipedia, published",
+    "wikipedia",
+    _COMPARED,
 )
 NUS_WIDE_10K = _experiment(
     "huang-2017-acln-nus-wide-10k",
-    "ACLN and its ablations on NUS-WIDE-10k, published",
+    "ACLN, its ablations and its rivals on NUS-WIDE-10k, published",
     "nus-wide-10k",
+    _COMPARED,
 )
 EMOJI = _experiment(
     "huang-2017-acln-emoji-reduced",
