@@ -15,10 +15,12 @@ from sklearn.feature_selection import SelectKBest
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
+import crossfit
 from crossfit import Channels, ChannelUnion, Ragged, Views, ViewTransformer
 from crossfit.base import CrossModalEstimator
 from crossfit.cards import MethodCard
 from crossfit.compose import SelectChannel
+from crossfit.methods import CCA
 
 RNG = np.random.default_rng(0)
 IMAGES = RNG.normal(size=(12, 5))
@@ -252,3 +254,25 @@ def test_one_channel_is_selected_and_its_absence_is_named():
         SelectChannel("title").fit(texts)
     with pytest.raises(ValueError, match="no channel 'title'; it has no channels"):
         SelectChannel("title").fit(np.eye(2))
+
+
+def test_a_transformer_of_all_views_comes_first(tmp_path):
+    rng = np.random.default_rng(0)
+    views = Views(image=rng.normal(size=(40, 6)), text=rng.normal(size=(40, 5)))
+    both = ViewTransformer([("*", CCA(3)), ("text", PCA(2))])
+    found = both.fit_transform(views[:30])
+    cca = CCA(3).fit(views[:30])
+    pca = PCA(2).fit(cca.transform(views[:30])["text"])
+    np.testing.assert_allclose(found["image"], cca.transform(views[:30])["image"])
+    expected = pca.transform(cca.transform(views[30:])["text"])
+    np.testing.assert_allclose(both.transform(views[30:])["text"], expected)
+    np.testing.assert_allclose(both.transform(views[30:].select("text"))["text"], expected)
+    assert both.get_params()["*__n_components"] == 3
+    assert clone(both).set_params(**{"*__n_components": 2}).fit(views).transform(views)[
+        "image"
+    ].shape == (40, 2)
+    crossfit.save(both, tmp_path / "bundle")
+    read = crossfit.load(tmp_path / "bundle").transform(views[30:])
+    np.testing.assert_array_equal(read["text"], both.transform(views[30:])["text"])
+    with pytest.raises(ValueError, match="ViewTransformer needs the view 'sound'"):
+        ViewTransformer([("*", CCA(3)), ("sound", PCA(2))]).fit(views)

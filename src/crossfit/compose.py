@@ -19,7 +19,7 @@ from crossfit._text import shown
 from crossfit.base import ViewsTransformerMixin
 from crossfit.views import Channels, Views, check_columns
 
-__all__ = ["ALL_VIEWS", "ChannelUnion", "ColumnsAsViews", "SelectChannel", "ViewTransformer"]
+__all__ = ["ChannelUnion", "ColumnsAsViews", "SelectChannel", "ViewTransformer"]
 
 Named = Sequence[tuple[str, Any]]
 

@@ -630,6 +630,13 @@ def test_the_experiments_name_parameters_that_exist():
         assert [v.attention for v in variants[:3]] == ["shared", "separate", "none"]
         without_tanh = [v for v in variants[3:] if (v.attention, v.attn_act) == ("shared", None)]
         assert len(without_tanh) == len(variants[3:]) == ("reduced" in file.stem)
+        if "reduced" not in file.stem:
+            published = {"lr": 4e-4, "batch_size": 20, "width": 512, "dropout": 0.5,
+                         "corr_weight": 1.0, "alpha": 0.99, "eps": 1e-8}  # fmt: skip
+            basic = described["x-basic"]
+            assert all(published.items() <= part.items() for part in (entries[0]["params"], basic))
+            assert basic["attention"] == "none"
+            ACLN(**basic)._validate_params()
         for variant in variants:
             variant._validate_params()
 
