@@ -77,7 +77,8 @@ def _experiment(
     )
 
 
-_COMPARED = ("acln", "deep-sm", "lgcfl", "jrl", "kcca", "cfa", "corr-ae", "cca")
+_COMPARED = ("acln", "crossfit-correlation:deep-sm", "lgcfl", "jrl", "kcca", "cfa",
+             "crossfit-correlation:corr-ae", "cca")  # fmt: skip
 WIKIPEDIA = _experiment(
     "huang-2017-acln-wikipedia",
     "ACLN, its ablations and its rivals on Wikipedia, published",
