@@ -7,8 +7,8 @@ so small that the time of the loop matters. The epochs of the two alternate, and
 each are compared, on a CPU by the time of the processor on one thread, so that other load on the
 machine hardly affects the ratio.
 
-``--methods`` selects some, ``--table docs/tables/training.txt`` writes the table to the file that
-``docs/neural.md`` includes, and ``--device cuda`` measures wall time on a GPU.
+``--methods`` selects some, ``--table FILE`` writes the table to a file, and ``--device cuda``
+measures wall time on a GPU.
 """
 
 from __future__ import annotations
@@ -277,7 +277,7 @@ def dcca(device: str, widths: tuple[int, int], hidden: int, width: int) -> Case:
     arrays = normal(n, widths[0]), normal(n, widths[1], seed=1)
     method = DCCA(
         hidden=hidden, width=width, reg=ridge, weight_decay=decay, batch_size=batch_size,
-        standardize=False, **COMMON,
+        standardize=False, dropout=0.0, **COMMON,
     )  # fmt: skip
     X, Z = (torch.from_numpy(array).to(device) for array in arrays)
     first, second = (
