@@ -388,6 +388,7 @@ MULTIMODAL_DBN_FLICKR30K = ExperimentCard(
 def _published(
     name: str, dataset: str, methods: tuple[str, ...], summary: str, citation: str, year: int
 ) -> ExperimentCard:
+    """Return the card of an experiment with published settings or figures."""
     return ExperimentCard(
         api=1,
         name=name,
@@ -421,3 +422,25 @@ CCL_FLICKR30K = _published(
     "peng-2018-ccl-flickr30k", "flickr30k", ("ccl", "corr-ae"),
     "Published figures: CCL and Corr-AE on Flickr30K", _CITE_CCL, 2018,
 )  # fmt: skip
+
+
+def _comparison(dataset: str, *methods: str) -> ExperimentCard:
+    """Return the card of a comparison of the methods of this plugin on one data set."""
+    name = f"correlation-{dataset}-reduced"
+    return ExperimentCard(
+        api=1,
+        name=name,
+        target=f"crossfit_correlation:experiments/{name}.yaml",
+        summary=f"Reduced: networks that correlate and reconstruct on {dataset}, beside CCA",
+        datasets=(dataset,),
+        methods=tuple(sorted((*_COMPARED, *methods))),
+    )
+
+
+_COMPARED = (
+    "bimodal-ae", "cca", "ccl", "corr-ae", "cross-ae", "dcca", "dccae", "dgcca", "full-ae", "kcca",
+    "multimodal-dbn",
+)  # fmt: skip
+CORRELATION_EMOJI = _comparison("emoji", "cmdn", "deep-sm", "s2upg", "sm")
+CORRELATION_FLICKR8K = _comparison("flickr8k", "gmm-hglmm-cca", "hglmm-cca")
+CORRELATION_WIKIPEDIA = _comparison("wikipedia", "cmdn", "deep-sm", "s2upg", "sm")
