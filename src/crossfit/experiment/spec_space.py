@@ -107,5 +107,5 @@ def _written(part: Part) -> dict[str, Any]:
     if isinstance(part, Each):
         found["each"] = list(part.keys)
     if part.when is not None:
-        found["when"] = plain(part.when)
+        found["when"] = {k: list(v) if isinstance(v, tuple) else v for k, v in part.when.items()}
     return found

@@ -715,7 +715,7 @@ class RBMStack(nn.Module):
 
 
 class RBMSchedule(Callback):
-    r"""How learning rate, momentum and the number of steps change, as in deepnet.
+    r"""Schedule of learning rate, momentum and number of steps, as in deepnet.
 
     In update t of a machine, from 0, the learning rate is divided by :math:`1 + t / T`, the
     momentum is :math:`m_1 - (m_1 - m_0) e^{-t / M}`, and from :math:`t > K_0` on the chains have

@@ -431,7 +431,7 @@ def _comparison(dataset: str, *methods: str) -> ExperimentCard:
         api=1,
         name=name,
         target=f"crossfit_correlation:experiments/{name}.yaml",
-        summary=f"Reduced: networks that correlate and reconstruct on {dataset}, beside CCA",
+        summary=f"Reduced: networks that correlate and reconstruct on {dataset}, and CCA",
         datasets=(dataset,),
         methods=tuple(sorted((*_COMPARED, *methods))),
     )

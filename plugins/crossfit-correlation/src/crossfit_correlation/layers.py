@@ -1,4 +1,4 @@
-"""What the networks of this plugin share: functions of units, and widths by view."""
+"""Parts that the networks of this plugin share: functions of units, and widths by view."""
 
 from __future__ import annotations
 
