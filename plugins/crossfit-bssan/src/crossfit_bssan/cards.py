@@ -73,7 +73,7 @@ FLICKR30K = _experiment(
     "huang-2018-bssan-flickr30k",
     "BSSAN, its ablations and the methods compared on Flickr30K, published settings",
     "flickr30k",
-    (*_COMPARED, "dcca"),
+    (*_COMPARED, "crossfit-correlation:dcca"),
 )
 COCO = _experiment(
     "huang-2018-bssan-coco",

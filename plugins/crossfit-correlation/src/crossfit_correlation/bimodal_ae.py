@@ -278,7 +278,7 @@ class BimodalAE(NeuralEstimator):
             pretrain_rbms(self, deep, pairs, inputs, lr=lr, **settings)
             for role, stack in deep.items():
                 stack.initialize(module.encoders[role], module.decoders[role])
-        # In addition to the probabilities of one view's own layers there may be features of another view.
+        # One view may have features while another one has probabilities of its own layers.
         visible = "bernoulli" if len(deep) == len(module.encoders) else "gaussian"
         top = RBMStack([module.code.in_features, module.code.out_features], visible)
         lr = {"code": rates(visible, [self.width])}

@@ -302,7 +302,7 @@ def _music(name: str, dataset: str, summary: str) -> ExperimentCard:
         target=f"crossfit_correlation:experiments/{name}.yaml",
         summary=summary,
         datasets=(dataset,),
-        methods=("alcca", "cca", "dcca"),
+        methods=("cca", "crossfit-alcca:alcca", "dcca"),
         citation=_CITE_YU,
         year=2017,
     )

@@ -67,8 +67,10 @@ def _experiment(
 
 
 _COMPARED = (
-    "cran", "ccl", "dcca", "corr-ae", "multimodal-dbn", "bimodal-ae", "gmm-hglmm-cca", "macc",
-    "kcca", "cfa", "cca",
+    "cran",
+    *map("crossfit-correlation:{}".format,
+         ("ccl", "dcca", "corr-ae", "multimodal-dbn", "bimodal-ae")),
+    "gmm-hglmm-cca", "macc", "kcca", "cfa", "cca",
 )  # fmt: skip
 FLICKR30K = _experiment(
     "qi-2018-cran-flickr30k",

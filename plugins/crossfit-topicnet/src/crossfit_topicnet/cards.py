@@ -116,11 +116,11 @@ PASCAL_SENTENCES = _experiment(
         "cca",
         "cfa",
         "kcca",
-        "corr-ae",
-        "multimodal-dbn",
-        "bimodal-ae",
+        "crossfit-correlation:corr-ae",
+        "crossfit-correlation:multimodal-dbn",
+        "crossfit-correlation:bimodal-ae",
         "jrl",
-        "cmdn",
+        "crossfit-correlation:cmdn",
     ),
 )
 GOMEZ_WIKIPEDIA = _experiment(
