@@ -114,7 +114,7 @@ def exact_gradient(rbm, v):
 
 def cd_gradient(rbm, v, k, rng, repeats):
     big = v.repeat(repeats, 1)
-    return torch.autograd.grad(rbm.contrast(big, k, rng).loss, list(rbm.parameters()))
+    return torch.autograd.grad(rbm.contrast(big, k, rng), list(rbm.parameters()))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -127,7 +127,7 @@ def test_the_gradient_is_that_of_the_difference_of_free_energies(rng, kind):
     loss = ((rbm.free_energy(v) - rbm.free_energy(end)) / words).mean()
     expected = torch.autograd.grad(loss + 0.15 * rbm.weight.square().sum(), list(rbm.parameters()))
     rng.set_state(state)
-    found = torch.autograd.grad(2 * rbm.contrast(v, 2, rng).loss, list(rbm.parameters()))
+    found = torch.autograd.grad(2 * rbm.contrast(v, 2, rng), list(rbm.parameters()))
     for a, b in zip(found, expected):
         torch.testing.assert_close(a, 2 * b)
 
@@ -150,7 +150,7 @@ def test_persistent_chains_have_the_exact_gradient_after_few_steps_each(rng):
     rbm = machine("bernoulli", rng, sample_visible=True, n_chains=50_000).float()
     v = rows("bernoulli", rng).float()
     for _ in range(60):
-        found = torch.autograd.grad(rbm.contrast(v, 1, rng).loss, list(rbm.parameters()))
+        found = torch.autograd.grad(rbm.contrast(v, 1, rng), list(rbm.parameters()))
     for a, b in zip(found, exact_gradient(rbm, v)):
         torch.testing.assert_close(a, b, atol=0.01, rtol=0)
     # In evaluation the chains stay where they are.
@@ -190,8 +190,8 @@ def test_an_empty_document_stays_finite(rng):
         rbm = machine("replicated-softmax", rng, **settings).float()
         v = torch.tensor([[0.0, 0, 0, 0], [3, 0, 1, 0]])
         found = rbm.contrast(v, 2, rng)
-        found.loss.backward()
-        values = [found.loss, found.error, rbm.hidden(v), rbm.reconstruct(v), rbm.free_energy(v)]
+        found.backward()
+        values = [found, rbm.hidden(v), rbm.reconstruct(v), rbm.free_energy(v)]
         values += [part.grad for part in rbm.parameters()]
         assert all(torch.isfinite(value).all() for value in values), settings
     # All documents have the same length, and shares give what counts give.
@@ -202,22 +202,16 @@ def test_an_empty_document_stays_finite(rng):
     torch.testing.assert_close(rbm.reconstruct(counts).sum(dim=1), torch.full((5,), 100.0).double())
 
 
-def test_the_shown_value_is_the_error_and_its_gradient_that_of_the_loss(rng):
+def test_the_value_of_the_loss_is_the_error(rng):
     rbm = machine("gaussian", rng).float()
     v = rows("gaussian", rng).float()
     state = rng.get_state()
     found = rbm.contrast(v, 1, rng)
-    rng.set_state(state)
-    again = rbm.contrast(v, 1, rng)
-    assert again.shown.item() == again.error.item() == found.error.item()
-    for a, b in zip(*(torch.autograd.grad(x, list(rbm.parameters()))
-                      for x in (found.loss, again.shown))):  # fmt: skip
-        assert torch.equal(a, b)
     # The error is that of the means, given a draw of the hidden units.
     rng.set_state(state)
     h = torch.bernoulli(rbm.hidden(v), generator=rng)
     expected = (v - rbm.visible(h)).square().sum(dim=1).mean()
-    assert found.error.item() == pytest.approx(expected.item(), rel=1e-6)
+    assert found.item() == pytest.approx(expected.item(), rel=1e-6)
 
 
 def test_penalties_have_the_gradients_of_deepnet(rng):
@@ -227,7 +221,7 @@ def test_penalties_have_the_gradients_of_deepnet(rng):
     for settings in ({}, {"l2": 0.5}, {"sparsity": 0.1, "sparsity_cost": 2.0}):
         rng.set_state(state)
         rbm = machine("gaussian", torch.Generator().manual_seed(1), **settings).float()
-        gradients.append(torch.autograd.grad(rbm.contrast(v, 1, rng).loss, list(rbm.parameters())))
+        gradients.append(torch.autograd.grad(rbm.contrast(v, 1, rng), list(rbm.parameters())))
     plain, decayed, sparse = gradients
     torch.testing.assert_close(decayed[0], plain[0] + 0.5 * rbm.weight)
     assert torch.equal(decayed[1], plain[1]) and torch.equal(decayed[2], plain[2])

@@ -100,8 +100,8 @@ def test_images_may_stay_and_an_acln_may_be_given():
     np.testing.assert_array_equal(found["image"], views["image"])
     assert found["text"].shape == (40, 16) and features.acln_.attention == "shared"
     assert not hasattr(features.acln, "net_")
-    with pytest.raises(ValueError, match=r"ACLNFeatures: acln: .*widht"):
-        ACLNFeatures({"widht": 3}).fit(views, y)
+    with pytest.raises(ValueError, match=r"ACLNFeatures: acln: .*breadth"):
+        ACLNFeatures({"breadth": 3}).fit(views, y)
     with pytest.raises(TypeError, match="ACLNFeatures expects Views"):
         features.transform(views["image"])
 

@@ -83,7 +83,7 @@ def test_linear_units_on_pairs_alone_find_the_principal_components(planted):
     both = np.hstack([train["image"], train["text"]])
     both = (both - both.mean(axis=0)) / both.std(axis=0)
     _, _, components = np.linalg.svd(both, full_matrices=False)
-    decoder = method.net_.module_.uncode.weight.detach().numpy()
+    decoder = method.net_.module_.expand.weight.detach().numpy()
     assert np.degrees(subspace_angles(decoder, components[:4].T)).max() < 1.0
 
 
@@ -151,7 +151,10 @@ def test_the_schedule_of_deepnet(planted):
         ({"hidden": {"image": (4,)}}, "BimodalAE: hidden must be integers of at least 1, one per"),
         ({"hidden": (0,)}, "hidden must be integers"),
         ({"hidden": 4}, "hidden"),
-        ({"pretrain": 3}, "pretrain=3 needs logistic units and standardised features, got activ"),
+        (
+            {"pretrain": 3},
+            "pretrain=3 needs logistic units and standardised features, got activation",
+        ),
         ({"activation": "softplus"}, "activation"),
         ({"width": 0}, "width"),
     ],

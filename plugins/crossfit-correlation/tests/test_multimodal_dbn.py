@@ -266,6 +266,7 @@ def test_counts_of_words_are_found_and_stay_so_in_a_bundle(documents, tmp_path):
         ({"layer_lr": {"top": 0.1}}, "layer_lr has the learning rate of 'top', but there are only"),
         ({"l2": {"image": 0.1}}, "l2 must be one value, or one for each of image, text and joint"),
         ({"layer_lr": {"image": [0.1]}}, r"must be one value, or one per layer \(2\)"),
+        ({"layer_lr": {"image": "no"}}, "layer_lr must have positive learning rates, got"),
         ({"momentum": (0.5, 1.0)}, "momentum must be two numbers in"),
         ({"callbacks": [EarlyStopping()], "validation_fraction": 0.2}, "EarlyStopping would comp"),
         ({"inference": "exact"}, "inference"),

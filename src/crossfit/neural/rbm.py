@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import pairwise
 from numbers import Real
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import torch
 from skorch.callbacks import Callback
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "RBM",
-    "Contrast",
     "RBMSchedule",
     "RBMStack",
     "layer_rates",
@@ -40,26 +39,6 @@ _EPS = 1e-10
 _MOST_WORDS = 1000
 # Share of the running mean of the hidden units that is kept per batch.
 _DAMPING = 0.9
-
-
-class Contrast(NamedTuple):
-    """Result of a step of contrastive divergence.
-
-    Parameters
-    ----------
-    loss : Tensor of shape ()
-        Its gradient is that of contrastive divergence, with the penalties; its value is the error.
-    error : Tensor of shape ()
-        Squared error of the reconstruction per row, without a gradient.
-    """
-
-    loss: Tensor
-    error: Tensor
-
-    @property
-    def shown(self) -> Tensor:
-        """The gradient of the loss with the value of the error, for a history."""
-        return self.error + (self.loss - self.loss.detach())
 
 
 class RBM(nn.Module):
@@ -366,7 +345,7 @@ class RBM(nn.Module):
 
     # ---- learning --------------------------------------------------------------------------------
 
-    def contrast(self, v: Tensor, k: int = 1, generator: torch.Generator | None = None) -> Contrast:
+    def contrast(self, v: Tensor, k: int = 1, generator: torch.Generator | None = None) -> Tensor:
         r"""Return the loss whose gradient is that of contrastive divergence, CD-k.
 
         :math:`\overline{F(v)} - \overline{F(\tilde v)}`, where the chains that end at
@@ -384,7 +363,8 @@ class RBM(nn.Module):
 
         Returns
         -------
-        Contrast
+        Tensor of shape ()
+            Its value is the squared error of the reconstruction per row.
         """
         # Not by autograd: the energies themselves, and passes over the weights for each term of the
         # loss, would take as long as the products.
@@ -423,7 +403,8 @@ class RBM(nn.Module):
                 self.hidden_bias: (theirs * up).sum(dim=0) - (words * down).sum(dim=0),
                 self.visible_bias: (end / other).sum(dim=0) - (v / own).sum(dim=0),
             }
-        return Contrast(_WithGradients.apply(error, gradients.values(), *gradients), error)
+        loss: Tensor = _WithGradients.apply(error, gradients.values(), *gradients)
+        return loss
 
     def _slope(self, p: Tensor) -> Tensor:
         """Return the gradient of the sparsity by the inputs of the hidden units, per row."""
@@ -559,7 +540,7 @@ class RBMStack(nn.Module):
 
     def contrast(
         self, x: Tensor, layer: int, k: int = 1, generator: torch.Generator | None = None
-    ) -> Contrast:
+    ) -> Tensor:
         """Return the step of contrastive divergence of one machine; see `RBM.contrast`.
 
         Parameters
@@ -575,7 +556,8 @@ class RBMStack(nn.Module):
 
         Returns
         -------
-        Contrast
+        Tensor of shape ()
+            Its value is the squared error of the reconstruction per row.
         """
         with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
             x = self.encode(x.float(), layer)
@@ -649,9 +631,9 @@ class RBMStack(nn.Module):
                     group["lr"] = rates[layer] * factor
                     found = self.contrast(X[at], layer, k, generator)
                     optimizer.zero_grad()
-                    found.loss.backward()  # type: ignore[no-untyped-call]
+                    found.backward()  # type: ignore[no-untyped-call]
                     optimizer.step()
-                    total += found.error * len(at)
+                    total += found.detach() * len(at)
                     step += 1
                 errors[-1].append(total.item() / len(X))
                 if not math.isfinite(sum(p.detach().sum().item() for p in rbm.parameters())):
@@ -914,7 +896,7 @@ def pretrain_rbms(
     def loss(outputs: Mapping[str, Tensor], batch: Batch) -> dict[str, Tensor]:
         layer = phase_of(batch.progress, n)
         return {
-            f"{role}_{layer + 1}": stack.contrast(outputs[role], layer, k).shown
+            f"{role}_{layer + 1}": stack.contrast(outputs[role], layer, k)
             for role, stack in stacks.items()
             if layer < len(stack)
         }

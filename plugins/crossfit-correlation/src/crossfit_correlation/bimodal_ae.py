@@ -76,7 +76,7 @@ class BimodalNetwork(nn.Module):
                 else nn.Identity()
             )
         self.code = nn.Linear(sum(self.widths.values()), width)
-        self.uncode = nn.Linear(width, sum(self.widths.values()))
+        self.expand = nn.Linear(width, sum(self.widths.values()))
         self.act = act()
         init_weights(self, activation)
 
@@ -98,7 +98,7 @@ class BimodalNetwork(nn.Module):
 
     def decode(self, code: Tensor) -> dict[str, Tensor]:
         """Return the reconstruction of every view, by role."""
-        parts = self.uncode(code).split(list(self.widths.values()), dim=1)
+        parts = self.expand(code).split(list(self.widths.values()), dim=1)
         return {role: self.decoders[role](part) for role, part in zip(self.widths, parts)}
 
 
@@ -283,7 +283,7 @@ class BimodalAE(NeuralEstimator):
         top = RBMStack([module.code.in_features, module.code.out_features], visible)
         lr = {"code": rates(visible, [self.width])}
         pretrain_rbms(self, {"code": top}, pairs, below, lr=lr, **settings)
-        top.initialize(module.code, module.uncode)
+        top.initialize(module.code, module.expand)
 
     def _hidden(self) -> dict[str, list[int]]:
         return widths_by_role(self.hidden, self._roles(), f"{self._name()}: hidden")

@@ -21,6 +21,7 @@ from crossfit.neural.training import optimizer_class
 from crossfit.subspace import CCA
 from crossfit.views import Views
 from crossfit_correlation import cards
+from crossfit_correlation.layers import ACTIVATIONS as _COMMON
 
 __all__ = ["DCCA", "Branch", "Branches", "CubeRoot"]
 
@@ -53,9 +54,7 @@ class CubeRoot(nn.Module):
         return 2 * torch.sinh(torch.asinh(1.5 * x) / 3)
 
 
-ACTIVATIONS: Mapping[str, type[nn.Module]] = {
-    "cube-root": CubeRoot, "relu": nn.ReLU, "sigmoid": nn.Sigmoid, "tanh": nn.Tanh
-}  # fmt: skip
+ACTIVATIONS: Mapping[str, type[nn.Module]] = {**_COMMON, "cube-root": CubeRoot}
 
 
 class Branch(nn.Module):
@@ -75,7 +74,7 @@ class Branch(nn.Module):
         Rows and columns of the matrices that the features are, for the convolutions: three blocks
         of 3 x 3 convolution, batch normalisation, ReLU and maximum over 2 x 2, with 16, 32 and 64
         channels.
-    activation : {"sigmoid", "tanh", "relu", "cube-root"}, default="sigmoid"
+    activation : {"sigmoid", "tanh", "relu", "linear", "cube-root"}, default="sigmoid"
         Function after the hidden layers.
     batch_norm : bool, default=True
         Whether outputs of hidden layers are normalised over the batch, after the activation and
@@ -195,7 +194,7 @@ class DCCA(CanonicalEstimator):
         makes the networks linear.
     width : int, default=50
         Number d of outputs of each network, at most as many canonical components.
-    activation : {"sigmoid", "tanh", "relu", "cube-root"}, default="sigmoid"
+    activation : {"sigmoid", "tanh", "relu", "linear", "cube-root"}, default="sigmoid"
         Function after hidden layers; ``"cube-root"`` is that of the paper.
     batch_norm : bool, default=True
         Normalise the outputs of hidden layers over the batch, without weights. The paper does not.

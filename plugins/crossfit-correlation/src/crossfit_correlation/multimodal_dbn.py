@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from numbers import Integral, Real
 from typing import Any, ClassVar
@@ -406,6 +407,16 @@ class MultimodalDBN(NeuralEstimator):
                     f"{self._name()}: {name} must be one value, or one for each of "
                     f"{', '.join(roles)} and joint, got {value!r}"
                 )
+        for value in (self.layer_lr or {}).values():
+            rates = value if isinstance(value, (list, tuple)) else [value]
+            if not all(
+                isinstance(rate, Real) and not isinstance(rate, bool) and 0 < float(rate) < math.inf
+                for rate in rates
+            ):
+                raise ValueError(
+                    f"{self._name()}: layer_lr must have positive learning rates, got "
+                    f"{self.layer_lr!r}"
+                )
         if self.max_epochs < self._n_phases():
             raise ValueError(
                 f"{self._name()}: max_epochs={self.max_epochs} is less than the number of layers "
@@ -489,13 +500,12 @@ class MultimodalDBN(NeuralEstimator):
         layer = self._phase(batch)
         if layer == self._n_phases() - 1:
             both = torch.cat(list(outputs.values()), dim=1)
-            return {"joint": module.joint.contrast(both, self.k).shown}
+            return {"joint": module.joint.contrast(both, self.k)}
         found = {}
         for role, path in module.paths.items():
             assert isinstance(path, RBMStack)
             if layer < len(path):
-                step = path.contrast(outputs[role], layer, self.k)
-                found[f"{role}_{layer + 1}"] = step.shown
+                found[f"{role}_{layer + 1}"] = path.contrast(outputs[role], layer, self.k)
         return found
 
     def _phase(self, batch: Batch) -> int:
