@@ -407,8 +407,9 @@ class MultimodalDBN(NeuralEstimator):
                     f"{self._name()}: {name} must be one value, or one for each of "
                     f"{', '.join(roles)} and joint, got {value!r}"
                 )
-        for value in (self.layer_lr or {}).values():
-            rates = value if isinstance(value, (list, tuple)) else [value]
+        for name, value in (self.layer_lr or {}).items():
+            n = 1 if name == "joint" else len(hidden[name])
+            rates = per_layer(value, n, f"{self._name()}: layer_lr of {name!r}")
             if not all(
                 isinstance(rate, Real) and not isinstance(rate, bool) and 0 < float(rate) < math.inf
                 for rate in rates
