@@ -7,6 +7,7 @@ import pytest
 
 from crossfit import registry
 from crossfit.experiment import Experiment, run
+from crossfit.experiment.build import build_method
 
 FOLDER = Path(__file__).parents[1] / "experiments"
 DIMENSIONS = list(range(10, 101, 10))
@@ -21,12 +22,10 @@ def test_an_experiment_is_well_formed_registered_and_its_methods_take_its_parame
     card = registry.get(file.stem, "crossfit.experiments")
     described = Experiment.from_file(file)
     assert card.target == f"crossfit_correlation:experiments/{file.name}"
-    assert set(card.methods) == {e.method.rpartition(":")[2] for e in described.methods}
+    assert set(card.methods) == {e.method for e in described.methods}
     assert set(card.datasets) == {entry.name for entry in described.datasets}
     for entry in described.methods:
-        method = _class(entry.method)(**entry.params)
-        if hasattr(method, "_parameter_constraints"):
-            method._validate_params()
+        build_method(entry)  # checks the values
 
 
 # ---- music -------------------------------------------------------------------------------------

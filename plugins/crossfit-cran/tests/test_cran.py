@@ -820,7 +820,7 @@ def test_experiments_are_registered_and_fit_the_method(card):
     assert ("reduced" in card.name) == spec.reduced == ("reduced" in spec.title)
     assert [dataset.name for dataset in spec.datasets] == list(card.datasets)
     # A method of another plugin is written with its distribution.
-    assert {entry.method.rpartition(":")[2] for entry in spec.methods} == set(card.methods)
+    assert {entry.method for entry in spec.methods} == set(card.methods)
     ours = [entry for entry in spec.methods if entry.method == "cran"]
     for entry in ours:
         CRAN(**entry.params)._validate_params()

@@ -55,7 +55,7 @@ def test_the_experiments_name_parameters_that_exist(file):
     assert card.target == f"crossfit_topicnet:experiments/{file.name}"
     assert [one.name for one in described.datasets] == list(card.datasets)
     # A method of another plugin is written with its distribution.
-    assert {one.method.rpartition(":")[2] for one in described.methods} == set(card.methods)
+    assert {one.method for one in described.methods} == set(card.methods)
 
 
 def test_every_experiment_card_has_a_file():

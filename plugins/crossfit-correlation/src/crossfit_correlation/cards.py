@@ -219,7 +219,7 @@ _CCA_SPACE: _Space = {
     "cca_reg": Float(1e-3, 10.0, log=True),
     "cca_power": Choice(0.0, 1.0, 4.0),
 }
-_CCA_SMALL = {"hidden": 32, "width": 6, "max_epochs": 20, "lr": 5e-3, "device": "cpu"}
+_CCA_SMALL = {"hidden": 32, "width": 4, "max_epochs": 20, "lr": 5e-3, "device": "cpu"}
 
 DCCA = MethodCard(
     api=1,

@@ -270,8 +270,8 @@ class TextTopicNet(NeuralEstimator):
             init=self.init,
             standardize=self.standardize,
         )
-        # A saved method is restored without views_in_, and its weights are loaded afterwards.
-        if self.trunk_weights is not None and hasattr(self, "views_in_"):
+        # A restored method has all its weights already.
+        if self.__dict__.pop("_is_fitted_now", False) and self.trunk_weights is not None:
             network.fill_trunk(self.trunk_weights)
         return network
 
@@ -331,6 +331,7 @@ class TextTopicNet(NeuralEstimator):
             )
 
     def _fit_features(self, views: Views, y: NDArray[Any] | None) -> None:
+        self._is_fitted_now = True
         self._check_widths()  # before the topic model is fitted
         image, text = (views.distinct(role)[0] for role in ("image", "text"))
         parts = {name: (part, where) for name, part, where in self._parts(text)}
