@@ -183,8 +183,10 @@ def _instance(cls: Any, params: Mapping[str, Any], seed: int | None, where: str,
     for key, part in params.items():
         if isinstance(part, str) and _is_number(cls, key):
             raise SpecError(f"{where}: {key} of {name} must be a number, got {part!r}")
-    values = {key: _value(part, seed, f"{where}.{key}") for key, part in params.items()}
-    values = {key: _as_tuple(cls, key, part) for key, part in values.items()}
+    values = {
+        key: _as_tuple(cls, key, _value(part, seed, f"{where}.{key}"))
+        for key, part in params.items()
+    }
     for key, part in values.items():
         if refused := refused_parameter(cls, key, part):
             raise SpecError(f"{where}: {refused}")
