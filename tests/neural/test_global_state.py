@@ -21,6 +21,8 @@ PLUGINS = (
     "crossfit-bssan",
     "crossfit-correlation",
     "crossfit-cran",
+    "crossfit-heads",
+    "crossfit-ranking",
     "crossfit-topicnet",
 )
 CARDS = [e.card for e in registry.entries("crossfit.methods") if e.distribution in PLUGINS]
@@ -133,7 +135,7 @@ def test_a_method_learns_and_answers_the_same_whatever_is_set(card, state, plain
 def test_every_plugin_of_ours_is_tried_here():
     if len({e.distribution for e in registry.entries()} & set(PLUGINS)) < len(PLUGINS):
         pytest.skip("not all plugins are installed")
-    assert len(CARDS) == 18
+    assert {e.distribution for e in registry.entries("crossfit.methods")} >= set(PLUGINS)
 
 
 def test_a_loaded_method_is_built_as_it_was(towers, planted):

@@ -167,7 +167,8 @@ NETWORKS = [
     entry.name
     for entry in registry.entries("crossfit.methods")
     if entry.distribution in ("crossfit-acln", "crossfit-alcca", "crossfit-bssan",
-                              "crossfit-correlation", "crossfit-cran", "crossfit-topicnet")
+                              "crossfit-correlation", "crossfit-cran", "crossfit-heads",
+                              "crossfit-ranking", "crossfit-topicnet")
 ]  # fmt: skip
 
 
