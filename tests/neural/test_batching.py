@@ -168,6 +168,34 @@ def test_a_last_batch_of_one_row_joins_the_one_before(rng):
     assert sizes(batch_size=1) == [1] * 7 + [2]
 
 
+@pytest.mark.parametrize("together", [2, 3, 9])
+def test_captions_of_an_image_may_follow_each_other(rng, together):
+    image = rng.permutation(np.repeat(np.arange(30), np.arange(30) % 5 + 1))
+    views = Views.from_captions(rng.normal(size=(30, 2)), rng.normal(size=(len(image), 2)), image)
+    data = PairData({n: store(views.distinct(n)[0]) for n in views.names}, views, None, CPU)
+    rows = np.flatnonzero(image != 7)
+    data = data.subset(rows)
+    generator = torch.Generator().manual_seed(0)
+    batches = Batches(data, len(rows), shuffle=True, together=together, generator=generator)
+    orders = []
+    for _ in range(2):
+        (batch,) = batches
+        orders.append(batch.item["text"].tolist())
+        assert sorted(orders[-1]) == rows.tolist()
+        given, owner = image[orders[-1]], batch.item["image"].numpy()
+        _, sizes = np.unique(given, return_counts=True)
+        runs = np.split(owner, np.flatnonzero(np.diff(owner)) + 1)
+        # Two runs of one image may meet by chance.
+        least = sum(-(-size // together) for size in sizes)
+        assert 0.9 * least < len(runs) <= least
+        assert len(owner) > len(runs)
+    assert orders[0] != orders[1]
+    generator.manual_seed(0)
+    assert next(iter(batches)).item["text"].tolist() == orders[0]
+    in_order = next(iter(Batches(data, len(rows), together=together)))
+    assert in_order.item["text"].tolist() == rows.tolist()
+
+
 # ---- one item that is much longer than the others ------------------------------------------------
 
 

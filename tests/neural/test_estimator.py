@@ -660,6 +660,7 @@ def test_every_epoch_is_logged_for_those_who_look(towers, planted, caplog):
         ({"optimizer__param_groups": [("a",)]}, "must be pairs .*pattern, settings"),
         ({"iterator_train__shuffle": "no"}, "'iterator_train__shuffle' parameter of Towers"),
         ({"iterator_train__drop_last": 1.5}, "'iterator_train__drop_last' parameter of Towers"),
+        ({"iterator_train__together": 0}, "'iterator_train__together' parameter of Towers"),
         ({"iterator_train__batch_size": 0}, "'iterator_train__batch_size' parameter of Towers"),
         ({"module__hidden": "x"}, "Towers: cannot build the network with module__hidden='x'"),
     ],

@@ -674,6 +674,10 @@ class Batches:
         Whether to draw a new order for every pass.
     drop_last : bool, default=False
         Whether to drop a last batch that is not full.
+    together : int, default=1
+        Number of rows of one item of the first view that follow each other if rows are shuffled, so
+        that a batch contains several captions of an image. Every row is still used once per pass:
+        of five captions, two runs have two and one has one with ``together=2``.
     generator : torch.Generator, optional
         Source of the random order.
 
@@ -683,17 +687,21 @@ class Batches:
         If a parameter is invalid.
     """
 
-    @validated(batch_size=[integer(1)], shuffle=["boolean"], drop_last=["boolean"])
+    @validated(
+        batch_size=[integer(1)], shuffle=["boolean"], drop_last=["boolean"], together=[integer(1)]
+    )
     def __init__(
         self,
         dataset: PairData,
         batch_size: int = 128,
         shuffle: bool = False,
         drop_last: bool = False,
+        together: int = 1,
         generator: torch.Generator | None = None,
     ) -> None:
         self.dataset = dataset
         self.shuffle = shuffle
+        self.together = together
         self.generator = generator
         self.progress = 0.0
         self.epoch = 0
@@ -711,9 +719,20 @@ class Batches:
     def __iter__(self) -> Iterator[Batch]:
         n = len(self.dataset)
         order = torch.randperm(n, generator=self.generator) if self.shuffle else torch.arange(n)
+        if self.shuffle and self.together > 1:
+            order = self._runs(order)
         # Only training has a generator, whose seed is the fit's.
         draw = None
         if self.generator is not None:
             draw = Draw(self.generator.initial_seed(), self.epoch)
         parts = [order[part] for part in self._slices]
         yield from self.dataset.batches(parts, self.progress, draw)
+
+    def _runs(self, order: Tensor) -> Tensor:
+        """Return a random order in which rows of one item of the first view come in short runs."""
+        first = next(iter(self.dataset.item.values()))
+        item, at = first[self.dataset.rows[order]].sort(stable=True)
+        place = torch.arange(len(order)) - torch.searchsorted(item, item)
+        run = (place % self.together == 0).cumsum(dim=0) - 1
+        drawn = torch.randperm(int(run[-1]) + 1, generator=self.generator)
+        return order[at[drawn[run].argsort(stable=True)]]

@@ -101,8 +101,8 @@ class NeuralEstimator(CrossModalEstimator):
     **prefixed
         ``module__*`` are passed to `_build_module`, ``optimizer__*`` to the optimizer (with
         ``optimizer__param_groups`` as in skorch), ``iterator_train__*`` to the batches
-        (``shuffle``, ``drop_last``). They are parameters like the others, for ``set_params``,
-        ``clone`` and searches.
+        (``shuffle``, ``drop_last``, ``together``). They are parameters like the others, for
+        ``set_params``, ``clone`` and searches.
 
     Attributes
     ----------
@@ -257,6 +257,10 @@ class NeuralEstimator(CrossModalEstimator):
         """Return the arguments of the optimizer; the ``optimizer__*`` parameters by default."""
         return self._prefixed("optimizer")
 
+    def _batch_parameters(self) -> dict[str, Any]:
+        """Return the arguments of the training batches; ``iterator_train__*`` by default."""
+        return {"drop_last": self._drop_last, **self._prefixed("iterator_train")}
+
     def _schedule(self) -> list[Any]:
         """Return callbacks that are part of the method, such as its learning rate schedule."""
         return []
@@ -306,13 +310,7 @@ class NeuralEstimator(CrossModalEstimator):
                 batch_size=self.batch_size,
                 callbacks=[*self._schedule(), *(callbacks or ())] or None,
                 **{f"optimizer__{k}": part for k, part in self._optimizer_parameters().items()},
-                **{
-                    f"iterator_train__{k}": v
-                    for k, v in {
-                        "drop_last": self._drop_last,
-                        **self._prefixed("iterator_train"),
-                    }.items()
-                },
+                **{f"iterator_train__{k}": part for k, part in self._batch_parameters().items()},
             )
             self.net_.amp = self._use_amp(device)
             train_net(
@@ -537,7 +535,7 @@ class NeuralEstimator(CrossModalEstimator):
         check_arguments(
             self._name(),
             {"iterator_train__batch_size": [integer(1)], "iterator_train__shuffle": ["boolean"],
-             "iterator_train__drop_last": ["boolean"]},
+             "iterator_train__drop_last": ["boolean"], "iterator_train__together": [integer(1)]},
             dict(vars(self)),
         )  # fmt: skip
         for callback in _instances(self.callbacks):
