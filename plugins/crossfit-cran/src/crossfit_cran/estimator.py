@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from crossfit.extraction import Characters
 from crossfit.extraction.weights import exact
 from crossfit.neural import Batch, NeuralPairEstimator, triplet_loss, warm_up
-from crossfit.neural.batching import first_elements
+from crossfit.neural.batching import first_elements, without_padding
 from crossfit.views import Channels, Ragged, Views, as_float, as_numpy
 from crossfit_cran import cards
 from crossfit_cran.network import (
@@ -382,7 +382,7 @@ class CRAN(NeuralPairEstimator):
                 )
             # A tensor of bytes, because batches of integer arrays would drop zeros (spaces).
             return torch.from_numpy(self._characters(values))
-        words = first_elements(_without_padding(as_float(values, where)), self.length)
+        words = first_elements(without_padding(as_float(values, where)), self.length)
         if isinstance(fitted, int):
             raise ValueError(
                 f"{where} must be strings or character ids, as in fit, got word vectors; fit on "
@@ -509,7 +509,7 @@ class CRAN(NeuralPairEstimator):
         offsets = _offsets([len(row) for row in rows])
         if _are_words(texts):
             spans = [(k, k + 1) for row in rows for k in range(len(row))]
-            given = _without_padding(texts)
+            given = without_padding(texts)
             words = given.info.get("words")
             place = np.arange(len(given.values)) - np.repeat(given.offsets[:-1], given.lengths)
             named = {} if words is None else {"words": np.asarray(words)[place < self.length]}
@@ -528,17 +528,6 @@ def _are_words(values: Any) -> bool:
     if isinstance(values, Ragged):
         return values.values.ndim == 2
     return getattr(values, "ndim", 1) == 3
-
-
-def _without_padding(values: Any) -> Ragged:
-    """Return word vectors as Ragged: of an array, without the zero vectors after the last word."""
-    if isinstance(values, Ragged):
-        return values
-    held = as_numpy(values)
-    real = (held != 0).any(axis=2)
-    lengths = real.shape[1] - real[:, ::-1].argmax(axis=1)
-    lengths[~real.any(axis=1)] = 0
-    return Ragged(held[np.arange(held.shape[1]) < lengths[:, None]], _offsets(lengths))
 
 
 def _offsets(lengths: Any) -> NDArray[np.int64]:
