@@ -23,8 +23,12 @@ _HOMES = {
     "RBM": "rbm",
     "RBMSchedule": "rbm",
     "RBMStack": "rbm",
+    "RankingEstimator": "ranking",
+    "Recurrent": "sentences",
+    "SentenceEstimator": "sentences",
     "Standardize": "modules",
     "TrainingWarning": "health",
+    "WordEmbedding": "sentences",
     "cca_loss": "losses",
     "grad_reverse": "modules",
     "grad_reverse_schedule": "modules",
@@ -35,6 +39,7 @@ _HOMES = {
     "listening": "training",
     "masked_softmax": "modules",
     "pretrain_rbms": "rbm",
+    "ranked": "ranking",
     "triplet_loss": "losses",
     "warm_up": "training",
     "whitened": "losses",
@@ -55,7 +60,9 @@ __getattr__, __dir__ = attach(
         "modules",
         "pairs",
         "posteriors",
+        "ranking",
         "rbm",
+        "sentences",
         "training",
         "trunks",
     ),
@@ -86,10 +93,15 @@ if TYPE_CHECKING:
     from crossfit.neural.pairs import NeuralPairEstimator as NeuralPairEstimator
     from crossfit.neural.pairs import Prepared as Prepared
     from crossfit.neural.posteriors import PosteriorEstimator as PosteriorEstimator
+    from crossfit.neural.ranking import RankingEstimator as RankingEstimator
+    from crossfit.neural.ranking import ranked as ranked
     from crossfit.neural.rbm import RBM as RBM
     from crossfit.neural.rbm import RBMSchedule as RBMSchedule
     from crossfit.neural.rbm import RBMStack as RBMStack
     from crossfit.neural.rbm import pretrain_rbms as pretrain_rbms
+    from crossfit.neural.sentences import Recurrent as Recurrent
+    from crossfit.neural.sentences import SentenceEstimator as SentenceEstimator
+    from crossfit.neural.sentences import WordEmbedding as WordEmbedding
     from crossfit.neural.training import listening as listening
     from crossfit.neural.training import warm_up as warm_up
     from crossfit.neural.trunks import AlexNet as AlexNet

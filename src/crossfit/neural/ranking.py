@@ -11,7 +11,9 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from skorch.callbacks import GradientNormClipping, LRScheduler
 from torch import Tensor
 
-from crossfit.neural import Batch, NeuralEstimator, triplet_loss
+from crossfit.neural.batching import Batch
+from crossfit.neural.estimator import NeuralEstimator
+from crossfit.neural.losses import triplet_loss
 from crossfit.views import Views
 
 __all__ = ["RankingEstimator", "check_groups", "ranked"]

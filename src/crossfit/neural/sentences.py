@@ -14,8 +14,16 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from crossfit._arguments import integer, one_of, real, validated
 from crossfit.extraction import Tokens
-from crossfit.neural import Items, NeuralEstimator, Standardize
-from crossfit.neural.batching import PAD, UNK, cut_tokens, first_elements, without_padding
+from crossfit.neural.batching import (
+    PAD,
+    UNK,
+    Items,
+    cut_tokens,
+    first_elements,
+    without_padding,
+)
+from crossfit.neural.estimator import NeuralEstimator
+from crossfit.neural.modules import Standardize
 from crossfit.views import Ragged, Views
 
 __all__ = ["SENTENCES", "Recurrent", "SentenceEstimator", "WordEmbedding", "text_form"]

@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from crossfit import Ragged, Views
-from crossfit.neural import Items
+from crossfit.neural import Items, Recurrent, SentenceEstimator, WordEmbedding
 from crossfit.neural.batching import store, without_padding
-from crossfit_ranking.sentences import Recurrent, SentenceEstimator, WordEmbedding, text_form
+from crossfit.neural.sentences import text_form
 
 CELLS = {"gru": torch.nn.GRU, "lstm": torch.nn.LSTM, "rnn": torch.nn.RNN}
 

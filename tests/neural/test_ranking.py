@@ -5,8 +5,7 @@ import pytest
 import torch
 
 from crossfit import Views
-from crossfit.neural import Batch, Items
-from crossfit_ranking.ranking import RankingEstimator, ranked
+from crossfit.neural import Batch, Items, RankingEstimator, ranked
 
 
 def _batch(images, texts, groups):
