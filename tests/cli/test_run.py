@@ -139,7 +139,7 @@ def test_what_should_be_done_and_is_not_ends_in_failure(folder, monkeypatch):
     from crossfit.experiment import backends
     from crossfit.experiment.task import Outcome
 
-    def lost(tasks, options):
+    def lost(listener, tasks, options):
         return (Outcome(task.key, "failed", 0.0, "nowhere to be found") for task in tasks)
 
     monkeypatch.setattr(backends, "_here", lost)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from crossfit.experiment import Experiment, RunRecord, Store
 
 __all__ = ["run", "run_and_print"]
+
+# Seconds without a line after which a finished trial is printed, where there is no bar.
+_SILENCE = 30.0
 
 
 @click.command()
@@ -276,11 +279,15 @@ def _listener(title: str) -> Any:
             self.todo = self.done = 0
             self._console = console(stderr=True)
             self._bar: Any = None
+            self._left: Counter[tuple[str, str]] = Counter()  # cells per method and data set
+            self._seconds: dict[tuple[str, str], list[float]] = defaultdict(list)
+            self._begun = self._shown = time.monotonic()
 
-        def begin(self, cells: Sequence[Any], todo: int) -> None:
-            self.todo, self._begun = todo, time.monotonic()
-            cached = len({cell.key for cell in cells}) - todo
-            self._print(f"{title}: {_cells(todo)} to compute, {cached} in the store")
+        def begin(self, cells: Sequence[Any], todo: Sequence[Any]) -> None:
+            self.todo, self._begun = len(todo), time.monotonic()
+            self._left.update(map(_place, todo))
+            cached = len({cell.key for cell in cells}) - self.todo
+            self._print(f"{title}: {_cells(self.todo)} to compute, {cached} in the store")
             if self._console.is_terminal and todo:
                 from rich.progress import (
                     BarColumn,
@@ -291,12 +298,26 @@ def _listener(title: str) -> Any:
                 )
 
                 self._bar = Progress(
-                    TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
-                    TimeElapsedColumn(), TextColumn("{task.fields[left]}"),
+                    TextColumn("{task.description}", markup=False), BarColumn(),
+                    MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.fields[left]}"),
                     console=self._console, transient=True,
                 )  # fmt: skip
-                self._task = self._bar.add_task("cells", total=todo, left="")
+                self._task = self._bar.add_task("cells", total=self.todo, left="")
                 self._bar.start()
+
+        def started(self, cell: Any, searching: bool) -> None:
+            self._shown = time.monotonic()
+            seed = "" if cell.note else f", seed {cell.seed}"
+            doing = ": settings" if searching else seed
+            self._update(description=printable(f"{cell.label}{doing}"))
+
+        def trial(self, cell: Any, done: int, wanted: int) -> None:
+            words = f"trial {done} of {wanted}"
+            self._update(left=words)
+            # In a pipe, a long search shows that it is alive.
+            if self._bar is None and time.monotonic() - self._shown > _SILENCE:
+                self._shown = time.monotonic()
+                self._print(f"  {cell.label}: {words} finished")
 
         def search(self, cell: Any, outcome: Any, left: int) -> None:
             how = (
@@ -304,37 +325,60 @@ def _listener(title: str) -> Any:
             )
             searches = "1 search" if left == 1 else f"{left} searches"
             self._print(f"  {cell.label}: {how} in {outcome.seconds:.1f} s, {searches} left")
-            # The time left is estimated from cells alone.
-            self._begun = time.monotonic()
-            if self._bar is not None:
-                self._bar.update(self._task, left=f"{searches} left" if left else "")
+            if not self.done:
+                # Several processes compute cells only after all searches.
+                self._begun = time.monotonic()
+            self._update(left=f"{searches} left" if left else "")
 
         def finished(self, cell: Any, outcome: Any, left: int) -> None:
             self.done += 1
-            spent = time.monotonic() - self._begun
-            remaining = _clock(spent / self.done * left)
+            place = _place(cell)
+            self._left[place] -= 1
+            self._seconds[place].append(outcome.seconds)
+            remaining = self._remaining()
             seed = "" if cell.note else f", seed {cell.seed}"
             words = f": {outcome.message}" if outcome.message else ""
             self._print(
                 f"[{self.done}/{self.todo}] {cell.label} on {cell.dataset}{seed}: "
                 f"{outcome.status} in {outcome.seconds:.1f} s{words}"
-                + (f", about {remaining} left" if left and self._bar is None else "")
+                + (f", {remaining}" if left and self._bar is None else "")
             )
-            if self._bar is not None:
-                self._bar.update(self._task, advance=1, left=f"about {remaining} left")
+            self._update(advance=1, left=remaining)
 
         def waiting(self, left: int) -> None:
-            if self._bar is not None:
-                self._bar.update(self._task, left=f"another runner computes {_cells(left)}")
+            self._update(left=f"another runner computes {_cells(left)}")
 
         def end(self) -> None:
             if self._bar is not None:
                 self._bar.stop()
 
+        def _remaining(self) -> str:
+            """Return the time left of the methods of which a cell has been computed."""
+            seconds, unknown = 0.0, 0
+            for place, n in self._left.items():
+                times = self._seconds.get(place)
+                if times:
+                    seconds += n * sum(times) / len(times)
+                else:
+                    unknown += n > 0
+            spent = sum(map(sum, self._seconds.values()))
+            seconds /= max(1.0, spent / max(time.monotonic() - self._begun, 1e-9))
+            others = f"{unknown} method{'s' * (unknown != 1)} not begun" if unknown else ""
+            known = f"about {_clock(seconds)} left" if seconds or not unknown else ""
+            return " and ".join(filter(None, [known, others]))
+
+        def _update(self, **fields: Any) -> None:
+            if self._bar is not None:
+                self._bar.update(self._task, **fields)
+
         def _print(self, line: str) -> None:
             self._console.print(printable(line), highlight=False, markup=False)
 
     return Progress()
+
+
+def _place(cell: Any) -> tuple[str, str]:
+    return cell.dataset, cell.label
 
 
 def _clock(seconds: float) -> str:

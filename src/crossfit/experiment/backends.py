@@ -5,11 +5,15 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from crossfit.experiment.store import Store
 from crossfit.experiment.store_files import now
 from crossfit.experiment.task import Outcome, Task
+
+if TYPE_CHECKING:
+    from crossfit.experiment.runner import Listener
 
 __all__ = ["Work", "workers"]
 
@@ -17,23 +21,31 @@ Work = Callable[[Sequence[Task], Mapping[str, Any]], Iterator[Outcome]]
 
 
 @contextlib.contextmanager
-def workers(n_jobs: int, backend: str, scheduler: str | None) -> Iterator[Work]:
-    """Provide a function ``work(tasks, options)`` that yields outcomes as they become available."""
+def workers(
+    n_jobs: int, backend: str, scheduler: str | None, listener: Listener
+) -> Iterator[Work]:
+    """Provide a function ``work(tasks, options)`` that yields outcomes as they become available.
+
+    The listener receives the starts of cells, and trials, of this process only.
+    """
     if backend == "dask":
         with _dask(str(scheduler)) as work:
             yield work
     elif n_jobs == 1:
-        yield _here
+        yield partial(_here, listener)
     else:
         with _processes((os.cpu_count() or 1) if n_jobs == -1 else n_jobs) as work:
             yield work
 
 
-def _here(tasks: Sequence[Task], options: Mapping[str, Any]) -> Iterator[Outcome]:
+def _here(
+    listener: Listener, tasks: Sequence[Task], options: Mapping[str, Any]
+) -> Iterator[Outcome]:
     from crossfit.experiment.cell import execute
 
     for task in tasks:
-        yield execute(task, **options)
+        listener.started(task.cell, bool(options.get("search_only")))
+        yield execute(task, **options, on_trial=partial(listener.trial, task.cell))
 
 
 @contextlib.contextmanager

@@ -6,7 +6,7 @@ import logging
 import time
 import traceback
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import combinations
@@ -36,7 +36,12 @@ logger = logging.getLogger("crossfit")
 
 
 def execute(
-    task: Task, *, search_only: bool = False, retry_before: str = "", force: bool = False
+    task: Task,
+    *,
+    search_only: bool = False,
+    retry_before: str = "",
+    force: bool = False,
+    on_trial: Callable[[int, int], None] | None = None,
 ) -> Outcome:
     """Compute and store a cell, unless the store has it or another process is computing it.
 
@@ -50,6 +55,8 @@ def execute(
         Recompute the cell if it failed before this time (ISO 8601).
     force : bool, default=False
         Recompute the cell also if it was done before that time, without stored features.
+    on_trial : callable, optional
+        Called after each trial of a search with the number of finished and of requested trials.
 
     Returns
     -------
@@ -59,10 +66,11 @@ def execute(
     begun = time.perf_counter()
     if search_only:
         try:
-            chosen_settings(task, store)
+            found = chosen_settings(task, store, wait=False, on_trial=on_trial)
         except Exception as error:
             return Outcome(task.key, "failed", time.perf_counter() - begun, reason_of(error))
-        return Outcome(task.key, "done", time.perf_counter() - begun)
+        status = "busy" if found is None else "done"
+        return Outcome(task.key, status, time.perf_counter() - begun)
     if _is_settled(store, task.key, retry_before, force):
         return Outcome(task.key, "cached")
     claim = store.claim(task.key)
@@ -159,7 +167,7 @@ def compute(
     train, test = loaded.splits["train"], loaded.splits["test"]
     check_labels(task, train)
     clock.lap("data")
-    search = chosen_settings(task, store)
+    search = chosen_settings(task, store) or {}
     clock.lap("tune")
     stage = feature_stage(task, store, shared=not fresh)
     model = cell_pipeline(task, stage, task.seed)

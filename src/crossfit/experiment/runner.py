@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +28,14 @@ __all__ = ["Listener", "run"]
 class Listener:
     """Callbacks of a run; the command line shows its progress with them."""
 
-    def begin(self, cells: Sequence[Cell], todo: int) -> None:
-        """Handle the beginning: the cells that can be computed, and the number not yet stored."""
+    def begin(self, cells: Sequence[Cell], todo: Sequence[Cell]) -> None:
+        """Handle the beginning: the cells that can be computed, and those not yet stored."""
+
+    def started(self, cell: Cell, searching: bool) -> None:
+        """Handle the start of a cell, or of a search, in this process."""
+
+    def trial(self, cell: Cell, done: int, wanted: int) -> None:
+        """Handle the end of a trial of a search in this process."""
 
     def search(self, cell: Cell, outcome: Outcome, left: int) -> None:
         """Handle the end of a search for settings, which several cells may share."""
@@ -155,12 +162,15 @@ def run(
         settled = found.status == "done" or (found.status == "failed" and not retry_failed)
         if force or not settled:
             todo.setdefault(task.key, replace(task, tracker=follow, run=(name, experiment.title)))
-    listener.begin([cell for cell in cells if cell.key not in skipped], len(todo))
+    listener.begin(
+        [cell for cell in cells if cell.key not in skipped], [task.cell for task in todo.values()]
+    )
     try:
         if todo:
-            with workers(n_jobs, backend, scheduler) as work:
-                _search(work, store, todo, listener)
-                _compute(work, store, todo, options, listener)
+            with workers(n_jobs, backend, scheduler, listener) as work:
+                # Several processes would wait for the longest search of each method.
+                in_turn = n_jobs == 1 and backend == "loky"
+                _compute(work, store, todo, options, listener, in_turn)
     finally:
         listener.end()
         store.clear_claims()
@@ -191,41 +201,53 @@ def _write_run(
     store.write_run(name, record)
 
 
-def _search(work: Work, store: Store, todo: Mapping[str, Task], listener: Listener) -> None:
-    """Run the searches for settings, one for the cells of all seeds."""
-    from crossfit.experiment.tuning import kept_search
-
-    wanted: dict[str, Task] = {}
-    for task in todo.values():
-        key = task.search_key
-        if key is not None and kept_search(store, key) is None:
-            wanted.setdefault(key, task)
-    left = len(wanted)
-    for outcome in work(list(wanted.values()), {"search_only": True}):
-        left -= 1
-        listener.search(todo[outcome.key].cell, outcome, left)
-
-
 def _compute(
     work: Work,
     store: Store,
     todo: Mapping[str, Task],
     options: Mapping[str, Any],
     listener: Listener,
+    in_turn: bool,
 ) -> None:
-    """Compute the cells, trying those again that other runners have claimed."""
+    """Compute the cells, trying those again that other runners have claimed.
+
+    A search for settings comes first, one for the cells of all seeds. If `in_turn`, the cells of a
+    method are computed before the search of the next one, else all searches come first.
+    """
+    from crossfit.experiment.tuning import kept_search
+
     left = dict(todo)
+    unsearched = {task.search_key for task in todo.values() if task.search_key is not None}
+    unsearched = {key for key in unsearched if kept_search(store, key) is None}
     pause = 0.1
     while left:
-        before = len(left)
-        for outcome in work(list(left.values()), options):
-            if outcome.status == "busy":
-                continue
-            cell = left.pop(outcome.key).cell
-            if outcome.status == "cached":  # another runner was faster
-                outcome = replace(outcome, status=store.cell(outcome.key).status)
-            listener.finished(cell, outcome, len(left))
+        before = len(left) + len(unsearched)
+        for batch in _batches(left.values(), in_turn):
+            wanted = {task.search_key: task for task in batch if task.search_key in unsearched}
+            busy = set()  # searches that other runners have claimed
+            for outcome in work(list(wanted.values()), {"search_only": True}):
+                task = todo[outcome.key]
+                if outcome.status == "busy":
+                    busy.add(task.search_key)
+                    continue
+                unsearched.discard(task.search_key)
+                listener.search(task.cell, outcome, len(unsearched))
+            for outcome in work([task for task in batch if task.search_key not in busy], options):
+                if outcome.status == "busy":
+                    continue
+                cell = left.pop(outcome.key).cell
+                if outcome.status == "cached":  # another runner was faster
+                    outcome = replace(outcome, status=store.cell(outcome.key).status)
+                listener.finished(cell, outcome, len(left))
         if left:
             listener.waiting(len(left))
-            pause = 0.1 if len(left) < before else min(5.0, 1.5 * pause)
+            pause = 0.1 if len(left) + len(unsearched) < before else min(5.0, 1.5 * pause)
             time.sleep(pause)
+
+
+def _batches(tasks: Iterable[Task], in_turn: bool) -> list[list[Task]]:
+    """Divide tasks into those of one method after the other, or return them as one batch."""
+    if not in_turn:
+        return [list(tasks)]
+    of_method = groupby(tasks, lambda task: (task.cell.dataset, task.cell.label))
+    return [list(batch) for _, batch in of_method]

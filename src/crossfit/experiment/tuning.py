@@ -6,9 +6,10 @@ import os
 import shutil
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -77,26 +78,48 @@ class _Scoring:
         return make_retrieval_scorer(self.metric, ties=self.ties)(estimator, X, labels)
 
 
-def chosen_settings(task: Task, store: Store) -> dict[str, Any]:
+OnTrial = Callable[[int, int], None]
+
+
+def chosen_settings(
+    task: Task, store: Store, *, wait: bool = True, on_trial: OnTrial | None = None
+) -> dict[str, Any] | None:
     """Return the result of the search, which runs first if needed; empty without tuning.
 
     The search uses training and validation pairs only. The cells of all seeds share it.
+
+    Parameters
+    ----------
+    task : Task
+        The cell.
+    store : Store
+        Where searches are stored.
+    wait : bool, default=True
+        Whether to wait if another runner is searching; else the result is None.
+    on_trial : callable, optional
+        See `crossfit.experiment.cell.execute`.
     """
     if task.search_key is None:
         return {}
     found = kept_search(store, task.search_key)
     if found is None:
-        with store.waiting_claim(f"search-{task.search_key}"):
+        name = f"search-{task.search_key}"
+        claim = store.waiting_claim(name) if wait else store.claim(name)
+        if claim is None:
+            return None
+        with claim:
             found = kept_search(store, task.search_key)
             if found is None:
                 try:
-                    found = _search(task, store)
+                    found = _search(task, store, on_trial)
                 except (Skip, registry.RegistryError, ImportError, FileNotFoundError):
                     raise
                 except Exception as error:
                     # Stored, or the cell of every seed would repeat the failing search.
                     found = {"error": reason_of(error), "traceback": traceback.format_exc()}
                 keep_search(task, store, found)
+                if task.method.tuning is not None and task.method.tuning.storage is None:
+                    _study_file(task, store).unlink(missing_ok=True)
                 found = kept_search(store, task.search_key) or found
     if "error" in found:
         raise SearchError(f"the search for settings failed: {found['error']}\n{found['traceback']}")
@@ -136,6 +159,8 @@ def forget_search(task: Task, store: Store, *, failed: bool = True) -> None:
     if tuning is None:
         return
     home = store.folder / "searches" / str(task.search_key)
+    if not failed:
+        _study_file(task, store).unlink(missing_ok=True)
     found = kept_search(store, str(task.search_key))
     if found is None or (failed and "error" not in found):
         return
@@ -157,11 +182,37 @@ def _study_name(task: Task) -> str:
     return f"crossfit-{task.search_key}"
 
 
+def _study_file(task: Task, store: Store) -> Path:
+    """Return the database of an unfinished search, which ends with it."""
+    return store.folder / "studies" / f"{task.search_key}.db"
+
+
+def _storage(task: Task, store: Store) -> str:
+    """Return the URL of the study: the experiment's, or a database in the store."""
+    tuning = task.method.tuning
+    assert tuning is not None
+    if tuning.storage is not None:
+        return tuning.storage
+    file = _study_file(task, store)
+    file.parent.mkdir(exist_ok=True)
+    return f"sqlite:///{file.absolute()}"
+
+
+def _listener(on_trial: OnTrial, wanted: int) -> Callable[[Any, Any], None]:
+    """Return a callback of a study that reports how many trials are finished."""
+
+    def report(study: Any, _: Any) -> None:
+        done = sum(trial.state.is_finished() for trial in study.get_trials(deepcopy=False))
+        on_trial(done, wanted)
+
+    return report
+
+
 class SearchError(RuntimeError):
     """The search that a cell depends on has failed."""
 
 
-def _search(task: Task, store: Store) -> dict[str, Any]:
+def _search(task: Task, store: Store, on_trial: OnTrial | None) -> dict[str, Any]:
     from crossfit.model_selection import OptunaSearch
 
     tuning = task.method.tuning
@@ -200,11 +251,12 @@ def _search(task: Task, store: Store) -> dict[str, Any]:
         timeout=tuning.timeout,
         sampler=tuning.sampler,
         pruner=None if tuning.pruner == "none" else tuning.pruner,
-        storage=tuning.storage,
-        study_name=_study_name(task) if tuning.storage else None,
+        storage=_storage(task, store),
+        study_name=_study_name(task),
         random_state=tuning.seed,
         refit=False,
         refit_epochs=tuning.refit_epochs,
+        callbacks=None if on_trial is None else [_listener(on_trial, tuning.trials)],
         verbose=False,
     )
     search.fit(train_views, train.y)

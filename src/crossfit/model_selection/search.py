@@ -9,7 +9,7 @@ import pickle
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from numbers import Integral, Real
@@ -191,6 +191,9 @@ class OptunaSearch(CheckedParameters, MetaEstimatorMixin, BaseEstimator):
         Further exceptions after which a trial is marked as failed and the search continues,
         ``RuntimeError`` for instance. ``ValueError``, arithmetic errors and lack of memory are
         always treated so.
+    callbacks : sequence of callable, optional
+        Called with the study and the finished trial after each trial, as by Optuna's
+        ``Study.optimize``, in the process that ran it.
     verbose : {"auto", True, False} or int
         Progress bar: on a terminal if the search takes long ("auto"), always (True) or never
         (False). Values from 2 also show Optuna's messages and the warnings of the trials.
@@ -259,6 +262,7 @@ class OptunaSearch(CheckedParameters, MetaEstimatorMixin, BaseEstimator):
         "random_state": ["random_state"],
         "refit": ["boolean"],
         "refit_epochs": ["boolean"],
+        "callbacks": [list, tuple, None],
         "verbose": [one_of("auto"), "boolean", integer(0)],
     }
 
@@ -282,6 +286,7 @@ class OptunaSearch(CheckedParameters, MetaEstimatorMixin, BaseEstimator):
         refit: bool = True,
         refit_epochs: bool = False,
         catch: type[Exception] | tuple[type[Exception], ...] = (),
+        callbacks: Sequence[Callable[[optuna.Study, FrozenTrial], None]] | None = None,
         verbose: bool | int | str = "auto",
     ) -> None:
         self.estimator = estimator
@@ -301,6 +306,7 @@ class OptunaSearch(CheckedParameters, MetaEstimatorMixin, BaseEstimator):
         self.refit = refit
         self.refit_epochs = refit_epochs
         self.catch = catch
+        self.callbacks = callbacks
         self.verbose = verbose
 
     # ---- the search ----------------------------------------------------------------------------
@@ -395,6 +401,7 @@ class OptunaSearch(CheckedParameters, MetaEstimatorMixin, BaseEstimator):
                 self.verbose if worker == 0 else False,
                 self._sampler(study, seed, done, worker) if worker else study.sampler,
                 copy.deepcopy(study.pruner),
+                self.callbacks,
                 os.getpid(),
             )
             for worker in range(self.n_jobs)
@@ -968,6 +975,7 @@ def _work(
     verbose: bool | int | str,
     sampler: optuna.samplers.BaseSampler,
     pruner: optuna.pruners.BasePruner,
+    callbacks: Sequence[Callable[[optuna.Study, FrozenTrial], None]] | None,
     parent: int,
 ) -> None:
     """Run trials until the study has the requested number, in this and other processes."""
@@ -993,7 +1001,10 @@ def _work(
                     try:
                         with _calm(verbose):
                             study.optimize(
-                                objective, n_trials=1, catch=(_TrialFailedError, _SurplusError)
+                                objective,
+                                n_trials=1,
+                                catch=(_TrialFailedError, _SurplusError),
+                                callbacks=list(callbacks or ()),
                             )
                     except (ValueError, optuna.exceptions.UpdateFinishedTrialError) as error:
                         # This process was suspended for a while, so another one took it for dead

@@ -210,6 +210,78 @@ def test_settings_are_searched_once_for_all_seeds_and_never_on_test_pairs(tiny, 
     assert sum(fits(tiny).values()) == 4 * 3 + 4
 
 
+class Events(Listener):
+    """What a run reports, in order."""
+
+    def __init__(self):
+        self.seen = []
+
+    def started(self, cell, searching):
+        self.seen.append(("search" if searching else "cell", cell.label))
+
+    def trial(self, cell, done, wanted):
+        self.seen.append((f"{done} of {wanted}", cell.label))
+
+    def finished(self, cell, outcome, left):
+        self.seen.append((outcome.status, cell.label))
+
+
+def test_the_cells_of_a_method_come_before_the_search_of_the_next_one(tiny, tmp_path):
+    space = {"power": {"float": [0.5, 2.0]}}
+    methods = [{"method": "tiny", "label": label, "tune": space} for label in "AB"]
+    methods[1]["params"] = {"sleep": 0.01}
+    events = Events()
+    run(experiment(methods, tuning={"trials": 2, "folds": 2}), tmp_path / "s", listener=events)
+    parts = ["search", "1 of 2", "2 of 2", "cell", "done", "cell", "done"]
+    assert events.seen == [(part, label) for label in "AB" for part in parts]
+
+
+def test_a_search_of_another_runner_holds_up_only_its_own_cells(tiny, tmp_path):
+    space = {"power": {"float": [0.5, 2.0]}}
+    methods = [{"method": "tiny", "label": label, "tune": space} for label in "AB"]
+    methods[1]["params"] = {"sleep": 0.01}
+    e = experiment(methods, seeds=[0], tuning={"trials": 1, "folds": 2})
+    store = Store(tmp_path / "s")
+    first, _ = plan(e, store)
+    elsewhere = store.claim(f"search-{first.search_key}")
+
+    class Releases(Events):
+        def finished(self, cell, outcome, left):
+            super().finished(cell, outcome, left)
+            if cell.label == "B":
+                elsewhere.release()
+
+    events = Releases()
+    record = run(e, store, listener=events)
+    assert [label for status, label in events.seen if status == "done"] == ["B", "A"]
+    assert [cell.status for cell in record.cells] == ["done", "done"]
+
+
+def test_a_search_that_is_killed_continues_with_its_trials(tiny, tmp_path):
+    spec = tmp_path / "e.yaml"
+    spec.write_text(
+        "title: t\ndataset: tiny-data\nseeds: [0]\ntuning: {trials: 6, folds: 2, sampler: random}\n"
+        "methods: [{method: tiny, params: {sleep: 0.2}, tune: {power: {float: [0.5, 2.0]}}}]\n"
+    )
+    command = [sys.executable, "-c", "from crossfit.cli import main; main()", "run", str(spec)]
+    process = subprocess.Popen([*command, "--store", str(tmp_path / "s")])
+    deadline = time.monotonic() + 120
+    while sum(fits(tiny).values()) < 5:  # the third trial has begun
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.02)
+    process.kill()
+    process.wait(30)
+    begun = sum(fits(tiny).values())
+    (study,) = (tmp_path / "s" / "studies").glob("*.db")
+    (cell,) = run(Experiment.from_file(spec), tmp_path / "s").cells
+    complete = [trial for trial in cell.trials() if trial["state"] == "complete"]
+    assert len(complete) == 6 and cell.tuning["trials"] == 6
+    assert len({trial["params"]["power"] for trial in complete}) == 6
+    # At least the two finished trials were not repeated, and the cell is fitted once.
+    assert sum(fits(tiny).values()) - begun <= 4 * 2 + 1
+    assert not study.exists()
+
+
 @pytest.mark.parametrize("scheme", ["sqlite", "journal"])
 def test_a_failed_search_whose_study_is_kept_is_retried(tiny, tmp_path, monkeypatch, scheme):
     methods = [{"method": "tiny-fails", "label": "F", "tune": {"power": {"float": [0.5, 2.0]}}}]
