@@ -130,6 +130,40 @@ def test_own_pairs_need_no_name_in_the_file(run, folder):
     done = run("run", "mine.yaml", "--data", "pairs.csv", cwd=folder)
     assert done.returncode == 0, done.stderr
     assert "1 done" in done.stdout
+    unreported = run("report", "mine", cwd=folder)
+    assert unreported.returncode == 1
+    assert (
+        "has no run 'mine'; did you mean 'mine-pairs'? (there are: mine-pairs)" in unreported.stderr
+    )
+
+
+def test_the_best_method_is_kept_as_a_bundle(run, folder):
+    import crossfit
+    from crossfit.datasets import load
+    from crossfit.experiment import Store
+
+    spec = SPEC.replace(
+        "  - {method: nosuch, label: none}\n",
+        "  - method: cca\n    label: tuned\n"
+        "    tune: {reg: {choice: [5.0, 50.0]}}\n    params: {n_components: 4}\n",
+    )
+    spec = spec.replace("reg: 1.0", "reg: 1.0e-6") + "tuning: {trials: 2, folds: 2}\n"
+    (folder / "two.yaml").write_text(spec)
+    done = run("run", "two.yaml", "--save-best", "best", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    cells = {cell.label: cell for cell in Store(folder / "crossfit-runs").run("two").cells}
+    winner = max(cells.values(), key=lambda cell: cell.mean("map@all"))
+    said = (
+        f"wrote {winner.label}, the best of 2 by map@all on the test pairs, fitted on the training"
+    )
+    assert said in done.stdout
+    kept = crossfit.load(folder / "best")
+    test = load("emoji")["test"]
+    assert crossfit.similarity(kept, test.views[:4]).shape == (4, 4)
+    if winner.label == "tuned":
+        assert kept.named_steps["method"].reg == winner.chosen["reg"]
+    again = run("run", "two.yaml", "--save-best", "best", cwd=folder)
+    assert again.returncode == 2 and "--save-best: 'best' exists already" in again.stderr
 
 
 def test_what_should_be_done_and_is_not_ends_in_failure(folder, monkeypatch):

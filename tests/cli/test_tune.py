@@ -49,8 +49,8 @@ def test_a_study_is_made_kept_and_goes_on(tune, tmp_path):
     assert len(optuna.load_study(study_name=name, storage=storage).trials) == 3
     winner = crossfit.load(tmp_path / "bundle")
     assert winner.score(load("emoji")["val"].views) > 0
-    again = tune("cca", *EMOJI, "--trials", 3, "--out", "bundle")
-    assert again.exit_code == 2 and "--out: 'bundle' exists already" in again.output
+    again = tune("cca", *EMOJI, "--trials", 3, "--save", "bundle")
+    assert again.exit_code == 2 and "--save: 'bundle' exists already" in again.output
 
 
 def test_what_is_fixed_is_not_searched_and_spaces_can_be_given(tune):
@@ -149,6 +149,30 @@ def test_refusals(tune, tmp_path, words, message):
     done = tune(*words, "--dataset", "emoji")
     assert done.exit_code != 0
     assert message in done.output + str(done.exception)
+
+
+def test_own_pairs_are_tuned_and_the_test_pairs_left_out(tune, tmp_path):
+    rows = "".join(f"w{i % 7} x{i % 3},y w{i % 7} z{i % 3}\n" for i in range(60))
+    (tmp_path / "pairs.csv").write_text("a,b\n" + rows)
+    words = [word for view in "ab" for word in (
+        "--features", f"{view}=sklearn.feature_extraction.text.CountVectorizer")]  # fmt: skip
+    done = tune("cca", "--data", "pairs.csv", *words, "--trials", 2, "--save", "bundle")
+    assert done.exit_code == 0, done.output
+    assert "wrote the method with the best settings, fitted on train, to bundle" in done.output
+    winner = crossfit.load(tmp_path / "bundle")
+    assert crossfit.similarity(winner, crossfit.Views(a=["w1 x2"], b=["y w1 z2"])).shape == (1, 1)
+    from crossfit.cli.tune import _own_pairs
+
+    assert len(_own_pairs("pairs.csv", ["train"])["train"]) == 48
+    for wrong, message in (
+        ([], "give the pairs by one of --dataset NAME and --data FILE"),
+        (["--data", "pairs.csv", "--dataset", "emoji"], "give the pairs by one of"),
+        (["--data", "pairs.csv", "--split", "official"], "belong to --dataset"),
+        (["--data", "pairs.csv", "--validation", "val"], "has no split 'val'; its splits are"),
+    ):
+        refused = tune("cca", *wrong)
+        assert refused.exit_code != 0
+        assert message in refused.output + str(refused.exception)
 
 
 def test_what_is_fixed_decides_conditions():

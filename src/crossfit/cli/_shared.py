@@ -12,7 +12,15 @@ import click
 if TYPE_CHECKING:
     from crossfit.experiment import Experiment
 
-__all__ = ["FEATURES", "TABLES", "Folder", "check_not_foreign", "console", "emoji_experiment"]
+__all__ = [
+    "FEATURES",
+    "TABLES",
+    "Folder",
+    "check_new_folder",
+    "check_not_foreign",
+    "console",
+    "emoji_experiment",
+]
 
 FEATURES = click.option(
     "--features",
@@ -47,6 +55,17 @@ def console(stderr: bool = False) -> Any:
 
     found = Console(stderr=stderr)
     return found if found.is_terminal else Console(stderr=stderr, width=240)
+
+
+def check_new_folder(folder: Path, option: str) -> None:
+    """Raise a UsageError before the work if a folder cannot be made after it."""
+    if folder.exists():
+        raise click.UsageError(f"{option}: {str(folder)!r} exists already; choose a new folder")
+    above = next(parent for parent in folder.absolute().parents if parent.exists())
+    if not os.access(above, os.W_OK | os.X_OK):
+        raise click.UsageError(
+            f"{option}: {str(above)!r} is read-only; choose a folder that can be written"
+        )
 
 
 def check_not_foreign(files: Sequence[Path]) -> None:

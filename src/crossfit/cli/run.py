@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from crossfit._text import printable
-from crossfit.cli._shared import Folder, console
+from crossfit.cli._shared import Folder, check_new_folder, console
 
 if TYPE_CHECKING:
     from crossfit.experiment import Experiment, RunRecord, Store
@@ -52,6 +52,9 @@ _SILENCE = 30.0
 @click.option("--force", is_flag=True, help="Compute all cells again, including those done.")
 @click.option("--tracker", type=click.Choice(["mlflow", "tensorboard", "wandb"]),
               help="Also send the results to a tracker.")  # fmt: skip
+@click.option("--save-best", type=Folder(), metavar="FOLDER",
+              help="New folder for a bundle of the method with the best main metric on the test "
+              "pairs, fitted again on the training pairs.")  # fmt: skip
 @click.option("--dry-run", is_flag=True,
               help="Print what would be computed, without computing it.")  # fmt: skip
 def run(
@@ -67,6 +70,7 @@ def run(
     retry_failed: bool,
     force: bool,
     tracker: str | None,
+    save_best: Path | None,
     dry_run: bool,
 ) -> None:
     """Run EXPERIMENT, which is the name of an installed experiment or a YAML file.
@@ -83,9 +87,16 @@ def run(
         raise click.UsageError("--scheduler requires --backend dask")
     if jobs == 0 or jobs < -1:
         raise click.UsageError(f"--jobs must be a positive number or -1, got {jobs}")
+    if save_best is not None:
+        check_new_folder(save_best, "--save-best")
     replaced = {} if seeds is None else {"seeds": _seeds(seeds)}
     own = None if data is None else Path(data).stem
     found = Experiment.find(experiment, settings, own, **replaced)
+    if save_best is not None and data is None and len(found.datasets) > 1:
+        raise click.UsageError(
+            f"--save-best is for experiments on one data set, but this one has "
+            f"{len(found.datasets)}"
+        )
     store = Store(folder)
     if dry_run:
         from crossfit.experiment.planner import plan
@@ -104,7 +115,22 @@ def run(
         force=force,
         tracker=tracker,
     )
+    if save_best is not None:
+        _save_best(record, save_best, root, data)
     click.echo(f"next: crossfit report {record.name} --store {shlex.quote(str(folder))}")
+
+
+def _save_best(record: RunRecord, folder: Path, root: str | None, data: str | None) -> None:
+    import crossfit
+    from crossfit.experiment.best import best_cell, refit
+
+    cell, metric = best_cell(record), record.metrics[0]
+    crossfit.save(refit(record, cell, root=root, data=data), folder)
+    seed = "" if cell.note else f" with seed {cell.seed}"
+    n = len({cell.label for cell in record.done})
+    best = f"the best of {n} by {metric} on the test pairs, " if n > 1 else ""
+    click.echo(printable(f"wrote {cell.label}, {best}fitted on the training pairs{seed}, to ")
+               + str(folder))  # fmt: skip
 
 
 def run_and_print(experiment: Experiment, store: Store, **options: Any) -> RunRecord:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import sys
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 
 import click
 
-from crossfit.cli._shared import Folder
+from crossfit.cli._shared import Folder, check_new_folder
 
 __all__ = ["tune"]
 
@@ -19,7 +18,11 @@ STORAGE = "sqlite:///crossfit-studies.db"
 
 @click.command()
 @click.argument("method")
-@click.option("--dataset", required=True, help="Name of an installed data set.")
+@click.option("--dataset", help="Name of an installed data set.")
+@click.option(
+    "--data", type=click.Path(exists=True, dir_okay=False),
+    help="Your own pairs, in place of --dataset: a CSV file as for `crossfit run`.",
+)  # fmt: skip
 @click.option(
     "--root", type=click.Path(exists=True, file_okay=False),
     help="Folder of the data sets.  [default: CROSSFIT_DATA]",
@@ -62,12 +65,13 @@ STORAGE = "sqlite:///crossfit-studies.db"
 @click.option("--epochs", is_flag=True, help="Also choose the number of epochs.")
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0, 2**32 - 1),
               help="Random seed of the search and of the method.")  # fmt: skip
-@click.option("--out", type=Folder(),
+@click.option("--save", "--out", "out", type=Folder(),
               help="New folder for a bundle of the best settings, fitted on all training pairs.",
               )  # fmt: skip
 def tune(
     method: str,
-    dataset: str,
+    dataset: str | None,
+    data: str | None,
     root: str | None,
     features: tuple[str, ...],
     settings: tuple[str, ...],
@@ -92,6 +96,11 @@ def tune(
 
     The study is stored, and the same command continues it. Test pairs are not used.
     """
+    if (dataset is None) == (data is None):
+        raise click.UsageError("give the pairs by one of --dataset NAME and --data FILE")
+    if data is not None and (root is not None or split is not None):
+        raise click.UsageError("--root and --split belong to --dataset, not to --data")
+    name = dataset if data is None else Path(data).stem
     if "test" in (train, validation):
         raise click.UsageError(
             "--train and --validation must not name the test split, which is for the final "
@@ -103,19 +112,20 @@ def tune(
             "that are not fitted on; choose two splits"
         )
     if out is not None:
-        _check_out(out)
+        check_new_folder(out, "--save")
     from crossfit.model_selection.storages import check_storage
 
     check_storage(storage)
     pipeline, searched = _pipeline(
-        method, dataset, _mapping(features, "--features", chain=True),
+        method, name, _mapping(features, "--features", chain=True),
         _mapping(settings, "--set"), _mapping(space, "--space"), seed,
     )  # fmt: skip
     if epochs and not any(name.endswith("__max_epochs") for name in pipeline.get_params(deep=True)):
         raise click.UsageError(
             f"--epochs is for neural methods, and {method} has no parameter max_epochs; omit it"
         )
-    loaded = _load(dataset, root, split, [train] if validation is None else [train, validation])
+    names = [train] if validation is None else [train, validation]
+    loaded = _load(dataset, root, split, names) if data is None else _own_pairs(data, names)
 
     from crossfit.model_selection import OptunaSearch
     from crossfit.model_selection.storages import without_password
@@ -159,20 +169,9 @@ def tune(
     click.echo(f"to continue: {again} --trials {2 * max(trials, len(search.trials_))}")
 
 
-def _check_out(out: Path) -> None:
-    """Raise a UsageError before the search if the folder cannot be written after it."""
-    if out.exists():
-        raise click.UsageError(f"--out: {str(out)!r} exists already; choose a new folder")
-    above = next(parent for parent in out.absolute().parents if parent.exists())
-    if not os.access(above, os.W_OK | os.X_OK):
-        raise click.UsageError(
-            f"--out: {str(above)!r} is read-only; choose a folder that can be written"
-        )
-
-
 def _pipeline(
     method: str,
-    dataset: str,
+    dataset: str | None,
     features: dict[str, Any],
     params: dict[str, Any],
     space: dict[str, Any],
@@ -208,7 +207,7 @@ def _pipeline(
     return pipeline, checked_settings(pipeline, searched, "--space")
 
 
-def _load(dataset: str, root: str | None, split: str | None, names: list[str]) -> Any:
+def _load(dataset: Any, root: str | None, split: str | None, names: list[str]) -> Any:
     """Load the named splits; if the loader has the option ``subsets``, read only their files."""
     import inspect
 
@@ -218,11 +217,23 @@ def _load(dataset: str, root: str | None, split: str | None, names: list[str]) -
     loader = registry.load(dataset, "crossfit.datasets")
     only = {"subsets": tuple(names)} if "subsets" in inspect.signature(loader).parameters else {}
     found = load(dataset, root, split=split, **only)
+    return _with_splits(found, f"data set {dataset!r}", names)
+
+
+def _own_pairs(path: str, names: list[str]) -> Any:
+    """Load the user's pairs, whose test pairs are those of `crossfit run --data`."""
+    from crossfit.experiment.data import load_splits
+    from crossfit.experiment.task import PairSource
+
+    loaded = load_splits(PairSource(Path(path).stem, {}, {}, {}, table=path))
+    return _with_splits(loaded.dataset, f"the table {path!r}", names)
+
+
+def _with_splits(found: Any, what: str, names: list[str]) -> Any:
     for name in names:
         if name not in found:
             raise ValueError(
-                f"data set {dataset!r} has no split {name!r}; its splits are: "
-                f"{', '.join(found.splits)}"
+                f"{what} has no split {name!r}; its splits are: {', '.join(found.splits)}"
             )
     return found
 
@@ -243,13 +254,13 @@ def _mapping(given: tuple[str, ...], option: str, chain: bool = False) -> dict[s
 
 
 def _again() -> str:
-    """Return the command as it was typed, without ``--trials`` and ``--out``."""
+    """Return the command as it was typed, without ``--trials``, ``--save`` and ``--out``."""
     kept: list[str] = []
     words = iter(sys.argv[1:])
     for word in words:
-        if word in ("--trials", "--out"):
+        if word in ("--trials", "--save", "--out"):
             next(words, None)
-        elif not word.startswith(("--trials=", "--out=")):
+        elif not word.startswith(("--trials=", "--save=", "--out=")):
             kept.append(word)
     return shlex.join(["crossfit", *kept])
 

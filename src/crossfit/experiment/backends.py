@@ -21,9 +21,7 @@ Work = Callable[[Sequence[Task], Mapping[str, Any]], Iterator[Outcome]]
 
 
 @contextlib.contextmanager
-def workers(
-    n_jobs: int, backend: str, scheduler: str | None, listener: Listener
-) -> Iterator[Work]:
+def workers(n_jobs: int, backend: str, scheduler: str | None, listener: Listener) -> Iterator[Work]:
     """Provide a function ``work(tasks, options)`` that yields outcomes as they become available.
 
     The listener receives the starts of cells, and trials, of this process only.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from crossfit.compose import ViewTransformer
 from crossfit.experiment.build import build_features, build_method, build_similarity
 from crossfit.experiment.features import StoredFeatures
 from crossfit.experiment.store import Store
@@ -24,7 +25,7 @@ def feature_stage(task: Task, store: Store, *, shared: bool) -> StoredFeatures |
     )
 
 
-def cell_pipeline(task: Task, stage: StoredFeatures | None, seed: int | None) -> Any:
+def cell_pipeline(task: Task, stage: ViewTransformer | None, seed: int | None) -> Any:
     """Return the unfitted pipeline of features, method and similarity."""
     from sklearn.pipeline import Pipeline
 

@@ -94,8 +94,11 @@ class Store:
         """
         path = self.folder / "runs" / f"{name}.json"
         if name not in self.runs():
+            # A run on the user's own pairs has the name of their table too.
+            own = [run for run in self.runs() if run.startswith(f"{name}-")]
+            near = f"; did you mean {' or '.join(map(repr, own))}?" if own else ""
             raise StoreError(
-                f"{str(self.folder)!r} has no run {name!r} (there are: "
+                f"{str(self.folder)!r} has no run {name!r}{near} (there are: "
                 f"{', '.join(self.runs()) or 'none'})"
             )
         found = read_json(path)
