@@ -11,7 +11,15 @@ from torch import nn
 import crossfit
 from crossfit import Ragged, Views
 from crossfit.cards import Float, MethodCard
-from crossfit.neural import NeuralPairEstimator, Prepared, masked_softmax, triplet_loss
+from crossfit.neural import (
+    Batch,
+    NeuralPairEstimator,
+    PairGroups,
+    Prepared,
+    group_loss,
+    masked_softmax,
+    triplet_loss,
+)
 from crossfit.neural import pairs as pairs_module
 from crossfit.testing import PeakBytes, check_method
 
@@ -287,6 +295,65 @@ def test_a_caption_of_the_same_image_is_no_negative():
     ((shape, positives, negatives),) = seen
     assert shape == (16, 16)
     assert (positives.sum(dim=1) == 2).all() and (negatives.sum(dim=1) == 14).all()
+
+
+def rows_of(groups, images=None):
+    """Return a batch of rows with these groups, of which each has its own text."""
+    at = torch.arange(len(groups))
+    own = at if images is None else torch.tensor(images)
+    return Batch({}, {"image": own, "text": at}, torch.tensor(groups), None)
+
+
+def test_a_batch_is_divided_into_groups():
+    batch = rows_of([0, 0, 1, 2, 3], images=[0, 0, 1, 2, 3])
+    groups = PairGroups.divided(batch, 2)
+    assert groups.first.tolist() == groups.second.tolist() == [[0, 1], [2, 3], [4, 0]]
+    # The first two rows are captions of one image.
+    assert groups.positives.tolist() == [[[True, True]] * 2, *[[[True, False], [False, True]]] * 2]
+    assert groups.negatives.tolist() == [
+        [[False, False]] * 2, *[[[False, True], [True, False]]] * 2
+    ]  # fmt: skip
+    assert PairGroups.divided(batch, 99).first.shape == (1, 5)
+
+
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_a_wrong_item_is_drawn_evenly(bidirectional):
+    batch = rows_of([0, 0, 1, 2])
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        drawn = [PairGroups.drawn(batch, bidirectional) for _ in range(300)]
+    assert drawn[0].first.shape == (4, 1 + bidirectional) and drawn[0].second.shape == (4, 2)
+    for side in ("first", "second")[not bidirectional :]:
+        found = torch.stack([getattr(groups, side) for groups in drawn])
+        assert (found[..., 0] == torch.arange(4)).all()
+        for row, allowed in enumerate(([2, 3], [2, 3], [0, 1, 3], [0, 1, 2])):
+            counts = np.bincount(found[:, row, 1].numpy(), minlength=4)
+            assert set(np.flatnonzero(counts)) == set(allowed)
+            assert counts[allowed].min() > 0.7 * 300 / len(allowed)
+    assert drawn[0].positives.sum() == 4 and drawn[0].negatives.sum() == 4 * (1 + bidirectional)
+    alone = PairGroups.drawn(rows_of([5, 5]), bidirectional)
+    assert not alone.negatives.any()
+
+
+@pytest.mark.parametrize("mining", ["all", "hardest", "top-k", "sum"])
+def test_the_loss_of_groups_is_that_of_each(mining):
+    generator = torch.Generator().manual_seed(0)
+    groups = PairGroups.divided(rows_of(list(range(6))), 3)
+    S = torch.randn(2, 3, 3, generator=generator)
+    settings = {"margin": 0.5, "mining": mining, "k": 2}
+    expected = [
+        sum(triplet_loss(T, margin=0.5, mining=mining, k=2) for T in sides) / 2
+        for sides in ((S[0], S[1]), (S[0].T, S[1].T))
+    ]
+    masks = groups.positives, groups.negatives
+    both = group_loss(S, *masks, **settings)
+    torch.testing.assert_close(both, expected[0] + expected[1])
+    torch.testing.assert_close(group_loss(S, *masks, **settings, bidirectional=False), expected[0])
+    # A positive without a negative, in a group of one image, has no part in the mean.
+    S = torch.cat([S, torch.randn(1, 3, 3, generator=generator)])
+    masks = [torch.cat([part, torch.full((1, 3, 3), value)]) for part, value in
+             zip(masks, (True, False))]  # fmt: skip
+    torch.testing.assert_close(group_loss(S, *masks, **settings), both)
 
 
 def test_progress_of_scoring(fitted, capsys):

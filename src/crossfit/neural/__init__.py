@@ -18,6 +18,7 @@ _HOMES = {
     "MLPBranch": "modules",
     "NeuralEstimator": "estimator",
     "NeuralPairEstimator": "pairs",
+    "PairGroups": "pairs",
     "PosteriorEstimator": "posteriors",
     "Prepared": "pairs",
     "RBM": "rbm",
@@ -32,6 +33,7 @@ _HOMES = {
     "cca_loss": "losses",
     "grad_reverse": "modules",
     "grad_reverse_schedule": "modules",
+    "group_loss": "pairs",
     "hinge": "losses",
     "in_float64": "modules",
     "init_weights": "modules",
@@ -91,7 +93,9 @@ if TYPE_CHECKING:
     from crossfit.neural.modules import init_weights as init_weights
     from crossfit.neural.modules import masked_softmax as masked_softmax
     from crossfit.neural.pairs import NeuralPairEstimator as NeuralPairEstimator
+    from crossfit.neural.pairs import PairGroups as PairGroups
     from crossfit.neural.pairs import Prepared as Prepared
+    from crossfit.neural.pairs import group_loss as group_loss
     from crossfit.neural.posteriors import PosteriorEstimator as PosteriorEstimator
     from crossfit.neural.ranking import RankingEstimator as RankingEstimator
     from crossfit.neural.ranking import ranked as ranked

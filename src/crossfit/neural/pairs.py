@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from numbers import Integral
 from operator import itemgetter
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -17,11 +17,12 @@ from crossfit._progress import progress_bar
 from crossfit._torch import few_torch_threads, isolated
 from crossfit.neural.batching import Batch
 from crossfit.neural.estimator import NeuralEstimator
+from crossfit.neural.losses import triplet_loss
 from crossfit.neural.training import operations_of
 from crossfit.similarities import Scores, check_chunk
 from crossfit.views import Views, n_rows
 
-__all__ = ["NeuralPairEstimator", "Prepared"]
+__all__ = ["NeuralPairEstimator", "PairGroups", "Prepared", "group_loss"]
 
 # Minimum number of items per call of _prepare_batch, for small training batches.
 _ITEMS = 64
@@ -48,7 +49,7 @@ class NeuralPairEstimator(NeuralEstimator):
     In training, `_outputs` passes the scores of all items of the batch against each other, (b, b),
     to `_loss`; ``batch.positives`` and ``batch.negatives`` identify them, and another caption of
     the same image is never a negative. Methods whose pairs are too expensive for this override
-    `_outputs`.
+    `_outputs`, and score `PairGroups`.
 
     The base class provides `similarity`, ``score``, searches and bundles. They work in blocks
     over both axes, within a memory limit, on the device of the fit and with its mixed precision,
@@ -254,6 +255,123 @@ class Prepared:
             The same items; tensors that are on the device already are not copied.
         """
         return Prepared(_map(lambda part: part.to(device), self.parts))
+
+
+class PairGroups(NamedTuple):
+    """Groups of rows of a batch, in which every first item is scored with every second item.
+
+    For methods whose pairs are too expensive to score all of a batch in training.
+
+    Parameters
+    ----------
+    first, second : int64 Tensor of shape (g, n) and (g, m)
+        Rows of the batch whose items of the first and of the second role are in each group.
+    positives, negatives : bool Tensor of shape (g, n, m)
+        True at pairs, and at items of different groups of rows. Another caption of the same image
+        is never a negative.
+
+    See Also
+    --------
+    group_loss : The ranking loss of scores (g, n, m).
+    """
+
+    first: Tensor
+    second: Tensor
+    positives: Tensor
+    negatives: Tensor
+
+    @classmethod
+    def divided(cls, batch: Batch, size: int) -> Self:
+        """Divide a batch into groups of equal size.
+
+        Parameters
+        ----------
+        batch : Batch
+            The pairs.
+        size : int
+            Number of rows of a group. The last group may begin again at row 0.
+        """
+        b = len(batch)
+        size = min(size, b)
+        rows = torch.arange(-(-b // size) * size, device=batch.groups.device).remainder(b)
+        rows = rows.view(-1, size)
+        first, second = rows[:, :, None], rows[:, None]
+        return cls(rows, rows, batch.positives[first, second], batch.negatives[first, second])
+
+    @classmethod
+    def drawn(cls, batch: Batch, bidirectional: bool = True) -> Self:
+        """Put every row in a group with one random wrong second item, and perhaps a first one.
+
+        Parameters
+        ----------
+        batch : Batch
+            The pairs.
+        bidirectional : bool, default=True
+            Whether to draw a wrong first item too, so that groups are (2, 2) and not (1, 2).
+        """
+        wrong = batch.negatives
+        own = torch.arange(len(batch), device=wrong.device)
+
+        def draw() -> Tensor:
+            # The largest of i.i.d. numbers is uniform over the items of other groups.
+            return torch.rand(wrong.shape, device=wrong.device).masked_fill(~wrong, -1).argmax(1)
+
+        second = torch.stack([own, draw()], dim=1)
+        first = torch.stack([own, draw()], dim=1) if bidirectional else own[:, None]
+        positives = wrong.new_zeros(len(own), first.shape[1], 2)
+        negatives = positives.clone()
+        positives[:, 0, 0] = True
+        known = wrong.any(dim=1)
+        negatives[:, 0, 1] = known
+        if bidirectional:
+            negatives[:, 1, 0] = known
+        return cls(first, second, positives, negatives)
+
+
+def group_loss(
+    scores: Tensor,
+    positives: Tensor,
+    negatives: Tensor,
+    *,
+    margin: float,
+    mining: str,
+    k: int = 1,
+    bidirectional: bool = True,
+) -> Tensor:
+    """Return the mean hinge of scores in groups, over the positives that have a negative.
+
+    Parameters
+    ----------
+    scores : Tensor of shape (g, n, m)
+        Scores of each group's first items (rows) against its second items.
+    positives, negatives : bool Tensor of shape (g, n, m)
+        As in `PairGroups`.
+    margin, k
+        See `triplet_loss`.
+    mining : {"all", "random", "hardest", "top-k", "sum"}
+        See `triplet_loss`. ``"random"`` is ``"all"``: `PairGroups.drawn` has drawn already.
+    bidirectional : bool, default=True
+        Add the hinges whose anchors are second items. By default those of both directions are
+        added up.
+
+    Returns
+    -------
+    Tensor of shape ()
+
+    See Also
+    --------
+    triplet_loss : The same for the scores of a whole batch.
+    """
+    mining = "all" if mining == "random" else mining
+    sides = [(scores, positives, negatives)]
+    if bidirectional:
+        sides.append((scores.mT, positives.mT, negatives.mT))
+    terms = []
+    for found, right, wrong in sides:
+        right = right & wrong.any(dim=-1, keepdim=True)
+        rows = (part.flatten(0, 1) for part in (found, right, wrong))
+        terms.append(triplet_loss(*rows, margin=margin, mining=mining, k=k))
+    return torch.stack(terms).sum()
 
 
 # ---- tensors, alone or in tuples and dicts -------------------------------------------------------

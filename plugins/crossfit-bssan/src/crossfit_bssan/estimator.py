@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from inspect import signature
 from numbers import Integral, Real
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from crossfit.extraction.weights import exact
-from crossfit.neural import Batch, NeuralPairEstimator, triplet_loss
+from crossfit.neural import Batch, NeuralPairEstimator, PairGroups, group_loss
 from crossfit.neural.batching import first_elements
 from crossfit.neural.training import optimizer_class
 from crossfit.views import Channels, Ragged, Views, as_float, as_numpy, take_rows
@@ -296,16 +296,17 @@ class BSSAN(NeuralPairEstimator):
         """
         image: Image = self._prepare_batch(module, batch.views["image"], "image")
         text: Text = self._prepare_batch(module, batch.views["text"], "text")
-        drawn = _drawn(batch, self.bidirectional) if self.mining == "random" else None
+        both = self.bidirectional
+        drawn = PairGroups.drawn(batch, both) if self.mining == "random" else None
         sizes = {"w2r": self.w2r_group_size, "o2w": self.o2w_group_size}
         outputs: dict[str, Any] = {}
         branches: Any = module.branches
         for name, branch in branches.items():
-            groups = drawn or _grouped(batch, sizes[name])
+            groups = drawn or PairGroups.divided(batch, sizes[name])
             # Whether pairs match is known only in the loss; attention may use it in training only.
             uniform = module.training and self.negative_attention == "uniform"
             learned = groups.positives.float() if uniform else None
-            scores = branch(image.take(groups.images), text.take(groups.texts), learned)
+            scores = branch(image.take(groups.first), text.take(groups.second), learned)
             outputs[name] = scores, groups.positives, groups.negatives
         if module.training and self.delta:
             outputs["reg"] = module.squared_norm()  # type: ignore[operator]
@@ -315,25 +316,16 @@ class BSSAN(NeuralPairEstimator):
         terms = {}
         for name, weight in (("w2r", 1.0), ("o2w", self.o2w_weight)):
             if name in outputs:
-                loss = self._ranked(*outputs[name])
-                if self.bidirectional:
-                    loss = loss + self._ranked(*(part.transpose(1, 2) for part in outputs[name]))
-                terms[name] = weight * loss
+                terms[name] = weight * group_loss(
+                    *outputs[name],
+                    margin=self.margin,
+                    mining=self.mining,
+                    k=self.k_negatives,
+                    bidirectional=self.bidirectional,
+                )
         if "reg" in outputs:
             terms["reg"] = self.delta * outputs["reg"]
         return terms
-
-    def _ranked(self, scores: Tensor, positives: Tensor, negatives: Tensor) -> Tensor:
-        """Return the mean hinge over all positives that have a negative in their row."""
-        positives = positives & negatives.any(dim=-1, keepdim=True)
-        scores, positives, negatives = (
-            part.flatten(0, 1) for part in (scores, positives, negatives)
-        )
-        # What is drawn is the only negative of its row.
-        mining = "all" if self.mining == "random" else self.mining
-        return triplet_loss(
-            scores, positives, negatives, margin=self.margin, mining=mining, k=self.k_negatives
-        )
 
     def _optimizer_parameters(self) -> dict[str, Any]:
         takes = signature(optimizer_class(self.optimizer)).parameters
@@ -537,51 +529,3 @@ def _with_vectors(part: Any, vectors: NDArray[Any]) -> Any:
     if isinstance(part, Ragged):
         return Ragged(vectors, part.offsets, part.info)
     return vectors.reshape(*part.shape[:2], -1)
-
-
-class _Groups(NamedTuple):
-    """Rows of a batch whose images and texts are scored with each other.
-
-    Parameters
-    ----------
-    images, texts : int64 Tensor of shape (g, n) and (g, m)
-        Rows of every group.
-    positives, negatives : bool Tensor of shape (g, n, m)
-        True at pairs, and at items of different groups of rows.
-    """
-
-    images: Tensor
-    texts: Tensor
-    positives: Tensor
-    negatives: Tensor
-
-
-def _grouped(batch: Batch, size: int) -> _Groups:
-    """Divide a batch into groups of equal size; the last one may begin again at row 0."""
-    b = len(batch)
-    size = min(size, b)
-    rows = torch.arange(-(-b // size) * size, device=batch.groups.device).remainder(b)
-    rows = rows.view(-1, size)
-    first, second = rows[:, :, None], rows[:, None]
-    return _Groups(rows, rows, batch.positives[first, second], batch.negatives[first, second])
-
-
-def _drawn(batch: Batch, bidirectional: bool) -> _Groups:
-    """Put every row in a group with a text of another image, and with an image if asked for."""
-    wrong = batch.negatives
-    own = torch.arange(len(batch), device=wrong.device)
-
-    def draw() -> Tensor:
-        # The largest of i.i.d. numbers is uniform over the items of other images.
-        return torch.rand(wrong.shape, device=wrong.device).masked_fill(~wrong, -1).argmax(dim=1)
-
-    texts = torch.stack([own, draw()], dim=1)
-    images = torch.stack([own, draw()], dim=1) if bidirectional else own[:, None]
-    positives = wrong.new_zeros(len(own), images.shape[1], 2)
-    negatives = positives.clone()
-    positives[:, 0, 0] = True
-    known = wrong.any(dim=1)
-    negatives[:, 0, 1] = known
-    if bidirectional:
-        negatives[:, 1, 0] = known
-    return _Groups(images, texts, positives, negatives)

@@ -1,3 +1,77 @@
 """Cards of the methods and their experiments."""
 
 from __future__ import annotations
+
+from crossfit.cards import Choice, Float, Int, MethodCard
+
+M_CNN = MethodCard(
+    api=1,
+    name="m-cnn",
+    target="crossfit_ranking.m_cnn:MCNN",
+    summary="Convolutions over the words of a sentence and an image, at up to four levels",
+    inputs={"image": ("vectors",), "text": ("tokens", "sequence", "strings")},
+    labels="none",
+    kind="pair",
+    year=2015,
+    citation="""@inproceedings{ma2015mcnn,
+  author    = {Lin Ma and Zhengdong Lu and Lifeng Shang and Hang Li},
+  title     = {Multimodal Convolutional Neural Networks for Matching Image and Sentence},
+  booktitle = {2015 IEEE International Conference on Computer Vision (ICCV)},
+  pages     = {2623--2631},
+  year      = {2015}
+}""",
+    search_space={
+        "mining": Choice("all", "hardest", "top-k"),
+        "hidden": Choice(64, 128, 256),
+        "dropout": Choice(0.1, 0.3, 0.5),
+        "lr": Float(3e-4, 5e-3, log=True),
+        "max_epochs": Int(5, 30),
+    },
+    test_params={
+        "maps": (16, 16, 16),
+        "image_width": 16,
+        "hidden": 16,
+        "word_width": 8,
+        "dropout": 0.0,
+        "lr": 5e-3,
+        "batch_size": 32,
+        "max_epochs": 15,
+        "device": "cpu",
+    },
+    make_inputs="crossfit_ranking.testing:make_sentences",
+)
+
+M_RNN = MethodCard(
+    api=1,
+    name="m-rnn",
+    target="crossfit_ranking.m_rnn:MRNN",
+    summary="A recurrent captioner that ranks by the probability of a sentence given an image",
+    inputs={"image": ("vectors",), "text": ("tokens", "strings")},
+    labels="none",
+    kind="pair",
+    year=2015,
+    citation="""@inproceedings{mao2015mrnn,
+  author    = {Junhua Mao and Wei Xu and Yi Yang and Jiang Wang and Zhiheng Huang and Alan Yuille},
+  title     = {Deep Captioning with Multimodal Recurrent Neural Networks ({m-RNN})},
+  booktitle = {International Conference on Learning Representations},
+  year      = {2015}
+}""",
+    search_space={
+        "width": Choice(128, 256, 512),
+        "dropout": Choice(0.2, 0.4, 0.6),
+        "l2": Float(1e-7, 1e-4, log=True),
+        "lr": Float(5e-4, 1e-2, log=True),
+        "max_epochs": Int(5, 30),
+    },
+    test_params={
+        "embedding_widths": (8, 24),
+        "width": 32,
+        "dropout": 0.0,
+        "n_prior_images": 20,
+        "lr": 1e-2,
+        "batch_size": 16,
+        "max_epochs": 30,
+        "device": "cpu",
+    },
+    make_inputs="crossfit_ranking.testing:make_sentences",
+)

@@ -1,4 +1,4 @@
-"""Synthetic inputs for the conformance kit: pairs share factors, which depend on the class."""
+"""Synthetic inputs for the conformance kit: pairs share factors or concepts."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from crossfit import Views
+from crossfit import Ragged, Views
 
 N_CLASSES, N_FACTORS, N_FEATURES, N_WORDS = 5, 8, 24, 14
+N_CONCEPTS, N_SHOWN, N_COMMON = 8, 3, 2
 
 
 def make_inputs(rng: np.random.Generator, n: int) -> tuple[Views, NDArray[Any]]:
@@ -37,3 +38,32 @@ def make_inputs(rng: np.random.Generator, n: int) -> tuple[Views, NDArray[Any]]:
         image=image + 0.1 * rng.normal(size=image.shape),
         text=text + 0.1 * rng.normal(size=text.shape),
     ), y
+
+
+def make_sentences(rng: np.random.Generator, n: int) -> tuple[Views, NDArray[Any]]:
+    """Generate n pairs of a vector that shows three concepts and word ids that name them.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+        Random number generator.
+    n : int
+        Number of pairs.
+
+    Returns
+    -------
+    views : Views
+        ``image``, (n, 24): the sum of three of eight vectors, with noise; ``text``, ragged word
+        ids: the three concepts in any order, among up to two common words.
+    y : int array of shape (n,)
+        The first of the concepts.
+    """
+    vectors = rng.normal(size=(N_CONCEPTS, N_FEATURES))
+    shown = np.array([rng.choice(N_CONCEPTS, N_SHOWN, replace=False) for _ in range(n)])
+    image = vectors[shown].sum(axis=1) + 0.1 * rng.normal(size=(n, N_FEATURES))
+    texts = []
+    for own in shown:
+        common = N_CONCEPTS + rng.integers(N_COMMON, size=rng.integers(3))
+        # Ids 0 and 1 are padding and unknown words.
+        texts.append(2 + rng.permutation(np.concatenate([own, common])))
+    return Views(image=image, text=Ragged.from_list(texts)), shown[:, 0]
