@@ -414,7 +414,8 @@ class MatchingLevel(nn.Module):
         """Return how many numbers the score of a pair takes, of texts of so many places."""
         width = self.inject.out_features
         largest = 3 * places * width  # of the text twice, and the sum
-        for layer in self.layers[self.at + 1 : -1]:
+        layers: Any = self.layers
+        for layer in layers[self.at + 1 : -1]:
             before, width = width, layer.out_features
             held, made = places * before, places * width
             # Input, padded input, windows and output; then output, padded output and half of it.
