@@ -38,6 +38,7 @@ __all__ = [
     "is_views",
     "n_rows",
     "take_rows",
+    "without_padding",
 ]
 
 IntArray = NDArray[np.int64]
@@ -888,6 +889,35 @@ def is_views(X: Any) -> bool:
     bool
     """
     return isinstance(X, Views) and not isinstance(X, Channels)
+
+
+def without_padding(values: Any) -> Ragged:
+    """Return sequences of vectors without the zero vectors after the last element of a row.
+
+    Parameters
+    ----------
+    values : Ragged, or array or tensor of shape (n, T, d)
+        A Ragged is returned as it is.
+
+    Returns
+    -------
+    Ragged
+        Zero vectors between other vectors are kept; a row of zeros is empty.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> without_padding(np.array([[[1.0], [2.0]], [[3.0], [0.0]]])).lengths.tolist()
+    [2, 1]
+    """
+    if isinstance(values, Ragged):
+        return values
+    held = as_numpy(values)
+    real = (held != 0).any(axis=2)
+    lengths = real.shape[1] - real[:, ::-1].argmax(axis=1)
+    lengths[~real.any(axis=1)] = 0
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    return Ragged(held[np.arange(held.shape[1]) < lengths[:, None]], offsets)
 
 
 def n_rows(values: Any) -> int:

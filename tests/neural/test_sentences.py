@@ -6,8 +6,9 @@ import torch
 
 from crossfit import Ragged, Views
 from crossfit.neural import Items, Recurrent, SentenceEstimator, WordEmbedding
-from crossfit.neural.batching import store, without_padding
+from crossfit.neural.batching import store
 from crossfit.neural.sentences import text_form
+from crossfit.views import without_padding
 
 CELLS = {"gru": torch.nn.GRU, "lstm": torch.nn.LSTM, "rnn": torch.nn.RNN}
 

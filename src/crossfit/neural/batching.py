@@ -35,7 +35,6 @@ __all__ = [
     "Store",
     "store",
     "to_device",
-    "without_padding",
 ]
 
 PAD, UNK = 0, 1
@@ -628,29 +627,6 @@ def first_elements(values: Ragged, most: int) -> Ragged:
     keep = np.arange(len(values.values)) - np.repeat(values.offsets[:-1], lengths) < most
     offsets = np.concatenate([[0], np.cumsum(np.minimum(lengths, most))])
     return Ragged(values.values[keep], offsets, values.info)
-
-
-def without_padding(values: Any) -> Ragged:
-    """Return sequences of vectors without the zero vectors after the last element of a row.
-
-    Parameters
-    ----------
-    values : Ragged, or array or tensor of shape (n, T, d)
-        A Ragged is returned as it is.
-
-    Returns
-    -------
-    Ragged
-        Zero vectors between other vectors are kept; a row of zeros is empty.
-    """
-    if isinstance(values, Ragged):
-        return values
-    held = as_numpy(values)
-    real = (held != 0).any(axis=2)
-    lengths = real.shape[1] - real[:, ::-1].argmax(axis=1)
-    lengths[~real.any(axis=1)] = 0
-    offsets = np.concatenate([[0], np.cumsum(lengths)])
-    return Ragged(held[np.arange(held.shape[1]) < lengths[:, None]], offsets)
 
 
 def flat_rows(values: Any, where: str, known: int | None = None) -> Any:

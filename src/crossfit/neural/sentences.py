@@ -20,11 +20,10 @@ from crossfit.neural.batching import (
     Items,
     cut_tokens,
     first_elements,
-    without_padding,
 )
 from crossfit.neural.estimator import NeuralEstimator
 from crossfit.neural.modules import Standardize
-from crossfit.views import Ragged, Views
+from crossfit.views import Ragged, Views, without_padding
 
 __all__ = ["SENTENCES", "Recurrent", "SentenceEstimator", "WordEmbedding", "text_form"]
 

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from crossfit.extraction import Characters
 from crossfit.extraction.weights import exact
 from crossfit.neural import Batch, NeuralPairEstimator, triplet_loss, warm_up
-from crossfit.neural.batching import first_elements, without_padding
-from crossfit.views import Channels, Ragged, Views, as_float, as_numpy
+from crossfit.neural.batching import first_elements
+from crossfit.views import Channels, Ragged, Views, as_float, as_numpy, without_padding
 from crossfit_cran import cards
 from crossfit_cran.network import (
     ALPHABET,

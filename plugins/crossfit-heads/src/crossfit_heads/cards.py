@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from crossfit.cards import Choice, Float, MethodCard
+from crossfit.cards import Choice, Float, Int, MethodCard
 
 _CITE_CLIP = """@inproceedings{radford2021clip,
   author    = {Alec Radford and Jong Wook Kim and Chris Hallacy and Aditya Ramesh and
@@ -35,4 +35,111 @@ CONTRASTIVE_HEAD = MethodCard(
     },
     test_params={"width": 16, "max_epochs": 10, "lr": 1e-2, "batch_size": 64, "device": "cpu"},
     make_inputs="crossfit_heads.testing:make_inputs",
+)
+
+MAXSIM = MethodCard(
+    api=1,
+    name="maxsim",
+    target="crossfit_heads.maxsim:MaxSim",
+    summary="Every word takes the nearest region, in one space or that of a CCA; no network",
+    inputs={"image": ("regions",), "text": ("sequence",)},
+    labels="none",
+    kind="pair",
+    year=2020,
+    citation="""@inproceedings{khattab2020colbert,
+  author    = {Omar Khattab and Matei Zaharia},
+  title     = {{ColBERT}: Efficient and Effective Passage Search via Contextualized Late Interaction
+               over {BERT}},
+  booktitle = {Proceedings of the 43rd International ACM SIGIR Conference on Research and
+               Development in Information Retrieval},
+  pages     = {39--48},
+  year      = {2020}
+}""",
+    search_space={
+        "n_components": Choice(32, 64, 128),
+        "reg": Float(0.03, 30.0, log=True),
+        "power": Float(0.0, 4.0),
+        "normalize": Choice(True, False),
+    },
+    make_inputs="crossfit_heads.testing:make_sets",
+)
+
+_CITE_SCAN = """@inproceedings{lee2018scan,
+  author    = {Kuang-Huei Lee and Xi Chen and Gang Hua and Houdong Hu and Xiaodong He},
+  title     = {Stacked Cross Attention for Image-Text Matching},
+  booktitle = {Proceedings of the European Conference on Computer Vision (ECCV)},
+  pages     = {201--216},
+  year      = {2018}
+}"""
+
+SCAN = MethodCard(
+    api=1,
+    name="scan",
+    target="crossfit_heads.scan:SCAN",
+    summary="Words attend to regions, or regions to words; cosines with what they attend to",
+    inputs={"image": ("regions",), "text": ("strings", "tokens", "sequence")},
+    labels="none",
+    kind="pair",
+    year=2018,
+    citation=_CITE_SCAN,
+    search_space={
+        "attention": Choice("t2i", "i2t"),
+        "pooling": Choice("mean", "lse"),
+        "lambda_softmax": Float(3.0, 20.0, log=True),
+        "lr": Float(1e-4, 3e-3, log=True),
+        "width": Choice(64, 128, 256),
+        "dropout": Choice(0.0, 0.2, 0.4),
+        "gru": Choice(True, False),
+        "max_epochs": Int(6, 20),
+    },
+    test_params={
+        "width": 16,
+        "word_width": 16,
+        "max_epochs": 8,
+        "lr": 0.02,
+        "batch_size": 20,
+        "dropout": 0.0,
+        "device": "cpu",
+    },
+    make_inputs="crossfit_heads.testing:make_sets",
+)
+
+_CITE_VSE_INFINITY = """@inproceedings{chen2021vseinfinity,
+  author    = {Jiacheng Chen and Hexiang Hu and Hao Wu and Yuning Jiang and Changhu Wang},
+  title     = {Learning the Best Pooling Strategy for Visual Semantic Embedding},
+  booktitle = {Proceedings of the IEEE/CVF Conference on Computer Vision and Pattern Recognition
+               (CVPR)},
+  pages     = {15789--15798},
+  year      = {2021}
+}"""
+
+VSE_INFINITY = MethodCard(
+    api=1,
+    name="vse-infinity",
+    target="crossfit_heads.vse_infinity:VSEInfinity",
+    summary="Sets of regions and words become vectors by learnt weights of their sorted values",
+    inputs={"image": ("regions",), "text": ("strings", "tokens", "sequence")},
+    labels="none",
+    kind="embedding",
+    year=2021,
+    citation=_CITE_VSE_INFINITY,
+    search_space={
+        "lr": Float(1e-4, 3e-3, log=True),
+        "width": Choice(64, 128, 256),
+        "dropout": Choice(0.0, 0.2, 0.4),
+        "drop": Choice(0.0, 0.2),
+        "gru": Choice(True, False),
+        "pooling": Choice("gpo", "mean", "max"),
+        "max_epochs": Int(6, 20),
+    },
+    test_params={
+        "width": 16,
+        "word_width": 16,
+        "max_epochs": 8,
+        "lr": 0.03,
+        "batch_size": 20,
+        "dropout": 0.0,
+        "device": "cpu",
+    },
+    make_inputs="crossfit_heads.testing:make_sets",
 )
