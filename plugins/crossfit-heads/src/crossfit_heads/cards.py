@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from crossfit.cards import Choice, Float, Int, MethodCard
+from crossfit.cards import Choice, ExperimentCard, Float, Int, MethodCard
 
 _CITE_CLIP = """@inproceedings{radford2021clip,
   author    = {Alec Radford and Jong Wook Kim and Chris Hallacy and Aditya Ramesh and
@@ -143,3 +143,22 @@ VSE_INFINITY = MethodCard(
     },
     make_inputs="crossfit_heads.testing:make_sets",
 )
+
+
+def _comparison(dataset: str, where: str) -> ExperimentCard:
+    """Return the card of a comparison of heads, and networks that rank, on one data set."""
+    name = f"heads-{dataset}-reduced"
+    return ExperimentCard(
+        api=1,
+        name=name,
+        target=f"crossfit_heads:experiments/{name}.yaml",
+        summary=f"Reduced: heads on frozen features and networks that rank on {where}, and CCA",
+        datasets=(dataset,),
+        methods=_COMPARED,
+    )
+
+
+_COMPARED = ("cca", "contrastive-head")
+HEADS_EMOJI = _comparison("emoji", "emoji")
+HEADS_ESC10 = _comparison("esc10", "sounds")
+HEADS_FLICKR8K = _comparison("flickr8k", "Flickr8k")
