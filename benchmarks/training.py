@@ -25,7 +25,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from crossfit import Views
+from crossfit import Ragged, Views
 from crossfit.neural import Items, grad_reverse, listening, triplet_loss
 from crossfit.neural.pictures import SquareCut
 from crossfit_acln.estimator import ACLN
@@ -35,6 +35,7 @@ from crossfit_correlation.corr_ae import CorrAE
 from crossfit_correlation.dcca import DCCA
 from crossfit_correlation.multimodal_dbn import MultimodalDBN
 from crossfit_cran.estimator import CRAN
+from crossfit_ranking.dual_path import DualPath
 from crossfit_topicnet.estimator import SSVR
 from crossfit_topicnet.network import stored_edge
 
@@ -236,6 +237,39 @@ def cran(device: str, batch_size: int, **widths: Any) -> Case:
     return Case("cran", setting, method, arrays, plain)
 
 
+def dual_path(device: str, n: int, channels: tuple[int, ...], width: int) -> Case:
+    batch_size, n_ids, margin = 128, 1000, 0.2
+    images, rng = normal(n, 1280), np.random.default_rng(0)
+    lengths = rng.integers(6, 19, n)
+    ids = rng.integers(2, n_ids, (n, 18)) * (np.arange(18) < lengths[:, None])
+    ids[0, 0] = n_ids - 1
+    views = Views(image=images, text=Ragged.from_list([row[row > 0] for row in ids]))
+    method = DualPath(
+        channels=channels, blocks=(1,) * len(channels), width=width, hidden=2 * width,
+        standardize=False, dropout=0.0, shift=False, instance_epochs=0, margin=margin,
+        batch_size=batch_size, **COMMON,
+    )  # fmt: skip
+    method.text_form_, method.pictures_, method.identities_ = "ids", False, np.arange(n)
+    module: Any = method._build_module({"image": 1280, "text": n_ids}, None).to(device)
+    X, T = (torch.from_numpy(part).to(device) for part in (images, ids))
+
+    def loss(rows: Tensor, _: float) -> Tensor:
+        a = module.encode(Items(X[rows]), "image")
+        b = module.encode(Items(T[rows], T[rows] != 0), "text")
+        classes = F.cross_entropy(module.classifier(a), rows)
+        classes = classes + F.cross_entropy(module.classifier(b), rows)
+        scores = F.normalize(a, dim=1) @ F.normalize(b, dim=1).T
+        matched = scores.diagonal()
+        wrong = ~torch.eye(len(rows), dtype=torch.bool, device=device)
+        texts = (margin - matched[:, None] + scores).clamp(min=0) * wrong
+        pictures = (margin - matched + scores).clamp(min=0) * wrong
+        return classes + (texts.sum() + pictures.sum()) / len(rows)
+
+    plain = Plain(module, torch.optim.Adam(module.parameters(), lr=1e-3), loss, n, batch_size)
+    setting = f"stage two, convolutions of {' and '.join(map(str, channels))} units"
+    return Case("dual-path", setting, method, (views,), plain)
+
+
 def ssvr(device: str, images: np.ndarray, setting: str, **settings: Any) -> Case:
     n, batch_size = len(images), 128
     rng = np.random.default_rng(0)
@@ -415,6 +449,10 @@ CASES: dict[str, list[Callable[[str], Case]]] = {
     "dcca": [
         lambda on: dcca(on, widths=(1280, 384), hidden=1024, width=50),
         lambda on: dcca(on, widths=(128, 10), hidden=64, width=10),
+    ],
+    "dual-path": [
+        lambda on: dual_path(on, n=1024, channels=(256, 512), width=256),
+        lambda on: dual_path(on, n=2048, channels=(32, 64), width=32),
     ],
     "multimodal-dbn": [
         lambda on: multimodal_dbn(on, (1280, 384), hidden=1024, width=1024, batch_size=128),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from crossfit.cards import Choice, Float, Int, MethodCard
+from crossfit.cards import Choice, ExperimentCard, Float, Int, MethodCard
 
 M_CNN = MethodCard(
     api=1,
@@ -74,4 +74,63 @@ M_RNN = MethodCard(
         "device": "cpu",
     },
     make_inputs="crossfit_ranking.testing:make_sentences",
+)
+
+DUAL_PATH = MethodCard(
+    api=1,
+    name="dual-path",
+    target="crossfit_ranking.dual_path:DualPath",
+    summary="Every image with its captions is a class; then ranking; convolutions over words",
+    roles=("image", "text"),
+    # The paper reads words; vectors of texts are ours.
+    inputs={
+        "image": ("vectors", "pixels"),
+        "text": ("strings", "tokens", "sequence", "vectors"),
+    },
+    labels="none",
+    kind="embedding",
+    year=2017,
+    citation="""@article{zheng2020dualpath,
+  author  = {Zhedong Zheng and Liang Zheng and Michael Garrett and Yi Yang and Mingliang Xu and
+             Yi-Dong Shen},
+  title   = {Dual-Path Convolutional Image-Text Embeddings with Instance Loss},
+  journal = {ACM Transactions on Multimedia Computing, Communications, and Applications},
+  volume  = {16},
+  number  = {2},
+  year    = {2020},
+  note    = {arXiv:1711.05535, 2017}
+}""",
+    search_space={
+        "lr": Float(3e-4, 3e-3, log=True),
+        "instance_epochs": Int(5, 40),
+        "margin": Float(0.05, 1.0, log=True),
+        "mining": Choice("sum", "hardest", "all"),
+        "dropout": Float(0.0, 0.75),
+        "width": Choice(256, 512, 1024),
+        "word_dropout": Float(0.0, 0.3),
+    },
+    test_params={
+        "width": 16,
+        "hidden": 32,
+        "channels": (24,),
+        "blocks": (1,),
+        "word_width": 16,
+        "min_count": 1,
+        "instance_epochs": 10,
+        "max_epochs": 20,
+        "lr": 1e-2,
+        "batch_size": 32,
+        "device": "cpu",
+    },
+    make_inputs="crossfit_ranking.testing:make_inputs",
+)
+DUAL_PATH_FLICKR30K = ExperimentCard(
+    api=1,
+    name="zheng-2017-dual-path-flickr30k",
+    target="crossfit_ranking:experiments/zheng-2017-dual-path-flickr30k.yaml",
+    summary="Dual-path on Flickr30K, published figures",
+    datasets=("flickr30k",),
+    methods=("dual-path", "cca"),
+    citation=DUAL_PATH.citation,
+    year=2017,
 )
