@@ -24,6 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils.rnn import pack_padded_sequence
 
 from crossfit import Ragged, Views
 from crossfit.neural import Items, grad_reverse, listening, triplet_loss
@@ -36,6 +37,8 @@ from crossfit_correlation.dcca import DCCA
 from crossfit_correlation.multimodal_dbn import MultimodalDBN
 from crossfit_cran.estimator import CRAN
 from crossfit_ranking.dual_path import DualPath
+from crossfit_ranking.vse import VSEPP
+from crossfit_ranking.wsabie import WSABIE
 from crossfit_topicnet.estimator import SSVR
 from crossfit_topicnet.network import stored_edge
 
@@ -416,6 +419,76 @@ def multimodal_dbn(
     return Case("multimodal-dbn", setting, method, arrays, plain, phases=2)
 
 
+def vsepp(device: str, width: int, word_width: int, n: int) -> Case:
+    batch_size, n_ids = 128, 1000
+    images = normal(n, 1280)
+    rng = np.random.default_rng(0)
+    lengths = rng.integers(6, 19, n)
+    ids = rng.integers(2, n_ids, (n, 18)) * (np.arange(18) < lengths[:, None])
+    ids[0, 0] = n_ids - 1
+    views = Views(image=images, text=Ragged.from_list([row[row > 0] for row in ids]))
+    method = VSEPP(
+        width=width, word_width=word_width, dropout=0.0, word_dropout=0.0, standardize=False,
+        sum_share=0.0, clip=None, lr_step=None, batch_size=batch_size, **COMMON,
+    )  # fmt: skip
+    X, T = (torch.from_numpy(part).to(device) for part in (images, ids))
+    counts = torch.from_numpy(lengths)
+    linear, embedding = nn.Linear(1280, width), nn.Embedding(n_ids, word_width)
+    gru = nn.GRU(word_width, width, batch_first=True)
+    module = nn.ModuleList([linear, embedding, gru]).to(device)
+
+    def loss(rows: Tensor, _: float) -> Tensor:
+        a = F.normalize(linear(X[rows]), dim=1)
+        packed = pack_padded_sequence(
+            embedding(T[rows]), counts[rows.cpu()], batch_first=True, enforce_sorted=False
+        )
+        b = F.normalize(gru(packed)[1][-1], dim=1)
+        scores = a @ b.T
+        own = torch.eye(len(rows), dtype=torch.bool, device=device)
+        matched, wrong = scores.diagonal(), scores.masked_fill(own, -torch.inf)
+        texts = (0.2 - matched + wrong.amax(dim=1)).clamp(min=0)
+        images = (0.2 - matched + wrong.amax(dim=0)).clamp(min=0)
+        return (texts + images).mean()
+
+    plain = Plain(module, torch.optim.Adam(module.parameters(), lr=1e-3), loss, n, batch_size)
+    setting = f"1,280 inputs, words of {word_width}, GRU of {width} units"
+    return Case("vsepp", setting, method, (views,), plain)
+
+
+def wsabie(device: str, widths: tuple[int, int], width: int, n: int) -> Case:
+    batch_size, max_norm = 128, 1.0
+    arrays = normal(n, widths[0]), normal(n, widths[1], seed=1)
+    method = WSABIE(
+        width=width, max_norm=max_norm, dropout=0.0, standardize=False, lr_step=None,
+        batch_size=batch_size, lr=1e-3, **COMMON,
+    )  # fmt: skip
+    X, Z = (torch.from_numpy(part).to(device) for part in arrays)
+    first, second = (nn.Linear(size, width, bias=False) for size in widths)
+    module = nn.ModuleList([first, second]).to(device)
+    weights = torch.cat([torch.zeros(1), (1 / torch.arange(1.0, batch_size)).cumsum(0)]).to(device)
+
+    def warp(scores: Tensor) -> Tensor:
+        b = len(scores)
+        own = torch.arange(b, device=device)[:, None]
+        draws = (own + torch.randint(1, b, (b, b - 1), device=device)) % b
+        hinges = 1 - scores.diagonal()[:, None] + scores.gather(1, draws)
+        violating = hinges > 0
+        at = violating.int().argmax(dim=1, keepdim=True)
+        ranks = ((b - 1) // (at + 1)) * violating.gather(1, at)
+        return (weights[ranks] * hinges.gather(1, at)).mean()
+
+    def loss(rows: Tensor, _: float) -> Tensor:
+        with torch.no_grad():  # after the last update
+            for layer in (first, second):
+                layer.weight.renorm_(2, 1, max_norm)
+        scores = first(X[rows]) @ second(Z[rows]).T
+        return warp(scores) + warp(scores.T)
+
+    plain = Plain(module, torch.optim.Adam(module.parameters(), lr=1e-3), loss, n, batch_size)
+    setting = f"{widths[0]:,} and {widths[1]:,} inputs, width {width}"
+    return Case("wsabie", setting, method, arrays, plain)
+
+
 def pixels(n: int) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (n, 76, 76, 3), dtype=np.uint8)
 
@@ -465,6 +538,14 @@ CASES: dict[str, list[Callable[[str], Case]]] = {
         lambda on: ssvr(on, normal(8192, 1280), "vectors, no hidden layer", hidden=()),
         lambda on: ssvr(on, pixels(256), "pictures of 67 × 67, 32 channels", hidden=(64,),
                         image_size=67, init="caffe", module__channels=(32,) * 5),
+    ],
+    "vsepp": [
+        lambda on: vsepp(on, width=256, word_width=128, n=512),
+        lambda on: vsepp(on, width=32, word_width=32, n=2048),
+    ],
+    "wsabie": [
+        lambda on: wsabie(on, widths=(4096, 1000), width=256, n=1024),
+        lambda on: wsabie(on, widths=(1280, 384), width=128, n=2048),
     ],
 }  # fmt: skip
 

@@ -105,6 +105,7 @@ def test_states_are_those_of_each_text_alone(cell, directions, n_layers):
     rows, items = _batch(lengths)
     values = torch.where(items.mask[..., None], items.values, torch.nan)  # never read
     states, last = recurrent(values, items.mask)
+    torch.testing.assert_close(recurrent.last(values, items.mask), last)
     assert states.shape == (4, 6, recurrent.width) and last.shape == (4, recurrent.width)
     for i, n in enumerate(lengths):
         out, _ = recurrent.rnn(torch.as_tensor(np.array(rows[i]))[None])

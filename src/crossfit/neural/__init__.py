@@ -14,6 +14,7 @@ _HOMES = {
     "CanonicalEstimator": "canonical",
     "CharCNN": "modules",
     "Checkpoint": "checkpoint",
+    "HingeEstimator": "ranking",
     "Items": "batching",
     "MLPBranch": "modules",
     "NeuralEstimator": "estimator",
@@ -97,6 +98,7 @@ if TYPE_CHECKING:
     from crossfit.neural.pairs import Prepared as Prepared
     from crossfit.neural.pairs import group_loss as group_loss
     from crossfit.neural.posteriors import PosteriorEstimator as PosteriorEstimator
+    from crossfit.neural.ranking import HingeEstimator as HingeEstimator
     from crossfit.neural.ranking import RankingEstimator as RankingEstimator
     from crossfit.neural.ranking import ranked as ranked
     from crossfit.neural.rbm import RBM as RBM

@@ -16,7 +16,12 @@ from crossfit.neural.estimator import NeuralEstimator
 from crossfit.neural.losses import triplet_loss
 from crossfit.views import Views
 
-__all__ = ["RankingEstimator", "check_groups", "ranked"]
+__all__ = [
+    "HingeEstimator",
+    "RankingEstimator",
+    "check_groups",
+    "ranked",
+]
 
 
 def ranked(
@@ -85,24 +90,13 @@ def check_groups(views: Views, name: str) -> None:
         )
 
 
-class RankingEstimator(NeuralEstimator):
-    """Base class of networks with one branch per view that are trained to rank.
-
-    A subclass implements `_build_module`. The score of a pair is the dot product of the two
-    encodings; override `_scores` for another. The loss is the sum of the hinges of both directions
-    over the negatives of a batch, in which another caption of the same image is never a negative;
-    override `_loss`, with `ranked`, for other weights or further terms.
+class HingeEstimator(NeuralEstimator):
+    """Base class of networks that are trained by hinges over the negatives of a batch.
 
     Parameters
     ----------
     margin : float, default=0.2
         Margin of the hinges, in units of the scores.
-    mining : {"sum", "all", "hardest", "top-k", "random"}, default="sum"
-        Negatives of a matched pair: all of the batch, whose hinges are added up or averaged, the
-        one with the highest score, the mean of the `k_negatives` with the highest scores, or one
-        drawn at random; see `crossfit.neural.triplet_loss`.
-    k_negatives : int, default=10
-        Number of negatives for ``mining="top-k"``.
     clip : float or None, default=None
         Largest norm of the gradient of all weights; longer ones are scaled down to it.
     lr_step : int or None, default=None
@@ -116,8 +110,6 @@ class RankingEstimator(NeuralEstimator):
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **NeuralEstimator._parameter_constraints,
         "margin": [Interval(Real, 0, None, closed="left")],
-        "mining": [StrOptions({"sum", "all", "hardest", "top-k", "random"})],
-        "k_negatives": [Interval(Integral, 1, None, closed="left")],
         "clip": [Interval(Real, 0, None, closed="neither"), None],
         "lr_step": [Interval(Integral, 1, None, closed="left"), None],
         "lr_gamma": [Interval(Real, 0, 1, closed="right")],
@@ -128,8 +120,6 @@ class RankingEstimator(NeuralEstimator):
         self,
         *,
         margin: float = 0.2,
-        mining: str = "sum",
-        k_negatives: int = 10,
         clip: float | None = None,
         lr_step: int | None = None,
         lr_gamma: float = 0.1,
@@ -137,8 +127,6 @@ class RankingEstimator(NeuralEstimator):
     ) -> None:
         super().__init__(**kwargs)
         self.margin = margin
-        self.mining = mining
-        self.k_negatives = k_negatives
         self.clip = clip
         self.lr_step = lr_step
         self.lr_gamma = lr_gamma
@@ -152,6 +140,46 @@ class RankingEstimator(NeuralEstimator):
         first, second = outputs.values()
         return first @ second.T
 
+    def _schedule(self) -> list[Any]:
+        callbacks: list[Any] = []
+        if self.clip is not None:
+            callbacks.append(GradientNormClipping(self.clip))
+        if self.lr_step is not None:
+            callbacks.append(LRScheduler("StepLR", step_size=self.lr_step, gamma=self.lr_gamma))
+        return callbacks
+
+
+class RankingEstimator(HingeEstimator):
+    """Base class of networks with one branch per view that are trained to rank.
+
+    A subclass implements `_build_module`. The score of a pair is the dot product of the two
+    encodings; override `_scores` for another. The loss is the sum of the hinges of both directions
+    over the negatives of a batch, in which another caption of the same image is never a negative;
+    override `_loss`, with `ranked`, for other weights or further terms.
+
+    Parameters
+    ----------
+    mining : {"sum", "all", "hardest", "top-k", "random"}, default="sum"
+        Negatives of a matched pair: all of the batch, whose hinges are added up or averaged, the
+        one with the highest score, the mean of the `k_negatives` with the highest scores, or one
+        drawn at random; see `crossfit.neural.triplet_loss`.
+    k_negatives : int, default=10
+        Number of negatives for ``mining="top-k"``.
+    **kwargs
+        See `HingeEstimator`.
+    """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        **HingeEstimator._parameter_constraints,
+        "mining": [StrOptions({"sum", "all", "hardest", "top-k", "random"})],
+        "k_negatives": [Interval(Integral, 1, None, closed="left")],
+    }
+
+    def __init__(self, *, mining: str = "sum", k_negatives: int = 10, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.mining = mining
+        self.k_negatives = k_negatives
+
     def _loss(self, outputs: Any, batch: Batch) -> dict[str, Tensor]:
         return ranked(
             self._scores(outputs),
@@ -164,11 +192,3 @@ class RankingEstimator(NeuralEstimator):
     def _mining(self, batch: Batch) -> str:
         """Return the mining for a batch, which may depend on its ``progress``."""
         return self.mining
-
-    def _schedule(self) -> list[Any]:
-        callbacks: list[Any] = []
-        if self.clip is not None:
-            callbacks.append(GradientNormClipping(self.clip))
-        if self.lr_step is not None:
-            callbacks.append(LRScheduler("StepLR", step_size=self.lr_step, gamma=self.lr_gamma))
-        return callbacks

@@ -314,16 +314,37 @@ class Recurrent(nn.Module):
         last : Tensor of shape (b, width)
             State at the last word.
         """
+        found, held = self._packed(words, mask)
+        states, _ = pad_packed_sequence(found, batch_first=True, total_length=words.shape[1])
+        if self.directions != "forward":
+            states = self._combined(states.unflatten(-1, (2, -1)))
+        return states, self._at_the_end(held)
+
+    def last(self, words: Tensor, mask: Tensor) -> Tensor:
+        """Return the state at the last word alone, faster than `forward`.
+
+        Parameters
+        ----------
+        words, mask : Tensor
+            As for `forward`.
+
+        Returns
+        -------
+        Tensor of shape (b, width)
+        """
+        return self._at_the_end(self._packed(words, mask)[1])
+
+    def _packed(self, words: Tensor, mask: Tensor) -> Any:
         lengths = mask.sum(dim=1).clamp(min=1).cpu()
         packed = pack_padded_sequence(words, lengths, batch_first=True, enforce_sorted=False)
-        found, held = self.rnn(packed)
-        states, _ = pad_packed_sequence(found, batch_first=True, total_length=words.shape[1])
+        return self.rnn(packed)
+
+    def _at_the_end(self, held: Any) -> Tensor:
+        """Return the states (b, width) of the last layer from those of all layers."""
         last = held[0] if isinstance(held, tuple) else held  # of an LSTM, not its cells
         if self.directions == "forward":
-            return states, last[-1]
-        both = states.unflatten(-1, (2, -1)), last[-2:].transpose(0, 1)
-        states, last = (self._combined(part) for part in both)
-        return states, last
+            return last[-1]
+        return self._combined(last[-2:].transpose(0, 1))
 
     def _combined(self, both: Tensor) -> Tensor:
         """Combine the states (..., 2, width) of the two directions."""

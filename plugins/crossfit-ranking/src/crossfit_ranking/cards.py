@@ -4,6 +4,35 @@ from __future__ import annotations
 
 from crossfit.cards import Choice, ExperimentCard, Float, Int, MethodCard
 
+_CITE_FROME = """@inproceedings{frome2013devise,
+  author    = {Andrea Frome and Greg S. Corrado and Jonathon Shlens and Samy Bengio and Jeffrey Dean
+               and Marc'Aurelio Ranzato and Tomas Mikolov},
+  title     = {{DeViSE}: A Deep Visual-Semantic Embedding Model},
+  booktitle = {Advances in Neural Information Processing Systems},
+  volume    = {26},
+  year      = {2013}
+}"""
+
+DEVISE = MethodCard(
+    api=1,
+    name="devise",
+    target="crossfit_ranking.devise:DeViSE",
+    summary="A linear map from images to fixed text vectors, by the first violating negative",
+    inputs={"image": ("vectors",), "text": ("vectors",)},
+    labels="none",
+    kind="embedding",
+    year=2013,
+    citation=_CITE_FROME,
+    search_space={
+        "lr": Float(3e-4, 3e-2, log=True),
+        "margin": Float(0.03, 0.5, log=True),
+        "dropout": Float(0.0, 0.7),
+        "max_epochs": Int(8, 40, log=True),
+    },
+    test_params={"max_epochs": 20, "lr": 2e-2, "lr_step": None, "batch_size": 32, "device": "cpu"},
+    make_inputs="crossfit_ranking.testing:make_inputs",
+)
+
 M_CNN = MethodCard(
     api=1,
     name="m-cnn",
@@ -133,4 +162,121 @@ DUAL_PATH_FLICKR30K = ExperimentCard(
     methods=("dual-path", "cca"),
     citation=DUAL_PATH.citation,
     year=2017,
+)
+
+_CITE_KIROS = """@misc{kiros2014unifying,
+  author = {Ryan Kiros and Ruslan Salakhutdinov and Richard S. Zemel},
+  title  = {Unifying Visual-Semantic Embeddings with Multimodal Neural Language Models},
+  note   = {arXiv:1411.2539},
+  year   = {2014}
+}"""
+_CITE_VSEPP = """@inproceedings{faghri2018vsepp,
+  author    = {Fartash Faghri and David J. Fleet and Jamie Ryan Kiros and Sanja Fidler},
+  title     = {{VSE++}: Improving Visual-Semantic Embeddings with Hard Negatives},
+  booktitle = {Proceedings of the British Machine Vision Conference},
+  year      = {2018}
+}"""
+
+
+def _vse(name: str, target: str, summary: str, citation: str, year: int) -> MethodCard:
+    return MethodCard(
+        api=1,
+        name=name,
+        target=f"crossfit_ranking.vse:{target}",
+        summary=summary,
+        inputs={"image": ("vectors",), "text": ("vectors", "tokens", "strings", "sequence")},
+        labels="none",
+        kind="embedding",
+        year=year,
+        citation=citation,
+        search_space={
+            "width": Choice(128, 256, 512, 1024),
+            "lr": Float(2e-4, 5e-3, log=True),
+            "margin": Float(0.05, 0.4),
+            "dropout": Float(0.0, 0.5),
+            "max_epochs": Int(8, 40, log=True),
+        },
+        test_params={
+            "width": 16,
+            "word_width": 8,
+            "dropout": 0.1,
+            "max_epochs": 20,
+            "lr": 1e-2,
+            "lr_step": None,
+            "batch_size": 32,
+            "device": "cpu",
+        },
+        make_inputs="crossfit_ranking.testing:make_sentences",
+    )
+
+
+VSE = _vse(
+    "vse", "VSE", "A linear layer and a GRU that rank by the sum of all hinges", _CITE_KIROS, 2014
+)
+VSEPP = _vse(
+    "vsepp", "VSEPP", "A linear layer and a GRU that rank by the hardest negatives", _CITE_VSEPP,
+    2018,
+)  # fmt: skip
+
+
+def _experiment(
+    name: str, dataset: str, methods: tuple[str, ...], summary: str, citation: str, year: int
+) -> ExperimentCard:
+    """Return the card of an experiment with published settings or figures."""
+    return ExperimentCard(
+        api=1,
+        name=name,
+        target=f"crossfit_ranking:experiments/{name}.yaml",
+        summary=summary,
+        datasets=(dataset,),
+        methods=methods,
+        citation=citation,
+        year=year,
+    )
+
+
+VSEPP_COCO = _experiment(
+    "faghri-2018-vsepp-coco", "coco", ("vse", "vsepp"),
+    "Published settings: VSE and VSE++ on MS-COCO", _CITE_VSEPP, 2018,
+)  # fmt: skip
+VSEPP_FLICKR30K = _experiment(
+    "faghri-2018-vsepp-flickr30k", "flickr30k", ("vse", "vsepp"),
+    "Published settings: VSE and VSE++ on Flickr30K", _CITE_VSEPP, 2018,
+)  # fmt: skip
+
+_CITE_WESTON = """@inproceedings{weston2011wsabie,
+  author    = {Jason Weston and Samy Bengio and Nicolas Usunier},
+  title     = {{WSABIE}: Scaling Up to Large Vocabulary Image Annotation},
+  booktitle = {Proceedings of the 22nd International Joint Conference on Artificial Intelligence},
+  pages     = {2764--2770},
+  year      = {2011}
+}"""
+
+WSABIE = MethodCard(
+    api=1,
+    name="wsabie",
+    target="crossfit_ranking.wsabie:WSABIE",
+    summary="Linear maps whose violations are weighted by the estimated rank (WARP)",
+    inputs={"image": ("vectors",), "text": ("vectors",)},
+    labels="none",
+    kind="embedding",
+    year=2011,
+    citation=_CITE_WESTON,
+    search_space={
+        "width": Choice(64, 128, 256, 512),
+        "lr": Float(3e-4, 3e-2, log=True),
+        "max_norm": Float(0.1, 3.0, log=True),
+        "dropout": Float(0.0, 0.7),
+        "max_epochs": Int(8, 40, log=True),
+    },
+    test_params={
+        "width": 16,
+        "dropout": 0.1,
+        "max_epochs": 20,
+        "lr": 2e-2,
+        "lr_step": None,
+        "batch_size": 32,
+        "device": "cpu",
+    },
+    make_inputs="crossfit_ranking.testing:make_inputs",
 )
