@@ -36,6 +36,7 @@ from crossfit_correlation.corr_ae import CorrAE
 from crossfit_correlation.dcca import DCCA
 from crossfit_correlation.multimodal_dbn import MultimodalDBN
 from crossfit_cran.estimator import CRAN
+from crossfit_heads.contrastive import ContrastiveHead
 from crossfit_ranking.dual_path import DualPath
 from crossfit_ranking.vse import VSEPP
 from crossfit_ranking.wsabie import WSABIE
@@ -163,6 +164,30 @@ def acmr(device: str, widths: tuple[int, int], n: int) -> Case:
     optimizer = torch.optim.Adam(module.parameters(), lr=1e-4, betas=(0.5, 0.999))
     plain = Plain(module, optimizer, loss, n, batch_size)
     return Case("acmr", f"{widths[0]:,} and {widths[1]:,} inputs", method, arrays, plain)
+
+
+def contrastive_head(device: str, widths: tuple[int, int], width: int, batch_size: int) -> Case:
+    n = 4096
+    arrays = normal(n, widths[0]), normal(n, widths[1], seed=1)
+    method = ContrastiveHead(
+        width=width, batch_size=batch_size, init="random", standardize=False, dropout=0.0,
+        schedule=None, validation_fraction=None, **COMMON,
+    )  # fmt: skip
+    X, Z = (torch.from_numpy(array).to(device) for array in arrays)
+    first, second = (nn.Linear(size, width) for size in widths)
+    module = nn.ModuleList([first, second]).to(device)
+    logarithm = nn.Parameter(torch.tensor(1 / 0.07, device=device).log())
+
+    def loss(rows: Tensor, _: float) -> Tensor:
+        a, b = F.normalize(first(X[rows]), dim=1), F.normalize(second(Z[rows]), dim=1)
+        logits = logarithm.exp() * (a @ b.T)
+        own = torch.arange(len(rows), device=device)
+        return (F.cross_entropy(logits, own) + F.cross_entropy(logits.T, own)) / 2
+
+    optimizer = torch.optim.AdamW([*module.parameters(), logarithm], lr=1e-3)
+    plain = Plain(module, optimizer, loss, n, batch_size)
+    setting = f"{widths[0]:,} and {widths[1]:,} inputs, {width} outputs, batches of {batch_size:,}"
+    return Case("contrastive-head", setting, method, arrays, plain)
 
 
 def bssan_views(n: int, regions: int, width: int, object_width: int, word_width: int) -> Views:
@@ -508,6 +533,10 @@ CASES: dict[str, list[Callable[[str], Case]]] = {
         lambda on: bssan(on, lstm_width=128, w2r_mlp=(128, 64, 16), bilstm_width=64,
                          o2w_mlp=(64, 32, 8)),
         lambda on: bssan(on, lstm_width=24, w2r_mlp=(24, 12), bilstm_width=12, o2w_mlp=(12, 6)),
+    ],
+    "contrastive-head": [
+        lambda on: contrastive_head(on, widths=(1280, 384), width=512, batch_size=1024),
+        lambda on: contrastive_head(on, widths=(128, 10), width=64, batch_size=256),
     ],
     "corr-ae": [
         lambda on: corr_ae(on, widths=(1280, 384), width=1024, n=1000),
