@@ -208,3 +208,21 @@ def test_zero_vectors_between_words_are_words():
     rows = without_padding(vectors)
     assert rows.lengths.tolist() == [3, 1, 0]
     assert without_padding(rows) is rows
+
+
+@pytest.mark.filterwarnings("ignore:.*(unknown|more than 2 words)")
+def test_the_words_that_are_read_have_names():
+    texts = np.array(["a cat", "a dog here", "a"], dtype=object)
+    reader = _fitted(texts, max_words=2)
+    said = reader._words_of(np.array(["a dog here", "mouse", ""], dtype=object))
+    assert [row.tolist() for row in said] == [["a", "dog"], ["<unk>"], ["<unk>"]]
+    ids = Ragged.from_list([np.array([2, 3, 2]), np.array([9])])
+    reader = _fitted(ids, max_words=2)
+    assert reader._words_of(ids) is None
+    known = Ragged(ids.values, ids.offsets, {"vocabulary": ("<pad>", "<unk>", "x", "y")})
+    assert [row.tolist() for row in reader._words_of(known)] == [["x", "y"], ["<unk>"]]
+    vectors, words = np.ones((3, 4)), np.array(["p", "q", "r"])
+    reader = _fitted(Ragged(vectors, np.array([0, 3, 3])), max_words=2)
+    assert reader._words_of(Ragged(vectors, np.array([0, 3, 3]))) is None
+    said = reader._words_of(Ragged(vectors, np.array([0, 3, 3]), {"words": words}))
+    assert [row.tolist() for row in said] == [["p", "q"], []]

@@ -137,6 +137,36 @@ class SentenceEstimator(NeuralEstimator):
             return cut_tokens(values, self.max_words, where)
         return first_elements(without_padding(values), self.max_words)
 
+    def _words_of(self, values: Any) -> Ragged | None:
+        """Return the words that are read of each text, as strings.
+
+        Parameters
+        ----------
+        values : texts
+            Checked values.
+
+        Returns
+        -------
+        Ragged of str, or None
+            None if the words of the ids or vectors are not known. ``"<unk>"`` stands for unknown
+            words, and for a text of ids without words, which is read as one.
+        """
+        info = values.info if isinstance(values, Ragged) else {}
+        if self.text_form_ == "words":
+            if "words" not in info:
+                return None
+            words = Ragged(np.asarray(info["words"], object), values.offsets)
+            return words if self.max_words is None else first_elements(words, self.max_words)
+        vocabulary = getattr(self, "vocabulary_", info.get("vocabulary"))
+        if vocabulary is None:
+            return None
+        ids = self._features(values, self._text_role)
+        rows = [row[row != PAD] if len(row) else row for row in ids]
+        named = np.array([*vocabulary, vocabulary[UNK]], object)
+        return Ragged.from_list(
+            [named[np.minimum(row, len(vocabulary))] if len(row) else named[-1:] for row in rows]
+        )
+
     def _tokens(self) -> Tokens:
         return Tokens(self.max_words, self.min_count, verbose=False)
 

@@ -73,13 +73,13 @@ FLICKR30K = _experiment(
     "huang-2018-bssan-flickr30k",
     "BSSAN, its ablations and the methods compared on Flickr30K, published settings",
     "flickr30k",
-    (*_COMPARED, "crossfit-correlation:dcca"),
+    (*_COMPARED, "crossfit-correlation:dcca", "crossfit-ranking:dan", "crossfit-ranking:dvsa"),
 )
 COCO = _experiment(
     "huang-2018-bssan-coco",
     "BSSAN, its ablations and the methods compared on COCO, published settings",
     "coco",
-    _COMPARED,
+    (*_COMPARED, "crossfit-ranking:dvsa"),
 )
 FLICKR8K_REDUCED = _experiment(
     "huang-2018-bssan-flickr8k-reduced",

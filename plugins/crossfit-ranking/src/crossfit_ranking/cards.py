@@ -4,6 +4,44 @@ from __future__ import annotations
 
 from crossfit.cards import Choice, ExperimentCard, Float, Int, MethodCard
 
+_CITE_DAN = """@inproceedings{nam2017dan,
+  author    = {Hyeonseob Nam and Jung-Woo Ha and Jeonghee Kim},
+  title     = {Dual Attention Networks for Multimodal Reasoning and Matching},
+  booktitle = {IEEE Conference on Computer Vision and Pattern Recognition (CVPR)},
+  pages     = {299--307},
+  year      = {2017}
+}"""
+
+DAN = MethodCard(
+    api=1,
+    name="dan",
+    target="crossfit_ranking.dan:DAN",
+    summary="Several steps of attention over regions and over words, whose vectors are compared",
+    inputs={"image": ("regions",), "text": ("sequence", "tokens", "strings")},
+    labels="none",
+    kind="embedding",
+    year=2017,
+    citation=_CITE_DAN,
+    search_space={
+        "lr": Float(3e-4, 3e-3, log=True),
+        "width": Choice(128, 256, 512),
+        "n_steps": Choice(1, 2, 3),
+        "dropout": Choice(0.0, 0.2, 0.4),
+        "margin": Float(0.1, 0.4),
+        "mining": Choice("all", "hardest", "top-k"),
+        "max_epochs": Int(6, 24),
+    },
+    test_params={
+        "width": 16,
+        "dropout": 0.0,
+        "lr": 0.01,
+        "batch_size": 32,
+        "max_epochs": 10,
+        "device": "cpu",
+    },
+    make_inputs="crossfit_ranking.testing:make_regions",
+)
+
 _CITE_FROME = """@inproceedings{frome2013devise,
   author    = {Andrea Frome and Greg S. Corrado and Jonathon Shlens and Samy Bengio and Jeffrey Dean
                and Marc'Aurelio Ranzato and Tomas Mikolov},
@@ -31,6 +69,46 @@ DEVISE = MethodCard(
     },
     test_params={"max_epochs": 20, "lr": 2e-2, "lr_step": None, "batch_size": 32, "device": "cpu"},
     make_inputs="crossfit_ranking.testing:make_inputs",
+)
+
+_CITE_DVSA = """@inproceedings{karpathy2015dvsa,
+  author    = {Andrej Karpathy and Li Fei-Fei},
+  title     = {Deep Visual-Semantic Alignments for Generating Image Descriptions},
+  booktitle = {IEEE Conference on Computer Vision and Pattern Recognition (CVPR)},
+  pages     = {3128--3137},
+  year      = {2015}
+}"""
+
+DVSA = MethodCard(
+    api=1,
+    name="dvsa",
+    target="crossfit_ranking.dvsa:DVSA",
+    summary="Every word is matched with its nearest region; the sum over the words scores a pair",
+    inputs={"image": ("regions",), "text": ("sequence", "tokens", "strings")},
+    labels="none",
+    kind="pair",
+    year=2015,
+    citation=_CITE_DVSA,
+    search_space={
+        "lr": Float(5e-4, 1e-2, log=True),
+        "width": Choice(128, 256, 512),
+        "hidden": Choice(64, 128, 256),
+        "fragments": Choice("brnn", "windows"),
+        "dropout": Choice(0.0, 0.2, 0.4),
+        "margin": Float(0.03, 0.3, log=True),
+        "mining": Choice("all", "hardest", "top-k"),
+        "max_epochs": Int(6, 24),
+    },
+    test_params={
+        "hidden": 16,
+        "width": 32,
+        "dropout": 0.0,
+        "lr": 0.01,
+        "batch_size": 32,
+        "max_epochs": 30,
+        "device": "cpu",
+    },
+    make_inputs="crossfit_ranking.testing:make_regions",
 )
 
 M_CNN = MethodCard(
@@ -235,6 +313,27 @@ def _experiment(
     )
 
 
+DAN_FLICKR30K = _experiment(
+    "nam-2017-dan-flickr30k", "flickr30k", ("dan",),
+    "m-DAN on Flickr30K, published settings", _CITE_DAN, 2017,
+)  # fmt: skip
+DVSA_COCO = _experiment(
+    "karpathy-2015-dvsa-coco", "coco", ("dvsa",),
+    "DVSA on COCO, published settings", _CITE_DVSA, 2015,
+)  # fmt: skip
+DVSA_FLICKR30K = _experiment(
+    "karpathy-2015-dvsa-flickr30k", "flickr30k", ("dvsa",),
+    "DVSA with words in context and with fragments on Flickr30K, published settings",
+    _CITE_DVSA, 2015,
+)  # fmt: skip
+REGIONS_FLICKR8K = ExperimentCard(
+    api=1,
+    name="ranking-regions-flickr8k-reduced",
+    target="crossfit_ranking:experiments/ranking-regions-flickr8k-reduced.yaml",
+    summary="Networks that rank by regions and words on Flickr8k, reduced",
+    datasets=("flickr8k",),
+    methods=("cca", "dan", "dvsa"),
+)
 VSEPP_COCO = _experiment(
     "faghri-2018-vsepp-coco", "coco", ("vse", "vsepp"),
     "Published settings: VSE and VSE++ on MS-COCO", _CITE_VSEPP, 2018,

@@ -11,6 +11,7 @@ from crossfit import Ragged, Views
 
 N_CLASSES, N_FACTORS, N_FEATURES, N_WORDS = 5, 8, 24, 14
 N_CONCEPTS, N_SHOWN, N_COMMON = 8, 3, 2
+N_REGIONS, REGION, WORD = 6, 10, 8
 
 
 def make_inputs(rng: np.random.Generator, n: int) -> tuple[Views, NDArray[Any]]:
@@ -38,6 +39,38 @@ def make_inputs(rng: np.random.Generator, n: int) -> tuple[Views, NDArray[Any]]:
         image=image + 0.1 * rng.normal(size=image.shape),
         text=text + 0.1 * rng.normal(size=text.shape),
     ), y
+
+
+def make_regions(rng: np.random.Generator, n: int) -> tuple[Views, NDArray[Any]]:
+    """Generate n pairs of regions and word vectors, and their labels.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+        Random number generator.
+    n : int
+        Number of pairs.
+
+    Returns
+    -------
+    views : Views
+        Three of eight concepts are shown in two of the six regions each, (n, 6, 10), and named in
+        any order in ragged texts of three to five word vectors of 8 numbers, among words that mean
+        nothing.
+    y : int array of shape (n,)
+        The first of the concepts.
+    """
+    words = 1.5 * rng.normal(size=(N_CONCEPTS + N_COMMON, WORD))
+    concepts = 1.5 * rng.normal(size=(N_CONCEPTS, REGION))
+    regions = 0.1 * rng.normal(size=(n, N_REGIONS, REGION))
+    shown = np.array([rng.choice(N_CONCEPTS, N_SHOWN, replace=False) for _ in range(n)])
+    texts = []
+    for image, own in zip(regions, shown):
+        image[rng.permutation(N_REGIONS)] += concepts[np.tile(own, N_REGIONS // N_SHOWN)]
+        common = N_CONCEPTS + rng.integers(N_COMMON, size=rng.integers(3))
+        said = rng.permutation(np.concatenate([own, common]))
+        texts.append(words[said] + 0.1 * rng.normal(size=(len(said), WORD)))
+    return Views(image=regions, text=Ragged.from_list(texts)), shown[:, 0]
 
 
 def make_sentences(rng: np.random.Generator, n: int) -> tuple[Views, NDArray[Any]]:
