@@ -347,8 +347,8 @@ class DVSA(SentenceEstimator, NeuralPairEstimator):
     >>> dvsa = DVSA(hidden=16, width=16, max_epochs=2, device="cpu", random_state=0).fit(views)
     >>> dvsa.similarity(views[:20]).shape
     (20, 20)
-    >>> dvsa.explain(views[:1])["alignment"][0].sum(axis=1).tolist()  # one region per word
-    [1.0, 1.0, 1.0]
+    >>> set(dvsa.explain(views[:1])["alignment"][0].sum(axis=1).tolist())  # one region per word
+    {1.0}
     """
 
     card: ClassVar[MethodCard | None] = cards.DVSA
