@@ -18,7 +18,7 @@ def test_an_experiment_is_well_formed_registered_and_its_methods_take_its_parame
     card = registry.get(file.stem, "crossfit.experiments")
     described = Experiment.from_file(file)
     assert card.target == f"crossfit_heads:experiments/{file.name}"
-    assert set(card.methods) == {e.method.rpartition(":")[2] for e in described.methods}
+    assert set(card.methods) == {e.method for e in described.methods}
     assert set(card.datasets) == {entry.name for entry in described.datasets}
     for entry in described.methods:
         build_method(entry)  # checks the values

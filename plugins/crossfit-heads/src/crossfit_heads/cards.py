@@ -158,7 +158,8 @@ def _comparison(dataset: str, where: str) -> ExperimentCard:
     )
 
 
-_COMPARED = ("cca", "contrastive-head")
+_RANKING = ("devise", "dual-path", "vse", "vsepp", "wsabie")
+_COMPARED = ("cca", "contrastive-head", *(f"crossfit-ranking:{name}" for name in _RANKING))
 HEADS_EMOJI = _comparison("emoji", "emoji")
 HEADS_ESC10 = _comparison("esc10", "sounds")
 HEADS_FLICKR8K = _comparison("flickr8k", "Flickr8k")
