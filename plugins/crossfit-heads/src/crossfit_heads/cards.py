@@ -163,3 +163,32 @@ _COMPARED = ("cca", "contrastive-head", *(f"crossfit-ranking:{name}" for name in
 HEADS_EMOJI = _comparison("emoji", "emoji")
 HEADS_ESC10 = _comparison("esc10", "sounds")
 HEADS_FLICKR8K = _comparison("flickr8k", "Flickr8k")
+
+SCAN_FLICKR30K = ExperimentCard(
+    api=1,
+    name="lee-2018-scan-flickr30k",
+    target="crossfit_heads:experiments/lee-2018-scan-flickr30k.yaml",
+    summary="Published settings: SCAN in both directions on regions and words of Flickr30K",
+    datasets=("flickr30k",),
+    methods=("scan",),
+    citation=_CITE_SCAN,
+    year=2018,
+)
+VSE_INFINITY_FLICKR30K = ExperimentCard(
+    api=1,
+    name="chen-2021-vse-infinity-flickr30k",
+    target="crossfit_heads:experiments/chen-2021-vse-infinity-flickr30k.yaml",
+    summary="Published settings and figures: VSE∞ on regions and words of Flickr30K",
+    datasets=("flickr30k",),
+    methods=("vse-infinity",),
+    citation=_CITE_VSE_INFINITY,
+    year=2021,
+)
+LATE_FLICKR8K = ExperimentCard(
+    api=1,
+    name="late-flickr8k-reduced",
+    target="crossfit_heads:experiments/late-flickr8k-reduced.yaml",
+    summary="Reduced: MaxSim, SCAN and VSE∞ on regions and words of Flickr8k, and CCA",
+    datasets=("flickr8k",),
+    methods=("cca", "maxsim", "scan", "vse-infinity"),
+)

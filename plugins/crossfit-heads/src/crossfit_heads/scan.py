@@ -272,8 +272,9 @@ class SCAN(SentenceEstimator, NeuralPairEstimator):
     sum_share : float, default=0.25
         Share of the epochs, from the first, in which hinges are summed over all negatives instead:
         the hardest negatives of random outputs often do not train. 0 in the paper.
-    clip : float or None, default=2.0
-        Largest norm of the gradient; longer ones are scaled down to it.
+    clip : float or None, default=None
+        Largest norm of the gradient; longer ones are scaled down to it. In the paper it is 2 for
+        hinges that are added up over the batch, which are averaged here.
     lr_step : int or None, default=None
         Number of epochs after which the learning rate is multiplied by 0.1, repeatedly.
     max_epochs : int, default=12
@@ -375,7 +376,7 @@ class SCAN(SentenceEstimator, NeuralPairEstimator):
         mining: str = "hardest",
         k_negatives: int = 10,
         sum_share: float = 0.25,
-        clip: float | None = 2.0,
+        clip: float | None = None,
         lr_step: int | None = None,
         max_epochs: int = 12,
         lr: float = 5e-4,

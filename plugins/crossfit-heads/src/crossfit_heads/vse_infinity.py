@@ -259,8 +259,9 @@ class VSEInfinity(SentenceEstimator, RankingEstimator):
     sum_share : float, default=0.25
         Share of the epochs, from the first, in which hinges are summed over all negatives instead;
         one of 25 epochs in the paper.
-    clip : float or None, default=2.0
-        Largest norm of the gradient; longer ones are scaled down to it.
+    clip : float or None, default=None
+        Largest norm of the gradient; longer ones are scaled down to it. In the paper it is 2 for
+        hinges that are added up over the batch, which are averaged here.
     max_epochs : int, default=12
         Number of passes over the training pairs.
     lr : float, default=0.0005
@@ -348,7 +349,7 @@ class VSEInfinity(SentenceEstimator, RankingEstimator):
         dropout: float = 0.2,
         mining: str = "hardest",
         sum_share: float = 0.25,
-        clip: float | None = 2.0,
+        clip: float | None = None,
         max_epochs: int = 12,
         lr: float = 5e-4,
         optimizer: str | type[torch.optim.Optimizer] = "AdamW",
