@@ -30,6 +30,7 @@ __all__ = [
     "check_space",
     "remaining",
     "renamed",
+    "size_of",
     "suggest",
     "with_condition",
 ]
@@ -601,6 +602,32 @@ def remaining(space: Space, fixed: Mapping[str, Any]) -> dict[str, Part]:
         else:
             left[name] = with_condition(part, when)
     return left
+
+
+def size_of(space: Space) -> int | None:
+    """Return the number of settings in a search space, without regard to conditions.
+
+    Parameters
+    ----------
+    space : mapping of str to Float, Int, Choice or Each
+        The search space.
+
+    Returns
+    -------
+    int or None
+        None if a part is a `Float` with more than one value.
+    """
+
+    def n_values(part: Part) -> int | None:
+        if isinstance(part, Each):
+            of_key = n_values(part.part)
+            return None if of_key is None else of_key ** len(part.keys)
+        if isinstance(part, Float):
+            return 1 if part.low == part.high else None
+        return len(part.options) if isinstance(part, Choice) else part.high - part.low + 1
+
+    found = [n_values(part) for part in space.values()]
+    return None if None in found else math.prod(n for n in found if n is not None)
 
 
 def suggest(

@@ -367,8 +367,8 @@ def test_strings_are_turned_into_features_in_every_fold(planted):
 def test_pruning_by_fold(pairs, recording, storage):
     views, y = pairs
     search = OptunaSearch(
-        recording(), {"n_components": Int(1, 5)}, n_trials=14, pruner="median", storage=storage,
-        random_state=0, refit=False,
+        recording(), {"n_components": Int(1, 5), **REG}, n_trials=14, pruner="median",
+        storage=storage, random_state=0, refit=False,
     ).fit(views, y)  # fmt: skip
     pruned = [trial for trial in search.trials_ if trial.state is TrialState.PRUNED]
     assert pruned
@@ -507,13 +507,15 @@ def test_a_failed_trial_is_recorded_and_the_search_goes_on(pairs, storage):
 
 def test_all_failed_says_why(pairs):
     with pytest.raises(ValueError, match="all 3 trials failed, the first with ValueError: no such"):
+        OptunaSearch(Fragile(), {"n_components": Int(4, 4), **REG}, n_trials=3).fit(pairs[0])
+    with pytest.raises(ValueError, match="the only trial failed with ValueError: no such"):
         OptunaSearch(Fragile(), {"n_components": Int(4, 4)}, n_trials=3).fit(pairs[0])
 
     def nan(estimator, views, y=None):
         return float("nan")
 
     with pytest.raises(
-        ValueError, match="the first with ValueError: the score is nan, which is not"
+        ValueError, match="the only trial failed with ValueError: the score is nan, which is not"
     ):
         OptunaSearch(CCA(), REG, n_trials=1, scoring=nan).fit(pairs[0])
 
@@ -732,6 +734,36 @@ def test_the_grid_tries_every_combination_once(pairs):
         OptunaSearch(CCA(), space, sampler="grid").fit(*pairs)
 
 
+@pytest.mark.parametrize("sampler", [None, "tpe", "random"])
+def test_no_settings_are_tried_twice(pairs, recording, sampler):
+    views, _ = pairs
+    space = {"reg": Choice(0.1, 1.0, 10.0), "n_components": Int(2, 3)}
+    search = OptunaSearch(
+        recording(), space, n_trials=20, cv=2, sampler=sampler, random_state=0, refit=False
+    ).fit(views)
+    assert len({tuple(trial.params.values()) for trial in search.trials_}) == 6
+    assert len(search.trials_) == 6 and len(recording.fitted) == 12
+
+
+def test_settings_that_are_drawn_again_have_the_score_of_the_first_trial(pairs, recording):
+    views, _ = pairs
+    done = []
+    search = OptunaSearch(
+        recording(), {"reg": Choice(0.1, 1.0, 10.0), "n_components": Int(2, 30)}, n_trials=4, cv=2,
+        study=optuna.create_study(direction="maximize"), refit=False,
+        callbacks=[lambda study, trial: done.append((study.study_name, trial.number))],
+    )  # fmt: skip
+    for reg in (0.1, 1.0, 0.1, 0.1):
+        search.study.enqueue_trial({"reg": reg, "n_components": 3})
+    search.fit(views)
+    first, other, *again = search.trials_
+    assert len(recording.fitted) == 4
+    for trial in again:
+        assert trial.value == first.value != other.value
+        assert trial.user_attrs["fold_scores"] == first.user_attrs["fold_scores"]
+    assert done == [(search.study.study_name, n) for n in range(4)]
+
+
 @pytest.mark.parametrize(
     "make",
     [
@@ -753,9 +785,10 @@ def test_a_sampler_that_has_drawn_all_ends_the_search(pairs, storage, make):
     assert [t.value for t in search.trials_] == pytest.approx([t.value for t in oracle.trials])
     if storage is not None:  # the same program, run again, runs no trial
         assert len(OptunaSearch(CCA(), SIX, **given).fit(views).study_.trials) == 6
-        # Another sampler may continue.
+        # Another sampler has nothing left to try either.
         more = {**given, "sampler": "random", "n_trials": 8}
-        assert len(OptunaSearch(CCA(), SIX, **more).fit(views).study_.trials) == 8
+        trials = OptunaSearch(CCA(), SIX, **more).fit(views).study_.trials
+        assert len({tuple(trial.params.items()) for trial in trials}) == 6
 
 
 def test_the_study_has_the_sampler_and_the_pruner_that_were_used(pairs):

@@ -165,6 +165,20 @@ def test_parameters_of_the_classifier_can_be_set():
     assert np.ptp(sm.transform(X)[:, 0]) < 0.1 < np.ptp(SM().fit(X, T, Y).transform(X)[:, 0])
 
 
+def test_c_is_that_of_every_classifier_which_has_one():
+    weak = SM(LogisticRegression(C=1e-4, max_iter=1000)).fit(X, T, Y).transform(X)
+    np.testing.assert_array_equal(SM(C=1e-4).fit(X, T, Y).transform(X), weak)
+    given = LogisticRegression(C=5.0, max_iter=1000)
+    np.testing.assert_array_equal(SM(given, C=1e-4).fit(X, T, Y).transform(X), weak)
+    assert given.C == 5.0
+    by_view = SM({"image": GaussianNB(), "text": given}, C=1e-4).fit(X, T, Y)
+    np.testing.assert_array_equal(by_view.transform(X), SM(GaussianNB()).fit(X, T, Y).transform(X))
+    kept = SM(given).fit(X, T, Y).transform(X)
+    assert not np.allclose(kept, SM(C=1.0).fit(X, T, Y).transform(X), atol=1e-3)
+    with pytest.raises(ValueError, match="'C'"):
+        SM(C=0.0).fit(X, T, Y)
+
+
 def test_classifiers_by_view_name():
     views = Views(photo=X, caption=T)
     by_name = SM({"photo": GaussianNB(), "caption": LogisticRegression()}).fit(views, Y)

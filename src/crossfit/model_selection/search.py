@@ -50,6 +50,7 @@ from crossfit.search_space import (
     check_space,
     remaining,
     renamed,
+    size_of,
     suggest,
 )
 from crossfit.views import Views, is_views
@@ -154,13 +155,15 @@ class OptunaSearch(CheckedParameters, MetaEstimatorMixin, BaseEstimator):
         for validation with their labels or None.
     n_trials : int, optional
         Total number of trials of the study, including those of earlier and parallel runs, and
-        pruned and failed trials.
+        pruned and failed trials. Settings that a finished trial had have its score, without
+        another fit.
     timeout : float, optional
         Seconds after which no new trial begins.
     sampler : {"tpe", "random", "grid"} or optuna sampler, optional
         Sampler that chooses the settings of the next trial; by default TPE, or the sampler of
         `study`. ``"grid"`` tries every combination of a space of `Choice` and `Int`, in random
-        order. The search ends early if the sampler has no further settings (``GridSampler``).
+        order, as TPE and ``"random"`` do if there are no more of them than trials. The search ends
+        early if the sampler has no further settings (``GridSampler``).
     pruner : {"median", "none"} or optuna pruner, optional
         Pruner that stops trials early; by default none, or the pruner of `study`. It is given
         scores of held-out rows: of each epoch in the first fold for neural methods, and means over
@@ -435,7 +438,9 @@ class OptunaSearch(CheckedParameters, MetaEstimatorMixin, BaseEstimator):
             return max(complete, key=lambda trial: trial.value)  # type: ignore[arg-type,return-value]
         reasons = [t.user_attrs["reason"] for t in self.trials_ if "reason" in t.user_attrs]
         if reasons:
-            raise ValueError(f"all {len(self.trials_)} trials failed, the first with {reasons[0]}")
+            n = len(self.trials_)
+            which = f"all {n} trials failed, the first" if n > 1 else "the only trial failed"
+            raise ValueError(f"{which} with {reasons[0]}")
         raise ValueError(
             f"no trial was finished within timeout={self.timeout!r} seconds; give more time"
             if not self.trials_
@@ -546,6 +551,9 @@ class OptunaSearch(CheckedParameters, MetaEstimatorMixin, BaseEstimator):
         if given is None:
             given = "tpe" if self.study is None else study.sampler
         if isinstance(given, str):
+            n_settings = size_of(self.search_space_)
+            if self.n_trials is not None and n_settings is not None and n_settings <= self.n_trials:
+                given = "grid"
             # A resumed study must not draw its first settings again.
             words = [seed] if done == worker == 0 else [seed, done, worker]
             state = int(np.random.SeedSequence(words).generate_state(1)[0])
@@ -824,6 +832,13 @@ class _Objective:
 
     def _value(self, trial: optuna.Trial) -> float:
         params = suggest(self.space, trial)
+        before = _with_same_settings(trial)
+        if before is not None:
+            if before.state is TrialState.PRUNED:
+                raise optuna.TrialPruned(f"as trial {before.number} with the same settings")
+            for name in {"fold_scores", "epochs"} & set(before.user_attrs):
+                trial.set_user_attr(name, before.user_attrs[name])
+            return float(before.value)  # type: ignore[arg-type]
         scores: list[float] = []
         of_folds: list[_EpochScores] = []
         for number, fold in enumerate(self.folds):
@@ -871,6 +886,13 @@ class _Objective:
         if not np.isfinite(value):
             raise ValueError(f"the score is {value}, which is not finite")
         return value
+
+
+def _with_same_settings(trial: optuna.Trial) -> FrozenTrial | None:
+    """Return an earlier trial of the study with the same settings that was scored or pruned."""
+    ended = (TrialState.COMPLETE, TrialState.PRUNED)
+    trials = trial.study.get_trials(deepcopy=False, states=ended)
+    return next((other for other in trials if other.params == trial.params), None)
 
 
 @dataclass

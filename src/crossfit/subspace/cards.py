@@ -68,7 +68,7 @@ SM = MethodCard(
     labels="single",
     year=2010,
     citation=_RASIWASIA,
-    search_space={"measure": _POSTERIOR_MEASURES},
+    search_space={"measure": _POSTERIOR_MEASURES, "C": Float(1e-4, 10.0, log=True)},
 )
 
 SCM = MethodCard(
@@ -84,6 +84,7 @@ SCM = MethodCard(
         "n_components": Int(2, 64, log=True),
         "reg": Each(("image", "text"), Float(1e-4, 10.0, log=True)),
         "measure": _POSTERIOR_MEASURES,
+        "C": Float(1e-4, 10.0, log=True),
     },
     test_params={"n_components": 4},
 )

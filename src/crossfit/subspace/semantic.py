@@ -127,7 +127,11 @@ class SM(CrossModalEstimator):
     ----------
     classifier : classifier or mapping of str to classifier, optional
         Any scikit-learn classifier with ``predict_proba``, for both views or for each by role (or
-        view name). It is cloned, never fitted itself. By default, logistic regression with C = 1.
+        view name). It is cloned, never fitted itself. By default, logistic regression.
+    C : float, optional
+        Inverse strength of the regularisation of the default classifier, 1 by default, and of those
+        classifiers that have a parameter of this name, whose own value is kept by default. Others
+        ignore it.
     measure : str, default="cosine"
         Similarity of posteriors: ``"cosine"`` (the paper's normalised correlation),
         ``"correlation"`` (cosine after centring), ``"dot"``, ``"l1"``, ``"l2"``, ``"kl"``
@@ -169,6 +173,7 @@ class SM(CrossModalEstimator):
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "classifier": [_CLASSIFIER, mapping_of(_CLASSIFIER, None), None],
+        "C": [real(0), None],
         "measure": [one_of(*_OF_POSTERIORS)],
         "standardize": ["boolean"],
     }
@@ -177,11 +182,13 @@ class SM(CrossModalEstimator):
         self,
         classifier: Any = None,
         *,
+        C: float | None = None,
         measure: str = "cosine",
         standardize: bool = True,
         views: Mapping[str, str] | None = None,
     ) -> None:
         self.classifier = classifier
+        self.C = C
         self.measure = measure
         self.standardize = standardize
         self.views = views
@@ -224,9 +231,10 @@ class SM(CrossModalEstimator):
 
     def _chosen(self, role: str) -> Any:
         classifier = self._of_view("classifier", role)
-        if classifier is None:
-            return LogisticRegression(max_iter=1000)
-        return clone(classifier)
+        classifier = LogisticRegression(max_iter=1000) if classifier is None else clone(classifier)
+        if self.C is not None and "C" in classifier.get_params(deep=False):
+            classifier.set_params(C=self.C)
+        return classifier
 
     def _encode(self, values: Any, view: str) -> Any:
         values = _readable(values, self.standardize)
@@ -248,6 +256,8 @@ class SCM(SM):
     n_components : int, optional
         Number of canonical components; as many as the ranks allow by default. The paper has 7.
     classifier : classifier or mapping of str to classifier, optional
+        As in `SM`.
+    C : float, optional
         As in `SM`.
     reg : float or mapping of str to float, default=3.0
         Ridge of the covariances, relative to their mean variance, as in `CCA`. The paper has none.
@@ -292,12 +302,13 @@ class SCM(SM):
         n_components: int | None = None,
         *,
         classifier: Any = None,
+        C: float | None = None,
         reg: float | Mapping[str, float] = 3.0,
         measure: str = "cosine",
         standardize: bool = True,
         views: Mapping[str, str] | None = None,
     ) -> None:
-        super().__init__(classifier, measure=measure, standardize=standardize, views=views)
+        super().__init__(classifier, C=C, measure=measure, standardize=standardize, views=views)
         self.n_components = n_components
         self.reg = reg
 
