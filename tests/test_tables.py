@@ -272,7 +272,7 @@ TABLES = {
 }
 #: Rows without a method in crossfit, and rows that train on another data set than they test on.
 NOT_COMPUTED = {
-    "2WayNet", "DSPE", "RRF-Net(vgg)", "m-RNN-vgg", "mCNN (ensemble)",
+    "2WayNet", "DSPE", "RRF-Net(vgg)",
     "TextTopicNet (ImageCLEF)",
 }  # fmt: skip
 FILES = [pytest.param(file, id=Path(file).stem) for file in TABLES]
@@ -352,6 +352,8 @@ SETTINGS = {
     "cmdn": "peng-2016-cmdn-wikipedia",
     "dan": "nam-2017-dan-flickr30k",
     "dvsa": "karpathy-2015-dvsa-{}",
+    "m-cnn": "ma-2015-mcnn-flickr30k",
+    "m-rnn": "mao-2015-mrnn-flickr30k",
 }
 
 

@@ -379,3 +379,16 @@ WSABIE = MethodCard(
     },
     make_inputs="crossfit_ranking.testing:make_inputs",
 )
+
+M_CNN_FLICKR30K = _experiment(
+    "ma-2015-mcnn-flickr30k", "flickr30k", ("m-cnn",),
+    "m-CNN and its levels on Flickr30K, published figures", M_CNN.citation, 2015,
+)  # fmt: skip
+M_RNN_FLICKR30K = _experiment(
+    "mao-2015-mrnn-flickr30k", "flickr30k", ("m-rnn", "cca"),
+    "m-RNN on Flickr30K, published figures", M_RNN.citation, 2015,
+)  # fmt: skip
+M_CNN_M_RNN_FLICKR8K = _experiment(
+    "m-cnn-m-rnn-flickr8k-reduced", "flickr8k", ("m-cnn", "m-rnn", "cca"),
+    "Reduced: the levels of m-CNN and both ranking rules of m-RNN on Flickr8k", "", 2015,
+)  # fmt: skip

@@ -369,6 +369,8 @@ class MatchingLevel(nn.Module):
         self.at = at
         init_weights(self, "relu")
         init_weights(self.score, "linear")
+        if words.embedding is not None:  # as large as the features of images
+            nn.init.normal_(words.embedding.weight)
 
     def describe(self, images: Tensor) -> Tensor:
         """Return the share of images (n, d) in the layer into which they enter."""
