@@ -73,7 +73,13 @@ FLICKR30K = _experiment(
     "huang-2018-bssan-flickr30k",
     "BSSAN, its ablations and the methods compared on Flickr30K, published settings",
     "flickr30k",
-    (*_COMPARED, "crossfit-correlation:dcca", "crossfit-ranking:m-cnn", "crossfit-ranking:dan", "crossfit-ranking:dvsa"),
+    (
+        *_COMPARED,
+        "crossfit-correlation:dcca",
+        "crossfit-ranking:m-cnn",
+        "crossfit-ranking:dan",
+        "crossfit-ranking:dvsa",
+    ),
 )
 COCO = _experiment(
     "huang-2018-bssan-coco",
