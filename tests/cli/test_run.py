@@ -130,11 +130,18 @@ def test_own_pairs_need_no_name_in_the_file(run, folder):
     done = run("run", "mine.yaml", "--data", "pairs.csv", cwd=folder)
     assert done.returncode == 0, done.stderr
     assert "1 done" in done.stdout
+    assert "the split 'test' of pairs has been evaluated once so far" in done.stdout
+    # A copy of the table, with other settings, is evaluated on the same pairs.
+    (folder / "copy.csv").write_text("a,b\n" + rows)
+    words = ("run", "mine.yaml", "--data", "copy.csv", "--set", "methods.cca.params.reg=2.0")
+    assert "of copy has been evaluated 2 times so far" in run(*words, cwd=folder).stdout
+    (folder / "other.csv").write_text("a,b\n" + rows.replace("y", "z"))
+    done = run("run", "mine.yaml", "--data", "other.csv", cwd=folder)
+    assert "of other has been evaluated once so far" in done.stdout
     unreported = run("report", "mine", cwd=folder)
     assert unreported.returncode == 1
-    assert (
-        "has no run 'mine'; did you mean 'mine-pairs'? (there are: mine-pairs)" in unreported.stderr
-    )
+    near = "'mine-copy' or 'mine-other' or 'mine-pairs'"
+    assert f"has no run 'mine'; did you mean {near}? (there are: " in unreported.stderr
 
 
 def test_the_best_method_is_kept_as_a_bundle(run, folder):

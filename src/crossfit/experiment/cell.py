@@ -13,6 +13,8 @@ from itertools import combinations
 from types import SimpleNamespace
 from typing import Any
 
+import joblib
+
 from crossfit import registry
 from crossfit._code import code_of
 from crossfit._warnings import warn
@@ -190,7 +192,8 @@ def compute(
         method.set_params(callbacks=[*(method.callbacks or ()), *callbacks])
     model.fit(train_views, train.y)
     clock.lap("fit")
-    store.count_test(data_name(task.source.name), loaded.roles["test"], task.key)
+    items = joblib.hash([test.views[name] for name in test.views.names], coerce_mmap=True)
+    store.count_test(data_name(task.source.name), loaded.roles["test"], task.key, items)
     names = tuple(name for name in test_views.names if name in fitted_views(model))
     record: dict[str, Any] = {"results": {}, "curves": {}, "hubness": {}, "chance": {}}
     labelled = {name: by_label(name, task.relevance, test.y) for name in (*task.metrics, "r@1")}

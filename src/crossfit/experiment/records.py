@@ -247,16 +247,17 @@ class RunRecord:
         Returns
         -------
         dict of (str, str) to int
-            By data set and split. Every evaluation counts, including those of other runs and of
-            earlier settings.
+            By data set and split. Every evaluation counts, including those of other runs, of
+            earlier settings, and on the same items under another name.
         """
         found: dict[tuple[str, str], int] = {}
+        keys = {cell.key for cell in self.cells}
         for cell in self.cells:
             about = cell.cell.get("dataset", {})
             split = (about.get("splits") or {}).get("test")
             if split is not None:
                 dataset = data_name(about["name"])
-                found[dataset, split] = len(self.store.test_evaluations(dataset, split))
+                found[dataset, split] = len(self.store.test_evaluations(dataset, split, keys))
         return found
 
 

@@ -12,7 +12,7 @@ import json
 import os
 import secrets
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -169,15 +169,20 @@ class Store:
         return found
 
     def test_evaluations(
-        self, dataset: str | None = None, split: str | None = None
+        self, dataset: str | None = None, split: str | None = None, keys: Container[str] = ()
     ) -> list[dict[str, Any]]:
         """Return every evaluation on a test split: ``dataset``, ``split``, ``key``, ``when``.
+
+        Rows that were not written by version 0.1.0 have ``items`` too, a hash of the items.
 
         Parameters
         ----------
         dataset, split : str, optional
             Restrict the result to a data set and to one of its splits. Incomplete lines, for
             instance after a power cut, are always included.
+        keys : container of str, default=()
+            Include also the evaluations on the same items as these cells, whatever their data set
+            is called: a copy of a table is not a new test set.
 
         Returns
         -------
@@ -191,10 +196,12 @@ class Store:
         except FileNotFoundError:
             return []
         rows = [_evaluation_of(line) for line in lines if line.strip()]
+        items = {row["items"] for row in rows if row["key"] in keys and row.get("items")}
         return [
             row
             for row in rows
             if row["dataset"] == "?"
+            or row.get("items") in items
             or (
                 (dataset is None or data_name(row["dataset"]) == data_name(dataset))
                 and split in (None, row["split"])
@@ -286,7 +293,7 @@ class Store:
         path = self.folder / "runs" / f"{name}.json"
         write_signed(path, {"format": FORMAT, "name": name, **record}, "a run")
 
-    def count_test(self, dataset: str, split: str, key: str) -> None:
+    def count_test(self, dataset: str, split: str, key: str, items: str = "") -> None:
         """Record an evaluation on a test split, before it takes place.
 
         Parameters
@@ -295,10 +302,13 @@ class Store:
             Data set and its split.
         key : str
             Key of the cell that is evaluated.
+        items : str, default=""
+            Hash of the items of the split.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         check_regular(self.folder / "test_evaluations.jsonl")
-        line = json.dumps({"dataset": dataset, "split": split, "key": key, "when": now()})
+        row = {"dataset": dataset, "split": split, "key": key, "when": now()}
+        line = json.dumps(row | ({"items": items} if items else {}))
         # A single write to the end of the file, so that lines of several processes do not mix.
         handle = os.open(
             self.folder / "test_evaluations.jsonl", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666
