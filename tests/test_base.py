@@ -18,7 +18,7 @@ from crossfit.cards import MethodCard
 from crossfit.metrics import evaluate
 from crossfit.querying import top_k
 from crossfit.retrieval import Reranker
-from crossfit.subspace import CCA
+from crossfit.subspace import CCA, SM
 
 
 def card(**given):
@@ -274,6 +274,24 @@ def test_score_is_the_mean_over_directions():
     indicator = np.eye(4)[Y]
     assert cca.score(X, T, indicator) == pytest.approx(cca.score(X, T, Y))
     assert cca.score(X, T, Y.astype(str)) == cca.score(X, T, Y)
+
+
+def test_scores_without_labels_are_warned_of_if_there_were_labels():
+    rng = np.random.default_rng(0)
+    X, Y = rng.normal(size=(30, 4)), rng.normal(size=(30, 3))
+    y = np.arange(30) % 3
+    views, message = Views(image=X, text=Y), "was fitted with labels, but without y"
+    method = SM().fit(X, Y, y)
+    pipe = make_pipeline(CCA(2), RetrievalScorer()).fit(views, y)
+    for call in (lambda: method.score(views), lambda: pipe.score(views)):
+        with pytest.warns(UserWarning, match=message) as caught:
+            call()
+        assert caught[0].filename == __file__
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        method.score(X, Y, y), pipe.score(views, y)
+        CCA(2).fit(X, Y, y).score(X, Y)
+        make_pipeline(CCA(2), RetrievalScorer()).fit(views).score(views)
 
 
 def test_score_of_three_views_is_the_mean_over_all_ordered_pairs():

@@ -7,13 +7,16 @@ from pathlib import Path
 import joblib
 import numpy as np
 import pytest
+import sklearn
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import cross_val_score
 from sklearn.pipeline import make_pipeline
 
 from crossfit import Views, ViewTransformer, evaluate
-from crossfit._warnings import warn
+from crossfit._warnings import at_the_callers_line, warn
 from crossfit.extraction import Tokens
-from crossfit.subspace import CCA
+from crossfit.subspace import CCA, SM
 
 ROOT = Path(__file__).parents[1]
 rng = np.random.default_rng(0)
@@ -43,8 +46,26 @@ def _evaluate():
     return evaluate(np.eye(3), relevant, "map@all", directions="forward", ci=None)
 
 
+def _classify():
+    few = LogisticRegression(max_iter=1)
+    return SM(few).fit(rng.normal(size=(20, 4)), rng.normal(size=(20, 3)), LABELS)
+
+
+def _extract_with_scikit_learn():
+    words = TfidfVectorizer(tokenizer=str.split)  # scikit-learn warns of its own token_pattern
+    return ViewTransformer([("text", words)]).fit(Views(image=IMAGE, text=TEXT))
+
+
 @pytest.mark.parametrize(
-    "call", [_fit_in_a_pipeline, _cross_validate, _transform_in_a_pipeline, _evaluate]
+    "call",
+    [
+        _fit_in_a_pipeline,
+        _cross_validate,
+        _transform_in_a_pipeline,
+        _evaluate,
+        _classify,
+        _extract_with_scikit_learn,
+    ],
 )
 def test_a_warning_names_the_file_of_the_caller(call):
     with pytest.warns(UserWarning) as caught:
@@ -53,6 +74,28 @@ def test_a_warning_names_the_file_of_the_caller(call):
     for warning in caught:
         assert warning.filename == __file__
         assert first < warning.lineno < first + 5
+
+
+def test_warnings_of_libraries_are_moved_and_others_are_not():
+    with pytest.warns(UserWarning) as caught, at_the_callers_line():
+        warnings.warn("mine", UserWarning, stacklevel=1)
+        warnings.warn_explicit("theirs", UserWarning, sklearn.__file__, 7)
+    assert [(str(each.message), each.filename) for each in caught] == [
+        ("mine", __file__),
+        ("theirs", __file__),
+    ]
+    assert caught[1].lineno != 7
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with at_the_callers_line():
+            warnings.warn("ignored", UserWarning, stacklevel=1)
+    with (
+        pytest.warns(UserWarning, match="first"),
+        pytest.raises(ValueError, match="then"),
+        at_the_callers_line(),
+    ):
+        warnings.warn("first", UserWarning, stacklevel=1)
+        raise ValueError("then")
 
 
 def test_lines_of_plugins_and_of_joblib_are_left_out():

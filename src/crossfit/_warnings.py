@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-__all__ = ["warn"]
+__all__ = ["at_the_callers_line", "warn"]
 
 # Packages that may be between the user's code and a warning of crossfit; decorators of NumPy and
 # torch are, for instance.
 _LIBRARIES = frozenset(
-    {"contextlib", "crossfit", "joblib", "numpy", "optuna", "sklearn", "skorch", "torch"}
+    {
+        "contextlib",
+        "crossfit",
+        "gensim",
+        "joblib",
+        "numpy",
+        "optuna",
+        "scipy",
+        "sklearn",
+        "skorch",
+        "torch",
+    }
 )
 
 
@@ -38,6 +52,33 @@ def warn(message: str | Warning, category: type[Warning] = UserWarning) -> None:
         module=frame.f_globals.get("__name__"),
         registry=frame.f_globals.setdefault("__warningregistry__", {}),
     )
+
+
+@contextmanager
+def at_the_callers_line() -> Iterator[None]:
+    """Report warnings of libraries, such as scikit-learn, for the user's line, as `warn` does.
+
+    They are given when the block ends, also by an error. Python's filters apply then, so that a
+    warning that is ignored stays ignored.
+    """
+    caught: list[warnings.WarningMessage] = []
+    try:
+        with warnings.catch_warnings(record=True) as record:
+            caught = record
+            warnings.simplefilter("always")
+            yield
+    finally:
+        for each in caught:
+            if each.filename.startswith(_folders()):
+                warn(each.message, each.category)
+            else:
+                warnings.warn_explicit(each.message, each.category, each.filename, each.lineno)
+
+
+def _folders() -> tuple[str, ...]:
+    """Return the folders of the libraries that have been imported."""
+    files = (getattr(sys.modules.get(name), "__file__", None) for name in _LIBRARIES)
+    return tuple(os.path.dirname(file) + os.sep for file in files if file)
 
 
 def _is_library(module: str) -> bool:

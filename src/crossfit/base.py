@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -25,7 +25,7 @@ from crossfit._arrays import (
 from crossfit._threads import few_threads
 from crossfit.cards import MethodCard
 from crossfit.labels import check_labels
-from crossfit.scoring import mean_over_directions, score_views
+from crossfit.scoring import mean_over_directions, score_views, warn_of_missing_labels
 from crossfit.similarities import (
     MethodSimilarity,
     Out,
@@ -584,8 +584,8 @@ class CrossModalEstimator(ViewsTransformerMixin, BaseEstimator):
         """Return a single measure of retrieval quality, between 0 and 1.
 
         With labels, it is the mean average precision; without, the mean reciprocal rank of the
-        paired item. It is averaged over both directions, or over all ordered pairs of views if
-        there are more than two.
+        paired item, with a warning if the method learns from labels. It is averaged over both
+        directions, or over all ordered pairs of views if there are more than two.
 
         Parameters
         ----------
@@ -598,6 +598,8 @@ class CrossModalEstimator(ViewsTransformerMixin, BaseEstimator):
         """
         check_is_fitted(self, "views_in_")
         views, labels = self._given(X, Y, y, self.views_in_)
+        if labels is None and self.card is not None and self.card.labels in ("single", "multi"):
+            warn_of_missing_labels(self._name())
         return mean_over_directions(self, views, labels)
 
     # ---- names and validation -----------------------------------------------------------
@@ -767,11 +769,7 @@ class CrossModalEstimator(ViewsTransformerMixin, BaseEstimator):
         With `fitted`, record the number of columns; otherwise compare it with that of the fit.
         """
         where = f"{self._name()}: view {name!r}"
-        kinds = ("vectors",) if self.card is None else self.card.inputs.get(role, ("vectors",))
-        kind = _kind_of(values, kinds)
-        if kind not in kinds:
-            wanted = " or ".join(_KINDS.get(kind, kind) for kind in kinds)
-            raise ValueError(f"{where} must be {wanted}, got {_what(values)}")
+        kind = self._kind_of(values, role, name)
         if isinstance(values, Channels):
             return values.map(
                 lambda part, channel: (
@@ -794,6 +792,38 @@ class CrossModalEstimator(ViewsTransformerMixin, BaseEstimator):
                     f"{self.n_features_in_[role]} features as input"
                 )
         return values
+
+    def _kind_of(self, values: Any, role: str, name: str) -> str:
+        """Return the kind of input of a view; raise if the method does not take it."""
+        kinds = ("vectors",) if self.card is None else self.card.inputs.get(role, ("vectors",))
+        kind = _kind_of(values, kinds)
+        if kind not in kinds:
+            wanted = " or ".join(_KINDS.get(kind, kind) for kind in kinds)
+            raw = "; extract features first, by a ViewTransformer or the key 'features'"
+            raise ValueError(
+                f"{self._name()}: view {name!r} must be {wanted}, got {_what(values)}"
+                + (raw if kind in ("strings", "pixels") else "")
+            )
+        return kind
+
+    def check_kinds(self, views: Views, names: Collection[str]) -> None:
+        """Check, before any work, that the method takes views of these kinds.
+
+        Parameters
+        ----------
+        views : Views
+            All views of a fit.
+        names : collection of str
+            Names of those to check.
+
+        Raises
+        ------
+        ValueError
+            If the method needs other views, or another kind of input for one of them.
+        """
+        for role, name in self._assign_roles(views).items():
+            if name in names:
+                self._kind_of(views.distinct(name)[0], role, name)
 
     def _checked_labels(self, y: Any, n: int) -> NDArray[Any] | None:
         wants = "optional" if self.card is None else self.card.labels

@@ -16,8 +16,9 @@ from sklearn.utils.validation import check_is_fitted
 
 from crossfit._arrays import NUMPY_DEFAULTS, as_array, checked_csr
 from crossfit._text import shown
+from crossfit._warnings import at_the_callers_line
 from crossfit.base import ViewsTransformerMixin
-from crossfit.views import Channels, Views, check_columns
+from crossfit.views import Channels, Views, check_columns, not_views
 
 __all__ = ["ChannelUnion", "ColumnsAsViews", "SelectChannel", "ViewTransformer"]
 
@@ -167,7 +168,7 @@ class ViewTransformer(
             The views, with the outputs of the transformers in place of their inputs.
         """
         if not isinstance(X, Views):
-            raise TypeError(f"ViewTransformer expects Views, got {type(X).__name__}")
+            raise not_views("ViewTransformer", X)
         check_transformers("ViewTransformer", self.transformers, ("passthrough", "drop"))
         if not (isinstance(self.remainder, str) and self.remainder in ("passthrough", "drop")):
             raise ValueError(
@@ -218,7 +219,7 @@ class ViewTransformer(
         """
         check_is_fitted(self)
         if not isinstance(X, Views):
-            raise TypeError(f"ViewTransformer expects Views, got {type(X).__name__}")
+            raise not_views("ViewTransformer", X)
         unknown = [name for name in X.names if name not in self.transformers_]
         if unknown:
             raise ValueError(
@@ -256,9 +257,12 @@ class ViewTransformer(
 
 @contextlib.contextmanager
 def _naming(view: str) -> Iterator[None]:
-    """Add the name of the view to errors of a transformer, whose input is only an array."""
+    """Add the name of the view to errors of a transformer, whose input is only an array.
+
+    Its warnings are reported for the user's line.
+    """
     try:
-        with np.errstate(**NUMPY_DEFAULTS):
+        with np.errstate(**NUMPY_DEFAULTS), at_the_callers_line():
             yield
     except (ValueError, TypeError) as error:
         if type(error) not in (ValueError, TypeError):  # others may have further arguments

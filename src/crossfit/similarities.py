@@ -26,7 +26,7 @@ from crossfit._arguments import CheckedParameters, is_word, shown
 from crossfit._arrays import NUMPY_DEFAULTS, as_array, in_rows
 from crossfit._files import reserve, whole_file
 from crossfit.labels import labelled, read_labels
-from crossfit.views import Views, as_numpy, is_views, n_rows, take_rows
+from crossfit.views import Views, as_numpy, is_views, n_rows, not_views, take_rows
 
 __all__ = [
     "MEASURES",
@@ -625,7 +625,7 @@ class KNNPosterior(CheckedParameters, BaseEstimator):
         """
         self._validate_params()
         if not is_views(views):
-            raise TypeError(f"KNNPosterior expects Views, got {type(views).__name__}")
+            raise not_views("KNNPosterior", views)
         row_labels = _class_labels(y, type(self).__name__)
         labels = np.concatenate([views.item_labels(name, row_labels) for name in views.names])
         spaces = [_measurable(_rows(views.distinct(name)[0], name)) for name in views.names]

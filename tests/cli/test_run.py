@@ -71,6 +71,17 @@ def test_run_prints_results_and_the_next_command_and_resumes(run, folder):
     assert "cached" in cached.stdout
 
 
+def test_warnings_are_printed_once_and_again_for_stored_features(run, folder):
+    params = "{vector_size: 4, min_count: 6, epochs: 1, output: mean}"
+    args = ["two.yaml", "--set", f"features.text={{name: word-vectors, params: {params}}}"]
+    for reg in (1, 2):  # the second one finds the features in the store
+        done = run("run", *args, "--set", f"methods.CCA.params.reg={reg}", cwd=folder)
+        assert done.returncode == 0, done.stderr
+        lines = [line for line in done.stderr.splitlines() if line.startswith("warning: CCA: ")]
+        assert len(lines) == len(set(lines)) >= 2  # of training and of test texts
+        assert all("words are unknown" in line or "hold no word" in line for line in lines)
+
+
 def tuned(name):
     space = f"methods.CCA.tune={{{name}: {{int: [1, 2]}}}}"
     return ["two.yaml", "--set", "tuning={trials: 2}", "--set", space]

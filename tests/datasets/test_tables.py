@@ -185,6 +185,12 @@ class TestFromCsv:
             ValueError, match=r"latin\.csv' is not a text in UTF-8: line 2, .*cp1252"
         ):
             from_csv(pictures / "latin.csv")
+        text = "image,text\npics/a.jpg,一只红色的大猫\n"
+        (pictures / "chinese.csv").write_bytes(text.encode("gb18030"))
+        with pytest.raises(ValueError, match=r"chinese\.csv' .*as UTF-8, .* such as 'gb18030'"):
+            from_csv(pictures / "chinese.csv")
+        ds = from_csv(pictures / "chinese.csv", encoding="gb18030")
+        assert list(ds["all"].views["text"]) == ["一只红色的大猫"]
         ds = from_csv(pictures / "latin.csv", encoding="cp1252")
         assert list(ds["all"].views["text"]) == ["über"]
         with pytest.raises(ValueError, match="encoding must be one that Python has, got 'klingon'"):
@@ -270,8 +276,9 @@ class TestFromCsv:
         assert list(from_csv(exact)["all"].views["text"]) == ["y"]
 
     @pytest.mark.parametrize("sep", [";", "\t", "|"])
-    def test_a_hint_at_the_separator(self, pictures, sep):
-        path = write(pictures, f"image{sep}text\npics/a.jpg{sep}x\n")
+    @pytest.mark.parametrize("text", ["x", "x, y, z", 'an "open quote'])
+    def test_a_hint_at_the_separator(self, pictures, sep, text):
+        path = write(pictures, f"image{sep}text\npics/a.jpg{sep}{text}\n")
         with pytest.raises(ValueError, match="Then give sep=") as raised:
             from_csv(path)
         assert str(raised.value).endswith(f"sep={sep!r}")

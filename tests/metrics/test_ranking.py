@@ -691,6 +691,21 @@ def test_wrong_types_are_refused(scores, relevance) -> None:
         evaluate(scores, relevance)
 
 
+def test_a_model_or_views_in_place_of_scores_are_named() -> None:
+    from crossfit import Views
+    from crossfit.methods import CCA
+    from crossfit.metrics import mean_average_precision
+
+    views = Views(image=GOOD, text=GOOD)
+    for call in (
+        lambda: evaluate(CCA(), views, [0, 1]),
+        lambda: evaluate(views, [0, 1]),
+        lambda: mean_average_precision(CCA(), [0, 1], [0, 1]),
+    ):
+        with pytest.raises(TypeError, match=r"got (CCA|Views); pass crossfit\.similarity\("):
+            call()
+
+
 @pytest.mark.parametrize(
     ("given", "canonical"),
     [

@@ -667,6 +667,25 @@ def test_other_refusals(pairs, tiny):
         OptunaSearch(tiny(callbacks=trial)).fit(views)
 
 
+def test_two_modalities_are_searched_as_views_are(pairs):
+    views, y = pairs
+    image, text = views["image"], views["text"]
+    search = lambda: OptunaSearch(CCA(), REG, n_trials=2, random_state=0)  # noqa: E731
+    of_views, of_arrays = search().fit(views, y), search().fit(image, text, y)
+    assert of_arrays.best_params_ == of_views.best_params_
+    assert of_arrays.best_score_ == of_views.best_score_
+    assert of_arrays.score(image, text, y) == of_views.score(views, y)
+    groups = np.arange(len(y)) // 2
+    third = search().fit(views, y, groups).best_score_
+    assert third == search().fit(image, text, y, groups=groups).best_score_
+    with pytest.raises(TypeError, match=r"expects Views, got ndarray and ndarray; pass Views\("):
+        OptunaSearch(make_pipeline(CCA()), {"cca__reg": Float(0.1, 1)}).fit(image, text, y)
+    with pytest.raises(TypeError, match="got Views, Y and y"):
+        search().fit(views, text, y, groups=groups)
+    with pytest.warns(UserWarning, match=r"OptunaSearch\.score: it was fitted with labels"):
+        of_views.score(views)
+
+
 def test_a_timeout_ends_the_search(pairs, monkeypatch):
     def slow(estimator, views, y=None):
         time.sleep(0.1)

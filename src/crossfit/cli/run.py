@@ -22,6 +22,8 @@ __all__ = ["run", "run_and_print"]
 
 # Seconds without a line after which a finished trial is printed, where there is no bar.
 _SILENCE = 30.0
+# Number of different warnings that are printed.
+_WARNINGS = 5
 
 
 @click.command()
@@ -182,6 +184,7 @@ def run_and_print(experiment: Experiment, store: Store, **options: Any) -> RunRe
         who = [c.label for c in record.cells if c.status == "skipped" and c.reason == reason]
         few = ", ".join(dict.fromkeys(who[:3])) + (f" and {len(who) - 3} more" if who[3:] else "")
         click.echo(printable(f"skipped: {few}: {reason}"), err=True)
+    _print_warnings(record.cells)
     if counts["failed"]:
         click.echo(
             f"the tracebacks are in {store.folder / 'cells'}; --retry-failed computes failed cells "
@@ -198,6 +201,19 @@ def run_and_print(experiment: Experiment, store: Store, **options: Any) -> RunRe
     if counts["pending"] or not counts["done"]:
         raise SystemExit(1)
     return record
+
+
+def _print_warnings(cells: Sequence[Any]) -> None:
+    """Print each warning of the cells once; the report lists them by cell."""
+    labels: dict[str, dict[str, None]] = {}
+    for cell in cells:
+        for text in cell.warnings:
+            labels.setdefault(text, {})[cell.label] = None
+    for text, who in list(labels.items())[:_WARNINGS]:
+        few = ", ".join(list(who)[:3]) + (f" and {len(who) - 3} more" if len(who) > 3 else "")
+        click.echo(printable(f"warning: {few}: {text.removeprefix('UserWarning: ')}"), err=True)
+    if len(labels) > _WARNINGS:
+        click.echo(f"{len(labels) - _WARNINGS} more warnings are in the report", err=True)
 
 
 def _cells(n: int) -> str:

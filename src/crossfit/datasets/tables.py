@@ -28,7 +28,7 @@ from crossfit.extraction.formats import PICTURE_SUFFIXES
 from crossfit.extraction.weights import file_sha256
 from crossfit.views import Views
 
-__all__ = ["from_csv", "from_folder"]
+__all__ = ["from_csv", "from_folder", "header_of"]
 
 #: Names of folders that are splits instead of classes, in the order of the splits.
 SPLIT_FOLDERS = ("train", "training", "val", "valid", "validation", "dev", "test", "testing")
@@ -337,10 +337,9 @@ def _columns(columns: dict[str, NDArray[Any]], wanted: Sequence[str]) -> dict[st
         else:
             absent.append(name)
     if absent:
-        (only, *more) = [*columns, ""]
-        other = next((mark for mark in _SEPARATORS if mark in only), None)
+        other = _other_separator(list(columns))
         hint = ""
-        if other and not any(more):
+        if other:
             hint = (
                 f"; its one column holds {other!r}: is that the separator? Then give sep={other!r}"
             )
@@ -349,6 +348,36 @@ def _columns(columns: dict[str, NDArray[Any]], wanted: Sequence[str]) -> dict[st
             f"{', '.join(columns) or 'none'}{hint}"
         )
     return found
+
+
+def _other_separator(header: Sequence[str]) -> str:
+    """Return the likely separator of a header that is one column; empty if there are several."""
+    marks = (mark for mark in _SEPARATORS if len(header) == 1 and mark in header[0])
+    return next(marks, "")
+
+
+def header_of(path: Path) -> tuple[str | None, list[str]]:
+    """Return the separator and the columns of a table, whose name and header reveal the separator.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        A CSV or TSV file in UTF-8.
+
+    Returns
+    -------
+    sep : str or None
+        The separator, if it is not that which `from_csv` assumes.
+    columns : list of str
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        As in `from_csv`.
+    """
+    header = list(_read_csv(path, None, "utf-8-sig"))
+    sep = _other_separator(header) or None
+    return sep, header if sep is None else list(_read_csv(path, sep, "utf-8-sig"))
 
 
 def _read_csv(path: Path, sep: str | None, encoding: str) -> dict[str, NDArray[Any]]:
@@ -363,7 +392,10 @@ def _read_csv(path: Path, sep: str | None, encoding: str) -> dict[str, NDArray[A
     except ValueError as error:
         if not path.is_file():
             raise
-        raise ValueError(f"{error}; encoding= gives another one, such as 'cp1252'") from None
+        raise ValueError(
+            f"{error}; save the table as UTF-8, or pass its encoding= to from_csv, such as "
+            "'gb18030' (Chinese), 'cp932' (Japanese) or 'cp1252' (Western Europe)"
+        ) from None
     limit = csv.field_size_limit(_CELL_LIMIT)
     try:
         return _parsed(content, path.name, sep)
@@ -395,6 +427,8 @@ def _parsed(content: str, name: str, sep: str) -> dict[str, NDArray[Any]]:
             while header and not header[-1].strip():
                 header = header[:-1]
             _refuse_same(name, [part.strip() for part in header])
+            if _other_separator(header):
+                break  # the rows would be cut at the wrong places
             continue
         while len(row) > len(header) and not row[-1].strip():
             row = row[:-1]

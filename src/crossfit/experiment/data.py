@@ -7,6 +7,7 @@ import os
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -141,22 +142,19 @@ def _roles(ds: Dataset, wanted: Mapping[str, str | None]) -> dict[str, str]:
 
 def _own_pairs(path: str) -> tuple[Dataset, dict[str, str]]:
     """Read the user's pairs; without a column ``split``, test on a fifth of the groups."""
-    import csv
-
     from sklearn.model_selection import GroupShuffleSplit
 
-    from crossfit.datasets import from_csv
+    from crossfit.datasets.tables import from_csv, header_of
 
     if not os.path.isfile(path):  # opening a pipe would block
         raise ValueError(f"the table {path!r} is not a regular file")
-    separator = "\t" if path.lower().endswith((".tsv", ".tab")) else ","
-    with open(path, encoding="utf-8-sig", newline="") as stream:
-        header = next(csv.reader(stream, delimiter=separator), [])
-    columns = {part: part for part in ("label", "group", "split") if part in header}
+    sep, header = header_of(Path(path))
+    names = [column.strip().lower() for column in header]  # from_csv ignores case, too
+    columns = {part: part for part in ("label", "group", "split") if part in names}
     views = None
-    if not {"image", "text"} <= set(header):
-        views = {part: part for part in header if part not in columns}
-    ds = from_csv(path, views=views, **columns)
+    if not {"image", "text"} <= set(names):
+        views = {part.strip(): part for part, name in zip(header, names) if name not in columns}
+    ds = from_csv(path, views=views, sep=sep, **columns)
     if "split" not in columns:
         whole = ds["all"]
         splitter = GroupShuffleSplit(1, test_size=0.2, random_state=0)

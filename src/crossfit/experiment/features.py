@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import warnings
 from collections import OrderedDict
 from collections.abc import Callable
 from functools import partial
@@ -19,6 +20,7 @@ from sklearn.base import clone
 from sklearn.utils import get_tags
 
 from crossfit._files import reserve
+from crossfit._warnings import warn
 from crossfit.compose import ALL_VIEWS, ChannelUnion, Named, ViewTransformer, check_transformers
 from crossfit.experiment.identity import describe
 from crossfit.experiment.keys import key_of
@@ -36,9 +38,11 @@ __all__ = ["StoredFeatures", "needs_fit"]
 
 # Larger arrays (in bytes) are memory-mapped, so that processes share them.
 _MAPPED = 64 * 2**20
+# Warnings of the extraction, in the folder of stored features.
+WARNINGS = "warnings.json"
 # Number of results kept in memory: features of the folds of a search.
 _KEPT = 12
-_memory: OrderedDict[str, Any] = OrderedDict()
+_memory: OrderedDict[str, tuple[Any, list[str]]] = OrderedDict()
 
 
 class StoredFeatures(ViewTransformer):
@@ -160,11 +164,13 @@ def needs_fit(transformer: Any) -> bool:
 def _looked_up(key: str, folder: str | None, compute: Callable[[], Any], n: int) -> Any:
     if folder is None:
         if key not in _memory:
-            _memory[key] = compute()
+            _memory[key] = _noted(compute)
             while len(_memory) > _KEPT:
                 _memory.popitem(last=False)
         _memory.move_to_end(key)
-        return _memory[key]
+        values, warned = _memory[key]
+        _warn_again(warned)
+        return values
     store = Store(folder)
     home = store.folder / "features" / key
     found = _kept(home, n)
@@ -173,22 +179,47 @@ def _looked_up(key: str, folder: str | None, compute: Callable[[], Any], n: int)
         with store.waiting_claim(f"features-{key}"):
             found = _kept(home, n)
             if found is None:
-                values = compute()
-                if not _is_storable(values):
+                values, warned = _noted(compute)
+                if _is_storable(values):
+                    with store.new_folder(home) as draft:
+                        _write(values, draft)
+                        if warned:
+                            (draft / WARNINGS).write_text(json.dumps(warned), encoding="utf-8")
+                    found = _kept(home, n)
+                if found is None:
+                    _warn_again(warned)
                     return values
-                with store.new_folder(home) as draft:
-                    _write(values, draft)
-                found = _kept(home, n)
-                return values if found is None else found
-    return found
+    values, warned = found
+    _warn_again(warned)
+    return values
 
 
-def _kept(home: Path, n: int) -> Any:
-    """Return the stored features of n items, or None; warn if they are damaged."""
+def _noted(compute: Callable[[], Any]) -> tuple[Any, list[str]]:
+    """Return features and the warnings of their extraction, which concern every use of them."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        values = compute()
+    plain = [each for each in caught if each.category is UserWarning]
+    for other in caught:
+        if other.category is not UserWarning:  # such as damage of a cache, or a deprecation
+            warn(other.message)
+    return values, list(dict.fromkeys(str(each.message) for each in plain))
+
+
+def _warn_again(warned: list[str]) -> None:
+    for message in warned:
+        warn(message)
+
+
+def _kept(home: Path, n: int) -> tuple[Any, list[str]] | None:
+    """Return the stored features of n items and their warnings, or None; warn of damage."""
     if not os.path.lexists(home):
         return None
     try:
         found = _read(home)
+        warned = read_json(home / WARNINGS) if os.path.lexists(home / WARNINGS) else []
+        if not isinstance(warned, list) or not all(isinstance(text, str) for text in warned):
+            raise ValueError(f"{WARNINGS} is not a list of warnings")
         if n_rows(found) != n:
             raise ValueError(f"there are {n_rows(found)} rows for {n} items")
     except StoreError as error:
@@ -196,7 +227,7 @@ def _kept(home: Path, n: int) -> Any:
     except Exception as error:  # damage may cause any error
         warn_of_damage(StoreError(f"{home} is damaged: {type(error).__name__}: {error}"))
     else:
-        return found
+        return found, warned
     return None
 
 

@@ -165,6 +165,8 @@ class _Method:
         Parts of a cell's key; `tune` is None if nothing is tuned.
     space : mapping of str to Float, Int, Choice or Each
         Search space.
+    made : CrossModalEstimator or None
+        The method, not fitted; None if it cannot be built.
     random : bool
         Whether the method depends on a seed.
     problem : str
@@ -177,6 +179,7 @@ class _Method:
     keyed_features: Mapping[str, Any]
     tune: Mapping[str, Any] | None
     space: Mapping[str, Part]
+    made: Any
     random: bool
     problem: str
 
@@ -199,6 +202,7 @@ def _method(experiment: Experiment, spec: MethodSpec) -> _Method:
     tune, problem = None, ""
     space: Mapping[str, Part] = {}
     random = True
+    made: Any = None
     try:
         entry = registry.find(spec.method)
         identity |= {"distribution": entry.distribution, "version": entry.version}
@@ -219,7 +223,7 @@ def _method(experiment: Experiment, spec: MethodSpec) -> _Method:
         keyed_features = {view: describe(part) for view, part in transformers}
     except (registry.RegistryError, ImportError, FileNotFoundError) as error:
         problem = _words(error)
-    return _Method(spec, features, identity, keyed_features, tune, space, random, problem)
+    return _Method(spec, features, identity, keyed_features, tune, space, made, random, problem)
 
 
 def _words(error: Exception) -> str:
@@ -282,7 +286,15 @@ def _unfit(experiment: Experiment, method: _Method, pairs: _Pairs) -> str:
     if absent:
         there = ", ".join(pairs.train.views.names)
         return f"features name the view {absent[0]!r}, but the data set has {there}"
-    return labels_missing(method.spec.method, experiment.relevance, pairs.train.y)
+    problem = labels_missing(method.spec.method, experiment.relevance, pairs.train.y)
+    if problem or ALL_VIEWS in method.keyed_features:
+        return problem
+    try:
+        raw = set(pairs.train.views.names) - set(method.keyed_features)
+        method.made.check_kinds(pairs.train.views, raw)
+    except ValueError as error:
+        return str(error)
+    return ""
 
 
 def _check_tuned(

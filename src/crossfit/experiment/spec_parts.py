@@ -142,7 +142,10 @@ def read_datasets(node: Node) -> tuple[DatasetSpec, ...]:
     """Return the data sets, checked."""
     one, several = node.child("dataset", None), node.child("datasets", ())
     if (one.value is None) == (not several.value):
-        raise node.error("one of the keys 'dataset' and 'datasets' must be given")
+        raise node.error(
+            "one of the keys 'dataset' and 'datasets' must be given; or, for pairs of your own, "
+            "crossfit run FILE --data PAIRS.csv"
+        )
     parts = several.sequence() if one.value is None else [one]
     found = []
     for part in parts:

@@ -19,7 +19,7 @@ from sklearn.utils.validation import check_is_fitted
 from crossfit._arguments import CheckedParameters, finite_array, integer, validated
 from crossfit._arrays import NUMPY_DEFAULTS
 from crossfit._random import draw_seed, random_source
-from crossfit._warnings import warn
+from crossfit._warnings import at_the_callers_line, warn
 from crossfit.extraction.regions import sets_of
 from crossfit.extraction.text import unknown_of
 from crossfit.views import Ragged
@@ -152,7 +152,8 @@ class HGLMM(CheckedParameters, BaseEstimator):
             raise ValueError(f"n_components={K} must not be more than the points, got {n}")
         self.n_features_in_ = d
         seed = draw_seed(self.random_state)
-        start = KMeans(K, n_init=1, random_state=seed).fit(X).labels_
+        with at_the_callers_line():
+            start = KMeans(K, n_init=1, random_state=seed).fit(X).labels_
         self.weights_ = np.full(K, 1 / K)
         self.locations_ = np.tile(X.mean(axis=0), (K, 1))
         self.scales_ = np.tile(np.maximum(X.std(axis=0), self.min_scale), (K, 1))
@@ -480,7 +481,8 @@ class FisherVector(
                 )
             ica = FastICA(int(rank), whiten="unit-variance", max_iter=500, tol=1e-3,
                           random_state=seed)  # fmt: skip
-            self.mean_, self.rotation_ = ica.fit(words).mean_, ica.components_.T
+            with at_the_callers_line():
+                self.mean_, self.rotation_ = ica.fit(words).mean_, ica.components_.T
         self.n_features_in_ = d
         self.mixture_ = HGLMM(
             self.n_components,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from numbers import Integral, Real
@@ -15,14 +16,19 @@ from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from crossfit._random import draw_seed
+from crossfit._text import shown
 from crossfit._warnings import warn
 from crossfit.extraction.base import Extractor, describe, sequence_of
+from crossfit.extraction.tokenizers import TOKENIZER, Tokenizer, cut, lacks_spaces
 from crossfit.views import Ragged
 
 __all__ = ["LdaTopics", "TextExtractor", "Tokens"]
 
-WORD = re.compile(r"\w+")
-_LETTERS = re.compile(r"[a-z]+")
+_LETTERS = re.compile(r"[a-z]{3,}")
+
+# A text is taken for English if at most this share of its words has letters other than a-z, or if
+# at least the second share are English stop words: about 0.4 in sentences, under 0.1 in others.
+_FOREIGN, _STOP = 0.02, 0.2
 
 
 class TextExtractor(Extractor):
@@ -34,6 +40,9 @@ class TextExtractor(Extractor):
     An extractor with a vocabulary also implements `_count_known`. A warning is then issued if a
     text does not contain any word of the vocabulary, because the features of all such texts are
     the same, or if the share of unknown words in all texts is above `tolerated_unknown`.
+
+    An extractor that cuts texts into words has a parameter ``tokenizer``, with the constraints of
+    that of `Tokens`, and calls `_cut`.
     """
 
     expects = "texts (a list or column of strings)"
@@ -50,6 +59,24 @@ class TextExtractor(Extractor):
     def _count_known(self, texts: list[str]) -> Sequence[tuple[int, int]] | None:
         """Return the numbers of known words and of all words of each text."""
         return None
+
+    def _remedy(self, texts: list[str]) -> str:
+        """Return what to do if most words are unknown, for the warning."""
+        tokenizer = getattr(self, "tokenizer", None)
+        if tokenizer is None:
+            return ""
+        if tokenizer == "words" and lacks_spaces(texts):
+            return (
+                "tokenizer='words' cuts texts at spaces and punctuation, which are rare in this "
+                "script; set tokenizer='auto'"
+            )
+        finer = "" if tokenizer == "characters" else ", or set tokenizer='characters'"
+        return f"fit on more texts of the same language and subject, accept rarer words{finer}"
+
+    def _cut(self, text: str, lowercase: bool = True) -> list[str]:
+        """Return the words of a text, by the parameter ``tokenizer``."""
+        tokenizer: Tokenizer = self.tokenizer  # type: ignore[attr-defined]
+        return cut(text.lower() if lowercase else text, tokenizer, type(self).__name__)
 
     def _as_items(self, X: Any) -> list[str]:
         owner = type(self).__name__
@@ -71,8 +98,11 @@ class TextExtractor(Extractor):
             return
         of = dict(zip(distinct, counts))
         known, total = np.array([of[text] for text in items]).T
-        if (known == 0).any() or (total - known).sum() > self.tolerated_unknown * total.sum():
-            warn(unknown_of(known, total, self.units, self.unknown_become))
+        unknown = (total - known).sum() / max(total.sum(), 1)
+        if (known == 0).any() or unknown > self.tolerated_unknown:
+            message = unknown_of(known, total, self.units, self.unknown_become)
+            remedy = self._remedy(distinct) if unknown > 0.5 else ""
+            warn(f"{message}; {remedy}" if remedy else message)
 
 
 def unknown_of(
@@ -120,11 +150,18 @@ def _characters(text: str) -> str:
 class LdaTopics(TextExtractor):
     r"""Topic proportions of texts by latent Dirichlet allocation [1]_, with gensim.
 
-    Words are runs of ``\w`` in lower case, without English stop words. Of these, the vocabulary has
-    the words of at least three letters a-z that occur in at least `no_below` training documents and
-    in at most a share `no_above` of them. These are the steps of TextTopicNet [2]_ but for one: its
-    authors replace each word by its lemma in WordNet. No dependency of crossfit has WordNet, whose
-    data must be downloaded separately, so words are not lemmatised unless `lemmatizer` is given.
+    Words are cut by `tokenizer` in lower case, without English stop words. Of these, the vocabulary
+    has the words of at least three letters a-z that occur in at least `no_below` training documents
+    and in at most a share `no_above` of them. These are the steps of TextTopicNet [2]_ but for one:
+    its authors replace each word by its lemma in WordNet. No dependency of crossfit has WordNet,
+    whose data must be downloaded separately, so words are not lemmatised unless `lemmatizer` is
+    given.
+
+    Words with other letters than a-z are in the vocabulary too if the training texts are not in
+    English: if more than 2% of their words have such letters, and less than 20% of them are English
+    stop words. A word is then at least three letters, or a single one of a script without capitals.
+    With ``tokenizer="words"``, texts are always English; with other values than ``"auto"``, never,
+    and words may have one letter.
 
     Inference starts from a random point that depends only on the seed and the document, so that a
     document has the same topics in every call, whatever the other documents.
@@ -147,6 +184,8 @@ class LdaTopics(TextExtractor):
         By default, words are not lemmatised.
     random_state : int, RandomState or None, default=0
         Seed of training and inference.
+    tokenizer : {"auto", "words", "characters", "bigrams"} or callable, default="auto"
+        How texts are cut into words; see `Tokens`.
     verbose : {"auto", True, False}, default="auto"
         Progress bar of `transform`: for long runs on a terminal, always, or never.
 
@@ -192,8 +231,10 @@ class LdaTopics(TextExtractor):
         "no_above": [Interval(Real, 0, 1, closed="right")],
         "lemmatizer": [callable, None],
         "random_state": ["random_state"],
+        "tokenizer": TOKENIZER,
         "verbose": [StrOptions({"auto"}), "boolean"],
     }
+    _absent_parameters: ClassVar[dict[str, Any]] = {"tokenizer": "words"}
 
     def __init__(
         self,
@@ -205,6 +246,7 @@ class LdaTopics(TextExtractor):
         lemmatizer: Callable[[str], str] | None = None,
         random_state: int | np.random.RandomState | None = 0,
         *,
+        tokenizer: Tokenizer = "auto",
         verbose: bool | str = "auto",
     ) -> None:
         self.n_topics = n_topics
@@ -214,16 +256,32 @@ class LdaTopics(TextExtractor):
         self.no_above = no_above
         self.lemmatizer = lemmatizer
         self.random_state = random_state
+        self.tokenizer = tokenizer
         self.verbose = verbose
 
     def _n_outputs(self) -> int:
         return self.n_topics
 
-    def _words(self, text: str) -> list[str]:
-        words: Any = (w for w in WORD.findall(text.lower()) if w not in ENGLISH_STOP_WORDS)
+    def _of_kind(self, text: str, english: bool) -> list[str]:
+        words: Any = (w for w in self._cut(text) if w not in ENGLISH_STOP_WORDS)
         if self.lemmatizer is not None:
             words = map(self.lemmatizer, words)
-        return [w for w in words if len(w) > 2 and _LETTERS.fullmatch(w)]
+        if english:
+            return list(filter(_LETTERS.fullmatch, words))
+        shortest = 3 if self.tokenizer == "auto" else 1
+        return [w for w in words if _is_word(w, shortest)]
+
+    def _are_english(self, texts: list[str]) -> bool:
+        """Return True if only words of letters a-z belong to the vocabulary."""
+        if self.tokenizer != "auto":
+            return self.tokenizer == "words"
+        foreign = stop = total = 0
+        for text in texts:
+            words = self._cut(text)
+            total += len(words)
+            stop += sum(word in ENGLISH_STOP_WORDS for word in words)
+            foreign += sum(_is_word(word, 3) for word in words if not word.isascii())
+        return foreign <= _FOREIGN * total or stop >= _STOP * total
 
     units = ("word of the vocabulary", "words that are not stop words")
     unknown_become = "their topics are the uniform prior"
@@ -231,15 +289,27 @@ class LdaTopics(TextExtractor):
     def _count_known(self, texts: list[str]) -> list[tuple[int, int]]:
         return counted(map(self._words, texts), self.vocabulary_)
 
+    def _words(self, text: str) -> list[str]:
+        """Return the words of a text that could be in the vocabulary."""
+        # For words of a-z, both kinds of words are the same if the tokenizer is "auto".
+        english = self.tokenizer in ("auto", "words") and all(map(str.isascii, self.vocabulary_))
+        return self._of_kind(text, english)
+
     def _fit(self, items: list[str], y: Any) -> None:
-        documents = [self._words(text) for text in items]
+        english = self._are_english(items)
+        documents = [self._of_kind(text, english) for text in items]
         frequency = Counter(word for words in documents for word in set(words))
         most = self.no_above * len(items)
         vocabulary = tuple(sorted(w for w, k in frequency.items() if self.no_below <= k <= most))
         if not vocabulary:
-            raise ValueError(
-                f"no word occurs in at least no_below={self.no_below} and at most "
-                f"no_above={self.no_above:.0%} of the {len(items)} training texts"
+            rare = max(frequency.values(), default=0) < self.no_below
+            raise nothing_frequent(
+                self,
+                items,
+                f"in at least no_below={self.no_below} and at most no_above={self.no_above:.0%} of "
+                f"the {len(items)} training texts",
+                frequency,
+                "reduce no_below" if rare else "increase no_above",
             )
         self.vocabulary_ = vocabulary
         self.seed_ = draw_seed(self.random_state)
@@ -282,6 +352,54 @@ class LdaTopics(TextExtractor):
         return topics.astype(np.float32)
 
 
+def _is_word(text: str, shortest: int) -> bool:
+    """Return True for at least `shortest` letters without digits, or one without capital form."""
+    letters = sum(map(str.isalpha, text))
+    if not letters or "_" in text or any(map(str.isdigit, text)):
+        return False
+    return letters >= shortest or any(unicodedata.category(letter) == "Lo" for letter in text)
+
+
+def nothing_frequent(
+    extractor: TextExtractor,
+    texts: list[str],
+    where: str,
+    counts: Mapping[str, int],
+    remedy: str,
+) -> ValueError:
+    """Return the error if no word of the training texts is frequent enough for a vocabulary.
+
+    Parameters
+    ----------
+    extractor : TextExtractor
+        With a parameter ``tokenizer``.
+    texts : list of str
+        The training texts.
+    where : str
+        How often, and where, a word must occur.
+    counts : mapping of str to int
+        Number of texts, or of times, in which each word occurs.
+    remedy : str
+        What to do if there are words.
+    """
+    owner, tokenizer = type(extractor).__name__, getattr(extractor, "tokenizer", None)
+    found = "there are no words of the kind that it counts"
+    if counts:
+        word = max(counts, key=lambda word: (counts[word], word))
+        found = f"the most frequent, {shown(word)}, occurs in {counts[word]}"
+    if tokenizer == "words" and lacks_spaces(texts):
+        remedy = "texts in this script have hardly any spaces to cut at: set tokenizer='auto'"
+    elif not counts:
+        remedy = f"pass texts with words, or set another tokenizer than {tokenizer!r}"
+    return ValueError(f"{owner}: no word occurs {where}: {found}; {remedy}")
+
+
+def too_rare(extractor: Any, texts: list[str], counts: Mapping[str, int]) -> ValueError:
+    """Return the error if no word occurs ``min_count`` times."""
+    where = f"min_count={extractor.min_count} times in the {len(texts)} training texts"
+    return nothing_frequent(extractor, texts, where, counts, "reduce min_count")
+
+
 def counted(texts: Iterable[Iterable[str]], vocabulary: Iterable[str]) -> list[tuple[int, int]]:
     """Return the numbers of words in a vocabulary, and of all words, of each text."""
     known = vocabulary if isinstance(vocabulary, Mapping) else frozenset(vocabulary)
@@ -300,7 +418,7 @@ def _bag(words: list[str], ids: dict[str, int]) -> list[tuple[int, int]]:
 class Tokens(TextExtractor):
     r"""Texts as sequences of word ids, with the vocabulary of the training texts.
 
-    Words are runs of ``\w``. Id 0 is padding and id 1 represents unknown words; the other ids are
+    Id 0 is padding and id 1 represents unknown words; the other ids are
     assigned by decreasing frequency, and alphabetically for equal frequencies. A text without words
     becomes one unknown word, because attention over an empty sequence is undefined.
 
@@ -315,6 +433,14 @@ class Tokens(TextExtractor):
         Whether to convert texts to lower case.
     output : {"ragged", "padded"}, default="ragged"
         A `Ragged` or a rectangular array.
+    tokenizer : {"auto", "words", "characters", "bigrams"} or callable, default="auto"
+        How texts are cut into words. ``"words"`` are runs of ``\w``: letters, digits and ``_``.
+        ``"auto"`` finds the same words in English, keeps marks such as the vowels of Hindi with
+        their letters, and cuts scripts without spaces between words (Chinese, Japanese, Thai, Lao,
+        Khmer, Burmese) into overlapping pairs of letters. ``"characters"`` are the single letters
+        and digits, ``"bigrams"`` their overlapping pairs, in any script. A function ``text ->
+        words``, such as ``jieba.lcut``, receives the text in lower case if `lowercase` is True; a
+        bundle cannot contain it.
     verbose : {"auto", True, False}, default="auto"
         Progress bar of `transform`: for long runs on a terminal, always, or never.
 
@@ -344,8 +470,10 @@ class Tokens(TextExtractor):
         "min_count": [Interval(Integral, 1, None, closed="left")],
         "lowercase": ["boolean"],
         "output": [StrOptions({"ragged", "padded"})],
+        "tokenizer": TOKENIZER,
         "verbose": [StrOptions({"auto"}), "boolean"],
     }
+    _absent_parameters: ClassVar[dict[str, Any]] = {"tokenizer": "words"}
 
     def __init__(
         self,
@@ -354,12 +482,14 @@ class Tokens(TextExtractor):
         lowercase: bool = True,
         output: str = "ragged",
         *,
+        tokenizer: Tokenizer = "auto",
         verbose: bool | str = "auto",
     ) -> None:
         self.max_length = max_length
         self.min_count = min_count
         self.lowercase = lowercase
         self.output = output
+        self.tokenizer = tokenizer
         self.verbose = verbose
 
     units = ("word of the vocabulary", "words")
@@ -369,23 +499,20 @@ class Tokens(TextExtractor):
         return counted(map(self._words, texts), self.vocabulary_)
 
     def _words(self, text: str) -> list[str]:
-        return WORD.findall(text.lower() if self.lowercase else text)[: self.max_length]
+        return self._cut(text, self.lowercase)[: self.max_length]
 
     def _fit(self, items: list[str], y: Any) -> None:
         documents = [self._words(text) for text in items]
         counts = Counter(word for words in documents for word in words)
         kept = sorted((-k, word) for word, k in counts.items() if k >= self.min_count)
         if not kept:
-            raise ValueError(
-                f"no word occurs min_count={self.min_count} times in the {len(items)} training "
-                "texts"
-            )
+            raise too_rare(self, items, counts)
         self.vocabulary_ = ("<pad>", "<unk>", *(word for _, word in kept))
         self.max_length_ = max(map(len, documents))
 
     def _extract(self, batch: list[str]) -> list[np.ndarray]:
-        ids = {word: i for i, word in enumerate(self.vocabulary_)}
-        # "<pad>" and "<unk>" are not runs of \w, so they cannot be words of a text.
+        ids = {word: i for i, word in enumerate(self.vocabulary_) if i > 1}
+        # A function may return "<pad>" or "<unk>", which stand for other things here.
         return [
             np.array([ids.get(word, 1) for word in self._words(text)] or [1], np.int64)
             for text in batch

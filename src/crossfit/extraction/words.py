@@ -18,7 +18,8 @@ from sklearn.utils._param_validation import Interval, StrOptions
 
 from crossfit._random import draw_seed
 from crossfit._warnings import warn
-from crossfit.extraction.text import WORD, TextExtractor, counted
+from crossfit.extraction.text import TextExtractor, counted, too_rare
+from crossfit.extraction.tokenizers import TOKENIZER, Tokenizer
 from crossfit.extraction.weights import file_sha256, what_else
 from crossfit.views import Ragged
 
@@ -30,9 +31,9 @@ _ALPHABET = "abcdefghijklmnopqrstuvwxyz0123456789-,;.!?:'\"/\\|_@#$%^&*~`+-=<>()
 class Doc2VecFeatures(TextExtractor):
     r"""Paragraph vectors of texts [1]_, with gensim.
 
-    Words are runs of ``\w`` in lower case. Inference starts from a random point that depends only
-    on the seed and the document, so that a document has the same vector in every call and process,
-    whatever the other documents.
+    Words are in lower case. Inference starts from a random point that depends only on the seed and
+    the document, so that a document has the same vector in every call and process, whatever the
+    other documents.
 
     Parameters
     ----------
@@ -51,6 +52,8 @@ class Doc2VecFeatures(TextExtractor):
         Number of times that a word must occur in the training texts.
     random_state : int, RandomState or None, default=0
         Seed of training and inference.
+    tokenizer : {"auto", "words", "characters", "bigrams"} or callable, default="auto"
+        How texts are cut into words; see `Tokens`.
     verbose : {"auto", True, False}, default="auto"
         Progress bar of `transform`: for long runs on a terminal, always, or never.
 
@@ -92,8 +95,10 @@ class Doc2VecFeatures(TextExtractor):
         "negative": [Interval(Integral, 1, 1_000_000, closed="both")],
         "min_count": [Interval(Integral, 1, None, closed="left")],
         "random_state": ["random_state"],
+        "tokenizer": TOKENIZER,
         "verbose": [StrOptions({"auto"}), "boolean"],
     }
+    _absent_parameters: ClassVar[dict[str, Any]] = {"tokenizer": "words"}
 
     def __init__(
         self,
@@ -105,6 +110,7 @@ class Doc2VecFeatures(TextExtractor):
         min_count: int = 2,
         random_state: int | np.random.RandomState | None = 0,
         *,
+        tokenizer: Tokenizer = "auto",
         verbose: bool | str = "auto",
     ) -> None:
         self.vector_size = vector_size
@@ -114,6 +120,7 @@ class Doc2VecFeatures(TextExtractor):
         self.negative = negative
         self.min_count = min_count
         self.random_state = random_state
+        self.tokenizer = tokenizer
         self.verbose = verbose
 
     def _n_outputs(self) -> int:
@@ -123,20 +130,17 @@ class Doc2VecFeatures(TextExtractor):
     unknown_become = "their vectors are zero"
 
     def _count_known(self, texts: list[str]) -> list[tuple[int, int]]:
-        return counted(map(_words, texts), self.vocabulary_)
+        return counted(map(self._cut, texts), self.vocabulary_)
 
     def _fit(self, items: list[str], y: Any) -> None:
         from gensim.models.doc2vec import TaggedDocument
 
-        documents = [TaggedDocument(_words(text), [i]) for i, text in enumerate(items)]
+        documents = [TaggedDocument(self._cut(text), [i]) for i, text in enumerate(items)]
         self.seed_ = draw_seed(self.random_state)
         model = self._model(self.min_count)
         model.build_vocab(documents)
         if not len(model.wv):
-            raise ValueError(
-                f"no word occurs min_count={self.min_count} times in the {len(items)} training "
-                "texts"
-            )
+            raise too_rare(self, items, Counter(word for t in documents for word in t.words))
         model.train(documents, total_examples=model.corpus_count, epochs=self.epochs)
         self.vocabulary_ = tuple(model.wv.index_to_key)
         self.counts_ = np.array(model.wv.expandos["count"], np.int64)
@@ -180,7 +184,7 @@ class Doc2VecFeatures(TextExtractor):
         rates = np.linspace(model.alpha, model.min_alpha, self.epochs)
         rows = np.zeros((len(batch), self.vector_size), np.float32)
         for row, text in zip(rows, batch):
-            words = [word for word in _words(text) if word in model.wv]
+            words = [word for word in self._cut(text) if word in model.wv]
             if not words:
                 continue
             # gensim's infer_vector starts from Python's hash of the text, which differs between
@@ -208,8 +212,8 @@ class Doc2VecFeatures(TextExtractor):
 class WordVectors(TextExtractor):
     r"""Texts as sequences of word vectors [1]_, read from a file or learnt from the training texts.
 
-    Words are runs of ``\w``; words without a vector are dropped. A text without known words becomes
-    one zero vector, and a warning is issued, because attention over an empty sequence is undefined.
+    Words without a vector are dropped. A text without known words becomes one zero vector, and a
+    warning is issued, because attention over an empty sequence is undefined.
 
     Parameters
     ----------
@@ -240,6 +244,9 @@ class WordVectors(TextExtractor):
         Number of passes over the training texts.
     random_state : int, RandomState or None, default=0
         Seed of learning.
+    tokenizer : {"auto", "words", "characters", "bigrams"} or callable, default="auto"
+        How texts are cut into words; see `Tokens`. It must be the tokenizer with which the vectors
+        of a file were learnt, for instance ``jieba.lcut`` for Chinese words.
     verbose : {"auto", True, False}, default="auto"
         Progress bar of `transform`: for long runs on a terminal, always, or never.
 
@@ -292,8 +299,10 @@ class WordVectors(TextExtractor):
         "min_count": [Interval(Integral, 1, None, closed="left")],
         "epochs": [Interval(Integral, 1, 1_000_000, closed="both")],
         "random_state": ["random_state"],
+        "tokenizer": TOKENIZER,
         "verbose": [StrOptions({"auto"}), "boolean"],
     }
+    _absent_parameters: ClassVar[dict[str, Any]] = {"tokenizer": "words"}
 
     def __init__(
         self,
@@ -309,6 +318,7 @@ class WordVectors(TextExtractor):
         min_count: int = 2,
         epochs: int = 20,
         random_state: int | np.random.RandomState | None = 0,
+        tokenizer: Tokenizer = "auto",
         verbose: bool | str = "auto",
     ) -> None:
         self.path = path
@@ -322,6 +332,7 @@ class WordVectors(TextExtractor):
         self.min_count = min_count
         self.epochs = epochs
         self.random_state = random_state
+        self.tokenizer = tokenizer
         self.verbose = verbose
 
     def _n_outputs(self) -> int:
@@ -331,7 +342,7 @@ class WordVectors(TextExtractor):
     unknown_become = "they are one zero vector each"
 
     def _count_known(self, texts: list[str]) -> list[tuple[int, int]]:
-        return counted((_words(text, self.lowercase) for text in texts), self._table()[0])
+        return counted((self._cut(text, self.lowercase) for text in texts), self._table()[0])
 
     def _weights_id(self) -> str:
         return "" if self.path is None else file_sha256(self.path)
@@ -350,13 +361,10 @@ class WordVectors(TextExtractor):
             seed=seed,
             workers=1,
         )
-        texts = [_words(text, self.lowercase) for text in items]
+        texts = [self._cut(text, self.lowercase) for text in items]
         model.build_vocab(texts)
         if not len(model.wv):
-            raise ValueError(
-                f"no word occurs min_count={self.min_count} times in the {len(items)} training "
-                "texts"
-            )
+            raise too_rare(self, items, Counter(word for text in texts for word in text))
         model.train(texts, total_examples=model.corpus_count, epochs=self.epochs)
         self.vocabulary_ = tuple(model.wv.index_to_key)
         self.vectors_ = model.wv.vectors
@@ -371,7 +379,7 @@ class WordVectors(TextExtractor):
         ids, _ = self._table()
         rows = []
         for text in batch:
-            words = [ids[word] for word in _words(text, self.lowercase) if word in ids]
+            words = [ids[word] for word in self._cut(text, self.lowercase) if word in ids]
             rows.append(np.array(words[: self.max_length] or [-1], np.int64))
         return rows
 
@@ -565,6 +573,12 @@ class Characters(TextExtractor):
     units = ("character of the alphabet", "characters")
     unknown_become = "their features are zero, as those of empty texts"
 
+    def _remedy(self, texts: list[str]) -> str:
+        return (
+            "the alphabet is that of English; for another script, use "
+            "Tokens(tokenizer='characters'), which learns its alphabet"
+        )
+
     def _count_known(self, texts: list[str]) -> list[tuple[int, int]]:
         return counted((text.lower()[: self.length] for text in texts), _ALPHABET)
 
@@ -582,7 +596,3 @@ class Characters(TextExtractor):
         if self.output == "ids":
             return ids
         return (ids[:, None] == np.arange(1, len(_ALPHABET) + 1)[:, None]).astype(np.uint8)
-
-
-def _words(text: str, lowercase: bool = True) -> list[str]:
-    return WORD.findall(text.lower() if lowercase else text)

@@ -24,6 +24,7 @@ from crossfit.metrics.intervals import (
 from crossfit.metrics.names import parse_metric, parse_metrics
 from crossfit.metrics.ranking import (
     TIES,
+    check_scores,
     check_shape,
     map_blocks,
     measure_queries,
@@ -337,6 +338,7 @@ def evaluate(
     >>> ev.mean("forward", "map@all"), ev.mean("backward", "r@1")
     (0.75, 1.0)
     """
+    check_scores(scores)
     measures = parse_metrics(metrics)
     labels = sides(directions, names)
     if not is_word(ties, TIES):

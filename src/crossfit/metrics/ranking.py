@@ -81,8 +81,20 @@ class RelevantGroups:
 # ---------------------------------------------------------------- scores, block by block
 
 
+def check_scores(scores: Any) -> None:
+    """Raise if a model or the views were passed in place of scores."""
+    if hasattr(scores, "get_params") or hasattr(scores, "relevance"):
+        name = scores.__name__ if isinstance(scores, type) else type(scores).__name__
+        raise TypeError(
+            f"scores must be a matrix of similarities, got {name}; pass "
+            "crossfit.similarity(model, views), and as relevance views.relevance('image', 'text') "
+            "or the pair of labels (y_image, y_text)"
+        )
+
+
 def check_shape(scores: Any, shape: tuple[int, int], both: bool) -> Any:
     """Check that scores are 2-D and have the shape of the relevance; return them sliceable."""
+    check_scores(scores)
     if isinstance(scores, Iterator):
         if both:
             raise ValueError(

@@ -14,7 +14,7 @@ from crossfit.metrics.names import parse_metric
 from crossfit.metrics.ranking import TIES
 from crossfit.querying import answering
 from crossfit.scoring import mean_over_directions
-from crossfit.views import Views
+from crossfit.views import Views, not_views
 
 __all__ = ["RetrievalMetric", "make_retrieval_scorer"]
 
@@ -59,7 +59,7 @@ class RetrievalMetric:
     def __call__(self, estimator: Any, X: Views, y: ArrayLike | None = None) -> float:
         """Return the score of a fitted method or pipeline on Views; larger is better."""
         if not isinstance(X, Views):
-            raise TypeError(f"a retrieval scorer expects Views, got {type(X).__name__}")
+            raise not_views("a retrieval scorer", X)
         if isinstance(estimator, type):
             raise TypeError(
                 f"a retrieval scorer expects a fitted method, got the class {estimator.__name__}"

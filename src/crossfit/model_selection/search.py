@@ -35,11 +35,13 @@ from crossfit._processes import end_with
 from crossfit._progress import progress_bar
 from crossfit._random import draw_seed
 from crossfit._suggest import did_you_mean
+from crossfit.base import CrossModalEstimator
 from crossfit.labels import check_labels
 from crossfit.model_selection import storages
 from crossfit.model_selection.scorers import make_retrieval_scorer
 from crossfit.model_selection.splitters import PairKFold, check_folds
 from crossfit.querying import answering, encode, similarity
+from crossfit.scoring import warn_of_missing_labels
 from crossfit.search_space import (
     Choice,
     Each,
@@ -53,7 +55,7 @@ from crossfit.search_space import (
     size_of,
     suggest,
 )
-from crossfit.views import Views, is_views
+from crossfit.views import Views, is_views, not_views
 
 __all__ = ["OptunaSearch", "default_search_space"]
 
@@ -220,6 +222,8 @@ class OptunaSearch(CheckedParameters, MetaEstimatorMixin, BaseEstimator):
         The search space.
     scorer_ : callable
         The scorer, ``(estimator, views, y) -> float``.
+    labelled_ : bool
+        Whether `fit` was given labels.
 
     Raises
     ------
@@ -314,27 +318,39 @@ class OptunaSearch(CheckedParameters, MetaEstimatorMixin, BaseEstimator):
 
     # ---- the search ----------------------------------------------------------------------------
 
-    def fit(self, X: Views, y: ArrayLike | None = None, groups: ArrayLike | None = None) -> Self:
+    def fit(
+        self,
+        X: Any,
+        Y: Any = None,
+        y: ArrayLike | None = None,
+        groups: ArrayLike | None = None,
+    ) -> Self:
         """Search for the best parameters and, with ``refit``, fit the winner on all rows.
 
         Parameters
         ----------
-        X : Views
-            Pairs to search and fit on.
+        X : Views, or the first modality
+            Pairs to search and fit on: ``fit(views)``, ``fit(views, y)`` or, unless the estimator
+            is a pipeline, ``fit(X, Y, y)``.
+        Y : the second modality, or the labels if X is Views
+            Row ``i`` of X and row ``i`` of Y belong together.
         y : array-like of shape (n,) or (n, n_classes), optional
             Labels of the rows. They are used by methods that learn from labels, by the metric,
             and to spread the classes over the folds.
         groups : array-like of shape (n,), optional
-            Groups that are coarser than ``X.groups``; folds never divide them.
+            Groups that are coarser than ``X.groups``; folds never divide them. With Views and
+            labels, it may be the third argument.
 
         Returns
         -------
         self
         """
         self._validate_params()
-        if not is_views(X):
-            raise TypeError(f"OptunaSearch expects Views, got {type(X).__name__}")
-        views = X if groups is None else X.with_groups(groups)
+        if is_views(X) and Y is not None and y is not None and groups is None:
+            Y, y, groups = None, Y, y
+        views, y = self._given(X, Y, y)
+        if groups is not None:
+            views = views.with_groups(groups)
         labels = None if y is None else check_labels(y)
         if labels is not None and len(labels) != len(views):
             raise ValueError(f"y: expected one label per row ({len(views)}), got {len(labels)}")
@@ -349,6 +365,7 @@ class OptunaSearch(CheckedParameters, MetaEstimatorMixin, BaseEstimator):
         for name in ("best_estimator_", "best_params_", "best_score_"):
             self.__dict__.pop(name, None)
         self.search_space_, self.scorer_ = space, scorer
+        self.labelled_ = labels is not None
         folds, self.folds_ = self._folds(views, labels)
 
         # Hashing reads all the data, so only a study that outlives this fit is marked.
@@ -390,6 +407,18 @@ class OptunaSearch(CheckedParameters, MetaEstimatorMixin, BaseEstimator):
             winner = clone(self.estimator).set_params(**_cloned(self.best_params_))
             self.best_estimator_ = winner.fit(views, labels)
         return self
+
+    def _given(self, X: Any, Y: Any, y: Any) -> tuple[Views, Any]:
+        """Convert the arguments of ``(views, y)`` and ``(X, Y, y)`` into Views and labels."""
+        if is_views(X):
+            if Y is not None and y is not None:
+                raise TypeError("OptunaSearch expects (views, y) or (X, Y, y), got Views, Y and y")
+            return X, Y if y is None else y
+        # Numbers alone cannot be a modality: they are labels.
+        numbers = np.ndim(Y) == 1 and np.asarray(Y).dtype.kind in "biuf"
+        if Y is None or numbers or not isinstance(self.estimator, CrossModalEstimator):
+            raise not_views("OptunaSearch", *(part for part in (X, Y) if part is not None))
+        return self.estimator._given(X, Y, y)
 
     def _run(
         self, study: optuna.Study, storage: Any, objective: _Objective, seed: int, done: int
@@ -675,13 +704,13 @@ class OptunaSearch(CheckedParameters, MetaEstimatorMixin, BaseEstimator):
 
     # ---- the winner ----------------------------------------------------------------------------
 
-    def score(self, X: Views, y: ArrayLike | None = None) -> float:
+    def score(self, X: Any, Y: Any = None, y: ArrayLike | None = None) -> float:
         """Return the score of the winner by the metric of the search.
 
         Parameters
         ----------
-        X : Views
-            Pairs that the search did not use.
+        X, Y
+            Pairs that the search did not use, as in `fit`.
         y : array-like of shape (n,) or (n, n_classes), optional
             Labels of the rows.
 
@@ -691,7 +720,10 @@ class OptunaSearch(CheckedParameters, MetaEstimatorMixin, BaseEstimator):
             Larger is better.
         """
         check_is_fitted(self, "best_estimator_")
-        return float(self.scorer_(self.best_estimator_, X, y))
+        views, y = self._given(X, Y, y)
+        if y is None and self.labelled_:
+            warn_of_missing_labels("OptunaSearch")
+        return float(self.scorer_(self.best_estimator_, views, y))
 
     @available_if(_is_fitted_embedding)
     def transform(self, X: Views) -> Views:

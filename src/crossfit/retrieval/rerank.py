@@ -19,7 +19,7 @@ from crossfit.protocols import PairScorer, Scorer
 from crossfit.querying import answering, check_k, top_k, view_names
 from crossfit.scoring import direction, mean_over_directions
 from crossfit.similarities import Out, Scores, check_chunk, check_out, fill_blocks, write_scores
-from crossfit.views import Views, is_views, n_rows, take_rows
+from crossfit.views import Views, is_views, n_rows, not_views, take_rows
 
 __all__ = ["Exactness", "Reranker", "exactness"]
 
@@ -276,7 +276,7 @@ def _scores(
 
 def _require_views(X: Any) -> None:
     if not is_views(X):
-        raise TypeError(f"Reranker expects Views, got {type(X).__name__}")
+        raise not_views("Reranker", X)
 
 
 @dataclass(frozen=True, eq=False)

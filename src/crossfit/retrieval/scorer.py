@@ -13,9 +13,9 @@ from crossfit._arguments import CheckedParameters, is_word, shown
 from crossfit.base import EncodedViews, ViewsTransformerMixin
 from crossfit.metrics.names import parse_metric
 from crossfit.querying import SearchResult, check_k, top_k
-from crossfit.scoring import mean_over_directions, score_views
+from crossfit.scoring import mean_over_directions, score_views, warn_of_missing_labels
 from crossfit.similarities import Out, Scores, Similarity, fill_blocks, resolve, write_scores
-from crossfit.views import Views, n_rows
+from crossfit.views import Views, n_rows, not_views
 
 __all__ = ["RetrievalScorer"]
 
@@ -43,6 +43,8 @@ class RetrievalScorer(ViewsTransformerMixin, CheckedParameters, BaseEstimator):
     ----------
     views_in_ : dict of str to str
         Names of the views, in the order in `fit`.
+    labelled_ : bool
+        Whether `fit` was given labels.
     similarity_ : callable
         The fitted similarity; ``(A, B) -> scores`` with A of the earlier view.
     index_ : tuple
@@ -106,6 +108,7 @@ class RetrievalScorer(ViewsTransformerMixin, CheckedParameters, BaseEstimator):
         self.similarity_ = resolve(self._chosen(X, y))
         order = X.order if isinstance(X, EncodedViews) else X.names
         self.views_in_ = {name: name for name in order if name in X}
+        self.labelled_ = y is not None
         return self
 
     def _chosen(self, X: Views, y: ArrayLike | None) -> str | Similarity:
@@ -267,6 +270,8 @@ class RetrievalScorer(ViewsTransformerMixin, CheckedParameters, BaseEstimator):
         check_is_fitted(self)
         _require_views(X)
         metric = None if self.metric == "auto" else self.metric
+        if y is None and getattr(self, "labelled_", False):  # bundles of 0.1.0 lack it
+            warn_of_missing_labels("RetrievalScorer")
         return mean_over_directions(self, X, y, metric)
 
     def index(self, values: NDArray[Any], view: str) -> Self:
@@ -322,4 +327,4 @@ class RetrievalScorer(ViewsTransformerMixin, CheckedParameters, BaseEstimator):
 
 def _require_views(X: Any) -> None:
     if not isinstance(X, Views):
-        raise TypeError(f"RetrievalScorer expects Views, got {type(X).__name__}")
+        raise not_views("RetrievalScorer", X)

@@ -17,6 +17,7 @@ from sklearn.preprocessing import StandardScaler
 
 from crossfit._arguments import integer, mapping_of, one_of, real
 from crossfit._random import random_source
+from crossfit._warnings import at_the_callers_line
 from crossfit.base import CrossModalEstimator
 from crossfit.subspace import cards
 from crossfit.subspace._joint import indicator, joint_covariance
@@ -235,7 +236,8 @@ class CCA3V(CrossModalEstimator):
         clusters = KMeans(
             min(self.n_clusters, n_rows(items)), n_init=3, random_state=random.randint(2**31)
         )
-        found = make_pipeline(scaling, clusters).fit_predict(items)
+        with at_the_callers_line():
+            found = make_pipeline(scaling, clusters).fit_predict(items)
         return {SEMANTICS: indicator(self, found)[1][row_to_item]}
 
     def _factors(self, parts: list[str]) -> dict[str, float]:

@@ -13,6 +13,7 @@ from sklearn.neighbors import NearestNeighbors
 
 from crossfit._arguments import integer
 from crossfit._random import random_source
+from crossfit._warnings import at_the_callers_line
 from crossfit.base import CrossModalEstimator
 from crossfit.subspace import cards
 from crossfit.subspace._linalg import CHUNK, Matrix
@@ -164,7 +165,8 @@ class MACC(CrossModalEstimator):
                 "items of both views; decrease it"
             )
         kmeans = KMeans(self.n_codewords, n_init=1, random_state=rng.randint(2**31 - 1))
-        self.codebook_ = kmeans.fit(union).cluster_centers_
+        with at_the_callers_line():
+            self.codebook_ = kmeans.fit(union).cluster_centers_
         self.neighbors_, self.partners_ = {}, {}
         for role, other in zip(views.names, reversed(views.names)):
             k = min(self.n_neighbors, len(items[role]))

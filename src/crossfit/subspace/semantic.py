@@ -15,7 +15,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils._param_validation import HasMethods
 
 from crossfit._arguments import integer, mapping_of, one_of, real
-from crossfit._warnings import warn
+from crossfit._warnings import at_the_callers_line, warn
 from crossfit.base import CrossModalEstimator
 from crossfit.similarities import PosteriorOverPrior, Similarity
 from crossfit.subspace import cards
@@ -220,7 +220,8 @@ class SM(CrossModalEstimator):
             # An item counts once, whatever the number of its pairs.
             items, labels = views.distinct(role)[0], views.item_labels(role, y)
             items = _readable(items, self.standardize)
-            self.classifiers_[role] = classifier.fit(items, labels)
+            with at_the_callers_line():
+                self.classifiers_[role] = classifier.fit(items, labels)
             few = items[:: max(1, len(labels) // 100)]
             if np.ptp(self.classifiers_[role].predict_proba(few), axis=0).max() < 1e-6:
                 warn(

@@ -1,5 +1,6 @@
 """Running experiments: results, resuming, several runners, tuning, features shared."""
 
+import dataclasses
 import json
 import multiprocessing
 import os
@@ -517,6 +518,36 @@ def test_own_pairs_take_the_place_of_the_data_set(tmp_path):
     lines[0] = "other words," + lines[0].partition(",")[2]
     table.write_text("question,answer,group\n" + "\n".join(lines))
     assert run(e, tmp_path / "s", data=table).cells[0].key != cell.key
+
+
+def test_own_pairs_with_other_separators_and_headers(tmp_path):
+    from crossfit.experiment.data import _own_pairs
+
+    (tmp_path / "a.png").touch(), (tmp_path / "b.png").touch()
+    rows = "a.png;one, two;k\nb.png;three;l\n"
+    for name, header in (("pairs.csv", "image;text;label"), ("loud.csv", "Image; TEXT ;Label")):
+        table = tmp_path / name
+        table.write_text(f"{header}\n{rows}")
+        ds, _ = _own_pairs(str(table))
+        assert ds["train"].views.names == ("image", "text")
+        assert len(ds["train"]) == len(ds["test"]) == 1 and ds["test"].y is not None
+    table.write_bytes("image,text\na.png,一只红色的大猫\n".encode("gb18030"))
+    with pytest.raises(ValueError, match=r"loud\.csv' is not a text in UTF-8.*'gb18030'"):
+        _own_pairs(str(table))
+
+
+def test_a_plan_knows_that_raw_views_need_features(tmp_path):
+    grid = {"name": "grid"}
+    words = [{"name": "sklearn.feature_extraction.text.TfidfVectorizer"}]
+    e = Experiment(title="Raw", dataset="emoji", methods=["cca"], features={"image": grid})
+    (task,) = plan(e, tmp_path / "s")
+    assert "CCA: view 'text' must be a numeric array" in task.skip
+    assert task.skip.endswith("by a ViewTransformer or the key 'features'")
+    (task,) = plan(dataclasses.replace(e, features={"text": words}), tmp_path / "s")
+    assert "CCA: view 'image' must be" in task.skip
+    whole = dataclasses.replace(e, features={"image": grid, "text": words})
+    (task,) = plan(whole, tmp_path / "s")
+    assert not task.skip
 
 
 def pictures(folder, seed):

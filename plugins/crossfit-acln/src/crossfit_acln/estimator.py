@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from inspect import signature
 from numbers import Integral, Real
 from os import PathLike
@@ -99,6 +99,8 @@ class ACLN(PosteriorEstimator):
     max_length : int, default=256
         Number of words per text, from the first. Longer token ids are truncated with a warning,
         as strings are, because one long text would make its whole batch as long.
+    tokenizer : {"auto", "words", "characters", "bigrams"} or callable, default="auto"
+        How texts are cut into words; see `crossfit.extraction.Tokens`. Only for strings.
     trunk_weights : str, path-like or None, default="DEFAULT"
         Initial weights of AlexNet: ``"DEFAULT"`` or another name of torchvision, a file, or
         None for random weights. Only for pictures.
@@ -169,12 +171,14 @@ class ACLN(PosteriorEstimator):
         "weight_decay": [Interval(Real, 0, None, closed="left")],
         "min_count": [Interval(Integral, 1, None, closed="left")],
         "max_length": [Interval(Integral, 1, None, closed="left")],
+        "tokenizer": Tokens._parameter_constraints["tokenizer"],
         "trunk_weights": [str, PathLike, None],
         "trunk_epochs": [Interval(Integral, 0, None, closed="left")],
         "trunk_lr": [Interval(Real, 0, None, closed="neither")],
         "keep_fc7": ["boolean"],
         **READING,
     }
+    _absent_parameters: ClassVar[dict[str, Any]] = {"tokenizer": "words"}
 
     def __init__(
         self,
@@ -197,6 +201,7 @@ class ACLN(PosteriorEstimator):
         weight_decay: float = 0.0,
         min_count: int = 2,
         max_length: int = 256,
+        tokenizer: str | Callable[[str], Sequence[str]] = "auto",
         trunk_weights: str | PathLike[str] | None = "DEFAULT",
         trunk_epochs: int = 10,
         trunk_lr: float = 1e-3,
@@ -226,6 +231,7 @@ class ACLN(PosteriorEstimator):
         self.weight_decay = weight_decay
         self.min_count = min_count
         self.max_length = max_length
+        self.tokenizer = tokenizer
         self.trunk_weights = trunk_weights
         self.trunk_epochs = trunk_epochs
         self.trunk_lr = trunk_lr
@@ -280,8 +286,7 @@ class ACLN(PosteriorEstimator):
         given = {role: views.distinct(role)[0] for role in views.names}
         self.raw_ = {role: _is_raw(values) for role, values in given.items()}
         if self.raw_["text"]:
-            tokens = Tokens(self.max_length, self.min_count, verbose=False).fit(given["text"])
-            self.vocabulary_ = tokens.vocabulary_
+            self.vocabulary_ = self._tokens().fit(given["text"]).vocabulary_
         super()._fit_features(views, y)
         assert y is not None
         if self.raw_["image"]:
@@ -320,10 +325,13 @@ class ACLN(PosteriorEstimator):
             where = f"ACLN: view {self._view_name(view)!r}"
             return cut_tokens(values, self.max_length, where) if view == "text" else values
         if view == "text":
-            tokens = Tokens(self.max_length, self.min_count, verbose=False)
+            tokens = self._tokens()
             tokens.__crossfit_restore__({"vocabulary_": self.vocabulary_}, {})
             return tokens.transform(values)
         return self._through_trunk(values, self.trunk_)
+
+    def _tokens(self) -> Tokens:
+        return Tokens(self.max_length, self.min_count, tokenizer=self.tokenizer, verbose=False)
 
     def _check_kind(self, values: Any, role: str) -> None:
         if _is_raw(values) != self.raw_[role]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from inspect import signature
 from numbers import Integral, Real
 from os import PathLike
@@ -82,6 +82,8 @@ class TextTopicNet(NeuralEstimator):
         Minimum number of texts that contain a word.
     no_above : float, default=0.5
         Maximum share of texts that contain a word.
+    tokenizer : {"auto", "words", "characters", "bigrams"} or callable, default="auto"
+        How texts are cut into words; see `crossfit.extraction.LdaTopics`.
     minimum_probability : float, default=0.01
         Topics of a text below this probability are set to exact zeros, in training and in queries.
         0.01 is the value in the authors' code; the default of `LdaTopics` is 0. On held-out images
@@ -178,6 +180,7 @@ class TextTopicNet(NeuralEstimator):
         "passes": LdaTopics._parameter_constraints["passes"],
         "no_below": LdaTopics._parameter_constraints["no_below"],
         "no_above": LdaTopics._parameter_constraints["no_above"],
+        "tokenizer": LdaTopics._parameter_constraints["tokenizer"],
         "minimum_probability": LdaTopics._parameter_constraints["minimum_probability"],
         "image_size": [Interval(Integral, SMALLEST, None, closed="left")],
         "init": [StrOptions({"caffe", "kaiming"})],
@@ -190,6 +193,7 @@ class TextTopicNet(NeuralEstimator):
         "lr_gamma": [Interval(Real, 0, 1, closed="right")],
         **READING,
     }
+    _absent_parameters: ClassVar[dict[str, Any]] = {"tokenizer": "words"}
 
     def __init__(
         self,
@@ -202,6 +206,7 @@ class TextTopicNet(NeuralEstimator):
         passes: int = 10,
         no_below: int = 20,
         no_above: float = 0.5,
+        tokenizer: str | Callable[[str], Sequence[str]] = "auto",
         minimum_probability: float = 0.01,
         image_size: int = 227,
         init: str = "kaiming",
@@ -231,6 +236,7 @@ class TextTopicNet(NeuralEstimator):
         self.passes = passes
         self.no_below = no_below
         self.no_above = no_above
+        self.tokenizer = tokenizer
         self.minimum_probability = minimum_probability
         self.image_size = image_size
         self.init = init
@@ -365,6 +371,7 @@ class TextTopicNet(NeuralEstimator):
             self.no_below,
             self.no_above,
             random_state=seed % 2**31,
+            tokenizer=self.tokenizer,
             verbose=False,
         )
 

@@ -97,6 +97,12 @@ class MiniLM(TextExtractor):
                 counts.append((int((pieces != unknown).sum()), len(pieces)))
         return counts
 
+    def _remedy(self, texts: list[str]) -> str:
+        return (
+            "the network was trained on English texts; for another language, use an extractor that "
+            "learns from your texts, such as LdaTopics"
+        )
+
     def _n_outputs(self) -> int:
         return _WIDTH
 
