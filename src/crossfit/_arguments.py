@@ -27,6 +27,7 @@ __all__ = [
     "integer",
     "is_word",
     "mapping_of",
+    "not_views",
     "one_of",
     "real",
     "shown",
@@ -283,3 +284,20 @@ def finite_array(values: ArrayLike, name: str, ndim: int | None = None) -> NDArr
 
 def _called(values: Any) -> str:
     return f"an object of type {type(values).__name__}"
+
+
+def not_views(owner: str, *given: Any) -> TypeError:
+    """Return the error of a function that expects Views.
+
+    Parameters
+    ----------
+    owner : str
+        What expects them.
+    *given : object
+        What it was given.
+    """
+    names = " and ".join(type(one).__name__ for one in given)
+    return TypeError(
+        f"{owner} expects Views, got {names}; pass Views(image=..., text=...), with the names of "
+        "your modalities"
+    )

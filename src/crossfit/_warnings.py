@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-__all__ = ["at_the_callers_line", "warn"]
+__all__ = ["at_the_callers_line", "warn", "warn_of_missing_labels"]
 
 # Packages that may be between the user's code and a warning of crossfit; decorators of NumPy and
 # torch are, for instance.
@@ -79,6 +79,20 @@ def _folders() -> tuple[str, ...]:
     """Return the folders of the libraries that have been imported."""
     files = (getattr(sys.modules.get(name), "__file__", None) for name in _LIBRARIES)
     return tuple(os.path.dirname(file) + os.sep for file in files if file)
+
+
+def warn_of_missing_labels(owner: str) -> None:
+    """Warn that a method that was fitted with labels is scored without them.
+
+    Parameters
+    ----------
+    owner : str
+        Name of the class whose `score` was called.
+    """
+    warn(
+        f"{owner}.score: it was fitted with labels, but without y only the paired item is "
+        "relevant; pass y to count items with the same label"
+    )
 
 
 def _is_library(module: str) -> bool:

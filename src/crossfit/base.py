@@ -23,9 +23,10 @@ from crossfit._arrays import (
     size_warning,
 )
 from crossfit._threads import few_threads
+from crossfit._warnings import warn_of_missing_labels
 from crossfit.cards import MethodCard
 from crossfit.labels import check_labels
-from crossfit.scoring import mean_over_directions, score_views, warn_of_missing_labels
+from crossfit.scoring import mean_over_directions, score_views
 from crossfit.similarities import (
     MethodSimilarity,
     Out,

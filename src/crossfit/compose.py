@@ -14,11 +14,12 @@ from sklearn.utils import TransformerTags, get_tags
 from sklearn.utils.metaestimators import _BaseComposition, available_if
 from sklearn.utils.validation import check_is_fitted
 
+from crossfit._arguments import not_views
 from crossfit._arrays import NUMPY_DEFAULTS, as_array, checked_csr
 from crossfit._text import shown
 from crossfit._warnings import at_the_callers_line
 from crossfit.base import ViewsTransformerMixin
-from crossfit.views import Channels, Views, check_columns, not_views
+from crossfit.views import Channels, Views, check_columns
 
 __all__ = ["ChannelUnion", "ColumnsAsViews", "SelectChannel", "ViewTransformer"]
 

@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from crossfit._arguments import is_word, shown
-from crossfit._warnings import warn
 from crossfit.labels import check_labels
 from crossfit.metrics import evaluate
 from crossfit.metrics.directions import Direction
@@ -24,7 +23,6 @@ __all__ = [
     "mean_over_directions",
     "relevance_of",
     "score_views",
-    "warn_of_missing_labels",
 ]
 
 
@@ -140,20 +138,6 @@ def relevance_of(views: Views, query: str, gallery: str, y: ArrayLike | None) ->
         return views.relevance(query, gallery)
     labels = check_labels(y)
     return views.item_labels(query, labels), views.item_labels(gallery, labels)
-
-
-def warn_of_missing_labels(owner: str) -> None:
-    """Warn that a method that was fitted with labels is scored without them.
-
-    Parameters
-    ----------
-    owner : str
-        Name of the class whose `score` was called.
-    """
-    warn(
-        f"{owner}.score: it was fitted with labels, but without y only the paired item is "
-        "relevant; pass y to count items with the same label"
-    )
 
 
 def mean_over_directions(

@@ -22,11 +22,11 @@ from sklearn.neighbors import NearestNeighbors
 from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import check_is_fitted
 
-from crossfit._arguments import CheckedParameters, is_word, shown
+from crossfit._arguments import CheckedParameters, is_word, not_views, shown
 from crossfit._arrays import NUMPY_DEFAULTS, as_array, in_rows
 from crossfit._files import reserve, whole_file
 from crossfit.labels import labelled, read_labels
-from crossfit.views import Views, as_numpy, is_views, n_rows, not_views, take_rows
+from crossfit.views import Views, as_numpy, is_views, n_rows, take_rows
 
 __all__ = [
     "MEASURES",

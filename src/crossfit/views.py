@@ -37,7 +37,6 @@ __all__ = [
     "is_tensor",
     "is_views",
     "n_rows",
-    "not_views",
     "take_rows",
     "without_padding",
 ]
@@ -875,23 +874,6 @@ def _columns_of(given: Any) -> tuple[str, ...]:
     """Return the column names of a DataFrame; an empty tuple if they are not strings."""
     names = () if isinstance(given, Views) else tuple(getattr(given, "columns", ()))
     return names if all(isinstance(name, str) for name in names) else ()
-
-
-def not_views(owner: str, *given: Any) -> TypeError:
-    """Return the error of a function that expects Views.
-
-    Parameters
-    ----------
-    owner : str
-        What expects them.
-    *given : object
-        What it was given.
-    """
-    names = " and ".join(type(one).__name__ for one in given)
-    return TypeError(
-        f"{owner} expects Views, got {names}; pass Views(image=..., text=...), with the names of "
-        "your modalities"
-    )
 
 
 def is_views(X: Any) -> bool:

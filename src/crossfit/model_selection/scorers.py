@@ -8,13 +8,13 @@ from typing import Any
 from numpy.typing import ArrayLike
 from sklearn.utils.validation import check_is_fitted
 
-from crossfit._arguments import is_word, shown
+from crossfit._arguments import is_word, not_views, shown
 from crossfit.metrics.directions import Direction
 from crossfit.metrics.names import parse_metric
 from crossfit.metrics.ranking import TIES
 from crossfit.querying import answering
 from crossfit.scoring import mean_over_directions
-from crossfit.views import Views, not_views
+from crossfit.views import Views
 
 __all__ = ["RetrievalMetric", "make_retrieval_scorer"]
 

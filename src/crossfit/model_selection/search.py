@@ -27,7 +27,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from crossfit import registry
-from crossfit._arguments import CheckedParameters, integer, one_of, real, shown
+from crossfit._arguments import CheckedParameters, integer, not_views, one_of, real, shown
 from crossfit._arrays import NUMPY_DEFAULTS, is_tensor
 from crossfit._code import code_of
 from crossfit._identities import identity_of
@@ -35,13 +35,13 @@ from crossfit._processes import end_with
 from crossfit._progress import progress_bar
 from crossfit._random import draw_seed
 from crossfit._suggest import did_you_mean
+from crossfit._warnings import warn_of_missing_labels
 from crossfit.base import CrossModalEstimator
 from crossfit.labels import check_labels
 from crossfit.model_selection import storages
 from crossfit.model_selection.scorers import make_retrieval_scorer
 from crossfit.model_selection.splitters import PairKFold, check_folds
 from crossfit.querying import answering, encode, similarity
-from crossfit.scoring import warn_of_missing_labels
 from crossfit.search_space import (
     Choice,
     Each,
@@ -55,7 +55,7 @@ from crossfit.search_space import (
     size_of,
     suggest,
 )
-from crossfit.views import Views, is_views, not_views
+from crossfit.views import Views, is_views
 
 __all__ = ["OptunaSearch", "default_search_space"]
 

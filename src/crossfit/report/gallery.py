@@ -37,11 +37,14 @@ class Found:
         A data URI, or empty.
     verdict : {"pair", "relevant", "wrong"}
         Whether it is the paired item, another item of the same class, or neither.
+    label : str, default=""
+        Class of a text; that of a picture follows its own text.
     """
 
     text: str
     picture: str
     verdict: str
+    label: str = ""
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,7 @@ class GalleryRow:
     picture: str
     rank: float
     found: Sequence[Found]
+    label: str = ""
 
 
 @dataclass(frozen=True)
@@ -119,12 +123,13 @@ def galleries(cell: CellRecord, test: Any, names: Any, items: int | None = None)
         ):  # fmt: skip
             rows = []
             for q in queries.tolist():
-                answers = [(*shown[gallery](item), verdict(q, item)) for item in top[q].tolist()]
-                pictures = bool(answers[0][1])
-                answers = answers[: items or (_PICTURES if pictures else _TEXTS)]
-                text, picture = shown[query](q)
-                found_ = [Found(*answer) for answer in answers]
-                rows.append(GalleryRow(text, picture, float(first[q]), found_))
+                answers = []
+                for item in top[q].tolist():
+                    text, picture, label = shown[gallery](item)
+                    answers.append(Found(text, picture, verdict(q, item), label))
+                answers = answers[: items or (_PICTURES if answers[0].picture else _TEXTS)]
+                text, picture, label = shown[query](q)
+                rows.append(GalleryRow(text, picture, float(first[q]), answers, label))
             if rows:
                 title = f"{direction.label}: {kind}"
                 found.append(Gallery(title, rows, f"{own} {gallery}", note))
@@ -157,11 +162,14 @@ def can_be_shown(test: Any, name: str) -> bool:
 
 
 def shower(test: Any, name: str, classes: Any) -> Any:
-    """Return a function that returns the text and the picture of an item, each empty if missing."""
+    """Return a function that returns text, picture and class of an item, each empty if missing.
+
+    A picture has its name in the data set, or else its own text, followed by its class.
+    """
     values, _ = test.views.distinct(name)
     rows = test.views.first_rows(name)
 
-    def shower(item: int) -> tuple[str, str]:
+    def shower(item: int) -> tuple[str, str, str]:
         value = values[item]
         label = ""
         if test.y is not None and np.ndim(test.y) == 1:
@@ -169,14 +177,30 @@ def shower(test: Any, name: str, classes: Any) -> Any:
             label = "" if is_unlabelled(y) else str(y if classes is None else classes[int(y)])
         if isinstance(value, str):
             path = Path(value)
-            if is_picture(value):
-                return name_of(test, rows[item], name) or path.stem, data_uri(path)
-            return clipped(path.name if os.sep in value and path.is_file() else value), ""
-        words = name_of(test, rows[item], name) or f"{name} {item + 1}"
-        picture = data_uri(value) if is_picture(value) else ""
-        return f"{words}, {label}" if label else words, picture
+            if not is_picture(value):
+                text = path.name if os.sep in value and path.is_file() else value
+                return clipped(text), "", label
+        words = name_of(test, rows[item], name)
+        if is_picture(value):
+            words = words or own_text(test, rows[item], name)
+            stem = Path(value).stem if isinstance(value, str) else ""
+            picture = data_uri(value)
+        else:
+            stem = picture = ""
+        words = words or stem or f"{name} {item + 1}"
+        return f"{words}, {label}" if label else words, picture, ""
 
     return shower
+
+
+def own_text(test: Any, row: int, view: str) -> str:
+    """Return the first text that is paired with an item of a view; empty if there is none."""
+    for name in test.views.names:
+        values, row_to_item = test.views.distinct(name)
+        value = values[row_to_item[row]]
+        if name != view and isinstance(value, str) and os.sep not in value:
+            return clipped(value)
+    return ""
 
 
 def name_of(test: Any, row: int, view: str) -> str:

@@ -15,7 +15,7 @@ from crossfit.extraction.formats import PICTURE_SUFFIXES
 __all__ = ["data_uri", "is_picture", "lit"]
 
 #: Longest side of a thumbnail in pixels.
-_THUMBNAIL = 112
+_THUMBNAIL = 192
 
 
 def data_uri(image: Any, longest: int = _THUMBNAIL) -> str:
@@ -25,7 +25,7 @@ def data_uri(image: Any, longest: int = _THUMBNAIL) -> str:
     ----------
     image : path-like, PIL image or ndarray
         Any input of `crossfit.extraction.load_rgb`.
-    longest : int, default=112
+    longest : int, default=192
         Length of the longest side of a thumbnail, in pixels.
 
     Returns

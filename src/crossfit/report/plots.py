@@ -32,6 +32,7 @@ _COLOURS = {
     **{colour: f"var(--series-{i + 1})" for i, colour in enumerate(_SERIES)},
 }
 _CHANCE = (0, (4, 3))
+_DASHES = ("-", (0, (7, 2)), (0, (1.5, 1.5)))
 _TERMS = ("-", "--", ":", "-.")
 _RATIO = "loss / constant loss"
 #: Width of a figure for phones in inches, and of the names of methods in it in letters.
@@ -91,18 +92,31 @@ def _title(ax: Any, words: str) -> None:
     ax.set_title(printable(words), color=_INK, fontsize=11, loc="left")
 
 
-def _log(ax: Any, values: Collection[float]) -> None:
-    """Scale an axis by logarithm, with plain numbers at its ticks."""
-    from matplotlib.ticker import FuncFormatter, LogLocator
-
+def _log(ax: Any, values: Collection[float], most: int = 5) -> None:
+    """Scale an axis by logarithm, with plain numbers at its ticks, of which there are few."""
     low, high = min(values), max(values)
     ax.set_xscale("log")
-    ax.set_xlim(low / (high / low) ** 0.12, high * (high / low) ** 0.12)
-    decades = math.log10(high / low)
-    subs = (1, 2, 5) if decades < 2.5 else (1,)
-    ax.xaxis.set_major_locator(LogLocator(subs=subs, numticks=9))
-    ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: _short(x)))
+    low, high = low / (high / low) ** 0.12, high * (high / low) ** 0.12
+    ax.set_xlim(low, high)
+    ticks = _log_ticks(low, high, most)
+    ax.set_xticks(ticks, [_short(tick) for tick in ticks])
     ax.minorticks_off()
+
+
+def _log_ticks(low: float, high: float, most: int) -> list[float]:
+    """Return two to `most` round numbers between limits: the finest of several steps that fits."""
+    from matplotlib.ticker import MaxNLocator
+
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    steps: list[list[float]] = [[digit * 10.0**k for k in decades for digit in (1, 2, 5)]]
+    steps += [[10.0**k for k in decades[::step]] for step in range(1, len(decades) + 1)]
+    for numbers in steps:
+        inside = [number for number in numbers if low <= number <= high]
+        if 2 <= len(inside) <= most:
+            return inside
+    # Less than a decade apart: round numbers of a linear scale.
+    numbers = list(MaxNLocator(most - 1, steps=[1, 2, 5, 10]).tick_values(low, high))
+    return [number for number in numbers if low <= number <= high]
 
 
 def _short(x: float) -> str:
@@ -112,22 +126,50 @@ def _short(x: float) -> str:
     return f"{x:g}"
 
 
-def _style(i: int) -> dict[str, Any]:
-    """Return colour and width of lines of the method at position i; later methods are grey."""
-    if i < len(_SERIES):
-        return {"color": _SERIES[i], "linewidth": 2, "zorder": 3}
-    return {"color": _SOFT, "linewidth": 1.2, "zorder": 2}
+def _styles(board: Board) -> list[dict[str, Any]]:
+    """Return colour, dashes and width of the lines of each method, the same in all plots.
+
+    If there are more methods than styles, the methods that are best by the main metric or in one
+    of the plots have one, and the others are grey.
+    """
+    n = len(_SERIES) * len(_DASHES)
+    chosen = list(range(len(board.rows)))
+    if len(chosen) > n:
+        best = [chosen, *(_by_curve(board, kind) for kind in ("recall", "pr"))]
+        place = {i: min(order.index(i) for order in best if i in order) for i in chosen}
+        chosen = sorted(sorted(chosen, key=place.__getitem__)[:n])
+    grey = {"color": _SOFT, "linewidth": 1.2, "zorder": 2}
+    styles = [grey] * len(board.rows)
+    for k, i in enumerate(chosen):
+        dashes, colour = divmod(k, len(_SERIES))
+        line = {"color": _SERIES[colour], "linestyle": _DASHES[dashes], "linewidth": 2}
+        styles[i] = {**line, "zorder": 3}
+    return styles
 
 
-def _name(ax: Any, drawn: Sequence[tuple[int, Row]]) -> None:
-    """Add the methods to the legend; those without a colour share an entry."""
+def _by_curve(board: Board, kind: str) -> list[int]:
+    """Return the methods by the mean height of a curve over all directions, best first."""
+    height = {
+        i: np.mean([np.mean(row.curves[d][kind][1]) for d in board.directions])
+        for i, row in _with_curves(board, kind)
+    }
+    return sorted(height, key=lambda i: -height[i])
+
+
+def _with_curves(board: Board, kind: str) -> list[tuple[int, Row]]:
+    return [(i, row) for i, row in enumerate(board.rows)
+            if all(row.curves.get(d, {}).get(kind) for d in board.directions)]  # fmt: skip
+
+
+def _name(ax: Any, drawn: Sequence[tuple[int, Row]], styles: Sequence[dict[str, Any]]) -> None:
+    """Add the methods to the legend; those in grey share an entry."""
+    others = [i for i, _ in drawn if styles[i]["color"] == _SOFT]
     for i, row in drawn:
-        if i < len(_SERIES):
-            ax.plot([], [], label=printable(row.label), **_style(i))
-    others = sum(i >= len(_SERIES) for i, _ in drawn)
+        if i not in others:
+            ax.plot([], [], label=printable(row.label), **styles[i])
     if others:
-        words = "one other method" if others == 1 else f"{others} other methods"
-        ax.plot([], [], label=words, **_style(len(_SERIES)))
+        words = "one other method" if len(others) == 1 else f"{len(others)} other methods"
+        ax.plot([], [], label=words, **styles[others[0]])
 
 
 def _legend(figure: Any, axes: Any, narrow: bool) -> None:
@@ -186,17 +228,17 @@ def intervals(board: Board, *, narrow: bool = False) -> str:
 @in_plain_words
 def curves(board: Board, kind: str, *, narrow: bool = False) -> str | None:
     """Draw recall over the cut-off (``"recall"``), or precision over recall (``"pr"``)."""
-    drawn = [(i, row) for i, row in enumerate(board.rows)
-             if all(row.curves.get(d, {}).get(kind) for d in board.directions)]  # fmt: skip
+    drawn = _with_curves(board, kind)
     if not drawn:
         return None
+    styles = _styles(board)
     figure, axes = _axes(len(board.directions), 3.9, narrow=narrow)
     for ax, direction in zip(axes, board.directions):
         ends = []
         for i, row in reversed(drawn):
             x, y = row.curves[direction][kind]
             ends.append(x[-1])
-            ax.plot(x, y, **_style(i))
+            ax.plot(x, y, **styles[i])
         if kind == "recall":
             known = {
                 m.k: value
@@ -221,8 +263,8 @@ def curves(board: Board, kind: str, *, narrow: bool = False) -> str | None:
         _title(ax, direction.label)
     axes[0].set_ylim(bottom=0)
     _label_y(axes, "recall at K" if kind == "recall" else "precision", narrow)
-    _name(axes[0], drawn)
-    if any(line.get_linestyle() == "--" for line in axes[0].get_lines()):
+    _name(axes[0], drawn, styles)
+    if any(line.get_color() == _INK for line in axes[0].get_lines()):
         axes[0].plot([], [], color=_INK, linewidth=1, linestyle=_CHANCE, label="chance")
     _legend(figure, axes[0], narrow)
     words = {"recall": "Recall at K", "pr": "Precision over recall"}[kind]
@@ -330,10 +372,17 @@ def search(row: Row, *, narrow: bool = False) -> str | None:
         values = [value for value, _ in found]
         numbers = all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in values)
         if numbers and min(values) > 0 and max(values) / min(values) > 20:
-            _log(ax, values)
+            _log(ax, values, most=4)
+        elif numbers:
+            ax.locator_params(axis="x", nbins=4)
         for value, score in found:
-            ax.plot([value if numbers else printable(str(value))], [score], "o", markersize=4.5,
+            place = value if numbers else _wrapped(printable(str(value)), _LETTERS)
+            ax.plot([place], [score], "o", markersize=4.5,
                     color=_SERIES[1] if score == best else _SERIES[0])  # fmt: skip
+        if not numbers and sum(len(str(value)) for value in set(map(str, values))) > _LETTERS:
+            ax.tick_params(axis="x", labelrotation=30)
+            for label in ax.get_xticklabels():
+                label.set(ha="right", rotation_mode="anchor")
         ax.set_xlabel(printable(name), color=_INK)
     return _svg(figure, f"Trials of {row.label}")
 

@@ -12,14 +12,14 @@ from sklearn.base import BaseEstimator, clone
 from sklearn.exceptions import NotFittedError
 from sklearn.utils._param_validation import HasMethods, Interval
 
-from crossfit._arguments import CheckedParameters, validated
+from crossfit._arguments import CheckedParameters, not_views, validated
 from crossfit._arrays import NUMPY_DEFAULTS
 from crossfit.metrics.intervals import bootstrap_interval
 from crossfit.protocols import PairScorer, Scorer
 from crossfit.querying import answering, check_k, top_k, view_names
 from crossfit.scoring import direction, mean_over_directions
 from crossfit.similarities import Out, Scores, check_chunk, check_out, fill_blocks, write_scores
-from crossfit.views import Views, is_views, n_rows, not_views, take_rows
+from crossfit.views import Views, is_views, n_rows, take_rows
 
 __all__ = ["Exactness", "Reranker", "exactness"]
 

@@ -9,13 +9,14 @@ from sklearn.base import BaseEstimator, clone
 from sklearn.utils._param_validation import HasMethods
 from sklearn.utils.validation import check_is_fitted
 
-from crossfit._arguments import CheckedParameters, is_word, shown
+from crossfit._arguments import CheckedParameters, is_word, not_views, shown
+from crossfit._warnings import warn_of_missing_labels
 from crossfit.base import EncodedViews, ViewsTransformerMixin
 from crossfit.metrics.names import parse_metric
 from crossfit.querying import SearchResult, check_k, top_k
-from crossfit.scoring import mean_over_directions, score_views, warn_of_missing_labels
+from crossfit.scoring import mean_over_directions, score_views
 from crossfit.similarities import Out, Scores, Similarity, fill_blocks, resolve, write_scores
-from crossfit.views import Views, n_rows, not_views
+from crossfit.views import Views, n_rows
 
 __all__ = ["RetrievalScorer"]
 
