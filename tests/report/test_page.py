@@ -56,7 +56,7 @@ HOSTILE = "bad </td><script>window.pwned = 1</script> & $x_1$ 100%"
 class Page(HTMLParser):
     """Collect the text, links and unbalanced tags of a page."""
 
-    VOID = {"meta", "link", "img", "br"}
+    VOID = {"meta", "link", "img", "br", "wbr"}
 
     def __init__(self, text):
         super().__init__()

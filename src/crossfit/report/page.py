@@ -117,7 +117,11 @@ def write_page(
         lstrip_blocks=True,
     )
     environment.filters.update(
-        figure=figure, p=p_figure, metric=metric_words, interval=interval_figure
+        figure=figure,
+        p=p_figure,
+        metric=metric_words,
+        interval=interval_figure,
+        fragments=_fragments,
     )
     html = environment.get_template("report.html.j2").render(
         title=title,
@@ -264,3 +268,11 @@ def _plots(board: Board, relevant: str) -> list[_Plot]:
             )
         ),
     ]
+
+
+def _fragments(text: str) -> list[str]:
+    """Return a text in parts between which a line may be broken: settings, within long ones too."""
+    found: list[str] = []
+    for word in re.split(r"(?<= )", text):
+        found += re.split(r"(?<=[=_])(?=\w)", word) if len(word) > 16 else [word]
+    return found

@@ -48,7 +48,7 @@ def _axes(n: int, height: float, share: str = "xy", *, narrow: bool = False) -> 
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     size, shape = ((_NARROW, n * height), (n, 1)) if narrow else ((9.6, height), (1, n))
-    layout = ConstrainedLayoutEngine(h_pad=0.1 if narrow else 0.04)
+    layout = ConstrainedLayoutEngine(h_pad=0.1 if narrow else 0.04, w_pad=0.08)
     figure = Figure(figsize=size, layout=layout)
     axes = figure.subplots(*shape, sharex="x" in share, sharey="y" in share, squeeze=False).ravel()
     for ax in axes:
@@ -286,15 +286,19 @@ def costs(board: Board, *, narrow: bool = False) -> str | None:
     if not sources:
         return None
     figure, axes = _axes(len(sources), 3.2, "y", narrow=narrow)
+    scores = {row.label: row.repeats.mean(None, board.metric) for row in board.rows}
+    height = max(scores.values()) - min(scores.values()) or 1.0
     for ax, (words, known) in zip(axes, sources):
+        width = math.log(max(known.values()) / min(known.values()))
         places: dict[tuple[float, float], list[str]] = {}
         for i, row in enumerate(board.rows):
             if row.label in known:
-                at = (known[row.label], row.repeats.mean(None, board.metric))
+                at = (known[row.label], scores[row.label])
                 ax.plot(*at, "o", color=_SERIES[0], markersize=6)
-                # Points that coincide, to two digits, share one list of numbers.
-                place = (float(f"{at[0]:.2g}"), float(f"{at[1]:.2g}"))
-                places.setdefault(place, []).append(str(i + 1))
+                # Points whose numbers would overprint share one list of numbers.
+                near = (p for p in places if abs(math.log(p[0] / at[0])) < 0.1 * width
+                        and abs(p[1] - at[1]) < 0.05 * height)  # fmt: skip
+                places.setdefault(next(near, at), []).append(str(i + 1))
         for at, numbers in places.items():
             ax.annotate(", ".join(numbers), at, xytext=(4, 4), textcoords="offset points",
                         color=_INK, fontsize=9)  # fmt: skip
