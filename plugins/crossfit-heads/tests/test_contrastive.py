@@ -499,6 +499,21 @@ def test_it_stops_early_on_held_out_groups(captioned, planted):
     assert len(none.net_.history) == 12 and "valid_loss" not in none.net_.history[-1]
 
 
+@pytest.mark.parametrize("loss", LOSSES)
+def test_few_pairs_hold_out_two_groups(loss, planted):
+    method = ContrastiveHead(**SMALL, loss=loss).fit(planted[0][:9])
+    rows, held_out = method._split(planted[0][:9], method._seed())
+    assert len(rows) == 7 and len(held_out) == 2
+    assert np.isfinite(method.net_.history[:, "valid_loss"]).all()
+    assert len(set(method.net_.history[:, "valid_loss"])) > 1
+    captions = Views.from_captions(
+        planted[0]["image"][:9], planted[0]["text"][:27], np.arange(27) // 3
+    )
+    rows, held_out = method._split(captions, 0)
+    assert len(np.unique(captions.groups[held_out])) == 2 and len(held_out) == 6
+    assert np.isfinite(method.fit(planted[0][:3]).similarity(planted[1])).all()
+
+
 def test_fits_repeat_bit_for_bit(planted):
     settings = SMALL | {"max_epochs": 3, "mixup": 1.0, "bank_size": 60, "dropout": 0.3}
     first = ContrastiveHead(**settings).fit(planted[0])

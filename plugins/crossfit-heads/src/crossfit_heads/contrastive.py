@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from sklearn.model_selection import GroupShuffleSplit
 from sklearn.utils._param_validation import Interval, StrOptions
 from skorch.callbacks import Callback, EarlyStopping
 from torch import Tensor, nn
@@ -51,6 +52,8 @@ LOSSES = (*RANKING, "vicreg", "barlow")
 _TEMPERATURES = {"infonce": 0.07, "sigmoid": 0.1}
 # Largest inverse temperature.
 _MOST = 100.0
+# With at least so many groups, two are held out where the fraction is less.
+_FEW = 5
 # Share of the epochs in which the hinges of "hardest" are summed over all negatives.
 _SUMMED = 0.25
 
@@ -491,7 +494,8 @@ class ContrastiveHead(NeuralEstimator):
     optimizer : str or type, default="AdamW"
         Name of a class in `torch.optim`, or such a class.
     validation_fraction : float or None, default=0.1
-        Share of the groups that is held out for early stopping. None for no early stopping.
+        Share of the groups, at least two, that is held out for early stopping. None for no early
+        stopping.
     **kwargs
         See `crossfit.neural.NeuralEstimator`.
 
@@ -823,6 +827,15 @@ class ContrastiveHead(NeuralEstimator):
         return partial(_hinges, self.margin, "sum" if outputs["summed"] else "hardest")
 
     # ---- training ------------------------------------------------------------------------------
+
+    def _split(self, views: Views, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        rows, held_out = super()._split(views, seed)
+        groups = views.groups
+        few = len(np.unique(groups[held_out])) == 1 and len(np.unique(groups)) >= _FEW
+        if few:  # one held-out group has no negatives
+            split = GroupShuffleSplit(1, test_size=2, random_state=seed)
+            return next(split.split(groups, groups=groups))
+        return rows, held_out
 
     def _optimizer_parameters(self) -> dict[str, Any]:
         settings: dict[str, Any] = {}

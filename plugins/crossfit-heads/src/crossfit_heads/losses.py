@@ -121,7 +121,7 @@ def vicreg_loss(x: Tensor, z: Tensor, weights: Sequence[float] = (25.0, 25.0, 1.
     Parameters
     ----------
     x, z : Tensor of shape (n, d)
-        Outputs of matched items, at least two.
+        Outputs of matched items. The variance of a single one is 0.
     weights : sequence of three floats, default=(25.0, 25.0, 1.0)
         The weights of invariance, variance and covariance.
 
@@ -143,7 +143,7 @@ def vicreg_loss(x: Tensor, z: Tensor, weights: Sequence[float] = (25.0, 25.0, 1.
     loss = invariance * F.mse_loss(x, z)
     for part in (x, z):
         centred = part - part.mean(dim=0)
-        S = centred.T @ centred / (len(part) - 1)
+        S = centred.T @ centred / max(len(part) - 1, 1)
         deviations = (S.diagonal() + _EPS).sqrt()
         loss = loss + variance / 2 * (1 - deviations).clamp(min=0).mean()
         loss = loss + covariance / len(S) * _off_diagonal(S.square())
@@ -159,7 +159,7 @@ def barlow_loss(x: Tensor, z: Tensor, weight: float = 0.005) -> Tensor:
     Parameters
     ----------
     x, z : Tensor of shape (n, d)
-        Outputs of matched items, at least two.
+        Outputs of matched items. The correlations of a single pair are 0.
     weight : float, default=0.005
         The weight λ of the redundancy.
 
