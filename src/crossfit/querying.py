@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from numbers import Integral
-from typing import Any, NamedTuple
+from os import PathLike
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +17,7 @@ from crossfit.base import CrossModalEstimator
 from crossfit.protocols import Indexed, Scorer
 from crossfit.scoring import score_views
 from crossfit.similarities import Out, Scores
-from crossfit.views import Views, is_views
+from crossfit.views import Views, is_views, n_rows
 
 __all__ = [
     "SearchResult",
@@ -30,8 +31,13 @@ __all__ = [
 ]
 
 
-class SearchResult(NamedTuple):
-    """Result of a search, best first.
+class _Best(NamedTuple):
+    indices: NDArray[np.int64]
+    scores: Scores
+
+
+class SearchResult(_Best):
+    """Result of a search, best first: a pair of indices and scores, with what they stand for.
 
     Parameters
     ----------
@@ -39,14 +45,58 @@ class SearchResult(NamedTuple):
         Row numbers in the gallery.
     scores : float32 array of shape (n_queries, k)
         Similarities; higher is better.
+    items : array of shape (n_queries, k), optional
+        The items themselves, if they are texts or paths.
+    ids : array of shape (n_queries, k), optional
+        The names of the items, if they were given.
 
     See Also
     --------
     search : Returns it.
+
+    Examples
+    --------
+    >>> found = SearchResult([[1, 0]], [[0.9, 0.2]], items=[["a red heart", "a dog"]])
+    >>> indices, scores = found
+    >>> found.rows()[0]
+    {'query': 0, 'rank': 1, 'index': 1, 'score': 0.9, 'item': 'a red heart'}
     """
 
-    indices: NDArray[np.int64]
-    scores: Scores
+    items: Any
+    ids: Any
+
+    def __new__(cls, indices: Any, scores: Any, items: Any = None, ids: Any = None) -> Self:
+        """Return the pair."""
+        made = super().__new__(cls, indices, scores)
+        made.items, made.ids = items, ids
+        return made
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return one row per query and item, in order.
+
+        Returns
+        -------
+        list of dict
+            ``query`` (row number), ``rank`` (from 1), ``index`` (row number in the gallery) and
+            ``score``; ``id`` and ``item`` if there are any.
+        """
+        found = []
+        for query, (indices, scores) in enumerate(zip(self.indices, self.scores)):
+            for at, (index, score) in enumerate(zip(indices, scores)):
+                row: dict[str, Any] = {"query": query, "rank": at + 1, "index": int(index)}
+                if self.ids is not None:
+                    row["id"] = self.ids[query][at]
+                row["score"] = float(score)
+                if self.items is not None:
+                    row["item"] = self.items[query][at]
+                found.append(row)
+        return found
+
+    def to_frame(self) -> Any:
+        """Return the rows as a pandas DataFrame; pandas must be installed."""
+        import pandas as pd
+
+        return pd.DataFrame(self.rows())
 
 
 def _split(estimator: Any) -> tuple[list[Any], Any]:
@@ -205,6 +255,7 @@ def search(
     view: str,
     gallery: Any = None,
     gallery_view: str | None = None,
+    ids: Any = None,
     k: int = 10,
 ) -> SearchResult:
     """Find the best items of another modality for each query.
@@ -221,6 +272,8 @@ def search(
         Items to search in. Default: the gallery passed to ``RetrievalScorer.index``.
     gallery_view : str, optional
         The view of the gallery; required if the estimator was fitted on more than two views.
+    ids : array-like of shape (m,), optional
+        Names of the items of the gallery, which the result then has too.
     k : int, default=10
         Number of items to return per query; all items of a smaller gallery.
 
@@ -228,13 +281,14 @@ def search(
     -------
     SearchResult
         ``indices`` into the gallery and ``scores``, both of shape (n, k), best first. Items with
-        equal scores are in gallery order.
+        equal scores are in gallery order. Texts and paths are in ``items``.
 
     Raises
     ------
     ValueError, TypeError
         If a view is unknown, `gallery_view` is needed, there is no gallery, `k` is not a positive
-        integer, or `estimator` cannot score.
+        integer, `estimator` cannot score, a query is an empty text, or a single item is given in
+        place of a list.
 
     See Also
     --------
@@ -261,7 +315,15 @@ def search(
     for given, what in ((queries, "queries"), (gallery, "gallery")):
         if is_views(given):
             raise TypeError(f"{what} must be the items of one view, got {type(given).__name__}")
+        if isinstance(given, (str, bytes, PathLike)):
+            raise TypeError(
+                f"{what} must be a list of items, got {shown(given)}; write [{shown(given)}]"
+            )
     found = Views({view: queries})
+    texts = _texts(found[view])
+    for row, query in enumerate(() if texts is None else texts):
+        if not str(query).strip():
+            raise ValueError(f"queries: row {row} is an empty text; leave it out")
     if gallery is None:
         if not isinstance(last, Indexed):
             raise ValueError(
@@ -269,6 +331,7 @@ def search(
                 "RetrievalScorer and call its index(values, view)"
             )
         items, gallery_view = last.index_
+        named: Any = None
     else:
         if gallery_view is None:
             others = [name for name in names if name != view]
@@ -278,12 +341,36 @@ def search(
                 )
             gallery_view = others[0]
         items = Views({gallery_view: gallery})
+        named = _texts(items[gallery_view])
         for step in steps:
             items = step.transform(items)
         items = items[gallery_view]
     for step in steps:
         found = step.transform(found)
-    return top_k(last.score_items(found[view], view, items, gallery_view), k)
+    names_of = None if ids is None else _ids(ids, n_rows(items))
+    indices, scores = top_k(last.score_items(found[view], view, items, gallery_view), k)
+    return SearchResult(
+        indices,
+        scores,
+        None if named is None else named[indices],
+        None if names_of is None else names_of[indices],
+    )
+
+
+def _texts(values: Any) -> NDArray[Any] | None:
+    """Return the items of a view that are texts or paths, and None for others."""
+    found = np.asarray(values) if isinstance(values, (list, np.ndarray)) else None
+    if found is None or found.ndim != 1 or found.dtype.kind not in "OU":
+        return None
+    return found if all(isinstance(item, (str, PathLike)) for item in found.flat) else None
+
+
+def _ids(ids: Any, n: int) -> NDArray[Any]:
+    """Return the names of the items of a gallery, checked."""
+    found = as_array(ids, "ids")
+    if found.shape != (n,):
+        raise ValueError(f"ids must name the {n} items of the gallery, got shape {found.shape}")
+    return found
 
 
 def view_names(last: Any) -> tuple[str, ...]:

@@ -45,6 +45,24 @@ def test_search_finds_an_emoji_by_its_words(run, home):
     assert any("heart" in row["text"] for row in found)
 
 
+def test_scores_have_as_many_decimals_as_distinguish_them(monkeypatch):
+    from click.testing import CliRunner
+
+    from crossfit.cli.commands import cli
+
+    def found(*scores):
+        return [{"score": s, "character": "x", "name": "n", "text": "t"} for s in scores]
+
+    for scores, printed in (
+        ((0.9, 0.5), ["0.900", "0.500"]),
+        ((0.99996, 0.99993, 0.2), ["0.99996", "0.99993", "0.20000"]),
+        ((0.5, 0.5), ["0.500", "0.500"]),
+    ):
+        monkeypatch.setattr("crossfit.cli.search.answer", lambda *_, s=scores: found(*s))
+        lines = CliRunner().invoke(cli, ["search", "heart"]).stdout.splitlines()
+        assert [line.split()[0] for line in lines if "n: t" in line] == printed
+
+
 def test_search_by_picture_finds_texts(tmp_path, monkeypatch):
     from crossfit.datasets import load
 

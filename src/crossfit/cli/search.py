@@ -46,8 +46,14 @@ def search(query: str | None, picture: str | None, k: int, as_json: bool, featur
         readable = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
         click.echo(json.dumps(found, ensure_ascii=not readable, indent=2))
         return
+    scores = {row["score"] for row in found}
+    # As few decimals as distinguish the scores.
+    digits = next(
+        n for n in range(3, 7) if n == 6 or len({round(s, n) for s in scores}) == len(scores)
+    )
     for row in found:
-        line = f"{row['score']:6.3f}  {row['character']}  {row['name']}: {row['text']}"
+        score = f"{row['score']:{digits + 3}.{digits}f}"
+        line = f"{score}  {row['character']}  {row['name']}: {row['text']}"
         click.echo(printable(line))
 
 
@@ -103,7 +109,7 @@ def answer(query: str | None, picture: str | None, k: int, features: str) -> lis
     )
     return [
         {
-            "score": round(float(score), 4),
+            "score": round(float(score), 6),
             "character": "".join(chr(int(point, 16)) for point in about["unicode"][i].split("-")),
             "name": str(about["short_name"][i]),
             "text": str(everything["text"][i]),

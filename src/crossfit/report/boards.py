@@ -311,6 +311,8 @@ def about_queries(cell: CellRecord, metrics: Sequence[str]) -> str:
         words.append(f"{', '.join(by_label)}: an item is relevant if it shares the query's label.")
     if by_pair:
         words.append(f"{', '.join(by_pair)}: only the query's own pair is relevant.")
+    if by_label:
+        words.append("For a search that should find the query's own item, compare recall by pair.")
     for direction in cell.directions:
         found = cell.results[direction]
         whole = (cell.n.get("test") or {}).get(direction.query, 0)
