@@ -55,7 +55,7 @@ def test_scores_have_as_many_decimals_as_distinguish_them(monkeypatch):
 
     for scores, printed in (
         ((0.9, 0.5), ["0.900", "0.500"]),
-        ((0.99996, 0.99993, 0.2), ["0.99996", "0.99993", "0.20000"]),
+        ((0.99991, 0.99992, 0.2), ["0.99991", "0.99992", "0.20000"]),
         ((0.5, 0.5), ["0.500", "0.500"]),
     ):
         monkeypatch.setattr("crossfit.cli.search.answer", lambda *_, s=scores: found(*s))
