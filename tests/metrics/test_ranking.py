@@ -60,6 +60,8 @@ def naive(metric: str, grades: np.ndarray) -> float:
     hits = sum(g > 0 for g in top)
     if measure.kind == "p":
         return hits / k
+    if measure.variant == "twowaynet":  # ranks from 0
+        return float(any(g > 0 and rank <= k for rank, g in enumerate(grades)))
     if measure.kind == "r":
         return float(hits > 0) if measure.variant == "any" else hits / total
     if measure.kind == "ndcg":
@@ -567,7 +569,7 @@ def test_five_captions_per_image() -> None:
     image = np.repeat(np.arange(n), 5)
     scores = rng.standard_normal((n, 5 * n)).astype(np.float32)
     scores[image, np.arange(5 * n)] += 1.5
-    names = ["r@1", "r@5", "r@10", "medr", "medr:vsepp", "meanr"]
+    names = ["r@1", "r@5", "r@10", "r@1:twowaynet", "r@5:twowaynet", "medr", "medr:vsepp", "meanr"]
     ev = evaluate(
         scores, (np.arange(n), image), names, names=("image", "text"), groups=(None, image)
     )
@@ -577,12 +579,39 @@ def test_five_captions_per_image() -> None:
     for direction, ranks in (("image2text", np.array(i2t)), ("text2image", np.array(t2i))):
         for k in (1, 5, 10):
             assert ev.mean(direction, f"r@{k}") == pytest.approx((ranks < k).mean())
+        # As the code of 2WayNet does.
+        for k in (1, 5):
+            assert ev.mean(direction, f"r@{k}:twowaynet") == pytest.approx((ranks <= k).mean())
         assert ev.mean(direction, "medr:vsepp") == np.floor(np.median(ranks)) + 1
         assert ev.mean(direction, "meanr") == pytest.approx(ranks.mean() + 1)
         assert len(ev.per_query[direction, "r@1"]) == len(ranks)
     total = sum((np.array(r) < k).mean() for r in (i2t, t2i) for k in (1, 5, 10))
     assert rsum(ev) == pytest.approx(100 * total)
     assert ev.mean("t2i", "R@5") == ev.mean("backward", "r@5:any") == ev.mean("text2image", "r@5")
+
+
+def test_the_protocol_of_2waynet_is_recall_at_the_next_rank_and_never_recall() -> None:
+    rng = np.random.default_rng(5)
+    n = 200
+    scores = np.round(rng.standard_normal((n, n)) + 2 * np.eye(n), 1)  # with ties
+    own = np.arange(n)
+    protocol, recall = "r@1:twowaynet", "r@2"
+    for ties in ("expected", "stable", "worst"):
+        ev = evaluate(scores, (own, own), [protocol, recall, "r@1"], ties=ties)
+        for direction in ev.directions:
+            found = ev.per_query[direction, protocol]
+            np.testing.assert_array_equal(found, ev.per_query[direction, recall])
+            assert ev.mean(direction, protocol) > ev.mean(direction, "r@1") + 0.02
+    assert chance_level((own, own), protocol).mean(None, protocol) == pytest.approx(2 / n)
+    assert parse_metric("R@1:TwoWayNet").name == protocol != parse_metric("r@1").name
+    assert "do not compare it with R@1" in parse_metric(protocol).protocol
+    assert not parse_metric("r@1").protocol
+    # Neither takes the place of the other.
+    six = [f"r@{k}:twowaynet" for k in (1, 5, 10)]
+    with pytest.raises(ValueError, match="must have r@1, r@5 and r@10"):
+        rsum(evaluate(scores, (own, own), six, ci=None))
+    with pytest.raises(KeyError, match="r@1 was not evaluated"):
+        evaluate(scores, (own, own), six, ci=None).mean("forward", "r@1")
 
 
 # ------------------------------------------------------------------ the record and the refusals
@@ -711,8 +740,8 @@ def test_a_model_or_views_in_place_of_scores_are_named() -> None:
     [
         ("mAP@ALL", "map@all"), ("map@50", "map@50:hits"), ("map@50:ALL", "map@50:all"),
         ("R@5", "r@5"), ("r@5:any", "r@5"), ("r@5:fraction", "r@5:fraction"), ("MedR", "medr"),
-        ("medr:vsepp", "medr:vsepp"), ("nDCG@10", "ndcg@10"), ("ndcg@all", "ndcg@all"),
-        ("P@3", "p@3"), ("MRR", "mrr"), ("meanr", "meanr"),
+        ("r@5:twowaynet", "r@5:twowaynet"), ("medr:vsepp", "medr:vsepp"), ("nDCG@10", "ndcg@10"),
+        ("ndcg@all", "ndcg@all"), ("P@3", "p@3"), ("MRR", "mrr"), ("meanr", "meanr"),
     ],
 )  # fmt: skip
 def test_names(given: str, canonical: str) -> None:

@@ -1,5 +1,7 @@
 """A run as a page of Markdown: the experiment's words, planned comparisons, chosen settings."""
 
+import dataclasses
+
 import pytest
 
 from crossfit.experiment import Experiment, Store, run
@@ -19,7 +21,7 @@ SPEC = {
             {"name": "sklearn.decomposition.TruncatedSVD", "params": {"n_components": 20}},
         ],
     },
-    "metrics": ["map@all", "r@5"],
+    "metrics": ["map@all", "r@5", "r@5:twowaynet"],
     "tuning": {"validation": True, "sampler": "grid"},
     "comparisons": [["CCA", "PLS"], ["SM | L2", "CCA"]],
     "methods": [
@@ -67,6 +69,21 @@ def test_published_figures_and_notes_are_columns(folder):
     assert head.endswith("| published mAP | note |")
     assert cca.endswith("| 0.250 0.125 | a \\| note |")
     assert len({line.replace("\\|", "").count("|") for line in lines if "[." in line}) == 1
+
+
+def test_recall_and_the_protocol_of_2waynet_are_separate_columns_with_a_warning(record, folder):
+    (board,) = boards([record])
+    warning = "R@5:twowaynet counts ranks from 0"
+    text = (folder / "leaderboard.md").read_text()
+    (head,) = [line for line in text.splitlines() if line.startswith("| rank")]
+    assert head.count(" R@5:twowaynet ") == head.count(" R@5 ") == 2
+    for file in ("leaderboard.md", "leaderboard.tex", "report.html"):
+        assert (folder / file).read_text().count(warning) == 1
+    for row in board.rows:
+        means = [row.repeats.mean(None, name) for name in ("r@5:twowaynet", "r@5")]
+        assert means[0] > means[1]
+    plain = dataclasses.replace(board, metrics=board.metrics[:2])
+    assert warning in board.protocols[0] and not plain.protocols
 
 
 def test_chosen_settings_are_a_table(folder):

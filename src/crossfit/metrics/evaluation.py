@@ -291,8 +291,8 @@ def evaluate(
         that share a label are relevant; the grade is the number of shared labels). Instance- and
         category-level measures differ only in the relevance that is passed here.
     metrics : str or sequence of str, default=("map@all",)
-        ``map@all``, ``map@K:hits|all|min``, ``r@K:any|fraction``, ``p@K``, ``ndcg@all``,
-        ``ndcg@K``, ``mrr``, ``meanr``, ``medr``, ``medr:vsepp``.
+        ``map@all``, ``map@K:hits|all|min``, ``r@K:any|fraction|twowaynet``, ``p@K``,
+        ``ndcg@all``, ``ndcg@K``, ``mrr``, ``meanr``, ``medr``, ``medr:vsepp``.
     directions : {"both", "forward", "backward"}, default="both"
         In the backward direction the columns are the queries, as if scores and relevance were
         transposed.

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from crossfit._arguments import shown
 
@@ -47,6 +47,9 @@ class Kind:
         Whether values are in [0, 1].
     digits : int, default=3
         Number of decimals in tables.
+    protocols : mapping of str to str, optional
+        Variants that are only for figures of one paper, with a sentence about ``{name}`` and its
+        cut-off ``{k}``, which tables print below such figures.
     """
 
     words: str
@@ -61,6 +64,7 @@ class Kind:
     greater_is_better: bool = True
     bounded: bool = True
     digits: int = 3
+    protocols: Mapping[str, str] = field(default_factory=dict)
 
     def forms(self, kind: str) -> list[str]:
         """Return the names of the measures, with K for a number and | between variants."""
@@ -70,13 +74,20 @@ class Kind:
         return [f"{kind}@all" if form == "all" else f"{kind}@K{variants}" for form in self.cutoffs]
 
 
+_TWO_WAY_NET = (
+    "{name} counts ranks from 0, as in the code of 2WayNet (CVPR 2017), and is the recall at "
+    "{k} + 1: do not compare it with R@{k}."
+)
 #: Kinds of measures by name; their values are computed in `crossfit.metrics.ranking`.
 KINDS = {
     "map": Kind(
         words="mAP", cutoffs=("all", "k"), variants=("hits", "all", "min"),
         default_is_written=True, by_label=True,
     ),
-    "r": Kind(words="R", cutoffs=("k",), variants=("any", "fraction"), first_only=("any",)),
+    "r": Kind(
+        words="R", cutoffs=("k",), variants=("any", "fraction", "twowaynet"),
+        first_only=("any", "twowaynet"), protocols={"twowaynet": _TWO_WAY_NET},
+    ),
     "p": Kind(words="P", cutoffs=("k",), by_label=True),
     "ndcg": Kind(words="nDCG", cutoffs=("all", "k"), by_label=True, needs_grades=True),
     "mrr": Kind(words="MRR", first_only=True),
@@ -151,6 +162,12 @@ class Measure:
     def greater_is_better(self) -> bool:
         """False for ranks, True for all other measures."""
         return self.row.greater_is_better
+
+    @property
+    def protocol(self) -> str:
+        """A sentence for tables if only figures of one paper are computed in this way, or ''."""
+        sentence = self.row.protocols.get(self.variant, "")
+        return sentence.format(name=self.row.words + self.suffix, k=self.k)
 
     @property
     def statistic(self) -> str:

@@ -433,6 +433,8 @@ def _recall(groups: RelevantGroups, measure: Measure) -> Floats:
     k = _cutoff(measure)
     if measure.variant == "fraction":
         return groups.divide(_hits(groups, k), groups.n_relevant)
+    if measure.variant == "twowaynet":  # ranks from 0 up to k
+        k += 1
     return _of_first(groups, partial(_success, k=k))
 
 

@@ -159,6 +159,13 @@ class Board:
         return (*self.rows, *self.quoted)
 
     @property
+    def protocols(self) -> list[str]:
+        """Sentences on metrics that are computed in the way of one paper only."""
+        printed = (metric for row in self.entries for _, metric in row.published)
+        names = dict.fromkeys([*self.metrics, *printed])
+        return [words for name in names if (words := parse_metric(name).protocol)]
+
+    @property
     def metric(self) -> str:
         """The main metric."""
         return self.metrics[0]

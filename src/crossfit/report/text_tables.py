@@ -42,9 +42,9 @@ def _footnote(board: Board) -> str:
         words += (
             f"Ranks and p, against {board.reference}, are of the mean over the directions. Ranks "
             f"are those that are not ruled out by paired randomisation tests {of}(Holm's "
-            f"correction, level {LEVEL:g})."
+            f"correction, level {LEVEL:g}). "
         )
-    return words.strip()
+    return " ".join([words.strip(), *board.protocols])
 
 
 def markdown_table(board: Board) -> str:
