@@ -37,7 +37,9 @@ from crossfit_correlation.dcca import DCCA
 from crossfit_correlation.multimodal_dbn import MultimodalDBN
 from crossfit_cran.estimator import CRAN
 from crossfit_heads.contrastive import ContrastiveHead
+from crossfit_ranking.dspe import DSPE
 from crossfit_ranking.dual_path import DualPath
+from crossfit_ranking.rrf_net import RRFNet
 from crossfit_ranking.vse import VSEPP
 from crossfit_ranking.wsabie import WSABIE
 from crossfit_topicnet.estimator import SSVR
@@ -514,6 +516,88 @@ def wsabie(device: str, widths: tuple[int, int], width: int, n: int) -> Case:
     return Case("wsabie", setting, method, arrays, plain)
 
 
+def dspe(device: str, widths: tuple[int, int], hidden: int, width: int, n: int) -> Case:
+    batch_size, margin, k = 500, 0.05, 10
+    arrays = normal(n, widths[0]), normal(n, widths[1], seed=1)
+    # One caption per image, so that there is no structure, which the plain loop does not have.
+    method = DSPE(
+        hidden=(hidden,), width=width, margin=margin, k_negatives=k, structure=0.0, captions=1,
+        standardize=False, lr_decay=1.0, batch_size=batch_size, **COMMON,
+    )  # fmt: skip
+    X, Z = (torch.from_numpy(array).to(device) for array in arrays)
+    first, second = (
+        nn.Sequential(
+            nn.Linear(size, hidden), nn.BatchNorm1d(hidden), nn.ReLU(), nn.Dropout(0.5),
+            nn.Linear(hidden, width),
+        )
+        for size in widths
+    )  # fmt: skip
+    module = nn.ModuleList([first, second]).to(device)
+
+    def largest(d: Tensor) -> Tensor:
+        hinges = (margin + d.diagonal()[:, None] - d).clamp(min=0)
+        own = torch.eye(len(d), dtype=torch.bool, device=d.device)
+        return hinges.masked_fill(own, 0.0).topk(k, dim=1)[0].mean()
+
+    def loss(rows: Tensor, _: float) -> Tensor:
+        x, z = F.normalize(first(X[rows]), dim=1), F.normalize(second(Z[rows]), dim=1)
+        d = ((2 - 2 * x @ z.T).clamp(min=0) + 1e-8).sqrt()
+        return largest(d) + 1.5 * largest(d.T)
+
+    plain = Plain(module, torch.optim.Adam(module.parameters(), lr=1e-3), loss, n, batch_size)
+    setting = f"{widths[0]:,} and {widths[1]:,} inputs, {hidden:,} and {width} units"
+    return Case("dspe", setting, method, arrays, plain)
+
+
+def rrf_net(device: str, widths: tuple[int, int], hidden: int, width: int, n: int) -> Case:
+    batch_size, margin, k, steps = 500, 0.1, 50, 3
+    weights = (1.0, 0.5, 2.0, 1.0)
+    arrays = normal(n, widths[0]), normal(n, widths[1], seed=1)
+    method = RRFNet(
+        hidden=hidden, width=width, margin=margin, k_negatives=k, steps=steps, weights=weights,
+        batch_size=batch_size, **COMMON,
+    )  # fmt: skip
+    X, Z = (torch.from_numpy(array).to(device) for array in arrays)
+
+    class Branch(nn.Module):
+        def __init__(self, size: int) -> None:
+            super().__init__()
+            self.below = nn.Sequential(
+                nn.BatchNorm1d(size), nn.Linear(size, hidden), nn.ReLU(), nn.Dropout(0.5),
+                nn.Linear(hidden, width), nn.BatchNorm1d(width), nn.ReLU(),
+            )  # fmt: skip
+            self.W = nn.Linear(width, width)
+            self.norms = nn.ModuleList(nn.BatchNorm1d(width) for _ in range(steps))
+            self.fuse, self.norm = nn.Conv1d(steps + 1, 1, 1), nn.BatchNorm1d(1)
+            self.above = nn.Sequential(nn.Linear(width, width), nn.BatchNorm1d(width))
+
+        def forward(self, x: Tensor) -> Tensor:
+            states = [self.below(x)]
+            for norm in self.norms:
+                states.append(states[-1] + F.relu(norm(self.W(states[-1]))))
+            fused = F.relu(self.norm(self.fuse(torch.stack(states, dim=1))))[:, 0]
+            return F.normalize(self.above(fused), dim=1)
+
+    first, second = Branch(widths[0]), Branch(widths[1])
+    module = nn.ModuleList([first, second]).to(device)
+
+    def loss(rows: Tensor, _: float) -> Tensor:
+        x, z = first(X[rows]), second(Z[rows])
+        s, own = x @ z.T, torch.eye(len(rows), dtype=torch.bool, device=x.device)
+        base = margin - s.diagonal()[:, None]
+        total = torch.zeros((), device=x.device)
+        for across, within, one, two in ((s, z @ z.T, *weights[:2]), (s.T, x @ x.T, *weights[2:])):
+            best, at = across.masked_fill(own, -2.0).topk(k, dim=1)
+            hinges = (base + best).clamp(min=0)
+            inside = (base + within.gather(1, at)).clamp(min=0) * (hinges > 0)
+            total = total + one * hinges.sum() + two * inside.sum()
+        return total / (len(rows) * k)
+
+    plain = Plain(module, torch.optim.Adam(module.parameters(), lr=1e-3), loss, n, batch_size)
+    setting = f"{widths[0]:,} and {widths[1]:,} inputs, {hidden:,} and {width} units"
+    return Case("rrf-net", setting, method, arrays, plain)
+
+
 def pixels(n: int) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (n, 76, 76, 3), dtype=np.uint8)
 
@@ -552,6 +636,10 @@ CASES: dict[str, list[Callable[[str], Case]]] = {
         lambda on: dcca(on, widths=(1280, 384), hidden=1024, width=50),
         lambda on: dcca(on, widths=(128, 10), hidden=64, width=10),
     ],
+    "dspe": [
+        lambda on: dspe(on, widths=(1280, 384), hidden=2048, width=512, n=1000),
+        lambda on: dspe(on, widths=(128, 64), hidden=64, width=32, n=8000),
+    ],
     "dual-path": [
         lambda on: dual_path(on, n=1024, channels=(256, 512), width=256),
         lambda on: dual_path(on, n=2048, channels=(32, 64), width=32),
@@ -559,6 +647,10 @@ CASES: dict[str, list[Callable[[str], Case]]] = {
     "multimodal-dbn": [
         lambda on: multimodal_dbn(on, (1280, 384), hidden=1024, width=1024, batch_size=128),
         lambda on: multimodal_dbn(on, (128, 10), hidden=64, width=64, batch_size=128),
+    ],
+    "rrf-net": [
+        lambda on: rrf_net(on, widths=(1280, 384), hidden=2048, width=512, n=1000),
+        lambda on: rrf_net(on, widths=(128, 64), hidden=64, width=32, n=8000),
     ],
     "ssvr": [
         lambda on: ssvr(on, normal(256, 1280), "vectors, fc6 and fc7 of 4,096",

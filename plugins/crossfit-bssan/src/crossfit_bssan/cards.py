@@ -68,7 +68,14 @@ def _experiment(
     )
 
 
-_COMPARED = ("bssan", "hglmm-cca", "gmm-hglmm-cca", "crossfit-ranking:m-rnn")  # on both sets
+_COMPARED = (  # on both sets
+    "bssan",
+    "hglmm-cca",
+    "gmm-hglmm-cca",
+    "crossfit-ranking:dspe",
+    "crossfit-ranking:m-rnn",
+    "crossfit-ranking:two-way-net",
+)
 FLICKR30K = _experiment(
     "huang-2018-bssan-flickr30k",
     "BSSAN, its ablations and the methods compared on Flickr30K, published settings",
@@ -79,6 +86,7 @@ FLICKR30K = _experiment(
         "crossfit-ranking:m-cnn",
         "crossfit-ranking:dan",
         "crossfit-ranking:dvsa",
+        "crossfit-ranking:rrf-net",
     ),
 )
 COCO = _experiment(

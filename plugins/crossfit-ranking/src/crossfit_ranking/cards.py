@@ -392,3 +392,123 @@ M_CNN_M_RNN_FLICKR8K = _experiment(
     "m-cnn-m-rnn-flickr8k-reduced", "flickr8k", ("m-cnn", "m-rnn", "cca"),
     "Reduced: the levels of m-CNN and both ranking rules of m-RNN on Flickr8k", "", 2015,
 )  # fmt: skip
+
+_CITE_DSPE = """@inproceedings{wang2016dspe,
+  author    = {Liwei Wang and Yin Li and Svetlana Lazebnik},
+  title     = {Learning Deep Structure-Preserving Image-Text Embeddings},
+  booktitle = {Proceedings of the IEEE Conference on Computer Vision and Pattern Recognition
+               (CVPR)},
+  pages     = {5005--5013},
+  year      = {2016}
+}"""
+_CITE_RRF_NET = """@inproceedings{liu2017rrfnet,
+  author    = {Yu Liu and Yanming Guo and Erwin M. Bakker and Michael S. Lew},
+  title     = {Learning a Recurrent Residual Fusion Network for Multimodal Matching},
+  booktitle = {Proceedings of the IEEE International Conference on Computer Vision (ICCV)},
+  pages     = {4107--4116},
+  year      = {2017}
+}"""
+_CITE_TWO_WAY_NET = """@inproceedings{eisenschtat2017twowaynet,
+  author    = {Aviv Eisenschtat and Lior Wolf},
+  title     = {Linking Image and Text with 2-Way Nets},
+  booktitle = {Proceedings of the IEEE Conference on Computer Vision and Pattern Recognition
+               (CVPR)},
+  pages     = {4601--4611},
+  year      = {2017}
+}"""
+
+DSPE = MethodCard(
+    api=1,
+    name="dspe",
+    target="crossfit_ranking.dspe:DSPE",
+    summary="Two branches ranked by their largest hinges, with the captions of an image together",
+    inputs={"image": ("vectors",), "text": ("vectors",)},
+    labels="none",
+    kind="embedding",
+    year=2016,
+    citation=_CITE_DSPE,
+    search_space={
+        "lr": Float(1e-4, 3e-3, log=True),
+        "margin": Float(0.03, 0.3, log=True),
+        "width": Choice(64, 128, 256, 512),
+        "dropout": Float(0.0, 0.6),
+        "max_epochs": Int(10, 60, log=True),
+    },
+    test_params={
+        "hidden": (32,), "width": 8, "dropout": 0.1, "lr": 1e-2, "batch_size": 32,
+        "max_epochs": 15, "device": "cpu",
+    },
+    make_inputs="crossfit_ranking.testing:make_inputs",
+)  # fmt: skip
+RRF_NET = MethodCard(
+    api=1,
+    name="rrf-net",
+    target="crossfit_ranking.rrf_net:RRFNet",
+    summary="Residual steps that share weights, fused; ranked across and within the views",
+    inputs={"image": ("vectors",), "text": ("vectors",)},
+    labels="none",
+    kind="embedding",
+    year=2017,
+    citation=_CITE_RRF_NET,
+    search_space={
+        "lr": Float(1e-4, 3e-3, log=True),
+        "margin": Float(0.03, 0.3, log=True),
+        "width": Choice(64, 128, 256, 512),
+        "steps": Int(0, 4),
+        "dropout": Float(0.0, 0.6),
+        "max_epochs": Int(10, 60, log=True),
+    },
+    test_params={
+        "hidden": 32, "width": 8, "dropout": 0.1, "lr": 1e-2, "batch_size": 32, "max_epochs": 15,
+        "device": "cpu",
+    },
+    make_inputs="crossfit_ranking.testing:make_inputs",
+)  # fmt: skip
+TWO_WAY_NET = MethodCard(
+    api=1,
+    name="two-way-net",
+    target="crossfit_ranking.two_way_net:TwoWayNet",
+    summary="2WayNet: one view from the other in both directions with tied weights",
+    inputs={"image": ("vectors",), "text": ("vectors",)},
+    labels="none",
+    kind="embedding",
+    year=2017,
+    citation=_CITE_TWO_WAY_NET,
+    search_space={
+        "lr": Float(1e-4, 3e-3, log=True),
+        "coupling": Float(0.1, 10.0, log=True),
+        "dropout": Float(0.0, 0.6),
+        "decorrelation": Float(0.05, 5.0, log=True),
+        "max_epochs": Int(10, 60, log=True),
+    },
+    test_params={
+        "widths": (24, 16, 24), "dropout": 0.1, "lr": 1e-2, "batch_size": 32, "max_epochs": 30,
+        "device": "cpu",
+    },
+    make_inputs="crossfit_ranking.testing:make_inputs",
+)  # fmt: skip
+
+DSPE_COCO = _experiment(
+    "wang-2016-dspe-coco", "coco", ("dspe",),
+    "Published settings: DSPE on MS-COCO", _CITE_DSPE, 2016,
+)  # fmt: skip
+DSPE_FLICKR30K = _experiment(
+    "wang-2016-dspe-flickr30k", "flickr30k", ("dspe",),
+    "Published settings: DSPE on Flickr30K", _CITE_DSPE, 2016,
+)  # fmt: skip
+RRF_NET_COCO = _experiment(
+    "liu-2017-rrf-net-coco", "coco", ("rrf-net",),
+    "Published settings: RRF-Net on MS-COCO", _CITE_RRF_NET, 2017,
+)  # fmt: skip
+RRF_NET_FLICKR30K = _experiment(
+    "liu-2017-rrf-net-flickr30k", "flickr30k", ("rrf-net",),
+    "Published settings: RRF-Net on Flickr30K", _CITE_RRF_NET, 2017,
+)  # fmt: skip
+TWO_WAY_NET_COCO = _experiment(
+    "eisenschtat-2017-2waynet-coco", "coco", ("two-way-net",),
+    "Published settings: 2WayNet on MS-COCO", _CITE_TWO_WAY_NET, 2017,
+)  # fmt: skip
+TWO_WAY_NET_FLICKR30K = _experiment(
+    "eisenschtat-2017-2waynet-flickr30k", "flickr30k", ("two-way-net",),
+    "Published settings: 2WayNet on Flickr30K", _CITE_TWO_WAY_NET, 2017,
+)  # fmt: skip
