@@ -424,6 +424,25 @@ class TestFromFolder:
         (tmp_path / "a.txt").write_bytes(end.join(captions).encode())
         assert list(from_folder(tmp_path)["all"].views["text"]) == captions
 
+    def test_a_whole_file_is_one_text(self, tmp_path):
+        from PIL import Image
+
+        for name in "ab":
+            Image.new("RGB", (4, 4), "red" if name == "a" else "blue").save(
+                tmp_path / f"{name}.png"
+            )
+            (tmp_path / f"{name}.txt").write_text(
+                f"\n Title {name} \n\nfirst line\nsecond line\n\n"
+            )
+        lines, whole = from_folder(tmp_path), from_folder(tmp_path, captions="whole")
+        assert len(lines["all"]) == 6 and len(whole["all"]) == 2
+        assert list(whole["all"].views["text"]) == [
+            f"Title {name}\n\nfirst line\nsecond line" for name in "ab"
+        ]
+        assert lines.revision != whole.revision
+        with pytest.raises(ValueError, match=r"'captions' .* must be a str among"):
+            from_folder(tmp_path, captions="all")
+
     def test_linked_folders_and_files(self, tmp_path):
         touch(tmp_path, "far/dog/1.jpg", "far/2.jpg")
         (tmp_path / "far/dog/1.txt").write_text("a dog")

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from crossfit._arguments import shown, validated
+from crossfit._arguments import one_of, shown, validated
 from crossfit.cards import API, DatasetCard
 from crossfit.datasets.record import (
     Dataset,
@@ -168,18 +168,21 @@ def from_csv(
     return Dataset(card, splits, target_names, content_hash(*hashed))
 
 
-@validated(path=[str, os.PathLike])
-def from_folder(path: str | os.PathLike[str]) -> Dataset:
+@validated(path=[str, os.PathLike], captions=[one_of("lines", "whole")])
+def from_folder(path: str | os.PathLike[str], *, captions: str = "lines") -> Dataset:
     """Build a data set from a folder of pictures with a text file for each.
 
     Parameters
     ----------
     path : path
         Folder with ``<name>.jpg`` (or another picture format) and ``<name>.txt``, either directly
-        or in one folder per class. Each non-blank line of a text file is a caption. If all
-        top-level folders have names of splits (``train``, ``val``, ``test``, ``dev``,
-        ``training``, ``valid``, ``validation``, ``testing``), they are the splits, and contain
-        the pictures or the folders of classes. Links to files and folders are followed.
+        or in one folder per class. If all top-level folders have names of splits (``train``,
+        ``val``, ``test``, ``dev``, ``training``, ``valid``, ``validation``, ``testing``), they are
+        the splits, and contain the pictures or the folders of classes. Links to files and folders
+        are followed.
+    captions : {"lines", "whole"}, default="lines"
+        Whether each non-blank line of a text file is a caption, or the whole file is one text, such
+        as an article.
 
     Returns
     -------
@@ -236,7 +239,7 @@ def from_folder(path: str | os.PathLike[str]) -> Dataset:
             f"each picture in {str(folder)!r} needs one text of the same name (a.jpg and a.txt), "
             f"but there are {'; '.join(wrong)}"
         )
-    captions = [_captions(folder / texts[file.with_suffix("")]) for file in pictures]
+    found_texts = [_captions(folder / texts[file.with_suffix("")], captions) for file in pictures]
     part_of, class_of = _places(pictures, folder)
     y, target_names = None, None
     if class_of:
@@ -244,8 +247,8 @@ def from_folder(path: str | os.PathLike[str]) -> Dataset:
     splits = {}
     for part in sorted(set(part_of), key=_split_order):
         at = [i for i, name in enumerate(part_of) if name == part]
-        index = np.repeat(np.arange(len(at)), [len(captions[i]) for i in at])
-        strings = [caption for i in at for caption in captions[i]]
+        index = np.repeat(np.arange(len(at)), [len(found_texts[i]) for i in at])
+        strings = [caption for i in at for caption in found_texts[i]]
         absolute = [str(folder / pictures[i]) for i in at]
         views = (
             Views(image=absolute, text=strings)
@@ -254,7 +257,7 @@ def from_folder(path: str | os.PathLike[str]) -> Dataset:
         )
         splits[part] = Split(views, None if y is None else y[at][index])
     hashed = [f"{file} {file_sha256((folder / file).absolute())}" for file in pictures]
-    hashed += [caption for own in captions for caption in own]
+    hashed += [caption for own in found_texts for caption in own]
     card = _card(folder.resolve().name, "from_folder", splits)
     return Dataset(card, splits, target_names, content_hash(*hashed))
 
@@ -534,11 +537,12 @@ def _views(values: Mapping[str, NDArray[Any]], files: Sequence[str]) -> Views:
     return Views(**values)
 
 
-def _captions(path: Path) -> list[str]:
-    captions = [line.strip() for line in read_lines(path) if line.strip()]
+def _captions(path: Path, how: str) -> list[str]:
+    lines = [line.strip() for line in read_lines(path)]
+    captions = [line for line in lines if line]
     if not captions:
-        raise ValueError(f"{str(path)!r} is empty: expected one caption per line")
-    return captions
+        raise ValueError(f"{str(path)!r} is empty: expected one caption per line, or a text")
+    return ["\n".join(lines).strip()] if how == "whole" else captions
 
 
 def _card(
