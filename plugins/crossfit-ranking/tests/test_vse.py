@@ -175,3 +175,25 @@ def test_mistakes_are_reported_in_a_sentence(sentences):
             ValueError, match=f"The '?{next(iter(settings))}|{next(iter(settings))}"
         ):
             VSE(**SMALL | settings).fit(sentences)
+
+
+# ---- real data ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", [VSE, VSEPP])
+def test_the_defaults_rank_pictures_and_captions(method, flickr8k):
+    fitted = method(device="cpu", verbose=0, random_state=0).fit(flickr8k(0, 500))
+    test = flickr8k(5000, 5150)
+    scores = fitted.similarity(test)
+    found = evaluate(scores, test.relevance("image", "text"), "r@10", ci=None)
+    for direction in found.directions:
+        assert found.mean(direction, "r@10") > 0.55  # .07 at chance
+
+
+def test_vse_reads_captions_word_by_word(flickr8k):
+    method = VSE(max_epochs=6, lr_step=5, device="cpu", verbose=0, random_state=0)
+    method.fit(flickr8k(0, 500, "strings"))
+    test = flickr8k(5000, 5150, "strings")
+    found = evaluate(method.similarity(test), test.relevance("image", "text"), "r@10", ci=None)
+    for direction in found.directions:
+        assert found.mean(direction, "r@10") > 0.3  # .07 at chance

@@ -212,3 +212,15 @@ def test_mistakes_are_reported_in_a_sentence(pairs):
                      {"dropout": 1.0}):  # fmt: skip
         with pytest.raises(ValueError, match=next(iter(settings))):
             WSABIE(**SMALL | settings).fit(pairs)
+
+
+# ---- real data ---------------------------------------------------------------------------------
+
+
+def test_the_defaults_rank_pictures_and_captions(flickr8k):
+    method = WSABIE(device="cpu", verbose=0, random_state=0).fit(flickr8k(0, 500))
+    test = flickr8k(5000, 5150)
+    scores = method.similarity(test)
+    found = evaluate(scores, test.relevance("image", "text"), "r@10", ci=None)
+    for direction in found.directions:
+        assert found.mean(direction, "r@10") > 0.55  # .07 at chance

@@ -364,7 +364,7 @@ WSABIE = MethodCard(
     search_space={
         "width": Choice(64, 128, 256, 512),
         "lr": Float(3e-4, 3e-2, log=True),
-        "max_norm": Float(0.1, 3.0, log=True),
+        "max_norm": Float(0.3, 10.0, log=True),
         "dropout": Float(0.0, 0.7),
         "max_epochs": Int(8, 40, log=True),
     },

@@ -69,7 +69,7 @@ class DeViSE(HingeEstimator):
 
     Parameters
     ----------
-    dropout : float, default=0.2
+    dropout : float, default=0.5
         Probability of dropping a feature of an image; 0 in the paper.
     standardize : bool, default=True
         Subtract the training mean from every feature of the images and divide it by its standard
@@ -77,8 +77,8 @@ class DeViSE(HingeEstimator):
     center : bool, default=True
         Subtract the mean of the training texts before texts are scaled to unit length, since
         sentence vectors have much in common. Not in the paper.
-    margin : float, default=0.1
-        Margin m, as in the paper.
+    margin : float, default=0.3
+        Margin m; 0.1 in the paper, with which fewer negatives violate it.
     clip : float or None, default=None
         Largest norm of the gradient.
     lr_step : int or None, default=10
@@ -137,10 +137,10 @@ class DeViSE(HingeEstimator):
     def __init__(
         self,
         *,
-        dropout: float = 0.2,
+        dropout: float = 0.5,
         standardize: bool = True,
         center: bool = True,
-        margin: float = 0.1,
+        margin: float = 0.3,
         clip: float | None = None,
         lr_step: int | None = 10,
         lr_gamma: float = 0.1,

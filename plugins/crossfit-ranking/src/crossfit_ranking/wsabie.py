@@ -169,10 +169,10 @@ class WSABIE(HingeEstimator):
 
     Parameters
     ----------
-    width : int, default=128
+    width : int, default=256
         Width of the common space.
-    max_norm : float, default=1.0
-        Largest norm C of a column of V and W.
+    max_norm : float, default=3.0
+        Largest norm C of a column of V and W, which begin with norms of about 1.
     rank_weight : {"harmonic", "rank", "constant"}, default="harmonic"
         Weights L of the ranks: as above; k, which is the mean rank; or 1, a plain hinge.
     sampled : bool, default=True
@@ -251,8 +251,8 @@ class WSABIE(HingeEstimator):
     def __init__(
         self,
         *,
-        width: int = 128,
-        max_norm: float = 1.0,
+        width: int = 256,
+        max_norm: float = 3.0,
         rank_weight: str = "harmonic",
         sampled: bool = True,
         bidirectional: bool = True,
