@@ -77,7 +77,7 @@ class DeViSE(HingeEstimator):
     center : bool, default=True
         Subtract the mean of the training texts before texts are scaled to unit length, since
         sentence vectors have much in common. Not in the paper.
-    margin : float, default=0.3
+    margin : float, default=0.2
         Margin m; 0.1 in the paper, with which fewer negatives violate it.
     clip : float or None, default=None
         Largest norm of the gradient.
@@ -87,7 +87,7 @@ class DeViSE(HingeEstimator):
         Factor of the learning rate.
     max_epochs : int, default=15
         Number of passes over the training pairs.
-    lr : float, default=0.003
+    lr : float, default=0.001
         Learning rate.
     batch_size : int, default=128
         Number of pairs per batch.
@@ -140,12 +140,12 @@ class DeViSE(HingeEstimator):
         dropout: float = 0.5,
         standardize: bool = True,
         center: bool = True,
-        margin: float = 0.3,
+        margin: float = 0.2,
         clip: float | None = None,
         lr_step: int | None = 10,
         lr_gamma: float = 0.1,
         max_epochs: int = 15,
-        lr: float = 3e-3,
+        lr: float = 1e-3,
         batch_size: int = 128,
         **kwargs: Any,
     ) -> None:
