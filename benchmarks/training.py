@@ -37,8 +37,10 @@ from crossfit_correlation.dcca import DCCA
 from crossfit_correlation.multimodal_dbn import MultimodalDBN
 from crossfit_cran.estimator import CRAN
 from crossfit_heads.contrastive import ContrastiveHead
+from crossfit_ranking.dan import DAN
 from crossfit_ranking.dspe import DSPE
 from crossfit_ranking.dual_path import DualPath
+from crossfit_ranking.dvsa import DVSA, aligned
 from crossfit_ranking.rrf_net import RRFNet
 from crossfit_ranking.vse import VSEPP
 from crossfit_ranking.wsabie import WSABIE
@@ -397,6 +399,56 @@ def corr_ae(device: str, widths: tuple[int, int], width: int, n: int) -> Case:
                 method, arrays, plain)  # fmt: skip
 
 
+def region_views(n: int, n_regions: int, width: int, words: int) -> Views:
+    """Return n images of regions (n_regions, width) and texts of 12 word vectors."""
+    return Views(image=normal(n, n_regions, width), text=normal(n, 12, words, seed=1))
+
+
+def dan(device: str, width: int) -> Case:
+    n, batch_size = 512, 128
+    views = region_views(n, 16, 256, 100)
+    method = DAN(width=width, standardize=False, batch_size=batch_size, **COMMON)
+    method.text_form_ = "words"
+    module: Any = method._build_module({"image": 256, "text": 100}, None).to(device)
+    regions, words = (torch.tensor(views[name], device=device) for name in views.names)
+    mask = torch.ones(batch_size, 12, dtype=torch.bool, device=device)
+
+    def loss(rows: Tensor, _: float) -> Tensor:
+        v = module.encode(Items(regions[rows]), "image")
+        u = module.encode(Items(words[rows], mask[: len(rows)]), "text")
+        return _all_hinges(v @ u.T, 0.2)
+
+    plain = Plain(module, torch.optim.Adam(module.parameters(), lr=1e-3), loss, n, batch_size)
+    return Case("dan", f"width {width}, 16 regions and 12 words", method, (views,), plain)
+
+
+def dvsa(device: str, hidden: int, width: int) -> Case:
+    n, batch_size = 500, 100
+    views = region_views(n, 20, 256, 100)
+    method = DVSA(hidden=hidden, width=width, standardize=False, batch_size=batch_size, **COMMON)
+    method.text_form_ = "words"
+    module: Any = method._build_module({"image": 256, "text": 100}, None).to(device)
+    regions, words = (torch.tensor(views[name], device=device) for name in views.names)
+    mask = torch.ones(batch_size, 12, dtype=torch.bool, device=device)
+
+    def loss(rows: Tensor, _: float) -> Tensor:
+        v, _ = module.prepare(Items(regions[rows]), "image")
+        s, said = module.prepare(Items(words[rows], mask[: len(rows)]), "text")
+        return _all_hinges(aligned(v, None, s, said) / 12, 0.1)
+
+    plain = Plain(module, torch.optim.Adam(module.parameters(), lr=3e-3), loss, n, batch_size)
+    return Case("dvsa", f"width {width}, 20 regions and 12 words", method, (views,), plain)
+
+
+def _all_hinges(scores: Tensor, margin: float) -> Tensor:
+    """Return the mean hinges of both directions over all pairs but the diagonal."""
+    own = scores.diagonal()
+    wrong = ~torch.eye(len(own), dtype=torch.bool, device=scores.device)
+    rows = ((margin - own[:, None] + scores).clamp(min=0) * wrong).sum()
+    columns = ((margin - own[None] + scores).clamp(min=0) * wrong).sum()
+    return (rows + columns) / wrong.sum()
+
+
 def multimodal_dbn(
     device: str, widths: tuple[int, int], hidden: int, width: int, batch_size: int
 ) -> Case:
@@ -632,6 +684,7 @@ CASES: dict[str, list[Callable[[str], Case]]] = {
         lambda on: cran(on, batch_size=40, channels=(24, 24, 32), lstm_width=32, width=32,
                         length=66),
     ],
+    "dan": [lambda on: dan(on, width=256), lambda on: dan(on, width=32)],
     "dcca": [
         lambda on: dcca(on, widths=(1280, 384), hidden=1024, width=50),
         lambda on: dcca(on, widths=(128, 10), hidden=64, width=10),
@@ -644,6 +697,7 @@ CASES: dict[str, list[Callable[[str], Case]]] = {
         lambda on: dual_path(on, n=1024, channels=(256, 512), width=256),
         lambda on: dual_path(on, n=2048, channels=(32, 64), width=32),
     ],
+    "dvsa": [lambda on: dvsa(on, hidden=128, width=256), lambda on: dvsa(on, hidden=32, width=32)],
     "multimodal-dbn": [
         lambda on: multimodal_dbn(on, (1280, 384), hidden=1024, width=1024, batch_size=128),
         lambda on: multimodal_dbn(on, (128, 10), hidden=64, width=64, batch_size=128),

@@ -226,7 +226,7 @@ class DAN(SentenceEstimator, RankingEstimator):
 
     Parameters
     ----------
-    width : int, default=256
+    width : int, default=128
         Width of the states, of the hidden units of the attention, and of the vectors of a step. The
         common space has K + 1 times as many dimensions.
     n_steps : int, default=2
@@ -322,7 +322,7 @@ class DAN(SentenceEstimator, RankingEstimator):
     def __init__(
         self,
         *,
-        width: int = 256,
+        width: int = 128,
         n_steps: int = 2,
         directions: str = "mean",
         word_width: int = 128,

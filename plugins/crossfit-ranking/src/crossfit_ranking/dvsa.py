@@ -273,7 +273,7 @@ class DVSA(SentenceEstimator, NeuralPairEstimator):
         Width of the states of the BRNN.
     window : int, default=2
         Number of words of a fragment for ``fragments="windows"``; 1 for single words.
-    width : int, default=256
+    width : int, default=128
         Width of the common space.
     word_width : int, default=128
         Width of the vectors of strings and word ids, which are learned.
@@ -295,7 +295,8 @@ class DVSA(SentenceEstimator, NeuralPairEstimator):
     k_negatives : int, default=10
         Number of wrong items for ``mining="top-k"``.
     clip : float or None, default=None
-        Largest absolute value of an element of the gradient; 5 in the paper.
+        Largest absolute value of an element of the gradient; 5 in the paper, for the sum over a
+        batch of 100 pairs, of which the loss here is the mean.
     max_epochs : int, default=12
         Number of passes over the training pairs.
     lr : float, default=0.003
@@ -328,7 +329,7 @@ class DVSA(SentenceEstimator, NeuralPairEstimator):
 
     The paper has 20 regions of 4096 numbers (19 detected objects and the whole image), fixed
     300-dimensional word vectors, sums of products of unscaled vectors, margin 1 with all hinges
-    added up, SGD with momentum 0.9 on batches of 100, and gradients limited to 5. They are in the
+    added up, SGD with momentum 0.9 on batches of 100, and limited gradients. They are in the
     experiments ``karpathy-2015-dvsa-flickr30k`` and ``karpathy-2015-dvsa-coco``. The relations of
     dependency trees, each with its own matrix, cannot be had without a parser.
 
@@ -379,7 +380,7 @@ class DVSA(SentenceEstimator, NeuralPairEstimator):
         unit_length: bool = True,
         hidden: int = 128,
         window: int = 2,
-        width: int = 256,
+        width: int = 128,
         word_width: int = 128,
         max_words: int | None = 30,
         min_count: int = 2,
