@@ -77,7 +77,7 @@ def trials():
 
 
 def attention():
-    """Return one map each of a grid, of words, of boxes, and of words over regions."""
+    """Return one map each of a grid, of words, of boxes, and of words over regions; two numbers."""
     words = np.array(["a", "<em>red</em>", "heart"])
     maps = [
         {"weights": np.eye(9)[4], "view": "image"},
@@ -86,6 +86,8 @@ def attention():
          "regions": np.array([[0, 0, 0.5, 1], [0.5, 0, 1, 1]])},
         {"weights": np.full((3, 5), 0.2), "view": "w2r", "words": words},
         {"weights": np.full(7, 1 / 7), "view": "neither words nor a grid"},
+        {"weights": np.array([0.0478]), "view": "image", "quantity": "variance"},
+        {"weights": np.array([1.5]), "view": "text", "quantity": "variance"},
     ]  # fmt: skip
     return {
         f"{i}|{name}": np.asarray(part)

@@ -389,8 +389,11 @@ def test_unlabelled_items_are_of_no_class_and_who_has_nothing_to_find_has_not_fa
 def test_attention_is_drawn_where_it_is_known_what_the_weights_are_of(written):
     text = written[1]
     maps = text[text.index('<div class="maps">') : text.index('id="made"')]
-    assert maps.count("<figure") == 4
-    assert maps.count('<img src="data:image') == 2
+    assert maps.count("<figure") == 6
+    assert maps.count('<img src="data:image') == 3
+    assert re.findall(r": (image|text): .*?: variance ([\d.]+)<", maps) == [
+        ("image", "0.0478"), ("text", "1.5"),
+    ]  # fmt: skip
     assert maps.count("<svg") == 1
     assert re.findall(r"--w:(\d+)%", maps) == ["5", "11", "40"]
     assert "&lt;em&gt;red&lt;/em&gt;" in maps and "<em>" not in maps and "<u>" not in maps

@@ -74,6 +74,8 @@ def attention_of(method: Any, views: Views, raw: Views) -> Arrays:
                     parts["grid"] = np.asarray(info["grid"])
                 if "words" in info:
                     parts["words"] = np.asarray(list(info["words"]), dtype=str)
+                if "quantity" in info:
+                    parts["quantity"] = np.asarray(str(info["quantity"]))
                 found |= {f"{number}|{key}": np.asarray(part) for key, part in parts.items()}
         return {key: part for key, part in found.items() if part.dtype != object}
     except Exception as error:

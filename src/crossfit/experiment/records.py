@@ -102,7 +102,8 @@ class CellRecord(Cell):
         list of dict
             ``weights`` (R,) or (T, R); ``query`` the text; ``item`` the number of the item in its
             view; ``view`` the name of that view; ``regions`` boxes (R, 4), ``grid`` rows and
-            columns of regions, and ``words`` (T,) where they are known.
+            columns of regions, and ``words`` (T,) where they are known; ``quantity`` what the one
+            number of the item is, if it is not a weight.
         """
         found: dict[int, dict[str, NDArray[Any]]] = {}
         for name, array in self._arrays("attention.npz", wrong_attention).items():

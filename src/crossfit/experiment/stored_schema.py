@@ -247,7 +247,7 @@ def wrong_attention(arrays: Arrays) -> str:
     """Return a message if the attention maps of a cell are invalid, else an empty string."""
     kinds = {"weights": "iuf", "item": "iu", "view": "U", "query": "U", "regions": "iuf",
              "grid": "iu",
-             "words": "U"}  # fmt: skip
+             "words": "U", "quantity": "U"}  # fmt: skip
     shapes = {"weights": (1, 2), "regions": (2,), "grid": (1,), "words": (1,)}
     for name, array in arrays.items():
         number, _, part = name.partition("|")

@@ -52,6 +52,9 @@ def attention_maps(label: str, cell: CellRecord, test: Any) -> list[Attention]:
         weights = np.atleast_2d(np.asarray(stored["weights"], np.float64))
         text, view = str(stored.get("query", "")), str(stored.get("view", ""))
         caption = ": ".join(part for part in (label, view, clipped(text)) if part)
+        if "quantity" in stored and weights.size == 1:
+            found.append(_with_number(caption, stored, weights.item(), test))
+            continue
         boxes = stored.get("regions")
         side = math.isqrt(weights.shape[1])
         if boxes is None and ("grid" in stored or side * side == weights.shape[1]):
@@ -70,3 +73,12 @@ def attention_maps(label: str, cell: CellRecord, test: Any) -> list[Attention]:
         elif words and len(words) == len(weights):
             found.append(Attention(caption, svg=plots.attention(weights, words)))
     return found
+
+
+def _with_number(caption: str, stored: Any, number: float, test: Any) -> Attention:
+    """Return an item with a number that belongs to all of it, such as its variance."""
+    picture, view = "", str(stored.get("view", ""))
+    if view in test.views.names:
+        item = test.views.distinct(view)[0][int(stored["item"])]
+        picture = data_uri(item, _MAP) if is_picture(item) else ""
+    return Attention(f"{caption}: {stored['quantity']} {number:.3g}", picture)

@@ -64,6 +64,41 @@ MAXSIM = MethodCard(
     make_inputs="crossfit_heads.testing:make_sets",
 )
 
+PCMEPP = MethodCard(
+    api=1,
+    name="pcmepp",
+    target="crossfit_heads.pcmepp:PCMEpp",
+    summary="PCME++: normal distributions on frozen features, matched by their distance",
+    inputs={"image": ("vectors",), "text": ("vectors",)},
+    labels="none",
+    kind="embedding",
+    year=2024,
+    citation="""@inproceedings{chun2024pcmepp,
+  author    = {Sanghyuk Chun},
+  title     = {Improved Probabilistic Image-Text Representations},
+  booktitle = {International Conference on Learning Representations},
+  year      = {2024}
+}""",
+    search_space={
+        "lr": Float(1e-4, 1e-2, log=True),
+        "width": Choice(128, 256, 512),
+        "branch": Choice("linear", "mlp", "gated"),
+        "dropout": Float(0.0, 0.5),
+        "pseudo_weight": Choice(0.0, 0.1),
+        "vib_weight": Float(1e-5, 1e-2, log=True),
+        "mixup": Choice(0.0, 0.25),
+        "max_epochs": Int(5, 60, log=True),
+    },
+    test_params={
+        "width": 16,
+        "max_epochs": 20,
+        "batch_size": 32,
+        "lr": 1e-2,
+        "device": "cpu",
+    },
+    make_inputs="crossfit_heads.testing:make_inputs",
+)
+
 _CITE_SCAN = """@inproceedings{lee2018scan,
   author    = {Kuang-Huei Lee and Xi Chen and Gang Hua and Houdong Hu and Xiaodong He},
   title     = {Stacked Cross Attention for Image-Text Matching},
