@@ -1,8 +1,8 @@
-"""Pictures of attention: weights of words over an image, and of objects over the words."""
+"""Figures of results: measures with their intervals, and the attention of a method."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from numbers import Integral
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["plot_attention"]
+    from crossfit.metrics.evaluation import Evaluation
+
+__all__ = ["plot_attention", "plot_intervals"]
 
 _COLUMNS = 7  # panels in a row, at most
 _PANEL = 1.7  # inches
@@ -92,7 +94,8 @@ def plot_attention(
     Returns
     -------
     matplotlib.figure.Figure
-        The figure, which can be saved by its ``savefig``. It is not registered with pyplot.
+        The figure, which a notebook displays, and which can be saved by its ``savefig``. It is not
+        registered with pyplot.
 
     Raises
     ------
@@ -108,9 +111,9 @@ def plot_attention(
     >>> len(figure.subfigs[0].axes)  # the image, two words, the colour bar
     4
     """
-    from matplotlib.figure import Figure
     from matplotlib.text import Text
 
+    from crossfit._figures import ShownFigure
     from crossfit.extraction.images import load_rgb
 
     whole_numbers = isinstance(grid, tuple | list) and all(
@@ -147,7 +150,7 @@ def plot_attention(
         over_words = over_words[:n_objects, : len(names)]
         heights.append(max(2.6 * aspect, 1.1 + 0.35 * len(over_words)) + 0.3)
         columns = _COLUMNS
-    figure = Figure(figsize=(columns * _PANEL + 0.8, sum(heights)), layout="constrained")
+    figure = ShownFigure(figsize=(columns * _PANEL + 0.8, sum(heights)), layout="constrained")
     parts = list(figure.subfigures(len(heights), 1, height_ratios=heights, squeeze=False)[:, 0])
     if over_image is not None:
         cover = _cover(pixels.shape[:2], over_image.shape[1], grid, region_boxes)
@@ -157,6 +160,85 @@ def plot_attention(
         _draw_words(parts.pop(0), pixels, over_words, names, boxes, labels)
     for text in figure.findobj(Text):
         text.set_parse_math(False)  # ticks are copied when it is drawn
+    return figure
+
+
+@in_plain_words
+def plot_intervals(
+    evaluations: Evaluation | Mapping[str, Evaluation], metric: str | None = None
+) -> Figure:
+    """Draw a measure of one or more methods with its intervals, one panel per direction.
+
+    Parameters
+    ----------
+    evaluations : Evaluation, or mapping of str to Evaluation
+        What `crossfit.evaluate` returned, for each method by its name.
+    metric : str, optional
+        A metric that was evaluated; by default the first one.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        The figure, which a notebook displays, and which can be saved by its ``savefig``. It is not
+        registered with pyplot.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If these are not evaluations of the same directions that have the metric.
+
+    See Also
+    --------
+    crossfit.compare : Tests between methods; intervals that overlap are not a test.
+
+    Examples
+    --------
+    >>> from crossfit import evaluate
+    >>> ev = evaluate([[0.9, 0.1], [0.4, 0.3]], ([0, 1], [0, 1]), ["map@all", "r@1"])
+    >>> figure = plot_intervals({"one": ev, "another": ev}, "r@1")
+    >>> [axes.get_title() for axes in figure.axes]
+    ['forward', 'backward']
+    """
+    from crossfit._figures import ShownFigure
+    from crossfit.metrics import parse_metric
+    from crossfit.metrics.evaluation import Evaluation
+
+    given = {"": evaluations} if isinstance(evaluations, Evaluation) else evaluations
+    if not isinstance(given, Mapping) or not all(
+        isinstance(one, Evaluation) for one in given.values()
+    ):
+        raise TypeError(
+            "evaluations must be an Evaluation, or map names of methods to them, got "
+            f"{shown(evaluations)}"
+        )
+    if not given:
+        raise ValueError("evaluations must have at least one entry, got none")
+    first = next(iter(given.values()))
+    name = first.metrics[0] if metric is None else parse_metric(metric).name
+    for label, one in given.items():
+        if name not in one.metrics or one.directions != first.directions:
+            raise ValueError(
+                f"evaluations: {shown(label)} must have {name} for {', '.join(first.directions)}, "
+                f"got {', '.join(one.metrics)} for {', '.join(one.directions)}"
+            )
+    n = len(first.directions)
+    figure = ShownFigure(figsize=(1.5 + 3.5 * n, 0.9 + 0.3 * len(given)), layout="constrained")
+    panels = figure.subplots(1, n, sharex=True, sharey=True, squeeze=False)[0]
+    for axes, direction in zip(panels, first.directions):
+        for i, one in enumerate(given.values()):
+            mean = one.mean(direction, name)
+            low, high = (mean, mean) if one.ci is None else one.interval(direction, name)
+            axes.plot([low, high], [-i, -i], color="#2f5bd0", linewidth=3)
+            axes.plot([mean], [-i], "o", color="#2f5bd0")
+        axes.set_title(printable(getattr(direction, "label", str(direction))), fontsize=11)
+        axes.set_ylim(0.5 - len(given), 0.5)
+        axes.set_xlabel(name)
+        axes.grid(axis="x", color="0.9")
+        axes.set_axisbelow(True)
+        axes.spines[["top", "right"]].set_visible(False)
+    panels[0].set_yticks(
+        [-i for i in range(len(given))], [printable(str(label)) for label in given]
+    )
     return figure
 
 

@@ -13,6 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from crossfit._arguments import is_word, shown
 from crossfit._arrays import as_array
+from crossfit._html import html_table
 from crossfit.base import CrossModalEstimator
 from crossfit.protocols import Indexed, Scorer
 from crossfit.scoring import score_views
@@ -97,6 +98,16 @@ class SearchResult(_Best):
         import pandas as pd
 
         return pd.DataFrame(self.rows())
+
+    def _repr_html_(self) -> str:
+        k = self.indices.shape[1]
+        rows = [
+            (query, *(f"{i} ({score:.3f})" for i, score in zip(found, scores)))
+            for query, (found, scores) in enumerate(zip(self.indices[:20], self.scores[:20]))
+        ]
+        n = len(self.indices)
+        caption = f"{min(n, 20)} of {n} queries: rows of the gallery, with their scores"
+        return html_table(caption, ("query", *(f"{rank}." for rank in range(1, k + 1))), rows)
 
 
 def _split(estimator: Any) -> tuple[list[Any], Any]:

@@ -23,6 +23,7 @@ from crossfit._arrays import (
     listed,
     missing_rows,
 )
+from crossfit._html import html_table
 from crossfit._text import shown
 from crossfit._warnings import warn
 from crossfit.labels import check_labels, class_codes, group_codes, joined_labels, read_labels
@@ -802,6 +803,12 @@ class Views(_Immutable):
             items = f"{n_rows(part)} items, " if name in self._index else ""
             parts.append(f"{name}: {items}{_described(part)}")
         return f"{type(self).__name__}(n={self._n}, {'; '.join(parts)})"
+
+    def _repr_html_(self) -> str:
+        rows = [(name, n_rows(part), _described(part)) for name, part in self._values.items()]
+        kind = "channel" if isinstance(self, Channels) else "view"
+        caption = f"{type(self).__name__} of {self._n} rows"
+        return html_table(caption, (kind, "items", "values"), rows)
 
     def __reduce__(self) -> tuple[Any, ...]:
         # A sequence, because joblib's hash ignores the order of a dict.

@@ -12,7 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crossfit._arrays import is_tensor
+from crossfit._html import html_table
 from crossfit.cards import DatasetCard
+from crossfit.labels import labelled
 from crossfit.views import Views
 
 __all__ = [
@@ -124,6 +126,19 @@ class Dataset:
             labels = "" if split.y is None else ", with labels"
             lines.append(f"  {name}: {split.views!r}{labels}")
         return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        rows = []
+        for name, split in self.splits.items():
+            items = ", ".join(
+                f"{len(split.views.distinct(view)[0])} {view}" for view in split.views.names
+            )
+            y = split.y
+            known = 0 if y is None else (y.any(axis=1) if y.ndim == 2 else labelled(y)).sum()
+            rows.append((name, len(split), items, int(known)))
+        classes = "" if self.target_names is None else f", {len(self.target_names)} classes"
+        caption = f"{self.name}: {self.card.summary}; revision {self.revision}{classes}"
+        return html_table(caption, ("split", "rows", "items", "rows with a label"), rows)
 
 
 def content_hash(*parts: str | bytes | Path) -> str:

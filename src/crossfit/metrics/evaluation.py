@@ -8,12 +8,14 @@ from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from crossfit._arguments import integer, is_word, shown, validated
 from crossfit._arrays import NUMPY_DEFAULTS
+from crossfit._html import html_table
 from crossfit._random import draw_seed
 from crossfit._warnings import warn
+from crossfit.labels import check_labels, labelled
 from crossfit.metrics.directions import Direction, chosen
 from crossfit.metrics.intervals import (
     bootstrap,
@@ -238,6 +240,69 @@ class Evaluation:
         import pandas as pd
 
         return pd.DataFrame(self.rows())
+
+    def by_class(
+        self,
+        direction: str,
+        metric: str,
+        y: ArrayLike,
+        names: Sequence[str] | None = None,
+    ) -> list[dict[str, Any]]:
+        """Return the mean of a metric over the queries of each class.
+
+        Parameters
+        ----------
+        direction, metric : str
+            A direction and a metric that were evaluated.
+        y : array-like of shape (n_queries,)
+            Labels of the queries; -1 is unlabelled.
+        names : sequence of str, optional
+            Names of the classes, by label, such as ``target_names`` of a data set.
+
+        Returns
+        -------
+        list of dict
+            Keys ``class, value, n_queries``, sorted by class; `n_queries` is the number of queries
+            that have a value, and `value` is NaN if there are none.
+
+        Raises
+        ------
+        ValueError
+            If there is not one label per query, or not a name for each class.
+
+        Examples
+        --------
+        >>> ev = evaluate([[0.9, 0.1], [0.4, 0.3]], ([0, 1], [0, 1]), "map@all", ci=None)
+        >>> ev.by_class("forward", "map@all", [0, 1], ["cat", "dog"])[1]
+        {'class': 'dog', 'value': 0.5, 'n_queries': 1}
+        """
+        values = self.per_query[direction, metric]
+        labels = check_labels(y)
+        if labels.shape != values.shape:
+            raise ValueError(
+                f"y must be one label for each of the {len(values)} queries, got shape "
+                f"{labels.shape}"
+            )
+        statistic = parse_metric(metric).statistic
+        found = []
+        for label in np.unique(labels[labelled(labels)]):
+            name = label.item() if hasattr(label, "item") else label
+            if names is not None:
+                if not isinstance(name, int) or not 0 <= name < len(names):
+                    raise ValueError(f"names has {len(names)} names, but there is a class {name!r}")
+                name = names[name]
+            own = values[labels == label]
+            own = own[~np.isnan(own)]
+            mean = float(summarize(own, statistic)) if len(own) else float("nan")
+            found.append({"class": name, "value": mean, "n_queries": len(own)})
+        return found
+
+    def _repr_html_(self) -> str:
+        head = ("direction", "metric", "value", "low", "high", "n_queries")
+        rows = [[row[name] for name in head] for row in self.rows()]
+        intervals = "" if self.ci is None else f", with intervals of {self.ci:.0%}"
+        caption = f"Evaluation, ties: {self.ties}{intervals}"
+        return html_table(caption, (*head[:-1], "queries"), rows)
 
     def __repr__(self) -> str:
         rows = self.rows()
