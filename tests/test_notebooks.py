@@ -1,4 +1,4 @@
-"""What notebooks show: tables of data, results and evaluations, and figures."""
+"""Notebooks: tables of data, results and evaluations, and figures as pictures."""
 
 import subprocess
 import sys
