@@ -117,7 +117,8 @@ class VSE(SentenceEstimator, RankingEstimator):
         Number of recurrent layers.
     dropout : float, default=0.2
         Probability of dropping a feature of an image, of a word or of a text that is a vector; 0
-        in the paper.
+        in the paper. With vectors of both views, 0.5 ranks a few thousand pairs better; with words
+        it does not.
     word_dropout : float, default=0.1
         Probability that a word is replaced by the unknown word in training; 0 in the paper.
     standardize : bool, default=True
