@@ -193,7 +193,9 @@ def _comparison(dataset: str, where: str) -> ExperimentCard:
     )
 
 
-_RANKING = ("devise", "dual-path", "vse", "vsepp", "wsabie")
+_RANKING = (
+    "devise", "dspe", "dual-path", "rrf-net", "two-way-net", "vse", "vsepp", "wsabie",
+)  # fmt: skip
 _COMPARED = ("cca", "contrastive-head", *(f"crossfit-ranking:{name}" for name in _RANKING))
 HEADS_EMOJI = _comparison("emoji", "emoji")
 HEADS_ESC10 = _comparison("esc10", "sounds")
