@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.utils.rnn import pack_padded_sequence
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from crossfit import Ragged, Views
 from crossfit.neural import Items, grad_reverse, listening, triplet_loss
@@ -37,6 +37,8 @@ from crossfit_correlation.dcca import DCCA
 from crossfit_correlation.multimodal_dbn import MultimodalDBN
 from crossfit_cran.estimator import CRAN
 from crossfit_heads.contrastive import ContrastiveHead
+from crossfit_heads.scan import SCAN, Elements, stacked_attention
+from crossfit_heads.vse_infinity import GPO, VSEInfinity
 from crossfit_ranking.dan import DAN
 from crossfit_ranking.dspe import DSPE
 from crossfit_ranking.dual_path import DualPath
@@ -650,6 +652,82 @@ def rrf_net(device: str, widths: tuple[int, int], hidden: int, width: int, n: in
     return Case("rrf-net", setting, method, arrays, plain)
 
 
+def sets(n: int) -> Views:
+    """Return n pairs of 36 regions and 12 words."""
+    return Views(image=normal(n, 36, 256), text=normal(n, 12, 100, seed=1))
+
+
+def hardest(scores: Tensor) -> Tensor:
+    """Return the mean hinge on the hardest negatives of both directions."""
+    own = torch.eye(len(scores), dtype=torch.bool, device=scores.device)
+    matched, wrong = scores.diagonal(), scores.masked_fill(own, -torch.inf)
+    return sum((0.2 - matched + wrong.amax(dim=k)).clamp(min=0).mean() for k in (0, 1))
+
+
+def words_in_both_directions(gru: nn.GRU, words: Tensor) -> Tensor:
+    """Return the states of sequences, packed because those of texts differ in length."""
+    lengths = torch.full((len(words),), words.shape[1])
+    packed = pack_padded_sequence(words, lengths, batch_first=True, enforce_sorted=False)
+    states, _ = pad_packed_sequence(gru(packed)[0], batch_first=True)
+    return states.unflatten(2, (2, -1)).mean(dim=2)
+
+
+def scan(device: str, attention: str, width: int) -> Case:
+    n, batch_size = 512, 64
+    views = sets(n)
+    method = SCAN(
+        attention=attention, width=width, standardize=False, dropout=0.0, sum_share=0.0,
+        batch_size=batch_size, **COMMON,
+    )  # fmt: skip
+    regions, words = (torch.tensor(np.asarray(views[role])).to(device) for role in views.names)
+    linear = nn.Linear(256, width)
+    gru = nn.GRU(100, width, batch_first=True, bidirectional=True)
+    module = nn.ModuleList([linear, gru]).to(device)
+
+    def loss(rows: Tensor, _: float) -> Tensor:
+        a = F.normalize(linear(regions[rows]), dim=2)
+        b = F.normalize(words_in_both_directions(gru, words[rows]), dim=2)
+        first, second = (a, b) if attention == "t2i" else (b, a)
+        context, query = (
+            Elements(part, torch.full((len(rows),), part.shape[1], device=device), gram)
+            for part, gram in ((first, first @ first.mT), (second, None))
+        )
+        scale = 9.0 if attention == "t2i" else 4.0
+        return hardest(stacked_attention(context, query, lambda_softmax=scale, leak=0.1))
+
+    plain = Plain(module, torch.optim.Adam(module.parameters(), lr=5e-4), loss, n, batch_size)
+    return Case("scan", f"{attention}, width {width}", method, (views,), plain)
+
+
+def vse_infinity(device: str, width: int) -> Case:
+    n, batch_size = 1024, 128
+    views = sets(n)
+    method = VSEInfinity(
+        width=width, standardize=False, dropout=0.0, drop=0.0, sum_share=0.0,
+        batch_size=batch_size, **COMMON,
+    )  # fmt: skip
+    regions, words = (torch.tensor(np.asarray(views[role])).to(device) for role in views.names)
+    linear = nn.Linear(256, width)
+    gru = nn.GRU(100, width, batch_first=True, bidirectional=True)
+    position = nn.ModuleList(nn.GRU(32, 32, batch_first=True, bidirectional=True) for _ in "12")
+    last = nn.ModuleList(nn.Linear(32, 1, bias=False) for _ in "12")
+    module = nn.ModuleList([linear, gru, position, last]).to(device)
+    codes = [GPO().encodings(length).to(device) for length in (36, 12)]
+
+    def pool(values: Tensor, view: int) -> Tensor:
+        states = words_in_both_directions(position[view], codes[view][None])
+        weights = (last[view](states) / 0.1).softmax(dim=1)[0]
+        ordered = values.mT.sort(dim=2, descending=True)[0]
+        return F.normalize((ordered @ weights).squeeze(2), dim=1)
+
+    def loss(rows: Tensor, _: float) -> Tensor:
+        a = pool(linear(regions[rows]), 0)
+        return hardest(a @ pool(words_in_both_directions(gru, words[rows]), 1).T)
+
+    plain = Plain(module, torch.optim.AdamW(module.parameters(), lr=5e-4), loss, n, batch_size)
+    return Case("vse-infinity", f"width {width}", method, (views,), plain)
+
+
 def pixels(n: int) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (n, 76, 76, 3), dtype=np.uint8)
 
@@ -706,6 +784,10 @@ CASES: dict[str, list[Callable[[str], Case]]] = {
         lambda on: rrf_net(on, widths=(1280, 384), hidden=2048, width=512, n=1000),
         lambda on: rrf_net(on, widths=(128, 64), hidden=64, width=32, n=8000),
     ],
+    "scan": [
+        lambda on: scan(on, "t2i", width=128),
+        lambda on: scan(on, "i2t", width=128),
+    ],
     "ssvr": [
         lambda on: ssvr(on, normal(256, 1280), "vectors, fc6 and fc7 of 4,096",
                         hidden=(4096, 4096)),
@@ -713,6 +795,9 @@ CASES: dict[str, list[Callable[[str], Case]]] = {
         lambda on: ssvr(on, normal(8192, 1280), "vectors, no hidden layer", hidden=()),
         lambda on: ssvr(on, pixels(256), "pictures of 67 × 67, 32 channels", hidden=(64,),
                         image_size=67, init="caffe", module__channels=(32,) * 5),
+    ],
+    "vse-infinity": [
+        lambda on: vse_infinity(on, width=128),
     ],
     "vsepp": [
         lambda on: vsepp(on, width=256, word_width=128, n=512),

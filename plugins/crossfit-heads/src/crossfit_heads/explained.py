@@ -1,4 +1,4 @@
-"""What `explain` of the methods over sets has in common."""
+"""Pairs and words for `explain` of the methods over sets."""
 
 from __future__ import annotations
 

@@ -86,10 +86,11 @@ class MaxSim(CrossModalEstimator):
     n_components : int, optional
         Number of canonical components, by default all. Without effect for ``align=None``, as are
         `reg` and `power`.
-    reg : float or mapping of str to float, default=3.0
+    reg : float or mapping of str to float, default=1.0
         Ridge of the CCA, relative to the mean variance, for all views or for each by role or name.
-    power : float, default=1.0
+    power : float, default=0.5
         Power of the canonical correlations that scales the components, see `crossfit.subspace.CCA`.
+        Single regions and words need less of it, and a smaller ridge, than means do.
     normalize : bool, default=True
         Divide the sum by the number of words, so that texts of different lengths can be compared.
         The order of images for a text does not depend on it.
@@ -143,8 +144,8 @@ class MaxSim(CrossModalEstimator):
         *,
         align: str | None = "cca",
         n_components: int | None = None,
-        reg: float | Mapping[str, float] = 3.0,
-        power: float = 1.0,
+        reg: float | Mapping[str, float] = 1.0,
+        power: float = 0.5,
         normalize: bool = True,
         views: Mapping[str, str] | None = None,
     ) -> None:

@@ -66,14 +66,16 @@ class RegionBranch(nn.Module):
         values = self.scaling(values)
         if mask is None:
             mask = torch.ones(values.shape[:2], dtype=torch.bool, device=values.device)
-        else:
-            values, mask = torch.where(mask[..., None], values, 0.0), _not_empty(mask)
+            return self._mapped(values.flatten(0, 1)).unflatten(0, mask.shape), mask
+        values, mask = torch.where(mask[..., None], values, 0.0), _not_empty(mask)
         # Padding must enter neither the statistics of the batch nor the products.
-        flat = self.dropout(values[mask])
-        mapped = self.linear(flat)
-        if self.mlp is not None:
-            mapped = mapped + self.mlp(flat)
-        return _spread(mapped, mask), mask
+        return _spread(self._mapped(values[mask]), mask), mask
+
+    def _mapped(self, regions: Tensor) -> Tensor:
+        """Map the regions (k, n_inputs) of all pictures."""
+        regions = self.dropout(regions)
+        mapped = self.linear(regions)
+        return mapped if self.mlp is None else mapped + self.mlp(regions)
 
 
 class WordBranch(nn.Module):

@@ -38,12 +38,18 @@ def pooled(values: Tensor, mask: Tensor, weights: Tensor) -> Tensor:
     -------
     Tensor of shape (b, d)
     """
-    lengths = mask.sum(dim=1)
+    if mask.all():
+        return _weighed(values, weights)
+    real = torch.arange(mask.shape[1], device=mask.device) < mask.sum(dim=1, keepdim=True)
+    return _weighed(values.masked_fill(~mask[..., None], -torch.inf), weights * real, real)
+
+
+def _weighed(values: Tensor, weights: Tensor, real: Tensor | None = None) -> Tensor:
     # The last axis is sorted many times faster than the one before it.
-    ordered = values.masked_fill(~mask[..., None], -torch.inf).mT.sort(dim=2, descending=True)[0]
-    real = torch.arange(mask.shape[1], device=mask.device) < lengths[:, None]
-    ordered = ordered.masked_fill(~real[:, None], 0.0)
-    return (ordered @ (weights * real)[..., None]).squeeze(-1)
+    ordered = values.mT.sort(dim=2, descending=True)[0]
+    if real is not None:
+        ordered = ordered.masked_fill(~real[:, None], 0.0)
+    return (ordered @ weights[..., None]).squeeze(-1)
 
 
 class GPO(nn.Module):
