@@ -576,7 +576,7 @@ def dspe(device: str, widths: tuple[int, int], hidden: int, width: int, n: int) 
     # One caption per image, so that there is no structure, which the plain loop does not have.
     method = DSPE(
         hidden=(hidden,), width=width, margin=margin, k_negatives=k, structure=0.0, captions=1,
-        standardize=False, lr_decay=1.0, batch_size=batch_size, **COMMON,
+        standardize=False, lr=1e-3, lr_decay=1.0, batch_size=batch_size, **COMMON,
     )  # fmt: skip
     X, Z = (torch.from_numpy(array).to(device) for array in arrays)
     first, second = (
@@ -609,7 +609,7 @@ def rrf_net(device: str, widths: tuple[int, int], hidden: int, width: int, n: in
     arrays = normal(n, widths[0]), normal(n, widths[1], seed=1)
     method = RRFNet(
         hidden=hidden, width=width, margin=margin, k_negatives=k, steps=steps, weights=weights,
-        batch_size=batch_size, **COMMON,
+        dropout=0.5, lr=1e-3, batch_size=batch_size, **COMMON,
     )  # fmt: skip
     X, Z = (torch.from_numpy(array).to(device) for array in arrays)
 

@@ -187,7 +187,7 @@ def test_batches_have_two_captions_of_an_image_in_a_row(captions, monkeypatch):
 
 def test_the_rate_decays_by_epoch_or_not_at_all(captions):
     for decay, expected in ((1.0, 1e-3), (0.794, 1e-3 * 0.794**3)):
-        method = DSPE(lr_decay=decay, max_epochs=3, random_state=0, device="cpu").fit(captions)
+        method = DSPE(lr=1e-3, lr_decay=decay, max_epochs=3, random_state=0).fit(captions)
         assert method.net_.optimizer_.param_groups[0]["lr"] == pytest.approx(expected)
 
 
@@ -226,8 +226,7 @@ def test_the_defaults_find_emoji_by_their_names(emoji):
     scores = method.similarity(test)
     by_pair = evaluate(scores, test.relevance("image", "text"), ("r@10",), ci=None)
     by_group = evaluate(scores, test.relevance("image", "text", y), ("map@all",), ci=None)
-    print(by_pair, by_group)
     for direction in by_pair.directions:
         # By chance: 10 of 324, and the share of the groups, .16.
-        assert by_pair.mean(direction, "r@10") > 0.1
-        assert by_group.mean(direction, "map@all") > 0.22
+        assert by_pair.mean(direction, "r@10") > 0.2
+        assert by_group.mean(direction, "map@all") > 0.26

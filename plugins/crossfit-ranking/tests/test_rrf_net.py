@@ -167,7 +167,7 @@ def test_the_experiment_has_the_settings_of_the_code(name, updates, step, n_pair
 
 
 def test_the_rate_falls_by_updates(pairs):
-    method = RRFNet(lr_step=5, batch_size=40, max_epochs=4, random_state=0, device="cpu").fit(pairs)
+    method = RRFNet(lr=1e-3, lr_step=5, batch_size=40, max_epochs=4, random_state=0).fit(pairs)
     # 12 updates: 5, 5 and 2.
     assert method.net_.optimizer_.param_groups[0]["lr"] == pytest.approx(1e-5)
 
@@ -212,8 +212,7 @@ def test_the_defaults_find_emoji_by_their_names(emoji):
     scores = method.similarity(test)
     by_pair = evaluate(scores, test.relevance("image", "text"), ("r@10",), ci=None)
     by_group = evaluate(scores, test.relevance("image", "text", y), ("map@all",), ci=None)
-    print(by_pair, by_group)
     for direction in by_pair.directions:
         # By chance: 10 of 324, and the share of the groups, .16.
-        assert by_pair.mean(direction, "r@10") > 0.1
-        assert by_group.mean(direction, "map@all") > 0.22
+        assert by_pair.mean(direction, "r@10") > 0.15
+        assert by_group.mean(direction, "map@all") > 0.23

@@ -295,8 +295,7 @@ def test_the_defaults_find_emoji_by_their_names(emoji):
     scores = method.similarity(test)
     by_pair = evaluate(scores, test.relevance("image", "text"), ("r@10",), ci=None)
     by_group = evaluate(scores, test.relevance("image", "text", y), ("map@all",), ci=None)
-    print(by_pair, by_group)
     for direction in by_pair.directions:
         # By chance: 10 of 324, and the share of the groups, .16.
-        assert by_pair.mean(direction, "r@10") > 0.1
-        assert by_group.mean(direction, "map@all") > 0.22
+        assert by_pair.mean(direction, "r@10") > 0.2
+        assert by_group.mean(direction, "map@all") > 0.26

@@ -124,13 +124,13 @@ class DSPE(NeuralEstimator):
         Weight of a batch in the running means and variances of the batch normalisation.
     standardize : bool, default=True
         Subtract the training mean from every feature and divide it by its standard deviation.
-    lr_decay : float, default=0.9
+    lr_decay : float, default=0.95
         Factor of the learning rate after each epoch; 1 for a constant rate.
     max_epochs : int, default=30
         Number of passes over the training pairs.
-    lr : float, default=0.001
+    lr : float, default=0.003
         Learning rate.
-    batch_size : int, default=200
+    batch_size : int, default=100
         Number of pairs per batch: with two captions per image, it has half as many images.
     **kwargs
         See `crossfit.neural.NeuralEstimator`.
@@ -199,10 +199,10 @@ class DSPE(NeuralEstimator):
         dropout: float = 0.5,
         bn_momentum: float = 0.1,
         standardize: bool = True,
-        lr_decay: float = 0.9,
+        lr_decay: float = 0.95,
         max_epochs: int = 30,
-        lr: float = 1e-3,
-        batch_size: int = 200,
+        lr: float = 3e-3,
+        batch_size: int = 100,
         **kwargs: Any,
     ) -> None:
         super().__init__(max_epochs=max_epochs, lr=lr, batch_size=batch_size, **kwargs)

@@ -147,7 +147,7 @@ class RRFNet(NeuralEstimator):
         Largest number k of wrong items per anchor.
     weights : sequence of 4 floats, default=(1.0, 0.5, 2.0, 1.0)
         Weights of the hinges, from :math:`w_1` to :math:`w_4`.
-    dropout : float, default=0.5
+    dropout : float, default=0.3
         Probability of dropping a unit of the first layer.
     init_std : float, optional
         Standard deviation of the first weights; by default they are those of
@@ -157,9 +157,9 @@ class RRFNet(NeuralEstimator):
         constant rate.
     max_epochs : int, default=30
         Number of passes over the training pairs.
-    lr : float, default=0.001
+    lr : float, default=0.003
         Learning rate.
-    batch_size : int, default=200
+    batch_size : int, default=100
         Number of pairs per batch.
     **kwargs
         See `crossfit.neural.NeuralEstimator`.
@@ -172,11 +172,11 @@ class RRFNet(NeuralEstimator):
 
     Notes
     -----
-    The paper's code has layers of 2048 and 512 units, three steps, a margin of .1, up to 50
-    negatives, first weights with a deviation of .05, and SGD with momentum .9, weight decay .0005,
-    batches of 1,500 pairs and a learning rate of .1 that is divided by ten after every 2,000 of
-    6,500 updates (Flickr30K) or 5,500 of 16,500 (COCO). These settings are in the experiments
-    ``liu-2017-rrf-net-flickr30k`` and ``liu-2017-rrf-net-coco``.
+    The paper's code has layers of 2048 and 512 units, three steps, dropout of .5, a margin of .1,
+    up to 50 negatives, first weights with a deviation of .05, and SGD with momentum .9, weight
+    decay .0005, batches of 1,500 pairs and a learning rate of .1 that is divided by ten after every
+    2,000 of 6,500 updates (Flickr30K) or 5,500 of 16,500 (COCO). These settings are in the
+    experiments ``liu-2017-rrf-net-flickr30k`` and ``liu-2017-rrf-net-coco``.
 
     The fused state is one channel of a convolution, so that its batch normalisation has one mean
     and one variance, over the batch and all units.
@@ -222,12 +222,12 @@ class RRFNet(NeuralEstimator):
         margin: float = 0.1,
         k_negatives: int = 50,
         weights: Sequence[float] = (1.0, 0.5, 2.0, 1.0),
-        dropout: float = 0.5,
+        dropout: float = 0.3,
         init_std: float | None = None,
         lr_step: int | None = None,
         max_epochs: int = 30,
-        lr: float = 1e-3,
-        batch_size: int = 200,
+        lr: float = 3e-3,
+        batch_size: int = 100,
         **kwargs: Any,
     ) -> None:
         super().__init__(max_epochs=max_epochs, lr=lr, batch_size=batch_size, **kwargs)

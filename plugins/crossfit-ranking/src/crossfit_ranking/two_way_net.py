@@ -201,10 +201,10 @@ class TwoWayNet(NeuralEstimator):
         three, the third of four.
     slope : float, default=0.3
         Slope of the leaky rectifiers below zero.
-    dropout : float, default=0.5
+    dropout : float, default=0.1
         Probability of dropping a hidden unit. The others are divided by the root of the probability
         to keep one, so that products of two channels keep their size.
-    coupling : float, default=0.25
+    coupling : float, default=2.0
         Weight a of the distance of the middle layers.
     decorrelation : float, default=0.5
         Weight b of the covariances of different units.
@@ -219,7 +219,7 @@ class TwoWayNet(NeuralEstimator):
         Number of epochs after which the learning rate is halved, repeatedly; None for never.
     max_epochs : int, default=30
         Number of passes over the training pairs.
-    lr : float, default=0.001
+    lr : float, default=0.002
         Learning rate.
     batch_size : int, default=128
         Number of pairs per batch.
@@ -235,9 +235,9 @@ class TwoWayNet(NeuralEstimator):
 
     Notes
     -----
-    The paper has layers of 2000, 3000 and 16000 units, the weights of the terms that are the
-    defaults here, and SGD with momentum, batches of 128 and a learning rate of .0001 that is halved
-    after 20, 40, 60 and 80 of 100 epochs: see the experiments
+    The paper has layers of 2000, 3000 and 16000 units, dropout of .5, a coupling of .25, the other
+    weights that are the defaults here, and SGD with momentum, batches of 128 and a learning rate of
+    .0001 that is halved after 20, 40, 60 and 80 of 100 epochs: see the experiments
     ``eisenschtat-2017-2waynet-flickr30k`` and ``eisenschtat-2017-2waynet-coco``. The momentum of .9
     is ours.
 
@@ -283,15 +283,15 @@ class TwoWayNet(NeuralEstimator):
         *,
         widths: Sequence[int] = (256, 256, 256),
         slope: float = 0.3,
-        dropout: float = 0.5,
-        coupling: float = 0.25,
+        dropout: float = 0.1,
+        coupling: float = 2.0,
         decorrelation: float = 0.5,
         scale_penalty: float = 0.05,
         weight_decay: float = 0.05,
         standardize: bool = True,
         lr_halving: int | None = None,
         max_epochs: int = 30,
-        lr: float = 1e-3,
+        lr: float = 2e-3,
         batch_size: int = 128,
         **kwargs: Any,
     ) -> None:
