@@ -83,7 +83,8 @@ DVSA = MethodCard(
     api=1,
     name="dvsa",
     target="crossfit_ranking.dvsa:DVSA",
-    summary="Every word is matched with its nearest region; the sum over the words scores a pair",
+    # Edges of dependency trees need a parser; windows of words are our reading of them.
+    summary="Words, or windows of them (experimental), are matched with their nearest regions",
     inputs={"image": ("regions",), "text": ("sequence", "tokens", "strings")},
     labels="none",
     kind="pair",

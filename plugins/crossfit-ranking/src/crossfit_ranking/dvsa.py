@@ -247,10 +247,10 @@ class DVSA(SentenceEstimator, NeuralPairEstimator):
     perhaps divided by the number of words (`normalize`). The regions are mapped linearly. Words are
     read by a bidirectional recurrent network (``fragments="brnn"``, "BRNN" in the paper), so that
     s_t depends on the words around it. The paper's other form, "DepTree", has a vector per edge of
-    the text's dependency tree in place of a word. ``fragments="windows"`` is our reading of it
-    without a parser: a fragment is a word with the `window` - 1 words that follow it, and its
-    vector a linear map of theirs with a ReLU. The loss is the sum of the hinges of both directions
-    (equation 9). Another caption of the same image is never wrong.
+    the text's dependency tree in place of a word. ``fragments="windows"``, which is experimental,
+    is our reading of it without a parser: a fragment is a word with the `window` - 1 words that
+    follow it, and its vector a linear map of theirs with a ReLU. The loss is the sum of the hinges
+    of both directions (equation 9). Another caption of the same image is never wrong.
 
     Images are sets of regions, (n, R, d) or ragged. Texts are strings, for which vectors of words
     are learned; word ids, as from `crossfit.extraction.Tokens`; or word vectors, ragged or padded
