@@ -283,6 +283,8 @@ class Evaluation:
                 f"y must be one label for each of the {len(values)} queries, got shape "
                 f"{labels.shape}"
             )
+        if names is not None and not isinstance(names, list | tuple | np.ndarray):
+            raise TypeError(f"names must be a list of the names of classes, got {shown(names)}")
         statistic = parse_metric(metric).statistic
         found = []
         for label in np.unique(labels[labelled(labels)]):
