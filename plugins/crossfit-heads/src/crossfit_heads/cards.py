@@ -196,7 +196,12 @@ def _comparison(dataset: str, where: str) -> ExperimentCard:
 _RANKING = (
     "devise", "dspe", "dual-path", "rrf-net", "two-way-net", "vse", "vsepp", "wsabie",
 )  # fmt: skip
-_COMPARED = ("cca", "contrastive-head", *(f"crossfit-ranking:{name}" for name in _RANKING))
+_COMPARED = (
+    "cca",
+    "contrastive-head",
+    "pcmepp",
+    *(f"crossfit-ranking:{name}" for name in _RANKING),
+)
 HEADS_EMOJI = _comparison("emoji", "emoji")
 HEADS_ESC10 = _comparison("esc10", "sounds")
 HEADS_FLICKR8K = _comparison("flickr8k", "Flickr8k")
