@@ -552,7 +552,7 @@ class WordResNet(nn.Module):
 
 
 class Layout:
-    """Where the words of several texts are in a matrix that holds them without padding.
+    """Places of the words of several texts in a matrix that holds them without padding.
 
     Parameters
     ----------
