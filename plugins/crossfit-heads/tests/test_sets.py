@@ -1,4 +1,4 @@
-"""Whether the defaults of methods over sets learn from regions and names of emoji."""
+"""The defaults of methods over sets learn from regions and names of emoji."""
 
 import numpy as np
 import pytest

@@ -225,7 +225,7 @@ class MaxSim(CrossModalEstimator):
         views = pairs_of(self.fitted_views(views), self._name())
         first, second = (self._checked_values(views[name], role)
                          for role, name in self.views_in_.items())  # fmt: skip
-        regions, words = self._prepared(first, "image"), self._prepared(second, "text")
+        regions, words = self._prepare(first, "image"), self._prepare(second, "text")
         most = int(regions.lengths.max())
         found = []
         for own, each in zip(regions, words, strict=True):
