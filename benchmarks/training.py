@@ -43,6 +43,8 @@ from crossfit_ranking.dan import DAN
 from crossfit_ranking.dspe import DSPE
 from crossfit_ranking.dual_path import DualPath
 from crossfit_ranking.dvsa import DVSA, aligned
+from crossfit_ranking.m_cnn import MCNN
+from crossfit_ranking.m_rnn import MRNN
 from crossfit_ranking.rrf_net import RRFNet
 from crossfit_ranking.vse import VSEPP
 from crossfit_ranking.wsabie import WSABIE
@@ -110,6 +112,15 @@ def normal(*shape: int, seed: int = 0) -> np.ndarray:
 
 def classes(n: int, n_classes: int) -> np.ndarray:
     return np.random.default_rng(0).permutation(np.arange(n) % n_classes)
+
+
+def word_ids(n: int, n_ids: int) -> np.ndarray:
+    """Return n sentences of 6 to 18 words, padded with 0, with ids up to n_ids - 1."""
+    rng = np.random.default_rng(0)
+    lengths = rng.integers(6, 19, n)
+    ids = rng.integers(2, n_ids, (n, 18)) * (np.arange(18) < lengths[:, None])
+    ids[0, 0] = n_ids - 1
+    return ids
 
 
 # ---- the methods ---------------------------------------------------------------------------------
@@ -451,6 +462,57 @@ def _all_hinges(scores: Tensor, margin: float) -> Tensor:
     return (rows + columns) / wrong.sum()
 
 
+def m_cnn(device: str, width: int, n: int) -> Case:
+    batch_size, size, n_ids = 64, 16, 1000
+    images, ids = normal(n, 1280), word_ids(n, n_ids)
+    views = Views(image=images, text=Ragged.from_list([row[row > 0] for row in ids]))
+    method = MCNN(
+        maps=(width, width, width), image_width=width, hidden=width, standardize=False,
+        mining="all", group_size=size, batch_size=batch_size, optimizer="Adam", lr=1e-3, **COMMON,
+    )  # fmt: skip
+    method.text_form_ = "ids"
+    module: Any = method._build_module({"image": 1280, "text": n_ids}, None).to(device)
+    X, T = (torch.from_numpy(part).to(device) for part in (images, ids))
+    own = torch.eye(size, dtype=torch.bool, device=device)
+
+    def loss(rows: Tensor, _: float) -> Tensor:
+        P, Q = module.image(Items(X[rows])), module.text(Items(T[rows], T[rows] > 0))
+        at = torch.arange(len(rows), device=device).view(-1, size)
+        terms = []
+        for name, level in module.levels.items():
+            S = level(P[name][at], Q[name].take(at))
+            matched = S.diagonal(dim1=1, dim2=2)[..., None]
+            hinges = ((0.5 - matched + side).clamp(min=0) for side in (S, S.mT))
+            terms += [h.masked_fill(own, 0).sum(dim=2).mean() / (size - 1) for h in hinges]
+        return torch.stack(terms).sum()
+
+    plain = Plain(module, torch.optim.Adam(module.parameters(), lr=1e-3), loss, n, batch_size)
+    return Case("m-cnn", f"four levels of {width} maps", method, (views,), plain)
+
+
+def m_rnn(device: str, widths: tuple[int, int], width: int, n_ids: int, n: int) -> Case:
+    batch_size, decay = 64, 1e-6
+    images, ids = normal(n, 1280), word_ids(n, n_ids)
+    views = Views(image=images, text=Ragged.from_list([row[row > 0] for row in ids]))
+    method = MRNN(
+        embedding_widths=widths, width=width, standardize=False, l2=decay, n_prior_images=0,
+        batch_size=batch_size, lr=1e-3, **COMMON,
+    )  # fmt: skip
+    module: Any = method._build_module({"image": 1280, "text": n_ids}, None).to(device)
+    X, T = (torch.from_numpy(part).to(device) for part in (images, ids))
+
+    def loss(rows: Tensor, _: float) -> Tensor:
+        P = module.image(Items(X[rows]))
+        states, targets, mask = module.text(Items(T[rows], T[rows] > 0))
+        row, place = mask.nonzero(as_tuple=True)
+        logits = module.logits(states[row, place], P[row])
+        return F.cross_entropy(logits, targets[row, place]) + decay * module.squared_norm()
+
+    plain = Plain(module, torch.optim.Adam(module.parameters(), lr=1e-3), loss, n, batch_size)
+    setting = f"{widths[1]} and {width} units, {n_ids:,} words"
+    return Case("m-rnn", setting, method, (views,), plain)
+
+
 def multimodal_dbn(
     device: str, widths: tuple[int, int], hidden: int, width: int, batch_size: int
 ) -> Case:
@@ -503,17 +565,14 @@ def multimodal_dbn(
 def vsepp(device: str, width: int, word_width: int, n: int) -> Case:
     batch_size, n_ids = 128, 1000
     images = normal(n, 1280)
-    rng = np.random.default_rng(0)
-    lengths = rng.integers(6, 19, n)
-    ids = rng.integers(2, n_ids, (n, 18)) * (np.arange(18) < lengths[:, None])
-    ids[0, 0] = n_ids - 1
+    ids = word_ids(n, n_ids)
     views = Views(image=images, text=Ragged.from_list([row[row > 0] for row in ids]))
     method = VSEPP(
         width=width, word_width=word_width, dropout=0.0, word_dropout=0.0, standardize=False,
         sum_share=0.0, clip=None, lr_step=None, batch_size=batch_size, **COMMON,
     )  # fmt: skip
     X, T = (torch.from_numpy(part).to(device) for part in (images, ids))
-    counts = torch.from_numpy(lengths)
+    counts = torch.from_numpy((ids > 0).sum(axis=1))
     linear, embedding = nn.Linear(1280, width), nn.Embedding(n_ids, word_width)
     gru = nn.GRU(word_width, width, batch_first=True)
     module = nn.ModuleList([linear, embedding, gru]).to(device)
@@ -776,6 +835,14 @@ CASES: dict[str, list[Callable[[str], Case]]] = {
         lambda on: dual_path(on, n=2048, channels=(32, 64), width=32),
     ],
     "dvsa": [lambda on: dvsa(on, hidden=128, width=256), lambda on: dvsa(on, hidden=32, width=32)],
+    "m-cnn": [
+        lambda on: m_cnn(on, width=64, n=256),
+        lambda on: m_cnn(on, width=16, n=512),
+    ],
+    "m-rnn": [
+        lambda on: m_rnn(on, widths=(128, 256), width=512, n_ids=1000, n=256),
+        lambda on: m_rnn(on, widths=(16, 32), width=32, n_ids=200, n=1024),
+    ],
     "multimodal-dbn": [
         lambda on: multimodal_dbn(on, (1280, 384), hidden=1024, width=1024, batch_size=128),
         lambda on: multimodal_dbn(on, (128, 10), hidden=64, width=64, batch_size=128),

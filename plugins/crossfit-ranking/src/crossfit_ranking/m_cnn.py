@@ -85,7 +85,7 @@ class MCNN(SentenceEstimator, NeuralPairEstimator):
     bidirectional : bool, default=True
         Rank images for a text as well. False is the paper's loss, in which only sentences are
         ranked for an image.
-    group_size : int, default=32
+    group_size : int, default=16
         Number of rows in a group, unless `mining` is ``"random"``. A batch costs `group_size` times
         as many pairs as it has rows.
     max_words : int, default=30
@@ -94,9 +94,9 @@ class MCNN(SentenceEstimator, NeuralPairEstimator):
         Minimum number of occurrences of a word in the training texts. Only for strings.
     max_epochs : int, default=10
         Number of passes over the training pairs.
-    lr : float, default=0.001
+    lr : float, default=0.003
         Learning rate.
-    batch_size : int, default=128
+    batch_size : int, default=64
         Number of pairs per batch.
     optimizer : str or type, default="Adam"
         Name of a class in `torch.optim`, or such a class; SGD in the paper.
@@ -177,12 +177,12 @@ class MCNN(SentenceEstimator, NeuralPairEstimator):
         mining: str = "all",
         k_negatives: int = 4,
         bidirectional: bool = True,
-        group_size: int = 32,
+        group_size: int = 16,
         max_words: int = 30,
         min_count: int = 2,
         max_epochs: int = 10,
-        lr: float = 1e-3,
-        batch_size: int = 128,
+        lr: float = 3e-3,
+        batch_size: int = 64,
         optimizer: str | type[torch.optim.Optimizer] = "Adam",
         momentum: float = 0.9,
         **kwargs: Any,

@@ -81,7 +81,7 @@ class MRNN(SentenceEstimator, NeuralPairEstimator):
     min_count : int, default=2
         Minimum number of occurrences of a word in the training texts. Only for strings. Other words
         are one word, "unknown", whose probability counts like that of any other.
-    max_epochs : int, default=15
+    max_epochs : int, default=8
         Number of passes over the training pairs.
     lr : float, default=0.002
         Learning rate.
@@ -161,7 +161,7 @@ class MRNN(SentenceEstimator, NeuralPairEstimator):
         n_prior_images: int = 100,
         max_words: int | None = 30,
         min_count: int = 2,
-        max_epochs: int = 15,
+        max_epochs: int = 8,
         lr: float = 2e-3,
         batch_size: int = 64,
         **kwargs: Any,
