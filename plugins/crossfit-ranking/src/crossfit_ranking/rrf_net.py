@@ -141,13 +141,13 @@ class RRFNet(NeuralEstimator):
         Width of the second layer, the states and the common space.
     steps : int, default=3
         Number T of residual steps; 0 for fully connected layers alone.
-    margin : float, default=0.1
+    margin : float, default=0.2
         Margin m, in units of the dot product.
     k_negatives : int, default=50
         Largest number k of wrong items per anchor.
     weights : sequence of 4 floats, default=(1.0, 0.5, 2.0, 1.0)
         Weights of the hinges, from :math:`w_1` to :math:`w_4`.
-    dropout : float, default=0.3
+    dropout : float, default=0.5
         Probability of dropping a unit of the first layer.
     init_std : float, optional
         Standard deviation of the first weights; by default they are those of
@@ -172,7 +172,7 @@ class RRFNet(NeuralEstimator):
 
     Notes
     -----
-    The paper's code has layers of 2048 and 512 units, three steps, dropout of .5, a margin of .1,
+    The paper's code has layers of 2048 and 512 units, three steps, a margin of .1,
     up to 50 negatives, first weights with a deviation of .05, and SGD with momentum .9, weight
     decay .0005, batches of 1,500 pairs and a learning rate of .1 that is divided by ten after every
     2,000 of 6,500 updates (Flickr30K) or 5,500 of 16,500 (COCO). These settings are in the
@@ -219,10 +219,10 @@ class RRFNet(NeuralEstimator):
         hidden: int = 512,
         width: int = 128,
         steps: int = 3,
-        margin: float = 0.1,
+        margin: float = 0.2,
         k_negatives: int = 50,
         weights: Sequence[float] = (1.0, 0.5, 2.0, 1.0),
-        dropout: float = 0.3,
+        dropout: float = 0.5,
         init_std: float | None = None,
         lr_step: int | None = None,
         max_epochs: int = 30,
