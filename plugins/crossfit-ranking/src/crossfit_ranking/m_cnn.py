@@ -123,7 +123,7 @@ class MCNN(SentenceEstimator, NeuralPairEstimator):
     A layer is linear in the window and the image, so each part is computed once per item, and a
     pair costs their sum only. Pooling commutes with the ReLU and with adding the same vector to
     both places, so that the layer into which the image enters is pooled once per text, too. What is
-    left per pair, for 12 words and the paper's sizes, is about 2.4 million multiplications of the
+    left per pair, for 12 words and the paper's sizes, is about 2.1 million multiplications of the
     word level, 1.1 million of short phrases, .2 million of long phrases and 400 of sentences.
 
     References
