@@ -113,8 +113,8 @@ class MRNN(SentenceEstimator, NeuralPairEstimator):
     product with a matrix of `width` × vocabulary: 2 million multiplications with 512 units and
     4,000 words, about 27 million for a caption of 12 words, which is exact and cannot be avoided.
     Sentences of a block that begin with the same words share these products as far as they agree:
-    the start sign, often followed by "a", costs one product for all of them. One core of our machine
-    did 27 billion multiplications per second, which is more than an hour for 1,000 images and 5,000
+    the start sign, often followed by "a", costs one product for all of them. One core did
+    27 billion multiplications per second, which is more than an hour for 1,000 images and 5,000
     captions; use `crossfit.retrieval.Reranker` to score only the best k of a cheaper method. With
     `n_prior_images`, a sentence costs as much as so many images more.
 
