@@ -28,7 +28,7 @@ each_class = pytest.mark.parametrize("name", CARDS)
 OBLIGATORY = {"onnx-detector": {"path": "detector.onnx"}}
 
 # Numbers that may be negative, and texts that may be anything.
-SIGNED = {"bias", "coef0", "corr_weight", "verbose"}
+SIGNED = {"bias", "coef0", "corr_weight", "shift", "verbose"}
 ANY_TEXT = {"device", "optimizer", "trunk_weights", "weights", "views", "name", "layer", "path"}
 WRONG = ["False", "no", "", math.nan, math.inf, -1, -0.5, 2, 1.5, True, False, None, [], [1], {}]
 WRONG += [{"image": "no"}, {"image": math.nan}, {"image": True}, {"image": []}, object(), b"no", 1j]

@@ -346,10 +346,12 @@ def group_loss(
         Scores of each group's first items (rows) against its second items.
     positives, negatives : bool Tensor of shape (g, n, m)
         As in `PairGroups`.
-    margin, k
+    margin : float
         See `triplet_loss`.
     mining : {"all", "random", "hardest", "top-k", "sum"}
         See `triplet_loss`. ``"random"`` is ``"all"``: `PairGroups.drawn` has drawn already.
+    k : int, default=1
+        See `triplet_loss`.
     bidirectional : bool, default=True
         Add the hinges whose anchors are second items. By default those of both directions are
         added up.

@@ -212,7 +212,7 @@ def test_settings_are_searched_once_for_all_seeds_and_never_on_test_pairs(tiny, 
 
 
 class Events(Listener):
-    """What a run reports, in order."""
+    """The events of a run, in order."""
 
     def __init__(self):
         self.seen = []

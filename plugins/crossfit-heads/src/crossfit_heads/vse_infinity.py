@@ -385,7 +385,9 @@ class VSEInfinity(SentenceEstimator, RankingEstimator):
         if self.positions % 2:
             raise ValueError(f"VSEInfinity: positions must be even, got {self.positions}")
         kinds, shares = self.pooling, self.drop
-        if isinstance(kinds, Mapping) and not set(kinds.values()) <= {"gpo", "mean", "max"}:
+        if isinstance(kinds, Mapping) and not all(
+            kind in ("gpo", "mean", "max") for kind in kinds.values()
+        ):
             raise ValueError(
                 f"VSEInfinity: pooling must be 'gpo', 'mean' or 'max' for each view, got {kinds!r}"
             )
