@@ -101,3 +101,9 @@ FLICKR8K_REDUCED = _experiment(
     "flickr8k",
     ("bssan", "cca"),
 )
+FLICKR8K_CHOICE = _experiment(
+    "huang-2018-bssan-flickr8k-choice-reduced",
+    "For how many epochs the reduced experiment on Flickr8k trains",
+    "flickr8k",
+    ("bssan",),
+)
