@@ -728,7 +728,7 @@ ASKED = {
     "k": (lambda p, c: crossfit.search(c, X, view="image", gallery=T, k=0), ValueError, "least 1"),
     "k float": (lambda p, c: crossfit.search(c, X, view="image", gallery=T, k=.5), ValueError, "k"),
     "one string": (lambda p, c: crossfit.search(c, "a dog", view="text", gallery=X), TypeError,
-                   "'text' must be.*str"),
+                   "queries must be a list of items, got 'a dog'"),
     "view": (lambda p, c: crossfit.search(c, X, view="sound", gallery=T, gallery_view="text"),
              ValueError, "no view 'sound'"),
 }  # fmt: skip

@@ -197,7 +197,7 @@ def plot_intervals(
     >>> ev = evaluate([[0.9, 0.1], [0.4, 0.3]], ([0, 1], [0, 1]), ["map@all", "r@1"])
     >>> figure = plot_intervals({"one": ev, "another": ev}, "r@1")
     >>> [axes.get_title() for axes in figure.axes]
-    ['forward', 'backward']
+    ['query → gallery', 'gallery → query']
     """
     from crossfit._figures import ShownFigure
     from crossfit.metrics import parse_metric

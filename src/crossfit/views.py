@@ -919,7 +919,11 @@ def without_padding(values: Any) -> Ragged:
     """
     if isinstance(values, Ragged):
         return values
-    held = as_numpy(values)
+    held = as_array(values, "values", numbers=True)
+    if held.ndim != 3:
+        raise ValueError(
+            f"values must be sequences of vectors, of shape (n, T, d), got shape {held.shape}"
+        )
     real = (held != 0).any(axis=2)
     lengths = real.shape[1] - real[:, ::-1].argmax(axis=1)
     lengths[~real.any(axis=1)] = 0

@@ -53,7 +53,7 @@ class Tags(HTMLParser):
         attributes = dict(attrs)
         self.images += tag == "img"
         self.links += [attributes[key] for key in ("src", "href") if attributes.get(key)]
-        if tag not in ("img", "meta", "br", "link", "path", "use", "rect", "circle"):
+        if tag not in ("img", "meta", "br", "wbr", "link", "path", "use", "rect", "circle"):
             self.open.append(tag)
 
     def handle_endtag(self, tag):

@@ -77,7 +77,7 @@ def test_prunes_goes_on_and_keeps_what_failed(server, pairs, recording):
         "storage": server, "pruner": "median", "random_state": 0, "refit": False,
         "study_name": "pruned",
     }  # fmt: skip
-    space = {"n_components": Int(1, 5)}
+    space = {"n_components": Int(1, 5), "reg": Float(1e-4, 10.0, log=True)}
     first = OptunaSearch(recording(), space, n_trials=4, **settings).fit(views, y)
     assert len(first.trials_) == 4
     more = OptunaSearch(recording(), space, n_trials=14, **settings).fit(views, y)

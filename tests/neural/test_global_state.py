@@ -11,7 +11,7 @@ from skorch.callbacks import Callback
 
 from crossfit import registry
 from crossfit._torch import few_torch_threads, isolated
-from crossfit.neural import Checkpoint
+from crossfit.neural import Checkpoint, NeuralEstimator
 from crossfit.neural.training import operations_of
 from crossfit.testing.planted import planted_inputs
 
@@ -25,7 +25,11 @@ PLUGINS = (
     "crossfit-ranking",
     "crossfit-topicnet",
 )
-CARDS = [e.card for e in registry.entries("crossfit.methods") if e.distribution in PLUGINS]
+CARDS = [
+    e.card
+    for e in registry.entries("crossfit.methods")
+    if e.distribution in PLUGINS and issubclass(registry.load(e.name), NeuralEstimator)
+]
 
 
 @contextlib.contextmanager

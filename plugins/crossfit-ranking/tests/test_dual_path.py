@@ -413,7 +413,7 @@ def test_a_killed_fit_on_pictures_ends_with_the_same_weights(raw, tmp_path):
         ({"channels": (0,)}, "DualPath: channels must be integers of at least 1, one per stage"),
         ({"blocks": ()}, "DualPath: blocks must be integers of at least 1, one per stage"),
         ({"channels": (8, 8, 8)}, "DualPath: channels and blocks must have one number per stage, "
-                                  "got 3 and 2"),
+                                  "got 3 and 1"),
     ],
 )  # fmt: skip
 def test_bad_stages_are_rejected_in_one_sentence(settings, message, pairs):

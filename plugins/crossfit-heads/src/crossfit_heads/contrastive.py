@@ -539,8 +539,8 @@ class ContrastiveHead(NeuralEstimator):
     >>> from crossfit_heads.testing import make_inputs
     >>> views, _ = make_inputs(np.random.default_rng(0), 200)
     >>> head = ContrastiveHead(width=16, lr=1e-2, random_state=0).fit(views)
-    >>> head.transform(views)["text"].shape
-    (200, 16)
+    >>> head.transform(views)["text"].shape  # at most as many as CCA has
+    (200, 14)
     """
 
     card: ClassVar[MethodCard | None] = cards.CONTRASTIVE_HEAD
