@@ -13,7 +13,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils._available_if import _AvailableIfDescriptor, available_if
 from sklearn.utils.validation import check_is_fitted
 
-from crossfit._arguments import check_arguments, is_word, mapping_of, shown
+from crossfit._arguments import check_arguments, is_word, mapping_of, not_views, shown
 from crossfit._arrays import (
     NUMPY_DEFAULTS,
     RangeError,
@@ -819,9 +819,15 @@ class CrossModalEstimator(ViewsTransformerMixin, BaseEstimator):
 
         Raises
         ------
+        TypeError
+            If `views` are not Views, or `names` are not names.
         ValueError
             If the method needs other views, or another kind of input for one of them.
         """
+        if not is_views(views):
+            raise not_views(f"{self._name()}.check_kinds", views)
+        if isinstance(names, (str, bytes)) or not isinstance(names, Collection):
+            raise TypeError(f"names must be a collection of names of views, got {shown(names)}")
         for role, name in self._assign_roles(views).items():
             if name in names:
                 self._kind_of(views.distinct(name)[0], role, name)
