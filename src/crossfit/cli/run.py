@@ -211,7 +211,11 @@ def _print_warnings(cells: Sequence[Any]) -> None:
             labels.setdefault(text, {})[cell.label] = None
     for text, who in list(labels.items())[:_WARNINGS]:
         few = ", ".join(list(who)[:3]) + (f" and {len(who) - 3} more" if len(who) > 3 else "")
-        click.echo(printable(f"warning: {few}: {text.removeprefix('UserWarning: ')}"), err=True)
+        words = text.removeprefix("UserWarning: ")
+        owner, _, rest = words.partition(": ")
+        if rest and all(owner in label.split() for label in who):
+            words = rest  # the label names the method already
+        click.echo(printable(f"warning: {few}: {words}"), err=True)
     if len(labels) > _WARNINGS:
         click.echo(f"{len(labels) - _WARNINGS} more warnings are in the report", err=True)
 
