@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from crossfit.compose import ViewTransformer
-from crossfit.experiment.build import build_features, checked_settings
+from crossfit.experiment.build import build_features
 from crossfit.experiment.data import load_splits
 from crossfit.experiment.pipeline import cell_pipeline
 from crossfit.experiment.planner import plan
@@ -83,10 +83,6 @@ def refit(
         )
     transformers = build_features(task.features)
     stage = ViewTransformer(transformers) if transformers else None
-    model = cell_pipeline(task, stage, task.seed)
-    found = chosen_settings(task, record.store)
-    if found:
-        where = f"the search {task.search_key}"
-        model.set_params(**checked_settings(model, found["params"], where))
+    model = cell_pipeline(task, stage, task.seed, chosen_settings(task, record.store))
     train = load_splits(task.source, task.identity["dataset"]["revision"]).splits["train"]
     return model.fit(train.views, train.y)

@@ -18,7 +18,6 @@ import joblib
 from crossfit import registry
 from crossfit._code import code_of
 from crossfit._warnings import warn
-from crossfit.experiment.build import checked_settings
 from crossfit.experiment.data import check_labels, load_splits
 from crossfit.experiment.environment import environment, peak_memory
 from crossfit.experiment.evaluate import Arrays, by_label, evaluate_both_ways, score_matrix
@@ -172,10 +171,7 @@ def compute(
     search = chosen_settings(task, store) or {}
     clock.lap("tune")
     stage = feature_stage(task, store, shared=not fresh)
-    model = cell_pipeline(task, stage, task.seed)
-    if search:
-        where = f"the search {task.search_key}"
-        model.set_params(**checked_settings(model, search["params"], where))
+    model = cell_pipeline(task, stage, task.seed, search)
     if stage is None:
         train_views, test_views = train.views, test.views
     else:

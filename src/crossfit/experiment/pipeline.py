@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from crossfit.compose import ViewTransformer
-from crossfit.experiment.build import build_features, build_method, build_similarity
+from crossfit.experiment.build import (
+    build_features,
+    build_method,
+    build_similarity,
+    checked_settings,
+)
 from crossfit.experiment.features import StoredFeatures
 from crossfit.experiment.store import Store
 from crossfit.experiment.task import Task
@@ -25,8 +31,16 @@ def feature_stage(task: Task, store: Store, *, shared: bool) -> StoredFeatures |
     )
 
 
-def cell_pipeline(task: Task, stage: ViewTransformer | None, seed: int | None) -> Any:
-    """Return the unfitted pipeline of features, method and similarity."""
+def cell_pipeline(
+    task: Task,
+    stage: ViewTransformer | None,
+    seed: int | None,
+    chosen: Mapping[str, Any] | None = None,
+) -> Any:
+    """Return the unfitted pipeline of features, method and similarity.
+
+    If the settings were searched, `chosen` is the result of the search.
+    """
     from sklearn.pipeline import Pipeline
 
     from crossfit.retrieval import RetrievalScorer
@@ -35,4 +49,8 @@ def cell_pipeline(task: Task, stage: ViewTransformer | None, seed: int | None) -
     steps.append(("method", build_method(task.method, seed)))
     if task.method.similarity is not None:
         steps.append(("scorer", RetrievalScorer(build_similarity(task.method.similarity))))
-    return Pipeline(steps)
+    model = Pipeline(steps)
+    if chosen:
+        where = f"the search {task.search_key}"
+        model.set_params(**checked_settings(model, chosen["params"], where))
+    return model

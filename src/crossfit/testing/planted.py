@@ -12,7 +12,7 @@ from crossfit.registry import resolve_target
 from crossfit.subspace.cards import S2UPG
 from crossfit.views import Ragged, Views
 
-__all__ = ["planted_inputs", "planted_patches", "planted_views"]
+__all__ = ["planted_inputs", "planted_pairs", "planted_patches", "planted_views"]
 
 # With fewer of either, a method that learns nothing scores well too often by chance.
 _N_FACTORS = 8
@@ -72,6 +72,35 @@ def planted_views(
         )
         views[role] = mapped + _NOISE * rng.normal(size=shape)
     return Views(views), y
+
+
+def planted_pairs(rng: np.random.Generator, n: int) -> tuple[Views, NDArray[np.int64]]:
+    """Make pairs of vectors with little noise, which small networks learn in a few epochs.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+        Random number generator.
+    n : int
+        Number of pairs.
+
+    Returns
+    -------
+    views : Views
+        Vectors of images, (n, 24), and of texts, (n, 14): linear maps of eight factors distributed
+        around the centre of the class, with noise.
+    y : int array of shape (n,)
+        Five classes.
+    """
+    y = rng.permutation(np.arange(n) % _N_CLASSES)
+    centres = 1.5 * rng.normal(size=(_N_CLASSES, _N_FACTORS))
+    factors = centres[y] + rng.normal(size=(n, _N_FACTORS))
+    image = factors @ rng.normal(size=(_N_FACTORS, 24)) / 3
+    text = factors @ rng.normal(size=(_N_FACTORS, 14)) / 3
+    return Views(
+        image=image + 0.1 * rng.normal(size=image.shape),
+        text=text + 0.1 * rng.normal(size=text.shape),
+    ), y
 
 
 def planted_patches(rng: np.random.Generator, n: int) -> tuple[Views, NDArray[np.int64]]:
