@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from crossfit import Views, evaluate
-from crossfit.experiment import Experiment
+from crossfit.experiment import Experiment, run
 from crossfit.neural import Batch, Items
 from crossfit_ranking.rrf_net import RRFBranch, RRFNet, bi_rank_loss
 from crossfit_ranking.testing import make_inputs
@@ -216,3 +216,20 @@ def test_the_defaults_find_emoji_by_their_names(emoji):
         # By chance: 10 of 324, and the share of the groups, .16.
         assert by_pair.mean(direction, "r@10") > 0.15
         assert by_group.mean(direction, "map@all") > 0.23
+
+
+def test_its_steps_are_not_those_of_a_pipeline(tmp_path):
+    """The parameter `steps` of the method is a number, the attribute of a pipeline is a list."""
+    small = {"hidden": 16, "width": 4, "steps": 1, "max_epochs": 1, "device": "cpu"}
+    texts = [
+        {"name": "sklearn.feature_extraction.text.TfidfVectorizer"},
+        {"name": "sklearn.decomposition.TruncatedSVD", "params": {"n_components": 20}},
+    ]
+    experiment = Experiment(
+        title="RRF-Net on emoji",
+        dataset="emoji",
+        features={"image": {"name": "grid"}, "text": texts},
+        methods=[{"method": "rrf-net", "params": small}],
+    )
+    cell = run(experiment, tmp_path).cells[0]
+    assert cell.status == "done"

@@ -14,6 +14,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import joblib
+from sklearn.pipeline import Pipeline
 
 from crossfit import registry
 from crossfit._code import code_of
@@ -182,7 +183,7 @@ def compute(
     clock.lap("features")
     # A pipeline of one step is replaced by that step: methods that score pairs have no transform.
     model = model.steps[0][1] if len(model.steps) == 1 else model
-    method = getattr(model, "steps", [("", model)])[0][1]
+    method = model[0] if isinstance(model, Pipeline) else model
     if task.tracker is not None and "callbacks" in method.get_params(deep=False):
         callbacks = task.tracker.callbacks(task.cell, task.run[0])
         method.set_params(callbacks=[*(method.callbacks or ()), *callbacks])

@@ -17,6 +17,7 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import ArrayLike
 from sklearn.base import clone
+from sklearn.pipeline import Pipeline
 from sklearn.utils import get_tags
 
 from crossfit._files import reserve
@@ -156,7 +157,7 @@ def needs_fit(transformer: Any) -> bool:
     """Return True if a transformer learns from training rows."""
     if isinstance(transformer, ChannelUnion):
         return any(needs_fit(part) for _, part in transformer.transformers)
-    if hasattr(transformer, "steps"):
+    if isinstance(transformer, Pipeline):
         return any(needs_fit(part) for _, part in transformer.steps)
     return bool(get_tags(transformer).requires_fit)
 

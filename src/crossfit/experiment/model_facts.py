@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from sklearn.pipeline import Pipeline
 
 from crossfit._warnings import warn
 from crossfit.experiment.evaluate import Arrays
@@ -28,7 +29,7 @@ def size_of(model: Any, views: Views) -> dict[str, int | None]:
     """Return the number of parameters of a network and of dimensions of a common space."""
     from crossfit.querying import encode
 
-    method = getattr(model, "steps", [("", model)])[0][1]
+    method = model[0] if isinstance(model, Pipeline) else model
     parameters = None
     if hasattr(getattr(method, "net_", None), "module_"):
         parameters = sum(part.numel() for part in method.net_.module_.parameters())
