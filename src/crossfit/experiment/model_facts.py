@@ -12,7 +12,7 @@ from crossfit.experiment.evaluate import Arrays
 from crossfit.experiment.task import reason_of
 from crossfit.views import Views, take_rows
 
-__all__ = ["attention_of", "fitted_views", "history_of", "size_of"]
+__all__ = ["attention_of", "fitted_views", "history_of", "kept_epoch", "size_of"]
 
 #: Number of test pairs, from the first, whose attention is stored.
 EXPLAINED = 4
@@ -99,3 +99,18 @@ def history_of(method: Any) -> list[dict[str, Any]]:
         }
         for row in history
     ]
+
+
+def kept_epoch(method: Any) -> int | None:
+    """Return the epoch to whose weights early stopping returned; None if it did not."""
+    callbacks = getattr(getattr(method, "net_", None), "callbacks_", None)  # not in a bundle
+    if not callbacks:
+        return None
+    from skorch.callbacks import EarlyStopping
+
+    epochs = [
+        callback.best_epoch_
+        for _, callback in callbacks
+        if isinstance(callback, EarlyStopping) and callback.load_best
+    ]
+    return epochs[-1] or None if epochs else None

@@ -148,14 +148,19 @@ def recall_at_k_curve(
     [0.5, 1.0]
     """
     _is_backward(direction)
+    cutoffs = check_cutoffs(ks)
+    names = [f"r@{k}:{mode}" for k in cutoffs]
+    ev = evaluate(scores, relevance, names, directions=direction, ties=ties, ci=None, n_jobs=n_jobs)
+    return cutoffs, np.array([ev.mean(direction, name) for name in names])
+
+
+def check_cutoffs(ks: Any) -> NDArray[np.int64]:
+    """Return cut-offs, ascending and without duplicates, checked."""
     cutoffs = as_array(ks, "ks")
     whole = cutoffs.ndim == 1 and len(cutoffs) and cutoffs.dtype.kind in "iu"
     if not whole or cutoffs.min() < 1 or cutoffs.max() >= 10**18:
         raise ValueError(f"ks must be integers of at least 1, got {shown(ks)}")
-    cutoffs = np.unique(cutoffs).astype(np.int64)
-    names = [f"r@{k}:{mode}" for k in cutoffs]
-    ev = evaluate(scores, relevance, names, directions=direction, ties=ties, ci=None, n_jobs=n_jobs)
-    return cutoffs, np.array([ev.mean(direction, name) for name in names])
+    return np.unique(cutoffs).astype(np.int64)
 
 
 def _is_backward(direction: str) -> bool:

@@ -16,7 +16,7 @@ import numpy as np
 
 from crossfit._text import printable
 from crossfit.metrics import parse_metric
-from crossfit.plotting import in_plain_words
+from crossfit.plotting import in_plain_words, points_of, scale_cutoffs
 from crossfit.report.format import metric_words
 from crossfit.report.leaderboard import Board, Row
 
@@ -248,10 +248,7 @@ def curves(board: Board, kind: str, *, narrow: bool = False) -> str | None:
             if known:
                 ks = sorted(k for k in known if k)
                 ax.plot(ks, [known[k] for k in ks], color=_INK, linewidth=1, linestyle=_CHANCE)
-            ax.set_xscale("log")
-            ticks = [k for k in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000) if k <= max(ends)]
-            ax.set_xticks(ticks, [str(k) for k in ticks])
-            ax.minorticks_off()
+            scale_cutoffs(ax, max(ends))
             ax.set_xlabel("K", color=_INK)
         else:
             # With another main metric the curve may be of another relevance.
@@ -437,8 +434,7 @@ def training(row: Row, *, narrow: bool = False) -> str | None:
         for name, (words, style) in lines.items():
             label: str | None = printable(words).replace("_", " ")
             for history in histories:
-                points = [(each.get("epoch", n + 1), each[name]) for n, each in enumerate(history)
-                          if isinstance(each.get(name), (int, float))]  # fmt: skip
+                points = points_of(history, name)
                 if points:
                     marker = "." if len(points) == 1 else ""
                     ax.plot(*zip(*points), label=label, marker=marker, **style)
