@@ -253,6 +253,7 @@ OWN = {
     "ChannelUnion": {"transformers": [("a", StandardScaler())]},
     "ColumnsAsViews": {"estimator": CCA(1)},
     "plot_attention": {"words": ["a", "b"], "word_to_region": np.full((2, 4), 0.25)},
+    "plot_recall": {"ks": [1, 5], "chance": EVALUATION},
     "evaluate": {"groups": (range(6), range(6))},
     "Dataset": {"card": crossfit.registry.get("emoji", group="crossfit.datasets")},
     "ExactIndex": {"values": T}, "KNNPosterior": {"values": T}, "top_k": {"k": 2},
