@@ -11,6 +11,7 @@ import time
 import optuna
 import pytest
 from click.testing import CliRunner
+from PIL import Image
 
 import crossfit
 from crossfit.cli.commands import cli
@@ -106,7 +107,7 @@ def test_the_test_pairs_are_not_even_loaded(tune, monkeypatch):
             ["cca", "--validation", "dev"],
             "subsets of data set 'emoji' must be some of train, val, test",
         ),
-        (["cca", "--metric", "acc"], "acc"),
+        (["cca", *EMOJI[4:], "--metric", "acc"], "acc"),
         (["cca", "--features", "image=missing"], "no extractor 'missing' is installed"),
         (["cca", "--storage", "file.db"], "storage must be a URL"),
         (["cca", "--storage", "sqllite:///file.db"], "did you mean 'sqlite'"),
@@ -139,6 +140,12 @@ def test_the_test_pairs_are_not_even_loaded(tune, monkeypatch):
         (["cca", "--trials", "0"], "0 is not in the range"),
         (["cca", "--seed", "4294967296"], "4294967296 is not in the range"),
         (["cca", "--space", "reg=3"], "--space reg: must be a mapping, got 3"),
+        (["cca"], "CCA: view 'image' must be a numeric array of shape (n, d)"),
+        (["cca", "--features", "image=grid"], "; extract features first, by --features"),
+        (
+            ["cca", "--features", "image=grid", "--features", "txt=characters"],
+            "--features name the view 'txt', but the pairs have image, text",
+        ),
         (["cca", "--epochs"], "--epochs is for neural methods, and cca has no parameter"),
         (["cca", "--validation", "train"], "--train and --validation both name 'train'"),
         (["cca", "--out", "file/bundle"], "file' is not a folder"),
@@ -149,6 +156,17 @@ def test_refusals(tune, tmp_path, words, message):
     done = tune(*words, "--dataset", "emoji")
     assert done.exit_code != 0
     assert message in done.output + str(done.exception)
+
+
+def test_pairs_without_labels_are_refused_before_the_first_trial(tune, tmp_path):
+    table = tmp_path / "pairs.csv"
+    rows = "".join(f"{i}.png,caption {i},{'train' if i < 8 else 'test'}\n" for i in range(10))
+    table.write_text("image,text,split\n" + rows)
+    for i in range(10):
+        Image.new("RGB", (8, 8)).save(tmp_path / f"{i}.png")
+    done = tune("sm", "--data", table, "--features", "image=grid", "--trials", 1)
+    assert "sm requires labels, but the data set has none" in done.output + str(done.exception)
+    assert not list(tmp_path.glob("*.db"))
 
 
 def test_own_pairs_are_tuned_and_the_test_pairs_left_out(tune, tmp_path):

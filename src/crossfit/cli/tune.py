@@ -126,6 +126,7 @@ def tune(
         )
     names = [train] if validation is None else [train, validation]
     loaded = _load(dataset, root, split, names) if data is None else _own_pairs(data, names)
+    _check_pairs(method, pipeline, loaded[train])
 
     from crossfit.model_selection import OptunaSearch
     from crossfit.model_selection.storages import without_password
@@ -236,6 +237,29 @@ def _with_splits(found: Any, what: str, names: list[str]) -> Any:
                 f"{what} has no split {name!r}; its splits are: {', '.join(found.splits)}"
             )
     return found
+
+
+def _check_pairs(method: str, pipeline: Any, pairs: Any) -> None:
+    """Raise if labels or a view are missing, or if a method cannot take a view as it is."""
+    from crossfit.compose import ALL_VIEWS
+    from crossfit.experiment.data import labels_missing
+
+    if problem := labels_missing(method, "auto", pairs.y):
+        raise ValueError(problem)
+    views = pairs.views
+    stage = pipeline.named_steps.get("features")
+    described = [] if stage is None else [view for view, _ in stage.transformers]
+    if absent := [view for view in described if view not in (*views.names, ALL_VIEWS)]:
+        raise ValueError(
+            f"--features name the view {absent[0]!r}, but the pairs have {', '.join(views.names)}"
+        )
+    if ALL_VIEWS in described:
+        return
+    try:
+        pipeline[-1].check_kinds(views, set(views.names) - set(described))
+    except ValueError as error:
+        words = str(error).replace("by a ViewTransformer or the key 'features'", "by --features")
+        raise ValueError(words) from None
 
 
 def _mapping(given: tuple[str, ...], option: str, chain: bool = False) -> dict[str, Any]:
