@@ -119,3 +119,16 @@ def test_older_histories_have_the_loss_alone():
     assert "loss" in texts and "fraction" not in texts
     assert plots.training(_row("cca", {0: []})) is None
     assert plots.training(_row("cca", {})) is None
+
+
+@pytest.mark.parametrize("epochs", [2, 8])
+def test_only_the_last_stage_of_a_training_counts(epochs):
+    """A term that is added raises the loss: the fall from before it has no meaning."""
+    first = [{"train_loss": 5.0 - i, "train_image": 5.0 - i} for i in range(4)]
+    last = [
+        {"train_loss": 9 * 0.1**i, "train_image": 1.0, "train_ranking": 9 * 0.1**i}
+        for i in range(epochs)
+    ]
+    alone = final_fall(last)
+    assert final_fall([*first, *last]) == alone
+    assert (alone is None) == (epochs < 4)

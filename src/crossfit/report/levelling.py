@@ -23,14 +23,15 @@ def final_fall(history: Sequence[Mapping[str, Any]]) -> float | None:
     Parameters
     ----------
     history : sequence of mapping
-        One row per epoch. The loss is ``valid_loss`` if it was recorded, else ``train_loss``.
+        One row per epoch. The loss is ``valid_loss`` if it was recorded, else ``train_loss``. Only
+        the last stage counts: the epochs whose loss has the terms of the last one.
 
     Returns
     -------
     float or None
         Fall of a least-squares line through the last quarter of the epochs, as a share of the fall
         from the first epoch to the mean of the last quarter; 0 if the loss did not fall. None if
-        there are fewer than four epochs with a loss.
+        there are fewer than four epochs with a loss in the last stage.
 
     Examples
     --------
@@ -39,8 +40,9 @@ def final_fall(history: Sequence[Mapping[str, Any]]) -> float | None:
     >>> final_fall([{"train_loss": 0.5**epoch} for epoch in range(40)]) < 0.01
     True
     """
+    rows = _last_stage(history)
     for name in ("valid_loss", "train_loss"):
-        losses = np.array([row[name] for row in history if isinstance(row.get(name), (int, float))])
+        losses = np.array([row[name] for row in rows if isinstance(row.get(name), (int, float))])
         if len(losses) >= 4:
             last = losses[-max(len(losses) // 4, 2) :]
             whole = losses[0] - last.mean()
@@ -49,6 +51,15 @@ def final_fall(history: Sequence[Mapping[str, Any]]) -> float | None:
             slope = np.polyfit(np.arange(len(last)), last, 1)[0]
             return max(float(-slope * len(last) / whole), 0.0)
     return None
+
+
+def _last_stage(history: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
+    """Return the last epochs with one loss: a term that is added raises the loss."""
+    terms = [{name for name in row if name.startswith("train_")} for row in history]
+    first = len(terms)
+    while first and terms[first - 1] == terms[-1]:
+        first -= 1
+    return history[first:]
 
 
 def unfinished(board: Board) -> str:
