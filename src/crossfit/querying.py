@@ -320,6 +320,7 @@ def search(
     check_k(k)
     steps, last = answering(estimator)
     names = view_names(last)
+    check_independent(last)
     for name in (view, *([] if gallery_view is None else [gallery_view])):
         if not is_word(name, names):
             raise ValueError(f"no view {shown(name)}: the views of the fit are {', '.join(names)}")
@@ -444,6 +445,32 @@ def top_k(scores: Scores, k: int) -> SearchResult:
     if order is None:
         order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
     return SearchResult(order, np.take_along_axis(scores, order, axis=1))
+
+
+def check_independent(last: Any) -> None:
+    """Raise if the scores of a query depend on the other queries, as for a test set.
+
+    Parameters
+    ----------
+    last : Scorer
+        A fitted method, RetrievalScorer or Reranker.
+
+    Raises
+    ------
+    ValueError
+        If its similarity is transductive, such as ``"dual_softmax"``.
+
+    Examples
+    --------
+    >>> from crossfit.methods import CCA
+    >>> check_independent(CCA())
+    """
+    similarity = getattr(last, "similarity_", None)
+    if getattr(similarity, "transductive", False):
+        raise ValueError(
+            f"{type(similarity).__name__} compares all queries of a test set with each other and "
+            "cannot search for single ones; use nnn, csls or inverted_softmax"
+        )
 
 
 def check_k(k: Any) -> None:

@@ -181,7 +181,7 @@ def pairwise_similarity(
 def _compared(A: ArrayLike, B: ArrayLike, measure: str) -> tuple[Similarity, Array, Array]:
     """Return the block function of a named measure, and both arrays prepared for it."""
     left, right, block = _named(measure)
-    a, b = _rows(A, "first"), _rows(B, "second")
+    a, b = finite_rows(A, "first"), finite_rows(B, "second")
     if a.shape[1] != b.shape[1]:
         raise ValueError(
             "a similarity compares rows of a common space, so both arrays must have the same "
@@ -448,7 +448,8 @@ def _named(name: str) -> Measure:
     return MEASURES[name]
 
 
-def _rows(values: Any, which: str) -> Array:
+def finite_rows(values: Any, which: str) -> Array:
+    """Return rows of numbers as float64, or raise if they are not finite or not a matrix."""
     array = as_array(values, f"the {which} array", numbers=True)
     if array.ndim != 2 or array.dtype.kind not in "fiub":
         raise ValueError(
@@ -564,7 +565,7 @@ class PosteriorOverPrior(BaseEstimator):
     def __call__(self, A: ArrayLike, B: ArrayLike) -> Scores:
         """Return the (n, m) similarities of posteriors of shape (n, c) and (m, c)."""
         check_is_fitted(self)
-        a, b = _rows(A, "first"), _rows(B, "second")
+        a, b = finite_rows(A, "first"), finite_rows(B, "second")
         for part in (a, b):
             if part.shape[1] != len(self.prior_):
                 raise ValueError(
@@ -628,7 +629,7 @@ class KNNPosterior(CheckedParameters, BaseEstimator):
             raise not_views("KNNPosterior", views)
         row_labels = _class_labels(y, type(self).__name__)
         labels = np.concatenate([views.item_labels(name, row_labels) for name in views.names])
-        spaces = [_measurable(_rows(views.distinct(name)[0], name)) for name in views.names]
+        spaces = [_measurable(finite_rows(views.distinct(name)[0], name)) for name in views.names]
         if len({space.shape[1] for space in spaces}) > 1:
             widths = ", ".join(f"{n}: {s.shape[1]}" for n, s in zip(views.names, spaces))
             raise ValueError(
@@ -656,7 +657,7 @@ class KNNPosterior(CheckedParameters, BaseEstimator):
         # Both are restored from bundles, and neighbours are indices into the votes.
         if self._votes.shape != (self._neighbors.n_samples_fit_, len(self.classes_)):
             raise ValueError("the votes of this KNNPosterior do not match its training items")
-        distances, nearest = self._neighbors.kneighbors(_measurable(_rows(Z, "given")))
+        distances, nearest = self._neighbors.kneighbors(_measurable(finite_rows(Z, "given")))
         # sigmoid(-d) up to a factor per row, so that it does not underflow; the factor cancels in
         # the normalisation.
         nearest_first = distances - distances.min(axis=1, keepdims=True)

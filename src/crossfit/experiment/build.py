@@ -86,7 +86,13 @@ def _check_scope(view: str, spec: Any) -> None:
 
 
 def build_similarity(similarity: Any) -> Any:
-    """Return a similarity: the given name, or the object that a mapping describes."""
+    """Return a similarity: the name of a measure, or the object that is named or described."""
+    from crossfit.retrieval.hubs import CORRECTIONS
+
+    part = similarity if isinstance(similarity, Mapping) else {"name": similarity}
+    name = part.get("name")
+    if isinstance(name, str) and name in CORRECTIONS:
+        return _instance(CORRECTIONS[name], part.get("params") or {}, None, "similarity", name)
     return _value(similarity, None, "similarity")
 
 

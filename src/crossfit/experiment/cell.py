@@ -7,7 +7,7 @@ import time
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from itertools import combinations
 from types import SimpleNamespace
@@ -30,6 +30,7 @@ from crossfit.experiment.store_files import DamageWarning, now
 from crossfit.experiment.task import Outcome, Skip, Task, reason_of
 from crossfit.experiment.tuning import chosen_settings
 from crossfit.metrics.directions import Direction
+from crossfit.querying import answering
 from crossfit.views import n_rows
 
 __all__ = ["compute", "execute"]
@@ -206,10 +207,14 @@ def compute(
         raise ValueError(
             f"views: two directions between {', '.join(names)} have the same key; rename a view"
         )
-    for query, gallery in combinations(names, 2):
-        with score_matrix(model, test_views, query, gallery) as scores:
+    one_way = answering(model)[1].one_way
+    for pair in combinations(names, 2):
+        with ExitStack() as held:
+            # A correction of hubs has a bank of each view, so that each direction has its scores.
+            ways = (pair, pair[::-1]) if one_way else (pair,)
+            scores = [held.enter_context(score_matrix(model, test_views, *way)) for way in ways]
             clock.lap("score")
-            evaluate_both_ways(task, scores, test_views, test.y, (query, gallery), record, arrays)
+            evaluate_both_ways(task, scores, test_views, test.y, pair, record, arrays)
         clock.lap("evaluate")
     record |= {
         "timing": clock.seconds,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -51,14 +51,14 @@ def score_matrix(model: Any, views: Views, query: str, gallery: str) -> Iterator
 
 def evaluate_both_ways(
     task: Task,
-    scores: Any,
+    scores: Sequence[Any],
     views: Views,
     y: Any,
     names: tuple[str, str],
     record: dict[str, Any],
     arrays: Arrays,
 ) -> None:
-    """Evaluate one score matrix in both directions."""
+    """Evaluate both directions, by one score matrix of both or by one of each."""
     from crossfit.metrics import (
         chance_level,
         evaluate,
@@ -68,6 +68,9 @@ def evaluate_both_ways(
     from crossfit.scoring import relevance_of
 
     directions = Direction.between(names)
+    # As seen from the first view: the scores of each direction, and the direction of evaluation.
+    matrices = (scores[0], scores[1].T) if len(scores) == 2 else (scores[0], scores[0])
+    ways = ("forward", "backward") if len(scores) == 2 else ("both",)
     first, second = (views.groups[views.first_rows(name)] for name in names)
     groups = (first, second)
     relevant = {
@@ -82,9 +85,14 @@ def evaluate_both_ways(
         asked = [*metrics, "meanr"] if labelled == main else metrics
         if not asked:
             continue
-        found = evaluate(scores, relevance, asked, groups=groups, names=names, ties=task.ties)
+        evaluated = [
+            evaluate(
+                part, relevance, asked, groups=groups, names=names, ties=task.ties, directions=way
+            )
+            for part, way in zip(matrices, ways)
+        ]
         at_random = chance_level(relevance, asked, names=names)
-        for direction in directions:
+        for direction, found in zip(directions, (evaluated[0], evaluated[-1])):
             record["chance"].setdefault(direction, {}).update(
                 {metric: at_random.mean(direction, metric) for metric in metrics}
             )
@@ -106,15 +114,16 @@ def evaluate_both_ways(
             metric: results[direction][metric] for metric in task.metrics
         }
         arrays[f"{direction}|groups"] = groups[i]
-        top, best = _best(scores if i == 0 else scores.T)
+        own = matrices[i]
+        top, best = _best(own if i == 0 else own.T)
         arrays[f"{direction}|top"], arrays[f"{direction}|top_scores"] = top, best
-        size = scores.shape[1 - i]
+        size = matrices[i].shape[1 - i]
         record["hubness"][direction] = _hubness(top, size)
         recall = relevant[by_label("r@1", task.relevance, y)]
         ks, values = recall_at_k_curve(
-            scores, recall, [k for k in KS if k <= size], direction=side, ties=task.ties
+            own, recall, [k for k in KS if k <= size], direction=side, ties=task.ties
         )
-        levels, precision = interpolated_precision_recall(scores, relevant[main], direction=side)
+        levels, precision = interpolated_precision_recall(own, relevant[main], direction=side)
         record["curves"][direction] = {
             "recall": [ks.tolist(), values.tolist()],
             "pr": [levels.tolist(), precision.tolist()],

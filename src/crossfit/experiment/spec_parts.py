@@ -317,9 +317,10 @@ def _method(node: Node, tuning: TuningSpec | None, directions: Sequence[str]) ->
     if similarity.value is not None and not isinstance(similarity.value, str):
         similarity = Node(_part(similarity), similarity.path, similarity.source, similarity.line)
     elif similarity.value is not None:
+        from crossfit.retrieval.hubs import CORRECTIONS
         from crossfit.similarities import MEASURES
 
-        similarity.one_of(list(MEASURES))
+        similarity.one_of([*MEASURES, *CORRECTIONS])
     tune = node.child("tune", None)
     space: Mapping[str, Part] | str | None = tune.value
     if isinstance(tune.value, Mapping):

@@ -6,8 +6,14 @@ from crossfit._lazy import attach
 
 _HOMES = {
     "ApproximateIndex": "index",
+    "CSLS": "hubs",
+    "DualSoftmax": "hubs",
     "ExactIndex": "index",
     "Exactness": "rerank",
+    "HubCorrection": "hubs",
+    "InvertedSoftmax": "hubs",
+    "NNN": "hubs",
+    "QBNorm": "hubs",
     "Reranker": "rerank",
     "RetrievalScorer": "scorer",
     "exactness": "rerank",
@@ -18,6 +24,12 @@ __all__ = sorted(_HOMES)
 __getattr__, __dir__ = attach(__name__, _HOMES)
 
 if TYPE_CHECKING:
+    from crossfit.retrieval.hubs import CSLS as CSLS
+    from crossfit.retrieval.hubs import NNN as NNN
+    from crossfit.retrieval.hubs import DualSoftmax as DualSoftmax
+    from crossfit.retrieval.hubs import HubCorrection as HubCorrection
+    from crossfit.retrieval.hubs import InvertedSoftmax as InvertedSoftmax
+    from crossfit.retrieval.hubs import QBNorm as QBNorm
     from crossfit.retrieval.index import ApproximateIndex as ApproximateIndex
     from crossfit.retrieval.index import ExactIndex as ExactIndex
     from crossfit.retrieval.rerank import Exactness as Exactness

@@ -91,6 +91,11 @@ class ExactIndex(CheckedParameters, BaseEstimator):
             If the values are not numeric rows, not finite, or differ in width from earlier ones.
         """
         resolve(self.similarity)
+        if getattr(self.similarity, "one_way", False):
+            raise ValueError(
+                f"an index takes {type(self.similarity).__name__} as one more coordinate: use "
+                "similarity='dot', add what its of_gallery returns, and search with of_queries"
+            )
         self._validate_params()
         block = self._rows(values, "an index holds")
         blocks = list(getattr(self, "blocks_", ()))

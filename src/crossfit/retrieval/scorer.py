@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, ClassVar, Self
 
 from numpy.typing import ArrayLike, NDArray
@@ -13,7 +14,8 @@ from crossfit._arguments import CheckedParameters, is_word, not_views, shown
 from crossfit._warnings import warn_of_missing_labels
 from crossfit.base import EncodedViews, ViewsTransformerMixin
 from crossfit.metrics.names import parse_metric
-from crossfit.querying import SearchResult, check_k, top_k
+from crossfit.querying import SearchResult, check_independent, check_k, top_k
+from crossfit.retrieval.hubs import CORRECTIONS, HubCorrection
 from crossfit.scoring import mean_over_directions, score_views
 from crossfit.similarities import Out, Scores, Similarity, fill_blocks, resolve, write_scores
 from crossfit.views import Views, n_rows
@@ -30,9 +32,12 @@ class RetrievalScorer(ViewsTransformerMixin, CheckedParameters, BaseEstimator):
     Parameters
     ----------
     similarity : str, callable or object, optional
-        A name in `crossfit.similarities.MEASURES`; a callable ``(A, B) -> scores`` of shape
-        (n, m), higher is better; or an object with ``fit(views, y)`` that is called in the same
-        way, for instance `crossfit.similarities.KNNPosterior`. A is always of the earlier view.
+        A name in `crossfit.similarities.MEASURES`; a hub correction, ``"nnn"``, ``"csls"``,
+        ``"inverted_softmax"``, ``"qb_norm"`` or ``"dual_softmax"`` (see
+        `crossfit.retrieval.HubCorrection`) with its defaults, or an object of its class; a callable
+        ``(A, B) -> scores`` of shape (n, m), higher is better; or an object with ``fit(views, y)``
+        that is called in the same way, for instance `crossfit.similarities.KNNPosterior`. A is
+        always of the earlier view.
         By default, the similarity of the method whose ``transform`` returned the views in `fit`,
         so that the pipeline ranks as the method alone does, or the cosine if the views come from
         elsewhere or were changed by a later step.
@@ -72,8 +77,10 @@ class RetrievalScorer(ViewsTransformerMixin, CheckedParameters, BaseEstimator):
     [[0], [1]]
     """
 
-    one_way: bool = False
-    """The transpose of one direction's scores is the other direction's."""
+    @property
+    def one_way(self) -> bool:
+        """True if the transpose of one direction's scores is not the other direction's."""
+        return getattr(getattr(self, "similarity_", self._object()), "one_way", False)
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "similarity": [str, callable, HasMethods("fit"), None],
@@ -122,13 +129,20 @@ class RetrievalScorer(ViewsTransformerMixin, CheckedParameters, BaseEstimator):
                     "space; set similarity=, or end the pipeline with the method"
                 )
             return X.similarity
-        if isinstance(self.similarity, str) or not hasattr(self.similarity, "fit"):
-            return self.similarity
-        fitted: Similarity = clone(self.similarity, safe=False).fit(X, y)
+        similarity = self._object()
+        if isinstance(similarity, str) or not hasattr(similarity, "fit"):
+            return similarity
+        fitted: Similarity = clone(similarity, safe=False).fit(X, y)
         return fitted
 
+    def _object(self) -> Any:
+        """Return the similarity, a new object for the name of a hub correction."""
+        if isinstance(self.similarity, str) and self.similarity in CORRECTIONS:
+            return CORRECTIONS[self.similarity]()
+        return self.similarity
+
     def _validate_params(self) -> None:
-        if self.similarity is not None:
+        if self.similarity is not None and not is_word(self.similarity, CORRECTIONS):
             resolve(self.similarity)
         if not is_word(self.metric, ("auto",)):
             parse_metric(self.metric)
@@ -187,7 +201,7 @@ class RetrievalScorer(ViewsTransformerMixin, CheckedParameters, BaseEstimator):
     def prepared(
         self, queries: Any, query: str, gallery: Any, view: str
     ) -> tuple[Any, Any, Similarity]:
-        """Return queries and gallery as they are, and the similarity that compares their rows.
+        """Return queries and gallery, and the similarity that compares their rows.
 
         Parameters
         ----------
@@ -197,6 +211,7 @@ class RetrievalScorer(ViewsTransformerMixin, CheckedParameters, BaseEstimator):
         Returns
         -------
         queries, gallery : array
+            With what a hub correction adds to them.
         similarity : callable
             Takes rows of the view that was earlier in the fit first.
 
@@ -204,7 +219,14 @@ class RetrievalScorer(ViewsTransformerMixin, CheckedParameters, BaseEstimator):
         --------
         crossfit.protocols.PairScorer : What has this method.
         """
-        return queries, gallery, self.similarity_
+        if not isinstance(self.similarity_, HubCorrection):
+            return queries, gallery, self.similarity_
+        queries, gallery, block = self.similarity_.prepared(queries, query, gallery, view)
+        return queries, gallery, partial(_turned, block) if self._later(query, view) else block
+
+    def _later(self, query: str, view: str) -> bool:
+        names = list(self.views_in_)
+        return names.index(query) > names.index(view)
 
     def score_items(
         self,
@@ -245,13 +267,16 @@ class RetrievalScorer(ViewsTransformerMixin, CheckedParameters, BaseEstimator):
             Views({name: values})[name] for name, values in ((query, queries), (view, gallery))
         )
 
-        def fill(scores: Scores) -> None:
-            if names.index(query) <= names.index(view):
-                fill_blocks(self.similarity_, queries, gallery, chunk_size, scores)
-            else:
-                fill_blocks(self.similarity_, gallery, queries, chunk_size, scores.T)
+        shape = n_rows(queries), n_rows(gallery)
+        queries, gallery, similarity = self.prepared(queries, query, gallery, view)
 
-        return write_scores(fill, (n_rows(queries), n_rows(gallery)), out)
+        def fill(scores: Scores) -> None:
+            if self._later(query, view):
+                fill_blocks(similarity, gallery, queries, chunk_size, scores.T)
+            else:
+                fill_blocks(similarity, queries, gallery, chunk_size, scores)
+
+        return write_scores(fill, shape, out)
 
     def score(self, X: Views, y: ArrayLike | None = None) -> float:
         """Rank X against itself (never against the fitted rows) and return the metric.
@@ -316,14 +341,20 @@ class RetrievalScorer(ViewsTransformerMixin, CheckedParameters, BaseEstimator):
         Raises
         ------
         ValueError
-            If no gallery was set by `index`.
+            If no gallery was set by `index`, or the similarity ranks whole test sets only.
         """
         check_is_fitted(self)
         check_k(k)
+        check_independent(self)
         if not hasattr(self, "index_"):
             raise ValueError("the scorer has no gallery; call index(values, view) first")
         gallery, gallery_view = self.index_
         return top_k(self.score_items(values, view, gallery, gallery_view), k)
+
+
+def _turned(block: Similarity, A: Any, B: Any) -> Any:
+    """Compare rows of the gallery, which is of the earlier view, with queries."""
+    return block(B, A).T
 
 
 def _require_views(X: Any) -> None:
