@@ -12,6 +12,7 @@ from crossfit.experiment import Experiment, run
 from crossfit.methods import CCA
 from crossfit.model_selection import OptunaSearch
 from crossfit.querying import answering
+from crossfit.report import report_runs
 from crossfit.retrieval import (
     CSLS,
     NNN,
@@ -25,6 +26,10 @@ from crossfit.retrieval import (
 from crossfit.retrieval.hubs import CORRECTIONS
 from crossfit.search_space import Choice
 
+TEXTS = [
+    {"name": "sklearn.feature_extraction.text.TfidfVectorizer"},
+    {"name": "sklearn.decomposition.TruncatedSVD", "params": {"n_components": 30}},
+]
 BANKED = [NNN(k=3), CSLS(k=3), InvertedSoftmax(beta=4.0), QBNorm(beta=4.0)]
 
 
@@ -242,10 +247,6 @@ def test_a_search_chooses_among_corrections_and_their_parameters(hubby):
 
 
 def test_an_experiment_ranks_each_direction_by_its_own_matrix(tmp_path):
-    texts = [
-        {"name": "sklearn.feature_extraction.text.TfidfVectorizer"},
-        {"name": "sklearn.decomposition.TruncatedSVD", "params": {"n_components": 30}},
-    ]
     rows = [
         {"method": "cca", "label": "CCA"},
         {"method": "cca", "label": "named", "similarity": "nnn"},
@@ -259,7 +260,7 @@ def test_an_experiment_ranks_each_direction_by_its_own_matrix(tmp_path):
     experiment = Experiment(
         title="Corrections",
         dataset="emoji",
-        features={"image": {"name": "grid"}, "text": texts},
+        features={"image": {"name": "grid"}, "text": TEXTS},
         methods=rows,
         metrics=["r@10", "mrr"],
         tuning={"trials": 2, "folds": 3, "metric": "mrr"},
@@ -279,6 +280,29 @@ def test_an_experiment_ranks_each_direction_by_its_own_matrix(tmp_path):
         direction = f"{query}2{gallery}"
         assert found[direction]["mrr"]["mean"] == pytest.approx(evaluated.mean(None, "mrr"))
         assert found[direction] != cells["CCA"].results[direction]
+
+
+@pytest.mark.parametrize("tuned", [False, True])
+def test_a_report_names_what_is_transductive(tmp_path, tuned):
+    row = {"method": "cca", "label": "all at once", "similarity": "dual_softmax"}
+    if tuned:
+        row |= {
+            "similarity": "cosine",
+            "tune": {"scorer__similarity": {"choice": ["dual_softmax"]}},
+        }
+    experiment = Experiment(
+        title="Dual softmax",
+        name="dual",
+        dataset="emoji",
+        features={"image": {"name": "grid"}, "text": TEXTS},
+        methods=[{"method": "cca", "similarity": "nnn"}, row],
+        tuning={"trials": 1, "folds": 2} if tuned else None,
+    )
+    run(experiment, tmp_path)
+    report_runs(["dual"], tmp_path, tmp_path / "report")
+    words = "Transductive: all at once. The scores of a query depend on the other test queries"
+    assert words in (tmp_path / "report" / "leaderboard.md").read_text("utf-8")
+    assert words in (tmp_path / "report" / "report.html").read_text("utf-8")
 
 
 # ---- wrong input ---------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from crossfit.report.html_tables import differences_table
 from crossfit.report.leaderboard import Board
 from crossfit.report.levelling import unfinished
 from crossfit.report.text_tables import markdown_line, markdown_table
+from crossfit.report.transductive import transductive
 
 __all__ = ["markdown_page"]
 
@@ -47,7 +48,8 @@ def markdown_page(
     blocks = [f"# {title}"]
     blocks += [record.spec["description"] for record in records if record.spec.get("description")]
     for board in boards:
-        blocks += [markdown_table(board), findings(board), unfinished(board), _differences(board)]
+        blocks += [markdown_table(board), findings(board), transductive(board), unfinished(board)]
+        blocks += [_differences(board)]
     blocks += [_chosen(records)]
     blocks += [record.spec["notes"] for record in records if record.spec.get("notes")]
     blocks += [_origin(records, facts, notes)]

@@ -33,6 +33,7 @@ from crossfit.report.html_tables import (
 )
 from crossfit.report.leaderboard import Board
 from crossfit.report.levelling import unfinished
+from crossfit.report.transductive import transductive
 
 __all__ = ["Part", "write_page", "write_text"]
 
@@ -192,7 +193,7 @@ def _prepared(part: Part, i: int) -> _Prepared:
         f"board-{i + 1}",
         leaderboard_table(board),
         findings(board),
-        unfinished(board),
+        " ".join(filter(None, (transductive(board), unfinished(board)))),
         planned(board),
         differences_table(board),
         _plots_first(board),

@@ -1,0 +1,45 @@
+"""Methods whose scores of one query depend on the other test queries."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from crossfit.report.format import listed
+from crossfit.report.leaderboard import Board, Row
+from crossfit.retrieval.hubs import CORRECTIONS
+
+__all__ = ["transductive"]
+
+
+def transductive(board: Board) -> str:
+    """Return a sentence on methods that rank all test queries together; empty if there are none.
+
+    Parameters
+    ----------
+    board : Board
+        The methods of a data set.
+
+    Returns
+    -------
+    str
+    """
+    found = [row.label for row in board.rows if _is_transductive(row)]
+    if not found:
+        return ""
+    return (
+        f"Transductive: {listed(found)}. The scores of a query depend on the other test queries, "
+        "so that these figures cannot be compared with those of methods that rank one query at a "
+        "time."
+    )
+
+
+def _is_transductive(row: Row) -> bool:
+    given = row.params.get("similarity")
+    if isinstance(given, Mapping):
+        name = str(given.get("class", given.get("name", ""))).rpartition(":")[2]
+    else:
+        name = str(given)
+    # A choice among similarities that tuning made.
+    name = str(row.params.get("scorer__similarity", name))
+    named = {**CORRECTIONS, **{cls.__name__: cls for cls in CORRECTIONS.values()}}
+    return name in named and named[name].transductive
