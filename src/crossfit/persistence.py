@@ -67,8 +67,8 @@ BUNDLED = {
     name: module
     for module, names in {
         "crossfit.compose": "ChannelUnion ColumnsAsViews SelectChannel ViewTransformer",
-        "crossfit.retrieval": "ApproximateIndex CSLS DualSoftmax ExactIndex InvertedSoftmax NNN "
-        "QBNorm Reranker RetrievalScorer",
+        "crossfit.retrieval": "ApproximateIndex CSLS DualSoftmax ExactIndex Fusion "
+        "InvertedSoftmax NNN QBNorm Reranker RetrievalScorer",
         "crossfit.similarities": "KNNPosterior MethodSimilarity PosteriorOverPrior",
         # Only classes whose fitted state consists of numbers and names that compiled code does not
         # use as unchecked indices, as it does a tree's nodes or a support vector machine's arrays.

@@ -10,6 +10,7 @@ _HOMES = {
     "DualSoftmax": "hubs",
     "ExactIndex": "index",
     "Exactness": "rerank",
+    "Fusion": "fusion",
     "HubCorrection": "hubs",
     "InvertedSoftmax": "hubs",
     "NNN": "hubs",
@@ -24,6 +25,7 @@ __all__ = sorted(_HOMES)
 __getattr__, __dir__ = attach(__name__, _HOMES)
 
 if TYPE_CHECKING:
+    from crossfit.retrieval.fusion import Fusion as Fusion
     from crossfit.retrieval.hubs import CSLS as CSLS
     from crossfit.retrieval.hubs import NNN as NNN
     from crossfit.retrieval.hubs import DualSoftmax as DualSoftmax
