@@ -7,9 +7,10 @@ import pytest
 
 from crossfit.metrics import evaluate
 from crossfit.metrics.repeats import Repeats
+from crossfit.report.drawing import _log_ticks, _short
 from crossfit.report.leaderboard import Board, Row
 from crossfit.report.page import _fragments
-from crossfit.report.plots import _log_ticks, _short, curves
+from crossfit.report.plots import curves
 
 
 def board(n, best_by_recall):

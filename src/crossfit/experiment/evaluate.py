@@ -62,6 +62,7 @@ def evaluate_both_ways(
     from crossfit.metrics import (
         chance_level,
         evaluate,
+        hubness,
         interpolated_precision_recall,
         recall_at_k_curve,
     )
@@ -118,7 +119,7 @@ def evaluate_both_ways(
         top, best = _best(own if i == 0 else own.T)
         arrays[f"{direction}|top"], arrays[f"{direction}|top_scores"] = top, best
         size = matrices[i].shape[1 - i]
-        record["hubness"][direction] = _hubness(top, size)
+        record["hubness"][direction] = hubness(top, size)
         recall = relevant[by_label("r@1", task.relevance, y)]
         ks, values = recall_at_k_curve(
             own, recall, [k for k in KS if k <= size], direction=side, ties=task.ties
@@ -145,15 +146,3 @@ def _best(scores: Any) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         top[start : start + rows] = np.take_along_axis(some, order, axis=1)
         best[start : start + rows] = np.take_along_axis(values, order, axis=1)
     return top, best
-
-
-def _hubness(top: NDArray[np.int64], n_gallery: int) -> dict[str, Any]:
-    """Return skewness, maximum and share of zeros of how often items are among the top ten."""
-    counts = np.bincount(top.ravel(), minlength=n_gallery).astype(np.float64)
-    spread = counts.std()
-    skewness = float(np.mean((counts - counts.mean()) ** 3) / spread**3) if spread else 0.0
-    return {
-        "skewness": skewness,
-        "max": int(counts.max()),
-        "never": float((counts == 0).mean()),
-    }

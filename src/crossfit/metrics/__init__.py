@@ -19,6 +19,7 @@ _HOMES = {
     "compare": "significance",
     "evaluate": "evaluation",
     "holm": "significance",
+    "hubness": "hubs",
     "interpolated_precision_recall": "curves",
     "mean_average_precision": "functions",
     "mean_rank": "functions",
@@ -62,6 +63,7 @@ if TYPE_CHECKING:
     from crossfit.metrics.functions import precision_at_k as precision_at_k
     from crossfit.metrics.functions import recall_at_k as recall_at_k
     from crossfit.metrics.functions import rsum as rsum
+    from crossfit.metrics.hubs import hubness as hubness
     from crossfit.metrics.intervals import bootstrap_interval as bootstrap_interval
     from crossfit.metrics.names import Measure as Measure
     from crossfit.metrics.names import parse_metric as parse_metric

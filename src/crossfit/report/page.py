@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from crossfit._files import whole_file
 from crossfit._text import printable
 from crossfit.report import plots
 from crossfit.report.attention import Attention
 from crossfit.report.consistency import inconsistencies
+from crossfit.report.drawing import Plot, drawn
 from crossfit.report.facts import Problem
 from crossfit.report.findings import findings, planned
 from crossfit.report.format import (
@@ -35,7 +37,7 @@ from crossfit.report.leaderboard import Board
 from crossfit.report.levelling import unfinished
 from crossfit.report.transductive import transductive
 
-__all__ = ["Part", "write_page", "write_text"]
+__all__ = ["Part", "template", "write_page", "write_text"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,10 +108,37 @@ def write_page(
     footer : str
         Attribution.
     """
+    html = template("report.html.j2").render(
+        title=title,
+        lead=lead,
+        parts=[_prepared(part, i) for i, part in enumerate(parts)],
+        description=_paragraphs(description),
+        reading=_paragraphs(reading),
+        reduced=reduced,
+        notes=notes,
+        problems=problems,
+        facts=facts,
+        sources=sources,
+        footer=footer,
+    )
+    write_text(path, html)
+
+
+def template(name: str, package: str = "crossfit.report") -> Any:
+    """Return the template of a page, with the style, tables and filters of all pages.
+
+    Parameters
+    ----------
+    name : str
+        File name of the template.
+    package : str, default="crossfit.report"
+        Package whose folder ``templates`` has it.
+    """
     import jinja2
 
+    packages = dict.fromkeys((package, "crossfit.report"))
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("crossfit.report", "templates"),
+        loader=jinja2.ChoiceLoader([jinja2.PackageLoader(each, "templates") for each in packages]),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         # Labels, texts and reasons were written by others.
@@ -124,20 +153,7 @@ def write_page(
         interval=interval_figure,
         fragments=_fragments,
     )
-    html = environment.get_template("report.html.j2").render(
-        title=title,
-        lead=lead,
-        parts=[_prepared(part, i) for i, part in enumerate(parts)],
-        description=_paragraphs(description),
-        reading=_paragraphs(reading),
-        reduced=reduced,
-        notes=notes,
-        problems=problems,
-        facts=facts,
-        sources=sources,
-        footer=footer,
-    )
-    write_text(path, html)
+    return environment.get_template(name)
 
 
 def _paragraphs(text: str) -> list[str]:
@@ -157,16 +173,6 @@ def write_text(path: Path, text: str) -> None:
         draft.write_text(text, encoding="utf-8")
 
 
-@dataclass(frozen=True)
-class _Plot:
-    """A plot in two versions, with panels side by side and, for phones, below each other."""
-
-    title: str
-    wide: str
-    narrow: str
-    caption: str
-
-
 @dataclass(frozen=True, eq=False)
 class _Prepared:
     part: Part
@@ -176,9 +182,9 @@ class _Prepared:
     unfinished: str
     planned: str
     differences: Table | None
-    first: Sequence[_Plot]
-    plots: Sequence[_Plot]
-    searches: Sequence[_Plot]
+    first: Sequence[Plot]
+    plots: Sequence[Plot]
+    searches: Sequence[Plot]
     published: Table | None
     cost: Table | None
     hubness: Table | None
@@ -201,7 +207,7 @@ def _prepared(part: Part, i: int) -> _Prepared:
         [
             plot
             for row in board.rows
-            for plot in _drawn(
+            for plot in drawn(
                 row.label,
                 partial(plots.search, row),
                 "Scores of all trials of the search; the best one is orange.",
@@ -215,42 +221,37 @@ def _prepared(part: Part, i: int) -> _Prepared:
     )
 
 
-def _plots_first(board: Board) -> list[_Plot]:
+def _plots_first(board: Board) -> list[Plot]:
     caption = f"{metric_words(board.metric)} with 95 % intervals over queries"
     if board.chance:
         caption += "; the dashed line is chance"
     if any(metric == board.metric and d is not None for row in board.rows
            for d, metric in row.published):  # fmt: skip
         caption += "; diamonds are published figures"
-    return _drawn("", partial(plots.intervals, board), f"{caption}.")
+    return drawn("", partial(plots.intervals, board), f"{caption}.")
 
 
-def _drawn(title: str, draw: Callable[..., str | None], caption: str) -> list[_Plot]:
-    wide = draw(narrow=False)
-    return [_Plot(title, wide, draw(narrow=True) or "", caption)] if wide else []
-
-
-def _plots(board: Board, relevant: str) -> list[_Plot]:
+def _plots(board: Board, relevant: str) -> list[Plot]:
     sweeps = zip(plots.sweeps(board), plots.sweeps(board, narrow=True), strict=True)
     return [
-        *_drawn(
+        *drawn(
             "Recall",
             partial(plots.curves, board, "recall"),
             f"Fraction of queries with {relevant} among the first K.",
         ),
-        *_drawn(
+        *drawn(
             "Precision and recall",
             partial(plots.curves, board, "pr"),
             "Interpolated precision at each recall, averaged over queries.",
         ),
-        *_drawn(
+        *drawn(
             "Score against cost and size",
             partial(plots.costs, board),
             f"{metric_words(board.metric)}, mean of the directions; the numbers are positions in "
             "the leaderboard.",
         ),
         *(
-            _Plot(
+            Plot(
                 f"Score against a parameter, {name}",
                 wide,
                 narrow,
@@ -261,7 +262,7 @@ def _plots(board: Board, relevant: str) -> list[_Plot]:
         *(
             plot
             for row in board.rows
-            for plot in _drawn(
+            for plot in drawn(
                 f"Training of {row.label}",
                 partial(plots.training, row),
                 "One line per seed. Outputs are equal if all items have the same output, or all "
