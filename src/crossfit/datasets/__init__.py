@@ -9,8 +9,9 @@ _HOMES = {
     "Split": "record",
     "available": "loading",
     "from_csv": "tables",
-    "from_folder": "tables",
+    "from_folder": "folders",
     "from_precomputed": "captions",
+    "from_table": "tables",
     "load": "loading",
 }
 
@@ -37,9 +38,10 @@ __getattr__, __dir__ = attach(
 
 if TYPE_CHECKING:
     from crossfit.datasets.captions import from_precomputed as from_precomputed
+    from crossfit.datasets.folders import from_folder as from_folder
     from crossfit.datasets.loading import available as available
     from crossfit.datasets.loading import load as load
     from crossfit.datasets.record import Dataset as Dataset
     from crossfit.datasets.record import Split as Split
     from crossfit.datasets.tables import from_csv as from_csv
-    from crossfit.datasets.tables import from_folder as from_folder
+    from crossfit.datasets.tables import from_table as from_table

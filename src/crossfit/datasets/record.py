@@ -23,6 +23,7 @@ __all__ = [
     "check_counts",
     "choose_subsets",
     "content_hash",
+    "hash_of",
     "missing_files",
     "read_lines",
     "read_text",
@@ -149,6 +150,11 @@ def content_hash(*parts: str | bytes | Path) -> str:
     *parts : path, str or bytes
         Paths are replaced by the content of their files; strings and bytes are hashed directly.
     """
+    return hash_of(parts)
+
+
+def hash_of(parts: Iterable[str | bytes | Path]) -> str:
+    """Return the `content_hash` of parts that need not be in memory together."""
     total = hashlib.sha256()
     for part in parts:
         if isinstance(part, Path):

@@ -1,54 +1,221 @@
-"""Data sets from your own pairs: a table (CSV or DataFrame) or a folder."""
+"""Data sets from your own pairs: a table in any form, with one pair or one item per row."""
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 import re
-from collections import Counter
+import stat
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
+from dataclasses import dataclass
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from crossfit._arguments import one_of, shown, validated
+from crossfit._warnings import warn
 from crossfit.cards import API, DatasetCard
-from crossfit.datasets.record import (
-    Dataset,
-    Split,
-    content_hash,
-    read_lines,
-    read_text,
-    shortened,
-)
-from crossfit.extraction.formats import PICTURE_SUFFIXES
+from crossfit.datasets.columns import Table, objects, open_csv, open_table, other_separator
+from crossfit.datasets.record import Dataset, Split, hash_of, shortened
 from crossfit.extraction.weights import file_sha256
-from crossfit.views import Views
+from crossfit.views import Ragged, Views, n_rows
 
-__all__ = ["from_csv", "from_folder", "header_of"]
+__all__ = ["Roles", "build", "class_labels", "from_csv", "from_table", "own_card"]
 
-#: Names of folders that are splits instead of classes, in the order of the splits.
-SPLIT_FOLDERS = ("train", "training", "val", "valid", "validation", "dev", "test", "testing")
+#: Names that the columns of a view have in tables of other programs, in order of preference.
+KNOWN_AS = {
+    "image": ("image", "file_name", "filepath", "image_path", "filename", "file", "path"),
+    "audio": ("audio", "sound", "audio_path"),
+    "text": ("text", "caption", "captions", "title", "sentence", "sentences"),
+}
+#: Files of up to this size together (in bytes) are read for the revision.
+READ_AT_MOST = 2**30
 
-_CELL_LIMIT = 2**24  # csv's own limit of 131,072 characters is less than a long article
-_SEPARATORS = (";", "\t", "|", ",")
+_ROLES: dict[str, list[Any]] = {
+    "views": [Mapping, None],
+    "paths": [Collection],
+    "key": [str, None],
+    "label": [str, None],
+    "group": [str, None],
+    "split": [str, None],
+    "info": [Collection],
+    "root": [str, os.PathLike, None],
+    "sep": [str, None],
+    "encoding": [str],
+    "invalid": [one_of("raise", "skip")],
+    "revision": [one_of("auto", "content", "sizes", "names")],
+}
+
+
+@dataclass(frozen=True)
+class Roles:
+    """The columns of a table and what they are for.
+
+    Parameters
+    ----------
+    views : mapping of str to tuple of str
+        View name to its columns; several are captions of the same row.
+    paths : collection of str
+        Views whose strings are names of files.
+    key, label, group, split : str, optional
+    info : tuple of str
+        See `from_table`.
+    """
+
+    views: Mapping[str, tuple[str, ...]]
+    paths: Collection[str] = ("image", "audio")
+    key: str | None = None
+    label: str | None = None
+    group: str | None = None
+    split: str | None = None
+    info: tuple[str, ...] = ()
+
+    @property
+    def of_views(self) -> list[str]:
+        """Columns of all views."""
+        return [column for columns in self.views.values() for column in columns]
+
+    @property
+    def columns(self) -> list[str]:
+        """All columns, each once, in the order in which they are hashed."""
+        others = (self.label, self.group, self.split, self.key, *self.info)
+        return list(dict.fromkeys([*self.of_views, *(name for name in others if name)]))
 
 
 @validated(
-    image=[str],
-    text=[str],
-    views=[Mapping, None],
-    paths=[Collection],
-    label=[str, None],
-    group=[str, None],
-    split=[str, None],
-    root=[str, os.PathLike, None],
-    sep=[str, None],
-    encoding=[str],
-)
+    image=[str, list, tuple, None], text=[str, list, tuple, None], **_ROLES
+)  # fmt: skip
+def from_table(
+    source: Any,
+    *,
+    image: str | None = None,
+    text: str | Sequence[str] | None = None,
+    views: Mapping[str, str | Sequence[str]] | None = None,
+    paths: Collection[str] = ("image", "audio"),
+    key: str | None = None,
+    label: str | None = None,
+    group: str | None = None,
+    split: str | None = None,
+    info: Collection[str] = (),
+    root: str | os.PathLike[str] | None = None,
+    sep: str | None = None,
+    encoding: str = "utf-8-sig",
+    invalid: str = "raise",
+    revision: str = "auto",
+) -> Dataset:
+    """Build a data set from a table of pairs in any form.
+
+    Files that the table names are not decoded: a view contains their paths.
+
+    Parameters
+    ----------
+    source : path, sequence of paths, or table
+        A file: CSV or TSV with a header (any other suffix is read as CSV), JSONL (``.jsonl``,
+        ``.ndjson``), JSON (a list of records; ``images`` or ``audio`` with ``annotations`` as in
+        COCO; Karpathy's ``dataset_<name>.json``), parquet, or Arrow (``.arrow``, ``.feather``);
+        several files of one form as a list or as a pattern such as ``"train-*.parquet"``. Or an
+        object: a DataFrame of pandas or polars, a table of pyarrow, a ``datasets.Dataset``, a
+        mapping of names to columns, a list of mappings, or any other object that has
+        ``column_names`` or ``columns`` and returns a column for its name. Parquet and Arrow files
+        require pyarrow, ``pip install crossfit-retrieval[tables]``.
+    image : str, optional
+        Column of the pictures' paths. By default the first of ``image``, ``file_name``,
+        ``filepath``, ``image_path``, ``filename``, ``file`` and ``path`` that the table has; if it
+        has none of these but a column ``audio``, ``sound`` or ``audio_path``, the views are
+        ``audio`` and ``text``. Here and below, columns are found by exact name, or else ignoring
+        case and surrounding spaces.
+    text : str or sequence of str, optional
+        Column of the texts, or several columns with a caption each, of which some may be empty. By
+        default the first of ``text``, ``caption``, ``captions``, ``title``, ``sentence`` and
+        ``sentences`` that the table has. An entry may also be a list of captions.
+    views : mapping of str to str or sequence of str, optional
+        View name to column or columns, for other views than ``image`` and ``text``, for instance
+        ``{"audio": "file", "text": "lyrics"}``.
+    paths : collection of str, default=("image", "audio")
+        Views whose strings are names of files, relative to `root`. The entries of other views are
+        texts, even if they look like numbers. In every view, entries that are lists of numbers are
+        feature vectors; arrays and PIL images are kept.
+    key : str, optional
+        Column that identifies the item of the first view with files, or else of the first view:
+        rows with equal entries are captions of one item, whose value is taken from the first of
+        them. By default, a file is identified by its path.
+    label : str, optional
+        Column of the classes. Empty entries, ``nan`` and -1 (or -1.0) are unlabelled (-1). If the
+        entries are lists of classes, ``y`` is an indicator matrix.
+    group : str, optional
+        Column of groups, which must not be divided between splits, for instance the recording
+        that several clips come from.
+    split : str, optional
+        Column of the split of each row (``train``, ``test``, ...). Without it there is one split,
+        ``"all"``.
+    info : collection of str, default=()
+        Columns to keep in ``Split.info``, such as identifiers.
+    root : path, optional
+        Folder of relative paths; by default that of the table's file, or the current one.
+    sep : str, optional
+        Separator of a CSV file, one character; by default a tab for ``.tsv`` and ``.tab``,
+        otherwise a comma. Quotes are parsed strictly: an unclosed quote is an error instead of
+        swallowing rows.
+    encoding : str, default="utf-8-sig"
+        Encoding of a CSV, JSON or JSONL file; by default UTF-8, with or without a byte order mark,
+        or UTF-16 if the file begins with its mark. Spreadsheets also write ``"cp1252"``.
+    invalid : {"raise", "skip"}, default="raise"
+        What to do with rows that have an empty entry or name a missing file: raise an error that
+        gives the first few, or leave them out and warn of their number.
+    revision : {"auto", "content", "sizes", "names"}, default="auto"
+        What the revision depends on besides the table: the content of the files, which are read
+        once per process unless they change; their sizes; or nothing, in which case the files need
+        not exist yet. ``"auto"`` is ``"content"`` for files of up to 1 GiB in total, otherwise
+        ``"sizes"``.
+
+    Returns
+    -------
+    Dataset
+        If there are two views and a file is named in several rows or has several captions, it is
+        one item with several texts, stored once (`Views.from_captions`).
+
+    Raises
+    ------
+    FileNotFoundError
+        If the table or some of the files are missing; the message names the first few.
+    ValueError
+        If the table cannot be parsed (the message gives the line), a column is missing, an entry
+        is empty, or a group or file is in two splits.
+    TypeError
+        If `source` is neither a path nor a table.
+    ImportError
+        If the form of the table requires a library that is not installed.
+
+    Warns
+    -----
+    UserWarning
+        If rows are left out or repeated, or files with different names have the same content; the
+        message gives their number.
+
+    See Also
+    --------
+    from_folder : Build a data set from a folder of files with texts.
+
+    Examples
+    --------
+    >>> from crossfit.datasets import from_table
+    >>> songs = {"lyrics": ["la la", "na na"], "mood": [[0.1, 0.9], [0.7, 0.2]]}
+    >>> ds = from_table(songs, views={"audio": "mood", "text": "lyrics"})
+    >>> ds["all"].views["audio"].shape
+    (2, 2)
+    """
+    table = open_table(source, _checked_sep(sep), encoding)
+    if views is None:
+        views = _default_views(table.names, image, text)
+    roles = Roles(_columns_of_views(views), _checked_paths(paths), key, label, group, split,
+                  _checked_info(info))  # fmt: skip
+    return build(table, roles, "tables:from_table", root, invalid, revision)
+
+
+@validated(image=[str], text=[str], **{name: _ROLES[name] for name in (
+    "views", "paths", "label", "group", "split", "root", "sep", "encoding"
+)})  # fmt: skip
 def from_csv(
     source: Any,
     *,
@@ -63,284 +230,213 @@ def from_csv(
     sep: str | None = None,
     encoding: str = "utf-8-sig",
 ) -> Dataset:
-    """Build a data set from a table with one pair per row.
+    """Build a data set from a CSV file, whatever its suffix, or from a DataFrame.
 
     Parameters
     ----------
     source : path or DataFrame
-        A CSV file with a header, or a table with named columns. Quotes are parsed strictly: an
-        unclosed quote is an error instead of swallowing rows.
+        A CSV file with a header, or a table with named columns.
     image, text : str, default="image" and "text"
-        Columns of the pictures' paths and of the texts. Here and below, columns are found by exact
-        name, or else ignoring case and surrounding spaces.
-    views : mapping of str to str, optional
-        View name to column, for other views than ``image`` and ``text``, for instance
-        ``{"audio": "file", "text": "lyrics"}``.
-    paths : collection of str, default=("image", "audio")
-        Views whose entries are names of files, relative to `root`. The entries of other views are
-        texts, even if they look like numbers.
-    label : str, optional
-        Column of the classes. Empty entries, ``nan`` and -1 (or -1.0) are unlabelled (-1).
-    group : str, optional
-        Column of groups, which must not be divided between splits, for instance the recording
-        that several clips come from.
-    split : str, optional
-        Column of the split of each row (``train``, ``test``, ...). Without it there is one split,
-        ``"all"``.
-    root : path, optional
-        Folder of relative paths; by default that of the CSV file, or the current one for a
-        DataFrame.
-    sep : str, optional
-        Separator, one character; by default a tab for ``.tsv`` and ``.tab``, otherwise a comma.
-    encoding : str, default="utf-8-sig"
-        Encoding of the CSV file; by default UTF-8, with or without a byte order mark. Spreadsheets
-        also write ``"cp1252"`` or ``"utf-16"``.
+        Columns of the pictures' paths and of the texts.
+    views, paths, label, group, split, root, sep, encoding
+        As in `from_table`.
 
     Returns
     -------
     Dataset
-        If there are two views and a file is named in several rows, it is one item with several
-        texts, stored once (`Views.from_captions`). The revision depends on the table and on the
-        content of the files, which are read once per process unless they change.
 
     Raises
     ------
-    FileNotFoundError
-        If the table or some of the files are missing; the message names the first few.
-    ValueError
-        If the table cannot be parsed (the message gives the line), a column is missing, an entry
-        is empty, or a group or file is in two splits.
-    TypeError
-        If `source` is neither a path nor a table.
+    FileNotFoundError, ValueError, TypeError
+        As in `from_table`.
+
+    See Also
+    --------
+    from_table : The same for all forms of tables, with more options.
     """
-    named = {"image": image, "text": text} if views is None else dict(views)
-    if not all(isinstance(part, str) for pair in named.items() for part in pair):
-        raise ValueError(f"views must map the names of views to those of columns, got {views!r}")
-    if len(named) < 2:
-        raise ValueError(f"a pair needs two views or more, got {', '.join(named) or 'none'}")
+    if isinstance(source, (str, os.PathLike)):
+        table = open_csv(Path(source), _checked_sep(sep), encoding)
+    elif isinstance(source, (list, tuple, Mapping)):
+        raise TypeError(
+            f"from_csv expects the path of a CSV file or a DataFrame, got {type(source).__name__}"
+        )
+    else:
+        table = open_table(source)
+    named = _columns_of_views({"image": image, "text": text} if views is None else views)
+    roles = Roles(named, _checked_paths(paths), None, label, group, split)
+    return build(table, roles, "tables:from_csv", root)
+
+
+def _checked_sep(sep: str | None) -> str | None:
+    if sep is not None and (len(sep) != 1 or sep in '"\r\n'):
+        raise ValueError(f"sep must be one character, not a quote or newline, got {sep!r}")
+    return sep
+
+
+def _checked_paths(paths: Collection[str]) -> tuple[str, ...]:
     if isinstance(paths, str):
         raise ValueError(f"paths must be a collection of names of views, got the text {paths!r}")
     collected = isinstance(paths, list | tuple | set | frozenset)
     if not collected or not all(isinstance(name, str) for name in paths):
         raise TypeError(f"paths must be a list or set of names of views, got {shown(paths)}")
-    if sep is not None and (len(sep) != 1 or sep in '"\r\n'):
-        raise ValueError(f"sep must be one character, not a quote or newline, got {sep!r}")
-    columns = _table(source, sep, encoding)
-    wanted = [*named.values(), *(name for name in (label, group, split) if name is not None)]
-    table = _columns(columns, wanted)
-    table |= {name: _tidied(table[name]) for name in (group, split) if name and name != label}
-    n = len(table[wanted[0]])
-    if n == 0:
-        raise ValueError("the table has no rows")
-    for name in (*named.values(), *(part for part in (group, split) if part)):
-        _refuse_empty(table[name], name)
-
-    table_path = Path(source) if isinstance(source, (str, os.PathLike)) else Path("table")
-    folder = table_path.parent if root is None else Path(root)
-    files = [name for name in named if name in paths]
-    values = {name: table[column] for name, column in named.items()}
-    for name, column in values.items():
-        if name in files:
-            values[name] = _objects(str(folder / str(path)) for path in column)
-        elif not any(isinstance(entry, (np.ndarray, list, tuple)) for entry in column):
-            # Entries that look like numbers are texts here, in a DataFrame as in a file.
-            values[name] = _objects(map(str, column))
-    _refuse_missing([path for name in files for path in values[name]])
-
-    y, target_names = (None, None) if label is None else _labels(table[label])
-    parts = table[split] if split else np.full(n, "all", dtype=object)
-    groups = table[group] if group else values[files[0]] if files else np.arange(n)
-    for name in files:
-        _refuse_straddling(values[name], parts, name)
-    if group:
-        _refuse_straddling(groups, parts, group)
-    splits = {}
-    for part in dict.fromkeys(str(name) for name in parts):
-        at = np.flatnonzero(parts.astype(str) == part)
-        made = _views({name: column[at] for name, column in values.items()}, files)
-        splits[part] = Split(made.with_groups(_codes(groups[at])), None if y is None else y[at])
-    hashed: list[str | bytes] = []
-    for key, column in table.items():
-        hashed += [key, *map(_as_bytes, column)]
-    for key in files:
-        hashed += [file_sha256(Path(path).absolute()) for path in dict.fromkeys(values[key])]
-    card = _card(table_path.stem, "from_csv", splits, tuple(named))
-    return Dataset(card, splits, target_names, content_hash(*hashed))
+    return tuple(paths)
 
 
-@validated(path=[str, os.PathLike], captions=[one_of("lines", "whole")])
-def from_folder(path: str | os.PathLike[str], *, captions: str = "lines") -> Dataset:
-    """Build a data set from a folder of pictures with a text file for each.
+def _checked_info(info: Collection[str]) -> tuple[str, ...]:
+    if isinstance(info, str) or not all(isinstance(name, str) for name in info):
+        raise ValueError(f"info must be a list of names of columns, got {shown(info)}")
+    return tuple(info)
+
+
+def _columns_of_views(views: Mapping[str, str | Sequence[str]]) -> dict[str, tuple[str, ...]]:
+    named = {
+        name: (part,) if isinstance(part, str) else tuple(part)
+        for name, part in views.items()
+        if isinstance(name, str) and isinstance(part, (str, list, tuple))
+    }
+    parts = [column for columns in named.values() for column in columns]
+    if len(named) < len(views) or not all(isinstance(part, str) for part in parts):
+        raise ValueError(f"views must map the names of views to those of columns, got {views!r}")
+    empty = [name for name, columns in named.items() if not columns]
+    if empty:
+        raise ValueError(f"view {empty[0]!r} needs a column, got none")
+    if len(named) < 2:
+        raise ValueError(f"a pair needs two views or more, got {', '.join(named) or 'none'}")
+    return named
+
+
+def _default_views(
+    names: Sequence[str], image: str | None, text: str | Sequence[str] | None
+) -> dict[str, str | Sequence[str]]:
+    """Return the columns of ``image`` or ``audio``, and of ``text``, by their usual names."""
+    there = {name.strip().casefold() for name in names}
+    first = {
+        view: next((name for name in usual if name in there), None)
+        for view, usual in KNOWN_AS.items()
+    }
+    words = text if text is not None else first["text"] or "text"
+    if image is None and first["image"] is None and first["audio"] is not None:
+        return {"audio": first["audio"], "text": words}
+    return {"image": image or first["image"] or "image", "text": words}
+
+
+def build(
+    table: Table,
+    roles: Roles,
+    maker: str,
+    root: str | os.PathLike[str] | None = None,
+    invalid: str = "raise",
+    revision: str = "auto",
+) -> Dataset:
+    """Build a data set from an opened table; see `from_table`.
 
     Parameters
     ----------
-    path : path
-        Folder with ``<name>.jpg`` (or another picture format) and ``<name>.txt``, either directly
-        or in one folder per class. If all top-level folders have names of splits (``train``,
-        ``val``, ``test``, ``dev``, ``training``, ``valid``, ``validation``, ``testing``), they are
-        the splits, and contain the pictures or the folders of classes. Links to files and folders
-        are followed.
-    captions : {"lines", "whole"}, default="lines"
-        Whether each non-blank line of a text file is a caption, or the whole file is one text, such
-        as an article.
-
-    Returns
-    -------
-    Dataset
-        One split, ``"all"``, or those of the folders, sorted by path; with labels if there are
-        class folders, the same in all splits. A picture with several captions is one item
-        (`Views.from_captions`). The revision depends on the texts and on the names and content of
-        the pictures, which are read once per process unless they change.
-
-    Raises
-    ------
-    FileNotFoundError
-        If the folder does not exist.
-    ValueError
-        If there are no pictures, if a picture has no text or a text no picture (the message names
-        the first few), if a text is empty, if a link is broken or circular, or if only some
-        pictures are in class folders.
+    table : Table
+        The table.
+    roles : Roles
+        Its columns.
+    maker : str
+        Module and function for the card.
+    root, invalid, revision
+        See `from_table`.
     """
-    folder = Path(path)
-    if not folder.is_dir():
-        raise FileNotFoundError(f"there is no folder {str(folder)!r}")
-    found = sorted(_files(folder))
-    pictures = [file for file in found if file.suffix.lower() in PICTURE_SUFFIXES]
-    if not pictures:
-        raise ValueError(
-            f"{str(folder)!r} holds no pictures ({', '.join(PICTURE_SUFFIXES)}), only "
-            f"{len(found)} other files"
-        )
-    texts = {file.with_suffix(""): file for file in found if file.suffix.lower() == ".txt"}
-    stems = Counter(file.with_suffix("") for file in pictures)
-    # Other files with the name of a text may be pictures in a format that is not supported.
-    beside = {file.with_suffix(""): file for file in found if file not in set(pictures)
-              and file.suffix.lower() != ".txt"}  # fmt: skip
-    problems: dict[str, list[Any]] = {
-        "pictures without a text": [p for p in pictures if p.with_suffix("") not in texts],
-        "texts without a picture": [
-            f"{texts[stem]} (next to {beside[stem].name}, which is not among "
-            f"{', '.join(PICTURE_SUFFIXES)})"
-            if stem in beside
-            else texts[stem]
-            for stem in texts
-            if stem not in stems
-        ],
-        "texts with several pictures": [t for stem, t in texts.items() if stems[stem] > 1],
-        "links or pipes that are not files": [
-            file
-            for file in found
-            if file.suffix.lower() in (*PICTURE_SUFFIXES, ".txt") and not (folder / file).is_file()
-        ],
+    found = _found(table.names, roles.columns)
+    data = table.read(list(dict.fromkeys(found.values())))
+    columns = {name: data[own] for name, own in found.items()}
+    del data
+    for name in (roles.group, roles.split, roles.key):
+        if name and name != roles.label:
+            columns[name] = _tidied(columns[name])
+    n = len(next(iter(columns.values())))
+    if n == 0:
+        raise ValueError("the table has no rows")
+
+    folder = table.folder if root is None else Path(root)
+    values = {
+        view: _entries_of(view, [columns[name] for name in parts], view in roles.paths)
+        for view, parts in roles.views.items()
     }
-    wrong = [f"{what}: {shortened(map(str, files))}" for what, files in problems.items() if files]
-    if wrong:
-        raise ValueError(
-            f"each picture in {str(folder)!r} needs one text of the same name (a.jpg and a.txt), "
-            f"but there are {'; '.join(wrong)}"
-        )
-    found_texts = [_captions(folder / texts[file.with_suffix("")], captions) for file in pictures]
-    part_of, class_of = _places(pictures, folder)
+    wrong: dict[str, NDArray[np.bool_]] = {}
+    for view, parts in roles.views.items():
+        if isinstance(values[view], Ragged) or values[view].ndim > 1:
+            columns[parts[0]] = values[view]
+        wrong[f"column {' or '.join(map(repr, parts))} is empty"] = _empties(values[view])
+    for name in (roles.group, roles.split, roles.key):
+        if name:
+            wrong[f"column {name!r} is empty"] = _empties(columns[name])
+    if invalid == "raise":
+        _refuse_empty(wrong, n)
+    files = _Files(folder, check=revision != "names")
+    for view in roles.views:
+        if view in roles.paths and _are_strings(values[view]):
+            values[view] = files.located(values[view])
+            if invalid == "skip":
+                lost = np.array([path in files.missing for path in values[view]], dtype=bool)
+                wrong[f"the file of view {view!r} does not exist"] = lost
+    if invalid == "raise":
+        files.refuse_missing()
+    else:
+        kept = _kept(wrong, n, table.name)
+        if len(kept) < n:
+            values = {name: part[kept] for name, part in values.items()}
+            columns = {name: part[kept] for name, part in columns.items()}
+
+    hashed = hash_of(_hashed(columns, values, files, revision))
+    values, row = _exploded(values)
+    n = n_rows(next(iter(values.values())))
+    if row is not None:
+        columns = {name: part[row] for name, part in columns.items()}
+    of_files = [view for view in values if view in roles.paths and _are_strings(values[view])]
+    items = columns[roles.key] if roles.key else values[of_files[0]] if of_files else row
+    if roles.key:
+        first = next((view for view in values if view in roles.paths), next(iter(values)))
+        _refuse_different(values[first], columns[roles.key], roles.key, first)
+    _warn_of_repeats(values, items, table.name)
+
     y, target_names = None, None
-    if class_of:
-        y, target_names = _labels(_objects(class_of), names=True)
+    if roles.label:
+        classes = table.classes.get(found[roles.label])
+        y, target_names = _labels_of(columns[roles.label], classes)
+    parts_of = columns[roles.split] if roles.split else None
+    groups = columns[roles.group] if roles.group else items
     splits = {}
-    for part in sorted(set(part_of), key=_split_order):
-        at = [i for i, name in enumerate(part_of) if name == part]
-        index = np.repeat(np.arange(len(at)), [len(found_texts[i]) for i in at])
-        strings = [caption for i in at for caption in found_texts[i]]
-        absolute = [str(folder / pictures[i]) for i in at]
-        views = (
-            Views(image=absolute, text=strings)
-            if len(strings) == len(absolute)
-            else Views.from_captions(absolute, strings, index)
+    for part, at in _parts(parts_of, n):
+        own = items if items is None else items[at]
+        made = _views({name: column[at] for name, column in values.items()}, own, roles.paths)
+        kept_groups = np.arange(n)[at] if groups is None else _codes(groups[at])
+        splits[part] = Split(
+            made.with_groups(kept_groups),
+            None if y is None else y[at],
+            {name: columns[name][at] for name in roles.info},
         )
-        splits[part] = Split(views, None if y is None else y[at][index])
-    hashed = [f"{file} {file_sha256((folder / file).absolute())}" for file in pictures]
-    hashed += [caption for own in found_texts for caption in own]
-    card = _card(folder.resolve().name, "from_folder", splits)
-    return Dataset(card, splits, target_names, content_hash(*hashed))
+    if parts_of is not None:
+        for view in of_files:
+            _refuse_straddling(values[view], parts_of, view)
+        if groups is not None:
+            _refuse_straddling(groups, parts_of, roles.group or roles.key or "item")
+    card = own_card(table.stem, maker, splits, tuple(values))
+    return Dataset(card, splits, target_names, hashed)
 
 
-def _files(folder: Path) -> Iterator[Path]:
-    """Yield all files below a folder that are not hidden, following links, as relative paths."""
-
-    def within(inner: Path, above: frozenset[str]) -> Iterator[Path]:
-        here = os.path.realpath(inner)
-        if here in above:
-            raise ValueError(f"{str(inner)!r} is a link to a folder that contains it")
-        for entry in os.scandir(inner):
-            if entry.name.startswith("."):
-                continue
-            if entry.is_dir():
-                yield from within(inner / entry.name, above | {here})
-            else:
-                yield (inner / entry.name).relative_to(folder)
-
-    return within(folder, frozenset())
-
-
-def _places(pictures: Sequence[Path], folder: Path) -> tuple[list[str], list[str]]:
-    """Return the split of each picture, and its class, or an empty list if there are no classes."""
-    top = {file.parts[0].lower() if len(file.parts) > 1 else "" for file in pictures}
-    by_split = top <= set(SPLIT_FOLDERS)
-    part_of = [file.parts[0].lower() if by_split else "all" for file in pictures]
-    depth = 2 if by_split else 1
-    nested = [len(file.parts) > depth for file in pictures]
-    if any(nested) and not all(nested):
-        loose = [str(file) for file, inside in zip(pictures, nested) if not inside]
-        raise ValueError(
-            f"either all or no pictures in {str(folder)!r} lie in class folders"
-            + (f" of {', '.join(sorted(top))}" if by_split else "")
-            + f", but these lie outside: {shortened(loose)}"
-        )
-    return part_of, [file.parts[depth - 1] for file in pictures] if all(nested) else []
-
-
-def _split_order(name: str) -> int:
-    return SPLIT_FOLDERS.index(name) if name in SPLIT_FOLDERS else -1
-
-
-def _objects(values: Iterable[Any]) -> NDArray[Any]:
-    listed = list(values)
-    held = np.empty(len(listed), dtype=object)
-    held[:] = listed
-    return held
-
-
-def _table(source: Any, sep: str | None, encoding: str) -> dict[str, NDArray[Any]]:
-    if isinstance(source, (str, os.PathLike)):
-        return _read_csv(Path(source), sep, encoding)
-    if not hasattr(source, "columns") or not hasattr(source, "__getitem__"):
-        raise TypeError(
-            f"from_csv expects the path of a CSV file or a DataFrame, got {type(source).__name__}"
-        )
-    names = [str(name) for name in source.columns]
-    _refuse_same("the table", names)
-    return {
-        name: np.asarray(source[column], dtype=object)
-        for name, column in zip(names, source.columns)
-    }
-
-
-def _columns(columns: dict[str, NDArray[Any]], wanted: Sequence[str]) -> dict[str, NDArray[Any]]:
+def _found(names: Sequence[str], wanted: Sequence[str]) -> dict[str, str]:
     """Return the requested columns, by exact name or ignoring case and surrounding spaces."""
     near: dict[str, list[str]] = {}
-    for name in columns:
+    for name in names:
         near.setdefault(name.strip().casefold(), []).append(name)
     found, absent = {}, []
     for name in wanted:
-        exact = [name] if name in columns else near.get(name.strip().casefold(), [])
+        exact = [name] if name in names else near.get(name.strip().casefold(), [])
         if len(exact) > 1:
             raise ValueError(
                 f"the table has several columns that may be {name!r}: {', '.join(map(repr, exact))}"
             )
         if exact:
-            found[name] = columns[exact[0]]
+            found[name] = exact[0]
         else:
             absent.append(name)
     if absent:
-        other = _other_separator(list(columns))
+        other = other_separator(names)
         hint = ""
         if other:
             hint = (
@@ -348,139 +444,324 @@ def _columns(columns: dict[str, NDArray[Any]], wanted: Sequence[str]) -> dict[st
             )
         raise ValueError(
             f"the table has no column {', '.join(map(repr, absent))}: it has "
-            f"{', '.join(columns) or 'none'}{hint}"
+            f"{', '.join(names) or 'none'}{hint}"
         )
     return found
 
 
-def _other_separator(header: Sequence[str]) -> str:
-    """Return the likely separator of a header that is one column; empty if there are several."""
-    marks = (mark for mark in _SEPARATORS if len(header) == 1 and mark in header[0])
-    return next(marks, "")
+# -- entries ---------------------------------------------------------------------------------------
 
 
-def header_of(path: Path) -> tuple[str | None, list[str]]:
-    """Return the separator and the columns of a table, whose name and header reveal the separator.
-
-    Parameters
-    ----------
-    path : pathlib.Path
-        A CSV or TSV file in UTF-8.
-
-    Returns
-    -------
-    sep : str or None
-        The separator, if it is not that which `from_csv` assumes.
-    columns : list of str
-
-    Raises
-    ------
-    FileNotFoundError, ValueError
-        As in `from_csv`.
-    """
-    header = list(_read_csv(path, None, "utf-8-sig"))
-    sep = _other_separator(header) or None
-    return sep, header if sep is None else list(_read_csv(path, sep, "utf-8-sig"))
-
-
-def _read_csv(path: Path, sep: str | None, encoding: str) -> dict[str, NDArray[Any]]:
-    if not path.exists():
-        raise FileNotFoundError(f"there is no CSV file {str(path)!r}")
-    if sep is None:
-        sep = "\t" if path.suffix.lower() in (".tsv", ".tab") else ","
-    try:
-        content = read_text(path, encoding)
-    except LookupError:
-        raise ValueError(f"encoding must be one that Python has, got {encoding!r}") from None
-    except ValueError as error:
-        if not path.is_file():
-            raise
-        raise ValueError(
-            f"{error}; save the table as UTF-8, or pass its encoding= to from_csv, such as "
-            "'gb18030' (Chinese), 'cp932' (Japanese) or 'cp1252' (Western Europe)"
-        ) from None
-    limit = csv.field_size_limit(_CELL_LIMIT)
-    try:
-        return _parsed(content, path.name, sep)
-    finally:
-        csv.field_size_limit(limit)
-
-
-def _parsed(content: str, name: str, sep: str) -> dict[str, NDArray[Any]]:
-    reader = csv.reader(io.StringIO(content, newline=""), delimiter=sep, strict=True)
-    rows: list[list[str]] = []
-    header: list[str] = []
-    line = 0
-    while True:
-        line = reader.line_num + 1
-        try:
-            row = next(reader, None)
-        except csv.Error as error:
-            long = f", or an entry is longer than {_CELL_LIMIT:,} characters"
+def _entries_of(view: str, columns: Sequence[NDArray[Any]], are_paths: bool) -> Any:
+    """Return the entries of a view: strings, lists of captions, vectors or pictures."""
+    if len(columns) > 1:
+        if are_paths or any(column.ndim > 1 for column in columns):
+            raise ValueError(f"view {view!r} must have one column; only captions may have several")
+        rows = zip(*columns)
+        return objects([str(entry) for entry in row if not _is_empty(entry)] for row in rows)
+    (column,) = columns
+    if column.ndim > 1:
+        return column
+    one = next((entry for entry in column if not _is_empty(entry)), None)
+    if one is not None and _is_sequence(one) and not _is_picture(one):
+        first = next((entry for entry in one if not _is_empty(entry)), None)
+        if not isinstance(first, (str, type(None))):
+            return _vectors(column, view)
+        if are_paths:
             raise ValueError(
-                f"{name}, line {line}: a double quote opens an entry that does not end with one "
-                f"before a {sep!r} or the end of a line (a quote within it is written twice)"
-                + (long if "limit" in str(error) else "")
-            ) from None
-        if row is None:
-            break
-        if not header:
-            header = row
-            # Spreadsheets end lines with separators where there once were more columns.
-            while header and not header[-1].strip():
-                header = header[:-1]
-            _refuse_same(name, [part.strip() for part in header])
-            if _other_separator(header):
-                break  # the rows would be cut at the wrong places
-            continue
-        while len(row) > len(header) and not row[-1].strip():
-            row = row[:-1]
-        if not any(part.strip() for part in row):
-            continue
-        if len(row) != len(header):
-            raise ValueError(
-                f"{name}, line {line}: expected {len(header)} entries as in the header, got "
-                f"{len(row)} (an entry that holds {sep!r} must be in double quotes)"
+                f"view {view!r} must have one path per row, got lists; give each its own row"
             )
-        rows.append(row)
-    columns = np.array(rows, dtype=object).reshape(len(rows), len(header)).T
-    return dict(zip(header, columns))
+        return objects(_strings(entry, view, row) for row, entry in enumerate(column))
+    if are_paths:
+        return objects(map(_file_entry, column))
+    return objects(entry if _is_empty(entry) else str(entry) for entry in column)
 
 
-def _refuse_same(name: str, header: Sequence[str]) -> None:
-    if len(set(header)) < len(header):
-        raise ValueError(f"{name} has columns of the same name: {', '.join(header)}")
+def _is_sequence(entry: Any) -> bool:
+    return isinstance(entry, (list, tuple)) or (isinstance(entry, np.ndarray) and entry.ndim > 0)
 
 
-def _as_bytes(value: Any) -> bytes:
-    return value.tobytes() if isinstance(value, np.ndarray) else str(value).encode()
+def _is_picture(entry: Any) -> bool:
+    return isinstance(entry, np.ndarray) and entry.dtype == np.uint8 and entry.ndim > 1
+
+
+def _strings(entry: Any, view: str, row: int) -> list[str]:
+    """Return the captions of a row, without empty ones."""
+    if _is_empty(entry):
+        return []
+    if not _is_sequence(entry):
+        raise ValueError(
+            f"view {view!r} must have a list of captions in every row or in none, got "
+            f"{type(entry).__name__} in row {row}"
+        )
+    return [str(caption) for caption in entry if not _is_empty(caption)]
+
+
+def _vectors(column: NDArray[Any], view: str) -> Any:
+    """Return vectors, or regions of equal width, as an array or as Ragged rows."""
+    empty = [row for row, entry in enumerate(column) if _is_empty(entry)]
+    if empty:
+        raise ValueError(
+            f"view {view!r} has no vector in {len(empty)} rows (counted from 0): "
+            f"{shortened(map(str, empty))}"
+        )
+    try:
+        rows = [np.asarray(entry) for entry in column]
+        if any(row.dtype.kind not in "biuf" for row in rows):
+            raise ValueError("an entry is not of numbers")
+        if len({row.shape for row in rows}) == 1:
+            return np.stack(rows)
+        if all(row.ndim > 1 for row in rows):
+            return Ragged.from_list(rows)
+        sizes = sorted({len(row) for row in rows})
+        raise ValueError(f"got sizes {sizes[0]} to {sizes[-1]}")
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"view {view!r} must hold vectors of one size: {error}") from None
+
+
+def _file_entry(entry: Any) -> Any:
+    """Return what a row has of a file: a string, or the encoded or decoded file itself."""
+    if isinstance(entry, Mapping) and {"bytes", "path"} <= set(entry):  # as `datasets` stores it
+        return entry["path"] if entry["bytes"] is None else entry["bytes"]
+    if isinstance(entry, (np.ndarray, bytes)) or hasattr(entry, "getbands"):
+        return entry
+    return entry if _is_empty(entry) else str(entry)
 
 
 def _is_empty(value: Any) -> bool:
     if isinstance(value, str):
         return not value.strip()
-    return value is None or str(value) in ("nan", "NaT", "<NA>")  # pandas' missing values
+    # Missing values of pandas; a long array is not written out to find that it is none.
+    return value is None or (not _is_sequence(value) and str(value) in ("nan", "NaT", "<NA>"))
+
+
+def _empties(column: Any) -> NDArray[np.bool_]:
+    if isinstance(column, Ragged) or column.ndim > 1:
+        return np.zeros(len(column), dtype=bool)
+    held = ((not entry) if isinstance(entry, list) else _is_empty(entry) for entry in column)
+    return np.fromiter(held, dtype=bool, count=len(column))
+
+
+def _are_strings(column: Any) -> bool:
+    return (
+        isinstance(column, np.ndarray)
+        and column.ndim == 1
+        and all(isinstance(entry, str) or entry is None for entry in column)
+    )
 
 
 def _tidied(column: NDArray[Any]) -> NDArray[Any]:
     """Return entries without surrounding spaces; ``nan`` becomes empty, as in labels."""
     entries = [entry.strip() if isinstance(entry, str) else entry for entry in column]
-    return _objects("" if str(entry).lower() == "nan" else entry for entry in entries)
+    return objects("" if str(entry).lower() == "nan" else entry for entry in entries)
 
 
-def _refuse_empty(column: NDArray[Any], name: str) -> None:
-    rows = [row for row, value in enumerate(column) if _is_empty(value)]
-    if rows:
-        raise ValueError(
-            f"column {name!r} is empty in {len(rows)} of {len(column)} rows (counted from 0): "
-            f"{shortened(map(str, rows))}"
+def _refuse_empty(wrong: Mapping[str, NDArray[np.bool_]], n: int) -> None:
+    for what, mask in wrong.items():
+        if mask.any():
+            rows = np.flatnonzero(mask).tolist()
+            raise ValueError(
+                f"{what} in {len(rows)} of {n} rows (counted from 0): "
+                f"{shortened(map(str, rows))}; fill them, or remove these rows (from_table leaves "
+                "them out with invalid='skip')"
+            )
+
+
+def _kept(wrong: Mapping[str, NDArray[np.bool_]], n: int, name: str) -> NDArray[np.int64]:
+    """Return the rows that are right, and warn of the number of the others."""
+    left_out = np.zeros(n, dtype=bool)
+    reasons = []
+    for what, mask in wrong.items():
+        if mask.any():
+            rows = shortened(map(str, np.flatnonzero(mask).tolist()))
+            reasons.append(f"{what} in {int(mask.sum())} (rows {rows}, counted from 0)")
+            left_out |= mask
+    if left_out.all():
+        raise ValueError(f"{name} has no row that can be used: {'; '.join(reasons)}")
+    if reasons:
+        warn(f"{name}: left out {int(left_out.sum())} of {n} rows: {'; '.join(reasons)}")
+    return np.flatnonzero(~left_out)
+
+
+# -- files -----------------------------------------------------------------------------------------
+
+
+class _Files:
+    """The files that a table names: where they are, how large, and which are missing."""
+
+    def __init__(self, folder: Path, check: bool) -> None:
+        self.folder, self.check = folder, check
+        self.sizes: dict[str, int] = {}
+        self.missing: dict[str, str] = {}
+
+    def located(self, column: NDArray[Any]) -> NDArray[Any]:
+        """Return the paths of a column; each file is looked up once."""
+        known: dict[str, str] = {}
+        for entry in column:
+            if entry is not None and entry not in known:
+                known[entry] = self._find(entry)
+        return objects("" if entry is None else known[entry] for entry in column)
+
+    def _find(self, entry: str) -> str:
+        path = str(self.folder / entry)
+        if not self.check or path in self.sizes or path in self.missing:
+            return path
+        size = _size(path)
+        if size is None and "\\" in entry:  # written on Windows
+            other = str(self.folder / entry.replace("\\", "/"))
+            size = _size(other)
+            path = path if size is None else other
+        if size is None:
+            self.missing[path] = entry
+        else:
+            self.sizes[path] = size
+        return path
+
+    def refuse_missing(self) -> None:
+        """Raise a FileNotFoundError if files are missing."""
+        if not self.missing:
+            return
+        entries = list(self.missing.values())
+        if any(entry.startswith(("http://", "https://", "s3://")) for entry in entries):
+            hint = "addresses on the web are not read; download the files first"
+        elif os.name != "nt" and any(PureWindowsPath(entry).drive for entry in entries):
+            hint = "paths with the letter of a drive are found only on their own machine; give " \
+                "paths relative to the table or to root="  # fmt: skip
+        else:
+            hint = f"relative paths start at {str(self.folder)!r}, unless root= is given"
+        raise FileNotFoundError(
+            f"the table names files that do not exist: {shortened(self.missing)}; {hint} "
+            "(from_table leaves such rows out with invalid='skip')"
         )
 
 
-def _refuse_missing(paths: Iterable[str]) -> None:
-    missing = [path for path in dict.fromkeys(paths) if not os.path.isfile(path)]
-    if missing:
-        raise FileNotFoundError(f"the table names files that do not exist: {shortened(missing)}")
+def _size(path: str) -> int | None:
+    """Return the size of a regular file in bytes, or None."""
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError):
+        return None
+    return status.st_size if stat.S_ISREG(status.st_mode) else None
+
+
+def _hashed(
+    columns: Mapping[str, NDArray[Any]],
+    values: Mapping[str, Any],
+    files: _Files,
+    revision: str,
+) -> Iterator[str | bytes]:
+    for name, column in columns.items():
+        yield name
+        yield from map(_as_bytes, column)
+    if revision == "names" or not files.sizes:
+        return
+    used = [
+        path
+        for column in values.values()
+        if _are_strings(column)
+        for path in dict.fromkeys(column)
+        if path in files.sizes
+    ]
+    total = sum(files.sizes[path] for path in used)
+    if revision == "sizes" or (revision == "auto" and total > READ_AT_MOST):
+        yield from (str(files.sizes[path]) for path in used)
+        return
+    digests = {path: file_sha256(os.path.abspath(path)) for path in used}
+    yield from (digests[path] for path in used)
+    same = len(digests) - len(set(digests.values()))
+    if same:
+        seen: dict[str, str] = {}
+        pairs = [(seen.setdefault(digest, path), path) for path, digest in digests.items()]
+        one, other = next(pair for pair in pairs if pair[0] != pair[1])
+        warn(
+            f"{same} of {len(digests)} files have the same content as another one, for instance "
+            f"{one} and {other}: they count as different items; give them the same path"
+        )
+
+
+def _as_bytes(value: Any) -> bytes:
+    if isinstance(value, (np.ndarray, np.generic)) and value.dtype != object:
+        return value.tobytes() if isinstance(value, np.ndarray) else str(value).encode()
+    if isinstance(value, bytes):
+        return value
+    if hasattr(value, "getbands"):  # a picture of PIL, whose repr has an address
+        return f"{value.mode} {value.size} ".encode() + value.tobytes()
+    return str(value).encode(errors="surrogatepass")
+
+
+# -- rows ------------------------------------------------------------------------------------------
+
+
+def _exploded(values: dict[str, Any]) -> tuple[dict[str, Any], NDArray[np.int64] | None]:
+    """Return one row per caption, and the row of the table that each comes from.
+
+    The latter is None if no view has lists of captions.
+    """
+    listed = [
+        name
+        for name, column in values.items()
+        if isinstance(column, np.ndarray) and column.ndim == 1 and isinstance(column[0], list)
+    ]
+    if not listed:
+        return values, None
+    if len(listed) > 1:
+        raise ValueError(f"only one view may have several entries per row, got {', '.join(listed)}")
+    lists = values[listed[0]]
+    row = np.repeat(np.arange(len(lists)), [len(entry) for entry in lists])
+    made = {name: None if name in listed else column[row] for name, column in values.items()}
+    made[listed[0]] = objects(caption for entry in lists for caption in entry)
+    return made, row
+
+
+def _refuse_different(column: Any, keys: NDArray[Any], name: str, view: str) -> None:
+    """Raise a ValueError if rows with the same key have different items."""
+    if isinstance(column, Ragged):
+        return
+    codes = _codes(keys)
+    first = np.unique(codes, return_index=True)[1]
+    own = column[first[codes]]
+    if column.ndim == 1:
+        differs = np.array([not _same(a, b) for a, b in zip(own, column)], dtype=bool)
+    else:
+        differs = (own != column).reshape(len(column), -1).any(axis=1)
+    if differs.any():
+        at = int(np.flatnonzero(differs)[0])
+        raise ValueError(
+            f"rows with the same {name!r} must have the same {view}, but row {at} (counted from "
+            f"0), with {str(keys[at])!r}, differs from row {int(first[codes[at]])}"
+        )
+
+
+def _same(one: Any, other: Any) -> bool:
+    if isinstance(one, np.ndarray) or isinstance(other, np.ndarray):
+        return bool(np.array_equal(one, other))
+    return bool(one is other or one == other)
+
+
+def _warn_of_repeats(values: Mapping[str, Any], items: NDArray[Any] | None, name: str) -> None:
+    """Warn of rows that say the same as an earlier one."""
+    columns = [column for column in values.values() if _are_strings(column)]
+    if len(columns) < len(values):
+        columns = [] if items is None else [items, *columns]
+    if not columns:
+        return
+    n = len(columns[0])
+    same = n - len({hash(row) for row in zip(*columns)})
+    if same:
+        warn(
+            f"{name}: {same} of {n} rows repeat the pair of an earlier row; they are kept, and "
+            "weigh more than others"
+        )
+
+
+def _parts(column: NDArray[Any] | None, n: int) -> Iterator[tuple[str, Any]]:
+    """Yield the splits and their rows."""
+    if column is None:
+        yield "all", slice(None)
+        return
+    names = column.astype(str)
+    for part in dict.fromkeys(names.tolist()):
+        yield part, np.flatnonzero(names == part)
 
 
 def _refuse_straddling(keys: NDArray[Any], parts: NDArray[Any], name: str) -> None:
@@ -493,7 +774,34 @@ def _refuse_straddling(keys: NDArray[Any], parts: NDArray[Any], name: str) -> No
             )
 
 
-def _labels(
+def _labels_of(
+    column: NDArray[Any], classes: Sequence[str] | None
+) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+    """Return labels, or an indicator matrix if the entries are lists, and the class names."""
+    if column.ndim > 1:
+        column = objects(row.tolist() for row in column)
+    lists = any(_is_sequence(entry) for entry in column)
+    if classes is not None:
+        names = dict(enumerate(classes))
+        column = objects(
+            [names[code] for code in entry] if _is_sequence(entry) else names.get(entry)
+            for entry in column
+        )
+    if lists:
+        rows = [[str(one).strip() for one in ([] if _is_empty(row) else row)] for row in column]
+        found = tuple(classes or sorted({name for row in rows for name in row if name}))
+        place = {name: k for k, name in enumerate(found)}
+        y = np.zeros((len(rows), len(found)), dtype=np.int64)
+        for i, row in enumerate(rows):
+            y[i, [place[name] for name in row if name]] = 1
+        return y, found
+    if classes is not None:
+        code = {name: k for k, name in enumerate(classes)}
+        return np.array([code.get(name, -1) for name in column], np.int64), tuple(classes)
+    return class_labels(column)
+
+
+def class_labels(
     column: NDArray[Any], *, names: bool = False
 ) -> tuple[NDArray[np.int64], tuple[str, ...]]:
     """Return codes and class names; -1 for missing labels.
@@ -520,43 +828,39 @@ def _whole(name: str) -> int | None:
     return int(match[1]) if match else None
 
 
-def _codes(keys: NDArray[Any]) -> NDArray[np.int64]:
+def _codes(keys: Iterable[Any]) -> NDArray[np.int64]:
     first: dict[str, int] = {}
-    return np.array([first.setdefault(str(key), len(first)) for key in keys], dtype=np.int64)
+    return np.fromiter((first.setdefault(str(key), len(first)) for key in keys), dtype=np.int64)
 
 
-def _views(values: Mapping[str, NDArray[Any]], files: Sequence[str]) -> Views:
-    if len(values) == 2 and files:
-        item = files[0]
-        (other,) = (name for name in values if name != item)
-        index = _codes(values[item])
+def _views(values: Mapping[str, Any], items: NDArray[Any] | None, paths: Collection[str]) -> Views:
+    if len(values) == 2 and items is not None:
+        index = _codes(items)
         if index.max() + 1 < len(index):
-            distinct = list(dict.fromkeys(values[item]))
-            views = Views.from_captions(distinct, values[other], index, names=(item, other))
+            item = next((name for name in values if name in paths), next(iter(values)))
+            (other,) = (name for name in values if name != item)
+            first = np.unique(index, return_index=True)[1]
+            views = Views.from_captions(
+                values[item][first], values[other], index, names=(item, other)
+            )
             return views.select(*values)
     return Views(**values)
 
 
-def _captions(path: Path, how: str) -> list[str]:
-    lines = [line.strip() for line in read_lines(path)]
-    captions = [line for line in lines if line]
-    if not captions:
-        raise ValueError(f"{str(path)!r} is empty: expected one caption per line, or a text")
-    return ["\n".join(lines).strip()] if how == "whole" else captions
-
-
-def _card(
+def own_card(
     name: str,
     maker: str,
     splits: Mapping[str, Split],
     modalities: tuple[str, ...] = ("image", "text"),
 ) -> DatasetCard:
+    """Return the card of a data set of the user's own pairs."""
+    y = next(iter(splits.values())).y
     return DatasetCard(
         api=API,
         name=name,
-        target=f"crossfit.datasets.tables:{maker}",
+        target=f"crossfit.datasets.{maker}",
         summary=f"own pairs: {name}",
         modalities=modalities,
-        labels="none" if any(split.y is None for split in splits.values()) else "single",
+        labels="none" if y is None else "multi" if y.ndim == 2 else "single",
         counts={name: len(split) for name, split in splits.items()},
     )

@@ -144,17 +144,18 @@ def _own_pairs(path: str) -> tuple[Dataset, dict[str, str]]:
     """Read the user's pairs; without a column ``split``, test on a fifth of the groups."""
     from sklearn.model_selection import GroupShuffleSplit
 
-    from crossfit.datasets.tables import from_csv, header_of
+    from crossfit.datasets import from_table
+    from crossfit.datasets.columns import header_of
 
     if not os.path.isfile(path):  # opening a pipe would block
         raise ValueError(f"the table {path!r} is not a regular file")
     sep, header = header_of(Path(path))
-    names = [column.strip().lower() for column in header]  # from_csv ignores case, too
+    names = [column.strip().lower() for column in header]  # from_table ignores case, too
     columns = {part: part for part in ("label", "group", "split") if part in names}
     views = None
     if not {"image", "text"} <= set(names):
         views = {part.strip(): part for part, name in zip(header, names) if name not in columns}
-    ds = from_csv(path, views=views, sep=sep, **columns)
+    ds = from_table(path, views=views, sep=sep, **columns)
     if "split" not in columns:
         whole = ds["all"]
         splitter = GroupShuffleSplit(1, test_size=0.2, random_state=0)
