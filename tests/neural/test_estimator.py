@@ -16,6 +16,8 @@ import torch
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV, GroupKFold
 from skorch.callbacks import Callback, EarlyStopping, LRScheduler
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from crossfit import BundleError, Ragged, Views, load, persistence, registry, save
 from crossfit.neural import (
@@ -26,7 +28,7 @@ from crossfit.neural import (
     triplet_loss,
     warm_up,
 )
-from crossfit.neural.training import seeded
+from crossfit.neural.training import float32_dropout, seeded
 from crossfit.testing import check_method
 
 CPU = torch.device("cpu")
@@ -209,6 +211,53 @@ def test_mixed_precision_runs_on_the_cpu_too(towers, planted):
     assert Z.dtype == np.float64 and next(mixed.net_.module_.parameters()).dtype == torch.float32
     difference = np.abs(Z - exact.encode(views["image"], "image")).max()
     assert 0 < difference < 0.1
+
+
+def test_mixed_precision_drops_units_in_float32(towers, planted):
+    """In 16 bits, dropout on CUDA repeats half of the mask of the call before."""
+    dtypes = set()
+
+    class Draws(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            if func.overloadpacket.__name__ == "bernoulli_":
+                dtypes.add(args[0].dtype)
+            return func(*args, **(kwargs or {}))
+
+    method = towers(random_state=0, max_epochs=2, amp=True, module__dropout=0.5)
+    with Draws():
+        method.fit(planted(60)[0])
+    assert dtypes == {torch.float32}
+    layers = [part for part in method.net_.module_.modules() if isinstance(part, nn.Dropout)]
+    assert layers and all("forward" not in vars(part) for part in layers)
+
+
+def test_float32_dropout_changes_neither_masks_nor_dtypes():
+    layer = nn.Dropout(0.25)
+    x = torch.randn(50, 64)
+    with float32_dropout(nn.Sequential(layer)):
+        for dtype in (torch.float32, torch.bfloat16):
+            torch.manual_seed(0)
+            found = layer(x.to(dtype))
+            torch.manual_seed(0)
+            expected = torch.nn.functional.dropout(x.to(dtype).float(), 0.25).to(dtype)
+            assert found.dtype == dtype and torch.equal(found, expected)
+        assert torch.equal(layer.eval()(x), x)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_branches_of_one_width_drop_different_units_on_a_gpu(towers):
+    """Nothing in common but the units that are dropped: the loss cannot fall below chance."""
+    rng = np.random.default_rng(0)
+    views = Views(image=rng.normal(size=(4000, 32)), text=rng.normal(size=(4000, 32)))
+    settings = {"hidden": 512, "width": 64, "dropout": 0.5}
+    losses = {}
+    for amp in (False, True):
+        method = towers(
+            random_state=0, device="cuda", amp=amp, max_epochs=4, batch_size=100,
+            **{f"module__{name}": value for name, value in settings.items()},
+        ).fit(views)  # fmt: skip
+        losses[amp] = method.net_.history[-1]["train_loss"]
+    assert losses[True] > 0.95 * losses[False], losses
 
 
 def test_verbosity(towers, planted, capfd):

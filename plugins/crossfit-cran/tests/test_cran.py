@@ -806,7 +806,7 @@ def test_published_experiments_have_the_settings_of_the_paper(card):
     assert not any(True for _ in module.buffers())  # nothing is standardised
     ours = {name: tuple(part.shape) for name, part in module.named_parameters()}
     theirs = {name: tuple(part.shape) for name, part in published().named_parameters()}
-    assert ours == theirs and (module.k, module.n_regions, module.dropout) == (3, 5, 0)
+    assert ours == theirs and (module.k, module.n_regions, module.dropout.p) == (3, 5, 0)
     assert module.normalize and not module.attn_mean and not module.mask_padding
 
 

@@ -177,7 +177,7 @@ class CRANNetwork(nn.Module):
     ) -> None:
         super().__init__()
         self.levels, self.k, self.n_regions = tuple(levels), k, n_regions
-        self.dropout, self.normalize = dropout, normalize
+        self.dropout, self.normalize = nn.Dropout(dropout), normalize
         self.attn_mean, self.mask_padding = attn_mean, mask_padding
         image, text = n_inputs["image"], n_inputs["text"]
         self.words = not isinstance(text, int)
@@ -232,9 +232,9 @@ class CRANNetwork(nn.Module):
             regions = F.pad(regions, (0, 0, 0, missing))
             mask = F.pad(mask[:, : self.n_regions], (0, missing))
         regions = self._scaled(regions, "regions")
-        if self.training and self.dropout:
+        if self.training and self.dropout.p:
             # Random numbers for every region would take longer than the layers.
-            regions = regions * F.dropout(torch.ones_like(regions[:, :1]), self.dropout)
+            regions = regions * self.dropout(torch.ones_like(regions[:, :1]))
         if "local" in self.levels:
             found["local"] = self._unit(self.image["local"](regions))
             if mask is not None:
@@ -288,7 +288,7 @@ class CRANNetwork(nn.Module):
         return self.standard[channel](x) if channel in self.standard else x
 
     def _last(self, layer: nn.Module, x: Tensor) -> Tensor:
-        return self._unit(layer(F.dropout(x, self.dropout, self.training)))
+        return self._unit(layer(self.dropout(x)))
 
     def _unit(self, z: Tensor) -> Tensor:
         return F.normalize(z, dim=-1) if self.normalize else z
