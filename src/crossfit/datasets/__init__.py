@@ -12,6 +12,7 @@ _HOMES = {
     "from_folder": "folders",
     "from_precomputed": "captions",
     "from_table": "tables",
+    "from_webdataset": "shards",
     "load": "loading",
 }
 
@@ -43,5 +44,6 @@ if TYPE_CHECKING:
     from crossfit.datasets.loading import load as load
     from crossfit.datasets.record import Dataset as Dataset
     from crossfit.datasets.record import Split as Split
+    from crossfit.datasets.shards import from_webdataset as from_webdataset
     from crossfit.datasets.tables import from_csv as from_csv
     from crossfit.datasets.tables import from_table as from_table

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from crossfit._packed import cell_address
 from crossfit.datasets.record import read_text, shortened
 
 __all__ = [
@@ -40,7 +41,6 @@ _MEDIA = {"images": "image", "audio": "audio", "audios": "audio", "sounds": "aud
           "videos": "video"}  # fmt: skip
 # Forms that people have pairs in, and what to do with them.
 _ELSEWHERE = {
-    ".tar": "read it with from_webdataset",
     ".gz": "decompress it first (gunzip)",
     ".zip": "unpack it first",
     ".xls": "save the sheet as CSV",
@@ -130,6 +130,10 @@ def _open_file(path: Path, sep: str | None, encoding: str) -> Table:
         )
     if not path.exists():
         raise FileNotFoundError(f"there is no table {str(path)!r}")
+    if kind == ".tar":
+        from crossfit.datasets.shards import open_shards
+
+        return open_shards({"all": [path]}, path.parent)
     if kind in _ELSEWHERE:
         raise ValueError(f"{str(path)!r} is not a table that can be read: {_ELSEWHERE[kind]}")
     if kind in (".jsonl", ".ndjson"):
@@ -462,17 +466,22 @@ def _open_parquet(path: Path) -> Table:
     def read(wanted: Sequence[str]) -> dict[str, NDArray[Any]]:
         with opened() as file:
             schema = file.schema_arrow
-            collect = {
-                name: _Collected(schema.field(name).type, file.metadata.num_rows, name)
-                for name in wanted
-            }
+            n = file.metadata.num_rows
+            collect: dict[str, _Collected | _Addresses] = {}
+            read = []
+            for name in wanted:
+                kind = schema.field(name).type
+                collect[name] = (_Addresses if _is_packed(kind) else _Collected)(kind, n, name)
+                if not collect[name].complete(file):
+                    read.append(name)
+            size = _BATCH if all(isinstance(collect[name], _Collected) for name in read) else 64
             try:
-                for batch in file.iter_batches(_BATCH, columns=list(wanted)):
-                    for name in wanted:
+                for batch in file.iter_batches(size, columns=read):
+                    for name in read:
                         collect[name].add(batch.column(name))
             except (pyarrow.ArrowException, OSError) as error:
                 raise ValueError(f"{str(path)!r} is damaged: {error}") from None
-        return {name: column.made() for name, column in collect.items()}
+        return {name: column.made(path.name) for name, column in collect.items()}
 
     return Table(path.name, names, read, path.stem, path.parent)
 
@@ -489,25 +498,36 @@ def _open_arrow(path: Path) -> Table:
                 table = pyarrow.ipc.open_stream(mapped).read_all()
     except (pyarrow.ArrowException, OSError) as error:
         raise ValueError(f"{str(path)!r} is not an Arrow file: {error}") from None
-    made = _of_arrow(table, path.name)
+    made = _of_arrow(table, path.name, file=path.name)
     return Table(path.name, made.names, made.read, path.stem, path.parent)
 
 
-def _of_arrow(table: Any, name: str, classes: Mapping[str, Sequence[str]] | None = None) -> Table:
+def _of_arrow(
+    table: Any,
+    name: str,
+    classes: Mapping[str, Sequence[str]] | None = None,
+    file: str | None = None,
+) -> Table:
+    """Open a table of pyarrow, which may be that of a file."""
     _refuse_same(name, table.column_names)
 
     def read(wanted: Sequence[str]) -> dict[str, NDArray[Any]]:
         columns = {}
         for column in wanted:
             chunks = table.column(column)
-            collect = _Collected(chunks.type, len(chunks), column)
+            kind = _Addresses if file and _is_packed(chunks.type) else _Collected
+            collect = kind(chunks.type, len(chunks), column)
             for chunk in chunks.chunks:
                 for start in range(0, len(chunk), _BATCH):
                     collect.add(chunk.slice(start, _BATCH))
-            columns[column] = collect.made()
+            columns[column] = collect.made(file)
         return columns
 
     return Table(name, list(table.column_names), read, classes=classes or {})
+
+
+class _UnevenError(ValueError):
+    """Error for lists of numbers of different lengths."""
 
 
 class _Collected:
@@ -529,19 +549,30 @@ class _Collected:
 
     def add(self, column: Any) -> None:
         """Append the entries of an Arrow array."""
+        if self.numbers:
+            try:
+                block = self._vectors(column)
+                if self.held is None:
+                    self.held = np.empty((self.n, *block.shape[1:]), self.dtype)
+                if block.shape[1:] != self.held.shape[1:]:
+                    raise self._uneven(block.shape[1:], self.held.shape[1:])
+                self.held[self.at : self.at + len(block)] = block
+            except _UnevenError:
+                if np.dtype(self.dtype).kind == "f":
+                    raise
+                # Lists of classes, for instance.
+                before = [] if self.held is None else self.held[: self.at].tolist()
+                self.numbers, self.held = False, np.empty(self.n, dtype=object)
+                self._put(before, 0)
         if not self.numbers:
-            assert self.held is not None
             found = column.to_numpy(zero_copy_only=False) if self.text else column.to_pylist()
-            for i, entry in enumerate(found, self.at):
-                self.held[i] = entry
-        else:
-            block = self._vectors(column)
-            if self.held is None:
-                self.held = np.empty((self.n, *block.shape[1:]), self.dtype)
-            if block.shape[1:] != self.held.shape[1:]:
-                raise self._uneven(block.shape[1:], self.held.shape[1:])
-            self.held[self.at : self.at + len(block)] = block
+            self._put(found, self.at)
         self.at += len(column)
+
+    def _put(self, entries: Iterable[Any], start: int) -> None:
+        assert self.held is not None
+        for i, entry in enumerate(entries, start):
+            self.held[i] = entry
 
     def _vectors(self, column: Any) -> NDArray[Any]:
         shape = [len(column)]
@@ -566,13 +597,71 @@ class _Collected:
         return column.to_numpy(zero_copy_only=False).reshape(shape)
 
     def _uneven(self, one: Any, other: Any) -> ValueError:
-        return ValueError(
+        return _UnevenError(
             f"column {self.name!r} must hold vectors of one size, got sizes {one} and {other}"
         )
 
-    def made(self) -> NDArray[Any]:
+    def complete(self, file: Any) -> bool:
+        """Return False: the entries have to be read."""
+        return False
+
+    def made(self, file: str | None) -> NDArray[Any]:
         """Return the column."""
         return np.empty((self.n, 0), self.dtype) if self.held is None else self.held
+
+
+class _Addresses:
+    """The addresses of the encoded files in a column of a parquet or Arrow file, or their paths.
+
+    `datasets` stores a picture as ``{"bytes": ..., "path": ...}``, of which one may be missing.
+    """
+
+    def __init__(self, kind: Any, n: int, name: str) -> None:
+        from pyarrow import types
+
+        self.name, self.struct = name, types.is_struct(kind)
+        self.n = n
+        self.paths: list[str | None] = []
+        self.lacks: list[NDArray[np.bool_]] = []
+
+    def complete(self, file: Any) -> bool:
+        """Return True if the statistics of a parquet file show that every row has its file."""
+        inner = f"{self.name}.bytes" if self.struct else self.name
+        for group in range(file.num_row_groups):
+            row_group = file.metadata.row_group(group)
+            parts = [row_group.column(i) for i in range(row_group.num_columns)]
+            own = next(part for part in parts if part.path_in_schema == inner)
+            known = own.statistics
+            if known is None or not known.has_null_count or known.null_count:
+                return False
+        return True
+
+    def add(self, column: Any) -> None:
+        """Append the entries of an Arrow array."""
+        import pyarrow.compute as compute
+
+        held = compute.struct_field(column, "bytes") if self.struct else column
+        self.lacks.append(held.is_null().to_numpy(zero_copy_only=False))
+        if self.struct:
+            self.paths += compute.struct_field(column, "path").to_pylist()
+
+    def made(self, file: str | None) -> NDArray[Any]:
+        """Return the column."""
+        lacks = np.concatenate(self.lacks) if self.lacks else np.zeros(self.n, dtype=bool)
+        paths = self.paths or [None] * self.n
+        return objects(
+            paths[row] if lacks[row] else cell_address(file or "", self.name, row)
+            for row in range(self.n)
+        )
+
+
+def _is_packed(kind: Any) -> bool:
+    """Return True for a column of encoded files: binary, or a record of bytes and a path."""
+    from pyarrow import types
+
+    if types.is_struct(kind):
+        return {kind.field(i).name for i in range(kind.num_fields)} == {"bytes", "path"}
+    return bool(types.is_binary(kind) or types.is_large_binary(kind))
 
 
 def _is_list(kind: Any) -> bool:
@@ -593,8 +682,7 @@ def _of_frame(source: Any) -> Table:
     if package == "datasets" and hasattr(source, "with_format") and hasattr(source, "num_rows"):
         kinds = source.features
         classes = {name: kinds[name].names for name in kinds if hasattr(kinds[name], "int2str")}
-        # Pictures stay encoded in this format; in others they would be decoded.
-        return _of_arrow(source.with_format("arrow")[:], "the data set", classes)
+        return _of_datasets(source, classes)
     given = getattr(source, "column_names", None)
     given = getattr(source, "columns", None) if given is None else given
     if given is None or not (hasattr(source, "__getitem__") or hasattr(source, "__iter__")):
@@ -613,6 +701,37 @@ def _of_frame(source: Any) -> Table:
         return {name: _entries(source[by_name[name]]) for name in wanted}
 
     return Table("the table", names, read)
+
+
+def _of_datasets(source: Any, classes: Mapping[str, Sequence[str]]) -> Table:
+    """Open a data set of `datasets`; the pictures and sounds in its files stay there."""
+    # In this format they are not decoded.
+    table = source.with_format("arrow")[:]
+    files = [Path(file["filename"]).absolute() for file in source.cache_files]
+    packed = [name for name in table.column_names if _is_packed(table.schema.field(name).type)]
+    made = _of_arrow(table, "the data set", classes)
+    if not packed or not files or source._indices is not None:
+        return made
+    folder = Path(os.path.commonpath([file.parent for file in files]))
+    parts = [_open_arrow(file) for file in files]
+
+    def read(wanted: Sequence[str]) -> dict[str, NDArray[Any]]:
+        columns = made.read([name for name in wanted if name not in packed])
+        for name in wanted:
+            if name in columns:
+                continue
+            found = [
+                f"{part.folder.relative_to(folder) / entry}" if "::" in str(entry) else None
+                for part in parts
+                if name in part.names
+                for entry in part.read([name])[name]
+            ]
+            # A selection, or a column with a new name, is not in the files as it is in the table.
+            same = len(found) == table.num_rows and None not in found
+            columns[name] = objects(found) if same else made.read([name])[name]
+        return columns
+
+    return Table(made.name, made.names, read, made.stem, folder, classes)
 
 
 def _of_mapping(source: Mapping[Any, Any]) -> Table:

@@ -13,15 +13,12 @@ import numpy as np
 from crossfit._arguments import one_of, validated
 from crossfit.datasets.columns import objects
 from crossfit.datasets.record import Dataset, Split, content_hash, read_lines, shortened
-from crossfit.datasets.tables import class_labels, own_card
+from crossfit.datasets.tables import SPLIT_FOLDERS, class_labels, own_card, split_order
 from crossfit.extraction.formats import PICTURE_SUFFIXES
 from crossfit.extraction.weights import file_sha256
 from crossfit.views import Views
 
 __all__ = ["from_folder"]
-
-#: Names of folders that are splits instead of classes, in the order of the splits.
-SPLIT_FOLDERS = ("train", "training", "val", "valid", "validation", "dev", "test", "testing")
 
 
 @validated(path=[str, os.PathLike], captions=[one_of("lines", "whole")])
@@ -101,7 +98,7 @@ def from_folder(path: str | os.PathLike[str], *, captions: str = "lines") -> Dat
     if class_of:
         y, target_names = class_labels(objects(class_of), names=True)
     splits = {}
-    for part in sorted(set(part_of), key=_split_order):
+    for part in sorted(set(part_of), key=split_order):
         at = [i for i, name in enumerate(part_of) if name == part]
         index = np.repeat(np.arange(len(at)), [len(found_texts[i]) for i in at])
         strings = [caption for i in at for caption in found_texts[i]]
@@ -151,10 +148,6 @@ def _places(pictures: Sequence[Path], folder: Path) -> tuple[list[str], list[str
             + f", but these lie outside: {shortened(loose)}"
         )
     return part_of, [file.parts[depth - 1] for file in pictures] if all(nested) else []
-
-
-def _split_order(name: str) -> int:
-    return SPLIT_FOLDERS.index(name) if name in SPLIT_FOLDERS else -1
 
 
 def _captions(path: Path, how: str) -> list[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import stat
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
@@ -14,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crossfit._arguments import one_of, shown, validated
+from crossfit._packed import container_of, file_size
 from crossfit._warnings import warn
 from crossfit.cards import API, DatasetCard
 from crossfit.datasets.columns import Table, objects, open_csv, open_table, other_separator
@@ -21,7 +21,19 @@ from crossfit.datasets.record import Dataset, Split, hash_of, shortened
 from crossfit.extraction.weights import file_sha256
 from crossfit.views import Ragged, Views, n_rows
 
-__all__ = ["Roles", "build", "class_labels", "from_csv", "from_table", "own_card"]
+__all__ = [
+    "ROLES",
+    "SPLIT_FOLDERS",
+    "Roles",
+    "build",
+    "class_labels",
+    "columns_of_views",
+    "default_views",
+    "from_csv",
+    "from_table",
+    "own_card",
+    "split_order",
+]
 
 #: Names that the columns of a view have in tables of other programs, in order of preference.
 KNOWN_AS = {
@@ -29,10 +41,13 @@ KNOWN_AS = {
     "audio": ("audio", "sound", "audio_path"),
     "text": ("text", "caption", "captions", "title", "sentence", "sentences"),
 }
+#: Names of folders that are splits instead of classes, in the order of the splits.
+SPLIT_FOLDERS = ("train", "training", "val", "valid", "validation", "dev", "test", "testing")
 #: Files of up to this size together (in bytes) are read for the revision.
 READ_AT_MOST = 2**30
 
-_ROLES: dict[str, list[Any]] = {
+#: Constraints of the arguments that the readers of pairs share.
+ROLES: dict[str, list[Any]] = {
     "views": [Mapping, None],
     "paths": [Collection],
     "key": [str, None],
@@ -84,7 +99,7 @@ class Roles:
 
 
 @validated(
-    image=[str, list, tuple, None], text=[str, list, tuple, None], **_ROLES
+    image=[str, list, tuple, None], text=[str, list, tuple, None], **ROLES
 )  # fmt: skip
 def from_table(
     source: Any,
@@ -207,13 +222,13 @@ def from_table(
     """
     table = open_table(source, _checked_sep(sep), encoding)
     if views is None:
-        views = _default_views(table.names, image, text)
-    roles = Roles(_columns_of_views(views), _checked_paths(paths), key, label, group, split,
+        views = default_views(table.names, image, text)
+    roles = Roles(columns_of_views(views), _checked_paths(paths), key, label, group, split,
                   _checked_info(info))  # fmt: skip
     return build(table, roles, "tables:from_table", root, invalid, revision)
 
 
-@validated(image=[str], text=[str], **{name: _ROLES[name] for name in (
+@validated(image=[str], text=[str], **{name: ROLES[name] for name in (
     "views", "paths", "label", "group", "split", "root", "sep", "encoding"
 )})  # fmt: skip
 def from_csv(
@@ -262,7 +277,7 @@ def from_csv(
         )
     else:
         table = open_table(source)
-    named = _columns_of_views({"image": image, "text": text} if views is None else views)
+    named = columns_of_views({"image": image, "text": text} if views is None else views)
     roles = Roles(named, _checked_paths(paths), None, label, group, split)
     return build(table, roles, "tables:from_csv", root)
 
@@ -288,7 +303,8 @@ def _checked_info(info: Collection[str]) -> tuple[str, ...]:
     return tuple(info)
 
 
-def _columns_of_views(views: Mapping[str, str | Sequence[str]]) -> dict[str, tuple[str, ...]]:
+def columns_of_views(views: Mapping[str, str | Sequence[str]]) -> dict[str, tuple[str, ...]]:
+    """Return the columns of each view, after checking that there are two views or more."""
     named = {
         name: (part,) if isinstance(part, str) else tuple(part)
         for name, part in views.items()
@@ -305,7 +321,7 @@ def _columns_of_views(views: Mapping[str, str | Sequence[str]]) -> dict[str, tup
     return named
 
 
-def _default_views(
+def default_views(
     names: Sequence[str], image: str | None, text: str | Sequence[str] | None
 ) -> dict[str, str | Sequence[str]]:
     """Return the columns of ``image`` or ``audio``, and of ``text``, by their usual names."""
@@ -593,6 +609,8 @@ class _Files:
         self.folder, self.check = folder, check
         self.sizes: dict[str, int] = {}
         self.missing: dict[str, str] = {}
+        self.holders: dict[str, str] = {}
+        """The tar, parquet or Arrow file of each file that is inside one."""
 
     def located(self, column: NDArray[Any]) -> NDArray[Any]:
         """Return the paths of a column; each file is looked up once."""
@@ -602,14 +620,24 @@ class _Files:
                 known[entry] = self._find(entry)
         return objects("" if entry is None else known[entry] for entry in column)
 
+    def on_disk(self, column: NDArray[Any]) -> list[str]:
+        """Return the files that hold those of a column, each once, if they have been checked."""
+        paths = dict.fromkeys(self.holders.get(path, path) for path in column)
+        return [path for path in paths if path in self.sizes]
+
     def _find(self, entry: str) -> str:
         path = str(self.folder / entry)
         if not self.check or path in self.sizes or path in self.missing:
             return path
-        size = _size(path)
+        holder = container_of(path)
+        size = file_size(path)
+        if holder is not None and size is not None:
+            self.holders[path] = holder
+            self.sizes[holder] = os.path.getsize(holder)
+            return path
         if size is None and "\\" in entry:  # written on Windows
             other = str(self.folder / entry.replace("\\", "/"))
-            size = _size(other)
+            size = file_size(other)
             path = path if size is None else other
         if size is None:
             self.missing[path] = entry
@@ -635,15 +663,6 @@ class _Files:
         )
 
 
-def _size(path: str) -> int | None:
-    """Return the size of a regular file in bytes, or None."""
-    try:
-        status = os.stat(path)
-    except (OSError, ValueError):
-        return None
-    return status.st_size if stat.S_ISREG(status.st_mode) else None
-
-
 def _hashed(
     columns: Mapping[str, NDArray[Any]],
     values: Mapping[str, Any],
@@ -656,11 +675,7 @@ def _hashed(
     if revision == "names" or not files.sizes:
         return
     used = [
-        path
-        for column in values.values()
-        if _are_strings(column)
-        for path in dict.fromkeys(column)
-        if path in files.sizes
+        path for column in values.values() if _are_strings(column) for path in files.on_disk(column)
     ]
     total = sum(files.sizes[path] for path in used)
     if revision == "sizes" or (revision == "auto" and total > READ_AT_MOST):
@@ -778,13 +793,17 @@ def _labels_of(
     column: NDArray[Any], classes: Sequence[str] | None
 ) -> tuple[NDArray[np.int64], tuple[str, ...]]:
     """Return labels, or an indicator matrix if the entries are lists, and the class names."""
+    indicator = _indicator(column)
+    if indicator is not None and (classes is None or len(classes) == indicator.shape[1]):
+        names = classes or map(str, range(indicator.shape[1]))
+        return indicator, tuple(names)
     if column.ndim > 1:
         column = objects(row.tolist() for row in column)
     lists = any(_is_sequence(entry) for entry in column)
     if classes is not None:
-        names = dict(enumerate(classes))
+        by_code = dict(enumerate(classes))
         column = objects(
-            [names[code] for code in entry] if _is_sequence(entry) else names.get(entry)
+            [by_code[code] for code in entry] if _is_sequence(entry) else by_code.get(entry)
             for entry in column
         )
     if lists:
@@ -799,6 +818,18 @@ def _labels_of(
         code = {name: k for k, name in enumerate(classes)}
         return np.array([code.get(name, -1) for name in column], np.int64), tuple(classes)
     return class_labels(column)
+
+
+def _indicator(column: NDArray[Any]) -> NDArray[np.int64] | None:
+    """Return rows of 0 and 1 of one length as an indicator matrix, else None."""
+    if column.ndim == 1:
+        if not all(isinstance(entry, np.ndarray) and entry.ndim == 1 for entry in column):
+            return None
+        if len({len(entry) for entry in column}) > 1:
+            return None
+        column = np.stack(list(column))
+    right = column.ndim == 2 and column.dtype.kind in "biuf" and np.isin(column, (0, 1)).all()
+    return column.astype(np.int64) if right else None
 
 
 def class_labels(
@@ -845,6 +876,11 @@ def _views(values: Mapping[str, Any], items: NDArray[Any] | None, paths: Collect
             )
             return views.select(*values)
     return Views(**values)
+
+
+def split_order(name: str) -> int:
+    """Return the place of a split among others: training, validation, test, other names."""
+    return SPLIT_FOLDERS.index(name) if name in SPLIT_FOLDERS else len(SPLIT_FOLDERS)
 
 
 def own_card(

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import math
 import os
 from numbers import Integral, Real
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from crossfit._arguments import integer, real, validated
+from crossfit._packed import container_of, read_file
 from crossfit.extraction.base import Extractor, check_file, describe, sequence_of
 
 __all__ = ["MFCC", "AudioExtractor", "LogMel", "load_audio"]
@@ -36,7 +37,8 @@ def load_audio(
     Parameters
     ----------
     path : path-like
-        A file in a format that libsndfile reads: WAV, FLAC, OGG, MP3, AIFF and others.
+        A file in a format that libsndfile reads (WAV, FLAC, OGG, MP3, AIFF and others), or the
+        address of one in a tar, parquet or Arrow file (see `crossfit.datasets.from_webdataset`).
     rate : int, default=22050
         Sampling rate in samples per second. A file with another rate is resampled by soxr in high
         quality, as in librosa.
@@ -63,25 +65,40 @@ def load_audio(
     """
     if not isinstance(path, (str, os.PathLike)):
         raise TypeError(f"path must be the path of a sound file, got {type(path).__name__}")
+    return _load(path, rate, duration)
+
+
+def _load(
+    path: str | bytes | os.PathLike[str], rate: int, duration: float | None
+) -> NDArray[np.float32]:
+    """Return the sound in a file, by its path or its content."""
     samples, own_rate = _read(path, duration)
-    return _at_rate(samples, own_rate, rate, f"the sound {os.fspath(path)!r}", duration)
+    name = "given" if isinstance(path, bytes) else repr(os.fspath(path))
+    return _at_rate(samples, own_rate, rate, f"the sound {name}", duration)
 
 
-def _read(path: str | os.PathLike[str], duration: float | None) -> tuple[NDArray[Any], int]:
+def _read(path: str | bytes | os.PathLike[str], duration: float | None) -> tuple[NDArray[Any], int]:
     """Return the first samples of a file, with channels in columns, and their rate."""
     try:
         import soundfile
     except ImportError:
         raise ImportError(f"reading sound files needs soundfile: {_INSTALL}") from None
 
-    name = check_file(path, "sound")
+    source: Any
+    if isinstance(path, bytes):
+        name, source = "given", io.BytesIO(path)
+    else:
+        source = check_file(path, "sound")
+        name = repr(source)
+        if container_of(source) is not None:
+            source = io.BytesIO(read_file(source))
     try:
-        with soundfile.SoundFile(name) as file:
+        with soundfile.SoundFile(source) as file:
             frames = -1 if duration is None else _n_read(duration, file.samplerate)
             return file.read(frames, dtype="float32", always_2d=True), file.samplerate
     except (soundfile.LibsndfileError, RuntimeError, TypeError) as error:
         # soundfile raises a TypeError for a file without a header that is named as raw samples.
-        raise ValueError(f"cannot read the sound {name!r}: {error}") from error
+        raise ValueError(f"cannot read the sound {name}: {error}") from error
 
 
 def _n_read(duration: float, rate: float) -> int:
@@ -129,8 +146,8 @@ def _at_rate(
 class AudioExtractor(Extractor):
     """Base class of audio extractors; `_extract` receives float32 arrays of equal length.
 
-    Items are paths of sound files, pairs of samples and their rate in either order, or arrays of
-    samples at the rate of the extractor, in any mixture; or all sounds are one array
+    Items are paths or contents of sound files, pairs of samples and their rate in either order, or
+    arrays of samples at the rate of the extractor, in any mixture; or all sounds are one array
     (n, n_samples) at that rate. Samples are real numbers from -1 to 1, or integers over the range
     of their type, as in WAV files: int16 from -32768 to 32767, uint8 around 128; 64-bit integers
     are rejected. In an item with two axes, the longer one is time and the other one channels, which
@@ -166,18 +183,21 @@ class AudioExtractor(Extractor):
             return list(X)
         items = sequence_of(X, self.expects, owner)
         for item in items:
-            good = isinstance(item, (str, os.PathLike)) or _are_samples(item) or _is_pair(item)
+            is_file = isinstance(item, (str, bytes, os.PathLike))
+            good = is_file or _are_samples(item) or _is_pair(item)
             if not good:
                 raise TypeError(f"{owner} expects {self.expects}, got {describe(X, item)}")
         # SciPy's wavfile.read puts the rate first.
         return [item[::-1] if _is_pair(item) and _are_samples(item[1]) else item for item in items]
 
     def _content(self, item: Any) -> bytes:
+        if isinstance(item, bytes):
+            return b"file " + item
         if isinstance(item, (str, os.PathLike)):
             name = check_file(item, "sound")
             try:
-                if os.path.getsize(name) <= _SMALL_FILE:
-                    return b"file " + Path(name).read_bytes()
+                if container_of(name) is not None or os.path.getsize(name) <= _SMALL_FILE:
+                    return b"file " + read_file(name)
             except OSError as error:
                 raise ValueError(f"cannot read the sound {name!r}: {error}") from error
             item, kind = _read(name, self.duration), "read"
@@ -188,8 +208,8 @@ class AudioExtractor(Extractor):
         return head.encode() + samples.tobytes()
 
     def _load(self, item: Any) -> NDArray[np.float32]:
-        if isinstance(item, (str, os.PathLike)):
-            samples = load_audio(item, self.rate, self.duration)
+        if isinstance(item, (str, bytes, os.PathLike)):
+            samples = _load(item, self.rate, self.duration)
         else:
             samples, own_rate = item if isinstance(item, tuple) else (item, self.rate)
             samples = _at_rate(samples, own_rate, self.rate, "the array of a sound", self.duration)

@@ -22,6 +22,7 @@ from crossfit._arrays import NUMPY_DEFAULTS, as_numpy, in_rows, is_missing
 from crossfit._code import code_of
 from crossfit._fitted import is_fitted_name, set_fitted
 from crossfit._identities import identity_of
+from crossfit._packed import container_of, file_size
 from crossfit.cache import FeatureCache
 
 __all__ = ["Extractor"]
@@ -394,7 +395,8 @@ def check_file(path: str | os.PathLike[str], kind: str) -> str:
     Parameters
     ----------
     path : path-like
-        The file; links are followed.
+        The file, whose links are followed, or the address of a file in a tar, parquet or Arrow
+        file (see `crossfit.datasets.from_webdataset`).
     kind : str
         Kind of the file in messages, such as "image" or "sound".
 
@@ -406,6 +408,8 @@ def check_file(path: str | os.PathLike[str], kind: str) -> str:
         If it is a folder, a FIFO, a socket or a device.
     """
     name = os.fspath(path)
+    if container_of(name) is not None and file_size(name) is not None:
+        return name
     if not os.path.exists(name):
         raise FileNotFoundError(f"there is no {kind} file {name!r}")
     if not os.path.isfile(name):

@@ -1,8 +1,8 @@
-"""The picture formats that crossfit opens, which are the common raster formats."""
+"""The formats of pictures and sounds that crossfit opens."""
 
 from __future__ import annotations
 
-__all__ = ["PICTURE_FORMATS", "PICTURE_SUFFIXES"]
+__all__ = ["PICTURE_FORMATS", "PICTURE_SUFFIXES", "SOUND_SUFFIXES"]
 
 # Pillow opens forty more. Some of them start other programs (PostScript requires Ghostscript), some
 # cannot be recognised by their content, and none is common for photographs.
@@ -22,3 +22,6 @@ PICTURE_FORMATS: dict[str, tuple[str, ...]] = {
 
 PICTURE_SUFFIXES = tuple(suffix for part in PICTURE_FORMATS.values() for suffix in part)
 """The suffixes of all these formats, in lower case."""
+
+SOUND_SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc", ".au")
+"""The suffixes of sounds that libsndfile reads, in lower case."""

@@ -15,6 +15,7 @@ from PIL import Image, UnidentifiedImageError
 
 from crossfit._arguments import integer, validated
 from crossfit._arrays import as_numpy
+from crossfit._packed import container_of, read_file
 from crossfit.extraction.base import Extractor, check_file, describe, sequence_of
 from crossfit.extraction.formats import PICTURE_FORMATS, PICTURE_SUFFIXES
 
@@ -56,9 +57,11 @@ def load_rgb(item: Any, max_pixels: int | None = MAX_PIXELS) -> np.ndarray:
 
     Parameters
     ----------
-    item : path-like, PIL.Image.Image or ndarray
-        A file in one of the formats of `crossfit.extraction.formats`; an image; or uint8 pixels
-        (H, W), (H, W, 1), (H, W, 3) or (H, W, 4).
+    item : path-like, bytes, PIL.Image.Image or ndarray
+        A file in one of the formats of `crossfit.extraction.formats`, by its path, its content or
+        the address of a file in a tar, parquet or Arrow file (see
+        `crossfit.datasets.from_webdataset`); an image; or uint8 pixels (H, W), (H, W, 1),
+        (H, W, 3) or (H, W, 4).
     max_pixels : int or None, default=50_000_000
         Largest number of pixels (width times height) of a file, checked before decoding. Larger
         JPEG and JPEG 2000 files are decoded at half, a quarter or an eighth of their size; others
@@ -92,10 +95,20 @@ def load_rgb(item: Any, max_pixels: int | None = MAX_PIXELS) -> np.ndarray:
     if isinstance(item, Image.Image):
         name = repr(getattr(item, "filename", "") or "given")
         return _reading(name, lambda: _image_to_rgb(item, name, max_pixels))
+    if isinstance(item, bytes):
+        return _reading("given", lambda: _file_to_rgb(item, "given", max_pixels))
     if isinstance(item, (str, os.PathLike)):
         path = check_file(item, "image")
-        return _reading(repr(path), lambda: _file_to_rgb(path, max_pixels))
-    raise TypeError(f"item must be a path, a PIL image or a uint8 array, got {type(item).__name__}")
+        return _reading(repr(path), lambda: _file_to_rgb(_source(path), repr(path), max_pixels))
+    raise TypeError(
+        "item must be the content of a file, a path, a PIL image or a uint8 array, got "
+        f"{type(item).__name__}"
+    )
+
+
+def _source(path: str) -> str | bytes:
+    """Return the path of a file, or the content of a file in another one."""
+    return path if container_of(path) is None else read_file(path)
 
 
 @functools.cache
@@ -131,19 +144,22 @@ class _Rejected(ValueError):
     """Error for a picture that is not damaged but cannot be used."""
 
 
-def _file_to_rgb(path: str, max_pixels: int | None) -> np.ndarray:
+def _file_to_rgb(source: str | bytes, name: str, max_pixels: int | None) -> np.ndarray:
+    def opened() -> Any:
+        return io.BytesIO(source) if isinstance(source, bytes) else source
+
     try:
-        with Image.open(path, formats=_formats()) as image:
-            return _to_rgb(_within(image, repr(path), max_pixels), f"the image {path!r}")
+        with Image.open(opened(), formats=_formats()) as image:
+            return _to_rgb(_within(image, name, max_pixels), f"the image {name}")
     except _Rejected:
         raise
     except ValueError:
         # Texts and profiles of a PNG file may exceed a limit of Pillow.
-        data = _png_pixels_only(path)
+        data = _png_pixels_only(source if isinstance(source, bytes) else Path(source).read_bytes())
         if data is None:
             raise
         with Image.open(data, formats=["PNG"]) as image:
-            return _to_rgb(_within(image, repr(path), max_pixels), f"the image {path!r}")
+            return _to_rgb(_within(image, name, max_pixels), f"the image {name}")
 
 
 def _image_to_rgb(image: Image.Image, name: str, max_pixels: int | None) -> np.ndarray:
@@ -177,9 +193,8 @@ def _check_size(size: tuple[int, int], name: str, max_pixels: int | None) -> Non
         )
 
 
-def _png_pixels_only(path: str) -> io.BytesIO | None:
+def _png_pixels_only(data: bytes) -> io.BytesIO | None:
     """Return a PNG file without its texts and profiles, or None if it is not a PNG file."""
-    data = Path(path).read_bytes()
     signature, at = b"\x89PNG\r\n\x1a\n", 8
     if not data.startswith(signature):
         return None
@@ -268,8 +283,9 @@ def _eight_bits(image: Image.Image, name: str) -> Image.Image:
 class ImageExtractor(Extractor):
     """Base class of image extractors; `_extract` receives a list of uint8 arrays (H, W, 3).
 
-    Items are paths, PIL images and uint8 arrays, as in `load_rgb`, in any mixture. A single uint8
-    array of all images, (n, H, W, 1), (n, H, W, 3) or (n, H, W, 4), is also accepted.
+    Items are paths, contents of files, PIL images and uint8 arrays, as in `load_rgb`, in any
+    mixture. A single uint8 array of all images, (n, H, W, 1), (n, H, W, 3) or (n, H, W, 4), is
+    also accepted.
 
     Notes
     -----
@@ -290,7 +306,7 @@ class ImageExtractor(Extractor):
                 return list(pixels)
         items = sequence_of(X, self.expects, owner)
         for item in items:
-            if not isinstance(item, (str, os.PathLike, Image.Image)) and not (
+            if not isinstance(item, (str, bytes, os.PathLike, Image.Image)) and not (
                 isinstance(item, np.ndarray) and item.dtype == np.uint8 and item.ndim in (2, 3)
             ):
                 raise TypeError(f"{owner} expects {self.expects}, got {describe(X, item)}")
@@ -301,9 +317,11 @@ class ImageExtractor(Extractor):
             item = self._load(item)
         if isinstance(item, np.ndarray):
             return f"pixels {item.shape} ".encode() + item.tobytes()
+        if isinstance(item, bytes):
+            return b"file " + item
         path = check_file(item, "image")
         try:
-            return b"file " + Path(path).read_bytes()
+            return b"file " + read_file(path)
         except OSError as error:
             raise ValueError(f"cannot read the image {path!r}: {error}") from error
 

@@ -1,0 +1,346 @@
+"""Data sets from tar shards in the layout of webdataset, which open_clip and img2dataset write."""
+
+from __future__ import annotations
+
+import glob
+import io
+import itertools
+import json
+import os
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crossfit._arguments import one_of, validated
+from crossfit._packed import member_address, tar_members
+from crossfit.datasets.columns import Table, objects
+from crossfit.datasets.record import Dataset, read_lines, shortened
+from crossfit.datasets.tables import (
+    ROLES,
+    Roles,
+    build,
+    columns_of_views,
+    default_views,
+    split_order,
+)
+from crossfit.extraction.formats import PICTURE_SUFFIXES, SOUND_SUFFIXES
+
+__all__ = ["from_webdataset", "open_shards", "shards_of"]
+
+#: Largest size in bytes of a text, a JSON object or an array in a shard.
+_TEXT_LIMIT = 2**24
+_PICKLED = ("pkl", "pickle", "pyd", "pth", "pt", "ten")
+_BRACES = re.compile(r"\{(\d+)\.\.(\d+)\}")
+
+
+@validated(
+    source=[str, os.PathLike, list, tuple],
+    views=[Mapping, None],
+    captions=[one_of("lines", "whole")],
+    **{name: ROLES[name] for name in ("label", "group", "split", "info", "invalid", "revision")},
+)
+def from_webdataset(
+    source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    *,
+    image: str | None = None,
+    text: str | Sequence[str] | None = None,
+    views: Mapping[str, str | Sequence[str]] | None = None,
+    label: str | None = None,
+    group: str | None = None,
+    split: str | None = None,
+    info: Collection[str] = (),
+    captions: str = "lines",
+    invalid: str = "raise",
+    revision: str = "auto",
+) -> Dataset:
+    """Build a data set from tar shards in the layout of webdataset.
+
+    The members of a tar file whose names are equal up to the first dot are a sample:
+    ``0001.jpg``, ``0001.txt`` and ``0001.json``. Pictures and sounds stay in the shards: a view has
+    their addresses, ``shard.tar::0001.jpg``, which extractors and `crossfit.extraction.load_rgb`
+    read like paths. Nothing is extracted or unpickled.
+
+    Parameters
+    ----------
+    source : path or sequence of paths
+        A tar file that is not compressed; several, as a list or a pattern,
+        ``"shards/{00000..00099}.tar"`` or ``"shards/*.tar"``; a folder of tar files; or a folder as
+        CLIP_benchmark writes it, with a folder for each split that contains ``0.tar``, ``1.tar``
+        and so on, and ``nshards.txt``, and next to these folders, if there are classes,
+        ``classnames.txt``.
+    image : str, optional
+        Column of the pictures. The columns are the extensions of the members; the keys of the JSON
+        objects as ``json.<key>``; ``__key__``, the name of the sample; and four columns that are
+        found by their content: ``image`` and ``audio``, the first picture or sound; ``text``, the
+        text in ``txt``, or else ``json.caption`` or ``json.text``; ``label``, the class in ``cls``.
+        By default ``image``, or ``audio`` if there are no pictures. Columns of arrays, ``npy``,
+        are feature vectors.
+    text : str or sequence of str, optional
+        Column of the texts, by default ``text``; if there is none but classes with names, the text
+        is the name of the class.
+    views, label, group, split, info
+        As in `from_table`; by default `label` is ``label`` if there are classes.
+    captions : {"lines", "whole"}, default="lines"
+        Whether each non-blank line of a text is a caption, as in CLIP_benchmark, or the whole text
+        is one.
+    invalid, revision
+        As in `from_table`.
+
+    Returns
+    -------
+    Dataset
+        The splits are those of the folders, or of the column `split`, or else ``"all"``.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file, or a shard of those that ``nshards.txt`` announces is missing.
+    ValueError
+        If a file is not a tar file, is compressed or cut short; if a sample has two members of one
+        name or a pickle; if a text is not UTF-8 or has more than 16 MiB, or another member more
+        than 256 MiB.
+
+    See Also
+    --------
+    from_table : The same for tables.
+
+    References
+    ----------
+    The format is described at https://github.com/webdataset/webdataset, the folders of splits at
+    https://github.com/LAION-AI/CLIP_benchmark.
+    """
+    parts, folder = shards_of(source)
+    table = open_shards(parts, folder, captions, _class_names(folder))
+    there = set(table.names)
+    if views is None:
+        words = text
+        if text is None and "text" not in there and "label" in there:
+            words = "label_name"
+        views = default_views(table.names, image, words)
+    if label is None and "label" in there:
+        label = "label"
+    if split is None and len(parts) > 1:
+        split = "__split__"
+    roles = Roles(
+        columns_of_views(views), ("image", "audio"), None, label, group, split, tuple(info)
+    )
+    return build(table, roles, "shards:from_webdataset", None, invalid, revision)
+
+
+def shards_of(source: Any) -> tuple[dict[str, list[Path]], Path]:
+    """Return the tar files of each split, and the folder that holds them."""
+    if isinstance(source, (list, tuple)):
+        files = [Path(path) for one in source for path in _expanded(os.fspath(one))]
+        if not files:
+            raise ValueError("from_webdataset needs a tar file, got an empty list")
+        return {"all": files}, _common(files)
+    folder = Path(source)
+    if not folder.is_dir():
+        files = [Path(path) for path in _expanded(os.fspath(source))]
+        return {"all": files}, _common(files)
+    own = _in_order(folder)
+    if own:
+        return {"all": own}, folder
+    parts = {inner.name: _in_order(inner) for inner in sorted(folder.iterdir()) if inner.is_dir()}
+    found = {name: files for name, files in parts.items() if files}
+    if not found:
+        raise FileNotFoundError(
+            f"{str(folder)!r} holds no tar files, in itself or one folder below"
+        )
+    return {name: found[name] for name in sorted(found, key=split_order)}, folder
+
+
+def _common(files: Sequence[Path]) -> Path:
+    """Return the folder below which all files lie."""
+    return Path(os.path.commonpath([path.absolute().parent for path in files]))
+
+
+def _in_order(folder: Path) -> list[Path]:
+    """Return the tar files of a folder, by their numbers, after checking that none is missing."""
+    files = sorted(folder.glob("*.tar"), key=lambda path: (len(path.stem), path.stem))
+    count = folder / "nshards.txt"
+    if count.is_file():
+        stated = "".join(read_lines(count)).strip()
+        if not stated.isdecimal():
+            raise ValueError(f"{str(count)!r} must hold the number of shards, got {stated[:80]!r}")
+        names = {path.name for path in files}
+        missing = [f"{i}.tar" for i in range(int(stated)) if f"{i}.tar" not in names]
+        if missing:
+            raise FileNotFoundError(
+                f"{str(folder)!r} should hold {stated} shards, but lacks {shortened(missing)}"
+            )
+    return files
+
+
+def _expanded(pattern: str) -> Iterator[str]:
+    """Yield the files of a pattern with ranges in braces, or with wildcards."""
+    ranges = [
+        [str(i).zfill(len(low)) for i in range(int(low), int(high) + 1)]
+        for low, high in _BRACES.findall(pattern)
+    ]
+    pieces = _BRACES.split(pattern)[::3]
+    for numbers in itertools.product(*ranges):
+        path = "".join(
+            itertools.chain.from_iterable(itertools.zip_longest(pieces, numbers, fillvalue=""))
+        )
+        if os.path.exists(path):
+            yield path
+        elif not ranges and glob.has_magic(path) and (found := sorted(glob.glob(path))):
+            yield from found
+        else:
+            raise FileNotFoundError(f"there is no tar file {path!r}")
+
+
+def _class_names(folder: Path) -> list[str]:
+    path = folder / "classnames.txt"
+    return [line.strip() for line in read_lines(path)] if path.is_file() else []
+
+
+def open_shards(
+    parts: Mapping[str, Sequence[Path]],
+    folder: Path,
+    captions: str = "lines",
+    classes: Sequence[str] = (),
+) -> Table:
+    """Open the tar files of each split as a table with a row per sample; see `from_webdataset`."""
+    files = [(part, path) for part, paths in parts.items() for path in paths]
+    first = files[0][1]
+    names: dict[str, None] = {}
+    for _, path in files:
+        for _, sample in _samples(path):
+            names.update(dict.fromkeys(sample))
+    json_names = {name for name in names if name == "json" or name.endswith(".json")}
+    if json_names:
+        for row in _rows(files[:1], folder, sorted(json_names), captions, limit=100):
+            for name in sorted(json_names):
+                names.update({f"{name}.{key}": None for key in row[name] or ()})
+    pictures = [name for name in names if f".{name.rpartition('.')[2]}" in PICTURE_SUFFIXES]
+    sounds = [name for name in names if f".{name.rpartition('.')[2]}" in SOUND_SUFFIXES]
+    texts: list[str] = [name for name in ("txt", "json.caption", "json.text") if name in names]
+    label = ["cls"] if "cls" in names else []
+    virtual: dict[str, list[str]] = {
+        "image": pictures,
+        "audio": sounds,
+        "text": texts[:1],
+        "label": label,
+        "label_name": label if classes else [],
+    }
+    offered = [name for name, sources in virtual.items() if sources]
+    offered += [name for name in names if name not in offered] + ["__key__", "__split__"]
+
+    def read(wanted: Sequence[str]) -> dict[str, NDArray[Any]]:
+        columns: dict[str, list[Any]] = {name: [] for name in wanted}
+        sources = {name: virtual.get(name) or [name] for name in wanted}
+        needed = sorted({source for own in sources.values() for source in own})
+        for row in _rows(files, folder, needed, captions):
+            for name, own in sources.items():
+                value = next((row[source] for source in own if row.get(source) is not None), None)
+                columns[name].append(_named(value, classes) if name == "label_name" else value)
+        return {name: objects(column) for name, column in columns.items()}
+
+    name = first.name if len(files) == 1 else f"{first.name} and {len(files) - 1} more"
+    stem = first.stem if len(files) == 1 else folder.absolute().name
+    named = {"label": classes, "cls": classes} if classes else {}
+    return Table(name, offered, read, stem, folder, named)
+
+
+def _named(code: Any, classes: Sequence[str]) -> str | None:
+    return classes[code] if isinstance(code, int) and 0 <= code < len(classes) else None
+
+
+def _samples(path: Path) -> Iterator[tuple[str, dict[str, tuple[str, int, int]]]]:
+    """Yield the key of each sample and its members by extension: name, offset and size."""
+    sample: dict[str, tuple[str, int, int]] = {}
+    current = ""
+    for name, offset, size in tar_members(path):
+        folder, _, base = name.rpartition("/")
+        key, dot, extension = base.partition(".")
+        if not key or not dot or base.startswith("."):
+            continue
+        key, extension = f"{folder}/{key}" if folder else key, extension.lower()
+        if extension.rpartition(".")[2] in _PICKLED:
+            raise ValueError(
+                f"{str(path)!r} has the member {name!r}, a pickle, which crossfit does not read; "
+                "write the shard without it"
+            )
+        if key != current:
+            if sample:
+                yield current, sample
+            sample, current = {}, key
+        if extension in sample:
+            raise ValueError(f"{str(path)!r} has two members of the name {name!r}")
+        sample[extension] = (name, offset, size)
+    if sample:
+        yield current, sample
+
+
+def _rows(
+    files: Sequence[tuple[str, Path]],
+    folder: Path,
+    wanted: Sequence[str],
+    captions: str,
+    limit: int | None = None,
+) -> Iterator[dict[str, Any]]:
+    """Yield the values of each sample by column; pictures and sounds as addresses."""
+    media = {*PICTURE_SUFFIXES, *SOUND_SUFFIXES}
+    for part, path in files:
+        # As in other tables, relative to the folder: the revision does not depend on the place.
+        shard = path.absolute().relative_to(folder.absolute()).as_posix()
+        with path.open("rb") as file:
+            for key, sample in itertools.islice(_samples(path), limit):
+                row: dict[str, Any] = {"__split__": part, "__key__": key}
+                read: dict[str, Any] = {}
+                for column in wanted:
+                    if column in row:
+                        continue
+                    name, inner = column, ""
+                    if column not in sample and ".json." in f".{column}":
+                        name, _, inner = column.rpartition(".")
+                    if name not in sample:
+                        row[column] = None
+                    elif f".{name.rpartition('.')[2]}" in media:
+                        row[column] = member_address(shard, sample[name][0])
+                    else:
+                        if name not in read:
+                            read[name] = _value(path, file, *sample[name], captions)
+                        row[column] = read[name].get(inner) if inner else read[name]
+                yield row
+
+
+def _value(path: Path, file: Any, name: str, offset: int, size: int, captions: str) -> Any:
+    """Return what is in a member that is a text, a class, a JSON object or an array."""
+    where = f"{str(path)!r}, member {name!r}"
+    kind = name.rpartition(".")[2].lower()
+    if size > _TEXT_LIMIT:
+        raise ValueError(f"{where}: has {size:,} bytes, more than {_TEXT_LIMIT:,} of a {kind}")
+    file.seek(offset)
+    content = file.read(size)
+    if kind == "npy":
+        try:
+            return np.lib.format.read_array(io.BytesIO(content), allow_pickle=False)
+        except (ValueError, EOFError) as error:
+            raise ValueError(f"{where}: not an array of numbers ({error})") from None
+    try:
+        decoded = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{where}: not a text in UTF-8 (byte 0x{content[error.start]:02x} at {error.start})"
+        ) from None
+    if kind == "json":
+        try:
+            found = json.loads(decoded)
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"{where}: not valid JSON ({error})") from None
+        if not isinstance(found, dict):
+            raise ValueError(f"{where}: expected a JSON object, got {type(found).__name__}")
+        return found
+    if kind in ("cls", "cls2", "index", "inx", "id"):
+        text = decoded.strip()
+        return int(text) if re.fullmatch(r"-?\d{1,18}", text) else text
+    if captions == "whole":
+        return decoded.strip()
+    return [line.strip() for line in decoded.split("\n") if line.strip()]
