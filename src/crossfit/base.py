@@ -210,6 +210,9 @@ class CrossModalEstimator(ViewsTransformerMixin, BaseEstimator):
     one_way: bool = False
     """Always False for methods: the scores of one direction are the transpose of the other's."""
 
+    equal_widths: ClassVar[bool] = False
+    """All views must have the same number of columns, because they share a space already."""
+
     views: Mapping[str, str] | None = None
     """Role to view name; the default for methods without a parameter of this name.
 

@@ -452,6 +452,12 @@ class ColumnsAsViews(BaseEstimator):
         if len(X.shape) < 2 or X.shape[1] < 2:
             return X, X  # cannot be split; the method checks it
         half = X.shape[1] // 2
+        if getattr(self.estimator, "equal_widths", False):
+            # Of an odd number of columns the middle one is left out.
+            expected = getattr(self, "n_features_in_", X.shape[1])
+            if X.shape[1] != expected:
+                raise ValueError(f"X has {X.shape[1]} features, but {expected} were fitted")
+            return X[:, :half], X[:, -half:]
         return X[:, :half], X[:, half:]
 
     def fit(self, X: Any, y: ArrayLike | None = None) -> Self:
@@ -469,6 +475,7 @@ class ColumnsAsViews(BaseEstimator):
         Self
             The fitted object.
         """
+        self.__dict__.pop("n_features_in_", None)  # of an earlier fit
         self.estimator_ = clone(self.estimator).fit(*self._split(X), y)
         if hasattr(X, "shape"):
             self.n_features_in_ = X.shape[1]

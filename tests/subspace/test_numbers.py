@@ -28,6 +28,8 @@ from crossfit.subspace import (
     S2UPG,
     SCM,
     SM,
+    Procrustes,
+    RidgeMap,
     __all__,
 )  # fmt: skip
 
@@ -47,6 +49,8 @@ METHODS = {
     "MACC": MACC(3, n_codewords=4),
     "MLCCA": MLCCA(2),
     "PLS": PLS(3),
+    "Procrustes": Procrustes(3),
+    "RidgeMap": RidgeMap(),
     "S2UPG": S2UPG(n_neighbors=5, n_votes=8),
     "SCM": SCM(3),
     "SM": SM(LogisticRegression(max_iter=10_000)),
@@ -55,8 +59,8 @@ each = pytest.mark.parametrize("name", METHODS)
 
 
 def test_all_methods_are_here():
-    # Texts of the others are sets of words.
-    assert {*METHODS, "HGLMMCCA", "GMMHGLMMCCA"} == set(__all__)
+    # Texts of the first two are sets of words, and views of Identity share their columns.
+    assert {*METHODS, "HGLMMCCA", "GMMHGLMMCCA", "Identity"} == set(__all__)
 
 
 def data(n=60, p=6, q=5, seed=0):

@@ -16,6 +16,7 @@ _HOMES = {
     "GMMFA": "gma",
     "GMMHGLMMCCA": "hglmm",
     "HGLMMCCA": "hglmm",
+    "Identity": "identity",
     "JFSSL": "jfssl",
     "JRL": "jrl",
     "KCCA": "kcca",
@@ -24,6 +25,8 @@ _HOMES = {
     "MACC": "macc",
     "MLCCA": "mlcca",
     "PLS": "pls",
+    "Procrustes": "procrustes",
+    "RidgeMap": "ridge_map",
     "S2UPG": "s2upg",
     "SCM": "semantic",
     "SM": "semantic",
@@ -46,6 +49,7 @@ if TYPE_CHECKING:
     from crossfit.subspace.gma import GMMFA as GMMFA
     from crossfit.subspace.hglmm import GMMHGLMMCCA as GMMHGLMMCCA
     from crossfit.subspace.hglmm import HGLMMCCA as HGLMMCCA
+    from crossfit.subspace.identity import Identity as Identity
     from crossfit.subspace.jfssl import JFSSL as JFSSL
     from crossfit.subspace.jrl import JRL as JRL
     from crossfit.subspace.kcca import KCCA as KCCA
@@ -54,6 +58,8 @@ if TYPE_CHECKING:
     from crossfit.subspace.macc import MACC as MACC
     from crossfit.subspace.mlcca import MLCCA as MLCCA
     from crossfit.subspace.pls import PLS as PLS
+    from crossfit.subspace.procrustes import Procrustes as Procrustes
+    from crossfit.subspace.ridge_map import RidgeMap as RidgeMap
     from crossfit.subspace.s2upg import S2UPG as S2UPG
     from crossfit.subspace.semantic import CM as CM
     from crossfit.subspace.semantic import SCM as SCM

@@ -22,6 +22,7 @@ from crossfit.views import Views, as_numpy, is_tensor
 __all__ = [
     "Moments",
     "affine",
+    "centred",
     "check_range",
     "dense",
     "eigh",
@@ -34,6 +35,7 @@ __all__ = [
     "ridge_solve",
     "rounding",
     "svd",
+    "unit_rows",
     "warn_of_perfect_fit",
     "whiten",
 ]
@@ -301,6 +303,33 @@ def affine(values: Any, mean: Matrix, weights: Matrix) -> Any:
             # Centred in float64: with a large mean a float32 difference would lose digits.
             mapped[rows] = (dense(values[rows]) - mean) @ weights
     return mapped
+
+
+def centred(values: Any, mean: Matrix) -> Any:
+    """Return dense ``values - mean`` in the dtype of the values, a tensor for a tensor.
+
+    Parameters
+    ----------
+    values : array, CSR or tensor of shape (n, d)
+        Memory-mapped rows are read in chunks.
+    mean : array of shape (d,)
+    """
+    if is_tensor(values):
+        torch = _namespace(values)
+        return (values - torch.asarray(mean, device=values.device)).to(values.dtype)
+    found = np.empty(values.shape, dtype=values.dtype)
+    for rows in _chunks(len(found)):
+        found[rows] = dense(values[rows]) - mean
+    return found
+
+
+def unit_rows(values: Any) -> Any:
+    """Return dense rows divided by their lengths, a tensor for a tensor; rows of zeros stay."""
+    xp = _namespace(values)
+    for order in (xp.inf, 2):  # by the largest entry first, whose square may leave the range
+        norms = xp.linalg.norm(values, order, axis=1)[:, None]
+        values = values / xp.where(norms > 0, norms, xp.ones_like(norms))
+    return values
 
 
 def _chunks(n: int, rows: int = CHUNK) -> Iterator[slice]:

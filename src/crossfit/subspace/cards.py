@@ -467,3 +467,72 @@ HGLMMCCA = MethodCard(
     search_space=_FISHER_SPACE,
     test_params={"mixture_size": 2},
 )
+
+IDENTITY = MethodCard(
+    api=1,
+    name="identity",
+    target="crossfit.subspace.identity:Identity",
+    summary="Features that share a space already, compared by their cosine",
+    inputs=VECTORS,
+    extra_views=True,
+    labels="none",
+    kind="embedding",
+    year=2022,
+    citation="""@inproceedings{liang2022mind,
+  author    = {Weixin Liang and Yuhui Zhang and Yongchan Kwon and Serena Yeung and James Zou},
+  title     = {Mind the Gap: Understanding the Modality Gap in Multi-Modal Contrastive
+               Representation Learning},
+  booktitle = {Advances in Neural Information Processing Systems},
+  year      = {2022}
+}""",
+    search_space={"center": Choice(True, False)},
+    make_inputs="crossfit.testing.planted:planted_aligned",
+)
+
+PROCRUSTES = MethodCard(
+    api=1,
+    name="procrustes",
+    target="crossfit.subspace.procrustes:Procrustes",
+    summary="A rotation of the principal components of one view onto those of the other",
+    roles=("image", "text"),
+    inputs=VECTORS,
+    labels="none",
+    kind="embedding",
+    year=1966,
+    citation="""@article{schonemann1966generalized,
+  author  = {Peter H. Sch{\\"o}nemann},
+  title   = {A Generalized Solution of the Orthogonal {Procrustes} Problem},
+  journal = {Psychometrika},
+  volume  = {31},
+  number  = {1},
+  pages   = {1--10},
+  year    = {1966}
+}""",
+    search_space={"n_components": Int(2, 512, log=True)},
+    test_params={"n_components": 8},
+)
+
+RIDGE_MAP = MethodCard(
+    api=1,
+    name="ridge-map",
+    target="crossfit.subspace.ridge_map:RidgeMap",
+    summary="Ridge regression of one view on the other, in one direction or both",
+    roles=("image", "text"),
+    inputs=VECTORS,
+    labels="none",
+    kind="embedding",
+    year=1970,
+    citation="""@article{hoerl1970ridge,
+  author  = {Arthur E. Hoerl and Robert W. Kennard},
+  title   = {Ridge Regression: Biased Estimation for Nonorthogonal Problems},
+  journal = {Technometrics},
+  volume  = {12},
+  number  = {1},
+  pages   = {55--67},
+  year    = {1970}
+}""",
+    search_space={
+        "direction": Choice("both", "forward", "backward"),
+        "reg": Each(("image", "text"), Float(1e-3, 100.0, log=True)),
+    },
+)

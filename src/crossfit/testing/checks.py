@@ -397,7 +397,10 @@ def check_view_names(subject: Subject) -> None:
 
 def check_extra_views(subject: Subject) -> None:
     """Extra views are used if the card declares extra_views, otherwise rejected by name"""
-    extra = np.random.default_rng(0).normal(size=(N_TRAIN + N_TEST, 6))
+    width = 6
+    if subject.target.equal_widths:
+        width = dense(_items(subject.train)[0]).shape[1]
+    extra = np.random.default_rng(0).normal(size=(N_TRAIN + N_TEST, width))
 
     def added(views: Views, rows: slice) -> Views:
         return Views({**dict(zip(views.names, _items(views))), "another": extra[rows]})

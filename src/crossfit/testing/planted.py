@@ -12,7 +12,7 @@ from crossfit.registry import resolve_target
 from crossfit.subspace.cards import S2UPG
 from crossfit.views import Ragged, Views
 
-__all__ = ["planted_inputs", "planted_pairs", "planted_patches", "planted_views"]
+__all__ = ["planted_aligned", "planted_inputs", "planted_pairs", "planted_patches", "planted_views"]
 
 # With fewer of either, a method that learns nothing scores well too often by chance.
 _N_FACTORS = 8
@@ -101,6 +101,35 @@ def planted_pairs(rng: np.random.Generator, n: int) -> tuple[Views, NDArray[np.i
         image=image + 0.1 * rng.normal(size=image.shape),
         text=text + 0.1 * rng.normal(size=text.shape),
     ), y
+
+
+def planted_aligned(rng: np.random.Generator, n: int) -> tuple[Views, NDArray[np.int64]]:
+    """Make pairs of vectors that share a space, as encoders that were trained together do.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+        Random number generator.
+    n : int
+        Number of pairs.
+
+    Returns
+    -------
+    views : Views
+        Vectors of images and of texts, both (n, 12): one linear map of eight factors distributed
+        around the centre of the class, with noise and a shift of each view.
+    y : int array of shape (n,)
+        Five classes.
+    """
+    y = rng.permutation(np.arange(n) % _N_CLASSES)
+    centres = 1.5 * rng.normal(size=(_N_CLASSES, _N_FACTORS))
+    factors = centres[y] + rng.normal(size=(n, _N_FACTORS))
+    shared = factors @ rng.normal(size=(_N_FACTORS, 12))
+    views = {
+        role: shared + 0.2 * rng.normal(size=12) + _NOISE * rng.normal(size=shared.shape)
+        for role in ("image", "text")
+    }
+    return Views(views), y
 
 
 def planted_patches(rng: np.random.Generator, n: int) -> tuple[Views, NDArray[np.int64]]:
