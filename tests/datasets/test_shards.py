@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from crossfit._packed import file_size, read_file
-from crossfit.datasets import from_table, from_webdataset
+from crossfit.datasets import from_table, from_webdataset, read_pairs
 from crossfit.extraction import GridFeatures, load_rgb
 from crossfit.views import Views
 
@@ -85,6 +85,12 @@ class TestFromWebdataset:
         one = from_webdataset(sources[0], text="json.caption")
         assert set(one["all"].views["text"]) == {"other"}
         assert from_table(tmp_path / "shards/00000.tar")["all"].views["text"][1] == "caption b0"
+
+    def test_read_pairs_sees_shards(self, tmp_path):
+        as_open_clip(tmp_path / "s/0.tar")
+        for source in (tmp_path / "s/0.tar", tmp_path / "s"):
+            assert len(read_pairs(source)["all"]) == 2
+        assert list(read_pairs(as_clip_benchmark(tmp_path / "c")).splits) == ["train", "test"]
 
     def test_the_revision_does_not_depend_on_the_place(self, tmp_path):
         for name in ("x", "y/z"):

@@ -37,9 +37,9 @@ _WARNINGS = 5
     help="Folder of the data sets.  [default: CROSSFIT_DATA]",
 )  # fmt: skip
 @click.option(
-    "--data", type=click.Path(exists=True, dir_okay=False),
-    help="Your own pairs: a CSV file with the columns image and text, and optionally label, group "
-    "and split.",
+    "--data", type=click.Path(exists=True),
+    help="Your own pairs: a table (CSV, TSV, JSONL, JSON, parquet) with columns such as image and "
+    "text, and optionally label, group and split; tar shards; or a folder of pictures and texts.",
 )  # fmt: skip
 @click.option(
     "--jobs", default=1, show_default=True, help="Number of processes; -1 uses all processors."

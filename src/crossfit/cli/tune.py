@@ -20,8 +20,8 @@ STORAGE = "sqlite:///crossfit-studies.db"
 @click.argument("method")
 @click.option("--dataset", help="Name of an installed data set.")
 @click.option(
-    "--data", type=click.Path(exists=True, dir_okay=False),
-    help="Your own pairs, in place of --dataset: a CSV file as for `crossfit run`.",
+    "--data", type=click.Path(exists=True),
+    help="Your own pairs, in place of --dataset: a table or a folder as for `crossfit run`.",
 )  # fmt: skip
 @click.option(
     "--root", type=click.Path(exists=True, file_okay=False),

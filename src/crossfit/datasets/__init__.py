@@ -14,6 +14,7 @@ _HOMES = {
     "from_table": "tables",
     "from_webdataset": "shards",
     "load": "loading",
+    "read_pairs": "pairs",
 }
 
 __all__ = sorted(_HOMES)
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from crossfit.datasets.folders import from_folder as from_folder
     from crossfit.datasets.loading import available as available
     from crossfit.datasets.loading import load as load
+    from crossfit.datasets.pairs import read_pairs as read_pairs
     from crossfit.datasets.record import Dataset as Dataset
     from crossfit.datasets.record import Split as Split
     from crossfit.datasets.shards import from_webdataset as from_webdataset

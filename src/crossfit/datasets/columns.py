@@ -24,6 +24,7 @@ from crossfit._packed import cell_address
 from crossfit.datasets.record import read_text, shortened
 
 __all__ = [
+    "FORMS",
     "Table",
     "header_of",
     "objects",
@@ -39,6 +40,9 @@ _SEPARATORS = (";", "\t", "|", ",")
 _BATCH = 2**14  # rows of a parquet file that are decoded at a time
 _MEDIA = {"images": "image", "audio": "audio", "audios": "audio", "sounds": "audio",
           "videos": "video"}  # fmt: skip
+#: Suffixes of tables; other files are read as CSV.
+FORMS = (".csv", ".tsv", ".tab", ".jsonl", ".ndjson", ".json", ".parquet", ".pq", ".arrow",
+         ".feather", ".ipc")  # fmt: skip
 # Forms that people have pairs in, and what to do with them.
 _ELSEWHERE = {
     ".gz": "decompress it first (gunzip)",

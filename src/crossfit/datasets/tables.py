@@ -33,6 +33,7 @@ __all__ = [
     "from_table",
     "own_card",
     "split_order",
+    "states_of",
 ]
 
 #: Names that the columns of a view have in tables of other programs, in order of preference.
@@ -672,17 +673,33 @@ def _hashed(
     for name, column in columns.items():
         yield name
         yield from map(_as_bytes, column)
-    if revision == "names" or not files.sizes:
-        return
     used = [
         path for column in values.values() if _are_strings(column) for path in files.on_disk(column)
     ]
-    total = sum(files.sizes[path] for path in used)
-    if revision == "sizes" or (revision == "auto" and total > READ_AT_MOST):
-        yield from (str(files.sizes[path]) for path in used)
-        return
-    digests = {path: file_sha256(os.path.abspath(path)) for path in used}
-    yield from (digests[path] for path in used)
+    states = states_of({path: files.sizes[path] for path in used}, revision)
+    yield from (states[path] for path in used if path in states)
+
+
+def states_of(sizes: Mapping[str, int], revision: str) -> dict[str, str]:
+    """Return what a revision depends on of each file: its hash, its size, or nothing.
+
+    Parameters
+    ----------
+    sizes : mapping of str to int
+        Paths and sizes.
+    revision : str
+        See `from_table`.
+
+    Warns
+    -----
+    UserWarning
+        If files were read and some have the same content.
+    """
+    if revision == "names":
+        return {}
+    if revision == "sizes" or (revision == "auto" and sum(sizes.values()) > READ_AT_MOST):
+        return {path: str(size) for path, size in sizes.items()}
+    digests = {path: file_sha256(os.path.abspath(path)) for path in sizes}
     same = len(digests) - len(set(digests.values()))
     if same:
         seen: dict[str, str] = {}
@@ -692,6 +709,7 @@ def _hashed(
             f"{same} of {len(digests)} files have the same content as another one, for instance "
             f"{one} and {other}: they count as different items; give them the same path"
         )
+    return digests
 
 
 def _as_bytes(value: Any) -> bytes:

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from crossfit import registry
-from crossfit.datasets import Dataset, Split
+from crossfit.datasets import Dataset, Split, read_pairs
 from crossfit.experiment.keys import key_of
 from crossfit.experiment.task import PairSource, Skip, Task
 
@@ -141,22 +139,11 @@ def _roles(ds: Dataset, wanted: Mapping[str, str | None]) -> dict[str, str]:
 
 
 def _own_pairs(path: str) -> tuple[Dataset, dict[str, str]]:
-    """Read the user's pairs; without a column ``split``, test on a fifth of the groups."""
+    """Read the user's pairs; unless they are divided, test on a fifth of the groups."""
     from sklearn.model_selection import GroupShuffleSplit
 
-    from crossfit.datasets import from_table
-    from crossfit.datasets.columns import header_of
-
-    if not os.path.isfile(path):  # opening a pipe would block
-        raise ValueError(f"the table {path!r} is not a regular file")
-    sep, header = header_of(Path(path))
-    names = [column.strip().lower() for column in header]  # from_table ignores case, too
-    columns = {part: part for part in ("label", "group", "split") if part in names}
-    views = None
-    if not {"image", "text"} <= set(names):
-        views = {part.strip(): part for part, name in zip(header, names) if name not in columns}
-    ds = from_table(path, views=views, sep=sep, **columns)
-    if "split" not in columns:
+    ds = read_pairs(path)
+    if list(ds.splits) == ["all"]:
         whole = ds["all"]
         splitter = GroupShuffleSplit(1, test_size=0.2, random_state=0)
         train, test = next(splitter.split(np.zeros(len(whole)), groups=whole.groups))

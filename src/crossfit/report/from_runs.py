@@ -138,7 +138,7 @@ def _test_split(cell: CellRecord, run: RunRecord, root: str | None) -> tuple[Any
     from crossfit.experiment.data import load_splits
     from crossfit.experiment.task import PairSource
 
-    if run.data is not None and not Path(run.data).is_file():
+    if run.data is not None and not Path(run.data).exists():
         raise FileNotFoundError(f"the table {run.data} does not exist any more")
     loaded = load_splits(PairSource.of_cell(cell.cell, run.data, root or run.root))
     keyed = cell.cell["dataset"]

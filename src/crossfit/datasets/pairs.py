@@ -1,0 +1,66 @@
+"""Pairs in whatever form they are: what the commands read that take the path of a user's pairs."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from crossfit._arguments import validated
+from crossfit.datasets.columns import header_of
+from crossfit.datasets.folders import METADATA, from_folder
+from crossfit.datasets.record import Dataset
+from crossfit.datasets.shards import from_webdataset
+from crossfit.datasets.tables import KNOWN_AS, from_table
+
+__all__ = ["read_pairs"]
+
+_PARTS = ("label", "group", "split")
+
+
+@validated(source=[str, os.PathLike])
+def read_pairs(source: str | os.PathLike[str], **options: Any) -> Dataset:
+    """Build a data set from pairs in any form, with the columns of their usual names.
+
+    Parameters
+    ----------
+    source : path
+        A table as `from_table` reads it; tar shards, or a folder of them, as `from_webdataset`
+        does; or another folder, as `from_folder` does. The columns ``label``, ``group`` and
+        ``split`` of a table have these roles if it has them, in any case. If it has no columns of
+        pictures or sounds and of texts with the names that `from_table` looks for, every other
+        column is a view. The separator of a CSV file is seen from its header.
+    **options
+        Arguments of the function that reads this form, which replace these choices.
+
+    Returns
+    -------
+    Dataset
+
+    Raises
+    ------
+    FileNotFoundError, ValueError, ImportError, TypeError
+        As in these functions.
+    """
+    path = Path(source)
+    if path.suffix.lower() == ".tar" or (path.is_dir() and _has_shards(path)):
+        return from_webdataset(source, **options)
+    if path.is_dir():
+        return from_folder(source, **options)
+    if path.exists() and not path.is_file():  # opening a pipe would block
+        raise ValueError(f"the table {str(path)!r} is not a regular file")
+    sep, header = header_of(path)
+    names = {column.strip().casefold(): column.strip() for column in header}
+    chosen: dict[str, Any] = {"sep": sep} | {part: part for part in _PARTS if part in names}
+    usual = [any(name in names for name in KNOWN_AS[view]) for view in ("image", "audio", "text")]
+    named = {"image", "text", "views"} & set(options)
+    if not named and not (usual[2] and (usual[0] or usual[1])):
+        chosen["views"] = {own: own for name, own in names.items() if name not in chosen}
+    return from_table(source, **{**chosen, **options})
+
+
+def _has_shards(folder: Path) -> bool:
+    """Return True for a folder with tar files, in itself or one folder below, and no metadata."""
+    if any((folder / name).exists() for name in METADATA):
+        return False
+    return any(next(folder.glob(pattern), None) for pattern in ("*.tar", "*/*.tar"))
