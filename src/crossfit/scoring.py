@@ -161,7 +161,7 @@ def mean_over_directions(
         Labels of the rows.
     metric : str, optional
         Name of a measure; by default ``"map@all"`` with labels and ``"mrr"`` without.
-    ties : {"expected", "stable", "worst"}, default="expected"
+    ties : {"expected", "stable", "worst", "best"}, default="expected"
         How items with equal scores are ranked.
     only : Direction, optional
         The only direction to score.

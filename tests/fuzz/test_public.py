@@ -31,7 +31,7 @@ import crossfit
 import crossfit._files
 from crossfit import Channels, Ragged, RetrievalScorer, Views, ViewTransformer
 from crossfit.cards import Float, Int
-from crossfit.metrics import Repeats, compare, evaluate
+from crossfit.metrics import Repeats, abstention, compare, evaluate
 from crossfit.retrieval import ExactIndex, Reranker
 from crossfit.similarities import KNNPosterior, PosteriorOverPrior
 from crossfit.subspace import CCA, JRL
@@ -86,6 +86,8 @@ WORDED = Views(image=X, text=Ragged(RNG.normal(size=(36, 3)), range(0, 37, 3)))
 S = RNG.normal(size=(6, 6)).astype(np.float32)
 EVALUATION = evaluate(S, np.eye(6), ["map@all", "r@1", "r@5", "r@10"], groups=(range(6),) * 2)
 OTHER = evaluate(S.T, np.eye(6), ["map@all", "r@1", "r@5", "r@10"], groups=(range(6),) * 2)
+ABSTENTION = abstention(S, np.eye(6))
+TIED = evaluate(S, np.eye(6), ["map@all", "tied"])
 TEST = compare({"a": EVALUATION, "b": OTHER}, "map@all", None)
 PICTURE = RNG.randint(0, 256, (12, 12, 3)).astype(np.uint8)
 TEXTS = ["a cat", "a dog", "the sky"] * 4
@@ -109,7 +111,8 @@ USUAL = {
     "modality": "image", "part": Int(1, 2), "per_query": EVALUATION.per_query,
     "directions": "both", "kind": "map", "distribution": None, "group": "crossfit.methods",
     "cls": CCA, "params": {}, "audio": np.zeros(400, np.float32), "sample_rate": 8000,
-    "card": crossfit.registry.get("cca"), "splits": {},
+    "card": crossfit.registry.get("cca"), "splits": {}, "query_ids": range(6),
+    "gallery_ids": range(6), "confidence": X[:, 0], "worst": TIED, "expected": TIED, "best": TIED,
 }  # fmt: skip
 
 # A callable of the user may raise any error.
@@ -201,6 +204,7 @@ INSTANCES = {
     "Ragged": lambda: Ragged(X, [0, 5, 12]),
     "Evaluation": lambda: EVALUATION,
     "Repeats": lambda: Repeats([EVALUATION, OTHER]),
+    "Abstention": lambda: ABSTENTION,
     "RetrievalScorer": lambda: RetrievalScorer().fit(SAME, Y).index(T, "text"),
     "ExactIndex": lambda: ExactIndex().add(T),
     "KNNPosterior": lambda: KNNPosterior(3).fit(SAME, Y),
@@ -227,6 +231,11 @@ OWN = {
     "item_labels": {"name": "image"}, "relevance": {"query": "image", "gallery": "text"},
     "interval": {"direction": "forward"},
     "Repeats": {"evaluations": [EVALUATION, OTHER]},
+    "Abstention": {
+        "evaluation": ABSTENTION.evaluation, "confidence": ABSTENTION.confidence,
+        "direction": "forward",
+    },
+    "nauc": {"values": X[:, 1], "direction": "forward", "confidence": X[:, 0]},
     "recall_at_k_curve": {"direction": "forward"},
     "interpolated_precision_recall": {"direction": "forward"},
     "average_precision": {"k": None},

@@ -40,7 +40,7 @@ from crossfit.metrics.names import KINDS, Kind
 ALL = (
     "map@all", "map@1", "map@3", "map@3:all", "map@3:min", "map@5:hits", "map@5:all", "map@5:min",
     "map@99:hits", "r@1", "r@3", "r@5", "r@99", "r@1:fraction", "r@3:fraction", "r@99:fraction",
-    "p@1", "p@3", "p@99", "ndcg@1", "ndcg@3", "ndcg@all", "mrr", "meanr",
+    "p@1", "p@3", "p@99", "ndcg@1", "ndcg@3", "ndcg@all", "mrr", "meanr", "map@r", "p@r",
 )  # fmt: skip
 
 
@@ -51,6 +51,10 @@ def naive(metric: str, grades: np.ndarray) -> float:
     total = sum(g > 0 for g in grades)
     if total == 0:
         return float("nan")
+    if measure.at_r:
+        k = total
+    if measure.kind == "tied":  # called for scores without ties
+        return 0.0
     first = next(i for i, g in enumerate(grades, 1) if g > 0)
     if measure.kind == "mrr":
         return 1 / first
@@ -76,7 +80,7 @@ def naive(metric: str, grades: np.ndarray) -> float:
         if g > 0:
             seen += 1
             found += seen / i
-    if measure.k is None or measure.variant == "all":
+    if measure.k is None or measure.variant == "all":  # also map@R
         return found / total
     return found / (min(total, k) if measure.variant == "min" else max(hits, 1))
 
@@ -242,21 +246,25 @@ def test_expected_is_the_mean_over_random_orders_of_a_larger_gallery(n_relevant:
 
 
 @pytest.mark.parametrize("few", [0, 8])
-def test_stable_and_worst_against_the_loop(few: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stable_worst_and_best_against_the_loop(few: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ranking, "_FEW", few)
     rng = np.random.default_rng(3)
     scores = rng.integers(-2, 3, (30, 20)).astype(np.float32)
     grades = rng.integers(0, 4, (30, 20)) * (rng.random((30, 20)) < 0.5)
-    stable, worst = (values(scores, grades, ALL, ties=ties) for ties in ("stable", "worst"))
-    for metric, in_order, last in zip(ALL, stable, worst):
+    stable, worst, best = (
+        values(scores, grades, ALL, ties=ties) for ties in ("stable", "worst", "best")
+    )
+    for metric, in_order, last, leading in zip(ALL, stable, worst, best):
         for i in range(30):
             order = np.argsort(-scores[i], kind="stable")
             assert in_order[i] == pytest.approx(naive(metric, grades[i][order])), metric
             order = np.lexsort((grades[i], -scores[i]))
             assert last[i] == pytest.approx(naive(metric, grades[i][order])), metric
+            order = np.lexsort((-grades[i], -scores[i]))
+            assert leading[i] == pytest.approx(naive(metric, grades[i][order])), metric
 
 
-@pytest.mark.parametrize("ties", ["expected", "stable", "worst"])
+@pytest.mark.parametrize("ties", ["expected", "stable", "worst", "best"])
 @pytest.mark.parametrize("metric", ["r@3", "mrr", "meanr"])
 def test_counting_the_first_item_equals_reading_all(ties: str, metric: str) -> None:
     rng = np.random.default_rng(4)
@@ -296,7 +304,7 @@ def test_untied_scores_against_trec() -> None:
     pairs = {
         "map@all": ir_measures.AP, "map@10:all": ir_measures.AP @ 10, "p@5": ir_measures.P @ 5,
         "r@5:fraction": ir_measures.R @ 5, "r@5": ir_measures.Success @ 5, "mrr": ir_measures.RR,
-        "ndcg@10": ir_measures.nDCG @ 10,
+        "ndcg@10": ir_measures.nDCG @ 10, "p@r": ir_measures.Rprec,
     }  # fmt: skip
     theirs = ir_measures.calc_aggregate(list(pairs.values()), qrels, run)
     ev = evaluate(scores, relevance, list(pairs), directions="forward", ci=None)
@@ -308,12 +316,18 @@ def test_untied_scores_against_trec() -> None:
 
 
 @pytest.mark.parametrize("interleaved", [False, True])
-@pytest.mark.parametrize("metric", ["map@all", "map@50", "r@1", "r@10", "mrr", "ndcg@10", "p@5"])
+@pytest.mark.parametrize(
+    "metric",
+    ["map@all", "map@50", "r@1", "r@10", "mrr", "ndcg@10", "p@5", "p@r", "map@r",
+     "map@all:adjusted", "r@10:adjusted", "meanr:adjusted"],
+)  # fmt: skip
 def test_constant_scores_are_at_chance(interleaved: bool, metric: str) -> None:
     y = np.arange(200) % 10 if interleaved else np.repeat(np.arange(10), 20)
     constant = evaluate(np.ones((200, 200), np.float32), (y, y), metric, ci=None)
     chance = chance_level((y, y), metric)
-    assert constant.mean(None, metric) == pytest.approx(chance.mean(None, metric), rel=1e-12)
+    assert constant.mean(None, metric) == pytest.approx(
+        chance.mean(None, metric), rel=1e-12, abs=1e-12
+    )
     rng = np.random.default_rng(0)
     random = evaluate(rng.random((200, 200)), (y, y), metric, directions="forward", ci=None)
     spread = random.per_query["forward", metric].std() / np.sqrt(200)
@@ -352,10 +366,12 @@ def test_stable_ties_flatter_a_constant_scorer_on_a_sorted_gallery() -> None:
     )
 
 
-@pytest.mark.parametrize("ties", ["expected", "stable", "worst"])
+@pytest.mark.parametrize("ties", ["expected", "stable", "worst", "best"])
 def test_perfect_scores_are_exactly_one(ties: str) -> None:
     y = np.random.default_rng(0).integers(0, 4, 60)
-    metrics = ["map@all", "map@50", "map@5:min", "r@1", "mrr", "ndcg@10", "ndcg@all"]
+    metrics = ["map@all", "map@50", "map@5:min", "map@r", "p@r", "r@1", "mrr", "ndcg@10",
+               "ndcg@all", "meanr", "meanr:adjusted", "map@all:adjusted", "ndcg@10:adjusted",
+               "map@r:adjusted"]  # fmt: skip
     ev = evaluate(np.equal.outer(y, y) - 3.0, (y, y), metrics, ties=ties, ci=None)
     for metric in metrics:
         assert ev.mean(None, metric) == pytest.approx(1.0, abs=1e-12)
@@ -370,7 +386,10 @@ GRID = st.tuples(
     hnp.arrays(np.int64, (5, 9), elements=st.integers(0, 2)),
     st.permutations(range(9)),
 )
-INVARIANT = ("map@all", "map@4", "map@4:min", "r@2", "r@4:fraction", "mrr", "meanr", "ndcg@4")
+INVARIANT = (
+    "map@all", "map@4", "map@4:min", "map@r", "p@r", "r@2", "r@4:fraction", "mrr", "meanr",
+    "ndcg@4", "tied", "map@all:adjusted",
+)  # fmt: skip
 
 
 @settings(max_examples=60, deadline=None)
@@ -379,10 +398,12 @@ def test_order_of_the_gallery_does_not_matter(case) -> None:
     scores, grades, order = case
     if not grades.any():
         grades[0, 0] = 1
-    for ties in ("expected", "worst"):
+    if grades.all():
+        grades[0, 0] = 0
+    for ties in ("expected", "worst", "best"):
         before = values(scores, grades, INVARIANT, ties=ties)
         after = values(scores[:, order], grades[:, order], INVARIANT, ties=ties)
-        np.testing.assert_allclose(after, before, rtol=1e-12)
+        np.testing.assert_allclose(after, before, rtol=1e-12, atol=1e-12)
 
 
 @settings(max_examples=60, deadline=None)
@@ -391,7 +412,9 @@ def test_increasing_transforms_do_not_matter(case) -> None:
     scores, grades, _ = case
     if not grades.any():
         grades[0, 0] = 1
-    for ties in ("expected", "stable", "worst"):
+    if grades.all():
+        grades[0, 0] = 0
+    for ties in ("expected", "stable", "worst", "best"):
         before = values(scores, grades, INVARIANT, ties=ties)
         for other in (np.exp(scores.astype(np.float64)), 3 * scores - 100, scores.astype(np.int16)):
             np.testing.assert_array_equal(values(other, grades, INVARIANT, ties=ties), before)
@@ -399,12 +422,24 @@ def test_increasing_transforms_do_not_matter(case) -> None:
 
 @settings(max_examples=40, deadline=None)
 @given(GRID)
-def test_worst_and_expected_are_ordered(case) -> None:
+def test_worst_expected_and_best_are_ordered(case) -> None:
     scores, grades, _ = case
     grades[:, 0] = 1
-    names = ["map@all", "r@2", "mrr", "ndcg@4"]
-    worst, expected = (values(scores, grades, names, ties=t) for t in ("worst", "expected"))
-    assert (np.array(worst) <= np.array(expected) + 1e-12).all()
+    names = ["map@all", "map@4:all", "map@r", "p@r", "p@3", "r@2", "r@2:fraction", "mrr", "ndcg@4"]
+    worst, expected, best = (
+        np.array(values(scores, grades, names, ties=t)) for t in ("worst", "expected", "best")
+    )
+    assert (worst <= expected + 1e-12).all()
+    assert (expected <= best + 1e-12).all()
+    (tied,) = values(scores, grades > 0, ["tied"])
+    binary = [
+        np.array(values(scores, grades > 0, names, ties=t)) for t in ("worst", "expected", "best")
+    ]
+    untied = tied == 0
+    np.testing.assert_allclose(binary[0][:, untied], binary[2][:, untied], rtol=1e-12)
+    np.testing.assert_allclose(binary[0][:, untied], binary[1][:, untied], rtol=1e-12)
+    # The average precision depends on every tie.
+    assert (binary[0][0, ~untied] < binary[2][0, ~untied]).all()
 
 
 def test_backward_is_the_transpose() -> None:
@@ -416,7 +451,7 @@ def test_backward_is_the_transpose() -> None:
         (sp.csr_array(grades), sp.csc_array(grades.T)),
         ((np.arange(12) % 3, np.arange(17) % 3), (np.arange(17) % 3, np.arange(12) % 3)),
     ):
-        for ties in ("expected", "stable", "worst"):
+        for ties in ("expected", "stable", "worst", "best"):
             ev = evaluate(scores, relevance, ALL, directions="backward", ties=ties, ci=None)
             for metric, expected in zip(ALL, values(scores.T, turned, ALL, ties=ties)):
                 np.testing.assert_array_equal(ev.per_query["backward", metric], expected)
@@ -538,7 +573,7 @@ def test_inputs_are_not_written_to() -> None:
     rng = np.random.default_rng(10)
     scores, grades = rng.standard_normal((6, 20)), rng.integers(0, 3, (6, 20))
     copies = scores.copy(), grades.copy()
-    for ties in ("expected", "stable", "worst"):
+    for ties in ("expected", "stable", "worst", "best"):
         evaluate(scores, grades, ALL, ties=ties)
     np.testing.assert_array_equal(scores, copies[0])
     np.testing.assert_array_equal(grades, copies[1])
@@ -596,7 +631,7 @@ def test_the_protocol_of_2waynet_is_recall_at_the_next_rank_and_never_recall() -
     scores = np.round(rng.standard_normal((n, n)) + 2 * np.eye(n), 1)  # with ties
     own = np.arange(n)
     protocol, recall = "r@1:twowaynet", "r@2"
-    for ties in ("expected", "stable", "worst"):
+    for ties in ("expected", "stable", "worst", "best"):
         ev = evaluate(scores, (own, own), [protocol, recall, "r@1"], ties=ties)
         for direction in ev.directions:
             found = ev.per_query[direction, protocol]
@@ -688,7 +723,7 @@ LABELS = ([0, 1], [0, 1, 1])
         (GOOD, (2 * np.eye(2), np.ones((3, 2))), {}, "with only 0 and 1"),
         (GOOD, ([0, 1],), {}, "pair"),
         (GOOD, ([5, 6], [0, 1, 1]), {}, "no query of query2gallery has a relevant item"),
-        (GOOD, LABELS, {"ties": "best"}, "expected, stable, worst"),
+        (GOOD, LABELS, {"ties": "last"}, "expected, stable, worst, best"),
         (GOOD, LABELS, {"directions": "i2t"}, "both, forward or backward"),
         (GOOD, LABELS, {"names": ("a", "a")}, "two different strings"),
         (GOOD, LABELS, {"ci": 95}, "between 0 and 1"),
@@ -742,6 +777,8 @@ def test_a_model_or_views_in_place_of_scores_are_named() -> None:
         ("R@5", "r@5"), ("r@5:any", "r@5"), ("r@5:fraction", "r@5:fraction"), ("MedR", "medr"),
         ("r@5:twowaynet", "r@5:twowaynet"), ("medr:vsepp", "medr:vsepp"), ("nDCG@10", "ndcg@10"),
         ("ndcg@all", "ndcg@all"), ("P@3", "p@3"), ("MRR", "mrr"), ("meanr", "meanr"),
+        ("mAP@R", "map@r"), ("P@R", "p@r"), ("map@50:adjusted", "map@50:hits:adjusted"),
+        ("R@5:Adjusted", "r@5:adjusted"),
     ],
 )  # fmt: skip
 def test_names(given: str, canonical: str) -> None:
@@ -754,7 +791,8 @@ def test_names(given: str, canonical: str) -> None:
 @pytest.mark.parametrize(
     "name",
     ["", "map", "map@", "map@0", "map@-1", "map@5:best", "map@all:hits", "r@all", "r", "mrr@5",
-     "medr:foo", "ndcg", "p", "p@5:any", "auc", "r@5:"],
+     "medr:foo", "ndcg", "p", "p@5:any", "auc", "r@5:", "r@r", "ndcg@r", "map@r:hits", "tied@5",
+     "adjusted", ":adjusted", "map:adjusted", "r@5:adjusted:adjusted"],
 )  # fmt: skip
 def test_unknown_names_list_what_exists(name: str) -> None:
     with pytest.raises(ValueError, match=r"expected one of map@all, map@K:hits"):

@@ -118,7 +118,7 @@ def test_bad_scorers(fitted):
         ({"direction": ""}, "direction must be 'both' or like 'image2text', got ''"),
         ({"direction": 2}, "direction must be 'both' or like 'image2text', got 2"),
         ({"direction": None}, "direction must be 'both' or like 'image2text', got None"),
-        ({"ties": "lucky"}, "ties must be one of expected, stable, worst, got 'lucky'"),
+        ({"ties": "lucky"}, "ties must be one of expected, stable, worst, best, got 'lucky'"),
         ({"ties": ["stable"]}, r"ties must be one of .*, got \['stable'\]"),
         ({"ties": True}, "ties must be one of .*, got True"),
         ({"metric": 5}, "got 5"),

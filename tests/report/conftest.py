@@ -35,7 +35,7 @@ def evaluated(test, scores):
     by_label = relevance_of(test.views, *NAMES, test.y)
     by_pair = relevance_of(test.views, *NAMES, None)
     groups = (test.views.groups, test.views.groups)
-    record = {"results": {}, "chance": {}, "hubness": {}, "curves": {}}
+    record = {"results": {}, "chance": {}, "hubness": {}, "abstention": {}, "curves": {}}
     arrays = {}
     for relevance, metrics in ((by_label, ("map@all", "meanr")), (by_pair, METRICS[1:])):
         found = evaluate(scores, relevance, metrics, groups=groups, names=NAMES)
@@ -64,6 +64,7 @@ def evaluated(test, scores):
             "pr": [levels.tolist(), precision.tolist()],
         }
         record["hubness"][direction] = {"skewness": 1.0, "max": 20, "never": 0.1}
+        record["abstention"][direction] = {"max": 0.25, "std": -0.125, "diff1": None}
     return record, arrays
 
 

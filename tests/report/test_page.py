@@ -803,6 +803,7 @@ def test_where_median_and_mean_rank_disagree_the_page_says_what_the_test_says(tm
         ("expected", "means over all orders of items with the same score"),
         ("stable", "keep the order of the gallery, which may be an advantage over chance"),
         ("worst", "relevant ones are ranked last"),
+        ("best", "relevant ones are ranked first"),
     ],
 )
 def test_the_note_on_ties_is_about_the_rule_that_was_used(tmp_path, ties, words):

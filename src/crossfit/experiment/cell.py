@@ -194,6 +194,7 @@ def compute(
     store.count_test(data_name(task.source.name), loaded.roles["test"], task.key, items)
     names = tuple(name for name in test_views.names if name in fitted_views(model))
     record: dict[str, Any] = {"results": {}, "curves": {}, "hubness": {}, "chance": {}}
+    record["abstention"] = {}
     labelled = {name: by_label(name, task.relevance, test.y) for name in (*task.metrics, "r@1")}
     kinds = {name: "label" if yes else "pair" for name, yes in labelled.items()}
     record["relevant"] = {

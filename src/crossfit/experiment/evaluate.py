@@ -120,6 +120,9 @@ def evaluate_both_ways(
         arrays[f"{direction}|top"], arrays[f"{direction}|top_scores"] = top, best
         size = matrices[i].shape[1 - i]
         record["hubness"][direction] = hubness(top, size)
+        record["abstention"][direction] = _abstention(
+            matrices[i], arrays[f"{direction}|{task.metrics[0]}"], task.metrics[0], side
+        )
         recall = relevant[by_label("r@1", task.relevance, y)]
         ks, values = recall_at_k_curve(
             own, recall, [k for k in KS if k <= size], direction=side, ties=task.ties
@@ -129,6 +132,21 @@ def evaluate_both_ways(
             "recall": [ks.tolist(), values.tolist()],
             "pr": [levels.tolist(), precision.tolist()],
         }
+
+
+def _abstention(
+    scores: Any, values: NDArray[np.float64], metric: str, side: str
+) -> dict[str, float]:
+    """Return how well each confidence foretells the values of the queries."""
+    from crossfit.metrics.confidence import confidences, nauc
+
+    certain = confidences(scores, side == "backward")
+    values = values if parse_metric(metric).greater_is_better else -values
+    return {
+        name: nauc(confidence, values)
+        for name, confidence in certain.items()
+        if np.isfinite(confidence).all()
+    }
 
 
 def _best(scores: Any) -> tuple[NDArray[np.int64], NDArray[np.float32]]:

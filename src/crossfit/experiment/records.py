@@ -46,8 +46,8 @@ class CellRecord(Cell):
     timing, memory, size, n : mapping
         Seconds by phase; peak memory in MiB; numbers of parameters and dimensions; numbers of
         items.
-    hubness, curves : mapping
-        Hubness and curves by direction.
+    hubness, curves, abstention : mapping
+        Hubness, curves, and the area under the abstention curve by confidence, by direction.
     chance : mapping
         ``{direction: {metric: value}}`` for random ranking.
     relevant : mapping
@@ -74,6 +74,7 @@ class CellRecord(Cell):
     n: Mapping[str, Any] = field(default_factory=dict)
     hubness: Mapping[str, Any] = field(default_factory=dict)
     curves: Mapping[str, Any] = field(default_factory=dict)
+    abstention: Mapping[str, Any] = field(default_factory=dict)
     chance: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     relevant: Mapping[str, str] = field(default_factory=dict)
     environment: Mapping[str, Any] = field(default_factory=dict)

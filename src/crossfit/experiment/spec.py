@@ -64,7 +64,7 @@ class Experiment:
     relevance : {"auto", "pair", "label"}, default="auto"
         With ``"auto"``, recall and ranks are by pair; precision and gain are by label if there are
         labels.
-    ties : {"expected", "stable", "worst"}, default="expected"
+    ties : {"expected", "stable", "worst", "best"}, default="expected"
         How equal scores are ranked.
     tuning : mapping, optional
         ``trials``, ``folds`` or ``validation: true``, ``metric``, ``timeout`` in seconds,

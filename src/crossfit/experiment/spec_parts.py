@@ -35,7 +35,7 @@ __all__ = [
 
 RELEVANCE = ("auto", "pair", "label")
 ROLES = ("train", "validation", "test")
-TIES = ("expected", "stable", "worst")
+TIES = ("expected", "stable", "worst", "best")
 _SAMPLERS = ("tpe", "random", "grid")
 _PRUNERS = ("none", "median")
 

@@ -70,6 +70,7 @@ CELL = {
     "size": Maybe(_BY_NAME),
     "n": Maybe({"train": Maybe(int), "test": Maybe({str: int}), str: object}),
     "hubness": Maybe({str: _BY_NAME}),
+    "abstention": Maybe({str: _BY_NAME}),
     "curves": Maybe({str: {str: _CURVE}}),
     "chance": Maybe({str: _BY_NAME}),
     "relevant": Maybe({str: str}),

@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING
 from crossfit._lazy import attach
 
 _HOMES = {
+    "Abstention": "confidence",
     "Comparison": "significance",
     "Direction": "directions",
     "Evaluation": "evaluation",
     "Measure": "names",
     "PairedTest": "significance",
     "Repeats": "repeats",
+    "TieRange": "ties",
+    "abstention": "confidence",
     "average_precision": "functions",
     "bootstrap_interval": "intervals",
     "chance_level": "chance",
@@ -25,14 +28,18 @@ _HOMES = {
     "mean_rank": "functions",
     "mean_reciprocal_rank": "functions",
     "median_rank": "functions",
+    "nauc": "confidence",
     "ndcg": "functions",
     "paired_test": "significance",
     "parse_metric": "names",
     "precision_at_k": "functions",
+    "r_precision": "functions",
     "rank_ranges": "significance",
+    "read_relevance": "relevance_files",
     "recall_at_k": "functions",
     "recall_at_k_curve": "curves",
     "rsum": "functions",
+    "tie_range": "ties",
     "voc_average_precision": "classification",
     "voc_mean_average_precision": "classification",
 }
@@ -47,6 +54,9 @@ if TYPE_CHECKING:
     from crossfit.metrics.classification import (
         voc_mean_average_precision as voc_mean_average_precision,
     )
+    from crossfit.metrics.confidence import Abstention as Abstention
+    from crossfit.metrics.confidence import abstention as abstention
+    from crossfit.metrics.confidence import nauc as nauc
     from crossfit.metrics.curves import (
         interpolated_precision_recall as interpolated_precision_recall,
     )
@@ -61,12 +71,14 @@ if TYPE_CHECKING:
     from crossfit.metrics.functions import median_rank as median_rank
     from crossfit.metrics.functions import ndcg as ndcg
     from crossfit.metrics.functions import precision_at_k as precision_at_k
+    from crossfit.metrics.functions import r_precision as r_precision
     from crossfit.metrics.functions import recall_at_k as recall_at_k
     from crossfit.metrics.functions import rsum as rsum
     from crossfit.metrics.hubs import hubness as hubness
     from crossfit.metrics.intervals import bootstrap_interval as bootstrap_interval
     from crossfit.metrics.names import Measure as Measure
     from crossfit.metrics.names import parse_metric as parse_metric
+    from crossfit.metrics.relevance_files import read_relevance as read_relevance
     from crossfit.metrics.repeats import Repeats as Repeats
     from crossfit.metrics.significance import Comparison as Comparison
     from crossfit.metrics.significance import PairedTest as PairedTest
@@ -74,3 +86,5 @@ if TYPE_CHECKING:
     from crossfit.metrics.significance import holm as holm
     from crossfit.metrics.significance import paired_test as paired_test
     from crossfit.metrics.significance import rank_ranges as rank_ranges
+    from crossfit.metrics.ties import TieRange as TieRange
+    from crossfit.metrics.ties import tie_range as tie_range

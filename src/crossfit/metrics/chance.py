@@ -6,20 +6,20 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from crossfit._arrays import NUMPY_DEFAULTS
-from crossfit.metrics.evaluation import Evaluation, PerQuery, sides, warn_of_excluded
-from crossfit.metrics.names import Measure, parse_metrics
-from crossfit.metrics.ranking import all_tied_groups, measure_queries
-from crossfit.metrics.relevance import Relevance, as_relevance
+from crossfit.metrics.evaluation import (
+    Evaluation,
+    PerQuery,
+    adjusted_values,
+    chance_values,
+    sides,
+    warn_of_excluded,
+)
+from crossfit.metrics.names import parse_metrics
+from crossfit.metrics.relevance import as_relevance
 
 __all__ = ["chance_level"]
-
-Floats = NDArray[np.float64]
-
-#: Number of queries whose relevant items are in memory at once.
-_QUERIES = 512
 
 
 @np.errstate(**NUMPY_DEFAULTS)
@@ -51,7 +51,8 @@ def chance_level(
     Returns
     -------
     Evaluation
-        Expected values per query, without intervals. ``medr`` is the median of the expected ranks.
+        Expected values per query, without intervals. ``medr`` is the median of the expected ranks,
+        ``tied`` is 0, and the mean of an adjusted measure is 0.
 
     Raises
     ------
@@ -73,7 +74,10 @@ def chance_level(
     values = {}
     for side, direction in labels.items():
         found = forward.transpose() if side == "backward" else forward
-        values.update({(direction, m.name): c for m, c in zip(measures, _chance(found, measures))})
+        for measure, column in zip(measures, chance_values(found, measures), strict=True):
+            if measure.adjusted:
+                column = adjusted_values(column, column, measure)
+            values[direction, measure.name] = column
     warn_of_excluded(values, measures[0].name)
     return Evaluation(
         PerQuery(values, labels),
@@ -81,14 +85,3 @@ def chance_level(
         tuple(measure.name for measure in measures),
         ci=None,
     )
-
-
-def _chance(relevance: Relevance, measures: Sequence[Measure]) -> list[Floats]:
-    n, m = relevance.shape
-    graded = relevance.graded and any(measure.row.needs_grades for measure in measures)
-    parts = []
-    for start in range(0, n, _QUERIES):
-        rows = relevance.rows(start, min(start + _QUERIES, n))
-        groups = all_tied_groups(rows, m, graded)
-        parts.append([measure_queries(measure, groups) for measure in measures])
-    return [np.concatenate(columns) for columns in zip(*parts, strict=True)]

@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 
 from crossfit._arguments import is_word, one_of, shown, validated
 from crossfit._arrays import as_array
-from crossfit.metrics.evaluation import _JOBS, evaluate
+from crossfit.metrics.evaluation import JOBS, evaluate
 from crossfit.metrics.ranking import RelevantGroups, check_shape, map_blocks
 from crossfit.metrics.relevance import as_relevance
 
 Floats = NDArray[np.float64]
 
 
-@validated(n_jobs=_JOBS)
+@validated(n_jobs=JOBS)
 def interpolated_precision_recall(
     scores: Any,
     relevance: Any,
@@ -96,7 +96,7 @@ def interpolated_precision_recall(
     return levels / (n_points - 1), values[kept].mean(axis=0)
 
 
-@validated(mode=[one_of("any", "fraction")], n_jobs=_JOBS)
+@validated(mode=[one_of("any", "fraction")], n_jobs=JOBS)
 def recall_at_k_curve(
     scores: Any,
     relevance: Any,
@@ -121,7 +121,7 @@ def recall_at_k_curve(
         See `recall_at_k`.
     direction : {"forward", "backward"}, default="forward"
         Whether the queries are the rows (forward) or the columns (backward).
-    ties : {"expected", "stable", "worst"}, default="expected"
+    ties : {"expected", "stable", "worst", "best"}, default="expected"
         How tied items are ranked, see `evaluate`.
     n_jobs : int or None, default=None
         Number of threads, as in `evaluate`.

@@ -23,19 +23,23 @@ from crossfit.metrics.intervals import (
     group_codes,
     summarize,
 )
-from crossfit.metrics.names import parse_metric, parse_metrics
+from crossfit.metrics.names import Measure, parse_metric, parse_metrics
 from crossfit.metrics.ranking import (
     TIES,
+    all_tied_groups,
     check_scores,
     check_shape,
     map_blocks,
     measure_queries,
 )
-from crossfit.metrics.relevance import as_relevance
+from crossfit.metrics.relevance import Relevance, as_relevance
 
 Floats = NDArray[np.float64]
 
 RESAMPLES = 1000
+
+#: Number of queries whose relevant items are in memory at once, for chance.
+_QUERIES = 512
 
 
 class PerQuery(Mapping[tuple[str, str], Floats]):
@@ -200,11 +204,14 @@ class Evaluation:
         for name in self.metrics:
             missing = np.isnan(self.per_query[direction, name])
             alike.setdefault(missing.tobytes(), []).append(name)
-        groups = self.groups.get(direction)
         for names in alike.values():
             kept = ~np.isnan(self.per_query[direction, names[0]])
-            own = None if groups is None else groups[kept]
-            yield names, kept, group_codes(own, int(kept.sum()))
+            yield names, kept, self._codes(direction, kept)
+
+    def _codes(self, direction: str, kept: NDArray[np.bool_]) -> NDArray[np.intp]:
+        """Return codes 0, 1, ... of the groups of some queries, which are resampled together."""
+        groups = self.groups.get(direction)
+        return group_codes(None if groups is None else groups[kept], int(kept.sum()))
 
     def rows(self) -> list[dict[str, Any]]:
         """Return one dict per direction and metric.
@@ -323,11 +330,11 @@ class Evaluation:
         return "\n".join(lines)
 
 
-# As in joblib, which does not accept 0.
-_JOBS = [integer(1), integer(None, -1), None]
+#: Numbers of threads, as in joblib, which does not accept 0.
+JOBS = [integer(1), integer(None, -1), None]
 
 
-@validated(random_state=["random_state"], n_jobs=_JOBS)
+@validated(random_state=["random_state"], n_jobs=JOBS)
 @np.errstate(**NUMPY_DEFAULTS)
 def evaluate(
     scores: Any,
@@ -358,14 +365,16 @@ def evaluate(
         that share a label are relevant; the grade is the number of shared labels). Instance- and
         category-level measures differ only in the relevance that is passed here.
     metrics : str or sequence of str, default=("map@all",)
-        ``map@all``, ``map@K:hits|all|min``, ``r@K:any|fraction|twowaynet``, ``p@K``,
-        ``ndcg@all``, ``ndcg@K``, ``mrr``, ``meanr``, ``medr``, ``medr:vsepp``.
+        ``map@all``, ``map@K:hits|all|min``, ``map@R``, ``r@K:any|fraction|twowaynet``, ``p@K``,
+        ``p@R``, ``ndcg@all``, ``ndcg@K``, ``mrr``, ``meanr``, ``medr``, ``medr:vsepp``,
+        ``tied``; with ``:adjusted`` after the name, (x - chance)/(1 - chance).
     directions : {"both", "forward", "backward"}, default="both"
         In the backward direction the columns are the queries, as if scores and relevance were
         transposed.
-    ties : {"expected", "stable", "worst"}, default="expected"
+    ties : {"expected", "stable", "worst", "best"}, default="expected"
         How tied items are ranked: ``"expected"`` averages over all their orders, ``"stable"``
-        keeps the order of the gallery, ``"worst"`` ranks relevant items last.
+        keeps the order of the gallery, ``"worst"`` ranks relevant items last and ``"best"``
+        ranks them first.
     ci : float or None, default=0.95
         Coverage of the bootstrap intervals; None if they are not needed.
     random_state : int, RandomState or None, default=0
@@ -386,8 +395,8 @@ def evaluate(
     Raises
     ------
     ValueError, TypeError
-        If the input has NaN, is empty or misshapen, if a name is unknown, or if no query has a
-        relevant item.
+        If the input has NaN, is empty or misshapen, if a name is unknown, if no query has a
+        relevant item, or if a measure is to be adjusted for chance and every ranking is perfect.
 
     Warns
     -----
@@ -398,6 +407,7 @@ def evaluate(
     --------
     chance_level : The expected values of a random ranking.
     compare : Tests between methods.
+    tie_range : How far ties could move the values.
 
     Examples
     --------
@@ -405,40 +415,97 @@ def evaluate(
     >>> ev.mean("forward", "map@all"), ev.mean("backward", "r@1")
     (0.75, 1.0)
     """
+    if not is_word(ties, TIES):
+        raise ValueError(f"ties must be one of {', '.join(TIES)}, got {shown(ties)}")
+    given = (scores, relevance, metrics)
+    return evaluations(given, directions, (ties,), ci, random_state, groups, names, n_jobs)[0]
+
+
+def evaluations(
+    given: tuple[Any, Any, str | Sequence[str]],
+    directions: str,
+    rules: Sequence[str],
+    ci: float | None,
+    random_state: Any,
+    groups: tuple[Any, Any] | None,
+    names: tuple[str, str],
+    n_jobs: int | None,
+) -> list[Evaluation]:
+    """Evaluate scores, relevance and metrics by several tie rules, in one pass over the scores."""
+    scores, relevance, metrics = given
     check_scores(scores)
     measures = parse_metrics(metrics)
     labels = sides(directions, names)
-    if not is_word(ties, TIES):
-        raise ValueError(f"ties must be one of {', '.join(TIES)}, got {shown(ties)}")
     if ci is not None:
         check_ci(ci)
     forward = as_relevance(relevance)
     scores = check_shape(scores, forward.shape, both="backward" in labels)
     codes = _groups(groups, forward.shape, labels)
-    values = {}
+    wanted = [(rule, measure) for rule in rules for measure in measures]
+    values: dict[str, dict[tuple[Direction, str], Floats]] = {rule: {} for rule in rules}
     for side, direction in labels.items():
         backward = side == "backward"
+        found = forward.transpose() if backward else forward
         columns = map_blocks(
-            [partial(measure_queries, measure) for measure in measures],
+            [partial(measure_queries, measure) for _, measure in wanted],
             scores,
-            forward.transpose() if backward else forward,
+            found,
             backward=backward,
-            ties=ties,
+            ties=["expected" if measure.row.of_ties else rule for rule, measure in wanted],
             first_only=all(measure.needs_first_only for measure in measures),
             graded=any(measure.row.needs_grades for measure in measures),
             n_jobs=n_jobs,
         )
-        values.update({(direction, m.name): c for m, c in zip(measures, columns, strict=True)})
-    warn_of_excluded(values, measures[0].name)
-    return Evaluation(
-        PerQuery(values, labels),
-        tuple(labels.values()),
-        tuple(measure.name for measure in measures),
-        ties,
-        ci,
-        _seed(random_state),
-        codes,
-    )
+        adjustable = [measure for measure in measures if measure.adjusted]
+        chance = dict(zip(adjustable, chance_values(found, adjustable), strict=True))
+        for (rule, measure), column in zip(wanted, columns, strict=True):
+            if measure in chance:
+                column = adjusted_values(column, chance[measure], measure)
+            values[rule][direction, measure.name] = column
+    warn_of_excluded(values[rules[0]], measures[0].name)
+    seed = _seed(random_state)
+    return [
+        Evaluation(
+            PerQuery(values[rule], labels),
+            tuple(labels.values()),
+            tuple(measure.name for measure in measures),
+            rule,
+            ci,
+            seed,
+            codes,
+        )
+        for rule in rules
+    ]
+
+
+def chance_values(relevance: Relevance, measures: Sequence[Measure]) -> list[Floats]:
+    """Return the expected values of each query under random ranking, not adjusted.
+
+    They are those of a constant scorer, but a random ranking has no ties.
+    """
+    n, m = relevance.shape
+    graded = relevance.graded and any(measure.row.needs_grades for measure in measures)
+    parts: list[list[Floats]] = [[] for _ in measures]
+    for start in range(0, n, _QUERIES):
+        rows = relevance.rows(start, min(start + _QUERIES, n))
+        groups = all_tied_groups(rows, m, graded)
+        for part, measure in zip(parts, measures, strict=True):
+            value = measure_queries(measure, groups)
+            part.append(0.0 * value if measure.row.of_ties else value)
+    return [np.concatenate(part) for part in parts]
+
+
+def adjusted_values(values: Floats, chance: Floats, measure: Measure) -> Floats:
+    """Return (x - chance)/(1 - chance) with the mean chance over the queries."""
+    kept = ~np.isnan(chance)
+    level = chance[kept].mean() if kept.any() else np.nan
+    if np.isclose(level, 1.0, rtol=0.0, atol=1e-12):
+        raise ValueError(
+            f"metric {measure.name}: every ranking is perfect, so there is nothing to adjust; use "
+            f"the measure without :adjusted"
+        )
+    adjusted: Floats = (values - level) / (1.0 - level)
+    return adjusted
 
 
 def sides(directions: str, names: tuple[str, str]) -> dict[str, Direction]:

@@ -18,6 +18,7 @@ __all__ = [
     "median_rank",
     "ndcg",
     "precision_at_k",
+    "r_precision",
     "recall_at_k",
     "rsum",
 ]
@@ -58,7 +59,7 @@ def average_precision(
         Divisor if there is a cut-off: the number of relevant items among the first k (common in
         the field, but optimistic), the number of all relevant items, or the smaller of that
         number and k.
-    ties : {"expected", "stable", "worst"}, default="expected"
+    ties : {"expected", "stable", "worst", "best"}, default="expected"
         How tied items are ranked, see `evaluate`.
 
     Returns
@@ -107,7 +108,7 @@ def mean_average_precision(
         Cut-off; None for the whole gallery.
     denominator : {"hits", "all", "min"}, default="hits"
         See `average_precision`.
-    ties : {"expected", "stable", "worst"}, default="expected"
+    ties : {"expected", "stable", "worst", "best"}, default="expected"
         How tied items are ranked, see `evaluate`.
 
     Returns
@@ -149,7 +150,7 @@ def recall_at_k(
     mode : {"any", "fraction"}, default="any"
         Recall of a query: 1 if any relevant item is among the first k, else 0 (``"any"``), or the
         fraction of its relevant items that are among the first k (``"fraction"``).
-    ties : {"expected", "stable", "worst"}, default="expected"
+    ties : {"expected", "stable", "worst", "best"}, default="expected"
         How tied items are ranked, see `evaluate`.
 
     Returns
@@ -187,7 +188,7 @@ def precision_at_k(scores: Any, relevance: Any, k: int, *, ties: str = "expected
         Relevant items, or the labels of rows and columns, see `evaluate`.
     k : int
         Cut-off; the divisor is k even if the gallery is smaller.
-    ties : {"expected", "stable", "worst"}, default="expected"
+    ties : {"expected", "stable", "worst", "best"}, default="expected"
         How tied items are ranked, see `evaluate`.
 
     Returns
@@ -213,6 +214,46 @@ def precision_at_k(scores: Any, relevance: Any, k: int, *, ties: str = "expected
     return _forward(scores, relevance, metric, ties).mean("forward", metric)
 
 
+def r_precision(scores: Any, relevance: Any, *, ties: str = "expected") -> float:
+    """Compute the mean over queries of the R-precision, for R relevant items of a query.
+
+    It is the fraction of relevant items among the first R, so that it is 1 for a perfect ranking
+    of any R. Its metric is named ``p@R``; the average precision over the same ranks is ``map@R``.
+
+    Parameters
+    ----------
+    scores : array-like of shape (n, m)
+        Higher is better, see `evaluate`.
+    relevance : array-like or sparse of shape (n, m), or pair (y_query, y_gallery)
+        Relevant items, or the labels of rows and columns, see `evaluate`.
+    ties : {"expected", "stable", "worst", "best"}, default="expected"
+        How tied items are ranked, see `evaluate`.
+
+    Returns
+    -------
+    float
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is invalid, or no query has a relevant item.
+
+    See Also
+    --------
+    evaluate : All measures in both directions, with intervals.
+
+    References
+    ----------
+    Musgrave, Belongie and Lim, A metric learning reality check, ECCV 2020.
+
+    Examples
+    --------
+    >>> r_precision([[0.9, 0.8, 0.1, 0.0]], [[1, 0, 1, 0]])
+    0.5
+    """
+    return _forward(scores, relevance, "p@r", ties).mean("forward", "p@r")
+
+
 def median_rank(scores: Any, relevance: Any, *, ties: str = "expected") -> float:
     """Compute the median over queries of the rank, from 1, of the first relevant item.
 
@@ -222,7 +263,7 @@ def median_rank(scores: Any, relevance: Any, *, ties: str = "expected") -> float
         Higher is better, see `evaluate`.
     relevance : array-like or sparse of shape (n, m), or pair (y_query, y_gallery)
         Relevant items, or the labels of rows and columns, see `evaluate`.
-    ties : {"expected", "stable", "worst"}, default="expected"
+    ties : {"expected", "stable", "worst", "best"}, default="expected"
         How tied items are ranked, see `evaluate`.
 
     Returns
@@ -256,7 +297,7 @@ def mean_rank(scores: Any, relevance: Any, *, ties: str = "expected") -> float:
         Higher is better, see `evaluate`.
     relevance : array-like or sparse of shape (n, m), or pair (y_query, y_gallery)
         Relevant items, or the labels of rows and columns, see `evaluate`.
-    ties : {"expected", "stable", "worst"}, default="expected"
+    ties : {"expected", "stable", "worst", "best"}, default="expected"
         How tied items are ranked, see `evaluate`.
 
     Returns
@@ -293,7 +334,7 @@ def mean_reciprocal_rank(scores: Any, relevance: Any, *, ties: str = "expected")
         Higher is better, see `evaluate`.
     relevance : array-like or sparse of shape (n, m), or pair (y_query, y_gallery)
         Relevant items, or the labels of rows and columns, see `evaluate`.
-    ties : {"expected", "stable", "worst"}, default="expected"
+    ties : {"expected", "stable", "worst", "best"}, default="expected"
         How tied items are ranked, see `evaluate`.
 
     Returns
@@ -333,7 +374,7 @@ def ndcg(scores: Any, relevance: Any, k: int | None = None, *, ties: str = "expe
         Relevant items, or the labels of rows and columns, see `evaluate`.
     k : int or None, default=None
         Cut-off; None for the whole gallery.
-    ties : {"expected", "stable", "worst"}, default="expected"
+    ties : {"expected", "stable", "worst", "best"}, default="expected"
         How tied items are ranked, see `evaluate`.
 
     Returns

@@ -20,9 +20,9 @@ class Kind:
     ----------
     words : str
         Name of the kind in the headers of tables.
-    cutoffs : tuple of {"all", "k"}, default=()
-        Cut-offs that are accepted: the whole gallery, a number, or both. By default there is no
-        cut-off.
+    cutoffs : tuple of {"all", "k", "r"}, default=()
+        Cut-offs that are accepted: the whole gallery, a number, or the number R of the relevant
+        items of each query. By default there is no cut-off.
     variants : tuple of str, default=()
         Variants, of which the first is the default. If the kind has cut-offs, only measures with
         a number as cut-off have variants.
@@ -38,6 +38,9 @@ class Kind:
         for which this is so.
     is_rank : bool, default=False
         Whether values are ranks, which begin at 1.
+    of_ties : bool, default=False
+        Whether the kind is about the ties themselves. Its values do not depend on how tied items
+        are ranked, and a random ranking, which has no ties, has the value 0.
     median_of : str, default=""
         Kind whose values per query are summarised by their median, of which the variant is the
         convention. By default the mean over the queries is used.
@@ -60,6 +63,7 @@ class Kind:
     needs_grades: bool = False
     first_only: bool | tuple[str, ...] = False
     is_rank: bool = False
+    of_ties: bool = False
     median_of: str = ""
     greater_is_better: bool = True
     bounded: bool = True
@@ -71,7 +75,13 @@ class Kind:
         if not self.cutoffs:
             return [kind + (f":{variant}" if variant else "") for variant in self.variants or ("",)]
         variants = ":" + "|".join(self.variants) if self.variants else ""
-        return [f"{kind}@all" if form == "all" else f"{kind}@K{variants}" for form in self.cutoffs]
+        forms = {"all": f"{kind}@all", "k": f"{kind}@K{variants}", "r": f"{kind}@R"}
+        return [forms[form] for form in self.cutoffs]
+
+    @property
+    def is_adjustable(self) -> bool:
+        """True if the mean can be adjusted for chance, with 1 for a perfect ranking."""
+        return not self.median_of and not self.of_ties
 
 
 _TWO_WAY_NET = (
@@ -81,14 +91,14 @@ _TWO_WAY_NET = (
 #: Kinds of measures by name; their values are computed in `crossfit.metrics.ranking`.
 KINDS = {
     "map": Kind(
-        words="mAP", cutoffs=("all", "k"), variants=("hits", "all", "min"),
+        words="mAP", cutoffs=("all", "k", "r"), variants=("hits", "all", "min"),
         default_is_written=True, by_label=True,
     ),
     "r": Kind(
         words="R", cutoffs=("k",), variants=("any", "fraction", "twowaynet"),
         first_only=("any", "twowaynet"), protocols={"twowaynet": _TWO_WAY_NET},
     ),
-    "p": Kind(words="P", cutoffs=("k",), by_label=True),
+    "p": Kind(words="P", cutoffs=("k", "r"), by_label=True),
     "ndcg": Kind(words="nDCG", cutoffs=("all", "k"), by_label=True, needs_grades=True),
     "mrr": Kind(words="MRR", first_only=True),
     "meanr": Kind(
@@ -99,11 +109,13 @@ KINDS = {
         words="MedR", variants=("", "vsepp"), first_only=True, is_rank=True, median_of="meanr",
         greater_is_better=False, bounded=False, digits=1,
     ),
+    "tied": Kind(words="tied", by_label=True, of_ties=True, greater_is_better=False),
 }  # fmt: skip
+_ADJUSTED = ":adjusted"
 # A cut-off of more than 18 digits does not fit into an integer of NumPy.
-_PATTERN = re.compile(r"([a-z]+)(?:@(all|[1-9][0-9]{0,17}))?(?::([a-z]+))?")
+_PATTERN = re.compile(r"([a-z]+)(?:@(all|r|[1-9][0-9]{0,17}))?(?::([a-z]+))?")
 _FORMS = ", ".join(form for kind, row in KINDS.items() for form in row.forms(kind))
-_KNOWN = f"{_FORMS} (K a positive integer)"
+_KNOWN = f"{_FORMS} (K a positive integer), with {_ADJUSTED} for (x - chance)/(1 - chance)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,9 +127,13 @@ class Measure:
     kind : str
         Kind of the measure, a key of `KINDS`: ``map``, ``r``, ``ndcg`` ...
     k : int or None
-        The cut-off; None for the whole gallery.
+        The cut-off; None for the whole gallery, and if `at_r` is set.
     variant : str
         Denominator of ``map@k``, mode of ``r@k`` or convention of ``medr``; empty for others.
+    at_r : bool, default=False
+        Whether the cut-off is the number of relevant items of each query, as in ``map@R``.
+    adjusted : bool, default=False
+        Whether values are adjusted for chance: (x - chance)/(1 - chance).
 
     See Also
     --------
@@ -133,6 +149,8 @@ class Measure:
     kind: str
     k: int | None = None
     variant: str = ""
+    at_r: bool = False
+    adjusted: bool = False
 
     @property
     def row(self) -> Kind:
@@ -142,13 +160,19 @@ class Measure:
     @property
     def name(self) -> str:
         """The canonical name, which always includes the denominator of ``map@k``."""
-        return self.kind + self.suffix
+        return self.kind + self._suffix + (_ADJUSTED if self.adjusted else "")
 
     @property
-    def suffix(self) -> str:
-        """The canonical name without the kind: cut-off and variant."""
+    def words(self) -> str:
+        """The name in the headers of tables: ``mAP``, ``R@5``, ``mAP@R``, ``adjusted mAP``."""
+        suffix = self._suffix.removesuffix("@all").replace("@r", "@R")
+        return ("adjusted " if self.adjusted else "") + self.row.words + suffix
+
+    @property
+    def _suffix(self) -> str:
         row = self.row
-        cutoff = ("@all" if self.k is None else f"@{self.k}") if row.cutoffs else ""
+        cutoff = "@r" if self.at_r else "@all" if self.k is None else f"@{self.k}"
+        cutoff = cutoff if row.cutoffs else ""
         implied = not row.default_is_written and self.variant in row.variants[:1]
         return cutoff + (f":{self.variant}" if self.variant and not implied else "")
 
@@ -160,14 +184,29 @@ class Measure:
 
     @property
     def greater_is_better(self) -> bool:
-        """False for ranks, True for all other measures."""
-        return self.row.greater_is_better
+        """False for ranks and for the share of tied queries, True for all other measures."""
+        return self.adjusted or self.row.greater_is_better
+
+    @property
+    def is_rank(self) -> bool:
+        """True if values are ranks, which begin at 1."""
+        return self.row.is_rank and not self.adjusted
+
+    @property
+    def bounded(self) -> bool:
+        """True if values are in [0, 1]; adjusted ones are negative below chance."""
+        return self.row.bounded and not self.adjusted
+
+    @property
+    def digits(self) -> int:
+        """Number of decimals in tables."""
+        return 3 if self.adjusted else self.row.digits
 
     @property
     def protocol(self) -> str:
         """A sentence for tables if only figures of one paper are computed in this way, or ''."""
         sentence = self.row.protocols.get(self.variant, "")
-        return sentence.format(name=self.row.words + self.suffix, k=self.k)
+        return sentence.format(name=self.words, k=self.k)
 
     @property
     def statistic(self) -> str:
@@ -181,8 +220,8 @@ def parse_metric(name: str) -> Measure:
     Parameters
     ----------
     name : str
-        ``map@all``, ``map@50:hits``, ``r@5``, ``p@10``, ``ndcg@10``, ``mrr``, ``meanr``,
-        ``medr`` ...
+        ``map@all``, ``map@50:hits``, ``map@R``, ``r@5``, ``p@10``, ``p@R``, ``ndcg@10``,
+        ``mrr``, ``meanr``, ``medr``, ``tied``, ``map@all:adjusted`` ...
 
     Returns
     -------
@@ -206,19 +245,28 @@ def parse_metric(name: str) -> Measure:
     """
     if not isinstance(name, str):
         raise TypeError(f"metric must be a string such as 'map@all', got {shown(name)}")
-    match = _PATTERN.fullmatch(name.strip().lower())
+    given = name.strip().lower()
+    adjusted = given.endswith(_ADJUSTED)
+    match = _PATTERN.fullmatch(given.removesuffix(_ADJUSTED))
     if match is not None and match[1] in KINDS:
         kind, cutoff, variant = match.groups()
-        cutoffs, variants = KINDS[kind].cutoffs, KINDS[kind].variants
-        form = None if cutoff is None else "all" if cutoff == "all" else "k"
+        row = KINDS[kind]
+        cutoffs, variants = row.cutoffs, row.variants
+        form = cutoff if cutoff in (None, "all", "r") else "k"
         if (form in cutoffs) if cutoffs else form is None:
-            if form == "all" or not variants:
+            if form in ("all", "r") or not variants:
                 allowed: tuple[str, ...] = ("",)
             else:
                 allowed = variants
             chosen = allowed[0] if variant is None else variant
+            if adjusted and (not row.is_adjustable or chosen in row.protocols):
+                raise ValueError(
+                    f"metric {name[:60]!r}: {kind}{f':{variant}' if variant else ''} cannot be "
+                    "adjusted for chance; adjust a measure whose mean is 1 for a perfect ranking"
+                )
             if chosen in allowed:
-                return Measure(kind, int(cutoff) if form == "k" else None, chosen)
+                k = int(cutoff) if form == "k" else None
+                return Measure(kind, k, chosen, at_r=form == "r", adjusted=adjusted)
     raise ValueError(f"unknown metric {name[:60]!r}: expected one of {_KNOWN}")
 
 

@@ -9,7 +9,7 @@ for ``ties="stable"``, and only one block of scores is in memory.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Any
@@ -25,7 +25,7 @@ from crossfit.metrics.relevance import Relevance, Row
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-TIES = ("expected", "stable", "worst")
+TIES = ("expected", "stable", "worst", "best")
 
 #: Number of scores in a block, which bounds the memory in addition to the scores themselves.
 _BLOCK_SCORES = 2**20
@@ -76,6 +76,12 @@ class RelevantGroups:
         """Return the quotient for each query; NaN for queries without a relevant item."""
         out = np.full(len(self.n_relevant), np.nan)
         return np.divide(numerator, denominator, out=out, where=self.n_relevant > 0)
+
+    def cutoff(self, measure: Measure) -> Any:
+        """Return the cut-off of a measure, one number or one for each group."""
+        if measure.at_r:
+            return self.n_relevant[self.query]
+        return self.n_gallery if measure.k is None else measure.k
 
 
 # ---------------------------------------------------------------- scores, block by block
@@ -161,13 +167,22 @@ def _blocks(scores: Any, shape: tuple[int, int], backward: bool) -> Iterator[tup
         raise ValueError(f"blocks of scores must have {n} rows in all, got {start}")
 
 
+def score_blocks(scores: Any, backward: bool = False) -> Iterator[tuple[int, NDArray[Any]]]:
+    """Yield the first query and the scores of each block, checked and with queries as rows."""
+    if not isinstance(getattr(scores, "shape", None), tuple) or is_tensor(scores):
+        scores = as_array(scores, "scores", numbers=True)
+    n, m = scores.shape
+    for start, raw in _blocks(scores, (m, n) if backward else (n, m), backward):
+        yield start, _as_block(raw, start, backward)
+
+
 def map_blocks(
     functions: Iterable[Callable[[RelevantGroups], NDArray[Any]]],
     scores: Any,
     relevance: Relevance,
     *,
     backward: bool = False,
-    ties: str = "expected",
+    ties: str | Sequence[str] = "expected",
     first_only: bool = False,
     graded: bool = False,
     n_jobs: int | None = None,
@@ -184,8 +199,8 @@ def map_blocks(
         Relevance of shape (queries, gallery), already transposed if `backward`.
     backward : bool, default=False
         Whether the columns of `scores` are the queries.
-    ties : {"expected", "stable", "worst"}, default="expected"
-        How tied items are ranked.
+    ties : str or sequence of str, default="expected"
+        How tied items are ranked, one of `TIES`, for all functions or for each of them.
     first_only : bool, default=False
         Whether only the best group of each query is needed.
     graded : bool, default=False
@@ -201,15 +216,18 @@ def map_blocks(
     from joblib import Parallel, delayed
 
     functions = tuple(functions)
+    rules = (ties,) * len(functions) if isinstance(ties, str) else tuple(ties)
+    find = _first_groups if first_only else _all_groups
     graded = graded and relevance.graded
 
     @np.errstate(**NUMPY_DEFAULTS)  # every thread has an error state of its own
     def measure(start: int, raw: Any) -> list[NDArray[Any]]:
         block = _as_block(raw, start, backward)
-        rows = relevance.rows(start, start + len(block))
-        find = _first_groups if first_only else _all_groups
-        groups = find(block, rows, ties, graded)
-        return [function(groups) for function in functions]
+        groups = {
+            rule: find(block, relevance.rows(start, start + len(block)), rule, graded)
+            for rule in dict.fromkeys(rules)
+        }
+        return [function(groups[rule]) for function, rule in zip(functions, rules, strict=True)]
 
     parts = Parallel(n_jobs=n_jobs, require="sharedmem")(
         delayed(measure)(start, raw) for start, raw in _blocks(scores, relevance.shape, backward)
@@ -240,6 +258,8 @@ def _first_groups(
         tied, relevant = np.count_nonzero(row == best), np.count_nonzero(values == best)
         if ties == "worst":
             found.append((i, above + tied - relevant, 1, 1))
+        elif ties == "best":
+            found.append((i, above, 1, 1))
         else:
             found.append((i, above, tied, relevant))
     table = np.array(found, np.int64).reshape(-1, 4).T
@@ -270,7 +290,7 @@ def _all_groups(
             order = np.lexsort((columns, -values))
         elif graded and grade is not None:
             # Within a tie, lower grades come first, which is the worst case for graded items.
-            order = np.lexsort((grade, -values))
+            order = np.lexsort((-grade if ties == "best" else grade, -values))
         if order is None:
             values.sort()
             values = values[::-1]
@@ -299,12 +319,16 @@ def _all_groups(
     new[1:] = (above[1:] != above[:-1]) | (query[1:] != query[:-1])
     start = np.flatnonzero(new)
     relevant = np.diff(start, append=len(query))
-    if ties == "worst":
-        last = np.repeat(start + relevant, relevant) - np.arange(len(query))
+    if ties in ("worst", "best"):
+        at = np.arange(len(query))
+        if ties == "worst":
+            position = above + tied - (np.repeat(start + relevant, relevant) - at)
+        else:
+            position = above + (at - np.repeat(start, relevant))
         ones = np.ones_like(above)
         gains = ones.astype(np.float64) if gain is None else gain
         return RelevantGroups(
-            query, above + tied - last, ones, ones, before, gains, n_relevant, ideal, n_gallery
+            query, position, ones, ones, before, gains, n_relevant, ideal, n_gallery
         )
     gains = relevant.astype(np.float64) if gain is None else np.add.reduceat(gain, start)
     return RelevantGroups(
@@ -430,7 +454,7 @@ def _of_first(groups: RelevantGroups, value: Callable[[Ints, Ints, Ints], Floats
 
 
 def _recall(groups: RelevantGroups, measure: Measure) -> Floats:
-    k = _cutoff(measure)
+    k = groups.cutoff(measure)
     if measure.variant == "fraction":
         return groups.divide(_hits(groups, k), groups.n_relevant)
     if measure.variant == "twowaynet":  # ranks from 0 up to k
@@ -439,8 +463,8 @@ def _recall(groups: RelevantGroups, measure: Measure) -> Floats:
 
 
 def _precision(groups: RelevantGroups, measure: Measure) -> Floats:
-    k = _cutoff(measure)
-    return groups.divide(_hits(groups, k), k)
+    k = groups.cutoff(measure)
+    return groups.divide(_hits(groups, k), groups.n_relevant if measure.at_r else k)
 
 
 def _reciprocal(groups: RelevantGroups, measure: Measure) -> Floats:
@@ -451,12 +475,13 @@ def _rank(groups: RelevantGroups, measure: Measure) -> Floats:
     return _of_first(groups, lambda above, tied, relevant: above + (tied + 1) / (relevant + 1))
 
 
-def _cutoff(measure: Measure) -> int:
-    assert measure.k is not None
-    return measure.k
+def _tied(groups: RelevantGroups, measure: Measure) -> Floats:
+    """Return 1 if a relevant item is tied with one that is not relevant, else 0."""
+    mixed = groups.per_query(groups.tied > groups.relevant)
+    return groups.divide((mixed > 0).astype(np.float64), 1.0)
 
 
-def _hits(groups: RelevantGroups, k: int) -> Floats:
+def _hits(groups: RelevantGroups, k: Any) -> Floats:
     """Return the expected number of relevant items among the first k of each query."""
     inside = np.clip((k - groups.above) / groups.tied, 0.0, 1.0)
     return groups.per_query(groups.relevant * inside)
@@ -480,13 +505,13 @@ def _precision_sum(
 def _average_precision(groups: RelevantGroups, measure: Measure) -> Floats:
     k, variant = measure.k, measure.variant
     above, tied, relevant, before = groups.above, groups.tied, groups.relevant, groups.before
-    cut = groups.n_gallery if k is None else k
+    cut = groups.cutoff(measure)
     harmonic = _prefix_sums(groups.n_gallery, "harmonic")
     contribution = (before + 1) / (above + 1)
     contribution[above >= cut] = 0.0
     several = np.flatnonzero(tied > 1)
     if len(several):
-        depth = np.clip(cut - above[several], 0, tied[several])
+        depth = np.clip((cut - above)[several], 0, tied[several])
         contribution[several] = _precision_sum(
             above[several], depth, tied[several], relevant[several], before[several], harmonic
         )
@@ -595,4 +620,5 @@ VALUES: dict[str, Callable[[RelevantGroups, Measure], Floats]] = {
     "mrr": _reciprocal,
     "meanr": _rank,
     "medr": _rank,
+    "tied": _tied,
 }

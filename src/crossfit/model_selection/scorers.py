@@ -87,7 +87,7 @@ def make_retrieval_scorer(
     direction : str, default="both"
         ``"both"`` (the mean over both directions of every pair of views), or one direction
         such as ``"image2text"`` or ``"i2t"``.
-    ties : {"expected", "stable", "worst"}, default="expected"
+    ties : {"expected", "stable", "worst", "best"}, default="expected"
         How items with equal scores are ranked, see `crossfit.metrics.evaluate`.
 
     Returns

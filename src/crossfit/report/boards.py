@@ -19,6 +19,7 @@ from crossfit.metrics import (
     Repeats,
     parse_metric,
 )
+from crossfit.metrics.confidence import CONFIDENCES
 from crossfit.metrics.directions import spellings
 from crossfit.metrics.evaluation import PerQuery
 from crossfit.report.format import (
@@ -233,17 +234,24 @@ def _row(
         },
         {name: _mean(cell.size.get(name) for cell in cells)
          for name in ("parameters", "dimensions")},
-        {
-            direction: {
-                name: _mean(cell.hubness.get(direction, {}).get(name) for cell in cells)
-                for name in ("skewness", "max", "never")
-            }
-            for direction in first.hubness
-        },
+        _by_direction([cell.hubness for cell in cells], ("skewness", "max", "never")),
+        _by_direction([cell.abstention for cell in cells], CONFIDENCES),
         {cell.seed: cell.history() for cell in cells},
         first.trials(),
         spec.get("note", ""),
     )  # fmt: skip
+
+
+def _by_direction(
+    found: Sequence[Mapping[str, Mapping[str, Any]]], names: Sequence[str]
+) -> dict[str, dict[str, float]]:
+    """Average facts by direction over the seeds."""
+    return {
+        direction: {
+            name: _mean(each.get(direction, {}).get(name) for each in found) for name in names
+        }
+        for direction in found[0]
+    }
 
 
 def mean_curves(cells: Sequence[CellRecord], main: str) -> dict[str, dict[str, Any]]:

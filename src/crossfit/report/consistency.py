@@ -39,12 +39,14 @@ def contradictions(values: Mapping[str, float], *, whole_ranks: bool = True) -> 
     """
     found = []
     measures = {parse_metric(name): value for name, value in values.items()}
-    bounded = [(m, v) for m, v in measures.items() if m.row.bounded]
+    bounded = [(m, v) for m, v in measures.items() if m.bounded]
     for measure, value in bounded:
         if not -1e-9 <= value <= 1 + 1e-9:
             found.append(f"{metric_words(measure.name)} is {value:g}, not between 0 and 1")
     recalls = sorted(
-        (m.k or 0, v) for m, v in measures.items() if m.kind == "r" and m.variant == "any"
+        (m.k or 0, v)
+        for m, v in measures.items()
+        if m.kind == "r" and m.variant == "any" and not m.adjusted
     )
     for (k, low), (larger, high) in pairwise(recalls):
         if low > high + 1e-9:
@@ -64,7 +66,7 @@ def contradictions(values: Mapping[str, float], *, whole_ranks: bool = True) -> 
                     f"R@{k} is {value:g}, so the median rank must be at most {k}, but it is "
                     f"{median:g}"
                 )
-    mrr = next((v for m, v in measures.items() if m.kind == "mrr"), None)
+    mrr = next((v for m, v in measures.items() if m.name == "mrr"), None)
     if mrr is not None and recalls and recalls[0][0] == 1 and mrr < recalls[0][1] - 1e-9:
         found.append(f"MRR is {mrr:g}, below R@1 of {recalls[0][1]:g}")
     return found
@@ -80,7 +82,7 @@ def inconsistencies(board: Board) -> list[str]:
                 whole = all(
                     float(r).is_integer()
                     for m in evaluation.metrics
-                    if parse_metric(m).row.is_rank
+                    if parse_metric(m).is_rank
                     for r in evaluation.per_query[direction, m]
                     if not math.isnan(r)
                 )

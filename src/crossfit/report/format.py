@@ -29,13 +29,12 @@ _LONGEST = 180
 
 def metric_words(metric: str) -> str:
     """Return the name of a metric in headings: ``mAP``, ``R@5``, ``MedR``."""
-    measure = parse_metric(metric)
-    return measure.row.words + measure.suffix.removesuffix("@all")
+    return parse_metric(metric).words
 
 
 def digits_of(metric: str) -> int:
     """Return the number of decimals of a metric in tables."""
-    return parse_metric(metric).row.digits
+    return parse_metric(metric).digits
 
 
 def figure(value: float | None, digits: int = 3) -> str:

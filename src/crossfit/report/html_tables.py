@@ -1,4 +1,4 @@
-"""Sortable tables of a page: leaderboard, published figures, cost, hubness, tests."""
+"""Sortable tables of a page: leaderboard, published figures, cost, hubness and others."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ __all__ = [
     "Column",
     "Line",
     "Table",
+    "abstention_table",
     "cost_table",
     "differences_table",
     "hubness_table",
@@ -246,26 +247,43 @@ def differences_table(board: Board) -> Table | None:
 
 def hubness_table(board: Board) -> Table | None:
     """Build the table of hubness in each direction; None if it was not measured."""
-    if not any(row.hubness for row in board.rows):
-        return None
     heads = (("skewness", "skewness", 2), ("max", "largest", 0), ("never", "never found", 3))
+    facts = [row.hubness for row in board.rows]
+    return _by_direction(board, "Hubness", heads, facts)
+
+
+def abstention_table(board: Board) -> Table | None:
+    """Build the table of abstention in each direction; None if it was not measured."""
+    heads = (("max", "highest score", 3), ("std", "spread", 3), ("diff1", "lead", 3))
+    facts = [row.abstention for row in board.rows]
+    return _by_direction(board, "Abstention", heads, facts)
+
+
+def _by_direction(
+    board: Board,
+    caption: str,
+    heads: Sequence[tuple[str, str, int]],
+    facts: Sequence[Mapping[str, Mapping[str, float]]],
+) -> Table | None:
+    if not any(facts):
+        return None
     columns, groups = [], [("", 0)]
     for direction in board.directions:
         groups.append((direction.label, len(heads)))
         columns += [Column(head, "first" if not j else "", True)
                     for j, (_, head, _) in enumerate(heads)]  # fmt: skip
     lines = []
-    for row in board.rows:
+    for row, known in zip(board.rows, facts, strict=True):
         cells = []
         for direction in board.directions:
-            about: Mapping[str, float] = row.hubness.get(direction, {})
+            about: Mapping[str, float] = known.get(direction, {})
             for j, (key, _, digits) in enumerate(heads):
                 value = about.get(key, math.nan)
                 cells.append(
                     Cell(figure(value, digits), value=value, kind="first" if not j else "")
                 )
         lines.append(Line(row.label, "", cells))
-    return Table(f"Hubness, {board.title}", groups, columns, lines)
+    return Table(f"{caption}, {board.title}", groups, columns, lines)
 
 
 def pair_tables(board: Board) -> list[tuple[str, list[list[str]]]]:

@@ -57,6 +57,8 @@ class Row:
         ``parameters`` and ``dimensions``.
     hubness : mapping
         ``{direction: {"skewness", "max", "never"}}``.
+    abstention : mapping
+        ``{direction: {"max", "std", "diff1"}}``, areas of `crossfit.metrics.nauc`.
     histories : mapping of int to sequence of mapping
         Training curve of each seed, one row per epoch.
     trials : sequence of mapping
@@ -74,6 +76,7 @@ class Row:
     costs: Mapping[str, float] = field(default_factory=dict)
     size: Mapping[str, float] = field(default_factory=dict)
     hubness: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    abstention: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     histories: Mapping[int, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
     trials: Sequence[Mapping[str, Any]] = ()
     note: str = ""

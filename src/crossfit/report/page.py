@@ -26,6 +26,7 @@ from crossfit.report.format import (
 from crossfit.report.gallery import Gallery
 from crossfit.report.html_tables import (
     Table,
+    abstention_table,
     cost_table,
     differences_table,
     hubness_table,
@@ -188,6 +189,7 @@ class _Prepared:
     published: Table | None
     cost: Table | None
     hubness: Table | None
+    abstention: Table | None
     matrices: Sequence[tuple[str, Sequence[Sequence[str]]]] = field(default_factory=tuple)
     problems: Sequence[str] = ()
 
@@ -216,6 +218,7 @@ def _prepared(part: Part, i: int) -> _Prepared:
         published_table(board),
         cost_table(board),
         hubness_table(board),
+        abstention_table(board),
         pair_tables(board),
         inconsistencies(board),
     )

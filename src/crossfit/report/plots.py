@@ -129,7 +129,10 @@ def curves(board: Board, kind: str, *, narrow: bool = False) -> str | None:
             known = {
                 m.k: value
                 for (d, name), value in board.chance.items()
-                if d == direction and (m := parse_metric(name)).kind == "r" and m.variant == "any"
+                if d == direction
+                and (m := parse_metric(name)).kind == "r"
+                and m.variant == "any"
+                and not m.adjusted
             }
             if known:
                 ks = sorted(k for k in known if k)

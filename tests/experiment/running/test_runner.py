@@ -21,7 +21,8 @@ from crossfit.experiment.cell import compute
 from crossfit.experiment.data import load_splits
 from crossfit.experiment.runner import Listener
 from crossfit.experiment.task import PairSource
-from crossfit.metrics import chance_level, evaluate
+from crossfit.metrics import abstention, chance_level, evaluate
+from crossfit.report import report_runs
 
 METHODS = [
     {"method": "tiny", "label": "A"},
@@ -72,6 +73,10 @@ def test_a_run_gives_what_a_few_lines_by_hand_give(tiny, tmp_path):
         counts = np.bincount(arrays[f"{direction}|top"].ravel(), minlength=30)
         assert cell.hubness[direction]["max"] == counts.max()
         assert cell.hubness[direction]["never"] == pytest.approx((counts == 0).mean())
+        certain = abstention(scores, (test.y, test.y), names=("image", "text"), ci=None)
+        assert cell.abstention[direction] == pytest.approx(
+            {name: certain.nauc(direction, name) for name in ("max", "std", "diff1")}
+        )
         assert cell.chance[direction]["map@all"] == pytest.approx(
             chance_level((test.y, test.y)).mean(None, "map@all")
         )
@@ -83,6 +88,22 @@ def test_a_run_gives_what_a_few_lines_by_hand_give(tiny, tmp_path):
     assert cell.size["dimensions"] == 4
     assert cell.environment["packages"]["tinyplug"] == "1.0"
     assert set(cell.timing) >= {"data", "features", "tune", "fit", "score", "evaluate", "total"}
+
+
+def test_further_measures_are_columns_like_any_other(tiny, tmp_path):
+    metrics = ["map@R", "p@R", "map@all:adjusted", "meanr:adjusted", "tied"]
+    record = run(experiment(metrics=metrics, seeds=[0]), tmp_path / "s")
+    assert [c.status for c in record.cells] == ["done", "done"]
+    for cell in record.cells:
+        for direction in ("image2text", "text2image"):
+            chance = cell.chance[direction]
+            assert 0 < chance["map@r"] < chance["p@r"] < 0.5
+            assert [chance[name] for name in record.spec["metrics"][2:]] == pytest.approx([0, 0, 0])
+            assert cell.results[direction]["tied"]["mean"] == 0
+    page = report_runs([record.name], tmp_path / "s", tmp_path / "report")
+    text = page.read_text(encoding="utf-8")
+    for words in ("mAP@R", "P@R", "adjusted mAP", "adjusted MeanR", "tied", "Abstention"):
+        assert words in text
 
 
 def test_a_seed_that_changes_nothing_runs_once_and_says_so(tiny, tmp_path):
