@@ -47,6 +47,20 @@ def wikipedia(data_root):
     )
 
 
+@pytest.fixture(scope="session")
+def flickr_captions(data_root):
+    """Return features of 1500 pictures of Flickr8k and of two captions of each: three views."""
+    path = data_root / "flickr8k" / "features_train_dev.npz"
+    if not path.exists():
+        pytest.skip(f"no flickr8k/features_train_dev.npz in {data_root}")
+    with np.load(path) as held:
+        image = held["image_efficientnet_lite0"][:1500].astype(np.float32)
+        captions, of = held["caption_minilm_l6"], held["caption_image_index"]
+    first = np.searchsorted(of, np.arange(1500))
+    texts = [captions[first + i].astype(np.float32) for i in range(2)]
+    return Views(image=image, text=texts[0], second=texts[1])
+
+
 @pytest.fixture
 def planted():
     """Return ``make(n, ...) -> (Views, y)`` with a correspondence that linear methods find."""

@@ -12,6 +12,7 @@ _HOMES = {
     "CCA3V": "cca3v",
     "CFA": "cfa",
     "CM": "semantic",
+    "GCCA": "gcca",
     "GMLDA": "gma",
     "GMMFA": "gma",
     "GMMHGLMMCCA": "hglmm",
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from crossfit.subspace.cca import CCA as CCA
     from crossfit.subspace.cca3v import CCA3V as CCA3V
     from crossfit.subspace.cfa import CFA as CFA
+    from crossfit.subspace.gcca import GCCA as GCCA
     from crossfit.subspace.gma import BLM as BLM
     from crossfit.subspace.gma import GMLDA as GMLDA
     from crossfit.subspace.gma import GMMFA as GMMFA

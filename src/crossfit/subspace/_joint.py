@@ -24,8 +24,8 @@ class Joint:
 
     Attributes
     ----------
-    n : int
-        Number of rows.
+    n : int or float
+        Number of rows, or the sum of their weights.
     S : array of shape (d, d)
         Joint covariance, normalised by n - 1.
     blocks : dict of str to slice
@@ -39,7 +39,7 @@ class Joint:
         For each part, the share of a variance below which it may be rounding error.
     """
 
-    n: int
+    n: float
     S: Matrix
     blocks: Mapping[str, slice]
     means: dict[str, Matrix]

@@ -20,6 +20,7 @@ from crossfit._warnings import warn
 from crossfit.views import Views, as_numpy, is_tensor
 
 __all__ = [
+    "REG_STYLES",
     "Moments",
     "affine",
     "centred",
@@ -32,6 +33,7 @@ __all__ = [
     "irls21",
     "kept_components",
     "leading_svd",
+    "regularised",
     "ridge_solve",
     "rounding",
     "svd",
@@ -56,6 +58,8 @@ CHUNK = 4096
 # Beyond this condition number, float32 products lose digits that matter.
 _CONDITION = 1e5
 
+REG_STYLES = ("relative", "ridge", "shrink", "spectral")
+
 
 @dataclass
 class Moments:
@@ -69,8 +73,8 @@ class Moments:
 
     Attributes
     ----------
-    n : int
-        Number of rows so far.
+    n : int or float
+        Number of rows so far, or the sum of their weights.
     eps : float
         Machine epsilon of the least precise dtype so far.
     sizes : tuple of int
@@ -83,7 +87,7 @@ class Moments:
         Part of the diagonal of `products` that was computed with precision `eps`.
     """
 
-    n: int = 0
+    n: float = 0
     eps: float = 0.0
     sizes: tuple[int, ...] = ()
     shift: NDArray[Any] = field(default_factory=lambda: np.empty(0))
@@ -95,7 +99,13 @@ class Moments:
         if len(self.rounded) < len(self.sums):  # sums kept by an earlier version
             self.rounded = np.diag(self.products).copy()
 
-    def update(self, views: Views, ridge: float = 0.0, n_watched: int | None = None) -> None:
+    def update(
+        self,
+        views: Views,
+        ridge: float = 0.0,
+        n_watched: int | None = None,
+        weights: NDArray[Any] | None = None,
+    ) -> None:
         """Add the rows of views with arrays of shape (n, d_i), dense or CSR.
 
         Parameters
@@ -106,6 +116,8 @@ class Moments:
             below it need not be exact.
         n_watched : int, optional
             Number of views, from the first, that must be exact; all of them by default.
+        weights : array of shape (n,), optional
+            Weights of the rows: a row of weight 2 counts as two rows.
         """
         room = np.empty((0, 0))
         fine, looked_at = False, 0
@@ -119,29 +131,33 @@ class Moments:
             if self.n == 0:
                 self._begin(parts)
             self.eps = max(self.eps, *(_eps(part) for part in parts))
-            room, products = self._products(parts, room, fine)
+            roots = None if weights is None else np.sqrt(weights[rows])
+            room, products = self._products(parts, room, fine, roots)
             d, n = sum(self.sizes), len(parts[0])
+            total: float = n if weights is None else _whole(float(np.sum(weights[rows])))
             if _eps(room) > np.finfo(float).eps:
                 squares = np.diag(products)[:d]
                 fine = not np.isfinite(squares).all() or _vanish(squares, room[:n, :d])
                 # Checked rarely, because a check costs a few per cent of the products of a chunk.
-                has_moved = not fine and np.any(products[d, :d] ** 2 > 0.9 * n * squares)
+                has_moved = not fine and np.any(products[d, :d] ** 2 > 0.9 * total * squares)
                 if not fine and (rows.start >= looked_at or has_moved):
                     looked_at = 2 * (rows.start + n)
                     fine = _is_coarse(products, self.blocks()[:n_watched], n, ridge)
                 if fine:
-                    room, products = self._products(parts, room, fine)
+                    room, products = self._products(parts, room, fine, roots)
                 else:
                     self.rounded += squares
             self.sums += products[d, :d]
             self.products += products[:d, :d]
-            self.n += n
+            self.n += total
 
-    def _products(self, parts: list[Any], room: Any, fine: bool) -> tuple[Any, NDArray[Any]]:
+    def _products(
+        self, parts: list[Any], room: Any, fine: bool, roots: NDArray[Any] | None
+    ) -> tuple[Any, NDArray[Any]]:
         """Return the shifted rows, stored in the buffer `room` if they fit, and their products.
 
         A column of ones is appended: its products are the sums, which would otherwise cost about
-        a tenth of the time of all products.
+        a tenth of the time of all products. Rows are multiplied by the roots of their weights.
         """
         d = sum(self.sizes)
         if is_tensor(parts[0]):
@@ -149,6 +165,8 @@ class Moments:
             room = torch.concat([*parts, torch.ones_like(parts[0][:, :1])], dim=1)
             room = room.double() if fine else room
             room[:, :d] -= torch.asarray(self.shift, device=room.device)
+            if roots is not None:
+                room *= torch.asarray(roots, device=room.device)[:, None].to(room.dtype)
             return room, as_numpy(room.T @ room)
         # The buffer is reused for every chunk: copies cost as much as small products.
         dtype = np.result_type(*parts, np.float64) if fine else np.result_type(*parts)
@@ -160,6 +178,9 @@ class Moments:
             np.subtract(
                 part, self.shift[block], out=joined[:, block], casting="same_kind", dtype=dtype
             )
+        if roots is not None:
+            joined[:, d] = 1
+            joined *= roots.astype(dtype)[:, None]
         with np.errstate(over="ignore", invalid="ignore", under="ignore"):
             return room, joined.T @ joined
 
@@ -192,14 +213,32 @@ class Moments:
                 )
             # The other's rows about this shift: (x - s) = (x - s') + (s' - s).
             gap = other.shift.astype(np.float64) - self.shift
-            across = np.outer(gap, other.sums)
-            products = other.products + across + across.T + other.n * np.outer(gap, gap)
             # Not in place: arrays sent by another process may be read-only.
-            self.products = self.products + products
+            self.products = self.products + other.about(self.shift.astype(np.float64))
             self.sums = self.sums + other.sums + other.n * gap
             self.rounded = self.rounded + other.rounded
         self.n += other.n
         self.eps = max(self.eps, other.eps)
+
+    def select(self, *positions: int) -> Moments:
+        """Return the moments of some of the views, by position."""
+        kept = np.concatenate([np.arange(len(self.shift))[self.blocks()[i]] for i in positions])
+        return Moments(
+            self.n,
+            self.eps,
+            tuple(self.sizes[i] for i in positions),
+            self.shift[kept],
+            self.sums[kept],
+            self.products[np.ix_(kept, kept)],
+            self.rounded[kept],
+        )
+
+    def about(self, centre: Matrix) -> Matrix:
+        """Return the sum of the products of ``row - centre``, shape (d, d)."""
+        gap = self.shift.astype(np.float64) - centre
+        across = np.outer(gap, self.sums)
+        products = self.products + across + across.T + self.n * np.outer(gap, gap)
+        return np.asarray((products + products.T) / 2)
 
     def means(self) -> list[Matrix]:
         """Return the mean of each view, shapes (d_i,)."""
@@ -233,6 +272,11 @@ class Moments:
         """Return the columns of each view in the joint covariance."""
         stops = np.cumsum(self.sizes)
         return [slice(int(stop) - size, int(stop)) for size, stop in zip(self.sizes, stops)]
+
+
+def _whole(number: float) -> float:
+    """Return an int for a whole number, so that weights of 1 count rows."""
+    return int(number) if number.is_integer() else number
 
 
 def _vanish(squares: NDArray[Any], rows: Any) -> bool:
@@ -390,6 +434,29 @@ def whiten(S: Matrix, tol: float) -> Matrix:
     values, vectors = scipy.linalg.eigh(C)
     kept = values > max(tol * values[-1], 0.0)
     return vectors[:, kept] / np.sqrt(values[kept]) / scale[:, None]
+
+
+def regularised(S: Matrix, r: float, style: str, n_columns: int) -> Matrix:
+    """Return a covariance with a ridge.
+
+    Parameters
+    ----------
+    S : array of shape (d, d)
+    r : float
+        Amount of regularisation.
+    style : {"relative", "ridge", "shrink", "spectral"}
+        As in `crossfit.subspace.CCA`.
+    n_columns : int
+        Number of columns of the view, which is more than d in the coordinates of its span.
+    """
+    identity = np.eye(len(S))
+    if style == "shrink":
+        return (1 - r) * S + r * identity
+    if style == "relative":
+        r *= np.trace(S) / n_columns
+    elif style == "spectral":
+        r *= scipy.linalg.eigvalsh(S)[-1]
+    return S + r * identity
 
 
 def _check_size(*matrices: Matrix) -> None:
@@ -622,7 +689,7 @@ _PERFECT = 1e-4
 
 def warn_of_perfect_fit(
     method: CrossModalEstimator,
-    n: int,
+    n: float,
     ranks: Mapping[str, int],
     largest: Callable[[str, str], float],
 ) -> None:
@@ -634,8 +701,8 @@ def warn_of_perfect_fit(
     Parameters
     ----------
     method : CrossModalEstimator
-    n : int
-        Number of rows in the fit.
+    n : int or float
+        Number of rows in the fit, or the sum of their weights.
     ranks : dict of str to int
         Number of dimensions in which each view varies, by role, as far as it is known.
     largest : callable

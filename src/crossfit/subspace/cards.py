@@ -375,6 +375,29 @@ CCA3V = MethodCard(
     test_params={"n_components": 6},
 )
 
+GCCA = MethodCard(
+    api=1,
+    name="gcca",
+    target="crossfit.subspace.gcca:GCCA",
+    summary="Generalised CCA (MAXVAR): one representation that every view predicts",
+    extra_views=True,
+    inputs=VECTORS,
+    year=1968,
+    citation="""@inproceedings{carroll1968generalization,
+  author    = {J. Douglas Carroll},
+  title     = {Generalization of Canonical Correlation Analysis to Three or More Sets of Variables},
+  booktitle = {Proceedings of the 76th Annual Convention of the American Psychological Association},
+  pages     = {227--228},
+  year      = {1968}
+}""",
+    search_space={
+        "n_components": Int(2, 256, log=True),
+        "reg": Each(("image", "text"), Float(1e-4, 10.0, log=True)),
+        "power": Choice(0.0, 1.0, 2.0, 4.0),
+    },
+    test_params={"n_components": 4},
+)
+
 MACC = MethodCard(
     api=1,
     name="macc",

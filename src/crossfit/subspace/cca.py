@@ -7,7 +7,6 @@ from types import MappingProxyType
 from typing import Any, ClassVar, Self
 
 import numpy as np
-import scipy.linalg
 from numpy.typing import NDArray
 
 from crossfit._arguments import integer, mapping_of, one_of, real
@@ -16,6 +15,7 @@ from crossfit._threads import few_threads
 from crossfit.base import CrossModalEstimator
 from crossfit.subspace import cards
 from crossfit.subspace._linalg import (
+    REG_STYLES,
     Matrix,
     Moments,
     affine,
@@ -24,6 +24,7 @@ from crossfit.subspace._linalg import (
     fix_signs,
     kept_components,
     leading_svd,
+    regularised,
     warn_of_perfect_fit,
     whiten,
 )
@@ -32,7 +33,6 @@ from crossfit.views import Views
 
 __all__ = ["CCA"]
 
-REG_STYLES = ("relative", "ridge", "shrink", "spectral")
 SOLUTION = ("correlations_", "n_components_", "means_", "weights_")
 
 
@@ -332,8 +332,8 @@ class CCA(CrossModalEstimator):
                     "variance to correlate"
                 )
             n_columns = self.n_features_in_[role]
-            regularised = _regularise(S[block, block], amounts[role], self.reg_style, n_columns)
-            W.append(whiten(regularised, tol=10 * rounding))
+            ridged = regularised(S[block, block], amounts[role], self.reg_style, n_columns)
+            W.append(whiten(ridged, tol=10 * rounding))
 
         correlations, directions = _decompose(S, blocks, W, self.n_components)
         # A ridge makes whitening possible even for directions without variance, but these have no
@@ -378,17 +378,6 @@ class CCA(CrossModalEstimator):
         for amount in amounts:
             if self.reg_style == "shrink" and amount > 1:
                 raise ValueError(f"reg must be at most 1 with reg_style='shrink', got {amount!r}")
-
-
-def _regularise(S: Matrix, r: float, style: str, n_columns: int) -> Matrix:
-    identity = np.eye(len(S))
-    if style == "shrink":
-        return (1 - r) * S + r * identity
-    if style == "relative":
-        r *= np.trace(S) / n_columns
-    elif style == "spectral":
-        r *= scipy.linalg.eigvalsh(S)[-1]
-    return S + r * identity
 
 
 def _decompose(

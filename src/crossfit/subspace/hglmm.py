@@ -17,7 +17,8 @@ from crossfit.extraction.fisher import FisherVector
 from crossfit.extraction.regions import sets_of
 from crossfit.extraction.words import WordVectors
 from crossfit.subspace import cards
-from crossfit.subspace.cca import CCA, REG_STYLES
+from crossfit.subspace._linalg import REG_STYLES
+from crossfit.subspace.cca import CCA
 from crossfit.views import Ragged, Views, as_numpy, is_tensor, n_rows
 
 __all__ = ["HGLMMCCA", "GMMHGLMMCCA"]
