@@ -21,6 +21,7 @@ _HOMES = {
     "RetrievalScorer": "retrieval",
     "ViewTransformer": "compose",
     "Views": "views",
+    "diagnose": "diagnosis",
     "encode": "querying",
     "evaluate": "metrics",
     "load": "persistence",
@@ -41,6 +42,7 @@ __getattr__, __dir__ = attach(
         "cards",
         "compose",
         "datasets",
+        "diagnosis",
         "extraction",
         "methods",
         "metrics",
@@ -62,6 +64,7 @@ if TYPE_CHECKING:
     from crossfit.base import CrossModalEstimator as CrossModalEstimator
     from crossfit.compose import ChannelUnion as ChannelUnion
     from crossfit.compose import ViewTransformer as ViewTransformer
+    from crossfit.diagnosis import diagnose as diagnose
     from crossfit.metrics import evaluate as evaluate
     from crossfit.model_selection import make_retrieval_scorer as make_retrieval_scorer
     from crossfit.persistence import BundleError as BundleError

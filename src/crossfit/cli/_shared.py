@@ -20,6 +20,9 @@ __all__ = [
     "check_not_foreign",
     "console",
     "emoji_experiment",
+    "load_splits_of",
+    "name_values",
+    "with_splits",
 ]
 
 FEATURES = click.option(
@@ -98,3 +101,41 @@ def emoji_experiment(features: str) -> Experiment:
                     "crossfit-wheels, or use --features plain"
                 ) from None
     return Experiment.from_file(shipped_file(EMOJI_PLAIN))
+
+
+def name_values(given: Sequence[str], option: str, chain: bool = False) -> dict[str, Any]:
+    """Return ``NAME=VALUE`` settings with YAML values; a chain may be a comma-separated list."""
+    from crossfit.experiment.spec import change
+
+    tree: dict[str, Any] = {}
+    for text in given:
+        name, equals, value = text.partition("=")
+        if not equals or not name or not value:
+            raise click.UsageError(f"{option} must have the form NAME=VALUE, got {text!r}")
+        if chain and "{" not in value and "[" not in value and "," in value:
+            value = f"[{value}]"
+        change(tree, f"{name}={value}", option)
+    return tree
+
+
+def load_splits_of(dataset: str, root: str | None, split: str | None, names: Sequence[str]) -> Any:
+    """Load the named splits; if the loader has the option ``subsets``, read only their files."""
+    import inspect
+
+    from crossfit import registry
+    from crossfit.datasets import load
+
+    loader = registry.load(dataset, "crossfit.datasets")
+    only = {"subsets": tuple(names)} if "subsets" in inspect.signature(loader).parameters else {}
+    found = load(dataset, root, split=split, **only)
+    return with_splits(found, f"data set {dataset!r}", names)
+
+
+def with_splits(found: Any, what: str, names: Sequence[str]) -> Any:
+    """Return a data set after checking that it has the named splits."""
+    for name in names:
+        if name not in found:
+            raise ValueError(
+                f"{what} has no split {name!r}; its splits are: {', '.join(found.splits)}"
+            )
+    return found

@@ -12,6 +12,7 @@ from crossfit.cli.cache import cache
 from crossfit.cli.check import check
 from crossfit.cli.cite import cite
 from crossfit.cli.demo import demo
+from crossfit.cli.diagnose import diagnose
 from crossfit.cli.list import list_
 from crossfit.cli.new import new
 from crossfit.cli.report import report
@@ -32,5 +33,5 @@ def cli() -> None:
     """
 
 
-for command in (cache, check, cite, demo, list_, new, report, run, search, tune):
+for command in (cache, check, cite, demo, diagnose, list_, new, report, run, search, tune):
     cli.add_command(command)

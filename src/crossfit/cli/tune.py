@@ -9,7 +9,13 @@ from typing import Any
 
 import click
 
-from crossfit.cli._shared import Folder, check_new_folder
+from crossfit.cli._shared import (
+    Folder,
+    check_new_folder,
+    load_splits_of,
+    name_values,
+    with_splits,
+)
 
 __all__ = ["tune"]
 
@@ -117,15 +123,18 @@ def tune(
 
     check_storage(storage)
     pipeline, searched = _pipeline(
-        method, name, _mapping(features, "--features", chain=True),
-        _mapping(settings, "--set"), _mapping(space, "--space"), seed,
+        method, name, name_values(features, "--features", chain=True),
+        name_values(settings, "--set"), name_values(space, "--space"), seed,
     )  # fmt: skip
     if epochs and not any(name.endswith("__max_epochs") for name in pipeline.get_params(deep=True)):
         raise click.UsageError(
             f"--epochs is for neural methods, and {method} has no parameter max_epochs; omit it"
         )
     names = [train] if validation is None else [train, validation]
-    loaded = _load(dataset, root, split, names) if data is None else _own_pairs(data, names)
+    if dataset is not None:
+        loaded = load_splits_of(dataset, root, split, names)
+    else:
+        loaded = _own_pairs(str(data), names)
     _check_pairs(method, pipeline, loaded[train])
 
     from crossfit.model_selection import OptunaSearch
@@ -208,35 +217,13 @@ def _pipeline(
     return pipeline, checked_settings(pipeline, searched, "--space")
 
 
-def _load(dataset: Any, root: str | None, split: str | None, names: list[str]) -> Any:
-    """Load the named splits; if the loader has the option ``subsets``, read only their files."""
-    import inspect
-
-    from crossfit import registry
-    from crossfit.datasets import load
-
-    loader = registry.load(dataset, "crossfit.datasets")
-    only = {"subsets": tuple(names)} if "subsets" in inspect.signature(loader).parameters else {}
-    found = load(dataset, root, split=split, **only)
-    return _with_splits(found, f"data set {dataset!r}", names)
-
-
 def _own_pairs(path: str, names: list[str]) -> Any:
     """Load the user's pairs, whose test pairs are those of `crossfit run --data`."""
     from crossfit.experiment.data import load_splits
     from crossfit.experiment.task import PairSource
 
     loaded = load_splits(PairSource(Path(path).stem, {}, {}, {}, table=path))
-    return _with_splits(loaded.dataset, f"the table {path!r}", names)
-
-
-def _with_splits(found: Any, what: str, names: list[str]) -> Any:
-    for name in names:
-        if name not in found:
-            raise ValueError(
-                f"{what} has no split {name!r}; its splits are: {', '.join(found.splits)}"
-            )
-    return found
+    return with_splits(loaded.dataset, f"the table {path!r}", names)
 
 
 def _check_pairs(method: str, pipeline: Any, pairs: Any) -> None:
@@ -260,21 +247,6 @@ def _check_pairs(method: str, pipeline: Any, pairs: Any) -> None:
     except ValueError as error:
         words = str(error).replace("by a ViewTransformer or the key 'features'", "by --features")
         raise ValueError(words) from None
-
-
-def _mapping(given: tuple[str, ...], option: str, chain: bool = False) -> dict[str, Any]:
-    """Return ``NAME=VALUE`` settings with YAML values; a chain may be a comma-separated list."""
-    from crossfit.experiment.spec import change
-
-    tree: dict[str, Any] = {}
-    for text in given:
-        name, equals, value = text.partition("=")
-        if not equals or not name or not value:
-            raise click.UsageError(f"{option} must have the form NAME=VALUE, got {text!r}")
-        if chain and "{" not in value and "[" not in value and "," in value:
-            value = f"[{value}]"
-        change(tree, f"{name}={value}", option)
-    return tree
 
 
 def _again() -> str:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from crossfit._packed import is_file
 from crossfit.extraction.formats import PICTURE_SUFFIXES
 
 __all__ = ["data_uri", "is_picture", "lit"]
@@ -79,8 +80,7 @@ def lit(image: Any, weights: Any, boxes: Any) -> NDArray[np.uint8]:
 
 
 def is_picture(value: Any) -> bool:
-    """Return True if a value is an image file that exists, or a uint8 image."""
+    """Return True if a value is an image file that exists, also inside a tar, or a uint8 image."""
     if isinstance(value, str):
-        path = Path(value)
-        return path.suffix.lower() in PICTURE_SUFFIXES and path.is_file()
+        return Path(value).suffix.lower() in PICTURE_SUFFIXES and is_file(value)
     return isinstance(value, np.ndarray) and value.dtype == np.uint8 and value.ndim == 3
