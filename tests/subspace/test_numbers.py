@@ -29,8 +29,10 @@ from crossfit.subspace import (
     S2UPG,
     SCM,
     SM,
+    TCCA,
     Procrustes,
     RidgeMap,
+    SparseCCA,
     __all__,
 )  # fmt: skip
 
@@ -55,6 +57,8 @@ METHODS = {
     "RidgeMap": RidgeMap(),
     "S2UPG": S2UPG(n_neighbors=5, n_votes=8),
     "SCM": SCM(3),
+    "SparseCCA": SparseCCA(3),
+    "TCCA": TCCA(3),
     "SM": SM(LogisticRegression(max_iter=10_000)),
 }
 each = pytest.mark.parametrize("name", METHODS)
@@ -85,6 +89,7 @@ PERFECT = {
     "CCA, ridge of nothing": CCA(5, reg=1e-9),
     "CM": CM(5, reg=0),
     "GCCA": GCCA(5, reg=0),
+    "TCCA": TCCA(5, reg=0),
     "SCM": SCM(5, reg=0),
     "KCCA": KCCA(5, kernel="linear", reg=0),
     "MACC": MACC(5, kernel="linear", reg=0, n_codewords=4),

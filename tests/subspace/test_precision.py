@@ -27,6 +27,8 @@ from crossfit.subspace import (
     PLS,
     S2UPG,
     SCM,
+    TCCA,
+    SparseCCA,
 )
 from crossfit.subspace._linalg import Moments
 
@@ -131,6 +133,8 @@ METHODS = {
     "SCM": SCM(3, reg=0.0),
     "CCA3V": CCA3V(3, semantics="labels", reg=1e-9),
     "GCCA": GCCA(3, reg=0.0),
+    "TCCA": TCCA(3, reg=0.0),
+    "SparseCCA": SparseCCA(3, l1=0.9),
     "BLM": BLM(3, variance=1.0),
     "GMLDA": GMLDA(2, variance=1.0),
     "GMMFA": GMMFA(2, variance=1.0, n_within=8, n_between=60),

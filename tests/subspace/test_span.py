@@ -23,6 +23,8 @@ from crossfit.subspace import (
     PLS,
     S2UPG,
     SCM,
+    TCCA,
+    SparseCCA,
     _joint,
     _span,
 )  # fmt: skip
@@ -39,6 +41,7 @@ METHODS = {
     "SCM": SCM(4, reg=0.2),
     "CCA3V": CCA3V(4, reg=0.2, semantics="labels"),
     "GCCA": GCCA(4, reg=0.2),
+    "TCCA": TCCA(4, reg=0.2),
     "BLM": BLM(4),
     "GMLDA": GMLDA(2),
     "GMMFA": GMMFA(2, n_within=5, n_between=40),
@@ -50,6 +53,7 @@ APART = {
     "JFSSL": JFSSL(),
     "JRL": JRL(n_neighbors=5),
     "S2UPG": S2UPG(n_neighbors=5),
+    "SparseCCA": SparseCCA(),
 }
 each = pytest.mark.parametrize("name", METHODS)
 
@@ -144,6 +148,6 @@ def test_a_wide_view_that_is_constant(monkeypatch):
 @pytest.mark.parametrize("name", APART)
 def test_methods_of_single_columns_refuse_what_memory_cannot_hold(monkeypatch, name):
     views, y = wide()
-    monkeypatch.setattr(_joint, "_memory", lambda: 4e5)
+    monkeypatch.setattr(_joint, "machine_memory", lambda: 4e5)
     with pytest.raises(MemoryError, match=r"covariances of all 140 columns.*TruncatedSVD"):
         APART[name].fit(views, y)

@@ -31,6 +31,8 @@ _HOMES = {
     "S2UPG": "s2upg",
     "SCM": "semantic",
     "SM": "semantic",
+    "SparseCCA": "sparse_cca",
+    "TCCA": "tcca",
 }
 
 __all__ = sorted(_HOMES)
@@ -66,3 +68,5 @@ if TYPE_CHECKING:
     from crossfit.subspace.semantic import CM as CM
     from crossfit.subspace.semantic import SCM as SCM
     from crossfit.subspace.semantic import SM as SM
+    from crossfit.subspace.sparse_cca import SparseCCA as SparseCCA
+    from crossfit.subspace.tcca import TCCA as TCCA

@@ -15,7 +15,7 @@ from crossfit.subspace._linalg import CHUNK, Matrix, Moments, check_range
 from crossfit.subspace._span import Span, narrowed
 from crossfit.views import Views
 
-__all__ = ["Joint", "indicator", "joint_covariance"]
+__all__ = ["Joint", "indicator", "joint_covariance", "machine_memory"]
 
 
 @dataclass(frozen=True)
@@ -149,7 +149,7 @@ def joint_covariance(
 def _check_room(method: CrossModalEstimator, views: Views) -> None:
     """Raise a MemoryError before the covariances of all columns exceed the machine's memory."""
     d = sum(views.distinct(name)[0].shape[1] for name in views.names)
-    needed, there = 3 * 8 * d**2, _memory()
+    needed, there = 3 * 8 * d**2, machine_memory()
     if needed > there:
         raise MemoryError(
             f"{type(method).__name__}: needs the covariances of all {d} columns, "
@@ -158,7 +158,7 @@ def _check_room(method: CrossModalEstimator, views: Views) -> None:
         )
 
 
-def _memory() -> float:
+def machine_memory() -> float:
     """Return the size of this machine's memory in bytes."""
     import psutil
 

@@ -398,6 +398,57 @@ GCCA = MethodCard(
     test_params={"n_components": 4},
 )
 
+TCCA = MethodCard(
+    api=1,
+    name="tcca",
+    target="crossfit.subspace.tcca:TCCA",
+    summary="Tensor CCA: the leading terms of the moment of all views at once",
+    extra_views=True,
+    inputs=VECTORS,
+    year=2015,
+    citation="""@article{luo2015tensor,
+  author  = {Yong Luo and Dacheng Tao and Kotagiri Ramamohanarao and Chao Xu and Yonggang Wen},
+  title   = {Tensor Canonical Correlation Analysis for Multi-View Dimension Reduction},
+  journal = {IEEE Transactions on Knowledge and Data Engineering},
+  volume  = {27},
+  number  = {11},
+  pages   = {3111--3124},
+  year    = {2015}
+}""",
+    search_space={
+        "n_components": Int(2, 64, log=True),
+        "reg": Each(("image", "text"), Float(1e-4, 10.0, log=True)),
+        "power": Choice(0.0, 1.0, 2.0),
+    },
+    test_params={"n_components": 4},
+)
+
+SPARSE_CCA = MethodCard(
+    api=1,
+    name="sparse-cca",
+    target="crossfit.subspace.sparse_cca:SparseCCA",
+    summary="Sparse CCA by penalised matrix decomposition: components of a few features",
+    extra_views=True,
+    inputs=VECTORS,
+    year=2009,
+    citation="""@article{witten2009penalized,
+  author  = {Daniela M. Witten and Robert Tibshirani and Trevor Hastie},
+  title   = {A Penalized Matrix Decomposition, with Applications to Sparse Principal Components and
+             Canonical Correlation Analysis},
+  journal = {Biostatistics},
+  volume  = {10},
+  number  = {3},
+  pages   = {515--534},
+  year    = {2009}
+}""",
+    search_space={
+        "n_components": Int(2, 64, log=True),
+        "l1": Each(("image", "text"), Float(0.05, 1.0, log=True)),
+        "power": Choice(0.0, 0.5, 1.0),
+    },
+    test_params={"n_components": 4},
+)
+
 MACC = MethodCard(
     api=1,
     name="macc",
