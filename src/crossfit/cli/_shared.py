@@ -22,6 +22,7 @@ __all__ = [
     "emoji_experiment",
     "load_splits_of",
     "name_values",
+    "settings_of",
     "with_splits",
 ]
 
@@ -138,4 +139,28 @@ def with_splits(found: Any, what: str, names: Sequence[str]) -> Any:
             raise ValueError(
                 f"{what} has no split {name!r}; its splits are: {', '.join(found.splits)}"
             )
+    return found
+
+
+def settings_of(params: tuple[str, ...]) -> dict[str, Any]:
+    """Return the settings of ``--params``: JSON objects, and ``key=value`` with YAML values."""
+    import yaml
+
+    found: dict[str, Any] = {}
+    for text in params:
+        key, equals, value = text.partition("=")
+        try:
+            if text.lstrip().startswith("{"):
+                part = yaml.safe_load(text)  # JSON is a subset of YAML
+            elif equals and key.strip().isidentifier():
+                part = {key.strip(): yaml.safe_load(value)}
+            else:
+                part = None
+        except (yaml.YAMLError, RecursionError):
+            part = None
+        if not isinstance(part, dict) or not all(isinstance(name, str) for name in part):
+            raise click.UsageError(
+                f"--params must be a JSON object or KEY=VALUE, such as k=3, got {text!r}"
+            )
+        found |= part
     return found

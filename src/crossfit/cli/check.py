@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from crossfit._text import printable
-from crossfit.cli._shared import console
+from crossfit.cli._shared import console, settings_of
 
 __all__ = ["check"]
 
@@ -44,7 +44,7 @@ def check(
     from crossfit import registry
     from crossfit.testing import kit
 
-    given = _settings(params)
+    given = settings_of(params)
     groups = {name: kit.group_of(name) for name in names}
     for name, group in groups.items():
         registry.load(name, group)  # a wrong name is reported before the first check
@@ -88,27 +88,3 @@ def _results(
         return check_dataset(name, params, root=root, select=select)
     run = check_method if group == "crossfit.methods" else check_extractor
     return run(name, params, select=select)
-
-
-def _settings(params: tuple[str, ...]) -> dict[str, Any]:
-    """Return settings by name, from JSON objects and from ``key=value`` with YAML values."""
-    import yaml
-
-    found: dict[str, Any] = {}
-    for text in params:
-        key, equals, value = text.partition("=")
-        try:
-            if text.lstrip().startswith("{"):
-                part = yaml.safe_load(text)  # JSON is a subset of YAML
-            elif equals and key.strip().isidentifier():
-                part = {key.strip(): yaml.safe_load(value)}
-            else:
-                part = None
-        except (yaml.YAMLError, RecursionError):
-            part = None
-        if not isinstance(part, dict) or not all(isinstance(name, str) for name in part):
-            raise click.UsageError(
-                f"--params must be a JSON object or KEY=VALUE, such as k=3, got {text!r}"
-            )
-        found |= part
-    return found

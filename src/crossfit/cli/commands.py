@@ -11,6 +11,7 @@ import crossfit
 from crossfit.cli.cache import cache
 from crossfit.cli.check import check
 from crossfit.cli.cite import cite
+from crossfit.cli.data import data
 from crossfit.cli.demo import demo
 from crossfit.cli.diagnose import diagnose
 from crossfit.cli.list import list_
@@ -33,5 +34,5 @@ def cli() -> None:
     """
 
 
-for command in (cache, check, cite, demo, diagnose, list_, new, report, run, search, tune):
+for command in (cache, check, cite, data, demo, diagnose, list_, new, report, run, search, tune):
     cli.add_command(command)

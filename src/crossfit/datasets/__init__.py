@@ -23,6 +23,8 @@ __getattr__, __dir__ = attach(
     __name__,
     _HOMES,
     (
+        "audiocaps",
+        "clotho",
         "coco",
         "emoji",
         "esc10",

@@ -45,18 +45,21 @@ PER_IMAGE = 5
 
 
 class Captioned(NamedTuple):
-    """A picture, by its path relative to the data set's folder, and its captions in order."""
+    """A picture or sound, by its path relative to the data set's folder, and its captions in order.
+
+    The captions may have ids, by which files of other authors name them.
+    """
 
     image: str
     captions: list[str]
+    ids: list[Any] | None = None
 
 
-def check_per_image(captions_per_image: Any, card: DatasetCard) -> None:
+def check_per_image(given: Any, card: DatasetCard, name: str = "captions_per_image") -> None:
     """Raise a ValueError unless the number of captions is a positive integer."""
-    if not isinstance(captions_per_image, int) or captions_per_image < 1:
+    if not isinstance(given, int) or given < 1:
         raise ValueError(
-            f"captions_per_image of data set {card.name!r} must be an integer of at least 1, got "
-            f"{captions_per_image!r}"
+            f"{name} of data set {card.name!r} must be an integer of at least 1, got {given!r}"
         )
 
 
@@ -103,7 +106,8 @@ def read_karpathy(path: Path, folder: str = "") -> dict[str, list[Captioned]]:
             raw = {sentence["sentid"]: sentence["raw"].strip() for sentence in image["sentences"]}
             captions = [raw[sentid] for sentid in image["sentids"]]
             name = "/".join(filter(None, (image.get("filepath", folder), image["filename"])))
-            splits.setdefault(image["split"], []).append(Captioned(name, captions))
+            item = Captioned(name, captions, list(image["sentids"]))
+            splits.setdefault(image["split"], []).append(item)
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(
                 f"{path.name} must hold images with sentids, sentences, split and filename; image "
@@ -156,8 +160,9 @@ def captioned_set(
     card: DatasetCard,
     counts: Mapping[str, int] | None,
     hashed: Iterable[str | Path],
+    view: str = "image",
 ) -> Dataset:
-    """Build a data set of paths of pictures and captions.
+    """Build a data set of paths of pictures or sounds and captions.
 
     Parameters
     ----------
@@ -173,10 +178,14 @@ def captioned_set(
         Official number of pictures per split, if they are checked.
     hashed : iterable of str or path
         Content that determines the revision, in addition to the sizes of the pictures.
+    view : str, default="image"
+        Name of their view.
 
     Returns
     -------
     Dataset
+        ``info`` has the name of the file of each row as ``image_name``, and the ids of the captions
+        as ``caption_id`` if they have any.
 
     Raises
     ------
@@ -191,20 +200,26 @@ def captioned_set(
     stamped: list[str] = []
     for name, part in parts.items():
         if not part:
-            raise ValueError(f"data set {card.name!r} has no picture of the split {name!r}")
-        mute = [image for image, captions in part if not captions]
+            thing = "picture" if view == "image" else "clip"
+            raise ValueError(f"data set {card.name!r} has no {thing} of the split {name!r}")
+        mute = [item.image for item in part if not item.captions]
         if mute:
             raise ValueError(f"data set {card.name!r} has no caption of {shortened(mute)}")
-        stamped += stamps(root, (image for image, _ in part), card)
-        captions = [own[:per_image] for _, own in part]
+        stamped += stamps(root, (item.image for item in part), card)
+        captions = [item.captions[:per_image] for item in part]
         index = np.repeat(np.arange(len(part)), [len(own) for own in captions])
         views = Views.from_captions(
-            [str(root / image) for image, _ in part],
+            [str(root / item.image) for item in part],
             [caption for own in captions for caption in own],
             index,
+            names=(view, "text"),
         )
-        names = np.array([Path(image).name for image, _ in part], dtype=object)
-        splits[name] = Split(views, info={"image_name": names[index]})
+        names = np.array([Path(item.image).name for item in part], dtype=object)
+        info = {f"{view}_name": names[index]}
+        if all(item.ids is not None for item in part):
+            ids = [one for item in part for one in (item.ids or [])[:per_image]]
+            info["caption_id"] = np.array(ids, dtype=object)
+        splits[name] = Split(views, info=info)
     return Dataset(card, splits, revision=content_hash(str(per_image), *hashed, *stamped))
 
 

@@ -301,3 +301,50 @@ MUSIC = DatasetCard(
     url="https://arxiv.org/abs/1711.08976",
     counts={"train": 8000, "test": 2000},
 )
+
+CLOTHO = DatasetCard(
+    api=API,
+    name="clotho",
+    target="crossfit.datasets.clotho:load",
+    summary="5,929 clips of 15 to 30 seconds from Freesound with five captions each (Clotho 2.1)",
+    modalities=("audio", "text"),
+    licence=(
+        "captions: licence of Tampere University, non-commercial with attribution; each clip is "
+        "under the Creative Commons licence that clotho_metadata_*.csv names"
+    ),
+    citation=(
+        "@inproceedings{drossos2020clotho,\n"
+        "  title={Clotho: An Audio Captioning Dataset},\n"
+        "  author={Drossos, Konstantinos and Lipping, Samuel and Virtanen, Tuomas},\n"
+        "  booktitle={IEEE International Conference on Acoustics, Speech and Signal Processing "
+        "({ICASSP})},\n"
+        "  pages={736--740},\n"
+        "  year={2020}\n"
+        "}"
+    ),
+    year=2020,
+    url="https://zenodo.org/records/4783391",
+    counts={"train": 3839, "val": 1045, "test": 1045},
+)
+
+AUDIOCAPS = DatasetCard(
+    api=API,
+    name="audiocaps",
+    target="crossfit.datasets.audiocaps:load",
+    summary="51,308 ten-second clips of AudioSet with captions; the clips are on YouTube",
+    modalities=("audio", "text"),
+    licence="captions for academic purposes only; the clips belong to their authors on YouTube",
+    citation=(
+        "@inproceedings{kim2019audiocaps,\n"
+        "  title={{AudioCaps}: Generating Captions for Audios in The Wild},\n"
+        "  author={Kim, Chris Dongjoo and Kim, Byeongchang and Lee, Hyunmin and Kim, Gunhee},\n"
+        "  booktitle={Proceedings of {NAACL-HLT}},\n"
+        "  pages={119--132},\n"
+        "  year={2019}\n"
+        "}"
+    ),
+    year=2019,
+    url="https://github.com/cdjkim/audiocaps",
+    counts={"train": 49838, "val": 495, "test": 975},
+    splits=("official", "2.0"),
+)

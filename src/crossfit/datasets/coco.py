@@ -70,7 +70,9 @@ def load(
     Returns
     -------
     Dataset
-        A row is a caption with its picture. There are no labels.
+        A row is a caption with its picture. There are no labels. Unless the features are
+        precomputed, ``info`` has ``image_name`` and ``caption_id``, the ids of COCO by which
+        `crossfit.metrics.read_relevance` reads ECCV Caption and CxC.
 
     Raises
     ------
@@ -138,11 +140,16 @@ def _read_native(path: Path, year: str) -> list[Captioned]:
     try:
         names = {image["id"]: image["file_name"] for image in content["images"]}
         captions: dict[int, list[str]] = {image: [] for image in names}
+        ids: dict[int, list[int]] = {image: [] for image in names}
         for one in sorted(content["annotations"], key=lambda one: one["id"]):
             captions[one["image_id"]].append(one["caption"].strip())
+            ids[one["image_id"]].append(one["id"])
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(
             f"{path.name} must hold images with id and file_name, and annotations with id, "
             f"image_id and caption ({type(error).__name__}: {error})"
         ) from None
-    return [Captioned(f"{year}2014/{names[image]}", captions[image]) for image in sorted(names)]
+    return [
+        Captioned(f"{year}2014/{names[image]}", captions[image], ids[image])
+        for image in sorted(names)
+    ]

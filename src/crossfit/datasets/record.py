@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from crossfit.views import Views
 
 __all__ = [
     "Dataset",
+    "MissingFilesError",
     "Split",
     "check_counts",
     "choose_subsets",
@@ -242,11 +243,29 @@ def require(folder: Path, *names: str, card: DatasetCard) -> list[Path]:
     return [folder / name for name in names]
 
 
-def missing_files(names: Iterable[str], folder: Path, card: DatasetCard) -> FileNotFoundError:
+class MissingFilesError(FileNotFoundError):
+    """Error for files of a data set that are missing.
+
+    Parameters
+    ----------
+    message : str
+        The first few of them, and the source of the data set.
+    names : sequence of str
+        All of them, relative to the folder of the data set.
+    """
+
+    def __init__(self, message: str, names: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.names = tuple(names)
+
+
+def missing_files(names: Iterable[str], folder: Path, card: DatasetCard) -> MissingFilesError:
     """Return an error that lists missing files and the source of the data set."""
-    return FileNotFoundError(
-        f"data set {card.name!r} needs {shortened(names)}, not found in {str(folder)!r}; get it "
-        f"from {card.url} and set root= or CROSSFIT_DATA to the folder that holds {card.name}/"
+    listed = list(names)
+    return MissingFilesError(
+        f"data set {card.name!r} needs {shortened(listed)}, not found in {str(folder)!r}; get it "
+        f"from {card.url} and set root= or CROSSFIT_DATA to the folder that holds {card.name}/",
+        listed,
     )
 
 
