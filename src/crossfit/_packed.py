@@ -25,6 +25,7 @@ __all__ = [
     "member_address",
     "open_file",
     "read_file",
+    "split_key",
     "tar_members",
 ]
 
@@ -47,6 +48,12 @@ def member_address(path: str | os.PathLike[str], name: str) -> str:
 def cell_address(path: str | os.PathLike[str], column: str, row: int) -> str:
     """Return the address of a cell of a parquet or Arrow file."""
     return f"{os.fspath(path)}::{column}[{row}]"
+
+
+def split_key(path: str) -> tuple[str, str | None]:
+    """Return a file and the name of an array in it, of ``<file>::<name>``."""
+    name, mark, key = path.rpartition("::")
+    return (name, key) if mark and name and not os.path.exists(path) else (path, None)
 
 
 def container_of(path: str) -> str | None:

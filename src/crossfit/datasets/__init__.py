@@ -10,11 +10,12 @@ _HOMES = {
     "available": "loading",
     "from_csv": "tables",
     "from_folder": "folders",
-    "from_precomputed": "captions",
+    "from_precomputed": "vectors",
     "from_table": "tables",
     "from_webdataset": "shards",
     "load": "loading",
     "read_pairs": "pairs",
+    "read_vectors": "vectors",
 }
 
 __all__ = sorted(_HOMES)
@@ -41,7 +42,6 @@ __getattr__, __dir__ = attach(
 )
 
 if TYPE_CHECKING:
-    from crossfit.datasets.captions import from_precomputed as from_precomputed
     from crossfit.datasets.folders import from_folder as from_folder
     from crossfit.datasets.loading import available as available
     from crossfit.datasets.loading import load as load
@@ -51,3 +51,5 @@ if TYPE_CHECKING:
     from crossfit.datasets.shards import from_webdataset as from_webdataset
     from crossfit.datasets.tables import from_csv as from_csv
     from crossfit.datasets.tables import from_table as from_table
+    from crossfit.datasets.vectors import from_precomputed as from_precomputed
+    from crossfit.datasets.vectors import read_vectors as read_vectors

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,8 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from crossfit._arguments import a_path, check_arguments
-from crossfit.cards import API, DatasetCard
+from crossfit.cards import DatasetCard
 from crossfit.datasets.record import (
     Dataset,
     Split,
@@ -33,7 +31,6 @@ __all__ = [
     "captioned_set",
     "check_per_image",
     "draw",
-    "from_precomputed",
     "precomputed_set",
     "read_karpathy",
     "read_tokens",
@@ -310,47 +307,3 @@ def _rows_repeat(features: NDArray[Any], begin: str) -> bool:
             "for the others: neither every row is repeated five times nor none is"
         )
     return bool(equal.all())
-
-
-def from_precomputed(
-    path: str | os.PathLike[str], *, captions_per_image: int = PER_IMAGE
-) -> Dataset:
-    """Build a data set from a folder of precomputed features, in the layout of VSE++ and SCAN.
-
-    Parameters
-    ----------
-    path : path
-        Folder with ``<split>_caps.txt`` (one caption per line in UTF-8, the same number for each
-        picture, grouped by picture) and ``<split>_ims.npy``: features (n, d), or of regions
-        (n, R, d), with one row per picture or, with five captions per picture, every row five
-        times.
-    captions_per_image : int, default=5
-        Number of captions per picture, from the first.
-
-    Returns
-    -------
-    Dataset
-        One split per pair of files, with the views ``image`` (a memory map) and ``text``
-        (strings).
-
-    Raises
-    ------
-    FileNotFoundError
-        If the folder has no such files, or one file of a pair is missing.
-    ValueError
-        If captions and features do not match, or a file cannot be read; the message names it.
-    """
-    check_arguments("from_precomputed", {"path": [a_path()]}, {"path": path})
-    folder = Path(path)
-    begins = [file.name.removesuffix("_caps.txt") for file in sorted(folder.glob("*_caps.txt"))]
-    if not begins:
-        raise FileNotFoundError(f"{str(folder)!r} holds no <split>_caps.txt")
-    card = DatasetCard(
-        api=API,
-        name=folder.resolve().name,
-        target="crossfit.datasets.captions:from_precomputed",
-        summary=f"precomputed features: {folder.resolve().name}",
-    )
-    check_per_image(captions_per_image, card)
-    files = dict(zip(begins, begins))
-    return precomputed_set(folder, files, per_image=captions_per_image, card=card, counts=None)

@@ -31,7 +31,9 @@ __all__ = [
     "default_views",
     "from_csv",
     "from_table",
+    "labels_of",
     "own_card",
+    "parts_of",
     "split_order",
     "states_of",
 ]
@@ -414,11 +416,11 @@ def build(
     y, target_names = None, None
     if roles.label:
         classes = table.classes.get(found[roles.label])
-        y, target_names = _labels_of(columns[roles.label], classes)
-    parts_of = columns[roles.split] if roles.split else None
+        y, target_names = labels_of(columns[roles.label], classes)
+    part_names = columns[roles.split] if roles.split else None
     groups = columns[roles.group] if roles.group else items
     splits = {}
-    for part, at in _parts(parts_of, n):
+    for part, at in parts_of(part_names, n):
         own = items if items is None else items[at]
         made = _views({name: column[at] for name, column in values.items()}, own, roles.paths)
         kept_groups = np.arange(n)[at] if groups is None else _codes(groups[at])
@@ -427,11 +429,11 @@ def build(
             None if y is None else y[at],
             {name: columns[name][at] for name in roles.info},
         )
-    if parts_of is not None:
+    if part_names is not None:
         for view in of_files:
-            _refuse_straddling(values[view], parts_of, view)
+            _refuse_straddling(values[view], part_names, view)
         if groups is not None:
-            _refuse_straddling(groups, parts_of, roles.group or roles.key or "item")
+            _refuse_straddling(groups, part_names, roles.group or roles.key or "item")
     card = own_card(table.stem, maker, splits, tuple(values))
     return Dataset(card, splits, target_names, hashed)
 
@@ -787,7 +789,7 @@ def _warn_of_repeats(values: Mapping[str, Any], items: NDArray[Any] | None, name
         )
 
 
-def _parts(column: NDArray[Any] | None, n: int) -> Iterator[tuple[str, Any]]:
+def parts_of(column: NDArray[Any] | None, n: int) -> Iterator[tuple[str, Any]]:
     """Yield the splits and their rows."""
     if column is None:
         yield "all", slice(None)
@@ -807,7 +809,7 @@ def _refuse_straddling(keys: NDArray[Any], parts: NDArray[Any], name: str) -> No
             )
 
 
-def _labels_of(
+def labels_of(
     column: NDArray[Any], classes: Sequence[str] | None
 ) -> tuple[NDArray[np.int64], tuple[str, ...]]:
     """Return labels, or an indicator matrix if the entries are lists, and the class names."""
