@@ -71,7 +71,7 @@ docs: install
 	$(BIN)/sphinx-build -W --keep-going -b html docs docs/_build/html
 
 bench: install
-	@for script in $(filter-out benchmarks/defaults.py,$(wildcard benchmarks/[a-z]*.py)); do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+	@for script in $(filter-out benchmarks/defaults.py benchmarks/diagnosis.py,$(wildcard benchmarks/[a-z]*.py)); do echo "== $$script"; $(BIN)/python $$script || exit 1; done
 
 clean:
 	rm -rf .venv .venv-lowest demo docs/_build docs/api docs/examples .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage htmlcov

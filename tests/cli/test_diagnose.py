@@ -164,7 +164,7 @@ def test_rows_of_several_splits_keep_items_and_groups():
         (["pairs.csv", "--root", "."], "--root and --split belong to data sets, not to a table", 2),
         (["pairs.csv", "--splits", "dev"], "--splits: there is no split 'dev'; the spl", 2),
         (["sound.csv"], "the view 'audio' holds neither vectors, pictures nor texts; name its", 2),
-        (["."], "is not a regular file", 1),
+        (["."], "'.' has no texts", 1),
     ],
 )  # fmt: skip
 def test_bad_input_is_one_clear_sentence(diagnose, table, tmp_path, words, message, code):

@@ -188,7 +188,7 @@ def _duplicates(found: Diagnosis) -> Advice:
     ]
     reason = f"{'; '.join(parts)}."
     leaks = [
-        f"{n:,} {name} items of {one} in {other}"
+        f"{counted(n, f'{name} item')} of {one} in {other}"
         for name, each in found.duplicates.items()
         for (one, other), n in each.across.items()
         if n and other == found.train

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from crossfit._packed import is_file
 from crossfit.experiment.records import CellRecord
 from crossfit.labels import is_unlabelled
 from crossfit.report.format import (
@@ -198,7 +199,7 @@ def own_text(test: Any, row: int, view: str) -> str:
     for name in test.views.names:
         values, row_to_item = test.views.distinct(name)
         value = values[row_to_item[row]]
-        if name != view and isinstance(value, str) and os.sep not in value:
+        if name != view and isinstance(value, str) and not (os.sep in value and is_file(value)):
             return clipped(value)
     return ""
 
