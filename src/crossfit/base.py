@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -326,6 +327,41 @@ class CrossModalEstimator(ViewsTransformerMixin, BaseEstimator):
         """Return the approximate number of operations of a fit on n rows; see `few_threads`."""
         d = sum(self.n_features_in_.values())
         return n * d**2 + d**3
+
+    @contextlib.contextmanager
+    def _more_rows(self, X: Any, Y: Any, y: Any) -> Iterator[Views]:
+        """Yield the rows of a call of ``partial_fit`` by role, checked as those of `fit` are.
+
+        The first call assigns the roles; this is undone if the block raises. Views of later calls
+        are matched by name.
+        """
+        first = not hasattr(self, "views_in_")
+        views, _ = self._given(X, Y, y, None if first else self.views_in_)
+        roles = self._assign_roles(views) if first else self.views_in_
+        missing = [name for name in roles.values() if name not in views]
+        if missing:
+            raise ValueError(
+                f"{self._name()} needs the view {missing[0]!r}, got {', '.join(views.names)}"
+            )
+        if not first:
+            views = self.fitted_views(views)
+        name_to_role = {name: role for role, name in roles.items()}
+        views = views.select(*name_to_role).rename(name_to_role)
+        features: dict[str, int] = {}
+        columns = views.columns
+        views = views.map(
+            lambda part, role: self._checked(part, role, roles[role], features if first else None)
+        )
+        if first:
+            self.views_in_, self.n_features_in_ = roles, features
+            self._set_columns(columns)
+        try:
+            with np.errstate(**NUMPY_DEFAULTS):
+                yield views
+        except BaseException:
+            if first:
+                del self.views_in_, self.n_features_in_
+            raise
 
     def _still_answers(self, error: BaseException) -> bool:
         """Return True if the estimator is still usable after `_fit` raised `error`."""

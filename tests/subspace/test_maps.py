@@ -1,4 +1,4 @@
-"""Identity, Procrustes and RidgeMap against closed forms of other libraries."""
+"""Identity and plain maps against closed forms of other libraries, and naive loops."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ from crossfit import Views, evaluate, similarity
 from crossfit.datasets import load
 from crossfit.extraction import GridFeatures
 from crossfit.similarities import pairwise_similarity
-from crossfit.subspace import Identity, Procrustes, RidgeMap
+from crossfit.subspace import ASIF, CCA, CSA, Identity, Procrustes, ReducedRank, RidgeMap
 
 
 def _unit(rows):
@@ -149,10 +149,201 @@ def test_ridge_map_has_the_columns_of_the_targets(pairs):
         RidgeMap(reg=-1.0).fit(X, T)
 
 
+# ---- ReducedRank ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("direction", ["forward", "backward", "both"])
+@pytest.mark.parametrize("k", [1, 3])
+def test_reduced_rank_projects_on_the_singular_vectors_of_the_fitted_values(pairs, direction, k):
+    X, T = pairs
+
+    def scores(A, B):
+        fitted = _ridge(A, B, 0.2)
+        V = np.linalg.svd(fitted, full_matrices=False)[2][:k].T
+        return pairwise_similarity(fitted @ V, (B - B.mean(0)) @ V)
+
+    forward, backward = scores(X, T), scores(T, X).T
+    expected = {"forward": forward, "backward": backward, "both": (forward + backward) / 2}
+    found = ReducedRank(k, direction, 0.2).fit(X, T).similarity(X, T)
+    np.testing.assert_allclose(found, expected[direction], atol=1e-5)
+
+
+@pytest.mark.parametrize("k", [1, 2, 3])
+def test_without_a_ridge_no_map_of_the_rank_has_smaller_errors(pairs, k):
+    X, T = pairs[0] - pairs[0].mean(0), pairs[1] - pairs[1].mean(0)
+    method = ReducedRank(k, "forward", reg=0).fit(X, T)
+    rank_k = method.maps_["image"] @ method.bases_["text"].T
+    best = ((T - X @ rank_k) ** 2).sum()
+    rng = np.random.default_rng(0)
+    for size in (1e-3, 1e-2, 0.1):
+        left = method.maps_["image"] + size * rng.normal(size=method.maps_["image"].shape)
+        right = method.bases_["text"] + size * rng.normal(size=method.bases_["text"].shape)
+        assert ((T - X @ left @ right.T) ** 2).sum() > best
+
+
+def test_with_all_directions_it_is_the_ridge_map(pairs, wide):
+    for X, T in (pairs, wide):
+        full = RidgeMap("forward").fit(X, T).similarity(X, T)
+        np.testing.assert_allclose(
+            ReducedRank(None, "forward").fit(X, T).similarity(X, T), full, atol=1e-5
+        )
+    with pytest.warns(UserWarning, match="n_components=9 is more than the views' rank allows; 5"):
+        ReducedRank(9, "forward").fit(*pairs)
+
+
+# ---- CSA -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("power", [0.0, 1.0, 2.0])
+def test_csa_is_a_weighted_cosine_of_canonical_variates(pairs, power):
+    X, T = pairs
+    cca = CCA(3, reg=0.1, power=0).fit(X, T)
+    a, b = (_unit(part) for part in cca.transform(X, T))
+    expected = (a * cca.correlations_**power) @ b.T
+    csa = CSA(3, reg=0.1, power=power)
+    np.testing.assert_allclose(csa.fit(X, T).similarity(X, T), expected, atol=1e-6)
+    streamed = CSA(3, reg=0.1, power=power)
+    for rows in (slice(0, 70), slice(70, None)):
+        streamed = streamed.partial_fit(X[rows], T[rows])
+    np.testing.assert_allclose(streamed.similarity(X, T), expected, atol=1e-6)
+
+
+# ---- ASIF ----------------------------------------------------------------------------------------
+
+
+def _relative(items, anchors, k, power):
+    """Return relative representations, item by item."""
+    found = np.zeros((len(items), len(anchors)))
+    for i, x in enumerate(items):
+        near = [x @ a / np.linalg.norm(x) / np.linalg.norm(a) for a in anchors]
+        for j in np.argsort(near)[::-1][:k]:
+            found[i, j] = max(near[j], 0) ** power
+    return found
+
+
+@pytest.mark.parametrize("center", [False, True])
+@pytest.mark.parametrize("form", [np.asarray, sp.csr_array])
+def test_asif_is_the_naive_loop(pairs, center, form):
+    X, T = pairs
+    train, test = slice(0, 90), slice(90, None)
+    method = ASIF(7, 3.0, center=center).fit(form(X[train]), form(T[train]))
+    means = [part[train].mean(0) if center else 0 for part in (X, T)]
+    p, q = (
+        _relative(part[test] - mean, part[train] - mean, 7, 3) for part, mean in zip((X, T), means)
+    )
+    found = method.similarity(form(X[test]), form(T[test]))
+    np.testing.assert_allclose(found, pairwise_similarity(p, q), atol=1e-6)
+
+
+def test_asif_has_an_anchor_per_image_at_the_mean_of_its_captions():
+    rng = np.random.default_rng(0)
+    images, texts = rng.normal(size=(3, 4)), rng.normal(size=(7, 5))
+    views = Views.from_captions(images, texts, [0, 0, 1, 2, 2, 2, 1])
+    anchors = ASIF().fit(views).anchors_
+    np.testing.assert_allclose(anchors["image"], _unit(images))
+    expected = [_unit(texts)[rows].mean(0) for rows in ([0, 1], [2, 6], [3, 4, 5])]
+    np.testing.assert_allclose(anchors["text"], _unit(np.array(expected)))
+
+
+def test_asif_takes_more_pairs_without_a_change_of_the_others(pairs):
+    X, T = pairs
+    whole = ASIF(9).fit(X[:100], T[:100]).similarity(X[100:], T[100:])
+    parts = ASIF(9).fit(X[:60], T[:60])
+    kept = parts.anchors_["image"].copy()
+    parts.partial_fit(X[60:99], T[60:99]).partial_fit(X[99:100], T[99:100])
+    np.testing.assert_array_equal(parts.anchors_["image"][:60], kept)
+    np.testing.assert_allclose(parts.similarity(X[100:], T[100:]), whole, atol=1e-6)
+    with pytest.raises(ValueError, match=r"7 (columns|features)"):
+        parts.partial_fit(X[:, :3], T)
+    assert len(parts.anchors_["image"]) == len(parts.anchors_["text"]) == 100
+    assert ASIF().partial_fit(X, T).n_components_ == len(X)
+
+
+def test_asif_draws_anchors_with_a_seed(pairs):
+    X, T = pairs
+    drawn = [ASIF(n_anchors=20, random_state=seed).fit(X, T).anchors_["text"] for seed in (0, 0, 1)]
+    np.testing.assert_array_equal(drawn[0], drawn[1])
+    assert len(drawn[0]) == 20 and not np.array_equal(drawn[0], drawn[2])
+
+
+# ---- CCA with a contrastive step -----------------------------------------------------------------
+
+
+def _contrasted(X, T, groups, c, reg, power):
+    """Return scores of CCA after one contrastive step, pair by pair."""
+    n = len(X)
+    x, t = X - X.mean(0), T - T.mean(0)
+
+    def whitening(part):
+        S = part.T @ part / (n - 1)
+        values, vectors = np.linalg.eigh(S + reg * np.trace(S) / len(S) * np.eye(len(S)))
+        return vectors / np.sqrt(values)
+
+    A, B = x @ whitening(x), t @ whitening(t)
+    M = A.T @ B / (n - 1)
+
+    def solved(M):
+        U, s, Vt = np.linalg.svd(M, full_matrices=False)
+        return _unit(A @ U * s**power), _unit(B @ Vt.T * s**power)
+
+    a, b = solved(M)
+    wrong = np.zeros_like(M)
+    for one, other, left, right, flip in ((a, b, A, B, False), (b, a, B, A, True)):
+        for i in range(n):
+            others = np.flatnonzero(groups != groups[i])
+            weights = np.exp(10 * other[others] @ one[i])
+            mean = weights @ right[others] / weights.sum()
+            pair = np.outer(left[i], mean)
+            wrong += (pair.T if flip else pair) / (2 * n)
+    a, b = solved(M - c * wrong)
+    return a @ b.T
+
+
+@pytest.mark.parametrize("c", [0.0, 0.5])
+@pytest.mark.parametrize("power", [0.0, 1.0])
+def test_a_contrastive_step_is_the_naive_loop(pairs, c, power):
+    X, T = pairs
+    expected = _contrasted(X, T, np.arange(len(X)), c, 0.1, power)
+    found = CCA(reg=0.1, power=power, contrast=c).fit(X, T).similarity(X, T)
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+def test_captions_of_an_image_are_no_wrong_pairs_in_a_contrastive_step(pairs):
+    X, T = pairs
+    index = np.repeat(np.arange(50), 3)
+    views = Views.from_captions(X[:50], T, index)
+    expected = _contrasted(X[:50][index], T, index, 0.5, 0.1, 1.0)
+    found = CCA(reg=0.1, contrast=0.5).fit(views).similarity(X[:50][index], T)
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+def test_a_contrastive_step_of_wide_views_and_in_blocks(wide, monkeypatch):
+    X, T = wide
+    found = CCA(contrast=0.5).fit(X, T).similarity(X, T)
+    monkeypatch.setattr("crossfit.subspace._contrast._SCORES", 7 * len(T))
+    np.testing.assert_allclose(CCA(contrast=0.5).fit(X, T).similarity(X, T), found, atol=1e-5)
+    expected = _contrasted(X, T, np.arange(len(X)), 0.5, 3.0, 1.0)
+    np.testing.assert_allclose(found, expected, atol=1e-3)
+
+
+def test_a_contrastive_step_needs_two_views_and_all_rows(pairs):
+    X, T = pairs
+    with pytest.raises(ValueError, match="contrast needs two views, got 3; set contrast=0"):
+        CCA(contrast=0.5).fit(Views(image=X, text=T, sound=X))
+    with pytest.raises(ValueError, match="partial_fit keeps only sums; call fit, or set contrast"):
+        CCA(contrast=0.5).partial_fit(X, T)
+    with pytest.raises(ValueError, match="'contrast' parameter of CCA"):
+        CCA(contrast=1.0).fit(X, T)
+
+
 # ---- defaults on real data -----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("method", [Procrustes(), RidgeMap()], ids=lambda m: type(m).__name__)
+@pytest.mark.parametrize(
+    "method",
+    [Procrustes(), RidgeMap(), ReducedRank(), CSA(), ASIF(), CCA(contrast=0.5)],
+    ids=lambda m: type(m).__name__,
+)
 def test_defaults_are_better_than_chance_on_emoji(method):
     from sklearn.decomposition import TruncatedSVD
     from sklearn.feature_extraction.text import TfidfVectorizer

@@ -10,11 +10,13 @@ from sklearn.linear_model import LogisticRegression
 
 from crossfit import Views
 from crossfit.subspace import (
+    ASIF,
     BLM,
     CCA,
     CCA3V,
     CFA,
     CM,
+    CSA,
     GCCA,
     GMLDA,
     GMMFA,
@@ -31,17 +33,20 @@ from crossfit.subspace import (
     SM,
     TCCA,
     Procrustes,
+    ReducedRank,
     RidgeMap,
     SparseCCA,
     __all__,
 )  # fmt: skip
 
 METHODS = {
+    "ASIF": ASIF(20),
     "BLM": BLM(3),
     "CCA": CCA(3),
     "CCA3V": CCA3V(3, random_state=0),
     "CFA": CFA(3),
     "CM": CM(3),
+    "CSA": CSA(3),
     "GCCA": GCCA(3),
     "GMLDA": GMLDA(2),
     "GMMFA": GMMFA(3, n_within=5, n_between=40),
@@ -54,6 +59,7 @@ METHODS = {
     "MLCCA": MLCCA(2),
     "PLS": PLS(3),
     "Procrustes": Procrustes(3),
+    "ReducedRank": ReducedRank(3),
     "RidgeMap": RidgeMap(),
     "S2UPG": S2UPG(n_neighbors=5, n_votes=8),
     "SCM": SCM(3),

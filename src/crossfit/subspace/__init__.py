@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING
 from crossfit._lazy import attach
 
 _HOMES = {
+    "ASIF": "asif",
     "BLM": "gma",
     "CCA": "cca",
     "CCA3V": "cca3v",
     "CFA": "cfa",
+    "CSA": "csa",
     "CM": "semantic",
     "GCCA": "gcca",
     "GMLDA": "gma",
@@ -27,6 +29,7 @@ _HOMES = {
     "MLCCA": "mlcca",
     "PLS": "pls",
     "Procrustes": "procrustes",
+    "ReducedRank": "reduced_rank",
     "RidgeMap": "ridge_map",
     "S2UPG": "s2upg",
     "SCM": "semantic",
@@ -44,9 +47,11 @@ __getattr__, __dir__ = attach(
 )
 
 if TYPE_CHECKING:
+    from crossfit.subspace.asif import ASIF as ASIF
     from crossfit.subspace.cca import CCA as CCA
     from crossfit.subspace.cca3v import CCA3V as CCA3V
     from crossfit.subspace.cfa import CFA as CFA
+    from crossfit.subspace.csa import CSA as CSA
     from crossfit.subspace.gcca import GCCA as GCCA
     from crossfit.subspace.gma import BLM as BLM
     from crossfit.subspace.gma import GMLDA as GMLDA
@@ -63,6 +68,7 @@ if TYPE_CHECKING:
     from crossfit.subspace.mlcca import MLCCA as MLCCA
     from crossfit.subspace.pls import PLS as PLS
     from crossfit.subspace.procrustes import Procrustes as Procrustes
+    from crossfit.subspace.reduced_rank import ReducedRank as ReducedRank
     from crossfit.subspace.ridge_map import RidgeMap as RidgeMap
     from crossfit.subspace.s2upg import S2UPG as S2UPG
     from crossfit.subspace.semantic import CM as CM

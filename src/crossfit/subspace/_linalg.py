@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from crossfit._arrays import RangeError
 from crossfit._threads import few_threads
 from crossfit._warnings import warn
-from crossfit.views import Views, as_numpy, is_tensor
+from crossfit.views import Views, as_numpy, is_tensor, n_rows
 
 __all__ = [
     "REG_STYLES",
@@ -33,6 +33,7 @@ __all__ = [
     "irls21",
     "kept_components",
     "leading_svd",
+    "mean_of_rows",
     "regularised",
     "ridge_solve",
     "rounding",
@@ -365,6 +366,16 @@ def centred(values: Any, mean: Matrix) -> Any:
     for rows in _chunks(len(found)):
         found[rows] = dense(values[rows]) - mean
     return found
+
+
+def mean_of_rows(items: Any, index: NDArray[np.intp]) -> NDArray[np.float64]:
+    """Return the mean of the rows that an index takes from items, summed in float64."""
+    counts = np.bincount(index, minlength=n_rows(items)).astype(np.float64)
+    total: NDArray[np.float64] = np.zeros(items.shape[1])
+    for start in range(0, len(counts), CHUNK):
+        rows = slice(start, start + CHUNK)
+        total += counts[rows] @ as_numpy(dense(items[rows])).astype(np.float64)
+    return total / counts.sum()
 
 
 def unit_rows(values: Any) -> Any:

@@ -610,3 +610,76 @@ RIDGE_MAP = MethodCard(
         "reg": Each(("image", "text"), Float(1e-3, 100.0, log=True)),
     },
 )
+
+REDUCED_RANK = MethodCard(
+    api=1,
+    name="reduced-rank",
+    target="crossfit.subspace.reduced_rank:ReducedRank",
+    summary="Regression of one view on the other by a map of low rank",
+    roles=("image", "text"),
+    inputs=VECTORS,
+    labels="none",
+    kind="embedding",
+    year=1975,
+    citation="""@article{izenman1975reduced,
+  author  = {Alan Julian Izenman},
+  title   = {Reduced-Rank Regression for the Multivariate Linear Model},
+  journal = {Journal of Multivariate Analysis},
+  volume  = {5},
+  number  = {2},
+  pages   = {248--264},
+  year    = {1975}
+}""",
+    search_space={
+        "n_components": Int(2, 256, log=True),
+        "direction": Choice("both", "forward", "backward"),
+        "reg": Each(("image", "text"), Float(1e-3, 100.0, log=True)),
+    },
+    test_params={"n_components": 6},
+)
+
+CSA = MethodCard(
+    api=1,
+    name="csa",
+    target="crossfit.subspace.csa:CSA",
+    summary="Cosine of canonical variates, weighted by their correlations",
+    roles=("image", "text"),
+    extra_views=True,
+    inputs=VECTORS,
+    labels="none",
+    kind="embedding",
+    year=2025,
+    citation="""@inproceedings{li2025csa,
+  author    = {Po-han Li and Sandeep P. Chinchali and Ufuk Topcu},
+  title     = {{CSA}: Data-efficient Mapping of Unimodal Features to Multimodal Features},
+  booktitle = {International Conference on Learning Representations},
+  year      = {2025}
+}""",
+    search_space={
+        "n_components": Int(2, 256, log=True),
+        "reg": Each(("image", "text"), Float(1e-4, 10.0, log=True)),
+    },
+    test_params={"n_components": 4},
+)
+
+ASIF = MethodCard(
+    api=1,
+    name="asif",
+    target="crossfit.subspace.asif:ASIF",
+    summary="Similarities to the training pairs as the common space, without training",
+    roles=("image", "text"),
+    extra_views=True,
+    inputs=VECTORS,
+    labels="none",
+    kind="embedding",
+    year=2023,
+    citation="""@inproceedings{norelli2023asif,
+  author    = {Antonio Norelli and Marco Fumero and Valentino Maiorca and Luca Moschella and
+               Emanuele Rodol{\\`a} and Francesco Locatello},
+  title     = {{ASIF}: Coupled Data Turns Unimodal Models to Multimodal without Training},
+  booktitle = {Advances in Neural Information Processing Systems},
+  year      = {2023}
+}""",
+    search_space={"n_neighbors": Int(10, 1000, log=True), "power": Float(1.0, 16.0, log=True)},
+    test_params={"n_neighbors": 10},
+)

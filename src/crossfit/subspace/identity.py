@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from crossfit.base import CrossModalEstimator
 from crossfit.subspace import cards
-from crossfit.subspace._linalg import CHUNK, centred, dense, unit_rows
-from crossfit.views import Views, as_numpy, n_rows
+from crossfit.subspace._linalg import centred, mean_of_rows, unit_rows
+from crossfit.views import Views
 
 __all__ = ["Identity"]
 
@@ -75,19 +75,9 @@ class Identity(CrossModalEstimator):
             )
         self.n_components_ = next(iter(widths.values()))
         self.means_ = {
-            role: _mean(*views.distinct(role)) if self.center else np.zeros(d)
+            role: mean_of_rows(*views.distinct(role)) if self.center else np.zeros(d)
             for role, d in widths.items()
         }
 
     def _encode(self, values: Any, view: str) -> Any:
         return unit_rows(centred(values, self.means_[view]))
-
-
-def _mean(items: Any, index: NDArray[np.intp]) -> NDArray[np.float64]:
-    """Return the mean of the rows that an index takes from items, summed in float64."""
-    counts = np.bincount(index, minlength=n_rows(items)).astype(np.float64)
-    total: NDArray[np.float64] = np.zeros(items.shape[1])
-    for start in range(0, len(counts), CHUNK):
-        rows = slice(start, start + CHUNK)
-        total += counts[rows] @ as_numpy(dense(items[rows])).astype(np.float64)
-    return total / counts.sum()

@@ -13,7 +13,7 @@ from crossfit._arguments import mapping_of, one_of, real
 from crossfit.base import CrossModalEstimator
 from crossfit.subspace import cards
 from crossfit.subspace._joint import joint_covariance
-from crossfit.subspace._linalg import affine, centred, unit_rows
+from crossfit.subspace._linalg import Matrix, affine, centred, unit_rows
 from crossfit.views import Views, is_tensor
 
 __all__ = ["RidgeMap"]
@@ -52,6 +52,7 @@ class RidgeMap(CrossModalEstimator):
     See Also
     --------
     CCA : Uses both directions at once.
+    ReducedRank : Predicts few directions of the other view.
 
     Notes
     -----
@@ -108,10 +109,17 @@ class RidgeMap(CrossModalEstimator):
             W = scipy.linalg.solve(
                 variances + ridge * np.eye(len(variances)), S(source, target), assume_a="pos"
             )
-            self.maps_[source] = S.weights(source, W)
-            if target in S.spans:
+            basis = self._basis(W, variances)
+            self.maps_[source] = S.weights(source, W if basis is None else W @ basis)
+            if basis is not None:
+                self.bases_[target] = S.weights(target, basis)
+            elif target in S.spans:
                 self.bases_[target] = S.weights(target, np.eye(len(S(target))))
         self.n_components_ = sum(W.shape[1] for W in self.maps_.values())
+
+    def _basis(self, W: Matrix, variances: Matrix) -> Matrix | None:
+        """Return the directions of the target that are predicted; None for all of them."""
+        return None
 
     def _ridge(self, role: str) -> float:
         return float(self._of_view("reg", role))
