@@ -21,6 +21,7 @@ __all__ = [
     "cell_address",
     "container_of",
     "file_size",
+    "is_cell",
     "is_file",
     "member_address",
     "open_file",
@@ -60,6 +61,12 @@ def container_of(path: str) -> str | None:
     """Return the file that holds the file with this address, or None if the path is not one."""
     found = _ADDRESS.fullmatch(path) if "::" in path else None
     return None if found is None or os.path.exists(path) else found[1]
+
+
+def is_cell(path: str) -> bool:
+    """Return True for the address of a cell of a parquet or Arrow file."""
+    container = container_of(path)
+    return container is not None and not container.lower().endswith(".tar")
 
 
 def is_file(path: str) -> bool:

@@ -141,6 +141,12 @@ class TestFlickr30k:
         with pytest.raises(ValueError, match=message):
             flickr30k.load(flickr, strict=False)
 
+    def test_captions_have_the_ids_of_the_file(self, flickr):
+        part = flickr30k.load(flickr, captions_per_image=2, strict=False)["test"]
+        images = json.loads((flickr / "dataset_flickr30k.json").read_text())["images"]
+        (own,) = (image["sentids"] for image in images if image["split"] == "test")
+        assert part.info["caption_id"].tolist() == own[:2]
+
     def test_an_empty_split_is_named(self, flickr):
         file = flickr / "dataset_flickr30k.json"
         file.write_text(file.read_text().replace('"val"', '"dev"'))
@@ -191,6 +197,23 @@ def ids(split):
 
 
 class TestCoco:
+    def test_relevance_of_other_authors_by_the_ids(self, mscoco):
+        from crossfit.metrics import read_relevance
+
+        split = load("coco", mscoco.parent, split="cran", strict=False)["train"]
+        views = split.views
+        images = split.info["image_name"][views.first_rows("image")]
+        captions = split.info["caption_id"][views.first_rows("text")]
+        paired = views.relevance("image", "text")
+        one, other = 0, int(paired.shape[1] - 1)
+        assert not paired[[one], [other]].any()
+        found = {str(int(images[one][-16:-4])): [captions[other]]}
+        (mscoco / "eccv.json").write_text(json.dumps(found))
+        relevance = read_relevance(mscoco / "eccv.json", images, captions)
+        assert relevance.nnz == 1 and relevance[[one], [other]].all()
+        row = captions[paired[[one]].indices].tolist()
+        assert row == [10 * int(images[one][-16:-4]) + k for k in range(5)]
+
     def test_karpathy(self, mscoco):
         for path in (mscoco / "annotations").iterdir():
             path.unlink()

@@ -220,6 +220,29 @@ class TestForms:
             with pytest.raises(ImportError, match=rf"{name}' needs pyarrow: `pip .*\[tables\]`"):
                 from_table(pictures / name)
 
+    def test_a_table_for_each_split(self, pictures):
+        datasets = pytest.importorskip("datasets")
+        train = {"image": ["a.jpg", "b.jpg"], "text": ["x", "y"], "kind": [1, 0]}
+        test = {"image": ["c.jpg"], "text": ["z"], "kind": [1]}
+        features = datasets.Features(
+            {
+                "image": datasets.Value("string"),
+                "text": datasets.Value("string"),
+                "kind": datasets.ClassLabel(names=["dog", "cat"]),
+            }
+        )
+        splits = datasets.DatasetDict(
+            train=datasets.Dataset.from_dict(train, features),
+            test=datasets.Dataset.from_dict(test, features),
+        )
+        ds = from_table(splits, root=pictures, label="kind")
+        assert list(ds.splits) == ["train", "test"] and ds.target_names == ("dog", "cat")
+        assert list(ds["train"].views["text"]) == ["x", "y"] and ds["test"].y.tolist() == [1]
+        test["image"] = ["a.jpg"]
+        splits["test"] = datasets.Dataset.from_dict(test, features)
+        with pytest.raises(ValueError, match=r"a\.jpg' is in the splits 'train' and 'test'"):
+            from_table(splits, root=pictures)
+
 
 class TestCaptions:
     @pytest.mark.parametrize("form", ["jsonl", "parquet", "pandas", "polars", "datasets"])
@@ -581,10 +604,6 @@ class TestBadTables:
     def test_mappings(self):
         with pytest.raises(ValueError, match="the same length, got image: 2, text: 1"):
             from_table({"image": [[1.0], [2.0]], "text": ["x"]})
-        datasets = pytest.importorskip("datasets")
-        splits = datasets.DatasetDict(train=datasets.Dataset.from_dict(columns()))
-        with pytest.raises(TypeError, match=r"one table, got a mapping of 1 .* that of 'train'"):
-            from_table(splits)
 
     def test_parquet_cut_short(self, pictures):
         path = as_parquet(pictures)

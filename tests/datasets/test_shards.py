@@ -357,6 +357,17 @@ class TestPicturesInTables:
         views = from_table(tmp_path / "p.arrow")["all"].views
         assert [load_rgb(path)[0, 0, 0] for path in views["image"]] == list(range(10))
 
+    def test_reports_show_them(self, tmp_path):
+        from crossfit.report.pictures import data_uri, is_picture
+
+        pyarrow = pytest.importorskip("pyarrow")
+        parquet = pytest.importorskip("pyarrow.parquet")
+        parquet.write_table(pyarrow.table({"f": [picture("red"), b"RIFF"]}), tmp_path / "p.parquet")
+        shown = [f"{tmp_path}/p.parquet::f[0]", picture("red")]
+        assert all(map(is_picture, shown)) and len(set(map(data_uri, shown))) == 1
+        for other in (f"{tmp_path}/p.parquet::f[1]", f"{tmp_path}/p.parquet::f[2]", b"RIFF"):
+            assert not is_picture(other)
+
     def test_a_table_in_memory(self):
         views = from_table(with_pictures("struct"))["all"].views
         assert [load_rgb(item)[0, 0, 0] for item in views["image"]] == list(range(10))

@@ -739,11 +739,8 @@ def _of_datasets(source: Any, classes: Mapping[str, Sequence[str]]) -> Table:
 
 
 def _of_mapping(source: Mapping[Any, Any]) -> Table:
-    if any(hasattr(part, "column_names") for part in source.values()):
-        raise TypeError(
-            f"from_table reads one table, got a mapping of {len(source)} tables: choose one, for "
-            f"instance that of {next(iter(source))!r}"
-        )
+    if source and all(hasattr(part, "column_names") for part in source.values()):
+        return _of_splits(source)
     names = [str(name) for name in source]
     columns = {str(name): _entries(column) for name, column in source.items()}
     sizes = {name: len(column) for name, column in columns.items()}
@@ -753,6 +750,21 @@ def _of_mapping(source: Mapping[Any, Any]) -> Table:
             + ", ".join(f"{name}: {size}" for name, size in sizes.items())
         )
     return Table("the table", names, lambda wanted: {name: columns[name] for name in wanted})
+
+
+def _of_splits(source: Mapping[Any, Any]) -> Table:
+    """Open a mapping of splits to tables, as `datasets` has it, with the column ``__split__``."""
+    parts = {str(name): open_table(part) for name, part in source.items()}
+    joined = _joined(list(parts.values()))
+
+    def read(wanted: Sequence[str]) -> dict[str, NDArray[Any]]:
+        own = [name for name in joined.names if name in wanted]
+        sizes = [len(next(iter(part.read(own[:1]).values()))) for part in parts.values()]
+        names = np.repeat(objects(parts), sizes)
+        return {**joined.read(own), "__split__": names}
+
+    names = [*joined.names, "__split__"]
+    return Table("the tables", names, read, joined.stem, joined.folder, joined.classes)
 
 
 def _of_records(records: Sequence[Mapping[str, Any]], name: str) -> Table:

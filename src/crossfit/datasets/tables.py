@@ -134,7 +134,8 @@ def from_table(
         COCO; Karpathy's ``dataset_<name>.json``), parquet, or Arrow (``.arrow``, ``.feather``);
         several files of one form as a list or as a pattern such as ``"train-*.parquet"``. Or an
         object: a DataFrame of pandas or polars, a table of pyarrow, a ``datasets.Dataset``, a
-        mapping of names to columns, a list of mappings, or any other object that has
+        ``datasets.DatasetDict`` or another mapping of splits to tables, a mapping of names to
+        columns, a list of mappings, or any other object that has
         ``column_names`` or ``columns`` and returns a column for its name. Parquet and Arrow files
         require pyarrow, ``pip install crossfit-retrieval[tables]``.
     image : str, optional
@@ -224,6 +225,8 @@ def from_table(
     (2, 2)
     """
     table = open_table(source, _checked_sep(sep), encoding)
+    if split is None and isinstance(source, Mapping) and "__split__" in table.names:
+        split = "__split__"
     if views is None:
         views = default_views(table.names, image, text)
     roles = Roles(columns_of_views(views), _checked_paths(paths), key, label, group, split,

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from crossfit._packed import is_file
+from crossfit._packed import is_cell, is_file
 from crossfit.extraction.formats import PICTURE_SUFFIXES
 
 __all__ = ["data_uri", "is_picture", "lit"]
@@ -80,7 +80,19 @@ def lit(image: Any, weights: Any, boxes: Any) -> NDArray[np.uint8]:
 
 
 def is_picture(value: Any) -> bool:
-    """Return True if a value is an image file that exists, also inside a tar, or a uint8 image."""
+    """Return True if a value is an image file that exists, also inside another, or pixels."""
+    if isinstance(value, bytes) or (isinstance(value, str) and is_cell(value)):
+        return _can_be_read(value)  # it may be a sound as well
     if isinstance(value, str):
         return Path(value).suffix.lower() in PICTURE_SUFFIXES and is_file(value)
     return isinstance(value, np.ndarray) and value.dtype == np.uint8 and value.ndim == 3
+
+
+def _can_be_read(value: str | bytes) -> bool:
+    from crossfit.extraction import load_rgb
+
+    try:
+        load_rgb(value)
+    except (ValueError, OSError, ImportError):
+        return False
+    return True
