@@ -48,6 +48,7 @@ MODULES = (
     "crossfit.retrieval", "crossfit.querying", "crossfit.scoring", "crossfit.model_selection",
     "crossfit.compose", "crossfit.datasets", "crossfit.cards", "crossfit.registry",
     "crossfit.extraction", "crossfit.subspace", "crossfit.plotting", "crossfit.cache",
+    "crossfit.diagnosis",
 )  # fmt: skip
 
 LEFT_OUT = {
@@ -81,6 +82,7 @@ Y = np.arange(12) % 3
 X = (RNG.normal(size=(12, 4)) + 2 * np.eye(3, 4)[Y]).astype(np.float32)
 T = RNG.normal(size=(12, 3)) + 2 * np.eye(3)[Y]
 VIEWS = Views(image=X, text=T)
+MANY = Views(image=np.vstack([X, X + 1, 2 * X]), text=np.vstack([T, T - X[:, :3], 3 * T]))
 SAME = Views(image=T, text=T + RNG.normal(size=T.shape))
 WORDED = Views(image=X, text=Ragged(RNG.normal(size=(36, 3)), range(0, 37, 3)))
 S = RNG.normal(size=(6, 6)).astype(np.float32)
@@ -112,7 +114,8 @@ USUAL = {
     "directions": "both", "kind": "map", "distribution": None, "group": "crossfit.methods",
     "cls": CCA, "params": {}, "audio": np.zeros(400, np.float32), "sample_rate": 8000,
     "card": crossfit.registry.get("cca"), "splits": {}, "query_ids": range(6),
-    "gallery_ids": range(6), "confidence": X[:, 0], "worst": TIED, "expected": TIED, "best": TIED,
+    "gallery_ids": range(6), "Z": T, "confidence": X[:, 0], "worst": TIED, "expected": TIED,
+    "best": TIED,
 }  # fmt: skip
 
 # A callable of the user may raise any error.
@@ -121,7 +124,7 @@ CALLED = {"similarity", "scoring", "kernel", "function"}
 # Numbers of rounds and of draws: a large one rightly needs much time or memory.
 ROUNDS = {
     "n_resamples", "n_trials", "timeout", "max_iter", "n_splits", "n_draws", "n_points", "n_init",
-    "n_jobs", "max_epochs", "epochs", "n_passes", "fourier",
+    "n_jobs", "n_permutations", "max_epochs", "epochs", "n_passes", "fourier",
 }  # fmt: skip
 
 
@@ -268,6 +271,13 @@ OWN = {
     "ExactIndex": {"values": T}, "KNNPosterior": {"values": T}, "top_k": {"k": 2},
     "RetrievalScorer": {"X": SAME, "values": T},
     "CCA": {"values": X}, "JRL": {"values": X},
+    "hubness": {"top": [[0], [1]], "n_gallery": 3},
+    "diagnose": {"views": MANY, "shown": None, "splits": None, "train": "train"},
+    "rank_pairs": {"views": MANY, "method": None}, "near_duplicates": {"splits": None},
+    "learning_curve": {"train": MANY[:28], "test": MANY[28:], "sizes": (10,), "method": None},
+    "recoveries": {"train": MANY[:28], "test": MANY[28:]},
+    "hub_effect_of": {"method": CCA(2).fit(MANY), "train": MANY[:28], "test": MANY[28:]},
+    "held_out_correlations": {"method": CCA(2).fit(MANY), "views": MANY},
 }  # fmt: skip
 
 FIT = {

@@ -10,7 +10,7 @@ from sklearn.base import clone
 
 from crossfit._arguments import validated
 from crossfit._random import draw_seed
-from crossfit.diagnosis.estimate import METRICS, Estimate, ranked, two_views
+from crossfit.diagnosis.estimate import METRICS, Estimate, fitted_and_held_out, ranked
 from crossfit.metrics import Evaluation, Repeats, chance_level
 from crossfit.model_selection import PairShuffleSplit
 from crossfit.subspace import CCA, Identity, RidgeMap
@@ -44,7 +44,7 @@ class Recovery:
     evaluation: Evaluation
 
 
-@validated(random_state=["random_state"])
+@validated(random_state=["random_state"], progress=[callable, None])
 def recoveries(
     train: Views,
     test: Views,
@@ -92,7 +92,7 @@ def recoveries(
     >>> [found.name for found in recoveries(views[:150], views[150:])]
     ['CCA', 'regression image → text', 'regression text → image', 'cosine as they are']
     """
-    first, second = two_views(train, "recoveries")
+    first, second = fitted_and_held_out(train, test, "recoveries")
     splitter = PairShuffleSplit(1, test_size=0.2, random_state=draw_seed(random_state))
     inner, held_out = next(splitter.split(train))
     roles = dict(zip(RidgeMap.card.roles, (first, second)))

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from sklearn.utils._param_validation import HasMethods
 
 from crossfit._arguments import integer, validated
 from crossfit._random import random_source
@@ -176,7 +177,11 @@ class CanonicalCorrelations:
         return int(np.argmax(below)) if below.any() else len(below)
 
 
-@validated(n_permutations=[integer(20)], random_state=["random_state"])
+@validated(
+    method=[HasMethods(["encode", "transform"])],
+    n_permutations=[integer(20)],
+    random_state=["random_state"],
+)
 def held_out_correlations(
     method: Any, views: Views, *, n_permutations: int = 200, random_state: Any = 0
 ) -> CanonicalCorrelations:

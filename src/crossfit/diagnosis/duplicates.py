@@ -67,7 +67,9 @@ class Duplicates:
         return int(self.sizes.max())
 
 
-@validated(threshold=[real(0, 1)], center=["boolean"], n_closest=[integer(0)])
+@validated(
+    threshold=[real(0, 1)], center=["boolean"], n_closest=[integer(0)], progress=[callable, None]
+)
 def near_duplicates(
     X: ArrayLike,
     threshold: float = 0.9,

@@ -11,12 +11,21 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from crossfit._arguments import not_views
-from crossfit._arrays import as_array
+from crossfit._arrays import as_array, checked_csr
 from crossfit.metrics import Evaluation, evaluate
 from crossfit.metrics.evaluation import PerQuery
 from crossfit.views import Ragged, Views, as_float, is_views
 
-__all__ = ["METRICS", "Estimate", "matrix", "ranked", "same_rows", "two_views", "unit"]
+__all__ = [
+    "METRICS",
+    "Estimate",
+    "fitted_and_held_out",
+    "matrix",
+    "ranked",
+    "same_rows",
+    "two_views",
+    "unit",
+]
 
 Floats = NDArray[Any]
 #: Measures of the held-out retrieval; the last one decides.
@@ -71,7 +80,10 @@ def matrix(values: Any, where: str) -> Floats:
     if isinstance(values, Ragged | Views):
         what = f"a {type(values).__name__}"
     else:
-        values = values if sp.issparse(values) else as_array(values, where, numbers=True)
+        if sp.issparse(values):
+            values = checked_csr(values, where)
+        else:
+            values = as_array(values, where, numbers=True)
         what = "texts or objects" if values.dtype.kind in "OUS" else ""
     if what:
         raise ValueError(
@@ -98,6 +110,17 @@ def two_views(views: Any, owner: str) -> tuple[str, str]:
         )
     first, second = views.names
     return first, second
+
+
+def fitted_and_held_out(train: Any, test: Any, owner: str) -> tuple[str, str]:
+    """Return the names of both views; raise if `train` and `test` are not Views of the same two."""
+    names = two_views(train, owner)
+    if set(two_views(test, owner)) != set(names):
+        raise ValueError(
+            f"{owner}: train has the views {' and '.join(names)}, but test has "
+            f"{' and '.join(test.names)}"
+        )
+    return names
 
 
 def same_rows(X: Any, Z: Any) -> tuple[Floats, Floats]:

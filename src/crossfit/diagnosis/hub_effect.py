@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from sklearn.utils._param_validation import HasMethods
 
-from crossfit.diagnosis.estimate import METRICS, ranked, two_views, unit
+from crossfit._arguments import validated
+from crossfit.diagnosis.estimate import METRICS, fitted_and_held_out, ranked, unit
 from crossfit.metrics import Comparison, Direction, Evaluation, compare, hubness
 from crossfit.querying import top_k
 from crossfit.retrieval import NNN
@@ -46,6 +48,7 @@ class HubEffect:
         return self.test.low > 0
 
 
+@validated(method=[HasMethods(["encode", "transform"])])
 def hub_effect_of(method: Any, train: Views, test: Views) -> HubEffect:
     """Measure hubness in the common space of a method, with and without `crossfit.retrieval.NNN`.
 
@@ -76,7 +79,7 @@ def hub_effect_of(method: Any, train: Views, test: Views) -> HubEffect:
     >>> found.cosine.mean(None, "mrr")
     1.0
     """
-    names = two_views(test, "hub_effect_of")
+    names = fitted_and_held_out(train, test, "hub_effect_of")
     bank, held_out = method.transform(train), method.transform(test)
     x, z = (held_out.distinct(name)[0] for name in names)
     plain = unit(x) @ unit(z).T

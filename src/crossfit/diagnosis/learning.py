@@ -10,11 +10,13 @@ from typing import Any
 
 import numpy as np
 from sklearn.base import clone
+from sklearn.utils._param_validation import HasMethods
 
-from crossfit._arguments import integer, validated
+from crossfit._arguments import integer, shown, validated
+from crossfit._arrays import as_array
 from crossfit._random import random_source
 from crossfit.diagnosis.align_or_predict import estimate_of
-from crossfit.diagnosis.estimate import METRICS, Estimate, ranked, two_views
+from crossfit.diagnosis.estimate import METRICS, Estimate, fitted_and_held_out, ranked
 from crossfit.diagnosis.wrong_pairs import drawn_groups
 from crossfit.metrics import PairedTest, Repeats, paired_test
 from crossfit.subspace import CCA
@@ -59,7 +61,13 @@ class LearningCurve:
         return self.gain.difference / math.log2(self.sizes[-1] / self.sizes[-2])
 
 
-@validated(sizes=["array-like"], n_draws=[integer(1)], random_state=["random_state"])
+@validated(
+    method=[HasMethods(["fit", "similarity"]), None],
+    sizes=["array-like"],
+    n_draws=[integer(1)],
+    random_state=["random_state"],
+    progress=[callable, None],
+)
 def learning_curve(
     train: Views,
     test: Views,
@@ -107,10 +115,10 @@ def learning_curve(
     >>> learning_curve(views[:300], views[300:], sizes=(20, 50)).sizes
     (20, 50, 300)
     """
-    two_views(train, "learning_curve")
-    wanted = np.asarray(sizes)
+    fitted_and_held_out(train, test, "learning_curve")
+    wanted = as_array(sizes, "sizes", numbers=True)
     if wanted.ndim != 1 or wanted.dtype.kind not in "iu" or (wanted < 2).any():
-        raise ValueError(f"sizes must be whole numbers of at least 2, got {sizes!r}")
+        raise ValueError(f"sizes must be whole numbers of at least 2, got {shown(sizes)}")
     rng = random_source(random_state)
     n = len(train)
     points = [int(size) for size in np.unique(wanted) if size <= 0.8 * n]

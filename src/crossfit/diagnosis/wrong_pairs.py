@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import clone
+from sklearn.utils._param_validation import HasMethods
 
 from crossfit._arguments import integer, validated
 from crossfit._random import random_source
@@ -63,8 +64,14 @@ class PairRanking:
         return min(1.0, 2 * float(np.mean(self.scores < np.median(self.chance))))
 
 
-@validated(n_splits=[integer(2)], k=[integer(1)], max_pairs=[integer(2), None],
-           random_state=["random_state"])  # fmt: skip
+@validated(
+    method=[HasMethods(["fit", "encode", "transform"]), None],
+    n_splits=[integer(2)],
+    k=[integer(1)],
+    max_pairs=[integer(2), None],
+    random_state=["random_state"],
+    progress=[callable, None],
+)
 def rank_pairs(
     views: Views,
     *,
