@@ -11,6 +11,7 @@ from crossfit import registry
 from crossfit.cards import Choice
 from crossfit.experiment._yaml import SpecError
 from crossfit.experiment.allowed_classes import CLASSES, KERNELS, refused_parameter
+from crossfit.experiment.nested import inner_name, load_method, with_members
 from crossfit.experiment.spec_parts import MethodSpec, is_part
 
 __all__ = [
@@ -44,20 +45,49 @@ def build_method(spec: MethodSpec, seed: int | None = None) -> Any:
     crossfit.registry.RegistryError
         If the method is not installed or cannot be imported.
     """
-    cls = registry.load(spec.method)
+    cls = load_method(spec.method)
     where = f"{spec.line}method {spec.label!r}"
-    made = _instance(cls, spec.params, seed, where, "the method " + spec.method)
+    params = dict(spec.params)
+    if spec.members:
+        held = {name: _member(member, seed) for name, member in spec.members.items()}
+        params |= with_members(spec.method, held)
+    made = _instance(cls, params, seed, where, "the method " + spec.method)
     tune = spec.tune if isinstance(spec.tune, Mapping) else {}
+    known_names = made.get_params() if tune else {}
     for name in tune:
         outer = name.partition("__")[0]
         # Parameters of an object that is tuned itself are known only during the search.
         inner = outer != name and outer in tune
-        if outer not in ("features", "scorer") and not inner and name not in made.get_params():
-            known = ", ".join(made.get_params(deep=False))
+        if (
+            outer not in ("features", "scorer")
+            and not inner
+            and inner_name(spec, name) not in known_names
+        ):
+            member = spec.members.get(outer)
+            owner, held = spec.method, made
+            if member is not None:
+                owner, held = member.method, known_names[outer].named_steps["method"]
             raise SpecError(
-                f"{where}: tune: the method {spec.method} has no parameter {name!r}, it has {known}"
+                f"{where}: tune: the method {owner} has no parameter {name!r}, it has "
+                f"{', '.join(held.get_params(deep=False))}"
             )
     return made
+
+
+def _member(spec: MethodSpec, seed: int | None) -> Any:
+    """Return a method that another one holds, as a pipeline with its features and similarity."""
+    from sklearn.pipeline import Pipeline
+
+    from crossfit.compose import ViewTransformer
+    from crossfit.retrieval import RetrievalScorer
+
+    steps: list[tuple[str, Any]] = []
+    if transformers := build_features(spec.features):
+        steps.append(("features", ViewTransformer(transformers)))
+    steps.append(("method", build_method(spec, seed)))
+    if spec.similarity is not None:
+        steps.append(("scorer", RetrievalScorer(build_similarity(spec.similarity))))
+    return Pipeline(steps)
 
 
 def build_features(features: Mapping[str, Any]) -> list[tuple[str, Any]]:
@@ -284,6 +314,11 @@ def _is_number(cls: Any, name: str) -> bool:
 
 def draws_at_random(spec: MethodSpec) -> bool:
     """Return True if the method depends on a seed, that is, if a ``random_state`` is not set."""
+    if spec.members:
+        tune = spec.tune if isinstance(spec.tune, Mapping) else {}
+        # A fusion draws only the pairs on which it chooses weights.
+        chooses = "how" in tune or spec.tune == "default" or spec.params.get("how") == "weighted"
+        return chooses or any(map(draws_at_random, spec.members.values()))
     return _leaves_seed_open(registry.load(spec.method), spec.params)
 
 

@@ -11,6 +11,15 @@ EMOJI_PLAIN = ExperimentCard(
     methods=("cca", "sm"),
 )
 
+EMOJI_FUSION = ExperimentCard(
+    api=1,
+    name="emoji-fusion",
+    target="crossfit.experiment:shipped/emoji-fusion.yaml",
+    summary="Fusion and re-ranking of CCA on words and on letters, on the emoji",
+    datasets=("emoji",),
+    methods=("cca", "fusion", "reranker"),
+)
+
 KLEIN_COCO = ExperimentCard(
     api=1,
     name="klein-2015-hglmm-coco",

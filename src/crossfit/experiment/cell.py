@@ -6,7 +6,7 @@ import logging
 import time
 import traceback
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from itertools import combinations
@@ -23,8 +23,10 @@ from crossfit.experiment.data import check_labels, load_splits
 from crossfit.experiment.environment import environment, peak_memory
 from crossfit.experiment.evaluate import Arrays, by_label, evaluate_both_ways, score_matrix
 from crossfit.experiment.model_facts import attention_of, fitted_views, history_of, size_of
+from crossfit.experiment.nested import load_method
 from crossfit.experiment.pipeline import cell_pipeline, feature_stage
 from crossfit.experiment.records import data_name
+from crossfit.experiment.spec_parts import MethodSpec
 from crossfit.experiment.store import Store
 from crossfit.experiment.store_files import DamageWarning, now
 from crossfit.experiment.task import Outcome, Skip, Task, reason_of
@@ -239,12 +241,20 @@ def compute(
 
 def _check_code(task: Task) -> None:
     """Check that the code of the method is the code from which the key was computed."""
-    name = task.method.method
-    if code_of(registry.load(name)) != task.identity["method"].get("code", ""):
-        raise RuntimeError(
-            f"the code of {name} differs from that of the process that planned the run: it was "
-            "edited since, or another version is installed here"
-        )
+    planned = task.identity["method"]
+    for name, kept in _methods(task.method, planned):
+        if code_of(load_method(name)) != kept.get("code", ""):
+            raise RuntimeError(
+                f"the code of {name} differs from that of the process that planned the run: it "
+                "was edited since, or another version is installed here"
+            )
+
+
+def _methods(spec: MethodSpec, kept: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yield the name of a method, and of those that it holds, with their part of the key."""
+    yield spec.method, kept
+    for name, member in spec.members.items():
+        yield from _methods(member, kept["members"][name])
 
 
 @dataclass

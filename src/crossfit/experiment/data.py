@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from crossfit import registry
 from crossfit.datasets import Dataset, Split, read_pairs
 from crossfit.experiment.keys import key_of
+from crossfit.experiment.nested import leaf_names
 from crossfit.experiment.task import PairSource, Skip, Task
 
 __all__ = ["check_labels", "labels_missing", "load_splits"]
@@ -186,6 +187,6 @@ def labels_missing(method: str, relevance: str, y: Any) -> str:
 
 def check_labels(task: Task, train: Split) -> None:
     """Raise `Skip` if the data set lacks labels that the task needs."""
-    problem = labels_missing(task.method.method, task.relevance, train.y)
-    if problem:
-        raise Skip(problem)
+    for name in leaf_names(task.method):
+        if problem := labels_missing(name, task.relevance, train.y):
+            raise Skip(problem)

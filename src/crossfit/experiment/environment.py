@@ -31,12 +31,12 @@ def environment(method: Mapping[str, Any]) -> dict[str, Any]:
     Parameters
     ----------
     method : mapping
-        ``distribution`` and ``version`` of the method.
+        ``distribution`` and ``version`` of the method, and ``members`` if it holds others.
     """
     import crossfit
 
     packages = {"crossfit-retrieval": crossfit.__version__}
-    packages[method["distribution"]] = method["version"]
+    packages |= _distributions(method)
     for module, name in _WATCHED.items():
         if module in sys.modules:
             packages[name] = _version(name)
@@ -47,6 +47,13 @@ def environment(method: Mapping[str, Any]) -> dict[str, Any]:
         "threads": _threads(sys.modules.get("torch")),
         "processors": os.cpu_count(),
     }
+
+
+def _distributions(method: Mapping[str, Any]) -> dict[str, str]:
+    found = {method["distribution"]: method["version"]}
+    for member in (method.get("members") or {}).values():
+        found |= _distributions(member)
+    return found
 
 
 @cache

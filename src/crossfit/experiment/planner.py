@@ -12,6 +12,7 @@ from crossfit import registry
 from crossfit._code import code_of
 from crossfit.experiment._yaml import Node, SpecError
 from crossfit.experiment.keys import key_of
+from crossfit.experiment.nested import leaves, origin, with_members
 from crossfit.experiment.spec import Experiment
 from crossfit.experiment.spec_parts import DatasetSpec, MethodSpec
 from crossfit.experiment.spec_space import written_tune
@@ -19,7 +20,7 @@ from crossfit.experiment.store import Store
 from crossfit.experiment.task import Cell, PairSource, Task
 from crossfit.search_space import Part
 
-__all__ = ["plan"]
+__all__ = ["method_identity", "plan"]
 
 
 def plan(
@@ -195,8 +196,8 @@ def _method(experiment: Experiment, spec: MethodSpec) -> _Method:
     from crossfit.experiment.tuning import search_space
 
     features = {**experiment.features, **spec.features}
-    name = spec.method.rpartition(":")[2]  # whether the file names its distribution or not
-    identity: dict[str, Any] = {"name": name, "distribution": "", "version": ""}
+    identity: dict[str, Any] = {"name": spec.method.rpartition(":")[2]}
+    identity |= {"distribution": "", "version": ""}
     identity |= {"params": dict(spec.params), "similarity": spec.similarity}
     keyed_features: dict[str, Any] = dict(features)
     tune, problem = None, ""
@@ -204,16 +205,13 @@ def _method(experiment: Experiment, spec: MethodSpec) -> _Method:
     random = True
     made: Any = None
     try:
-        entry = registry.find(spec.method)
-        identity |= {"distribution": entry.distribution, "version": entry.version}
+        identity |= origin(spec.method)
         made = build_method(spec)
-        described = describe(made)
-        identity |= {"params": described["params"], "code": described.get("code", "")}
+        identity |= method_identity(spec, made)
         # A search may choose files too.
-        files = described.get("files", {}) | digests(written_tune(spec.tune))
+        files = identity.get("files", {}) | digests(written_tune(spec.tune))
         identity |= {"files": files} if files else {}
         similarity = build_similarity(spec.similarity)
-        identity["similarity"] = describe(similarity)
         random = draws_at_random(spec)
         if spec.tune is not None:
             space = search_space(spec)
@@ -224,6 +222,42 @@ def _method(experiment: Experiment, spec: MethodSpec) -> _Method:
     except (registry.RegistryError, ImportError, FileNotFoundError) as error:
         problem = _words(error)
     return _Method(spec, features, identity, keyed_features, tune, space, made, random, problem)
+
+
+def method_identity(spec: MethodSpec, made: Any) -> dict[str, Any]:
+    """Return the part of a cell's key that is its method, and the methods that it holds.
+
+    Parameters
+    ----------
+    spec : MethodSpec
+        The method.
+    made : estimator
+        The object that `build_method` returns for it.
+    """
+    from crossfit.experiment.build import build_features, build_similarity
+    from crossfit.experiment.identity import describe
+
+    members = with_members(spec.method, dict.fromkeys(spec.members)) if spec.members else {}
+    described = describe(made)
+    found: dict[str, Any] = origin(spec.method)
+    found["params"] = {
+        key: value for key, value in described["params"].items() if key not in members
+    }
+    found["similarity"] = describe(build_similarity(spec.similarity))
+    found["code"] = described.get("code", "")
+    found |= {"files": described["files"]} if "files" in described else {}
+    if spec.members:
+        held = made.get_params()
+        found["members"] = {
+            name: {
+                **method_identity(member, held[name].named_steps["method"]),
+                "features": {
+                    view: describe(part) for view, part in build_features(member.features)
+                },
+            }
+            for name, member in spec.members.items()
+        }
+    return found
 
 
 def _words(error: Exception) -> str:
@@ -260,7 +294,7 @@ def _tasks(experiment: Experiment, method: _Method, pairs: _Pairs, store: Store)
             label=spec.label,
             dataset=pairs.label,
             seed=seed,
-            features=one_line(method.features),
+            features="; ".join([one_line(method.features), *_of_members(spec)]),
             note="draws nothing at random: runs once" if once else "",
             cell=identity,
         )
@@ -282,18 +316,22 @@ def _unfit(experiment: Experiment, method: _Method, pairs: _Pairs) -> str:
     from crossfit.experiment.data import labels_missing
 
     views = (*pairs.train.views.names, ALL_VIEWS)
+    there = ", ".join(pairs.train.views.names)
     absent = [view for view in method.keyed_features if view not in views]
     if absent:
-        there = ", ".join(pairs.train.views.names)
         return f"features name the view {absent[0]!r}, but the data set has {there}"
-    problem = labels_missing(method.spec.method, experiment.relevance, pairs.train.y)
-    if problem or ALL_VIEWS in method.keyed_features:
-        return problem
-    try:
-        raw = set(pairs.train.views.names) - set(method.keyed_features)
-        method.made.check_kinds(pairs.train.views, raw)
-    except ValueError as error:
-        return str(error)
+    names = set(pairs.train.views.names)
+    for leaf, made, own in leaves(method.spec, method.made):
+        problem = labels_missing(leaf.method, experiment.relevance, pairs.train.y)
+        if not problem and (missing := sorted(own.difference(views))):
+            problem = f"features name the view {missing[0]!r}, but the data set has {there}"
+        if not problem and ALL_VIEWS not in {*method.keyed_features, *own}:
+            try:
+                made.check_kinds(pairs.train.views, names - set(method.keyed_features) - own)
+            except ValueError as error:
+                problem = str(error)
+        if problem:
+            return problem if leaf is method.spec else f"member {leaf.label}: {problem}"
     return ""
 
 
@@ -323,6 +361,13 @@ def _described(part: Any) -> dict[str, Any]:
     if "part" in found:
         found["part"] = _described(found["part"])
     return found
+
+
+def _of_members(spec: MethodSpec) -> Iterator[str]:
+    for name, member in spec.members.items():
+        if member.features:
+            yield f"{name}: {one_line(member.features)}"
+        yield from (f"{name} {words}" for words in _of_members(member))
 
 
 def one_line(features: Mapping[str, Any]) -> str:

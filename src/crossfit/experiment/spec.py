@@ -19,7 +19,6 @@ from crossfit.experiment._yaml import Node, change, plain, read_yaml
 from crossfit.experiment.spec_parts import (
     RELEVANCE,
     TIES,
-    MethodSpec,
     check_unique,
     directions_between,
     read_datasets,
@@ -31,7 +30,6 @@ from crossfit.experiment.spec_parts import (
     read_splits,
     read_tuning,
 )
-from crossfit.experiment.spec_space import written_tune
 
 __all__ = ["Experiment", "change"]
 
@@ -254,18 +252,7 @@ class Experiment:
             "ties": self.ties,
             "tuning": None if self.tuning is None else asdict(self.tuning),
             "baseline": self.baseline,
-            "methods": [
-                {
-                    **{
-                        field.name: plain(getattr(one, field.name))
-                        for field in fields(MethodSpec)
-                        if field.name not in ("line", "tune", "tuning")
-                    },
-                    "tune": written_tune(one.tune),
-                    "tuning": None if one.tuning is None else asdict(one.tuning),
-                }
-                for one in self.methods
-            ],
+            "methods": [one.to_dict() for one in self.methods],
             "published_only": [asdict(one) for one in self.published_only],
         }
 

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from crossfit import registry
 from crossfit.experiment._yaml import Node, SpecError, plain, what
-from crossfit.experiment.spec_space import read_space
+from crossfit.experiment.nested import (
+    HOLDERS,
+    fixed_parameters,
+    member_problem,
+    parameter_problem,
+)
+from crossfit.experiment.spec_space import read_space, written_tune
 from crossfit.metrics.directions import Direction, spellings
 from crossfit.metrics.names import parse_metric
 from crossfit.search_space import Part
@@ -105,6 +111,9 @@ class MethodSpec:
         A note that tables show with its figures.
     line : str
         Place in the file, for messages.
+    members : mapping of str to MethodSpec
+        Names and methods that it holds; empty for most methods. A member has only parameters,
+        features, a similarity and members.
     """
 
     method: str
@@ -117,6 +126,28 @@ class MethodSpec:
     tuning: TuningSpec | None = None
     note: str = ""
     line: str = ""
+    members: Mapping[str, MethodSpec] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the method as plain values, as in a file."""
+        own = self._own()
+        return {
+            "method": own.pop("method"),
+            "label": self.label,
+            **own,
+            "published": plain(self.published),
+            "note": self.note,
+            "tune": written_tune(self.tune),
+            "tuning": None if self.tuning is None else asdict(self.tuning),
+        }
+
+    def _own(self) -> dict[str, Any]:
+        """Return what a member has too."""
+        names = ("method", "params", "features", "similarity")
+        found = {name: plain(getattr(self, name)) for name in names}
+        if self.members:
+            found["members"] = {name: one._own() for name, one in self.members.items()}
+        return found
 
 
 @dataclass(frozen=True)
@@ -309,22 +340,16 @@ def _method(node: Node, tuning: TuningSpec | None, directions: Sequence[str]) ->
     if isinstance(node.value, MethodSpec):
         return node.value
     if isinstance(node.value, str):
-        return MethodSpec(node.value, node.value, {}, {}, None, None, {}, None, "", node.place)
+        return _named(node)
     node.known([field.name for field in fields(MethodSpec) if field.name != "line"])
     name = node.child("method").text()
     params = node.child("params", {})
-    similarity = node.child("similarity", None)
-    if similarity.value is not None and not isinstance(similarity.value, str):
-        similarity = Node(_part(similarity), similarity.path, similarity.source, similarity.line)
-    elif similarity.value is not None:
-        from crossfit.retrieval.hubs import CORRECTIONS
-        from crossfit.similarities import MEASURES
-
-        similarity.one_of([*MEASURES, *CORRECTIONS])
+    members = _members(node, name)
+    similarity = _similarity(node, name)
     tune = node.child("tune", None)
     space: Mapping[str, Part] | str | None = tune.value
     if isinstance(tune.value, Mapping):
-        fixed = list(params.value or ())
+        fixed = list(fixed_parameters(params.value or {}, members))
         space = read_space(tune, ranked=similarity.value is not None, fixed=fixed)
     elif tune.value not in (None, "default"):
         raise tune.error(f"must be 'default', null or a mapping, got {what(tune.value)}")
@@ -337,7 +362,7 @@ def _method(node: Node, tuning: TuningSpec | None, directions: Sequence[str]) ->
     return MethodSpec(
         name,
         node.child("label", name).text(),
-        {} if not params.value else plain(params.mapping()),
+        _params(node, name),
         read_features(node.child("features", None)),
         plain(similarity.value),
         space,
@@ -345,7 +370,59 @@ def _method(node: Node, tuning: TuningSpec | None, directions: Sequence[str]) ->
         None if tune.value is None else own,
         node.child("note", "").text(empty=True),
         node.place,
+        members,
     )
+
+
+def _named(node: Node) -> MethodSpec:
+    """Return a method that is given by its name alone."""
+    if problem := member_problem(node.value, []):
+        raise node.error(problem)
+    return MethodSpec(node.value, node.value, {}, {}, None, None, {}, None, "", node.place)
+
+
+def _members(node: Node, method: str) -> dict[str, MethodSpec]:
+    """Return the methods that a method holds, checked."""
+    held = node.child("members", {})
+    names = list(held.mapping() if held.value else ())
+    if problem := member_problem(method, names):
+        raise (held if held.value else node).error(problem)
+    found = {}
+    for name in names:
+        part = held.child(name)
+        if isinstance(part.value, str):
+            found[name] = replace(_named(part), label=name)
+            continue
+        part.known(["method", "params", "features", "similarity", "members"])
+        own = part.child("method").text()
+        found[name] = MethodSpec(
+            own, name, _params(part, own), read_features(part.child("features", None)),
+            plain(_similarity(part, own).value), None, {}, None, "", part.place,
+            _members(part, own),
+        )  # fmt: skip
+    return found
+
+
+def _params(node: Node, method: str) -> dict[str, Any]:
+    params = node.child("params", {})
+    found = {} if not params.value else plain(params.mapping())
+    if problem := parameter_problem(method, found):
+        raise params.error(problem)
+    return found
+
+
+def _similarity(node: Node, method: str) -> Node:
+    similarity = node.child("similarity", None)
+    if similarity.value is not None and not isinstance(similarity.value, str):
+        similarity = Node(_part(similarity), similarity.path, similarity.source, similarity.line)
+    elif similarity.value is not None:
+        from crossfit.retrieval.hubs import CORRECTIONS
+        from crossfit.similarities import MEASURES
+
+        similarity.one_of([*MEASURES, *CORRECTIONS])
+    if similarity.value is not None and method in HOLDERS:
+        raise similarity.error(f"{method} ranks by its members; set the similarity of a member")
+    return similarity
 
 
 def read_published_only(node: Node, directions: Sequence[str]) -> tuple[PublishedRow, ...]:

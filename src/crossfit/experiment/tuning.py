@@ -9,6 +9,7 @@ import traceback
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,12 @@ from crossfit.experiment.build import checked_settings
 from crossfit.experiment.data import check_labels, load_splits
 from crossfit.experiment.evaluate import by_label
 from crossfit.experiment.features import needs_fit
+from crossfit.experiment.nested import (
+    default_space,
+    fixed_parameters,
+    inner_name,
+    outer_name,
+)
 from crossfit.experiment.pipeline import cell_pipeline, feature_stage
 from crossfit.experiment.spec_parts import MethodSpec
 from crossfit.experiment.store import Store
@@ -32,9 +39,16 @@ from crossfit.views import Views
 __all__ = ["chosen_settings", "forget_search", "keep_search", "kept_search", "search_space"]
 
 
-def in_pipeline(name: str) -> str:
+def in_pipeline(spec: MethodSpec, name: str) -> str:
     """Return the pipeline's name of a parameter; names without a prefix belong to the method."""
-    return name if name.startswith(("features__", "scorer__")) else f"method__{name}"
+    if name.startswith(("features__", "scorer__")):
+        return name
+    return f"method__{inner_name(spec, name)}"
+
+
+def _in_file(spec: MethodSpec, params: Mapping[str, Any]) -> dict[str, Any]:
+    """Return parameters by their names in the file."""
+    return {outer_name(spec, name.removeprefix("method__")): v for name, v in params.items()}
 
 
 def search_space(spec: MethodSpec) -> dict[str, Any]:
@@ -48,10 +62,11 @@ def search_space(spec: MethodSpec) -> dict[str, Any]:
         If a parameter would never be searched, because its condition can never hold.
     """
     if isinstance(spec.tune, str):  # "default"
-        space = remaining(registry.get(spec.method).search_space, spec.params)
+        space = default_space(spec)
     else:
         given = spec.tune or {}
-        fixed = {name: value for name, value in spec.params.items() if name not in given}
+        known = fixed_parameters(spec.params, spec.members)
+        fixed = {name: value for name, value in known.items() if name not in given}
         space = remaining(given, fixed)
         for name in given:
             if name not in space:
@@ -60,7 +75,7 @@ def search_space(spec: MethodSpec) -> dict[str, Any]:
                     f"condition is {given[name].when!r}, and the experiment sets {fixed!r}"
                 )
     check_space(f"{spec.line}method {spec.label!r}: tune", space)
-    return renamed(space, in_pipeline)
+    return renamed(space, partial(in_pipeline, spec))
 
 
 @dataclass(frozen=True)
@@ -262,7 +277,7 @@ def _search(task: Task, store: Store, on_trial: OnTrial | None) -> dict[str, Any
     search.fit(train_views, train.y)
     return {
         "params": search.best_params_,
-        "chosen": {name.removeprefix("method__"): v for name, v in search.best_params_.items()},
+        "chosen": _in_file(task.method, search.best_params_),
         "tuning": {
             "trials": len(search.trials_),
             "best_value": search.best_score_,
@@ -270,7 +285,7 @@ def _search(task: Task, store: Store, on_trial: OnTrial | None) -> dict[str, Any
             "seconds": time.perf_counter() - begun,
             "on": "validation" if tuning.validation else _folds_in_words(tuning.folds),
         },
-        "trials": [_trial(trial) for trial in search.trials_],
+        "trials": [_trial(task.method, trial) for trial in search.trials_],
     }
 
 
@@ -292,12 +307,12 @@ def _folds_in_words(folds: int | str) -> str:
     return f"{folds} folds of train" if isinstance(folds, int) else f"every {folds} of train"
 
 
-def _trial(trial: Any) -> dict[str, Any]:
+def _trial(spec: MethodSpec, trial: Any) -> dict[str, Any]:
     return {
         "number": trial.number,
         "state": trial.state.name.lower(),
         "value": trial.value,
-        "params": {name.removeprefix("method__"): value for name, value in trial.params.items()},
+        "params": _in_file(spec, trial.params),
         "seconds": None if trial.duration is None else trial.duration.total_seconds(),
         "steps": {str(step): value for step, value in trial.intermediate_values.items()},
     }

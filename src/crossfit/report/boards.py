@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -210,9 +210,9 @@ def _row(
 ) -> Row:
     cells, spec = method.cells, method.spec
     first = cells[0]
-    given = spec.get("params", {})
+    given = {**_set_parameters(spec), **first.chosen}
     settings = ", ".join(
-        f"{name}={short(value)}" for name, value in {**given, **first.chosen}.items()
+        [*_members(spec), *(f"{name}={short(value)}" for name, value in given.items())]
     )
     tuned = "; tuned" if first.chosen else ""
     detail = "; ".join(part for part in (first.features if several else "", settings) if part)
@@ -224,7 +224,7 @@ def _row(
         tuple(cell.seed for cell in cells),
         keyed.get("name", ""),
         {**keyed.get("params", {}), **first.chosen, "features": first.cell.get("features"),
-         "similarity": keyed.get("similarity")},
+         "similarity": keyed.get("similarity"), "members": keyed.get("members")},
         _published(spec.get("published") or {}, first),
         mean_curves(cells, metrics[0]),
         {
@@ -240,6 +240,24 @@ def _row(
         first.trials(),
         spec.get("note", ""),
     )  # fmt: skip
+
+
+def _members(spec: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    """Yield the methods that a method holds: ``cca``, or ``first = cca`` under another name."""
+    for name, member in (spec.get("members") or {}).items():
+        method = member["method"].rpartition(":")[2]
+        similarity = member.get("similarity")
+        words = method if f"{prefix}{name}" == method else f"{prefix}{name} = {method}"
+        yield words + (f" with {short(similarity)}" if similarity else "")
+        yield from _members(member, f"{prefix}{name}__")
+
+
+def _set_parameters(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the parameters of a method, and those of its members under their names."""
+    found = dict(spec.get("params") or {})
+    for name, member in (spec.get("members") or {}).items():
+        found |= {f"{name}__{key}": value for key, value in _set_parameters(member).items()}
+    return found
 
 
 def _by_direction(

@@ -144,12 +144,7 @@ def _about_data(cell: CellRecord) -> str:
 
 def about_method(label: str, cell: CellRecord) -> str:
     """Return the distribution, version and parameters of a method, and how they were chosen."""
-    keyed = cell.cell["method"]
-    params = ", ".join(f"{k}={short(v)}" for k, v in (keyed.get("params") or {}).items())
-    words = f"{label}: {keyed.get('distribution')}:{keyed['name']} {keyed.get('version')}"
-    words += f" ({params})" if params else ""
-    if keyed.get("similarity"):
-        words += f", similarity {short(keyed['similarity'])}"
+    words = f"{label}: {_about_settings(cell.cell['method'])}"
     if cell.chosen:
         chosen = ", ".join(f"{k}={short(v)}" for k, v in cell.chosen.items())
         on = cell.tuning.get("on", "the training pairs")
@@ -160,6 +155,17 @@ def about_method(label: str, cell: CellRecord) -> str:
             f"; chosen on {on}: {chosen} (best of {cell.tuning.get('trials')} trials by "
             f"{metric}, {short(best)})"
         )
+    return words
+
+
+def _about_settings(keyed: Mapping[str, Any]) -> str:
+    params = ", ".join(f"{k}={short(v)}" for k, v in (keyed.get("params") or {}).items())
+    words = f"{keyed.get('distribution')}:{keyed['name']} {keyed.get('version')}"
+    words += f" ({params})" if params else ""
+    if keyed.get("similarity"):
+        words += f", similarity {short(keyed['similarity'])}"
+    for name, member in (keyed.get("members") or {}).items():
+        words += f"; member {name}: {_about_settings(member)}"
     return words
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from crossfit.report.format import listed
 from crossfit.report.leaderboard import Board, Row
@@ -34,12 +35,22 @@ def transductive(board: Board) -> str:
 
 
 def _is_transductive(row: Row) -> bool:
-    given = row.params.get("similarity")
+    return _ranks_together(row.params, row.params, "")
+
+
+def _ranks_together(method: Mapping[str, Any], chosen: Mapping[str, Any], prefix: str) -> bool:
+    """Return True if a method, or one that it holds, has such a similarity."""
+    given = method.get("similarity")
     if isinstance(given, Mapping):
         name = str(given.get("class", given.get("name", ""))).rpartition(":")[2]
     else:
         name = str(given)
     # A choice among similarities that tuning made.
-    name = str(row.params.get("scorer__similarity", name))
+    name = str(chosen.get(f"{prefix}scorer__similarity", name))
     named = {**CORRECTIONS, **{cls.__name__: cls for cls in CORRECTIONS.values()}}
-    return name in named and named[name].transductive
+    if name in named and named[name].transductive:
+        return True
+    members: Mapping[str, Any] = method.get("members") or {}
+    return any(
+        _ranks_together(member, chosen, f"{prefix}{key}__") for key, member in members.items()
+    )

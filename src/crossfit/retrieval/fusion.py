@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import product
 from numbers import Integral, Real
@@ -30,6 +30,8 @@ __all__ = ["Fusion"]
 
 Rows = Callable[[slice], NDArray[Any]]
 
+#: Largest weight, so that their sum is finite.
+_LARGEST = 1e290
 #: Steps of the grid of weights between 0 and 1.
 _STEPS = 10
 
@@ -52,9 +54,9 @@ class Fusion(CheckedParameters, _BaseComposition, BaseEstimator):
         deviation of the scores of a query over the gallery; ``"rrf"`` is reciprocal rank
         fusion [1]_, :math:`\sum_i w_i / (60 + r_i)` with the rank from 1 on, equal scores with
         their mean rank; ``"weighted"`` is ``"zsum"`` with weights chosen in `fit`.
-    weights : sequence of float, optional
-        One weight of at least 0 per estimator, not all 0; equal by default. Not for
-        ``"weighted"``.
+    weights : sequence of float or mapping of str to float, optional
+        One weight of at least 0 per estimator, not all 0, in their order or by their names; equal
+        by default. Not for ``"weighted"``.
     rank_constant : int, default=60
         The 60 in reciprocal rank fusion.
     prefit : bool, default=False
@@ -113,7 +115,7 @@ class Fusion(CheckedParameters, _BaseComposition, BaseEstimator):
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "estimators": ["array-like"],
         "how": [StrOptions({"zsum", "rrf", "weighted"})],
-        "weights": ["array-like", None],
+        "weights": ["array-like", dict, None],
         "rank_constant": [Interval(Integral, 0, None, closed="left")],
         "prefit": ["boolean"],
         "random_state": ["random_state"],
@@ -124,7 +126,7 @@ class Fusion(CheckedParameters, _BaseComposition, BaseEstimator):
         estimators: Sequence[tuple[str, Any]],
         how: str = "zsum",
         *,
-        weights: Sequence[float] | None = None,
+        weights: Sequence[float] | Mapping[str, float] | None = None,
         rank_constant: int = 60,
         prefit: bool = False,
         random_state: Any = 0,
@@ -182,7 +184,7 @@ class Fusion(CheckedParameters, _BaseComposition, BaseEstimator):
             If the estimators, their names or the weights are invalid, or there is only one group.
         """
         _require_views(X)
-        self._check()
+        self._validate_params()
         members = [part for _, part in self.estimators]
         if self.prefit:
             for part in members:
@@ -195,8 +197,8 @@ class Fusion(CheckedParameters, _BaseComposition, BaseEstimator):
         self.weights_ = weights
         return self
 
-    def _check(self) -> None:
-        self._validate_params()
+    def _validate_params(self) -> None:
+        super()._validate_params()
         given = self.estimators
         if not given or any(
             not isinstance(part, (tuple, list)) or len(part) != 2 for part in given
@@ -216,8 +218,15 @@ class Fusion(CheckedParameters, _BaseComposition, BaseEstimator):
         n = len(self.estimators)
         if self.weights is None:
             return np.full(n, 1 / n)
-        weights = list(self.weights)
-        numbers = all(isinstance(w, Real) and np.isfinite(w) and w >= 0 for w in weights)
+        weights: list[Any] = list(self.weights)
+        if isinstance(self.weights, Mapping):
+            names = [name for name, _ in self.estimators]
+            if set(weights) != set(names):
+                raise ValueError(
+                    f"weights must be numbers for {', '.join(names)}, got {shown(self.weights)}"
+                )
+            weights = [self.weights[name] for name in names]
+        numbers = all(isinstance(w, Real) and 0 <= float(w) <= _LARGEST for w in weights)
         if len(weights) != n or not numbers or not any(weights):
             raise ValueError(
                 f"weights must be {n} numbers of at least 0, not all 0, got {shown(self.weights)}"
@@ -269,7 +278,7 @@ class Fusion(CheckedParameters, _BaseComposition, BaseEstimator):
             return self.estimators_, self.weights_
         if not self.prefit or self.how == "weighted":
             raise NotFittedError("this Fusion is not fitted yet")
-        self._check()
+        self._validate_params()
         return [part for _, part in self.estimators], self._given()
 
     @property
