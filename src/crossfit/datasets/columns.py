@@ -37,7 +37,9 @@ UTF8 = "utf-8-sig"
 
 _CELL_LIMIT = 2**24  # csv's own limit of 131,072 characters is less than a long article
 _SEPARATORS = (";", "\t", "|", ",")
-_BATCH = 2**14  # rows of a parquet file that are decoded at a time
+_BATCH = 2**12  # rows of a parquet or Arrow file that are decoded at a time
+_BUFFER = 2**20  # bytes of a column that are read at a time
+_MOST_ROWS = 2**31
 _MEDIA = {"images": "image", "audio": "audio", "audios": "audio", "sounds": "audio",
           "videos": "video"}  # fmt: skip
 #: Suffixes of tables; other files are read as CSV.
@@ -459,12 +461,18 @@ def _open_parquet(path: Path) -> Table:
 
     def opened() -> Any:
         try:
-            return parquet.ParquetFile(path)
+            # Without these, the compressed file would be in memory as a whole.
+            return parquet.ParquetFile(path, pre_buffer=False, buffer_size=_BUFFER)
         except (pyarrow.ArrowException, OSError) as error:
             raise ValueError(f"{str(path)!r} is not a parquet file: {error}") from None
 
     with opened() as file:
         names = list(file.schema_arrow.names)
+        if file.metadata.num_rows > _MOST_ROWS:
+            raise ValueError(
+                f"{str(path)!r} has {file.metadata.num_rows:,} rows, more than {_MOST_ROWS:,}; "
+                "divide it into several files"
+            )
     _refuse_same(path.name, names)
 
     def read(wanted: Sequence[str]) -> dict[str, NDArray[Any]]:
