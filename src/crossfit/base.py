@@ -281,6 +281,8 @@ class CrossModalEstimator(ViewsTransformerMixin, BaseEstimator):
         self._validate_params()
         views, labels = self._given(X, Y, y)
         roles = self._assign_roles(views)
+        if self.card is None or not self.card.missing_views:
+            self._check_complete(views, roles)
         name_to_role = {name: role for role, name in roles.items()}
         views = views.select(*name_to_role).rename(name_to_role)
         if len(views) < 2:
@@ -311,6 +313,17 @@ class CrossModalEstimator(ViewsTransformerMixin, BaseEstimator):
                         raise ValueError(f"{where} {warning}; scale it") from error
             raise
         return self
+
+    def _check_complete(self, views: Views, roles: Mapping[str, str]) -> None:
+        """Check that no row lacks one of the views that take a role."""
+        for name in roles.values():
+            lacking = np.flatnonzero(~views.present(name))
+            if len(lacking):
+                raise ValueError(
+                    f"{self._name()}: view {name!r} is missing in {len(lacking)} of {len(views)} "
+                    f"rows (the first is row {lacking[0]}), and {self._name()} learns from rows "
+                    "that have every view; fit on views.complete()"
+                )
 
     def _set_columns(self, columns: dict[str, tuple[str, ...]]) -> None:
         if columns:
@@ -345,6 +358,7 @@ class CrossModalEstimator(ViewsTransformerMixin, BaseEstimator):
             )
         if not first:
             views = self.fitted_views(views)
+        self._check_complete(views, roles)
         name_to_role = {name: role for role, name in roles.items()}
         views = views.select(*name_to_role).rename(name_to_role)
         features: dict[str, int] = {}

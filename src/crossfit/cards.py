@@ -113,6 +113,8 @@ class MethodCard(Card):
         The modalities of the method, in order. The first is X of ``fit(X, Y, y)``.
     extra_views : bool, default=False
         True if `fit` accepts more views than there are roles.
+    missing_views : bool, default=False
+        True if `fit` learns from rows that lack a view; if False, it rejects them.
     inputs : mapping of str to tuple of str, default={}
         Kinds of input that each role accepts: ``"vectors"``, ``"regions"``, ``"pixels"``,
         ``"tokens"``, ``"strings"``, ``"sequence"``, ``"channels"``.
@@ -134,6 +136,7 @@ class MethodCard(Card):
     group: ClassVar[str] = "crossfit.methods"
     roles: tuple[str, ...] = ("image", "text")
     extra_views: bool = False
+    missing_views: bool = False
     inputs: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     labels: Literal["none", "optional", "single", "multi"] = "none"
     kind: Literal["embedding", "pair"] = "embedding"
@@ -146,6 +149,7 @@ class MethodCard(Card):
         if len(self.roles) < 2:
             raise ValueError(f"{card}roles must have at least two names, got {shown(self.roles)}")
         check_type(f"{card}extra_views", self.extra_views, bool)
+        check_type(f"{card}missing_views", self.missing_views, bool)
         check_type(f"{card}inputs", self.inputs, Mapping)
         for role, kinds in self.inputs.items():
             check_one(f"{card}the keys of inputs", role, self.roles)

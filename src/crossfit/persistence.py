@@ -1027,7 +1027,7 @@ def _views(cls: type[Views], values: Any, index: Any, groups: Any) -> Views:
         len(sizes) != 1
         or not set(index) <= set(values)
         or any(part.dtype != np.int64 or part.shape != (max(sizes),) for part in numbers)
-        or any(np.any(at < 0) or np.any(at >= n_rows(values[name])) for name, at in index.items())
+        or any(np.any(at < -1) or np.any(at >= n_rows(values[name])) for name, at in index.items())
     ):
         raise ValueError(f"the views of a {cls.__name__} do not fit together")
     return cls._build(values, index, groups, sizes.pop())

@@ -276,6 +276,8 @@ class Ragged(_Immutable):
 class Views(_Immutable):
     """Named modalities of the same samples: row ``i`` of every view belongs to sample ``i``.
 
+    A row may lack some of the views, which methods whose card has ``missing_views`` learn from;
+    items of a view, and the scores of methods, are those of the rows that have it.
     Behaves like an array of ``n`` rows wherever scikit-learn splits data, so that pipelines,
     cross-validation and grid search work on several modalities at once.
 
@@ -283,6 +285,9 @@ class Views(_Immutable):
     ----------
     views : mapping of str to array-like, optional
         The views in order; use it instead of keywords for names that are not identifiers.
+    present : mapping of str to array-like of bool, shape (n,), optional
+        For views that some rows lack: True for the rows that have the view. The values given for
+        the other rows are ignored, whatever they are, and not kept. Every row must have a view.
     **named : array-like
         The views in order. Each is an ndarray, memmap, CSR matrix, tensor, `Ragged`, DataFrame or
         Series (rows by position), or a list of strings, paths or PIL images. A mapping becomes a
@@ -292,9 +297,9 @@ class Views(_Immutable):
     ------
     ValueError
         If the views are empty or their numbers of rows differ; the message lists the names and
-        sizes.
+        sizes. If a mask of `present` does not fit, or a row or a view has no values at all.
     TypeError
-        If a view does not consist of rows.
+        If a view does not consist of rows, or `present` is not a mapping.
 
     See Also
     --------
@@ -310,6 +315,13 @@ class Views(_Immutable):
     (3,)
     >>> v[[0, 2]]["text"].tolist()
     ['a cat', 'a bird']
+
+    Rows that lack a view:
+
+    >>> given = {"text": [True, False, True]}
+    >>> v = Views(image=np.zeros((3, 4)), text=["a cat", None, "a bird"], present=given)
+    >>> v.distinct("text")[0].tolist(), v.complete()["text"].tolist()
+    (['a cat', 'a bird'], ['a cat', 'a bird'])
     """
 
     __slots__ = ("_columns", "_groups", "_index", "_n", "_values")
@@ -320,7 +332,14 @@ class Views(_Immutable):
     _n: int
     _columns: dict[str, tuple[str, ...]]
 
-    def __init__(self, views: Mapping[str, Any] | None = None, /, **named: Any) -> None:
+    def __init__(
+        self,
+        views: Mapping[str, Any] | None = None,
+        /,
+        *,
+        present: Mapping[str, ArrayLike] | None = None,
+        **named: Any,
+    ) -> None:
         if views is not None and not _is_mapping(views):
             raise TypeError(
                 f"{type(self).__name__} expects views by name, Views(image=..., text=...) or a "
@@ -330,12 +349,58 @@ class Views(_Immutable):
         if not given:
             raise ValueError(f"{type(self).__name__} expects at least one view, got none")
         _check_names(given, "views must be named by strings")
-        values = {name: self._read(part, name) for name, part in given.items()}
-        sizes = {name: n_rows(part) for name, part in values.items()}
+        masks = self._masks(present, given)
+        values, sizes, index = {}, {}, {}
+        for name, part in given.items():
+            read = _as_values(part, name)
+            sizes[name] = n_rows(read)
+            if name in masks and len(masks[name]) == sizes[name]:
+                index[name] = _numbered(masks[name])
+                read = take_rows(read, masks[name])
+            values[name] = self._read(read, name)
+        n = next(iter(sizes.values()))
         if len(set(sizes.values())) > 1:
             raise ValueError(f"views must have the same number of rows, got {_listed(sizes)}")
+        for name, mask in masks.items():
+            if len(mask) != n:
+                raise ValueError(
+                    f"present[{name!r}] must have one entry per row ({n}), got {len(mask)}"
+                )
+        if len(masks) == len(values):
+            lacking = np.flatnonzero(~np.any(list(masks.values()), axis=0))
+            if len(lacking):
+                raise ValueError(f"row {lacking[0]} lacks every view; leave it out")
         columns = {name: _columns_of(part) for name, part in given.items()}
-        self._set(values, {}, None, next(iter(sizes.values())), columns)
+        self._set(values, index, None, n, columns)
+
+    @classmethod
+    def _masks(cls, present: Any, given: Mapping[str, Any]) -> dict[str, NDArray[np.bool_]]:
+        """Return the masks of the views that some rows lack."""
+        if present is None:
+            return {}
+        if not isinstance(present, Mapping) or issubclass(cls, Channels):
+            raise TypeError(
+                "present must be a mapping of view names to masks of rows, for Views alone, got "
+                f"an object of type {type(present).__name__} for {cls.__name__}; pass a view of "
+                "this name in a mapping of views"
+            )
+        masks = {}
+        for name, part in present.items():
+            if name not in given:
+                raise ValueError(
+                    f"present has an entry for {shown(name)}, but the views are {', '.join(given)}"
+                )
+            mask = as_numpy(part, f"present[{name!r}]")
+            if mask.ndim != 1 or mask.dtype != bool:
+                raise ValueError(
+                    f"present[{name!r}] must be one bool per row, got an array of shape "
+                    f"{mask.shape} and type {mask.dtype}"
+                )
+            if not mask.any():
+                raise ValueError(f"view {name!r} is missing in every row; leave it out")
+            if not mask.all():
+                masks[name] = mask
+        return masks
 
     def _set(
         self,
@@ -510,6 +575,12 @@ class Views(_Immutable):
         """
         if isinstance(key, str):
             values = self._item_values(key)
+            lacking = np.flatnonzero(~self.present(key))
+            if len(lacking):
+                raise ValueError(
+                    f"{_missing(key, lacking, self._n)}, and has no value for each row; take "
+                    f"views.complete({key!r}), or its items with views.distinct({key!r})"
+                )
             return take_rows(values, self._index[key]) if key in self._index else values
         key = _drop_ellipsis(key)
         at = _positions(key, self._n)
@@ -542,7 +613,7 @@ class Views(_Immutable):
         values : array-like of n_items rows
             In order of first appearance.
         row_to_item : int array of shape (n,)
-            Index of each row's item in `values`.
+            Index of each row's item in `values`; -1 for rows that lack the view.
         """
         values = self._item_values(name)
         return values, self._index.get(name, np.arange(self._n))
@@ -561,8 +632,66 @@ class Views(_Immutable):
         """
         self._item_values(name)
         if name in self._index:
-            return np.unique(self._index[name], return_index=True)[1]
+            items, first = np.unique(self._index[name], return_index=True)
+            return first[items >= 0]
         return np.arange(self._n)
+
+    def present(self, name: str) -> NDArray[np.bool_]:
+        """Return which rows have a view.
+
+        Parameters
+        ----------
+        name : str
+            Name of a view.
+
+        Returns
+        -------
+        bool array of shape (n,)
+        """
+        self._item_values(name)
+        if name in self._index:
+            return self._index[name] >= 0
+        return np.ones(self._n, bool)
+
+    @property
+    def is_complete(self) -> bool:
+        """True if every row has every view."""
+        return all(np.all(index >= 0) for index in self._index.values())
+
+    def complete(self, *names: str) -> Self:
+        """Return the rows that have all views, or all of some views.
+
+        Parameters
+        ----------
+        *names : str
+            Names of the views that rows must have. Default: all views.
+
+        Returns
+        -------
+        Views
+
+        Raises
+        ------
+        ValueError
+            If there is no such view, or no row has all of them.
+
+        See Also
+        --------
+        present : The rows that have one view.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from crossfit import Views
+        >>> given = {"text": [True, False, True]}
+        >>> v = Views(image=np.eye(3), text=np.eye(3), present=given)
+        >>> len(v.complete()), len(v.complete("image")), v.is_complete
+        (2, 3, False)
+        """
+        has = np.all([self.present(name) for name in names or self.names], axis=0)
+        if not has.any():
+            raise ValueError(f"no row has all of the views {', '.join(names or self.names)}")
+        return self if has.all() else self[has]
 
     def select(self, *names: str) -> Self:
         """Return Views of some of the modalities, in the given order.
@@ -598,7 +727,7 @@ class Views(_Immutable):
         ----------
         **named : array-like of n rows, or of n_items rows
             New values, one per row; or one per distinct item for a view whose items are shared
-            by several rows.
+            by several rows or that some rows lack. Rows that lack the view still lack it.
 
         Returns
         -------
@@ -611,15 +740,18 @@ class Views(_Immutable):
         """
         values, index, columns = dict(self._values), dict(self._index), dict(self._columns)
         for name, given in named.items():
-            n_items = n_rows(self._item_values(name))
-            part = self._read(given, name)
+            n_items, has = n_rows(self._item_values(name)), self.present(name)
+            part = _as_values(given, name)
             n = n_rows(part)
+            part = self._read(take_rows(part, has) if n == self._n > has.sum() else part, name)
             if n not in (n_items, self._n):
                 wanted = f"{self._n} rows" + (f" or {n_items} items" if name in index else "")
                 raise ValueError(f"view {name!r} must have {wanted}, got {n}")
             values[name], columns[name] = part, _columns_of(given)
             if n != n_items:
                 del index[name]
+                if not has.all():
+                    index[name] = _numbered(has)
         return self._build(values, index, self._groups, self._n, columns)
 
     def rename(self, names: Mapping[str, str]) -> Self:
@@ -680,7 +812,7 @@ class Views(_Immutable):
         codes = group_codes(groups, self._n)
         for name, index in self._index.items():
             first = codes[self.first_rows(name)]
-            if np.any(first[index] != codes):
+            if np.any((first[index] != codes)[index >= 0]):
                 raise ValueError(f"groups must not split an item that rows of {name!r} share")
         return self._build(self._values, self._index, codes, self._n, self._columns)
 
@@ -750,7 +882,9 @@ class Views(_Immutable):
         if len(labels) != self._n:
             raise ValueError(f"expected one label per row ({self._n}), got {len(labels)}")
         reduced = labels[self.first_rows(name)]
+        has = self.present(name)
         differs = reduced[self.distinct(name)[1]] != labels
+        differs[~has] = False
         if np.any(differs):
             row = int(np.argwhere(differs)[0, 0])
             raise ValueError(
@@ -768,9 +902,9 @@ class Views(_Immutable):
             Names of two views.
         y : array-like of shape (n,) or (n, n_classes), optional
             Labels of the rows. Without labels, two items are relevant to each other if they are
-            paired in some row; with labels, if they share one. ``-1`` in a vector of numbers or
-            objects means unlabelled, which is relevant to nothing; ``"-1"`` in an array of
-            strings is a class.
+            paired in some row, which has both views; with labels, if they share one. ``-1`` in a
+            vector of numbers or objects means unlabelled, which is relevant to nothing; ``"-1"`` in
+            an array of strings is a class.
 
         Returns
         -------
@@ -781,7 +915,9 @@ class Views(_Immutable):
         _, columns = self.distinct(gallery)
         shape = (n_rows(self._values[query]), n_rows(self._values[gallery]))
         if y is None:
-            paired = sp.csr_array((np.ones(self._n, np.int32), (rows, columns)), shape=shape)
+            both = (rows >= 0) & (columns >= 0)
+            pairs = rows[both], columns[both]
+            paired = sp.csr_array((np.ones(len(pairs[0]), np.int32), pairs), shape=shape)
             paired.sum_duplicates()
             paired.data[:] = 1
             return paired
@@ -1097,8 +1233,23 @@ def _of_elements(given: Any, what: str) -> NDArray[Any]:
     return array
 
 
+def _numbered(mask: NDArray[np.bool_]) -> IntArray:
+    """Return numbers from 0 for the rows of a mask, and -1 for the others."""
+    return np.where(mask, np.cumsum(mask) - 1, -1)
+
+
+def _missing(name: str, rows: IntArray, n: int) -> str:
+    """Return the start of a message on rows that lack a view."""
+    others = f"; then {listed(rows[1:])}" if len(rows) > 1 else ""
+    return f"view {name!r} is missing in {len(rows)} of {n} rows (row {rows[0]}{others})"
+
+
 def _compact(values: Any, index: IntArray) -> tuple[Any, IntArray]:
-    """Keep only the items that `index` uses, in order of first appearance."""
+    """Keep only the items that `index` uses, in order of first appearance; -1 is none."""
+    if np.any(index < 0):
+        has, compact = index >= 0, np.full(len(index), -1)
+        values, compact[has] = _compact(values, index[has])
+        return values, compact
     used, first, inverse = np.unique(index, return_index=True, return_inverse=True)
     order = np.argsort(first, kind="stable")
     items = used[order]
@@ -1164,7 +1315,8 @@ def _check_items(values: Any, name: str, *, may_lack: bool) -> None:
         others = f"; then {listed(missing[1:])}" if len(missing) > 1 else ""
         raise ValueError(
             f"view {name!r} is missing in {len(missing)} of {len(values)} rows (row {missing[0]} "
-            f"is {first}{others}); leave these pairs out"
+            f"is {first}{others}); leave these pairs out, or mark them as rows without the view, "
+            f"present={{{name!r}: mask}}"
         )
 
 

@@ -349,10 +349,13 @@ def _strata(codes: Rows, classes: Rows) -> Rows:
 
 
 def _items(X: Any, n: int) -> Rows:
-    """Return the item of each row, in the view that has the fewest distinct items."""
+    """Return the item of each row, in the view of all rows that has the fewest distinct items."""
     if not isinstance(X, Views):
         return np.arange(n)
-    fewest = min(X.names, key=lambda name: n_rows(X.distinct(name)[0]))
+    whole = [name for name in X.names if X.present(name).all()]
+    if not whole:
+        return X.groups
+    fewest = min(whole, key=lambda name: n_rows(X.distinct(name)[0]))
     return X.distinct(fewest)[1]
 
 

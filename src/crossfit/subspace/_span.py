@@ -96,7 +96,9 @@ def narrowed(
         n_items, n_columns = items.shape
         if is_tensor(items) or n_columns <= max(n_items, WIDE):
             return items
-        counts = np.bincount(views.distinct(role)[1], weights, n_items).astype(np.float64)
+        index, has = views.distinct(role)[1], views.present(role)
+        of_rows = None if weights is None else weights[has]
+        counts = np.bincount(index[has], of_rows, n_items).astype(np.float64)
         mean, deviations = _mean_and_deviation(items, counts)
         scale = np.ones(n_columns)
         if standardize:

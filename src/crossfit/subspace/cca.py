@@ -30,6 +30,7 @@ from crossfit.subspace._linalg import (
     warn_of_perfect_fit,
     whiten,
 )
+from crossfit.subspace._patterns import Patterns
 from crossfit.subspace._span import Span, narrowed
 from crossfit.views import Views, as_numpy
 
@@ -49,6 +50,10 @@ class CCA(CrossModalEstimator):
     With more than two views, the eigenvectors of the matrix of all whitened
     cross-covariances are taken instead (multi-set CCA, maximal sum of correlations); for
     two views the result is the same.
+
+    Rows that lack a view are used too (semi-supervised CCA): the mean and the covariance of a view
+    are those of all rows that have it, and the cross-covariance of two views is that of the rows
+    that have both. ``fit(views.complete())`` leaves the other rows out.
 
     Parameters
     ----------
@@ -83,7 +88,8 @@ class CCA(CrossModalEstimator):
     correlations_ : array of shape (n_components,)
         Canonical correlations, descending. With m > 2 views: the mean over the pairs of views
         for a unit-variance direction. With ``reg_style="shrink"`` they may exceed 1, because
-        the cross-covariance is not shrunk.
+        the cross-covariance is not shrunk, and if rows lack a view, because it is that of fewer
+        rows.
     weights_ : dict of str to array of shape (d, n_components)
         By role; ``transform`` is ``(x - mean) @ weights``.
     means_ : dict of str to array of shape (d,)
@@ -198,14 +204,22 @@ class CCA(CrossModalEstimator):
             raise ValueError(
                 f"{self._name()}: contrast needs two views, got {len(views.names)}; set contrast=0"
             )
+        complete = views.is_complete
+        if self.contrast and not complete:
+            raise ValueError(
+                f"{self._name()}: contrast compares pairs, but some rows lack a view; fit on "
+                "views.complete(), or set contrast=0"
+            )
         check_range(self, views)
         # A row is a pair: an image with five captions counts five times in the covariances.
         narrow, spans = narrowed(views, self.standardize)
-        moments = Moments()
+        moments = Patterns()
         moments.update(narrow, self._least_ridge())
-        whitening = self._solve(moments, spans)
+        moments.check(self, views.names)
+        joint = moments.joint(*views.names)
+        whitening = self._solve(joint, spans, complete=complete)
         if self.contrast:
-            self._solve(moments, spans, self.contrast * self._wrong_pairs(narrow, whitening))
+            self._solve(joint, spans, self.contrast * self._wrong_pairs(narrow, whitening))
 
     def _wrong_pairs(self, views: Views, whitening: Mapping[str, _Whitened]) -> Matrix:
         """Return the mean of x z' over pairs of the wrong groups that the solution confuses."""
@@ -331,6 +345,8 @@ class CCA(CrossModalEstimator):
         moments: Moments,
         spans: Mapping[str, Span] = MappingProxyType({}),
         wrong: Matrix | None = None,
+        *,
+        complete: bool = True,
     ) -> dict[str, _Whitened]:
         if moments.n < 2:
             raise ValueError(f"CCA needs at least 2 rows, got n_samples = {moments.n}")
@@ -369,8 +385,9 @@ class CCA(CrossModalEstimator):
             i, j = roles.index(x), roles.index(z)
             return float(np.linalg.norm(W[i].T @ S[blocks[i], blocks[j]] @ W[j], 2))
 
-        ranks = {role: w.shape[1] for role, w in zip(roles, W)}
-        warn_of_perfect_fit(self, moments.n, ranks, largest)
+        if complete:
+            ranks = {role: w.shape[1] for role, w in zip(roles, W)}
+            warn_of_perfect_fit(self, moments.n, ranks, largest)
         weights = [w @ u[:, :k] / scale[b, None] for w, u, b in zip(W, directions, blocks)]
         means = dict(zip(roles, moments.means()))
         whitened = {

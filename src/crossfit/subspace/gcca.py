@@ -41,6 +41,11 @@ class GCCA(CrossModalEstimator):
     covariance of the whitened views, and with its eigenvectors Q and eigenvalues mλ, for m views,
     ``U_i = W_i Q_i sqrt(m λ)``.
 
+    Rows that lack a view are used too: with the diagonal matrices K_i of the rows that have view i
+    and ``K = Σ_i K_i``, the criterion is ``min Σ_i ‖K_i (G - X_i U_i)‖²`` with ``G'KG`` a multiple
+    of I. Then the eigenvectors are those of ``Σ_i X_i C_i^-1 X_i'`` weighted by ``K^-1/2`` on both
+    sides, and a row with k views has the weight 1 / k in the products of views.
+
     Parameters
     ----------
     n_components : int, optional
@@ -90,6 +95,8 @@ class GCCA(CrossModalEstimator):
     J. D. Carroll, Generalization of canonical correlation analysis to three or more sets of
     variables, Proceedings of the 76th Annual Convention of the American Psychological Association,
     1968. J. R. Kettenring, Canonical analysis of several sets of variables, Biometrika 58, 1971.
+    Rows that lack a view: M. van de Velden and T. H. A. Bijmolt, Generalized canonical correlation
+    analysis of matrices with missing rows: a simulation study, Psychometrika 71, 2006.
 
     Examples
     --------
@@ -148,6 +155,8 @@ class GCCA(CrossModalEstimator):
         least = min(amounts.values()) if self.reg_style in ("relative", "spectral") else 0.0
         moments.update(narrow, least)
 
+        moments.check(self, views.names)
+
         W, scales, means, n = {}, {}, {}, {}
         for role in roles:
             own = moments.of(role)
@@ -179,9 +188,10 @@ class GCCA(CrossModalEstimator):
         ranks = {role: W[role].shape[1] for role in roles}
         rank = int(np.count_nonzero(values > 1e-10 * values[0]))
         k = kept_components(self, max(1, min(rank, *ranks.values())))
-        warn_of_perfect_fit(self, moments.of(*roles).n, ranks, lambda a, b: float(
-            len(roles) * np.linalg.norm(M[parts[a], parts[b]], 2)
-        ))  # fmt: skip
+        if views.is_complete:
+            warn_of_perfect_fit(self, n[roles[0]], ranks, lambda a, b: float(
+                len(roles) * np.linalg.norm(M[parts[a], parts[b]], 2)
+            ))  # fmt: skip
 
         self.eigenvalues_, self.n_components_ = values[:k], k
         total = sum(n.values()) - len(n)
@@ -210,6 +220,23 @@ class GCCA(CrossModalEstimator):
         -------
         array of shape (n, n_components)
             On the training rows and without ridges, the columns of G up to their scales.
+
+        Raises
+        ------
+        ValueError
+            If a row has none of the views.
         """
         encoded = self.transform(X)
-        return np.mean([as_numpy(encoded[name]) for name in encoded.names], axis=0)
+        total = np.zeros((len(X), self.n_components_))
+        count = np.zeros((len(X), 1))
+        for name in encoded.names:
+            items, row_to_item = encoded.distinct(name)
+            has = row_to_item >= 0
+            total[has] += as_numpy(items)[row_to_item[has]]
+            count[has] += 1
+        if not count.all():
+            raise ValueError(
+                f"GCCA.shared: row {int(np.argmin(count))} has none of the views "
+                f"{', '.join(encoded.names)}; leave it out"
+            )
+        return total / count

@@ -541,6 +541,38 @@ def check_captions(subject: Subject) -> None:
         assert np.array_equal(encoded.groups, test.groups), "transform must not change the groups"
 
 
+def check_missing_views(subject: Subject) -> None:
+    """Rows that lack a view are learnt from or rejected, and never scored as if they had it"""
+    first, second, *_ = subject.card.roles
+    has = np.arange(len(subject.data[0])) % 5 > 0
+    views = Views({n: subject.data[0][n] for n in subject.data[0].names}, present={second: has})
+    train, test = views[:N_TRAIN], views[N_TRAIN:]
+    if subject.card.missing_views:
+        method = subject.make().fit(train, subject.y_train)
+        scores = method.similarity(subject.test)
+        assert np.isfinite(scores).all(), "scores after a fit on rows that lack a view: not finite"
+    else:
+        expect_error(
+            f"fit on rows that lack {second}",
+            lambda: subject.make().fit(train, subject.y_train),
+            second,
+            "missing",
+        )
+    fitted = subject.fitted
+    expected = subject.scores[:, has[N_TRAIN:]]
+    same(fitted.similarity(test), expected, f"scores of the rows that have {second}")
+    same(
+        fitted.similarity(test, query=second, gallery=first),
+        expected.T,
+        f"scores of the rows that have {second}, as queries",
+    )
+    if subject.embeds:
+        encoded = fitted.transform(test)
+        assert np.array_equal(encoded.present(second), has[N_TRAIN:]), (
+            f"transform must keep which rows lack {second}"
+        )
+
+
 def check_label_leak(subject: Subject) -> None:
     """Labels passed to score define which items are relevant and do not change similarities"""
     rng = np.random.default_rng(0)
