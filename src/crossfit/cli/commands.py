@@ -14,6 +14,7 @@ from crossfit.cli.cite import cite
 from crossfit.cli.data import data
 from crossfit.cli.demo import demo
 from crossfit.cli.diagnose import diagnose
+from crossfit.cli.evaluate import evaluate
 from crossfit.cli.list import list_
 from crossfit.cli.new import new
 from crossfit.cli.report import report
@@ -34,5 +35,7 @@ def cli() -> None:
     """
 
 
-for command in (cache, check, cite, data, demo, diagnose, list_, new, report, run, search, tune):
+for command in (
+    cache, check, cite, data, demo, diagnose, evaluate, list_, new, report, run, search, tune,
+):  # fmt: skip
     cli.add_command(command)

@@ -105,7 +105,7 @@ def bootstrap_draws(
     values = np.stack(columns, axis=1)
     n_groups = int(codes.max()) + 1
     sizes = np.bincount(codes, minlength=n_groups)
-    sums = np.stack([np.bincount(codes, column, minlength=n_groups) for column in columns], axis=1)
+    sums = [np.bincount(codes, column, minlength=n_groups) for column in columns]
     ranked = {
         j: np.argsort(values[:, j]) for j, statistic in enumerate(statistics) if statistic != "mean"
     }
@@ -113,7 +113,8 @@ def bootstrap_draws(
     for counts in resampled_counts(n_groups, n_resamples, random_source(random_state)):
         weights = counts.astype(np.float64)
         total = weights @ sizes
-        part = (weights @ sums) / total[:, None]
+        # One by one: a product of matrices rounds differently with another number of columns.
+        part = np.stack([weights @ column for column in sums], axis=1) / total[:, None]
         for j, order in ranked.items():
             step = max(1, _CHUNK // len(codes))
             for a in range(0, len(counts), step):

@@ -304,13 +304,42 @@ def _all_groups(
         if graded and grade is not None:
             grades.append(grade if order is None else grade[order])
 
-    above, tied = _join(aboves, np.int64), _join(tieds, np.int64)
     query = np.repeat(np.arange(n_queries), n_relevant)
-    before = np.arange(len(query)) - np.repeat(np.cumsum(n_relevant) - n_relevant, n_relevant)
     gain, ideal = None, None
     if graded:
-        gain = _gains(_join(grades, np.float64))
+        gain = gains_of(_join(grades, np.float64))
         ideal = gain[np.lexsort((-gain, query))]
+    above, tied = _join(aboves, np.int64), _join(tieds, np.int64)
+    return joined_groups(query, above, tied, gain, n_relevant, ideal, n_gallery, ties)
+
+
+def joined_groups(
+    query: Ints,
+    above: Ints,
+    tied: Ints,
+    gain: Floats | None,
+    n_relevant: Ints,
+    ideal: Floats | None,
+    n_gallery: int,
+    ties: str,
+) -> RelevantGroups:
+    """Join relevant items of the same tie to groups, or place each of them by the rule of ties.
+
+    Parameters
+    ----------
+    query, above, tied : ndarray of shape (r,)
+        Query of each relevant item that was ranked, ascending and best item first, and the numbers
+        of gallery items that score higher and that have its score. Under ``"worst"`` and
+        ``"best"`` the items of a tie are in the order of their positions.
+    gain : ndarray of shape (r,) or None
+        Gains of the items; None if every gain is 1.
+    n_relevant, ideal, n_gallery
+        As in `RelevantGroups`.
+    ties : str
+        One of `TIES`; under ``"stable"``, `above` has the positions and no item is tied.
+    """
+    found = np.bincount(query, minlength=len(n_relevant))
+    before = np.arange(len(query)) - np.repeat(np.cumsum(found) - found, found)
     if not (tied > 1).any():
         ones = np.ones_like(above)
         gains = ones.astype(np.float64) if gain is None else gain
@@ -337,7 +366,7 @@ def _all_groups(
     )  # fmt: skip
 
 
-def _gains(grades: Floats) -> Floats:
+def gains_of(grades: Floats) -> Floats:
     """Return 2^grade - 1; raise if a sum of such gains might not be finite."""
     if grades.max(initial=0) > _LARGEST_GRADE:
         raise ValueError(
@@ -394,7 +423,7 @@ def all_tied_groups(rows: Iterable[Row], n_gallery: int, graded: bool) -> Releva
     ideal = None
     gain = relevant.astype(np.float64)
     if graded:
-        gains = [_gains(grade) for _, grade in found if grade is not None and len(grade)]
+        gains = [gains_of(grade) for _, grade in found if grade is not None and len(grade)]
         gain = np.array([g.sum() for g in gains])
         ideal = _join([np.sort(g)[::-1] for g in gains], np.float64)
     zeros = np.zeros_like(query)

@@ -136,7 +136,7 @@ def columns_of(board: Board) -> list[LeaderboardColumn]:
         for j, metric in enumerate(board.metrics)
     ]
     return [_rank(board), _mean(board), _p_value(board), *figures, _published(board), _fit(board),
-            _note(board)]  # fmt: skip
+            _note(board), *_ties(board)]  # fmt: skip
 
 
 def _rank(board: Board) -> LeaderboardColumn:
@@ -174,15 +174,22 @@ def _measured(row: Row, direction: Direction | None, metric: str) -> Shown:
 def _mean(board: Board) -> LeaderboardColumn:
     metric = board.metric
     chance = float(np.mean([board.chance.get((d, metric), math.nan) for d in board.directions]))
+    text = "the mean of one direction is its figure, which these tables have"
     return LeaderboardColumn(
         head=metric_words(metric),
         alone=f"{metric_words(metric)}, mean",
-        group="mean of directions",
+        group=_over(board),
         style="main",
         ascending=not parse_metric(metric).greater_is_better,
         row=lambda row: _measured(row, None, metric),
         chance=Shown(text=figure(chance, digits_of(metric)), value=chance),
+        elsewhere={} if len(board.directions) > 1 else {"markdown": text, "latex": text},
     )
+
+
+def _over(board: Board) -> str:
+    """Return the heading of the figures that are means over the directions."""
+    return "mean of directions" if len(board.directions) > 1 else board.directions[0].label
 
 
 def _p_value(board: Board) -> LeaderboardColumn:
@@ -207,7 +214,7 @@ def _p_value(board: Board) -> LeaderboardColumn:
         head="p",
         alone=f"p against {board.reference}",
         latex="$p$",
-        group="mean of directions",
+        group=_over(board),
         tooltip=f"against {board.reference}, Holm-corrected{of}",
         ascending=True,
         row=shown,
@@ -229,6 +236,9 @@ def _figures(board: Board, direction: Direction, metric: str, style: str) -> Lea
         direction=direction,
         row=lambda row: _measured(row, direction, metric),
         chance=Shown(text=figure(chance, digits_of(metric)), value=chance),
+        elsewhere={"page": "it is the mean"}
+        if metric == board.metric and len(board.directions) == 1
+        else {},
     )
 
 
@@ -289,3 +299,37 @@ def _note(board: Board) -> LeaderboardColumn:
         },
         wanted=any(row.note for row in board.entries),
     )
+
+
+def _ties(board: Board) -> list[LeaderboardColumn]:
+    """Return the column of tied queries, whose fields are in CSV only if ties were measured."""
+    if not any(row.ties for row in board.rows):
+        return []
+
+    def of(name: str) -> Callable[[Row, Direction | None, str], Any]:
+        def value(row: Row, direction: Direction | None, metric: str) -> float:
+            ways = board.directions if direction is None else (direction,)
+            return float(np.mean([row.ties[way, metric][name] for way in ways]))
+
+        return value
+
+    def shown(row: Row) -> Shown:
+        share = of("tied")(row, None, board.metric)
+        low, high = (of(name)(row, None, board.metric) for name in ("worst", "best"))
+        digits = digits_of(board.metric)
+        ends = f"{figure(low, digits)}–{figure(high, digits)}" if share else "none"
+        return Shown(text=ends, value=share,
+                     comment=f"in {share:.1%} of the queries" if share else "")  # fmt: skip
+
+    return [
+        LeaderboardColumn(
+            head="ties",
+            alone=f"{metric_words(board.metric)} by order of ties",
+            latex="ties",
+            tooltip="the main metric with relevant items last and first among tied ones",
+            ascending=True,
+            row=shown,
+            chance=Shown(text=""),
+            csv={"worst": of("worst"), "best": of("best"), "tied": of("tied")},
+        )
+    ]

@@ -21,7 +21,16 @@ from crossfit.report.format import (
 )
 from crossfit.report.leaderboard import Board
 
-__all__ = ["Problem", "facts_of", "lead_of", "licences_of", "notes_of", "problems_of", "yaml_of"]
+__all__ = [
+    "Problem",
+    "about_environment",
+    "facts_of",
+    "lead_of",
+    "licences_of",
+    "notes_of",
+    "problems_of",
+    "yaml_of",
+]
 
 
 @dataclass(frozen=True)
@@ -102,7 +111,7 @@ def facts_of(records: Sequence[RunRecord], groups: Sequence[Group]) -> list[tupl
         facts.append(("method", text))
     protocols = dict.fromkeys(_about_protocol(cell) for cell in done)
     facts += [("protocol", text) for text in protocols]
-    for text in dict.fromkeys(_about_environment(cell) for cell in done):
+    for text in dict.fromkeys(about_environment(cell.environment) for cell in done):
         facts.append(("versions", text))
     warned = [f"{label}, seed {cell.seed}: {words}" for label, cell in named
               for words in cell.warnings]  # fmt: skip
@@ -177,8 +186,8 @@ def _about_protocol(cell: CellRecord) -> str:
     )
 
 
-def _about_environment(cell: CellRecord) -> str:
-    about = cell.environment
+def about_environment(about: Mapping[str, Any]) -> str:
+    """Return the versions and the platform of an environment, in words."""
     packages = ", ".join(f"{name} {version}" for name, version in
                          sorted((about.get("packages") or {}).items()))  # fmt: skip
     return f"Python {about.get('python')}, {packages}; {about.get('platform')}"

@@ -41,8 +41,9 @@ def findings(board: Board) -> str:
         finding = f"{first} does not differ significantly from {listed(tied)}"
     corrected = "" if n_pairs == 1 else f"Holm-corrected over all {n_pairs} pairs of methods, "
     tests = "test" if n_pairs == 1 else "tests"
+    averaged = ", averaged over the directions" if len(board.directions) > 1 else ""
     return (
-        f"{finding} in {metric}, averaged over the directions (paired randomisation {tests} over "
+        f"{finding} in {metric}{averaged} (paired randomisation {tests} over "
         f"queries, groups kept together, {corrected}level {LEVEL:g})." + _about_disagreement(board)
     )
 

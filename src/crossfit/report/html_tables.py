@@ -25,6 +25,7 @@ __all__ = [
     "leaderboard_table",
     "pair_tables",
     "published_table",
+    "ties_table",
 ]
 
 #: Largest number of methods for which there is a table of all pairs.
@@ -257,6 +258,32 @@ def abstention_table(board: Board) -> Table | None:
     heads = (("max", "highest score", 3), ("std", "spread", 3), ("diff1", "lead", 3))
     facts = [row.abstention for row in board.rows]
     return _by_direction(board, "Abstention", heads, facts)
+
+
+def ties_table(board: Board) -> Table | None:
+    """Build the table of how far ties could move the figures; None if there are none."""
+    lines = []
+    for row in board.rows:
+        for direction in board.directions:
+            for metric in board.metrics:
+                found = row.ties.get((direction, metric), {})
+                if not found.get("tied"):
+                    continue
+                digits = digits_of(metric)
+                values = (found["worst"], row.repeats.mean(direction, metric), found["best"])
+                cells = [
+                    Cell(metric_words(metric), kind="left"),
+                    Cell(direction.label, kind="left"),
+                    *(Cell(figure(value, digits), value=value) for value in values),
+                    Cell(f"{found['tied']:.1%}", value=found["tied"]),
+                ]
+                lines.append(Line(row.label, "", cells))
+    if not lines:
+        return None
+    heads = ("metric", "direction", "worst", "reported", "best", "queries with ties")
+    kinds = ("left", "left", "", "", "", "")
+    columns = [Column(head, kind) for head, kind in zip(heads, kinds)]
+    return Table(f"Range of ties, {board.title}", (), columns, lines)
 
 
 def _by_direction(

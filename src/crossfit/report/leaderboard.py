@@ -49,6 +49,9 @@ class Row:
         Figures of the paper; None stands for the mean over the directions.
     note : str
         A note for tables, next to the figures.
+    ties : mapping of (direction, metric) to mapping
+        ``{"worst", "best", "tied"}``: the mean with relevant items last and first among tied ones,
+        and the share of queries with ties.
     curves : mapping
         ``{direction: {"recall": (ks, values), "pr": (recalls, precisions)}}``.
     costs : mapping of str to float
@@ -80,6 +83,7 @@ class Row:
     histories: Mapping[int, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
     trials: Sequence[Mapping[str, Any]] = ()
     note: str = ""
+    ties: Mapping[tuple[str, str], Mapping[str, float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -29,8 +29,8 @@ def markdown_page(
     Parameters
     ----------
     records : sequence of RunRecord
-        The runs. The descriptions and the notes of their experiments are copied unchanged, before
-        and after the tables.
+        The runs; none if the page is about other systems. The descriptions and the notes of their
+        experiments are copied unchanged, before and after the tables.
     boards : sequence of Board
         Leaderboards of the runs.
     title : str
@@ -95,11 +95,12 @@ def _words(value: Any) -> str:
 
 def _origin(records: Sequence[Any], facts: Sequence[tuple[str, str]], notes: Sequence[str]) -> str:
     """Return a section on how the page was made, with the commands to make it again."""
-    names = [record.name for record in records]
-    folder = str(records[0].store.folder)
     commands = [text for kind, text in facts if kind == "repeat"]
-    shown = "\n".join([*commands, shlex.join(["crossfit", "report", *names, "--store", folder])])
-    lines = ["## How this page was made", f"```console\n{shown}\n```"]
+    if records:
+        names, folder = [record.name for record in records], str(records[0].store.folder)
+        commands.append(shlex.join(["crossfit", "report", *names, "--store", folder]))
+    shown = "\n".join(commands)
+    lines = ["## How this page was made", f"```console\n{shown}\n```"] if commands else []
     # Pages are for repositories, so they have the versions but not the platform after them.
     versions = [text.partition(";")[0] for kind, text in facts if kind == "versions"]
     data = [text for kind, text in facts if kind in ("data", "time")]

@@ -33,6 +33,7 @@ from crossfit.report.html_tables import (
     leaderboard_table,
     pair_tables,
     published_table,
+    ties_table,
 )
 from crossfit.report.leaderboard import Board
 from crossfit.report.levelling import unfinished
@@ -190,6 +191,7 @@ class _Prepared:
     cost: Table | None
     hubness: Table | None
     abstention: Table | None
+    ties: Table | None
     matrices: Sequence[tuple[str, Sequence[Sequence[str]]]] = field(default_factory=tuple)
     problems: Sequence[str] = ()
 
@@ -219,6 +221,7 @@ def _prepared(part: Part, i: int) -> _Prepared:
         cost_table(board),
         hubness_table(board),
         abstention_table(board),
+        ties_table(board),
         pair_tables(board),
         inconsistencies(board),
     )

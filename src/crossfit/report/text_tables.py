@@ -39,9 +39,14 @@ def _footnote(board: Board) -> str:
         words += "±: standard deviation between seeds. "
     if len(board.rows) > 1:
         of = "" if board.tested == board.metric else "of the mean rank "
+        if len(board.directions) > 1:
+            words += (
+                f"Ranks and p, against {board.reference}, are of the mean over the directions. "
+            )
+        else:
+            words += f"p is against {board.reference}. "
         words += (
-            f"Ranks and p, against {board.reference}, are of the mean over the directions. Ranks "
-            f"are those that are not ruled out by paired randomisation tests {of}(Holm's "
+            f"Ranks are those that are not ruled out by paired randomisation tests {of}(Holm's "
             f"correction, level {LEVEL:g}). "
         )
     return " ".join([words.strip(), *board.protocols])
