@@ -13,7 +13,7 @@ from crossfit._arrays import as_array
 __all__ = ["hubness"]
 
 
-@validated(n_gallery=[integer(1)])
+@validated(n_gallery=[integer(1, 2**32)])
 def hubness(top: ArrayLike, n_gallery: int) -> dict[str, Any]:
     """Return how unevenly items of a gallery are among the first k ranks of the queries [1]_.
 
