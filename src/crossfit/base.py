@@ -278,6 +278,10 @@ class CrossModalEstimator(ViewsTransformerMixin, BaseEstimator):
             of a kind that the method does not support, or contain NaN; or if the method requires
             labels and there are none.
         """
+        return self._fitted_with(X, Y, y)
+
+    def _fitted_with(self, X: Any, Y: Any, y: Any, sample_weight: Any = None) -> Self:
+        """Fit; the weights are None for methods whose `fit` does not take them."""
         self._validate_params()
         views, labels = self._given(X, Y, y)
         roles = self._assign_roles(views)
@@ -293,12 +297,20 @@ class CrossModalEstimator(ViewsTransformerMixin, BaseEstimator):
         columns = views.columns
         views = views.map(lambda part, role: self._checked(part, role, roles[role], features))
         labels = self._checked_labels(labels, len(views))
+        more: dict[str, Any] = {}
+        if sample_weight is not None:
+            weights = self._checked_weights(sample_weight, len(views))
+            if not weights.all():
+                has = weights > 0
+                views, weights = views[has], weights[has]
+                labels = None if labels is None else labels[has]
+            more = {"weights": None if np.all(weights == 1) else weights}
         self.views_in_ = roles
         self.n_features_in_ = features
         self._set_columns(columns)
         try:
             with np.errstate(**NUMPY_DEFAULTS), few_threads(self._operations(len(views))):
-                self._fit(views, labels)
+                self._fit(views, labels, **more)
         except BaseException as error:  # Ctrl-C too
             if not self._still_answers(error):
                 del self.views_in_  # a partially fitted method must not score
@@ -313,6 +325,9 @@ class CrossModalEstimator(ViewsTransformerMixin, BaseEstimator):
                         raise ValueError(f"{where} {warning}; scale it") from error
             raise
         return self
+
+    def _checked_weights(self, given: Any, n: int) -> NDArray[np.float64]:
+        raise NotImplementedError(f"{self._name()} does not take weights of rows")
 
     def _check_complete(self, views: Views, roles: Mapping[str, str]) -> None:
         """Check that no row lacks one of the views that take a role."""

@@ -73,6 +73,7 @@ def joint_covariance(
     ridge: float = 0.0,
     center: bool = True,
     apart: bool = False,
+    weights: NDArray[np.float64] | None = None,
 ) -> Joint:
     """Compute the joint covariance of the views and of additional columns, in chunks of rows.
 
@@ -93,6 +94,8 @@ def joint_covariance(
     apart : bool, default=False
         Whether the method treats columns individually. If not, views with more columns than
         items are represented in the coordinates of their span.
+    weights : array of shape (n,), optional
+        Weights of the rows: a row of weight 2 counts as two rows.
 
     Returns
     -------
@@ -111,7 +114,7 @@ def joint_covariance(
     if apart:
         _check_room(method, views)
     else:
-        views, spans = narrowed(views, standardize, center=center)
+        views, spans = narrowed(views, standardize, center=center, weights=weights)
     # A more precise dtype would double the cost, a less precise one would lose digits.
     types = {str(views.distinct(name)[0].dtype).removeprefix("torch.") for name in views.names}
     dtype = np.result_type(*types)
@@ -121,7 +124,8 @@ def joint_covariance(
         chunk = views[rows]
         given = {name: chunk[name] for name in chunk.names}
         more = {name: part[rows].astype(dtype) for name, part in extra.items()}
-        moments.update(Views(given | more), ridge, len(given))
+        of_rows = None if weights is None else weights[rows]
+        moments.update(Views(given | more), ridge, len(given), of_rows)
     S, names = moments.covariance(), (*views.names, *extra)
     blocks = dict(zip(names, moments.blocks()))
     scale = np.ones(len(S))

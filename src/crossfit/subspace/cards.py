@@ -647,6 +647,7 @@ CSA = MethodCard(
     summary="Cosine of canonical variates, weighted by their correlations",
     roles=("image", "text"),
     extra_views=True,
+    missing_views=True,
     inputs=VECTORS,
     labels="none",
     kind="embedding",

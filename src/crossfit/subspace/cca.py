@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from crossfit._arguments import integer, mapping_of, one_of, real
 from crossfit._arrays import NUMPY_DEFAULTS
 from crossfit._threads import few_threads
-from crossfit.base import CrossModalEstimator
 from crossfit.subspace import cards
 from crossfit.subspace._contrast import confused
 from crossfit.subspace._linalg import (
@@ -32,6 +31,7 @@ from crossfit.subspace._linalg import (
 )
 from crossfit.subspace._patterns import Patterns
 from crossfit.subspace._span import Span, narrowed
+from crossfit.subspace._weighted import Weighted
 from crossfit.views import Views, as_numpy
 
 __all__ = ["CCA"]
@@ -39,7 +39,7 @@ __all__ = ["CCA"]
 SOLUTION = ("correlations_", "n_components_", "means_", "weights_")
 
 
-class CCA(CrossModalEstimator):
+class CCA(Weighted):
     """Canonical correlation analysis (CCA).
 
     Finds directions a, b of two views that maximise ``a' Sxz b`` subject to
@@ -197,12 +197,19 @@ class CCA(CrossModalEstimator):
         self.contrast = contrast
         self.views = views
 
-    def _fit(self, views: Views, y: NDArray[Any] | None) -> None:
+    def _fit(
+        self, views: Views, y: NDArray[Any] | None, weights: NDArray[np.float64] | None = None
+    ) -> None:
         self._forget(["sums_"])
         self._ridges()
         if self.contrast and len(views.names) > 2:
             raise ValueError(
                 f"{self._name()}: contrast needs two views, got {len(views.names)}; set contrast=0"
+            )
+        if self.contrast and weights is not None:
+            raise ValueError(
+                f"{self._name()}: contrast does not take weights of rows; set contrast=0, or fit "
+                "without sample_weight"
             )
         complete = views.is_complete
         if self.contrast and not complete:
@@ -212,9 +219,9 @@ class CCA(CrossModalEstimator):
             )
         check_range(self, views)
         # A row is a pair: an image with five captions counts five times in the covariances.
-        narrow, spans = narrowed(views, self.standardize)
+        narrow, spans = narrowed(views, self.standardize, weights=weights)
         moments = Patterns()
-        moments.update(narrow, self._least_ridge())
+        moments.update(narrow, self._least_ridge(), weights)
         moments.check(self, views.names)
         joint = moments.joint(*views.names)
         whitening = self._solve(joint, spans, complete=complete)

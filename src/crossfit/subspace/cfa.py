@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crossfit._arguments import integer
-from crossfit.base import CrossModalEstimator
 from crossfit.subspace import cards
 from crossfit.subspace._joint import joint_covariance
 from crossfit.subspace._linalg import (
@@ -18,12 +17,13 @@ from crossfit.subspace._linalg import (
     kept_components,
     leading_svd,
 )
+from crossfit.subspace._weighted import Weighted
 from crossfit.views import Views
 
 __all__ = ["CFA"]
 
 
-class CFA(CrossModalEstimator):
+class CFA(Weighted):
     """Cross-modal factor analysis (CFA).
 
     The objective is ``min ||X A - Z B||²`` subject to ``A'A = B'B = I``; the published solution
@@ -106,9 +106,16 @@ class CFA(CrossModalEstimator):
         self.standardize = standardize
         self.views = views
 
-    def _fit(self, views: Views, y: NDArray[Any] | None) -> None:
+    def _fit(
+        self, views: Views, y: NDArray[Any] | None, weights: NDArray[np.float64] | None = None
+    ) -> None:
         S = joint_covariance(
-            self, views, standardize=self.standardize, ridge=1.0, center=self.center
+            self,
+            views,
+            standardize=self.standardize,
+            ridge=1.0,
+            center=self.center,
+            weights=weights,
         )
         x, z = views.names
         # By role: X'Z and the two traces that determine the size of rounding errors.

@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crossfit._arguments import integer, mapping_of, one_of, real
-from crossfit.base import CrossModalEstimator
 from crossfit.subspace import cards
 from crossfit.subspace._linalg import (
     REG_STYLES,
@@ -25,12 +24,13 @@ from crossfit.subspace._linalg import (
 )
 from crossfit.subspace._patterns import Patterns
 from crossfit.subspace._span import narrowed
+from crossfit.subspace._weighted import Weighted
 from crossfit.views import Views, as_numpy
 
 __all__ = ["GCCA"]
 
 
-class GCCA(CrossModalEstimator):
+class GCCA(Weighted):
     """Generalised canonical correlation analysis (GCCA), the MAXVAR criterion.
 
     Finds one representation G of the rows that every view predicts well,
@@ -146,14 +146,16 @@ class GCCA(CrossModalEstimator):
         self.standardize = standardize
         self.views = views
 
-    def _fit(self, views: Views, y: NDArray[Any] | None) -> None:
+    def _fit(
+        self, views: Views, y: NDArray[Any] | None, weights: NDArray[np.float64] | None = None
+    ) -> None:
         roles = list(views.names)
         amounts = {role: float(self._of_view("reg", role)) for role in roles}
         check_range(self, views)
-        narrow, spans = narrowed(views, self.standardize)
+        narrow, spans = narrowed(views, self.standardize, weights=weights)
         moments = Patterns()
         least = min(amounts.values()) if self.reg_style in ("relative", "spectral") else 0.0
-        moments.update(narrow, least)
+        moments.update(narrow, least, weights)
 
         moments.check(self, views.names)
 
@@ -195,15 +197,15 @@ class GCCA(CrossModalEstimator):
 
         self.eigenvalues_, self.n_components_ = values[:k], k
         total = sum(n.values()) - len(n)
-        weights = []
+        maps = []
         for role in roles:
             U = W[role] @ Q[parts[role], :k] * np.sqrt(values[:k] * total) / root[role]
             if role in spans:
                 U, means[role] = spans[role].weights(U), spans[role].mean
-            weights.append(U)
+            maps.append(U)
         self.means_ = means
         weighting = self.eigenvalues_**self.power
-        self.weights_ = {role: U * weighting for role, U in zip(roles, fix_signs(weights))}
+        self.weights_ = {role: U * weighting for role, U in zip(roles, fix_signs(maps))}
 
     def _encode(self, values: Any, view: str) -> Any:
         return affine(values, self.means_[view], self.weights_[view])

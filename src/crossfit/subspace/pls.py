@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crossfit._arguments import integer, one_of
-from crossfit.base import CrossModalEstimator
 from crossfit.subspace import cards
 from crossfit.subspace._joint import joint_covariance
 from crossfit.subspace._linalg import (
@@ -19,12 +18,13 @@ from crossfit.subspace._linalg import (
     kept_components,
     leading_svd,
 )
+from crossfit.subspace._weighted import Weighted
 from crossfit.views import Views
 
 __all__ = ["PLS"]
 
 
-class PLS(CrossModalEstimator):
+class PLS(Weighted):
     """Partial least squares (PLS).
 
     Finds unit vectors a, b of two views that maximise the covariance ``a' Sxz b`` of the scores,
@@ -111,9 +111,15 @@ class PLS(CrossModalEstimator):
         self.standardize = standardize
         self.views = views
 
-    def _fit(self, views: Views, y: NDArray[Any] | None) -> None:
+    def _fit(
+        self, views: Views, y: NDArray[Any] | None, weights: NDArray[np.float64] | None = None
+    ) -> None:
         S = joint_covariance(
-            self, views, standardize=self.standardize, ridge=float(self.mode == "svd")
+            self,
+            views,
+            standardize=self.standardize,
+            ridge=float(self.mode == "svd"),
+            weights=weights,
         )
         x, z = views.names
         # Rounding produces covariances of about this size even if the true ones are zero.

@@ -13,10 +13,10 @@ from sklearn.utils.validation import check_is_fitted
 
 from crossfit._arguments import integer, mapping_of, real, shown
 from crossfit._warnings import warn
-from crossfit.base import CrossModalEstimator
 from crossfit.subspace import cards
 from crossfit.subspace._joint import joint_covariance
 from crossfit.subspace._linalg import Matrix, affine, eigh, fix_signs, kept_components, leading_svd
+from crossfit.subspace._weighted import Weighted
 from crossfit.views import Views
 
 __all__ = ["SparseCCA"]
@@ -25,7 +25,7 @@ __all__ = ["SparseCCA"]
 _N_COMPONENTS = 32
 
 
-class SparseCCA(CrossModalEstimator):
+class SparseCCA(Weighted):
     """Sparse canonical correlation analysis by penalised matrix decomposition (PMD).
 
     One component at a time, finds unit vectors u_i of all views that maximise
@@ -133,10 +133,14 @@ class SparseCCA(CrossModalEstimator):
         self.tol = tol
         self.views = views
 
-    def _fit(self, views: Views, y: NDArray[Any] | None) -> None:
+    def _fit(
+        self, views: Views, y: NDArray[Any] | None, weights: NDArray[np.float64] | None = None
+    ) -> None:
         roles = list(views.names)
         share = {role: float(self._of_view("l1", role)) for role in roles}
-        joint = joint_covariance(self, views, standardize=self.standardize, ridge=1.0, apart=True)
+        joint = joint_covariance(
+            self, views, standardize=self.standardize, ridge=1.0, apart=True, weights=weights
+        )
         bounds = {r: max(1.0, share[r] * np.sqrt(len(joint(r)))) for r in roles}
         K = {(a, b): joint(a, b).copy() for a, b in combinations(roles, 2)}
         # Rounding produces covariances of about this size even if the true ones are zero.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import reduce
 from typing import Any, ClassVar
 
@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from crossfit._arguments import integer, mapping_of, one_of, real
 from crossfit._warnings import warn
-from crossfit.base import CrossModalEstimator
 from crossfit.subspace import cards
 from crossfit.subspace._joint import machine_memory
 from crossfit.subspace._linalg import (
@@ -31,6 +30,7 @@ from crossfit.subspace._linalg import (
     whiten,
 )
 from crossfit.subspace._span import narrowed
+from crossfit.subspace._weighted import Weighted
 from crossfit.views import Views, as_numpy
 
 __all__ = ["TCCA"]
@@ -42,7 +42,7 @@ _N_TERMS = 20
 _ROOM = 2**24
 
 
-class TCCA(CrossModalEstimator):
+class TCCA(Weighted):
     """Tensor canonical correlation analysis (TCCA).
 
     CCA of more than two views adds up the correlations of pairs of views. TCCA takes the moment of
@@ -161,15 +161,17 @@ class TCCA(CrossModalEstimator):
         self.tol = tol
         self.views = views
 
-    def _fit(self, views: Views, y: NDArray[Any] | None) -> None:
+    def _fit(
+        self, views: Views, y: NDArray[Any] | None, weights: NDArray[np.float64] | None = None
+    ) -> None:
         roles = list(views.names)
         amounts = {role: float(self._of_view("reg", role)) for role in roles}
         self._check_room(views)
         check_range(self, views)
-        narrow, spans = narrowed(views, self.standardize)
+        narrow, spans = narrowed(views, self.standardize, weights=weights)
         moments = Moments()
         least = min(amounts.values()) if self.reg_style in ("relative", "spectral") else 0.0
-        moments.update(narrow, least)
+        moments.update(narrow, least, weights=weights)
         S, blocks = moments.covariance(), dict(zip(roles, moments.blocks()))
         means, W = dict(zip(roles, moments.means())), {}
         for role, rounding in zip(roles, moments.rounding()):
@@ -200,20 +202,20 @@ class TCCA(CrossModalEstimator):
             u, rho, v = leading_svd(crossed(*roles), k)
             factors = [u, v]
         else:
-            rho, factors = self._terms(_moment(narrow, means, W), k)
+            rho, factors = self._terms(_moment(narrow, means, W, weights), k)
             # The signs of two directions of a term may change together.
             first = roles[0]
             for i, role in enumerate(roles[1:], 1):
                 agreement = np.sum(factors[0] * (crossed(first, role) @ factors[i]), axis=0)
                 signs = np.where(agreement < 0, -1.0, 1.0)
                 factors[i], rho = factors[i] * signs, rho * signs
-        weights = [W[role] @ u for role, u in zip(roles, factors)]
+        maps = [W[role] @ u for role, u in zip(roles, factors)]
         for i, role in enumerate(roles):
             if role in spans:
-                weights[i], means[role] = spans[role].weights(weights[i]), spans[role].mean
+                maps[i], means[role] = spans[role].weights(maps[i]), spans[role].mean
         self.correlations_, self.n_components_, self.means_ = rho, k, means
         weighting = np.abs(rho) ** self.power
-        self.weights_ = {role: w * weighting for role, w in zip(roles, fix_signs(weights))}
+        self.weights_ = {role: w * weighting for role, w in zip(roles, fix_signs(maps))}
 
     def _check_room(self, views: Views) -> None:
         """Raise a MemoryError before the tensor exceeds the machine's memory."""
@@ -266,7 +268,10 @@ def _khatri_rao(A: Matrix, B: Matrix) -> Matrix:
 
 
 def _moment(
-    views: Views, means: Mapping[str, Matrix], W: Mapping[str, Matrix]
+    views: Views,
+    means: Mapping[str, Matrix],
+    W: Mapping[str, Matrix],
+    weights: NDArray[np.float64] | None = None,
 ) -> NDArray[np.float64]:
     """Return the moment of all whitened views, in float64."""
     shape = [W[name].shape[1] for name in views.names]
@@ -274,8 +279,11 @@ def _moment(
     step = max(1, min(CHUNK, _ROOM // len(M)))
     for start in range(0, len(views), step):
         chunk = views[start : start + step]
-        parts: Sequence[Matrix] = [
+        parts: list[Matrix] = [
             ((as_numpy(dense(chunk[name])) - means[name]) @ W[name]).T for name in views.names
         ]
+        if weights is not None:
+            parts[-1] *= weights[start : start + step]
         M += reduce(_khatri_rao, parts[:-1]) @ parts[-1].T
-    return (M / (len(views) - 1)).reshape(shape)
+    n = len(views) if weights is None else weights.sum()
+    return (M / (n - 1)).reshape(shape)
