@@ -29,6 +29,8 @@ __all__ = ["Extractor"]
 
 logger = logging.getLogger("crossfit")
 
+_BLOCK = 2**26  # bytes
+
 
 class Extractor(CheckedParameters, TransformerMixin, BaseEstimator):
     """Base class of all extractors.
@@ -174,6 +176,9 @@ class Extractor(CheckedParameters, TransformerMixin, BaseEstimator):
         # extractor.
         unsaved: dict[str, np.ndarray] = {}
         saved_at = time.monotonic()
+        # Rows are copied into a few large blocks: many small ones between the large temporary
+        # arrays of a network would keep the memory of these from being returned to the system.
+        room: np.ndarray | None = None
         try:
             with self._progress(len(todo)) as bar:
                 for start in range(0, len(todo), size):
@@ -201,6 +206,12 @@ class Extractor(CheckedParameters, TransformerMixin, BaseEstimator):
                                 f"{type(self).__name__} returned features that are not finite for "
                                 f"item {at}{named}"
                             )
+                        if room is None or (not len(room) and row.shape == room.shape[1:]):
+                            n = min(_BLOCK // max(1, row.nbytes) + 1, len(todo))
+                            room = np.empty((n, *row.shape), row.dtype)
+                        if row.ndim and row.shape == room.shape[1:] and row.dtype == room.dtype:
+                            room[0] = row
+                            row, room = room[0], room[1:]
                         rows[digest] = unsaved[prefix + digest] = row
                     if cache is not None and time.monotonic() - saved_at > 1:
                         cache.put_many(unsaved, type(self).__name__)
