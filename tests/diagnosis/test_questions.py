@@ -8,7 +8,7 @@ from crossfit.diagnosis import hub_effect_of, learning_curve, rank_pairs, recove
 from crossfit.diagnosis.wrong_pairs import drawn_groups
 from crossfit.metrics import hubness
 from crossfit.model_selection import PairKFold
-from crossfit.subspace import CCA, PLS, RidgeMap
+from crossfit.subspace import CCA, PLS, ReducedRank, RidgeMap
 
 
 def pairs(n=400, shared=6, p=30, q=20, noise=0.3, seed=0):
@@ -110,11 +110,15 @@ def test_ways_are_those_of_the_methods_with_the_chosen_ridge():
     relevance = test.relevance("text", "image")
     found = {each.name: each for each in recoveries(train, test)}
     assert set(found) == {"CCA", "regression text → image", "regression image → text"}
-    by_name = {"CCA": CCA(), "regression text → image": RidgeMap("backward"),
-               "regression image → text": RidgeMap("forward")}  # fmt: skip
-    for name, method in by_name.items():
-        method.set_params(reg=float(found[name].settings.removeprefix("reg "))).fit(train)
-        scores = method.similarity(test, query="text", gallery="image")
+    ways = {"CCA": None, "regression text → image": "backward",
+            "regression image → text": "forward"}  # fmt: skip
+    for name, way in ways.items():
+        reg, _, rank = found[name].settings.removeprefix("reg ").partition(", rank ")
+        made = {"cca": CCA, "ridge-map": RidgeMap, "reduced-rank": ReducedRank}[found[name].method]
+        method = made(reg=float(reg))
+        method.set_params(**({"direction": way} if way else {}))
+        method.set_params(**({"n_components": int(rank)} if rank else {}))
+        scores = method.fit(train).similarity(test, query="text", gallery="image")
         by_hand = evaluate(scores, relevance, "mrr", ci=None).mean(None, "mrr")
         assert found[name].evaluation.mean(None, "mrr") == pytest.approx(by_hand), name
 

@@ -121,9 +121,9 @@ def _method(found: Diagnosis) -> Advice:
         f"{_change(best)}."
     )
     if chosen.kind == "predict":
-        do = f"Predict: begin with ridge-map, the {chosen.name}."
+        do = f"Predict: begin with {chosen.method}, the {chosen.name}."
     else:
-        do = f"These views are aligned already: begin with identity, {chosen.settings}."
+        do = f"These views are aligned already: begin with {chosen.method}, {chosen.settings}."
     return Advice("method", "do", do, reason)
 
 

@@ -13,7 +13,7 @@ from crossfit._random import draw_seed
 from crossfit.diagnosis.estimate import METRICS, Estimate, fitted_and_held_out, ranked
 from crossfit.metrics import Evaluation, Repeats, chance_level
 from crossfit.model_selection import PairShuffleSplit
-from crossfit.subspace import CCA, Identity, RidgeMap
+from crossfit.subspace import CCA, Identity, ReducedRank, RidgeMap
 from crossfit.views import Views
 
 __all__ = ["Recovery", "estimate_of", "recoveries"]
@@ -31,7 +31,9 @@ class Recovery:
     kind : {"align", "predict", "as they are"}
         A common space, a regression of one view on the other, or neither.
     name : str
-        Name of the method with its direction.
+        Name of the way with its direction.
+    method : str
+        Name of the method in the registry.
     settings : str
         Settings that were chosen on a part of the training pairs.
     evaluation : Evaluation
@@ -40,6 +42,7 @@ class Recovery:
 
     kind: str
     name: str
+    method: str
     settings: str
     evaluation: Evaluation
 
@@ -55,9 +58,9 @@ def recoveries(
     """Compare CCA with regressions of either view on the other, by held-out retrieval [1]_.
 
     CCA maps both views, and discards what is not correlated in either. A ridge regression maps one
-    view into the other, whose own geometry stays. Which one recovers more depends on where the
-    noise is. The ridge of each is chosen on a fifth of the training groups, by the mean reciprocal
-    rank.
+    view into the other, whose own geometry stays, at full rank or at a quarter of it. Which one
+    recovers more depends on where the noise is. Ridge and rank are chosen on a fifth of the
+    training groups, by the mean reciprocal rank.
 
     Parameters
     ----------
@@ -96,17 +99,20 @@ def recoveries(
     splitter = PairShuffleSplit(1, test_size=0.2, random_state=draw_seed(random_state))
     inner, held_out = next(splitter.split(train))
     roles = dict(zip(RidgeMap.card.roles, (first, second)))
-    ways = [
-        ("align", "CCA", [(f"reg {reg:g}", CCA(reg=reg)) for reg in REGS]),
-        *(
-            ("predict", f"regression {source} → {target}",
-             [(f"reg {reg:g}", RidgeMap(way, reg, views=roles)) for reg in REGS])
-            for way, source, target in (("forward", first, second), ("backward", second, first))
-        ),
-    ]  # fmt: skip
-    if train.distinct(first)[0].shape[1] == train.distinct(second)[0].shape[1]:
-        settings = [("as given", Identity()), ("centred", Identity(center=True))]
-        ways.append(("as they are", "cosine as they are", settings))
+    widths = [train.distinct(name)[0].shape[1] for name in (first, second)]
+    rank = max(1, min(widths) // 4)
+    ways = [("align", "CCA", [("cca", f"reg {reg:g}", CCA(reg=reg)) for reg in REGS])]
+    for way, source, target in (("forward", first, second), ("backward", second, first)):
+        whole = [("ridge-map", f"reg {reg:g}", RidgeMap(way, reg, views=roles)) for reg in REGS]
+        reduced = [
+            ("reduced-rank", f"reg {reg:g}, rank {rank}", ReducedRank(rank, way, reg, views=roles))
+            for reg in REGS[1:3]
+        ]
+        ways.append(("predict", f"regression {source} → {target}", [*whole, *reduced]))
+    if widths[0] == widths[1]:
+        settings = {"as given": Identity(), "centred": Identity(center=True)}
+        plain = [("identity", words, method) for words, method in settings.items()]
+        ways.append(("as they are", "cosine as they are", plain))
 
     def measured(method: Any, fit: Views, rest: Views, ci: float | None) -> Evaluation:
         fitted = clone(method).fit(fit)
@@ -116,10 +122,10 @@ def recoveries(
     for kind, name, candidates in ways:
         values = [
             measured(method, train[inner], train[held_out], None).mean(None, METRICS[-1])
-            for _, method in candidates
+            for _, _, method in candidates
         ]
-        words, method = candidates[values.index(max(values))]
-        found.append(Recovery(kind, name, words, measured(method, train, test, 0.95)))
+        card, words, method = candidates[values.index(max(values))]
+        found.append(Recovery(kind, name, card, words, measured(method, train, test, 0.95)))
         if progress is not None:
             progress(1 / len(ways))
     return found

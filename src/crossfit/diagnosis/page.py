@@ -155,7 +155,14 @@ def _recoveries_table(found: Diagnosis) -> Table:
                      each.evaluation.mean(d, metric), "first" if metric == METRICS[0] else "")
                 for metric in METRICS
             ]  # fmt: skip
-        lines.append(Line(each.name, each.settings, cells, "top" if each.name == best else ""))
+        lines.append(
+            Line(
+                each.name,
+                f"{each.method}, {each.settings}",
+                cells,
+                "top" if each.name == best else "",
+            )
+        )
     columns = [Column(metric_words(METRICS[-1]), "main")]
     groups = [("both directions", 1)]
     for d in directions:
