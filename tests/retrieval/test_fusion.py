@@ -1,5 +1,7 @@
 """Fusion against a naive loop over queries, and in the places of a method."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from scipy.stats import rankdata
@@ -11,7 +13,7 @@ import crossfit
 from crossfit import RetrievalScorer, Views, evaluate, search, similarity
 from crossfit.methods import CCA, KCCA
 from crossfit.model_selection import OptunaSearch
-from crossfit.retrieval import Fusion, Reranker
+from crossfit.retrieval import Fusion, Reranker, fusion
 from crossfit.search_space import Choice
 
 WAYS = [("image", "text"), ("text", "image")]
@@ -54,6 +56,25 @@ def test_scores_are_those_of_a_loop(pairs, way, how, weights, chunk):
             expected = expected + share * made
         np.testing.assert_allclose(row, expected, rtol=1e-5, atol=1e-6)
     assert found.dtype == np.float32
+
+
+@pytest.mark.parametrize("how", ["zsum", "rrf"])
+def test_no_second_matrix_is_in_memory(how, monkeypatch):
+    rng = np.random.default_rng(0)
+    views = Views(image=rng.normal(size=(900, 8)), text=rng.normal(size=(900, 8)))
+    both = Fusion([("a", CCA(2)), ("b", CCA(4))], how).fit(views[:200])
+    given = views["image"], "image", views["text"], "text"
+    whole = both.score_items(*given)
+    monkeypatch.setattr(fusion, "_AT_ONCE", 2**15)
+    out = np.empty((900, 900), np.float32)
+    tracemalloc.start()
+    try:
+        both.score_items(*given, 128, out)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < out.nbytes / 2
+    np.testing.assert_allclose(out, whole, rtol=1e-5, atol=1e-6)
 
 
 def test_one_member_alone_keeps_its_order(pairs):

@@ -1,5 +1,7 @@
 """Hub corrections against naive loops, their invariances, and the parts that take them."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -22,6 +24,7 @@ from crossfit.retrieval import (
     InvertedSoftmax,
     QBNorm,
     Reranker,
+    hubs,
 )
 from crossfit.retrieval.hubs import CORRECTIONS
 from crossfit.search_space import Choice
@@ -136,6 +139,43 @@ def test_equal_items_have_equal_scores(space):
     for correction in BANKED:
         scores = RetrievalScorer(correction).fit(bank).score_items(texts, "text", twice, "image")
         np.testing.assert_array_equal(scores[:, :15], scores[:, 15:])
+
+
+@pytest.mark.parametrize("correction", [*BANKED, DualSoftmax()], ids=lambda c: type(c).__name__)
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_whole_matrix_is_that_of_pairs(space, correction, turned, monkeypatch):
+    """A matrix is written with fewer products than its blocks are, with banks of several blocks."""
+    bank, images, texts = space
+    query, view = ("text", "image") if turned else ("image", "text")
+    queries, gallery = (texts, images) if turned else (images, texts)
+    scorer = RetrievalScorer(correction).fit(bank)
+    left, right, block = scorer.similarity_.prepared(queries, query, gallery, view)
+    expected = block(left, right)
+    assert hubs.CHUNK > 50 and hubs._FEW > 30
+    for size in (2048, 9):
+        monkeypatch.setattr(hubs, "_FEW", size)
+        monkeypatch.setattr(hubs._slices, "__defaults__", (size,))
+        found = scorer.score_items(queries, query, gallery, view)
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+    twice = scorer.score_items(queries, query, np.vstack([gallery, gallery]), view)
+    np.testing.assert_array_equal(twice[:, : len(gallery)], twice[:, len(gallery) :])
+
+
+@pytest.mark.parametrize("correction", [*BANKED, DualSoftmax()], ids=lambda c: type(c).__name__)
+def test_no_second_matrix_is_in_memory(correction, monkeypatch):
+    rng = np.random.default_rng(0)
+    rows = {name: rng.normal(size=(900, 8)) for name in ("image", "text")}
+    scorer = RetrievalScorer(correction).fit(Views(**rows)[:300])
+    monkeypatch.setattr(hubs, "_FEW", 16)
+    monkeypatch.setattr(hubs._slices, "__defaults__", (128,))
+    out = np.empty((900, 900), np.float32)
+    tracemalloc.start()
+    try:
+        scorer.score_items(rows["image"], "image", rows["text"], "text", 128, out)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < out.nbytes / 3
 
 
 def test_a_smaller_bank_keeps_groups_whole(space):

@@ -30,6 +30,9 @@ __all__ = ["Fusion"]
 
 Rows = Callable[[slice], NDArray[Any]]
 
+#: Number of scores of each member in memory at once, and of rows of them that are changed at once.
+_AT_ONCE = 2**23
+_FEW = 16
 #: Largest weight, so that their sum is finite.
 _LARGEST = 1e290
 #: Steps of the grid of weights between 0 and 1.
@@ -330,9 +333,14 @@ class Fusion(CheckedParameters, _BaseComposition, BaseEstimator):
         made = partial(_reciprocal, self.rank_constant) if self.how == "rrf" else _standardised
 
         def fill(scores: Scores) -> None:
-            for start in range(0, len(scores), step):
-                rows = slice(start, min(start + step, len(scores)))
-                scores[rows] = sum(w * made(part(rows)) for w, part in zip(weights, parts))
+            n, m = scores.shape
+            at_once = min(step, max(_FEW, _AT_ONCE // max(m, 1)))
+            for start in range(0, n, at_once):
+                rows = slice(start, min(start + at_once, n))
+                found = [part(rows) for part in parts]
+                target = scores[rows]
+                for few in (slice(i, i + _FEW) for i in range(0, len(target), _FEW)):
+                    target[few] = sum(w * made(part[few]) for w, part in zip(weights, found))
 
         return write_scores(fill, (n_rows(queries), n_rows(gallery)), out)
 
@@ -369,7 +377,7 @@ def _rows_of(
     given = found[query], query, shown_items[view], view
     if not isinstance(last, PairScorer):
         scores = last.score_items(*given, chunk)
-        return lambda rows: np.asarray(scores[rows], np.float64)
+        return lambda rows: scores[rows]
     left, right, block = last.prepared(*given)
     names = view_names(last)
     turned = names.index(query) > names.index(view)
@@ -377,8 +385,10 @@ def _rows_of(
     def rows_of(rows: slice) -> NDArray[Any]:
         some = take_rows(left, rows)
         if turned:
-            return fill_blocks(block, right, some, chunk).T.astype(np.float64)
-        return fill_blocks(block, some, right, chunk).astype(np.float64)
+            scores = np.empty((n_rows(some), n_rows(right)), np.float32)
+            fill_blocks(block, right, some, chunk, scores.T)
+            return scores
+        return fill_blocks(block, some, right, chunk)
 
     return rows_of
 
@@ -386,11 +396,13 @@ def _rows_of(
 @np.errstate(**NUMPY_DEFAULTS)
 def _standardised(scores: NDArray[Any]) -> NDArray[np.float64]:
     """Return scores less the mean of their row, divided by its standard deviation."""
-    centred = scores - scores.mean(axis=1, keepdims=True)
-    spread = scores.std(axis=1, keepdims=True)
+    found: NDArray[np.float64] = scores.astype(np.float64)
+    mean = found.mean(axis=1, keepdims=True)
+    found -= mean
+    spread = np.sqrt(np.einsum("ij,ij->i", found, found) / found.shape[1])[:, None]
     # Of equal scores only rounding errors are left.
-    level = spread <= 1e-12 * np.abs(scores).max(axis=1, keepdims=True, initial=0)
-    found: NDArray[np.float64] = np.where(level, 0.0, centred / np.where(level, 1.0, spread))
+    level = spread <= 1e-12 * np.abs(mean)
+    found *= np.divide(1.0, spread, out=np.zeros_like(spread), where=~level)
     return found
 
 

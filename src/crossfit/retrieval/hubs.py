@@ -14,7 +14,6 @@ from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import logsumexp
 from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
@@ -34,6 +33,9 @@ __all__ = [
     "InvertedSoftmax",
     "QBNorm",
 ]
+
+#: Rows of a block that are changed at a time, so that they stay in the cache of the processor.
+_FEW = 64
 
 Array = NDArray[Any]
 Block = Callable[[Array, Array], Array]
@@ -154,6 +156,36 @@ class HubCorrection(CheckedParameters, BaseEstimator):
         """
         p, q = self._compared(queries, query), self._compared(gallery, view)
         return self._corrected(p, q, self._banks(query, view))
+
+    @np.errstate(**NUMPY_DEFAULTS)
+    def fill(
+        self,
+        queries: ArrayLike,
+        query: str,
+        gallery: ArrayLike,
+        view: str,
+        chunk_size: int | None,
+        scores: Scores,
+    ) -> None:
+        """Write the scores of all queries for all items of a gallery.
+
+        Parameters
+        ----------
+        queries, query, gallery, view
+            As in `prepared`.
+        chunk_size : int, optional
+            Number of rows and columns scored at a time.
+        scores : float32 array of shape (n, m)
+            Where they are written.
+        """
+        p, q = self._compared(queries, query), self._compared(gallery, view)
+        self._fill(p, q, self._banks(query, view), chunk_size, scores)
+
+    def _fill(
+        self, p: Array, q: Array, banks: Direction, chunk_size: int | None, scores: Scores
+    ) -> None:
+        left, right, block = self._corrected(p, q, banks)
+        fill_blocks(block, left, right, chunk_size, scores)
 
     def of_gallery(self, gallery: ArrayLike, query: str, view: str) -> Array:
         """Return items with one more coordinate, whose inner product with queries is the score.
@@ -471,9 +503,20 @@ class QBNorm(InvertedSoftmax):
     additive = False
 
     def _corrected(self, p: Array, q: Array, banks: Direction) -> tuple[Array, Array, Block]:
-        hubs = np.unique(_nearest(banks.queries, q))
-        corrected = np.isin(_nearest(p, q), hubs).astype(p.dtype)
-        return np.column_stack([p, corrected]), np.column_stack([q, -self._bias(q, banks[0])]), _dot
+        bias, hubs = _log_of_sum_and_hubs(q, banks.queries, self.beta)
+        corrected = hubs[_nearest(p, q)].astype(p.dtype)
+        return np.column_stack([p, corrected]), np.column_stack([q, -bias]), _dot
+
+    def _fill(
+        self, p: Array, q: Array, banks: Direction, chunk_size: int | None, scores: Scores
+    ) -> None:
+        bias, hubs = _log_of_sum_and_hubs(q, banks.queries, self.beta)
+        fill_blocks(_dot, p, q, chunk_size, scores)
+        # The plain scores show which queries are corrected, without a second product.
+        for few in _slices(len(scores), _FEW):
+            for row in scores[few]:
+                if hubs[row.argmax()]:
+                    row -= bias
 
 
 class DualSoftmax(HubCorrection):
@@ -529,6 +572,24 @@ class DualSoftmax(HubCorrection):
         sums = _log_of_sum(q, p, self.beta)
         return p, np.column_stack([q, sums]), partial(_dual, self.beta)
 
+    def _fill(
+        self, p: Array, q: Array, banks: Direction, chunk_size: int | None, scores: Scores
+    ) -> None:
+        fill_blocks(_dot, p, q, chunk_size, scores)
+        top = np.full(len(q), -np.inf)
+        sums = np.zeros(len(q))
+        for few in _slices(len(scores), _FEW):
+            np.maximum(top, scores[few].max(axis=0), out=top)
+        for few in _slices(len(scores), _FEW):
+            part = scores[few] - top
+            part *= self.beta
+            sums += np.exp(part, out=part).sum(axis=0)
+        sums = top + np.log(sums) / self.beta
+        for few in _slices(len(scores), _FEW):
+            part = scores[few] - sums
+            part *= self.beta
+            scores[few] *= np.exp(part, out=part)
+
 
 def _dual(beta: float, p: Array, q: Array) -> Array:
     scores = p @ q[:, :-1].T
@@ -550,9 +611,9 @@ def _dot(p: Array, q: Array) -> Array:
     return p @ q.T
 
 
-def _slices(n: int) -> Iterator[slice]:
-    for start in range(0, n, CHUNK):
-        yield slice(start, start + CHUNK)
+def _slices(n: int, step: int = CHUNK) -> Iterator[slice]:
+    for start in range(0, n, step):
+        yield slice(start, min(start + step, n))
 
 
 def _mean_of_largest(rows: Array, bank: Array, k: int) -> Array:
@@ -579,9 +640,43 @@ def _log_of_sum(rows: Array, bank: Array, beta: float) -> Array:
     found = np.full(len(rows), -np.inf)
     for some in _slices(len(rows)):
         for part in _slices(len(bank)):
-            sums = logsumexp(beta * (rows[some] @ bank[part].T), axis=1)
+            sums = _log_of_sum_in_place(rows[some] @ bank[part].T, beta)
             found[some] = np.logaddexp(found[some], sums)
     return found / beta
+
+
+def _log_of_sum_in_place(products: Array, beta: float) -> Array:
+    """Return log(sum of exp(beta s)) of each row; the products are overwritten."""
+    found = np.empty(len(products))
+    for few in _slices(len(products), _FEW):
+        part = products[few]
+        part *= beta
+        top = part.max(axis=1)
+        part -= top[:, None]
+        np.exp(part, out=part)
+        found[few] = np.log(part.sum(axis=1)) + top
+    return found
+
+
+def _log_of_sum_and_hubs(rows: Array, bank: Array, beta: float) -> tuple[Array, NDArray[np.bool_]]:
+    """Return `_log_of_sum`, and whether a row is the best of some query of the bank."""
+    found = np.full(len(rows), -np.inf)
+    best = np.full(len(bank), -np.inf, np.float32)
+    at = np.zeros(len(bank), np.intp)
+    for some in _slices(len(rows)):
+        for part in _slices(len(bank)):
+            products = rows[some] @ bank[part].T
+            # Rounded as scores are, so that equal items have equal products.
+            rounded = products.astype(np.float32)
+            higher = np.flatnonzero(rounded.max(axis=0) > best[part])
+            here = rounded[:, higher].argmax(axis=0)
+            best[part][higher] = rounded[here, higher]
+            at[part][higher] = here + some.start
+            sums = _log_of_sum_in_place(products, beta)
+            found[some] = np.logaddexp(found[some], sums)
+    hubs = np.zeros(len(rows), bool)
+    hubs[at] = True
+    return found / beta, hubs
 
 
 def _nearest(queries: Array, gallery: Array) -> NDArray[np.intp]:

@@ -17,7 +17,15 @@ from crossfit.metrics.names import parse_metric
 from crossfit.querying import SearchResult, check_independent, check_k, top_k
 from crossfit.retrieval.hubs import CORRECTIONS, HubCorrection
 from crossfit.scoring import mean_over_directions, score_views
-from crossfit.similarities import Out, Scores, Similarity, fill_blocks, resolve, write_scores
+from crossfit.similarities import (
+    Out,
+    Scores,
+    Similarity,
+    check_chunk,
+    fill_blocks,
+    resolve,
+    write_scores,
+)
 from crossfit.views import Views, n_rows
 
 __all__ = ["RetrievalScorer"]
@@ -268,6 +276,9 @@ class RetrievalScorer(ViewsTransformerMixin, CheckedParameters, BaseEstimator):
         )
 
         shape = n_rows(queries), n_rows(gallery)
+        if isinstance(self.similarity_, HubCorrection):
+            given = queries, query, gallery, view, check_chunk(chunk_size)
+            return write_scores(partial(self.similarity_.fill, *given), shape, out)
         queries, gallery, similarity = self.prepared(queries, query, gallery, view)
 
         def fill(scores: Scores) -> None:
