@@ -137,3 +137,17 @@ def test_the_defaults_align_pictures_with_two_captions_each(flickr_captions):
     method = GCCA().fit(flickr_captions[:1000])
     # The mean reciprocal rank over all six directions among 500 rows is .013 in a random order.
     assert method.score(flickr_captions[1000:]) > 0.35
+
+
+def test_the_shared_representation_needs_views_with_a_view_for_each_row():
+    views = data()
+    method = GCCA(3).fit(views)
+    with pytest.raises(TypeError, match=r"GCCA\.shared"):
+        method.shared(views["image"])
+    has = np.arange(len(views)) > 0
+    gaps = Views(image=views["image"], text=views["text"], present={"text": has})
+    np.testing.assert_allclose(
+        method.shared(gaps)[0], method.encode(views["image"][:1], "image")[0]
+    )
+    with pytest.raises(ValueError, match=r"GCCA\.shared: row 0 has none of the views text"):
+        method.shared(gaps.select("text"))

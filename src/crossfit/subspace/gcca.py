@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from crossfit._arguments import integer, mapping_of, one_of, real
+from crossfit._arguments import integer, mapping_of, not_views, one_of, real
 from crossfit.subspace import cards
 from crossfit.subspace._linalg import (
     REG_STYLES,
@@ -25,7 +25,7 @@ from crossfit.subspace._linalg import (
 from crossfit.subspace._patterns import Patterns
 from crossfit.subspace._span import narrowed
 from crossfit.subspace._weighted import Weighted
-from crossfit.views import Views, as_numpy
+from crossfit.views import Views, as_numpy, is_views
 
 __all__ = ["GCCA"]
 
@@ -227,7 +227,11 @@ class GCCA(Weighted):
         ------
         ValueError
             If a row has none of the views.
+        TypeError
+            If X is not Views.
         """
+        if not is_views(X):
+            raise not_views("GCCA.shared", X)
         encoded = self.transform(X)
         total = np.zeros((len(X), self.n_components_))
         count = np.zeros((len(X), 1))
