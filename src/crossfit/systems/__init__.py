@@ -9,8 +9,14 @@ from crossfit._lazy import attach
 _HOMES = {
     "SystemEvaluation": "evaluation",
     "Triples": "triples",
+    "MTEBEncoder": "mteb",
+    "evaluate_embeddings": "tools",
+    "evaluate_frame": "tools",
     "evaluate_matrix": "evaluation",
+    "evaluate_predictions": "tools",
     "evaluate_run": "evaluation",
+    "evaluate_search": "tools",
+    "mteb_result": "mteb",
     "read_qrels": "files",
     "read_run": "files",
     "report_systems": "reports",
@@ -32,5 +38,11 @@ if TYPE_CHECKING:
     from crossfit.systems.files import read_run as read_run
     from crossfit.systems.files import write_qrels as write_qrels
     from crossfit.systems.files import write_run as write_run
+    from crossfit.systems.mteb import MTEBEncoder as MTEBEncoder
+    from crossfit.systems.mteb import mteb_result as mteb_result
     from crossfit.systems.reports import report_systems as report_systems
+    from crossfit.systems.tools import evaluate_embeddings as evaluate_embeddings
+    from crossfit.systems.tools import evaluate_frame as evaluate_frame
+    from crossfit.systems.tools import evaluate_predictions as evaluate_predictions
+    from crossfit.systems.tools import evaluate_search as evaluate_search
     from crossfit.systems.triples import Triples as Triples

@@ -44,7 +44,7 @@ _RULES = ("worst", "expected", "best")
 
 @dataclass(frozen=True, eq=False, repr=False)
 class SystemEvaluation:
-    """What the output of a system is worth on judged queries.
+    """Values of the output of a system on judged queries, and notes on it.
 
     Parameters
     ----------
@@ -104,7 +104,19 @@ class SystemEvaluation:
         return pd.DataFrame(self.rows())
 
     def mean(self, metric: str, direction: str | None = None) -> float:
-        """Return the mean of a metric over the queries, or over the directions as well."""
+        """Return the mean of a metric over the queries.
+
+        Parameters
+        ----------
+        metric : str
+            A metric that was evaluated.
+        direction : str, optional
+            A direction; by default the mean over the directions.
+
+        Returns
+        -------
+        float
+        """
         return self.evaluation.mean(direction, metric)
 
     def __repr__(self) -> str:
@@ -481,16 +493,20 @@ def evaluate_matrix(
         See `crossfit.metrics.evaluate`.
     query_ids, item_ids : sequence of str or int, optional
         Identifiers of rows and columns, by default their numbers.
-    ties, ci, random_state, names, directions, n_jobs
+    ties, ci, random_state
         See `crossfit.metrics.evaluate`.
     groups : pair of array-like, optional
         Groups of the rows and of the columns; by default those of the pairs if `relevance` is not
         given, and otherwise every query is a group.
+    names, directions
+        See `crossfit.metrics.evaluate`.
     at_least, gain
         See `evaluate_run`.
     captions : int, optional
         Number of columns of each row, by default 1; with `relevance`, the number of relevant items
         that every row should have.
+    n_jobs : int or None, default=None
+        See `crossfit.metrics.evaluate`.
 
     Returns
     -------

@@ -42,7 +42,7 @@ class System:
     matrix : Matrix, optional
         Scores, in place of the lists.
     folder : Path, optional
-        Folder of the lists, which may have judgements beside them.
+        Folder of the lists, which may have their judgements as well.
     """
 
     label: str
@@ -53,7 +53,7 @@ class System:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Protocol:
-    """How systems are evaluated; the fields are arguments of `evaluate_run`."""
+    """Arguments of `evaluate_run` that are the same for all systems."""
 
     metrics: Sequence[str]
     qrels: Triples | None = None

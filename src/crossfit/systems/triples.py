@@ -131,7 +131,23 @@ class Triples:
         name: str = "the run",
         groups: Mapping[str, str] | None = None,
     ) -> Triples:
-        """Build them from a column of queries, one of items and one of values."""
+        """Build them from columns.
+
+        Parameters
+        ----------
+        queries, items : iterable of str or int
+            Identifiers of the query and of the item of each pair.
+        values : array-like of shape (n,)
+            Scores or grades.
+        name : str, default="the run"
+            Name in messages.
+        groups : mapping of str to str, optional
+            Groups of queries, by identifier.
+
+        Returns
+        -------
+        Triples
+        """
         query, query_ids = codes_of(queries)
         item, item_ids = codes_of(items)
         value = np.asarray(values, np.float64)
