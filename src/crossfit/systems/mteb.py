@@ -116,9 +116,9 @@ class MTEBEncoder:
         """
         import torch
 
-        sides = (np.asarray(each, np.float64) for each in (embeddings1, embeddings2))
-        return torch.as_tensor(pairwise_similarity(*(np.atleast_2d(s) for s in sides),
-                                                   measure=self.measure))  # fmt: skip
+        one, other = (np.atleast_2d(np.asarray(each, np.float64))
+                      for each in (embeddings1, embeddings2))  # fmt: skip
+        return torch.as_tensor(pairwise_similarity(one, other, measure=self.measure))
 
     def similarity_pairwise(self, embeddings1: Any, embeddings2: Any) -> Any:
         """Return the similarity of items with the same number.
