@@ -25,11 +25,17 @@ EXTRACTORS = {
 CARDS = {name: entry.card for name, entry in {**METHODS, **EXTRACTORS}.items()}
 each_class = pytest.mark.parametrize("name", CARDS)
 # Without this extra, the entry is missing.
-OBLIGATORY = {"onnx-detector": {"path": "detector.onnx"}}
+OBLIGATORY = {
+    "onnx-detector": {"path": "detector.onnx"},
+    **dict.fromkeys(
+        ["openclip", "sentence-transformers", "timm", "transformers"], {"model": "folder"}
+    ),
+}
 
 # Numbers that may be negative, and texts that may be anything.
 SIGNED = {"bias", "coef0", "corr_weight", "shift", "verbose"}
 ANY_TEXT = {"device", "optimizer", "trunk_weights", "weights", "views", "name", "layer", "path"}
+ANY_TEXT |= {"model", "pretrained", "prompt", "revision"}
 WRONG = ["False", "no", "", math.nan, math.inf, -1, -0.5, 2, 1.5, True, False, None, [], [1], {}]
 WRONG += [{"image": "no"}, {"image": math.nan}, {"image": True}, {"image": []}, object(), b"no", 1j]
 WRONG += [np.array([1.0, 2.0]), np.bool_(True), np.float32("nan"), 10**400]

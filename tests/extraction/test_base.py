@@ -259,6 +259,47 @@ def test_a_missing_file_is_named_before_work_starts(tmp_path):
     assert calls == []
 
 
+def broken_files(folder):
+    """Write five pictures, of which one is damaged; a sixth is missing."""
+    paths = [folder / f"{i}.png" for i in range(6)]
+    for path, pixels in zip(paths[:5], random_images(5)):
+        Image.fromarray(pixels).save(path)
+    paths[1].write_bytes(paths[1].read_bytes()[:40])
+    return [*paths, paths[1]]
+
+
+def test_files_that_cannot_be_read_are_left_out_and_listed_on_request(tmp_path):
+    paths = broken_files(tmp_path)
+    for made in (Means(), Means(), Means(cache=False)):  # the second reads the cache
+        features, problems = made.transform_readable(paths)
+        np.testing.assert_array_equal(features, Means().transform([paths[i] for i in (0, 2, 3, 4)]))
+        assert list(problems) == [1, 5, 6]
+        assert problems[1] == problems[6]
+        assert problems[1].startswith(f"cannot read the image {str(paths[1])!r}: ")
+        assert problems[5] == f"there is no image file {str(paths[5])!r}"
+    features, problems = Means().transform_readable(paths[2:5])
+    assert features.shape == (3, 3)
+    assert problems == {}
+    with pytest.raises(ValueError, match=r"^Means: none of the 2 items can be read; .*1\.png"):
+        Means().transform_readable([paths[1], paths[5]])
+
+
+def test_features_that_are_not_finite_are_left_out_on_request():
+    class Odd(Lengths):
+        def _extract(self, batch):
+            return np.array([[np.nan if "x" in text else len(text)] for text in batch])
+
+    features, problems = Odd(batch_size=2).transform_readable(["a", "x", "bb", "x"])
+    assert features.tolist() == [[1], [2]]
+    sentence = "Odd returned features that are not finite for item 1, 'x'"
+    assert problems == {1: sentence, 3: sentence}
+
+
+def test_long_items_are_extracted_first():
+    Lengths(batch_size=2, cache=False).transform(["a", "dddd", "bb", "ccc", "ee"])
+    assert calls == [["dddd", "ccc"], ["bb", "ee"], ["a"]]
+
+
 def test_wrong_row_count_of_an_author_is_named():
     class Wrong(Lengths):
         def _extract(self, batch):

@@ -45,6 +45,7 @@ SETTINGS = {
 
 PROGRAM = """
 import json, locale, sys, warnings
+from inspect import signature
 import numpy as np, torch
 from crossfit import registry
 from crossfit.extraction import backbones, detectors
@@ -66,8 +67,9 @@ def extract(setting):
         network.cache_clear()
     for entry in registry.entries("crossfit.extractors"):
         cls = registry.load(entry.name, "crossfit.extractors")
-        # One needs a file of the user's; those of pairs are networks, tested as such.
-        if entry.name != "onnx-detector" and entry.card.modality != "pairs":
+        # Some need files of the user; those of pairs are networks, tested as such.
+        needed = [p for p in signature(cls).parameters.values() if p.default is p.empty]
+        if not needed and entry.card.modality != "pairs":
             (kind,) = items.keys() & set(entry.card.inputs)
             out = cls(**entry.card.test_params).fit_transform(items[kind])
             found[f"{setting}/{entry.name}"] = np.asarray(getattr(out, "values", out))

@@ -3,6 +3,7 @@
 # Some of the bad extractors here do what an extractor must not: touch the global random state.
 # ruff: noqa: NPY002
 
+import inspect
 import dataclasses
 import sys
 import types
@@ -22,11 +23,17 @@ from crossfit.testing.extractor_checks import CHECKS, ExtractorSubject
 from crossfit.testing.items import planted_items
 from crossfit.views import Ragged
 
+
+def needs_a_file(entry):
+    parameters = inspect.signature(registry.load(entry.name, entry.group)).parameters
+    return not {"model", "path"}.isdisjoint(parameters) and not entry.card.test_params
+
+
 BUILT_IN = [
     entry.name
     for entry in registry.entries("crossfit.extractors")
-    # The other one needs a file of the user.
-    if entry.status == "ok" and entry.name != "onnx-detector"
+    # Others need a file or a folder of the user.
+    if entry.status == "ok" and not needs_a_file(entry)
 ]
 
 

@@ -236,13 +236,28 @@ def _placed(part: Mapping[str, Any], node: Node) -> _Placed:
     return made
 
 
+def _short(text: str, node: Node) -> dict[str, Any]:
+    """Return an extractor in its short form as a mapping."""
+    if ":" not in text:
+        return {"name": text}
+    from crossfit.extraction.named import parse_extractor
+
+    try:
+        name, params = parse_extractor(text)
+    except registry.RegistryError:
+        return {"name": text}  # reported when the extractor is built
+    except ValueError as error:
+        raise node.error(str(error)) from None
+    return {"name": name, "params": params} if params else {"name": name}
+
+
 def _part(node: Node) -> Any:
     """Check one extractor, a chain of them, channels, or None (the view is not transformed)."""
     value = node.value
     if value is None or value == "passthrough":
         return None
     if isinstance(value, str):
-        return _placed({"name": value}, node)
+        return _placed(_short(value, node), node)
     if isinstance(value, Mapping) and "channel" in value:
         node.known(["channel"])
         return {"channel": node.child("channel").text()}

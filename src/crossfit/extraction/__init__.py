@@ -27,6 +27,7 @@ _HOMES = {
     "LogMel": "audio",
     "MFCC": "audio",
     "MeanRegions": "regions",
+    "MultimodalExtractor": "multimodal",
     "OnnxDetector": "detectors",
     "TextExtractor": "text",
     "Tokens": "text",
@@ -35,7 +36,9 @@ _HOMES = {
     "grid_boxes": "regions",
     "load_audio": "audio",
     "load_rgb": "images",
+    "make_extractor": "named",
     "make_regions": "regions",
+    "parse_extractor": "named",
 }
 
 __all__ = sorted(_HOMES)
@@ -68,6 +71,9 @@ if TYPE_CHECKING:
     from crossfit.extraction.grid import GridFeatures as GridFeatures
     from crossfit.extraction.images import ImageExtractor as ImageExtractor
     from crossfit.extraction.images import load_rgb as load_rgb
+    from crossfit.extraction.multimodal import MultimodalExtractor as MultimodalExtractor
+    from crossfit.extraction.named import make_extractor as make_extractor
+    from crossfit.extraction.named import parse_extractor as parse_extractor
     from crossfit.extraction.regions import MeanRegions as MeanRegions
     from crossfit.extraction.regions import draw_boxes as draw_boxes
     from crossfit.extraction.regions import grid_boxes as grid_boxes

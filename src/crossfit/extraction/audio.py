@@ -208,12 +208,15 @@ class AudioExtractor(Extractor):
         return head.encode() + samples.tobytes()
 
     def _load(self, item: Any) -> NDArray[np.float32]:
-        if isinstance(item, (str, bytes, os.PathLike)):
-            samples = _load(item, self.rate, self.duration)
-        else:
-            samples, own_rate = item if isinstance(item, tuple) else (item, self.rate)
-            samples = _at_rate(samples, own_rate, self.rate, "the array of a sound", self.duration)
+        samples = self._samples(item)
         return np.pad(samples, (0, self._n_samples() - len(samples)))
+
+    def _samples(self, item: Any) -> NDArray[np.float32]:
+        """Return the sound of an item, cut to the duration and not padded."""
+        if isinstance(item, (str, bytes, os.PathLike)):
+            return _load(item, self.rate, self.duration)
+        samples, own_rate = item if isinstance(item, tuple) else (item, self.rate)
+        return _at_rate(samples, own_rate, self.rate, "the array of a sound", self.duration)
 
     def _n_samples(self) -> int:
         return round(self.duration * self.rate)

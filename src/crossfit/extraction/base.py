@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import importlib.metadata
@@ -10,7 +11,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -99,6 +100,10 @@ class Extractor(CheckedParameters, TransformerMixin, BaseEstimator):
     def _survey(self, items: list[Any]) -> None:
         """Warn if parts of the items are not used; called before features are extracted."""
 
+    def _length(self, item: Any) -> int:
+        """Return a measure of the work for an item; batches are made in descending order of it."""
+        return 0
+
     def _load(self, item: Any) -> Any:
         """Return an item in the form that `_extract` processes."""
         return item
@@ -131,7 +136,6 @@ class Extractor(CheckedParameters, TransformerMixin, BaseEstimator):
             self.n_features_out_ = width
         return self
 
-    @np.errstate(all="ignore")  # an overflow is reported with the item
     def transform(self, X: Any) -> Any:
         """Return the features of items, in their order.
 
@@ -150,6 +154,51 @@ class Extractor(CheckedParameters, TransformerMixin, BaseEstimator):
         TypeError, ValueError
             If `X` is not valid input of the extractor, if an item cannot be read, or if features
             are not finite.
+
+        See Also
+        --------
+        transform_readable : The same without the items that cannot be read.
+        """
+        return self._transform(X, None)
+
+    def transform_readable(self, X: Any) -> tuple[Any, dict[int, str]]:
+        """Return the features of the items that can be read, and what is wrong with the others.
+
+        Parameters
+        ----------
+        X : array-like of n items
+            See the class.
+
+        Returns
+        -------
+        features : ndarray or Ragged of n - b rows
+            The features of all items but b, in their order.
+        problems : dict of int to str
+            The rows of the other b items, in their order: one sentence each, with the path of the
+            file. Their files do not exist or are damaged, or their features are not finite.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If `X` is not valid input of the extractor, or if none of the items can be read.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from crossfit.extraction import GridFeatures
+        >>> items = [np.zeros((8, 8, 3), np.uint8), b"not a picture"]
+        >>> features, problems = GridFeatures(cache=False).transform_readable(items)
+        >>> features.shape, list(problems)
+        ((1, 828), [1])
+        """
+        problems: dict[int, str] = {}
+        return self._transform(X, problems), dict(sorted(problems.items()))
+
+    @np.errstate(all="ignore")  # an overflow is reported with the item
+    def _transform(self, X: Any, problems: dict[int, str] | None) -> Any:
+        """Return features; with `problems`, note the items that cannot be read and leave them out.
+
+        The rows of such items are the keys of `problems`.
         """
         check_is_fitted(self)
         self._validate_params()
@@ -162,15 +211,19 @@ class Extractor(CheckedParameters, TransformerMixin, BaseEstimator):
                 f"weights are now {weights!r}; restore the former weights, or fit again"
             )
         self._survey(items)
-        digests = [hashlib.sha256(self._content(item)).hexdigest() for item in items]
-        first = {digest: items[i] for i, digest in reversed(list(enumerate(digests)))}
+        digests: dict[int, str] = {}
+        for at, item in enumerate(items):
+            with _noting(problems, at):
+                digests[at] = hashlib.sha256(self._content(item)).hexdigest()
+        first = {digest: at for at, digest in reversed(digests.items())}
         rows: dict[str, np.ndarray] = {}
         prefix = self._cache_prefix()
         cache = FeatureCache() if prefix else None
         if cache is not None:
             found = cache.get_many(prefix + digest for digest in first)
             rows = {key.removeprefix(prefix): row for key, row in found.items()}
-        todo = [digest for digest in dict.fromkeys(digests) if digest not in rows]
+        todo = [digest for digest in dict.fromkeys(digests.values()) if digest not in rows]
+        todo.sort(key=lambda digest: -self._length(items[first[digest]]))
         size = getattr(self, "batch_size", 256)
         # Writing once per second is cheap; writing every batch would halve the speed of a fast
         # extractor.
@@ -183,29 +236,18 @@ class Extractor(CheckedParameters, TransformerMixin, BaseEstimator):
             with self._progress(len(todo)) as bar:
                 for start in range(0, len(todo), size):
                     part = todo[start : start + size]
-                    extracted = self._extract([self._load(first[digest]) for digest in part])
-                    try:
-                        n = len(extracted)
-                    except TypeError:
-                        raise TypeError(
-                            f"{type(self).__name__}._extract must return one row of features for "
-                            f"each item of the batch, got {type(extracted).__name__}"
-                        ) from None
-                    if n != len(part):
-                        raise ValueError(
-                            f"{type(self).__name__}._extract returned {n} rows for a batch of "
-                            f"{len(part)}"
-                        )
-                    for digest, row in zip(part, map(np.asarray, extracted)):
-                        if row.dtype.kind == "f" and not np.isfinite(row).all():
-                            at = digests.index(digest)
-                            named = ""
-                            if isinstance(items[at], (str, os.PathLike)):
-                                named = f", {os.fspath(items[at])!r}"
-                            raise ValueError(
-                                f"{type(self).__name__} returned features that are not finite for "
-                                f"item {at}{named}"
-                            )
+                    loaded: dict[str, Any] = {}
+                    for digest in part:
+                        with _noting(problems, first[digest]):
+                            loaded[digest] = self._load(items[first[digest]])
+                    for digest, row in zip(loaded, self._rows(list(loaded.values()))):
+                        at = first[digest]
+                        finite = False
+                        with _noting(problems, at):
+                            self._check_finite(row, at, items[at])
+                            finite = True
+                        if not finite:
+                            continue
                         if room is None or (not len(room) and row.shape == room.shape[1:]):
                             n = min(_BLOCK // max(1, row.nbytes) + 1, len(todo))
                             room = np.empty((n, *row.shape), row.dtype)
@@ -220,7 +262,40 @@ class Extractor(CheckedParameters, TransformerMixin, BaseEstimator):
         finally:  # features from before an interruption are stored too
             if cache is not None:
                 cache.put_many(unsaved, type(self).__name__)
-        return self._collect([rows[digest] for digest in digests])
+        for at, digest in digests.items():
+            if digest not in rows and problems is not None:
+                problems[at] = problems[first[digest]]
+        if problems and not rows:
+            raise ValueError(
+                f"{type(self).__name__}: none of the {len(items)} items can be read; the first "
+                f"problem: {problems[min(problems)]}"
+            )
+        return self._collect([rows[digest] for digest in digests.values() if digest in rows])
+
+    def _rows(self, loaded: list[Any]) -> list[np.ndarray]:
+        """Return the features of loaded items, one row each."""
+        if not loaded:
+            return []
+        extracted = self._extract(loaded)
+        try:
+            n = len(extracted)
+        except TypeError:
+            raise TypeError(
+                f"{type(self).__name__}._extract must return one row of features for each item of "
+                f"the batch, got {type(extracted).__name__}"
+            ) from None
+        if n != len(loaded):
+            raise ValueError(
+                f"{type(self).__name__}._extract returned {n} rows for a batch of {len(loaded)}"
+            )
+        return list(map(np.asarray, extracted))
+
+    def _check_finite(self, row: np.ndarray, at: int, item: Any) -> None:
+        if row.dtype.kind == "f" and not np.isfinite(row).all():
+            named = f", {os.fspath(item)!r}" if isinstance(item, (str, os.PathLike)) else ""
+            raise ValueError(
+                f"{type(self).__name__} returned features that are not finite for item {at}{named}"
+            )
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
         """Return the names of the last axis of the output: the class in lower case and a number.
@@ -317,6 +392,17 @@ class Extractor(CheckedParameters, TransformerMixin, BaseEstimator):
             [_identity(type(self)), params, self._weights_id()], sort_keys=True, default=_plain
         )
         return hashlib.sha256(text.encode()).hexdigest()
+
+
+@contextlib.contextmanager
+def _noting(problems: dict[int, str] | None, at: int) -> Iterator[None]:
+    """Note an error of the item at a row in `problems`; without `problems`, raise it."""
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        if problems is None:
+            raise
+        problems[at] = str(error)
 
 
 def _identity(cls: type) -> list[Any]:

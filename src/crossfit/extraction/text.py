@@ -91,6 +91,9 @@ class TextExtractor(Extractor):
     def _content(self, item: str) -> bytes:
         return b"text " + item.encode()
 
+    def _length(self, item: str) -> int:
+        return len(item)
+
     def _survey(self, items: list[str]) -> None:
         distinct = list(dict.fromkeys(items))
         counts = self._count_known(distinct)

@@ -22,6 +22,7 @@ __all__ = [
     "file_sha256",
     "fill",
     "load_weights",
+    "read_state",
     "read_tensors",
     "resolve_device",
     "seeded",
@@ -131,7 +132,17 @@ def load_weights(model: str, weights: str | os.PathLike[str]) -> dict[str, torch
         If the file does not consist of named tensors.
     """
     source = _source(model, weights)
-    path = _fetched(source) if isinstance(source, str) else source
+    return read_state(_fetched(source) if isinstance(source, str) else source)
+
+
+def read_state(path: Path) -> dict[str, torch.Tensor]:
+    """Return the named tensors of a file, on the CPU; see `load_weights`.
+
+    Raises
+    ------
+    ValueError
+        If the file does not consist of named tensors.
+    """
     try:
         return _read(path)
     except Exception as error:  # a damaged file makes the two readers raise almost anything

@@ -1,0 +1,68 @@
+"""What all encoders share: precision, and the key of the cache."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+from numbers import Integral
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.utils._param_validation import Interval, StrOptions
+
+from crossfit.extraction import MultimodalExtractor
+from crossfit.extraction.weights import resolve_device
+from crossfit_encoders._files import version_of
+
+__all__ = ["COMMON_CONSTRAINTS", "Encoder", "Rows"]
+
+Rows = NDArray[Any] | Sequence[NDArray[Any]]
+
+COMMON_CONSTRAINTS: dict[str, list[Any]] = {
+    "view": [StrOptions({"auto", "image", "text", "audio"})],
+    "revision": [str, None],
+    "precision": [StrOptions({"auto", "float32", "half"})],
+    "batch_size": [Interval(Integral, 1, None, closed="left")],
+    "device": [str],
+    "cache": ["boolean"],
+    "verbose": [StrOptions({"auto"}), "boolean"],
+}
+
+
+class Encoder(MultimodalExtractor):
+    """Base class of extractors with a pretrained model of a library."""
+
+    library: ClassVar[str]
+    """Import name of the library that runs the model."""
+
+    # The content of the model is part of the key, not the place where it is. So is the precision
+    # in which it runs, see `fingerprint`; and the view is part of the content of an item.
+    neutral_parameters = MultimodalExtractor.neutral_parameters | {
+        "model", "precision", "pretrained", "revision", "view", "weights",
+    }  # fmt: skip
+
+    model: str | os.PathLike[str]
+    view: str
+    precision: str
+    device: str
+
+    def _half(self) -> bool:
+        """Return True if the model runs in half precision: on a GPU only."""
+        return self.precision != "float32" and resolve_device(self.device).startswith("cuda")
+
+    def _extract(self, batch: list[Any]) -> Rows:
+        rows = super()._extract(batch)
+        if self._half() and not all(np.isfinite(row).all() for row in rows):
+            raise ValueError(
+                f"{type(self).__name__}: the model {os.fspath(self.model)!r} returns features that "
+                "are not finite in half precision; set precision='float32'"
+            )
+        return rows
+
+    def fingerprint(self) -> str:
+        """Return a hash of everything that affects the output, except the items."""
+        # Preparation of items is part of the library, and may change with its version.
+        run = [super().fingerprint(), version_of(self.library), "half" if self._half() else ""]
+        return hashlib.sha256(" ".join(run).encode()).hexdigest()
