@@ -27,9 +27,10 @@ each_class = pytest.mark.parametrize("name", CARDS)
 # Without this extra, the entry is missing.
 OBLIGATORY = {
     "onnx-detector": {"path": "detector.onnx"},
-    **dict.fromkeys(
-        ["openclip", "sentence-transformers", "timm", "transformers"], {"model": "folder"}
-    ),
+    "openclip": {"model": "folder"},
+    "sentence-transformers": {"model": "folder"},
+    "timm": {"model": "folder"},
+    "transformers": {"model": "folder"},
 }
 
 # Numbers that may be negative, and texts that may be anything.

@@ -3,8 +3,8 @@
 # Some of the bad extractors here do what an extractor must not: touch the global random state.
 # ruff: noqa: NPY002
 
-import inspect
 import dataclasses
+import inspect
 import sys
 import types
 from itertools import count
