@@ -1,4 +1,4 @@
-"""How far tied scores could move the measures: relevant items last, in any order, and first."""
+"""The range of measures that the order of tied items leaves open."""
 
 from __future__ import annotations
 
