@@ -2,6 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 PLUGINS := $(patsubst %/pyproject.toml,%,$(wildcard plugins/crossfit-*/pyproject.toml))
+# With what their tests need, such as the libraries of encoders.
+TESTED := $(PLUGINS:%=-e './%[test]')
 
 .PHONY: help install demo test coverage test-lowest fuzz lint format docs bench clean
 
@@ -25,7 +27,7 @@ install: .venv/.installed
 	@echo "setting up .venv (torch is several gigabytes; this takes a few minutes, once)"
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
-	  -e '.[test,lint,docs,coverage]' $(addprefix -e ./,$(PLUGINS))
+	  -e '.[test,lint,docs,coverage]' $(TESTED)
 	@touch $@
 
 demo: install
@@ -48,7 +50,7 @@ $(LOWEST)/.installed: pyproject.toml $(PLUGINS:=/pyproject.toml)
 	$(PYTHON) -m venv $(LOWEST)
 	$(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check 'uv>=0.5'
 	$(LOWEST)/bin/uv pip install --quiet --python $(LOWEST) --resolution lowest-direct \
-	  -e '.[test]' $(addprefix -e ./,$(PLUGINS))
+	  -e '.[test]' $(TESTED)
 	@touch $@
 
 fuzz: install

@@ -525,7 +525,7 @@ def evaluate_matrix(
     --------
     >>> found = evaluate_matrix([[0.9, 0.8, 0.1, 0.2], [0.3, 0.1, 0.7, 0.2]], captions=2, ci=None)
     >>> found.mean("r@1", "query2item"), found.mean("r@1", "item2query")
-    (1.0, 0.75)
+    (1.0, 0.875)
     """
     measures = parse_metrics(metrics)
     shape = _shape(scores)

@@ -1,4 +1,4 @@
-"""What all encoders share: precision, and the key of the cache."""
+"""Parts that all encoders share: precision, and the key of the cache."""
 
 from __future__ import annotations
 
