@@ -921,6 +921,7 @@ MUTANTS = [
     ("check_chunks", _with(similarity=_chunked_differently), "chunk_size=1"),
     ("check_batch", _with(_encode=_centres_batch), "five rows"),
     ("check_permutation", _with(similarity=_knows_partners), "permuted"),
+    ("check_missing_views", _with(missing_views=True), "is missing in 16 of 80"),
     (
         "check_captions",
         _with(similarity=_row_by_row),
