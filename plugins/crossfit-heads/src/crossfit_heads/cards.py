@@ -234,3 +234,39 @@ LATE_FLICKR8K = ExperimentCard(
     datasets=("flickr8k",),
     methods=("cca", "maxsim", "scan", "vse-infinity"),
 )
+
+
+def _hubs(dataset: str, summary: str, *methods: str) -> ExperimentCard:
+    """Return the card of an experiment on hub correction."""
+    return ExperimentCard(
+        api=1,
+        name=f"hubs-{dataset}",
+        target=f"crossfit_heads:experiments/hubs-{dataset}.yaml",
+        summary=summary,
+        datasets=(dataset,),
+        methods=methods,
+    )
+
+
+HUBS_EMOJI = _hubs(
+    "emoji", "CCA and a ridge map with and without hub correction on emoji", "cca", "ridge-map"
+)
+HUBS_ESC10 = _hubs(
+    "esc10", "CCA and a ridge map with and without hub correction on sounds", "cca", "ridge-map"
+)
+HUBS_FLICKR8K = _hubs(
+    "flickr8k",
+    "Plain maps and a head with and without hub correction on Flickr8k",
+    "cca", "csa", "kcca", "procrustes", "ridge-map", "reduced-rank", "asif", "contrastive-head",
+)  # fmt: skip
+HUBS_WIKIPEDIA = _hubs(
+    "wikipedia", "Linear maps with and without hub correction on Wikipedia", "cca", "cca-3v", "scm"
+)
+FUSION_FLICKR8K = ExperimentCard(
+    api=1,
+    name="fusion-flickr8k",
+    target="crossfit_heads:experiments/fusion-flickr8k.yaml",
+    summary="Fusions of CCA and a head with and without hub correction on Flickr8k",
+    datasets=("flickr8k",),
+    methods=("fusion",),
+)
