@@ -317,6 +317,17 @@ def test_captions_of_an_image_are_no_wrong_pairs_in_a_contrastive_step(pairs):
     np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
+def test_pairs_of_one_group_are_no_wrong_pairs_in_a_contrastive_step(pairs):
+    X, T = pairs
+    groups = np.arange(len(X)) // 3
+    views = Views(image=X, text=T).with_groups(groups)
+    expected = _contrasted(X, T, groups, 0.5, 0.1, 1.0)
+    found = CCA(reg=0.1, contrast=0.5).fit(views).similarity(X, T)
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+    apart = CCA(reg=0.1, contrast=0.5).fit(X, T).similarity(X, T)
+    assert np.abs(found - apart).max() > 1e-3
+
+
 def test_a_contrastive_step_of_wide_views_and_in_blocks(wide, monkeypatch):
     X, T = wide
     found = CCA(contrast=0.5).fit(X, T).similarity(X, T)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-import scipy.sparse as sp
+from numpy.typing import NDArray
 
 from crossfit.subspace._linalg import Matrix
 from crossfit.views import Views
@@ -34,18 +34,18 @@ def confused(views: Views, x: tuple[Matrix, Matrix], z: tuple[Matrix, Matrix]) -
     array of shape (d_x, d_z)
     """
     first, second = views.names
-    right = views.relevance(first, second)
-    rows = [np.bincount(views.distinct(name)[1], minlength=len(part[0])).astype(float)
-            for name, part in ((first, x), (second, z))]  # fmt: skip
-    forward = _one_way(x, z, right, *rows)
-    backward = _one_way(z, x, right.T.tocsr(), *rows[::-1])
+    group_x, group_z = (views.groups[views.first_rows(name)] for name in (first, second))
+    n_x, n_z = (np.bincount(views.distinct(name)[1]).astype(float) for name in (first, second))
+    forward = _one_way(x, z, group_x, group_z, n_x, n_z)
+    backward = _one_way(z, x, group_z, group_x, n_z, n_x)
     return (forward + backward.T) / 2
 
 
 def _one_way(
     x: tuple[Matrix, Matrix],
     z: tuple[Matrix, Matrix],
-    right: sp.csr_array,
+    group_x: NDArray[np.intp],
+    group_z: NDArray[np.intp],
     n_x: Matrix,
     n_z: Matrix,
 ) -> Matrix:
@@ -60,10 +60,9 @@ def _one_way(
         logits = a[part] @ b.T
         logits *= np.float32(_SHARPNESS)
         logits += log_rows
-        i, j = right[part].nonzero()
-        logits[i, j] = -np.inf
+        logits[group_x[part, None] == group_z] = -np.inf
         highest = logits.max(axis=1, keepdims=True, initial=-np.inf)
-        # An item that is right for every other one has no wrong pairs.
+        # An item has no wrong pairs if there is one group.
         logits -= np.where(np.isfinite(highest), highest, 0)
         weights = np.exp(logits, out=logits)
         sums = weights.sum(axis=1)
