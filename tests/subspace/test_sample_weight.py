@@ -4,28 +4,49 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 import sklearn
+from scipy.linalg import orthogonal_procrustes
 from sklearn.base import clone
 from sklearn.decomposition import PCA
+from sklearn.linear_model import Ridge
 from sklearn.model_selection import KFold, cross_validate
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import has_fit_parameter
 
 from crossfit import RetrievalScorer, Views, ViewTransformer, make_retrieval_scorer, registry
-from crossfit.subspace import CCA, CFA, GCCA, PLS, TCCA, SparseCCA, _span
+from crossfit.subspace import (
+    BLM,
+    CCA,
+    CCA3V,
+    CFA,
+    GCCA,
+    PLS,
+    TCCA,
+    Procrustes,
+    ReducedRank,
+    RidgeMap,
+    SparseCCA,
+    _span,
+)
 from crossfit.subspace._weighted import Weighted
+from crossfit.views import as_numpy
 
 METHODS = {
+    "BLM": BLM(3),
     "CCA": CCA(3),
     "CCA, standardised": CCA(3, reg=0.1, standardize=True),
+    "CCA3V": CCA3V(3, semantics=None),
     "CFA": CFA(3),
     "CFA as it is": CFA(3, center=False, standardize=False),
     "GCCA": GCCA(3, standardize=True),
     "PLS": PLS(3),
     "PLS, canonical": PLS(3, mode="canonical"),
+    "Procrustes": Procrustes(3),
+    "ReducedRank": ReducedRank(2),
+    "RidgeMap": RidgeMap(),
     "SparseCCA": SparseCCA(3, tol=1e-12),
     "TCCA": TCCA(3, tol=1e-12),
 }
-THREE = ("CCA", "GCCA", "SparseCCA", "TCCA")
+THREE = ("CCA", "CCA3V", "GCCA", "SparseCCA", "TCCA")
 each = pytest.mark.parametrize("name", METHODS)
 
 
@@ -38,10 +59,14 @@ def data(n=60, views=2, dtype=np.float64, seed=0):
     )
 
 
-def same_fit(a, b, atol=1e-9):
+def same_fit(a, b, atol=1e-9, views=None):
     for role in a.views_in_:
         np.testing.assert_allclose(a.means_[role], b.means_[role], atol=atol)
-        np.testing.assert_allclose(a.weights_[role], b.weights_[role], atol=atol * 100)
+        if views is None or hasattr(b, "weights_"):
+            np.testing.assert_allclose(a.weights_[role], b.weights_[role], atol=atol * 100)
+    if views is not None:
+        found, expected = a.similarity(views), b.similarity(views)
+        np.testing.assert_allclose(found, expected, atol=max(1e-6, atol * 100))
 
 
 @each
@@ -60,7 +85,7 @@ def test_a_weight_is_a_number_of_equal_rows(monkeypatch, name, kind):
         views = views.replace(image=np.hstack([views["image"], extra]))
     weighted = clone(METHODS[name]).fit(views, sample_weight=weights)
     repeated = clone(METHODS[name]).fit(views[np.repeat(np.arange(60), weights)])
-    same_fit(weighted, repeated, atol=1e-7 if kind == "wide" else 1e-9)
+    same_fit(weighted, repeated, 1e-7 if kind == "wide" else 1e-9, views[weights > 0])
 
 
 @each
@@ -138,7 +163,10 @@ def test_methods_without_weights_do_not_have_them_in_their_signature():
             if issubclass(cls, Weighted):
                 taking.add(cls.__name__)
                 assert hasattr(cls(), "set_fit_request")
-    assert taking == {"CCA", "CFA", "CSA", "GCCA", "PLS", "SparseCCA", "TCCA"}
+    assert taking == {
+        "BLM", "CCA", "CCA3V", "CFA", "CSA", "GCCA", "PLS", "Procrustes", "ReducedRank",
+        "RidgeMap", "SparseCCA", "TCCA",
+    }  # fmt: skip
 
 
 def test_pipelines_and_cross_validation_route_weights():
@@ -167,3 +195,100 @@ def test_pipelines_and_cross_validation_route_weights():
         expected = clone(features).fit(part).transform(part)
         other = CCA(3, reg=0.1).fit(expected, sample_weight=weights[train])
         np.testing.assert_allclose(estimator["cca"].correlations_, other.correlations_, atol=1e-12)
+
+
+# ---- methods with more than sums of products -----------------------------------------------
+
+
+@pytest.mark.parametrize("semantics", ["labels", "clusters"])
+def test_weights_of_a_semantic_view_are_repeated_rows(semantics):
+    rng = np.random.default_rng(3)
+    y = np.arange(60) % 3
+    views = data().map(lambda part, _: part + 20 * np.eye(3)[y] @ np.ones((3, part.shape[1])))
+    views = views.replace(text=views["text"] + 30 * np.eye(3)[y] @ rng.normal(size=(3, 5)))
+    weights = rng.integers(0, 4, 60)
+    rows = np.repeat(np.arange(60), weights)
+    method = CCA3V(3, semantics=semantics, n_clusters=3, standardize=True, random_state=0)
+    labels = y if semantics == "labels" else None
+    weighted = clone(method).fit(views, labels, sample_weight=weights)
+    repeated = clone(method).fit(views[rows], None if labels is None else labels[rows])
+    same_fit(weighted, repeated)
+
+
+def test_random_features_are_scaled_by_weighted_statistics():
+    views, weights = data(), np.random.default_rng(1).integers(0, 4, 60)
+    method = CCA3V(3, semantics=None, fourier=20, standardize=True, random_state=0)
+    scaling = clone(method).fit(views, sample_weight=weights).fourier_["image"]["scaling"]
+    repeated = views["image"][np.repeat(np.arange(60), weights)]
+    np.testing.assert_allclose(scaling.mean_, repeated.mean(axis=0))
+    np.testing.assert_allclose(scaling.scale_, repeated.std(axis=0))
+
+
+@pytest.mark.parametrize("reg", [1e-8, 0.3])
+def test_the_ridge_map_is_the_weighted_ridge_of_scikit_learn(reg):
+    views = data()
+    weights = np.random.default_rng(1).uniform(0.1, 3, 60)
+    X, Z = views["image"], views["text"]
+    found = RidgeMap("forward", reg=reg).fit(views, sample_weight=weights)
+    mean = np.average(X, axis=0, weights=weights)
+    # The covariance is divided by the sum of the weights less one, the sums of Ridge are not.
+    variances = weights @ (X - mean) ** 2 / (weights.sum() - 1)
+    alpha = reg * variances.mean() * (weights.sum() - 1)
+    ridge = Ridge(alpha=alpha, solver="cholesky").fit(X, Z, sample_weight=weights)
+    np.testing.assert_allclose(found.maps_["image"], ridge.coef_.T, rtol=1e-6)
+    predicted = found.transform(X, Z)[0] + found.means_["text"]
+    np.testing.assert_allclose(predicted, ridge.predict(X), rtol=1e-6)
+
+
+def test_the_ridge_map_without_a_ridge_is_weighted_least_squares_of_statsmodels():
+    api = pytest.importorskip("statsmodels.api", reason="the oracle is statsmodels")
+    views = data()
+    weights = np.random.default_rng(2).uniform(0.1, 3, 60)
+    found = RidgeMap("forward", reg=0).fit(views, sample_weight=weights)
+    for column, target in enumerate(views["text"].T):
+        fitted = api.WLS(target, api.add_constant(views["image"]), weights=weights).fit()
+        np.testing.assert_allclose(found.maps_["image"][:, column], fitted.params[1:], rtol=1e-7)
+
+
+def test_procrustes_minimises_the_weighted_distance():
+    views, weights = data(), np.random.default_rng(1).uniform(0.1, 3, 60)
+    found = Procrustes(3).fit(views, sample_weight=weights)
+    x, z = (as_numpy(found._components(views[role], role)) for role in views.names)
+    roots = np.sqrt(weights)[:, None]
+    rotation, scale = orthogonal_procrustes(x * roots, z * roots)
+    ours = found.rotations_["image"] @ found.rotations_["text"].T
+    np.testing.assert_allclose(ours, rotation, atol=1e-10)
+    assert found.singular_values_.sum() * weights.sum() == pytest.approx(scale)
+
+
+# ---- weights in batches --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("views", [2, 3])
+def test_weighted_batches_equal_one_weighted_fit(dtype, views):
+    views = data(views=views, dtype=dtype)
+    weights = np.random.default_rng(1).uniform(0, 3, 60)
+    weights[:7] = 0  # the first batch adds nothing
+    streamed = CCA(3, reg=0.1)
+    for rows in (slice(0, 7), slice(7, 8), slice(8, 30), slice(30, 60)):
+        streamed.partial_fit(views[rows], sample_weight=weights[rows])
+    whole = CCA(3, reg=0.1).fit(views, sample_weight=weights)
+    tolerance = 1e-9 if dtype == np.float64 else 1e-5
+    np.testing.assert_allclose(streamed.correlations_, whole.correlations_, atol=tolerance)
+    same_fit(streamed, whole, atol=tolerance)
+    parts = [CCA(3, reg=0.1).partial_fit(views[r::2], sample_weight=weights[r::2]) for r in (0, 1)]
+    same_fit(parts[0].merge(parts[1]), whole, atol=tolerance)
+
+
+def test_a_batch_with_bad_weights_adds_nothing():
+    views = data()
+    cca = CCA(3).partial_fit(views[:30])
+    before = cca.correlations_
+    with pytest.raises(ValueError, match="finite and at least 0"):
+        cca.partial_fit(views[30:], sample_weight=np.full(30, -1.0))
+    np.testing.assert_array_equal(cca.correlations_, before)
+    with pytest.raises(ValueError, match=r"one number per row \(30\)"):
+        CCA(3).partial_fit(views[:30], sample_weight=np.ones(29))
+    with pytest.raises(ValueError, match="at least 2 rows"):
+        CCA(3).partial_fit(views[:30], sample_weight=np.full(30, 0.05)).correlations_

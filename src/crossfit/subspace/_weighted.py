@@ -82,7 +82,17 @@ class Weighted(CrossModalEstimator):
         return self.transform(X) if is_views(X) else self.transform(X, Y)
 
     def _checked_weights(self, given: Any, n: int) -> NDArray[np.float64]:
-        """Return weights in float64, one per row."""
+        """Return weights in float64, one per row, which add up to at least two rows."""
+        weights = self._row_weights(given, n)
+        if weights.sum() < 2:
+            raise ValueError(
+                f"{self._name()}: sample_weight must add up to at least 2, because a weight is a "
+                f"number of rows, got {weights.sum():g}; multiply the weights by a constant"
+            )
+        return weights
+
+    def _row_weights(self, given: Any, n: int) -> NDArray[np.float64]:
+        """Return weights in float64, one per row, which may add up to less than two rows."""
         weights = as_numpy(given, "sample_weight")
         if weights.shape != (n,) or weights.dtype.kind not in "biuf":
             raise ValueError(
@@ -95,10 +105,5 @@ class Weighted(CrossModalEstimator):
             raise ValueError(
                 f"{self._name()}: sample_weight must be finite and at least 0, got "
                 f"{weights[wrong[0]]} in row {wrong[0]}"
-            )
-        if weights.sum() < 2:
-            raise ValueError(
-                f"{self._name()}: sample_weight must add up to at least 2, because a weight is a "
-                f"number of rows, got {weights.sum():g}; multiply the weights by a constant"
             )
         return weights

@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from crossfit._arguments import integer, mapping_of, one_of, real
 from crossfit._arrays import NUMPY_DEFAULTS
@@ -236,7 +236,9 @@ class CCA(Weighted):
         )
         return confused(views, x, z)
 
-    def partial_fit(self, X: Any, Y: Any = None, y: Any = None) -> Self:
+    def partial_fit(
+        self, X: Any, Y: Any = None, y: Any = None, *, sample_weight: ArrayLike | None = None
+    ) -> Self:
         """Fit on more pairs; the result equals one `fit` on the pairs of all calls.
 
         Only sums are kept, O(d²) numbers whatever the number of rows. The decomposition is
@@ -247,6 +249,8 @@ class CCA(Weighted):
         ----------
         X, Y, y
             As in `fit`; one row is enough. Views of later calls are matched by name.
+        sample_weight : array-like of shape (n,), optional
+            Weights of these rows, as in `fit`; those of one call may add up to any number.
 
         Returns
         -------
@@ -270,7 +274,10 @@ class CCA(Weighted):
         with self._more_rows(X, Y, y) as views:
             self._ridges()
             check_range(self, views)
-            moments.update(views, self._least_ridge())
+            weights = None
+            if sample_weight is not None:
+                weights = self._row_weights(sample_weight, len(views))
+            moments.update(views, self._least_ridge(), weights=weights)
         return self._add(moments)
 
     def merge(self, other: CCA) -> Self:

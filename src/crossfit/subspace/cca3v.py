@@ -12,13 +12,12 @@ from numpy.typing import NDArray
 from scipy.spatial.distance import pdist
 from sklearn.cluster import KMeans
 from sklearn.kernel_approximation import RBFSampler
-from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 
 from crossfit._arguments import integer, mapping_of, one_of, real
 from crossfit._random import random_source
 from crossfit._warnings import at_the_callers_line
-from crossfit.base import CrossModalEstimator
 from crossfit.subspace import cards
 from crossfit.subspace._joint import indicator, joint_covariance
 from crossfit.subspace._linalg import (
@@ -30,6 +29,7 @@ from crossfit.subspace._linalg import (
     warn_of_perfect_fit,
     whiten,
 )
+from crossfit.subspace._weighted import Weighted
 from crossfit.views import Views, as_numpy, n_rows, take_rows
 
 __all__ = ["CCA3V"]
@@ -40,7 +40,7 @@ SEMANTICS = "semantics"
 _N_WIDTH = 1000
 
 
-class CCA3V(CrossModalEstimator):
+class CCA3V(Weighted):
     """Canonical correlation analysis with the semantics of the pairs as a third view.
 
     The third view consists of class labels, tags or clusters. The method minimises the distances
@@ -108,7 +108,8 @@ class CCA3V(CrossModalEstimator):
     The covariances cost O(n d²) and the eigenvalues O(d³), where d is the number of columns of all
     views and the semantics together, including random features, which hold n x ``fourier``
     numbers; clusters cost O(n d n_clusters) per iteration. For a view with more columns than
-    items, and more than 1024, d is the number of items.
+    items, and more than 1024, d is the number of items. Weights of rows apply to the covariances,
+    clusters and scalings; the kernel width of random features is that of the rows without weights.
 
     References
     ----------
@@ -158,16 +159,20 @@ class CCA3V(CrossModalEstimator):
         self.random_state = random_state
         self.views = views
 
-    def _fit(self, views: Views, y: NDArray[Any] | None) -> None:
+    def _fit(
+        self, views: Views, y: NDArray[Any] | None, weights: NDArray[np.float64] | None = None
+    ) -> None:
         check_range(self, views)
         random = random_source(self.random_state)
-        third = self._third_view(views, y, random)
+        third = self._third_view(views, y, random, weights)
         factors = self._factors([*views.names, *third])
         self.fourier_ = {}
         for role in views.names:
             n_features = self._of_view("fourier", role)
             if n_features is not None:
-                self.fourier_[role] = self._random_features(views, role, n_features, random)
+                self.fourier_[role] = self._random_features(
+                    views, role, n_features, random, weights
+                )
         lifted = views.map(lambda values, role: self._lifted(values, role))
         joint = joint_covariance(
             self,
@@ -175,6 +180,7 @@ class CCA3V(CrossModalEstimator):
             third,
             standardize=self.standardize,
             ridge=self.reg if self.reg_style == "relative" else 0.0,
+            weights=weights,
         )
 
         W = {}
@@ -206,17 +212,21 @@ class CCA3V(CrossModalEstimator):
         self.eigenvalues_, self.n_components_ = values[:k], k
         v = np.vsplit(T @ vectors[:, :k], np.cumsum([len(w) for w in W.values()])[:-1])
         solved = dict(zip(W, v))
-        weights = fix_signs([joint.weights(p, solved[p]) for p in views.names])
+        signed = fix_signs([joint.weights(p, solved[p]) for p in views.names])
         self.means_ = {role: joint.mean(role) for role in views.names}
         self.weights_ = {
-            role: w * self.eigenvalues_**self.power for role, w in zip(views.names, weights)
+            role: w * self.eigenvalues_**self.power for role, w in zip(views.names, signed)
         }
 
     def _encode(self, values: Any, view: str) -> Any:
         return affine(self._lifted(values, view), self.means_[view], self.weights_[view])
 
     def _third_view(
-        self, views: Views, y: NDArray[Any] | None, random: np.random.RandomState
+        self,
+        views: Views,
+        y: NDArray[Any] | None,
+        random: np.random.RandomState,
+        weights: NDArray[np.float64] | None = None,
     ) -> dict[str, NDArray[Any]]:
         """Return the indicators of the semantic view, if any."""
         semantics = self.semantics
@@ -236,8 +246,10 @@ class CCA3V(CrossModalEstimator):
         clusters = KMeans(
             min(self.n_clusters, n_rows(items)), n_init=3, random_state=random.randint(2**31)
         )
+        of_items = _of_items(views, views.names[-1], weights)
         with at_the_callers_line():
-            found = make_pipeline(scaling, clusters).fit_predict(items)
+            scaled = scaling.fit(items, sample_weight=of_items).transform(items)
+            found = clusters.fit_predict(scaled, sample_weight=of_items)
         return {SEMANTICS: indicator(self, found)[1][row_to_item]}
 
     def _factors(self, parts: list[str]) -> dict[str, float]:
@@ -259,10 +271,17 @@ class CCA3V(CrossModalEstimator):
         return factors
 
     def _random_features(
-        self, views: Views, role: str, n_features: int, random: np.random.RandomState
+        self,
+        views: Views,
+        role: str,
+        n_features: int,
+        random: np.random.RandomState,
+        weights: NDArray[np.float64] | None,
     ) -> Pipeline:
         items = views.distinct(role)[0]
-        scaling = StandardScaler(with_std=bool(self.standardize)).fit(_dense(items))
+        scaling = StandardScaler(with_std=bool(self.standardize)).fit(
+            _dense(items), sample_weight=_of_items(views, role, weights)
+        )
         rows = random.permutation(n_rows(items))[:_N_WIDTH]
         squares = pdist(scaling.transform(_dense(take_rows(items, np.sort(rows)))), "sqeuclidean")
         width = np.median(squares[squares > 0]) if np.any(squares > 0) else 1.0
@@ -275,6 +294,14 @@ class CCA3V(CrossModalEstimator):
         if role not in self.fourier_:
             return values
         return self.fourier_[role].transform(_dense(values))
+
+
+def _of_items(
+    views: Views, role: str, weights: NDArray[np.float64] | None
+) -> NDArray[np.float64] | None:
+    """Return the weights of the items of a view; items that rows share count once."""
+    shared = n_rows(views.distinct(role)[0]) < len(views)
+    return None if weights is None or shared else weights
 
 
 def _dense(values: Any) -> NDArray[Any]:

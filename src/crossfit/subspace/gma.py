@@ -25,6 +25,7 @@ from crossfit.subspace._linalg import (
     generalized_eigh,
     kept_components,
 )
+from crossfit.subspace._weighted import Weighted
 from crossfit.views import Views, as_numpy
 
 __all__ = ["BLM", "GMLDA", "GMMFA"]
@@ -59,11 +60,13 @@ class _GeneralizedMultiview(CrossModalEstimator):
         """Return A and B of one view, in the coordinates of its principal components P."""
         raise NotImplementedError
 
-    def _fit(self, views: Views, y: NDArray[Any] | None) -> None:
+    def _fit(
+        self, views: Views, y: NDArray[Any] | None, weights: NDArray[np.float64] | None = None
+    ) -> None:
         labels = {}
         if y is not None:
             self.classes_, labels[LABELS] = indicator(self, y)
-        joint = joint_covariance(self, views, labels, standardize=self.standardize)
+        joint = joint_covariance(self, views, labels, standardize=self.standardize, weights=weights)
         x, z = views.names
         P = {p: _principal(joint(p), self.variance, 10 * joint.rounding[p]) for p in (x, z)}
         (A1, B1), (A2, B2) = (self._scatters(p, views, joint, P[p], y) for p in (x, z))
@@ -116,7 +119,7 @@ def _class_means(joint: Joint, role: str, Y: NDArray[Any]) -> Matrix:
     return (joint.n - 1) * joint(LABELS, role) / Y.sum(axis=0, dtype=np.float64)[:, None]
 
 
-class BLM(_GeneralizedMultiview):
+class BLM(_GeneralizedMultiview, Weighted):
     """Bilinear model (BLM): principal components of both views, coupled by the pairs.
 
     Generalised multiview analysis with ``A = X'X`` and ``B = I``:

@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crossfit._arguments import integer
-from crossfit.base import CrossModalEstimator
 from crossfit.subspace import cards
 from crossfit.subspace._joint import joint_covariance
 from crossfit.subspace._linalg import (
@@ -21,12 +20,13 @@ from crossfit.subspace._linalg import (
     svd,
     unit_rows,
 )
+from crossfit.subspace._weighted import Weighted
 from crossfit.views import Views, as_numpy
 
 __all__ = ["Procrustes"]
 
 
-class Procrustes(CrossModalEstimator):
+class Procrustes(Weighted):
     """Orthogonal Procrustes alignment of principal components [1]_.
 
     Both views are reduced to their k principal components and to rows of length 1, x and z. The
@@ -90,9 +90,11 @@ class Procrustes(CrossModalEstimator):
         self.n_components = n_components
         self.views = views
 
-    def _fit(self, views: Views, y: NDArray[Any] | None) -> None:
+    def _fit(
+        self, views: Views, y: NDArray[Any] | None, weights: NDArray[np.float64] | None = None
+    ) -> None:
         roles = views.names
-        S = joint_covariance(self, views)
+        S = joint_covariance(self, views, weights=weights)
         spectra = {role: eigh(S(role)) for role in roles}  # ascending
         ranks = [
             int(np.sum(values > 10 * S.rounding[role] * values.max()))
@@ -104,10 +106,14 @@ class Procrustes(CrossModalEstimator):
         self.weights_ = {role: fix_signs([S.weights(role, W)])[0] for role, W in leading.items()}
         products = np.zeros((k, k))
         for start in range(0, len(views), CHUNK):
-            chunk = views[start : start + CHUNK]
+            rows = slice(start, start + CHUNK)
+            chunk = views[rows]
             x, z = (as_numpy(self._components(chunk[role], role)) for role in roles)
-            products += x.astype(np.float64).T @ z.astype(np.float64)
-        U, s, Vt = svd(products / len(views))
+            x = x.astype(np.float64)
+            if weights is not None:
+                x *= weights[rows, None]
+            products += x.T @ z.astype(np.float64)
+        U, s, Vt = svd(products / S.n)
         U, V = fix_signs([U, Vt.T])
         self.singular_values_ = s
         self.n_components_ = k

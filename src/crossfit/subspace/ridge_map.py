@@ -10,16 +10,16 @@ import scipy.linalg
 from numpy.typing import NDArray
 
 from crossfit._arguments import mapping_of, one_of, real
-from crossfit.base import CrossModalEstimator
 from crossfit.subspace import cards
 from crossfit.subspace._joint import joint_covariance
 from crossfit.subspace._linalg import Matrix, affine, centred, unit_rows
+from crossfit.subspace._weighted import Weighted
 from crossfit.views import Views, is_tensor
 
 __all__ = ["RidgeMap"]
 
 
-class RidgeMap(CrossModalEstimator):
+class RidgeMap(Weighted):
     """Predict one view from the other by ridge regression, and compare in the predicted space.
 
     The map from x to z is ``W = (S_xx + r I)⁻¹ S_xz`` with ``r = reg * mean variance of x``. An x
@@ -96,9 +96,12 @@ class RidgeMap(CrossModalEstimator):
         self.reg = reg
         self.views = views
 
-    def _fit(self, views: Views, y: NDArray[Any] | None) -> None:
+    def _fit(
+        self, views: Views, y: NDArray[Any] | None, weights: NDArray[np.float64] | None = None
+    ) -> None:
         x, z = views.names
-        S = joint_covariance(self, views, ridge=min(self._ridge(x), self._ridge(z)))
+        least = min(self._ridge(x), self._ridge(z))
+        S = joint_covariance(self, views, ridge=least, weights=weights)
         self.means_ = {role: S.mean(role) for role in (x, z)}
         sources = {"forward": [x], "backward": [z], "both": [x, z]}[self.direction]
         self.maps_, self.bases_ = {}, {}
