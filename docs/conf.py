@@ -1,6 +1,7 @@
 """Sphinx configuration: `make docs`."""
 
 import warnings
+from pathlib import Path
 
 import crossfit
 
@@ -18,7 +19,7 @@ extensions = [
     "sphinx_gallery.gen_gallery",
 ]
 source_suffix = {".md": "markdown", ".rst": "restructuredtext"}
-exclude_patterns = ["_build"]
+exclude_patterns = ["_build", "results"]
 templates_path = ["_templates"]
 
 autosummary_generate = True
@@ -59,5 +60,15 @@ def not_ours(app, what, name, obj, skip, options):
     return True if getattr(str, name, None) == obj else None
 
 
+def build_board(app, error):
+    """Build the leaderboards of the shipped experiments with the pages."""
+    if error is None and app.builder.format == "html":
+        from crossfit.report import write_board
+
+        title = "Experiments that are shipped with crossfit"
+        write_board([Path(app.srcdir) / "results"], Path(app.outdir) / "board", title=title)
+
+
 def setup(app):
+    app.connect("build-finished", build_board)
     app.connect("autodoc-skip-member", not_ours)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import click
 
 import crossfit
+from crossfit.cli.board import board
 from crossfit.cli.cache import cache
 from crossfit.cli.check import check
 from crossfit.cli.cite import cite
@@ -36,6 +37,7 @@ def cli() -> None:
 
 
 for command in (
-    cache, check, cite, data, demo, diagnose, evaluate, list_, new, report, run, search, tune,
+    board, cache, check, cite, data, demo, diagnose, evaluate, list_, new, report, run, search,
+    tune,
 ):  # fmt: skip
     cli.add_command(command)

@@ -27,11 +27,20 @@ __all__ = ["report"]
     help="Folder of the data sets, for the gallery.  [default: the run's, else CROSSFIT_DATA]",
 )  # fmt: skip
 @click.option(
+    "--results", type=Folder(),
+    help="Write the result of each cell as JSON to this folder too, for `crossfit board`.",
+)  # fmt: skip
+@click.option(
     "--items", type=click.IntRange(min=1),
     help="Items per query in the gallery.  [default: 9 pictures, 5 texts]",
 )  # fmt: skip
 def report(
-    runs: tuple[str, ...], store: Path, out: Path, root: Path | None, items: int | None
+    runs: tuple[str, ...],
+    store: Path,
+    out: Path,
+    root: Path | None,
+    results: Path | None,
+    items: int | None,
 ) -> None:
     """Report runs in an HTML page, and in tables in Markdown, LaTeX and CSV.
 
@@ -51,3 +60,9 @@ def report(
     page = report_runs(runs, store, out, root=root, items=items)
     click.echo(f"report: {page}")
     click.echo(f"tables: {', '.join(str(path) for path in written[1:])}")
+    if results is not None:
+        from crossfit.report.exported import write_results
+        from crossfit.report.format import counted
+
+        click.echo(f"results: {counted(len(write_results(runs, store, results)), 'file')} in "
+                   f"{results}")  # fmt: skip

@@ -8,6 +8,8 @@ from crossfit._lazy import attach
 
 _HOMES = {
     "report_runs": "from_runs",
+    "write_board": "site",
+    "write_results": "exported",
 }
 
 __all__ = sorted(_HOMES)
@@ -15,4 +17,6 @@ __all__ = sorted(_HOMES)
 __getattr__, __dir__ = attach(__name__, _HOMES)
 
 if TYPE_CHECKING:
+    from crossfit.report.exported import write_results as write_results
     from crossfit.report.from_runs import report_runs as report_runs
+    from crossfit.report.site import write_board as write_board

@@ -84,6 +84,7 @@ def write_page(
     facts: Sequence[tuple[str, str]] = (),
     sources: Sequence[tuple[str, str]] = (),
     footer: str = "",
+    up: str = "",
 ) -> None:
     """Write a page; the file is written completely or not at all.
 
@@ -109,6 +110,8 @@ def write_page(
         Names and YAML of the experiments.
     footer : str
         Attribution.
+    up : str
+        Address of the page that links to this one, if there is one.
     """
     html = template("report.html.j2").render(
         title=title,
@@ -122,6 +125,7 @@ def write_page(
         facts=facts,
         sources=sources,
         footer=footer,
+        up=up,
     )
     write_text(path, html)
 
