@@ -313,3 +313,20 @@ def test_the_report_and_the_board_agree(report_store, results, tmp_path):
         for f in (page.parent / "leaderboard.csv", tmp_path / "site" / "leaderboards.csv")
     )  # fmt: skip
     assert first == second
+
+
+SHIPPED = sorted((Path(__file__).parents[2] / "docs" / "results").glob("*.json"))
+
+
+@pytest.mark.skipif(not SHIPPED, reason="the documentation is not there")
+def test_the_results_in_the_documentation_can_be_read_and_name_installed_experiments():
+    from crossfit import registry
+
+    for run in read_results(SHIPPED):
+        assert registry.get(run.name, "crossfit.experiments")
+        for cell in run.cells:
+            for direction, by_metric in cell.results.items():
+                for metric, stored in by_metric.items():
+                    values = cell.arrays()[f"{direction}|{metric}"]
+                    mean = np.nanmedian(values) if metric == "medr" else np.nanmean(values)
+                    assert mean == pytest.approx(stored["mean"], rel=1e-12), (cell.file, metric)
