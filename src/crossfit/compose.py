@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Self
 
 import numpy as np
 import scipy.sparse as sp
+import sklearn
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.utils import TransformerTags, get_tags
+from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, process_routing
 from sklearn.utils.metaestimators import _BaseComposition, available_if
 from sklearn.utils.validation import check_is_fitted
 
@@ -19,7 +22,8 @@ from crossfit._arrays import NUMPY_DEFAULTS, as_array, checked_csr
 from crossfit._text import shown
 from crossfit._warnings import at_the_callers_line
 from crossfit.base import ViewsTransformerMixin
-from crossfit.views import Channels, Views, check_columns
+from crossfit.labels import row_weights
+from crossfit.views import Channels, Views, check_columns, item_weights
 
 __all__ = ["ChannelUnion", "ColumnsAsViews", "SelectChannel", "ViewTransformer"]
 
@@ -129,7 +133,17 @@ class ViewTransformer(
         self._set_params("transformers", **params)
         return self
 
-    def fit(self, X: Views, y: ArrayLike | None = None) -> Self:
+    def get_metadata_routing(self) -> MetadataRouter:
+        """Return where scikit-learn's metadata routing passes the weights of rows.
+
+        Returns
+        -------
+        MetadataRouter
+            Weights go to the transformers that request them, one weight per item.
+        """
+        return _router(self)
+
+    def fit(self, X: Views, y: ArrayLike | None = None, **params: Any) -> Self:
         """Fit every transformer on its view.
 
         Parameters
@@ -138,6 +152,8 @@ class ViewTransformer(
             Rows with all views that `transformers` names.
         y : array-like of shape (n,) or (n, n_classes), optional
             Labels of the rows; transformers are called with one label per item.
+        **params : array-like of shape (n,)
+            As in `fit_transform`.
 
         Returns
         -------
@@ -150,10 +166,10 @@ class ViewTransformer(
             If `X` is not Views, if a view that `transformers` names is missing, or if a parameter
             is invalid.
         """
-        self.fit_transform(X, y)
+        self.fit_transform(X, y, **params)
         return self
 
-    def fit_transform(self, X: Views, y: ArrayLike | None = None) -> Views:
+    def fit_transform(self, X: Views, y: ArrayLike | None = None, **params: Any) -> Views:
         """Fit every transformer on its view and return the transformed Views.
 
         Parameters
@@ -162,6 +178,9 @@ class ViewTransformer(
             Rows with all views that `transformers` names.
         y : array-like of shape (n,) or (n, n_classes), optional
             Labels of the rows; transformers are called with one label per item.
+        **params : array-like of shape (n,)
+            With scikit-learn's metadata routing: ``sample_weight``, under the names that
+            transformers request it by. The weight of an item is the sum of those of its rows.
 
         Returns
         -------
@@ -181,11 +200,12 @@ class ViewTransformer(
                 f"ViewTransformer needs the view {missing[0]!r}, got {', '.join(X.names)}"
             )
         names_in, columns = X.names, X.columns
+        routed = _routed(self, params)
         chosen = dict.fromkeys(X.names, self.remainder) | self._by_view()
         fitted: dict[str, Any] = {}
         transformed: dict[str, Any] = {}
         if (together := self._of_all_views()) is not None:
-            fitted[ALL_VIEWS] = clone(together).fit(X, y)
+            fitted[ALL_VIEWS] = clone(together).fit(X, y, **routed[ALL_VIEWS].get("fit", {}))
             X = fitted[ALL_VIEWS].transform(X)
         for name in X.names:
             transformer = chosen[name]
@@ -195,11 +215,16 @@ class ViewTransformer(
             values, _ = X.distinct(name)
             labels = None if y is None else X.item_labels(name, y)
             fitted[name] = clone(transformer)
+            both = hasattr(fitted[name], "fit_transform")
+            more = {
+                key: item_weights(X, name, row_weights(part, len(X), "ViewTransformer: "))
+                for key, part in routed[name].get("fit_transform" if both else "fit", {}).items()
+            }
             with _naming(name):
-                if hasattr(fitted[name], "fit_transform"):
-                    transformed[name] = fitted[name].fit_transform(values, labels)
+                if both:
+                    transformed[name] = fitted[name].fit_transform(values, labels, **more)
                 else:
-                    transformed[name] = fitted[name].fit(values, labels).transform(values)
+                    transformed[name] = fitted[name].fit(values, labels, **more).transform(values)
         self.transformers_ = fitted
         self.views_in_ = {name: name for name in names_in}
         self.feature_names_in_ = columns
@@ -254,6 +279,32 @@ class ViewTransformer(
                 "not dropped"
             )
         return X.select(*kept).map(lambda values, name: transformed.get(name, values))
+
+
+def _router(owner: ViewTransformer | ChannelUnion) -> MetadataRouter:
+    """Return where metadata routing passes arguments of `fit` and `fit_transform`."""
+    router = MetadataRouter(owner=owner)
+    for name, transformer in owner.transformers:
+        if isinstance(transformer, str):
+            continue
+        callee = "fit_transform" if hasattr(transformer, "fit_transform") else "fit"
+        if name == ALL_VIEWS or isinstance(owner, ChannelUnion):
+            callee = "fit"
+        mapping = MethodMapping()
+        for caller in ("fit", "fit_transform"):
+            mapping.add(caller=caller, callee=callee)
+        router.add(**{name: transformer}, method_mapping=mapping)
+    return router
+
+
+def _routed(owner: ViewTransformer | ChannelUnion, params: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the arguments of each transformer by method."""
+    if params and not sklearn.get_config()["enable_metadata_routing"]:
+        raise TypeError(
+            f"{type(owner).__name__}.fit: {next(iter(params))!r} is passed on by metadata routing "
+            "only; enable it, sklearn.set_config(enable_metadata_routing=True)"
+        )
+    return defaultdict(dict, process_routing(owner, "fit", **params) if params else {})
 
 
 @contextlib.contextmanager
@@ -315,7 +366,17 @@ class ChannelUnion(
         self._set_params("transformers", **params)
         return self
 
-    def fit(self, X: Any, y: ArrayLike | None = None) -> Self:
+    def get_metadata_routing(self) -> MetadataRouter:
+        """Return where scikit-learn's metadata routing passes the weights of rows.
+
+        Returns
+        -------
+        MetadataRouter
+            Weights go to the transformers that request them.
+        """
+        return _router(self)
+
+    def fit(self, X: Any, y: ArrayLike | None = None, **params: Any) -> Self:
         """Fit every transformer on the same values.
 
         Parameters
@@ -324,6 +385,8 @@ class ChannelUnion(
             The values of one view.
         y : array-like of shape (n,) or (n, n_classes), optional
             Labels of the rows.
+        **params : array-like of shape (n,)
+            With scikit-learn's metadata routing: arguments that transformers request.
 
         Returns
         -------
@@ -331,8 +394,10 @@ class ChannelUnion(
             The fitted object.
         """
         check_transformers("ChannelUnion", self.transformers)
+        routed = _routed(self, params)
         self.transformers_ = {
-            name: clone(transformer).fit(X, y) for name, transformer in self.transformers
+            name: clone(transformer).fit(X, y, **routed[name].get("fit", {}))
+            for name, transformer in self.transformers
         }
         return self
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from crossfit._arrays import as_array, in_rows, missing_rows
+from crossfit._arrays import as_array, as_numpy, in_rows, missing_rows
 from crossfit._text import shown
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "joined_labels",
     "labelled",
     "read_labels",
+    "row_weights",
 ]
 
 Codes = NDArray[np.int64]
@@ -244,6 +245,48 @@ def group_codes(groups: Any, n: int, unit: str = "row") -> Codes:
         )
     _kind(array, "groups", mixed=False)
     return np.unique(array, return_inverse=True)[1].astype(np.int64)
+
+
+def row_weights(given: Any, n: int, who: str = "") -> NDArray[np.float64]:
+    """Return weights of rows in float64.
+
+    Parameters
+    ----------
+    given : array-like of shape (n,)
+        The weights.
+    n : int
+        Number of rows.
+    who : str, default=""
+        Start of messages, for instance ``"CCA: "``.
+
+    Returns
+    -------
+    array of shape (n,)
+
+    Raises
+    ------
+    ValueError
+        If they are not one finite number of at least 0 per row.
+
+    Examples
+    --------
+    >>> row_weights([2, 0, 1], 3).tolist()
+    [2.0, 0.0, 1.0]
+    """
+    weights = as_numpy(given, "sample_weight")
+    if weights.shape != (n,) or weights.dtype.kind not in "biuf":
+        raise ValueError(
+            f"{who}sample_weight must be one number per row ({n}), got an array of shape "
+            f"{weights.shape} and type {weights.dtype}"
+        )
+    weights = weights.astype(np.float64)
+    wrong = np.flatnonzero(~np.isfinite(weights) | (weights < 0))
+    if len(wrong):
+        raise ValueError(
+            f"{who}sample_weight must be finite and at least 0, got {weights[wrong[0]]} in row "
+            f"{wrong[0]}"
+        )
+    return weights
 
 
 def _read(given: Any, what: str) -> NDArray[Any]:

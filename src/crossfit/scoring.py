@@ -7,16 +7,16 @@ from itertools import combinations, permutations
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from crossfit._arguments import is_word, shown
-from crossfit.labels import check_labels
-from crossfit.metrics import evaluate
+from crossfit.labels import check_labels, row_weights
+from crossfit.metrics import Evaluation, evaluate
 from crossfit.metrics.directions import Direction
 from crossfit.metrics.names import parse_metric
 from crossfit.protocols import Scorer
 from crossfit.similarities import Out, Scores
-from crossfit.views import Views
+from crossfit.views import Views, item_weights
 
 __all__ = [
     "direction",
@@ -148,6 +148,7 @@ def mean_over_directions(
     *,
     ties: str = "expected",
     only: Direction | None = None,
+    sample_weight: ArrayLike | None = None,
 ) -> float:
     """Compute the mean of a metric over both directions of every pair of views.
 
@@ -165,6 +166,9 @@ def mean_over_directions(
         How items with equal scores are ranked.
     only : Direction, optional
         The only direction to score.
+    sample_weight : array-like of shape (n,), optional
+        Weights of the rows in the mean over the queries. The weight of an
+        item that several rows share is the sum of theirs.
 
     Returns
     -------
@@ -190,6 +194,7 @@ def mean_over_directions(
     views = last.fitted_views(views)
     if len(views.names) < 2:
         raise ValueError(f"retrieval is scored between two views, got only {views.names[0]!r}")
+    weights = None if sample_weight is None else row_weights(sample_weight, len(views))
     values = []
     # If the query decides which pairs are scored, the transpose is not the other direction.
     one_way = only is not None or last.one_way
@@ -204,6 +209,24 @@ def mean_over_directions(
             ties=ties,
             ci=None,
         )
-        values.append(found.mean(None, metric))
+        if weights is None:
+            values.append(found.mean(None, metric))
+        else:
+            sides = [item_weights(views, view, weights) for view in (q, g)]
+            values.append(_weighted_mean(found, metric, sides))
     mean = float(np.mean(values))
     return mean if parse_metric(metric).greater_is_better else -mean
+
+
+def _weighted_mean(found: Evaluation, metric: str, weights: Sequence[NDArray[Any]]) -> float:
+    """Return the mean over directions of the weighted mean over their queries."""
+    if parse_metric(metric).statistic != "mean":
+        raise ValueError(f"{metric} is a median over the queries, which has no weights")
+    means = []
+    for one, own in zip(found.directions, weights):
+        values = found.per_query[one, metric]
+        has = ~np.isnan(values)
+        if not own[has].sum() > 0:
+            raise ValueError(f"sample_weight: every query of {one} that is scored has weight 0")
+        means.append(np.average(values[has], weights=own[has]))
+    return float(np.mean(means))

@@ -35,6 +35,7 @@ __all__ = [
     "as_float",
     "check_columns",
     "as_numpy",
+    "item_weights",
     "is_tensor",
     "is_views",
     "n_rows",
@@ -1080,6 +1081,34 @@ def n_rows(values: Any) -> int:
     int
     """
     return int(values.shape[0])
+
+
+def item_weights(views: Views, name: str, weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the weights of the distinct items of a view: the sums of those of their rows.
+
+    Parameters
+    ----------
+    views : Views
+        Views with the rows.
+    name : str
+        Name of a view.
+    weights : array of shape (n,)
+        Weights of the rows.
+
+    Returns
+    -------
+    array of shape (n_items,)
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> views = Views.from_captions(np.eye(2), ["a", "b", "c"], [0, 0, 1])
+    >>> item_weights(views, "image", np.array([1.0, 2.0, 5.0])).tolist()
+    [3.0, 5.0]
+    """
+    items, index = views.distinct(name)
+    has = index >= 0
+    return np.bincount(index[has], weights[has], n_rows(items)).astype(np.float64, copy=False)
 
 
 def take_rows(values: Any, rows: Any) -> Any:

@@ -76,7 +76,9 @@ class StoredFeatures(ViewTransformer):
         self.folder = folder
         self.salt = salt
 
-    def fit_transform(self, X: Views, y: ArrayLike | None = None) -> Views:
+    def fit_transform(  # type: ignore[override]
+        self, X: Views, y: ArrayLike | None = None
+    ) -> Views:
         """Fit every transformer on its view and transform it, or reuse earlier results."""
         check_transformers("features", self.transformers)
         missing = [name for name in self._by_view() if name not in X]
@@ -107,7 +109,9 @@ class StoredFeatures(ViewTransformer):
             )
         return self._by_views(X)
 
-    def fit(self, X: Views, y: ArrayLike | None = None) -> Self:
+    def fit(  # type: ignore[override]
+        self, X: Views, y: ArrayLike | None = None
+    ) -> Self:
         """Fit every transformer on its view."""
         self.fit_transform(X, y)
         return self

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
 from numpy.typing import ArrayLike
+from sklearn.utils.metadata_routing import MetadataRequest
 from sklearn.utils.validation import check_is_fitted
 
 from crossfit._arguments import is_word, not_views, shown
@@ -27,6 +28,9 @@ class RetrievalMetric:
     ----------
     metric, direction, ties : str
         As in `make_retrieval_scorer`.
+    sample_weight : bool or str, default=False
+        Whether scikit-learn's metadata routing passes weights of rows to the scorer, see
+        `set_score_request`.
 
     Raises
     ------
@@ -47,6 +51,7 @@ class RetrievalMetric:
     metric: str
     direction: str
     ties: str
+    sample_weight: bool | str | None = False
 
     def __post_init__(self) -> None:
         parse_metric(self.metric)
@@ -56,8 +61,43 @@ class RetrievalMetric:
         if not isinstance(one, str) or (one != "both" and "2" not in one):
             raise ValueError(f"direction must be 'both' or like 'image2text', got {shown(one)}")
 
-    def __call__(self, estimator: Any, X: Views, y: ArrayLike | None = None) -> float:
-        """Return the score of a fitted method or pipeline on Views; larger is better."""
+    def __getstate__(self) -> dict[str, Any]:
+        # Studies hash their scorer; without weights the hash is that of before there were any.
+        return {k: v for k, v in vars(self).items() if k != "sample_weight" or v is not False}
+
+    def set_score_request(self, *, sample_weight: bool | str | None) -> Self:
+        """Return the same scorer, to which metadata routing passes weights of rows.
+
+        Parameters
+        ----------
+        sample_weight : bool, str or None
+            True for the weights, a string for those under another name, False for none; None
+            raises an error if there are weights.
+
+        Returns
+        -------
+        RetrievalMetric
+        """
+        return replace(self, sample_weight=sample_weight)
+
+    def get_metadata_routing(self) -> MetadataRequest:
+        """Return the request for weights of rows, as scikit-learn reads it."""
+        request = MetadataRequest(owner=self)
+        request.score.add_request(param="sample_weight", alias=self.sample_weight)
+        return request
+
+    def __call__(
+        self,
+        estimator: Any,
+        X: Views,
+        y: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
+    ) -> float:
+        """Return the score of a fitted method or pipeline on Views; larger is better.
+
+        With weights of rows, the measure is the weighted mean over the queries; the weight of an
+        item that several rows share is the sum of theirs.
+        """
         if not isinstance(X, Views):
             raise not_views("a retrieval scorer", X)
         if isinstance(estimator, type):
@@ -71,7 +111,9 @@ class RetrievalMetric:
         check_is_fitted(last)
         for step in steps:
             X = step.transform(X)
-        return mean_over_directions(last, X, y, self.metric, ties=self.ties, only=only)
+        return mean_over_directions(
+            last, X, y, self.metric, ties=self.ties, only=only, sample_weight=sample_weight
+        )
 
 
 def make_retrieval_scorer(

@@ -13,18 +13,26 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from numbers import Integral, Real
-from types import ModuleType
+from types import MappingProxyType, ModuleType
 from typing import Any, ClassVar, Self
 
 import joblib
 import numpy as np
 import optuna
+import sklearn
 from numpy.typing import ArrayLike, NDArray
 from optuna.trial import BaseTrial, FixedTrial, FrozenTrial, TrialState
 from sklearn.base import BaseEstimator, MetaEstimatorMixin, clone
 from sklearn.pipeline import Pipeline
+from sklearn.utils.metadata_routing import (
+    MetadataRouter,
+    MethodMapping,
+    get_routing_for_object,
+    process_routing,
+)
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils.parallel import Parallel, delayed
+from sklearn.utils.validation import _check_method_params, check_is_fitted, has_fit_parameter
 
 from crossfit import registry
 from crossfit._arguments import CheckedParameters, integer, not_views, one_of, real, shown
@@ -324,6 +332,9 @@ class OptunaSearch(CheckedParameters, MetaEstimatorMixin, BaseEstimator):
         Y: Any = None,
         y: ArrayLike | None = None,
         groups: ArrayLike | None = None,
+        *,
+        sample_weight: ArrayLike | None = None,
+        **params: Any,
     ) -> Self:
         """Search for the best parameters and, with ``refit``, fit the winner on all rows.
 
@@ -340,10 +351,21 @@ class OptunaSearch(CheckedParameters, MetaEstimatorMixin, BaseEstimator):
         groups : array-like of shape (n,), optional
             Groups that are coarser than ``X.groups``; folds never divide them. With Views and
             labels, it may be the third argument.
+        sample_weight : array-like of shape (n,), optional
+            Weights of the rows, which the method of each trial and the winner are fitted with. With
+            scikit-learn's metadata routing enabled, they are passed to the steps, and to a scorer,
+            that request them.
+        **params : array-like of shape (n,)
+            With metadata routing only: other metadata that a step or the scorer requests.
 
         Returns
         -------
         self
+
+        Raises
+        ------
+        TypeError
+            If no part of the estimator takes the weights.
         """
         self._validate_params()
         if is_views(X) and Y is not None and y is not None and groups is None:
@@ -362,15 +384,16 @@ class OptunaSearch(CheckedParameters, MetaEstimatorMixin, BaseEstimator):
             scorer = "mrr" if labels is None else "map@all"
         if isinstance(scorer, str):
             scorer = make_retrieval_scorer(scorer)
+        of_fit, of_score = self._routed(scorer, sample_weight, params)
         for name in ("best_estimator_", "best_params_", "best_score_"):
             self.__dict__.pop(name, None)
         self.search_space_, self.scorer_ = space, scorer
         self.labelled_ = labels is not None
-        folds, self.folds_ = self._folds(views, labels)
+        folds, self.folds_ = self._folds(views, labels, of_fit, of_score)
 
         # Hashing reads all the data, so only a study that outlives this fit is marked.
         lasting = self.storage is not None or self.study is not None
-        mark = self._mark(views, labels, folds) if lasting else None
+        mark = self._mark(views, labels, folds, of_fit, of_score) if lasting else None
         with _quiet(self.verbose), contextlib.ExitStack() as stack:
             if self.study is None:
                 opened = storages.open_storage(self.storage, self.n_jobs > 1)
@@ -405,8 +428,58 @@ class OptunaSearch(CheckedParameters, MetaEstimatorMixin, BaseEstimator):
             self._conclude(study)
         if self.refit:
             winner = clone(self.estimator).set_params(**_cloned(self.best_params_))
-            self.best_estimator_ = winner.fit(views, labels)
+            self.best_estimator_ = winner.fit(views, labels, **of_fit)
         return self
+
+    def get_metadata_routing(self) -> MetadataRouter:
+        """Return where scikit-learn's metadata routing passes weights, groups and other metadata.
+
+        Returns
+        -------
+        MetadataRouter
+            Arguments of `fit` go to the estimator, the splitter and the scorer.
+        """
+        scorer = make_retrieval_scorer() if self.scoring is None else self.scoring
+        if isinstance(scorer, str):
+            scorer = make_retrieval_scorer(scorer)
+        own = PairKFold() if isinstance(self.cv, Integral) else None
+        router = MetadataRouter(owner=self)
+        router.add(estimator=self.estimator, method_mapping=_mapping(fit="fit"))
+        router.add(scorer=scorer, method_mapping=_mapping(fit="score", score="score"))
+        splitter = own or (self.cv if hasattr(self.cv, "split") else None)
+        router.add(splitter=splitter, method_mapping=_mapping(fit="split"))
+        return router
+
+    def _routed(
+        self, scorer: Any, sample_weight: ArrayLike | None, params: dict[str, Any]
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return the arguments of the fits and those of the scores."""
+        if sample_weight is not None:
+            params = {"sample_weight": sample_weight, **params}
+        if not params:
+            return {}, {}
+        if _routes():
+            routed = process_routing(self, "fit", **params)
+            return dict(routed.estimator.fit), dict(routed.scorer.score)
+        if list(params) != ["sample_weight"]:
+            unknown = next(name for name in params if name != "sample_weight")
+            raise TypeError(
+                f"OptunaSearch.fit: {unknown!r} is passed on by metadata routing only; enable it, "
+                "sklearn.set_config(enable_metadata_routing=True)"
+            )
+        prefix, method = "", self.estimator
+        while isinstance(method, Pipeline):
+            name, method = next(
+                ((name, step) for name, step in reversed(method.steps) if _has_method(step)),
+                method.steps[-1],
+            )
+            prefix += f"{name}__"
+        if not has_fit_parameter(method, "sample_weight"):
+            raise TypeError(
+                f"OptunaSearch.fit: {type(method).__name__} does not take weights of rows; leave "
+                "out sample_weight, or use a method that does, such as CCA"
+            )
+        return {f"{prefix}sample_weight": sample_weight}, {}
 
     def _given(self, X: Any, Y: Any, y: Any) -> tuple[Views, Any]:
         """Convert the arguments of ``(views, y)`` and ``(X, Y, y)`` into Views and labels."""
@@ -424,8 +497,9 @@ class OptunaSearch(CheckedParameters, MetaEstimatorMixin, BaseEstimator):
         self, study: optuna.Study, storage: Any, objective: _Objective, seed: int, done: int
     ) -> None:
         deadline = None if self.timeout is None else time.time() + self.timeout
-        joblib.Parallel(n_jobs=self.n_jobs, backend="loky" if self.n_jobs > 1 else "sequential")(
-            joblib.delayed(_work)(
+        # Those of scikit-learn pass on its configuration, of which metadata routing is a part.
+        Parallel(n_jobs=self.n_jobs, backend="loky" if self.n_jobs > 1 else "sequential")(
+            delayed(_work)(
                 storage,
                 study.study_name,
                 objective,
@@ -594,7 +668,11 @@ class OptunaSearch(CheckedParameters, MetaEstimatorMixin, BaseEstimator):
         return sampler
 
     def _folds(
-        self, views: Views, y: NDArray[Any] | None
+        self,
+        views: Views,
+        y: NDArray[Any] | None,
+        of_fit: dict[str, Any],
+        of_score: dict[str, Any],
     ) -> tuple[list[_Fold], list[tuple[NDArray[np.int64], NDArray[np.int64]]] | None]:
         cv = self.cv
         if is_views(cv):
@@ -611,7 +689,12 @@ class OptunaSearch(CheckedParameters, MetaEstimatorMixin, BaseEstimator):
                     f"cv: expected one label per row of the Views held out ({len(cv[0])}), got "
                     f"{len(labels)}"
                 )
-            return [_Fold(_Part(views, y), _Part(cv[0], labels))], None
+            if of_score:
+                raise ValueError(
+                    f"cv: the scorer requests {', '.join(of_score)}, which the Views held out do "
+                    "not have; give folds instead"
+                )
+            return [_Fold(_Part(views, y, more=of_fit), _Part(cv[0], labels))], None
         if isinstance(cv, Integral) and not isinstance(cv, bool):
             cv = PairKFold(int(cv), shuffle=True, random_state=0)
         # Strings and tensors also have a method `split`, and sparse matrices are not iterables of
@@ -626,12 +709,21 @@ class OptunaSearch(CheckedParameters, MetaEstimatorMixin, BaseEstimator):
         if hasattr(cv, "split"):
             cv = cv.split(views, y, views.groups)
         rows = check_folds(cv, views.groups)
-        return [_Fold(_Part(views, y, train), _Part(views, y, test)) for train, test in rows], rows
+        folds = [
+            _Fold(_Part(views, y, train, of_fit), _Part(views, y, test, of_score))
+            for train, test in rows
+        ]
+        return folds, rows
 
     # ---- the study -----------------------------------------------------------------------------
 
     def _mark(
-        self, views: Views, y: NDArray[Any] | None, folds: list[_Fold]
+        self,
+        views: Views,
+        y: NDArray[Any] | None,
+        folds: list[_Fold],
+        of_fit: dict[str, Any],
+        of_score: dict[str, Any],
     ) -> dict[str, str | bool]:
         """Return hashes of everything that the results of a study depend on."""
         neutral = {
@@ -642,7 +734,8 @@ class OptunaSearch(CheckedParameters, MetaEstimatorMixin, BaseEstimator):
         held_out = None if self.folds_ is not None else (folds[0].valid.views, folds[0].valid.y)
         try:
             return {
-                "data": joblib.hash((views, y)),
+                # Without weights as it was before searches took them.
+                "data": joblib.hash((views, y, *(part for part in (of_fit, of_score) if part))),
                 "folds": joblib.hash((self.folds_, held_out)),
                 "space": joblib.hash(list(self.search_space_.items())),
                 "metric": joblib.hash(self.scorer_),
@@ -704,7 +797,14 @@ class OptunaSearch(CheckedParameters, MetaEstimatorMixin, BaseEstimator):
 
     # ---- the winner ----------------------------------------------------------------------------
 
-    def score(self, X: Any, Y: Any = None, y: ArrayLike | None = None) -> float:
+    def score(
+        self,
+        X: Any,
+        Y: Any = None,
+        y: ArrayLike | None = None,
+        *,
+        sample_weight: ArrayLike | None = None,
+    ) -> float:
         """Return the score of the winner by the metric of the search.
 
         Parameters
@@ -713,6 +813,8 @@ class OptunaSearch(CheckedParameters, MetaEstimatorMixin, BaseEstimator):
             Pairs that the search did not use, as in `fit`.
         y : array-like of shape (n,) or (n, n_classes), optional
             Labels of the rows.
+        sample_weight : array-like of shape (n,), optional
+            Weights of the rows, for a scorer that takes them.
 
         Returns
         -------
@@ -721,9 +823,10 @@ class OptunaSearch(CheckedParameters, MetaEstimatorMixin, BaseEstimator):
         """
         check_is_fitted(self, "best_estimator_")
         views, y = self._given(X, Y, y)
+        more = {} if sample_weight is None else {"sample_weight": sample_weight}
         if y is None and self.labelled_:
             warn_of_missing_labels("OptunaSearch")
-        return float(self.scorer_(self.best_estimator_, views, y))
+        return float(self.scorer_(self.best_estimator_, views, y, **more))
 
     @available_if(_is_fitted_embedding)
     def transform(self, X: Views) -> Views:
@@ -789,16 +892,20 @@ class _SurplusError(Exception):
 
 @dataclass(frozen=True)
 class _Part:
-    """Rows of Views with their labels; all rows by default."""
+    """Rows of Views with their labels and other arguments by row; all rows by default."""
 
     views: Views
     y: NDArray[Any] | None
     rows: NDArray[np.int64] | None = None
+    more: Mapping[str, Any] = field(default_factory=dict)
 
     def taken(self) -> tuple[Views, NDArray[Any] | None]:
         if self.rows is None:
             return self.views, self.y
         return self.views[self.rows], None if self.y is None else self.y[self.rows]
+
+    def arguments(self) -> dict[str, Any]:
+        return _check_method_params(self.views, self.more, self.rows)  # type: ignore[no-any-return]
 
 
 @dataclass(frozen=True)
@@ -840,8 +947,14 @@ class _Objective:
             head = clone(self.estimator[:first])
             train, y = fold.train.taken()
             valid, y_valid = fold.valid.taken()
-            transformed = head.fit_transform(train, y)
-            folds.append(_Fold(_Part(transformed, y), _Part(head.transform(valid), y_valid)))
+            given, of_score = fold.train.arguments(), fold.valid.arguments()
+            transformed = head.fit_transform(train, y, **_taken(head, "fit_transform", given))
+            folds.append(
+                _Fold(
+                    _Part(transformed, y, more=_taken(self.estimator[first:], "fit", given)),
+                    _Part(head.transform(valid), y_valid, more=of_score),
+                )
+            )
         return replace(self, estimator=clone(self.estimator[first:]), folds=folds)
 
     def __call__(self, trial: optuna.Trial) -> float:
@@ -880,8 +993,8 @@ class _Objective:
             epochs = _EpochScores(self, estimator, (train, y_train), (valid, y_valid))
             epochs.trial = trial if self.prunes and number == 0 else None
             with epochs.recording():
-                estimator.fit(train, y_train)
-            scores.append(self.score(estimator, valid, y_valid))
+                estimator.fit(train, y_train, **fold.train.arguments())
+            scores.append(self.score(estimator, valid, y_valid, fold.valid.arguments()))
             of_folds.append(epochs)
             mean = float(np.mean(scores))
             if self.prunes and not of_folds[0].curve and number + 1 < len(self.folds):
@@ -908,9 +1021,15 @@ class _Objective:
         trial.set_user_attr("epochs", {of_folds[0].parameter: best + 1})
         return [float(score) for score in curves[:, best]]
 
-    def score(self, estimator: Any, views: Views, y: NDArray[Any] | None) -> float:
+    def score(
+        self,
+        estimator: Any,
+        views: Views,
+        y: NDArray[Any] | None,
+        more: Mapping[str, Any] = MappingProxyType({}),
+    ) -> float:
         """Return the score on held-out rows, checked to be a finite number."""
-        found = self.scorer(estimator, views, y)
+        found = self.scorer(estimator, views, y, **more)
         try:
             value = float(found)
         except (TypeError, ValueError, RuntimeError):
@@ -1169,6 +1288,35 @@ def _check_estimator(estimator: Any) -> None:
         )
     if not all(hasattr(estimator, name) for name in ("fit", "get_params", "set_params")):
         raise TypeError(f"estimator must be a method or a pipeline, got {shown(estimator)}")
+
+
+def _routes() -> bool:
+    """Return True if scikit-learn's metadata routing is enabled."""
+    return bool(sklearn.get_config()["enable_metadata_routing"])
+
+
+def _mapping(**callers: str) -> MethodMapping:
+    """Return which method of a part each method of the search calls."""
+    mapping = MethodMapping()
+    for caller, callee in callers.items():
+        mapping.add(caller=caller, callee=callee)
+    return mapping
+
+
+def _taken(steps: Pipeline, method: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments that reach some of the steps of a pipeline."""
+    if _routes():
+        names = get_routing_for_object(steps).consumes(method, given) if given else ()
+    else:
+        names = [name for name in given if name.partition("__")[0] in steps.named_steps]
+    return {name: given[name] for name in names}
+
+
+def _has_method(step: Any) -> bool:
+    """Return True if a step of a pipeline is a method, or a pipeline with one."""
+    if isinstance(step, Pipeline):
+        return any(_has_method(inner) for _, inner in step.steps)
+    return getattr(step, "card", None) is not None
 
 
 def _method_of(estimator: Any) -> Any:

@@ -9,7 +9,8 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.utils._available_if import available_if
 
 from crossfit.base import CrossModalEstimator
-from crossfit.views import Views, as_numpy, is_views
+from crossfit.labels import row_weights
+from crossfit.views import Views, is_views
 
 __all__ = ["Weighted"]
 
@@ -83,27 +84,10 @@ class Weighted(CrossModalEstimator):
 
     def _checked_weights(self, given: Any, n: int) -> NDArray[np.float64]:
         """Return weights in float64, one per row, which add up to at least two rows."""
-        weights = self._row_weights(given, n)
+        weights = row_weights(given, n, f"{self._name()}: ")
         if weights.sum() < 2:
             raise ValueError(
                 f"{self._name()}: sample_weight must add up to at least 2, because a weight is a "
                 f"number of rows, got {weights.sum():g}; multiply the weights by a constant"
-            )
-        return weights
-
-    def _row_weights(self, given: Any, n: int) -> NDArray[np.float64]:
-        """Return weights in float64, one per row, which may add up to less than two rows."""
-        weights = as_numpy(given, "sample_weight")
-        if weights.shape != (n,) or weights.dtype.kind not in "biuf":
-            raise ValueError(
-                f"{self._name()}: sample_weight must be one number per row ({n}), got an array of "
-                f"shape {weights.shape} and type {weights.dtype}"
-            )
-        weights = weights.astype(np.float64)
-        wrong = np.flatnonzero(~np.isfinite(weights) | (weights < 0))
-        if len(wrong):
-            raise ValueError(
-                f"{self._name()}: sample_weight must be finite and at least 0, got "
-                f"{weights[wrong[0]]} in row {wrong[0]}"
             )
         return weights

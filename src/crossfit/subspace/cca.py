@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from crossfit._arguments import integer, mapping_of, one_of, real
 from crossfit._arrays import NUMPY_DEFAULTS
 from crossfit._threads import few_threads
+from crossfit.labels import row_weights
 from crossfit.subspace import cards
 from crossfit.subspace._contrast import confused
 from crossfit.subspace._linalg import (
@@ -276,7 +277,7 @@ class CCA(Weighted):
             check_range(self, views)
             weights = None
             if sample_weight is not None:
-                weights = self._row_weights(sample_weight, len(views))
+                weights = row_weights(sample_weight, len(views), f"{self._name()}: ")
             moments.update(views, self._least_ridge(), weights=weights)
         return self._add(moments)
 
