@@ -30,7 +30,7 @@ from crossfit.datasets.tables import (
 from crossfit.extraction.formats import PICTURE_SUFFIXES, SOUND_SUFFIXES
 from crossfit.views import Views
 
-__all__ = ["from_folder"]
+__all__ = ["METADATA", "files_of", "from_folder"]
 
 METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 
@@ -106,7 +106,7 @@ def from_folder(
     folder = Path(path)
     if not folder.is_dir():
         raise FileNotFoundError(f"there is no folder {str(folder)!r}")
-    found = sorted(_files(folder))
+    found = sorted(files_of(folder))
     pictures = [file for file in found if file.suffix.lower() in PICTURE_SUFFIXES]
     sounds = [file for file in found if file.suffix.lower() in SOUND_SUFFIXES]
     view, media, suffixes = "image", pictures, PICTURE_SUFFIXES
@@ -314,7 +314,7 @@ def _with_texts(
     return kept, own
 
 
-def _files(folder: Path) -> Iterator[Path]:
+def files_of(folder: Path) -> Iterator[Path]:
     """Yield all files below a folder that are not hidden, following links, as relative paths."""
 
     def within(inner: Path, above: frozenset[str]) -> Iterator[Path]:

@@ -13,7 +13,7 @@ from crossfit.datasets.record import Dataset
 from crossfit.datasets.shards import from_webdataset
 from crossfit.datasets.tables import KNOWN_AS, from_table
 
-__all__ = ["read_pairs"]
+__all__ = ["has_shards", "read_pairs"]
 
 _PARTS = ("label", "group", "split")
 
@@ -43,7 +43,7 @@ def read_pairs(source: str | os.PathLike[str], **options: Any) -> Dataset:
         As in these functions.
     """
     path = Path(source)
-    if path.suffix.lower() == ".tar" or (path.is_dir() and _has_shards(path)):
+    if path.suffix.lower() == ".tar" or (path.is_dir() and has_shards(path)):
         return from_webdataset(source, **options)
     if path.is_dir():
         return from_folder(source, **options)
@@ -59,7 +59,7 @@ def read_pairs(source: str | os.PathLike[str], **options: Any) -> Dataset:
     return from_table(source, **{**chosen, **options})
 
 
-def _has_shards(folder: Path) -> bool:
+def has_shards(folder: Path) -> bool:
     """Return True for a folder with tar files, in itself or one folder below, and no metadata."""
     if any((folder / name).exists() for name in METADATA):
         return False
