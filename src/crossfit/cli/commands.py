@@ -21,6 +21,7 @@ from crossfit.cli.new import new
 from crossfit.cli.report import report
 from crossfit.cli.run import run
 from crossfit.cli.search import search
+from crossfit.cli.serve import serve
 from crossfit.cli.tune import tune
 
 __all__ = ["cli"]
@@ -38,6 +39,6 @@ def cli() -> None:
 
 for command in (
     board, cache, check, cite, data, demo, diagnose, evaluate, list_, new, report, run, search,
-    tune,
+    serve, tune,
 ):  # fmt: skip
     cli.add_command(command)

@@ -1,0 +1,101 @@
+"""``crossfit serve``: search over HTTP."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+__all__ = ["serve"]
+
+_LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+
+@click.command()
+@click.argument("bundle", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option(
+    "--gallery",
+    required=True,
+    type=click.Path(exists=True, path_type=Path),
+    help="What is searched: an index, a folder of pictures or sounds, or a table.",
+)
+@click.option("--view", help="The view of the gallery; by default the only one of its kind.")
+@click.option(
+    "--rerank",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="A second model, which ranks the best items of the first again.",
+)
+@click.option(
+    "--host",
+    default="127.0.0.1",
+    show_default=True,
+    help="Address to listen at; any but this machine's own requires a token.",
+)
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65_535),
+    default=8000,
+    show_default=True,
+    help="Port; 0 for any free one.",
+)
+@click.option(
+    "--token",
+    envvar="CROSSFIT_TOKEN",
+    show_envvar=True,
+    help="What requests must have in the header Authorization: Bearer.",
+)
+@click.option(
+    "--name",
+    "names",
+    multiple=True,
+    metavar="HOST",
+    help="Further name of this service in the header Host; repeatable.",
+)
+def serve(
+    bundle: Path,
+    gallery: Path,
+    view: str | None,
+    rerank: Path | None,
+    host: str,
+    port: int,
+    token: str | None,
+    names: tuple[str, ...],
+) -> None:
+    """Serve search with the model in BUNDLE over HTTP, with a page for people.
+
+    For instance: crossfit serve winner/ --gallery photos/. Stop it with Ctrl-C.
+    """
+    if token is not None:
+        _check_token(token)
+    elif host not in _LOOPBACK:
+        raise click.UsageError(
+            f"--host {host} can be reached from other machines; set a token in the environment "
+            "variable CROSSFIT_TOKEN, or with --token"
+        )
+    from crossfit.serving.start import INSTALL, build_app
+
+    try:
+        from crossfit.serving import server
+    except ImportError as error:
+        raise ImportError(INSTALL) from error
+    from crossfit.serving.limits import Limits
+
+    with server.bind(host, port) as listener:
+        limits = Limits()
+        click.echo(f"loading {bundle} and {gallery}", err=True)
+        app: Any = build_app(
+            bundle, gallery, view=view, rerank=rerank, limits=limits, token=token, hosts=names
+        )
+        address, number = listener.getsockname()[:2]
+        shown = f"[{address}]" if ":" in address else address
+        click.echo(f"http://{shown}:{number}/ is ready; Ctrl-C stops it")
+        server.serve(app, listener, limits)
+
+
+def _check_token(token: str) -> None:
+    if len(token) < 16 or not token.isascii() or not token.isprintable() or " " in token:
+        raise click.UsageError(
+            "--token must have at least 16 ASCII characters without spaces; for instance, the "
+            "output of: openssl rand -hex 16"
+        )

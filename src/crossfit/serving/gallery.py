@@ -1,0 +1,160 @@
+"""The gallery: items with names and further columns, and the vectors of the first stage."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from crossfit.protocols import PairScorer
+from crossfit.querying import top_k
+from crossfit.serving.errors import Refused
+from crossfit.serving.winner import Winner
+from crossfit.similarities import fill_blocks
+from crossfit.views import Views, take_rows
+
+__all__ = ["Gallery", "Hit", "MemoryGallery"]
+
+
+class Hit(NamedTuple):
+    """An item that was found, and its score; higher is better."""
+
+    id: str
+    score: float
+
+
+class Gallery(Protocol):
+    """A collection that the service searches in.
+
+    All its methods are called in one thread.
+    """
+
+    view: str
+    """The view of the items."""
+    kind: str
+    """The kind of the items: "text", "picture" or "sound"."""
+
+    def __len__(self) -> int:
+        """Return the number of items."""
+        ...
+
+    @property
+    def columns(self) -> Mapping[str, str]:
+        """The columns that each item has, by name, with their types."""
+        ...
+
+    def search(self, features: Any, view: str, k: int, where: str | None) -> list[list[Hit]]:
+        """Return the best k items for each query.
+
+        Parameters
+        ----------
+        features : array of n rows
+            What `Winner.features` returned for the queries.
+        view : str
+            The view of the queries; that of the gallery for its own items.
+        k : int
+            Number of items.
+        where : str or None
+            Filter over the columns.
+        """
+        ...
+
+    def rows(self, ids: Sequence[str]) -> list[dict[str, Any] | None]:
+        """Return the columns of items by name, None for those that are not in the gallery."""
+        ...
+
+    def items(self, ids: Sequence[str]) -> list[Any]:
+        """Return the items themselves, texts or paths of files, of names that are in it."""
+        ...
+
+    def features(self, ids: Sequence[str]) -> Any:
+        """Return what the scorer compares, for names that are in the gallery."""
+        ...
+
+
+class MemoryGallery:
+    """A gallery in memory, searched exactly, by any model.
+
+    Parameters
+    ----------
+    winner : Winner
+        The model.
+    view : str
+        The view of the items.
+    items : sequence of n items
+        Texts, or paths of pictures or sounds.
+    ids : sequence of n str
+        Their names, which differ.
+    columns : mapping of str to sequence of n values
+        What each item has.
+    """
+
+    def __init__(
+        self,
+        winner: Winner,
+        view: str,
+        items: Sequence[Any],
+        ids: Sequence[str],
+        columns: Mapping[str, Sequence[Any]],
+    ) -> None:
+        self.view, self.kind = view, winner.kinds[view]
+        self._scorer = winner.scorer
+        self._items, self._ids = list(items), list(ids)
+        self._columns = {name: list(values) for name, values in columns.items()}
+        self._row_of = {name: row for row, name in enumerate(self._ids)}
+        self._features = winner.features(list(items), view)
+        self._prepared: Any = None
+
+    def __len__(self) -> int:
+        """Return the number of items."""
+        return len(self._ids)
+
+    @property
+    def columns(self) -> dict[str, str]:
+        """The columns that each item has, by name, with their types."""
+        return {name: type(values[0]).__name__ for name, values in self._columns.items()}
+
+    def search(self, features: Any, view: str, k: int, where: str | None) -> list[list[Hit]]:
+        """Return the best k items for each query; see `Gallery`."""
+        if where is not None:
+            raise Refused(422, "where: this gallery has no filters; build one with crossfit index")
+        found = top_k(self._scores(features, view), k)
+        return [
+            [Hit(self._ids[row], float(score)) for row, score in zip(rows, scores)]
+            for rows, scores in zip(found.indices, found.scores)
+        ]
+
+    def rows(self, ids: Sequence[str]) -> list[dict[str, Any] | None]:
+        """Return the columns of items by name; see `Gallery`."""
+        at = [self._row_of.get(name) for name in ids]
+        return [
+            None if row is None else {name: part[row] for name, part in self._columns.items()}
+            for row in at
+        ]
+
+    def items(self, ids: Sequence[str]) -> list[Any]:
+        """Return the items themselves; see `Gallery`."""
+        return [self._items[self._row_of[name]] for name in ids]
+
+    def features(self, ids: Sequence[str]) -> Any:
+        """Return what the scorer compares; see `Gallery`."""
+        return take_rows(self._features, np.array([self._row_of[name] for name in ids]))
+
+    def _scores(self, features: Any, view: str) -> Any:
+        """Return the scores of all items, as `crossfit.search` does."""
+        scorer = self._scorer
+        if not isinstance(scorer, PairScorer):
+            return scorer.score_items(features, view, self._features, self.view)
+        # The gallery is prepared with the first query; later ones are prepared with one item.
+        known = self._prepared is not None
+        given = take_rows(self._features, slice(0, 1)) if known else self._features
+        queries, gallery, block = scorer.prepared(
+            Views({view: features})[view], view, given, self.view
+        )
+        if not known:
+            self._prepared = gallery
+        names = list(scorer.views_in_.values())  # type: ignore[attr-defined]
+        if names.index(view) > names.index(self.view):
+            return fill_blocks(block, self._prepared, queries, None).T
+        return fill_blocks(block, queries, self._prepared, None)

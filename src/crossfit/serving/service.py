@@ -1,0 +1,490 @@
+"""From queries to answers: queries of all kinds become items of the gallery, in batches."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import logging
+import os
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from crossfit._packed import container_of, read_file
+from crossfit.extraction import load_rgb
+from crossfit.extraction.formats import PICTURE_SUFFIXES, SOUND_SUFFIXES
+from crossfit.querying import answering, top_k
+from crossfit.serving.batching import Batcher, Room
+from crossfit.serving.errors import Refused
+from crossfit.serving.gallery import Gallery, Hit
+from crossfit.serving.limits import Limits
+from crossfit.serving.uploads import decode
+from crossfit.serving.winner import KINDS, Winner
+from crossfit.views import Views, take_rows
+
+__all__ = ["Query", "Service"]
+
+logger = logging.getLogger("crossfit.serving")
+
+_THUMBNAIL = 320  # pixels of the longer side
+_THUMBNAILS = 2000  # about 30 MB
+
+
+@dataclass
+class Query:
+    """Queries of one request, of which exactly one kind is given.
+
+    Parameters
+    ----------
+    values : list, optional
+        Texts, pixels of a picture, or samples of a sound with their rate.
+    vectors : array of n rows, optional
+        Queries in the common space.
+    id : str, optional
+        An item of the gallery, whose likes are searched.
+    view : str
+        The view of the queries.
+    k : int
+        Number of results per query.
+    where : str, optional
+        Filter over the columns of the gallery.
+    rerank : int, default=0
+        Number of items that the second stage ranks; 0 to use the first stage alone.
+    """
+
+    view: str
+    k: int = 10
+    values: list[Any] | None = None
+    vectors: Any = None
+    id: str | None = None
+    where: str | None = None
+    rerank: int = 0
+    features: Any = field(default=None, repr=False)
+    hits: Any = field(default=None, repr=False)
+
+    def __len__(self) -> int:
+        """Return the number of queries."""
+        given = self.values if self.values is not None else self.vectors
+        return 1 if given is None else len(given)
+
+
+class Service:
+    """Search in one gallery by one model, for many callers at once.
+
+    Parameters
+    ----------
+    winner : Winner
+        The model.
+    gallery : Gallery
+        What is searched.
+    limits : Limits, optional
+        What a request may cost.
+
+    Attributes
+    ----------
+    accepts : tuple of str
+        The kinds of queries that the model takes: "text", "picture", "sound".
+    """
+
+    def __init__(self, winner: Winner, gallery: Gallery, limits: Limits | None = None) -> None:
+        self.winner, self.gallery = winner, gallery
+        self.limits = limits or Limits()
+        kinds = winner.kinds
+        self.accepts = tuple(kind for kind in KINDS if self._queried(kind) is not None)
+        if not self.accepts and not winner.embeds:
+            raise ValueError(
+                f"the views {', '.join(winner.views)} of {winner.name} take arrays of features and "
+                "not texts, pictures or sounds; save a pipeline that begins with extractors, as "
+                "crossfit fit --save does"
+            )
+        self.kinds = kinds
+        self.room = Room(self.limits.queue)
+        self.on_batch: Callable[[int], None] = lambda size: None
+        self._decoding = ThreadPoolExecutor(1, "crossfit-decoding")
+        self._batcher: Batcher[Query] = Batcher(
+            self._answers, self.limits.batch, self.limits.window, lambda size: self.on_batch(size)
+        )
+        self._thumbnails: OrderedDict[str, bytes] = OrderedDict()
+
+    def close(self) -> None:
+        """Finish what has begun, and stop the threads."""
+        self._batcher.stop()
+        self._decoding.shutdown()
+
+    # ---- in the event loop ---------------------------------------------------------------------
+
+    async def search(self, query: Query) -> list[list[dict[str, Any]]]:
+        """Return the results of each query of a request, best first.
+
+        Parameters
+        ----------
+        query : Query
+            The queries.
+
+        Returns
+        -------
+        list of list of dict
+            ``id``, ``score``, ``rank``, ``payload``, ``kind`` and ``file`` of each result.
+
+        Raises
+        ------
+        Refused
+            If the queries are invalid, or too many wait already.
+        """
+        self._check(query)
+        with self.room.hold(len(query)):
+            found: list[list[dict[str, Any]]] = await self._batcher.submit(query)
+            return found
+
+    async def search_file(self, data: bytes, query: Query) -> list[list[dict[str, Any]]]:
+        """Return the results for an uploaded file; see `search`.
+
+        Parameters
+        ----------
+        data : bytes
+            Content of a picture or of a sound.
+        query : Query
+            What else is required; its values and its view are replaced.
+        """
+        with self.room.hold(1):
+            loop = asyncio.get_running_loop()
+            kind, value = await loop.run_in_executor(
+                self._decoding, decode, data, self.accepts, self.limits
+            )
+            query = replace(query, view=self._queried(kind) or "", values=[value])
+            self._check(query)
+            found: list[list[dict[str, Any]]] = await self._batcher.submit(query)
+            return found
+
+    async def run(self, function: Callable[[], Any]) -> Any:
+        """Return the result of a function that uses the model or the gallery.
+
+        It is called in the thread that computes, between two batches.
+
+        Parameters
+        ----------
+        function : callable
+            Function without arguments.
+        """
+        with self.room.hold(1):
+            return await self._batcher.call(function)
+
+    async def item(self, name: str) -> dict[str, Any]:
+        """Return ``id``, ``payload``, ``kind`` and ``file`` of an item.
+
+        Parameters
+        ----------
+        name : str
+            Name of the item.
+
+        Raises
+        ------
+        Refused
+            With 404 if it is not in the gallery.
+        """
+        found: dict[str, Any] = await self.run(lambda: self._item(name))
+        return found
+
+    async def path(self, name: str) -> str:
+        """Return the path or the address of the file of an item.
+
+        Parameters
+        ----------
+        name : str
+            Name of the item.
+
+        Raises
+        ------
+        Refused
+            With 404 if it is not in the gallery, or has no file that may be sent.
+        """
+        found: str = await self.run(lambda: self._path(name))
+        return found
+
+    async def content(self, path: str) -> bytes | None:
+        """Return the content of a file in another file, or None for a file of its own."""
+        if container_of(path) is None:
+            return None
+        return await asyncio.get_running_loop().run_in_executor(self._decoding, read_file, path)
+
+    async def thumbnail(self, name: str) -> bytes:
+        """Return a small JPEG picture of an item.
+
+        Parameters
+        ----------
+        name : str
+            Name of the item.
+
+        Raises
+        ------
+        Refused
+            With 404 if it is not a picture of the gallery.
+        """
+        path = await self.path(name)
+        if self.gallery.kind != "picture":
+            raise Refused(404, f"the item {name!r} is not a picture")
+        with self.room.hold(1):
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(self._decoding, self._thumbnail, path)
+
+    def about(self) -> dict[str, Any]:
+        """Return the name of the model, its views, its gallery and what it takes."""
+        return {
+            "name": self.winner.name,
+            "views": list(self.winner.views),
+            "gallery": {
+                "n": len(self.gallery),
+                "view": self.gallery.view,
+                "kind": self.gallery.kind,
+                "columns": dict(self.gallery.columns),
+            },
+            "accepts": list(self.accepts),
+            "vectors": self.winner.embeds,
+            "rerank": self.winner.depth,
+            "card": self.winner.card,
+        }
+
+    def view_of_texts(self) -> str:
+        """Return the view that texts are queries of.
+
+        Raises
+        ------
+        Refused
+            With 422 if the model takes no texts.
+        """
+        view = self._queried("text")
+        if view is None:
+            taken = " and ".join(f"{kind}s" for kind in self.accepts) or "vectors"
+            raise Refused(422, f"the model does not search by text; it takes {taken}")
+        return view
+
+    def view_of_vectors(self) -> str:
+        """Return the view that vectors are queries of: the first one that is not the gallery's.
+
+        Raises
+        ------
+        Refused
+            With 422 if the model has no common space.
+        """
+        if not self.winner.embeds:
+            raise Refused(422, "the model scores pairs and has no common space for vectors")
+        return next(view for view in self.winner.views if view != self.gallery.view)
+
+    def _queried(self, kind: str) -> str | None:
+        """Return the view of queries of a kind: another one than the gallery's, if possible."""
+        views = [view for view in self.winner.views if self.winner.kinds.get(view) == kind]
+        others = [view for view in views if view != self.gallery.view]
+        return next(iter(others or (views if self.winner.embeds else [])), None)
+
+    def _check(self, query: Query) -> None:
+        limits = self.limits
+        if not 1 <= len(query) <= limits.queries:
+            raise Refused(422, f"a request has 1 to {limits.queries} queries, got {len(query)}")
+        if not 1 <= query.k <= limits.k:
+            raise Refused(422, f"k must be from 1 to {limits.k}, got {query.k}")
+        if not 0 <= query.rerank <= limits.k:
+            raise Refused(422, f"rerank must be from 0 to {limits.k}, got {query.rerank}")
+        if query.rerank and self.winner.second is None:
+            raise Refused(422, "rerank: the model has one stage only; see crossfit serve --rerank")
+        if query.rerank and query.values is None:
+            raise Refused(422, "rerank: the second stage ranks by texts and files only")
+        if query.id is not None and not self.winner.embeds:
+            raise Refused(422, "the model scores pairs and cannot compare items of one view")
+        for text in query.values or ():
+            if isinstance(text, str) and not text.strip():
+                raise Refused(422, "a text must not be empty")
+
+    # ---- in the thread that computes -----------------------------------------------------------
+
+    def _answers(self, queries: list[Query]) -> list[Any]:
+        """Return the results of each request, or the error that it causes."""
+        results: list[Any] = [None] * len(queries)
+
+        def each(members: list[int], compute: Callable[[list[Query]], Sequence[Any]]) -> None:
+            """Compute for several requests at once; if that fails, for one after the other."""
+            try:
+                found = compute([queries[at] for at in members])
+            except Exception as error:
+                if len(members) == 1:
+                    results[members[0]] = error
+                    return
+                for at in members:
+                    each([at], compute)
+                return
+            for at, part in zip(members, found, strict=True):
+                results[at] = part
+
+        def grouped(key: Callable[[Query], Any]) -> list[list[int]]:
+            groups: dict[Any, list[int]] = {}
+            for at, query in enumerate(queries):
+                if not isinstance(results[at], Exception):
+                    groups.setdefault(key(query), []).append(at)
+            return list(groups.values())
+
+        for members in grouped(lambda query: (query.view, _source(query))):
+            each(members, self._features)
+        for query, found in zip(queries, results, strict=True):
+            query.features = found
+        for members in grouped(lambda query: (query.view, query.id, query.where, _depth(query))):
+            each(members, self._hits)
+        for query, found in zip(queries, results, strict=True):
+            query.hits = found
+        for members in grouped(id):
+            each(members, lambda one: [self._shown(one[0], one[0].hits)])
+        return [_as_refused(found) for found in results]
+
+    def _features(self, queries: list[Query]) -> list[Any]:
+        """Return what the scorer compares for each request."""
+        first = queries[0]
+        if first.id is not None:
+            return [self._of_item(query.id) for query in queries]
+        if first.vectors is not None:
+            return [np.asarray(query.vectors, np.float32) for query in queries]
+        values = [value for query in queries for value in query.values or ()]
+        with self.winner.without_cache():
+            features = self.winner.features(_column(values), first.view)
+        return _parts(features, [len(query) for query in queries])
+
+    def _of_item(self, name: str | None) -> Any:
+        if name is None or self.gallery.rows([name])[0] is None:
+            raise _unknown(name)
+        return self.gallery.features([name])
+
+    def _hits(self, queries: list[Query]) -> list[list[list[Hit]]]:
+        first = queries[0]
+        if len(queries) > 1 and not isinstance(first.features, np.ndarray):
+            return [self._hits([query])[0] for query in queries]
+        features = (
+            np.concatenate([query.features for query in queries])
+            if len(queries) > 1
+            else first.features
+        )
+        view = self.gallery.view if first.id is not None else first.view
+        # An item is always like itself.
+        k = _depth(first) + (first.id is not None)
+        found = self.gallery.search(features, view, k, first.where)
+        if first.id is not None:
+            found = [[hit for hit in hits if hit.id != first.id][: first.k] for hits in found]
+        return _parts(found, [len(query) for query in queries])
+
+    def _shown(self, query: Query, hits: list[list[Hit]]) -> list[list[dict[str, Any]]]:
+        if query.rerank:
+            hits = [
+                self._reranked(query, value, part)
+                for value, part in zip(query.values or (), hits, strict=True)
+            ]
+        return [self._described(part[: query.k]) for part in hits]
+
+    def _reranked(self, query: Query, value: Any, hits: list[Hit]) -> list[Hit]:
+        """Return the items that the first stage proposed, in the order of the second."""
+        if not hits:
+            return hits
+        items = _column(self.gallery.items([hit.id for hit in hits]))
+        with self.winner.without_cache():
+            scores = self._second(query.view, _column([value]), items)
+        found = top_k(scores, len(hits))
+        return [
+            Hit(hits[at].id, float(score)) for at, score in zip(found.indices[0], found.scores[0])
+        ]
+
+    def _second(self, view: str, values: Any, items: Any) -> Any:
+        """Return the scores of the second stage for one query and some items."""
+        steps, last = answering(self.winner.second)
+        queries, gallery = Views({view: values}), Views({self.gallery.view: items})
+        for step in steps:
+            queries, gallery = step.transform(queries), step.transform(gallery)
+        return last.score_items(queries[view], view, gallery[self.gallery.view], self.gallery.view)
+
+    def _described(self, hits: list[Hit]) -> list[dict[str, Any]]:
+        rows = self.gallery.rows([hit.id for hit in hits])
+        return [
+            {
+                "id": hit.id,
+                "score": hit.score,
+                "rank": rank,
+                "payload": row or {},
+                "kind": self.gallery.kind,
+                "has_file": self.gallery.kind != "text",
+            }
+            for rank, (hit, row) in enumerate(zip(hits, rows), 1)
+        ]
+
+    def _item(self, name: str) -> dict[str, Any]:
+        row = self.gallery.rows([name])[0]
+        if row is None:
+            raise _unknown(name)
+        return {
+            "id": name,
+            "payload": row,
+            "kind": self.gallery.kind,
+            "has_file": self.gallery.kind != "text",
+        }
+
+    def _path(self, name: str) -> str:
+        self._item(name)
+        if self.gallery.kind == "text":
+            raise Refused(404, f"the item {name!r} is a text and has no file")
+        path = os.fspath(self.gallery.items([name])[0])
+        suffixes = PICTURE_SUFFIXES if self.gallery.kind == "picture" else SOUND_SUFFIXES
+        inside = container_of(path) is not None
+        if not path.lower().endswith(suffixes) or not (inside or os.path.isfile(path)):
+            raise Refused(404, f"the file of the item {name!r} is not there any more")
+        return path
+
+    def _thumbnail(self, path: str) -> bytes:
+        from PIL import Image
+
+        known = self._thumbnails.pop(path, None)
+        if known is None:
+            try:
+                image = Image.fromarray(load_rgb(path, self.limits.picture_pixels))
+            except (OSError, ValueError):
+                raise Refused(404, "the file of this item cannot be decoded any more") from None
+            image.thumbnail((_THUMBNAIL, _THUMBNAIL))
+            stream = io.BytesIO()
+            image.save(stream, "JPEG", quality=85)
+            known = stream.getvalue()
+        self._thumbnails[path] = known
+        if len(self._thumbnails) > _THUMBNAILS:
+            self._thumbnails.popitem(last=False)
+        return known
+
+
+def _source(query: Query) -> str:
+    if query.id is not None:
+        return "id"
+    if query.vectors is not None:
+        return f"vectors of {np.shape(query.vectors)[1:]}"
+    return "values"
+
+
+def _depth(query: Query) -> int:
+    return max(query.k, query.rerank)
+
+
+def _unknown(name: str | None) -> Refused:
+    return Refused(404, f"there is no item {name!r} in the gallery")
+
+
+def _column(values: list[Any]) -> Any:
+    """Return items as a column, which Views take as they are."""
+    found = np.empty(len(values), dtype=object)
+    found[:] = values
+    return found
+
+
+def _parts(rows: Any, sizes: list[int]) -> list[Any]:
+    ends = np.cumsum(sizes).tolist()
+    spans = [slice(end - size, end) for size, end in zip(sizes, ends)]
+    return [rows[span] if isinstance(rows, list) else take_rows(rows, span) for span in spans]
+
+
+def _as_refused(found: Any) -> Any:
+    """Return an error of a query as an answer, and leave errors of the program as they are."""
+    if isinstance(found, ValueError):
+        return Refused(422, str(found))
+    return found

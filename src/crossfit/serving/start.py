@@ -1,0 +1,69 @@
+"""From a folder and a gallery to an application."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from crossfit.serving.limits import Limits
+
+__all__ = ["INSTALL", "build_app"]
+
+INSTALL = "serving needs FastAPI and uvicorn; pip install 'crossfit-retrieval[serve]'"
+
+
+def build_app(
+    bundle: str | os.PathLike[str],
+    gallery: str | os.PathLike[str],
+    *,
+    view: str | None = None,
+    rerank: str | os.PathLike[str] | None = None,
+    limits: Limits | None = None,
+    token: str | None = None,
+    hosts: tuple[str, ...] = (),
+) -> Any:
+    """Build the application of `crossfit serve`, for any ASGI server.
+
+    Parameters
+    ----------
+    bundle : path-like
+        Folder of a fitted model, as `crossfit.save` or ``crossfit fit --save`` wrote it.
+    gallery : path-like
+        What is searched: an index, a folder of pictures or sounds, or a table.
+    view : str, optional
+        The view of the gallery; by default the only one of its kind.
+    rerank : path-like, optional
+        Folder of a second model, which ranks the best items of the first again.
+    limits : Limits, optional
+        What a request may cost.
+    token : str, optional
+        What every request must have in the header ``Authorization: Bearer``.
+    hosts : tuple of str, default=()
+        Names of the service in the header Host, in addition to those of this machine.
+
+    Returns
+    -------
+    ASGI application
+
+    Raises
+    ------
+    ValueError, OSError
+        If the bundle or the gallery cannot be read, or do not belong together.
+    ImportError
+        If FastAPI is not installed.
+
+    See Also
+    --------
+    Limits : What a request may cost.
+    """
+    try:
+        from crossfit.serving.app import make_app
+    except ImportError as error:
+        raise ImportError(INSTALL) from error
+    from crossfit.serving.galleries import open_gallery
+    from crossfit.serving.service import Service
+    from crossfit.serving.winner import Winner
+
+    winner = Winner.load(bundle)
+    service = Service(winner, open_gallery(winner, gallery, view), limits)
+    return make_app(service, token=token, hosts=hosts)

@@ -1,0 +1,243 @@
+"""The model that answers: its views, the kinds of their items, and its one or two stages."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sklearn.pipeline import FeatureUnion, Pipeline
+
+from crossfit import persistence
+from crossfit.base import CrossModalEstimator
+from crossfit.compose import ChannelUnion, ViewTransformer
+from crossfit.extraction import (
+    AudioExtractor,
+    Extractor,
+    ImageExtractor,
+    MultimodalExtractor,
+    TextExtractor,
+)
+from crossfit.querying import answering, check_independent, view_names
+from crossfit.retrieval import Fusion, Reranker, RetrievalScorer
+from crossfit.similarities import resolve
+from crossfit.views import Views
+
+__all__ = ["KINDS", "Winner", "kinds_of"]
+
+KINDS = ("text", "picture", "sound")
+"""The kinds of items that people can type, draw and record."""
+
+_OF_VIEW = {"image": "picture", "text": "text", "audio": "sound"}
+_CARD_BYTES = 2**18
+
+
+class Winner:
+    """A fitted model that searches, with what its folder holds next to it.
+
+    Parameters
+    ----------
+    model : estimator
+        A fitted method, pipeline or Reranker.
+    name : str
+        Name of the model.
+    record : dict, optional
+        Content of ``record.json``.
+    card : str, default=""
+        Content of ``README.md``.
+
+    Attributes
+    ----------
+    views : tuple of str
+        Names of the views, in the order of the fit.
+    kinds : dict of str to str
+        View to the kind of its items, "text", "picture" or "sound", where it is known.
+    steps : list of transformers
+    scorer : Scorer
+        The parts of the first stage. A method with a common space that is the last step is one of
+        the steps, and the scorer compares in this space.
+    second : estimator or None
+        The second stage of a Reranker.
+    depth : int
+        Number of items that the second stage ranks, if no other is required.
+    embeds : bool
+        Whether the scorer compares vectors of a common space.
+    """
+
+    def __init__(
+        self, model: Any, name: str, record: dict[str, Any] | None = None, card: str = ""
+    ) -> None:
+        self.model, self.name, self.card = model, name, card
+        self.record = record or {}
+        steps, last = answering(model)
+        self.views = view_names(last)
+        self.second: Any = None
+        self.depth = 0
+        if isinstance(last, Reranker):
+            first, second = (
+                (last.first, last.second) if last.prefit else (last.first_, last.second_)
+            )
+            self.second = _chain(steps, second)
+            self.depth = last.k
+            first_steps, last = answering(first)
+            steps = [*steps, *first_steps]
+        check_independent(last)
+        if isinstance(last, CrossModalEstimator) and hasattr(last, "transform"):
+            steps, last = _with_scorer(steps, last)
+        self.steps, self.scorer = steps, last
+        self.embeds = isinstance(last, RetrievalScorer)
+        self.kinds = {**kinds_of(model), **self._recorded()}
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike[str]) -> Winner:
+        """Load the bundle in a folder, with its record and its card.
+
+        Parameters
+        ----------
+        folder : path-like
+            As `crossfit.save` or ``crossfit fit --save`` wrote it.
+        """
+        path = Path(folder)
+        model = persistence.load(path)
+        record = path / "record.json"
+        card = path / "README.md"
+        return cls(
+            model,
+            path.resolve().name,
+            json.loads(record.read_text(encoding="utf-8")) if record.is_file() else None,
+            card.read_bytes()[:_CARD_BYTES].decode(errors="replace") if card.is_file() else "",
+        )
+
+    def view_of(self, kind: str) -> str | None:
+        """Return the view whose items are of a kind, or None."""
+        return next((view for view in self.views if self.kinds.get(view) == kind), None)
+
+    def features(self, values: Any, view: str) -> Any:
+        """Return what the scorer compares, one row for each item of a view.
+
+        Parameters
+        ----------
+        values : array-like of n items
+            Texts, files, pixels or sounds.
+        view : str
+            Their view.
+        """
+        found = Views({view: values})
+        for step in self.steps:
+            found = step.transform(found)
+        return found[view]
+
+    @contextmanager
+    def without_cache(self) -> Iterator[None]:
+        """Compute features without the cache on disk, which would keep what people search for."""
+        cached = [part for part in extractors_of(self.model) if getattr(part, "cache", False)]
+        for part in cached:
+            part.cache = False
+        try:
+            yield
+        finally:
+            for part in cached:
+                part.cache = True
+
+    def _recorded(self) -> dict[str, str]:
+        kinds = self.record.get("kinds") if isinstance(self.record, dict) else None
+        found = kinds.items() if isinstance(kinds, dict) else ()
+        return {view: kind for view, kind in found if view in self.views and kind in KINDS}
+
+
+def _with_scorer(steps: list[Any], method: CrossModalEstimator) -> tuple[list[Any], Any]:
+    """Return steps into the common space of a method, and a scorer with its similarity."""
+    similarity = method._own_similarity()
+    if similarity is None:
+        return steps, method
+    scorer = RetrievalScorer(similarity)
+    scorer.similarity_ = resolve(similarity)
+    scorer.views_in_ = {name: name for name in view_names(method)}
+    return [*steps, method], scorer
+
+
+def _chain(steps: list[Any], last: Any) -> Any:
+    if not steps:
+        return last
+    return Pipeline([(f"{at}", step) for at, step in enumerate((*steps, last))])
+
+
+def kinds_of(model: Any) -> dict[str, str]:
+    """Return the kinds of items that a model takes, by view, as its extractors show them.
+
+    Parameters
+    ----------
+    model : estimator
+        A fitted method or pipeline.
+
+    Returns
+    -------
+    dict of str to str
+        View to "text", "picture" or "sound"; views of arrays are left out.
+    """
+    steps, last = answering(model)
+    if isinstance(last, Reranker):
+        steps = [*steps, *answering(last.first if last.prefit else last.first_)[0]]
+    found: dict[str, str] = {}
+    for step in steps:
+        if isinstance(step, ViewTransformer):
+            for view, part in step.transformers_.items():
+                kind = _kind(part, view)
+                if kind is not None:
+                    found.setdefault(view, kind)
+    return found
+
+
+def _kind(part: Any, view: str) -> str | None:
+    """Return the kind of items that a transformer takes, or None for arrays."""
+    from sklearn.feature_extraction.text import CountVectorizer, HashingVectorizer
+
+    if isinstance(part, Pipeline):
+        return _kind(part.steps[0][1], view)
+    if isinstance(part, ChannelUnion):
+        return _kind(next(iter(part.transformers_.values())), view)
+    if isinstance(part, FeatureUnion):
+        return _kind(part.transformer_list[0][1], view)
+    if isinstance(part, MultimodalExtractor):
+        taken = part._views()
+        named = getattr(part, "view", "auto")
+        named = view if named == "auto" else named
+        return _OF_VIEW.get(named if named in taken else taken[0])
+    for base, kind in (
+        (ImageExtractor, "picture"),
+        (AudioExtractor, "sound"),
+        ((TextExtractor, CountVectorizer, HashingVectorizer), "text"),
+    ):
+        if isinstance(part, base):
+            return kind
+    return None
+
+
+def extractors_of(model: Any) -> list[Extractor]:
+    """Return the fitted extractors of a model, wherever they are in it."""
+    found: list[Extractor] = []
+
+    def visit(part: Any) -> None:
+        if isinstance(part, Extractor):
+            found.append(part)
+        elif isinstance(part, Pipeline):
+            for _, step in part.steps:
+                visit(step)
+        elif isinstance(part, FeatureUnion):
+            for _, step in part.transformer_list:
+                visit(step)
+        elif isinstance(part, (ViewTransformer, ChannelUnion)):
+            for step in part.transformers_.values():
+                visit(step)
+        elif isinstance(part, Fusion):
+            for member in part.estimators_:
+                visit(member)
+        elif isinstance(part, Reranker):
+            for stage in (part.first, part.second) if part.prefit else (part.first_, part.second_):
+                visit(stage)
+
+    visit(getattr(model, "best_estimator_", model))
+    return found
