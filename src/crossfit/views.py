@@ -306,6 +306,7 @@ class Views(_Immutable):
     --------
     Ragged : Rows of unequal length.
     Channels : A view of several row-aligned parts.
+    Views.from_items : Build Views in which rows share items.
 
     Examples
     --------
@@ -497,31 +498,124 @@ class Views(_Immutable):
         image, text = names
         _check_names(names, "names must be a pair of different strings")
         items, rows = cls._read(images, image), cls._read(captions, text)
-        index = as_numpy(image_index, "image_index")
-        n, n_items = n_rows(rows), n_rows(items)
-        if index.ndim != 1 or index.dtype.kind not in "iu":
-            raise ValueError(
-                "image_index must be one integer per caption, got an array of shape "
-                f"{index.shape} and type {index.dtype}"
-            )
-        if len(index) != n:
-            raise ValueError(
-                f"image_index must have one entry per caption, got {len(index)} entries for "
-                f"{n} captions"
-            )
-        if n and (index.min() < 0 or index.max() >= n_items):
-            raise ValueError(
-                f"image_index must lie between 0 and {n_items - 1} for {n_items} images, got "
-                f"values from {index.min()} to {index.max()}"
-            )
-        groups = index.astype(np.int64)
+        sizes = n_rows(items), n_rows(rows)
+        groups = _item_index(image_index, "image_index", sizes, ("images", "caption"), lowest=0)
         compact, index = _compact(items, groups)
-        if n_rows(compact) < n_items:
+        if n_rows(compact) < n_rows(items):
             warn(
-                f"{n_items - n_rows(compact)} of {n_items} images have no caption and are left out"
+                f"{n_rows(items) - n_rows(compact)} of {n_rows(items)} images have no caption and "
+                "are left out"
             )
         columns = {image: _columns_of(images), text: _columns_of(captions)}
+        n = n_rows(rows)
         return cls._build({image: compact, text: rows}, {image: index}, groups, n, columns)
+
+    @classmethod
+    def from_items(
+        cls,
+        views: Mapping[str, Any] | None = None,
+        /,
+        *,
+        index: Mapping[str, ArrayLike],
+        **named: Any,
+    ) -> Self:
+        """Build Views of any number of modalities in which rows share items.
+
+        Each item is stored, encoded and ranked once, whatever the number of its rows. Rows that
+        share an item of any view, directly or through other rows, are one group.
+
+        Parameters
+        ----------
+        views : mapping of str to array-like, optional
+            The items of the views in order; use it instead of keywords for names that are not
+            identifiers.
+        index : mapping of str to array-like of int, shape (n,)
+            For the views whose items are shared: the item of each row, or -1 for a row that lacks
+            the view. The other views have one item per row.
+        **named : array-like
+            The items of the views in order.
+
+        Returns
+        -------
+        Views
+
+        Raises
+        ------
+        ValueError
+            If the sizes disagree, an index is out of range, or a row lacks every view.
+        TypeError
+            If `index` is not a mapping.
+
+        Warns
+        -----
+        UserWarning
+            If some items belong to no row; they are left out.
+
+        See Also
+        --------
+        from_captions : The same for pairs, of which one view is shared.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from crossfit import Views
+        >>> english, french = ["a cat", "a tomcat", "a dog"], ["un chat", "un matou", "un chien"]
+        >>> picture = {"image": [0, 0, 1]}
+        >>> v = Views.from_items(image=np.eye(2), en=english, fr=french, index=picture)
+        >>> len(v), len(v.distinct("image")[0]), v.groups.tolist()
+        (3, 2, [0, 0, 1])
+        """
+        if not isinstance(index, Mapping):
+            raise TypeError(
+                "index must be a mapping of view names to the item of each row, got an object of "
+                f"type {type(index).__name__}"
+            )
+        if views is not None and not _is_mapping(views):
+            raise TypeError(
+                f"{cls.__name__}.from_items expects views by name or a mapping, got "
+                f"{type(views).__name__}"
+            )
+        given = {**({} if views is None else views), **named}
+        if not given:
+            raise ValueError(f"{cls.__name__}.from_items expects at least one view, got none")
+        _check_names(given, "views must be named by strings")
+        for name in index:
+            if name not in given:
+                raise ValueError(
+                    f"index has an entry for {shown(name)}, but the views are {', '.join(given)}"
+                )
+        values = {name: cls._read(part, name) for name, part in given.items()}
+        sizes = {
+            name: len(as_numpy(index[name], f"index[{name!r}]")) if name in index else n_rows(part)
+            for name, part in values.items()
+        }
+        n = next(iter(sizes.values()))
+        if len(set(sizes.values())) > 1:
+            raise ValueError(f"views must have the same number of rows, got {_listed(sizes)}")
+        if n == 0:
+            raise ValueError(f"views must not be empty, got 0 rows in {', '.join(values)}")
+        shared: dict[str, IntArray] = {}
+        for name in values:
+            if name not in index:
+                continue
+            n_items, what = n_rows(values[name]), f"index[{name!r}]"
+            items = _item_index(index[name], what, (n_items, n), ("items", "row"), lowest=-1)
+            if not np.any(items >= 0):
+                raise ValueError(f"view {name!r} is missing in every row; leave it out")
+            values[name], shared[name] = _compact(values[name], items)
+            if n_rows(values[name]) < n_items:
+                warn(
+                    f"{n_items - n_rows(values[name])} of {n_items} items of view {name!r} belong "
+                    "to no row and are left out"
+                )
+            if np.array_equal(shared[name], np.arange(n)):
+                del shared[name]  # every row has an item of its own
+        if len(shared) == len(values):
+            lacking = np.flatnonzero(np.all([part < 0 for part in shared.values()], axis=0))
+            if len(lacking):
+                raise ValueError(f"row {lacking[0]} lacks every view; leave it out")
+        columns = {name: _columns_of(part) for name, part in given.items()}
+        return cls._build(values, shared, _linked(shared.values(), n), n, columns)
 
     @property
     def shape(self) -> tuple[int]:
@@ -790,6 +884,82 @@ class Views(_Immutable):
             self._n,
             {names.get(name, name): part for name, part in self._columns.items()},
         )
+
+    def with_channels(self, **named: Sequence[str]) -> Self:
+        """Return Views in which some views become the channels of one.
+
+        Parameters
+        ----------
+        **named : sequence of str
+            Names of the views that become channels, by the name of the view that holds them, which
+            takes the place of the first. Rows that share an item of each of them share the item of
+            the new view.
+
+        Returns
+        -------
+        Views
+
+        Raises
+        ------
+        ValueError, TypeError
+            If a view does not exist, would become a channel twice or is lacked by other rows than
+            the others, or if two views would have the same name.
+
+        See Also
+        --------
+        crossfit.compose.SelectChannel : Use one of the channels.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from crossfit import Views
+        >>> v = Views(image=np.eye(2), title=["soup", "cake"], steps=["boil", "bake"])
+        >>> v = v.with_channels(recipe=("title", "steps"))
+        >>> v.names, v["recipe"].names
+        (('image', 'recipe'), ('title', 'steps'))
+        """
+        parts: list[str] = []
+        for view, names in named.items():
+            listed = isinstance(names, (list, tuple)) and len(names) > 0
+            if not listed or not all(isinstance(name, str) for name in names):
+                raise TypeError(
+                    f"with_channels expects names of views for {view!r}, such as {self.names[:2]}, "
+                    f"got {shown(names)}"
+                )
+            parts += names
+        for name in parts:
+            self._item_values(name)
+        if len(set(parts)) < len(parts):
+            raise ValueError(f"a view can become one channel only, got {', '.join(parts)}")
+        home = {name: view for view, names in named.items() for name in names}
+        order = list(dict.fromkeys(home.get(name, name) for name in self.names))
+        kept = [name for name in self.names if name not in home]
+        _check_names([*kept, *named], "views must have different names")
+        values, index = {}, {}
+        for view in order:
+            if view in kept:
+                values[view] = self._values[view]
+                if view in self._index:
+                    index[view] = self._index[view]
+                continue
+            names = tuple(named[view])
+            has = self.present(names[0])
+            if any(not np.array_equal(self.present(name), has) for name in names[1:]):
+                raise ValueError(
+                    f"the channels of {view!r} must be present in the same rows; take "
+                    f"views.complete({', '.join(map(repr, names))})"
+                )
+            rows = np.stack([self.distinct(name)[1][has] for name in names], axis=1)
+            combined, own = np.unique(rows, axis=0, return_inverse=True)
+            channels = {
+                name: take_rows(self._values[name], combined[:, i]) for i, name in enumerate(names)
+            }
+            item = np.full(self._n, -1)
+            item[has] = own.ravel()
+            values[view], item = _compact(Channels(channels), item)
+            if not np.array_equal(item, np.arange(self._n)):
+                index[view] = item
+        return self._build(values, index, self._groups, self._n, self._columns)
 
     def with_groups(self, groups: ArrayLike) -> Self:
         """Return the same views with coarser groups, for instance the clips of one recording.
@@ -1271,6 +1441,46 @@ def _missing(name: str, rows: IntArray, n: int) -> str:
     """Return the start of a message on rows that lack a view."""
     others = f"; then {listed(rows[1:])}" if len(rows) > 1 else ""
     return f"view {name!r} is missing in {len(rows)} of {n} rows (row {rows[0]}{others})"
+
+
+def _item_index(
+    given: ArrayLike, what: str, sizes: tuple[int, int], units: tuple[str, str], lowest: int
+) -> IntArray:
+    """Return the item of each row, checked to be in range, for numbers of items and of rows."""
+    (n_items, n), (items, unit) = sizes, units
+    index = as_numpy(given, what)
+    if index.ndim != 1 or index.dtype.kind not in "iu":
+        raise ValueError(
+            f"{what} must be one integer per {unit}, got an array of shape {index.shape} and type "
+            f"{index.dtype}"
+        )
+    if len(index) != n:
+        raise ValueError(
+            f"{what} must have one entry per {unit}, got {len(index)} entries for {n} {unit}s"
+        )
+    if n and (index.min() < lowest or index.max() >= n_items):
+        raise ValueError(
+            f"{what} must lie between {lowest} and {n_items - 1} for {n_items} {items}, got values "
+            f"from {index.min()} to {index.max()}"
+        )
+    return index.astype(np.int64)
+
+
+def _linked(indices: Iterable[IntArray], n: int) -> IntArray | None:
+    """Return the groups of n rows that items link, in order of appearance; None without items."""
+    rows, items, n_nodes = [], [], n
+    for index in indices:
+        has = np.flatnonzero(index >= 0)
+        rows.append(has)
+        items.append(n_nodes + index[has])
+        n_nodes += int(index.max()) + 1
+    if not rows:
+        return None
+    edges = np.concatenate(rows), np.concatenate(items)
+    graph = sp.coo_array((np.ones(len(edges[0]), bool), edges), shape=(n_nodes, n_nodes))
+    found = sp.csgraph.connected_components(graph, directed=False)[1][:n]
+    _, first, codes = np.unique(found, return_index=True, return_inverse=True)
+    return np.argsort(np.argsort(first))[codes]
 
 
 def _compact(values: Any, index: IntArray) -> tuple[Any, IntArray]:

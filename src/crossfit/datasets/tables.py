@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
@@ -79,6 +79,8 @@ class Roles:
     key, label, group, split : str, optional
     info : tuple of str
         See `from_table`.
+    channels : mapping of str to tuple of str
+        View name to the views that become its channels.
     """
 
     views: Mapping[str, tuple[str, ...]]
@@ -88,6 +90,7 @@ class Roles:
     group: str | None = None
     split: str | None = None
     info: tuple[str, ...] = ()
+    channels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def of_views(self) -> list[str]:
@@ -109,7 +112,7 @@ def from_table(
     *,
     image: str | None = None,
     text: str | Sequence[str] | None = None,
-    views: Mapping[str, str | Sequence[str]] | None = None,
+    views: Mapping[str, str | Sequence[str] | Mapping[str, str]] | None = None,
     paths: Collection[str] = ("image", "audio"),
     key: str | None = None,
     label: str | None = None,
@@ -148,9 +151,10 @@ def from_table(
         Column of the texts, or several columns with a caption each, of which some may be empty. By
         default the first of ``text``, ``caption``, ``captions``, ``title``, ``sentence`` and
         ``sentences`` that the table has. An entry may also be a list of captions.
-    views : mapping of str to str or sequence of str, optional
+    views : mapping of str to str, sequence of str or mapping of str to str, optional
         View name to column or columns, for other views than ``image`` and ``text``, for instance
-        ``{"audio": "file", "text": "lyrics"}``.
+        ``{"audio": "file", "text": "lyrics"}``. A mapping of names to columns makes a view of
+        several channels, ``{"image": "file", "recipe": {"title": "name", "steps": "method"}}``.
     paths : collection of str, default=("image", "audio")
         Views whose strings are names of files, relative to `root`. The entries of other views are
         texts, even if they look like numbers. In every view, entries that are lists of numbers are
@@ -191,8 +195,9 @@ def from_table(
     Returns
     -------
     Dataset
-        If there are two views and a file is named in several rows or has several captions, it is
-        one item with several texts, stored once (`Views.from_captions`).
+        A file that is named in several rows, and every entry of a row with several captions, is one
+        item, stored once, whatever the number of views (`Views.from_items`). Rows that share an
+        item are one group, unless there is a column of groups.
 
     Raises
     ------
@@ -229,8 +234,9 @@ def from_table(
         split = "__split__"
     if views is None:
         views = default_views(table.names, image, text)
+    views, channels = _flat(views)
     roles = Roles(columns_of_views(views), _checked_paths(paths), key, label, group, split,
-                  _checked_info(info))  # fmt: skip
+                  _checked_info(info), channels)  # fmt: skip
     return build(table, roles, "tables:from_table", root, invalid, revision)
 
 
@@ -307,6 +313,29 @@ def _checked_info(info: Collection[str]) -> tuple[str, ...]:
     if isinstance(info, str) or not all(isinstance(name, str) for name in info):
         raise ValueError(f"info must be a list of names of columns, got {shown(info)}")
     return tuple(info)
+
+
+def _flat(
+    views: Mapping[str, Any],
+) -> tuple[dict[str, str | Sequence[str]], dict[str, tuple[str, ...]]]:
+    """Return views of which none has channels, and the names of those that become channels."""
+    flat: dict[str, str | Sequence[str]] = {}
+    channels: dict[str, tuple[str, ...]] = {}
+    for name, part in views.items():
+        if not isinstance(part, Mapping):
+            flat[name] = part
+            continue
+        if len(part) < 2 or not all(isinstance(one, str) for pair in part.items() for one in pair):
+            raise ValueError(
+                f"view {name!r} must have two channels or more, each with the name of a column, "
+                f"got {shown(dict(part))}"
+            )
+        parts = {f"{name}.{channel}": column for channel, column in part.items()}
+        flat |= parts
+        channels[name] = tuple(parts)
+    if len(views) < 2:
+        raise ValueError(f"a pair needs two views or more, got {', '.join(map(str, views))}")
+    return flat, channels
 
 
 def columns_of_views(views: Mapping[str, str | Sequence[str]]) -> dict[str, tuple[str, ...]]:
@@ -405,39 +434,43 @@ def build(
             columns = {name: part[kept] for name, part in columns.items()}
 
     hashed = hash_of(_hashed(columns, values, files, revision))
-    values, row = _exploded(values)
+    listed = [view for view, column in values.items() if _is_listed(column)]
+    values, row = _exploded(values, listed)
     n = n_rows(next(iter(values.values())))
     if row is not None:
         columns = {name: part[row] for name, part in columns.items()}
     of_files = [view for view in values if view in roles.paths and _are_strings(values[view])]
-    items = columns[roles.key] if roles.key else values[of_files[0]] if of_files else row
+    # What identifies the items of the views whose items several rows may share.
+    items = {view: values[view] for view in of_files}
+    if row is not None:
+        items = {view: row for view in values if view not in listed} | items
     if roles.key:
         first = next((view for view in values if view in roles.paths), next(iter(values)))
         _refuse_different(values[first], columns[roles.key], roles.key, first)
-    _warn_of_repeats(values, items, table.name)
+        items[first] = columns[roles.key]
+    _warn_of_repeats(values, next(iter(items.values()), None), table.name)
 
     y, target_names = None, None
     if roles.label:
         classes = table.classes.get(found[roles.label])
         y, target_names = labels_of(columns[roles.label], classes)
     part_names = columns[roles.split] if roles.split else None
-    groups = columns[roles.group] if roles.group else items
+    groups = columns[roles.group] if roles.group else None
     splits = {}
     for part, at in parts_of(part_names, n):
-        own = items if items is None else items[at]
-        made = _views({name: column[at] for name, column in values.items()}, own, roles.paths)
-        kept_groups = np.arange(n)[at] if groups is None else _codes(groups[at])
+        made = _views(values, items, at, roles.channels)
         splits[part] = Split(
-            made.with_groups(kept_groups),
+            made if groups is None else made.with_groups(_codes(groups[at])),
             None if y is None else y[at],
             {name: columns[name][at] for name in roles.info},
         )
     if part_names is not None:
         for view in of_files:
             _refuse_straddling(values[view], part_names, view)
-        if groups is not None:
-            _refuse_straddling(groups, part_names, roles.group or roles.key or "item")
-    card = own_card(table.stem, maker, splits, tuple(values))
+        for column in (roles.key, roles.group):
+            if column:
+                _refuse_straddling(columns[column], part_names, column)
+    card = own_card(table.stem, maker, splits, made.names)
     return Dataset(card, splits, target_names, hashed)
 
 
@@ -730,16 +763,18 @@ def _as_bytes(value: Any) -> bytes:
 # -- rows ------------------------------------------------------------------------------------------
 
 
-def _exploded(values: dict[str, Any]) -> tuple[dict[str, Any], NDArray[np.int64] | None]:
+def _is_listed(column: Any) -> bool:
+    """Return True for a column of lists of captions."""
+    return isinstance(column, np.ndarray) and column.ndim == 1 and isinstance(column[0], list)
+
+
+def _exploded(
+    values: dict[str, Any], listed: list[str]
+) -> tuple[dict[str, Any], NDArray[np.int64] | None]:
     """Return one row per caption, and the row of the table that each comes from.
 
     The latter is None if no view has lists of captions.
     """
-    listed = [
-        name
-        for name, column in values.items()
-        if isinstance(column, np.ndarray) and column.ndim == 1 and isinstance(column[0], list)
-    ]
     if not listed:
         return values, None
     if len(listed) > 1:
@@ -887,18 +922,24 @@ def _codes(keys: Iterable[Any]) -> NDArray[np.int64]:
     return np.fromiter((first.setdefault(str(key), len(first)) for key in keys), dtype=np.int64)
 
 
-def _views(values: Mapping[str, Any], items: NDArray[Any] | None, paths: Collection[str]) -> Views:
-    if len(values) == 2 and items is not None:
-        index = _codes(items)
-        if index.max() + 1 < len(index):
-            item = next((name for name in values if name in paths), next(iter(values)))
-            (other,) = (name for name in values if name != item)
-            first = np.unique(index, return_index=True)[1]
-            views = Views.from_captions(
-                values[item][first], values[other], index, names=(item, other)
-            )
-            return views.select(*values)
-    return Views(**values)
+def _views(
+    values: Mapping[str, Any],
+    items: Mapping[str, NDArray[Any]],
+    at: Any,
+    channels: Mapping[str, tuple[str, ...]],
+) -> Views:
+    """Return Views of some rows, in which rows with equal entries in `items` share an item."""
+    made, index = {name: column[at] for name, column in values.items()}, {}
+    for name, keys in items.items():
+        index[name] = _codes(keys[at])
+        made[name] = made[name][np.unique(index[name], return_index=True)[1]]
+    views = Views.from_items(made, index=index)
+    if not channels:
+        return views
+    return views.with_channels(**channels).map(
+        lambda part, name: part.rename({own: own[len(name) + 1 :] for own in part.names}),
+        *channels,
+    )
 
 
 def split_order(name: str) -> int:
