@@ -13,15 +13,23 @@ if TYPE_CHECKING:
     from crossfit.experiment import Experiment
 
 __all__ = [
+    "COLUMNS",
+    "EXTRACTORS",
     "FEATURES",
+    "KIND_OF",
     "TABLES",
     "Folder",
+    "built_features",
     "check_new_folder",
     "check_not_foreign",
     "console",
+    "columns_given",
     "emoji_experiment",
+    "features_given",
     "load_splits_of",
+    "modality_of",
     "name_values",
+    "pairs_options",
     "settings_of",
     "with_splits",
 ]
@@ -33,6 +41,28 @@ FEATURES = click.option(
     help="Features: pretrained networks from crossfit-wheels, or plain descriptors without "
     "weights; auto uses pretrained ones if they are installed.",
 )
+COLUMNS = click.option(
+    "--view", "columns", multiple=True, metavar="VIEW=COLUMN",
+    help="Column of a view, such as image=photo; repeatable, with commas for several captions.  "
+    "[default: columns with the usual names, such as image and caption]",
+)  # fmt: skip
+#: Kind of the items that extractors of a modality take.
+KIND_OF = {"image": "picture", "audio": "sound", "text": "text"}
+_SHORT = "Extractor of the view {0}, short for --features {0}=SPEC."
+
+
+def EXTRACTORS(command: Any) -> Any:
+    """Add the options that name the extractors of the views."""
+    for view in ("audio", "text", "image"):
+        command = click.option(f"--{view}", metavar="SPEC", help=_SHORT.format(view))(command)
+    return click.option(
+        "--features", multiple=True, metavar="VIEW=SPEC",
+        help="Extractor of a view by name, text=minilm, with arguments, image=openclip:ViT-B-32,"
+        "FILE, or several in order, text='[{name: lda, params: {n_topics: 50}}]' as in experiment "
+        "files; repeatable. `crossfit list extractors` lists them.",
+    )(command)  # fmt: skip
+
+
 #: File names of the tables that a report writes in addition to its page.
 TABLES = tuple(f"leaderboard.{ending}" for ending in ("md", "tex", "csv"))
 
@@ -113,10 +143,93 @@ def name_values(given: Sequence[str], option: str, chain: bool = False) -> dict[
         name, equals, value = text.partition("=")
         if not equals or not name or not value:
             raise click.UsageError(f"{option} must have the form NAME=VALUE, got {text!r}")
-        if chain and "{" not in value and "[" not in value and "," in value:
+        # With a colon first, what follows are the arguments of one extractor.
+        names = "," in value and ":" not in value.partition(",")[0]
+        if chain and "{" not in value and "[" not in value and names:
             value = f"[{value}]"
         change(tree, f"{name}={value}", option)
     return tree
+
+
+def features_given(
+    features: Sequence[str], image: str | None, text: str | None, audio: str | None
+) -> dict[str, Any]:
+    """Return the extractors of `EXTRACTORS` by view, as in experiment files."""
+    short = {"image": image, "text": text, "audio": audio}
+    given = [f"{view}={spec}" for view, spec in short.items() if spec is not None]
+    for text_ in features:
+        view = text_.partition("=")[0]
+        if short.get(view) is not None:
+            raise click.UsageError(f"--features {view}=SPEC and --{view} SPEC are the same option")
+    return name_values([*given, *features], "--features", chain=True)
+
+
+def built_features(features: dict[str, Any]) -> dict[str, Any]:
+    """Return the extractors that options name by view, not fitted."""
+    from crossfit.experiment import SpecError
+    from crossfit.experiment.build import build_features
+    from crossfit.experiment.spec import Experiment
+
+    try:
+        experiment = Experiment(
+            title="features", dataset={"name": "pairs"}, features=features, methods=["cca"]
+        )
+        return dict(build_features(experiment.features))
+    except SpecError as error:
+        raise SpecError(str(error).replace("features.", "--features ")) from None
+
+
+def modality_of(spec: Any) -> str | None:
+    """Return the modality of the first extractor of a view, or None if it is another class."""
+    from crossfit import registry
+    from crossfit.extraction import parse_extractor
+
+    while isinstance(spec, list) and spec:
+        spec = spec[0]
+    name = spec.get("name") if isinstance(spec, dict) else spec
+    try:
+        name = parse_extractor(spec)[0] if isinstance(spec, str) else name
+        found: str = registry.get(str(name), "crossfit.extractors").modality
+    except (registry.RegistryError, ValueError, TypeError):
+        return None
+    return found
+
+
+def columns_given(columns: Sequence[str]) -> dict[str, Any]:
+    """Return the columns of `COLUMNS` by view."""
+    found: dict[str, Any] = {}
+    for text in columns:
+        view, _, column = text.partition("=")
+        if not view or not column:
+            raise click.UsageError(f"--view must have the form VIEW=COLUMN, got {text!r}")
+        if view in found:
+            raise click.UsageError(f"--view names the view {view!r} twice")
+        parts = column.split(",")
+        found[view] = parts[0] if len(parts) == 1 else parts
+    return found
+
+
+def pairs_options(
+    source: str | os.PathLike[str], columns: Sequence[str], features: dict[str, Any]
+) -> dict[str, Any]:
+    """Return the options with which `crossfit.datasets.read_pairs` reads pairs.
+
+    The views whose extractors take pictures or sounds are files.
+    """
+    named = columns_given(columns)
+    if len(named) == 1:
+        raise click.UsageError(
+            f"--view: a pair needs two views or more; name the column of each, not only "
+            f"{next(iter(named))}"
+        )
+    if named and os.path.isdir(source):
+        raise click.UsageError("--view is for tables, and the pairs are in a folder")
+    found: dict[str, Any] = {"views": named} if named else {}
+    files = [view for view, spec in features.items() if modality_of(spec) in ("image", "audio")]
+    own = [view for view in files if view not in ("image", "audio")]
+    if own and not os.path.isdir(source) and not str(source).lower().endswith(".tar"):
+        found["paths"] = ["image", "audio", *own]
+    return found
 
 
 def load_splits_of(dataset: str, root: str | None, split: str | None, names: Sequence[str]) -> Any:

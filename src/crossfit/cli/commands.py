@@ -15,6 +15,7 @@ from crossfit.cli.cite import cite
 from crossfit.cli.data import data
 from crossfit.cli.demo import demo
 from crossfit.cli.diagnose import diagnose
+from crossfit.cli.embed import embed
 from crossfit.cli.evaluate import evaluate
 from crossfit.cli.list import list_
 from crossfit.cli.new import new
@@ -38,7 +39,7 @@ def cli() -> None:
 
 
 for command in (
-    board, cache, check, cite, data, demo, diagnose, evaluate, list_, new, report, run, search,
-    serve, tune,
+    board, cache, check, cite, data, demo, diagnose, embed, evaluate, list_, new, report, run,
+    search, serve, tune,
 ):  # fmt: skip
     cli.add_command(command)

@@ -6,8 +6,9 @@ import os
 from pathlib import Path
 from typing import Any
 
-from crossfit._arguments import validated
+from crossfit._arguments import shown, validated
 from crossfit.datasets.columns import header_of
+from crossfit.datasets.features import is_features, read_features
 from crossfit.datasets.folders import METADATA, from_folder
 from crossfit.datasets.record import Dataset
 from crossfit.datasets.shards import from_webdataset
@@ -25,11 +26,12 @@ def read_pairs(source: str | os.PathLike[str], **options: Any) -> Dataset:
     Parameters
     ----------
     source : path
-        A table as `from_table` reads it; tar shards, or a folder of them, as `from_webdataset`
-        does; or another folder, as `from_folder` does. The columns ``label``, ``group`` and
-        ``split`` of a table have these roles if it has them, in any case. If it has no columns of
-        pictures or sounds and of texts with the names that `from_table` looks for, every other
-        column is a view. The separator of a CSV file is seen from its header.
+        A folder of features as ``crossfit embed`` writes it; a table as `from_table` reads it; tar
+        shards, or a folder of them, as `from_webdataset` does; or another folder, as `from_folder`
+        does. The columns ``label``, ``group`` and ``split`` of a table have these roles if it has
+        them, in any case. If it has no columns of pictures or sounds and of texts with the names
+        that `from_table` looks for, every other column is a view. The separator of a CSV file is
+        seen from its header.
     **options
         Arguments of the function that reads this form, which replace these choices.
 
@@ -43,6 +45,12 @@ def read_pairs(source: str | os.PathLike[str], **options: Any) -> Dataset:
         As in these functions.
     """
     path = Path(source)
+    if is_features(path):
+        if options:
+            raise ValueError(
+                f"{str(path)!r} has features, so that it has no {shown(next(iter(options)))}"
+            )
+        return read_features(path)
     if path.suffix.lower() == ".tar" or (path.is_dir() and has_shards(path)):
         return from_webdataset(source, **options)
     if path.is_dir():

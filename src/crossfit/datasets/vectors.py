@@ -17,6 +17,7 @@ from crossfit._packed import split_key
 from crossfit.cards import API, DatasetCard
 from crossfit.datasets.captions import PER_IMAGE, check_per_image, precomputed_set
 from crossfit.datasets.columns import Table, objects, open_table
+from crossfit.datasets.features import MANIFEST, is_features, read_features
 from crossfit.datasets.record import Dataset, Split, hash_of, read_lines, shortened
 from crossfit.datasets.tables import Roles, build, labels_of, own_card, parts_of
 from crossfit.views import Views
@@ -254,7 +255,9 @@ def from_precomputed(
     Parameters
     ----------
     source : path or mapping of str to path or array
-        A folder in one of two layouts, or a file for each view.
+        A folder in one of three layouts, or a file for each view.
+
+        A folder that `crossfit.embedding.embed` or ``crossfit embed`` has written.
 
         VSE++ and SCAN: ``<split>_caps.txt`` (one caption per line in UTF-8, the same number for
         each picture, grouped by picture) and ``<split>_ims.npy``: features (n, d), or of regions
@@ -315,13 +318,15 @@ def from_precomputed(
     if text not in ("auto", "vectors", "strings"):
         raise ValueError(f"text must be 'auto', 'vectors' or 'strings', got {shown(text)}")
     folder = Path(source)
+    if is_features(folder):
+        return read_features(folder)
     if (folder / "metadata").is_dir() or any(folder.glob("*_emb")):
         return _of_clip_retrieval(folder, text)
     begins = [file.name.removesuffix("_caps.txt") for file in sorted(folder.glob("*_caps.txt"))]
     if not begins:
         raise FileNotFoundError(
-            f"{str(folder)!r} holds no <split>_caps.txt, as VSE++ writes it, and no metadata/, as "
-            "clip-retrieval does"
+            f"{str(folder)!r} holds no <split>_caps.txt, as VSE++ writes it, no metadata/, as "
+            f"clip-retrieval does, and no {MANIFEST}, as crossfit embed does"
         )
     card = DatasetCard(
         api=API,

@@ -1,0 +1,143 @@
+"""``crossfit embed``: the features of pairs, extracted once and written to a folder."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from crossfit._text import printable
+from crossfit.cli._shared import (
+    COLUMNS,
+    EXTRACTORS,
+    Folder,
+    built_features,
+    check_new_folder,
+    features_given,
+    pairs_options,
+)
+
+__all__ = ["embed"]
+
+EXAMPLES = """\b
+Examples:
+  crossfit embed pairs.csv --image efficientnet-lite0 --text minilm --out features/
+  crossfit embed pairs.csv --image openclip:ViT-B-32,weights.pt --out features/
+  crossfit embed sounds.csv --features audio=log-mel --view audio=file --view text=title -o f
+  crossfit fit cca features/ --save winner/
+"""
+#: Seconds between two lines of progress, where there is no bar.
+_SILENCE = 30.0
+#: Number of files that are named if they are left out.
+_NAMED = 5
+
+
+@click.command(epilog=EXAMPLES)
+@click.argument("pairs", type=click.Path(exists=True))
+@EXTRACTORS
+@COLUMNS
+@click.option("-o", "--out", type=Folder(), required=True, help="New folder for the features.")
+@click.option("--skip-broken", is_flag=True,
+              help="Leave out pairs with a file that is missing or damaged, and name them.",
+              )  # fmt: skip
+def embed(
+    pairs: str,
+    features: tuple[str, ...],
+    image: str | None,
+    text: str | None,
+    audio: str | None,
+    columns: tuple[str, ...],
+    out: Path,
+    skip_broken: bool,
+) -> None:
+    """Extract the features of PAIRS and write them to a folder.
+
+    PAIRS is a table, a folder of pictures and texts, or tar shards, as for `crossfit run --data`.
+    The folder has an array per view, the items and the pairs; every command reads it in place of
+    PAIRS. A run that is killed continues where it stopped: finished features are in the cache.
+    """
+    given = features_given(features, image, text, audio)
+    if not given:
+        raise click.UsageError(
+            "name an extractor for at least one view, such as --image efficientnet-lite0; "
+            "`crossfit list extractors` lists them"
+        )
+    check_new_folder(out, "--out")
+    extractors = built_features(given)
+    options = pairs_options(pairs, columns, given)
+
+    from crossfit.datasets import read_pairs
+    from crossfit.embedding import embed as write_features
+
+    if skip_broken:
+        options["invalid"] = "skip"
+    dataset = read_pairs(pairs, **options)
+    show, close = _progress()
+    begun = time.monotonic()
+    about = {
+        "features": given, "source": Path(pairs).name, "columns": options.get("views"),
+        "command": shlex.join(["crossfit", *sys.argv[1:]]),
+    }  # fmt: skip
+    try:
+        problems = write_features(
+            dataset, extractors, out, skip=skip_broken, about=about, listener=show
+        )
+    except KeyboardInterrupt:
+        close()
+        click.echo("interrupted; repeat the command to continue", err=True)
+        raise
+    finally:
+        close()
+    _print(out, problems, time.monotonic() - begun)
+
+
+def _print(out: Path, problems: dict[str, dict[int, str]], seconds: float) -> None:
+    from crossfit.datasets.features import manifest_of
+
+    for view, left_out in problems.items():
+        click.echo(f"{view}: left out {len(left_out)} items that cannot be read", err=True)
+        for why in list(left_out.values())[:_NAMED]:
+            click.echo(printable(f"  {' '.join(why.split())}"), err=True)
+    for view, written in manifest_of(out)["views"].items():
+        shape = " × ".join(map(str, written.get("shape", [])))
+        what = f"{shape} numbers each" if shape else "as they are"
+        click.echo(printable(f"{view}: {written['n']:,} items, {what}"))
+    click.echo(f"wrote {out} in {seconds:.1f} s")
+    click.echo(f"next: crossfit fit cca {shlex.quote(str(out))} --save winner")
+
+
+def _progress() -> tuple[Callable[[str, int, int], None], Callable[[], None]]:
+    """Return functions that show the progress of each view, with the time left, and end it."""
+    from crossfit._progress import progress_bar
+
+    bars: dict[str, Any] = {}
+    begun: dict[str, float] = {}
+    said = [time.monotonic()]
+
+    def show(view: str, done: int, total: int) -> None:
+        if view not in bars:
+            for other in bars.values():
+                other.close()
+            bars[view] = progress_bar(total, view, "items", "auto")
+            begun[view] = said[0]
+        bars[view].update(done - bars[view].n)
+        now = time.monotonic()
+        if bars[view].disable and now - said[0] > _SILENCE and done < total:
+            left = (now - begun[view]) / done * (total - done)
+            click.echo(
+                printable(f"{view}: {done:,} of {total:,}, about {left:.0f} s left"), err=True
+            )
+            said[0] = now
+        elif done == total:
+            said[0] = now
+
+    def close() -> None:
+        for bar in bars.values():
+            bar.close()
+
+    return show, close
