@@ -1,5 +1,11 @@
 """A small winner and its gallery: tiles of colour with their names."""
 
+import subprocess
+import sys
+import threading
+from contextlib import contextmanager
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -51,7 +57,7 @@ def photos(tmp_path_factory):
     folder = tmp_path_factory.mktemp("photos")
     for seed, name in enumerate(COLOURS):
         Image.fromarray(tile(name, 1000 + seed)).save(folder / f"{name}.png")
-    for path in ("sub dir/red again.png", "file/file.png", "grün %2F ü&?#.jpg", "...png.png"):
+    for path in ("sub dir/red again.png", "file/file.png", "grün %2F ü&?#.jpg", "a..b...png"):
         (folder / path).parent.mkdir(exist_ok=True)
         Image.fromarray(tile("red", len(path))).save(folder / path)
     Image.fromarray(tile("black", 5)).save(folder.parent / "secret.png")
@@ -73,3 +79,30 @@ def client(app):
     from starlette.testclient import TestClient
 
     return TestClient(app, base_url="http://localhost")
+
+
+@pytest.fixture(scope="session")
+def start(bundle, photos):
+    """Return ``start(*words, gallery=photos)``: a context with a running service and its port."""
+    pytest.importorskip("uvicorn", reason="uvicorn is of the extra serve")
+
+    @contextmanager
+    def begin(*words, gallery=photos):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "crossfit", "serve", str(bundle), "--gallery", str(gallery),
+             "--port", "0", *words],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        log = []
+        try:
+            line = process.stdout.readline()
+            assert line.startswith("http://"), process.stderr.read()
+            reader = threading.Thread(target=lambda: log.extend(process.stderr), daemon=True)
+            reader.start()
+            port = int(line.split()[0].rstrip("/").rpartition(":")[2])
+            yield SimpleNamespace(process=process, port=port, log=log, reader=reader)
+        finally:
+            process.kill()
+            process.wait()
+
+    return begin

@@ -7,6 +7,9 @@ from typing import Any
 
 import click
 
+from crossfit._suggest import did_you_mean
+from crossfit.cli._shared import name_values
+
 __all__ = ["serve"]
 
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
@@ -52,6 +55,13 @@ _LOOPBACK = ("127.0.0.1", "::1", "localhost")
     metavar="HOST",
     help="Further name of this service in the header Host; repeatable.",
 )
+@click.option(
+    "--limit",
+    "changed",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="A limit of requests, such as body_bytes=20000000 or seconds=60; repeatable.",
+)
 def serve(
     bundle: Path,
     gallery: Path,
@@ -61,6 +71,7 @@ def serve(
     port: int,
     token: str | None,
     names: tuple[str, ...],
+    changed: tuple[str, ...],
 ) -> None:
     """Serve search with the model in BUNDLE over HTTP, with a page for people.
 
@@ -79,10 +90,9 @@ def serve(
         from crossfit.serving import server
     except ImportError as error:
         raise ImportError(INSTALL) from error
-    from crossfit.serving.limits import Limits
 
+    limits = _limits(changed)
     with server.bind(host, port) as listener:
-        limits = Limits()
         click.echo(f"loading {bundle} and {gallery}", err=True)
         app: Any = build_app(
             bundle, gallery, view=view, rerank=rerank, limits=limits, token=token, hosts=names
@@ -91,6 +101,20 @@ def serve(
         shown = f"[{address}]" if ":" in address else address
         click.echo(f"http://{shown}:{number}/ is ready; Ctrl-C stops it")
         server.serve(app, listener, limits)
+
+
+def _limits(changed: tuple[str, ...]) -> Any:
+    from dataclasses import fields
+
+    from crossfit.serving.limits import Limits
+
+    given = name_values(changed, "--limit")
+    known = [field.name for field in fields(Limits)]
+    for name in given:
+        if name not in known:
+            hint = did_you_mean(name, known) or f"; they are {', '.join(known)}"
+            raise click.UsageError(f"--limit: there is no limit {name!r}{hint}")
+    return Limits(**given)
 
 
 def _check_token(token: str) -> None:

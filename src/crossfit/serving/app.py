@@ -98,8 +98,8 @@ def make_app(service: Service, *, token: str | None = None, hosts: tuple[str, ..
             results = await service.search(query)
         elif kind == "multipart/form-data":
             data, fields = await _form(request)
-            wanted = Query("", k=fields.k, where=_where(service, fields.where))
-            wanted.rerank = service.winner.depth if fields.rerank is None else fields.rerank
+            where = _where(service, fields.where)
+            wanted = Query("", k=fields.k, where=where, rerank=fields.rerank)
             results = await service.search_file(data, wanted)
         else:
             raise Refused(
@@ -206,7 +206,7 @@ def _query(service: Service, asked: Any) -> Query:
             422,
             f"exactly one of {', '.join(kinds)} is required, got {' and '.join(given) or 'none'}",
         )
-    query = Query("", k=asked.k, where=_where(service, asked.where))
+    query = Query("", k=asked.k, where=_where(service, asked.where), rerank=asked.rerank)
     if given[0] in ("text", "texts"):
         texts = [asked.text] if asked.texts is None else asked.texts
         query.view = service.view_of_texts()
@@ -219,8 +219,6 @@ def _query(service: Service, asked: Any) -> Query:
     else:
         query.view = service.gallery.view
         query.id = _short(service, asked.id, "id")
-    default = service.winner.depth if query.values is not None else 0
-    query.rerank = default if asked.rerank is None else asked.rerank
     return query
 
 

@@ -1,21 +1,19 @@
-"""Galleries from what is on disk: a folder of files, or a table."""
+"""Galleries from what is on disk: an index, a folder of files, or a table."""
 
 from __future__ import annotations
 
 import os
-from pathlib import Path
-from typing import Any
 
-from crossfit.extraction.formats import PICTURE_SUFFIXES, SOUND_SUFFIXES
-from crossfit.serving.gallery import Gallery, MemoryGallery
+from crossfit.galleries import read_gallery
+from crossfit.serving.gallery import MemoryGallery, Searchable
 from crossfit.serving.winner import Winner
 
 __all__ = ["open_gallery"]
 
-_SUFFIXES = {"picture": PICTURE_SUFFIXES, "sound": SOUND_SUFFIXES}
 
-
-def open_gallery(winner: Winner, source: Any, view: str | None = None) -> Gallery:
+def open_gallery(
+    winner: Winner, source: str | os.PathLike[str], view: str | None = None
+) -> Searchable:
     """Open a gallery, and compute the features of its items if it is not an index.
 
     Parameters
@@ -23,21 +21,28 @@ def open_gallery(winner: Winner, source: Any, view: str | None = None) -> Galler
     winner : Winner
         The model.
     source : path-like
-        A folder of pictures or sounds, or a table.
+        As in `crossfit.galleries.read_gallery`.
     view : str, optional
-        The view of the items.
+        The view of the items; by default the only one of their kind.
+
+    Raises
+    ------
+    ValueError, OSError
+        If the gallery cannot be read, or the model does not take its items.
     """
-    path = Path(os.fspath(source))
-    if not path.exists():
-        raise FileNotFoundError(f"there is no gallery {str(path)!r}")
+    if view is not None and view not in winner.views:
+        raise ValueError(
+            f"no view {view!r}: the views of {winner.name} are {', '.join(winner.views)}"
+        )
+    gallery = read_gallery(source, view, winner.kinds.get(view) if view else None)
     if view is None:
-        views = [name for name in winner.views if winner.kinds.get(name) in _SUFFIXES]
-        if not views:
-            raise ValueError(f"{winner.name} has no view of pictures or sounds")
-        view = views[0]
-    suffixes = _SUFFIXES[winner.kinds[view]]
-    files = sorted(file for file in path.rglob("*") if file.suffix.lower() in suffixes)
-    if not files:
-        raise ValueError(f"the gallery {str(path)!r} has no {winner.kinds[view]}s")
-    ids = [file.relative_to(path).as_posix() for file in files]
-    return MemoryGallery(winner, view, [str(file) for file in files], ids, {"path": ids})
+        views = [name for name in winner.views if winner.kinds.get(name) == gallery.kind]
+        if len(views) != 1:
+            kinds = ", ".join(f"{name} ({kind})" for name, kind in winner.kinds.items()) or "none"
+            raise ValueError(
+                f"the gallery {os.fspath(source)!r} is one of {gallery.kind}s, and of the views "
+                f"that {winner.name} takes as files or texts ({kinds}) {len(views)} are of this "
+                "kind; choose another gallery, or name the view"
+            )
+        (view,) = views
+    return MemoryGallery(winner, view, gallery)

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from crossfit.galleries import Gallery
 from crossfit.protocols import PairScorer
 from crossfit.querying import top_k
 from crossfit.serving.errors import Refused
@@ -14,7 +15,7 @@ from crossfit.serving.winner import Winner
 from crossfit.similarities import fill_blocks
 from crossfit.views import Views, take_rows
 
-__all__ = ["Gallery", "Hit", "MemoryGallery"]
+__all__ = ["Hit", "MemoryGallery", "Searchable"]
 
 
 class Hit(NamedTuple):
@@ -24,7 +25,7 @@ class Hit(NamedTuple):
     score: float
 
 
-class Gallery(Protocol):
+class Searchable(Protocol):
     """A collection that the service searches in.
 
     All its methods are called in one thread.
@@ -72,6 +73,10 @@ class Gallery(Protocol):
         """Return what the scorer compares, for names that are in the gallery."""
         ...
 
+    def features_of_second(self, ids: Sequence[str]) -> Any:
+        """Return what the second stage compares, for names that are in the gallery."""
+        ...
+
 
 class MemoryGallery:
     """A gallery in memory, searched exactly, by any model.
@@ -82,29 +87,21 @@ class MemoryGallery:
         The model.
     view : str
         The view of the items.
-    items : sequence of n items
-        Texts, or paths of pictures or sounds.
-    ids : sequence of n str
-        Their names, which differ.
-    columns : mapping of str to sequence of n values
-        What each item has.
+    gallery : Gallery
+        The items, their names and their columns.
     """
 
-    def __init__(
-        self,
-        winner: Winner,
-        view: str,
-        items: Sequence[Any],
-        ids: Sequence[str],
-        columns: Mapping[str, Sequence[Any]],
-    ) -> None:
-        self.view, self.kind = view, winner.kinds[view]
+    def __init__(self, winner: Winner, view: str, gallery: Gallery) -> None:
+        self.view, self.kind = view, gallery.kind
         self._scorer = winner.scorer
-        self._items, self._ids = list(items), list(ids)
-        self._columns = {name: list(values) for name, values in columns.items()}
+        self._items, self._ids = gallery.items, gallery.ids
+        self._columns = gallery.columns
         self._row_of = {name: row for row, name in enumerate(self._ids)}
-        self._features = winner.features(list(items), view)
+        self._features = winner.features(self._items, view)
         self._prepared: Any = None
+        self._of_second: Any = None
+        if winner.second is not None:
+            self._of_second = winner.features_of_second(self._items, view)
 
     def __len__(self) -> int:
         """Return the number of items."""
@@ -116,7 +113,7 @@ class MemoryGallery:
         return {name: type(values[0]).__name__ for name, values in self._columns.items()}
 
     def search(self, features: Any, view: str, k: int, where: str | None) -> list[list[Hit]]:
-        """Return the best k items for each query; see `Gallery`."""
+        """Return the best k items for each query; see `Searchable`."""
         if where is not None:
             raise Refused(422, "where: this gallery has no filters; build one with crossfit index")
         found = top_k(self._scores(features, view), k)
@@ -126,7 +123,7 @@ class MemoryGallery:
         ]
 
     def rows(self, ids: Sequence[str]) -> list[dict[str, Any] | None]:
-        """Return the columns of items by name; see `Gallery`."""
+        """Return the columns of items by name; see `Searchable`."""
         at = [self._row_of.get(name) for name in ids]
         return [
             None if row is None else {name: part[row] for name, part in self._columns.items()}
@@ -134,12 +131,16 @@ class MemoryGallery:
         ]
 
     def items(self, ids: Sequence[str]) -> list[Any]:
-        """Return the items themselves; see `Gallery`."""
+        """Return the items themselves; see `Searchable`."""
         return [self._items[self._row_of[name]] for name in ids]
 
     def features(self, ids: Sequence[str]) -> Any:
-        """Return what the scorer compares; see `Gallery`."""
+        """Return what the scorer compares; see `Searchable`."""
         return take_rows(self._features, np.array([self._row_of[name] for name in ids]))
+
+    def features_of_second(self, ids: Sequence[str]) -> Any:
+        """Return what the second stage compares; see `Searchable`."""
+        return take_rows(self._of_second, np.array([self._row_of[name] for name in ids]))
 
     def _scores(self, features: Any, view: str) -> Any:
         """Return the scores of all items, as `crossfit.search` does."""

@@ -7,9 +7,9 @@ import io
 import logging
 import os
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,14 +17,15 @@ import numpy as np
 from crossfit._packed import container_of, read_file
 from crossfit.extraction import load_rgb
 from crossfit.extraction.formats import PICTURE_SUFFIXES, SOUND_SUFFIXES
-from crossfit.querying import answering, top_k
+from crossfit.galleries import KINDS
+from crossfit.querying import top_k
 from crossfit.serving.batching import Batcher, Room
 from crossfit.serving.errors import Refused
-from crossfit.serving.gallery import Gallery, Hit
+from crossfit.serving.gallery import Hit, Searchable
 from crossfit.serving.limits import Limits
 from crossfit.serving.uploads import decode
-from crossfit.serving.winner import KINDS, Winner
-from crossfit.views import Views, take_rows
+from crossfit.serving.winner import Winner
+from crossfit.views import take_rows
 
 __all__ = ["Query", "Service"]
 
@@ -52,8 +53,9 @@ class Query:
         Number of results per query.
     where : str, optional
         Filter over the columns of the gallery.
-    rerank : int, default=0
-        Number of items that the second stage ranks; 0 to use the first stage alone.
+    rerank : int, optional
+        Number of items that the second stage ranks; 0 to use the first stage alone. By default that
+        of the model.
     """
 
     view: str
@@ -62,9 +64,7 @@ class Query:
     vectors: Any = None
     id: str | None = None
     where: str | None = None
-    rerank: int = 0
-    features: Any = field(default=None, repr=False)
-    hits: Any = field(default=None, repr=False)
+    rerank: int | None = None
 
     def __len__(self) -> int:
         """Return the number of queries."""
@@ -79,7 +79,7 @@ class Service:
     ----------
     winner : Winner
         The model.
-    gallery : Gallery
+    gallery : Searchable
         What is searched.
     limits : Limits, optional
         What a request may cost.
@@ -90,10 +90,9 @@ class Service:
         The kinds of queries that the model takes: "text", "picture", "sound".
     """
 
-    def __init__(self, winner: Winner, gallery: Gallery, limits: Limits | None = None) -> None:
+    def __init__(self, winner: Winner, gallery: Searchable, limits: Limits | None = None) -> None:
         self.winner, self.gallery = winner, gallery
         self.limits = limits or Limits()
-        kinds = winner.kinds
         self.accepts = tuple(kind for kind in KINDS if self._queried(kind) is not None)
         if not self.accepts and not winner.embeds:
             raise ValueError(
@@ -101,7 +100,6 @@ class Service:
                 "not texts, pictures or sounds; save a pipeline that begins with extractors, as "
                 "crossfit fit --save does"
             )
-        self.kinds = kinds
         self.room = Room(self.limits.queue)
         self.on_batch: Callable[[int], None] = lambda size: None
         self._decoding = ThreadPoolExecutor(1, "crossfit-decoding")
@@ -135,7 +133,7 @@ class Service:
         Refused
             If the queries are invalid, or too many wait already.
         """
-        self._check(query)
+        query = self._settled(query)
         with self.room.hold(len(query)):
             found: list[list[dict[str, Any]]] = await self._batcher.submit(query)
             return found
@@ -156,7 +154,7 @@ class Service:
                 self._decoding, decode, data, self.accepts, self.limits
             )
             query = replace(query, view=self._queried(kind) or "", values=[value])
-            self._check(query)
+            query = self._settled(query)
             found: list[list[dict[str, Any]]] = await self._batcher.submit(query)
             return found
 
@@ -240,7 +238,7 @@ class Service:
                 "n": len(self.gallery),
                 "view": self.gallery.view,
                 "kind": self.gallery.kind,
-                "columns": dict(self.gallery.columns),
+                "columns": _payload(dict(self.gallery.columns)),
             },
             "accepts": list(self.accepts),
             "vectors": self.winner.embeds,
@@ -280,18 +278,32 @@ class Service:
         others = [view for view in views if view != self.gallery.view]
         return next(iter(others or (views if self.winner.embeds else [])), None)
 
+    def _two_views(self, query: Query) -> bool:
+        return query.values is not None and query.view != self.gallery.view
+
+    def _settled(self, query: Query) -> Query:
+        """Return a query with the depth of the model, where it has none of its own."""
+        self._check(query)
+        if query.rerank is None:
+            return replace(query, rerank=self.winner.depth if self._two_views(query) else 0)
+        return query
+
     def _check(self, query: Query) -> None:
         limits = self.limits
         if not 1 <= len(query) <= limits.queries:
             raise Refused(422, f"a request has 1 to {limits.queries} queries, got {len(query)}")
         if not 1 <= query.k <= limits.k:
             raise Refused(422, f"k must be from 1 to {limits.k}, got {query.k}")
-        if not 0 <= query.rerank <= limits.k:
+        two_views = self._two_views(query)
+        if not 0 <= (query.rerank or 0) <= limits.k:
             raise Refused(422, f"rerank must be from 0 to {limits.k}, got {query.rerank}")
         if query.rerank and self.winner.second is None:
             raise Refused(422, "rerank: the model has one stage only; see crossfit serve --rerank")
-        if query.rerank and query.values is None:
-            raise Refused(422, "rerank: the second stage ranks by texts and files only")
+        if query.rerank and not two_views:
+            raise Refused(
+                422,
+                "rerank: the second stage compares texts or files with items of another view only",
+            )
         if query.id is not None and not self.winner.embeds:
             raise Refused(422, "the model scores pairs and cannot compare items of one view")
         for text in query.values or ():
@@ -304,40 +316,34 @@ class Service:
         """Return the results of each request, or the error that it causes."""
         results: list[Any] = [None] * len(queries)
 
-        def each(members: list[int], compute: Callable[[list[Query]], Sequence[Any]]) -> None:
-            """Compute for several requests at once; if that fails, for one after the other."""
+        def compute(members: list[int], stage: Callable[..., list[Any]]) -> None:
+            """Replace results by those of a stage; if it fails, compute one after the other."""
             try:
-                found = compute([queries[at] for at in members])
+                found = stage([queries[at] for at in members], [results[at] for at in members])
             except Exception as error:
                 if len(members) == 1:
                     results[members[0]] = error
                     return
                 for at in members:
-                    each([at], compute)
+                    compute([at], stage)
                 return
             for at, part in zip(members, found, strict=True):
                 results[at] = part
 
-        def grouped(key: Callable[[Query], Any]) -> list[list[int]]:
+        for stage, alike in (
+            (self._features, lambda query: (query.view, _source(query))),
+            (self._hits, lambda query: (query.view, query.id, query.where, _depth(query))),
+            (self._shown, lambda query: None),
+        ):
             groups: dict[Any, list[int]] = {}
             for at, query in enumerate(queries):
                 if not isinstance(results[at], Exception):
-                    groups.setdefault(key(query), []).append(at)
-            return list(groups.values())
-
-        for members in grouped(lambda query: (query.view, _source(query))):
-            each(members, self._features)
-        for query, found in zip(queries, results, strict=True):
-            query.features = found
-        for members in grouped(lambda query: (query.view, query.id, query.where, _depth(query))):
-            each(members, self._hits)
-        for query, found in zip(queries, results, strict=True):
-            query.hits = found
-        for members in grouped(id):
-            each(members, lambda one: [self._shown(one[0], one[0].hits)])
+                    groups.setdefault(alike(query), []).append(at)
+            for members in groups.values():
+                compute(members, stage)
         return [_as_refused(found) for found in results]
 
-    def _features(self, queries: list[Query]) -> list[Any]:
+    def _features(self, queries: list[Query], given: list[Any]) -> list[Any]:
         """Return what the scorer compares for each request."""
         first = queries[0]
         if first.id is not None:
@@ -354,50 +360,42 @@ class Service:
             raise _unknown(name)
         return self.gallery.features([name])
 
-    def _hits(self, queries: list[Query]) -> list[list[list[Hit]]]:
+    def _hits(self, queries: list[Query], features: list[Any]) -> list[list[list[Hit]]]:
+        """Return the items that the first stage finds for each request."""
         first = queries[0]
-        if len(queries) > 1 and not isinstance(first.features, np.ndarray):
-            return [self._hits([query])[0] for query in queries]
-        features = (
-            np.concatenate([query.features for query in queries])
-            if len(queries) > 1
-            else first.features
-        )
-        view = self.gallery.view if first.id is not None else first.view
-        # An item is always like itself.
-        k = _depth(first) + (first.id is not None)
-        found = self.gallery.search(features, view, k, first.where)
-        if first.id is not None:
+        if len(queries) > 1 and not isinstance(features[0], np.ndarray):
+            return [self._hits([query], [part])[0] for query, part in zip(queries, features)]
+        joined = np.concatenate(features) if len(queries) > 1 else features[0]
+        if first.id is None:
+            found = self.gallery.search(joined, first.view, _depth(first), first.where)
+        else:  # an item is always like itself
+            found = self.gallery.search(joined, self.gallery.view, first.k + 1, first.where)
             found = [[hit for hit in hits if hit.id != first.id][: first.k] for hits in found]
         return _parts(found, [len(query) for query in queries])
 
-    def _shown(self, query: Query, hits: list[list[Hit]]) -> list[list[dict[str, Any]]]:
-        if query.rerank:
-            hits = [
-                self._reranked(query, value, part)
-                for value, part in zip(query.values or (), hits, strict=True)
-            ]
-        return [self._described(part[: query.k]) for part in hits]
+    def _shown(self, queries: list[Query], found: list[list[list[Hit]]]) -> list[Any]:
+        """Return the results of each request as they are shown."""
+        shown = []
+        for query, hits in zip(queries, found):
+            if query.rerank:
+                values = query.values or ()
+                hits = [self._reranked(query, one, part) for one, part in zip(values, hits)]
+            shown.append([self._described(part[: query.k]) for part in hits])
+        return shown
 
     def _reranked(self, query: Query, value: Any, hits: list[Hit]) -> list[Hit]:
         """Return the items that the first stage proposed, in the order of the second."""
         if not hits:
             return hits
-        items = _column(self.gallery.items([hit.id for hit in hits]))
+        view = self.gallery.view
         with self.winner.without_cache():
-            scores = self._second(query.view, _column([value]), items)
+            one = self.winner.features_of_second(_column([value]), query.view)
+        items = self.gallery.features_of_second([hit.id for hit in hits])
+        scores = self.winner.score_second(one, query.view, items, view)
         found = top_k(scores, len(hits))
         return [
             Hit(hits[at].id, float(score)) for at, score in zip(found.indices[0], found.scores[0])
         ]
-
-    def _second(self, view: str, values: Any, items: Any) -> Any:
-        """Return the scores of the second stage for one query and some items."""
-        steps, last = answering(self.winner.second)
-        queries, gallery = Views({view: values}), Views({self.gallery.view: items})
-        for step in steps:
-            queries, gallery = step.transform(queries), step.transform(gallery)
-        return last.score_items(queries[view], view, gallery[self.gallery.view], self.gallery.view)
 
     def _described(self, hits: list[Hit]) -> list[dict[str, Any]]:
         rows = self.gallery.rows([hit.id for hit in hits])
@@ -406,7 +404,7 @@ class Service:
                 "id": hit.id,
                 "score": hit.score,
                 "rank": rank,
-                "payload": row or {},
+                "payload": _payload(row or {}),
                 "kind": self.gallery.kind,
                 "has_file": self.gallery.kind != "text",
             }
@@ -419,7 +417,7 @@ class Service:
             raise _unknown(name)
         return {
             "id": name,
-            "payload": row,
+            "payload": _payload(row),
             "kind": self.gallery.kind,
             "has_file": self.gallery.kind != "text",
         }
@@ -463,11 +461,16 @@ def _source(query: Query) -> str:
 
 
 def _depth(query: Query) -> int:
-    return max(query.k, query.rerank)
+    return max(query.k, query.rerank or 0)
 
 
 def _unknown(name: str | None) -> Refused:
     return Refused(404, f"there is no item {name!r} in the gallery")
+
+
+def _payload(row: dict[str, Any]) -> dict[str, Any]:
+    """Return what may be shown of an item: not where its file is on this machine."""
+    return {name: value for name, value in row.items() if name != "path"}
 
 
 def _column(values: list[Any]) -> Any:

@@ -12,6 +12,10 @@ __all__ = ["INSTALL", "build_app"]
 INSTALL = "serving needs FastAPI and uvicorn; pip install 'crossfit-retrieval[serve]'"
 
 
+# Number of items that a second model ranks by default.
+_DEPTH = 100
+
+
 def build_app(
     bundle: str | os.PathLike[str],
     gallery: str | os.PathLike[str],
@@ -65,5 +69,8 @@ def build_app(
     from crossfit.serving.winner import Winner
 
     winner = Winner.load(bundle)
+    if rerank is not None:
+        second = Winner.load(rerank)
+        winner = winner.with_second(second.model, second.name, _DEPTH)
     service = Service(winner, open_gallery(winner, gallery, view), limits)
     return make_app(service, token=token, hosts=hosts)

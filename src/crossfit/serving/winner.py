@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 from collections.abc import Iterator
@@ -21,17 +22,15 @@ from crossfit.extraction import (
     MultimodalExtractor,
     TextExtractor,
 )
+from crossfit.galleries import KINDS
 from crossfit.querying import answering, check_independent, view_names
 from crossfit.retrieval import Fusion, Reranker, RetrievalScorer
 from crossfit.similarities import resolve
 from crossfit.views import Views
 
-__all__ = ["KINDS", "Winner", "kinds_of"]
+__all__ = ["Winner", "kinds_of"]
 
-KINDS = ("text", "picture", "sound")
-"""The kinds of items that people can type, draw and record."""
-
-_OF_VIEW = {"image": "picture", "text": "text", "audio": "sound"}
+_OF_VIEW = {view: kind for kind, view in KINDS.items()}
 _CARD_BYTES = 2**18
 
 
@@ -91,6 +90,33 @@ class Winner:
         self.embeds = isinstance(last, RetrievalScorer)
         self.kinds = {**kinds_of(model), **self._recorded()}
 
+    def with_second(self, model: Any, name: str, depth: int) -> Winner:
+        """Return this model with another one as its second stage.
+
+        Parameters
+        ----------
+        model : estimator
+            Fitted on views of the same names.
+        name : str
+            Name of the model.
+        depth : int
+            Number of items that it ranks by default.
+
+        Raises
+        ------
+        ValueError
+            If it has other views.
+        """
+        views = view_names(answering(model)[1])
+        if not set(self.views) <= set(views):
+            raise ValueError(
+                f"{name} cannot rank what {self.name} finds: it has the views {', '.join(views)}, "
+                f"not {', '.join(self.views)}"
+            )
+        found = copy.copy(self)
+        found.second, found.depth = model, depth
+        return found
+
     @classmethod
     def load(cls, folder: str | os.PathLike[str]) -> Winner:
         """Load the bundle in a folder, with its record and its card.
@@ -125,15 +151,23 @@ class Winner:
         view : str
             Their view.
         """
-        found = Views({view: values})
-        for step in self.steps:
-            found = step.transform(found)
-        return found[view]
+        return _through(self.steps, values, view)
+
+    def features_of_second(self, values: Any, view: str) -> Any:
+        """Return what the scorer of the second stage compares; see `features`."""
+        return _through(answering(self.second)[0], values, view)
+
+    def score_second(self, queries: Any, query: str, items: Any, view: str) -> Any:
+        """Return the scores of the second stage, from what `features_of_second` returned."""
+        return answering(self.second)[1].score_items(queries, query, items, view)
 
     @contextmanager
     def without_cache(self) -> Iterator[None]:
         """Compute features without the cache on disk, which would keep what people search for."""
-        cached = [part for part in extractors_of(self.model) if getattr(part, "cache", False)]
+        models = (self.model, self.second)
+        cached = [
+            part for model in models for part in extractors_of(model) if getattr(part, "cache", 0)
+        ]
         for part in cached:
             part.cache = False
         try:
@@ -146,6 +180,13 @@ class Winner:
         kinds = self.record.get("kinds") if isinstance(self.record, dict) else None
         found = kinds.items() if isinstance(kinds, dict) else ()
         return {view: kind for view, kind in found if view in self.views and kind in KINDS}
+
+
+def _through(steps: list[Any], values: Any, view: str) -> Any:
+    found = Views({view: values})
+    for step in steps:
+        found = step.transform(found)
+    return found[view]
 
 
 def _with_scorer(steps: list[Any], method: CrossModalEstimator) -> tuple[list[Any], Any]:
