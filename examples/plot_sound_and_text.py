@@ -66,8 +66,8 @@ has_esc10 = (Path(os.environ.get("CROSSFIT_DATA", "")) / "esc10").is_dir()
 (train, y_train), (test, y_test) = recorded() if has_esc10 else synthesised()
 
 # %%
-# A sound becomes its mel spectrum, a text the weights of its words. Only the order of its spectra
-# tells a rising tone from a falling one; of a recording, the means and deviations of the bands are
+# A sound becomes its mel spectrum, a text the weights of its words. A rising tone differs from a
+# falling one in the order of its spectra only; of a recording, the means and deviations of the bands are
 # enough. The views are called ``audio`` and ``text`` and have the two roles of CCA in order.
 
 if has_esc10:

@@ -80,7 +80,7 @@ train, test = three_views(emoji["train"]), three_views(emoji["test"])
 print(f"{len(train)} emoji to train on, {len(test)} to test on")
 
 # %%
-# Features of each view on its own: nothing but the pairs tells the methods that *Katze* is *cat*.
+# Features of each view on its own: that *Katze* is *cat* is learned from the pairs.
 
 words = make_pipeline(TfidfVectorizer(sublinear_tf=True), TruncatedSVD(100, random_state=0))
 features = ViewTransformer(
