@@ -77,6 +77,20 @@ def test_importance_is_told_when_there_are_enough_trials(tune):
     assert len(shares) == 3 and sum(shares) == pytest.approx(1, abs=0.02)
 
 
+def test_several_measures_and_the_front_of_quality_and_size(tune):
+    words = "--trials 8 --metric r@5 --metric mrr --against dimensions --sampler nsga2 --space"
+    done = tune("cca", *EMOJI, *words.split(), "n_components={int: [2, 32]}")
+    assert done.exit_code == 0, done.output
+    number = r"[0-9.e-]+"
+    assert re.search(rf"best r@5 {number}, mrr {number}, dimensions {number} with", done.output)
+    front = re.findall(rf"  r@5 ({number}), mrr {number}, dimensions (\d+): n_comp", done.output)
+    qualities, sizes = ([float(row[i]) for row in front] for i in (0, 1))
+    assert front and qualities == sorted(qualities, reverse=True)
+    assert sizes == sorted(sizes, reverse=True)
+    refused = tune("cca", *EMOJI, "--against", "dimensions", "--pruner", "median")
+    assert "a pruner compares trials by one value" in str(refused.exception)
+
+
 def test_the_test_pairs_are_not_even_loaded(tune, monkeypatch):
     from crossfit import datasets
 

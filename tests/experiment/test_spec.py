@@ -206,6 +206,26 @@ def test_a_method_may_tune_in_its_own_way(tmp_path):
     assert (method.tuning.trials, method.tuning.validation) == (2, True)
 
 
+def test_costs_are_objectives_of_trials_with_several_values(tmp_path):
+    given = "tuning: {trials: 4, folds: 2"
+    text = GOOD.replace(given, f"{given}, against: [dimensions, seconds], sampler: nsga2")
+    tuning = Experiment.from_file(write(tmp_path, text)).tuning
+    assert tuning.against == ("dimensions", "seconds")
+    own = text.replace("    published", "    tuning: {against: [seconds]}\n    published")
+    found = Experiment.from_file(write(tmp_path, own))
+    assert found.methods[0].tuning.against == ("seconds",)
+    again = Experiment.from_dict(found.to_dict()) if hasattr(Experiment, "from_dict") else found
+    assert again.methods[0].tuning == found.methods[0].tuning
+    for more, words in (
+        ("against: [minutes]", r"tuning.against\[0\]: must be one of seconds, dimensions"),
+        ("against: [seconds], pruner: median", "'pruner' requires trials with one value"),
+        ("against: [seconds], refit_epochs: true", "'refit_epochs' requires trials with one"),
+        ("against: [seconds], sampler: cmaes", "CMA-ES optimises one value"),
+    ):
+        with pytest.raises(SpecError, match=words):
+            Experiment.from_file(write(tmp_path, GOOD.replace(given, f"{given}, {more}")))
+
+
 def test_settings_change_values_before_they_are_checked(tmp_path):
     path = write(tmp_path, GOOD)
     e = Experiment.from_file(

@@ -35,6 +35,7 @@ from crossfit.model_selection import (
     storages,
 )
 from crossfit.model_selection import search as search_module
+from crossfit.model_selection.objectives import Measures
 
 REG = {"reg": Float(1e-4, 10.0, log=True)}
 
@@ -560,7 +561,7 @@ def test_mistakes_of_a_program_end_the_search(pairs):
         ({"study_name": 5}, TypeError, "'study_name' .* Got 5"),
         ({"study": "mine"}, TypeError, "'study' .* Got 'mine'"),
         ({"load_if_exists": "no"}, TypeError, "'load_if_exists' .* Got 'no'"),
-        ({"refit": "no"}, TypeError, "'refit' .* Got 'no'"),
+        ({"refit": "no"}, ValueError, "refit='no' chooses among several"),
         ({"refit": 1}, TypeError, "'refit' .* Got 1"),
         ({"refit_epochs": None}, TypeError, "'refit_epochs' .* Got None"),
         ({"random_state": "0"}, ValueError, "'random_state' .* Got '0'"),
@@ -1284,10 +1285,10 @@ def test_a_surplus_trial_is_withdrawn(pairs):
         search_module._Fold(search_module._Part(views, None), search_module._Part(views, None))
     ]
     objective = search_module._Objective(
-        CCA(), REG, make_retrieval_scorer("mrr"), folds, 1, False, False, 0
+        CCA(), REG, Measures.read("mrr", None, True, False), folds, 1, False, False, 0
     )
     first, second = study.ask(), study.ask()
-    assert objective(first) > 0
+    assert objective(first)[0] > 0
     with pytest.raises(search_module._SurplusError):
         objective(second)
     assert not search_module._counts(optuna.trial.create_trial(state=TrialState.FAIL))

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from crossfit._sizes import COSTS
 from crossfit.cli._shared import (
     Folder,
     check_new_folder,
@@ -54,9 +55,11 @@ STORAGE = "sqlite:///crossfit-studies.db"
 @click.option("--study", help="Name of the study.  [default: derived from the search]")
 @click.option("--jobs", default=1, show_default=True, type=click.IntRange(min=1),
               help="Number of processes.")  # fmt: skip
-@click.option("--metric",
-              help="Metric to maximise, such as r@1.  [default: map@all with labels, else mrr]",
-              )  # fmt: skip
+@click.option("--metric", "metrics", multiple=True,
+              help="Metric to maximise, such as r@1; further ones are only recorded.  [default: "
+              "map@all with labels, else mrr]")  # fmt: skip
+@click.option("--against", multiple=True, type=click.Choice(list(COSTS)),
+              help="Cost to minimise at the same time; repeatable.")  # fmt: skip
 @click.option("--folds", default=3, show_default=True, type=click.IntRange(min=2),
               help="Number of folds of the training pairs.")  # fmt: skip
 @click.option("--validation", metavar="SPLIT",
@@ -64,10 +67,12 @@ STORAGE = "sqlite:///crossfit-studies.db"
 @click.option("--train", default="train", show_default=True, metavar="SPLIT",
               help="Split to fit on.")  # fmt: skip
 @click.option("--split", help="One of the official ways to split the data set.")
-@click.option("--pruner", type=click.Choice(["median", "none"]), default="median",
-              show_default=True, help="Rule that stops bad trials early.")  # fmt: skip
-@click.option("--sampler", type=click.Choice(["tpe", "random"]), default="tpe", show_default=True,
-              help="Algorithm that proposes settings.")  # fmt: skip
+@click.option("--pruner", type=click.Choice(["median", "none"]),
+              help="Rule that stops bad trials early.  [default: median, with --against none]",
+              )  # fmt: skip
+@click.option("--sampler", type=click.Choice(["tpe", "random", "grid", "cmaes", "gp", "nsga2"]),
+              default="tpe", show_default=True, help="Algorithm that proposes settings.",
+              )  # fmt: skip
 @click.option("--epochs", is_flag=True, help="Also choose the number of epochs.")
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0, 2**32 - 1),
               help="Random seed of the search and of the method.")  # fmt: skip
@@ -87,12 +92,13 @@ def tune(
     storage: str,
     study: str | None,
     jobs: int,
-    metric: str | None,
+    metrics: tuple[str, ...],
+    against: tuple[str, ...],
     folds: int,
     validation: str | None,
     train: str,
     split: str | None,
-    pruner: str,
+    pruner: str | None,
     sampler: str,
     epochs: bool,
     seed: int,
@@ -141,15 +147,19 @@ def tune(
     from crossfit.model_selection.storages import without_password
 
     held_out = None if validation is None else loaded[validation]
+    labelled = loaded[train].y is not None
+    measured = [*(metrics or ["map@all" if labelled else "mrr"]), *against]
+    scoring: Any = measured if len(measured) > 1 else measured[0]
     search = OptunaSearch(
         pipeline,
         searched,
-        scoring=metric,
+        scoring=scoring,
+        objectives=[measured[0], *against] if against else None,
         cv=folds if held_out is None else (held_out.views, held_out.y),
         n_trials=trials,
         timeout=timeout,
         sampler=sampler,
-        pruner=pruner,
+        pruner=pruner or ("none" if against else "median"),
         storage=storage,
         study_name=study,
         n_jobs=jobs,
@@ -169,7 +179,7 @@ def tune(
                 err=True,
             )
         raise
-    _print(search, trials)
+    _print(search, trials, measured)
     if out is not None:
         import crossfit
 
@@ -261,7 +271,7 @@ def _again() -> str:
     return shlex.join(["crossfit", *kept])
 
 
-def _print(search: Any, trials: int) -> None:
+def _print(search: Any, trials: int, names: list[str]) -> None:
     from collections import Counter
 
     from crossfit.model_selection.scorers import RetrievalMetric
@@ -270,14 +280,29 @@ def _print(search: Any, trials: int) -> None:
     named = {"complete": "complete", "pruned": "pruned", "fail": "failed"}
     words = ", ".join(f"{states[state]} {word}" for state, word in named.items() if states[state])
     click.echo(f"{len(search.trials_)} of {trials} trials: {words}")
-    metric = search.scorer_.metric if isinstance(search.scorer_, RetrievalMetric) else "score"
-    click.echo(f"best {metric} {search.best_score_:.4f} with")
-    importance = _importance(search.study_)
+    scorer = search.scorer_ if not isinstance(search.scorer_, dict) else search.scorer_[names[0]]
+    metric = scorer.metric if isinstance(scorer, RetrievalMetric) else "score"
+    others = "".join(
+        f", {name} {_shown(value)}"
+        for name, value in getattr(search, "best_scores_", {}).items() if name != names[0]
+    )  # fmt: skip
+    click.echo(f"best {metric} {search.best_score_:.4f}{others} with")
+    front = hasattr(search, "front_")
+    importance = {} if front else _importance(search.study_)
     for name, value in search.best_params_.items():
         # A parameter that is drawn for each view has one name per view.
         parts = [share for key, share in importance.items() if key.partition(".")[0] == name]
         share = f"   importance {sum(parts):.2f}" if parts else ""
         click.echo(f"  {name.removeprefix('method__')} = {_shown(value)}{share}")
+    if front:
+        click.echo("settings to which no other is superior in all objectives:")
+        for trial in search.front_:
+            values = ", ".join(f"{n} {_shown(trial.user_attrs['scores'][n])}" for n in names)
+            chosen = ", ".join(
+                f"{name.removeprefix('method__')} = {_shown(value)}"
+                for name, value in trial.params.items()
+            )
+            click.echo(f"  {values}: {chosen}")
     for reason in dict.fromkeys(t.user_attrs.get("reason") for t in search.trials_):
         if reason is not None:
             n = sum(trial.user_attrs.get("reason") == reason for trial in search.trials_)

@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 from sklearn.pipeline import Pipeline
 
+from crossfit._sizes import dimensions_of, parameters_of
 from crossfit._warnings import warn
 from crossfit.experiment.evaluate import Arrays
 from crossfit.experiment.task import reason_of
-from crossfit.views import Views, take_rows
+from crossfit.views import Views
 
 __all__ = ["attention_of", "fitted_views", "history_of", "kept_epoch", "size_of"]
 
@@ -27,21 +28,10 @@ def fitted_views(model: Any) -> tuple[str, ...]:
 
 def size_of(model: Any, views: Views) -> dict[str, int | None]:
     """Return the number of parameters of a network and of dimensions of a common space."""
-    from crossfit.querying import encode
-
     method = model[0] if isinstance(model, Pipeline) else model
-    parameters = None
-    if hasattr(getattr(method, "net_", None), "module_"):
-        parameters = sum(part.numel() for part in method.net_.module_.parameters())
-    dimensions = None
-    if hasattr(method, "transform"):
-        name = next(name for name in views.names if name in fitted_views(model))
-        try:
-            few = encode(method, take_rows(views.distinct(name)[0], slice(0, 2)), name)
-            dimensions = int(few.shape[1])
-        except (ValueError, TypeError, AttributeError, IndexError):
-            dimensions = None  # the space does not consist of vectors
-    return {"parameters": parameters, "dimensions": dimensions}
+    # A method that scores pairs does not have a common space.
+    dimensions = dimensions_of(method, views) if hasattr(method, "transform") else None
+    return {"parameters": parameters_of(method), "dimensions": dimensions}
 
 
 def attention_of(method: Any, views: Views, raw: Views) -> Arrays:

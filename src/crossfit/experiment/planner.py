@@ -273,6 +273,8 @@ def _tasks(experiment: Experiment, method: _Method, pairs: _Pairs, store: Store)
         del tuning["storage"]  # where trials are stored does not change them
         if not tuning["refit_epochs"]:
             del tuning["refit_epochs"]  # keeps the keys of versions without this setting
+        if not tuning["against"]:
+            del tuning["against"]
     for seed in experiment.seeds if method.random else experiment.seeds[:1]:
         identity = {
             "dataset": pairs.identity,

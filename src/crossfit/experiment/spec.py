@@ -66,7 +66,7 @@ class Experiment:
         How equal scores are ranked.
     tuning : mapping, optional
         ``trials``, ``folds`` or ``validation: true``, ``metric``, ``timeout`` in seconds,
-        ``sampler``, ``pruner``, ``seed``, ``storage``.
+        ``sampler``, ``pruner``, ``seed``, ``storage``, ``refit_epochs``, ``against`` (costs).
     baseline : str, optional
         Label of the method that others are compared with; the best by default.
     reduced : bool, default=False

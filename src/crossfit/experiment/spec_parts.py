@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from crossfit import registry
+from crossfit._sizes import COSTS
 from crossfit.experiment._yaml import Node, SpecError, plain, what
 from crossfit.experiment.nested import (
     HOLDERS,
@@ -42,7 +43,7 @@ __all__ = [
 RELEVANCE = ("auto", "pair", "label")
 ROLES = ("train", "validation", "test")
 TIES = ("expected", "stable", "worst", "best")
-_SAMPLERS = ("tpe", "random", "grid")
+_SAMPLERS = ("tpe", "random", "grid", "cmaes", "gp", "nsga2")
 _PRUNERS = ("none", "median")
 
 
@@ -60,6 +61,7 @@ class TuningSpec:
     seed: int = 0
     storage: str | None = None
     refit_epochs: bool = False
+    against: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -322,6 +324,14 @@ def read_tuning(node: Node, default: TuningSpec | None = None) -> TuningSpec | N
     def metric(part: Node) -> str:
         return read_metrics(part)[0]
 
+    costs = node.child("against", default.against).sequence()
+    against = tuple(part.one_of(tuple(COSTS)) for part in costs)
+    if against:
+        for key, allowed in (("refit_epochs", (False,)), ("pruner", ("none", None))):
+            if given.get(key, getattr(default, key)) not in allowed:
+                raise node.error(f"{key!r} requires trials with one value; leave out 'against'")
+        if given.get("sampler", default.sampler) == "cmaes":
+            raise node.error("CMA-ES optimises one value; with 'against', use the sampler nsga2")
     return TuningSpec(
         node.child("trials", default.trials).integer(1),
         _number_or_name(node.child("folds", default.folds)),
@@ -333,6 +343,7 @@ def read_tuning(node: Node, default: TuningSpec | None = None) -> TuningSpec | N
         node.child("seed", default.seed).integer(0),
         node.child("storage", default.storage).optional(Node.text),
         node.child("refit_epochs", default.refit_epochs).boolean(),
+        tuple(dict.fromkeys(against)),
     )
 
 

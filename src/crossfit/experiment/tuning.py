@@ -257,10 +257,14 @@ def _search(task: Task, store: Store, on_trial: OnTrial | None) -> dict[str, Any
     metric = tuning.metric or task.metrics[0]
     seed = None if task.seed is None else tuning.seed
     model = cell_pipeline(task, stage, seed)
+    score = _Scoring(metric, task.relevance, task.ties)
     search = OptunaSearch(
         model,
         checked_settings(model, task.space, f"method {task.method.label!r}: tune"),
-        scoring=_Scoring(metric, task.relevance, task.ties),
+        scoring={metric: score, **{name: name for name in tuning.against}}
+        if tuning.against
+        else score,
+        objectives=[metric, *tuning.against] if tuning.against else None,
         cv=_folds(tuning.folds, train) if val is None else (val_views, val.y),
         n_trials=tuning.trials,
         timeout=tuning.timeout,
@@ -284,6 +288,7 @@ def _search(task: Task, store: Store, on_trial: OnTrial | None) -> dict[str, Any
             "metric": metric,
             "seconds": time.perf_counter() - begun,
             "on": "validation" if tuning.validation else _folds_in_words(tuning.folds),
+            **({"against": list(tuning.against)} if tuning.against else {}),
         },
         "trials": [_trial(task.method, trial) for trial in search.trials_],
     }
@@ -311,7 +316,8 @@ def _trial(spec: MethodSpec, trial: Any) -> dict[str, Any]:
     return {
         "number": trial.number,
         "state": trial.state.name.lower(),
-        "value": trial.value,
+        "value": trial.values[0] if trial.values else None,
+        **({"scores": trial.user_attrs["scores"]} if "scores" in trial.user_attrs else {}),
         "params": _in_file(spec, trial.params),
         "seconds": None if trial.duration is None else trial.duration.total_seconds(),
         "steps": {str(step): value for step, value in trial.intermediate_values.items()},

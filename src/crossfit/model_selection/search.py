@@ -47,7 +47,7 @@ from crossfit._warnings import warn_of_missing_labels
 from crossfit.base import CrossModalEstimator
 from crossfit.labels import check_labels
 from crossfit.model_selection import storages
-from crossfit.model_selection.scorers import make_retrieval_scorer
+from crossfit.model_selection.objectives import Measures, as_score
 from crossfit.model_selection.splitters import PairKFold, check_folds
 from crossfit.querying import answering, encode, similarity
 from crossfit.search_space import (
@@ -71,6 +71,9 @@ SAMPLERS: dict[str, type[optuna.samplers.BaseSampler]] = {
     "tpe": optuna.samplers.TPESampler,
     "random": optuna.samplers.RandomSampler,
     "grid": optuna.samplers.BruteForceSampler,
+    "cmaes": optuna.samplers.CmaEsSampler,
+    "gp": optuna.samplers.GPSampler,
+    "nsga2": optuna.samplers.NSGAIISampler,
 }
 # The attribute of a study that holds hashes of what its results depend on, and the words for each
 # difference.
@@ -157,9 +160,15 @@ class OptunaSearch(CheckedParameters, MetaEstimatorMixin, BaseEstimator):
     search_space : "default", or mapping of str to Float, Int, Choice or Each
         Parameter, as ``set_params`` names it, to a part of `crossfit.cards`. A ``when=`` names
         parameters in the same way. By default `default_search_space`.
-    scoring : str or callable, optional
+    scoring : str, callable, sequence of str, or mapping of str to str or callable, optional
         A metric of `crossfit.metrics`, or ``(estimator, views, y) -> float``, larger is better.
-        By default ``"map@all"`` with labels and ``"mrr"`` without.
+        By default ``"map@all"`` with labels and ``"mrr"`` without. Several are a mapping of names
+        to metrics, or a sequence of metrics; they may include the costs ``"seconds"`` (of a fit),
+        ``"dimensions"`` (of the common space) and ``"parameters"`` (of networks), for which
+        smaller is better. All are recorded; the first score, or that of `refit`, decides.
+    objectives : sequence of str, optional
+        Names of the measures that the study optimises together, for instance a score and a cost;
+        by default only the one that decides.
     cv : int, splitter, iterable of (train, test), or (Views, labels)
         Number of folds (of a shuffled `PairKFold`), any splitter, row numbers, or Views held out
         for validation with their labels or None.
@@ -169,10 +178,12 @@ class OptunaSearch(CheckedParameters, MetaEstimatorMixin, BaseEstimator):
         another fit.
     timeout : float, optional
         Seconds after which no new trial begins.
-    sampler : {"tpe", "random", "grid"} or optuna sampler, optional
+    sampler : {"tpe", "random", "grid", "cmaes", "gp", "nsga2"} or optuna sampler, optional
         Sampler that chooses the settings of the next trial; by default TPE, or the sampler of
-        `study`. ``"grid"`` tries every combination of a space of `Choice` and `Int`, in random
-        order, as TPE and ``"random"`` do if there are no more of them than trials. The search ends
+        `study`. The others are CMA-ES (for numbers; needs the package cmaes), a Gaussian process
+        (for few, slow trials) and NSGA-II (for several objectives). ``"grid"`` tries every
+        combination of a space of `Choice` and `Int`, in random order, as TPE and ``"random"`` do
+        if there are no more of them than trials. The search ends
         early if the sampler has no further settings (``GridSampler``).
     pruner : {"median", "none"} or optuna pruner, optional
         Pruner that stops trials early; by default none, or the pruner of `study`. It is given
@@ -194,8 +205,10 @@ class OptunaSearch(CheckedParameters, MetaEstimatorMixin, BaseEstimator):
     random_state : int, RandomState or None
         Seed of a sampler that is given by its name; a sampler object has a seed of its own. With
         one process, and a method that is seeded, the search is repeatable.
-    refit : bool
-        Whether to fit the winner on all rows.
+    refit : bool, str or callable
+        Whether to fit the winner on all rows. With several measures, the name of the score that
+        decides, or a function that is given the trials of the Pareto front (with one objective, the
+        complete trials), best first, and returns the winner among them.
     refit_epochs : bool
         Whether the number of epochs is chosen too: the score of a trial is that of its best
         epoch, averaged over the folds, and the winner is fitted for that many epochs. For neural
@@ -218,18 +231,24 @@ class OptunaSearch(CheckedParameters, MetaEstimatorMixin, BaseEstimator):
     best_params_ : dict of str to object
         Its parameters, as ``set_params`` takes them.
     best_score_ : float
-        Its mean score over the folds.
+        Its mean score over the folds, by the measure that decides.
+    best_scores_ : dict of str to float
+        Its means of all measures, if there are several.
+    front_ : list of optuna.trial.FrozenTrial
+        The Pareto front: trials to which no other is superior in one objective without being
+        inferior in another, best by the measure that decides first. With several objectives.
     study_ : optuna.Study
         The study, with the sampler and the pruner that were used. Options of a `Choice` that have
         names are recorded under their names.
     trials_ : list of optuna.trial.FrozenTrial
-        The finished trials. ``user_attrs`` has ``fold_scores``, or the ``reason`` of a failure.
+        The finished trials. ``user_attrs`` has ``fold_scores``, with several measures ``scores``
+        (their means by name), or the ``reason`` of a failure.
     folds_ : list of (train, test), or None
         Row numbers; None if Views were held out.
     search_space_ : dict
         The search space.
-    scorer_ : callable
-        The scorer, ``(estimator, views, y) -> float``.
+    scorer_ : callable, or dict of str to callable or str
+        The scorer, ``(estimator, views, y) -> float``; several by name, with the costs as words.
     labelled_ : bool
         Whether `fit` was given labels.
 
@@ -265,7 +284,8 @@ class OptunaSearch(CheckedParameters, MetaEstimatorMixin, BaseEstimator):
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "search_space": [one_of("default"), Mapping],
-        "scoring": [str, callable, None],
+        "scoring": [str, callable, Mapping, list, tuple, None],
+        "objectives": [list, tuple, None],
         "n_trials": [integer(1), None],
         "timeout": [real(0, None), None],
         "sampler": [one_of(*SAMPLERS), optuna.samplers.BaseSampler, None],
@@ -275,7 +295,7 @@ class OptunaSearch(CheckedParameters, MetaEstimatorMixin, BaseEstimator):
         "study": [optuna.Study, None],
         "n_jobs": [integer(1)],
         "random_state": ["random_state"],
-        "refit": ["boolean"],
+        "refit": ["boolean", str, callable],
         "refit_epochs": ["boolean"],
         "callbacks": [list, tuple, None],
         "verbose": [one_of("auto"), "boolean", integer(0)],
@@ -286,7 +306,8 @@ class OptunaSearch(CheckedParameters, MetaEstimatorMixin, BaseEstimator):
         estimator: Any,
         search_space: Space | str = "default",
         *,
-        scoring: str | Callable[..., float] | None = None,
+        scoring: Any = None,
+        objectives: Sequence[str] | None = None,
         cv: Any = 3,
         n_trials: int | None = 50,
         timeout: float | None = None,
@@ -298,7 +319,7 @@ class OptunaSearch(CheckedParameters, MetaEstimatorMixin, BaseEstimator):
         study: optuna.Study | None = None,
         n_jobs: int = 1,
         random_state: int | np.random.RandomState | None = None,
-        refit: bool = True,
+        refit: bool | str | Callable[[list[FrozenTrial]], FrozenTrial] = True,
         refit_epochs: bool = False,
         catch: type[Exception] | tuple[type[Exception], ...] = (),
         callbacks: Sequence[Callable[[optuna.Study, FrozenTrial], None]] | None = None,
@@ -307,6 +328,7 @@ class OptunaSearch(CheckedParameters, MetaEstimatorMixin, BaseEstimator):
         self.estimator = estimator
         self.search_space = search_space
         self.scoring = scoring
+        self.objectives = objectives
         self.cv = cv
         self.n_trials = n_trials
         self.timeout = timeout
@@ -377,17 +399,12 @@ class OptunaSearch(CheckedParameters, MetaEstimatorMixin, BaseEstimator):
         if labels is not None and len(labels) != len(views):
             raise ValueError(f"y: expected one label per row ({len(views)}), got {len(labels)}")
         space = self._checked_space()
-        scorer = self.scoring
-        if isinstance(scorer, type):
-            raise TypeError(f"scoring must be a metric or a function, got {shown(scorer)}")
-        if scorer is None:
-            scorer = "mrr" if labels is None else "map@all"
-        if isinstance(scorer, str):
-            scorer = make_retrieval_scorer(scorer)
-        of_fit, of_score = self._routed(scorer, sample_weight, params)
-        for name in ("best_estimator_", "best_params_", "best_score_"):
+        measures = self._checked_measures(labels is not None)
+        of_fit, of_score = self._routed(sample_weight, params)
+        for name in ("best_estimator_", "best_params_", "best_score_", "best_scores_", "front_"):
             self.__dict__.pop(name, None)
-        self.search_space_, self.scorer_ = space, scorer
+        self.search_space_, self._measures = space, measures
+        self.scorer_ = dict(measures.scorers) if measures.several else measures.scorer
         self.labelled_ = labels is not None
         folds, self.folds_ = self._folds(views, labels, of_fit, of_score)
 
@@ -412,7 +429,7 @@ class OptunaSearch(CheckedParameters, MetaEstimatorMixin, BaseEstimator):
                     objective = _Objective(
                         self.estimator,
                         space,
-                        scorer,
+                        measures,
                         folds,
                         self.n_trials,
                         prunes=not isinstance(study.pruner, optuna.pruners.NopPruner),
@@ -439,9 +456,7 @@ class OptunaSearch(CheckedParameters, MetaEstimatorMixin, BaseEstimator):
         MetadataRouter
             Arguments of `fit` go to the estimator, the splitter and the scorer.
         """
-        scorer = make_retrieval_scorer() if self.scoring is None else self.scoring
-        if isinstance(scorer, str):
-            scorer = make_retrieval_scorer(scorer)
+        scorer = Measures.read(self.scoring, self.objectives, self.refit, True).scorer
         own = PairKFold() if isinstance(self.cv, Integral) else None
         router = MetadataRouter(owner=self)
         router.add(estimator=self.estimator, method_mapping=_mapping(fit="fit"))
@@ -451,7 +466,7 @@ class OptunaSearch(CheckedParameters, MetaEstimatorMixin, BaseEstimator):
         return router
 
     def _routed(
-        self, scorer: Any, sample_weight: ArrayLike | None, params: dict[str, Any]
+        self, sample_weight: ArrayLike | None, params: dict[str, Any]
     ) -> tuple[dict[str, Any], dict[str, Any]]:
         """Return the arguments of the fits and those of the scores."""
         if sample_weight is not None:
@@ -518,15 +533,19 @@ class OptunaSearch(CheckedParameters, MetaEstimatorMixin, BaseEstimator):
         if self.storage is None and self.study is None and self.n_jobs > 1:
             # The processes shared a temporary file, which is about to be deleted.
             self.study_ = optuna.create_study(
-                direction="maximize",
+                directions=self._measures.directions,
                 study_name=study.study_name,
                 sampler=study.sampler,
                 pruner=study.pruner,
             )
             self.study_.add_trials(study.get_trials())
         self.trials_ = [trial for trial in study.get_trials() if _counts(trial, running=False)]
+        if len(self._measures.objectives) > 1:
+            self.front_ = self._measures.front(self.trials_)
         best = self._best()
-        self.best_score_ = float(best.value)  # type: ignore[arg-type]
+        self.best_score_ = self._measures.value_of(best)
+        if self._measures.several:
+            self.best_scores_ = dict(best.user_attrs["scores"])
         with _calm(self.verbose):
             # Copies, so that setting parameters of a part does not change options of the space.
             self.best_params_ = _cloned(suggest(self.search_space_, FixedTrial(best.params)))
@@ -538,7 +557,15 @@ class OptunaSearch(CheckedParameters, MetaEstimatorMixin, BaseEstimator):
     def _best(self) -> FrozenTrial:
         complete = [trial for trial in self.trials_ if trial.state is TrialState.COMPLETE]
         if complete:
-            return max(complete, key=lambda trial: trial.value)  # type: ignore[arg-type,return-value]
+            # The first of equal ones, as it was found with the fewest trials.
+            ordered = sorted(complete, key=self._measures.value_of, reverse=True)
+            if not callable(self.refit):
+                return ordered[0]
+            known = getattr(self, "front_", ordered)
+            found = self.refit(list(known))
+            if not any(found is trial for trial in known):
+                raise TypeError(f"refit must return one of its trials, got {shown(found)}")
+            return found
         reasons = [t.user_attrs["reason"] for t in self.trials_ if "reason" in t.user_attrs]
         if reasons:
             n = len(self.trials_)
@@ -582,6 +609,14 @@ class OptunaSearch(CheckedParameters, MetaEstimatorMixin, BaseEstimator):
                 "sampler object has a seed of its own; leave out random_state and seed the "
                 "sampler, as in TPESampler(seed=0)"
             )
+        if self.sampler == "cmaes":
+            try:
+                import cmaes  # noqa: F401
+            except ImportError:
+                raise ImportError(
+                    "the sampler 'cmaes' needs the package cmaes: pip install "
+                    "'crossfit-retrieval[samplers]'"
+                ) from None
         params = self.estimator.get_params(deep=True)
         if self.refit_epochs and not any(n.rpartition("__")[2] == "max_epochs" for n in params):
             raise ValueError(
@@ -594,6 +629,24 @@ class OptunaSearch(CheckedParameters, MetaEstimatorMixin, BaseEstimator):
                     f"the parameter {name!r} holds an Optuna trial, and copies of it cannot prune; "
                     "leave it out, since the search itself reports scores and prunes"
                 )
+
+    def _checked_measures(self, labelled: bool) -> Measures:
+        measures = Measures.read(self.scoring, self.objectives, self.refit, labelled)
+        if measures.several and self.refit_epochs:
+            raise ValueError(
+                "refit_epochs chooses the epoch that is best by one measure; give a single scoring"
+            )
+        if len(measures.objectives) > 1:
+            if self.pruner not in (None, "none"):
+                raise ValueError(
+                    "a pruner compares trials by one value; leave it out with several objectives"
+                )
+            if self.sampler == "cmaes" or isinstance(self.sampler, optuna.samplers.CmaEsSampler):
+                raise ValueError(
+                    "CMA-ES optimises one value; use the sampler 'nsga2', 'tpe' or 'gp' with "
+                    "several objectives"
+                )
+        return measures
 
     def _checked_space(self) -> dict[str, Part]:
         given: Any = self.search_space
@@ -639,6 +692,8 @@ class OptunaSearch(CheckedParameters, MetaEstimatorMixin, BaseEstimator):
         return space
 
     def _pruner(self, study: optuna.Study) -> optuna.pruners.BasePruner:
+        if len(self._measures.objectives) > 1:
+            return optuna.pruners.NopPruner()
         if self.pruner is None and self.study is not None:
             return study.pruner
         if self.pruner is None or self.pruner == "none":
@@ -661,7 +716,8 @@ class OptunaSearch(CheckedParameters, MetaEstimatorMixin, BaseEstimator):
             words = [seed] if done == worker == 0 else [seed, done, worker]
             state = int(np.random.SeedSequence(words).generate_state(1)[0])
             with _calm(False):  # BruteForceSampler still warns that it is experimental
-                return SAMPLERS[given](seed=state)  # type: ignore[call-arg]
+                quiet = {"warn_independent_sampling": False} if given in ("cmaes", "gp") else {}
+                return SAMPLERS[given](seed=state, **quiet)  # type: ignore[call-arg]
         sampler = copy.deepcopy(given)
         if done or worker:
             sampler.reseed_rng()
@@ -738,7 +794,7 @@ class OptunaSearch(CheckedParameters, MetaEstimatorMixin, BaseEstimator):
                 "data": joblib.hash((views, y, *(part for part in (of_fit, of_score) if part))),
                 "folds": joblib.hash((self.folds_, held_out)),
                 "space": joblib.hash(list(self.search_space_.items())),
-                "metric": joblib.hash(self.scorer_),
+                "metric": joblib.hash(self._measures.hashed),
                 "estimator": joblib.hash(_described(clone(self.estimator).set_params(**neutral))),
                 "epochs": bool(self.refit_epochs),
                 "code": joblib.hash(_codes(self.estimator)),
@@ -760,7 +816,7 @@ class OptunaSearch(CheckedParameters, MetaEstimatorMixin, BaseEstimator):
             study = copy.copy(self.study) or optuna.create_study(
                 storage=storage,
                 study_name=name,
-                direction="maximize",
+                directions=self._measures.directions,
                 load_if_exists=self.load_if_exists,
             )
         except optuna.exceptions.DuplicatedStudyError:
@@ -770,13 +826,19 @@ class OptunaSearch(CheckedParameters, MetaEstimatorMixin, BaseEstimator):
             ) from None
         if mark is None:
             return study
-        if len(study.directions) > 1:
+        ways, wanted = [way.name.lower() for way in study.directions], self._measures.directions
+        if len(ways) != len(wanted):
             raise ValueError(
-                f"the study {name!r} has {len(study.directions)} objectives; use a study with one"
+                f"the study {name!r} has {len(ways)} objectives; use a study with "
+                f"{'one' if len(wanted) == 1 else len(wanted)}"
             )
-        if study.direction is not optuna.study.StudyDirection.MAXIMIZE:
+        if ways != wanted:
+            verb = {"minimize": "minimises", "maximize": "maximises"}
+            i = next(i for i in range(len(ways)) if ways[i] != wanted[i])
+            which = f" {self._measures.objectives[i]!r}" if len(wanted) > 1 else ""
             raise ValueError(
-                f"the study {name!r} minimises its objective; use a study that maximises it"
+                f"the study {name!r} {verb[ways[i]]} its objective{which}; use a study that "
+                f"{verb[wanted[i]]} it"
             )
         found = study.user_attrs.get(_MARK)
         if found is None:
@@ -826,7 +888,7 @@ class OptunaSearch(CheckedParameters, MetaEstimatorMixin, BaseEstimator):
         more = {} if sample_weight is None else {"sample_weight": sample_weight}
         if y is None and self.labelled_:
             warn_of_missing_labels("OptunaSearch")
-        return float(self.scorer_(self.best_estimator_, views, y, **more))
+        return float(self._measures.scorer(self.best_estimator_, views, y, **more))
 
     @available_if(_is_fitted_embedding)
     def transform(self, X: Views) -> Views:
@@ -920,7 +982,7 @@ class _Objective:
 
     estimator: Any
     space: Mapping[str, Any]
-    scorer: Callable[..., float]
+    measures: Measures
     folds: list[_Fold]
     n_trials: int | None
     prunes: bool
@@ -957,7 +1019,7 @@ class _Objective:
             )
         return replace(self, estimator=clone(self.estimator[first:]), folds=folds)
 
-    def __call__(self, trial: optuna.Trial) -> float:
+    def __call__(self, trial: optuna.Trial) -> float | list[float]:
         study = trial.study
         if self.n_trials is not None:
             begun = sum(
@@ -975,16 +1037,17 @@ class _Objective:
             trial.set_user_attr("reason", reason)
             raise _TrialFailedError(reason) from error
 
-    def _value(self, trial: optuna.Trial) -> float:
+    def _value(self, trial: optuna.Trial) -> float | list[float]:
         params = suggest(self.space, trial)
         before = _with_same_settings(trial)
         if before is not None:
             if before.state is TrialState.PRUNED:
                 raise optuna.TrialPruned(f"as trial {before.number} with the same settings")
-            for name in {"fold_scores", "epochs"} & set(before.user_attrs):
+            for name in {"fold_scores", "epochs", "scores"} & set(before.user_attrs):
                 trial.set_user_attr(name, before.user_attrs[name])
-            return float(before.value)  # type: ignore[arg-type]
+            return list(before.values)
         scores: list[float] = []
+        others: list[dict[str, float]] = []
         of_folds: list[_EpochScores] = []
         for number, fold in enumerate(self.folds):
             estimator = clone(self.estimator).set_params(**_cloned(params))
@@ -992,9 +1055,12 @@ class _Objective:
             valid, y_valid = fold.valid.taken()
             epochs = _EpochScores(self, estimator, (train, y_train), (valid, y_valid))
             epochs.trial = trial if self.prunes and number == 0 else None
+            begun = time.perf_counter()
             with epochs.recording():
                 estimator.fit(train, y_train, **fold.train.arguments())
-            scores.append(self.score(estimator, valid, y_valid, fold.valid.arguments()))
+            seconds, more = time.perf_counter() - begun, fold.valid.arguments()
+            scores.append(self.score(estimator, valid, y_valid, more))
+            others.append(self.measures.others(estimator, valid, y_valid, more, seconds))
             of_folds.append(epochs)
             mean = float(np.mean(scores))
             if self.prunes and not of_folds[0].curve and number + 1 < len(self.folds):
@@ -1005,7 +1071,11 @@ class _Objective:
         if self.refit_epochs:
             scores = self._best_epoch(trial, of_folds)
         trial.set_user_attr("fold_scores", scores)
-        return float(np.mean(scores))
+        means = {self.measures.main: float(np.mean(scores))}
+        means |= {name: float(np.mean([each[name] for each in others])) for name in others[0]}
+        if self.measures.several:
+            trial.set_user_attr("scores", {name: means[name] for name in self.measures.scorers})
+        return [means[name] for name in self.measures.objectives]
 
     def _best_epoch(self, trial: optuna.Trial, of_folds: list[_EpochScores]) -> list[float]:
         """Store the epoch whose mean score over the folds is best; return its scores."""
@@ -1029,14 +1099,7 @@ class _Objective:
         more: Mapping[str, Any] = MappingProxyType({}),
     ) -> float:
         """Return the score on held-out rows, checked to be a finite number."""
-        found = self.scorer(estimator, views, y, **more)
-        try:
-            value = float(found)
-        except (TypeError, ValueError, RuntimeError):
-            raise TypeError(f"scoring must return a number, got {shown(found)}") from None
-        if not np.isfinite(value):
-            raise ValueError(f"the score is {value}, which is not finite")
-        return value
+        return as_score(self.measures.scorer(estimator, views, y, **more))
 
 
 def _with_same_settings(trial: optuna.Trial) -> FrozenTrial | None:

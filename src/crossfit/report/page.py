@@ -23,6 +23,7 @@ from crossfit.report.format import (
     metric_words,
     p_figure,
 )
+from crossfit.report.front import front_table
 from crossfit.report.gallery import Gallery
 from crossfit.report.html_tables import (
     Table,
@@ -191,6 +192,7 @@ class _Prepared:
     first: Sequence[Plot]
     plots: Sequence[Plot]
     searches: Sequence[Plot]
+    fronts: Sequence[tuple[Plot, Table | None]]
     published: Table | None
     cost: Table | None
     hubness: Table | None
@@ -219,6 +221,16 @@ def _prepared(part: Part, i: int) -> _Prepared:
                 row.label,
                 partial(plots.search, row),
                 "Scores of all trials of the search; the best one is orange.",
+            )
+        ],
+        [
+            (plot, front_table(row))
+            for row in board.rows
+            for plot in drawn(
+                row.label,
+                partial(plots.front, row),
+                "Scores of all trials over what they cost; those of the Pareto front, to which no "
+                "other is superior in all, are orange.",
             )
         ],
         published_table(board),

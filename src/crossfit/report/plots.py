@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from crossfit._sizes import COSTS
 from crossfit._text import printable
 from crossfit.metrics import parse_metric
 from crossfit.plotting import in_plain_words, points_of, scale_cutoffs
@@ -27,6 +28,7 @@ from crossfit.report.drawing import (
     wrapped,
 )
 from crossfit.report.format import metric_words
+from crossfit.report.front import costs_of, front_of
 from crossfit.report.leaderboard import Board, Row
 
 __all__ = ["attention", "costs", "curves", "intervals", "search", "sweeps", "training"]
@@ -275,6 +277,31 @@ def search(row: Row, *, narrow: bool = False) -> str | None:
                 label.set(ha="right", rotation_mode="anchor")
         ax.set_xlabel(printable(name), color=INK)
     return as_svg(figure, f"Trials of {row.label}")
+
+
+@in_plain_words
+def front(row: Row, *, narrow: bool = False) -> str | None:
+    """Draw the scores of all trials over each cost, with the Pareto front of all objectives."""
+    costs = costs_of(row.trials)
+    if not costs:
+        return None
+    best = front_of(row.trials)
+    known = [trial for trial in row.trials if trial.get("scores")]
+    figure, axes = in_panels(len(costs), 2.5, "y", narrow=narrow)
+    for ax, cost in zip(axes, costs):
+        values = [trial["scores"][cost] for trial in known]
+        if min(values) > 0 and max(values) / min(values) > 20:
+            log_scale(ax, values, most=4)
+        else:
+            ax.locator_params(axis="x", nbins=4)
+        ax.plot(values, [trial["value"] for trial in known], "o", markersize=4.5, color=SERIES[0])
+        points = sorted((trial["scores"][cost], trial["value"]) for trial in best)
+        marks = "o-" if len(costs) == 1 else "o"
+        ax.plot(*zip(*points), marks, markersize=4.5, drawstyle="steps-post", color=SERIES[1])
+        ax.set_xlabel(COSTS[cost], color=INK)
+    metric = next(name for name in known[0]["scores"] if name not in COSTS)
+    axes[0].set_ylabel(metric_words(metric), color=INK)
+    return as_svg(figure, f"Pareto front of {row.label}")
 
 
 def _with_ratio(row: Mapping[str, Any]) -> dict[str, Any]:

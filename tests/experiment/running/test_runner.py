@@ -347,6 +347,38 @@ def test_tuning_on_validation_pairs(tiny, tmp_path):
     assert "no" in run(no_validation, tmp_path / "s").cells[0].reason
 
 
+def test_a_search_against_costs_keeps_its_front(tiny, tmp_path):
+    from crossfit.report import report_runs
+    from crossfit.report.front import front_of
+
+    scaler = {"name": "sklearn.preprocessing.StandardScaler"}
+    e = experiment(
+        [{"method": "cca", "label": "CCA", "tune": {"n_components": {"int": [1, 4]}}}],
+        features={"image": scaler, "text": scaler},
+        tuning={"trials": 4, "folds": 2, "against": ["dimensions"], "sampler": "grid"},
+    )
+    record = run(e, tmp_path / "s")
+    (cell,) = record.cells
+    assert cell.status == "done", cell.problem
+    trials = cell.trials()
+    assert sorted(t["scores"]["dimensions"] for t in trials) == [1, 2, 3, 4]
+    assert cell.tuning["against"] == ["dimensions"]
+    best = max(t["value"] for t in trials)
+    assert cell.tuning["best_value"] == best
+    found = {t["number"]: (t["value"], t["scores"]["dimensions"]) for t in trials}
+    naive = [
+        number
+        for number, (value, size) in found.items()
+        if not any(other >= value and smaller < size for other, smaller in found.values())
+    ]
+    front = front_of(trials)
+    assert sorted(t["number"] for t in front) == sorted(naive)
+    page = report_runs([record.name], tmp_path / "s", tmp_path / "report").read_text("utf-8")
+    assert "Quality against cost" in page and "Pareto front of CCA" in page
+    for trial in front:
+        assert f"n_components={trial['params']['n_components']}" in page.replace("<wbr>", "")
+
+
 def test_features_are_fitted_on_training_rows_and_computed_once(tiny, tmp_path, monkeypatch):
     import tinyplug
     from sklearn.preprocessing import StandardScaler

@@ -1,0 +1,46 @@
+"""The size of a fitted method: numbers of its networks, and dimensions of its common space."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from crossfit.views import Views, take_rows
+
+__all__ = ["COSTS", "dimensions_of", "parameters_of"]
+
+#: What a setting may cost, by name, with the words for tables; smaller is better.
+COSTS = {"seconds": "fit, s", "dimensions": "dimensions", "parameters": "parameters"}
+
+
+def parameters_of(model: Any) -> int | None:
+    """Return the number of parameters of the networks of a model; None if it has none."""
+    parts = [model, *model.get_params(deep=True).values()]
+    networks = {
+        id(part): part.net_.module_
+        for part in parts
+        if hasattr(getattr(part, "net_", None), "module_")
+    }
+    if not networks:
+        return None
+    return sum(each.numel() for network in networks.values() for each in network.parameters())
+
+
+def dimensions_of(model: Any, views: Views) -> int | None:
+    """Return the number of columns of a common space; None if it does not consist of vectors.
+
+    Parameters
+    ----------
+    model : estimator
+        A fitted method or pipeline.
+    views : Views
+        Any items of its views, of which two are encoded.
+    """
+    from crossfit.querying import answering, encode, view_names
+
+    fitted = view_names(answering(model)[1])
+    name = next(name for name in views.names if name in fitted)
+    try:
+        few = encode(model, take_rows(views.distinct(name)[0], slice(0, 2)), name)
+        return int(few.shape[1])
+    except (ValueError, TypeError, AttributeError, IndexError):
+        return None
