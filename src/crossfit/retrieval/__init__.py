@@ -12,6 +12,7 @@ _HOMES = {
     "Exactness": "rerank",
     "Fusion": "fusion",
     "HubCorrection": "hubs",
+    "Index": "stored",
     "InvertedSoftmax": "hubs",
     "NNN": "hubs",
     "QBNorm": "hubs",
@@ -38,3 +39,4 @@ if TYPE_CHECKING:
     from crossfit.retrieval.rerank import Reranker as Reranker
     from crossfit.retrieval.rerank import exactness as exactness
     from crossfit.retrieval.scorer import RetrievalScorer as RetrievalScorer
+    from crossfit.retrieval.stored import Index as Index
