@@ -353,7 +353,7 @@ def test_what_killed_savings_left_goes_and_what_living_ones_write_stays(tmp_path
         with draft_of(bundle / name, Path.touch) as draft:
             of_a_process_that_has_ended(draft).write_bytes(b"half")
     save(holding(np.ones(3)), bundle, overwrite=True)
-    assert len(list(bundle.iterdir())) == 2 and load(bundle).held_.sum() == 3
+    assert len(list(bundle.iterdir())) == 3 and load(bundle).held_.sum() == 3
 
 
 def test_a_full_disk_is_one_sentence(tmp_path):
@@ -368,7 +368,7 @@ def test_a_full_disk_is_one_sentence(tmp_path):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
-    assert len(list(bundle.iterdir())) == 2 and load(bundle).held_.sum() == 3
+    assert len(list(bundle.iterdir())) == 3 and load(bundle).held_.sum() == 3
 
 
 # ---- names ---------------------------------------------------------------------------------------

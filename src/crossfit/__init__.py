@@ -26,6 +26,7 @@ _HOMES = {
     "evaluate": "metrics",
     "load": "persistence",
     "make_retrieval_scorer": "model_selection",
+    "model_card": "model_cards",
     "save": "persistence",
     "search": "querying",
     "similarity": "querying",
@@ -66,6 +67,7 @@ if TYPE_CHECKING:
     from crossfit.compose import ViewTransformer as ViewTransformer
     from crossfit.diagnosis import diagnose as diagnose
     from crossfit.metrics import evaluate as evaluate
+    from crossfit.model_cards import model_card as model_card
     from crossfit.model_selection import make_retrieval_scorer as make_retrieval_scorer
     from crossfit.persistence import BundleError as BundleError
     from crossfit.persistence import load as load

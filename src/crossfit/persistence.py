@@ -1,9 +1,9 @@
 """Bundles: fitted models on disk as plain values and arrays, which are read and never executed.
 
-A bundle is a folder of two files. ``manifest.json`` lists the types that the model is made of and
-holds their parameters and fitted values; ``arrays-<hash>.npz`` holds the arrays. Nothing is
-pickled. Only types that the registry lists or that this module names are allowed; a type is never
-imported just because a bundle names it.
+A bundle is a folder of three files. ``manifest.json`` lists the types that the model is made of and
+holds their parameters and fitted values; ``arrays-<hash>.npz`` holds the arrays; ``README.md``, the
+model card, is for people and is never read. Nothing is pickled. Only types that the registry lists
+or that this module names are allowed; a type is never imported just because a bundle names it.
 """
 
 from __future__ import annotations
@@ -34,12 +34,14 @@ from crossfit._files import clear_drafts, draft_of, room_for
 from crossfit._fitted import stands_for_code
 from crossfit._identities import entry_named, identity_of
 from crossfit._warnings import warn
+from crossfit.model_cards import is_model_card, model_card
 from crossfit.views import Channels, Ragged, Views, n_rows
 
 __all__ = ["BundleError", "load", "save"]
 
 FORMAT = 2  # 1 named registered classes by their paths
 MANIFEST = "manifest.json"
+CARD = "README.md"
 _ARRAYS = re.compile(r"arrays-[0-9a-f]{16}\.npz")
 
 # Nesting depth: more than any pipeline needs and far below Python's recursion limit. It also stops
@@ -106,7 +108,13 @@ class BundleError(ValueError):
     """Raised if a model cannot be stored in a bundle, or a bundle cannot be trusted or read."""
 
 
-def save(model: Any, folder: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
+def save(
+    model: Any,
+    folder: str | os.PathLike[str],
+    *,
+    overwrite: bool = False,
+    card: str | None = None,
+) -> Path:
     """Write a model to a folder, from which `load` restores it on any machine.
 
     Parameters
@@ -119,6 +127,10 @@ def save(model: Any, folder: str | os.PathLike[str], *, overwrite: bool = False)
     overwrite : bool, default=False
         Replace the bundle in an existing folder. The old bundle stays valid until the new one is
         complete, and files that do not belong to it are left alone.
+    card : str, optional
+        Text of ``README.md``, by default ``crossfit.model_card(model)``. Pass a `model_card` with
+        data, measures and licence if they are known. A page that crossfit did not write is never
+        replaced.
 
     Returns
     -------
@@ -131,11 +143,13 @@ def save(model: Any, folder: str | os.PathLike[str], *, overwrite: bool = False)
         If a part of the model is of a type that a bundle cannot contain; the message names the
         part and the type. Nothing is written in this case.
     FileExistsError
-        If the folder exists and `overwrite` is False, or if it is not a bundle.
+        If the folder exists and `overwrite` is False; if it is not a bundle; or if `card` would
+        replace a ``README.md`` that is not a model card of crossfit.
 
     See Also
     --------
     load : Read the model.
+    model_card : Describe the model.
 
     Notes
     -----
@@ -162,8 +176,8 @@ def save(model: Any, folder: str | os.PathLike[str], *, overwrite: bool = False)
     """
     check_arguments(
         "save",
-        {"folder": [a_path()], "overwrite": ["boolean"]},
-        {"folder": folder, "overwrite": overwrite},
+        {"folder": [a_path()], "overwrite": ["boolean"], "card": [str, None]},
+        {"folder": folder, "overwrite": overwrite, "card": card},
     )
     folder = Path(folder)
     encoder = _Encoder()
@@ -178,19 +192,25 @@ def save(model: Any, folder: str | os.PathLike[str], *, overwrite: bool = False)
         "types": encoder.types,
         "model": tree,
     }
+    text = model_card(model) if card is None else card
     if not os.path.lexists(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
         clear_drafts(folder)
         with room_for("the bundle", folder), draft_of(folder, Path.mkdir) as draft:
-            _write(draft, content, encoder.arrays)
+            _write(draft, content, encoder.arrays, text)
             draft.rename(folder)
         return folder
     if not overwrite:
         raise FileExistsError(f"{folder} already exists; pass overwrite=True to replace a bundle")
     if not _may_replace(folder):
         raise FileExistsError(f"{folder} exists and is not a bundle; choose another folder")
+    own = _has_own_page(folder / CARD)
+    if own and card is not None:
+        raise FileExistsError(
+            f"{folder / CARD} is not a model card of crossfit and is never replaced; move it first"
+        )
     with room_for("the bundle", folder):
-        kept = _write(folder, content, encoder.arrays)
+        kept = _write(folder, content, encoder.arrays, None if own else text)
     for path in list(folder.iterdir()):
         if _ARRAYS.fullmatch(path.name) and path.name != kept:
             path.unlink()
@@ -674,13 +694,15 @@ def _training_data(neighbors: Any) -> dict[str, Any]:
 # ---- writing -------------------------------------------------------------------------------------
 
 
-def _write(folder: Path, content: Mapping[str, Any], arrays: list[NDArray[Any]]) -> str:
-    """Write both files; the manifest, which completes the bundle, is put in place last."""
-    paths = [folder / "arrays", folder / MANIFEST]
+def _write(
+    folder: Path, content: Mapping[str, Any], arrays: list[NDArray[Any]], card: str | None
+) -> str:
+    """Write the files; the manifest completes the bundle, and the card follows it at once."""
+    paths = [folder / "arrays", folder / MANIFEST, folder / CARD]
     for path in paths:
         clear_drafts(path)
-    arrays_draft, manifest_draft = (draft_of(path, Path.touch) for path in paths)
-    with arrays_draft as draft, manifest_draft as last:
+    arrays_draft, manifest_draft, card_draft = (draft_of(path, Path.touch) for path in paths)
+    with arrays_draft as draft, manifest_draft as last, card_draft as page:
         with open(draft, "wb") as stream:
             np.savez(stream, *arrays)
             _to_disk(stream)
@@ -698,9 +720,25 @@ def _write(folder: Path, content: Mapping[str, Any], arrays: list[NDArray[Any]])
         with open(last, "wb") as stream:
             stream.write(raw)
             _to_disk(stream)
+        if card is not None:
+            with open(page, "wb") as stream:
+                stream.write(card.encode(errors="replace"))
+                _to_disk(stream)
         draft.replace(folder / name)
         last.replace(folder / MANIFEST)
+        if card is not None:
+            page.replace(folder / CARD)
     return name
+
+
+def _has_own_page(path: Path) -> bool:
+    """Return True if there is a page that crossfit did not write, which is never changed."""
+    if not os.path.lexists(path):
+        return False
+    if path.is_symlink() or not path.is_file():
+        return True
+    with path.open(encoding="utf-8", errors="replace") as stream:
+        return not is_model_card(stream.read(200))
 
 
 def _may_replace(folder: Path) -> bool:
