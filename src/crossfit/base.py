@@ -36,6 +36,7 @@ from crossfit.similarities import (
     check_chunk,
     check_out,
     fill_blocks,
+    in_order,
     of_one_block,
     resolve,
     write_scores,
@@ -525,7 +526,8 @@ class CrossModalEstimator(ViewsTransformerMixin, BaseEstimator):
         -------
         float32 array of shape (n_query_items, n_gallery_items)
             Scores of the distinct items, in order of first appearance; higher is better. `out`
-            itself if it is an array, a read-only memory map if it is a file.
+            itself if it is an array, a read-only memory map if it is a file. If the method encodes
+            both views as tensors, a tensor on their device.
 
         Raises
         ------
@@ -600,6 +602,10 @@ class CrossModalEstimator(ViewsTransformerMixin, BaseEstimator):
         check_chunk(chunk_size)
         check_out(out, shape)
         P, Q = self._prepared(queries, q), self._prepared(gallery, g)
+        own_fill = type(self)._fill is not CrossModalEstimator._fill
+        if out is None and is_tensor(P) and is_tensor(Q) and not own_fill:
+            with np.errstate(**NUMPY_DEFAULTS):
+                return in_order(self._similarity, P, Q, roles.index(q) > roles.index(g), chunk_size)
 
         @np.errstate(**NUMPY_DEFAULTS)
         def fill(scores: Scores) -> None:

@@ -7,6 +7,7 @@ that equal rows get equal scores at any position; scores are float32.
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterator
 from functools import partial
 from numbers import Integral
@@ -22,11 +23,12 @@ from sklearn.neighbors import NearestNeighbors
 from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import check_is_fitted
 
+from crossfit import _tensor_measures
 from crossfit._arguments import CheckedParameters, is_word, not_views, shown
 from crossfit._arrays import NUMPY_DEFAULTS, as_array, in_rows
 from crossfit._files import reserve, whole_file
 from crossfit.labels import labelled, read_labels
-from crossfit.views import Views, as_numpy, is_views, n_rows, take_rows
+from crossfit.views import Views, as_numpy, is_tensor, is_views, n_rows, take_rows
 
 __all__ = [
     "MEASURES",
@@ -37,6 +39,7 @@ __all__ = [
     "check_chunk",
     "check_out",
     "fill_blocks",
+    "in_order",
     "pairwise_similarity",
     "resolve",
     "write_scores",
@@ -161,7 +164,7 @@ def pairwise_similarity(
     Returns
     -------
     float32 array of shape (n, m)
-        Higher is more similar.
+        Higher is more similar. For two tensors, a tensor on their device.
 
     Raises
     ------
@@ -181,6 +184,8 @@ def pairwise_similarity(
 def _compared(A: ArrayLike, B: ArrayLike, measure: str) -> tuple[Similarity, Array, Array]:
     """Return the block function of a named measure, and both arrays prepared for it."""
     left, right, block = _named(measure)
+    if _tensor_measures.on_a_device(A, B):
+        return partial(_tensor_measures.block, measure), *_tensor_measures.compared(A, B, measure)
     a, b = finite_rows(A, "first"), finite_rows(B, "second")
     if a.shape[1] != b.shape[1]:
         raise ValueError(
@@ -241,7 +246,8 @@ def fill_blocks(
     Returns
     -------
     float32 array of shape (n, m)
-        The scores, in `out` if one is given.
+        The scores, in `out` if one is given. A tensor if P, Q and what `block` returns are tensors
+        and there is no `out`.
 
     Raises
     ------
@@ -256,19 +262,57 @@ def fill_blocks(
     """
     n, m = n_rows(P), n_rows(Q)
     block = of_one_block(block)
-    scores = np.empty((n, m), dtype=np.float32) if out is None else out
+    scores: Any = out
+    keeps = out is None and _tensor_measures.on_a_device(P, Q)
     for rows in _slices(n, chunk_size):
         p = take_rows(P, rows)
         for columns in _slices(m, chunk_size):
             q = take_rows(Q, columns)
-            found = as_numpy(block(p, q))
+            found = block(p, q)
+            if not (keeps and is_tensor(found)):
+                found = as_numpy(found)
+            elif scores is None:
+                scores = found.new_empty((n, m), dtype=sys.modules["torch"].float32)
+            if scores is None:
+                scores = np.empty((n, m), dtype=np.float32)
             if found.shape != (n_rows(p), n_rows(q)):  # NumPy would broadcast it
                 raise ValueError(
                     f"a similarity of {n_rows(p)} and {n_rows(q)} rows must have shape "
-                    f"({n_rows(p)}, {n_rows(q)}), got {found.shape}"
+                    f"({n_rows(p)}, {n_rows(q)}), got {tuple(found.shape)}"
                 )
             scores[rows, columns] = found
-    return scores
+    return np.empty((n, m), dtype=np.float32) if scores is None else scores
+
+
+def in_order(
+    block: Similarity, queries: Any, gallery: Any, turned: bool, chunk_size: int | None
+) -> Scores:
+    """Return scores of queries and gallery by a function of rows of the earlier view first.
+
+    Parameters
+    ----------
+    block : callable
+        As in `fill_blocks`.
+    queries, gallery : array
+        Items in n and m rows.
+    turned : bool
+        True if the gallery is the earlier view.
+    chunk_size : int, optional
+        As in `fill_blocks`.
+
+    Returns
+    -------
+    float32 array of shape (n, m)
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> in_order(lambda p, q: p @ q.T, np.eye(2), np.ones((3, 2)), True, None).shape
+    (2, 3)
+    """
+    if turned:
+        return fill_blocks(block, gallery, queries, chunk_size).T
+    return fill_blocks(block, queries, gallery, chunk_size)
 
 
 def check_chunk(chunk_size: Any) -> int:

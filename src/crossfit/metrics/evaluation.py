@@ -357,7 +357,8 @@ def evaluate(
         Higher is better. float32 and float64 are compared as they are (two floats are tied only
         if they are equal); other numbers are widened without loss. Infinities are allowed, NaN is
         not. In addition to the scores only one block is in memory. An iterator needs
-        ``directions="forward"``.
+        ``directions="forward"``. Relevant items of a tensor are ranked on its device; only
+        their ranks are moved. The values are the same.
     relevance : array-like or sparse of shape (n, m), or pair (y_query, y_gallery)
         In a matrix, non-zero entries are relevant and are the grades. In a pair, labels are
         either 1-D on both sides (items with the same label are relevant; -1 marks an unlabelled

@@ -18,7 +18,14 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from crossfit._arrays import NUMPY_DEFAULTS, as_array, as_numpy, is_tensor, listed
+from crossfit._arrays import (
+    NUMPY_DEFAULTS,
+    as_array,
+    as_numpy,
+    check_tensor,
+    is_tensor,
+    listed,
+)
 from crossfit.metrics.names import Measure
 from crossfit.metrics.relevance import Relevance, Row
 
@@ -29,6 +36,8 @@ TIES = ("expected", "stable", "worst", "best")
 
 #: Number of scores in a block, which bounds the memory in addition to the scores themselves.
 _BLOCK_SCORES = 2**20
+#: The same on another device than the CPU, where blocks are sorted at once.
+_TENSOR_SCORES = 2**23
 #: Number of relevant items up to which counting twice per item is faster than sorting the row.
 _FEW = 8
 #: Largest grade; sums of 2^1000 over the items of any gallery are finite.
@@ -98,6 +107,11 @@ def check_scores(scores: Any) -> None:
         )
 
 
+def on_device(scores: Any) -> bool:
+    """Return True for a tensor that is ranked where it is: NumPy is faster on the CPU."""
+    return is_tensor(scores) and scores.device.type != "cpu"
+
+
 def check_shape(scores: Any, shape: tuple[int, int], both: bool) -> Any:
     """Check that scores are 2-D and have the shape of the relevance; return them sliceable."""
     check_scores(scores)
@@ -111,8 +125,11 @@ def check_shape(scores: Any, shape: tuple[int, int], both: bool) -> Any:
     if sp.issparse(scores):
         raise TypeError("scores must be a dense array, got a sparse one; convert it by toarray()")
     # Arrays, memory maps and objects that can be sliced like them are read block by block; tensors
-    # are converted at once.
-    blockwise = not is_tensor(scores) and isinstance(getattr(scores, "shape", None), tuple)
+    # on the CPU share their memory with an array.
+    if is_tensor(scores):
+        check_tensor(scores, "scores")
+    blockwise = on_device(scores) if is_tensor(scores) else hasattr(scores, "shape")
+    blockwise = blockwise and isinstance(scores.shape, tuple)
     if isinstance(scores, np.ma.MaskedArray) or hasattr(scores, "iloc") or not blockwise:
         scores = as_array(scores, "scores", numbers=True)
     found = tuple(scores.shape)
@@ -147,7 +164,8 @@ def _blocks(scores: Any, shape: tuple[int, int], backward: bool) -> Iterator[tup
     """Yield the first row and the scores of each block; `shape` is (queries, gallery)."""
     n, m = shape
     if not isinstance(scores, Iterator):
-        step = max(1, _BLOCK_SCORES // m)
+        # Fewer, larger blocks keep a device busy.
+        step = max(1, (_TENSOR_SCORES if on_device(scores) else _BLOCK_SCORES) // m)
         for start in range(0, n, step):
             stop = min(start + step, n)
             yield start, scores[:, start:stop] if backward else scores[start:stop]
@@ -217,12 +235,17 @@ def map_blocks(
 
     functions = tuple(functions)
     rules = (ties,) * len(functions) if isinstance(ties, str) else tuple(ties)
-    find = _first_groups if first_only else _all_groups
+    find, as_block = _first_groups if first_only else _all_groups, _as_block
+    if on_device(scores):
+        from crossfit.metrics import tensor_ranks
+
+        find = tensor_ranks.first_groups if first_only else tensor_ranks.all_groups
+        as_block = tensor_ranks.as_block
     graded = graded and relevance.graded
 
     @np.errstate(**NUMPY_DEFAULTS)  # every thread has an error state of its own
     def measure(start: int, raw: Any) -> list[NDArray[Any]]:
-        block = _as_block(raw, start, backward)
+        block = as_block(raw, start, backward)
         groups = {
             rule: find(block, relevance.rows(start, start + len(block)), rule, graded)
             for rule in dict.fromkeys(rules)
@@ -242,7 +265,7 @@ def _first_groups(
     block: NDArray[Any], rows: Iterable[Row], ties: str, graded: bool
 ) -> RelevantGroups:
     """Return the best group of each query, found by counting items above it and tied with it."""
-    found: list[tuple[Any, ...]] = []
+    found: list[tuple[int, ...]] = []
     n_relevant = np.zeros(len(block), np.int64)
     for i, (row, (columns, _)) in enumerate(zip(block, rows, strict=True)):
         n_relevant[i] = len(columns)
@@ -250,24 +273,39 @@ def _first_groups(
             continue
         values = row[columns]
         best = values.max()
-        above = np.count_nonzero(row > best)
-        if ties == "stable":
-            first = columns[values == best].min()
-            found.append((i, above + np.count_nonzero(row[:first] == best), 1, 1))
-            continue
-        tied, relevant = np.count_nonzero(row == best), np.count_nonzero(values == best)
-        if ties == "worst":
-            found.append((i, above + tied - relevant, 1, 1))
-        elif ties == "best":
-            found.append((i, above, 1, 1))
-        else:
-            found.append((i, above, tied, relevant))
-    table = np.array(found, np.int64).reshape(-1, 4).T
-    query, above_, tied_, relevant_ = table
+        counts = (np.count_nonzero(row > best), np.count_nonzero(row == best))
+        first = columns[values == best].min() if ties == "stable" else 0
+        earlier = np.count_nonzero(row[:first] == best)
+        found.append((i, *counts, np.count_nonzero(values == best), earlier))
+    columns_ = np.array(found, np.int64).reshape(-1, 5).T
+    query, above_, tied_, relevant_ = first_table(ties, *columns_)
     return RelevantGroups(
         query, above_, tied_, relevant_, np.zeros_like(query), relevant_.astype(np.float64),
         n_relevant, None, block.shape[1],
     )  # fmt: skip
+
+
+def first_table(
+    ties: str, query: Ints, above: Ints, tied: Ints, relevant: Ints, earlier: Ints
+) -> tuple[Ints, Ints, Ints, Ints]:
+    """Return the queries, and the numbers above, tied and relevant of their best groups.
+
+    Parameters
+    ----------
+    ties : str
+        One of `TIES`, which places the group or keeps it as it is.
+    query, above, tied, relevant, earlier : ndarray of shape (g,)
+        Query of each best group; the numbers of gallery items above it, in it and relevant in it;
+        and of those in it that come before its first relevant item in the gallery.
+    """
+    one = np.ones_like(above)
+    if ties == "stable":
+        return query, above + earlier, one, one
+    if ties == "worst":
+        return query, above + tied - relevant, one, one
+    if ties == "best":
+        return query, above, one, one
+    return query, above, tied, relevant
 
 
 def _all_groups(

@@ -24,7 +24,7 @@ from crossfit.protocols import PairScorer
 from crossfit.querying import answering, view_names
 from crossfit.scoring import mean_over_directions, relevance_of
 from crossfit.similarities import Out, Scores, check_chunk, fill_blocks, write_scores
-from crossfit.views import Views, is_views, n_rows, take_rows
+from crossfit.views import Views, as_numpy, is_views, n_rows, take_rows
 
 __all__ = ["Fusion"]
 
@@ -376,7 +376,7 @@ def _rows_of(
         found, shown_items = step.transform(found), step.transform(shown_items)
     given = found[query], query, shown_items[view], view
     if not isinstance(last, PairScorer):
-        scores = last.score_items(*given, chunk)
+        scores = as_numpy(last.score_items(*given, chunk))
         return lambda rows: scores[rows]
     left, right, block = last.prepared(*given)
     names = view_names(last)
@@ -388,7 +388,7 @@ def _rows_of(
             scores = np.empty((n_rows(some), n_rows(right)), np.float32)
             fill_blocks(block, right, some, chunk, scores.T)
             return scores
-        return fill_blocks(block, some, right, chunk)
+        return as_numpy(fill_blocks(block, some, right, chunk))
 
     return rows_of
 

@@ -19,7 +19,7 @@ from crossfit.protocols import PairScorer, Scorer
 from crossfit.querying import answering, check_k, top_k, view_names
 from crossfit.scoring import direction, mean_over_directions
 from crossfit.similarities import Out, Scores, check_chunk, check_out, fill_blocks, write_scores
-from crossfit.views import Views, is_views, n_rows, take_rows
+from crossfit.views import Views, as_numpy, is_views, n_rows, take_rows
 
 __all__ = ["Exactness", "Reranker", "exactness"]
 
@@ -174,7 +174,7 @@ class Reranker(CheckedParameters, BaseEstimator):
         if self.k >= n_rows(gallery):
             return _scores(second, *given, chunk_size, out)
         check_out(out, (n_rows(queries), n_rows(gallery)))
-        cheap = _scores(first, *given, chunk_size)
+        cheap = as_numpy(_scores(first, *given, chunk_size))
         pairs = _Pairs(second, *given, chunk_size)
 
         def fill(scores: Scores) -> None:
@@ -227,9 +227,9 @@ class _Pairs:
         """Return the scores of one query against some items of the gallery."""
         one, some = take_rows(self.queries, slice(i, i + 1)), take_rows(self.gallery, items)
         if self.turned:
-            found = fill_blocks(self.block, some, one, self.chunk)[:, 0]
+            found = as_numpy(fill_blocks(self.block, some, one, self.chunk))[:, 0]
         else:
-            found = fill_blocks(self.block, one, some, self.chunk)[0]
+            found = as_numpy(fill_blocks(self.block, one, some, self.chunk))[0]
         if not np.isfinite(found).all():
             raise ValueError("the second stage must give finite scores, got NaN or infinity")
         return found

@@ -23,10 +23,11 @@ from crossfit.similarities import (
     Similarity,
     check_chunk,
     fill_blocks,
+    in_order,
     resolve,
     write_scores,
 )
-from crossfit.views import Views, n_rows
+from crossfit.views import Views, is_tensor, n_rows
 
 __all__ = ["RetrievalScorer"]
 
@@ -263,6 +264,14 @@ class RetrievalScorer(ViewsTransformerMixin, CheckedParameters, BaseEstimator):
         Returns
         -------
         float32 array of shape (n, m)
+            A tensor for two tensors and a plain similarity.
+
+        Raises
+        ------
+        ValueError
+            If there is no such view.
+        TypeError
+            If a hub correction is given a tensor that is not on the CPU.
         """
         names = list(self.views_in_)
         for name in (query, view):
@@ -277,9 +286,18 @@ class RetrievalScorer(ViewsTransformerMixin, CheckedParameters, BaseEstimator):
 
         shape = n_rows(queries), n_rows(gallery)
         if isinstance(self.similarity_, HubCorrection):
+            for values in (queries, gallery):
+                if is_tensor(values) and values.device.type != "cpu":
+                    raise TypeError(
+                        f"{type(self.similarity_).__name__} corrects hubs in NumPy, got a tensor "
+                        f"on {values.device}; pass it by cpu(), or use a plain similarity"
+                    )
             given = queries, query, gallery, view, check_chunk(chunk_size)
             return write_scores(partial(self.similarity_.fill, *given), shape, out)
         queries, gallery, similarity = self.prepared(queries, query, gallery, view)
+        if out is None and is_tensor(queries) and is_tensor(gallery):
+            turned = self._later(query, view)
+            return in_order(similarity, queries, gallery, turned, chunk_size)
 
         def fill(scores: Scores) -> None:
             if self._later(query, view):
