@@ -68,7 +68,7 @@ has_esc10 = (Path(os.environ.get("CROSSFIT_DATA", "")) / "esc10").is_dir()
 # %%
 # A sound becomes its mel spectrum, a text the weights of its words. A rising tone differs from a
 # falling one in the order of its spectra only; of a recording, the means and deviations of the
-# bands are enough. The views are called ``audio`` and ``text`` and have the two roles of CCA in order.
+# bands are enough. The views are called ``audio`` and ``text`` and have the roles of CCA in order.
 
 if has_esc10:
     mel = LogMel(rate=RATE, duration=5.0, n_mels=64, output="moments", cache=False)
