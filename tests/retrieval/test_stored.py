@@ -1,6 +1,5 @@
 """Index: equal to a dict and brute force, whatever was added, removed, updated and opened again."""
 
-
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
