@@ -233,7 +233,7 @@ def _of_folder(folder: Path, kind: str | None) -> Gallery:
             f"the gallery must have {_PLURAL[chosen]}, but the folder {str(folder)!r} has {what}"
         )
     ids = [file.as_posix() for file in by_kind[chosen]]
-    items = [str(folder / file) for file in by_kind[chosen]]
+    items = [os.path.abspath(folder / file) for file in by_kind[chosen]]
     return Gallery(items, ids, {"path": items}, chosen)
 
 
@@ -287,7 +287,7 @@ def _located(table: Table, entries: Sequence[str]) -> list[str]:
             (
                 path
                 for name in (entry, entry.replace("\\", "/"))  # as written on Windows
-                if file_size(path := str(table.folder / name)) is not None
+                if file_size(path := os.path.abspath(table.folder / name)) is not None
             ),
             None,
         )

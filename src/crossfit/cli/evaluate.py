@@ -10,7 +10,14 @@ from typing import Any
 import click
 
 from crossfit._text import printable
-from crossfit.cli._shared import TABLES, Folder, check_not_foreign, console
+from crossfit.cli._shared import (
+    COLUMNS,
+    TABLES,
+    Folder,
+    check_not_foreign,
+    columns_given,
+    console,
+)
 
 __all__ = ["evaluate"]
 
@@ -25,12 +32,14 @@ Examples, one for each form of a file:
   ranx, mteb           crossfit evaluate run.json NFCorpus_predictions.json --qrels qrels.json
   sentence-transformers  crossfit evaluate predictions.jsonl --qrels qrels.tsv
   CSV, parquet         crossfit evaluate run.parquet --qrels qrels.csv
+  fitted methods       crossfit evaluate winner/ test.csv
   both directions      crossfit evaluate cca=folder, with image2text.run, image2text.qrels ...
 """
 
 
 @click.command(epilog=_EXAMPLES)
 @click.argument("systems", nargs=-1, required=True, metavar="[LABEL=]FILE...")
+@COLUMNS
 @click.option("--qrels", type=click.Path(exists=True, dir_okay=False, path_type=Path),
               help="Judgements: TREC, CSV, TSV, JSON or parquet, with an optional column group. "
               "Without them, row i of a score matrix belongs to column i, see --captions."
@@ -80,6 +89,7 @@ Examples, one for each form of a file:
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the bootstrap.")
 def evaluate(
     systems: tuple[str, ...],
+    columns: tuple[str, ...],
     qrels: Path | None,
     metrics: tuple[str, ...],
     captions: int | None,
@@ -105,7 +115,8 @@ def evaluate(
     """Evaluate the output of any system, or of several on the same queries.
 
     A system is a file of ranked lists, a matrix of scores, two files of embeddings, or a folder
-    with a run per direction. Items are ranked by score, equal scores are ties, and nothing is
+    with a run per direction; or the folder of `crossfit fit --save`, followed by the pairs to
+    evaluate it on. Items are ranked by score, equal scores are ties, and nothing is
     unpickled. The page has intervals, paired tests with Holm's correction, ranges of ranks, the
     range of ties, chance, and notes on what is unusual in the files.
     """
@@ -116,13 +127,24 @@ def evaluate(
         Protocol,
         evaluate_systems,
         open_system,
+        place_of,
         read_groups,
         write_systems,
     )
     from crossfit.systems.reports import notes_of_systems, off_by_one, report_systems
+    from crossfit.winners import BY_LABEL, is_winner, pairs_for, read_winner
+    from crossfit.winners import METRICS as OF_PAIRS
 
     check_not_foreign([out / name for name in ("report.html", *TABLES)])
-    shown = [parse_metric(name).name for name in metrics or METRICS]
+    pairs, defaults = None, METRICS
+    fitted = [each for each in systems if is_winner(place_of(each))]
+    if fitted:
+        systems, source = _with_pairs(systems, fitted, qrels, write_runs)
+        pairs = pairs_for(read_winner(place_of(fitted[0])), source, columns_given(columns))[1]
+        defaults = OF_PAIRS if pairs.y is None else BY_LABEL
+    elif columns:
+        raise click.UsageError("--view is for the pairs of a fitted method")
+    shown = [parse_metric(name).name for name in metrics or defaults]
     ids = [None if path is None else read_ids(path) for path in (query_ids, item_ids)]
     opened = [
         open_system(each, similarity=similarity, query_ids=ids[0], item_ids=ids[1], dtype=dtype)
@@ -147,6 +169,7 @@ def evaluate(
         gain=gain,
         missing=missing,
         ignore_identical=ignore_identical,
+        pairs=pairs,
     )
     found = evaluate_systems(opened, protocol)
     page = report_systems(
@@ -164,6 +187,24 @@ def evaluate(
     if write_runs:
         written = write_systems(out / "runs", opened, protocol)
         click.echo(f"runs: {', '.join(map(str, written))}")
+
+
+def _with_pairs(
+    systems: tuple[str, ...], fitted: list[str], qrels: Path | None, write_runs: bool
+) -> tuple[tuple[str, ...], str]:
+    """Return the fitted methods, and the pairs to evaluate them on."""
+    rest = [each for each in systems if each not in fitted]
+    if len(rest) != 1:
+        raise click.UsageError(
+            f"fitted methods need one table of pairs to be evaluated on, got {len(rest)}: crossfit "
+            f"evaluate {' '.join(fitted)} test.csv"
+        )
+    if qrels is not None or write_runs:
+        name = "--write-runs" if qrels is None else "--qrels"
+        raise click.UsageError(f"{name} is for the output of systems, not for fitted methods")
+    if not Path(rest[0]).exists():
+        raise FileNotFoundError(f"there are no pairs {rest[0]!r}")
+    return tuple(fitted), rest[0]
 
 
 def _figures(reported: tuple[str, ...], labels: list[str]) -> dict[str, dict[str, float]]:

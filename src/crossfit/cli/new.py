@@ -1,4 +1,4 @@
-"""``crossfit new``: a new plugin, copied from a template."""
+"""``crossfit new``: a new plugin, copied from a template, or a new experiment on own pairs."""
 
 from __future__ import annotations
 
@@ -7,13 +7,21 @@ import keyword
 import re
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import click
 
 from crossfit import registry
 from crossfit._files import draft_of, room_for
 from crossfit._text import printable
-from crossfit.cli._shared import Folder
+from crossfit.cli._shared import (
+    COLUMNS,
+    EXTRACTORS,
+    Folder,
+    built_features,
+    features_given,
+    pairs_options,
+)
 
 __all__ = ["KINDS", "new", "write_plugin"]
 
@@ -33,8 +41,16 @@ KINDS = {
 }
 
 
-@click.command()
+EXAMPLES = """\b
+Examples:
+  crossfit new experiment pairs.csv > mine.yaml
+  crossfit new my-method --kind network
+"""
+
+
+@click.command(epilog=EXAMPLES)
 @click.argument("name")
+@click.argument("pairs", required=False, type=click.Path(exists=True))
 @click.option(
     "--kind", type=click.Choice(list(KINDS)), default="method", show_default=True,
     help="Contents: " + "; ".join(f"{kind}, {what}" for kind, what in KINDS.items()) + ".",
@@ -47,11 +63,52 @@ KINDS = {
     "--author",
     help="Copyright holder in the licence.  [default: git's user.name, else the authors of NAME]",
 )
-def new(name: str, kind: str, folder: Path, author: str | None) -> None:
-    """Write a new plugin NAME that can be installed, checked and run as it is."""
+@EXTRACTORS
+@COLUMNS
+def new(
+    name: str,
+    pairs: str | None,
+    kind: str,
+    folder: Path,
+    author: str | None,
+    features: tuple[str, ...],
+    image: str | None,
+    text: str | None,
+    audio: str | None,
+    columns: tuple[str, ...],
+) -> None:
+    """Write a new plugin NAME that can be installed, checked and run as it is.
+
+    With the name "experiment" and PAIRS, print an experiment on these pairs instead, which
+    `crossfit run` runs as it is: a table, a folder or tar shards, as for `crossfit run --data`.
+    The options for features and columns are for experiments, the others for plugins.
+    """
+    given = features_given(features, image, text, audio)
+    if name == "experiment":
+        if pairs is None:
+            raise click.UsageError(
+                "give the pairs of the experiment: crossfit new experiment pairs.csv > mine.yaml"
+            )
+        _print_experiment(pairs, given, columns)
+        return
+    if pairs is not None or given or columns:
+        raise click.UsageError(
+            "pairs, features and columns are for experiments: crossfit new experiment PAIRS"
+        )
     made = write_plugin(name, folder, kind, author)
     click.echo(f"wrote {made}")
     click.echo(f"next: pip install -e {made}; crossfit check {name}")
+
+
+def _print_experiment(pairs: str, given: dict[str, Any], columns: tuple[str, ...]) -> None:
+    from crossfit.datasets import read_pairs
+    from crossfit.experiment.written import written_experiment
+
+    options = pairs_options(pairs, columns, given)
+    if given:
+        built_features(given)
+    text = written_experiment(pairs, read_pairs(pairs, **options), given, options)
+    click.echo(text, nl=False)
 
 
 def write_plugin(name: str, folder: Path, kind: str = "method", author: str | None = None) -> Path:

@@ -18,7 +18,7 @@ from crossfit.cli._shared import Folder, check_new_folder, console
 if TYPE_CHECKING:
     from crossfit.experiment import Experiment, RunRecord, Store
 
-__all__ = ["run", "run_and_print"]
+__all__ = ["listener_of", "print_results", "run", "run_and_print"]
 
 # Seconds without a line after which a finished trial is printed, where there is no bar.
 _SILENCE = 30.0
@@ -159,7 +159,7 @@ def run_and_print(experiment: Experiment, store: Store, **options: Any) -> RunRe
     """
     from crossfit.experiment import run as run_experiment
 
-    listener = _listener(experiment.title)
+    listener = listener_of(experiment.title)
     command = shlex.join(["crossfit", *sys.argv[1:]])
     try:
         record = run_experiment(experiment, store, listener=listener, command=command, **options)
@@ -170,7 +170,7 @@ def run_and_print(experiment: Experiment, store: Store, **options: Any) -> RunRe
             err=True,
         )
         raise
-    _print_results(record)
+    print_results(record)
     counts = Counter(cell.status for cell in record.cells)
     click.echo(", ".join(f"{n} {status}" for status, n in counts.items()) + f" in {store.folder}")
     for (dataset, split), looks in record.test_looks().items():
@@ -264,7 +264,8 @@ def _print_plan(tasks: Sequence[Any], store: Any, retry_failed: bool, force: boo
         raise SystemExit(1)
 
 
-def _print_results(record: Any) -> None:
+def print_results(record: Any) -> None:
+    """Print the means of the finished cells of a run, with chance, as a table."""
     from rich.table import Table
     from rich.text import Text
 
@@ -315,7 +316,8 @@ def _figure(value: float | None) -> str:
 # ---- progress ------------------------------------------------------------------------------------
 
 
-def _listener(title: str) -> Any:
+def listener_of(title: str) -> Any:
+    """Return a listener that shows the progress of a run on the screen."""
     from crossfit.experiment.runner import Listener
 
     class Progress(Listener):

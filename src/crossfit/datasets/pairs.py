@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,9 @@ from crossfit.datasets.features import is_features, read_features
 from crossfit.datasets.folders import METADATA, from_folder
 from crossfit.datasets.record import Dataset
 from crossfit.datasets.shards import from_webdataset
-from crossfit.datasets.tables import KNOWN_AS, from_table
+from crossfit.datasets.tables import KNOWN_AS, default_views, from_table
 
-__all__ = ["has_shards", "read_pairs"]
+__all__ = ["columns_read", "has_shards", "read_pairs"]
 
 _PARTS = ("label", "group", "split")
 
@@ -57,6 +58,38 @@ def read_pairs(source: str | os.PathLike[str], **options: Any) -> Dataset:
         return from_folder(source, **options)
     if path.exists() and not path.is_file():  # opening a pipe would block
         raise ValueError(f"the table {str(path)!r} is not a regular file")
+    return from_table(source, **{**_chosen(path, options), **options})
+
+
+def columns_read(source: str | os.PathLike[str], **options: Any) -> dict[str, Any] | None:
+    """Return the columns that `read_pairs` reads the views of a table from, by view.
+
+    Parameters
+    ----------
+    source : path
+        The pairs.
+    **options
+        Those of `read_pairs`.
+
+    Returns
+    -------
+    dict of str to str or list of str, or None
+        None if the pairs are not a table.
+    """
+    path = Path(source)
+    if options.get("views"):
+        return dict(options["views"])
+    if path.is_dir() or path.suffix.lower() == ".tar":
+        return None
+    chosen = {**_chosen(path, options), **options}
+    if "views" in chosen:
+        return dict(chosen["views"])
+    names = header_of(path)[1]
+    return dict(default_views(names, chosen.get("image"), chosen.get("text")))
+
+
+def _chosen(path: Path, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options that the header of a table stands for."""
     sep, header = header_of(path)
     names = {column.strip().casefold(): column.strip() for column in header}
     chosen: dict[str, Any] = {"sep": sep} | {part: part for part in _PARTS if part in names}
@@ -64,7 +97,7 @@ def read_pairs(source: str | os.PathLike[str], **options: Any) -> Dataset:
     named = {"image", "text", "views"} & set(options)
     if not named and not (usual[2] and (usual[0] or usual[1])):
         chosen["views"] = {own: own for name, own in names.items() if name not in chosen}
-    return from_table(source, **{**chosen, **options})
+    return chosen
 
 
 def has_shards(folder: Path) -> bool:

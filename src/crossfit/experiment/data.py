@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from crossfit import registry
-from crossfit.datasets import Dataset, Split, read_pairs
+from crossfit.datasets import Dataset, Split
 from crossfit.experiment.keys import key_of
 from crossfit.experiment.nested import leaf_names
+from crossfit.experiment.own import read_own, rows_of
 from crossfit.experiment.task import PairSource, Skip, Task
 
 __all__ = ["check_labels", "labels_missing", "load_splits"]
@@ -74,7 +74,7 @@ _loaded: OrderedDict[str, Loaded] = OrderedDict()
 
 def _read_splits(source: PairSource) -> Loaded:
     if source.table:
-        ds, roles = _own_pairs(source.table)
+        ds, roles = _own_pairs(source)
     else:
         ds = _load(source)
         roles = _roles(ds, source.splits)
@@ -139,26 +139,16 @@ def _roles(ds: Dataset, wanted: Mapping[str, str | None]) -> dict[str, str]:
     return found
 
 
-def _own_pairs(path: str) -> tuple[Dataset, dict[str, str]]:
+def _own_pairs(source: PairSource) -> tuple[Dataset, dict[str, str]]:
     """Read the user's pairs; unless they are divided, test on a fifth of the groups."""
-    from sklearn.model_selection import GroupShuffleSplit
-
-    ds = read_pairs(path)
-    if list(ds.splits) == ["all"]:
-        whole = ds["all"]
-        splitter = GroupShuffleSplit(1, test_size=0.2, random_state=0)
-        train, test = next(splitter.split(np.zeros(len(whole)), groups=whole.groups))
-        parts = {"train": _rows(whole, train), "test": _rows(whole, test)}
-        ds = dataclasses.replace(ds, splits=parts)
-    return ds, _roles(ds, {})
-
-
-def _rows(split: Split, rows: NDArray[Any]) -> Split:
-    return Split(
-        split.views[rows],
-        None if split.y is None else split.y[rows],
-        {key: values[rows] for key, values in split.info.items()},
-    )
+    assert source.table is not None
+    ds = read_own(source.table, source.options, source.splits)
+    named = {
+        role: source.options[role] if source.options[role] in ds else role
+        for role in ("validation", "test")
+        if source.options.get(role) is not None
+    }
+    return ds, _roles(ds, {**named, **source.splits})
 
 
 def _drawn(split: Split, start: int, size: int, name: str) -> Split:
@@ -170,7 +160,7 @@ def _drawn(split: Split, start: int, size: int, name: str) -> Split:
             f"subset requires {size} groups of {name}{before}, which has {len(groups)}"
         )
     chosen = np.random.RandomState(0).permutation(groups)[start : start + size]
-    return _rows(split, np.flatnonzero(np.isin(split.groups, chosen)))
+    return rows_of(split, np.flatnonzero(np.isin(split.groups, chosen)))
 
 
 def labels_missing(method: str, relevance: str, y: Any) -> str:

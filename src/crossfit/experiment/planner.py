@@ -121,14 +121,8 @@ def _pairs(
     from crossfit.datasets.loading import options_of
     from crossfit.experiment.data import load_splits
 
-    source = PairSource(
-        dataset.name,
-        dict(dataset.options),
-        dict(dataset.subset),
-        {} if data is not None else dict(experiment.splits),
-        None if data is None else str(Path(data).absolute()),
-        None if root is None else str(Path(root).absolute()),
-    )
+    splits = {} if data is not None else dict(experiment.splits)
+    source = PairSource.of(dataset.name, dataset.options, dataset.subset, splits, data, root)
     identity = {
         "name": dataset.name,
         "params": dict(dataset.options),
@@ -138,7 +132,7 @@ def _pairs(
     }
     code = ""
     try:
-        if data is None:
+        if source.table is None:
             loader = registry.load(dataset.name, "crossfit.datasets")
             code = code_of(loader)
             own = options_of(loader)

@@ -133,7 +133,8 @@ def run(
 
         follow = make(tracker, store.folder / "tracking")
     # The user's own files are read in every run, because a table does not show when they change.
-    state = None if data is not None else state_of(experiment, root)
+    own = data is not None or any("table" in one.options for one in experiment.datasets)
+    state = None if own else state_of(experiment, root)
     tasks: list[Task] = []
     cells = None if retry_failed or force or state is None else kept_plan(store, state)
     if cells is None:

@@ -29,6 +29,7 @@ from crossfit.experiment.spec_parts import (
     read_seeds,
     read_splits,
     read_tuning,
+    written_tuning,
 )
 
 __all__ = ["Experiment", "change"]
@@ -250,7 +251,7 @@ class Experiment:
             "metrics": list(self.metrics),
             "relevance": self.relevance,
             "ties": self.ties,
-            "tuning": None if self.tuning is None else asdict(self.tuning),
+            "tuning": written_tuning(self.tuning),
             "baseline": self.baseline,
             "methods": [one.to_dict() for one in self.methods],
             "published_only": [asdict(one) for one in self.published_only],

@@ -38,6 +38,7 @@ __all__ = [
     "read_seeds",
     "read_splits",
     "read_tuning",
+    "written_tuning",
 ]
 
 RELEVANCE = ("auto", "pair", "label")
@@ -140,7 +141,7 @@ class MethodSpec:
             "published": plain(self.published),
             "note": self.note,
             "tune": written_tune(self.tune),
-            "tuning": None if self.tuning is None else asdict(self.tuning),
+            "tuning": written_tuning(self.tuning),
         }
 
     def _own(self) -> dict[str, Any]:
@@ -345,6 +346,17 @@ def read_tuning(node: Node, default: TuningSpec | None = None) -> TuningSpec | N
         node.child("refit_epochs", default.refit_epochs).boolean(),
         tuple(dict.fromkeys(against)),
     )
+
+
+def written_tuning(tuning: TuningSpec | None) -> dict[str, Any] | None:
+    """Return the settings of a search as in a file, which has one of folds and validation."""
+    if tuning is None:
+        return None
+    return {
+        name: value
+        for name, value in asdict(tuning).items()
+        if name != "folds" or not tuning.validation
+    }
 
 
 def _number_or_name(node: Node) -> int | str:

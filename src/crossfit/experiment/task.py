@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -106,7 +107,29 @@ class PairSource:
     ) -> PairSource:
         """Return the source of the pairs of a stored cell, from its identity."""
         keyed = cell["dataset"]
-        return cls(keyed["name"], keyed["params"], keyed["subset"], keyed["splits"], table, root)
+        return cls.of(keyed["name"], keyed["params"], keyed["subset"], keyed["splits"], table, root)
+
+    @classmethod
+    def of(
+        cls,
+        name: str,
+        options: Mapping[str, Any],
+        subset: Mapping[str, int],
+        splits: Mapping[str, str | None],
+        table: str | os.PathLike[str] | None,
+        root: str | os.PathLike[str] | None,
+    ) -> PairSource:
+        """Return a source; the option ``table`` names pairs of the user's own too."""
+        rest = {key: value for key, value in options.items() if key != "table"}
+        table = options.get("table") if table is None else table
+        return cls(
+            name,
+            rest,
+            dict(subset),
+            dict(splits),
+            None if table is None else os.path.abspath(table),
+            None if root is None else os.path.abspath(root),
+        )
 
 
 @dataclass(frozen=True, eq=False)

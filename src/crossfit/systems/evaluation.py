@@ -644,17 +644,18 @@ def _one_way(found: Evaluation, direction: Direction) -> Evaluation:
 
 
 def joined(parts: Sequence[SystemEvaluation]) -> SystemEvaluation:
-    """Join the evaluations of one system in several directions."""
+    """Join the evaluations of one system in several directions, or by several metrics."""
     if len(parts) == 1:
         return parts[0]
 
     def together(found: Sequence[Evaluation]) -> Evaluation:
         first = found[0]
         values = {key: each.per_query[key] for each in found for key in each.per_query}
-        every = tuple(direction for each in found for direction in each.directions)
+        every = tuple(dict.fromkeys(way for each in found for way in each.directions))
+        metrics = tuple(dict.fromkeys(metric for each in found for metric in each.metrics))
         aliases = {"forward": every[0], "backward": every[-1]}
         return Evaluation(
-            PerQuery(values, aliases), every, first.metrics, first.ties, first.ci, first.seed,
+            PerQuery(values, aliases), every, metrics, first.ties, first.ci, first.seed,
             {direction: each.groups[direction] for each in found for direction in each.directions},
         )  # fmt: skip
 
@@ -666,5 +667,5 @@ def joined(parts: Sequence[SystemEvaluation]) -> SystemEvaluation:
         {key: value for part in parts for key, value in part.chance.items()},
         {key: value for part in parts for key, value in part.at_most.items()},
         {key: value for part in parts for key, value in part.n_items.items()},
-        tuple(note for part in parts for note in part.notes),
+        tuple(dict.fromkeys(note for part in parts for note in part.notes)),
     )

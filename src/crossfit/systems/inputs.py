@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from crossfit.datasets.columns import open_table
+from crossfit.datasets.record import Split
 from crossfit.metrics.directions import Direction
-from crossfit.persistence import MANIFEST
 from crossfit.systems.evaluation import SystemEvaluation, evaluate_matrix, evaluate_run, joined
 from crossfit.systems.files import (
     ARRAYS,
@@ -24,8 +24,9 @@ from crossfit.systems.files import (
     write_run,
 )
 from crossfit.systems.triples import QUERIES, Triples, plain_id
+from crossfit.winners import Winner, evaluate_winner, is_winner, read_winner
 
-__all__ = ["Protocol", "System", "evaluate_systems", "open_system", "read_groups",
+__all__ = ["Protocol", "System", "evaluate_systems", "open_system", "place_of", "read_groups",
            "write_systems"]  # fmt: skip
 
 
@@ -43,17 +44,20 @@ class System:
         Scores, in place of the lists.
     folder : Path, optional
         Folder of the lists, which may have their judgements as well.
+    winner : Winner, optional
+        A fitted method, in place of its output.
     """
 
     label: str
     runs: Mapping[Direction | None, Triples]
     matrix: Matrix | None = None
     folder: Path | None = None
+    winner: Winner | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Protocol:
-    """Arguments of `evaluate_run` that are the same for all systems."""
+    """Arguments of `evaluate_run` that are the same for all systems, and the pairs of methods."""
 
     metrics: Sequence[str]
     qrels: Triples | None = None
@@ -67,6 +71,13 @@ class Protocol:
     gain: str = "exponential"
     missing: str = "zero"
     ignore_identical: bool = False
+    pairs: Split | None = None
+
+
+def place_of(argument: str) -> str:
+    """Return the path of ``PATH`` or ``LABEL=PATH`` of a command line."""
+    _, equals, tail = argument.partition("=")
+    return tail if equals and not os.path.exists(argument) else argument
 
 
 def open_system(
@@ -78,8 +89,8 @@ def open_system(
     dtype: str | None = None,
 ) -> System:
     """Open ``PATH``, ``LABEL=PATH`` or ``LABEL=QUERIES,ITEMS`` of a command line."""
-    head, equals, tail = argument.partition("=")
-    label, place = (head, tail) if equals and not os.path.exists(argument) else ("", argument)
+    place = place_of(argument)
+    label = "" if place == argument else argument.partition("=")[0]
     parts = [place] if os.path.exists(place) else place.split(",")
     paths = [Path(part) for part in parts]
     for path, part in zip(paths, parts, strict=True):
@@ -103,11 +114,8 @@ def open_system(
 def _of_folder(label: str, folder: Path) -> System:
     files = sorted(folder.glob("*.run"))
     if not files:
-        if (folder / MANIFEST).exists():
-            raise ValueError(
-                f"{str(folder)!r} is a saved bundle, not the output of a system; write its scores "
-                "with crossfit.similarity and evaluate these"
-            )
+        if is_winner(folder):
+            return System(label, {}, winner=read_winner(folder))
         raise ValueError(
             f"{str(folder)!r} has no file that ends with .run; name a file, or a folder with one "
             "run per direction, such as image2text.run"
@@ -136,6 +144,15 @@ def _evaluated(system: System, systems: Sequence[System], by: Protocol) -> Syste
         "ties": by.ties, "random_state": by.random_state, "at_least": by.at_least, "gain": by.gain,
         "captions": by.captions,
     }  # fmt: skip
+    if system.winner is not None:
+        if by.pairs is None:
+            raise ValueError(
+                f"{system.label} is a fitted method, which needs pairs to be evaluated on: "
+                "crossfit evaluate WINNER PAIRS"
+            )
+        return evaluate_winner(
+            system.winner, by.pairs, by.metrics, ties=by.ties, random_state=by.random_state
+        )
     if system.matrix is not None and by.qrels is None:
         given = system.matrix
         return evaluate_matrix(given.scores, metrics=by.metrics, names=by.names,

@@ -1,0 +1,418 @@
+"""Winners: fitted pipelines in a folder, with what is known of how they were made.
+
+The folder is a bundle of `crossfit.save`, with two further files: ``record.json`` states the views
+and their kinds, the columns, the pairs, the measures with their intervals and the command that
+repeats it; ``README.md`` is the card of the model.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import crossfit
+from crossfit._files import clear_drafts, draft_of, room_for
+from crossfit.persistence import MANIFEST, load, save
+from crossfit.querying import answering, view_names
+
+__all__ = ["RECORD", "Winner", "evaluate_winner", "gallery_for", "is_winner", "kind_of_items",
+           "pairs_for", "read_winner", "search_winner", "versions", "write_winner"]  # fmt: skip
+
+RECORD = "record.json"
+#: Metrics of a winner if none are named: without labels, and with them.
+METRICS = ("mrr", "r@1", "r@5", "r@10", "medr")
+BY_LABEL = ("map@all", *METRICS[1:])
+#: Largest size in bytes of the features of a gallery that are kept together.
+_KEPT = 2**29
+
+
+@dataclass(frozen=True, eq=False)
+class Winner:
+    """A fitted pipeline and what is known of it.
+
+    Parameters
+    ----------
+    model : estimator
+        The pipeline of extractors, method and scorer.
+    record : mapping of str to object
+        Content of ``record.json``; empty for a bundle without one.
+    folder : pathlib.Path
+        Folder that it was read from.
+    """
+
+    model: Any
+    record: Mapping[str, Any] = field(default_factory=dict)
+    folder: Path = field(default_factory=Path)
+
+    @property
+    def views(self) -> tuple[str, ...]:
+        """Names of the views, in the order of the fit."""
+        return view_names(answering(self.model)[1])
+
+    def kind(self, view: str) -> str | None:
+        """Return the kind of the items of a view: picture, sound, text, vector, or None."""
+        known = dict(self.record.get("kinds") or {})
+        usual = {"image": "picture", "audio": "sound", "text": "text"}
+        found = known.get(view, usual.get(view))
+        return None if found is None else str(found)
+
+    def of_kind(self, kind: str) -> list[str]:
+        """Return the views whose items are of a kind."""
+        return [view for view in self.views if self.kind(view) == kind]
+
+
+def is_winner(folder: str | os.PathLike[str]) -> bool:
+    """Return True for the folder of a bundle, with or without a record."""
+    return (Path(folder) / MANIFEST).is_file()
+
+
+def read_winner(folder: str | os.PathLike[str]) -> Winner:
+    """Read a winner, or a bundle without a record.
+
+    Parameters
+    ----------
+    folder : path
+        The folder.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no bundle.
+    crossfit.BundleError, ValueError, TypeError
+        If the bundle is rejected, the record is damaged, or the model cannot search.
+    """
+    folder = Path(folder)
+    if not is_winner(folder):
+        raise FileNotFoundError(
+            f"{str(folder)!r} is not a bundle, which crossfit fit --save and crossfit.save write"
+        )
+    record: Any = {}
+    path = folder / RECORD
+    if path.is_file():
+        try:
+            record = json.loads(path.read_text(encoding="utf-8"))
+            if not isinstance(record, dict) or not isinstance(record.get("kinds", {}), dict):
+                raise ValueError("it is not a record")
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"{str(path)!r} is damaged: {error}; fit the method again") from None
+    made = Winner(load(folder), record, folder)
+    try:
+        made.views  # noqa: B018
+    except TypeError as error:
+        raise TypeError(f"{str(folder)!r} cannot search: {error}") from None
+    return made
+
+
+def write_winner(
+    model: Any,
+    record: Mapping[str, Any],
+    folder: str | os.PathLike[str],
+    card: str | None = None,
+) -> Path:
+    """Write a fitted pipeline with its record; the folder appears when it is complete.
+
+    Parameters
+    ----------
+    model : estimator
+        As for `crossfit.save`.
+    record : mapping of str to object
+        Content of ``record.json``.
+    folder : path
+        Must not exist.
+    card : str, optional
+        Content of ``README.md``.
+
+    Returns
+    -------
+    pathlib.Path
+        The folder.
+
+    Raises
+    ------
+    FileExistsError
+        If the folder exists.
+    crossfit.BundleError
+        If the model cannot be saved.
+    """
+    folder = Path(folder)
+    if os.path.lexists(folder):
+        raise FileExistsError(f"{str(folder)!r} exists already; choose a new folder")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    clear_drafts(folder)
+    with room_for("the winner", folder), draft_of(folder, Path.mkdir) as draft:
+        made = save(model, draft / "made")
+        text = json.dumps(record, indent=2, ensure_ascii=False)
+        (made / RECORD).write_text(text + "\n", encoding="utf-8")
+        if card is not None:
+            (made / "README.md").write_text(card, encoding="utf-8")
+        made.rename(folder)
+    return folder
+
+
+def kind_of_items(items: Any) -> str:
+    """Return the kind of the items of a view, as far as they show it: text or vector."""
+    strings = isinstance(items, np.ndarray) and items.ndim == 1 and isinstance(items[0], str)
+    return "text" if strings else "vector"
+
+
+def evaluate_winner(
+    winner: Winner,
+    split: Any,
+    metrics: Sequence[str] | None = None,
+    *,
+    ties: str = "expected",
+    random_state: int = 0,
+) -> Any:
+    """Evaluate a fitted pipeline on pairs, in both directions between its first two views.
+
+    Parameters
+    ----------
+    winner : Winner
+        The pipeline.
+    split : Split
+        The pairs. Metrics by label use their labels, if they have any; ranks and recall count the
+        paired items.
+    metrics : sequence of str, optional
+        By default ``mrr``, or ``map@all`` with labels, recall and the median rank.
+    ties, random_state
+        See `crossfit.systems.evaluate_matrix`.
+
+    Returns
+    -------
+    SystemEvaluation
+        Queries of one group, such as the captions of a picture, are resampled together.
+    """
+    from crossfit.experiment.evaluate import by_label, score_matrix
+    from crossfit.metrics.directions import Direction
+    from crossfit.scoring import relevance_of
+    from crossfit.systems.evaluation import evaluate_matrix, joined
+
+    views, y = split.views, split.y
+    lacking = [view for view in winner.views if view not in views]
+    if lacking:
+        raise ValueError(
+            f"the model was fitted on the views {', '.join(winner.views)}, but the pairs have "
+            f"{', '.join(views.names)}"
+        )
+    views = views.select(*winner.views)
+    wanted = list(metrics or (METRICS if y is None else BY_LABEL))
+    names = winner.views[:2]
+    groups = {name: views.groups[views.first_rows(name)] for name in names}
+    ids = {name: [str(i) for i in range(len(groups[name]))] for name in names}
+    parts = []
+    for direction in Direction.between(names):
+        query, gallery = direction.query, direction.gallery
+        with score_matrix(winner.model, views, query, gallery) as scores:
+            for labelled in dict.fromkeys(by_label(metric, "auto", y) for metric in wanted):
+                parts.append(
+                    evaluate_matrix(
+                        scores,
+                        relevance_of(views, query, gallery, y if labelled else None),
+                        [metric for metric in wanted if by_label(metric, "auto", y) == labelled],
+                        query_ids=ids[query], item_ids=ids[gallery], ties=ties,
+                        random_state=random_state, groups=(groups[query], groups[gallery]),
+                        names=(query, gallery), directions="forward",
+                    )
+                )  # fmt: skip
+    return joined(parts)
+
+
+def pairs_for(
+    winner: Winner, source: str | os.PathLike[str], columns: Mapping[str, Any] | None = None
+) -> tuple[str, Any]:
+    """Read pairs as those that a winner was fitted on.
+
+    Parameters
+    ----------
+    winner : Winner
+        Its record names the columns and which views are files.
+    source : path
+        Anything that `crossfit.datasets.read_pairs` reads.
+    columns : mapping of str to str or list of str, optional
+        Columns by view that replace those of the record.
+
+    Returns
+    -------
+    name : str
+        The name of the split: ``test``, or the only one.
+    split : Split
+
+    Raises
+    ------
+    ValueError
+        If the pairs have several splits and none is called ``test``.
+    """
+    from crossfit.datasets import read_pairs
+    from crossfit.datasets.columns import header_of
+
+    options: dict[str, Any] = {}
+    path = Path(source)
+    if path.is_file() and path.suffix.lower() != ".tar":
+        there = {name.strip().casefold() for name in header_of(path)[1]}
+        known = columns or winner.record.get("columns") or {}
+        named = [
+            column for own in known.values() for column in ([own] if isinstance(own, str) else own)
+        ]
+        if known and (columns or {name.strip().casefold() for name in named} <= there):
+            options["views"] = dict(known)
+        files = [view for view in winner.views if winner.kind(view) in ("picture", "sound")]
+        options["paths"] = list(dict.fromkeys(["image", "audio", *files]))
+    elif columns:
+        raise ValueError(f"columns are those of a table, and {str(path)!r} is not one")
+    found = read_pairs(source, **options)
+    name = "test" if "test" in found else next(iter(found.splits))
+    if name != "test" and len(found.splits) > 1:
+        raise ValueError(
+            f"{str(path)!r} has the splits {', '.join(found.splits)}: expected pairs that are not "
+            "divided, or a split 'test'"
+        )
+    return name, found[name]
+
+
+def gallery_for(
+    winner: Winner, source: Any, query_view: str, view: str | None = None, column: str | None = None
+) -> tuple[str, Any]:
+    """Read the gallery of a search with a winner.
+
+    Parameters
+    ----------
+    winner : Winner
+        The pipeline.
+    source : path
+        As for `crossfit.galleries.read_gallery`.
+    query_view : str
+        The view of the query.
+    view : str, optional
+        The view of the gallery. By default, the one other than that of the query; if there are
+        several, the one of the kind that the gallery has.
+    column : str, optional
+        Column of a table that has the items.
+
+    Returns
+    -------
+    view : str
+    gallery : Gallery
+
+    Raises
+    ------
+    ValueError
+        If there is no such view, or the gallery is of another kind.
+    """
+    from crossfit.galleries import KINDS, read_gallery
+
+    if view is not None and view not in winner.views:
+        raise ValueError(f"there is no view {view!r}: the views are {', '.join(winner.views)}")
+    others = [view] if view else [name for name in winner.views if name != query_view]
+    if len(others) > 1:
+        kind = read_gallery(source, column=column).kind
+        found = [name for name in others if winner.kind(name) == kind]
+        if len(found) != 1:
+            raise ValueError(
+                f"the gallery may belong to the views {', '.join(found or others)}; name one of "
+                "them"
+            )
+        others = found
+    chosen = str(others[0])
+    own = winner.kind(chosen)
+    if own not in KINDS:
+        raise ValueError(
+            f"the view {chosen!r} holds vectors, which have no gallery of files or texts; name the "
+            "extractor in crossfit fit, or embed the pairs by crossfit embed"
+        )
+    known = (winner.record.get("columns") or {}).get(chosen)
+    wanted = column
+    if wanted is None and isinstance(known, str) and Path(source).is_file():
+        from crossfit.datasets.columns import header_of
+
+        there = {name.strip().casefold() for name in header_of(Path(source))[1]}
+        wanted = known if known.strip().casefold() in there else None
+    return chosen, read_gallery(source, chosen, own, column=wanted)
+
+
+def search_winner(
+    winner: Winner, query: Any, query_view: str, gallery: Any, view: str, k: int = 10
+) -> Any:
+    """Search a gallery, whose features are kept in the feature cache.
+
+    Parameters
+    ----------
+    winner : Winner
+        The pipeline.
+    query : str
+        A text, or the path of a picture or sound.
+    query_view : str
+        Its view.
+    gallery : Gallery
+        As of `gallery_for`.
+    view : str
+        The view of the gallery.
+    k : int, default=10
+        Number of results; all items of a smaller gallery.
+
+    Returns
+    -------
+    SearchResult
+    """
+    from crossfit.views import Views
+
+    steps, last = answering(winner.model)
+    asked = Views({query_view: [query]})
+    for step in steps:
+        asked = step.transform(asked)
+    items = _features(winner, steps, gallery, view)
+    return crossfit.search(
+        last, asked[query_view], view=query_view, gallery=items, gallery_view=view,
+        ids=gallery.ids, k=k,
+    )  # fmt: skip
+
+
+def _features(winner: Winner, steps: Sequence[Any], gallery: Any, view: str) -> Any:
+    """Return the features of a gallery, from the cache if its files have not changed."""
+    from crossfit.cache import FeatureCache
+    from crossfit.views import Views
+
+    key = _key(winner, gallery, view)
+    cache = FeatureCache()
+    found = cache.get_many([key]).get(key)
+    if found is not None:
+        return found
+    items = Views({view: gallery.items})
+    for step in steps:
+        items = step.transform(items)
+    made = items[view]
+    if steps and isinstance(made, np.ndarray) and made.nbytes < _KEPT:
+        cache.put_many({key: made}, "galleries")
+    return made
+
+
+def _key(winner: Winner, gallery: Any, view: str) -> str:
+    """Return a key of the winner and of the content of a gallery, by the state of its files."""
+    total = hashlib.sha256((winner.folder / MANIFEST).read_bytes())
+    total.update(f"{crossfit.__version__} {view} {gallery.kind}".encode())
+    for item in gallery.items:
+        total.update(str(item).encode(errors="surrogatepass") + b"\0")
+        if gallery.kind != "text":
+            state = os.stat(str(item).partition("::")[0])
+            total.update(f"{state.st_mtime_ns} {state.st_size}".encode())
+    return f"gallery-{total.hexdigest()}"
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of crossfit and of the libraries that the results depend on."""
+    import platform
+    from importlib import metadata
+
+    found = {"python": platform.python_version(), "crossfit": crossfit.__version__}
+    for name in ("numpy", "scipy", "scikit-learn", "torch"):
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
