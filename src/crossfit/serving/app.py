@@ -21,6 +21,7 @@ from starlette.exceptions import HTTPException
 import crossfit
 from crossfit.serving.errors import Refused
 from crossfit.serving.guard import Guard
+from crossfit.serving.limits import Limits
 from crossfit.serving.metrics import Metrics
 from crossfit.serving.schemas import About, Error, Found, Health, Item, Search, Upload
 from crossfit.serving.service import Query, Service
@@ -35,11 +36,15 @@ _TYPES = {
     ".opus": "audio/ogg", ".mp3": "audio/mpeg", ".aif": "audio/aiff", ".aiff": "audio/aiff",
 }  # fmt: skip
 
+# What a request searches with.
+_KINDS = ("text", "texts", "vector", "vectors", "id")
+
 _ERRORS: dict[int | str, dict[str, Any]] = {
     400: {"model": Error, "description": "The body cannot be parsed."},
     401: {"model": Error, "description": "The token is missing or wrong."},
     403: {"model": Error, "description": "The request comes from a foreign page."},
     408: {"model": Error, "description": "The body did not arrive in time."},
+    404: {"model": Error, "description": "There is no such item."},
     413: {"model": Error, "description": "The body or the file is too large."},
     415: {"model": Error, "description": "The body or the file is of an unknown type."},
     422: {"model": Error, "description": "A value is invalid."},
@@ -49,10 +54,10 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
 }
 _FOR_ITEMS: dict[int | str, dict[str, Any]] = {
     404: {"model": Error, "description": "There is no such item, or it has no file."},
-    **{status: _ERRORS[status] for status in (401, 403, 413, 422, 429, 503, 504)},
+    **{status: _ERRORS[status] for status in (401, 403, 408, 413, 415, 422, 429, 503, 504)},
 }
 _FOR_STATE: dict[int | str, dict[str, Any]] = {
-    status: _ERRORS[status] for status in (401, 403, 413, 503, 504)
+    status: _ERRORS[status] for status in (401, 403, 408, 413, 415, 503, 504)
 }
 
 Name = Annotated[
@@ -87,7 +92,7 @@ def make_app(service: Service, *, token: str | None = None, hosts: tuple[str, ..
     @app.post(
         "/search",
         responses=_ERRORS,
-        openapi_extra={"requestBody": {"required": True, "content": _contents()}},
+        openapi_extra={"requestBody": {"required": True, "content": _contents(service.limits)}},
     )
     async def search(request: Request) -> Found:
         """Find the best items of the gallery for a text, a file, a vector or another item."""
@@ -166,14 +171,28 @@ def make_app(service: Service, *, token: str | None = None, hosts: tuple[str, ..
     return Guard(app, service.limits, metrics, token=token, hosts=hosts)
 
 
-def _contents() -> dict[str, Any]:
-    fields = Upload.model_json_schema()
+def _contents(limits: Limits) -> dict[str, Any]:
+    """Return the bodies of a search, with what FastAPI cannot see: their types and limits."""
+    search, fields = Search.model_json_schema(), Upload.model_json_schema()
+    for schema in (search, fields):
+        for name, part in schema["properties"].items():
+            part.pop("default", None)
+            if "anyOf" in part:  # null stands for a field that is not given
+                part |= part.pop("anyOf")[0]
+            if part["type"] == "string":
+                part["maxLength"] = limits.text
+            if name in ("k", "rerank"):
+                part["maximum"] = limits.k
+    search["properties"]["text"]["pattern"] = r"\S"
+    for name in ("texts", "vectors"):
+        search["properties"][name] |= {"minItems": 1, "maxItems": limits.queries}
+    search["oneOf"] = [{"required": [name]} for name in _KINDS]
     fields["properties"]["file"] = {
         "type": "string", "format": "binary", "description": "A picture or a sound.",
     }  # fmt: skip
     fields["required"] = ["file"]
     return {
-        "application/json": {"schema": Search.model_json_schema()},
+        "application/json": {"schema": search},
         "multipart/form-data": {"schema": fields},
     }
 
@@ -199,12 +218,11 @@ def _sentence(error: ValidationError | RequestValidationError) -> Refused:
 
 def _query(service: Service, asked: Any) -> Query:
     """Return the query of a request, with its values checked against the limits."""
-    kinds = ("text", "texts", "vector", "vectors", "id")
-    given = [name for name in kinds if getattr(asked, name) is not None]
+    given = [name for name in _KINDS if getattr(asked, name) is not None]
     if len(given) != 1:
         raise Refused(
             422,
-            f"exactly one of {', '.join(kinds)} is required, got {' and '.join(given) or 'none'}",
+            f"exactly one of {', '.join(_KINDS)} is required, got {' and '.join(given) or 'none'}",
         )
     query = Query("", k=asked.k, where=_where(service, asked.where), rerank=asked.rerank)
     if given[0] in ("text", "texts"):
