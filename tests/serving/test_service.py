@@ -251,9 +251,10 @@ def test_what_was_submitted_is_answered_before_the_thread_stops():
     async def main():
         tasks = [asyncio.create_task(batcher.submit(n)) for n in range(5)]
         await asyncio.sleep(0.01)
-        stop = asyncio.create_task(asyncio.to_thread(batcher.stop))
+        await asyncio.to_thread(batcher.stop)
         assert await asyncio.gather(*tasks) == list(range(5))
-        await stop
+        assert await batcher.submit(7) == 7  # another thread begins
+        await asyncio.to_thread(batcher.stop)
 
     asyncio.run(main())
 

@@ -86,8 +86,7 @@ class Batcher(Generic[Job]):
         self._window = window
         self._observe = observe
         self._jobs: queue.SimpleQueue[tuple[Any, Future[Any]] | None] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._loop, name="crossfit-batches", daemon=True)
-        self._thread.start()
+        self._thread: threading.Thread | None = None
 
     async def submit(self, job: Job) -> Any:
         """Return the result of a job; if the caller is cancelled first, the job may not run."""
@@ -98,11 +97,19 @@ class Batcher(Generic[Job]):
         return await self._put(_Call(function))
 
     def stop(self) -> None:
-        """Stop the thread when all jobs that were submitted have run."""
-        self._jobs.put(None)
-        self._thread.join()
+        """Stop the thread when all jobs that were submitted have run; a later job starts another.
+
+        All calls are of one event loop, or come after it.
+        """
+        if self._thread is not None:
+            self._jobs.put(None)
+            self._thread.join()
+            self._thread = None
 
     async def _put(self, job: Any) -> Any:
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._loop, name="crossfit-batches", daemon=True)
+            self._thread.start()
         future: Future[Any] = Future()
         self._jobs.put((job, future))
         return await asyncio.wrap_future(future)

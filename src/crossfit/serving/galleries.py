@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 
 from crossfit.galleries import read_gallery
-from crossfit.serving.gallery import MemoryGallery, Searchable
+from crossfit.retrieval import Index
+from crossfit.serving.gallery import IndexGallery, MemoryGallery, Searchable
 from crossfit.serving.winner import Winner
 
 __all__ = ["open_gallery"]
@@ -21,7 +22,7 @@ def open_gallery(
     winner : Winner
         The model.
     source : path-like
-        As in `crossfit.galleries.read_gallery`.
+        An index, or as in `crossfit.galleries.read_gallery`.
     view : str, optional
         The view of the items; by default the only one of their kind.
 
@@ -34,6 +35,8 @@ def open_gallery(
         raise ValueError(
             f"no view {view!r}: the views of {winner.name} are {', '.join(winner.views)}"
         )
+    if os.path.isfile(os.path.join(source, "manifest.json")):
+        return _of_index(winner, source, view)
     gallery = read_gallery(source, view, winner.kinds.get(view) if view else None)
     if view is None:
         views = [name for name in winner.views if winner.kinds.get(name) == gallery.kind]
@@ -46,3 +49,34 @@ def open_gallery(
             )
         (view,) = views
     return MemoryGallery(winner, view, gallery)
+
+
+def _of_index(winner: Winner, source: str | os.PathLike[str], view: str | None) -> Searchable:
+    index = Index.open(source)
+    name = os.fspath(source)
+    view = view or index.meta.get("view")
+    if view is None:
+        views = [each for each in winner.views if winner.kinds.get(each) in ("picture", "sound")]
+        view = (views or list(winner.views))[0]
+    if view not in winner.views:
+        raise ValueError(
+            f"the index {name!r} is of the view {view!r}: the views of {winner.name} are "
+            f"{', '.join(winner.views)}"
+        )
+    kind = winner.kinds.get(view)
+    column = "text" if kind == "text" else "path"
+    if kind is None or column not in index.columns:
+        raise ValueError(
+            f"the index {name!r} has no column {column!r}, and {winner.name} takes "
+            f"{kind or 'array'}s as {view!r}; build it with crossfit index"
+        )
+    gallery = IndexGallery(winner, view, index)
+    text = winner.view_of("text")
+    if text is not None:
+        width = winner.features(["a"], text).shape[1]
+        if width != index.dim:
+            raise ValueError(
+                f"the index {name!r} has vectors of {index.dim} columns, and those of "
+                f"{winner.name} have {width}; build it with this model"
+            )
+    return gallery

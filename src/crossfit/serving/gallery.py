@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -10,12 +12,18 @@ import numpy as np
 from crossfit.galleries import Gallery
 from crossfit.protocols import PairScorer
 from crossfit.querying import top_k
+from crossfit.retrieval import Index
 from crossfit.serving.errors import Refused
 from crossfit.serving.winner import Winner
 from crossfit.similarities import fill_blocks
 from crossfit.views import Views, take_rows
 
-__all__ = ["Hit", "MemoryGallery", "Searchable"]
+__all__ = ["Hit", "IndexGallery", "MemoryGallery", "Searchable"]
+
+logger = logging.getLogger("crossfit.serving")
+
+# Seconds after which changes of an index are looked for.
+_REFRESH = 1.0
 
 
 class Hit(NamedTuple):
@@ -43,6 +51,10 @@ class Searchable(Protocol):
     @property
     def columns(self) -> Mapping[str, str]:
         """The columns that each item has, by name, with their types."""
+        ...
+
+    def refresh(self) -> None:
+        """See what other processes have changed; called between two batches."""
         ...
 
     def search(self, features: Any, view: str, k: int, where: str | None) -> list[list[Hit]]:
@@ -112,6 +124,9 @@ class MemoryGallery:
         """The columns that each item has, by name, with their types."""
         return {name: type(values[0]).__name__ for name, values in self._columns.items()}
 
+    def refresh(self) -> None:
+        """Leave everything as it is: the gallery does not change."""
+
     def search(self, features: Any, view: str, k: int, where: str | None) -> list[list[Hit]]:
         """Return the best k items for each query; see `Searchable`."""
         if where is not None:
@@ -159,3 +174,87 @@ class MemoryGallery:
         if names.index(view) > names.index(self.view):
             return fill_blocks(block, self._prepared, queries, None).T
         return fill_blocks(block, queries, self._prepared, None)
+
+
+class IndexGallery:
+    """A gallery in an index on disk, to which another process may write meanwhile.
+
+    Parameters
+    ----------
+    winner : Winner
+        A model with a common space.
+    view : str
+        The view of the items.
+    index : Index
+        Opened for reading; its column ``path`` or ``text`` holds the items.
+
+    Raises
+    ------
+    ValueError
+        If the index cannot be searched with the model.
+    """
+
+    def __init__(self, winner: Winner, view: str, index: Index) -> None:
+        self.view, self.kind = view, winner.kinds[view]
+        self._winner, self._index = winner, index
+        self._column = "text" if self.kind == "text" else "path"
+        self._refreshed = time.monotonic()
+        if not winner.embeds:
+            raise ValueError(
+                f"{winner.name} scores pairs and cannot search an index; give its gallery as a "
+                "folder or a table"
+            )
+
+    def __len__(self) -> int:
+        """Return the number of items."""
+        return len(self._index)
+
+    @property
+    def columns(self) -> dict[str, str]:
+        """The columns that each item has, by name, with their types."""
+        return {name: kind for name, kind in self._index.columns.items() if name != "id"}
+
+    def refresh(self) -> None:
+        """See what other processes have changed; see `Searchable`."""
+        if time.monotonic() - self._refreshed < _REFRESH:
+            return
+        self._refreshed = time.monotonic()
+        try:
+            self._index.refresh()
+        except (OSError, ValueError):  # what was read before stays valid
+            logger.exception("the index cannot be read again")
+
+    def search(self, features: Any, view: str, k: int, where: str | None) -> list[list[Hit]]:
+        """Return the best k items for each query; see `Searchable`."""
+        rows = features.toarray() if hasattr(features, "toarray") else features
+        found = self._index.search(rows, k, where, corrected=view != self.view, payload=False)
+        return [
+            [Hit(str(name), float(score)) for name, score in zip(names, scores)]
+            for names, scores in zip(found.ids, found.scores)
+        ]
+
+    def rows(self, ids: Sequence[str]) -> list[dict[str, Any] | None]:
+        """Return the columns of items by name; see `Searchable`."""
+        known = [name for name in ids if name in self._index]
+        found = dict(zip(known, self._index.get(known) if known else []))
+        return [
+            {column: value for column, value in found[name].items() if column != "id"}
+            if name in found
+            else None
+            for name in ids
+        ]
+
+    def items(self, ids: Sequence[str]) -> list[Any]:
+        """Return the items themselves; see `Searchable`."""
+        return [row[self._column] for row in self._index.get(list(ids))]
+
+    def features(self, ids: Sequence[str]) -> Any:
+        """Return what the scorer compares; see `Searchable`."""
+        found = self._index.vectors(list(ids))
+        if isinstance(found, dict):
+            return found.get(self.view, next(iter(found.values())))
+        return found
+
+    def features_of_second(self, ids: Sequence[str]) -> Any:
+        """Return what the second stage compares; see `Searchable`."""
+        return self._winner.features_of_second(self.items(ids), self.view)

@@ -102,16 +102,17 @@ class Service:
             )
         self.room = Room(self.limits.queue)
         self.on_batch: Callable[[int], None] = lambda size: None
-        self._decoding = ThreadPoolExecutor(1, "crossfit-decoding")
+        self._decoding = _decoder()
         self._batcher: Batcher[Query] = Batcher(
             self._answers, self.limits.batch, self.limits.window, lambda size: self.on_batch(size)
         )
         self._thumbnails: OrderedDict[str, bytes] = OrderedDict()
 
     def close(self) -> None:
-        """Finish what has begun, and stop the threads."""
+        """Finish what has begun, and stop the threads; a later request starts others."""
         self._batcher.stop()
         self._decoding.shutdown()
+        self._decoding = _decoder()
 
     # ---- in the event loop ---------------------------------------------------------------------
 
@@ -314,6 +315,7 @@ class Service:
 
     def _answers(self, queries: list[Query]) -> list[Any]:
         """Return the results of each request, or the error that it causes."""
+        self.gallery.refresh()
         results: list[Any] = [None] * len(queries)
 
         def compute(members: list[int], stage: Callable[..., list[Any]]) -> None:
@@ -412,6 +414,7 @@ class Service:
         ]
 
     def _item(self, name: str) -> dict[str, Any]:
+        self.gallery.refresh()
         row = self.gallery.rows([name])[0]
         if row is None:
             raise _unknown(name)
@@ -450,6 +453,11 @@ class Service:
         if len(self._thumbnails) > _THUMBNAILS:
             self._thumbnails.popitem(last=False)
         return known
+
+
+def _decoder() -> ThreadPoolExecutor:
+    # One thread, because a large picture takes up to 200 MB while it is decoded.
+    return ThreadPoolExecutor(1, "crossfit-decoding")
 
 
 def _source(query: Query) -> str:
