@@ -15,7 +15,9 @@ from sklearn.pipeline import Pipeline
 import crossfit
 from crossfit import RetrievalScorer, Views, ViewTransformer
 from crossfit.extraction import GridFeatures
+from crossfit.galleries import read_gallery
 from crossfit.methods import CCA
+from crossfit.retrieval import Index
 
 COLOURS = {
     "red": (220, 30, 30), "green": (30, 180, 60), "blue": (40, 60, 220), "yellow": (240, 220, 40),
@@ -61,6 +63,20 @@ def photos(tmp_path_factory):
         (folder / path).parent.mkdir(exist_ok=True)
         Image.fromarray(tile("red", len(path))).save(folder / path)
     Image.fromarray(tile("black", 5)).save(folder.parent / "secret.png")
+    return folder
+
+
+@pytest.fixture
+def index(model, photos, tmp_path):
+    """Return the folder of an index of the tiles."""
+    pytest.importorskip("faiss", reason="faiss is of the extra ann")
+    pytest.importorskip("pyarrow", reason="pyarrow is of the extra tables")
+    gallery = read_gallery(photos)
+    vectors = crossfit.encode(model, gallery.items, "image")
+    folder = tmp_path / "tiles.index"
+    with Index.create(folder, dim=vectors.shape[1], meta={"view": "image"}) as made:
+        payload = {"path": gallery.items, "year": list(range(len(gallery.ids)))}
+        made.add(vectors, gallery.ids, payload)
     return folder
 
 

@@ -64,10 +64,11 @@ BOMBS = [
 WORDS = ["", " ", "a red tile", "\x00", "a\x00b", "\ud800", "\u202e", "'", '"', "%s%n", "../" * 30,
          "${jndi:ldap://x}", "<script>alert(1)</script>", "a" * 10_000, "a" * 100_000, "😀" * 3_000,
          "é" * 9_999, "\r\nX: y", "{{7*7}}", "; DROP TABLE items"]  # fmt: skip
-FILTERS = ["path == 'x'", "1 == 1", "__import__('os').system('x')", "(" * 2_000, "not " * 999 + "a",
+FILTERS = ["path == 'x'", "year > 3 and 'a' in path", "lambda: 0", "not " * 999 + "a",
+           "__import__('os').system('x')", "(" * 2_000,
           "a" * 9_999, "1 == ", "x.__class__", "'" * 99, "path in (" + "1," * 3_000 + ")",
           "read_csv('/etc/passwd')", "select 1", "\x00", "path == path and " * 500 + "1 == 1",
-          "9" * 5_000 + " == 1", "lambda: 0", "`id`", "path matches '(a+)+$'"]  # fmt: skip
+          "9" * 5_000 + " == 1", "`id`", "path matches '(a+)+$'"]  # fmt: skip
 NUMBERS = [0, -1, 1, 10, 1000, 1001, 2**31, 2**63, 10**400, 1.5, "7", True, None, [], {}, "NaN"]
 PATHS = ["../secret.png", "..%2fsecret.png", "%2e%2e/secret.png", "..%5csecret.png", "/etc/passwd",
          "%2fetc%2fpasswd", "....//secret.png", "%c0%ae%c0%ae/secret.png", "red.png%00.txt",
@@ -300,8 +301,8 @@ def crawl(port, number):
 
 
 @pytest.mark.slow
-def test_ten_thousand_hostile_requests(start, held):
-    with start("--limit", "body_seconds=2", "--limit", "seconds=10") as service:
+def test_ten_thousand_hostile_requests(start, held, index):
+    with start("--limit", "body_seconds=2", "--limit", "seconds=10", gallery=index) as service:
         process = psutil.Process(service.process.pid)
         calm = process.memory_info().rss
         begun = time.monotonic()

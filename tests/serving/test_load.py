@@ -34,18 +34,6 @@ def bench():
     return module
 
 
-@pytest.fixture
-def index(model, photos, tmp_path):
-    """Return the folder of an index of the tiles."""
-    gallery = read_gallery(photos)
-    vectors = crossfit.encode(model, gallery.items, "image")
-    folder = tmp_path / "tiles.index"
-    with Index.create(folder, dim=vectors.shape[1], meta={"view": "image"}) as made:
-        payload = {"path": gallery.items, "year": list(range(len(gallery.ids)))}
-        made.add(vectors, gallery.ids, payload)
-    return folder
-
-
 def test_an_index_has_the_answers_of_a_folder_and_filters(bundle, model, photos, index):
     from starlette.testclient import TestClient
 
