@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import urllib.error
 import urllib.request
 
@@ -127,3 +128,29 @@ def test_what_is_wrong_is_one_sentence(run, folder):
     done = run("serve", "winner", "--gallery", "missing", "--port", "0", cwd=folder)
     assert done.returncode == 2
     assert "missing" in done.stderr
+
+
+@pytest.mark.parametrize("missing", ["fastapi", "uvicorn", "python_multipart", "prometheus_client"])
+def test_without_the_extra_the_error_names_it(folder, missing):
+    code = (
+        f"import sys; sys.modules[{missing!r}] = None\n"
+        "from crossfit.cli import main\n"
+        "main(['serve', 'winner', '--gallery', 'photos', '--port', '0'])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=folder, check=False
+    )
+    one_line(done, "crossfit-retrieval[serve]")
+
+
+def test_it_can_be_interrupted_while_it_loads(command, folder):
+    process = subprocess.Popen(
+        [*command, "serve", "winner", "--gallery", "photos", "--port", "0"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=folder,
+    )  # fmt: skip
+    assert process.stderr.readline().startswith("loading")
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    # If it was ready by then, it stopped as a service.
+    assert process.returncode in (0, 130)
+    assert "Traceback" not in err

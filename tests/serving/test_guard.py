@@ -5,10 +5,10 @@ import json
 import logging
 import time
 
-import httpx
 import pytest
 
 pytest.importorskip("fastapi", reason="fastapi is of the extra serve")
+httpx = pytest.importorskip("httpx", reason="httpx is of the extra test")
 
 TOKEN = "0123456789abcdef"
 

@@ -61,6 +61,8 @@ def build_app(
     Limits : What a request may cost.
     """
     try:
+        import python_multipart  # noqa: F401  # FastAPI imports it only when a form arrives
+
         from crossfit.serving.app import make_app
     except ImportError as error:
         raise ImportError(INSTALL) from error
