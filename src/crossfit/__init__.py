@@ -24,9 +24,11 @@ _HOMES = {
     "diagnose": "diagnosis",
     "encode": "querying",
     "evaluate": "metrics",
+    "export": "exporting",
     "load": "persistence",
     "make_retrieval_scorer": "model_selection",
     "model_card": "model_cards",
+    "push_to_hub": "hub",
     "save": "persistence",
     "search": "querying",
     "similarity": "querying",
@@ -66,6 +68,8 @@ if TYPE_CHECKING:
     from crossfit.compose import ChannelUnion as ChannelUnion
     from crossfit.compose import ViewTransformer as ViewTransformer
     from crossfit.diagnosis import diagnose as diagnose
+    from crossfit.exporting import export as export
+    from crossfit.hub import push_to_hub as push_to_hub
     from crossfit.metrics import evaluate as evaluate
     from crossfit.model_cards import model_card as model_card
     from crossfit.model_selection import make_retrieval_scorer as make_retrieval_scorer

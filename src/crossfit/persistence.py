@@ -42,7 +42,7 @@ __all__ = ["BundleError", "load", "save"]
 FORMAT = 2  # 1 named registered classes by their paths
 MANIFEST = "manifest.json"
 CARD = "README.md"
-_ARRAYS = re.compile(r"arrays-[0-9a-f]{16}\.npz")
+ARRAY_FILE = re.compile(r"arrays-[0-9a-f]{16}\.npz")
 
 # Nesting depth: more than any pipeline needs and far below Python's recursion limit. It also stops
 # objects that contain themselves.
@@ -50,7 +50,7 @@ _DEPTH = 100
 
 # Limits of a manifest, so that reading one takes at most about a gigabyte and a minute: three
 # million words, for example. `save` enforces the same limits.
-_MANIFEST_BYTES = 2**27
+LARGEST_MANIFEST = 2**27
 _VALUES = 2**23
 _CONTAINERS = 2**20
 _ESTIMATORS = 2**13
@@ -212,13 +212,13 @@ def save(
     with room_for("the bundle", folder):
         kept = _write(folder, content, encoder.arrays, None if own else text)
     for path in list(folder.iterdir()):
-        if _ARRAYS.fullmatch(path.name) and path.name != kept:
+        if ARRAY_FILE.fullmatch(path.name) and path.name != kept:
             path.unlink()
     return folder
 
 
-def load(folder: str | os.PathLike[str], *, max_bytes: int = 2**33) -> Any:
-    """Read a model that was written by `save`.
+def load(folder: str | os.PathLike[str], *, max_bytes: int = 2**33, pinned: bool = False) -> Any:
+    """Read a model that was written by `save`, from a folder or from the Hugging Face Hub.
 
     Nothing in the bundle is executed or unpickled, and no module is imported just because the
     bundle names it. The only code that runs is that of crossfit, of scikit-learn and of the
@@ -228,12 +228,17 @@ def load(folder: str | os.PathLike[str], *, max_bytes: int = 2**33) -> Any:
     Parameters
     ----------
     folder : path-like
-        Folder of the bundle.
+        Folder of the bundle, or an address such as ``"hf://user/name@revision"``, which needs the
+        extra ``hub``. A branch or a tag is resolved to a commit. Only the manifest and the array
+        file that it names are downloaded, into the cache of huggingface_hub; a commit that is in
+        the cache is read without a connection.
     max_bytes : int, default=2**33
         Largest accepted size of the arrays in bytes; increase it for larger models from people you
         trust. Everything else is bounded by the size of the arrays and by fixed limits, which
         `save` enforces too: a manifest of 128 MiB with 8 million values and a million lists and
-        objects, and 8,192 estimators.
+        objects, and 8,192 estimators. On the hub they are compared before a download.
+    pinned : bool, default=False
+        Reject an address without a commit of 40 digits, whose content may change.
 
     Returns
     -------
@@ -247,10 +252,14 @@ def load(folder: str | os.PathLike[str], *, max_bytes: int = 2**33) -> Any:
         it contains a type that is not allowed or a parameter that its type rejects; if it exceeds
         the limits; or if a plugin is not installed.
 
+    OSError
+        If the hub cannot be reached or rejects the request.
+
     Warns
     -----
     UserWarning
-        If it was written with another release series of scikit-learn or of a plugin.
+        If it was written with another release series of scikit-learn or of a plugin; and with the
+        commit to which an address without one was resolved.
 
     See Also
     --------
@@ -269,14 +278,25 @@ def load(folder: str | os.PathLike[str], *, max_bytes: int = 2**33) -> Any:
     """
     check_arguments(
         "load",
-        {"folder": [a_path()], "max_bytes": [integer(0)]},
-        {"folder": folder, "max_bytes": max_bytes},
+        {"folder": [a_path()], "max_bytes": [integer(0)], "pinned": ["boolean"]},
+        {"folder": folder, "max_bytes": max_bytes, "pinned": pinned},
     )
-    folder = Path(folder)
+    if isinstance(folder, str) and folder.startswith("hf://"):
+        from crossfit.hub import bundle_from_hub
+
+        with bundle_from_hub(folder, max_bytes=max_bytes, pinned=pinned) as (inner, address):
+            model = _load(inner, max_bytes, address)
+        if address != folder:
+            warn(f"{folder} is {address} at present; load that to have the same model again")
+        return model
+    return _load(Path(folder), max_bytes, str(folder))
+
+
+def _load(folder: Path, max_bytes: int, called: str) -> Any:
     try:
         content = _checked_manifest(_read_manifest(folder / MANIFEST))
         name, size, digest = _fields(content["arrays"], ("file", "size", "sha256"))
-        if not isinstance(name, str) or not _ARRAYS.fullmatch(name):
+        if not isinstance(name, str) or not ARRAY_FILE.fullmatch(name):
             raise BundleError(f"{name!r} is not the name of an array file inside the folder")
         with _opened(folder / name, "array file") as stream:
             actual = os.fstat(stream.fileno()).st_size
@@ -303,7 +323,7 @@ def load(folder: str | os.PathLike[str], *, max_bytes: int = 2**33) -> Any:
         reason = _reason(error)
         if len(reason) > _LONGEST:
             reason = f"{reason[: _LONGEST - 103]}...{reason[-100:]}"
-        raise BundleError(f"the bundle {folder} is rejected: {reason}") from error
+        raise BundleError(f"the bundle {called} is rejected: {reason}") from error
     _warn_of_other_versions(content["types"])
     return model
 
@@ -712,8 +732,8 @@ def _write(
         listed = {"file": name, "size": draft.stat().st_size, "sha256": digest}
         raw = _signed({"crossfit_bundle": FORMAT, "arrays": listed, **content})
         try:
-            if len(raw) > _MANIFEST_BYTES:
-                raise BundleError(f"its manifest would exceed {_MANIFEST_BYTES} bytes")
+            if len(raw) > LARGEST_MANIFEST:
+                raise BundleError(f"its manifest would exceed {LARGEST_MANIFEST} bytes")
             _check_counts(raw)
         except BundleError as error:
             raise BundleError(f"the model cannot be saved: {error}") from None
@@ -782,9 +802,9 @@ def _opened(path: Path, what: str) -> BufferedReader:
 def _read_manifest(path: Path) -> bytes:
     with _opened(path, "manifest") as stream:
         size = os.fstat(stream.fileno()).st_size
-        if size > _MANIFEST_BYTES:
+        if size > LARGEST_MANIFEST:
             raise BundleError(
-                f"its manifest takes {size} bytes, more than the limit of {_MANIFEST_BYTES}"
+                f"its manifest takes {size} bytes, more than the limit of {LARGEST_MANIFEST}"
             )
         raw = stream.read()
     _check_counts(raw)

@@ -64,6 +64,7 @@ LEFT_OUT = {
     "relevance_of": "inner: gets Views",
     "score_views": "inner: gets a scorer",
     "view_names": "inner: gets a scorer",
+    "push_to_hub": "uploads; tests/test_hub.py has its wrong arguments",
     "refresh": "takes nothing, and forgets what was listed",
     "MethodSimilarity": "made by methods",
     "CrossModalEstimator": "for authors, who override it",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
@@ -364,6 +365,9 @@ def in_float64(module: nn.Module, x: Tensor) -> Tensor:
     float64 Tensor
     """
     named = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+    if torch.jit.is_tracing():  # for ONNX; functional_call rejects it
+        found: Tensor = copy.deepcopy(module).double()(x.double())
+        return found
     wide = {name: w.double() if w.is_floating_point() else w for name, w in named.items()}
     return functional_call(module, wide, (x.double(),))
 

@@ -93,7 +93,7 @@ class BimodalNetwork(nn.Module):
                 parts.append(encoder(inputs[role]))
             else:
                 zero = first.new_zeros(1, self.n_inputs[role])
-                parts.append(encoder(zero).expand(len(first), -1))
+                parts.append(encoder(zero).expand(first.shape[0], -1))
         return self.act(self.code(torch.cat(parts, dim=1)))
 
     def decode(self, code: Tensor) -> dict[str, Tensor]:
