@@ -585,10 +585,8 @@ class Views(_Immutable):
                     f"index has an entry for {shown(name)}, but the views are {', '.join(given)}"
                 )
         values = {name: cls._read(part, name) for name, part in given.items()}
-        sizes = {
-            name: len(as_numpy(index[name], f"index[{name!r}]")) if name in index else n_rows(part)
-            for name, part in values.items()
-        }
+        of_rows = {name: _integers(part, f"index[{name!r}]", "row") for name, part in index.items()}
+        sizes = {name: n_rows(of_rows.get(name, part)) for name, part in values.items()}
         n = next(iter(sizes.values()))
         if len(set(sizes.values())) > 1:
             raise ValueError(f"views must have the same number of rows, got {_listed(sizes)}")
@@ -599,7 +597,7 @@ class Views(_Immutable):
             if name not in index:
                 continue
             n_items, what = n_rows(values[name]), f"index[{name!r}]"
-            items = _item_index(index[name], what, (n_items, n), ("items", "row"), lowest=-1)
+            items = _item_index(of_rows[name], what, (n_items, n), ("items", "row"), lowest=-1)
             if not np.any(items >= 0):
                 raise ValueError(f"view {name!r} is missing in every row; leave it out")
             values[name], shared[name] = _compact(values[name], items)
@@ -1443,17 +1441,22 @@ def _missing(name: str, rows: IntArray, n: int) -> str:
     return f"view {name!r} is missing in {len(rows)} of {n} rows (row {rows[0]}{others})"
 
 
-def _item_index(
-    given: ArrayLike, what: str, sizes: tuple[int, int], units: tuple[str, str], lowest: int
-) -> IntArray:
-    """Return the item of each row, checked to be in range, for numbers of items and of rows."""
-    (n_items, n), (items, unit) = sizes, units
+def _integers(given: ArrayLike, what: str, unit: str) -> NDArray[Any]:
     index = as_numpy(given, what)
     if index.ndim != 1 or index.dtype.kind not in "iu":
         raise ValueError(
             f"{what} must be one integer per {unit}, got an array of shape {index.shape} and type "
             f"{index.dtype}"
         )
+    return index
+
+
+def _item_index(
+    given: ArrayLike, what: str, sizes: tuple[int, int], units: tuple[str, str], lowest: int
+) -> IntArray:
+    """Return the item of each row, checked to be in range, for numbers of items and of rows."""
+    (n_items, n), (items, unit) = sizes, units
+    index = _integers(given, what, unit)
     if len(index) != n:
         raise ValueError(
             f"{what} must have one entry per {unit}, got {len(index)} entries for {n} {unit}s"

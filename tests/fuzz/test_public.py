@@ -58,6 +58,8 @@ LEFT_OUT = {
     "n_rows": "inner: gets what Views hold",
     "take_rows": "inner: gets what Views hold",
     "fill_blocks": "inner: gets what Views hold",
+    "in_order": "inner: gets what Views hold",
+    "item_weights": "inner: gets weights that were checked",
     "write_scores": "inner: gets a function that fills and a shape",
     "direction": "inner: gets names and Views",
     "mean_over_directions": "inner: gets a scorer",

@@ -141,6 +141,11 @@ MAKING = {
     "channels": lambda a, b, c: Channels(a=a, b=b),
     "channel": lambda a, b, c: Views(a={"b": a, "c": b}),
     "captions": lambda a, b, c: Views.from_captions(a, b, [0, 1, 2, 3]),
+    "items": lambda a, b, c: Views.from_items(a=a, b=b, index={"a": [0, 1, 0, 1]}),
+    "items index": lambda a, b, c: Views.from_items(
+        a=np.eye(2), b=np.eye(4), index={"a": a, "b": b}
+    ),
+    "items indices": lambda a, b, c: Views.from_items(a=np.eye(4), b=np.eye(4), index=a),
     "captions index": lambda a, b, c: Views.from_captions(np.eye(2), list("abcd"), a),
     "captions names": lambda a, b, c: Views.from_captions(np.eye(2), ["a"], [0], names=a),
     "Ragged": lambda a, b, c: Ragged(a, b),
@@ -178,6 +183,7 @@ def test_hostile_arguments_give_a_value_or_a_sentence_of_ours(door, given, views
     with warnings.catch_warnings(), np.errstate(all="raise"):
         warnings.simplefilter("error")
         warnings.filterwarnings("ignore", message=".*have no caption")
+        warnings.filterwarnings("ignore", message=".*belong to no row")
         try:
             OF_VIEWS[door](views, *given) if door in OF_VIEWS else MAKING[door](*given)
         except (ValueError, TypeError, KeyError, IndexError) as error:
