@@ -18,6 +18,7 @@ from crossfit.cli.diagnose import diagnose
 from crossfit.cli.embed import embed
 from crossfit.cli.evaluate import evaluate
 from crossfit.cli.fit import fit
+from crossfit.cli.index import index
 from crossfit.cli.list import list_
 from crossfit.cli.new import new
 from crossfit.cli.report import report
@@ -40,7 +41,7 @@ def cli() -> None:
 
 
 for command in (
-    board, cache, check, cite, data, demo, diagnose, embed, evaluate, fit, list_, new, report, run,
-    search, serve, tune,
+    board, cache, check, cite, data, demo, diagnose, embed, evaluate, fit, index, list_, new,
+    report, run, search, serve, tune,
 ):  # fmt: skip
     cli.add_command(command)

@@ -18,6 +18,7 @@ _HOMES = {
     "QBNorm": "hubs",
     "Reranker": "rerank",
     "RetrievalScorer": "scorer",
+    "Tuning": "tuning",
     "exactness": "rerank",
 }
 
@@ -40,3 +41,4 @@ if TYPE_CHECKING:
     from crossfit.retrieval.rerank import exactness as exactness
     from crossfit.retrieval.scorer import RetrievalScorer as RetrievalScorer
     from crossfit.retrieval.stored import Index as Index
+    from crossfit.retrieval.tuning import Tuning as Tuning

@@ -32,6 +32,7 @@ __all__ = [
     "keys_of",
     "read_manifest",
     "sync_folder",
+    "synced",
     "write_dead",
     "write_manifest",
     "write_segment",
@@ -217,11 +218,14 @@ class Snapshot:
     manifest : dict
         The manifest.
     segments : tuple of Segment
+    structure : Structure or None
+        The approximate structure of the first segments.
     """
 
     folder: Path
     manifest: Mapping[str, Any]
     segments: tuple[Segment, ...]
+    structure: Any = None
 
     @cached_property
     def starts(self) -> NDArray[np.int64]:
@@ -348,6 +352,11 @@ def _check_manifest(found: dict[str, Any]) -> None:
             type(dead["generation"]) is type(dead["count"]) is int
         ):
             raise TypeError("dead")
+    if (structure := found["structure"]) is not None:
+        if not _PART.fullmatch(structure["file"]) or not isinstance(structure["settings"], dict):
+            raise TypeError("structure")
+        if not 0 < structure["segments"] <= len(found["segments"]):
+            raise TypeError("structure")
 
 
 def _digest(manifest: Mapping[str, Any]) -> str:
@@ -441,6 +450,12 @@ def clear_unlisted(folder: Path, manifest: Mapping[str, Any]) -> None:
 def _flush(stream: Any) -> None:
     stream.flush()
     os.fsync(stream.fileno())
+
+
+def synced(path: Path) -> str:
+    """Make sure that a file is on disk, and return its checksum."""
+    _sync(path)
+    return digest_of(path)
 
 
 def _sync(path: Path) -> None:

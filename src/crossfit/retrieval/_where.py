@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import datetime
+import math
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -179,6 +180,10 @@ class _Reader:
                 if not right.elts:
                     raise ValueError(f"where: the list of values for {name!r} is empty")
                 values = tuple(self.value(_constant(each), name) for each in right.elts)
+                if _is("integer", self.type_of(name)):
+                    values = tuple(each for each in values if not isinstance(each, float))
+                if not values:  # no integer is a fraction
+                    return Empty(name, True) if negated else _never(name)
                 return In(name, values, negated)
             name, value = self.column(right), _constant(left)
             if _is("list", self.type_of(name)):
@@ -210,7 +215,10 @@ class _Reader:
         value = self.value(value, name)
         if isinstance(value, bool) and operator not in ("==", "!="):
             raise ValueError(f"where: {name!r} is true or false, and has no order")
-        return Compare(name, _NEGATED[operator] if negated else operator, value)
+        operator = _NEGATED[operator] if negated else operator
+        if isinstance(value, float) and _is("integer", self.type_of(name)):
+            return _between_integers(name, operator, value)
+        return Compare(name, operator, value)
 
     def column(self, node: ast.expr) -> str:
         match node:
@@ -239,6 +247,19 @@ class _Reader:
         return _converted(value, self.type_of(name), name)
 
 
+def _between_integers(name: str, operator: str, value: float) -> Tree:
+    """Return the comparison of integers with a fraction."""
+    if operator in ("==", "!="):
+        return Empty(name, True) if operator == "!=" else _never(name)
+    if operator in (">", ">="):
+        return Compare(name, ">", math.floor(value))
+    return Compare(name, "<", math.ceil(value))
+
+
+def _never(name: str) -> Tree:
+    return And((Empty(name), Empty(name, True)))
+
+
 def _constant(node: ast.expr) -> Any:
     match node:
         case ast.Constant(value=bool() | int() | float() | str() | None as value):
@@ -263,6 +284,12 @@ def _converted(value: Any, kind: Any, name: str) -> Value:
         fits = isinstance(value, (int, float)) and not isinstance(value, bool)
         if fits and isinstance(value, int) and not -(2**63) <= value < 2**63:
             raise ValueError(f"where: {shown(value)} is beyond the range of 64-bit integers")
+        if fits and _is("integer", kind) and isinstance(value, float):
+            if not abs(value) < 2**63:
+                raise ValueError(f"where: {value!r} is beyond the range of 64-bit integers")
+            return int(value) if value.is_integer() else value
+        if fits and not _is("integer", kind):
+            return float(value)
     elif _is("string", kind):
         fits = isinstance(value, str)
         if fits:
@@ -301,6 +328,7 @@ def _is(kind: str, given: Any) -> bool:
         "null": types.is_null,
         "bool": types.is_boolean,
         "number": lambda t: types.is_integer(t) or types.is_floating(t),
+        "integer": types.is_integer,
         "string": lambda t: types.is_string(t) or types.is_large_string(t),
         "date": types.is_date,
         "timestamp": types.is_timestamp,
@@ -381,15 +409,14 @@ _COMPARE = {
 
 
 def _comparable(column: Any, values: Sequence[Any]) -> tuple[Any, Any]:
-    """Return a column and values of one type, without values outside the type."""
+    """Return a column and values of one type."""
     import pyarrow as pa
 
     kind = column.type
     if pa.types.is_floating(kind):
-        return column.cast(pa.float64()), pa.array(map(float, values), pa.float64())
+        return column.cast(pa.float64()), pa.array(values, pa.float64())
     if pa.types.is_integer(kind):
-        whole = [int(value) for value in values if value == value // 1 and abs(value) < 2**63]
-        return column.cast(pa.int64()), pa.array(whole, pa.int64())
+        return column.cast(pa.int64()), pa.array(values, pa.int64())
     if pa.types.is_timestamp(kind):
         return column.cast(pa.timestamp("us", kind.tz), safe=False), pa.array(
             values, pa.timestamp("us", kind.tz)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -19,6 +20,7 @@ from crossfit._arguments import (
     integer,
     mapping_of,
     one_of,
+    real,
     shown,
 )
 from crossfit._arrays import NUMPY_DEFAULTS, as_array, floats, in_rows
@@ -26,9 +28,18 @@ from crossfit.querying import SearchResult, check_k
 from crossfit.retrieval import _segments
 from crossfit.retrieval._knn import best_rows, faiss, merged
 from crossfit.retrieval._segments import BLOCK, Segment, Snapshot, arrow
+from crossfit.retrieval._structures import KINDS as STRUCTURES
+from crossfit.retrieval._structures import (
+    Structure,
+    built,
+    default_settings,
+    kind_for,
+    settings_of,
+)
 from crossfit.retrieval._table import identifiers, joined, payload_table
 from crossfit.retrieval._where import matching, parse_filter
 from crossfit.retrieval.hubs import HubCorrection
+from crossfit.retrieval.tuning import Tuning
 from crossfit.similarities import MEASURES
 
 __all__ = ["Index"]
@@ -38,12 +49,14 @@ Vectors = Any
 
 #: Metric to the similarity that prepares its rows.
 METRICS = {"cosine": "cosine", "dot": "dot", "euclidean": "l2", "correlation": "correlation"}
-KINDS = ("auto", "exact")
+KINDS = ("auto", "exact", *STRUCTURES)
 #: Largest entry of a vector; faiss squares them in float32.
 _LARGEST = 1e15
 #: Bytes of the vectors of one segment.
 _SEGMENT_BYTES = 2**30
 _ATTEMPTS = 100
+#: Up to so many items that satisfy a filter are compared exactly.
+_FEW = 50_000
 
 
 class Index:
@@ -154,8 +167,11 @@ class Index:
             Number of columns of a vector.
         metric : {"cosine", "dot", "euclidean", "correlation"}, default="cosine"
             How vectors are compared. The score of "euclidean" is the negated distance.
-        kind : {"auto", "exact"}, default="auto"
-            How they are searched.
+        kind : {"auto", "exact", "hnsw", "int8", "ivf-pq"}, default="auto"
+            How they are searched after `compact`, until then exactly. "hnsw" is a graph, "int8" one
+            byte per number, and "ivf-pq" lists of product-quantised codes; all of them compare
+            their candidates with the vectors themselves. "auto" is exact below 100,000 vectors, a
+            graph below two million, and "ivf-pq" above.
         views : list of str, optional
             Names of the vectors that each item has, for instance ``["image", "caption"]``. By
             default it has one.
@@ -435,6 +451,203 @@ class Index:
 
         self._commit(snapshot, dead, (len(names), blocks()))
 
+    def compact(self, kind: str | None = None) -> None:
+        """Merge files, drop what was removed, and build the structure for fast search.
+
+        Items that are added later are searched exactly, and those that are removed later are left
+        out, until this is called again. The index can be searched meanwhile.
+
+        Parameters
+        ----------
+        kind : {"auto", "exact", "hnsw", "int8", "ivf-pq"}, optional
+            As in `create`; by default, as it was made.
+
+        Raises
+        ------
+        ValueError
+            If the kind is not one of these, or the index is open for reading.
+        """
+        check_arguments("Index.compact", {"kind": [one_of(*KINDS), None]}, locals())
+        snapshot = self._writable()
+        try:
+            self._merge(snapshot, kind or snapshot.manifest["kind"])
+            self._build()
+        finally:
+            self._snapshot = self._opened()
+            _segments.clear_unlisted(self.folder, self._snapshot.manifest)
+
+    def _merge(self, snapshot: Snapshot, kind: str) -> None:
+        """Write segments that are small, or have removed rows, again; the rest stays."""
+        manifest = snapshot.manifest
+        number = manifest["next"]
+        entries: list[Mapping[str, Any]] = []
+        waiting: list[Segment] = []
+
+        def write() -> None:
+            nonlocal number
+            if len(waiting) == 1 and waiting[0].dead is None:
+                entries.append(waiting[0].entry)
+            else:
+                for part in _cut(_chained(waiting, {}, iter(())), self._most_rows):
+                    made = _segments.write_segment(self.folder, f"s{number:08d}", part)
+                    number += 1
+                    if made is not None:
+                        entries.append(made)
+            waiting.clear()
+
+        for segment in snapshot.segments:
+            if segment.dead is None and 2 * segment.n_rows >= self._most_rows:
+                write()
+                entries.append(segment.entry)
+            else:
+                waiting.append(segment)
+        write()
+        changed = {
+            **manifest,
+            "generation": manifest["generation"] + 1,
+            "next": number,
+            "kind": kind,
+            "segments": entries,
+            "structure": None,
+        }
+        _segments.write_manifest(self.folder, changed)
+        self._snapshot = self._opened()
+
+    def _build(self) -> None:
+        """Write the structure over all segments."""
+        snapshot, unit = self._snapshot, self._unit
+        manifest = snapshot.manifest
+        n_vectors = int(snapshot.starts[-1]) * unit
+        kind = kind_for(n_vectors) if manifest["kind"] == "auto" else manifest["kind"]
+        if kind == "exact" or not n_vectors:
+            return
+        width = manifest["width"] * self._n_views // unit
+        generation = manifest["generation"] + 1
+
+        def take(numbers: NDArray[np.int64]) -> Array:
+            vectors = snapshot.vectors(numbers // unit)
+            if unit > 1:
+                vectors = vectors[np.arange(len(numbers)), numbers % unit]
+            return vectors.reshape(len(numbers), width)
+
+        file = f"structure-{generation}"
+        digest = built(self.folder, file, kind, self.metric == "euclidean", n_vectors, width, take)
+        structure = {
+            "kind": kind,
+            "file": file,
+            "segments": len(snapshot.segments),
+            "vectors": n_vectors,
+            "sha256": digest,
+            "settings": default_settings(kind, n_vectors),
+            "tuning": None,
+        }
+        _segments.write_manifest(
+            self.folder, {**manifest, "generation": generation, "structure": structure}
+        )
+
+    def tune(self, queries: Vectors, target_recall: float = 0.95, k: int = 10) -> Tuning:
+        """Choose the fastest settings that find enough of the exact results.
+
+        Parameters
+        ----------
+        queries : array-like of shape (n, dim)
+            A sample of real queries.
+        target_recall : float, default=0.95
+            Share of the exact results to find, above 0 and at most 1. The lower end of its 95%
+            interval over the queries must reach it.
+        k : int, default=10
+            Number of results per query.
+
+        Returns
+        -------
+        Tuning
+            The curve, which is kept in the index as `tuning`. If no settings reach the target, the
+            index has those of the highest recall.
+
+        Raises
+        ------
+        ValueError
+            If the index is exact, is open for reading, or there are no queries.
+        """
+        check_arguments(
+            "Index.tune",
+            {"target_recall": [real(0, 1, closed="right")], "k": [integer(1)]},
+            locals(),
+        )
+        snapshot = self._writable()
+        if snapshot.structure is None:
+            raise ValueError("the index is exact, so that there is nothing to tune; see compact")
+        rows = self._queries(queries, True)
+        if not len(rows):
+            raise ValueError("tune needs at least one query")
+        masks = self._masks(snapshot, None)
+        started = time.perf_counter()
+        exact, _ = self._search(snapshot, rows, k, masks, None, None)
+        exact_speed = len(rows) / (time.perf_counter() - started)
+        measured: list[dict[str, Any]] = []
+        chosen: int | None = None
+        self._search(snapshot, rows[:1], k, masks, None, default_settings(self.kind, 1))  # reads it
+        for settings in settings_of(self.kind, snapshot.structure.n_vectors):
+            started = time.perf_counter()
+            found, _ = self._search(snapshot, rows, k, masks, None, settings)
+            speed = len(rows) / (time.perf_counter() - started)
+            shares = np.array([np.isin(a, b).mean() for a, b in zip(exact, found)])
+            low = shares.mean() - 1.96 * shares.std() / np.sqrt(len(shares))
+            measured.append(
+                {
+                    "settings": settings,
+                    "recall": float(shares.mean()),
+                    "low": float(low),
+                    "per_second": float(speed),
+                }
+            )
+            if chosen is not None or shares.mean() == 1:  # one more, for the curve
+                break
+            if low >= target_recall:
+                chosen = len(measured) - 1
+        if chosen is None and measured[-1]["low"] >= target_recall:
+            chosen = len(measured) - 1
+        best = max(range(len(measured)), key=lambda at: measured[at]["recall"])
+        tuning = Tuning(
+            self.kind, k, float(target_recall), len(rows), measured, exact_speed, chosen
+        )
+        manifest = snapshot.manifest
+        structure = {
+            **manifest["structure"],
+            "settings": measured[best if chosen is None else chosen]["settings"],
+            "tuning": tuning.to_dict(),
+        }
+        _segments.write_manifest(
+            self.folder,
+            {**manifest, "generation": manifest["generation"] + 1, "structure": structure},
+        )
+        self._snapshot = self._opened()
+        return tuning
+
+    @property
+    def tuning(self) -> Tuning | None:
+        """Return the last result of `tune` since the structure was built, or None."""
+        structure = self._snapshot.manifest["structure"]
+        found = None if structure is None else structure["tuning"]
+        return None if found is None else Tuning(**found)
+
+    def check(self) -> None:
+        """Compare all files with their checksums.
+
+        Raises
+        ------
+        ValueError
+            If a file is damaged; the message has its name.
+        """
+        manifest = self._snapshot.manifest
+        for entry in manifest["segments"]:
+            for part, digest in entry["files"].items():
+                path = self.folder / f"{entry['name']}.{part}"
+                if _segments.digest_of(path) != digest:
+                    raise _segments.damaged(self.folder, f"{path.name} does not have its checksum")
+        if self._snapshot.structure is not None:
+            self._snapshot.structure.verify()
+
     def _commit(
         self,
         snapshot: Snapshot,
@@ -461,7 +674,7 @@ class Index:
         written: list[dict[str, Any]] = []
         if new is not None:
             n_new, blocks = new
-            most = max(1, _SEGMENT_BYTES // (4 * manifest["width"] * self._n_views))
+            most = self._most_rows
             small: list[Segment] = []
             # As in a binary counter, so that there are few segments and each row is copied rarely.
             total = n_new
@@ -618,8 +831,27 @@ class Index:
             )
         queries = self._queries(vectors, corrected)
         masks = self._masks(snapshot, where)
-        rows, scores = self._search(snapshot, queries, int(k), masks, view)
+        settings = self._settings(snapshot, masks, where, view)
+        rows, scores = self._search(snapshot, queries, int(k), masks, view, settings)
         return self._result(snapshot, rows, scores, payload)
+
+    def _settings(
+        self,
+        snapshot: Snapshot,
+        masks: list[NDArray[np.bool_] | None],
+        where: str | None,
+        view: str | None,
+    ) -> Mapping[str, int] | None:
+        """Return the settings of an approximate search, None if an exact one is better."""
+        if snapshot.structure is None or (view is not None and self.combine == "sum"):
+            return None
+        if where is not None:
+            count = sum(int(np.count_nonzero(mask)) for mask in masks if mask is not None)
+            # A graph, and lists, miss most of few items; comparing with all of them is fast.
+            if count <= max(_FEW, len(self) // 20):
+                return None
+        settings: Mapping[str, int] = snapshot.manifest["structure"]["settings"]
+        return settings
 
     def _search(
         self,
@@ -628,8 +860,9 @@ class Index:
         k: int,
         masks: list[NDArray[np.bool_] | None],
         view: str | None,
+        settings: Mapping[str, int] | None,
     ) -> tuple[Array, Array]:
-        """Return the best rows of each query and their scores."""
+        """Return the best rows of each query and their scores; exactly without settings."""
         counts = [
             part.n_rows if mask is None else int(np.count_nonzero(mask))
             for part, mask in zip(snapshot.segments, masks)
@@ -637,13 +870,79 @@ class Index:
         k = min(k, sum(counts))
         found_rows = [np.empty((len(queries), 0), np.int64)]
         found_scores = [np.empty((len(queries), 0), np.float32)]
-        for start, part, mask, count in zip(snapshot.starts, snapshot.segments, masks, counts):
+        first = 0
+        if settings is not None and k:
+            first = snapshot.manifest["structure"]["segments"]
+            covered = min(k, sum(counts[:first]))
+            scores, rows = self._search_structure(
+                snapshot, queries, covered, masks[:first], view, settings
+            )
+            if (short := (rows < 0).any(axis=1)).any():
+                some, of = self._search(snapshot, queries[short], k, masks, view, None)
+                if short.all():
+                    return some, of
+                many, better = self._search(snapshot, queries[~short], k, masks, view, settings)
+                rows = np.empty((len(queries), k), np.int64)
+                scores = np.empty((len(queries), k), np.float32)
+                rows[short], rows[~short] = some, many
+                scores[short], scores[~short] = of, better
+                return rows, scores
+            found_rows.append(rows)
+            found_scores.append(scores)
+        rest = zip(snapshot.starts, snapshot.segments, masks, counts)
+        for start, part, mask, count in list(rest)[first:]:
             if count and k:
                 scores, rows = self._search_segment(part, queries, min(k, count), mask, view)
                 found_rows.append(rows + start)
                 found_scores.append(scores)
         scores, rows = merged(np.hstack(found_scores), np.hstack(found_rows), k)
         return rows, scores
+
+    def _search_structure(
+        self,
+        snapshot: Snapshot,
+        queries: Array,
+        k: int,
+        masks: list[NDArray[np.bool_] | None],
+        view: str | None,
+        settings: Mapping[str, int],
+    ) -> tuple[Array, Array]:
+        """Return scores and rows of candidates of the structure, compared exactly."""
+        unit = self._unit
+        parts = snapshot.segments[: len(masks)]
+        mask = None
+        if view is not None or any(each is not None for each in masks):
+            alive = np.concatenate(
+                [
+                    np.ones(part.n_rows, bool) if each is None else each
+                    for part, each in zip(parts, masks)
+                ]
+            )
+            mask = np.repeat(alive, unit)
+            if view is not None and unit > 1:
+                mask &= np.arange(len(mask)) % unit == self.views.index(view)
+        n_vectors = int(snapshot.starts[len(masks)]) * unit
+        most = min(k * settings["refine"] * unit, n_vectors)
+        joined = np.tile(queries, self._n_views) if unit < self._n_views else queries
+        numbers = snapshot.structure.search(joined, most, settings, mask)
+        scores = np.full(numbers.shape, -np.inf, np.float32)
+        step = max(1, 2**24 // (most * joined.shape[1]))
+        for at in range(0, len(joined), step):
+            some = slice(at, at + step)
+            known = numbers[some] >= 0
+            own = numbers[some][known]
+            vectors = snapshot.vectors(own // unit)
+            if unit > 1:
+                vectors = vectors[np.arange(len(own)), own % unit]
+            vectors = vectors.reshape(len(own), -1)
+            query = np.repeat(joined[some], known.sum(axis=1), axis=0)
+            if self.metric == "euclidean":
+                values = -np.linalg.norm(vectors.astype(np.float64) - query, axis=1)
+            else:
+                values = np.einsum("ij,ij->i", vectors, query)
+            scores[some][known] = values
+        rows = np.where(numbers < 0, -1, numbers // unit)
+        return merged(scores, rows, k) if unit == 1 else _one_each(scores, rows, k)
 
     def _search_segment(
         self,
@@ -673,10 +972,7 @@ class Index:
         found //= n_views
         if view is not None:
             return scores, found
-        first = np.zeros(found.shape, bool)
-        for at, items in enumerate(found):
-            first[at, np.unique(items, return_index=True)[1]] = True
-        return merged(np.where(first, scores, -np.inf), np.where(first, found, -1), k)
+        return _one_each(scores, found, k)
 
     def _exactly(
         self, queries: Array, rows: Array, scores: Array, found: Array
@@ -721,6 +1017,17 @@ class Index:
     def _n_views(self) -> int:
         return max(len(self.views), 1)
 
+    @property
+    def _unit(self) -> int:
+        """Return the number of vectors of an item that are compared on their own."""
+        return self._n_views if self.combine == "max" else 1
+
+    @property
+    def _most_rows(self) -> int:
+        """Return the number of rows of the largest segments."""
+        width: int = self._snapshot.manifest["width"]
+        return max(1, _SEGMENT_BYTES // (4 * width * self._n_views))
+
     def _set_up(self) -> None:
         manifest = self._snapshot.manifest
         self.dim: int = manifest["dim"]
@@ -752,7 +1059,7 @@ class Index:
                 parts = [
                     self._segment(entry, views, manifest["width"]) for entry in manifest["segments"]
                 ]
-                return Snapshot(self.folder, manifest, tuple(parts))
+                return Snapshot(self.folder, manifest, tuple(parts), self._structure(manifest))
             except FileNotFoundError as error:
                 # A writer has replaced the manifest since, and has removed files of this one.
                 latest = _segments.read_manifest(self.folder)["generation"]
@@ -768,6 +1075,18 @@ class Index:
             if part.entry == entry:
                 return part
         return Segment(self.folder, entry, views, width)
+
+    def _structure(self, manifest: Mapping[str, Any]) -> Structure | None:
+        """Return the structure; that of the present snapshot if it is the same file."""
+        entry = manifest["structure"]
+        if entry is None:
+            return None
+        current = getattr(self, "_snapshot", None)
+        if current is not None and current.structure is not None:
+            held: Structure = current.structure
+            if held.file == entry["file"]:
+                return held
+        return Structure(self.folder, entry)
 
     def _writable(self) -> Snapshot:
         if self._lock is None:
@@ -847,6 +1166,15 @@ class Index:
             assert self._directions is not None
             found = self.correction.of_queries(rows, *self._directions)
         return _float32(found)
+
+
+def _one_each(scores: Array, rows: Array, k: int) -> tuple[Array, Array]:
+    """Return the k best items of results that have an item once per vector."""
+    scores, rows = merged(scores, rows, rows.shape[1])
+    first = np.zeros(rows.shape, bool)
+    for at, items in enumerate(rows):
+        first[at, np.unique(items, return_index=True)[1]] = True
+    return merged(scores, np.where(first, rows, -1), k)
 
 
 def _chained(

@@ -1,0 +1,156 @@
+"""``crossfit index``: a gallery on disk, with the vectors of a winner."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from crossfit.cli._shared import Folder, check_new_folder
+
+__all__ = ["index"]
+
+EXAMPLES = """\b
+Examples:
+  crossfit index winner/ photos/ --out photos.index
+  crossfit index winner/ photos.csv --out photos.index --target-recall 0.95 --queries queries.csv
+  crossfit serve winner/ --gallery photos.index
+"""
+#: Items whose features are computed at a time.
+_BLOCK = 4096
+_KINDS = ("auto", "exact", "hnsw", "int8", "ivf-pq")
+
+
+@click.command(epilog=EXAMPLES)
+@click.argument("winner", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("gallery", type=click.Path(exists=True))
+@click.option("-o", "--out", type=Folder(), required=True, help="New folder for the index.")
+@click.option("--view", help="View of the items; by default the only one of their kind.")
+@click.option(
+    "--kind",
+    type=click.Choice(_KINDS),
+    default="auto",
+    show_default=True,
+    help="How it is searched; auto goes by the number of items, and is exact if the target of "
+    "recall is not reached.",
+)
+@click.option(
+    "--target-recall",
+    type=click.FloatRange(0, 1, min_open=True),
+    help="Share of the exact results to find; the fastest settings that do are chosen.",
+)
+@click.option(
+    "--queries",
+    type=click.Path(exists=True),
+    help="Table or folder with a sample of real queries, of another view.",
+)
+@click.option(
+    "-k", type=click.IntRange(1), default=10, show_default=True, help="Results per query."
+)
+def index(
+    winner: Path,
+    gallery: str,
+    out: Path,
+    view: str | None,
+    kind: str,
+    target_recall: float | None,
+    queries: str | None,
+    k: int,
+) -> None:
+    """Embed the items of GALLERY with the model in WINNER, and build an index of them.
+
+    GALLERY is a folder of pictures or sounds, or a table; its columns can be used in filters. The
+    curve of recall and speed is written to the index as recall.json and recall.png.
+    """
+    if (target_recall is None) != (queries is None):
+        raise click.UsageError("--target-recall and --queries are given together")
+    check_new_folder(out, "--out")
+    from crossfit._progress import progress_bar
+    from crossfit.galleries import read_gallery
+    from crossfit.retrieval import Index
+    from crossfit.serving.winner import Winner
+
+    model = Winner.load(winner)
+    similarity = _similarity(model)
+    if view is not None and view not in model.views:
+        raise click.UsageError(f"--view: the views of {winner} are {', '.join(model.views)}")
+    items = read_gallery(gallery, view, model.kinds.get(view) if view else None)
+    if view is None:
+        of_kind = [name for name in model.views if model.kinds.get(name) == items.kind]
+        if len(of_kind) != 1:
+            raise click.UsageError(
+                f"--view is required: {len(of_kind)} views of {winner} are of {items.kind}s"
+            )
+        (view,) = of_kind
+    others = [name for name in model.views if name != view]
+    asked: Any = None
+    if queries is not None:
+        sample = read_gallery(queries, others[0], model.kinds.get(others[0]))
+        asked = model.features(sample.items, others[0])
+    columns = {name: _typed(part) for name, part in items.columns.items() if name != "id"}
+    first = model.features(items.items[:1], view)
+    made = Index.create(
+        out,
+        first.shape[1],
+        kind=kind,
+        meta={"model": model.name, "view": view, "kind": items.kind},
+        **similarity(others[0], view),
+    )
+    with made, progress_bar(len(items), "embed", "item", "auto") as bar:
+        for start in range(0, len(items), _BLOCK):
+            some = slice(start, start + _BLOCK)
+            vectors = model.features(items.items[some], view)
+            made.add(vectors, items.ids[some], {name: part[some] for name, part in columns.items()})
+            bar.update(len(vectors))
+        made.compact()
+        if asked is not None and made.kind != "exact":
+            assert target_recall is not None
+            tuning = made.tune(asked, target_recall, k)
+            (out / "recall.json").write_text(json.dumps(tuning.to_dict(), indent=1))
+            tuning.figure().savefig(out / "recall.png", dpi=110)
+            click.echo(str(tuning))
+            if not tuning.met:
+                click.echo(f"no settings reach {target_recall:g}", err=True)
+                if kind == "auto":
+                    made.compact("exact")
+        click.echo(f"{out}: {len(made):,} items, {made.kind}")
+
+
+def _similarity(model: Any) -> Any:
+    """Return what the index is created with, as a function of the views of queries and items."""
+    from crossfit.retrieval.hubs import HubCorrection
+    from crossfit.retrieval.stored import METRICS
+
+    names = {value: name for name, value in METRICS.items()}
+    if model.embeds:
+        similarity = model.scorer.similarity_
+        if isinstance(similarity, HubCorrection):
+            return lambda query, view: {
+                "metric": similarity.measure,
+                "correction": similarity,
+                "directions": (query, view),
+            }
+        given = model.scorer.similarity
+        if isinstance(given, str) and given in names:
+            return lambda query, view: {"metric": names[given]}
+    raise click.UsageError(
+        "an index needs a model that compares vectors of a common space by cosine, dot, "
+        f"correlation or l2; {model.name} does not"
+    )
+
+
+def _typed(column: list[Any]) -> list[Any]:
+    """Return a column of texts as numbers if all of them are, so that filters compare numbers."""
+    given = [entry for entry in column if entry not in (None, "")]
+    if not given or not all(isinstance(entry, str) for entry in given):
+        return column
+    for kind in (int, float):
+        try:
+            # A text such as 007 is a name.
+            if all(kind is float or str(int(entry)) == entry for entry in given):
+                return [None if entry in (None, "") else kind(entry) for entry in column]
+        except ValueError:
+            continue
+    return column

@@ -1,0 +1,106 @@
+"""Recall and speed of approximate indexes, by their settings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from crossfit._figures import ShownFigure
+
+__all__ = ["Tuning"]
+
+
+@dataclass(frozen=True, eq=False)
+class Tuning:
+    """Recall and speed of an index for several settings, and the one that was chosen.
+
+    Parameters
+    ----------
+    kind : str
+        Kind of the index.
+    k : int
+        Number of results per query.
+    target : float
+        Share of the exact results that was to be found.
+    n_queries : int
+        Number of queries in the sample.
+    rows : list of dict
+        For each setting: ``settings``, ``recall`` (mean share of the exact results), ``low`` (lower
+        end of its 95% interval over queries) and ``per_second`` (queries per second).
+    exact_per_second : float
+        Queries per second of the exact search.
+    chosen : int or None
+        Row whose settings the index has now: the fastest with ``low`` at the target. None if there
+        is none; the index then has the settings of the highest recall.
+
+    See Also
+    --------
+    Index.tune : Returns it.
+
+    Examples
+    --------
+    >>> rows = [{"settings": {"efSearch": 16}, "recall": 0.97, "low": 0.96, "per_second": 900.0}]
+    >>> print(Tuning("hnsw", 10, 0.95, 200, rows, 30.0, 0))
+    settings     recall@10  (low)  queries/s
+    efSearch=16      0.970  0.960        900  chosen
+    exact            1.000  1.000         30
+    """
+
+    kind: str
+    k: int
+    target: float
+    n_queries: int
+    rows: list[dict[str, Any]]
+    exact_per_second: float
+    chosen: int | None
+
+    @property
+    def met(self) -> bool:
+        """Return whether the target is met."""
+        return self.chosen is not None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the values as JSON has them."""
+        return dict(vars(self))
+
+    def __str__(self) -> str:
+        named = [
+            (_named(row["settings"]), row["recall"], row["low"], row["per_second"])
+            for row in self.rows
+        ]
+        named.append(("exact", 1.0, 1.0, self.exact_per_second))
+        width = max(len(name) for name, *_ in named)
+        lines = [f"{'settings':{width}}  recall@{self.k:<2}  (low)  queries/s"]
+        for at, (name, recall, low, speed) in enumerate(named):
+            mark = "  chosen" if at == self.chosen else ""
+            lines.append(f"{name:{width}}  {recall:9.3f}  {low:.3f}  {speed:9,.0f}{mark}")
+        return "\n".join(lines)
+
+    def figure(self) -> ShownFigure:
+        """Return the curve of recall and queries per second."""
+        figure = ShownFigure(figsize=(5.5, 3.6), layout="constrained")
+        axes = figure.subplots()
+        recalls = [row["recall"] for row in self.rows]
+        speeds = [row["per_second"] for row in self.rows]
+        axes.plot(recalls, speeds, "o-", color="C0", label=self.kind)
+        axes.plot([1], [self.exact_per_second], "s", color="C1", label="exact")
+        axes.axvline(self.target, color="0.6", linestyle=":", label=f"target {self.target:g}")
+        if self.chosen is not None:
+            row = self.rows[self.chosen]
+            axes.annotate(
+                _named(row["settings"]),
+                (row["recall"], row["per_second"]),
+                textcoords="offset points",
+                xytext=(-6, 8),
+                ha="right",
+            )
+            axes.plot([row["recall"]], [row["per_second"]], "o", color="C3", label="chosen")
+        axes.set_yscale("log")
+        axes.set_xlabel(f"recall@{self.k} of the exact results")
+        axes.set_ylabel("queries per second")
+        axes.legend(frameon=False)
+        return figure
+
+
+def _named(settings: dict[str, int]) -> str:
+    return ", ".join(f"{name}={value}" for name, value in settings.items())
