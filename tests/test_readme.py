@@ -35,7 +35,11 @@ def test_there_are_commands():
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_a_command_is_understood(command):
+def test_a_command_is_understood(command, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # where a user's own pairs are
+    for folder in ("photos", "features", "winner"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "pairs.csv").touch()
     program, *arguments = shlex.split(command)
     if program == "make":
         targets = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE)

@@ -30,7 +30,7 @@ from crossfit.datasets.features import FORMAT, LABELS, MANIFEST, PAIRS
 from crossfit.datasets.record import Dataset
 from crossfit.views import Ragged, n_rows
 
-__all__ = ["Column", "columns_of", "embed", "extracted", "fitted_extractors"]
+__all__ = ["embed"]
 
 #: Number of items that are extracted at a time, at first and at most.
 _FIRST, _MOST = 64, 2**13

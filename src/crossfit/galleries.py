@@ -20,7 +20,7 @@ from crossfit.datasets.shards import open_shards, shards_of
 from crossfit.datasets.tables import KNOWN_AS
 from crossfit.extraction.formats import PICTURE_SUFFIXES, SOUND_SUFFIXES
 
-__all__ = ["KINDS", "Gallery", "kind_of_file", "read_gallery"]
+__all__ = ["Gallery", "read_gallery"]
 
 #: Kind of items to the view that holds such items by default.
 KINDS = {"picture": "image", "sound": "audio", "text": "text"}

@@ -22,8 +22,7 @@ from crossfit._files import clear_drafts, draft_of, room_for
 from crossfit.persistence import MANIFEST, load, save
 from crossfit.querying import answering, view_names
 
-__all__ = ["RECORD", "Winner", "evaluate_winner", "gallery_for", "is_winner", "kind_of_items",
-           "pairs_for", "read_winner", "search_winner", "versions", "write_winner"]  # fmt: skip
+__all__ = ["Winner", "evaluate_winner", "read_winner", "write_winner"]
 
 RECORD = "record.json"
 #: Metrics of a winner if none are named: without labels, and with them.
@@ -45,6 +44,18 @@ class Winner:
         Content of ``record.json``; empty for a bundle without one.
     folder : pathlib.Path
         Folder that it was read from.
+
+    See Also
+    --------
+    read_winner : Read one.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from crossfit.methods import CCA
+    >>> Z = np.random.default_rng(0).normal(size=(20, 3))
+    >>> Winner(CCA().fit(crossfit.Views(image=Z, text=Z[:, ::-1]))).kind("image")
+    'picture'
     """
 
     model: Any
@@ -87,6 +98,16 @@ def read_winner(folder: str | os.PathLike[str]) -> Winner:
         If there is no bundle.
     crossfit.BundleError, ValueError, TypeError
         If the bundle is rejected, the record is damaged, or the model cannot search.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import numpy as np
+    >>> from crossfit.methods import CCA
+    >>> Z = np.random.default_rng(0).normal(size=(20, 3))
+    >>> method = CCA().fit(crossfit.Views(image=Z, text=Z[:, ::-1]))
+    >>> read_winner(crossfit.save(method, tempfile.mkdtemp() + "/winner")).views
+    ('image', 'text')
     """
     folder = Path(folder)
     if not is_winner(folder):
@@ -140,6 +161,18 @@ def write_winner(
         If the folder exists.
     crossfit.BundleError
         If the model cannot be saved.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import numpy as np
+    >>> from crossfit.methods import CCA
+    >>> Z = np.random.default_rng(0).normal(size=(20, 3))
+    >>> method = CCA().fit(crossfit.Views(image=Z, text=Z[:, ::-1]))
+    >>> record = {"kinds": {"image": "vector", "text": "vector"}}
+    >>> folder = write_winner(method, record, tempfile.mkdtemp() + "/winner")
+    >>> read_winner(folder).kind("image")
+    'vector'
     """
     folder = Path(folder)
     if os.path.lexists(folder):
@@ -188,6 +221,16 @@ def evaluate_winner(
     -------
     SystemEvaluation
         Queries of one group, such as the captions of a picture, are resampled together.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from crossfit.datasets import Split
+    >>> from crossfit.methods import CCA
+    >>> Z = np.random.default_rng(0).normal(size=(20, 3))
+    >>> views = crossfit.Views(image=Z, text=Z[:, ::-1])
+    >>> evaluate_winner(Winner(CCA().fit(views)), Split(views), ["r@1"]).mean("r@1")
+    1.0
     """
     from crossfit.experiment.evaluate import by_label, score_matrix
     from crossfit.metrics.directions import Direction
