@@ -148,7 +148,7 @@ def write_winner(
     folder : path
         Must not exist.
     card : str, optional
-        Content of ``README.md``.
+        Content of ``README.md``, as of `crossfit.model_card`.
 
     Returns
     -------
@@ -180,11 +180,9 @@ def write_winner(
     folder.parent.mkdir(parents=True, exist_ok=True)
     clear_drafts(folder)
     with room_for("the winner", folder), draft_of(folder, Path.mkdir) as draft:
-        made = save(model, draft / "made")
+        made = save(model, draft / "made", card=card)
         text = json.dumps(record, indent=2, ensure_ascii=False)
         (made / RECORD).write_text(text + "\n", encoding="utf-8")
-        if card is not None:
-            (made / "README.md").write_text(card, encoding="utf-8")
         made.rename(folder)
     return folder
 

@@ -106,6 +106,10 @@ def test_the_whole_path(tmp_path, run):
     assert record["tuning"]["trials"] == 3 and record["tuning"]["on"] == "3 folds of train"
     assert all(row["low"] <= row["value"] <= row["high"] for row in record["measures"])
     assert record["command"].startswith("crossfit fit cca features")
+    card = (tmp_path / "winner/README.md").read_text()
+    assert (
+        record["command"] in card and "128 in train (64 groups)" in card and "mrr" in card.lower()
+    )
 
     table = crossfit_("evaluate", "winner", "test.csv", "--out", "report")
     assert "text → image" in table and (tmp_path / "report/report.html").exists()

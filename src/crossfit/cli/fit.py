@@ -284,12 +284,18 @@ def _measures(cell: Any) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-def _card(model: Any, record: dict[str, Any]) -> str | None:
+def _card(model: Any, record: dict[str, Any]) -> str:
     """Return the model card."""
     import crossfit
 
-    make = getattr(crossfit, "model_card", None)
-    if make is None:
-        return None
-    return str(make(model, data=record["data"], measures=record["measures"],
-                    command=record["command"]))  # fmt: skip
+    about = record["data"]
+    sizes = [f"{n} in {split} ({about['groups'][split]} groups)" for split, n in
+             about["pairs"].items()]  # fmt: skip
+    columns = ", ".join(f"{view}: {column}" for view, column in (record["columns"] or {}).items())
+    return crossfit.model_card(
+        model,
+        data={"name": about["name"], "file": about["source"], "pairs": ", ".join(sizes),
+              "revision": about["revision"], **({"columns": columns} if columns else {})},
+        measures=[{**row, "level": 0.95} for row in record["measures"]],
+        command=record["command"],
+    )  # fmt: skip
