@@ -16,6 +16,7 @@ _HOMES = {
     "load": "loading",
     "read_pairs": "pairs",
     "read_vectors": "vectors",
+    "write_embeddings": "vectors",
 }
 
 __all__ = sorted(_HOMES)
@@ -53,3 +54,4 @@ if TYPE_CHECKING:
     from crossfit.datasets.tables import from_table as from_table
     from crossfit.datasets.vectors import from_precomputed as from_precomputed
     from crossfit.datasets.vectors import read_vectors as read_vectors
+    from crossfit.datasets.vectors import write_embeddings as write_embeddings

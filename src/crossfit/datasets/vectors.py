@@ -12,7 +12,8 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from crossfit._arguments import integer, shown, validated
+from crossfit._arguments import finite_array, integer, shown, validated
+from crossfit._files import whole_file
 from crossfit._packed import split_key
 from crossfit.cards import API, DatasetCard
 from crossfit.datasets.captions import PER_IMAGE, check_per_image, precomputed_set
@@ -22,7 +23,7 @@ from crossfit.datasets.record import Dataset, Split, hash_of, read_lines, shorte
 from crossfit.datasets.tables import Roles, build, labels_of, own_card, parts_of
 from crossfit.views import Views
 
-__all__ = ["from_precomputed", "read_vectors"]
+__all__ = ["from_precomputed", "read_vectors", "write_embeddings"]
 
 #: Largest size in bytes of an array in a compressed file, which is decompressed in memory.
 _DECOMPRESSED = 2**33
@@ -37,6 +38,88 @@ _ELSEWHERE = {
     ".hdf5": "save the array by numpy.save",
     ".mat": "save the array by numpy.save",
 }
+
+
+@validated(path=[str, os.PathLike], payload=[Mapping, None], key=[str])
+def write_embeddings(
+    path: str | os.PathLike[str],
+    vectors: ArrayLike,
+    ids: Sequence[Any] | None = None,
+    payload: Mapping[str, Sequence[Any]] | None = None,
+    *,
+    key: str = "vector",
+) -> Path:
+    """Write vectors with their names and further columns as a parquet file.
+
+    The vectors are a column of lists of one length, as pandas, polars, datasets and vector stores
+    read it. `read_vectors` returns them.
+
+    Parameters
+    ----------
+    path : path
+        ``.parquet`` file, which is replaced if it exists.
+    vectors : array-like of shape (n, d)
+        Real numbers; float64 is written as float32.
+    ids : sequence of length n, optional
+        Names of the rows, written as strings in the column ``id``.
+    payload : mapping of str to sequence of length n, optional
+        Further columns.
+    key : str, default="vector"
+        Name of the column of vectors.
+
+    Returns
+    -------
+    pathlib.Path
+        The file.
+
+    Raises
+    ------
+    ValueError
+        If the lengths differ, a name is used twice, or the vectors are not finite.
+    ImportError
+        If pyarrow is not installed.
+
+    Examples
+    --------
+    >>> import numpy as np, tempfile
+    >>> path = write_embeddings(tempfile.mkdtemp() + "/a.parquet", np.eye(3), ids=["a", "b", "c"])
+    >>> read_vectors(path, "vector").shape
+    (3, 3)
+    """
+    target = Path(path)
+    if target.suffix.lower() not in (".parquet", ".pq"):
+        raise ValueError(f"the file must end in .parquet, got {target.name!r}")
+    rows = finite_array(vectors, "vectors", 2)
+    if not rows.size:
+        raise ValueError(f"vectors must have rows and columns, got shape {rows.shape}")
+    rows = rows.astype(np.float16 if rows.dtype == np.float16 else np.float32, copy=False)
+    columns: dict[str, Any] = {}
+    if ids is not None:
+        columns["id"] = [str(name) for name in ids]
+    for name, values in (payload or {}).items():
+        if name in columns or name == key:
+            raise ValueError(f"payload has a column {name!r}, which is taken; rename it")
+        columns[name] = list(values)
+    for name, values in columns.items():
+        if len(values) != len(rows):
+            raise ValueError(f"{name!r} has {len(values)} rows, but there are {len(rows)} vectors")
+    try:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+    except ImportError as error:
+        raise ImportError(
+            "write_embeddings needs pyarrow: pip install 'crossfit-retrieval[tables]'"
+        ) from error
+    if key in columns:
+        raise ValueError(f"the column {key!r} is taken; choose another key")
+    flat = pa.array(np.ascontiguousarray(rows).ravel())
+    try:
+        table = pa.table(columns | {key: pa.FixedSizeListArray.from_arrays(flat, rows.shape[1])})
+    except pa.ArrowException as error:
+        raise ValueError(f"payload cannot be written: {error}") from error
+    with whole_file(target, "the embeddings") as draft:
+        pq.write_table(table, draft)
+    return target
 
 
 @validated(

@@ -17,9 +17,11 @@ _HOMES = {
     "NNN": "hubs",
     "QBNorm": "hubs",
     "Reranker": "rerank",
+    "QuantizedVectors": "quantized",
     "RetrievalScorer": "scorer",
     "Tuning": "tuning",
     "exactness": "rerank",
+    "quantize": "quantized",
 }
 
 __all__ = sorted(_HOMES)
@@ -36,6 +38,8 @@ if TYPE_CHECKING:
     from crossfit.retrieval.hubs import QBNorm as QBNorm
     from crossfit.retrieval.index import ApproximateIndex as ApproximateIndex
     from crossfit.retrieval.index import ExactIndex as ExactIndex
+    from crossfit.retrieval.quantized import QuantizedVectors as QuantizedVectors
+    from crossfit.retrieval.quantized import quantize as quantize
     from crossfit.retrieval.rerank import Exactness as Exactness
     from crossfit.retrieval.rerank import Reranker as Reranker
     from crossfit.retrieval.rerank import exactness as exactness
