@@ -1,19 +1,32 @@
 """Notebooks: tables of data, results and evaluations, and figures as pictures."""
 
+import base64
+import io
 import subprocess
 import sys
 from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+import scipy.sparse as sp
 from matplotlib.figure import Figure
+from PIL import Image
+from sklearn.exceptions import NotFittedError
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.pipeline import Pipeline
 
 import crossfit
-from crossfit import Views, evaluate
+from crossfit import Ragged, Views, ViewTransformer, evaluate
 from crossfit.datasets import load
+from crossfit.datasets.record import Split
+from crossfit.extraction import GridFeatures
 from crossfit.methods import CCA
-from crossfit.metrics import chance_level
+from crossfit.metrics import Repeats, chance_level
 from crossfit.plotting import plot_attention, plot_intervals, plot_recall
+from crossfit.querying import SearchResult
+from crossfit.report.leaderboard import Board, Row
+from crossfit.retrieval.rerank import Exactness
+from crossfit.systems import evaluate_run
 from crossfit.views import Channels
 
 PNG = b"\x89PNG"
@@ -28,7 +41,9 @@ def table(value):
 def test_views_are_tables_of_escaped_names():
     views = Views.from_captions(np.eye(2), ["a", "b", "c"], [0, 0, 1], names=("<img>", "text"))
     caption, (head, image, text) = table(views)
-    assert caption == "Views of 3 rows" and head == ["view", "items", "values"]
+    assert caption == "Views of 3 rows"
+    assert head == ["view", "items", "values", "first items", None, None]
+    assert text[3:] == ["a", "b", "c"]
     assert image[:2] == ["<img>", "2"] and text[:2] == ["text", "3"]
     assert "(2, 2)" in image[2]
     caption, rows = table(Channels(map=np.eye(3)))
@@ -53,6 +68,127 @@ def test_results_of_a_search_are_a_table():
     assert caption.startswith("20 of 25 queries") and head == ["query", "1.", "2.", "3."]
     assert len(rows) == 20
     assert rows[4] == ["4", *(f"{i} ({s:.3f})" for i, s in zip(found.indices[4], found.scores[4]))]
+
+
+def pictures_in(value):
+    """Return the pictures of an object's table, each decoded from its data URI."""
+    root = ElementTree.fromstring(value._repr_html_())
+    found = [each.get("src").partition(",")[2] for each in root.iter("img")]
+    return [Image.open(io.BytesIO(base64.b64decode(each))) for each in found]
+
+
+def test_pictures_are_small_and_few_and_texts_are_escaped_and_cut(tmp_path):
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (60, 200, 120, 3), dtype=np.uint8)
+    views = Views(image=pixels, text=["<script>alert(1)</script>", "long " * 100, *["a"] * 58])
+    shown = views._repr_html_()
+    assert "<script>" not in shown and "&lt;script&gt;" in shown and "…" in shown
+    assert len(shown) < 50_000
+    assert [max(each.size) for each in pictures_in(views)] == [72] * 4
+    X = pixels[:, ::40, ::30].reshape(60, -1) / 255.0
+    method = CCA(2).fit(X, X[:, ::-1])
+    found = crossfit.search(method, X[:30], view="image", gallery=X[:, ::-1], k=12)
+    paths = []
+    for i, picture in enumerate(pixels):
+        Image.fromarray(picture).save(tmp_path / f"{i}.png")
+        paths.append(str(tmp_path / f"{i}.png"))
+    (tmp_path / "5.png").write_bytes(b"not a picture")
+    named = SearchResult(*found, items=np.array(paths)[found.indices])
+    assert len(pictures_in(named)) == 40  # of 20 queries and the best 10 of 12
+    caption, (head, *rows) = table(named)
+    assert caption.endswith("the best 10 of 12") and len(head) == 11 and len(rows) == 20
+    assert len(named._repr_html_()) < 400_000
+    broken = SearchResult([[0]], [[1.0]], items=[[paths[5]]])
+    assert not pictures_in(broken) and "5.png" in broken._repr_html_()
+    red = tmp_path / "red.png"
+    Image.new("RGB", (300, 100), (250, 10, 20)).save(red)
+    (small,) = pictures_in(SearchResult([[3]], [[1.0]], items=[[red]]))
+    assert small.size == (72, 24)
+    np.testing.assert_allclose(np.asarray(small).mean(axis=(0, 1)), (250, 10, 20), atol=4)
+
+
+def test_pixels_that_were_found_are_shown():
+    emoji = load("emoji")["test"].views[:30]
+    flat = ViewTransformer([("image", GridFeatures()), ("text", TfidfVectorizer())])
+    model = Pipeline([("features", flat), ("cca", CCA(4, reg=1.0))]).fit(emoji)
+    found = crossfit.search(model, ["heart"], view="text", gallery=emoji["image"], k=3)
+    for picture, index in zip(pictures_in(found), found.indices[0], strict=True):
+        np.testing.assert_array_equal(np.asarray(picture), emoji["image"][index])
+    assert found.items is None and repr(found).count("\n") == 1
+
+
+def test_frames_have_what_the_objects_have():
+    ds = load("emoji")
+    frame = ds.to_frame()
+    assert len(frame) == sum(len(split) for split in ds.splits.values())
+    test = frame[frame["split"] == "test"]
+    assert list(test["text"]) == list(ds["test"].views["text"])
+    assert list(test["label"]) == [ds.target_names[label] for label in ds["test"].y]
+    np.testing.assert_array_equal(test["image"].iloc[3], ds["test"].views["image"][3])
+    assert list(test["short_name"]) == list(ds["test"].info["short_name"])
+    captions = Views.from_captions(np.eye(2), ["a", "b", "c"], [0, 1, 1]).to_frame()
+    assert [row.tolist() for row in captions["image"]] == [[1, 0], [0, 1], [0, 1]]
+    lacking = Views(image=[["x"], ["y"]], text=["a", "b"], present={"text": [True, False]})
+    assert lacking.to_frame()["text"].tolist()[:1] == ["a"]
+    assert lacking.to_frame()["text"].isna().tolist() == [False, True]
+    parts = Views(image={"map": np.eye(2), "objects": [1, 2]}, text=["a", "b"])
+    assert list(parts.to_frame()) == ["image.map", "image.objects", "text"]
+    sparse = Views(image=sp.csr_array(np.eye(2)), text=["a", "b"]).to_frame()
+    assert sparse["image"][1].toarray().ravel().tolist() == [0, 1]
+    words = Ragged.from_list([["a", "b"], ["<c>"]], {"at": np.array([4, 5, 6])})
+    assert words.to_frame().to_numpy().tolist() == [
+        [0, 0, "a", 4],
+        [0, 1, "b", 5],
+        [1, 0, "<c>", 6],
+    ]
+    assert table(words)[1] == [["row", "elements", "values"], ["0", "2", "a b"], ["1", "1", "<c>"]]
+    y = np.array([[1, 0, 1], [0, 0, 0]])
+    several = Split(Views(a=np.eye(2), b=np.eye(2)), y).to_frame(["x", "y", "z"])
+    assert several["label"].tolist() == [["x", "z"], []]
+    unlabelled = Split(Views(a=np.eye(2), b=np.eye(2)), np.array([1, -1])).to_frame()
+    assert unlabelled["label"][0] == 1 and unlabelled["label"].isna().tolist() == [False, True]
+    method = CCA(2).fit(np.eye(9)[:, :5], np.eye(9)[:, 3:])
+    assert method.to_frame().to_numpy().tolist() == [
+        ["image", "image", 5, 2], ["text", "text", 6, 2]
+    ]  # fmt: skip
+    assert "correlations_" in method._repr_html_()
+    with pytest.raises(NotFittedError):
+        CCA().to_frame()
+
+
+def test_reports_of_searches_and_systems_are_tables(evaluation):
+    agreement = Exactness(10, np.ones(4), np.ones(4, bool), (0.9, 0.8, 1.0), (1.0, 1.0, 1.0), 0.1)
+    _, (head, first, _, last) = table(agreement)
+    assert head == ["measure", "value", "low", "high"]
+    assert first == ["overlap@10", "0.9", "0.8", "1"] and last[:2] == [
+        "share of pairs scored",
+        "0.1",
+    ]
+    assert agreement.to_frame()["n_queries"].tolist() == [4] * 3
+    system = evaluate_run({"q": ["a", "b"]}, {"q": {"a": 1}}, "mrr", ci=None)
+    _, (head, row) = table(system)
+    assert row[:3] == [system.to_frame()["direction"][0], "mrr", "1"] and head[-1] == "queries"
+
+
+def test_a_leaderboard_is_a_table_in_every_form(evaluation):
+    rows = [Row("<b>one", Repeats([evaluation])), Row("two", Repeats([evaluation]))]
+    board = Board("data", rows, ["mrr", "r@5"], chance={("image2text", "mrr"): 0.1})
+    caption, (head, first, *_) = table(board)
+    assert caption == "data" and head[1] == "method" and first[1] == "<b>one"
+    frame = board.to_frame()
+    assert frame["method"].tolist()[:1] == ["<b>one"]
+    mean = frame[(frame["direction"] == "image2text") & (frame["metric"] == "r@5")]["value"]
+    assert mean.tolist() == [evaluation.mean("i2t", "r@5")] * 2
+    lines = repr(board).splitlines()
+    assert lines[0] == "Board('data', 2 methods)" and len(lines) == 5
+    assert lines[2].index("<b>one") == lines[3].index("two")
+
+
+def test_without_pandas_one_sentence_says_what_is_missing(evaluation, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    for value in (load("emoji"), Views(a=np.eye(2), b=np.eye(2)), evaluation):
+        with pytest.raises(ImportError, match=r"^to_frame\(\) needs pandas: `pip install pandas`$"):
+            value.to_frame()
 
 
 @pytest.fixture(scope="module")

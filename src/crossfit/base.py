@@ -23,6 +23,7 @@ from crossfit._arrays import (
     is_tensor,
     size_warning,
 )
+from crossfit._frames import frame_of
 from crossfit._threads import few_threads
 from crossfit._warnings import warn_of_missing_labels
 from crossfit.cards import MethodCard
@@ -678,6 +679,32 @@ class CrossModalEstimator(ViewsTransformerMixin, BaseEstimator):
         return mean_over_directions(self, views, labels)
 
     # ---- names and validation -----------------------------------------------------------
+
+    def to_frame(self) -> Any:
+        """Return what was learned of each view as a pandas DataFrame; pandas must be installed.
+
+        Returns
+        -------
+        pandas.DataFrame
+            One row per view: ``view``, its ``role`` in the method, ``n_features`` of its vectors
+            and, of a method with a common space of a known size, ``n_components``; None where
+            there is none.
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            If the method is not fitted.
+        """
+        check_is_fitted(self, "views_in_")
+        features = getattr(self, "n_features_in_", None)
+        features = features if isinstance(features, Mapping) else {}
+        n = getattr(self, "n_components_", None)
+        return frame_of(
+            [
+                {"view": view, "role": role, "n_features": features.get(role), "n_components": n}
+                for role, view in self.views_in_.items()
+            ]
+        )
 
     def _validate_params(self) -> None:
         constraints = {"views": [mapping_of(str), None]} | self._parameter_constraints

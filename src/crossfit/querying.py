@@ -13,12 +13,13 @@ from sklearn.utils.validation import check_is_fitted
 
 from crossfit._arguments import is_word, shown
 from crossfit._arrays import as_array
-from crossfit._html import html_table
+from crossfit._frames import aligned, frame_of
+from crossfit._html import Items, html_table, text_of
 from crossfit.base import CrossModalEstimator
 from crossfit.protocols import Indexed, Scorer
 from crossfit.scoring import score_views
 from crossfit.similarities import Out, Scores
-from crossfit.views import Views, is_views, n_rows
+from crossfit.views import Views, can_be_shown, is_views, n_rows
 
 __all__ = [
     "SearchResult",
@@ -65,6 +66,8 @@ class SearchResult(_Best):
 
     items: Any
     ids: Any
+    #: The gallery, if it consists of pictures, which a notebook shows.
+    _pictures: Any = None
 
     def __new__(cls, indices: Any, scores: Any, items: Any = None, ids: Any = None) -> Self:
         """Return the pair."""
@@ -95,19 +98,39 @@ class SearchResult(_Best):
 
     def to_frame(self) -> Any:
         """Return the rows as a pandas DataFrame; pandas must be installed."""
-        import pandas as pd
-
-        return pd.DataFrame(self.rows())
+        return frame_of(self.rows())
 
     def _repr_html_(self) -> str:
-        k = self.indices.shape[1]
-        rows = [
-            (query, *(f"{i} ({score:.3f})" for i, score in zip(found, scores)))
-            for query, (found, scores) in enumerate(zip(self.indices[:20], self.scores[:20]))
-        ]
-        n = len(self.indices)
-        caption = f"{min(n, 20)} of {n} queries: rows of the gallery, with their scores"
-        return html_table(caption, ("query", *(f"{rank}." for rank in range(1, k + 1))), rows)
+        n, k = np.shape(self.indices)
+        n_shown, k_shown = min(n, 20), min(k, 10)
+        items = Items()
+
+        def hit(query: int, at: int) -> Any:
+            index, score = self.indices[query][at], self.scores[query][at]
+            name = index if self.ids is None else text_of(self.ids[query][at], 40)
+            words = f"{name} ({score:.3f})"
+            if self._pictures is not None:
+                return items.shown(self._pictures[index], words)
+            return words if self.items is None else items.shown(self.items[query][at], words)
+
+        rows = [(query, *(hit(query, at) for at in range(k_shown))) for query in range(n_shown)]
+        what = "rows of the gallery" if self.ids is None else "items of the gallery"
+        cut = f", the best {k_shown} of {k}" if k_shown < k else ""
+        caption = f"{n_shown} of {n} queries: {what}, with their scores{cut}"
+        return html_table(caption, ("query", *(f"{i}." for i in range(1, k_shown + 1))), rows)
+
+    def __repr__(self) -> str:
+        n, k = np.shape(self.indices)
+        rows: list[list[Any]] = []
+        for query in range(min(n, 5)):
+            row: list[Any] = ["query", query]
+            for at in range(min(k, 3)):
+                name = self.ids if self.ids is not None else self.items
+                named = self.indices[query][at] if name is None else text_of(name[query][at], 30)
+                row += [f"{at + 1}.", named, f"({self.scores[query][at]:.3f})"]
+            rows.append(row)
+        more = ["  ..."] if n > 5 else []
+        return "\n".join([f"SearchResult({n} queries, k={k})", *aligned(rows), *more])
 
 
 def _split(estimator: Any) -> tuple[list[Any], Any]:
@@ -336,6 +359,8 @@ def search(
     for row, query in enumerate(() if texts is None else texts):
         if not str(query).strip():
             raise ValueError(f"queries: row {row} is an empty text; leave it out")
+    named: Any = None
+    pictures: Any = None
     if gallery is None:
         if not isinstance(last, Indexed):
             raise ValueError(
@@ -343,7 +368,6 @@ def search(
                 "RetrievalScorer and call its index(values, view)"
             )
         items, gallery_view = last.index_
-        named: Any = None
     else:
         if gallery_view is None:
             others = [name for name in names if name != view]
@@ -354,6 +378,8 @@ def search(
             gallery_view = others[0]
         items = Views({gallery_view: gallery})
         named = _texts(items[gallery_view])
+        if named is None and can_be_shown(items[gallery_view]):
+            pictures = items[gallery_view]
         for step in steps:
             items = step.transform(items)
         items = items[gallery_view]
@@ -361,12 +387,14 @@ def search(
         found = step.transform(found)
     names_of = None if ids is None else _ids(ids, n_rows(items))
     indices, scores = top_k(last.score_items(found[view], view, items, gallery_view), k)
-    return SearchResult(
+    result = SearchResult(
         indices,
         scores,
         None if named is None else named[indices],
         None if names_of is None else names_of[indices],
     )
+    result._pictures = pictures
+    return result
 
 
 def _texts(values: Any) -> NDArray[Any] | None:

@@ -23,7 +23,8 @@ from crossfit._arrays import (
     listed,
     missing_rows,
 )
-from crossfit._html import html_table
+from crossfit._frames import frame_of
+from crossfit._html import Items, html_table
 from crossfit._text import shown
 from crossfit._warnings import warn
 from crossfit.labels import check_labels, class_codes, group_codes, joined_labels, read_labels
@@ -262,6 +263,47 @@ class Ragged(_Immutable):
         kept = np.arange(len(self.values)) - np.repeat(self.offsets[:-1], lengths) < width
         dense[mask] = self.values[kept]
         return dense, mask
+
+    def to_frame(self) -> Any:
+        """Return the elements as a pandas DataFrame, one per row; pandas must be installed.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Columns ``row``, ``element`` (its place in the row), ``value`` (a number, or an array)
+            and one for each array of `info` with an entry per element.
+
+        Examples
+        --------
+        >>> Ragged.from_list([[5, 6], [7]]).to_frame().values.tolist()
+        [[0, 0, 5], [0, 1, 6], [1, 0, 7]]
+        """
+        n = len(self.values)
+        starts = np.repeat(self.offsets[:-1], self.lengths)
+        found: dict[str, Any] = {
+            "row": np.repeat(np.arange(len(self)), self.lengths),
+            "element": np.arange(n) - starts,
+            "value": _as_column(self.values),
+        }
+        for name, part in self.info.items():
+            if isinstance(part, np.ndarray) and part.ndim and len(part) == n:
+                found.setdefault(str(name), _as_column(part))
+        return frame_of(found)
+
+    def _repr_html_(self) -> str:
+        lengths = self.lengths
+        texts = self.values.dtype.kind in "OU"
+        items = Items()
+        rows = [
+            (
+                i,
+                int(lengths[i]),
+                items.shown(" ".join(map(str, self[i][:20])) if texts else self[i]),
+            )
+            for i in range(min(len(self), 5))
+        ]
+        caption = f"{self!r}: {len(rows)} of {len(self)} rows"
+        return html_table(caption, ("row", "elements", "values"), rows)
 
     def __repr__(self) -> str:
         extra = f", info: {', '.join(self.info)}" if self.info else ""
@@ -1109,11 +1151,50 @@ class Views(_Immutable):
             parts.append(f"{name}: {items}{_described(part)}")
         return f"{type(self).__name__}(n={self._n}, {'; '.join(parts)})"
 
+    def to_frame(self) -> Any:
+        """Return the rows as a pandas DataFrame with a column per view; pandas must be installed.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Texts and paths as they are; a vector, picture or row of a Ragged is an array in its
+            cell. Channels have a column each, ``image.map`` for instance. A row that lacks a view
+            has None.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> views = Views(image=np.eye(2), text=["a cat", "a dog"])
+        >>> list(views.to_frame().columns), views.to_frame()["text"][1]
+        (['image', 'text'], 'a dog')
+        """
+        return frame_of(self._as_columns())
+
+    def _as_columns(self, prefix: str = "") -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for name, values in self._values.items():
+            own = {prefix + name: values}
+            if isinstance(values, Channels):
+                own = values._as_columns(f"{prefix}{name}.")
+            index = self._index.get(name)
+            for column, part in own.items():
+                cells = part if isinstance(part, list) else _as_column(part)
+                if index is not None:
+                    cells = [None if i < 0 else cells[i] for i in index.tolist()]
+                found[column] = cells
+        return found
+
     def _repr_html_(self) -> str:
-        rows = [(name, n_rows(part), _described(part)) for name, part in self._values.items()]
         kind = "channel" if isinstance(self, Channels) else "view"
         caption = f"{type(self).__name__} of {self._n} rows"
-        return html_table(caption, (kind, "items", "values"), rows)
+        items = Items(24)
+        rows: list[list[Any]] = []
+        for name, part in self._values.items():
+            first = [items.shown(item) for item in part[:4]] if can_be_shown(part) else []
+            rows.append([name, n_rows(part), _described(part), *first])
+        most = max(map(len, rows)) - 3
+        head = [kind, "items", "values", *(["first items"] if most else []), *[""] * (most - 1)]
+        return html_table(caption, head, rows)
 
     def __reduce__(self) -> tuple[Any, ...]:
         # A sequence, because joblib's hash ignores the order of a dict.
@@ -1560,6 +1641,26 @@ def _check_items(values: Any, name: str, *, may_lack: bool) -> None:
             f"is {first}{others}); leave these pairs out, or mark them as rows without the view, "
             f"present={{{name!r}: mask}}"
         )
+
+
+def _as_column(values: Any) -> Any:
+    """Return the rows of a view as the cells of a column."""
+    if isinstance(values, np.ndarray) and values.ndim == 1:
+        return values
+    return [values[i] for i in range(n_rows(values))]
+
+
+def can_be_shown(values: Any) -> bool:
+    """Return True if the items of a view are texts, paths or pictures.
+
+    Parameters
+    ----------
+    values : array-like
+        Values of a view.
+    """
+    if not isinstance(values, np.ndarray):
+        return False
+    return values.dtype.kind in "OU" or (values.dtype == np.uint8 and values.ndim == 4)
 
 
 def _described(values: Any) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crossfit._arrays import is_tensor
+from crossfit._frames import concatenated
 from crossfit._html import html_table
 from crossfit.cards import DatasetCard
 from crossfit.labels import labelled
@@ -34,7 +35,7 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Split:
     """One part of a data set.
 
@@ -81,6 +82,36 @@ class Split:
     def __len__(self) -> int:
         return len(self.views)
 
+    def to_frame(self, target_names: Sequence[str] | None = None) -> Any:
+        """Return the rows as a pandas DataFrame; pandas must be installed.
+
+        Parameters
+        ----------
+        target_names : sequence of str, optional
+            Names of the classes, by label.
+
+        Returns
+        -------
+        pandas.DataFrame
+            A column per view, as `Views.to_frame` returns them; ``label``, if there are labels:
+            the class or its name, None without one, and for several classes a list of them; and
+            the columns of `info`.
+        """
+        frame = self.views.to_frame()
+        more: dict[str, Any] = {} if self.y is None else {"label": _named(self.y, target_names)}
+        for name, values in {**more, **self.info}.items():
+            if name not in frame:
+                frame[name] = list(values)
+        return frame
+
+    def _repr_html_(self) -> str:
+        return self.views._repr_html_()
+
+    def __repr__(self) -> str:
+        labels = "" if self.y is None else ", with labels"
+        info = f", info: {', '.join(map(str, self.info))}" if self.info else ""
+        return f"Split({self.views!r}{labels}{info})"
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Dataset:
@@ -121,6 +152,21 @@ class Dataset:
     def __contains__(self, name: object) -> bool:
         return name in self.splits
 
+    def to_frame(self) -> Any:
+        """Return the rows of all splits as a pandas DataFrame; pandas must be installed.
+
+        Returns
+        -------
+        pandas.DataFrame
+            The column ``split`` and those of `Split.to_frame`.
+        """
+        frames = []
+        for name, split in self.splits.items():
+            frame = split.to_frame(self.target_names)
+            frame.insert(0, "split", name, allow_duplicates=True)
+            frames.append(frame)
+        return concatenated(frames)
+
     def __repr__(self) -> str:
         classes = "" if self.target_names is None else f", {len(self.target_names)} classes"
         lines = [f"Dataset {self.name!r}, revision {self.revision}{classes}"]
@@ -141,6 +187,18 @@ class Dataset:
         classes = "" if self.target_names is None else f", {len(self.target_names)} classes"
         caption = f"{self.name}: {self.card.summary}; revision {self.revision}{classes}"
         return html_table(caption, ("split", "rows", "items", "rows with a label"), rows)
+
+
+def _named(y: NDArray[Any], names: Sequence[str] | None) -> list[Any]:
+    """Return the class of each row, or its name; None if it is unlabelled."""
+
+    def name(label: Any) -> Any:
+        return label if names is None else names[label]
+
+    if y.ndim == 2:
+        return [[name(int(k)) for k in np.flatnonzero(row)] for row in y]
+    known = labelled(y)
+    return [name(label) if known[i] else None for i, label in enumerate(y.tolist())]
 
 
 def content_hash(*parts: str | bytes | Path) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crossfit._arguments import integer, validated
+from crossfit._frames import frame_of
 from crossfit._html import html_table
 from crossfit.diagnosis.advice import Advice
 from crossfit.diagnosis.align_or_predict import Recovery
@@ -142,9 +143,7 @@ class Diagnosis:
 
     def to_frame(self) -> Any:
         """Return all figures as a pandas DataFrame; pandas must be installed."""
-        import pandas as pd
-
-        return pd.DataFrame(self.figures())
+        return frame_of(self.figures())
 
     @validated(k=[integer(1), None])
     def suspects(self, k: int | None = None) -> list[dict[str, Any]]:

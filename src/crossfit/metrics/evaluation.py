@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from crossfit._arguments import integer, is_word, shown, validated
 from crossfit._arrays import NUMPY_DEFAULTS
+from crossfit._frames import frame_of
 from crossfit._html import html_table
 from crossfit._random import draw_seed
 from crossfit._warnings import warn
@@ -244,9 +245,7 @@ class Evaluation:
 
     def to_frame(self) -> Any:
         """Return the rows as a pandas DataFrame; pandas must be installed."""
-        import pandas as pd
-
-        return pd.DataFrame(self.rows())
+        return frame_of(self.rows())
 
     def by_class(
         self,

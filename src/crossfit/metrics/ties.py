@@ -10,6 +10,7 @@ import numpy as np
 
 from crossfit._arguments import validated
 from crossfit._arrays import NUMPY_DEFAULTS
+from crossfit._frames import frame_of
 from crossfit._html import html_table
 from crossfit.metrics.evaluation import JOBS, Evaluation, evaluations
 from crossfit.metrics.names import parse_metrics
@@ -75,9 +76,7 @@ class TieRange:
 
     def to_frame(self) -> Any:
         """Return the rows as a pandas DataFrame; pandas must be installed."""
-        import pandas as pd
-
-        return pd.DataFrame(self.rows())
+        return frame_of(self.rows())
 
     def _repr_html_(self) -> str:
         rows = self.rows()

@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from crossfit._frames import aligned, frame_of
+from crossfit._html import html_table, text_of
 from crossfit.metrics import (
     Comparison,
     Direction,
@@ -105,7 +107,7 @@ class Quoted:
     note: str
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Board:
     """Methods evaluated on the same queries.
 
@@ -266,6 +268,44 @@ class Board:
             if {test.first, test.second} == pair:
                 return test.p_adjusted
         return math.nan
+
+    def to_frame(self) -> Any:
+        """Return all figures as a pandas DataFrame, one per row; pandas must be installed.
+
+        Returns
+        -------
+        pandas.DataFrame
+            The columns of the table ``leaderboard.csv`` of a report: ``dataset, method, direction,
+            metric, value, low, high, seed_sd, seeds`` and others.
+        """
+        from crossfit.report.text_tables import csv_rows
+
+        head, *rows = csv_rows([self])
+        return frame_of([dict(zip(head, row, strict=True)) for row in rows], head)
+
+    def _shown(self) -> tuple[list[str], list[list[str]]]:
+        """Return head and rows of a short table: rank, method, the figures and p-values."""
+        from crossfit.report.columns import columns_of
+
+        rank, *others = (column for column in columns_of(self) if column.is_in("markdown"))
+        head = [rank.head, "method", *(column.alone or column.head for column in others)]
+        rows = [
+            [rank.row(row).text, row.label, *(column.row(row).text for column in others)]
+            for row in self.rows
+        ]
+        if self.chance:
+            figures = [column.chance.text for column in others]
+            rows.append([rank.chance.text, "chance", *figures])
+        return head, rows
+
+    def _repr_html_(self) -> str:
+        words = f": {text_of(self.about, 300)}" if self.about else ""
+        return html_table(f"{self.title}{words}", *self._shown())
+
+    def __repr__(self) -> str:
+        head, rows = self._shown()
+        return "\n".join([f"Board({self.title!r}, {len(self.rows)} methods)",
+                          *aligned([head, *rows])])  # fmt: skip
 
 
 def _with_means(evaluation: Evaluation) -> Evaluation:

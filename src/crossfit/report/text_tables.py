@@ -16,7 +16,7 @@ from crossfit.report.columns import LeaderboardColumn, Shown, columns_of
 from crossfit.report.format import figure, interval_figure
 from crossfit.report.leaderboard import LEVEL, Board
 
-__all__ = ["csv_table", "latex_table", "markdown_line", "markdown_table"]
+__all__ = ["csv_rows", "csv_table", "latex_table", "markdown_line", "markdown_table"]
 
 _LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
@@ -182,31 +182,45 @@ def csv_table(found: Sequence[Board]) -> str:
     """
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerows(map(_csv_cell, row) for row in csv_rows(found))
+    return buffer.getvalue()
+
+
+def csv_rows(found: Sequence[Board]) -> Iterator[list[Any]]:
+    """Yield the rows of `csv_table`, with numbers as such; the first has the names of the columns.
+
+    Parameters
+    ----------
+    found : sequence of Board
+        The leaderboards.
+
+    Yields
+    ------
+    list
+        One value per column; None where there is none.
+    """
     names = ("dataset", "method", "direction", "metric")
     figures = ("value", "low", "high", "seed_sd", "seeds")
-    for board in found:
+    for i, board in enumerate(found):
         fields = {name: of for column in columns_of(board) for name, of in column.csv.items()}
-        if not buffer.tell():
-            writer.writerow([*names, *figures, *fields])
+        if not i:
+            yield [*names, *figures, *fields]
         families: list[Direction | None] = [None, *board.directions]
         for row, direction, metric in product(board.rows, families, board.metrics):
             values = [row.repeats.mean(direction, metric), *row.repeats.interval(direction, metric)]
             values += [row.repeats.spread(direction, metric), len(row.repeats.evaluations)]
             values += [of(row, direction, metric) for of in fields.values()]
             about: list[str] = [board.title, row.label, direction or "mean", metric]
-            writer.writerow(map(_csv_cell, [*about, *values]))
+            yield [*about, *values]
         for paper in board.quoted:
             for (where, metric), printed in paper.published.items():
                 about = [board.title, paper.label, where or "mean", metric]
                 only = {"published": printed, "note": paper.note}
-                rest = [*[""] * len(figures), *(only.get(name, "") for name in fields)]
-                writer.writerow(map(_csv_cell, [*about, *rest]))
+                yield [*about, *[None] * len(figures), *(only.get(name) for name in fields)]
         for (key, metric), value in board.chance.items():
             if metric in board.metrics:
                 about = [board.title, "chance", key, metric]
-                blank = [""] * (len(figures) - 1 + len(fields))
-                writer.writerow(map(_csv_cell, [*about, value, *blank]))
-    return buffer.getvalue()
+                yield [*about, value, *[None] * (len(figures) - 1 + len(fields))]
 
 
 def _csv_cell(value: Any) -> Any:

@@ -14,6 +14,8 @@ from sklearn.utils._param_validation import HasMethods, Interval
 
 from crossfit._arguments import CheckedParameters, not_views, validated
 from crossfit._arrays import NUMPY_DEFAULTS
+from crossfit._frames import frame_of
+from crossfit._html import html_table
 from crossfit.metrics.intervals import bootstrap_interval
 from crossfit.protocols import PairScorer, Scorer
 from crossfit.querying import answering, check_k, top_k, view_names
@@ -279,6 +281,10 @@ def _require_views(X: Any) -> None:
         raise not_views("Reranker", X)
 
 
+def _or_none(value: Any) -> Any:
+    return "" if isinstance(value, float) and np.isnan(value) else value
+
+
 @dataclass(frozen=True, eq=False)
 class Exactness:
     """Agreement of a two-stage search with the second stage alone.
@@ -304,6 +310,37 @@ class Exactness:
     overlap_mean: tuple[float, float, float]
     top1_mean: tuple[float, float, float]
     share_scored: float
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return one row per figure.
+
+        Returns
+        -------
+        list of dict
+            Keys ``measure, value, low, high, n_queries``; `low` and `high` of the share of pairs
+            that were scored are NaN, since it is exact.
+        """
+        nan = float("nan")
+        figures = {
+            f"overlap@{self.at}": self.overlap_mean,
+            "top-1 agreement": self.top1_mean,
+            "share of pairs scored": (self.share_scored, nan, nan),
+        }
+        n = len(self.overlap)
+        return [
+            {"measure": name, "value": value, "low": low, "high": high, "n_queries": n}
+            for name, (value, low, high) in figures.items()
+        ]
+
+    def to_frame(self) -> Any:
+        """Return the rows as a pandas DataFrame; pandas must be installed."""
+        return frame_of(self.rows())
+
+    def _repr_html_(self) -> str:
+        rows = self.rows()
+        head = [name for name in rows[0] if name != "n_queries"]
+        caption = f"Two stages against the second alone, {len(self.overlap)} queries"
+        return html_table(caption, head, [[_or_none(row[name]) for name in head] for row in rows])
 
     def __repr__(self) -> str:
         def shown(interval: tuple[float, float, float]) -> str:

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 from crossfit._arguments import integer, one_of, real, validated
 from crossfit._arrays import NUMPY_DEFAULTS
+from crossfit._frames import frame_of
+from crossfit._html import html_table
 from crossfit._random import draw_seed
 from crossfit.metrics.directions import Direction
 from crossfit.metrics.evaluation import (
@@ -99,9 +101,7 @@ class SystemEvaluation:
 
     def to_frame(self) -> Any:
         """Return the rows as a pandas DataFrame; pandas must be installed."""
-        import pandas as pd
-
-        return pd.DataFrame(self.rows())
+        return frame_of(self.rows())
 
     def mean(self, metric: str, direction: str | None = None) -> float:
         """Return the mean of a metric over the queries.
@@ -118,6 +118,13 @@ class SystemEvaluation:
         float
         """
         return self.evaluation.mean(direction, metric)
+
+    def _repr_html_(self) -> str:
+        head = ("direction", "metric", "value", "low", "high", "chance", "worst", "best", "tied",
+                "n_queries")  # fmt: skip
+        rows = [[row[name] for name in head] for row in self.rows()]
+        caption = "; ".join([f"Evaluation, ties: {self.evaluation.ties}", *self.notes])
+        return html_table(caption, (*head[:-1], "queries"), rows)
 
     def __repr__(self) -> str:
         return "\n".join([repr(self.evaluation), *(f"  note: {note}" for note in self.notes)])
