@@ -40,6 +40,8 @@ def folder(tmp_path_factory):
     for n, pixels in enumerate(pictures[:8]):
         Image.fromarray(pixels).save(top / "photos" / f"{n}.png")
     (top / "empty").mkdir()
+    crossfit.save(GridFeatures(2), top / "extractor")
+    crossfit.save(CCA(2), top / "unfitted")
     return top
 
 
@@ -124,6 +126,8 @@ def test_what_is_wrong_is_one_sentence(run, folder):
         one_line(done, port, "in use")
     one_line(run("serve", "photos", "--gallery", "photos", "--port", "0", cwd=folder), "photos")
     one_line(run("serve", "winner", "--gallery", "empty", "--port", "0", cwd=folder), "empty")
+    for name, word in (("extractor", "cannot search"), ("unfitted", "not fitted")):
+        one_line(run("serve", name, "--gallery", "photos", "--port", "0", cwd=folder), word)
     one_line(run("serve", "bare", "--gallery", "photos", "--port", "0", cwd=folder), "bare")
     done = run("serve", "winner", "--gallery", "missing", "--port", "0", cwd=folder)
     assert done.returncode == 2

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +11,6 @@ from typing import Any
 
 from sklearn.pipeline import FeatureUnion, Pipeline
 
-from crossfit import persistence
 from crossfit.base import CrossModalEstimator
 from crossfit.compose import ChannelUnion, ViewTransformer
 from crossfit.extraction import (
@@ -27,6 +25,7 @@ from crossfit.querying import answering, check_independent, view_names
 from crossfit.retrieval import Fusion, Reranker, RetrievalScorer
 from crossfit.similarities import resolve
 from crossfit.views import Views
+from crossfit.winners import read_winner
 
 __all__ = ["Winner", "kinds_of"]
 
@@ -127,13 +126,15 @@ class Winner:
             As `crossfit.save` or ``crossfit fit --save`` wrote it.
         """
         path = Path(folder)
-        model = persistence.load(path)
-        record = path / "record.json"
+        try:
+            found = read_winner(path)
+        except TypeError as error:  # the model is not one that searches
+            raise ValueError(str(error)) from error
         card = path / "README.md"
         return cls(
-            model,
+            found.model,
             path.resolve().name,
-            json.loads(record.read_text(encoding="utf-8")) if record.is_file() else None,
+            dict(found.record),
             card.read_bytes()[:_CARD_BYTES].decode(errors="replace") if card.is_file() else "",
         )
 
@@ -177,8 +178,7 @@ class Winner:
                 part.cache = True
 
     def _recorded(self) -> dict[str, str]:
-        kinds = self.record.get("kinds") if isinstance(self.record, dict) else None
-        found = kinds.items() if isinstance(kinds, dict) else ()
+        found = self.record.get("kinds", {}).items()
         return {view: kind for view, kind in found if view in self.views and kind in KINDS}
 
 
