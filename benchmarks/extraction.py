@@ -4,11 +4,13 @@
 (compared with scikit-image's HOG), of its cache, of EfficientNet-Lite0 (compared with a plain loop
 over the network of its package) and of AlexNet (compared with the bare forward pass), and the texts
 per second of MiniLM and of its weights in SentenceTransformerFeatures (compared with
-sentence-transformers).
+sentence-transformers). Both are measured with ONNX Runtime too. What is compared runs in turn, and
+the ratio is the median over the rounds, because other programs may use the machine.
 """
 
 from __future__ import annotations
 
+import functools
 import os
 import tempfile
 import time
@@ -26,6 +28,26 @@ def seconds(run: Callable[[], object], repeats: int = 3) -> float:
         run()
         times.append(time.perf_counter() - start)
     return min(times)
+
+
+def in_turn(
+    runs: dict[str, Callable[[], object]], n: int, unit: str = "images", rounds: int = 5
+) -> None:
+    """Print the items per second of some runs, and their times as ratios to that of the first."""
+    for run in runs.values():
+        run()
+    times: dict[str, list[float]] = {name: [] for name in runs}
+    for i in range(rounds):
+        for name in list(runs)[:: 1 if i % 2 else -1]:
+            start = time.perf_counter()
+            runs[name]()
+            times[name].append(time.perf_counter() - start)
+    first = np.array(next(iter(times.values())))
+    for i, (name, took) in enumerate(times.items()):
+        ratios = np.array(took) / first
+        spread = f"   {np.median(ratios):5.2f} x the reference's time ({ratios.min():.2f} to "
+        spread += f"{ratios.max():.2f})"
+        print(f"{name:52s} {n / min(took):9.0f} {unit}/s{spread if i else ''}", flush=True)
 
 
 def report(
@@ -75,15 +97,17 @@ def efficientnet(n: int = 64) -> None:
                 x = (pixels.float() - 127) / 128
                 network.extract_features(x.to(device)).mean((2, 3)).cpu()
 
-    reference = seconds(plain)
-    report(f"reference: plain loop of EfficientNet-Lite0 on {device}", n, reference)
-    for output in ("pooled", "regions"):
-        extractor = EfficientNetLite0(output, cache=False)
-        took = seconds(lambda extractor=extractor: extractor.transform(images))
-        report(f"EfficientNetLite0({output!r})", n, took, reference)
+    runs: dict[str, Callable[[], object]] = {
+        f"reference: plain loop of EfficientNet-Lite0 on {device}": plain
+    }
+    for settings in ({}, {"output": "regions"}, {"runtime": "onnx"}):
+        extractor = EfficientNetLite0(cache=False, **settings)  # type: ignore[arg-type]
+        named = ", ".join(f"{key}={value!r}" for key, value in settings.items())
+        runs[f"EfficientNetLite0({named})"] = functools.partial(extractor.transform, images)
+    in_turn(runs, n)
 
 
-def minilm(n: int = 256) -> None:
+def minilm(n: int = 2048) -> None:
     """Time captions of 6 to 24 words, compared with sentence-transformers if it is installed."""
     try:
         from sentence_transformers import SentenceTransformer
@@ -98,14 +122,18 @@ def minilm(n: int = 256) -> None:
     rng = np.random.default_rng(0)
     words = ["a", "the", "dog", "cat", "man", "child", "runs", "plays", "jumps", "over", "grass"]
     texts = [" ".join(rng.choice(words, size)) for size in rng.integers(6, 25, n)]
-    official = SentenceTransformer(str(get_model_path()))
-    reference = seconds(lambda: official.encode(texts, show_progress_bar=False))
-    report("reference: sentence-transformers", n, reference, unit="texts")
-    extractor = MiniLM(cache=False)
-    report("MiniLM", n, seconds(lambda: extractor.transform(texts)), reference, "texts")
-    encoder = SentenceTransformerFeatures(str(get_model_path()), view="text", cache=False)
-    took = seconds(lambda: encoder.transform(texts))
-    report("SentenceTransformerFeatures with the same weights", n, took, reference, "texts")
+    model = str(get_model_path())
+    official = SentenceTransformer(model)
+    runs: dict[str, Callable[[], object]] = {
+        "reference: sentence-transformers": lambda: official.encode(texts, show_progress_bar=False)
+    }
+    for runtime in ("torch", "onnx"):
+        extractor = MiniLM(cache=False, runtime=runtime)
+        runs[f"MiniLM(runtime={runtime!r})"] = functools.partial(extractor.transform, texts)
+        encoder = SentenceTransformerFeatures(model, view="text", cache=False, runtime=runtime)
+        name = f"SentenceTransformerFeatures(runtime={runtime!r})"
+        runs[name] = functools.partial(encoder.transform, texts)
+    in_turn(runs, n, "texts")
 
 
 def backbone(n: int = 128) -> None:

@@ -21,7 +21,7 @@ import numpy as np
 
 from crossfit._warnings import warn
 
-__all__ = ["FeatureCache", "cache_folder"]
+__all__ = ["FeatureCache", "cache_folder", "networks_folder"]
 
 DEFAULT_SIZE = 2 * 1024**3
 _FILE = "features-v2.sqlite3"
@@ -67,6 +67,11 @@ def cache_folder() -> Path:
     import platformdirs
 
     return Path(platformdirs.user_cache_dir("crossfit", appauthor=False))
+
+
+def networks_folder() -> Path:
+    """Return the folder of the networks that were exported for ONNX Runtime; it need not exist."""
+    return cache_folder() / "onnx"
 
 
 def _size_from_environment() -> int:

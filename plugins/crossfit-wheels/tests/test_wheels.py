@@ -1,5 +1,6 @@
 """EfficientNet-Lite0 and MiniLM against their official recipes and stored features."""
 
+import functools
 import importlib
 import importlib.metadata
 import os
@@ -323,3 +324,22 @@ def test_features_are_the_same_whatever_is_set_for_the_process():
         expected = extractor.fit_transform(items)
         with torch.autocast("cpu", dtype=torch.bfloat16), np.errstate(all="raise"):
             np.testing.assert_array_equal(extractor.fit_transform(items), expected)
+
+
+def test_onnx_runtime():
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    images = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), dtype=np.uint8)
+    texts = ["a dog runs", "a cat", "a cat sits on the wooden table", "the dog sleeps"]
+    for make, items in (
+        (functools.partial(EfficientNetLite0, "regions", size=64), images),
+        (MiniLM, texts),
+    ):
+        expected = make(cache=False, device="cpu").transform(items)
+        extractor = make(runtime="onnx", device="cpu")
+        assert extractor.fingerprint() != make(device="cpu").fingerprint()
+        found = extractor.transform(items)
+        x, y = (part.reshape(-1, part.shape[-1]).astype(float) for part in (found, expected))
+        cosines = (x * y).sum(1) / np.linalg.norm(x, axis=1) / np.linalg.norm(y, axis=1)
+        assert cosines.min() > 0.9999
+        np.testing.assert_allclose(x, y, rtol=1e-3, atol=1e-4)

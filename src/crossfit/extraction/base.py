@@ -104,6 +104,10 @@ class Extractor(CheckedParameters, TransformerMixin, BaseEstimator):
         """Return a measure of the work for an item; batches are made in descending order of it."""
         return 0
 
+    def _lengths(self, items: list[Any]) -> list[int]:
+        """Return the measure of the work for each item."""
+        return [self._length(item) for item in items]
+
     def _load(self, item: Any) -> Any:
         """Return an item in the form that `_extract` processes."""
         return item
@@ -223,7 +227,9 @@ class Extractor(CheckedParameters, TransformerMixin, BaseEstimator):
             found = cache.get_many(prefix + digest for digest in first)
             rows = {key.removeprefix(prefix): row for key, row in found.items()}
         todo = [digest for digest in dict.fromkeys(digests.values()) if digest not in rows]
-        todo.sort(key=lambda digest: -self._length(items[first[digest]]))
+        lengths = self._lengths([items[first[digest]] for digest in todo])
+        # The sort is stable, so equally long items stay in their order.
+        todo = [todo[i] for i in sorted(range(len(todo)), key=lambda i: -lengths[i])]
         size = getattr(self, "batch_size", 256)
         # Writing once per second is cheap; writing every batch would halve the speed of a fast
         # extractor.

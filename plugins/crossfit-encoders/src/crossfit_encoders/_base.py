@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from numbers import Integral
 from typing import Any, ClassVar
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from crossfit.extraction import MultimodalExtractor
+from crossfit.extraction.onnx import RUNTIME, onnx_outputs
 from crossfit.extraction.weights import resolve_device
 from crossfit_encoders._files import version_of
 
@@ -24,6 +25,7 @@ COMMON_CONSTRAINTS: dict[str, list[Any]] = {
     "view": [StrOptions({"auto", "image", "text", "audio"})],
     "revision": [str, None],
     "precision": [StrOptions({"auto", "float32", "half"})],
+    "runtime": RUNTIME,
     "batch_size": [Interval(Integral, 1, None, closed="left")],
     "device": [str],
     "cache": ["boolean"],
@@ -46,11 +48,43 @@ class Encoder(MultimodalExtractor):
     model: str | os.PathLike[str]
     view: str
     precision: str
+    runtime: str
     device: str
+
+    def _validate_params(self) -> None:
+        super()._validate_params()
+        if self.runtime == "onnx" and self.precision == "half":
+            raise ValueError(
+                "precision='half' is for runtime='torch'; ONNX Runtime runs the model with 32 bits"
+            )
 
     def _half(self) -> bool:
         """Return True if the model runs in half precision: on a GPU only."""
-        return self.precision != "float32" and resolve_device(self.device).startswith("cuda")
+        if self.precision == "float32" or self.runtime == "onnx":
+            return False
+        return resolve_device(self.device).startswith("cuda")
+
+    def _torch_device(self) -> str:
+        """Return the device of the torch model, which only prepares and names for ONNX Runtime."""
+        return "cpu" if self.runtime == "onnx" else resolve_device(self.device)
+
+    def _by_onnx(
+        self,
+        network: Any,
+        run: Callable[..., Sequence[Any]],
+        inputs: Mapping[str, Any],
+        identity: Sequence[Any],
+        varying: Sequence[str] = (),
+    ) -> list[Any]:
+        """Return the outputs of a model; see `crossfit.extraction.onnx.onnx_outputs`."""
+        return onnx_outputs(
+            lambda: (network, run),
+            inputs,
+            [self._weights_id(), version_of(self.library), *identity],
+            type(self).__name__,
+            varying=varying,
+            device=resolve_device(self.device),
+        )
 
     def _extract(self, batch: list[Any]) -> Rows:
         rows = super()._extract(batch)

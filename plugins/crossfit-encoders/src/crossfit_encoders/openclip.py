@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 from PIL import Image
 
-from crossfit.extraction.weights import exact, file_sha256, resolve_device, seeded
+from crossfit.extraction.weights import exact, file_sha256, seeded
 from crossfit_encoders._base import COMMON_CONSTRAINTS, Encoder, Rows
 from crossfit_encoders._files import at_loading, content_id, folder_of, imported, near, tensors_in
 
@@ -42,6 +42,9 @@ class OpenClipFeatures(Encoder):
     precision : {"auto", "float32", "half"}, default="auto"
         On a GPU, ``"auto"`` and ``"half"`` run the model with 16-bit floats. On a CPU, it always
         runs with 32 bits.
+    runtime : {"torch", "onnx"}, default="torch"
+        What runs the model: torch, or ONNX Runtime with 32 bits, for which the model is exported
+        once into the cache, as far as torch can export it.
     batch_size : int, default=32
         Number of items per forward pass.
     device : str, default="auto"
@@ -100,6 +103,7 @@ class OpenClipFeatures(Encoder):
         *,
         revision: str | None = None,
         precision: str = "auto",
+        runtime: str = "torch",
         batch_size: int = 32,
         device: str = "auto",
         cache: bool = True,
@@ -110,6 +114,7 @@ class OpenClipFeatures(Encoder):
         self.view = view
         self.revision = revision
         self.precision = precision
+        self.runtime = runtime
         self.batch_size = batch_size
         self.device = device
         self.cache = cache
@@ -188,16 +193,25 @@ class OpenClipFeatures(Encoder):
 
         name, path = self._place()
         network, prepare, tokenizer = _network(
-            name, path, self._weights_id(), resolve_device(self.device), self._half(),
+            name, path, self._weights_id(), self._torch_device(), self._half(),
             type(self).__name__,
         )  # fmt: skip
         weight = next(network.parameters())
         with exact():
             if view == "image":
                 pixels = torch.stack([prepare(Image.fromarray(image)) for image in batch])
-                found = network.encode_image(pixels.to(weight))
+                inputs, method = {"image": pixels.to(weight)}, "encode_image"
             else:
-                found = network.encode_text(tokenizer(batch).to(weight.device))
+                inputs, method = {"text": tokenizer(batch).to(weight.device)}, "encode_text"
+            if self.runtime == "onnx":
+                (found,) = self._by_onnx(
+                    network,
+                    lambda network, **inputs: [getattr(network, method)(**inputs)],
+                    inputs,
+                    [method],
+                )
+            else:
+                found = getattr(network, method)(**inputs)
             return np.asarray(found.float().cpu())
 
 

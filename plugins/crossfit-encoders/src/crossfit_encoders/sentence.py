@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import os
 from pathlib import Path
@@ -13,12 +14,14 @@ from PIL import Image
 from sklearn.utils._param_validation import StrOptions
 
 from crossfit import Ragged
-from crossfit.extraction.weights import exact, resolve_device, seeded
+from crossfit.extraction.weights import exact, seeded
 from crossfit_encoders._base import COMMON_CONSTRAINTS, Encoder, Rows
 from crossfit_encoders._files import at_loading, content_id, folder_of, imported, tensors_in
-from crossfit_encoders.transformers import quiet
+from crossfit_encoders.transformers import quiet, token_counts
 
 __all__ = ["SentenceTransformerFeatures"]
+
+_OUTPUTS = {"vectors": "sentence_embedding", "tokens": "token_embeddings"}
 
 
 class SentenceTransformerFeatures(Encoder):
@@ -46,6 +49,9 @@ class SentenceTransformerFeatures(Encoder):
     precision : {"auto", "float32", "half"}, default="auto"
         On a GPU, ``"auto"`` and ``"half"`` run the model with 16-bit floats. On a CPU, it always
         runs with 32 bits.
+    runtime : {"torch", "onnx"}, default="torch"
+        What runs the model: torch, or ONNX Runtime with 32 bits, for which the model is exported
+        once into the cache, as far as torch can export it.
     batch_size : int, default=32
         Number of items per forward pass. Long texts are in other batches than short ones.
     device : str, default="auto"
@@ -100,6 +106,7 @@ class SentenceTransformerFeatures(Encoder):
         prompt: str | None = None,
         revision: str | None = None,
         precision: str = "auto",
+        runtime: str = "torch",
         batch_size: int = 32,
         device: str = "auto",
         cache: bool = True,
@@ -111,6 +118,7 @@ class SentenceTransformerFeatures(Encoder):
         self.prompt = prompt
         self.revision = revision
         self.precision = precision
+        self.runtime = runtime
         self.batch_size = batch_size
         self.device = device
         self.cache = cache
@@ -127,7 +135,7 @@ class SentenceTransformerFeatures(Encoder):
 
     def _network(self) -> Any:
         return _network(
-            self._folder(), self._weights_id(), resolve_device(self.device), self._half(),
+            self._folder(), self._weights_id(), self._torch_device(), self._half(),
             type(self).__name__,
         )  # fmt: skip
 
@@ -137,22 +145,54 @@ class SentenceTransformerFeatures(Encoder):
         taken = self._network().modalities
         return tuple(view for view in ("text", "image") if view in taken)
 
+    def _lengths(self, items: list[Any]) -> list[int]:
+        # Models of fixed word vectors have another kind of tokenizer, and pad nothing.
+        tokenizer = getattr(self._network(), "tokenizer", None)
+        if items and items[0].view == "text" and callable(tokenizer):
+            return token_counts(tokenizer, [item.value for item in items])
+        return super()._lengths(items)
+
     def _encode(self, view: str, batch: list[Any]) -> Rows:
+        network = self._network()
+        if self.runtime == "onnx":
+            network = copy.copy(network)  # the one that torch runs is shared
+            network.forward = functools.partial(self._forward, self._network())
         tokens = self.output == "tokens"
         if tokens and view != "text":
             raise ValueError(f"{type(self).__name__}: output='tokens' is for texts, not pictures")
         with exact():
-            found = self._network().encode(
+            found = network.encode(
                 [Image.fromarray(item) for item in batch] if view == "image" else batch,
                 prompt=self.prompt,
                 batch_size=len(batch),
                 show_progress_bar=False,
-                output_value="token_embeddings" if tokens else "sentence_embedding",
+                output_value=_OUTPUTS[self.output],
                 convert_to_numpy=not tokens,
             )
         if tokens:
             return [row.float().cpu().numpy() for row in found]
         return np.asarray(found, np.float32)
+
+    def _forward(self, network: Any, features: dict[str, Any], **settings: Any) -> dict[str, Any]:
+        """Return what the modules of a model add to the inputs, computed by ONNX Runtime."""
+        import torch
+
+        inputs = {name: x for name, x in features.items() if isinstance(x, torch.Tensor)}
+        others = {name: x for name, x in features.items() if name not in inputs}
+        name = _OUTPUTS[self.output]
+        if len({len(x) for x in inputs.values()}) != 1 or any(x.ndim < 2 for x in inputs.values()):
+            raise ValueError(
+                f"{type(self).__name__}: the model {os.fspath(self.model)!r} does not take one row "
+                "per item, as ONNX Runtime requires; set runtime='torch'"
+            )
+        (found,) = self._by_onnx(
+            network,
+            lambda network, **inputs: [network({**others, **inputs}, **settings)[name]],
+            inputs,
+            [name, sorted(others.items()), sorted(settings.items())],
+            tuple(inputs) if "input_ids" in inputs else (),
+        )
+        return {**features, name: found}
 
     def _collect(self, rows: list[NDArray[Any]]) -> Any:
         return Ragged.from_list(rows) if self.output == "tokens" else np.stack(rows)

@@ -20,7 +20,6 @@ from crossfit.extraction.weights import (
     file_sha256,
     fill,
     read_state,
-    resolve_device,
     seeded,
 )
 from crossfit_encoders._base import COMMON_CONSTRAINTS, Encoder, Rows
@@ -56,6 +55,9 @@ class TimmFeatures(Encoder):
     precision : {"auto", "float32", "half"}, default="auto"
         On a GPU, ``"auto"`` and ``"half"`` run the network with 16-bit floats. On a CPU, it always
         runs with 32 bits.
+    runtime : {"torch", "onnx"}, default="torch"
+        What runs the model: torch, or ONNX Runtime with 32 bits, for which the model is exported
+        once into the cache, as far as torch can export it.
     batch_size : int, default=32
         Number of pictures per forward pass.
     device : str, default="auto"
@@ -110,6 +112,7 @@ class TimmFeatures(Encoder):
         *,
         revision: str | None = None,
         precision: str = "auto",
+        runtime: str = "torch",
         batch_size: int = 32,
         device: str = "auto",
         cache: bool = True,
@@ -121,6 +124,7 @@ class TimmFeatures(Encoder):
         self.weights = weights
         self.revision = revision
         self.precision = precision
+        self.runtime = runtime
         self.batch_size = batch_size
         self.device = device
         self.cache = cache
@@ -167,12 +171,20 @@ class TimmFeatures(Encoder):
 
         name, path = self._place()
         network, prepare = _network(
-            name, path, self._weights_id(), resolve_device(self.device), self._half(),
+            name, path, self._weights_id(), self._torch_device(), self._half(),
             type(self).__name__,
         )  # fmt: skip
         weight = next(network.parameters())
         with exact():
             pixels = torch.stack([prepare(Image.fromarray(image)) for image in batch])
+            if self.runtime == "onnx":
+                (found,) = self._by_onnx(
+                    network,
+                    lambda network, pixels: [self._of_layer(network, pixels)],
+                    {"pixels": pixels},
+                    [self.layer, self.output],
+                )
+                return np.asarray(found)
             return np.asarray(self._of_layer(network, pixels.to(weight)).float().cpu())
 
     def _of_layer(self, network: Any, pixels: Any) -> Any:

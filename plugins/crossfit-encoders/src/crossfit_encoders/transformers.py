@@ -6,9 +6,10 @@ import contextlib
 import functools
 import itertools
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from numbers import Integral, Real
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -17,11 +18,11 @@ from sklearn.utils._param_validation import Interval, StrOptions
 
 from crossfit import Ragged
 from crossfit.extraction import grid_boxes, make_regions
-from crossfit.extraction.weights import exact, resolve_device, seeded
+from crossfit.extraction.weights import exact, seeded
 from crossfit_encoders._base import COMMON_CONSTRAINTS, Encoder, Rows
 from crossfit_encoders._files import at_loading, content_id, folder_of, imported, tensors_in
 
-__all__ = ["TransformersFeatures", "quiet"]
+__all__ = ["TransformersFeatures", "quiet", "token_counts"]
 
 _METHODS = {
     "image": "get_image_features", "audio": "get_audio_features", "text": "get_text_features",
@@ -67,6 +68,9 @@ class TransformersFeatures(Encoder):
     precision : {"auto", "float32", "half"}, default="auto"
         On a GPU, ``"auto"`` and ``"half"`` run the model with 16-bit floats. On a CPU, it always
         runs with 32 bits.
+    runtime : {"torch", "onnx"}, default="torch"
+        What runs the model: torch, or ONNX Runtime with 32 bits, for which the model is exported
+        once into the cache, as far as torch can export it.
     batch_size : int, default=32
         Number of items per forward pass. Long texts are in other batches than short ones.
     device : str, default="auto"
@@ -129,6 +133,7 @@ class TransformersFeatures(Encoder):
         duration: float | None = None,
         revision: str | None = None,
         precision: str = "auto",
+        runtime: str = "torch",
         batch_size: int = 32,
         device: str = "auto",
         cache: bool = True,
@@ -141,6 +146,7 @@ class TransformersFeatures(Encoder):
         self.duration = duration
         self.revision = revision
         self.precision = precision
+        self.runtime = runtime
         self.batch_size = batch_size
         self.device = device
         self.cache = cache
@@ -171,17 +177,23 @@ class TransformersFeatures(Encoder):
         width = next((getattr(config, name) for name in names if hasattr(config, name)), None)
         return width if isinstance(width, int) else None
 
+    def _lengths(self, items: list[Any]) -> list[int]:
+        if items and items[0].view == "text":
+            return token_counts(self._preparation("text"), [item.value for item in items])
+        return super()._lengths(items)
+
     def _preparation(self, view: str) -> Any:
         return _preparation(self._folder(), self._weights_id(), view, type(self).__name__)
 
     def _encode(self, view: str, batch: list[Any]) -> Rows:
-        device = resolve_device(self.device)
         network, missing = _network(
-            self._folder(), self._weights_id(), device, self._half(), type(self).__name__
-        )
+            self._folder(), self._weights_id(), self._torch_device(), self._half(),
+            type(self).__name__,
+        )  # fmt: skip
         encode = {"image": self._pictures, "text": self._texts, "audio": self._sounds}[view]
         with exact():
-            return encode(_Model(network, missing, view), batch)
+            onnx = self._by_onnx if self.runtime == "onnx" else None
+            return encode(_Model(network, missing, view, onnx), batch)
 
     # -- the three kinds of items ------------------------------------------------------------------
 
@@ -194,6 +206,11 @@ class TransformersFeatures(Encoder):
         try:
             given = [prepare(images=batch)]
         except (ValueError, RuntimeError):  # pictures that keep their unequal sizes
+            if model.onnx is not None:
+                raise ValueError(
+                    f"{self._named()} keeps the sizes of pictures, and ONNX Runtime runs a network "
+                    "for one size; set runtime='torch'"
+                ) from None
             given = [prepare(images=[image]) for image in batch]
         return [row for inputs in given for row in self._rows_of_pictures(model, inputs)]
 
@@ -329,6 +346,7 @@ class _Model(NamedTuple):
     network: Any
     missing: tuple[str, ...]
     view: str
+    onnx: Callable[..., list[Any]] | None
 
     @property
     def is_projected(self) -> bool:
@@ -343,6 +361,23 @@ class _Model(NamedTuple):
         for name, part in inputs.items():
             if part.is_floating_point():
                 inputs[name] = part.to(network.dtype)
+        if self.onnx is None:
+            return self.run(network, inputs)
+        names = ("last_hidden_state", "pooler_output")
+
+        def outputs(network: Any, **inputs: Any) -> list[Any]:
+            out = self.run(network, inputs)
+            return [out[name] for name in names if out.get(name) is not None]
+
+        # Texts differ in their length, and so do sounds that are not spectra.
+        fixed = self.view == "image" or "input_features" in inputs
+        padded = network.config.model_type in _PADDED
+        varying = () if fixed or padded else tuple(inputs)
+        found = self.onnx(network, outputs, dict(inputs), [self.view], varying)
+        return SimpleNamespace(**dict(itertools.zip_longest(names, found)))
+
+    def run(self, network: Any, inputs: Mapping[str, Any]) -> Any:
+        """Return what torch computes."""
         if self.is_projected:
             return getattr(network, _METHODS[self.view])(**inputs)
         if network.config.is_encoder_decoder:
@@ -414,6 +449,21 @@ def quiet(transformers: Any) -> Iterator[None]:
         logging.set_verbosity(level)
         if bar:
             logging.enable_progress_bar()
+
+
+def token_counts(tokenizer: Any, texts: list[str]) -> list[int]:
+    """Return how many tokens texts have: texts with equally many need no padding in one batch."""
+    counts: list[int] = []
+    for start in range(0, len(texts), 4096):
+        # Longer texts are cut, but not at one place for all models; a warning would be wrong.
+        found = tokenizer(
+            texts[start : start + 4096],
+            return_attention_mask=False,
+            return_token_type_ids=False,
+            verbose=False,
+        )
+        counts += map(len, found["input_ids"])
+    return counts
 
 
 def _from(load: Callable[..., Any], folder: Path, **settings: Any) -> Any:

@@ -13,6 +13,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 
 from crossfit.extraction import ImageExtractor
 from crossfit.extraction.images import MAX_PIXELS
+from crossfit.extraction.onnx import RUNTIME, onnx_outputs
 from crossfit.extraction.weights import exact, file_sha256, resolve_device
 from crossfit_wheels._wheels import weights_file
 
@@ -46,6 +47,9 @@ class EfficientNetLite0(ImageExtractor):
     batch_size : int
         Images that are read at once, and on a GPU the images per forward pass. On a CPU a pass
         takes four, whose activations fit into the processor's cache.
+    runtime : {"torch", "onnx"}
+        What runs the network: torch, or ONNX Runtime, which is faster on many CPUs. For that, the
+        network is exported once into the cache.
     device : str
         ``"auto"`` is CUDA if present, else the CPU; or any torch device.
     cache : bool
@@ -76,6 +80,7 @@ class EfficientNetLite0(ImageExtractor):
         "grid": [Interval(Integral, 1, 16_384, closed="both"), None],
         "max_pixels": [Interval(Integral, 1, None, closed="left"), None],
         "batch_size": [Interval(Integral, 1, None, closed="left")],
+        "runtime": RUNTIME,
         "device": [str],
         "cache": ["boolean"],
         "verbose": [StrOptions({"auto"}), "boolean"],
@@ -89,6 +94,7 @@ class EfficientNetLite0(ImageExtractor):
         grid: int | None = None,
         max_pixels: int | None = MAX_PIXELS,
         batch_size: int = 32,
+        runtime: str = "torch",
         device: str = "auto",
         cache: bool = True,
         verbose: bool | str = "auto",
@@ -98,6 +104,7 @@ class EfficientNetLite0(ImageExtractor):
         self.grid = grid
         self.max_pixels = max_pixels
         self.batch_size = batch_size
+        self.runtime = runtime
         self.device = device
         self.cache = cache
         self.verbose = verbose
@@ -124,11 +131,20 @@ class EfficientNetLite0(ImageExtractor):
         device = resolve_device(self.device)
         pixels = torch.from_numpy(np.stack([self._resized(image) for image in batch]))
         with exact():
-            network = _network(device)
             # The permuted pixels are in the layout channels-last, which the network has too.
-            x = pixels.to(device).permute(0, 3, 1, 2).float().sub_(127).div_(128)
-            few = _FEW if device == "cpu" else len(x)
-            maps = torch.cat([network(part) for part in x.split(few)])
+            x = pixels.permute(0, 3, 1, 2)
+            if self.runtime == "onnx":
+                (maps,) = onnx_outputs(
+                    lambda: (_network.__wrapped__("cpu"), _maps),
+                    {"pixels": x.float().sub_(127).div_(128)},
+                    [self._weights_id()],
+                    type(self).__name__,
+                    device=device,
+                )
+            else:
+                x = x.to(device).float().sub_(127).div_(128)
+                few = _FEW if device == "cpu" else len(x)
+                maps = torch.cat([_network(device)(part) for part in x.split(few)])
             if self.grid is not None:
                 maps = torch.nn.functional.adaptive_avg_pool2d(maps, self.grid)
             maps = maps.flatten(2)
@@ -141,6 +157,10 @@ class EfficientNetLite0(ImageExtractor):
         return np.asarray(
             Image.fromarray(image).resize((self.size, self.size), Image.Resampling.BICUBIC)
         )
+
+
+def _maps(network: Any, pixels: torch.Tensor) -> list[torch.Tensor]:
+    return [network(pixels)]
 
 
 def _weights() -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+from collections.abc import Sequence
 from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -12,6 +13,7 @@ import numpy as np
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from crossfit.extraction import TextExtractor
+from crossfit.extraction.onnx import RUNTIME, onnx_outputs
 from crossfit.extraction.weights import exact, file_sha256, resolve_device
 from crossfit_wheels._wheels import weights_file
 
@@ -36,6 +38,9 @@ class MiniLM(TextExtractor):
     ----------
     batch_size : int
         Texts per forward pass.
+    runtime : {"torch", "onnx"}
+        What runs the network: torch, or ONNX Runtime, for which the network is exported once into
+        the cache.
     device : str
         ``"auto"`` is CUDA if present, else the CPU; or any torch device.
     cache : bool
@@ -65,6 +70,7 @@ class MiniLM(TextExtractor):
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "batch_size": [Interval(Integral, 1, None, closed="left")],
+        "runtime": RUNTIME,
         "device": [str],
         "cache": ["boolean"],
         "verbose": [StrOptions({"auto"}), "boolean"],
@@ -74,11 +80,13 @@ class MiniLM(TextExtractor):
         self,
         *,
         batch_size: int = 64,
+        runtime: str = "torch",
         device: str = "auto",
         cache: bool = True,
         verbose: bool | str = "auto",
     ) -> None:
         self.batch_size = batch_size
+        self.runtime = runtime
         self.device = device
         self.cache = cache
         self.verbose = verbose
@@ -115,16 +123,43 @@ class MiniLM(TextExtractor):
         device = resolve_device(self.device)
         encodings = _tokenizer().encode_batch(batch)
         order = sorted(range(len(batch)), key=lambda i: len(encodings[i].ids))
+        texts = [encodings[i].ids for i in order]
+        groups = [list(same) for _, same in itertools.groupby(texts, len)]
         with exact():
-            found = _encoded([encodings[i].ids for i in order], _weights(device))
-            return found[torch.tensor(order, device=device).argsort()].cpu().numpy()
+            if self.runtime == "onnx":
+                found = torch.cat([self._by_onnx(same, device) for same in groups])
+            else:
+                ids = torch.tensor(list(itertools.chain.from_iterable(texts)), device=device)
+                shapes = [(len(same), len(same[0])) for same in groups]
+                found = _encoded(ids, shapes, _weights(device)).cpu()
+            return found[torch.tensor(order).argsort()].numpy()
+
+    def _by_onnx(self, texts: list[list[int]], device: str) -> torch.Tensor:
+        """Return the vectors of texts of one length."""
+        import torch
+
+        (found,) = onnx_outputs(
+            lambda: (torch.nn.Module(), functools.partial(_alone, _weights.__wrapped__("cpu"))),
+            {"ids": torch.tensor(texts)},
+            [self._weights_id()],
+            type(self).__name__,
+            varying=["ids"],
+            device=device,
+        )
+        return found
 
 
-def _encoded(texts: list[list[int]], weights: dict[str, Any]) -> torch.Tensor:
+def _alone(weights: dict[str, Any], _: Any, ids: torch.Tensor) -> list[torch.Tensor]:
+    return [_encoded(ids.flatten(), [ids.shape], weights)]
+
+
+def _encoded(
+    ids: torch.Tensor, shapes: Sequence[Sequence[int]], weights: dict[str, Any]
+) -> torch.Tensor:
     """Return the sentence vectors of texts, which come in the order of their lengths.
 
     All tokens are rows of one matrix, so that nothing is padded; only attention, which is within a
-    text, takes the texts of one length at a time.
+    text, takes the texts of one length at a time. Shapes are numbers of texts and their lengths.
     """
     import torch
     from torch.nn import functional as F
@@ -137,9 +172,7 @@ def _encoded(texts: list[list[int]], weights: dict[str, Any]) -> torch.Tensor:
         return F.layer_norm(x, (_WIDTH,), weight, bias, _EPS)
 
     words, places = weights["words"], weights["places"]
-    shapes = [(len(list(same)), n) for n, same in itertools.groupby(map(len, texts))]
     sizes = [count * n for count, n in shapes]
-    ids = torch.tensor(list(itertools.chain.from_iterable(texts)), device=words.device)
     x = torch.cat([places[:n].repeat(count, 1) for count, n in shapes]) + F.embedding(ids, words)
     x = norm(x, "norm")
     for i in range(_LAYERS):
