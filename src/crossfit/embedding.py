@@ -12,9 +12,10 @@ import csv
 import hashlib
 import json
 import os
+import shutil
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,10 +25,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 import crossfit
-from crossfit._arguments import a_path, validated
+from crossfit._arguments import a_path, integer, validated
+from crossfit._devices import resolve_device
 from crossfit._files import clear_drafts, draft_of, reserve, room_for
+from crossfit._workers import Run, cluster, processes
 from crossfit.datasets.features import FORMAT, LABELS, MANIFEST, PAIRS
 from crossfit.datasets.record import Dataset
+from crossfit.sharding import Part, array_of, extracted_in_parts, is_being_made, parts_of
 from crossfit.views import Ragged, n_rows
 
 __all__ = ["embed"]
@@ -186,7 +190,10 @@ def fitted_extractors(pairs: Dataset, extractors: Mapping[str, Any]) -> Any:
     return stage
 
 
-@validated(pairs=[Dataset], extractors=[Mapping], folder=[a_path()], skip=["boolean"])
+@validated(
+    pairs=[Dataset], extractors=[Mapping], folder=[a_path()], skip=["boolean"],
+    n_jobs=[integer(-1)], devices=[list, tuple], scheduler=[str, None],
+)  # fmt: skip
 def embed(
     pairs: Dataset,
     extractors: Mapping[str, Any],
@@ -195,6 +202,9 @@ def embed(
     skip: bool = False,
     about: Mapping[str, Any] | None = None,
     listener: Listener | None = None,
+    n_jobs: int = 1,
+    devices: Sequence[str] = (),
+    scheduler: str | None = None,
 ) -> dict[str, dict[int, str]]:
     """Extract the features of pairs, and write them to a folder.
 
@@ -216,6 +226,14 @@ def embed(
         Further entries of ``features.json``, as JSON has them.
     listener : callable, optional
         Called with the view, the number of its items that are done and of all its items.
+    n_jobs : int, default=1
+        Number of processes of this machine; -1 is one per processor. With more than one, and with
+        `devices` or `scheduler`, the features are extracted in parts of 512 items, which are
+        kept next to `folder` until it is complete.
+    devices : sequence of str, optional
+        Devices of torch: one process each, in place of `n_jobs`.
+    scheduler : str, optional
+        Address of a Dask scheduler, whose workers extract the parts; see ``docs/distributed.md``.
 
     Returns
     -------
@@ -247,17 +265,49 @@ def embed(
     folder = Path(folder)
     if os.path.lexists(folder):
         raise FileExistsError(f"{str(folder)!r} exists already; choose a new folder")
+    devices = tuple(map(resolve_device, devices))
+    if n_jobs == 0:
+        raise ValueError("n_jobs must be a positive number or -1, got 0")
+    if scheduler is not None and (devices or n_jobs != 1):
+        raise ValueError("scheduler excludes n_jobs and devices: the cluster has its own workers")
     stage = fitted_extractors(pairs, extractors)
     columns = columns_of(pairs)
+    parts = folder.absolute().with_name(f".{folder.name}.parts")
     problems: dict[str, dict[int, str]] = {}
     described: dict[str, Any] = {}
     folder.parent.mkdir(parents=True, exist_ok=True)
     clear_drafts(folder)
-    with room_for("the features", folder), draft_of(folder, Path.mkdir) as draft:
+    known: dict[str, Part] = {}
+    with (
+        room_for("the features", folder),
+        draft_of(folder, Path.mkdir) as draft,
+        _processes(n_jobs, devices, scheduler, known) as run,
+    ):
+        if run is not None:
+            parts.mkdir(exist_ok=True)
+
+        def rows_of(view: str, items: Any, extractor: Any) -> Iterator[tuple[Any, dict[int, str]]]:
+            done = 0
+
+            def count(n: int) -> None:
+                nonlocal done
+                done += n
+                if listener is not None:
+                    listener(view, done, n_rows(items))
+
+            if run is None:
+                for rows, left_out in extracted(extractor, items, skip=skip):
+                    yield rows, left_out
+                    count(n_rows(rows) + len(left_out))
+            else:
+                made = parts_of(parts, view, extractor, items, skip, devices)
+                known.update({part.path.name: part for part in made})
+                yield from extracted_in_parts(run, made, count)
+
         kept = np.ones(len(next(iter(columns.values())).index), dtype=bool)
         for view, column in columns.items():
             written, left_out = _write_view(
-                draft, view, column.items, stage.transformers_[view], skip, listener
+                draft, view, column.items, stage.transformers_[view], rows_of
             )
             described[view] = written
             if left_out:
@@ -285,11 +335,31 @@ def embed(
         }
         (draft / MANIFEST).write_text(json.dumps(manifest, indent=2), encoding="utf-8")
         draft.rename(folder)
+    shutil.rmtree(parts, ignore_errors=True)
     return problems
 
 
+@contextmanager
+def _processes(
+    n_jobs: int, devices: tuple[str, ...], scheduler: str | None, known: Mapping[str, Part]
+) -> Iterator[Run | None]:
+    """Provide a function that works in other processes, or None for this one."""
+    if scheduler is not None:
+        with cluster(scheduler) as run:
+            yield run
+    elif devices or n_jobs != 1:
+        with processes(len(devices) or n_jobs, lambda name: is_being_made(known[name])) as run:
+            yield run
+    else:
+        yield None
+
+
 def _write_view(
-    folder: Path, view: str, items: Any, extractor: Any, skip: bool, listener: Listener | None
+    folder: Path,
+    view: str,
+    items: Any,
+    extractor: Any,
+    rows_of: Callable[[str, Any, Any], Iterator[tuple[Any, dict[int, str]]]],
 ) -> tuple[dict[str, Any], dict[int, str]]:
     """Write the features and the items of a view; return its entry in the manifest."""
     n = n_rows(items)
@@ -309,12 +379,12 @@ def _write_view(
     else:
         done = 0
         with _Array(folder / f"{name}.npy", n) as file, _silent(extractor):
-            for rows, left_out in extracted(extractor, items, skip=skip):
-                file.add(rows)
+            for rows, left_out in rows_of(view, items, extractor):
                 problems |= {done + at: why for at, why in left_out.items()}
-                done += n_rows(rows) + len(left_out)
-                if listener is not None:
-                    listener(view, done, n)
+                if rows is not None:
+                    file.add(rows)
+                    done += n_rows(rows)
+                done += len(left_out)
         written |= file.described()
         written["extractor"] = repr(extractor)
         written["n"] = n - len(problems)
@@ -378,21 +448,10 @@ class _Array:
 
     def add(self, rows: Any) -> None:
         """Append a block."""
+        values = array_of(rows, self.path.stem)
         if isinstance(rows, Ragged):
-            if rows.info:
-                raise ValueError(
-                    f"{self.path.stem}: rows with {', '.join(rows.info)} cannot be stored as an "
-                    "array; name the extractor in crossfit fit instead"
-                )
             self.lengths = [*(self.lengths or []), rows.lengths]
-            rows = rows.values
-        if not isinstance(rows, np.ndarray) or rows.ndim < 2 or rows.dtype.kind not in "biuf":
-            what = f"{rows.dtype} of shape {rows.shape}" if hasattr(rows, "shape") else ""
-            raise ValueError(
-                f"{self.path.stem}: features must be an array of numbers with a row per item, got "
-                f"{type(rows).__name__} {what}; sparse ones can be reduced by a further step, or "
-                "name the extractor in crossfit fit instead"
-            )
+        rows = values
         if self.kind is None:
             self.kind = (rows.dtype, rows.shape[1:])
             self._begin()

@@ -20,6 +20,7 @@ __all__ = [
     "TABLES",
     "Folder",
     "built_features",
+    "check_backend",
     "check_new_folder",
     "check_not_foreign",
     "console",
@@ -277,3 +278,13 @@ def settings_of(params: tuple[str, ...]) -> dict[str, Any]:
             )
         found |= part
     return found
+
+
+def check_backend(backend: str, scheduler: str | None, jobs: int) -> None:
+    """Check the options of commands that use several processes or machines."""
+    if backend == "dask" and not scheduler:
+        raise click.UsageError("--backend dask requires --scheduler tcp://HOST:PORT")
+    if scheduler and backend != "dask":
+        raise click.UsageError("--scheduler requires --backend dask")
+    if jobs == 0 or jobs < -1:
+        raise click.UsageError(f"--jobs must be a positive number or -1, got {jobs}")

@@ -17,6 +17,7 @@ from crossfit.cli._shared import (
     EXTRACTORS,
     Folder,
     built_features,
+    check_backend,
     check_new_folder,
     features_given,
     pairs_options,
@@ -29,6 +30,9 @@ Examples:
   crossfit embed pairs.csv --image efficientnet-lite0 --text minilm --out features/
   crossfit embed pairs.csv --image openclip:ViT-B-32,weights.pt --out features/
   crossfit embed sounds.csv --features audio=log-mel --view audio=file --view text=title -o f
+  crossfit embed pairs.csv --text minilm --out features/ --jobs 4
+  crossfit embed pairs.csv --image timm:resnet50 --out f --devices cuda:0,cuda:1
+  crossfit embed pairs.csv --text minilm -o f --backend dask --scheduler tcp://HOST:8786
   crossfit fit cca features/ --save winner/
 """
 #: Seconds between two lines of progress, where there is no bar.
@@ -45,6 +49,12 @@ _NAMED = 5
 @click.option("--skip-broken", is_flag=True,
               help="Leave out pairs with a file that is missing or damaged, and name them.",
               )  # fmt: skip
+@click.option("--jobs", default=1, show_default=True,
+              help="Number of processes; -1 uses all processors.")  # fmt: skip
+@click.option("--devices", help="Devices such as cuda:0,cuda:1, one process each. Default: each "
+              "GPU, if there are several and --jobs is 1.")  # fmt: skip
+@click.option("--backend", type=click.Choice(["loky", "dask"]), default="loky", show_default=True)
+@click.option("--scheduler", help="Address of a Dask scheduler, tcp://HOST:PORT.")
 def embed(
     pairs: str,
     features: tuple[str, ...],
@@ -54,13 +64,21 @@ def embed(
     columns: tuple[str, ...],
     out: Path,
     skip_broken: bool,
+    jobs: int,
+    devices: str | None,
+    backend: str,
+    scheduler: str | None,
 ) -> None:
     """Extract the features of PAIRS and write them to a folder.
 
     PAIRS is a table, a folder of pictures and texts, or tar shards, as for `crossfit run --data`.
     The folder has an array per view, the items and the pairs; every command reads it in place of
     PAIRS. A run that is killed continues where it stopped: finished features are in the cache.
+    With several processes or machines, finished parts are kept next to the new folder.
     """
+    check_backend(backend, scheduler, jobs)
+    if devices and (jobs != 1 or scheduler):
+        raise click.UsageError("--devices excludes --jobs and --backend dask")
     given = features_given(features, image, text, audio)
     if not given:
         raise click.UsageError(
@@ -73,10 +91,14 @@ def embed(
 
     from crossfit.datasets import read_pairs
     from crossfit.embedding import embed as write_features
+    from crossfit.sharding import device_names
 
     if skip_broken:
         options["invalid"] = "skip"
     dataset = read_pairs(pairs, **options)
+    uses_torch = any("device" in part.get_params() for part in extractors.values())
+    many = jobs != 1 or scheduler is not None
+    chosen = () if many else device_names(devices or "auto", uses_torch)
     show, close = _progress()
     begun = time.monotonic()
     about = {
@@ -85,7 +107,15 @@ def embed(
     }  # fmt: skip
     try:
         problems = write_features(
-            dataset, extractors, out, skip=skip_broken, about=about, listener=show
+            dataset,
+            extractors,
+            out,
+            skip=skip_broken,
+            about=about,
+            listener=show,
+            n_jobs=jobs,
+            devices=chosen,
+            scheduler=scheduler,
         )
     except KeyboardInterrupt:
         close()

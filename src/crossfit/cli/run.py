@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from crossfit._text import printable
-from crossfit.cli._shared import Folder, check_new_folder, console
+from crossfit.cli._shared import Folder, check_backend, check_new_folder, console
 
 if TYPE_CHECKING:
     from crossfit.experiment import Experiment, RunRecord, Store
@@ -83,12 +83,7 @@ def run(
     from crossfit.experiment.spec import Experiment
     from crossfit.experiment.store import Store
 
-    if backend == "dask" and not scheduler:
-        raise click.UsageError("--backend dask requires --scheduler tcp://HOST:PORT")
-    if scheduler and backend != "dask":
-        raise click.UsageError("--scheduler requires --backend dask")
-    if jobs == 0 or jobs < -1:
-        raise click.UsageError(f"--jobs must be a positive number or -1, got {jobs}")
+    check_backend(backend, scheduler, jobs)
     if save_best is not None:
         check_new_folder(save_best, "--save-best")
     replaced = {} if seeds is None else {"seeds": _seeds(seeds)}

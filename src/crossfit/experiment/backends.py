@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from crossfit._workers import Lost, Run, cluster, processes
 from crossfit.experiment.store import Store
 from crossfit.experiment.store_files import now
 from crossfit.experiment.task import Outcome, Task
@@ -27,13 +27,14 @@ def workers(n_jobs: int, backend: str, scheduler: str | None, listener: Listener
     The listener receives the starts of cells, and trials, of this process only.
     """
     if backend == "dask":
-        with _dask(str(scheduler)) as work:
-            yield work
+        with cluster(str(scheduler)) as run:
+            yield partial(_by, run)
     elif n_jobs == 1:
         yield partial(_here, listener)
     else:
-        with _processes((os.cpu_count() or 1) if n_jobs == -1 else n_jobs) as work:
-            yield work
+        tasks: dict[str, Task] = {}
+        with processes(n_jobs, lambda key: _orphaned(tasks[key])) as run:
+            yield partial(_by, run, known=tasks)
 
 
 def _here(
@@ -46,56 +47,21 @@ def _here(
         yield execute(task, **options, on_trial=partial(listener.trial, task.cell))
 
 
-@contextlib.contextmanager
-def _processes(n_jobs: int) -> Iterator[Work]:
-    """Start processes on this machine, and restart them if one is killed.
-
-    After a restart, the cells that were being computed are computed one at a time, and a cell fails
-    if its process is killed again.
-    """
-    import joblib
-    from joblib.externals.loky import get_reusable_executor
-    from joblib.externals.loky.process_executor import TerminatedWorkerError
-
-    threads = max(1, (os.cpu_count() or 1) // n_jobs)
-
-    def work(tasks: Sequence[Task], options: Mapping[str, Any]) -> Iterator[Outcome]:
-        left = {task.key: task for task in tasks}
-        suspects: list[str] = []
-        while left:
-            alone = next((key for key in suspects if key in left), None)
-            batch = list(left.values()) if alone is None else [left[alone]]
-            pool = joblib.Parallel(n_jobs=n_jobs, return_as="generator_unordered")
-            me = os.getpid()
-            jobs = [joblib.delayed(_for_parent)(me, task, **options) for task in batch]
-            try:
-                with joblib.parallel_config("loky", inner_max_num_threads=threads):
-                    for outcome in pool(jobs):
-                        left.pop(outcome.key)
-                        yield outcome
-            except TerminatedWorkerError:
-                if alone is None:
-                    # A process that is killed before it claims a cell leaves no trace.
-                    suspects = [key for key, task in left.items() if _orphaned(task)] or list(left)
-                else:
-                    reason = "the process that computed it was killed, perhaps for lack of memory"
-                    yield _lost(left.pop(alone), options, reason)
-
-    try:
-        yield work
-    except BaseException:
-        # Also after Ctrl-C: cells that are being computed are abandoned, and their claims end.
-        get_reusable_executor().shutdown(wait=True, kill_workers=True)
-        raise
-
-
-def _for_parent(parent: int, task: Task, **options: Any) -> Outcome:
-    """Compute a cell in a process that ends with its parent."""
-    from crossfit._processes import end_with
+def _by(
+    run: Run,
+    tasks: Sequence[Task],
+    options: Mapping[str, Any],
+    known: dict[str, Task] | None = None,
+) -> Iterator[Outcome]:
+    """Compute cells in other processes."""
     from crossfit.experiment.cell import execute
 
-    end_with(parent)
-    return execute(task, **options)
+    by_key = {task.key: task for task in tasks}
+    if known is not None:
+        known |= by_key
+    for key, outcome in run(partial(execute, **options), by_key):
+        # Errors of a cell are part of its outcome.
+        yield _lost(by_key[key], options, outcome.reason) if isinstance(outcome, Lost) else outcome
 
 
 def _orphaned(task: Task) -> bool:
@@ -118,30 +84,3 @@ def _lost(task: Task, options: Mapping[str, Any], reason: str) -> Outcome:
         record = {"status": "failed", "cell": task.identity, "finished": now(), "traceback": reason}
         store.write_cell(task.key, record)  # a finished result is kept
     return Outcome(task.key, "failed", 0.0, reason)
-
-
-@contextlib.contextmanager
-def _dask(scheduler: str) -> Iterator[Work]:
-    """Connect to a Dask cluster; if a worker is lost, its cells go to another one."""
-    try:
-        from distributed import Client, as_completed
-    except ImportError:
-        raise ImportError(
-            "the backend 'dask' needs dask.distributed: pip install 'dask[distributed]'"
-        ) from None
-
-    from crossfit.experiment.cell import execute
-
-    with Client(scheduler, timeout="20s", set_as_default=False) as client:
-
-        def work(tasks: Sequence[Task], options: Mapping[str, Any]) -> Iterator[Outcome]:
-            futures = {client.submit(execute, task, **options, pure=False): task for task in tasks}
-            for future in as_completed(futures, loop=client.loop):
-                if future.status == "error":
-                    # An error of the cluster; errors of a cell are part of its outcome.
-                    error = future.exception()
-                    yield _lost(futures[future], options, f"{type(error).__name__}: {error}")
-                else:
-                    yield future.result()
-
-        yield work
