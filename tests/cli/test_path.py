@@ -177,6 +177,23 @@ def test_the_search_is_that_of_the_pipeline_and_its_gallery_is_kept(here, capsys
     assert "new.png" not in [row["id"] for row in answers([*words, "-k", "200"], capsys)]
 
 
+def test_an_index_is_a_gallery(here, capsys):
+    pytest.importorskip("pyarrow")
+    main_ok(["index", "winner", "photos", "--out", "photos.index"])
+    capsys.readouterr()
+    words = ["search", "winner", "a green bar", "-k", "7", "--json", "--gallery"]
+    found, plain = answers([*words, "photos.index"], capsys), answers([*words, "photos"], capsys)
+    assert [row["id"] for row in found] == [row["id"] for row in plain]
+    np.testing.assert_allclose(
+        [row["score"] for row in found], [row["score"] for row in plain], atol=1e-4
+    )
+    assert found[0]["path"] == plain[0]["path"]
+    with pytest.raises(SystemExit):
+        main(["search", "winner", "x", "--gallery", "winner"])
+    assert "Traceback" not in capsys.readouterr().err
+    shutil.rmtree(here / "photos.index")
+
+
 def answers(words, capsys):
     cli.main(words, standalone_mode=False)
     return json.loads(capsys.readouterr().out)

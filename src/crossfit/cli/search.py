@@ -34,7 +34,8 @@ Examples:
 @click.option("--audio", "sound", type=click.Path(exists=True, dir_okay=False),
               help="Sound to search with.")  # fmt: skip
 @click.option("--gallery", type=click.Path(exists=True),
-              help="Folder of pictures or sounds, or a table, to search in.")  # fmt: skip
+              help="Folder of pictures or sounds, a table, or an index of crossfit index.",
+              )  # fmt: skip
 @click.option("--column", help="Column of the gallery's table.  [default: that of the fit]")
 @click.option("--query-view", help="View of the query, if several are of its kind.")
 @click.option("--gallery-view", help="View of the gallery, if there are several.")
@@ -132,24 +133,52 @@ def _search_gallery(
                 f"name the view of the query by --query-view: {', '.join(others)}"
             )
         query_view = others[0]
-    view, items = gallery_for(winner, gallery, query_view, gallery_view, column)
-    found = search_winner(winner, query, query_view, items, view, k)
+    if (Path(gallery) / "manifest.json").is_file():
+        found_kind, hits = _of_index(winner, query, query_view, gallery, gallery_view, k)
+    else:
+        view, items = gallery_for(winner, gallery, query_view, gallery_view, column)
+        found = search_winner(winner, query, query_view, items, view, k)
+        found_kind, at = items.kind, found.indices[0].tolist()
+        hits = list(zip(found.scores[0].tolist(), items.rows(at)))
     rows = [
-        {"rank": rank + 1, "score": round(float(score), 6), **items.rows([int(at)])[0]}
-        for rank, (at, score) in enumerate(zip(found.indices[0], found.scores[0]))
+        {"rank": rank + 1, "score": round(float(score), 6), **row}
+        for rank, (score, row) in enumerate(hits)
     ]
     if as_json:
         _print_json(rows)
     else:
-        _print_rows(rows, items.kind)
+        _print_rows(rows, found_kind)
     if html is not None or show:
         from crossfit.report.results import write_results
 
         page = html or Path(tempfile.mkdtemp(prefix="crossfit-search-")) / "results.html"
-        write_results(page, query, kind, rows, items.kind)
+        write_results(page, query, kind, rows, found_kind)
         click.echo(f"page: {page}", err=as_json)
         if show and not webbrowser.open(page.absolute().as_uri()):
             click.echo("there is no browser to show the page in", err=True)
+
+
+def _of_index(
+    winner: Any, query: str, query_view: str, folder: str, view: str | None, k: int
+) -> tuple[str, list[tuple[float, dict[str, Any]]]]:
+    """Search an index; return the kind of its items, and the score and columns of each result."""
+    import crossfit
+    from crossfit.retrieval import Index
+
+    index = Index.open(folder)
+    view = view or index.meta.get("view")
+    kind = winner.kind(str(view)) if view in winner.views else None
+    if kind is None or ("text" if kind == "text" else "path") not in index.columns:
+        raise ValueError(
+            f"the index {folder!r} was not built with this method: its view is {view!r}, and those "
+            f"of the method are {', '.join(winner.views)}; build it with crossfit index"
+        )
+    found = index.search(crossfit.encode(winner.model, [query], query_view), k, payload=False)
+    rows = index.get([str(name) for name in found.ids[0]])
+    return kind, [
+        (float(score), {"id": str(name), **row})
+        for name, score, row in zip(found.ids[0], found.scores[0], rows)
+    ]
 
 
 def _print_rows(rows: list[dict[str, Any]], kind: str) -> None:
