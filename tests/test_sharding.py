@@ -140,12 +140,20 @@ class Deadly(GridFeatures):
         return super()._load(item)
 
 
-def test_a_process_that_is_killed(pairs):
+@pytest.mark.parametrize(("lives", "ends"), [("x", True), ("xx", False)])
+def test_a_process_that_is_killed(pairs, lives, ends):
+    from joblib.externals.loky import get_reusable_executor
+
+    # Processes of another test would look for the file in its folder.
+    get_reusable_executor().shutdown(wait=True, kill_workers=True)
     pixels = np.array([np.full((24, 24, 3), i, np.uint8) for i in range(N)])
     expected = GridFeatures(2, cache=False).fit(pixels).transform(pixels)
-    Path("lives").write_text("x")
-    found = by_processes(Deadly(2, cache=False, batch_size=1), pixels)
-    np.testing.assert_array_equal(found, expected)
+    Path("lives").write_text(lives)
+    deadly = Deadly(2, cache=False, batch_size=1)
+    if not ends:
+        with pytest.raises(RuntimeError, match=r"image: a part of 5 items was lost: .*continue$"):
+            by_processes(deadly, pixels)
+    np.testing.assert_array_equal(by_processes(deadly, pixels), expected)
     assert Path("lives").read_text() == ""
 
 
