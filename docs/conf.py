@@ -1,5 +1,6 @@
 """Sphinx configuration: `make docs`."""
 
+import logging
 import warnings
 from pathlib import Path
 
@@ -65,6 +66,7 @@ def build_board(app, error):
     if error is None and app.builder.format == "html":
         from crossfit.report import write_board
 
+        logging.getLogger("matplotlib").setLevel(logging.WARNING)
         title = "Experiments that are shipped with crossfit"
         write_board([Path(app.srcdir) / "results"], Path(app.outdir) / "board", title=title)
 

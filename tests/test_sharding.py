@@ -14,7 +14,7 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from crossfit import sharding
+from crossfit import _sharding
 from crossfit._workers import processes
 from crossfit.cli.commands import cli
 from crossfit.datasets import from_precomputed, from_table
@@ -29,7 +29,7 @@ def pairs(tmp_path, monkeypatch):
     """Return pairs of pictures in files and texts, in parts of five items."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("CROSSFIT_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(sharding, "SIZE", 5)
+    monkeypatch.setattr(_sharding, "SIZE", 5)
     rng = np.random.default_rng(0)
     (tmp_path / "photos").mkdir()
     names = [f"photos/{i}.png" for i in range(N)]
@@ -88,10 +88,10 @@ def test_the_command_with_jobs_and_with_devices(pairs):
 def by_processes(extractor, items, devices=()):
     folder = Path("parts").absolute()
     folder.mkdir(exist_ok=True)
-    parts = sharding.parts_of(folder, "image", extractor.fit(items), items, False, devices)
+    parts = _sharding.parts_of(folder, "image", extractor.fit(items), items, False, devices)
     known = {part.path.name: part for part in parts}
-    with processes(2, lambda name: sharding.is_being_made(known[name])) as run:
-        found = list(sharding.extracted_in_parts(run, parts, lambda n: None))
+    with processes(2, lambda name: _sharding.is_being_made(known[name])) as run:
+        found = list(_sharding.extracted_in_parts(run, parts, lambda n: None))
     return np.concatenate([rows for rows, _ in found])
 
 
@@ -174,11 +174,11 @@ def test_broken_files(pairs, tmp_path):
 def test_a_run_that_is_killed_continues(pairs, tmp_path):
     slow = (
         "import sys, time, numpy as np\n"
-        "from crossfit import sharding\n"
+        "from crossfit import _sharding\n"
         "from crossfit.datasets import from_table\n"
         "from crossfit.embedding import embed\n"
         "from crossfit.extraction import GridFeatures\n"
-        "sharding.SIZE = 5\n"
+        "_sharding.SIZE = 5\n"
         "def slowly(view, done, total):\n"
         "    print(done, flush=True)\n"
         "    time.sleep(60 if done >= 10 else 0)\n"
@@ -196,7 +196,7 @@ def test_a_run_that_is_killed_continues(pairs, tmp_path):
     assert not os.path.exists("f") and len(made) >= 2
     # The same parts, by their names, are needed by the next run; it makes the others.
     extractor = GridFeatures(2, cache=False, verbose=False).fit(pairs["all"].views["image"][:1])
-    wanted = sharding.parts_of(parts, "image", extractor, pairs["all"].views["image"], False)
+    wanted = _sharding.parts_of(parts, "image", extractor, pairs["all"].views["image"], False)
     assert {part.path.with_suffix(".npy") for part in wanted} >= set(made)
     embed(pairs, {"image": GridFeatures(2, cache=False)}, "f", n_jobs=2)
     embed(pairs, {"image": GridFeatures(2, cache=False)}, "one")
@@ -204,7 +204,7 @@ def test_a_run_that_is_killed_continues(pairs, tmp_path):
     np.testing.assert_array_equal(*same_image)
     # A picture that was changed since belongs to another part.
     Image.fromarray(np.zeros((30, 30, 3), np.uint8)).save("photos/0.png")
-    again = sharding.parts_of(parts, "image", extractor, pairs["all"].views["image"], False)
+    again = _sharding.parts_of(parts, "image", extractor, pairs["all"].views["image"], False)
     assert [a.path != b.path for a, b in zip(wanted, again)] == [True] + [False] * 4
 
 

@@ -125,7 +125,7 @@ def text_of(item: Any, longest: int = _LONGEST) -> str:
     """
     if isinstance(item, Mapping):
         text = ", ".join(f"{key}: {text_of(value, longest)}" for key, value in item.items())
-    elif hasattr(item, "shape") and getattr(item, "ndim", 0):
+    elif hasattr(item, "shape") and getattr(item, "ndim", None):
         text = f"{tuple(item.shape)} {getattr(item, 'dtype', '')}"
     elif isinstance(item, bytes):
         text = f"{len(item)} bytes"

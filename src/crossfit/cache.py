@@ -21,7 +21,7 @@ import numpy as np
 
 from crossfit._warnings import warn
 
-__all__ = ["FeatureCache", "cache_folder", "networks_folder"]
+__all__ = ["FeatureCache", "cache_folder"]
 
 DEFAULT_SIZE = 2 * 1024**3
 _FILE = "features-v2.sqlite3"

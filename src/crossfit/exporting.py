@@ -74,7 +74,7 @@ def export(model: Any, view: str, path: str | os.PathLike[str]) -> Path:
     """
     _required()
     steps, last = answering(model)
-    method = steps.pop() if not hasattr(last, "_encode") and steps else last
+    method: Any = steps.pop() if not hasattr(last, "_encode") and steps else last
     if not hasattr(method, "_encode") or not hasattr(method, "views_in_"):
         raise ValueError(
             f"{type(method).__name__} cannot be exported; expected a fitted method with a common "
@@ -332,7 +332,7 @@ def _traced(functions: list[Step], rows: NDArray[Any], method: Any) -> bytes:
                 x = function(x)
             return x.float()
 
-    stream = io.BytesIO()
+    stream: Any = io.BytesIO()
     try:
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")  # of the tracer: the result is compared below
@@ -382,6 +382,6 @@ def _compare(raw: bytes, rows: NDArray[Any], expected: Step, method: Any) -> Non
             (found,) = session.run(None, {"rows": part})
         except Exception as error:  # the runtime has no common class of its errors
             raise _refusal(method, "its encode depends on the number of rows") from error
-        scale = max(float(np.abs(wanted).max(initial=0)), np.finfo(np.float32).tiny)
+        scale = max(float(np.abs(wanted).max(initial=0)), float(np.finfo(np.float32).tiny))
         if found.shape != wanted.shape or not np.abs(found - wanted).max() <= TOLERANCE * scale:
             raise _refusal(method, "its encode is not array mathematics that can be traced")

@@ -114,6 +114,7 @@ def model_card(
     Examples
     --------
     >>> import numpy as np
+    >>> import crossfit
     >>> from crossfit.methods import CCA
     >>> rng = np.random.default_rng(0)
     >>> cca = CCA(2).fit(rng.normal(size=(20, 3)), rng.normal(size=(20, 2)))

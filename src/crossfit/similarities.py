@@ -268,7 +268,7 @@ def fill_blocks(
         p = take_rows(P, rows)
         for columns in _slices(m, chunk_size):
             q = take_rows(Q, columns)
-            found = block(p, q)
+            found: Any = block(p, q)
             if not (keeps and is_tensor(found)):
                 found = as_numpy(found)
             elif scores is None:

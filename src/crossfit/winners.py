@@ -68,14 +68,26 @@ class Winner:
         return view_names(answering(self.model)[1])
 
     def kind(self, view: str) -> str | None:
-        """Return the kind of the items of a view: picture, sound, text, vector, or None."""
+        """Return the kind of the items of a view: picture, sound, text, vector, or None.
+
+        Parameters
+        ----------
+        view : str
+            Name of the view.
+        """
         known = dict(self.record.get("kinds") or {})
         usual = {"image": "picture", "audio": "sound", "text": "text"}
         found = known.get(view, usual.get(view))
         return None if found is None else str(found)
 
     def of_kind(self, kind: str) -> list[str]:
-        """Return the views whose items are of a kind."""
+        """Return the views whose items are of a kind.
+
+        Parameters
+        ----------
+        kind : {"picture", "sound", "text", "vector"}
+            The kind.
+        """
         return [view for view in self.views if self.kind(view) == kind]
 
 
@@ -91,6 +103,10 @@ def read_winner(folder: str | os.PathLike[str]) -> Winner:
     ----------
     folder : path
         The folder.
+
+    Returns
+    -------
+    Winner
 
     Raises
     ------

@@ -91,7 +91,7 @@ def embed(
 
     from crossfit.datasets import read_pairs
     from crossfit.embedding import embed as write_features
-    from crossfit.sharding import device_names
+    from crossfit._sharding import device_names
 
     if skip_broken:
         options["invalid"] = "skip"

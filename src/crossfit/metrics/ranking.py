@@ -273,10 +273,10 @@ def _first_groups(
             continue
         values = row[columns]
         best = values.max()
-        counts = (np.count_nonzero(row > best), np.count_nonzero(row == best))
+        counts = (int(np.count_nonzero(row > best)), int(np.count_nonzero(row == best)))
         first = columns[values == best].min() if ties == "stable" else 0
-        earlier = np.count_nonzero(row[:first] == best)
-        found.append((i, *counts, np.count_nonzero(values == best), earlier))
+        earlier = int(np.count_nonzero(row[:first] == best))
+        found.append((i, *counts, int(np.count_nonzero(values == best)), earlier))
     columns_ = np.array(found, np.int64).reshape(-1, 5).T
     query, above_, tied_, relevant_ = first_table(ties, *columns_)
     return RelevantGroups(

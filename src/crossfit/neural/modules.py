@@ -365,7 +365,7 @@ def in_float64(module: nn.Module, x: Tensor) -> Tensor:
     float64 Tensor
     """
     named = {**dict(module.named_parameters()), **dict(module.named_buffers())}
-    if torch.jit.is_tracing():  # for ONNX; functional_call rejects it
+    if torch.jit.is_tracing():  # type: ignore[attr-defined]  # for ONNX; functional_call rejects it
         found: Tensor = copy.deepcopy(module).double()(x.double())
         return found
     wide = {name: w.double() if w.is_floating_point() else w for name, w in named.items()}
