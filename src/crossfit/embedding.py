@@ -28,10 +28,10 @@ import crossfit
 from crossfit._arguments import a_path, integer, validated
 from crossfit._devices import resolve_device
 from crossfit._files import clear_drafts, draft_of, reserve, room_for
+from crossfit._sharding import Part, array_of, extracted_in_parts, is_being_made, parts_of
 from crossfit._workers import Run, cluster, processes
 from crossfit.datasets.features import FORMAT, LABELS, MANIFEST, PAIRS
 from crossfit.datasets.record import Dataset
-from crossfit._sharding import Part, array_of, extracted_in_parts, is_being_made, parts_of
 from crossfit.views import Ragged, n_rows
 
 __all__ = ["embed"]

@@ -89,9 +89,9 @@ def embed(
     extractors = built_features(given)
     options = pairs_options(pairs, columns, given)
 
+    from crossfit._sharding import device_names
     from crossfit.datasets import read_pairs
     from crossfit.embedding import embed as write_features
-    from crossfit._sharding import device_names
 
     if skip_broken:
         options["invalid"] = "skip"
