@@ -121,10 +121,8 @@ def model_card(
     >>> found = crossfit.evaluate(cca.similarity(rng.normal(size=(9, 3)), rng.normal(size=(9, 2))),
     ...                           (range(9), range(9)), names=("image", "text"))
     >>> card = model_card(cca, data="emoji", measures=found, licence="cc-by-4.0")
-    >>> print(*card.splitlines()[:3], sep="\n")
-    ---
-    library_name: crossfit
-    license: cc-by-4.0
+    >>> card.splitlines()[:3]
+    ['---', 'library_name: crossfit', 'license: cc-by-4.0']
     """
     if not hasattr(model, "get_params") or isinstance(model, type):
         raise TypeError(f"model_card expects an estimator, got {shown(model)}")
