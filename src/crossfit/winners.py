@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -216,6 +216,7 @@ def evaluate_winner(
     *,
     ties: str = "expected",
     random_state: int = 0,
+    revision: str | None = None,
 ) -> Any:
     """Evaluate a fitted pipeline on pairs, in both directions between its first two views.
 
@@ -230,6 +231,8 @@ def evaluate_winner(
         By default ``mrr``, or ``map@all`` with labels, recall and the median rank.
     ties, random_state
         See `crossfit.systems.evaluate_matrix`.
+    revision : str, optional
+        Revision of the pairs. If it is that of the pairs of the fit, a note states so.
 
     Returns
     -------
@@ -278,12 +281,21 @@ def evaluate_winner(
                         names=(query, gallery), directions="forward",
                     )
                 )  # fmt: skip
-    return joined(parts)
+    found = joined(parts)
+    about = winner.record.get("data") or {}
+    if revision is not None and revision == about.get("revision"):
+        n = (about.get("pairs") or {}).get("train", "some")
+        note = (
+            f"The model was fitted on {n} of these pairs, so that its figures are better than "
+            "those on new pairs; those on held-out pairs are in its card."
+        )
+        found = replace(found, notes=(*found.notes, note))
+    return found
 
 
 def pairs_for(
     winner: Winner, source: str | os.PathLike[str], columns: Mapping[str, Any] | None = None
-) -> tuple[str, Any]:
+) -> tuple[str, Any, str | None]:
     """Read pairs as those that a winner was fitted on.
 
     Parameters
@@ -300,6 +312,8 @@ def pairs_for(
     name : str
         The name of the split: ``test``, or the only one.
     split : Split
+    revision : str or None
+        Revision of the pairs if they are one split, and None if they are divided.
 
     Raises
     ------
@@ -330,7 +344,7 @@ def pairs_for(
             f"{str(path)!r} has the splits {', '.join(found.splits)}: expected pairs that are not "
             "divided, or a split 'test'"
         )
-    return name, found[name]
+    return name, found[name], found.revision if len(found.splits) == 1 else None
 
 
 def gallery_for(

@@ -136,7 +136,7 @@ def test_the_whole_path(tmp_path, run):
 
 def test_a_winner_says_what_a_plain_pipeline_says(here):
     winner = read_winner("winner")
-    name, pairs = pairs_for(winner, "test.csv")
+    name, pairs, _ = pairs_for(winner, "test.csv")
     found = evaluate_winner(winner, pairs, ["r@1", "mrr"])
     assert name == "all"
     scores = crossfit.similarity(winner.model, pairs.views, query="image", gallery="text")
@@ -152,6 +152,15 @@ def test_a_winner_says_what_a_plain_pipeline_says(here):
     kept = {row["direction"]: row["value"] for row in record if row["measure"] == "mrr"}
     assert again.mean("mrr", "text2image") == pytest.approx(kept["text2image"])
     assert again.mean("mrr", "image2text") == pytest.approx(kept["image2text"])
+
+
+def test_figures_on_the_pairs_of_the_fit_have_a_note(here):
+    winner = read_winner("winner")
+    for source, noted in ((winner.record["data"]["source"], True), ("test.csv", False)):
+        _, pairs, revision = pairs_for(winner, source)
+        found = evaluate_winner(winner, pairs, ["mrr"], revision=revision)
+        n = winner.record["data"]["pairs"]["train"]
+        assert any(f"was fitted on {n} of these pairs" in note for note in found.notes) is noted
 
 
 def read_pairs_divided():

@@ -136,11 +136,12 @@ def evaluate(
     from crossfit.winners import METRICS as OF_PAIRS
 
     check_not_foreign([out / name for name in ("report.html", *TABLES)])
-    pairs, defaults = None, METRICS
+    pairs, revision, defaults = None, None, METRICS
     fitted = [each for each in systems if is_winner(place_of(each))]
     if fitted:
         systems, source = _with_pairs(systems, fitted, qrels, write_runs)
-        pairs = pairs_for(read_winner(place_of(fitted[0])), source, columns_given(columns))[1]
+        first = read_winner(place_of(fitted[0]))
+        _, pairs, revision = pairs_for(first, source, columns_given(columns))
         defaults = OF_PAIRS if pairs.y is None else BY_LABEL
     elif columns:
         raise click.UsageError("--view is for the pairs of a fitted method")
@@ -170,6 +171,7 @@ def evaluate(
         missing=missing,
         ignore_identical=ignore_identical,
         pairs=pairs,
+        revision=revision,
     )
     found = evaluate_systems(opened, protocol)
     page = report_systems(

@@ -72,6 +72,7 @@ class Protocol:
     missing: str = "zero"
     ignore_identical: bool = False
     pairs: Split | None = None
+    revision: str | None = None
 
 
 def place_of(argument: str) -> str:
@@ -151,8 +152,9 @@ def _evaluated(system: System, systems: Sequence[System], by: Protocol) -> Syste
                 "crossfit evaluate WINNER PAIRS"
             )
         return evaluate_winner(
-            system.winner, by.pairs, by.metrics, ties=by.ties, random_state=by.random_state
-        )
+            system.winner, by.pairs, by.metrics, ties=by.ties, random_state=by.random_state,
+            revision=by.revision,
+        )  # fmt: skip
     if system.matrix is not None and by.qrels is None:
         given = system.matrix
         return evaluate_matrix(given.scores, metrics=by.metrics, names=by.names,
