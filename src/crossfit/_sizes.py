@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from crossfit.views import Views, take_rows
+if TYPE_CHECKING:
+    from crossfit.views import Views
 
 __all__ = ["COSTS", "dimensions_of", "parameters_of"]
 
@@ -36,6 +37,7 @@ def dimensions_of(model: Any, views: Views) -> int | None:
         Any items of its views, of which two are encoded.
     """
     from crossfit.querying import answering, encode, view_names
+    from crossfit.views import take_rows
 
     fitted = view_names(answering(model)[1])
     name = next(name for name in views.names if name in fitted)
