@@ -411,10 +411,14 @@ _COMPARE = {
 def _comparable(column: Any, values: Sequence[Any]) -> tuple[Any, Any]:
     """Return a column and values of one type."""
     import pyarrow as pa
+    import pyarrow.compute
 
     kind = column.type
     if pa.types.is_floating(kind):
-        return column.cast(pa.float64()), pa.array(values, pa.float64())
+        # Arrow takes -0 as not in a list with 0; the sum of both is 0.
+        zero = pa.scalar(0.0)
+        found = pa.compute.add(column.cast(pa.float64()), zero)
+        return found, pa.array([value + 0.0 for value in values], pa.float64())
     if pa.types.is_integer(kind):
         return column.cast(pa.int64()), pa.array(values, pa.int64())
     if pa.types.is_timestamp(kind):
