@@ -235,7 +235,7 @@ class TestClipRetrieval:
             path.unlink()
         with pytest.raises(FileNotFoundError, match="holds no metadata/metadata_<k>"):
             from_precomputed(tmp_path)
-        with pytest.raises(FileNotFoundError, match=r"as VSE\+\+ writes it, and no metadata/"):
+        with pytest.raises(FileNotFoundError, match=r"as VSE\+\+ writes it, no metadata/"):
             from_precomputed(tmp_path / "text_emb")
 
 

@@ -49,7 +49,8 @@ def read_own(
     ds = read_pairs(path, **rest)
     if list(ds.splits) == ["all"]:
         ds = dataclasses.replace(ds, splits={"train": ds["all"]})
-        if options.get("test") is None and "test" not in roles:
+        # A stored cell names the split of each role, also one that was made here.
+        if options.get("test") is None and roles.get("test", "test") == "test":
             ds = divided(ds, "test", TEST, Path(path).name)
     for role in ("test", "validation"):
         given = options.get(role)

@@ -574,19 +574,20 @@ def test_own_pairs_take_the_place_of_the_data_set(tmp_path):
 
 
 def test_own_pairs_with_other_separators_and_headers(tmp_path):
-    from crossfit.experiment.data import _own_pairs
+    from crossfit.experiment.own import read_own
 
-    (tmp_path / "a.png").touch(), (tmp_path / "b.png").touch()
-    rows = "a.png;one, two;k\nb.png;three;l\n"
+    for name in "abc":
+        (tmp_path / f"{name}.png").touch()
+    rows = "a.png;one, two;k\nb.png;three;l\nc.png;four;l\n"
     for name, header in (("pairs.csv", "image;text;label"), ("loud.csv", "Image; TEXT ;Label")):
         table = tmp_path / name
         table.write_text(f"{header}\n{rows}")
-        ds, _ = _own_pairs(str(table))
+        ds = read_own(str(table), {}, {})
         assert ds["train"].views.names == ("image", "text")
-        assert len(ds["train"]) == len(ds["test"]) == 1 and ds["test"].y is not None
+        assert (len(ds["train"]), len(ds["test"])) == (2, 1) and ds["test"].y is not None
     table.write_bytes("image,text\na.png,一只红色的大猫\n".encode("gb18030"))
     with pytest.raises(ValueError, match=r"loud\.csv' is not a text in UTF-8.*'gb18030'"):
-        _own_pairs(str(table))
+        read_own(str(table), {}, {})
 
 
 def test_a_plan_knows_that_raw_views_need_features(tmp_path):
