@@ -23,6 +23,7 @@ from crossfit.serving.errors import Refused
 from crossfit.serving.guard import Guard
 from crossfit.serving.limits import Limits
 from crossfit.serving.metrics import Metrics
+from crossfit.serving.pages import add_pages
 from crossfit.serving.schemas import About, Error, Found, Health, Item, Search, Upload
 from crossfit.serving.service import Query, Service
 
@@ -168,6 +169,7 @@ def make_app(service: Service, *, token: str | None = None, hosts: tuple[str, ..
         """Return figures for Prometheus."""
         return Response(metrics.text(), media_type=metrics.media_type)
 
+    add_pages(app, service, _ERRORS)
     return Guard(app, service.limits, metrics, token=token, hosts=hosts)
 
 
@@ -264,7 +266,7 @@ def _vectors(service: Service, rows: list[list[float]]) -> Any:
     return found
 
 
-async def _form(request: Request) -> tuple[bytes, Any]:
+async def _form(request: Request, model: type[Any] = Upload) -> tuple[bytes, Any]:
     """Return the file of an upload, and its other fields."""
     async with AsyncExitStack() as stack:
         try:
@@ -279,7 +281,7 @@ async def _form(request: Request) -> tuple[bytes, Any]:
         if twice:
             raise Refused(422, f"the field {twice[0]!r} is given twice")
         try:
-            fields = Upload.model_validate(
+            fields = model.model_validate(
                 {name: part for name, part in form.items() if name != "file"}
             )
         except ValidationError as error:

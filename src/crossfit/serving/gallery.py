@@ -57,6 +57,14 @@ class Searchable(Protocol):
         """See what other processes have changed; called between two batches."""
         ...
 
+    def names(self) -> list[str]:
+        """Return the names of all items."""
+        ...
+
+    def table(self) -> Any:
+        """Return the columns as an Arrow table, or None if pyarrow is not installed."""
+        ...
+
     def search(self, features: Any, view: str, k: int, where: str | None) -> list[list[Hit]]:
         """Return the best k items for each query.
 
@@ -111,6 +119,7 @@ class MemoryGallery:
         self._row_of = {name: row for row, name in enumerate(self._ids)}
         self._features = winner.features(self._items, view)
         self._prepared: Any = None
+        self._table: Any = None
         self._of_second: Any = None
         if winner.second is not None:
             self._of_second = winner.features_of_second(self._items, view)
@@ -129,13 +138,41 @@ class MemoryGallery:
 
     def search(self, features: Any, view: str, k: int, where: str | None) -> list[list[Hit]]:
         """Return the best k items for each query; see `Searchable`."""
-        if where is not None:
-            raise Refused(422, "where: this gallery has no filters; build one with crossfit index")
-        found = top_k(self._scores(features, view), k)
+        scores = self._scores(features, view)
+        kept = np.arange(len(self)) if where is None else self._kept(where)
+        if not len(kept):
+            return [[] for _ in range(len(scores))]
+        found = top_k(scores if where is None else scores[:, kept], k)
         return [
-            [Hit(self._ids[row], float(score)) for row, score in zip(rows, scores)]
+            [Hit(self._ids[kept[row]], float(score)) for row, score in zip(rows, scores)]
             for rows, scores in zip(found.indices, found.scores)
         ]
+
+    def names(self) -> list[str]:
+        """Return the names of all items; see `Searchable`."""
+        return list(self._ids)
+
+    def table(self) -> Any:
+        """Return the columns as an Arrow table; see `Searchable`."""
+        if self._table is None:
+            try:
+                import pyarrow as pa
+            except ImportError:
+                return None
+            columns = {"id": self._ids, **self._columns}
+            self._table = pa.table({name: _arrow(part) for name, part in columns.items()})
+        return self._table
+
+    def _kept(self, where: str) -> Any:
+        """Return the rows that satisfy a filter."""
+        from crossfit.retrieval._where import matching, parse_filter
+
+        table = self.table()
+        if table is None:
+            raise Refused(
+                422, "where: filters need pyarrow; pip install 'crossfit-retrieval[tables]'"
+            )
+        return np.flatnonzero(matching(parse_filter(where, table.schema), table))
 
     def rows(self, ids: Sequence[str]) -> list[dict[str, Any] | None]:
         """Return the columns of items by name; see `Searchable`."""
@@ -258,3 +295,26 @@ class IndexGallery:
     def features_of_second(self, ids: Sequence[str]) -> Any:
         """Return what the second stage compares; see `Searchable`."""
         return self._winner.features_of_second(self.items(ids), self.view)
+
+    def names(self) -> list[str]:
+        """Return the names of all items; see `Searchable`."""
+        return self._index.ids
+
+    def table(self) -> Any:
+        """Return the columns as an Arrow table; see `Searchable`."""
+        return self._index.table()
+
+
+def _arrow(values: list[Any]) -> Any:
+    """Return a column as an Arrow array; numbers of a text file become numbers."""
+    import pyarrow as pa
+
+    for number in (int, float):
+        try:
+            return pa.array([None if value in (None, "") else number(value) for value in values])
+        except (TypeError, ValueError, OverflowError, pa.ArrowInvalid):
+            continue
+    try:
+        return pa.array(values)
+    except pa.ArrowInvalid:  # of several types
+        return pa.array([None if value is None else str(value) for value in values])
