@@ -1,52 +1,12 @@
 """The report in a real browser: widths, sorting, keyboard, light and dark."""
 
-import shutil
 from itertools import pairwise
 
 import pytest
 
 from crossfit.report.from_runs import report_runs
 
-webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
-
 WIDTHS = {"desktop": (1280, 900), "phone": (390, 844)}
-
-# Contrast, as WCAG 2 defines it, of every visible text against its background.
-CONTRAST = """
-const canvas = document.createElement("canvas").getContext("2d", {willReadFrequently: true});
-const rgba = (colour) => {
-  canvas.clearRect(0, 0, 1, 1);
-  canvas.fillStyle = "#000"; canvas.fillStyle = colour; canvas.fillRect(0, 0, 1, 1);
-  const [r, g, b, a] = canvas.getImageData(0, 0, 1, 1).data;
-  return [r, g, b, a / 255];
-};
-const over = (top, below) => [0, 1, 2].map((i) => top[i] * top[3] + below[i] * (1 - top[3]));
-const behind = (node) => {
-  const layers = [];
-  for (let at = node; at instanceof Element; at = at.parentElement)
-    layers.push(rgba(getComputedStyle(at).backgroundColor));
-  return layers.reverse().reduce((below, top) => over(top, below), [255, 255, 255]);
-};
-const light = (colour) => {
-  const [r, g, b] = colour.map((c) => c / 255)
-    .map((c) => c <= 0.03928 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4);
-  return 0.2126 * r + 0.7152 * g + 0.0722 * b;
-};
-const found = [];
-const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
-while (walker.nextNode()) {
-  const node = walker.currentNode, parent = node.parentElement;
-  if (!node.textContent.trim() || parent.closest("script, style, .sr")) continue;
-  if (!parent.checkVisibility()) continue;
-  const style = getComputedStyle(parent), drawn = parent.closest("svg");
-  const ground = behind(parent);
-  const ink = over(rgba(drawn ? style.fill : style.color), ground);
-  const [a, b] = [light(ink), light(ground)].sort((x, y) => y - x);
-  found.push([(a + 0.05) / (b + 0.05), node.textContent.trim().slice(0, 40)]);
-}
-return found;
-"""
-
 
 # The positions of the titles of the panels of the first plot.
 TITLES = """
@@ -59,26 +19,6 @@ return [...document.querySelector("figure").querySelectorAll("text")]
 @pytest.fixture(scope="module")
 def page(report_store, tmp_path_factory):
     return report_runs(["main"], report_store, tmp_path_factory.mktemp("browser")).as_uri()
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    binary = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chrome")
-    driver = shutil.which("chromedriver")
-    if binary is None or driver is None:
-        pytest.skip("no Chromium with its chromedriver on this machine")
-    options = webdriver.ChromeOptions()
-    options.binary_location = binary
-    profile = tmp_path_factory.mktemp("profile")
-    for argument in (
-        "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-dev-shm-usage",
-        "--disable-background-networking", f"--user-data-dir={profile}",
-    ):  # fmt: skip
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    started = webdriver.Chrome(options, webdriver.ChromeService(driver))
-    yield started
-    started.quit()
 
 
 def opened(browser, page, width="desktop", scheme="light"):
@@ -142,9 +82,9 @@ def test_the_leaderboard_fits_a_desktop(browser, page):
 
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_every_text_can_be_read(browser, page, width, scheme):
+def test_every_text_can_be_read(browser, contrasts, page, width, scheme):
     opened(browser, page, width, scheme)
-    found = browser.execute_script(CONTRAST)
+    found = contrasts()
     assert len(found) > 300
     poor = [(round(ratio, 2), words) for ratio, words in found if ratio < 4.5]
     assert poor == []

@@ -72,7 +72,7 @@ def contributions(
         return None
     similarity = scorer.similarity_
     corrects = isinstance(similarity, HubCorrection)
-    measure = similarity.measure if corrects else _measure_of(similarity)
+    measure = _measure_of(similarity)
     if measure is None:
         return None
     names = list(scorer.views_in_)
@@ -152,6 +152,8 @@ def explain(
 
 
 def _measure_of(similarity: Any) -> str | None:
+    if isinstance(similarity, HubCorrection):
+        return similarity.measure
     words = getattr(similarity, "keywords", None) or {}
     measure = words.get("measure")
     return measure if measure in MEASURES else None
@@ -169,8 +171,8 @@ def _rows(values: Any) -> NDArray[Any]:
 
 def _ends(winner: Winner, gallery: Searchable, item: Any, order: Any) -> list[list[str]]:
     """Return the items of the gallery that lie most along directions, on the side of an item."""
-    similarity = winner.scorer.similarity_
-    measure = getattr(similarity, "measure", None) or _measure_of(similarity)
+    scorer: Any = winner.scorer
+    measure = _measure_of(scorer.similarity_)
     if measure not in _PRODUCTS:
         return [[] for _ in order]
     along = np.zeros((len(order), len(item)), np.float32)
