@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 pa = pytest.importorskip("pyarrow")
 
-from crossfit.retrieval._where import matching, parse_filter  # noqa: E402
+from crossfit.retrieval.where import matching, parse_filter  # noqa: E402
 
 ROWS = [
     {

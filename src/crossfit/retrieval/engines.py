@@ -18,8 +18,8 @@ from numpy.typing import ArrayLike, NDArray
 from crossfit._arguments import a_path, check_arguments, shown
 from crossfit.querying import SearchResult, check_k
 from crossfit.retrieval._segments import arrow
-from crossfit.retrieval._where import And, Compare, Empty, In, Or, Tree, parse_filter
 from crossfit.retrieval.stored import METRICS, Index
+from crossfit.retrieval.where import And, Compare, Empty, In, Or, Tree, parse_filter
 from crossfit.similarities import MEASURES, finite_rows
 
 __all__ = ["LanceGallery", "PostgresGallery"]

@@ -37,9 +37,9 @@ from crossfit.retrieval._structures import (
     settings_of,
 )
 from crossfit.retrieval._table import identifiers, joined, payload_table
-from crossfit.retrieval._where import matching, parse_filter
 from crossfit.retrieval.hubs import HubCorrection
 from crossfit.retrieval.tuning import Tuning
+from crossfit.retrieval.where import matching, parse_filter
 from crossfit.similarities import MEASURES
 
 __all__ = ["Index"]

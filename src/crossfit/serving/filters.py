@@ -1,4 +1,4 @@
-"""What the columns of a gallery can be filtered by: choices, ranges and texts."""
+"""Filters that the columns of a gallery offer: choices, ranges and texts."""
 
 from __future__ import annotations
 

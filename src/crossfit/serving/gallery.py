@@ -165,7 +165,7 @@ class MemoryGallery:
 
     def _kept(self, where: str) -> Any:
         """Return the rows that satisfy a filter."""
-        from crossfit.retrieval._where import matching, parse_filter
+        from crossfit.retrieval.where import matching, parse_filter
 
         table = self.table()
         if table is None:

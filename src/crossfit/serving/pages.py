@@ -72,7 +72,7 @@ class Word(BaseModel):
 
 
 class Attention(BaseModel):
-    """What a method attends to."""
+    """Weights of the words or regions that a method attends to."""
 
     view: str
     words: list[tuple[str, float]] | None = Field(None, description="Words with their weights.")
