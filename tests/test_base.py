@@ -552,7 +552,9 @@ def test_tensors_come_out_as_they_went_in():
     assert isinstance(Z["image"], torch.Tensor) and Z["image"].dtype == torch.float64
     np.testing.assert_allclose(Z["image"].numpy(), numpy_fit.transform(X)[[2, 0, 1]], atol=1e-12)
     assert isinstance(cca.encode(X, "image"), np.ndarray)
-    assert isinstance(cca.similarity(xt, tt), np.ndarray)
+    scores = cca.similarity(xt, tt)
+    assert isinstance(scores, torch.Tensor) and not scores.requires_grad
+    np.testing.assert_allclose(scores, numpy_fit.similarity(X, T), atol=1e-6)
     assert cca.score(xt, T, Y) == pytest.approx(numpy_fit.score(X, T, Y))
     assert CCA().fit(torch.tensor(X).half(), tt.int()).transform(xt.half()).dtype == torch.float32
     bad = torch.tensor(nan)
