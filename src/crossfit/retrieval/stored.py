@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import time
@@ -1290,6 +1289,8 @@ def _is_text(name: str) -> bool:
 
 def _locked(folder: Path) -> int:
     """Return an open file that only one process can have locked."""
+    import fcntl  # of POSIX only; readers do without it
+
     descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
