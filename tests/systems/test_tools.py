@@ -1,14 +1,16 @@
 """Other programs and crossfit on the same data have the same figures."""
 
 import json
+from itertools import permutations
 
 import numpy as np
 import pytest
 from sklearn.feature_extraction.text import HashingVectorizer
 from sklearn.pipeline import Pipeline
 
-from crossfit import Views
+from crossfit import Views, evaluate, similarity
 from crossfit.compose import ViewTransformer
+from crossfit.extraction import GridFeatures
 from crossfit.methods import CCA
 from crossfit.systems import (
     MTEBEncoder,
@@ -171,6 +173,104 @@ def test_mteb_runs_a_pipeline_and_has_the_same_figures(encoder, tmp_path, monkey
         {other: ours.mean(name) for name, other in names.items()}
     )
     assert again["main_score"] == ours.mean("ndcg@1")
+
+
+COLOURS = {"red": (200, 40, 30), "green": (30, 160, 60), "blue": (40, 60, 200),
+           "yellow": (220, 210, 40)}  # fmt: skip
+PLACES = ("left", "right", "top", "bottom")
+
+
+def drawn_pairs(n, seed):
+    """Return pictures of coloured halves, two captions of each, and the number of their picture."""
+    from PIL import Image
+
+    rng = np.random.default_rng(seed)
+    known = [(one, other, place) for one, other in permutations(COLOURS, 2) for place in PLACES]
+    pictures, captions = [], []
+    for number in rng.permutation(len(known))[:n]:
+        colour, other, place = known[number]
+        pixels = np.empty((32, 32, 3))
+        pixels[:] = COLOURS[other]
+        half = {"left": np.s_[:, :16], "right": np.s_[:, 16:], "top": np.s_[:16],
+                "bottom": np.s_[16:]}[place]  # fmt: skip
+        pixels[half] = COLOURS[colour]
+        noisy = np.clip(pixels + rng.normal(scale=20, size=pixels.shape), 0, 255)
+        pictures.append(Image.fromarray(noisy.astype(np.uint8)))
+        captions.append(f"{colour} on the {place} of {other}")
+        captions.append(f"{other} with a {place} half in {colour}")
+    owner = np.repeat(np.arange(n), 2)
+    items = np.empty(n, dtype=object)
+    items[:] = pictures
+    return items, np.array(captions, dtype=object), owner
+
+
+def image_text_task(way, pictures, captions, owner):
+    """Return a task of mteb on pictures and captions, from pictures to texts or back."""
+    from datasets import Dataset
+    from mteb.abstasks.retrieval import AbsTaskRetrieval
+    from mteb.abstasks.retrieval_dataset_loaders import RetrievalSplitData
+    from mteb.abstasks.task_metadata import TaskMetadata
+
+    class Drawn(AbsTaskRetrieval):
+        metadata = TaskMetadata(
+            name=f"Drawn{way.upper()}", description="Drawn pictures.", type="Any2AnyRetrieval",
+            category=way, modalities=["image", "text"], main_score="ndcg_at_10",
+            dataset={"path": "drawn", "revision": "1"}, eval_splits=["test"],
+            eval_langs=["eng-Latn"], reference=None, date=None, domains=None, task_subtypes=None,
+            license=None, annotations_creators=None, dialect=None, sample_creation=None,
+            bibtex_citation="",
+        )  # fmt: skip
+
+        def load_data(self, **options):
+            images = Dataset.from_dict({
+                "id": [f"image-{i}" for i in range(len(pictures))], "image": list(pictures),
+            })  # fmt: skip
+            texts = Dataset.from_dict({
+                "id": [f"text-{i}" for i in range(len(captions))], "text": list(captions),
+            })  # fmt: skip
+            relevant = {}
+            for text, image in enumerate(owner):
+                one, other = (f"image-{image}", f"text-{text}")[:: 1 if way == "i2t" else -1]
+                relevant.setdefault(one, {})[other] = 1
+            sides = (images, texts) if way == "i2t" else (texts, images)
+            data = RetrievalSplitData(
+                queries=sides[0], corpus=sides[1], relevant_docs=relevant, top_ranked=None
+            )
+            self.dataset = {"default": {"test": data}}
+            self.data_loaded = True
+
+    return Drawn()
+
+
+@pytest.mark.parametrize(("way", "direction"), [("i2t", "image2text"), ("t2i", "text2image")])
+def test_mteb_retrieves_pictures_and_texts_with_the_figures_of_evaluate(
+    way, direction, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("MTEB_CACHE", str(tmp_path / "cache"))
+    mteb = pytest.importorskip("mteb", reason="mteb is not installed")
+    pytest.importorskip("datasets", reason="datasets is not installed")
+    pictures, captions, owner = drawn_pairs(48, seed=0)
+    # Pairs of words, so that no two captions have the same features, which would be tied.
+    hashed = HashingVectorizer(n_features=512, norm=None, ngram_range=(1, 2))
+    features = ViewTransformer([("image", GridFeatures()), ("text", hashed)])
+    model = Pipeline([("features", features), ("cca", CCA(6, reg=1.0))])
+    model.fit(Views(image=pictures[owner], text=captions))
+
+    pictures, captions, owner = drawn_pairs(40, seed=1)
+    task = image_text_task(way, pictures, captions, owner)
+    result = mteb.evaluate(
+        MTEBEncoder(model, "crossfit/drawn"), task, cache=None, show_progress_bar=False,
+        co2_tracker=False, encode_kwargs={"batch_size": 7},
+    )  # fmt: skip
+    theirs = result.task_results[0].scores["test"][0]
+    names = {"ndcg@10": "ndcg_at_10", "map@10:all": "map_at_10", "r@1": "hit_rate_at_1",
+             "r@5:fraction": "recall_at_5", "p@5": "precision_at_5"}  # fmt: skip
+    scores = similarity(model, Views.from_captions(pictures, captions, owner))
+    ours = evaluate(scores, (np.arange(40), owner), list(names), names=("image", "text"), ci=None)
+    for name, other in names.items():
+        assert ours.mean(direction, name) == pytest.approx(theirs[other], abs=1e-5), name
+    chance = 10 / (len(captions) if way == "i2t" else len(pictures))
+    assert theirs["recall_at_10"] > 2 * chance
 
 
 def test_a_batch_has_one_modality(encoder):

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from crossfit._arguments import a_path, validated
+from crossfit.experiment.records import CellRecord
 from crossfit.metrics.names import Measure, parse_metric
 from crossfit.querying import encode
 from crossfit.report.page import write_text
@@ -156,37 +158,39 @@ def _items(values: list[Any]) -> Any:
 
 
 @validated(
-    path=[a_path()], task=[str], revision=[str], split=[str], subset=[str], direction=[str, None],
-    languages=[list, tuple], seconds=[float, int, None],
+    found=[SystemEvaluation, CellRecord], path=[a_path()], task=[str], revision=[str, None],
+    split=[str], subset=[str], direction=[str, None], languages=[list, tuple],
+    seconds=[float, int, None],
 )  # fmt: skip
 def mteb_result(
-    found: SystemEvaluation,
+    found: SystemEvaluation | CellRecord,
     path: str | os.PathLike[str],
     task: str,
     *,
-    revision: str = "unknown",
+    revision: str | None = None,
     split: str = "test",
     subset: str = "default",
     direction: str | None = None,
     languages: Any = ("eng-Latn",),
     seconds: float | None = None,
 ) -> Path:
-    """Write an evaluation as a result of MTEB, which ``TaskResult.from_disk`` reads.
+    """Write an evaluation or a cell as a result of MTEB, which ``TaskResult.from_disk`` reads.
 
     Parameters
     ----------
-    found : SystemEvaluation
-        Evaluation of a system, for instance of the files of `write_cell`.
+    found : SystemEvaluation or CellRecord
+        Evaluation of a system, or a finished cell of an experiment.
     path : path
         JSON file to write, ``TaskName.json``.
     task : str
         Name of the task in MTEB.
-    revision : str, default="unknown"
-        Revision of the data.
+    revision : str, optional
+        Revision of the data, by default that of the data set of the cell, or ``"unknown"``.
     split, subset : str, default="test" and "default"
         Part of the task.
     direction : str, optional
-        Direction to write, by default the first one.
+        Direction to write, such as ``"image2text"``, by default the first one. MTEB has a task of
+        its own for each direction.
     languages : sequence of str, default=("eng-Latn",)
         Codes of language and script.
     seconds : float, optional
@@ -197,24 +201,44 @@ def mteb_result(
     pathlib.Path
         The file. ``main_score`` is the first metric; ``ndcg@10`` is ``ndcg_at_10``,
         ``map@10:all`` ``map_at_10``, ``p@5`` ``precision_at_5``, ``r@5:fraction``
-        ``recall_at_5`` and ``r@5`` ``hit_rate_at_5``; others keep their names.
+        ``recall_at_5`` and ``r@5`` ``hit_rate_at_5``; others keep their names. Metrics without a
+        value are left out.
+
+    Raises
+    ------
+    ValueError
+        If the cell has no result, there is no such direction, or the first metric has no value.
 
     See Also
     --------
     MTEBEncoder : Run a method in MTEB itself.
+    crossfit.systems.write_cell : Write the scores of a cell as TREC runs.
     """
-    chosen = found.evaluation.directions[0] if direction is None else direction
-    names = found.evaluation.metrics
+    if isinstance(found, CellRecord):
+        if not found.results:
+            raise ValueError(f"cell {found.label!r} has no result: {found.problem}")
+        revision = revision or found.cell["dataset"].get("revision")
+        directions = found.directions
+    else:
+        directions = found.evaluation.directions
+    if direction is not None and direction not in directions:
+        raise ValueError(f"direction must be one of {', '.join(directions)}, got {direction!r}")
+    chosen = directions[0] if direction is None else direction
+    names: Iterable[str] = (
+        found.results[chosen] if isinstance(found, CellRecord) else found.evaluation.metrics
+    )
+    values = {name: found.mean(name, chosen) for name in names}
+    main = next(iter(values))
+    if not math.isfinite(values[main]):
+        raise ValueError(f"{main} of {chosen} is {values[main]}, and MTEB needs a main score")
     scores: dict[str, Any] = {
-        _mteb_name(parse_metric(name)): found.mean(name, chosen) for name in names
+        _mteb_name(parse_metric(name)): value
+        for name, value in values.items()
+        if math.isfinite(value)
     }
-    scores |= {
-        "main_score": found.mean(names[0], chosen),
-        "hf_subset": subset,
-        "languages": list(languages),
-    }
+    scores |= {"main_score": values[main], "hf_subset": subset, "languages": list(languages)}
     content = {
-        "dataset_revision": revision, "task_name": task, "mteb_version": None,
+        "dataset_revision": revision or "unknown", "task_name": task, "mteb_version": None,
         "scores": {split: [scores]}, "evaluation_time": seconds, "kg_co2_emissions": None,
     }  # fmt: skip
     file = Path(path)
