@@ -17,6 +17,7 @@ from crossfit._text import printable
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
 
     from crossfit.metrics.directions import Direction
     from crossfit.metrics.evaluation import Evaluation
@@ -28,9 +29,9 @@ _PANEL = 1.7  # inches
 # These can be distinguished on photographs, and by people who do not distinguish red and green.
 _COLOURS = ("#ffb000", "#27a3ff", "#fe3d83", "#54e08d", "#a883ff")
 _HEAT = "turbo"
-_LINES = ("#2f5bd0", "#d9622b", "#1a8a6b", "#8a4fbf", "#b07a10", "#c23a78")
+LINES = ("#2f5bd0", "#d9622b", "#1a8a6b", "#8a4fbf", "#b07a10", "#c23a78")
 _DASHES: tuple[Any, ...] = ("-", (0, (7, 2)), (0, (1.5, 1.5)))
-_CHANCE: Any = (0, (4, 3))
+CHANCE: Any = (0, (4, 3))
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -217,12 +218,12 @@ def plot_intervals(
         for i, one in enumerate(given.values()):
             mean = one.mean(direction, name)
             low, high = (mean, mean) if one.ci is None else one.interval(direction, name)
-            axes.plot([low, high], [-i, -i], color=_LINES[0], linewidth=3)
-            axes.plot([mean], [-i], "o", color=_LINES[0])
-        axes.set_title(_label_of(direction), fontsize=11)
+            axes.plot([low, high], [-i, -i], color=LINES[0], linewidth=3)
+            axes.plot([mean], [-i], "o", color=LINES[0])
+        axes.set_title(label_of(direction), fontsize=11)
         axes.set_ylim(0.5 - len(given), 0.5)
         axes.set_xlabel(name)
-        _light_grid(axes, "x")
+        light_grid(axes, "x")
     panels[0].set_yticks(
         [-i for i in range(len(given))], [printable(str(label)) for label in given]
     )
@@ -302,23 +303,20 @@ def plot_recall(
         if not isinstance(chance, Evaluation):
             raise TypeError(f"chance must be an Evaluation, got {shown(chance)}")
         _check_evaluated(chance, names, first.directions, "chance")
-    figure, panels = _panels(ax, [_label_of(direction) for direction in first.directions])
+    figure, panels = panels_of(ax, [label_of(direction) for direction in first.directions])
     for axes, direction in zip(panels, first.directions):
         for i, (label, one) in enumerate(given.items()):
-            dashes, colour = divmod(i, len(_LINES))
-            axes.plot(
-                cutoffs, [one.mean(direction, name) for name in names], marker="o", markersize=3.5,
-                color=_LINES[colour], linestyle=_DASHES[dashes % len(_DASHES)],
+            dashes, colour = divmod(i, len(LINES))
+            draw_recall(
+                axes, cutoffs, [one.mean(direction, name) for name in names],
+                color=LINES[colour], linestyle=_DASHES[dashes % len(_DASHES)],
                 label=printable(str(label)),
             )  # fmt: skip
         if chance is not None:
             values = [chance.mean(direction, name) for name in names]
-            axes.plot(cutoffs, values, color="0.2", linewidth=1, linestyle=_CHANCE, label="chance")
-        scale_cutoffs(axes, cutoffs[-1])
-        axes.set_ylim(bottom=0)
-        axes.set_title(_label_of(direction), fontsize=11)
-        axes.set_xlabel("K")
-        _light_grid(axes)
+            axes.plot(cutoffs, values, color="0.2", linewidth=1, linestyle=CHANCE, label="chance")
+        finish_recall(axes, cutoffs[-1])
+        axes.set_title(label_of(direction), fontsize=11)
     panels[0].set_ylabel("recall at K")
     # A line without a label has one that matplotlib made.
     lines = [line for line in panels[-1].get_lines()
@@ -328,7 +326,6 @@ def plot_recall(
     return figure
 
 
-@in_plain_words
 def plot_training(method: Any, *, ax: Axes | None = None) -> Figure:
     """Draw the training and validation loss of a neural method over the epochs.
 
@@ -371,6 +368,13 @@ def plot_training(method: Any, *, ax: Axes | None = None) -> Figure:
     >>> [line.get_label() for line in figure.axes[0].get_lines()]
     ['training', 'validation']
     """
+    from crossfit.displays import TrainingDisplay
+
+    return TrainingDisplay.from_estimator(method, ax=ax).figure_
+
+
+def losses_of(method: Any) -> tuple[dict[str, list[tuple[int, float]]], int | None]:
+    """Return the losses of each epoch by name, and the epoch whose weights were kept."""
     from crossfit.experiment.model_facts import history_of, kept_epoch
     from crossfit.querying import answering, view_names
 
@@ -383,24 +387,9 @@ def plot_training(method: Any, *, ax: Axes | None = None) -> Figure:
             "was trained for at least one epoch"
         )
     step, history = trained[-1]
-    figure, (axes,) = _panels(ax, [""])
-    for name, label, colour in zip(
-        ("train_loss", "valid_loss"), ("training", "validation"), _LINES
-    ):
-        points = points_of(history, name)
-        if points:
-            marker = "." if len(points) == 1 else ""
-            axes.plot(*zip(*points), label=label, color=colour, marker=marker)
-    kept = kept_epoch(step)
-    if kept is not None:
-        label = f"weights kept, epoch {kept}"
-        axes.axvline(kept, color="0.4", linewidth=1, linestyle=_CHANCE, label=label)
-    axes.locator_params(axis="x", integer=True)
-    axes.set_xlabel("epoch")
-    axes.set_ylabel("loss")
-    axes.legend(edgecolor="none")
-    _light_grid(axes)
-    return figure
+    named = {"training": "train_loss", "validation": "valid_loss"}
+    found = {label: points_of(history, name) for label, name in named.items()}
+    return {label: points for label, points in found.items() if points}, kept_epoch(step)
 
 
 def points_of(history: Sequence[Mapping[str, Any]], name: str) -> list[tuple[int, float]]:
@@ -410,6 +399,20 @@ def points_of(history: Sequence[Mapping[str, Any]], name: str) -> list[tuple[int
         for i, epoch in enumerate(history)
         if isinstance(epoch.get(name), (int, float))
     ]
+
+
+def draw_recall(axes: Axes, ks: ArrayLike, recall: ArrayLike, **style: Any) -> Line2D:
+    """Draw the line of recall at K of one method, and return it."""
+    (line,) = axes.plot(ks, recall, marker="o", markersize=3.5, **style)
+    return line
+
+
+def finish_recall(axes: Axes, largest: int) -> None:
+    """Set scales, grid and label of Axes with lines of recall at K."""
+    scale_cutoffs(axes, largest)
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel("K")
+    light_grid(axes)
 
 
 def scale_cutoffs(axes: Axes, largest: int) -> None:
@@ -446,17 +449,19 @@ def _check_evaluated(
         )
 
 
-def _label_of(direction: str) -> str:
+def label_of(direction: str) -> str:
+    """Return the title of a direction."""
     return printable(getattr(direction, "label", str(direction)))
 
 
-def _light_grid(axes: Axes, axis: Any = "both") -> None:
+def light_grid(axes: Axes, axis: Any = "both") -> None:
+    """Draw a grid below everything else, and no frame."""
     axes.grid(axis=axis, color="0.9")
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _panels(ax: Any, titles: Sequence[str]) -> tuple[Figure, list[Axes]]:
+def panels_of(ax: Any, titles: Sequence[str]) -> tuple[Figure, list[Axes]]:
     """Return the figure and one Axes per title: those of the caller, or new ones side by side."""
     from matplotlib.axes import Axes
 

@@ -31,6 +31,14 @@ import crossfit
 import crossfit._files
 from crossfit import Channels, Ragged, RetrievalScorer, Views, ViewTransformer
 from crossfit.cards import Float, Int
+from crossfit.displays import (
+    ClassAPDisplay,
+    HubnessDisplay,
+    PrecisionRecallDisplay,
+    RecallDisplay,
+    SpectrumDisplay,
+    TrainingDisplay,
+)
 from crossfit.metrics import Repeats, abstention, compare, evaluate
 from crossfit.retrieval import ExactIndex, Reranker
 from crossfit.similarities import KNNPosterior, PosteriorOverPrior
@@ -48,7 +56,7 @@ MODULES = (
     "crossfit.retrieval", "crossfit.querying", "crossfit.scoring", "crossfit.model_selection",
     "crossfit.compose", "crossfit.datasets", "crossfit.cards", "crossfit.registry",
     "crossfit.extraction", "crossfit.subspace", "crossfit.plotting", "crossfit.cache",
-    "crossfit.diagnosis",
+    "crossfit.diagnosis", "crossfit.displays",
 )  # fmt: skip
 
 LEFT_OUT = {
@@ -219,6 +227,12 @@ INSTANCES = {
     "ViewTransformer": lambda: ViewTransformer([("image", StandardScaler())]).fit(VIEWS),
     "CCA": lambda: CCA(2).fit(VIEWS),
     "JRL": lambda: JRL(n_neighbors=3).fit(VIEWS, Y),
+    "RecallDisplay": lambda: RecallDisplay([1], {"a": [1]}),
+    "PrecisionRecallDisplay": lambda: PrecisionRecallDisplay([0, 1], {"a": [1, 0]}),
+    "SpectrumDisplay": lambda: SpectrumDisplay([1, 0.5]),
+    "HubnessDisplay": lambda: HubnessDisplay([[0], [1]], 3),
+    "TrainingDisplay": lambda: TrainingDisplay({"training": [[1, 0.5]]}),
+    "ClassAPDisplay": lambda: ClassAPDisplay(["a", "b"], [1, 0.5]),
 }
 
 # Usual values that differ by class or function.
@@ -281,6 +295,20 @@ OWN = {
     "recoveries": {"train": MANY[:28], "test": MANY[28:]},
     "hub_effect_of": {"method": CCA(2).fit(MANY), "train": MANY[:28], "test": MANY[28:]},
     "held_out_correlations": {"method": CCA(2).fit(MANY), "views": MANY},
+    "RecallDisplay": {"estimator": PIPE, "recall": {"a": [1, 1]}, "name": "a", "query": None},
+    "PrecisionRecallDisplay": {
+        "estimator": PIPE, "recall": [0, 1], "precision": {"a": [1, 0]}, "name": "a",
+        "query": None, "n_points": 3,
+    },
+    "SpectrumDisplay": {"estimator": PIPE, "correlations": [1], "name": "a", "query": None},
+    "HubnessDisplay": {
+        "estimator": PIPE, "top": [[0], [1]], "n_gallery": 3, "name": "a", "query": None,
+    },
+    "TrainingDisplay": {"estimator": PIPE, "losses": {"training": [[1, 0.5]]}},
+    "ClassAPDisplay": {
+        "estimator": PIPE, "classes": ["a"], "average_precision": [1], "name": "a", "query": None,
+        "labels": (range(6), range(6)), "target_names": None, "direction": "forward",
+    },
 }  # fmt: skip
 
 FIT = {

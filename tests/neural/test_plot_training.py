@@ -9,6 +9,7 @@ from sklearn.preprocessing import StandardScaler
 from skorch.callbacks import EarlyStopping
 
 from crossfit import Views, ViewTransformer
+from crossfit.displays import TrainingDisplay
 from crossfit.methods import CCA
 from crossfit.plotting import plot_training
 
@@ -63,6 +64,26 @@ def test_a_pipeline_has_the_losses_of_its_method(towers, pairs):
     assert plot_training(pipeline, ax=axes) is own
     expected = [row["train_loss"] for row in pipeline[-1].net_.history]
     np.testing.assert_allclose(axes.get_lines()[0].get_ydata(), expected)
+
+
+def test_the_display_has_the_lines_of_the_function(towers, pairs):
+    method = stopped(towers, pairs, load_best=True)
+    display = TrainingDisplay.from_estimator(method)
+    figure = plot_training(method)
+    for line, other in zip(display.ax_.get_lines(), figure.axes[0].get_lines(), strict=True):
+        np.testing.assert_array_equal(line.get_xydata(), other.get_xydata())
+    rows = list(method.net_.history)
+    for line, name in zip(display.lines_, ("train_loss", "valid_loss"), strict=True):
+        np.testing.assert_allclose(line.get_ydata(), [row[name] for row in rows])
+    own = Figure().subplots()
+    assert display.plot(own) is display and display.ax_ is own and len(own.get_lines()) == 3
+    for wrong, error, message in (
+        ({}, TypeError, "losses must map names of lines"),
+        ({"a": [1, 2]}, ValueError, r"must be epochs and losses of shape \(n, 2\), got \(2,\)"),
+        ({"a": [[1, np.inf]]}, ValueError, "must be finite, got inf"),
+    ):
+        with pytest.raises(error, match=message):
+            TrainingDisplay(wrong)
 
 
 def test_a_restored_method_has_the_same_losses(towers, pairs):

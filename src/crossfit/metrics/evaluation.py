@@ -289,7 +289,8 @@ class Evaluation:
                 f"y must be one label for each of the {len(values)} queries, got shape "
                 f"{labels.shape}"
             )
-        if names is not None and not isinstance(names, list | tuple | np.ndarray):
+        listed = isinstance(names, list | tuple | np.ndarray) and getattr(names, "ndim", 1) == 1
+        if names is not None and not listed:
             raise TypeError(f"names must be a list of the names of classes, got {shown(names)}")
         statistic = parse_metric(metric).statistic
         found = []

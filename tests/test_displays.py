@@ -1,0 +1,262 @@
+"""The values that displays draw, against counts made one by one and against scikit-learn."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from sklearn.metrics import average_precision_score, precision_recall_curve
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from crossfit import RetrievalScorer, Views, ViewTransformer, evaluate, similarity
+from crossfit.displays import (
+    ClassAPDisplay,
+    HubnessDisplay,
+    PrecisionRecallDisplay,
+    RecallDisplay,
+    SpectrumDisplay,
+)
+from crossfit.methods import CCA
+from crossfit.metrics import chance_level
+from crossfit.plotting import plot_recall
+
+PNG = b"\x89PNG"
+
+
+@pytest.fixture(scope="module")
+def problem():
+    """Return a fitted method, held-out pairs with labels, and the method's scores for them."""
+    rng = np.random.default_rng(0)
+    y = np.arange(120) % 4
+    Z = rng.normal(size=(120, 6)) + 1.5 * np.eye(4, 6)[y]
+    views = Views(
+        image=Z @ rng.normal(size=(6, 9)) + rng.normal(size=(120, 9)),
+        text=Z @ rng.normal(size=(6, 8)) + rng.normal(size=(120, 8)),
+    )
+    method = CCA(5).fit(views[:80])
+    rest = views[80:]
+    return method, rest, y[80:], similarity(method, rest)
+
+
+def naive_recall(scores, k):
+    """Return the share of rows whose own column is among the k best."""
+    return np.mean([i in np.argsort(-row)[:k] for i, row in enumerate(scores)])
+
+
+def test_recall_is_drawn_as_counted_one_by_one(problem):
+    method, views, _, scores = problem
+    display = RecallDisplay.from_estimator(method, views, ks=[1, 3, 10])
+    forward, backward = display.lines_
+    for line, turned in ((forward, scores), (backward, scores.T)):
+        assert line.get_xdata().tolist() == [1, 3, 10]
+        expected = [naive_recall(turned, k) for k in (1, 3, 10)]
+        np.testing.assert_allclose(line.get_ydata(), expected)
+    assert forward.get_label() == "CCA, image → text"
+    assert backward.get_label() == "CCA, text → image"
+    assert forward.get_color() != backward.get_color()
+    assert [text.get_text() for text in display.ax_.get_legend().get_texts()] == [
+        "CCA, image → text", "CCA, text → image",
+    ]  # fmt: skip
+    again = RecallDisplay.from_similarity(
+        scores, np.eye(40), ks=[1, 3, 10], names=("image", "text")
+    )
+    np.testing.assert_array_equal(again.lines_[1].get_ydata(), backward.get_ydata())
+
+
+def test_bands_of_recall_are_quantiles_of_resampled_queries(problem):
+    *_, scores = problem
+    display = RecallDisplay.from_similarity(scores, np.eye(40), ks=[1, 5], directions="forward")
+    hits = np.array([[i in np.argsort(-row)[:k] for k in (1, 5)] for i, row in enumerate(scores)])
+    draws = np.random.default_rng(1).integers(0, 40, size=(20_000, 40))
+    low, high = np.quantile(hits[draws].mean(axis=1), [0.025, 0.975], axis=0)
+    (band,) = display.bands_
+    corners = band.get_paths()[0].vertices
+    for k, a, b in zip((1, 5), low, high):
+        drawn = corners[corners[:, 0] == k, 1]
+        np.testing.assert_allclose([drawn.min(), drawn.max()], [a, b], atol=0.026)
+    assert not RecallDisplay.from_similarity(scores, np.eye(40), ci=None).bands_
+
+
+def test_recall_has_the_values_of_plot_recall(problem):
+    *_, scores = problem
+    figure = plot_recall(evaluate(scores, np.eye(40), ["r@1", "r@5", "r@10"]))
+    display = RecallDisplay.from_similarity(scores, np.eye(40), ks=[1, 5, 10])
+    for axes, line in zip(figure.axes, display.lines_, strict=True):
+        np.testing.assert_array_equal(axes.get_lines()[0].get_ydata(), line.get_ydata())
+
+
+def test_precision_is_the_mean_of_the_curves_of_scikit_learn(problem):
+    method, views, y, scores = problem
+    display = PrecisionRecallDisplay.from_estimator(method, views, y, n_points=11)
+    relevant = y[:, None] == y
+    for line, turned in zip(display.lines_, (scores, scores.T), strict=True):
+        curves = []
+        for hits, row in zip(relevant, turned):
+            precision, recall, _ = precision_recall_curve(hits, row)
+            levels = np.linspace(0, 1, 11)
+            curves.append([precision[recall >= level - 1e-9].max() for level in levels])
+        # scikit-learn's curve has an added point of precision 1 at recall 0, so it is left out
+        np.testing.assert_allclose(line.get_ydata()[1:], np.mean(curves, axis=0)[1:])
+        np.testing.assert_allclose(line.get_xdata(), np.linspace(0, 1, 11))
+
+
+def test_the_spectrum_is_that_of_the_fit_and_of_other_pairs(problem):
+    method, views, _, _ = problem
+    display = SpectrumDisplay.from_estimator(method, views)
+    fit, held_out = display.lines_
+    np.testing.assert_array_equal(fit.get_ydata(), method.correlations_)
+    images, texts = method.transform(views)["image"], method.transform(views)["text"]
+    expected = [np.corrcoef(images[:, j], texts[:, j])[0, 1] for j in range(5)]
+    np.testing.assert_allclose(held_out.get_ydata(), expected, rtol=1e-5)
+    assert fit.get_xdata().tolist() == [1, 2, 3, 4, 5]
+    assert len(SpectrumDisplay.from_estimator(method).lines_) == 1
+
+
+def test_a_spectrum_of_a_pipeline_is_that_of_its_method(problem):
+    _, views, _, _ = problem
+    steps = [("image", StandardScaler()), ("text", StandardScaler())]
+    pipe = make_pipeline(ViewTransformer(steps), CCA(3), RetrievalScorer("cosine")).fit(views)
+    display = SpectrumDisplay.from_estimator(pipe, views)
+    np.testing.assert_array_equal(display.lines_[0].get_ydata(), pipe[1].correlations_)
+    assert display.lines_[0].get_label() == "CCA, fit"
+    with pytest.raises(ValueError, match="RetrievalScorer has no canonical correlations"):
+        SpectrumDisplay.from_estimator(RetrievalScorer("cosine").fit(pipe[:2].transform(views)))
+
+
+def test_heights_of_hubness_count_items_by_their_queries(problem):
+    method, views, _, scores = problem
+    for display, turned in (
+        (HubnessDisplay.from_estimator(method, views, k=3), scores),
+        (HubnessDisplay.from_similarity(scores, k=3, direction="backward"), scores.T),
+    ):
+        counts = [0] * 40
+        for row in turned:
+            for item in np.argsort(-row)[:3]:
+                counts[item] += 1
+        expected = [counts.count(n) for n in range(max(counts) + 1)]
+        assert [bar.get_height() for bar in display.bars_] == expected
+        centres = [bar.get_x() + bar.get_width() / 2 for bar in display.bars_]
+        np.testing.assert_allclose(centres, range(len(expected)))
+        assert display.ax_.get_lines()[0].get_xdata()[0] == 3
+
+
+def test_bars_of_classes_are_means_of_scikit_learns_average_precision(problem):
+    method, views, y, scores = problem
+    names = ["cat", "dog", "$owl$", "bee"]
+    display = ClassAPDisplay.from_estimator(method, views, y, target_names=names)
+    each = np.array([average_precision_score(y == own, row) for own, row in zip(y, scores)])
+    widths = [bar.get_width() for bar in display.bars_]
+    np.testing.assert_allclose(widths, [each[y == k].mean() for k in range(4)])
+    assert [label.get_text() for label in display.ax_.get_yticklabels()] == names
+    np.testing.assert_allclose(display.ax_.get_lines()[0].get_xdata()[0], each.mean())
+    assert display.ax_.get_title() == "CCA, image → text"
+    display.figure_.canvas.draw()
+    backward = ClassAPDisplay.from_similarity(scores, (y, y), direction="backward")
+    turned = [average_precision_score(y == own, row) for own, row in zip(y, scores.T)]
+    np.testing.assert_allclose(
+        backward.average_precision, [np.array(turned)[y == k].mean() for k in range(4)]
+    )
+
+
+def made(problem):
+    """Return a function for each display, which makes it in given Axes."""
+    method, views, y, _ = problem
+    return [
+        lambda ax: RecallDisplay.from_estimator(method, views, ax=ax),
+        lambda ax: PrecisionRecallDisplay.from_estimator(method, views, y, ax=ax),
+        lambda ax: SpectrumDisplay.from_estimator(method, views, ax=ax),
+        lambda ax: HubnessDisplay.from_estimator(method, views, ax=ax),
+        lambda ax: ClassAPDisplay.from_estimator(method, views, y, ax=ax),
+    ]
+
+
+def test_displays_draw_where_they_are_asked_to(problem):
+    for draw in made(problem):
+        figure = Figure()
+        left, right = figure.subplots(1, 2)
+        display = draw(right)
+        assert display.ax_ is right and display.figure_ is figure and not left.has_data()
+        assert display.plot(left) is display and display.ax_ is left and left.has_data()
+        new = draw(None)
+        assert new.figure_ is not figure and new._repr_png_().startswith(PNG)
+        with pytest.raises(TypeError, match="ax must be Axes of matplotlib, got 'axes'"):
+            draw("axes")
+
+
+def test_a_second_method_has_another_colour(problem):
+    *_, scores = problem
+    first = RecallDisplay.from_similarity(scores, np.eye(40), directions="forward", name="a")
+    second = RecallDisplay.from_similarity(
+        scores.T, np.eye(40), directions="forward", name="b", ax=first.ax_
+    )
+    lines = first.ax_.get_lines()
+    assert len(lines) == 2 and len({line.get_color() for line in lines}) == 2
+    labels = [text.get_text() for text in second.ax_.get_legend().get_texts()]
+    assert labels == ["a, query → gallery", "b, query → gallery"]
+
+
+def test_chance_is_beside_random_scores():
+    rng = np.random.default_rng(0)
+    relevance, ks = np.eye(400), [1, 10, 100]
+    display = RecallDisplay.from_similarity(rng.normal(size=(400, 400)), relevance, ks=ks)
+    chance = chance_level(relevance, [f"r@{k}" for k in ks])
+    for line, direction in zip(display.lines_, ("forward", "backward")):
+        expected = [chance.mean(direction, f"r@{k}") for k in ks]
+        np.testing.assert_allclose(line.get_ydata(), expected, atol=0.06)
+
+
+def test_displays_load_neither_matplotlib_nor_scikit_learn():
+    code = (
+        "import crossfit.displays, sys; "
+        "print([name for name in ('matplotlib', 'sklearn', 'torch') if name in sys.modules])"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("draw", "error", "message"),
+    [
+        (lambda: RecallDisplay([1, 5], {"a": [1]}), ValueError, r"recall of 'a' must be of shape"),
+        (lambda: RecallDisplay([5, 1], {"a": [0, 1]}), ValueError, "ks must ascend"),
+        (lambda: RecallDisplay([1], [0.5]), TypeError, "recall must map names of directions"),
+        (lambda: RecallDisplay([1], {"a": [np.nan]}), ValueError, "must be finite, got nan"),
+        (
+            lambda: RecallDisplay([1], {"a": [1]}, intervals={"b": [[1], [1]]}),
+            ValueError, "intervals must be of a, got b",
+        ),
+        (lambda: RecallDisplay([1], {"a": [1]}, name=3), TypeError, "name must be a string, got 3"),
+        (lambda: PrecisionRecallDisplay([1, 0], {"a": [0, 1]}), ValueError, "recall must ascend"),
+        (lambda: SpectrumDisplay([]), ValueError, "at least one entry, got none"),
+        (lambda: SpectrumDisplay([1], held_out=[1, 2]), ValueError, "must have 1 corr.*got 2"),
+        (lambda: HubnessDisplay([[5]], 5), ValueError, "numbers of items from 0 to 4"),
+        (lambda: HubnessDisplay.from_similarity(np.ones(3)), ValueError, "must have 2 axes"),
+        (lambda: ClassAPDisplay(["a"], [1, 2]), ValueError, "must have 1 values.*got 2"),
+        (lambda: ClassAPDisplay("ab", [1, 2]), TypeError, "classes must be a list of names"),
+        (lambda: RecallDisplay.from_estimator(CCA(), 3), Exception, "not fitted"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_drawn_is_rejected_in_one_sentence(draw, error, message):
+    with pytest.raises(error, match=message):
+        draw()
+
+
+def test_what_does_not_fit_the_estimator_is_rejected(problem):
+    method, views, _, _ = problem
+    for draw, error, message in (
+        (lambda: RecallDisplay.from_estimator(method, np.eye(3)), TypeError, "Views"),
+        (lambda: RecallDisplay.from_estimator("cca", views), TypeError, "got str"),
+        (lambda: HubnessDisplay.from_estimator(method, views, query="a"), ValueError, "no view"),
+        (lambda: HubnessDisplay.from_estimator(method, views, k=0), ValueError, "'k' parameter"),
+        (lambda: ClassAPDisplay.from_estimator(method, views, None), TypeError, "needs y"),
+        (
+            lambda: PrecisionRecallDisplay.from_estimator(
+                method, views, query="text", gallery="text"
+            ),
+            ValueError, "must be two views, got 'text' twice",
+        ),
+    ):  # fmt: skip
+        with pytest.raises(error, match=message):
+            draw()
