@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from crossfit._arguments import one_of, validated
+from crossfit._arguments import one_of, shown, validated
 from crossfit._packed import member_address, tar_members
 from crossfit.datasets.columns import Table, objects
 from crossfit.datasets.record import Dataset, read_lines, shortened
@@ -134,6 +134,9 @@ def from_webdataset(
 def shards_of(source: Any) -> tuple[dict[str, list[Path]], Path]:
     """Return the tar files of each split, and the folder that holds them."""
     if isinstance(source, (list, tuple)):
+        wrong = [one for one in source if not isinstance(one, (str, os.PathLike))]
+        if wrong:
+            raise TypeError(f"from_webdataset needs paths of tar files, got {shown(wrong[0])}")
         files = [Path(path) for one in source for path in _expanded(os.fspath(one))]
         if not files:
             raise ValueError("from_webdataset needs a tar file, got an empty list")
