@@ -51,6 +51,22 @@ def call(*words):
     return CliRunner().invoke(cli, ["index", *map(str, words)])
 
 
+def test_several_processes_give_the_same_index(winner, monkeypatch):
+    monkeypatch.setattr("crossfit.cli.index._BLOCK", 5)
+    for name, words in [("one.index", []), ("two.index", ["--jobs", 2])]:
+        result = call("winner", "captions.csv", "--view", "text", "--out", name, *words)
+        assert result.exit_code == 0, result.output
+        assert f"{name}: 12 items, exact" in result.output
+    one, two = (crossfit.retrieval.Index.open(name) for name in ("one.index", "two.index"))
+    assert one.ids == two.ids and one.meta == two.meta
+    queries = one.vectors(one.ids)
+    np.testing.assert_array_equal(queries, two.vectors(two.ids))
+    expected, found = one.search(queries, 5, "n > 3"), two.search(queries, 5, "n > 3")
+    assert found.rows() == expected.rows()
+    result = call("winner", "photos", "--out", "x", "--backend", "dask")
+    assert result.exit_code == 2 and "--backend dask requires --scheduler" in result.output
+
+
 def test_the_index_answers_as_search_does(winner):
     model, views = winner
     result = call("winner", "photos", "--out", "photos.index")

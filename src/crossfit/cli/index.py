@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import click
+import numpy as np
 
-from crossfit.cli._shared import Folder, check_new_folder
+from crossfit.cli._shared import Folder, check_backend, check_new_folder
 
 __all__ = ["index"]
 
@@ -16,10 +19,14 @@ EXAMPLES = """\b
 Examples:
   crossfit index winner/ photos/ --out photos.index
   crossfit index winner/ photos.csv --out photos.index --target-recall 0.95 --queries queries.csv
+  crossfit index winner/ photos/ --out photos.index --jobs 4
+  crossfit index winner/ photos/ -o photos.index --backend dask --scheduler tcp://HOST:8786
   crossfit serve winner/ --gallery photos.index
 """
 #: Items whose features are computed at a time.
 _BLOCK = 4096
+#: Most shards; the files of all of them are open when they are merged.
+_PARTS = 128
 _KINDS = ("auto", "exact", "hnsw", "int8", "ivf-pq")
 
 
@@ -49,6 +56,10 @@ _KINDS = ("auto", "exact", "hnsw", "int8", "ivf-pq")
 @click.option(
     "-k", type=click.IntRange(1), default=10, show_default=True, help="Results per query."
 )
+@click.option("--jobs", default=1, show_default=True,
+              help="Processes of this machine; -1 is one per processor.")  # fmt: skip
+@click.option("--backend", type=click.Choice(["loky", "dask"]), default="loky", show_default=True)
+@click.option("--scheduler", help="Address of a Dask scheduler, tcp://HOST:PORT.")
 def index(
     winner: Path,
     gallery: str,
@@ -58,21 +69,28 @@ def index(
     target_recall: float | None,
     queries: str | None,
     k: int,
+    jobs: int,
+    backend: str,
+    scheduler: str | None,
 ) -> None:
     """Embed the items of GALLERY with the model in WINNER, and build an index of them.
 
     GALLERY is a folder of pictures or sounds, or a table; its columns can be used in filters. The
-    curve of recall and speed is written to the index as recall.json and recall.png.
+    curve of recall and speed is written to the index as recall.json and recall.png. With several
+    processes or machines, their parts are kept next to the new folder until it is complete;
+    WINNER and the files of GALLERY must have the same paths on all machines.
     """
+    check_backend(backend, scheduler, jobs)
     if (target_recall is None) != (queries is None):
         raise click.UsageError("--target-recall and --queries are given together")
     check_new_folder(out, "--out")
     from crossfit._progress import progress_bar
     from crossfit.galleries import read_gallery
-    from crossfit.retrieval import Index
-    from crossfit.serving.winner import Winner
+    from crossfit.retrieval import Part, build_shards
 
-    model = Winner.load(winner)
+    place = winner.absolute()
+    version = max(path.stat().st_mtime_ns for path in place.rglob("*"))
+    model = _loaded(place, version)
     similarity = _similarity(model)
     if view is not None and view not in model.views:
         raise click.UsageError(f"--view: the views of {winner} are {', '.join(model.views)}")
@@ -91,19 +109,29 @@ def index(
         asked = model.features(sample.items, others[0])
     columns = {name: _typed(part) for name, part in items.columns.items() if name != "id"}
     first = model.features(items.items[:1], view)
-    made = Index.create(
-        out,
-        first.shape[1],
-        kind=kind,
-        meta={"model": model.name, "view": view, "kind": items.kind},
-        **similarity(others[0], view),
-    )
-    with made, progress_bar(len(items), "embed", "item", "auto") as bar:
-        for start in range(0, len(items), _BLOCK):
-            some = slice(start, start + _BLOCK)
-            vectors = model.features(items.items[some], view)
-            made.add(vectors, items.ids[some], {name: part[some] for name, part in columns.items()})
-            bar.update(len(vectors))
+    size = max(_BLOCK, -(-len(items) // _PARTS))
+    parts = [
+        Part(
+            _Encoded(place, version, items.items[some], view),
+            items.ids[some],
+            {name: part[some] for name, part in columns.items()},
+        )
+        for start in range(0, len(items), size)
+        for some in [slice(start, start + size)]
+    ]
+    with progress_bar(len(items), "embed", "item", "auto") as bar:
+        made = build_shards(
+            out,
+            parts,
+            first.shape[1],
+            n_jobs=jobs,
+            scheduler=scheduler,
+            listener=bar.update,
+            kind=kind,
+            meta={"model": model.name, "view": view, "kind": items.kind},
+            **similarity(others[0], view),
+        )
+    with made:
         made.compact()
         if asked is not None and made.kind != "exact":
             assert target_recall is not None
@@ -116,6 +144,31 @@ def index(
                 if kind == "auto":
                     made.compact("exact")
         click.echo(f"{out}: {len(made):,} items, {made.kind}")
+
+
+@lru_cache(maxsize=1)
+def _loaded(folder: Path, version: int) -> Any:
+    """Return a winner, which each process reads once per version, the time of its last change."""
+    from crossfit.serving.winner import Winner
+
+    return Winner.load(folder)
+
+
+@dataclass(frozen=True, eq=False)
+class _Encoded:
+    """The vectors of items, which are computed where this is called."""
+
+    winner: Path
+    version: int
+    items: Any
+    view: str
+
+    def __call__(self) -> Any:
+        model = _loaded(self.winner, self.version)
+        blocks = range(0, len(self.items), _BLOCK)
+        return np.concatenate(
+            [model.features(self.items[at : at + _BLOCK], self.view) for at in blocks]
+        )
 
 
 def _similarity(model: Any) -> Any:

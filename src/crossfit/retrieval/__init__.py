@@ -16,11 +16,14 @@ _HOMES = {
     "InvertedSoftmax": "hubs",
     "NNN": "hubs",
     "QBNorm": "hubs",
+    "Part": "shards",
     "Reranker": "rerank",
     "QuantizedVectors": "quantized",
     "RetrievalScorer": "scorer",
     "Tuning": "tuning",
+    "build_shards": "shards",
     "exactness": "rerank",
+    "feature_parts": "shards",
     "quantize": "quantized",
 }
 
@@ -44,5 +47,8 @@ if TYPE_CHECKING:
     from crossfit.retrieval.rerank import Reranker as Reranker
     from crossfit.retrieval.rerank import exactness as exactness
     from crossfit.retrieval.scorer import RetrievalScorer as RetrievalScorer
+    from crossfit.retrieval.shards import Part as Part
+    from crossfit.retrieval.shards import build_shards as build_shards
+    from crossfit.retrieval.shards import feature_parts as feature_parts
     from crossfit.retrieval.stored import Index as Index
     from crossfit.retrieval.tuning import Tuning as Tuning

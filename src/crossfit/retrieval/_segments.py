@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -30,6 +31,7 @@ __all__ = [
     "Snapshot",
     "arrow",
     "keys_of",
+    "linked_segment",
     "read_manifest",
     "sync_folder",
     "synced",
@@ -414,6 +416,35 @@ def write_segment(
             _flush(stream)
     files = {part: digest_of(path) for part, path in paths.items()}
     return {"name": name, "rows": len(table), "dead": None, "files": files}
+
+
+def linked_segment(segment: Segment, folder: Path, name: str) -> dict[str, Any]:
+    """Put the files of a segment into another index, and return its entry in the manifest there.
+
+    Parameters
+    ----------
+    segment : Segment
+        Segment of an index.
+    folder : pathlib.Path
+        Folder of the other index.
+    name : str
+        Name of the segment there.
+    """
+    entry = segment.entry
+    parts = list(entry["files"])
+    if entry["dead"] is not None:
+        parts.append(f"dead-{entry['dead']['generation']}")
+    for part in parts:
+        target = folder / f"{name}.{part}"
+        try:
+            os.link(segment.path(part), target)
+        except FileNotFoundError:
+            raise
+        except OSError:  # another disk, or one without links
+            with room_for("a part of an index", target):
+                shutil.copyfile(segment.path(part), target)
+                _sync(target)
+    return {**entry, "name": name}
 
 
 def write_dead(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -23,6 +24,7 @@ from crossfit._arguments import (
     shown,
 )
 from crossfit._arrays import NUMPY_DEFAULTS, as_array, floats, in_rows
+from crossfit._files import clear_drafts, draft_of
 from crossfit.querying import SearchResult, check_k
 from crossfit.retrieval import _segments
 from crossfit.retrieval._knn import best_rows, faiss, merged
@@ -209,11 +211,7 @@ class Index:
             corrected = _directions(correction, directions, metric, dim)
         elif directions is not None:
             raise ValueError("directions are those of a correction, and none was given")
-        faiss()
-        arrow()
-        path = Path(folder)
-        if path.exists() and (not path.is_dir() or any(n != "lock" for n in os.listdir(path))):
-            raise FileExistsError(f"{str(path)!r} exists already; choose a new folder")
+        path = cls._new_folder(folder)
         path.mkdir(parents=True, exist_ok=True)
         if correction is not None:
             from crossfit.persistence import save
@@ -235,6 +233,82 @@ class Index:
             "structure": None,
         }
         _segments.write_manifest(path, manifest)
+        return cls(path, "a")
+
+    @staticmethod
+    def _new_folder(folder: str | os.PathLike[str]) -> Path:
+        """Return the path of a folder for an index, after checking that nothing is in it."""
+        faiss()
+        arrow()
+        path = Path(folder)
+        if path.exists() and (not path.is_dir() or any(n != "lock" for n in os.listdir(path))):
+            raise FileExistsError(f"{str(path)!r} exists already; choose a new folder")
+        return path
+
+    @classmethod
+    def merge(
+        cls, folder: str | os.PathLike[str], shards: Sequence[str | os.PathLike[str]]
+    ) -> Self:
+        """Make an index of the items of several, in their order, and open it for writing.
+
+        The folder appears when it is complete. Files of the shards are linked, or copied if they
+        are on another disk; as they never change, the shards may be changed or deleted afterwards.
+        Structures for fast search are not taken over: the index is exact until `compact`.
+
+        Parameters
+        ----------
+        folder : path
+            A new folder, or an empty one.
+        shards : sequence of paths
+            Folders of indexes with the same dim, metric, views, correction and meta.
+
+        Returns
+        -------
+        Index
+
+        Raises
+        ------
+        FileExistsError
+            If there is anything in the folder.
+        ValueError
+            If the shards differ in how they compare vectors, or in the types of columns, or have
+            items with the same name.
+        """
+        check_arguments("Index.merge", {"folder": [a_path()], "shards": [list, tuple]}, locals())
+        if not shards:
+            raise ValueError("merge needs at least one index")
+        path = cls._new_folder(folder)
+        first = cls(shards[0])
+        snapshots = [first._snapshot]
+        for shard in shards[1:]:
+            part = cls(shard)
+            _check_alike(first, part)
+            snapshots.append(part._snapshot)
+        _check_columns(snapshots)
+        segments = [segment for snapshot in snapshots for segment in snapshot.segments]
+        _check_distinct(segments)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        clear_drafts(path)
+        with draft_of(path.absolute(), Path.mkdir) as draft:
+            if first.correction is not None:
+                shutil.copytree(first.folder / "correction", draft / "correction")
+            entries = [
+                _segments.linked_segment(segment, draft, f"s{number:08d}")
+                for number, segment in enumerate(segments)
+            ]
+            generations = [snapshot.manifest["generation"] for snapshot in snapshots]
+            manifest = {
+                **snapshots[0].manifest,
+                # Files of later removals have the generation in their names.
+                "generation": 1 + max(generations),
+                "next": len(entries),
+                "segments": entries,
+                "structure": None,
+            }
+            _segments.write_manifest(draft, manifest)
+            (path / "lock").unlink(missing_ok=True)
+            draft.rename(path)
+        _segments.sync_folder(path.absolute().parent)
         return cls(path, "a")
 
     @classmethod
@@ -1209,6 +1283,57 @@ def _cut(blocks: Iterator[tuple[Array, Any]], most: int) -> Iterator[Iterator[tu
 
     while not ended:
         yield run()
+
+
+def _check_alike(one: Index, other: Index) -> None:
+    """Raise a ValueError if two indexes cannot be merged."""
+    import joblib
+
+    for name in ("dim", "metric", "views", "combine", "meta", "_directions"):
+        if (here := getattr(one, name)) != (there := getattr(other, name)):
+            raise ValueError(
+                f"indexes with different {name.strip('_')} cannot be merged: {shown(here)} in "
+                f"{str(one.folder)!r} and {shown(there)} in {str(other.folder)!r}"
+            )
+    if joblib.hash(one.correction) != joblib.hash(other.correction):
+        raise ValueError(
+            f"indexes with different corrections cannot be merged: {str(one.folder)!r} and "
+            f"{str(other.folder)!r}"
+        )
+
+
+def _check_columns(snapshots: list[Snapshot]) -> None:
+    """Raise a ValueError if a column has several types."""
+    known: dict[str, tuple[Any, Path]] = {}
+    for snapshot in snapshots:
+        for field in snapshot.schema:
+            kind, folder = known.setdefault(field.name, (field.type, snapshot.folder))
+            if arrow().types.is_null(kind):
+                known[field.name] = (field.type, snapshot.folder)
+            elif kind != field.type and not arrow().types.is_null(field.type):
+                raise ValueError(
+                    f"column {field.name!r} is {kind} in {str(folder)!r} and {field.type} in "
+                    f"{str(snapshot.folder)!r}; give it one type"
+                )
+
+
+def _check_distinct(segments: list[Segment]) -> None:
+    """Raise a ValueError if two items have the same name."""
+
+    def alive(part: Segment) -> Any:
+        return slice(None) if part.dead is None else ~part.dead[part.order]
+
+    keys = np.sort(np.concatenate([np.empty(0, "<u8"), *(s.keys[alive(s)] for s in segments)]))
+    twice = np.unique(keys[1:][keys[1:] == keys[:-1]])
+    if not len(twice):
+        return
+    seen: set[str] = set()
+    for part in segments:
+        rows = part.order[alive(part)][np.isin(part.keys[alive(part)], twice)]
+        for name in part.table.column(0).take(arrow().array(rows)).to_pylist():
+            if name in seen:
+                raise ValueError(f"ids must differ, and {shown(name)} is in more than one index")
+            seen.add(name)
 
 
 def _dead_of(snapshot: Snapshot, rows: NDArray[np.int64]) -> dict[str, NDArray[np.bool_]]:
