@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from crossfit._text import printable
-from crossfit.cli._shared import FEATURES, emoji_experiment
+from crossfit.cli._shared import FEATURES
 
 __all__ = ["search"]
 
@@ -262,43 +262,26 @@ def answer(query: str | None, picture: str | None, k: int, features: str) -> lis
     list of dict
         ``score``, ``character``, ``name`` and ``text`` of each.
     """
-    import numpy as np
-    from sklearn.pipeline import Pipeline
-
     import crossfit
-    from crossfit.compose import ViewTransformer
-    from crossfit.datasets import load
-    from crossfit.experiment.build import build_features
-    from crossfit.subspace import CCA
+    from crossfit.cli._emoji import all_emoji, emoji_model
     from crossfit.views import Views
 
-    parts = build_features(emoji_experiment(features).features)
-    ds = load("emoji")
-    model = Pipeline([("features", ViewTransformer(parts)), ("cca", CCA(64, reg=1.0, power=1.0))])
-    model.fit(ds["train"].views)
-    everything = {
-        name: np.concatenate([split.views[name] for split in ds.splits.values()])
-        for name in ("image", "text")
-    }
-    about = {
-        key: np.concatenate([split.info[key] for split in ds.splits.values()])
-        for key in ("short_name", "unicode")
-    }
+    model, emoji = emoji_model(features), all_emoji()
     view, other = ("text", "image") if picture is None else ("image", "text")
     found = crossfit.search(
         model,
         Views({view: [query if picture is None else picture]})[view],
         view=view,
-        gallery=everything[other],
+        gallery=emoji[other],
         gallery_view=other,
         k=k,
     )
     return [
         {
             "score": round(float(score), 6),
-            "character": "".join(chr(int(point, 16)) for point in about["unicode"][i].split("-")),
-            "name": str(about["short_name"][i]),
-            "text": str(everything["text"][i]),
+            "character": emoji["character"][i],
+            "name": str(emoji["name"][i]),
+            "text": str(emoji["text"][i]),
         }
         for i, score in zip(found.indices[0], found.scores[0])
     ]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import webbrowser
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ import click
 from crossfit._suggest import did_you_mean
 from crossfit.cli._shared import name_values
 
-__all__ = ["serve"]
+__all__ = ["serve", "serve_gallery"]
 
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
@@ -84,23 +86,51 @@ def serve(
             f"--host {host} can be reached from other machines; set a token in the environment "
             "variable CROSSFIT_TOKEN, or with --token"
         )
-    from crossfit.serving.start import INSTALL, build_app
+    from crossfit.serving.start import check_installed
 
-    try:
-        from crossfit.serving import server
-    except ImportError as error:
-        raise ImportError(INSTALL) from error
+    check_installed("crossfit.serving.server")
+    from crossfit.serving import server
 
     limits = _limits(changed)
     with server.bind(host, port) as listener:
-        click.echo(f"loading {bundle} and {gallery}", err=True)
-        app: Any = build_app(
-            bundle, gallery, view=view, rerank=rerank, limits=limits, token=token, hosts=names
-        )
-        address, number = listener.getsockname()[:2]
-        shown = f"[{address}]" if ":" in address else address
-        click.echo(f"http://{shown}:{number}/ is ready; Ctrl-C stops it")
-        server.serve(app, listener, limits)
+        serve_gallery(
+            listener, bundle, gallery, view=view, rerank=rerank, limits=limits, token=token,
+            hosts=names,
+        )  # fmt: skip
+
+
+def serve_gallery(
+    listener: Any, bundle: Path, gallery: Path, *, limits: Any, show: bool = False, **options: Any
+) -> None:
+    """Load a model and a gallery, print the address and serve until a signal comes.
+
+    Parameters
+    ----------
+    listener : socket
+        See `crossfit.serving.server.bind`.
+    bundle, gallery, limits, options
+        See `crossfit.serving.build_app`.
+    show : bool, default=False
+        Whether the browser shows the page.
+    """
+    from crossfit.serving import server
+    from crossfit.serving.start import build_app
+
+    click.echo(f"loading {bundle} and {gallery}", err=True)
+    app = build_app(bundle, gallery, limits=limits, **options)
+    address, number = listener.getsockname()[:2]
+    shown = f"[{address}]" if ":" in address else address
+    url = f"http://{shown}:{number}/"
+    click.echo(f"{url} is ready; Ctrl-C stops it")
+    if show:
+        # A browser in the terminal would return only at its end.
+        threading.Thread(target=_open, args=(url,), daemon=True).start()
+    server.serve(app, listener, limits)
+
+
+def _open(url: str) -> None:
+    if not webbrowser.open(url):
+        click.echo("there is no browser to show the page in", err=True)
 
 
 def _limits(changed: tuple[str, ...]) -> Any:

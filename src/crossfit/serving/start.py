@@ -3,17 +3,34 @@
 from __future__ import annotations
 
 import os
+from importlib import import_module
 from typing import Any
 
 from crossfit.serving.limits import Limits
 
-__all__ = ["INSTALL", "build_app"]
+__all__ = ["build_app", "check_installed"]
 
-INSTALL = "serving needs FastAPI and uvicorn; pip install 'crossfit-retrieval[serve]'"
+_INSTALL = "serving needs FastAPI and uvicorn; pip install 'crossfit-retrieval[serve]'"
 
 
 # Number of items that a second model ranks by default.
 _DEPTH = 100
+
+
+def check_installed(*modules: str) -> None:
+    """Raise an ImportError that names the extra if a package of the service is not installed.
+
+    Parameters
+    ----------
+    *modules : str
+        Further modules that are needed.
+    """
+    try:
+        # FastAPI imports python_multipart only when a form arrives.
+        for module in ("python_multipart", "crossfit.serving.app", *modules):
+            import_module(module)
+    except ImportError as error:
+        raise ImportError(_INSTALL) from error
 
 
 def build_app(
@@ -60,12 +77,8 @@ def build_app(
     --------
     Limits : What a request may cost.
     """
-    try:
-        import python_multipart  # noqa: F401  # FastAPI imports it only when a form arrives
-
-        from crossfit.serving.app import make_app
-    except ImportError as error:
-        raise ImportError(INSTALL) from error
+    check_installed()
+    from crossfit.serving.app import make_app
     from crossfit.serving.galleries import open_gallery
     from crossfit.serving.service import Service
     from crossfit.serving.winner import Winner
