@@ -1,5 +1,6 @@
 """The values that displays draw, against counts made one by one and against scikit-learn."""
 
+import inspect
 import subprocess
 import sys
 
@@ -205,6 +206,25 @@ def test_chance_is_beside_random_scores():
     for line, direction in zip(display.lines_, ("forward", "backward")):
         expected = [chance.mean(direction, f"r@{k}") for k in ks]
         np.testing.assert_allclose(line.get_ydata(), expected, atol=0.06)
+
+
+def test_the_pipeline_of_a_winner_is_drawn(problem):
+    from crossfit.winners import Winner
+
+    method, views, y, _ = problem
+    for display in (RecallDisplay, HubnessDisplay, ClassAPDisplay, SpectrumDisplay):
+        more = (y,) if display is ClassAPDisplay else ()
+        own = display.from_estimator(method, views, *more)
+        same = display.from_estimator(Winner(method), views, *more)
+        assert own.name == same.name and own.name.startswith("CCA")
+        for one, other in zip(own.ax_.get_lines(), same.ax_.get_lines(), strict=True):
+            np.testing.assert_array_equal(one.get_ydata(), other.get_ydata())
+
+
+def test_docstrings_name_each_shared_parameter(problem):
+    assert "ax : Axes, optional\n" in inspect.getdoc(HubnessDisplay.from_similarity)
+    assert "ax_, figure_ : Axes and Figure\n" in inspect.getdoc(RecallDisplay)
+    assert "Return" in inspect.getdoc(RecallDisplay.plot)
 
 
 def test_displays_load_neither_matplotlib_nor_scikit_learn():
