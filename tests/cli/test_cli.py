@@ -1,10 +1,14 @@
 """The command line as a whole: errors, exit codes, interruptions, light imports."""
 
 import os
+import shlex
 import subprocess
 import sys
 
+import click
 import pytest
+
+from crossfit.cli.commands import cli
 
 
 def test_version_says_name_and_number(run):
@@ -31,6 +35,30 @@ def test_what_is_not_a_folder_is_refused_before_any_work(run, tmp_path, words, i
     done = run(*words, f"{tmp_path}/pipe{inside}")
     assert done.returncode == 2
     assert f"{str(tmp_path / 'pipe')!r} is not a folder" in done.stderr.replace("\n", " ")
+
+
+@pytest.mark.parametrize("name", cli.commands)
+def test_help_has_examples_that_are_valid_calls(name):
+    """Every example is parsed by its command: its options exist, and its arguments fit."""
+    command = cli.commands[name]
+    examples = [
+        line[line.index("crossfit ") :].split(", with ")[0]
+        for line in (command.epilog or "").replace("\\\n", "").splitlines()
+        if "crossfit " in line
+    ]
+    assert any(line.startswith(f"crossfit {name}") for line in examples)
+    for line in examples:
+        words = shlex.split(line.split(" > ")[0])[1:]
+        called = cli
+        while isinstance(called, click.Group) and words:
+            called = called.get_command(click.Context(called), words.pop(0))
+        assert called is not None, line
+        context = click.Context(called)
+        given, left, _ = called.make_parser(context).parse_args(words)
+        assert not left, line
+        for param in called.params:
+            if isinstance(param.type, click.Choice) and isinstance(given.get(param.name), str):
+                param.type_cast_value(context, given[param.name])
 
 
 def test_the_package_runs_as_a_module(run):

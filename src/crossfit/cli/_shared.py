@@ -47,9 +47,19 @@ COLUMNS = click.option(
     help="Column of a view, such as image=photo; repeatable, with commas for several captions.  "
     "[default: columns with the usual names, such as image and caption]",
 )  # fmt: skip
+_BACKEND = click.option(
+    "--backend", type=click.Choice(["loky", "dask"]), default="loky", show_default=True,
+    help="Where processes run: on this machine, or on the workers of --scheduler.",
+)  # fmt: skip
+_SCHEDULER = click.option("--scheduler", help="Address of a Dask scheduler, tcp://HOST:PORT.")
 #: Kind of the items that extractors of a modality take.
 KIND_OF = {"image": "picture", "audio": "sound", "text": "text"}
 _SHORT = "Extractor of the view {0}, short for --features {0}=SPEC."
+
+
+def WORKERS(command: Any) -> Any:
+    """Add the options for several machines."""
+    return _BACKEND(_SCHEDULER(command))
 
 
 def EXTRACTORS(command: Any) -> Any:

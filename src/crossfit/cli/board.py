@@ -11,7 +11,14 @@ from crossfit.cli._shared import Folder
 __all__ = ["board"]
 
 
-@click.command()
+EXAMPLES = """\b
+Examples:
+  crossfit report emoji-plain --results results/
+  crossfit board results/ --out site/
+"""
+
+
+@click.command(epilog=EXAMPLES)
 @click.argument(
     "results", nargs=-1, required=True, metavar="RESULTS...",
     type=click.Path(exists=True, path_type=Path),
@@ -22,15 +29,10 @@ __all__ = ["board"]
 )  # fmt: skip
 @click.option("--title", default="Leaderboards", show_default=True, help="Heading.")
 def board(results: tuple[Path, ...], out: Path, title: str) -> None:
-    r"""Build a static site with leaderboards of results, one per data set and protocol.
+    """Build a static site with leaderboards of results, one per data set and protocol.
 
     RESULTS are files that `crossfit report RUN --results FOLDER` wrote, or folders of them, of
     one's own and of others. Results on other queries or with another relevance are rejected.
-
-    \b
-    Example:
-      crossfit report emoji-plain --results results
-      crossfit board results --out site
     """
     from crossfit.report.site import write_board
 

@@ -9,7 +9,14 @@ import click
 __all__ = ["cache"]
 
 
-@click.group()
+EXAMPLES = """\b
+Examples:
+  crossfit cache info
+  crossfit cache clear --extractor grid
+"""
+
+
+@click.group(epilog=EXAMPLES)
 def cache() -> None:
     """Show or clear the feature cache."""
 

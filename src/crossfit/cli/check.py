@@ -16,7 +16,14 @@ __all__ = ["check"]
 _STYLES = {"pass": "green", "fail": "bold red", "skip": "yellow", "expected": "cyan"}
 
 
-@click.command()
+EXAMPLES = """\b
+Examples:
+  crossfit check ridge-map
+  crossfit check ridge-map --params alpha=10 -k ragged
+"""
+
+
+@click.command(epilog=EXAMPLES)
 @click.argument("names", nargs=-1, required=True)
 @click.option(
     "-k", "select", metavar="EXPR",

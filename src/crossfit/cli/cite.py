@@ -11,7 +11,14 @@ from crossfit.cards import GROUPS
 __all__ = ["cite"]
 
 
-@click.command()
+EXAMPLES = """\b
+Examples:
+  crossfit cite acln
+  crossfit cite flickr8k
+"""
+
+
+@click.command(epilog=EXAMPLES)
 @click.argument("name")
 def cite(name: str) -> None:
     """Print how to cite a method, extractor, data set or experiment."""

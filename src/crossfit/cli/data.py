@@ -15,7 +15,14 @@ __all__ = ["data"]
 _LISTED = 10
 
 
-@click.command()
+EXAMPLES = """\b
+Examples:
+  crossfit data --root ~/data
+  crossfit data flickr8k --root ~/data --split official
+"""
+
+
+@click.command(epilog=EXAMPLES)
 @click.argument("names", nargs=-1)
 @click.option(
     "--root", type=click.Path(exists=True, file_okay=False),
@@ -36,8 +43,6 @@ def data(
 
     NAMES are names of data sets, as `crossfit list` shows them; by default, all of which the folder
     holds a copy. The exit code is 1 if a copy is incomplete.
-
-    For example: crossfit data flickr8k --root ~/data
     """
     from rich.text import Text
 

@@ -15,7 +15,14 @@ from crossfit.cli.serve import serve_gallery
 __all__ = ["demo"]
 
 
-@click.command()
+EXAMPLES = """\b
+Examples:
+  crossfit demo
+  crossfit demo --serve
+"""
+
+
+@click.command(epilog=EXAMPLES)
 @click.option(
     "-o", "--out", type=Folder(), default=Path("demo"),
     show_default=True, help="Folder for report.html, the tables and the results.",

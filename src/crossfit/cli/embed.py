@@ -15,6 +15,7 @@ from crossfit._text import printable
 from crossfit.cli._shared import (
     COLUMNS,
     EXTRACTORS,
+    WORKERS,
     Folder,
     built_features,
     check_backend,
@@ -53,8 +54,7 @@ _NAMED = 5
               help="Number of processes; -1 uses all processors.")  # fmt: skip
 @click.option("--devices", help="Devices such as cuda:0,cuda:1, one process each. Default: each "
               "GPU, if there are several and --jobs is 1.")  # fmt: skip
-@click.option("--backend", type=click.Choice(["loky", "dask"]), default="loky", show_default=True)
-@click.option("--scheduler", help="Address of a Dask scheduler, tcp://HOST:PORT.")
+@WORKERS
 def embed(
     pairs: str,
     features: tuple[str, ...],

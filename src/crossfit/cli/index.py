@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import click
-import numpy as np
 
-from crossfit.cli._shared import Folder, check_backend, check_new_folder
+from crossfit.cli._shared import WORKERS, Folder, check_backend, check_new_folder
 
 __all__ = ["index"]
 
@@ -58,8 +57,7 @@ _KINDS = ("auto", "exact", "hnsw", "int8", "ivf-pq")
 )
 @click.option("--jobs", default=1, show_default=True,
               help="Processes of this machine; -1 is one per processor.")  # fmt: skip
-@click.option("--backend", type=click.Choice(["loky", "dask"]), default="loky", show_default=True)
-@click.option("--scheduler", help="Address of a Dask scheduler, tcp://HOST:PORT.")
+@WORKERS
 def index(
     winner: Path,
     gallery: str,
@@ -164,6 +162,8 @@ class _Encoded:
     view: str
 
     def __call__(self) -> Any:
+        import numpy as np
+
         model = _loaded(self.winner, self.version)
         blocks = range(0, len(self.items), _BLOCK)
         return np.concatenate(

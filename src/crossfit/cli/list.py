@@ -21,7 +21,15 @@ __all__ = ["list_"]
 SECTIONS = [group.removeprefix("crossfit.") for group in GROUPS]
 
 
-@click.command("list")
+EXAMPLES = """\b
+Examples:
+  crossfit list
+  crossfit list methods
+  crossfit list extractors --json
+"""
+
+
+@click.command("list", epilog=EXAMPLES)
 @click.argument("section", required=False, type=click.Choice(SECTIONS))
 @click.option("--json", "as_json", is_flag=True, help="Print the complete cards as JSON.")
 @click.option("-v", "--verbose", is_flag=True, help="Show tracebacks of broken plugins.")

@@ -11,7 +11,15 @@ from crossfit.cli._shared import TABLES, Folder, check_not_foreign
 __all__ = ["report"]
 
 
-@click.command()
+EXAMPLES = """\b
+Examples:
+  crossfit report emoji-plain
+  crossfit report emoji-plain other-run --out page/
+  crossfit report emoji-plain --results results/
+"""
+
+
+@click.command(epilog=EXAMPLES)
 @click.argument("runs", nargs=-1, required=True, metavar="RUN...")
 @click.option(
     "--store", type=Folder(), default=Path("crossfit-runs"),

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from crossfit._text import printable
-from crossfit.cli._shared import Folder, check_backend, check_new_folder, console
+from crossfit.cli._shared import WORKERS, Folder, check_backend, check_new_folder, console
 
 if TYPE_CHECKING:
     from crossfit.experiment import Experiment, RunRecord, Store
@@ -26,7 +26,15 @@ _SILENCE = 30.0
 _WARNINGS = 5
 
 
-@click.command()
+EXAMPLES = """\b
+Examples:
+  crossfit run emoji-plain
+  crossfit run mine.yaml --jobs 2 --save-best winner/
+  crossfit run mine.yaml --dry-run
+"""
+
+
+@click.command(epilog=EXAMPLES)
 @click.argument("experiment")
 @click.option(
     "--store", "folder", default="crossfit-runs", show_default=True,
@@ -44,8 +52,7 @@ _WARNINGS = 5
 @click.option(
     "--jobs", default=1, show_default=True, help="Number of processes; -1 uses all processors."
 )
-@click.option("--backend", type=click.Choice(["loky", "dask"]), default="loky", show_default=True)
-@click.option("--scheduler", help="Address of a Dask scheduler, tcp://HOST:PORT.")
+@WORKERS
 @click.option("--seeds", help="Seeds that replace those of the experiment: 0,1,2 or 0-4.")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE",
               help="Change a value, such as tuning.trials=5 or methods.CCA.params.reg=0.1; "

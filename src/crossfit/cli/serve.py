@@ -17,7 +17,15 @@ __all__ = ["serve", "serve_gallery"]
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
-@click.command()
+EXAMPLES = """\b
+Examples:
+  crossfit serve winner/ --gallery photos/
+  crossfit serve winner/ --gallery photos.index --port 8080
+  CROSSFIT_TOKEN=secret crossfit serve winner/ --gallery photos.index --host 0.0.0.0
+"""
+
+
+@click.command(epilog=EXAMPLES)
 @click.argument("bundle", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option(
     "--gallery",
@@ -77,7 +85,7 @@ def serve(
 ) -> None:
     """Serve search with the model in BUNDLE over HTTP, with a page for people.
 
-    For instance: crossfit serve winner/ --gallery photos/. Stop it with Ctrl-C.
+    Ctrl-C stops it.
     """
     if token is not None:
         _check_token(token)

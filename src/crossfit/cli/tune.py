@@ -23,7 +23,18 @@ __all__ = ["tune"]
 STORAGE = "sqlite:///crossfit-studies.db"
 
 
-@click.command()
+EXAMPLES = """\b
+Examples:
+  crossfit tune cca --dataset emoji --validation val --features image=grid \\
+      --features text=characters
+  crossfit tune kcca --data pairs.csv --features image=grid --features text=minilm \\
+      --trials 20 --save winner/
+  crossfit tune cca --data features/ --metric r@1 --against dimensions \\
+      --space 'reg={float: [0.01, 1], log: true}'
+"""
+
+
+@click.command(epilog=EXAMPLES)
 @click.argument("method")
 @click.option("--dataset", help="Name of an installed data set.")
 @click.option(
