@@ -69,6 +69,13 @@ def test_wrong_arguments_are_named_with_what_was_wanted_and_what_came(given):
     assert repr(value) in str(raised.value) and "\n" not in str(raised.value)
 
 
+@pytest.mark.parametrize("given", [((), {}), (("x", 1, 2), {}), (("x",), {"no": 1})])
+def test_a_wrong_number_or_name_is_an_error_with_the_name_of_the_function(given):
+    args, kwargs = given
+    with pytest.raises(TypeError, match=r"^function\(\) (missing|takes|got)"):
+        function(*args, **kwargs)
+
+
 def test_a_constraint_names_an_argument():
     with pytest.raises(TypeError, match="has no argument 'size'"):
         validated(size=[integer()])(lambda items: items)

@@ -228,7 +228,10 @@ int in the range [1, inf) or None. Got 0 instead.
 
         @wraps(function)
         def checked(*args: P.args, **kwargs: P.kwargs) -> R:
-            given = signature.bind(*args, **kwargs).arguments
+            try:
+                given = signature.bind(*args, **kwargs).arguments
+            except TypeError:  # Python's own error names the function
+                return function(*args, **kwargs)
             check_arguments(name, constraints, given)
             return function(*args, **kwargs)
 

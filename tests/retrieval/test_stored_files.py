@@ -266,6 +266,17 @@ def clustered(n, seed):
     return centres[rng.integers(0, 40, n)] + 0.5 * rng.normal(size=(n, 16))
 
 
+@pytest.mark.parametrize("n", [1, 255, 256])
+@pytest.mark.parametrize("kind", ["hnsw", "int8", "ivf-pq"])
+def test_structures_of_few_vectors(tmp_path, kind, n):
+    with Index.create(tmp_path / "i", 16, kind=kind) as index:
+        index.add(clustered(n, 1), [str(i) for i in range(n)])
+        index.compact()
+        assert index.kind == ("exact" if kind == "ivf-pq" and n < 256 else kind)
+        found = index.search(clustered(n, 1), k=1).ids.ravel()
+    assert np.mean(found == np.arange(n).astype(str)) > 0.95
+
+
 @pytest.mark.parametrize("kind", ["hnsw", "int8", "ivf-pq"])
 @pytest.mark.parametrize("metric", ["cosine", "euclidean"])
 def test_structures_meet_their_target(tmp_path, kind, metric):

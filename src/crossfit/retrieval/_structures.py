@@ -15,12 +15,14 @@ from numpy.typing import NDArray
 from crossfit.retrieval._knn import faiss, selector
 from crossfit.retrieval._segments import BLOCK, damaged, synced
 
-__all__ = ["KINDS", "Structure", "built", "default_settings", "kind_for", "settings_of"]
+__all__ = ["FEWEST", "KINDS", "Structure", "built", "default_settings", "kind_for", "settings_of"]
 
 Array = NDArray[Any]
 
 #: Kinds of structures.
 KINDS = ("hnsw", "int8", "ivf-pq")
+#: Least number of vectors of a kind, here that of the codes of a byte.
+FEWEST = {"ivf-pq": 256}
 #: Up to so many vectors, exact search takes milliseconds; up to so many, a graph fits into memory.
 _EXACT, _GRAPH = 100_000, 2_000_000
 #: Vectors per list that the lists are trained on.

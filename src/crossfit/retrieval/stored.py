@@ -29,14 +29,15 @@ from crossfit.querying import SearchResult, check_k
 from crossfit.retrieval import _segments
 from crossfit.retrieval._knn import best_rows, faiss, merged
 from crossfit.retrieval._segments import BLOCK, Segment, Snapshot, arrow
-from crossfit.retrieval._structures import KINDS as STRUCTURES
 from crossfit.retrieval._structures import (
+    FEWEST,
     Structure,
     built,
     default_settings,
     kind_for,
     settings_of,
 )
+from crossfit.retrieval._structures import KINDS as STRUCTURES
 from crossfit.retrieval._table import identifiers, joined, payload_table
 from crossfit.retrieval.hubs import HubCorrection
 from crossfit.retrieval.tuning import Tuning
@@ -533,7 +534,8 @@ class Index:
         Parameters
         ----------
         kind : {"auto", "exact", "hnsw", "int8", "ivf-pq"}, optional
-            As in `create`; by default, as it was made.
+            As in `create`; by default, as it was made. Fewer than 256 vectors of
+            ``"ivf-pq"`` are searched exactly.
 
         Raises
         ------
@@ -592,7 +594,7 @@ class Index:
         manifest = snapshot.manifest
         n_vectors = int(snapshot.starts[-1]) * unit
         kind = kind_for(n_vectors) if manifest["kind"] == "auto" else manifest["kind"]
-        if kind == "exact" or not n_vectors:
+        if kind == "exact" or n_vectors < FEWEST.get(kind, 1):
             return
         width = manifest["width"] * self._n_views // unit
         generation = manifest["generation"] + 1
