@@ -1312,3 +1312,29 @@ def test_who_died_before_a_sign_of_life_is_failed():
     running, failed = TrialState.RUNNING, TrialState.FAIL
     assert [trial.state for trial in study.trials] == [running, failed, running]
     assert search_module._count(study) == 2
+
+
+def test_failed_trials_print_one_sentence_and_store_their_traceback(pairs, tmp_path, capfd, caplog):
+    space = {"n_components": Choice(1, 50_000)}
+    search = OptunaSearch(
+        TooMany(), space, n_trials=2, sampler="grid", verbose=2, random_state=0,
+        storage=f"sqlite:///{tmp_path / 'study.db'}",
+    )  # fmt: skip
+    search.fit(pairs[0])
+    # The log of this process is not in what pytest captures of the terminal.
+    printed = "".join([*capfd.readouterr(), caplog.text])
+    assert "Traceback" not in printed
+    assert "n_components(50000) must be <= 5, two lines" in printed
+    (failed,) = [trial for trial in search.trials_ if "reason" in trial.user_attrs]
+    assert failed.user_attrs["reason"] == "ValueError: n_components(50000) must be <= 5, two lines"
+    kept = failed.user_attrs["traceback"]
+    assert kept.startswith("Traceback") and "in _fit" in kept and "two\nlines" in kept
+
+
+class TooMany(CCA):
+    """Raise what scikit-learn raises for too many components, in two lines."""
+
+    def _fit(self, views, y=None):
+        if self.n_components > 5:
+            raise ValueError(f"n_components({self.n_components}) must be <= 5, two\nlines")
+        super()._fit(views, y)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import logging
 import os
 import pickle
 import sys
 import time
+import traceback
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -242,7 +244,8 @@ class OptunaSearch(CheckedParameters, MetaEstimatorMixin, BaseEstimator):
         names are recorded under their names.
     trials_ : list of optuna.trial.FrozenTrial
         The finished trials. ``user_attrs`` has ``fold_scores``, with several measures ``scores``
-        (their means by name), or the ``reason`` of a failure.
+        (their means by name), or the ``reason`` of a
+        failure and its ``traceback``.
     folds_ : list of (train, test), or None
         Row numbers; None if Views were held out.
     search_space_ : dict
@@ -1033,8 +1036,9 @@ class _Objective:
         except optuna.exceptions.OptunaError:  # pruned, or the storage failed
             raise
         except (*_failures(), *self.catch) as error:
-            reason = f"{type(error).__name__}: {error}"
+            reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
             trial.set_user_attr("reason", reason)
+            trial.set_user_attr("traceback", "".join(traceback.format_exception(error)))
             raise _TrialFailedError(reason) from error
 
     def _value(self, trial: optuna.Trial) -> float | list[float]:
@@ -1405,10 +1409,20 @@ def _quiet(verbose: bool | int | str) -> Iterator[None]:
     # Below, not even Optuna's warnings of failed trials are shown: trials store their reasons.
     level = optuna.logging.INFO if _level(verbose) >= 2 else optuna.logging.ERROR
     optuna.logging.set_verbosity(level)
+    logger = logging.getLogger("optuna.study._optimize")
+    logger.addFilter(_without_traceback)
     try:
         yield
     finally:
+        logger.removeFilter(_without_traceback)
         optuna.logging.set_verbosity(before)
+
+
+def _without_traceback(record: logging.LogRecord) -> bool:
+    """Leave the traceback of a failed trial out of a message, since the trial stores it."""
+    if record.exc_info and isinstance(record.exc_info[1], (_TrialFailedError, _SurplusError)):
+        record.exc_info = None
+    return True
 
 
 @contextlib.contextmanager
