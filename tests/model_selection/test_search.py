@@ -1314,27 +1314,55 @@ def test_who_died_before_a_sign_of_life_is_failed():
     assert search_module._count(study) == 2
 
 
-def test_failed_trials_print_one_sentence_and_store_their_traceback(pairs, tmp_path, capfd, caplog):
-    space = {"n_components": Choice(1, 50_000)}
-    search = OptunaSearch(
-        TooMany(), space, n_trials=2, sampler="grid", verbose=2, random_state=0,
-        storage=f"sqlite:///{tmp_path / 'study.db'}",
-    )  # fmt: skip
-    search.fit(pairs[0])
-    # The log of this process is not in what pytest captures of the terminal.
-    printed = "".join([*capfd.readouterr(), caplog.text])
-    assert "Traceback" not in printed
-    assert "n_components(50000) must be <= 5, two lines" in printed
-    (failed,) = [trial for trial in search.trials_ if "reason" in trial.user_attrs]
-    assert failed.user_attrs["reason"] == "ValueError: n_components(50000) must be <= 5, two lines"
-    kept = failed.user_attrs["traceback"]
-    assert kept.startswith("Traceback") and "in _fit" in kept and "two\nlines" in kept
+@pytest.mark.parametrize(("n_jobs", "verbose"), [(1, 0), (1, 1), (1, 2), (2, 2)])
+def test_failed_trials_print_one_sentence_and_store_their_traceback(tmp_path, n_jobs, verbose):
+    (tmp_path / "toomany.py").write_text(TOO_MANY)
+    storage = f"sqlite:///{tmp_path / 'study.db'}"
+    words = [sys.executable, "-c", SEARCH, storage, str(n_jobs), str(verbose)]
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    printed = done.stdout + done.stderr
+    assert done.returncode == 0 and "Traceback" not in printed, printed
+    assert "ended: all 4 trials failed, the first with ValueError: n_components(" in printed
+    # Of several processes, only the first prints its trials, and it may have run none.
+    shown = "because of the following error: _TrialFailedError('ValueError: n_com" in printed
+    assert shown is (verbose == 2) or n_jobs == 2
+    trials = optuna.load_study(study_name="s", storage=storage).trials
+    failed = [trial.user_attrs for trial in trials if "reason" in trial.user_attrs]
+    assert len(failed) == 4
+    for about in failed:
+        assert about["reason"].endswith(") must be <= 5, two lines")
+        kept = about["traceback"]
+        assert kept.startswith("Traceback") and "in _fit" in kept and "two\nlines" in kept
 
+
+# What scikit-learn raises for too many components, in two lines, in a module that workers import.
+TOO_MANY = """
+from crossfit.methods import CCA
 
 class TooMany(CCA):
-    """Raise what scikit-learn raises for too many components, in two lines."""
-
     def _fit(self, views, y=None):
         if self.n_components > 5:
-            raise ValueError(f"n_components({self.n_components}) must be <= 5, two\nlines")
+            raise ValueError(f"n_components({self.n_components}) must be <= 5, two\\nlines")
         super()._fit(views, y)
+"""
+SEARCH = """
+import sys
+import numpy as np
+from toomany import TooMany
+from crossfit import Views
+from crossfit.model_selection import OptunaSearch
+from crossfit.search_space import Int
+
+if __name__ == "__main__":
+    rng = np.random.default_rng(0)
+    views = Views(image=rng.normal(size=(40, 6)), text=rng.normal(size=(40, 6)))
+    storage, n_jobs, verbose = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+    search = OptunaSearch(
+        TooMany(), {"n_components": Int(50_000, 60_000)}, n_trials=4, cv=2, storage=storage,
+        study_name="s", n_jobs=n_jobs, verbose=verbose, random_state=0,
+    )
+    try:
+        search.fit(views)
+    except ValueError as error:
+        print("ended:", error)
+"""

@@ -188,10 +188,8 @@ def _run(experiment: Any, store: Path) -> tuple[Any, Any]:
         raise
     cell = record.cells[0]
     if cell.status == "failed":
-        last = cell.traceback.strip().splitlines()[-1]
-        error, _, words = last.partition(": ")
-        plain = words if error.rpartition(".")[2].endswith("Error") and words else last
-        raise ValueError(f"{cell.label} failed: {plain}; the traceback is in {cell.folder}")
+        reason = cell.problem.rstrip(".")
+        raise ValueError(f"{cell.label} failed: {reason}; the traceback is in {cell.folder}")
     if cell.status != "done":
         raise ValueError(f"{cell.label} has no result: {cell.reason or cell.status}")
     print_results(record)
@@ -199,8 +197,7 @@ def _run(experiment: Any, store: Path) -> tuple[Any, Any]:
         click.echo(printable(f"warning: {text.removeprefix('UserWarning: ')}"), err=True)
     for other in record.cells[1:]:
         if other.status != "done":
-            reason = other.reason or other.traceback.strip().rpartition("\n")[2]
-            click.echo(printable(f"{other.label} has no result: {reason}"), err=True)
+            click.echo(printable(f"{other.label} has no result: {other.problem}"), err=True)
     for key, value in cell.chosen.items():
         click.echo(printable(f"  {key} = {value}"))
     return refit(record, cell), record

@@ -179,8 +179,7 @@ def run_and_print(experiment: Experiment, store: Store, **options: Any) -> RunRe
         click.echo(f"the split {split!r} of {dataset} has been evaluated {_times(looks)} so far")
     for cell in record.cells:
         if cell.status == "failed":
-            last = cell.traceback.strip().splitlines()[-1]
-            failure = f"{cell.label} on {cell.dataset}, seed {cell.seed}: {last}"
+            failure = f"{cell.label} on {cell.dataset}, seed {cell.seed}: {cell.problem}"
             click.echo(printable(f"failed: {failure}"), err=True)
     for reason in dict.fromkeys(cell.reason for cell in record.cells if cell.status == "skipped"):
         who = [c.label for c in record.cells if c.status == "skipped" and c.reason == reason]

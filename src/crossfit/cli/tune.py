@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from crossfit._sizes import COSTS
+from crossfit._text import printable
 from crossfit.cli._shared import (
     Folder,
     check_new_folder,
@@ -154,6 +155,7 @@ def tune(
         loaded = _own_pairs(str(data), names)
     _check_pairs(method, pipeline, loaded[train])
 
+    from crossfit.experiment.task import reason_of
     from crossfit.model_selection import OptunaSearch
     from crossfit.model_selection.storages import without_password
 
@@ -190,6 +192,16 @@ def tune(
                 err=True,
             )
         raise
+    except (OSError, ImportError):  # among them, a storage that cannot be reached
+        raise
+    except Exception as error:
+        where = ""
+        if hasattr(search, "study_") and _has_traceback(search.study_.get_trials()):
+            where = (
+                "; the tracebacks of failed trials are in the study "
+                f"{search.study_.study_name!r} in {without_password(storage)}"
+            )
+        raise ValueError(f"{reason_of(error).rstrip('.')}{where}") from error
     _print(search, trials, measured)
     if out is not None:
         import crossfit
@@ -317,7 +329,13 @@ def _print(search: Any, trials: int, names: list[str]) -> None:
     for reason in dict.fromkeys(t.user_attrs.get("reason") for t in search.trials_):
         if reason is not None:
             n = sum(trial.user_attrs.get("reason") == reason for trial in search.trials_)
-            click.echo(f"{n} failed with: {' '.join(reason.split())}", err=True)
+            click.echo(printable(f"{n} failed with: {' '.join(reason.split())}"), err=True)
+    if _has_traceback(search.trials_):
+        click.echo("the tracebacks of failed trials are in the study", err=True)
+
+
+def _has_traceback(trials: Any) -> bool:
+    return any("traceback" in trial.user_attrs for trial in trials)
 
 
 def _importance(study: Any) -> dict[str, float]:

@@ -81,6 +81,6 @@ def _lost(task: Task, options: Mapping[str, Any], reason: str) -> Outcome:
             with claim:
                 keep_search(task, store, {"error": reason, "traceback": ""})
     else:
-        record = {"status": "failed", "cell": task.identity, "finished": now(), "traceback": reason}
-        store.write_cell(task.key, record)  # a finished result is kept
+        about = {"cell": task.identity, "finished": now(), "reason": reason, "traceback": reason}
+        store.write_cell(task.key, {**about, "status": "failed"})  # a finished result is kept
     return Outcome(task.key, "failed", 0.0, reason)

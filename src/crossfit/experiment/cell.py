@@ -107,11 +107,13 @@ def _claimed(task: Task, store: Store, begun: float, force: bool) -> Outcome:
         store.write_cell(task.key, {**about, "status": "skipped", "reason": reason})
         return Outcome(task.key, "skipped", time.perf_counter() - begun, reason)
     except Exception as error:
-        about |= {"warnings": warned, "finished": now(), "traceback": traceback.format_exc()}
+        reason = reason_of(error)
+        about |= {"warnings": warned, "finished": now(), "reason": reason}
+        about["traceback"] = traceback.format_exc()
         about["environment"] = environment(task.identity["method"])
         store.write_cell(task.key, {**about, "status": "failed"})
         _track(task, store)
-        return Outcome(task.key, "failed", time.perf_counter() - begun, reason_of(error))
+        return Outcome(task.key, "failed", time.perf_counter() - begun, reason)
     # Only now, because methods import their libraries (torch, gensim) when they are fitted.
     about["environment"] = environment(task.identity["method"])
     seconds = time.perf_counter() - begun

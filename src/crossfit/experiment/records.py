@@ -38,7 +38,7 @@ class CellRecord(Cell):
     folder : pathlib.Path or None
         Folder with the files of the cell; None while it is pending.
     reason, traceback : str
-        Why the cell was skipped, and the traceback if it failed.
+        Why the cell was skipped or has failed, and the traceback if it failed.
     results : mapping
         ``{direction: {metric: {"mean", "low", "high", "n"}}}``.
     chosen, tuning : mapping

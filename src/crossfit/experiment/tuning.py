@@ -137,7 +137,8 @@ def chosen_settings(
                     _study_file(task, store).unlink(missing_ok=True)
                 found = kept_search(store, task.search_key) or found
     if "error" in found:
-        raise SearchError(f"the search for settings failed: {found['error']}\n{found['traceback']}")
+        stored = _StoredError(found["traceback"]) if found.get("traceback") else None
+        raise SearchError(f"the search for settings failed: {found['error']}") from stored
     return found
 
 
@@ -223,8 +224,15 @@ def _listener(on_trial: OnTrial, wanted: int) -> Callable[[Any, Any], None]:
     return report
 
 
-class SearchError(RuntimeError):
-    """The search that a cell depends on has failed."""
+class SearchError(ValueError):
+    """The search that a cell depends on has failed; its cause has the stored traceback."""
+
+
+class _StoredError(Exception):
+    """The text of a stored traceback, as the cause of an error in this process."""
+
+    def __str__(self) -> str:
+        return f"\n{self.args[0]}"
 
 
 def _search(task: Task, store: Store, on_trial: OnTrial | None) -> dict[str, Any]:
@@ -278,7 +286,14 @@ def _search(task: Task, store: Store, on_trial: OnTrial | None) -> dict[str, Any
         callbacks=None if on_trial is None else [_listener(on_trial, tuning.trials)],
         verbose=False,
     )
-    search.fit(train_views, train.y)
+    try:
+        search.fit(train_views, train.y)
+    except ValueError as error:
+        # If all trials have failed, the cause is that of the first, whose study is not kept.
+        for trial in getattr(search, "trials_", ()):
+            if "traceback" in trial.user_attrs:
+                raise error from _StoredError(trial.user_attrs["traceback"])
+        raise
     return {
         "params": search.best_params_,
         "chosen": _in_file(task.method, search.best_params_),
@@ -317,7 +332,11 @@ def _trial(spec: MethodSpec, trial: Any) -> dict[str, Any]:
         "number": trial.number,
         "state": trial.state.name.lower(),
         "value": trial.values[0] if trial.values else None,
-        **({"scores": trial.user_attrs["scores"]} if "scores" in trial.user_attrs else {}),
+        **{
+            name: trial.user_attrs[name]
+            for name in ("scores", "reason", "traceback")
+            if name in trial.user_attrs
+        },
         "params": _in_file(spec, trial.params),
         "seconds": None if trial.duration is None else trial.duration.total_seconds(),
         "steps": {str(step): value for step, value in trial.intermediate_values.items()},

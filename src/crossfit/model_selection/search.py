@@ -8,6 +8,7 @@ import logging
 import os
 import pickle
 import sys
+import threading
 import time
 import traceback
 import warnings
@@ -244,8 +245,7 @@ class OptunaSearch(CheckedParameters, MetaEstimatorMixin, BaseEstimator):
         names are recorded under their names.
     trials_ : list of optuna.trial.FrozenTrial
         The finished trials. ``user_attrs`` has ``fold_scores``, with several measures ``scores``
-        (their means by name), or the ``reason`` of a
-        failure and its ``traceback``.
+        (their means by name), or the ``reason`` of a failure and its ``traceback``.
     folds_ : list of (train, test), or None
         Row numbers; None if Views were held out.
     search_space_ : dict
@@ -1035,10 +1035,12 @@ class _Objective:
             return self._value(trial)
         except optuna.exceptions.OptunaError:  # pruned, or the storage failed
             raise
-        except (*_failures(), *self.catch) as error:
+        except Exception as error:
+            trial.set_user_attr("traceback", traceback.format_exc())
+            if not isinstance(error, (*_failures(), *self.catch)):
+                raise
             reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
             trial.set_user_attr("reason", reason)
-            trial.set_user_attr("traceback", "".join(traceback.format_exception(error)))
             raise _TrialFailedError(reason) from error
 
     def _value(self, trial: optuna.Trial) -> float | list[float]:
@@ -1409,20 +1411,21 @@ def _quiet(verbose: bool | int | str) -> Iterator[None]:
     # Below, not even Optuna's warnings of failed trials are shown: trials store their reasons.
     level = optuna.logging.INFO if _level(verbose) >= 2 else optuna.logging.ERROR
     optuna.logging.set_verbosity(level)
+    thread = threading.get_ident()
+
+    def without_traceback(record: logging.LogRecord) -> bool:
+        # Trials store their tracebacks. Studies of other threads are left as they are.
+        if record.thread == thread:
+            record.exc_info = None
+        return True
+
     logger = logging.getLogger("optuna.study._optimize")
-    logger.addFilter(_without_traceback)
+    logger.addFilter(without_traceback)
     try:
         yield
     finally:
-        logger.removeFilter(_without_traceback)
+        logger.removeFilter(without_traceback)
         optuna.logging.set_verbosity(before)
-
-
-def _without_traceback(record: logging.LogRecord) -> bool:
-    """Leave the traceback of a failed trial out of a message, since the trial stores it."""
-    if record.exc_info and isinstance(record.exc_info[1], (_TrialFailedError, _SurplusError)):
-        record.exc_info = None
-    return True
 
 
 @contextlib.contextmanager
