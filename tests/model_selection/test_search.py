@@ -32,6 +32,7 @@ from crossfit.model_selection import (
     PairKFold,
     PairShuffleSplit,
     default_search_space,
+    exhaustive,
     storages,
 )
 from crossfit.model_selection import search as search_module
@@ -811,6 +812,130 @@ def test_a_sampler_that_has_drawn_all_ends_the_search(pairs, storage, make):
         assert len({tuple(trial.params.items()) for trial in trials}) == 6
 
 
+class Killed(CCA):
+    """CCA that is interrupted in one of its fits."""
+
+    left = 0
+
+    def _fit(self, views, y):
+        Killed.left -= 1
+        if Killed.left == 0:
+            raise KeyboardInterrupt
+        super()._fit(views, y)
+
+
+FOUR = {"reg": Choice(0.1, 1.0, 10.0, 100.0)}
+
+
+@pytest.mark.parametrize("at", [1, 4, 8])
+@pytest.mark.parametrize(
+    "sampler", [None, "grid", optuna.samplers.GridSampler({"reg": [0.1, 1.0, 10.0, 100.0]}, seed=0)]
+)
+def test_settings_of_an_interrupted_trial_are_tried_by_the_next_search(pairs, storage, sampler, at):
+    views, _ = pairs
+    study = None if storage else optuna.create_study(direction="maximize")
+    if sampler is None and study:
+        sampler = "random"
+    Killed.left = at
+    search = OptunaSearch(
+        Killed(), FOUR, cv=2, n_trials=9, sampler=sampler, storage=storage, study=study, refit=False
+    )
+    with pytest.raises(KeyboardInterrupt):
+        search.fit(views)
+    search.fit(views)
+    assert states(search) == [TrialState.COMPLETE] * 4
+    assert {trial.params["reg"] for trial in search.trials_} == {0.1, 1.0, 10.0, 100.0}
+    assert len(search.study_.trials) == 5
+    assert len(search.fit(views).study_.trials) == 5
+
+
+@pytest.mark.parametrize("drawn", [{}, {"reg": 0.1}, {"reg": 0.1, "n_components": 2}])
+@pytest.mark.parametrize("of", ["grid", "object"])
+def test_a_trial_that_was_withdrawn_or_killed_takes_no_settings_of_a_grid(pairs, drawn, of):
+    views, _ = pairs
+    space = {"reg": Choice(0.1, 1.0, 10.0), "n_components": Int(2, 3)}
+    sampler = of
+    if of == "object":
+        with pytest.warns(optuna.exceptions.ExperimentalWarning):
+            sampler = optuna.samplers.BruteForceSampler(seed=0)
+    study = optuna.create_study(direction="maximize")
+    given = {"sampler": sampler, "study": study, "cv": 2, "pruner": "none", "refit": False}
+    OptunaSearch(CCA(), space, n_trials=1, **given).fit(views)
+    known = {
+        "reg": optuna.distributions.CategoricalDistribution([0.1, 1.0, 10.0]),
+        "n_components": optuna.distributions.IntDistribution(2, 3),
+    }
+    study.add_trial(
+        optuna.trial.create_trial(
+            state=TrialState.FAIL,
+            params=drawn,
+            distributions={name: known[name] for name in drawn},
+        )
+    )
+    search = OptunaSearch(CCA(), space, n_trials=20, **given).fit(views)
+    assert states(search) == [TrialState.COMPLETE] * 6
+    assert len({tuple(trial.params.items()) for trial in search.trials_}) == 6
+
+
+@pytest.mark.parametrize(
+    ("space", "n"),
+    [
+        ({"reg": Float(0.1, 0.1), "n_components": Int(2, 4)}, 3),
+        ({"reg": Choice(0.1)}, 1),
+        ({"n_components": Int(2, 2), "reg": Each(("image", "text"), Float(1.0, 1.0))}, 1),
+        (
+            {
+                "power": Choice(0.0, 1.0),
+                "reg": Choice(0.1, 1.0, when={"power": 0.0}),
+                "n_components": Int(2, 3, when={"power": 1.0}),
+            },
+            4,
+        ),
+    ],
+)
+@pytest.mark.parametrize("sampler", [None, "grid"])
+def test_spaces_of_one_value_and_with_conditions_are_listed(pairs, storage, space, n, sampler):
+    views, _ = pairs
+    given = {"cv": 2, "sampler": sampler, "storage": storage, "refit": False}
+    search = OptunaSearch(CCA(), space, n_trials=12, **given).fit(views)
+    assert len(search.study_.trials) == n
+    assert len({tuple(sorted(trial.params.items())) for trial in search.trials_}) == n
+
+
+def test_settings_that_failed_for_a_reason_are_not_tried_again(pairs):
+    class Fussy(CCA):
+        def _fit(self, views, y):
+            if self.reg == 1.0:
+                raise ValueError("not this one")
+            super()._fit(views, y)
+
+    search = OptunaSearch(Fussy(), FOUR, cv=2, n_trials=9, refit=False).fit(pairs[0])
+    assert sorted(trial.params["reg"] for trial in search.trials_) == [0.1, 1.0, 10.0, 100.0]
+    assert sum(state is TrialState.FAIL for state in states(search)) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("url", "n_trials"),
+    [
+        (None, 30),
+        ("sqlite:///{}/study.db", 6),
+        ("sqlite:///{}/study.db", 30),
+        ("journal:///{}/study.log", 6),
+    ],
+)
+def test_processes_try_each_settings_of_a_grid_once(pairs, tmp_path, url, n_trials):
+    views, _ = pairs
+    storage = url and url.format(tmp_path)
+    search = OptunaSearch(
+        CCA(), SIX, n_trials=n_trials, n_jobs=3, storage=storage, scoring=slowly, random_state=0,
+        cv=2, refit=False,
+    ).fit(views)  # fmt: skip
+    assert states(search) == [TrialState.COMPLETE] * len(search.trials_)
+    assert len({tuple(trial.params.items()) for trial in search.trials_}) == 6
+    assert len(search.trials_) == 6
+
+
 def test_the_study_has_the_sampler_and_the_pruner_that_were_used(pairs):
     views, _ = pairs
     grid = optuna.samplers.GridSampler({"reg": [0.1, 1.0]})
@@ -1291,7 +1416,7 @@ def test_a_surplus_trial_is_withdrawn(pairs):
     assert objective(first)[0] > 0
     with pytest.raises(search_module._SurplusError):
         objective(second)
-    assert not search_module._counts(optuna.trial.create_trial(state=TrialState.FAIL))
+    assert not exhaustive.counts(optuna.trial.create_trial(state=TrialState.FAIL))
 
 
 def test_who_died_before_a_sign_of_life_is_failed():

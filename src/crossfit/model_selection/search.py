@@ -50,13 +50,13 @@ from crossfit._warnings import warn_of_missing_labels
 from crossfit.base import CrossModalEstimator
 from crossfit.labels import check_labels
 from crossfit.model_selection import storages
+from crossfit.model_selection.exhaustive import ExhaustiveSampler, counts, is_complete
 from crossfit.model_selection.objectives import Measures, as_score
 from crossfit.model_selection.splitters import PairKFold, check_folds
 from crossfit.querying import answering, encode, similarity
 from crossfit.search_space import (
     Choice,
     Each,
-    Float,
     Part,
     Space,
     check_parts,
@@ -542,7 +542,7 @@ class OptunaSearch(CheckedParameters, MetaEstimatorMixin, BaseEstimator):
                 pruner=study.pruner,
             )
             self.study_.add_trials(study.get_trials())
-        self.trials_ = [trial for trial in study.get_trials() if _counts(trial, running=False)]
+        self.trials_ = [trial for trial in study.get_trials() if counts(trial, running=False)]
         if len(self._measures.objectives) > 1:
             self.front_ = self._measures.front(self.trials_)
         best = self._best()
@@ -683,8 +683,10 @@ class OptunaSearch(CheckedParameters, MetaEstimatorMixin, BaseEstimator):
                 f"{shown(dict(given[never[0]].when))} and {shown(fixed)} is fixed; leave it out"
             )
         check_space("search_space", space)
-        for key, part in space.items() if self.sampler == "grid" else ():
-            if isinstance(part.part if isinstance(part, Each) else part, Float):
+        sampler = self.sampler or (None if self.study is None else self.study.sampler)
+        listed = sampler == "grid" or isinstance(sampler, optuna.samplers.BruteForceSampler)
+        for key, part in space.items() if listed else ():
+            if size_of({key: part}) is None:
                 raise ValueError(
                     f"search_space: {key!r} is a Float, whose values a grid cannot list; use a "
                     "Choice or an Int, or another sampler"
@@ -720,10 +722,13 @@ class OptunaSearch(CheckedParameters, MetaEstimatorMixin, BaseEstimator):
             state = int(np.random.SeedSequence(words).generate_state(1)[0])
             with _calm(False):  # BruteForceSampler still warns that it is experimental
                 quiet = {"warn_independent_sampling": False} if given in ("cmaes", "gp") else {}
-                return SAMPLERS[given](seed=state, **quiet)  # type: ignore[call-arg]
-        sampler = copy.deepcopy(given)
-        if done or worker:
-            sampler.reseed_rng()
+                sampler = SAMPLERS[given](seed=state, **quiet)  # type: ignore[call-arg]
+        else:
+            sampler = copy.deepcopy(given)
+            if done or worker:
+                sampler.reseed_rng()
+        if isinstance(sampler, optuna.samplers.BruteForceSampler):
+            return ExhaustiveSampler(sampler, self.search_space_)
         return sampler
 
     def _folds(
@@ -1023,14 +1028,6 @@ class _Objective:
         return replace(self, estimator=clone(self.estimator[first:]), folds=folds)
 
     def __call__(self, trial: optuna.Trial) -> float | list[float]:
-        study = trial.study
-        if self.n_trials is not None:
-            begun = sum(
-                _counts(other) and other.number < trial.number
-                for other in study.get_trials(deepcopy=False)
-            )
-            if begun >= self.n_trials:
-                raise _SurplusError("another process has begun the last trial")
         try:
             return self._value(trial)
         except optuna.exceptions.OptunaError:  # pruned, or the storage failed
@@ -1045,6 +1042,10 @@ class _Objective:
 
     def _value(self, trial: optuna.Trial) -> float | list[float]:
         params = suggest(self.space, trial)
+        # Withdrawn after it was drawn: samplers that list settings could not read a trial without
+        # parameters.
+        if reason := self._surplus(trial):
+            raise _SurplusError(reason)
         before = _with_same_settings(trial)
         if before is not None:
             if before.state is TrialState.PRUNED:
@@ -1083,6 +1084,19 @@ class _Objective:
             trial.set_user_attr("scores", {name: means[name] for name in self.measures.scorers})
         return [means[name] for name in self.measures.objectives]
 
+    def _surplus(self, trial: optuna.Trial) -> str:
+        """Return why a trial is one too many, because of other processes; empty if it is not."""
+        trials = trial.study.get_trials(deepcopy=False)
+        earlier = [other for other in trials if other.number < trial.number and counts(other)]
+        if self.n_trials is not None and len(earlier) >= self.n_trials:
+            return "another process has begun the last trial"
+        mine = next(other for other in trials if other.number == trial.number)
+        if isinstance(trial.study.sampler, ExhaustiveSampler) and not _is_queued(mine):
+            ended = [other for other in trials if counts(other, running=False)]
+            if any(other.params == mine.params for other in [*earlier, *ended]):
+                return "another process has begun the last settings"
+        return ""
+
     def _best_epoch(self, trial: optuna.Trial, of_folds: list[_EpochScores]) -> list[float]:
         """Store the epoch whose mean score over the folds is best; return its scores."""
         if not all(epochs.curve for epochs in of_folds):
@@ -1106,6 +1120,10 @@ class _Objective:
     ) -> float:
         """Return the score on held-out rows, checked to be a finite number."""
         return as_score(self.measures.scorer(estimator, views, y, **more))
+
+
+def _is_queued(trial: FrozenTrial) -> bool:
+    return "fixed_params" in trial.system_attrs
 
 
 def _with_same_settings(trial: optuna.Trial) -> FrozenTrial | None:
@@ -1233,12 +1251,17 @@ def _work(
             _EXHAUSTED, type(sampler).__name__
         )
         with progress_bar(wanted or 0, "tuning", "trial", verbose) as bar:
-            while (deadline is None or time.time() < deadline) and not _is_exhausted(study):
+            while deadline is None or time.time() < deadline:
                 done = _count(study, running=False)
                 bar.update(done - bar.n)
                 if wanted is not None and done >= wanted:
                     break
-                if wanted is None or _count(study) < wanted:
+                exhausted = _is_exhausted(study)
+                running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+                if exhausted and not running:
+                    if not _queue_lost(study, objective.space):
+                        break
+                elif not exhausted and (wanted is None or _count(study) < wanted):
                     storages.wait_for(storage)
                     try:
                         with _calm(verbose):
@@ -1270,6 +1293,24 @@ def _is_exhausted(study: optuna.Study) -> bool:
     if drawn is not None:
         return bool(drawn(study))
     return bool(study.user_attrs.get(_EXHAUSTED) == type(study.sampler).__name__)
+
+
+def _queue_lost(study: optuna.Study, space: Space) -> bool:
+    """Queue points of a ``GridSampler`` whose trials were killed or withdrawn; True if any.
+
+    The sampler itself does not draw a point again.
+    """
+    if not isinstance(study.sampler, optuna.samplers.GridSampler):
+        return False
+    trials = study.get_trials(deepcopy=False)
+    scored = [trial.params for trial in trials if counts(trial)]
+    lost: list[dict[str, Any]] = []
+    for trial in trials:
+        at_point = "grid_id" in trial.system_attrs and is_complete(space, trial.params)
+        if at_point and trial.params not in [*scored, *lost]:
+            lost.append(trial.params)
+            study.enqueue_trial(trial.params)
+    return bool(lost)
 
 
 def _check_queue(study: optuna.Study, space: Mapping[str, Part]) -> None:
@@ -1319,20 +1360,7 @@ def _fail_dead_trials(study: optuna.Study) -> None:
 
 
 def _count(study: optuna.Study, running: bool = True) -> int:
-    return sum(_counts(trial, running) for trial in study.get_trials(deepcopy=False))
-
-
-def _counts(trial: FrozenTrial, running: bool = True) -> bool:
-    """Return True if a trial counts towards `n_trials`.
-
-    It does if it is finished or pruned, failed for a reason (and was not killed) or, with
-    `running`, is under way.
-    """
-    if trial.state is TrialState.FAIL:
-        return "reason" in trial.user_attrs
-    if trial.state is TrialState.RUNNING:
-        return running
-    return trial.state in (TrialState.COMPLETE, TrialState.PRUNED)
+    return sum(counts(trial, running) for trial in study.get_trials(deepcopy=False))
 
 
 def _failures() -> tuple[type[BaseException], ...]:
