@@ -178,3 +178,55 @@ def test_the_page_and_its_files(client):
     assert "<style" not in page.text and "onclick" not in page.text
     look = client.get("/gallery").json()
     assert 0 < len(look["sample"]) <= 24
+
+
+def test_the_first_look_follows_an_index_whose_size_stays_the_same(bundle, index, monkeypatch):
+    from starlette.testclient import TestClient
+
+    from crossfit.retrieval import Index
+    from crossfit.serving import build_app, gallery
+
+    monkeypatch.setattr(gallery, "_REFRESH", 0.0)
+    client = TestClient(build_app(bundle, index), base_url="http://localhost")
+
+    def years():
+        (found,) = client.get("/gallery").json()["filters"]
+        return found["low"] if found["low"] is not None else min(row[0] for row in found["choices"])
+
+    assert years() == 0
+    with Index.open(index, mode="a") as writer:
+        n, names = len(writer), writer.ids
+        rows = [{**row, "year": row["year"] + 1900} for row in writer.get(names)]
+        writer.update(None, names, {"path": [row["path"] for row in rows],
+                                    "year": [row["year"] for row in rows]})  # fmt: skip
+    assert years() == 1900
+    assert len(Index.open(index)) == n
+    with Index.open(index, mode="a") as writer:
+        moved = writer.get(names[:1])[0]
+        vectors = writer.vectors(names[:1])
+        writer.remove(names[:1])
+        writer.add(vectors, ["another"], {"path": [moved["path"]], "year": [moved["year"]]})
+    shown = [row["id"] for row in client.get("/gallery").json()["sample"]]
+    assert "another" in shown and names[0] not in shown
+
+
+def test_a_large_gallery_shows_some_items_without_reading_all_names(bundle, index, monkeypatch):
+    from crossfit.retrieval import Index
+    from crossfit.serving import gallery
+    from crossfit.serving.galleries import open_gallery
+    from crossfit.serving.winner import Winner
+
+    monkeypatch.setattr(gallery, "_MANY", 5)
+    monkeypatch.setattr(Index, "ids", property(lambda self: pytest.fail("all names are read")))
+    found = open_gallery(Winner.load(bundle), index).sample(8)
+    assert 1 < len(found) <= 8 and len(set(found)) == len(found)
+
+
+def test_filters_of_a_column_whose_values_become_many_later():
+    pa = pytest.importorskip("pyarrow", reason="pyarrow is of the extra tables")
+    late = [0] * 10_000 + list(range(100))
+    table = pa.table({"late": late, "ratio": [float("inf"), *map(float, late[1:])]})
+    assert filters_of(table) == [
+        {"column": "late", "low": 0, "high": 99},
+        {"column": "ratio", "low": 0.0, "high": 99.0},
+    ]

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Annotated, Any
-from urllib.parse import quote, unquote
+from urllib.parse import unquote
 
 import numpy as np
 from fastapi import FastAPI, Request
 from fastapi import Path as InPath
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse, Response
-from pydantic import ValidationError
-from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 
 import crossfit
@@ -24,7 +22,17 @@ from crossfit.serving.guard import Guard
 from crossfit.serving.limits import Limits
 from crossfit.serving.metrics import Metrics
 from crossfit.serving.pages import add_pages
-from crossfit.serving.schemas import About, Error, Found, Health, Item, Search, Upload
+from crossfit.serving.reading import media_type, parsed, sentence, short, upload
+from crossfit.serving.schemas import (
+    About,
+    Error,
+    Found,
+    Health,
+    Item,
+    Search,
+    Upload,
+    addressed,
+)
 from crossfit.serving.service import Query, Service
 
 __all__ = ["make_app"]
@@ -98,31 +106,24 @@ def make_app(service: Service, *, token: str | None = None, hosts: tuple[str, ..
     async def search(request: Request) -> Found:
         """Find the best items of the gallery for a text, a file, a vector or another item."""
         begun = time.perf_counter()
-        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-        if kind == "application/json":
-            query = _query(service, _parsed(Search, await request.body()))
+        if media_type(request) == "application/json":
+            query = _query(service, parsed(Search, await request.body()))
             results = await service.search(query)
-        elif kind == "multipart/form-data":
-            data, fields = await _form(request)
+        else:
+            data, fields = await upload(request, Upload)
             where = _where(service, fields.where)
             wanted = Query("", k=fields.k, where=where, rerank=fields.rerank)
             results = await service.search_file(data, wanted)
-        else:
-            raise Refused(
-                415,
-                "the type of the body must be application/json or multipart/form-data, got "
-                f"{kind[:100] or 'none'}",
-            )
         took = round((time.perf_counter() - begun) * 1000, 3)
         return Found(
-            results=[[_addressed(row) for row in rows] for rows in results],  # type: ignore[misc]
+            results=[[addressed(row) for row in rows] for rows in results],  # type: ignore[misc]
             took_ms=took,
         )
 
     @app.get("/items/{id}", responses=_FOR_ITEMS)
     async def item(id: Name) -> Item:
         """Return an item of the gallery."""
-        return Item(**_addressed(await service.item(unquote(id))))
+        return Item(**addressed(await service.item(unquote(id))))
 
     @app.get(
         "/items/{id}/file",
@@ -199,25 +200,6 @@ def _contents(limits: Limits) -> dict[str, Any]:
     }
 
 
-def _addressed(row: dict[str, Any]) -> dict[str, Any]:
-    address = f"/items/{quote(row['id'], safe='')}/file" if row["has_file"] else None
-    return {**{key: value for key, value in row.items() if key != "has_file"}, "file": address}
-
-
-def _parsed(model: type[Any], body: bytes) -> Any:
-    try:
-        return model.model_validate_json(body)
-    except ValidationError as error:
-        raise _sentence(error) from None
-
-
-def _sentence(error: ValidationError | RequestValidationError) -> Refused:
-    first = error.errors()[0]
-    what = " → ".join(str(part) for part in first["loc"]) or "the body"
-    status = 400 if first["type"] == "json_invalid" else 422
-    return Refused(status, f"{what}: {first['msg'][:1].lower()}{first['msg'][1:]}")
-
-
 def _query(service: Service, asked: Any) -> Query:
     """Return the query of a request, with its values checked against the limits."""
     given = [name for name in _KINDS if getattr(asked, name) is not None]
@@ -230,7 +212,7 @@ def _query(service: Service, asked: Any) -> Query:
     if given[0] in ("text", "texts"):
         texts = [asked.text] if asked.texts is None else asked.texts
         query.view = service.view_of_texts()
-        query.values = [_short(service, text, "a text") for text in texts]
+        query.values = [short(service.limits, text, "a text") for text in texts]
     elif given[0] in ("vector", "vectors"):
         query.view = service.view_of_vectors()
         query.vectors = _vectors(
@@ -238,20 +220,14 @@ def _query(service: Service, asked: Any) -> Query:
         )
     else:
         query.view = service.gallery.view
-        query.id = _short(service, asked.id, "id")
+        query.id = short(service.limits, asked.id, "id")
     return query
 
 
 def _where(service: Service, where: str | None) -> str | None:
     if where is None or not where.strip():
         return None
-    return _short(service, where, "where")
-
-
-def _short(service: Service, text: str, what: str) -> str:
-    if len(text) > service.limits.text:
-        raise Refused(422, f"{what} has {len(text)} characters, of at most {service.limits.text:,}")
-    return text
+    return short(service.limits, where, "where")
 
 
 def _vectors(service: Service, rows: list[list[float]]) -> Any:
@@ -266,29 +242,6 @@ def _vectors(service: Service, rows: list[list[float]]) -> Any:
     return found
 
 
-async def _form(request: Request, model: type[Any] = Upload) -> tuple[bytes, Any]:
-    """Return the file of an upload, and its other fields."""
-    async with AsyncExitStack() as stack:
-        try:
-            form = await stack.enter_async_context(request.form(max_files=1, max_fields=10))
-        except HTTPException as error:
-            raise Refused(400, f"the form cannot be parsed: {error.detail}") from None
-        file = form.get("file")
-        if not isinstance(file, UploadFile):
-            raise Refused(422, "the form must have a file in its field 'file'")
-        names = [name for name, _ in form.multi_items()]
-        twice = [name for name in names if names.count(name) > 1]
-        if twice:
-            raise Refused(422, f"the field {twice[0]!r} is given twice")
-        try:
-            fields = model.model_validate(
-                {name: part for name, part in form.items() if name != "file"}
-            )
-        except ValidationError as error:
-            raise _sentence(error) from None
-        return await file.read(), fields
-
-
 def _answer(status: int, sentence: str, headers: dict[str, str] | None = None) -> JSONResponse:
     return JSONResponse({"error": sentence}, status, headers)
 
@@ -298,7 +251,7 @@ async def _refused(request: Request, error: Any) -> JSONResponse:
 
 
 async def _invalid(request: Request, error: Any) -> JSONResponse:
-    return await _refused(request, _sentence(error))
+    return await _refused(request, sentence(error))
 
 
 async def _unrouted(request: Request, error: Any) -> JSONResponse:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 __all__ = ["filters_of"]
 
 _CHOICES = 30
 _LONGEST = 60  # characters of a choice
+_FIRST = 10_000  # rows that show already that a column has too many values
 
 
 def filters_of(table: Any) -> list[dict[str, Any]]:
@@ -39,18 +39,28 @@ def filters_of(table: Any) -> list[dict[str, Any]]:
         text = pa.types.is_string(kind) or pa.types.is_large_string(kind)
         if not (number or text or pa.types.is_boolean(kind)):
             continue
-        counted = [pair.as_py() for pair in pc.value_counts(column.drop_null())]
-        values = [pair["values"] for pair in counted]
-        if len(values) < 2:
-            continue
-        short = all(len(str(value)) <= _LONGEST for value in values)
-        if len(values) <= _CHOICES and short and not pa.types.is_floating(kind):
-            rows = sorted(counted, key=lambda pair: (-pair["counts"], str(pair["values"])))
-            if len(values) < len(table):
-                choices = [[pair["values"], pair["counts"]] for pair in rows]
+        column = column.drop_null()
+        choices = None
+        if not pa.types.is_floating(kind) and len(column[:_FIRST].unique()) <= _CHOICES:
+            choices = _choices(column)
+        if choices is not None and len(choices) < len(table):
+            if len(choices) > 1:
                 found.append({"column": name, "choices": choices})
         elif number:
-            finite = [value for value in values if math.isfinite(value)]
-            if len(finite) > 1:
-                found.append({"column": name, "low": min(finite), "high": max(finite)})
+            if pa.types.is_floating(kind):
+                column = column.filter(pc.is_finite(column))
+            low, high = pc.min_max(column).as_py().values()
+            if low != high:
+                found.append({"column": name, "low": low, "high": high})
     return found
+
+
+def _choices(column: Any) -> list[list[Any]] | None:
+    """Return the values of a column with their numbers, None if they are many or long."""
+    counted = column.value_counts()
+    if len(counted) > _CHOICES:
+        return None
+    pairs = [(pair["values"], pair["counts"]) for pair in counted.to_pylist()]
+    if any(len(str(value)) > _LONGEST for value, _ in pairs):
+        return None
+    return [[value, n] for value, n in sorted(pairs, key=lambda pair: (-pair[1], str(pair[0])))]

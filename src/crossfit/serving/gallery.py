@@ -24,6 +24,7 @@ logger = logging.getLogger("crossfit.serving")
 
 # Seconds after which changes of an index are looked for.
 _REFRESH = 1.0
+_MANY = 2_000_000
 
 
 class Hit(NamedTuple):
@@ -43,6 +44,8 @@ class Searchable(Protocol):
     """The view of the items."""
     kind: str
     """The kind of the items: "text", "picture" or "sound"."""
+    version: int
+    """A number that is another one if anything has changed."""
 
     def __len__(self) -> int:
         """Return the number of items."""
@@ -57,8 +60,8 @@ class Searchable(Protocol):
         """See what other processes have changed; called between two batches."""
         ...
 
-    def names(self) -> list[str]:
-        """Return the names of all items."""
+    def sample(self, n: int) -> list[str]:
+        """Return the names of at most n items of all parts of the gallery."""
         ...
 
     def table(self) -> Any:
@@ -113,6 +116,7 @@ class MemoryGallery:
 
     def __init__(self, winner: Winner, view: str, gallery: Gallery) -> None:
         self.view, self.kind = view, gallery.kind
+        self.version = 0
         self._scorer = winner.scorer
         self._items, self._ids = gallery.items, gallery.ids
         self._columns = gallery.columns
@@ -148,9 +152,9 @@ class MemoryGallery:
             for rows, scores in zip(found.indices, found.scores)
         ]
 
-    def names(self) -> list[str]:
-        """Return the names of all items; see `Searchable`."""
-        return list(self._ids)
+    def sample(self, n: int) -> list[str]:
+        """Return the names of some items; see `Searchable`."""
+        return _spread(self._ids, n)
 
     def table(self) -> Any:
         """Return the columns as an Arrow table; see `Searchable`."""
@@ -236,6 +240,7 @@ class IndexGallery:
         self._winner, self._index = winner, index
         self._column = "text" if self.kind == "text" else "path"
         self._refreshed = time.monotonic()
+        self.version = 0
         if not winner.embeds:
             raise ValueError(
                 f"{winner.name} scores pairs and cannot search an index; give its gallery as a "
@@ -257,7 +262,7 @@ class IndexGallery:
             return
         self._refreshed = time.monotonic()
         try:
-            self._index.refresh()
+            self.version += self._index.refresh()
         except (OSError, ValueError):  # what was read before stays valid
             logger.exception("the index cannot be read again")
 
@@ -296,13 +301,23 @@ class IndexGallery:
         """Return what the second stage compares; see `Searchable`."""
         return self._winner.features_of_second(self.items(ids), self.view)
 
-    def names(self) -> list[str]:
-        """Return the names of all items; see `Searchable`."""
-        return self._index.ids
+    def sample(self, n: int) -> list[str]:
+        """Return the names of some items; see `Searchable`."""
+        if len(self) <= _MANY:
+            return _spread(self._index.ids, n)
+        # The names of ten million items would need a gigabyte.
+        queries = np.random.default_rng(0).normal(size=(n, self._index.dim))
+        found = self.search(queries, self.view, 1, None)
+        return list(dict.fromkeys(hits[0].id for hits in found))
 
     def table(self) -> Any:
         """Return the columns as an Arrow table; see `Searchable`."""
         return self._index.table()
+
+
+def _spread(names: list[str], n: int) -> list[str]:
+    """Return n names from all over a list, which is often in the order of its classes."""
+    return names[:: max(len(names) // n, 1)][:n]
 
 
 def _arrow(values: list[Any]) -> Any:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 from importlib import resources
 from typing import Any
-from urllib.parse import quote
 
 from fastapi import FastAPI, Request
 from fastapi.responses import Response
@@ -13,18 +11,12 @@ from fastapi.staticfiles import StaticFiles
 from pydantic import BaseModel, ConfigDict, Field
 
 from crossfit.serving.errors import Refused
-from crossfit.serving.filters import filters_of
-from crossfit.serving.gallery import Hit
-from crossfit.serving.schemas import Item
-from crossfit.serving.service import Service
-from crossfit.serving.uploads import decode
-from crossfit.serving.why import explain
+from crossfit.serving.reading import media_type, parsed, short, upload
+from crossfit.serving.schemas import Item, addressed
+from crossfit.serving.service import Query, Service
 
 __all__ = ["add_pages"]
 
-# Items of a gallery whose columns are read for the filters.
-_LARGE = 200_000
-_SAMPLE = 24
 _STATIC = resources.files(__package__) / "static"
 
 
@@ -106,7 +98,6 @@ def add_pages(app: FastAPI, service: Service, errors: dict[int | str, Any]) -> N
         Descriptions of errors by status.
     """
     app.mount("/static", StaticFiles(directory=str(_STATIC)), name="static")
-    look: dict[str, Any] = {}
 
     @app.get("/", include_in_schema=False)
     async def page() -> Response:
@@ -117,10 +108,8 @@ def add_pages(app: FastAPI, service: Service, errors: dict[int | str, Any]) -> N
     @app.get("/gallery", responses={key: errors[key] for key in (401, 403, 413, 429, 503, 504)})
     async def gallery() -> Look:
         """Return what the gallery can be filtered by, and some of its items."""
-        size = len(service.gallery)
-        if look.get("size") != size:
-            look.update(await service.run(lambda: _look(service)), size=size)
-        return Look(filters=look["filters"], sample=look["sample"])
+        found = await service.look()
+        return Look(filters=found["filters"], sample=_items(found["sample"]))
 
     @app.post(
         "/explain",
@@ -129,47 +118,24 @@ def add_pages(app: FastAPI, service: Service, errors: dict[int | str, Any]) -> N
     )
     async def why(request: Request) -> Why:
         """Return why an item was found for a text, a file or another item."""
-        from crossfit.serving.app import _form, _parsed
-
-        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-        if kind == "application/json":
-            asked = _parsed(Asked, await request.body())
+        if media_type(request) == "application/json":
+            asked = parsed(Asked, await request.body())
             if (asked.text is None) == (asked.id is None):
                 raise Refused(422, "exactly one of text and id is required")
-            if asked.text is not None and not asked.text.strip():
-                raise Refused(422, "a text must not be empty")
-            _check_length(service, asked.text, asked.id, asked.item)
-            view = service.gallery.view if asked.text is None else service.view_of_texts()
-            value, item = asked.text, asked.item
-        elif kind == "multipart/form-data":
-            data, fields = await _form(request, UploadWhy)
-            asked, item = None, fields.item
-            _check_length(service, item)
-            loop = asyncio.get_running_loop()
-            with service.room.hold(1):
-                found, value = await loop.run_in_executor(
-                    service._decoding, decode, data, service.accepts, service.limits
-                )
-            view = service._queried(found) or ""
+            if asked.text is None:
+                query = Query(service.gallery.view, id=short(service.limits, asked.id, "id"))
+            else:
+                values = [short(service.limits, asked.text, "a text")]
+                query = Query(service.view_of_texts(), values=values)
         else:
-            raise Refused(
-                415, "the type of the body must be application/json or multipart/form-data"
-            )
-
-        def run() -> dict[str, Any]:
-            query = value
-            service._item(item)
-            if asked is not None and asked.id is not None:
-                service._item(asked.id)
-                query = service.gallery.items([asked.id])[0]
-            with service.winner.without_cache():
-                answer = explain(service.winner, service.gallery, query, view, item)
-            for direction in answer["directions"]:
-                direction["items"] = _items(service, direction.pop("ids"))
-            answer["alike"] = _items(service, answer["alike"])
-            return answer
-
-        return Why(**await service.run(run))
+            data, asked = await upload(request, UploadWhy)
+            with service.room.hold(1):
+                view, value = await service.decode(data)
+            query = Query(view, values=[value])
+        found = await service.explain(query, short(service.limits, asked.item, "item"))
+        for direction in found["directions"]:
+            direction["items"] = _items(direction["items"])
+        return Why(**{**found, "alike": _items(found["alike"])})
 
 
 class UploadWhy(BaseModel):
@@ -178,14 +144,6 @@ class UploadWhy(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     item: str = Field(description="The item that was found.")
-
-
-def _check_length(service: Service, *texts: str | None) -> None:
-    for text in texts:
-        if text is not None and len(text) > service.limits.text:
-            raise Refused(
-                422, f"a text has {len(text)} characters, of at most {service.limits.text:,}"
-            )
 
 
 def _contents() -> dict[str, Any]:
@@ -198,28 +156,5 @@ def _contents() -> dict[str, Any]:
     }
 
 
-def _look(service: Service) -> dict[str, Any]:
-    gallery = service.gallery
-    if len(gallery) > _LARGE:
-        return {"filters": [], "sample": []}
-    ids = gallery.names()
-    # Spread over the gallery, which is often in the order of its classes.
-    chosen = ids[:: max(len(ids) // _SAMPLE, 1)][:_SAMPLE]
-    table = gallery.table()
-    return {
-        "filters": [] if table is None else filters_of(table),
-        "sample": _items(service, chosen),
-    }
-
-
-def _items(service: Service, ids: list[str]) -> list[dict[str, Any]]:
-    rows = service._described([Hit(name, 0.0) for name in ids])
-    return [
-        {
-            "id": row["id"],
-            "payload": row["payload"],
-            "kind": row["kind"],
-            "file": f"/items/{quote(row['id'], safe='')}/file" if row["has_file"] else None,
-        }
-        for row in rows
-    ]
+def _items(rows: list[dict[str, Any]]) -> list[Item]:
+    return [Item(**addressed(row)) for row in rows]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import quote
 
 from pydantic import BaseModel, ConfigDict, Field
 
-__all__ = ["About", "Error", "Found", "Health", "Item", "Result", "Search"]
+__all__ = ["About", "Error", "Found", "Health", "Item", "Result", "Search", "addressed"]
 
 
 class Search(BaseModel):
@@ -94,3 +95,9 @@ class Error(BaseModel):
     """A sentence on what is wrong."""
 
     error: str
+
+
+def addressed(row: dict[str, Any]) -> dict[str, Any]:
+    """Return an item as `Service` describes it, with the address of its file."""
+    file = f"/items/{quote(row['id'], safe='')}/file" if row["has_file"] else None
+    return {**{name: value for name, value in row.items() if name != "has_file"}, "file": file}

@@ -21,9 +21,11 @@ from crossfit.galleries import KINDS
 from crossfit.querying import top_k
 from crossfit.serving.batching import Batcher, Room
 from crossfit.serving.errors import Refused
+from crossfit.serving.filters import filters_of
 from crossfit.serving.gallery import Hit, Searchable
 from crossfit.serving.limits import Limits
 from crossfit.serving.uploads import decode
+from crossfit.serving.why import explain
 from crossfit.serving.winner import Winner
 from crossfit.views import take_rows
 
@@ -33,6 +35,8 @@ logger = logging.getLogger("crossfit.serving")
 
 _THUMBNAIL = 320  # pixels of the longer side
 _THUMBNAILS = 2000  # about 30 MB
+_LARGE = 2_000_000  # items of a gallery whose columns are read for the filters
+_SAMPLE = 24
 
 
 @dataclass
@@ -93,7 +97,7 @@ class Service:
     def __init__(self, winner: Winner, gallery: Searchable, limits: Limits | None = None) -> None:
         self.winner, self.gallery = winner, gallery
         self.limits = limits or Limits()
-        self.accepts = tuple(kind for kind in KINDS if self._queried(kind) is not None)
+        self.accepts = tuple(kind for kind in KINDS if self.queried(kind) is not None)
         if not self.accepts and not winner.embeds:
             raise ValueError(
                 f"the views {', '.join(winner.views)} of {winner.name} take arrays of features and "
@@ -107,6 +111,7 @@ class Service:
             self._answers, self.limits.batch, self.limits.window, lambda size: self.on_batch(size)
         )
         self._thumbnails: OrderedDict[str, bytes] = OrderedDict()
+        self._look: tuple[int, dict[str, Any]] | None = None
 
     def close(self) -> None:
         """Finish what has begun, and stop the threads; a later request starts others."""
@@ -150,14 +155,64 @@ class Service:
             What else is required; its values and its view are replaced.
         """
         with self.room.hold(1):
-            loop = asyncio.get_running_loop()
-            kind, value = await loop.run_in_executor(
-                self._decoding, decode, data, self.accepts, self.limits
-            )
-            query = replace(query, view=self._queried(kind) or "", values=[value])
-            query = self._settled(query)
+            view, value = await self.decode(data)
+            query = self._settled(replace(query, view=view, values=[value]))
             found: list[list[dict[str, Any]]] = await self._batcher.submit(query)
             return found
+
+    async def explain(self, query: Query, name: str) -> dict[str, Any]:
+        """Return why an item was found; see `crossfit.serving.why.explain`.
+
+        Parameters
+        ----------
+        query : Query
+            One text, one decoded file, or an item.
+        name : str
+            Name of the item that was found.
+
+        Returns
+        -------
+        dict
+            Items are described as in `search`, without their ranks.
+
+        Raises
+        ------
+        Refused
+            With 404 if an item is not in the gallery, and with 422 if a text is empty.
+        """
+        if any(isinstance(text, str) and not text.strip() for text in query.values or ()):
+            raise Refused(422, "a text must not be empty")
+        found: dict[str, Any] = await self.run(lambda: self._explained(query, name))
+        return found
+
+    async def look(self) -> dict[str, Any]:
+        """Return a first look at the gallery, computed again if it has changed.
+
+        Returns
+        -------
+        dict
+            ``filters``, as of `filters_of`, and ``sample``, some of the items.
+        """
+        found: dict[str, Any] = await self.run(self._looked)
+        return found
+
+    async def decode(self, data: bytes) -> tuple[str, Any]:
+        """Return the view of which a file is a query, and its pixels or its samples.
+
+        Parameters
+        ----------
+        data : bytes
+            Content of a picture or of a sound.
+
+        Raises
+        ------
+        Refused
+            See `crossfit.serving.uploads.decode`.
+        """
+        kind, value = await asyncio.get_running_loop().run_in_executor(
+            self._decoding, decode, data, self.accepts, self.limits
+        )
+        return self.queried(kind) or "", value
 
     async def run(self, function: Callable[[], Any]) -> Any:
         """Return the result of a function that uses the model or the gallery.
@@ -255,7 +310,7 @@ class Service:
         Refused
             With 422 if the model takes no texts.
         """
-        view = self._queried("text")
+        view = self.queried("text")
         if view is None:
             taken = " and ".join(f"{kind}s" for kind in self.accepts) or "vectors"
             raise Refused(422, f"the model does not search by text; it takes {taken}")
@@ -273,8 +328,19 @@ class Service:
             raise Refused(422, "the model scores pairs and has no common space for vectors")
         return next(view for view in self.winner.views if view != self.gallery.view)
 
-    def _queried(self, kind: str) -> str | None:
-        """Return the view of queries of a kind: another one than the gallery's, if possible."""
+    def queried(self, kind: str) -> str | None:
+        """Return the view of queries of a kind: another one than the gallery's, if possible.
+
+        Parameters
+        ----------
+        kind : {"text", "picture", "sound"}
+            The kind.
+
+        Returns
+        -------
+        str or None
+            None if the model takes no queries of this kind.
+        """
         views = [view for view in self.winner.views if self.winner.kinds.get(view) == kind]
         others = [view for view in views if view != self.gallery.view]
         return next(iter(others or (views if self.winner.embeds else [])), None)
@@ -402,28 +468,47 @@ class Service:
     def _described(self, hits: list[Hit]) -> list[dict[str, Any]]:
         rows = self.gallery.rows([hit.id for hit in hits])
         return [
-            {
-                "id": hit.id,
-                "score": hit.score,
-                "rank": rank,
-                "payload": _payload(row or {}),
-                "kind": self.gallery.kind,
-                "has_file": self.gallery.kind != "text",
-            }
+            {**self._shown_item(hit.id, row or {}), "score": hit.score, "rank": rank}
             for rank, (hit, row) in enumerate(zip(hits, rows), 1)
         ]
+
+    def _named(self, names: list[str]) -> list[dict[str, Any]]:
+        rows = self.gallery.rows(names)
+        return [self._shown_item(name, row or {}) for name, row in zip(names, rows)]
+
+    def _shown_item(self, name: str, row: dict[str, Any]) -> dict[str, Any]:
+        kind = self.gallery.kind
+        return {"id": name, "payload": _payload(row), "kind": kind, "has_file": kind != "text"}
+
+    def _explained(self, query: Query, name: str) -> dict[str, Any]:
+        self._item(name)
+        (value,) = query.values or [None]
+        if query.id is not None:
+            self._item(query.id)
+            (value,) = self.gallery.items([query.id])
+        with self.winner.without_cache():
+            found = explain(self.winner, self.gallery, value, query.view, name)
+        for direction in found["directions"]:
+            direction["items"] = self._named(direction.pop("ids"))
+        return {**found, "alike": self._named(found["alike"])}
+
+    def _looked(self) -> dict[str, Any]:
+        self.gallery.refresh()
+        version = self.gallery.version
+        if self._look is None or self._look[0] != version:
+            few = len(self.gallery) <= _LARGE
+            table = self.gallery.table() if few else None
+            filters = [] if table is None else filters_of(table)
+            self._look = (version, {"filters": filters, "sample": self.gallery.sample(_SAMPLE)})
+        found = self._look[1]
+        return {**found, "sample": self._named(found["sample"])}
 
     def _item(self, name: str) -> dict[str, Any]:
         self.gallery.refresh()
         row = self.gallery.rows([name])[0]
         if row is None:
             raise _unknown(name)
-        return {
-            "id": name,
-            "payload": _payload(row),
-            "kind": self.gallery.kind,
-            "has_file": self.gallery.kind != "text",
-        }
+        return self._shown_item(name, row)
 
     def _path(self, name: str) -> str:
         self._item(name)
