@@ -198,13 +198,14 @@ def build(top: Path) -> tuple[Any, np.ndarray, list[str], str]:
 
 def bare(model: Any, texts: Sequence[str], seconds: float, batch: int = 64) -> float:
     """Return the texts per second of the encoder alone."""
-    from crossfit.serving.winner import Winner
+    from crossfit.serving.searcher import Searcher
+    from crossfit.winners import Winner
 
-    winner = Winner(model, "bare")
+    searcher = Searcher(Winner(model, name="bare"))
     n, begun = 0, time.perf_counter()
-    with winner.without_cache():
+    with searcher.without_cache():
         while time.perf_counter() - begun < seconds:
-            winner.features(list(texts[n % len(texts) :][:batch]), "text")
+            searcher.features(list(texts[n % len(texts) :][:batch]), "text")
             n += batch
     return n / (time.perf_counter() - begun)
 

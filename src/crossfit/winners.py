@@ -30,6 +30,7 @@ METRICS = ("mrr", "r@1", "r@5", "r@10", "medr")
 BY_LABEL = ("map@all", *METRICS[1:])
 #: Largest size in bytes of the features of a gallery that are kept together.
 _KEPT = 2**29
+_CARD_BYTES = 2**18
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,6 +45,10 @@ class Winner:
         Content of ``record.json``; empty for a bundle without one.
     folder : pathlib.Path
         Folder that it was read from.
+    name : str, default="winner"
+        Name of the folder.
+    card : str, default=""
+        Content of ``README.md``, at most 256 KiB.
 
     See Also
     --------
@@ -61,6 +66,8 @@ class Winner:
     model: Any
     record: Mapping[str, Any] = field(default_factory=dict)
     folder: Path = field(default_factory=Path)
+    name: str = "winner"
+    card: str = ""
 
     @property
     def views(self) -> tuple[str, ...]:
@@ -139,12 +146,20 @@ def read_winner(folder: str | os.PathLike[str]) -> Winner:
                 raise ValueError("it is not a record")
         except (ValueError, RecursionError) as error:
             raise ValueError(f"{str(path)!r} is damaged: {error}; fit the method again") from None
-    made = Winner(load(folder), record, folder)
+    made = Winner(load(folder), record, folder, folder.resolve().name, _card_of(folder))
     try:
         made.views  # noqa: B018
     except TypeError as error:
         raise TypeError(f"{str(folder)!r} cannot search: {error}") from None
     return made
+
+
+def _card_of(folder: Path) -> str:
+    path = folder / "README.md"
+    if not path.is_file():
+        return ""
+    with path.open("rb") as file:
+        return file.read(_CARD_BYTES).decode(errors="replace")
 
 
 def write_winner(

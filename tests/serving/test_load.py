@@ -15,7 +15,8 @@ import crossfit
 from crossfit.galleries import read_gallery
 from crossfit.retrieval import Index
 from crossfit.serving.galleries import open_gallery
-from crossfit.serving.winner import Winner
+from crossfit.serving.searcher import Searcher
+from crossfit.winners import Winner
 
 pytest.importorskip("fastapi", reason="fastapi is of the extra serve")
 pytest.importorskip("faiss", reason="faiss is of the extra ann")
@@ -64,7 +65,7 @@ def test_an_index_has_the_answers_of_a_folder_and_filters(bundle, model, photos,
 
 
 def test_an_index_of_another_model_is_refused(model, tmp_path):
-    winner = Winner(model, "tiles")
+    searcher = Searcher(Winner(model, name="tiles"))
     for dim, column, meta, words in (
         (3, "path", {"view": "image"}, "columns"),
         (8, "caption", {"view": "image"}, "'path'"),
@@ -74,7 +75,7 @@ def test_an_index_of_another_model_is_refused(model, tmp_path):
         with Index.create(folder, dim=dim, meta=meta) as made:
             made.add(np.eye(dim), [str(n) for n in range(dim)], {column: ["x"] * dim})
         with pytest.raises(ValueError, match=words):
-            open_gallery(winner, folder)
+            open_gallery(searcher, folder)
 
 
 @pytest.mark.slow

@@ -21,14 +21,15 @@ from crossfit.serving import Limits
 from crossfit.serving.batching import Batcher, Room
 from crossfit.serving.errors import Refused
 from crossfit.serving.gallery import MemoryGallery
+from crossfit.serving.searcher import Searcher
 from crossfit.serving.service import Query, Service
-from crossfit.serving.winner import Winner
+from crossfit.winners import Winner
 
 
 def made(model, photos, **limits):
-    winner = Winner(model, "winner")
-    gallery = MemoryGallery(winner, "image", read_gallery(photos))
-    return Service(winner, gallery, Limits(**limits))
+    searcher = Searcher(Winner(model, name="winner"))
+    gallery = MemoryGallery(searcher, "image", read_gallery(photos))
+    return Service(searcher, gallery, Limits(**limits))
 
 
 def asked(service, *queries):
@@ -148,9 +149,9 @@ def test_every_kind_of_model_answers_as_crossfit_search_does(build, pairs, photo
 
 def test_a_second_model_ranks_again(model, pairs, photos):
     second = make_pipeline(features(), Shifted()).fit(pairs)
-    winner = Winner(model, "winner").with_second(second, "second", 4)
+    searcher = Searcher(Winner(model, name="winner")).with_second(Winner(second, name="second"), 4)
     gallery = read_gallery(photos)
-    service = Service(winner, MemoryGallery(winner, "image", gallery))
+    service = Service(searcher, MemoryGallery(searcher, "image", gallery))
     (plain,) = asked(service, by_text("red tile", k=4, rerank=0))[0]
     (found,) = asked(service, by_text("red tile", k=4))[0]
     chosen = [gallery.items[gallery.ids.index(row["id"])] for row in plain]
@@ -159,15 +160,15 @@ def test_a_second_model_ranks_again(model, pairs, photos):
     assert {row["id"] for row in found} == {row["id"] for row in plain}
     other = make_pipeline(CCA(1)).fit(Views(sound=np.eye(5), words=np.eye(5)))
     with pytest.raises(ValueError, match="sound"):
-        winner.with_second(other, "other", 4)
+        searcher.with_second(Winner(other, name="other"), 4)
     service.close()
 
 
 def test_texts_are_found_by_a_picture(model, photos):
-    winner = Winner(model, "winner")
+    searcher = Searcher(Winner(model, name="winner"))
     texts = [f"a {name} tile" for name in ("red", "green", "blue", "yellow")]
     gallery = Gallery(texts, ["r", "g", "b", "y"], {"text": texts}, "text")
-    service = Service(winner, MemoryGallery(winner, "text", gallery))
+    service = Service(searcher, MemoryGallery(searcher, "text", gallery))
 
     async def upload():
         data = (photos / "blue.png").read_bytes()
@@ -195,12 +196,12 @@ def test_what_people_search_for_is_not_kept(model, photos, tmp_path, monkeypatch
 
 def test_arrays_cannot_be_typed(photos):
     bare = CCA(1).fit(Views(image=np.eye(6), text=np.eye(6)))
-    winner = Winner(bare, "bare")
-    assert winner.kinds == {}
+    searcher = Searcher(Winner(bare, name="bare"))
+    assert searcher.kinds == {}
     with pytest.raises(ValueError, match="no view 'sound'"):
         from crossfit.serving.galleries import open_gallery
 
-        open_gallery(winner, photos, "sound")
+        open_gallery(searcher, photos, "sound")
 
 
 def test_the_queue_is_bounded_and_what_was_cancelled_is_not_computed():

@@ -214,11 +214,11 @@ def test_a_large_gallery_shows_some_items_without_reading_all_names(bundle, inde
     from crossfit.retrieval import Index
     from crossfit.serving import gallery
     from crossfit.serving.galleries import open_gallery
-    from crossfit.serving.winner import Winner
+    from crossfit.serving.searcher import Searcher
 
     monkeypatch.setattr(gallery, "_MANY", 5)
     monkeypatch.setattr(Index, "ids", property(lambda self: pytest.fail("all names are read")))
-    found = open_gallery(Winner.load(bundle), index).sample(8)
+    found = open_gallery(Searcher.load(bundle), index).sample(8)
     assert 1 < len(found) <= 8 and len(set(found)) == len(found)
 
 

@@ -147,9 +147,9 @@ def index(
 @lru_cache(maxsize=1)
 def _loaded(folder: Path, version: int) -> Any:
     """Return a winner, which each process reads once per version, the time of its last change."""
-    from crossfit.serving.winner import Winner
+    from crossfit.serving.searcher import Searcher
 
-    return Winner.load(folder)
+    return Searcher.load(folder)
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,6 +1,6 @@
 """The HTTP service: search with a fitted model in one gallery, for people and programs.
 
-`crossfit serve` starts it. The modules by subject: `winner` (the model), `gallery` (what is
+`crossfit serve` starts it. The modules by subject: `searcher` (the model), `gallery` (what is
 searched), `uploads` (pictures and sounds of strangers), `batching` (one thread that computes),
 `service` (what an answer is), `schemas` and `app` (HTTP), `guard` (who may ask for how much) and
 `server` (the process).

@@ -7,19 +7,19 @@ import os
 from crossfit.galleries import read_gallery
 from crossfit.retrieval import Index
 from crossfit.serving.gallery import IndexGallery, MemoryGallery, Searchable
-from crossfit.serving.winner import Winner
+from crossfit.serving.searcher import Searcher
 
 __all__ = ["open_gallery"]
 
 
 def open_gallery(
-    winner: Winner, source: str | os.PathLike[str], view: str | None = None
+    searcher: Searcher, source: str | os.PathLike[str], view: str | None = None
 ) -> Searchable:
     """Open a gallery, and compute the features of its items if it is not an index.
 
     Parameters
     ----------
-    winner : Winner
+    searcher : Searcher
         The model.
     source : path-like
         An index, or as in `crossfit.galleries.read_gallery`.
@@ -31,52 +31,54 @@ def open_gallery(
     ValueError, OSError
         If the gallery cannot be read, or the model does not take its items.
     """
-    if view is not None and view not in winner.views:
+    if view is not None and view not in searcher.views:
         raise ValueError(
-            f"no view {view!r}: the views of {winner.name} are {', '.join(winner.views)}"
+            f"no view {view!r}: the views of {searcher.name} are {', '.join(searcher.views)}"
         )
     if os.path.isfile(os.path.join(source, "manifest.json")):
-        return _of_index(winner, source, view)
-    gallery = read_gallery(source, view, winner.kinds.get(view) if view else None)
+        return _of_index(searcher, source, view)
+    gallery = read_gallery(source, view, searcher.kinds.get(view) if view else None)
     if view is None:
-        views = [name for name in winner.views if winner.kinds.get(name) == gallery.kind]
+        views = [name for name in searcher.views if searcher.kinds.get(name) == gallery.kind]
         if len(views) != 1:
-            kinds = ", ".join(f"{name} ({kind})" for name, kind in winner.kinds.items()) or "none"
+            kinds = ", ".join(f"{name} ({kind})" for name, kind in searcher.kinds.items()) or "none"
             raise ValueError(
                 f"the gallery {os.fspath(source)!r} is one of {gallery.kind}s, and of the views "
-                f"that {winner.name} takes as files or texts ({kinds}) {len(views)} are of this "
+                f"that {searcher.name} takes as files or texts ({kinds}) {len(views)} are of this "
                 "kind; choose another gallery, or name the view"
             )
         (view,) = views
-    return MemoryGallery(winner, view, gallery)
+    return MemoryGallery(searcher, view, gallery)
 
 
-def _of_index(winner: Winner, source: str | os.PathLike[str], view: str | None) -> Searchable:
+def _of_index(searcher: Searcher, source: str | os.PathLike[str], view: str | None) -> Searchable:
     index = Index.open(source)
     name = os.fspath(source)
     view = view or index.meta.get("view")
     if view is None:
-        views = [each for each in winner.views if winner.kinds.get(each) in ("picture", "sound")]
-        view = (views or list(winner.views))[0]
-    if view not in winner.views:
+        views = [
+            each for each in searcher.views if searcher.kinds.get(each) in ("picture", "sound")
+        ]
+        view = (views or list(searcher.views))[0]
+    if view not in searcher.views:
         raise ValueError(
-            f"the index {name!r} is of the view {view!r}: the views of {winner.name} are "
-            f"{', '.join(winner.views)}"
+            f"the index {name!r} is of the view {view!r}: the views of {searcher.name} are "
+            f"{', '.join(searcher.views)}"
         )
-    kind = winner.kinds.get(view)
+    kind = searcher.kinds.get(view)
     column = "text" if kind == "text" else "path"
     if kind is None or column not in index.columns:
         raise ValueError(
-            f"the index {name!r} has no column {column!r}, and {winner.name} takes "
+            f"the index {name!r} has no column {column!r}, and {searcher.name} takes "
             f"{kind or 'array'}s as {view!r}; build it with crossfit index"
         )
-    gallery = IndexGallery(winner, view, index)
-    text = winner.view_of("text")
+    gallery = IndexGallery(searcher, view, index)
+    text = searcher.view_of("text")
     if text is not None:
-        width = winner.features(["a"], text).shape[1]
+        width = searcher.features(["a"], text).shape[1]
         if width != index.dim:
             raise ValueError(
                 f"the index {name!r} has vectors of {index.dim} columns, and those of "
-                f"{winner.name} have {width}; build it with this model"
+                f"{searcher.name} have {width}; build it with this model"
             )
     return gallery

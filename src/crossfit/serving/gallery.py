@@ -14,7 +14,7 @@ from crossfit.protocols import PairScorer
 from crossfit.querying import top_k
 from crossfit.retrieval import Index
 from crossfit.serving.errors import Refused
-from crossfit.serving.winner import Winner
+from crossfit.serving.searcher import Searcher
 from crossfit.similarities import fill_blocks
 from crossfit.views import Views, take_rows
 
@@ -74,7 +74,7 @@ class Searchable(Protocol):
         Parameters
         ----------
         features : array of n rows
-            What `Winner.features` returned for the queries.
+            What `Searcher.features` returned for the queries.
         view : str
             The view of the queries; that of the gallery for its own items.
         k : int
@@ -106,7 +106,7 @@ class MemoryGallery:
 
     Parameters
     ----------
-    winner : Winner
+    searcher : Searcher
         The model.
     view : str
         The view of the items.
@@ -114,19 +114,19 @@ class MemoryGallery:
         The items, their names and their columns.
     """
 
-    def __init__(self, winner: Winner, view: str, gallery: Gallery) -> None:
+    def __init__(self, searcher: Searcher, view: str, gallery: Gallery) -> None:
         self.view, self.kind = view, gallery.kind
         self.version = 0
-        self._scorer = winner.scorer
+        self._scorer = searcher.scorer
         self._items, self._ids = gallery.items, gallery.ids
         self._columns = gallery.columns
         self._row_of = {name: row for row, name in enumerate(self._ids)}
-        self._features = winner.features(self._items, view)
+        self._features = searcher.features(self._items, view)
         self._prepared: Any = None
         self._table: Any = None
         self._of_second: Any = None
-        if winner.second is not None:
-            self._of_second = winner.features_of_second(self._items, view)
+        if searcher.second is not None:
+            self._of_second = searcher.features_of_second(self._items, view)
 
     def __len__(self) -> int:
         """Return the number of items."""
@@ -222,7 +222,7 @@ class IndexGallery:
 
     Parameters
     ----------
-    winner : Winner
+    searcher : Searcher
         A model with a common space.
     view : str
         The view of the items.
@@ -235,15 +235,15 @@ class IndexGallery:
         If the index cannot be searched with the model.
     """
 
-    def __init__(self, winner: Winner, view: str, index: Index) -> None:
-        self.view, self.kind = view, winner.kinds[view]
-        self._winner, self._index = winner, index
+    def __init__(self, searcher: Searcher, view: str, index: Index) -> None:
+        self.view, self.kind = view, searcher.kinds[view]
+        self._searcher, self._index = searcher, index
         self._column = "text" if self.kind == "text" else "path"
         self._refreshed = time.monotonic()
         self.version = 0
-        if not winner.embeds:
+        if not searcher.embeds:
             raise ValueError(
-                f"{winner.name} scores pairs and cannot search an index; give its gallery as a "
+                f"{searcher.name} scores pairs and cannot search an index; give its gallery as a "
                 "folder or a table"
             )
 
@@ -299,7 +299,7 @@ class IndexGallery:
 
     def features_of_second(self, ids: Sequence[str]) -> Any:
         """Return what the second stage compares; see `Searchable`."""
-        return self._winner.features_of_second(self.items(ids), self.view)
+        return self._searcher.features_of_second(self.items(ids), self.view)
 
     def sample(self, n: int) -> list[str]:
         """Return the names of some items; see `Searchable`."""

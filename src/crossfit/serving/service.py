@@ -24,9 +24,9 @@ from crossfit.serving.errors import Refused
 from crossfit.serving.filters import filters_of
 from crossfit.serving.gallery import Hit, Searchable
 from crossfit.serving.limits import Limits
+from crossfit.serving.searcher import Searcher
 from crossfit.serving.uploads import decode
 from crossfit.serving.why import explain
-from crossfit.serving.winner import Winner
 from crossfit.views import take_rows
 
 __all__ = ["Query", "Service"]
@@ -81,7 +81,7 @@ class Service:
 
     Parameters
     ----------
-    winner : Winner
+    searcher : Searcher
         The model.
     gallery : Searchable
         What is searched.
@@ -94,15 +94,17 @@ class Service:
         The kinds of queries that the model takes: "text", "picture", "sound".
     """
 
-    def __init__(self, winner: Winner, gallery: Searchable, limits: Limits | None = None) -> None:
-        self.winner, self.gallery = winner, gallery
+    def __init__(
+        self, searcher: Searcher, gallery: Searchable, limits: Limits | None = None
+    ) -> None:
+        self.searcher, self.gallery = searcher, gallery
         self.limits = limits or Limits()
         self.accepts = tuple(kind for kind in KINDS if self.queried(kind) is not None)
-        if not self.accepts and not winner.embeds:
+        if not self.accepts and not searcher.embeds:
             raise ValueError(
-                f"the views {', '.join(winner.views)} of {winner.name} take arrays of features and "
-                "not texts, pictures or sounds; save a pipeline that begins with extractors, as "
-                "crossfit fit --save does"
+                f"the views {', '.join(searcher.views)} of {searcher.name} take arrays of features "
+                "and not texts, pictures or sounds; save a pipeline that begins with extractors, "
+                "as crossfit fit --save does"
             )
         self.room = Room(self.limits.queue)
         self.on_batch: Callable[[int], None] = lambda size: None
@@ -288,8 +290,8 @@ class Service:
     def about(self) -> dict[str, Any]:
         """Return the name of the model, its views, its gallery and what it takes."""
         return {
-            "name": self.winner.name,
-            "views": list(self.winner.views),
+            "name": self.searcher.name,
+            "views": list(self.searcher.views),
             "gallery": {
                 "n": len(self.gallery),
                 "view": self.gallery.view,
@@ -297,9 +299,9 @@ class Service:
                 "columns": _payload(dict(self.gallery.columns)),
             },
             "accepts": list(self.accepts),
-            "vectors": self.winner.embeds,
-            "rerank": self.winner.depth,
-            "card": self.winner.card,
+            "vectors": self.searcher.embeds,
+            "rerank": self.searcher.depth,
+            "card": self.searcher.card,
         }
 
     def view_of_texts(self) -> str:
@@ -324,9 +326,9 @@ class Service:
         Refused
             With 422 if the model has no common space.
         """
-        if not self.winner.embeds:
+        if not self.searcher.embeds:
             raise Refused(422, "the model scores pairs and has no common space for vectors")
-        return next(view for view in self.winner.views if view != self.gallery.view)
+        return next(view for view in self.searcher.views if view != self.gallery.view)
 
     def queried(self, kind: str) -> str | None:
         """Return the view of queries of a kind: another one than the gallery's, if possible.
@@ -341,9 +343,9 @@ class Service:
         str or None
             None if the model takes no queries of this kind.
         """
-        views = [view for view in self.winner.views if self.winner.kinds.get(view) == kind]
+        views = [view for view in self.searcher.views if self.searcher.kinds.get(view) == kind]
         others = [view for view in views if view != self.gallery.view]
-        return next(iter(others or (views if self.winner.embeds else [])), None)
+        return next(iter(others or (views if self.searcher.embeds else [])), None)
 
     def _two_views(self, query: Query) -> bool:
         return query.values is not None and query.view != self.gallery.view
@@ -352,7 +354,7 @@ class Service:
         """Return a query with the depth of the model, where it has none of its own."""
         self._check(query)
         if query.rerank is None:
-            return replace(query, rerank=self.winner.depth if self._two_views(query) else 0)
+            return replace(query, rerank=self.searcher.depth if self._two_views(query) else 0)
         return query
 
     def _check(self, query: Query) -> None:
@@ -364,14 +366,14 @@ class Service:
         two_views = self._two_views(query)
         if not 0 <= (query.rerank or 0) <= limits.k:
             raise Refused(422, f"rerank must be from 0 to {limits.k}, got {query.rerank}")
-        if query.rerank and self.winner.second is None:
+        if query.rerank and self.searcher.second is None:
             raise Refused(422, "rerank: the model has one stage only; see crossfit serve --rerank")
         if query.rerank and not two_views:
             raise Refused(
                 422,
                 "rerank: the second stage compares texts or files with items of another view only",
             )
-        if query.id is not None and not self.winner.embeds:
+        if query.id is not None and not self.searcher.embeds:
             raise Refused(422, "the model scores pairs and cannot compare items of one view")
         for text in query.values or ():
             if isinstance(text, str) and not text.strip():
@@ -419,8 +421,8 @@ class Service:
         if first.vectors is not None:
             return [np.asarray(query.vectors, np.float32) for query in queries]
         values = [value for query in queries for value in query.values or ()]
-        with self.winner.without_cache():
-            features = self.winner.features(_column(values), first.view)
+        with self.searcher.without_cache():
+            features = self.searcher.features(_column(values), first.view)
         return _parts(features, [len(query) for query in queries])
 
     def _of_item(self, name: str | None) -> Any:
@@ -456,10 +458,10 @@ class Service:
         if not hits:
             return hits
         view = self.gallery.view
-        with self.winner.without_cache():
-            one = self.winner.features_of_second(_column([value]), query.view)
+        with self.searcher.without_cache():
+            one = self.searcher.features_of_second(_column([value]), query.view)
         items = self.gallery.features_of_second([hit.id for hit in hits])
-        scores = self.winner.score_second(one, query.view, items, view)
+        scores = self.searcher.score_second(one, query.view, items, view)
         found = top_k(scores, len(hits))
         return [
             Hit(hits[at].id, float(score)) for at, score in zip(found.indices[0], found.scores[0])
@@ -486,8 +488,8 @@ class Service:
         if query.id is not None:
             self._item(query.id)
             (value,) = self.gallery.items([query.id])
-        with self.winner.without_cache():
-            found = explain(self.winner, self.gallery, value, query.view, name)
+        with self.searcher.without_cache():
+            found = explain(self.searcher, self.gallery, value, query.view, name)
         for direction in found["directions"]:
             direction["items"] = self._named(direction.pop("ids"))
         return {**found, "alike": self._named(found["alike"])}

@@ -80,12 +80,12 @@ def build_app(
     check_installed()
     from crossfit.serving.app import make_app
     from crossfit.serving.galleries import open_gallery
+    from crossfit.serving.searcher import Searcher
     from crossfit.serving.service import Service
-    from crossfit.serving.winner import Winner
 
-    winner = Winner.load(bundle)
+    searcher = Searcher.load(bundle)
     if rerank is not None:
-        second = Winner.load(rerank)
-        winner = winner.with_second(second.model, second.name, _DEPTH)
-    service = Service(winner, open_gallery(winner, gallery, view), limits)
+        second = Searcher.load(rerank)
+        searcher = searcher.with_second(second.winner, _DEPTH)
+    service = Service(searcher, open_gallery(searcher, gallery, view), limits)
     return make_app(service, token=token, hosts=hosts)

@@ -14,7 +14,7 @@ from crossfit.querying import answering
 from crossfit.retrieval import RetrievalScorer
 from crossfit.retrieval.hubs import HubCorrection
 from crossfit.serving.gallery import Searchable
-from crossfit.serving.winner import Winner
+from crossfit.serving.searcher import Searcher
 from crossfit.similarities import MEASURES
 from crossfit.views import Views
 
@@ -100,13 +100,13 @@ def contributions(
 
 
 def explain(
-    winner: Winner, gallery: Searchable, value: Any, view: str, name: str
+    searcher: Searcher, gallery: Searchable, value: Any, view: str, name: str
 ) -> dict[str, Any]:
     """Return why an item of the gallery was found.
 
     Parameters
     ----------
-    winner : Winner
+    searcher : Searcher
         The model.
     gallery : Searchable
         What is searched.
@@ -128,26 +128,26 @@ def explain(
     """
     found: dict[str, Any] = {
         "score": None, "rest": None, "dimensions": 0, "directions": [], "words": [],
-        "attention": _attention(winner, value, view, gallery.items([name])[0], gallery.view),
+        "attention": _attention(searcher, value, view, gallery.items([name])[0], gallery.view),
         "alike": [],
     }  # fmt: skip
-    if not winner.embeds:
+    if not searcher.embeds:
         return found
-    query, item = _rows(winner.features(_column([value]), view)), _rows(gallery.features([name]))
+    query, item = _rows(searcher.features(_column([value]), view)), _rows(gallery.features([name]))
     alike = gallery.search(item, gallery.view, _ALIKE + 1, None)[0]
     found["alike"] = [hit.id for hit in alike if hit.id != name][:_ALIKE]
-    parts = contributions(winner.scorer, query[0], view, item[0], gallery.view)
+    parts = contributions(searcher.scorer, query[0], view, item[0], gallery.view)
     if parts is None:
         return found
     found |= {"score": parts.score, "rest": parts.rest, "dimensions": len(parts.parts)}
     order = np.argsort(-parts.parts, kind="stable")[:_DIRECTIONS]
-    ends = _ends(winner, gallery, item[0], order)
+    ends = _ends(searcher, gallery, item[0], order)
     found["directions"] = [
         {"number": int(at) + 1, "part": float(parts.parts[at]), "ids": ids}
         for at, ids in zip(order, ends)
     ]
     if isinstance(value, str):
-        found["words"] = _words(winner, value, view, item, gallery.view, parts.score)
+        found["words"] = _words(searcher, value, view, item, gallery.view, parts.score)
     return found
 
 
@@ -169,9 +169,9 @@ def _rows(values: Any) -> NDArray[Any]:
     return np.asarray(values.toarray() if hasattr(values, "toarray") else values)
 
 
-def _ends(winner: Winner, gallery: Searchable, item: Any, order: Any) -> list[list[str]]:
+def _ends(searcher: Searcher, gallery: Searchable, item: Any, order: Any) -> list[list[str]]:
     """Return the items of the gallery that lie most along directions, on the side of an item."""
-    scorer: Any = winner.scorer
+    scorer: Any = searcher.scorer
     measure = _measure_of(scorer.similarity_)
     if measure not in _PRODUCTS:
         return [[] for _ in order]
@@ -181,15 +181,15 @@ def _ends(winner: Winner, gallery: Searchable, item: Any, order: Any) -> list[li
 
 
 def _words(
-    winner: Winner, text: str, view: str, item: Any, item_view: str, score: float
+    searcher: Searcher, text: str, view: str, item: Any, item_view: str, score: float
 ) -> list[dict[str, Any]]:
     """Return the words of a text, and by how much the score falls without each of them."""
     spans = [match.span() for match in re.finditer(r"\S+", text)]
     if not 2 <= len(spans) <= _WORDS:
         return []
     without = [f"{text[:begin]}{text[end:]}".strip() for begin, end in spans]
-    rows = _rows(winner.features(_column(without), view))
-    changed = [contributions(winner.scorer, row, view, item[0], item_view) for row in rows]
+    rows = _rows(searcher.features(_column(without), view))
+    changed = [contributions(searcher.scorer, row, view, item[0], item_view) for row in rows]
     return [
         {"word": text[begin:end], "change": score - parts.score}
         for (begin, end), parts in zip(spans, changed)
@@ -198,10 +198,10 @@ def _words(
 
 
 def _attention(
-    winner: Winner, value: Any, view: str, item: Any, item_view: str
+    searcher: Searcher, value: Any, view: str, item: Any, item_view: str
 ) -> list[dict[str, Any]]:
     """Return what a method with ``explain`` attends to in a query and an item of another view."""
-    model = winner.model if winner.second is None else winner.second
+    model = searcher.model if searcher.second is None else searcher.second
     steps, last = answering(model)
     # A scorer compares what the method before it encoded.
     *steps, last = [step for step in (*steps, last) if not isinstance(step, RetrievalScorer)]

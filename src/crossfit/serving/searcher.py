@@ -6,7 +6,6 @@ import copy
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from sklearn.pipeline import FeatureUnion, Pipeline
@@ -25,30 +24,26 @@ from crossfit.querying import answering, check_independent, view_names
 from crossfit.retrieval import Fusion, Reranker, RetrievalScorer
 from crossfit.similarities import resolve
 from crossfit.views import Views
-from crossfit.winners import read_winner
+from crossfit.winners import Winner, read_winner
 
-__all__ = ["Winner", "kinds_of"]
+__all__ = ["Searcher", "kinds_of"]
 
 _OF_VIEW = {view: kind for kind, view in KINDS.items()}
-_CARD_BYTES = 2**18
 
 
-class Winner:
-    """A fitted model that searches, with what its folder holds next to it.
+class Searcher:
+    """A winner as it searches: its one or two stages, and the kinds of its views.
 
     Parameters
     ----------
-    model : estimator
-        A fitted method, pipeline or Reranker.
-    name : str
-        Name of the model.
-    record : dict, optional
-        Content of ``record.json``.
-    card : str, default=""
-        Content of ``README.md``.
+    winner : Winner
+        A fitted method, pipeline or Reranker, with what its folder holds next to it.
 
     Attributes
     ----------
+    model : estimator
+    name, card : str
+        Those of the winner.
     views : tuple of str
         Names of the views, in the order of the fit.
     kinds : dict of str to str
@@ -65,12 +60,10 @@ class Winner:
         Whether the scorer compares vectors of a common space.
     """
 
-    def __init__(
-        self, model: Any, name: str, record: dict[str, Any] | None = None, card: str = ""
-    ) -> None:
-        self.model, self.name, self.card = model, name, card
-        self.record = record or {}
-        steps, last = answering(model)
+    def __init__(self, winner: Winner) -> None:
+        self.winner = winner
+        self.model, self.name, self.card = winner.model, winner.name, winner.card
+        steps, last = answering(self.model)
         self.views = view_names(last)
         self.second: Any = None
         self.depth = 0
@@ -87,17 +80,15 @@ class Winner:
             steps, last = _with_scorer(steps, last)
         self.steps, self.scorer = steps, last
         self.embeds = isinstance(last, RetrievalScorer)
-        self.kinds = {**kinds_of(model), **self._recorded()}
+        self.kinds = {**kinds_of(self.model), **self._recorded()}
 
-    def with_second(self, model: Any, name: str, depth: int) -> Winner:
-        """Return this model with another one as its second stage.
+    def with_second(self, winner: Winner, depth: int) -> Searcher:
+        """Return this searcher with another model as its second stage.
 
         Parameters
         ----------
-        model : estimator
+        winner : Winner
             Fitted on views of the same names.
-        name : str
-            Name of the model.
         depth : int
             Number of items that it ranks by default.
 
@@ -106,37 +97,33 @@ class Winner:
         ValueError
             If it has other views.
         """
-        views = view_names(answering(model)[1])
-        if not set(self.views) <= set(views):
+        if not set(self.views) <= set(winner.views):
             raise ValueError(
-                f"{name} cannot rank what {self.name} finds: it has the views {', '.join(views)}, "
-                f"not {', '.join(self.views)}"
+                f"{winner.name} cannot rank what {self.name} finds: it has the views "
+                f"{', '.join(winner.views)}, not {', '.join(self.views)}"
             )
         found = copy.copy(self)
-        found.second, found.depth = model, depth
+        found.second, found.depth = winner.model, depth
         return found
 
     @classmethod
-    def load(cls, folder: str | os.PathLike[str]) -> Winner:
-        """Load the bundle in a folder, with its record and its card.
+    def load(cls, folder: str | os.PathLike[str]) -> Searcher:
+        """Load the bundle in a folder; see `crossfit.winners.read_winner`.
 
         Parameters
         ----------
         folder : path-like
             As `crossfit.save` or ``crossfit fit --save`` wrote it.
+
+        Raises
+        ------
+        ValueError, OSError
+            If there is no bundle, it is damaged, or its model cannot search.
         """
-        path = Path(folder)
         try:
-            found = read_winner(path)
+            return cls(read_winner(folder))
         except TypeError as error:  # the model is not one that searches
             raise ValueError(str(error)) from error
-        card = path / "README.md"
-        return cls(
-            found.model,
-            path.resolve().name,
-            dict(found.record),
-            card.read_bytes()[:_CARD_BYTES].decode(errors="replace") if card.is_file() else "",
-        )
 
     def view_of(self, kind: str) -> str | None:
         """Return the view whose items are of a kind, or None."""
@@ -178,7 +165,7 @@ class Winner:
                 part.cache = True
 
     def _recorded(self) -> dict[str, str]:
-        found = self.record.get("kinds", {}).items()
+        found = self.winner.record.get("kinds", {}).items()
         return {view: kind for view, kind in found if view in self.views and kind in KINDS}
 
 
