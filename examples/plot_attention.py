@@ -3,18 +3,17 @@ Attention over a picture and its keywords
 =========================================
 
 ACLN (plugin ``crossfit-acln``) weights the regions of a picture and the words of a text. Its
-``explain`` returns these weights, and :func:`crossfit.plotting.plot_attention` draws them.
+``explain`` returns these weights, and :class:`crossfit.displays.AttentionDisplay` draws them.
 """
 
 import matplotlib.pyplot as plt
 import numpy as np
-from PIL import Image
 
 from crossfit import ViewTransformer
 from crossfit.datasets import load
+from crossfit.displays import AttentionDisplay
 from crossfit.extraction import GridFeatures
 from crossfit.methods import ACLN
-from crossfit.plotting import plot_attention
 
 # %%
 # Each picture is one emoji at a random place on a white ground, so we know where the attention
@@ -44,15 +43,7 @@ print(f"test mAP {acln.score(regions.transform(test), emoji['test'].y):.2f}, cha
 # colours show the ratio of each weight to that of uniform attention.
 
 row = list(emoji["test"].info["short_name"]).index("heart_eyes_cat")
-pair = test[[row]]
-weights = acln.explain(regions.transform(pair))
-words = weights["text"][[0]]
-figure = plot_attention(
-    Image.fromarray(pair["image"][0]),
-    [str(word) for word in words.info["words"]],
-    word_to_region=weights["image"][[0]].values,
-    object_to_word=words.values,
-)
-figure.set_size_inches(8, 4.8)
-plt.figure(figure)  # the figure is not pyplot's until it is attached
+display = AttentionDisplay.from_estimator(acln, regions.transform(test), row, raw=test)
+display.figure_.set_size_inches(8, 4.8)
+plt.figure(display.figure_)  # the figure is not pyplot's until it is attached
 plt.show()

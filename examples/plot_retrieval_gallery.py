@@ -14,6 +14,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 import crossfit
 from crossfit import ViewTransformer
 from crossfit.datasets import load
+from crossfit.displays import GalleryDisplay
 from crossfit.extraction import GridFeatures
 from crossfit.methods import CCA
 
@@ -40,16 +41,18 @@ print(crossfit.evaluate(scores, (test.y, test.y), "map@all", names=names))
 print(crossfit.evaluate(scores, test.views.relevance(*names), ["r@10", "medr"], names=names))
 
 # %%
-# The gallery consists of the test emoji, which were not used in the fit. The features are gradients
-# and colours, so the pictures that are found look like what was meant, but are not always right.
+# The display shows what is found for some of the test pairs: the own picture of a text is marked by
+# ✓, others of its class by ≈, and wrong ones by ×. The features are gradients and colours, so the
+# pictures that are found look like what was meant, but are not always right.
 
-queries = ["happy face", "a person playing sports", "red flower", "car", "fruit", "bird"]
+display = GalleryDisplay.from_estimator(pipe, emoji, query="text", gallery="image")
+plt.figure(display.figure_)  # the figure is not pyplot's until it is attached
+plt.show()
+
+# %%
+# A search for texts that are not in the data returns pictures with their scores.
+
+queries = ["happy face", "a person playing sports", "red flower", "fruit"]
 found = crossfit.search(pipe, queries, view="text", gallery=test.views["image"], k=8)
-
-figure, axes = plt.subplots(len(queries), 8, figsize=(6.4, 6.6), layout="constrained")
-for row, query, hits in zip(axes, queries, found.indices):
-    for ax, hit in zip(row, hits):
-        ax.imshow(test.views["image"][hit])
-        ax.set_axis_off()
-    row[0].set_title(query, loc="left", fontsize=12, pad=2).set_in_layout(False)
+plt.figure(GalleryDisplay.from_results(found, queries).figure_)
 plt.show()

@@ -11,9 +11,21 @@ from sklearn.metrics import average_precision_score, precision_recall_curve
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from crossfit import RetrievalScorer, Views, ViewTransformer, evaluate, similarity
+from crossfit import (
+    Ragged,
+    RetrievalScorer,
+    Views,
+    ViewTransformer,
+    evaluate,
+    registry,
+    search,
+    similarity,
+)
+from crossfit.datasets import Split, load
 from crossfit.displays import (
+    AttentionDisplay,
     ClassAPDisplay,
+    GalleryDisplay,
     HubnessDisplay,
     PrecisionRecallDisplay,
     RecallDisplay,
@@ -280,3 +292,260 @@ def test_what_does_not_fit_the_estimator_is_rejected(problem):
     ):  # fmt: skip
         with pytest.raises(error, match=message):
             draw()
+
+
+@pytest.fixture(scope="module")
+def shown(problem):
+    """Return the held-out pairs as they were before extraction: pictures and texts."""
+    rng = np.random.default_rng(1)
+    n = len(problem[1])
+    return Views(
+        image=rng.integers(0, 256, (n, 12, 16, 3), dtype=np.uint8),
+        text=[f"text {i}" for i in range(n)],
+    )
+
+
+SIGNS = {"pair": "✓", "relevant": "≈", "wrong": "×"}
+
+
+def test_a_gallery_shows_the_best_items_and_marks_them(problem, shown):
+    method, views, y, scores = problem
+    display = GalleryDisplay.from_estimator(
+        method, views, y, raw=shown, rows=[3, 17], k=5, target_names=["cat", "dog", "owl", "bee"]
+    )
+    best = np.argsort(-scores, axis=1, kind="stable")[:, :5]
+    for at, q in enumerate((3, 17)):
+        assert (display.queries[at] == shown["image"][q]).all()
+        assert display.found[at] == [f"text {i}" for i in best[q]]
+        expected = ["pair" if i == q else "relevant" if y[i] == y[q] else "wrong" for i in best[q]]
+        assert display.verdicts[at] == expected
+        assert [mark.get_text() for mark in display.marks_[at]] == [SIGNS[v] for v in expected]
+        assert display.captions[at] == [["cat", "dog", "owl", "bee"][y[i]] for i in best[q]]
+    # The frame of a picture does not change its shape, and all of it is inside the Axes.
+    left, right, bottom, top = display.images_[0].get_extent()
+    assert (right - left) / (bottom - top) == pytest.approx(16 / 12)
+    turned = GalleryDisplay.from_estimator(
+        method, views, raw=shown, query="text", gallery="image", rows=[3], k=3
+    )
+    best = np.argsort(-scores.T[3], kind="stable")[:3]
+    drawn = [np.asarray(image.get_array()) for image in turned.images_]
+    for pixels, item in zip(drawn, best, strict=True):
+        np.testing.assert_array_equal(pixels, shown["image"][item])
+    assert turned.verdicts == [["pair" if item == 3 else "wrong" for item in best]]
+
+
+def test_a_gallery_of_a_pipeline_shows_its_inputs_and_a_split_has_its_labels(problem, shown):
+    _, views, y, _ = problem
+    given = {"image": views["image"], "text": views["text"]}
+    pipe = make_pipeline(ViewTransformer([(name, StandardScaler()) for name in given]), CCA(3))
+    pipe.fit(views)
+    split = Split(views, y)
+    one = GalleryDisplay.from_estimator(pipe, split, raw=shown, n_queries=3)
+    other = GalleryDisplay.from_estimator(pipe, views, y, raw=shown, n_queries=3)
+    assert one.verdicts == other.verdicts and one.name == "CCA, image → text"
+    assert len(one.queries) == 3
+    # Without pictures and texts, vectors are drawn as curves.
+    assert len(GalleryDisplay.from_estimator(pipe, split, n_queries=2, k=4).waves_) == 10
+
+
+def test_a_data_set_stands_for_its_test_split():
+    emoji = load("emoji")
+    few = emoji["train"].views[:60]
+    pixels = few["image"].reshape(60, -1)[:, ::97].astype(float)
+    method = CCA(2, reg=1.0).fit(Views(image=pixels, text=pixels[:, ::-1]))
+    own = emoji["test"].views["image"]
+    pixels = own.reshape(len(own), -1)[:, ::97].astype(float)
+    views = Views(image=pixels, text=pixels[:, ::-1])
+    display = GalleryDisplay.from_estimator(method, views, raw=emoji, n_queries=1, k=2)
+    assert display.found[0][0] in list(emoji["test"].views["text"])
+    with pytest.raises(ValueError, match="raw must have the 60 pairs of views, got"):
+        GalleryDisplay.from_estimator(method, few, raw=emoji)
+
+
+def test_results_of_a_search_are_drawn_with_their_scores(problem, shown):
+    method, views, y, _ = problem
+    found = search(method, views["image"][:5], view="image", gallery=views["text"], k=4)
+    relevance = y[:5, None] == y
+    display = GalleryDisplay.from_results(
+        found, shown["image"][:5], relevance, gallery=shown["text"], rows=[4, 0]
+    )
+    for at, q in enumerate((4, 0)):
+        assert display.found[at] == [f"text {i}" for i in found.indices[q]]
+        assert display.captions[at] == [f"{score:.3f}" for score in found.scores[q]]
+        expected = ["relevant" if relevance[q, i] else "wrong" for i in found.indices[q]]
+        assert display.verdicts[at] == expected
+    plain = GalleryDisplay.from_results(found, shown["image"][:5])
+    assert plain.found[0][0] == f"item {found.indices[0, 0]}" and len(plain.queries) == 4
+    assert plain.marks_ == [[], [], [], []]
+    with pytest.raises(ValueError, match="queries must be the 5 of the results, got 2"):
+        GalleryDisplay.from_results(found, shown["image"][:2])
+    with pytest.raises(ValueError, match=r"relevance must be of 5 queries and at least \d+ items"):
+        GalleryDisplay.from_results(found, shown["image"][:5], np.eye(5, 2))
+
+
+def test_sounds_are_drawn_as_their_envelope():
+    samples = np.zeros(1000, np.float32)
+    samples[500:505] = [0.5, -0.25, 0, 0, 0]
+    display = GalleryDisplay(["a click"], [[(samples, 8000)]]).plot()
+    (wave,) = display.waves_
+    edges = wave.get_paths()[0].vertices
+    middle = np.median(edges[:, 1])
+    up, down = middle - edges[:, 1].min(), edges[:, 1].max() - middle
+    assert up == pytest.approx(2 * down) and up > 0.4
+    at = edges[edges[:, 1].argmin(), 0] - edges[:, 0].min()
+    assert at / np.ptp(edges[:, 0]) == pytest.approx(0.5, abs=0.01)
+
+
+def test_a_gallery_in_small_axes_has_small_texts_inside_its_bounds():
+    figure = Figure(figsize=(5, 3), layout="constrained")
+    ax = figure.subplots(1, 2)[1]
+    words = "words that are longer than a line of the gallery can be in a figure " * 3
+    display = GalleryDisplay(["$5 query"], [[words, "short"]], name="title").plot(ax)
+    figure.draw_without_rendering()
+    bounds = figure.bbox
+    for text in display.ax_.texts:
+        box = text.get_window_extent()
+        assert bounds.x0 <= box.x0 and box.x1 <= bounds.x1 and text.get_fontsize() < 6
+
+
+@pytest.mark.parametrize(
+    ("draw", "error", "message"),
+    [
+        (lambda: GalleryDisplay("query", [["a"]]), TypeError, "queries must be a list or an array"),
+        (lambda: GalleryDisplay([], []), ValueError, "queries must have at least one entry"),
+        (lambda: GalleryDisplay(["a"], [["b"], ["c"]]), ValueError, "must have 1 entries.*got 2"),
+        (
+            lambda: GalleryDisplay(["a"], [["b"]], verdicts=[["good"]]),
+            ValueError, "verdicts must be pair, relevant, wrong, got 'good'",
+        ),
+        (
+            lambda: GalleryDisplay(["a"], [["b"]], captions=[["c", "d"]]),
+            ValueError, "captions must have one entry for each item of found",
+        ),
+        (lambda: GalleryDisplay.from_results(3, ["a"]), TypeError, "must be a SearchResult"),
+        (lambda: AttentionDisplay(np.zeros((3, 3, 3), np.uint8)), ValueError, "got neither"),
+    ],
+)  # fmt: skip
+def test_what_a_gallery_cannot_show_is_rejected_in_one_sentence(draw, error, message):
+    with pytest.raises(error, match=message):
+        draw()
+
+
+def test_wrong_rows_of_a_gallery_are_rejected(problem, shown):
+    method, views, _, _ = problem
+    for rows in ([40], [-1], [True], [0.5]):
+        with pytest.raises(ValueError, match="rows must be numbers of queries from 0 to 39"):
+            GalleryDisplay.from_estimator(method, views, raw=shown, rows=rows)
+    with pytest.raises(ValueError, match="must have the view 'text'"):
+        GalleryDisplay.from_estimator(method, views, raw=shown.select("image"))
+
+
+class Attentive(CCA):
+    """A method that attends to what it is given."""
+
+    def explain(self, X, Y=None):
+        return self.answer
+
+
+PICTURE = np.random.default_rng(0).integers(0, 256, (30, 40, 3), dtype=np.uint8)
+BOXES = np.array([[0, 0, 0.5, 1], [0.5, 0, 1, 1]])
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        (
+            Views(image=Ragged.from_list([[0.7, 0.1, 0.1, 0.1]]),
+                  text=Ragged.from_list([[0.6, 0.4]], {"words": np.array(["a", "dog"])})),
+            {"word_to_region": [[0.7, 0.1, 0.1, 0.1]], "object_to_word": [[0.6, 0.4]],
+             "words": ["a", "dog"]},
+        ),
+        (  # words by regions, whose boxes another view has
+            Views(alignment=Ragged.from_list([[[1, 0], [0, 1]]], {"words": np.array(["a", "b"])}),
+                  image=Ragged.from_list([[0.5, 0.5]], {"boxes": BOXES})),
+            {"word_to_region": [[1, 0], [0, 1]], "object_to_word": None, "words": ["a", "b"]},
+        ),
+        (  # objects by words, which are those of the text
+            Views(o2w=Ragged.from_list([[[0.2, 0.8], [0.9, 0.1]]],
+                                       {"boxes": BOXES, "labels": np.array([3, 4])})),
+            {"word_to_region": None, "object_to_word": [[0.2, 0.8], [0.9, 0.1]],
+             "words": ["brown", "dog"], "labels": ["3", "4"]},
+        ),
+        (  # regions by words, of which nothing is known but the number of words
+            Views(i2t=Ragged.from_list([np.full((9, 2), 0.5)])),
+            {"word_to_region": None, "words": ["brown", "dog"]},
+        ),
+        (
+            Views(text=Ragged.from_list([[0.5, 0.25, 0.25]])),
+            {"object_to_word": [[0.5, 0.25, 0.25]], "words": ["1", "2", "3"]},
+        ),
+    ],
+)  # fmt: skip
+def test_attention_is_read_in_all_its_forms(answer, expected):
+    Z = np.random.default_rng(0).normal(size=(10, 3))
+    method = Attentive(1).fit(Views(image=Z, text=Z))
+    method.answer = answer
+    raw = Views(image=PICTURE[None], text=["brown dog"])
+    display = AttentionDisplay.from_estimator(method, Views(image=Z[:1], text=Z[:1]), raw=raw)
+    for name, value in expected.items():
+        held = getattr(display, name)
+        if value is None or name in ("words", "labels"):
+            assert held == value
+        else:
+            np.testing.assert_allclose(held, value)
+    assert display.figure_._repr_png_().startswith(PNG) and display.axes_
+
+
+def test_attention_that_cannot_be_drawn_is_rejected():
+    Z = np.random.default_rng(0).normal(size=(10, 3))
+    views, raw = Views(image=Z[:1], text=Z[:1]), Views(image=PICTURE[None], text=["brown dog"])
+    method = Attentive(1).fit(Views(image=Z, text=Z))
+    for answer, message in (
+        (Views(image=Ragged.from_list([[0.3]], {"quantity": "variance"})), "not have attention"),
+        (Views(image=Ragged.from_list([[0.3, 0.3, 0.4]])), "places of the 3 regions are unknown"),
+    ):
+        method.answer = answer
+        with pytest.raises(ValueError, match=message):
+            AttentionDisplay.from_estimator(method, views, raw=raw)
+    with pytest.raises(ValueError, match="pass raw=, the views before their features"):
+        AttentionDisplay.from_estimator(method, views)
+    with pytest.raises(ValueError, match="row must be the number of a pair from 0 to 0, got 1"):
+        AttentionDisplay.from_estimator(method, views, 1, raw=raw)
+    with pytest.raises(ValueError, match="CCA does not have attention"):
+        AttentionDisplay.from_estimator(CCA(1).fit(Views(image=Z, text=Z)), views, raw=raw)
+
+
+def test_the_attention_of_every_method_is_drawn():
+    pytest.importorskip("torch")
+    drawn = {}
+    for entry in registry.entries("crossfit.methods"):
+        cls = registry.load(entry.name)
+        if not hasattr(cls, "explain"):
+            continue
+        card = registry.get(entry.name)
+        views, y = registry.resolve_target(card.make_inputs)(np.random.default_rng(0), 24)
+        roles = dict(zip(card.roles, views.names))
+        image = views[roles["image"]]
+        if entry.name == "bssan":  # six regions are not a grid
+            image = {"map": image["map"][:, :4], "objects": image["objects"]}
+        elif getattr(image, "ndim", 0) == 3:
+            image = image[:, :4]
+        views = views.replace(**{roles["image"]: image})
+        method = cls(**card.test_params)
+        method.fit(views, y=y) if card.labels in ("single", "optional") else method.fit(views)
+        raw = Views({
+            name: np.repeat(PICTURE[None], 24, 0) if role == "image" else ["some words"] * 24
+            for role, name in roles.items()
+        })  # fmt: skip
+        try:
+            display = AttentionDisplay.from_estimator(method, views, 2, raw=raw)
+        except ValueError as error:
+            assert "does not have attention over regions or words" in str(error)
+            continue
+        display.figure_.draw_without_rendering()
+        drawn[entry.name] = display
+    assert {"acln", "bssan", "cran", "dan", "dvsa", "maxsim", "scan"} <= set(drawn)
+    for display in drawn.values():
+        for weights in (display.word_to_region, display.object_to_word):
+            if weights is not None:
+                np.testing.assert_allclose(weights.sum(axis=1), 1, rtol=1e-4)

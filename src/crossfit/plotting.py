@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
-from numbers import Integral
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from crossfit._arguments import integer, shown, validated
-from crossfit._arrays import as_array
+from crossfit._arguments import shown
 from crossfit._text import printable
 
 if TYPE_CHECKING:
@@ -24,11 +22,6 @@ if TYPE_CHECKING:
 
 __all__ = ["plot_attention", "plot_intervals", "plot_recall", "plot_training"]
 
-_COLUMNS = 7  # panels in a row, at most
-_PANEL = 1.7  # inches
-# These can be distinguished on photographs, and by people who do not distinguish red and green.
-_COLOURS = ("#ffb000", "#27a3ff", "#fe3d83", "#54e08d", "#a883ff")
-_HEAT = "turbo"
 LINES = ("#2f5bd0", "#d9622b", "#1a8a6b", "#8a4fbf", "#b07a10", "#c23a78")
 _DASHES: tuple[Any, ...] = ("-", (0, (7, 2)), (0, (1.5, 1.5)))
 CHANCE: Any = (0, (4, 3))
@@ -54,8 +47,6 @@ def in_plain_words(draw: Callable[P, R]) -> Callable[P, R]:
     return drawn
 
 
-@validated(n_objects=[integer(1)])
-@in_plain_words
 def plot_attention(
     image: Any,
     words: Sequence[str] | None = None,
@@ -72,28 +63,8 @@ def plot_attention(
 
     Parameters
     ----------
-    image : path-like, PIL.Image.Image or ndarray
-        Any input of `crossfit.extraction.load_rgb`.
-    words : sequence of T str, optional
-        The words of the text.
-    word_to_region : array-like of shape (T, R) or (R,), optional
-        The weight of each region for each word, or for the whole text. The weights are drawn over
-        the image, with a panel for each word and a common scale, on which 1 is the weight of every
-        region if all have the same.
-    object_to_word : array-like of shape (K, T') or (T',), optional
-        The weight of each word for each object, or for the whole image. Columns beyond the words
-        are padding and are left out.
-    grid : (int, int), optional
-        Rows and columns of the regions; a square by default.
-    region_boxes : array-like of shape (R, 4), optional
-        Boxes of regions that are not a grid: left, top, right and bottom as fractions of the
-        image.
-    boxes : array-like of shape (K, 4), optional
-        Boxes of the objects, in the same form.
-    labels : sequence of K str, optional
-        Names of the objects.
-    n_objects : int, default=3
-        Number of objects to draw, from the first one.
+    image, words, word_to_region, object_to_word, grid, region_boxes, boxes, labels, n_objects
+        As in `crossfit.displays.AttentionDisplay`.
 
     Returns
     -------
@@ -115,56 +86,12 @@ def plot_attention(
     >>> len(figure.subfigs[0].axes)  # the image, two words, the colour bar
     4
     """
-    from matplotlib.text import Text
+    from crossfit.displays import AttentionDisplay
 
-    from crossfit._figures import ShownFigure
-    from crossfit.extraction.images import load_rgb
-
-    whole_numbers = isinstance(grid, tuple | list) and all(
-        isinstance(part, Integral) and part > 0 for part in grid
-    )
-    if grid is not None and not (whole_numbers and len(grid) == 2):
-        raise ValueError(f"grid must be rows and columns of the regions, got {shown(grid)}")
-    over_image = None if word_to_region is None else _matrix(word_to_region, "word_to_region")
-    over_words = None if object_to_word is None else _matrix(object_to_word, "object_to_word")
-    if over_image is None and over_words is None:
-        raise ValueError("plot_attention needs word_to_region or object_to_word, got neither")
-    names = None if words is None else _names(words, "words")
-    if labels is not None:
-        labels = _names(labels, "labels")
-    pixels = load_rgb(image)
-    aspect = pixels.shape[0] / pixels.shape[1]
-    heights, columns = [], _COLUMNS
-    if over_image is not None:
-        whole = len(over_image) == 1 and np.ndim(word_to_region) == 1  # type: ignore[arg-type]
-        titles = [""] if whole else names
-        if titles is None or len(titles) != len(over_image):
-            raise ValueError(
-                f"word_to_region has {len(over_image)} rows, so there must be as many words, got "
-                f"{'none' if names is None else len(names)}"
-            )
-        rows, columns = _grid_of(len(over_image) + 1)
-        heights.append(rows * (_PANEL * aspect + 0.35))
-    if over_words is not None:
-        if names is None or over_words.shape[1] < len(names):
-            raise ValueError(
-                f"object_to_word has {over_words.shape[1]} columns, so there must be at most as "
-                f"many words, got {'none' if names is None else len(names)}"
-            )
-        over_words = over_words[:n_objects, : len(names)]
-        heights.append(max(2.6 * aspect, 1.1 + 0.35 * len(over_words)) + 0.3)
-        columns = _COLUMNS
-    figure = ShownFigure(figsize=(columns * _PANEL + 0.8, sum(heights)), layout="constrained")
-    parts = list(figure.subfigures(len(heights), 1, height_ratios=heights, squeeze=False)[:, 0])
-    if over_image is not None:
-        cover = _cover(pixels.shape[:2], over_image.shape[1], grid, region_boxes)
-        _draw_regions(parts.pop(0), columns, pixels, over_image, titles or [""], cover)
-    if over_words is not None:
-        assert names is not None
-        _draw_words(parts.pop(0), pixels, over_words, names, boxes, labels)
-    for text in figure.findobj(Text):
-        text.set_parse_math(False)  # ticks are copied when it is drawn
-    return figure
+    return AttentionDisplay(
+        image, words, word_to_region=word_to_region, object_to_word=object_to_word, grid=grid,
+        region_boxes=region_boxes, boxes=boxes, labels=labels, n_objects=n_objects,
+    ).plot().figure_  # fmt: skip
 
 
 @in_plain_words
@@ -482,175 +409,3 @@ def panels_of(ax: Any, titles: Sequence[str]) -> tuple[Figure, list[Axes]]:
     found = panels[0].get_figure(root=True)
     assert found is not None
     return found, list(panels)
-
-
-def _matrix(given: ArrayLike, name: str) -> NDArray[np.float64]:
-    weights = as_array(given, name, numbers=True)
-    numeric = weights.dtype.kind in "biuf" and np.isfinite(weights).all()
-    if weights.ndim not in (1, 2) or not weights.size or not numeric:
-        raise ValueError(f"{name} must be finite weights of one or two axes, got {weights.shape}")
-    return np.atleast_2d(weights.astype(np.float64))
-
-
-def _names(given: Any, name: str) -> list[str]:
-    words = as_array(given, name)
-    if words.ndim != 1:
-        raise ValueError(f"{name} must be a list of strings, got {shown(given)}")
-    return [printable(str(word)) for word in words.tolist()]
-
-
-def _boxes(given: ArrayLike, n: int, name: str) -> NDArray[np.float64]:
-    found = as_array(given, name, numbers=True)
-    if found.dtype.kind not in "biuf" or not np.isfinite(found).all():
-        raise ValueError(f"{name} must be finite numbers, got type {found.dtype}")
-    found = found.astype(np.float64)
-    if found.ndim != 2 or found.shape[1] != 4 or len(found) < n:
-        raise ValueError(f"{name} must be of shape ({n}, 4), got {found.shape}")
-    return found
-
-
-def _cover(
-    shape: tuple[int, ...], n: int, grid: tuple[int, int] | None, boxes: ArrayLike | None
-) -> Any:
-    """Return a function that spreads the weights of n regions over the pixels of an image."""
-    height, width = shape[:2]
-    if boxes is not None:
-        frames = _boxes(boxes, n, "region_boxes")[:n]
-
-        def paint(weights: NDArray[np.float64]) -> NDArray[np.float64]:
-            heat = np.full((height, width), weights.min())
-            for value, (left, top, right, bottom) in sorted(
-                zip(weights, frames), key=lambda entry: entry[0]
-            ):
-                rows = slice(int(top * height), max(int(bottom * height), int(top * height) + 1))
-                columns = slice(int(left * width), max(int(right * width), int(left * width) + 1))
-                heat[rows, columns] = value
-            return heat
-
-        return paint
-    side = round(n**0.5)
-    rows, columns = (side, side) if grid is None else grid
-    if rows * columns != n:
-        raise ValueError(
-            f"{n} regions do not form a grid of {rows} x {columns}; pass grid= or region_boxes="
-        )
-
-    def spread(weights: NDArray[np.float64]) -> NDArray[np.float64]:
-        from PIL import Image
-        from scipy.ndimage import gaussian_filter
-
-        cells = Image.fromarray(weights.reshape(rows, columns).astype(np.float32))
-        smooth = np.asarray(cells.resize((width, height), Image.Resampling.BICUBIC))
-        return gaussian_filter(smooth, 0.15 * min(height / rows, width / columns))
-
-    return spread
-
-
-def _grid_of(n: int) -> tuple[int, int]:
-    """Return the numbers of rows and columns for n panels, with rows of similar length."""
-    rows = -(-n // _COLUMNS)
-    return rows, -(-n // rows)
-
-
-def _bare(axes: Axes, title: str = "") -> None:
-    axes.set_axis_off()
-    axes.set_title(title, fontsize=11, pad=3)
-
-
-def _draw_regions(
-    part: Any,
-    width: int,
-    pixels: NDArray[np.uint8],
-    weights: NDArray[np.float64],
-    titles: list[str],
-    cover: Any,
-) -> None:
-    """Draw the image, then once for each word with the heat of its weights.
-
-    `width` is the width of the figure in panels, which are next to each other from the left.
-    """
-    from matplotlib.cm import ScalarMappable
-    from matplotlib.colors import Normalize
-
-    n = len(weights) + 1
-    rows, columns = _grid_of(n)
-    grid = part.add_gridspec(rows, width)
-    axes = [part.add_subplot(grid[divmod(i, columns)]) for i in range(n)]
-    axes[0].imshow(pixels)
-    _bare(axes[0], "image")
-    share = weights * weights.shape[1]
-    # Uniform attention must not show a pattern, as it would on a scale of rounding errors.
-    low, high = min(share.min(), 0.95), max(share.max(), 1.05)
-    grey = pixels.mean(axis=2, keepdims=True).repeat(3, axis=2) / 255
-    for panel, row, title in zip(axes[1:], share, titles):
-        panel.imshow(0.25 + 0.75 * grey)
-        heat = cover(row)
-        # Regions without attention are not coloured.
-        seen = 0.7 * ((heat - low) / (high - low)).clip(0, 1)
-        panel.imshow(heat, cmap=_HEAT, vmin=low, vmax=high, alpha=seen)
-        _bare(panel, title)
-    scale = ScalarMappable(Normalize(low, high), _HEAT)
-    bar = part.colorbar(scale, ax=axes, fraction=0.02 * _COLUMNS / columns, pad=0.01)
-    bar.set_label("weight /\nuniform weight", fontsize=9)  # one line is longer than a row is high
-    bar.ax.tick_params(labelsize=8)
-
-
-def _draw_words(
-    part: Any,
-    pixels: NDArray[np.uint8],
-    weights: NDArray[np.float64],
-    words: list[str],
-    boxes: ArrayLike | None,
-    labels: Sequence[str] | None,
-) -> None:
-    """Draw the image with its objects, and next to it the words, in a row for each object."""
-    from matplotlib.patches import Rectangle
-
-    k = len(weights)
-    left, right = part.subplots(1, 2, width_ratios=(1, 2.4))
-    left.imshow(pixels)
-    _bare(left)
-    names = ["" if labels is None else printable(str(label)) for label in (labels or [""] * k)][:k]
-    if len(names) < k:
-        raise ValueError(f"labels must name {k} objects, got {len(names)}")
-    colours = [_COLOURS[i % len(_COLOURS)] for i in range(k)]
-    rows = [f"{i + 1} {name}".strip() for i, name in enumerate(names)]
-    if boxes is None:
-        rows = names if labels is not None else (["text"] if k == 1 else rows)
-        colours = ["black"] * k
-    else:
-        height, width = pixels.shape[:2]
-        frames = _boxes(boxes, k, "boxes")[:k] * (width, height, width, height)
-        for i, (colour, (x, y, x2, y2)) in enumerate(zip(colours, frames)):
-            # A line on the edge of the image would be cut off.
-            x, x2 = np.clip((x, x2), 0.5, width - 1.5)
-            y, y2 = np.clip((y, y2), 0.5, height - 1.5)
-            # A dark line below the coloured one keeps it visible on any background.
-            for line, ink in ((4.5, "black"), (2.5, colour)):
-                left.add_patch(
-                    Rectangle((x, y), x2 - x, y2 - y, fill=False, linewidth=line, edgecolor=ink)
-                )
-            # Boxes of the same object nearly coincide, so each number is in another corner.
-            at_right, at_bottom = i % 2, i // 2 % 2
-            left.text(
-                x2 if at_right else x, y2 if at_bottom else y, str(i + 1), fontsize=9,
-                ha="right" if at_right else "left", va="bottom" if at_bottom else "top",
-                bbox={"facecolor": colour, "edgecolor": "none", "pad": 1.5},
-            )  # fmt: skip
-    heat = right.imshow(
-        weights, cmap="Blues", vmin=0, vmax=max(weights.max(), 1e-12), aspect="auto"
-    )
-    right.set_xticks(range(len(words)), words, rotation=40, ha="right", fontsize=11)
-    right.set_yticks(range(k), rows, fontsize=10)
-    for tick, colour in zip(right.get_yticklabels(), colours):
-        if colour != "black":
-            tick.set_bbox({"facecolor": colour, "edgecolor": "none", "pad": 1.5})
-    right.tick_params(length=0)
-    right.set_xticks(np.arange(len(words) + 1) - 0.5, minor=True)
-    right.set_yticks(np.arange(k + 1) - 0.5, minor=True)
-    right.grid(which="minor", color="white", linewidth=2)
-    right.tick_params(which="minor", length=0)
-    right.spines[:].set_visible(False)
-    bar = part.colorbar(heat, ax=right, fraction=0.03, pad=0.01)
-    bar.set_label("weight", fontsize=9)
-    bar.ax.tick_params(labelsize=8)

@@ -32,7 +32,9 @@ import crossfit._files
 from crossfit import Channels, Ragged, RetrievalScorer, Views, ViewTransformer
 from crossfit.cards import Float, Int
 from crossfit.displays import (
+    AttentionDisplay,
     ClassAPDisplay,
+    GalleryDisplay,
     HubnessDisplay,
     PrecisionRecallDisplay,
     RecallDisplay,
@@ -212,6 +214,8 @@ def instance(name, build):
 PIPE = make_pipeline(CCA(2), RetrievalScorer()).fit(VIEWS, Y)
 PIPE[-1].index(PIPE[:-1].transform(VIEWS)["text"], "text")
 
+SEARCHED = crossfit.search(PIPE, X, view="image", k=2)
+
 INSTANCES = {
     "Views": lambda: VIEWS,
     "Channels": lambda: Channels(a=X, b=T),
@@ -233,6 +237,8 @@ INSTANCES = {
     "HubnessDisplay": lambda: HubnessDisplay([[0], [1]], 3),
     "TrainingDisplay": lambda: TrainingDisplay({"training": [[1, 0.5]]}),
     "ClassAPDisplay": lambda: ClassAPDisplay(["a", "b"], [1, 0.5]),
+    "GalleryDisplay": lambda: GalleryDisplay(["a"], [["b", PICTURE]]),
+    "AttentionDisplay": lambda: AttentionDisplay(PICTURE, word_to_region=[0.5, 0.1, 0.2, 0.2]),
 }
 
 # Usual values that differ by class or function.
@@ -308,6 +314,14 @@ OWN = {
     "ClassAPDisplay": {
         "estimator": PIPE, "classes": ["a"], "average_precision": [1], "name": "a", "query": None,
         "labels": (range(6), range(6)), "target_names": None, "direction": "forward",
+    },
+    "GalleryDisplay": {
+        "estimator": PIPE, "queries": TEXTS, "found": [TEXTS[:2]] * 12, "name": "a", "query": None,
+        "rows": [0, 1], "results": SEARCHED, "relevance": np.eye(12),
+    },
+    "AttentionDisplay": {
+        "estimator": PIPE, "words": ["a", "b"], "word_to_region": np.full((2, 4), 0.25), "row": 0,
+        "boxes": None,
     },
 }  # fmt: skip
 

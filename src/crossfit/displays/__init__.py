@@ -5,7 +5,9 @@ A display is made from an estimator, from scores or from plain values. All of th
 drawn is in ``figure_`` and ``ax_``, and can be changed there.
 """
 
+from crossfit.displays.attention import AttentionDisplay
 from crossfit.displays.class_ap import ClassAPDisplay
+from crossfit.displays.gallery import GalleryDisplay
 from crossfit.displays.hubness import HubnessDisplay
 from crossfit.displays.precision_recall import PrecisionRecallDisplay
 from crossfit.displays.recall import RecallDisplay
@@ -13,7 +15,9 @@ from crossfit.displays.spectrum import SpectrumDisplay
 from crossfit.displays.training import TrainingDisplay
 
 __all__ = [
+    "AttentionDisplay",
     "ClassAPDisplay",
+    "GalleryDisplay",
     "HubnessDisplay",
     "PrecisionRecallDisplay",
     "RecallDisplay",

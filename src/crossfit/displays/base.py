@@ -7,9 +7,9 @@ is written twice.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from textwrap import indent
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,9 +22,12 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from crossfit.views import Views
+
 __all__ = [
     "SIDES",
     "Display",
+    "Pairs",
     "by_direction",
     "by_name",
     "checked_name",
@@ -34,6 +37,7 @@ __all__ = [
     "named",
     "model_of",
     "next_colour",
+    "pairs_of",
     "scored",
 ]
 
@@ -176,6 +180,53 @@ def model_of(estimator: Any) -> Any:
     from crossfit.winners import Winner
 
     return estimator.model if isinstance(estimator, Winner) else estimator
+
+
+class Pairs(NamedTuple):
+    """Pairs with what is known of them: labels, further columns and the names of classes."""
+
+    views: Views
+    y: Any
+    info: Mapping[str, Any]
+    target_names: Sequence[str] | None
+
+
+def pairs_of(given: Any, y: Any, what: str, target_names: Sequence[str] | None = None) -> Pairs:
+    """Return the pairs of Views, a Split or a Dataset.
+
+    Parameters
+    ----------
+    given : Views, Split or Dataset
+        A data set stands for its split "test", or the only one.
+    y : array-like or None
+        Labels that replace those of the split.
+    what : str
+        Name of the argument, for messages.
+    target_names : sequence of str, optional
+        Names of the classes that replace those of the data set.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it is none of them, or a data set of several splits without "test".
+    """
+    from crossfit._arguments import not_views
+    from crossfit.datasets import Dataset, Split
+    from crossfit.views import is_views
+
+    if isinstance(given, Dataset):
+        target_names = given.target_names if target_names is None else target_names
+        names = list(given.splits)
+        if "test" not in names and len(names) != 1:
+            raise ValueError(
+                f"{what}: the data set has the splits {', '.join(names)}; pass one of them"
+            )
+        given = given["test" if "test" in names else names[0]]
+    if isinstance(given, Split):
+        return Pairs(given.views, given.y if y is None else y, given.info, target_names)
+    if not is_views(given):
+        raise not_views(what, given)
+    return Pairs(given, y, {}, target_names)
 
 
 def scored(

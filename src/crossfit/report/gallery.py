@@ -18,7 +18,16 @@ from crossfit.report.format import (
 )
 from crossfit.report.pictures import data_uri, is_picture
 
-__all__ = ["Found", "Gallery", "GalleryRow", "can_be_shown", "galleries"]
+__all__ = [
+    "Found",
+    "Gallery",
+    "GalleryRow",
+    "can_be_shown",
+    "describer",
+    "galleries",
+    "shower",
+    "verdicts",
+]
 
 #: Number of queries of each kind in a gallery.
 _HITS, _FAILURES = 3, 3
@@ -167,10 +176,34 @@ def shower(test: Any, name: str, classes: Any) -> Any:
 
     A picture has its name in the data set, or else its own text, followed by its class.
     """
+    describe = describer(test, name, classes)
+
+    def shower(item: int) -> tuple[str, str, str]:
+        value, words, label = describe(item)
+        picture = data_uri(value) if is_picture(value) else ""
+        if isinstance(value, str) and not picture:
+            return words, "", label
+        return f"{words}, {label}" if label else words, picture, ""
+
+    return shower
+
+
+def describer(test: Any, name: str, classes: Any) -> Any:
+    """Return a function that returns an item itself, its text or name, and its class.
+
+    Parameters
+    ----------
+    test : Split
+        The pairs.
+    name : str
+        A view.
+    classes : sequence of str or None
+        Names of the classes.
+    """
     values, _ = test.views.distinct(name)
     rows = test.views.first_rows(name)
 
-    def shower(item: int) -> tuple[str, str, str]:
+    def describe(item: int) -> tuple[Any, str, str]:
         value = values[item]
         label = ""
         if test.y is not None and np.ndim(test.y) == 1:
@@ -180,18 +213,14 @@ def shower(test: Any, name: str, classes: Any) -> Any:
             path = Path(value)
             if not is_picture(value):
                 text = path.name if os.sep in value and path.is_file() else value
-                return clipped(text), "", label
+                return value, clipped(text), label
         words = name_of(test, rows[item], name)
         if is_picture(value):
             words = words or own_text(test, rows[item], name)
-            stem = Path(value).stem if isinstance(value, str) else ""
-            picture = data_uri(value)
-        else:
-            stem = picture = ""
-        words = words or stem or f"{name} {item + 1}"
-        return f"{words}, {label}" if label else words, picture, ""
+            words = words or (Path(value).stem if isinstance(value, str) else "")
+        return value, words or f"{name} {item + 1}", label
 
-    return shower
+    return describe
 
 
 def own_text(test: Any, row: int, view: str) -> str:
