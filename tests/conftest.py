@@ -1,9 +1,16 @@
 """Fixtures shared by the tests: real data where available, and planted pairs."""
 
+import base64
+import hashlib
+import json
 import os
+import re
 import shutil
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
+from urllib.parse import unquote, urlsplit
 
 import numpy as np
 import pytest
@@ -149,3 +156,187 @@ def browser(tmp_path_factory):
 def contrasts(browser):
     """Return a function that returns the contrast and the words of every visible text."""
     return lambda: browser.execute_script(CONTRAST)
+
+
+class Hub(BaseHTTPRequestHandler):
+    """The file interface of the Hugging Face Hub.
+
+    Repositories are a list of commits of the main branch, each a mapping from path to bytes; those
+    of other branches are in ``branches``.
+    """
+
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *args):
+        pass
+
+    @property
+    def state(self):
+        return self.server.state
+
+    def answer(self, status, content=b"", **headers):
+        raw = content if isinstance(content, bytes) else json.dumps(content).encode()
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name.replace("_", "-"), str(value))
+        if "Content_Length" not in headers:
+            self.send_header("Content-Length", str(len(raw)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(raw)
+
+    def commits(self, name, branch):
+        """Return the commits of a branch, or None."""
+        state = self.state
+        return state["repos"].get(name) if branch == "main" else state["branches"].get(
+            (name, branch))  # fmt: skip
+
+    def every_commit(self, name):
+        """Return all commits of a repository, by their hashes."""
+        of_branches = [made for (own, _), made in self.state["branches"].items() if own == name]
+        return dict(sum(of_branches, list(self.state["repos"].get(name, []))))
+
+    def body(self):
+        return self.rfile.read(int(self.headers.get("Content-Length") or 0))
+
+    def do_POST(self):
+        raw = self.body()
+        path = unquote(urlsplit(self.path).path)
+        state = self.state
+        state["requests"].append(("POST", path))
+        if path == "/api/repos/create":
+            name = json.loads(raw)["name"]
+            organisation = json.loads(raw).get("organization")
+            full = f"{organisation}/{name}" if organisation else name
+            state["created"].append(
+                {key: value for key, value in json.loads(raw).items() if key != "type"}
+            )
+            state["repos"].setdefault(full, [])
+            self.answer(200, {"url": f"http://{self.headers['Host']}/{full}", "id": full,
+                              "name": full})  # fmt: skip
+        elif path == "/api/validate-yaml":
+            self.answer(200, {"errors": [], "warnings": []})
+        elif found := re.fullmatch(r"/api/models/(\w+/\w+)/preupload/(\w+)", path):
+            files = [{"path": part["path"], "shouldIgnore": False,
+                      "uploadMode": "lfs" if part["path"].endswith(".npz") else "regular"}
+                     for part in json.loads(raw)["files"]]  # fmt: skip
+            self.answer(200, {"files": files})
+        elif found := re.fullmatch(r"/(\w+/\w+)\.git/info/lfs/objects/batch", path):
+            objects = [
+                {"oid": part["oid"], "size": part["size"], "actions": {
+                    "upload": {"href": f"http://{self.headers['Host']}/put/{part['oid']}"}}}
+                for part in json.loads(raw)["objects"]
+            ]  # fmt: skip
+            self.answer(200, {"transfer": "basic", "objects": objects})
+        elif found := re.fullmatch(r"/api/models/(\w+/\w+)/branch/(\w+)", path):
+            main = state["repos"][found[1]]
+            self.state["branches"].setdefault((found[1], found[2]), main[-1:])
+            self.answer(200, {})
+        elif found := re.fullmatch(r"/api/models/(\w+/\w+)/commit/(\w+)", path):
+            state["before_commit"](self)
+            commits = self.commits(found[1], found[2])
+            files = dict(commits[-1][1]) if commits else {}
+            for line in raw.splitlines():
+                part = json.loads(line)
+                value = part["value"]
+                if part["key"] == "header":
+                    state["messages"].append(value["summary"])
+                elif part["key"] == "file":
+                    files[value["path"]] = base64.b64decode(value["content"])
+                elif part["key"] == "lfsFile":
+                    files[value["path"]] = state["blobs"][value["oid"]]
+                elif part["key"] == "deletedFile":
+                    del files[value["path"]]
+            sha = hashlib.sha1(raw + str(len(commits)).encode()).hexdigest()
+            commits.append((sha, files))
+            self.answer(200, {"success": True, "commitOid": sha, "hookOutput": "",
+                              "commitUrl": f"http://{self.headers['Host']}/{found[1]}/commit/{sha}",
+                              })  # fmt: skip
+        else:
+            self.answer(404, {"error": f"nothing at {path}"})
+
+    def do_PUT(self):
+        oid = self.path.rpartition("/")[2]
+        self.state["blobs"][oid] = self.body()
+        self.answer(200)
+
+    def do_GET(self):
+        path = unquote(urlsplit(self.path).path)
+        state = self.state
+        state["requests"].append((self.command, path))
+        state["tokens"].add(self.headers.get("Authorization"))
+        if found := re.fullmatch(r"/api/models/(\w+/\w+)/tree/(\w+)", path):
+            commits = self.commits(found[1], found[2])
+            files = commits[-1][1] if commits else {}
+            self.answer(200, [{"type": "file", "path": name, "size": len(raw), "oid": "0" * 40}
+                              for name, raw in files.items()])  # fmt: skip
+        elif found := re.fullmatch(r"/api/models/(\w+/\w+)/refs", path):
+            names = ["main", *(name for own, name in state["branches"] if own == found[1])]
+            refs = [{"name": name, "ref": f"refs/heads/{name}", "targetCommit": "0" * 40}
+                    for name in names]  # fmt: skip
+            self.answer(200, {"branches": refs, "converts": [], "tags": []})
+        elif found := re.fullmatch(r"/api/models/(\w+/\w+)(?:/revision/(\w+))?", path):
+            if found[1] not in state["repos"]:
+                self.answer(404, {"error": "not found"}, X_Error_Code="RepoNotFound")
+                return
+            commits = self.commits(found[1], found[2] or "main")
+            if commits is None:
+                self.answer(404, {"error": "not found"}, X_Error_Code="RevisionNotFound")
+                return
+            last = commits[-1][0] if commits else None
+            self.answer(200, {"id": found[1], "sha": state.get("sha", last),
+                              "siblings": [], "tags": []})  # fmt: skip
+        elif found := re.fullmatch(r"/(\w+/\w+)/resolve/(\w+)/(.+)", path):
+            files = self.every_commit(found[1]).get(found[2])
+            if files is None or found[3] not in files:
+                what = "Repo" if found[1] not in state["repos"] else "Revision"
+                code = "EntryNotFound" if files is not None else f"{what}NotFound"
+                self.answer(404, {"error": "no entry"}, X_Error_Code=code)
+                return
+            raw = files[found[3]]
+            raw = state["damage"](found[3], raw)
+            if found[3] in state["redirects"]:
+                self.answer(302, b"", Location=state["redirects"][found[3]])
+                return
+            digest = f'"{hashlib.sha256(raw).hexdigest()}"'
+            size = state["sizes"].get(found[3], len(raw))
+            self.answer(200, raw, X_Repo_Commit=found[2], ETag=digest, X_Linked_Etag=digest,
+                        X_Linked_Size=size, Content_Length=len(raw))  # fmt: skip
+        else:
+            self.answer(404, {"error": f"nothing at {path}"})
+
+    do_HEAD = do_GET
+
+
+@pytest.fixture
+def hub_server(monkeypatch, tmp_path):
+    """Return the state of a stand-in for the Hugging Face Hub, on loopback."""
+    pytest.importorskip("huggingface_hub", reason="huggingface_hub is of the extra hub")
+    made = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
+    made.daemon_threads = True
+    made.handle_error = lambda *_: None  # a test may break the connection
+    made.state = {"repos": {}, "blobs": {}, "requests": [], "tokens": set(), "sizes": {},
+                  "redirects": {}, "damage": lambda name, raw: raw, "branches": {},
+                  "created": [], "messages": [],
+                  "before_commit": lambda handler: None}  # fmt: skip
+    thread = threading.Thread(target=made.serve_forever, daemon=True)
+    thread.start()
+    at = f"http://127.0.0.1:{made.server_address[1]}"
+    from huggingface_hub import constants
+
+    # The environment is for processes that a test starts.
+    for name, value in {"HF_ENDPOINT": at, "HF_HUB_CACHE": str(tmp_path / "hub"),
+                        "HF_HUB_DISABLE_XET": "1"}.items():  # fmt: skip
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(constants, "ENDPOINT", at)
+    template = at + "/{repo_id}/resolve/{revision}/{filename}"
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+    # Other tests of the same process may have turned it on.
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    monkeypatch.setenv("HF_TOKEN", "hf_secretsecret")
+    yield made.state
+    made.shutdown()
+    made.server_close()

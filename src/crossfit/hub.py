@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import tempfile
@@ -11,13 +12,19 @@ from pathlib import Path
 from typing import Any
 
 from crossfit._arguments import validated
+from crossfit._warnings import warn
 from crossfit.persistence import (
     ARRAY_FILE,
     CARD,
     LARGEST_MANIFEST,
+    LARGEST_RECORD,
     MANIFEST,
+    RECORD,
     BundleError,
+    lists_record,
     load,
+    note_commit,
+    read_record,
     save,
 )
 
@@ -25,6 +32,9 @@ __all__ = ["push_to_hub"]
 
 _ADDRESS = re.compile(r"hf://([\w.-]+/[\w.-]+)(?:@([\w./-]+))?", re.ASCII)
 _COMMIT = re.compile(r"[0-9a-f]{40}")
+_BRANCH = re.compile(r"\w[\w./-]*", re.ASCII)
+_LARGEST_CARD = 2**22
+_UNREACHABLE = "the hub cannot be reached; only a commit that is in the cache is read without it"
 
 
 @validated(
@@ -41,8 +51,9 @@ def push_to_hub(
 ) -> str:
     """Upload a bundle to the Hugging Face Hub.
 
-    Only the files of the bundle are uploaded: manifest, arrays and model card. A repository that
-    does not exist is created; arrays of an earlier bundle in it are deleted in the same commit.
+    Only the files of the bundle are uploaded: manifest, arrays, record and model card. A repository
+    or branch that does not exist is created; files of an earlier bundle in it are deleted in the
+    same commit.
 
     Parameters
     ----------
@@ -69,17 +80,27 @@ def push_to_hub(
     ValueError
         If `repo` is not a name, or the bundle is damaged.
     OSError
-        If the server rejects the upload or cannot be reached.
+        If the server rejects the upload or cannot be reached. The message states what has been
+        created by then.
     ImportError
         If the package of the extra ``hub`` is not installed.
+
+    Warns
+    -----
+    UserWarning
+        If it is interrupted after something has been created.
 
     See Also
     --------
     load : Load it from there.
     """
-    name, inside = _parsed(repo if repo.startswith("hf://") else f"hf://{repo}")
+    name, inside = parsed(repo if is_address(repo) else f"hf://{repo}")
     if inside is not None:
         raise ValueError(f"repo must be 'user/name' without a revision, got {repo!r}")
+    if revision is not None and not _BRANCH.fullmatch(revision):
+        raise ValueError(f"revision must be the name of a branch, got {revision!r}")
+    if not message.strip():
+        raise ValueError("message must not be empty")
     hub = _hub()
     with tempfile.TemporaryDirectory() as made:
         if isinstance(model, str | os.PathLike):
@@ -87,94 +108,173 @@ def push_to_hub(
             load(folder)
         else:
             folder = save(model, Path(made) / "bundle")
+        read_record(folder, str(folder))
+        own = {MANIFEST, CARD, *([RECORD] if lists_record(folder) else [])}
         files = [path for path in sorted(folder.iterdir())
-                 if path.name in (MANIFEST, CARD) or ARRAY_FILE.fullmatch(path.name)]  # fmt: skip
-        with _in_one_sentence(f"hf://{name}"):
-            api = hub.HfApi(token=token)
-            api.create_repo(name, exist_ok=True, private=private)
-            present = api.list_repo_files(name, revision=revision)
-            own = {path.name for path in files}
-            operations: list[Any] = [
-                hub.CommitOperationDelete(old)
-                for old in present
-                if ARRAY_FILE.fullmatch(old) and old not in own
-            ]
-            operations += [
-                hub.CommitOperationAdd(path_in_repo=path.name, path_or_fileobj=path)
-                for path in files
-            ]
-            commit = api.create_commit(
-                name, operations, commit_message=message, revision=revision
-            ).oid
+                 if path.name in own or ARRAY_FILE.fullmatch(path.name)]  # fmt: skip
+        state: list[str] = []
+        try:
+            with _in_one_sentence(f"hf://{name}"):
+                commit = _pushed(hub.HfApi(token=token), name, revision, private, files, message,
+                                 state)  # fmt: skip
+        except OSError as error:
+            raise OSError("; ".join([str(error), *state])) from None
+        except KeyboardInterrupt:
+            if state:
+                warn("; ".join(state))
+            raise
     return f"hf://{name}@{commit}"
+
+
+def _pushed(
+    api: Any,
+    name: str,
+    branch: str | None,
+    private: bool | None,
+    files: list[Path],
+    message: str,
+    state: list[str],
+) -> str:
+    """Upload files in one commit; `state` holds what is there if it does not come to an end."""
+    from huggingface_hub import CommitOperationAdd, CommitOperationDelete
+    from huggingface_hub.errors import HfHubHTTPError
+
+    if not api.repo_exists(name):
+        api.create_repo(name, exist_ok=True, private=private)
+        state.append(f"the repository {name} was created")
+    if branch is not None and branch not in {ref.name for ref in api.list_repo_refs(name).branches}:
+        api.create_branch(name, branch=branch, exist_ok=True)
+        state.append(f"the branch {branch} was created")
+    present = api.list_repo_files(name, revision=branch)
+    added = {path.name for path in files}
+    operations: list[Any] = [
+        CommitOperationDelete(old)
+        for old in present
+        if (ARRAY_FILE.fullmatch(old) or old == RECORD) and old not in added
+    ]
+    operations += [
+        CommitOperationAdd(path_in_repo=path.name, path_or_fileobj=path) for path in files
+    ]
+    # Large files first: until the commit, they are not part of the repository.
+    api.preupload_lfs_files(name, [each for each in operations if hasattr(each, "path_or_fileobj")],
+                            revision=branch)  # fmt: skip
+    state.append("the commit may have been made; push again to obtain its address")
+    try:
+        made = api.create_commit(name, operations, commit_message=message, revision=branch)
+    except HfHubHTTPError:  # the server has answered
+        state.pop()
+        raise
+    return str(made.oid)
 
 
 @contextlib.contextmanager
 def bundle_from_hub(
-    address: str, *, max_bytes: int, pinned: bool = False, token: str | None = None
-) -> Iterator[tuple[Path, str]]:
+    address: str, *, max_bytes: int, pinned: bool = False, token: str | None = None,
+    whole: bool = False,
+) -> Iterator[tuple[Path, str]]:  # fmt: skip
     """Yield a folder with the files of a bundle, and its pinned address.
 
-    The manifest is downloaded first, then the array file that it names; nothing else is. Sizes
-    are compared with the limits before a download. Files are kept in the cache of
-    huggingface_hub, so that a pinned revision is read from it without a connection.
+    The manifest is downloaded first, then the array file that it names; if `whole`, the record
+    that it lists and the model card too; nothing else is. Sizes are compared with the limits before
+    a download. Files are kept in the cache of huggingface_hub, so that a pinned revision is read
+    from it without a connection.
     """
-    name, revision = _parsed(address)
+    name, revision = parsed(address)
     if pinned and not (revision and _COMMIT.fullmatch(revision)):
         raise BundleError(
             f"{address} is not pinned; add the 40 digits of a commit: hf://{name}@<commit>"
         )
     hub = _hub()
-    with _in_one_sentence(address), tempfile.TemporaryDirectory() as made:
+    with tempfile.TemporaryDirectory() as made:
         folder = Path(made) / "bundle"
         folder.mkdir()
-        commit = revision
-        if not (revision and _COMMIT.fullmatch(revision)):
-            commit = _resolved(hub, name, revision, token)
+        with _in_one_sentence(address):
+            commit = revision
+            if not (revision and _COMMIT.fullmatch(revision)):
+                commit = _resolved(hub, name, revision, token)
 
-        def fetch(file: str, limit: int) -> Path:
-            found = _cached(hub, name, file, commit)
-            if found is None:
-                url = hub.hf_hub_url(name, file, revision=commit)
-                about = hub.get_hf_file_metadata(url, token=token)
-                if about.commit_hash != commit:
-                    raise BundleError(f"the server answers with another commit for {file}")
-                if about.size is None or about.size > limit:
-                    raise BundleError(
-                        f"{file} takes {about.size} bytes, more than the limit of {limit}"
-                    )
-                found = Path(hub.hf_hub_download(name, file, revision=commit, token=token))
-            if found.stat().st_size > limit:
-                raise BundleError(f"{file} takes more than the limit of {limit} bytes")
-            # A copy by link: the cache holds links to blobs, which `load` would reject.
-            real, target = found.resolve(), folder / file
-            try:
-                os.link(real, target)
-            except OSError:
-                target.write_bytes(real.read_bytes())
-            return target
+            def fetch(file: str, limit: int) -> Path:
+                return _fetched(hub, name, str(commit), file, limit, folder, token)
 
-        import json
-
-        manifest = json.loads(fetch(MANIFEST, LARGEST_MANIFEST).read_bytes())
-        listed = manifest.get("arrays") if isinstance(manifest, dict) else None
-        arrays = listed.get("file") if isinstance(listed, dict) else None
-        if not isinstance(arrays, str) or not ARRAY_FILE.fullmatch(arrays):
-            raise BundleError(f"{arrays!r} is not the name of an array file")
-        fetch(arrays, max_bytes)
+            manifest = json.loads(fetch(MANIFEST, LARGEST_MANIFEST).read_bytes())
+            listed = manifest.get("arrays") if isinstance(manifest, dict) else None
+            arrays = listed.get("file") if isinstance(listed, dict) else None
+            if not isinstance(arrays, str) or not ARRAY_FILE.fullmatch(arrays):
+                raise BundleError(f"{arrays!r} is not the name of an array file")
+            fetch(arrays, max_bytes)
+            if whole and "record" in manifest:
+                fetch(RECORD, LARGEST_RECORD)
+            if whole:
+                with contextlib.suppress(Exception):  # a page for people, which may be missing
+                    fetch(CARD, _LARGEST_CARD)
         yield folder, f"hf://{name}@{commit}"
 
 
-def _parsed(address: str) -> tuple[str, str | None]:
+def _fetched(
+    hub: Any, name: str, commit: str, file: str, limit: int, folder: Path, token: str | None
+) -> Path:
+    """Return a file of a commit in a folder, downloaded unless it is in the cache."""
+    held = hub.try_to_load_from_cache(name, file, revision=commit)
+    if isinstance(held, str):
+        found = Path(held)
+    else:
+        url = hub.hf_hub_url(name, file, revision=commit)
+        about = hub.get_hf_file_metadata(url, token=token)
+        if about.commit_hash != commit:
+            raise BundleError(f"the server answers with another commit for {file}")
+        if about.size is None or about.size > limit:
+            raise BundleError(f"{file} takes {about.size} bytes, more than the limit of {limit}")
+        found = Path(hub.hf_hub_download(name, file, revision=commit, token=token))
+    if found.stat().st_size > limit:
+        raise BundleError(f"{file} takes more than the limit of {limit} bytes")
+    # A copy by link: the cache holds links to blobs, which `load` would reject.
+    real, target = found.resolve(), folder / file
+    try:
+        os.link(real, target)
+    except OSError:
+        target.write_bytes(real.read_bytes())
+    return target
+
+
+def pinned(address: str, token: str | None = None) -> str:
+    """Return an address with the commit that it stands for at present, and warn if it had none."""
+    name, revision = parsed(address)
+    if revision and _COMMIT.fullmatch(revision):
+        return address
+    with _in_one_sentence(address):
+        found = f"hf://{name}@{_resolved(_hub(), name, revision, token)}"
+    note_commit(address, found)
+    return found
+
+
+def is_address(place: Any) -> bool:
+    """Return True if a place is an address on the hub, well-formed or not."""
+    return isinstance(place, str) and place.startswith("hf://")
+
+
+def parsed(address: str) -> tuple[str, str | None]:
+    """Return the name of the repository in an address, and its revision if it has one.
+
+    Raises
+    ------
+    BundleError
+        If it is not an address.
+    """
     found = _ADDRESS.fullmatch(address)
     if found is None or ".." in address:
         raise BundleError(f"expected an address such as hf://user/name@revision, got {address!r}")
     return found[1], found[2]
 
 
+def check_installed() -> None:
+    """Raise an ImportError that names the extra if huggingface_hub is not installed."""
+    _hub()
+
+
 def _hub() -> Any:
     try:
         import huggingface_hub
+        import huggingface_hub.errors
     except ImportError as error:
         raise ImportError(
             "models on the hub need huggingface_hub: pip install 'crossfit-retrieval[hub]'"
@@ -199,11 +299,6 @@ def _resolved(hub: Any, name: str, revision: str | None, token: str | None) -> s
     return commit
 
 
-def _cached(hub: Any, name: str, file: str, commit: Any) -> Path | None:
-    found = hub.try_to_load_from_cache(name, file, revision=commit)
-    return Path(found) if isinstance(found, str) else None
-
-
 @contextlib.contextmanager
 def _in_one_sentence(address: str) -> Iterator[None]:
     """Convert the errors of the client, which may quote headers, into one sentence."""
@@ -212,9 +307,33 @@ def _in_one_sentence(address: str) -> Iterator[None]:
     except (BundleError, FileExistsError):
         raise
     except Exception as error:
-        kind = type(error).__name__
-        status = getattr(getattr(error, "response", None), "status_code", None)
-        words = f"the server answered with status {status}" if status else kind
-        reason = " ".join(str(error).split())[:200]
-        reason = re.sub(r"hf_\w+|Bearer \S+", "***", reason)
-        raise OSError(f"{address}: {words}: {reason}") from None
+        raise OSError(f"{address}: {_sentence(error)}") from None
+
+
+def _sentence(error: Exception) -> str:
+    """Return what an error of the client stands for."""
+    from huggingface_hub import errors
+
+    known = (
+        (errors.OfflineModeIsEnabled, "it is not in the cache, and HF_HUB_OFFLINE is set"),
+        (errors.LocalEntryNotFoundError, _UNREACHABLE),
+        (errors.GatedRepoError, "the account of the token has no access to the repository"),
+        (errors.RepositoryNotFoundError, "there is no such repository, or it is private and not "
+         "that of the token in HF_TOKEN"),
+        (errors.RevisionNotFoundError, "the repository has no such revision"),
+        (errors.EntryNotFoundError, "the repository has no bundle of crossfit at this revision"),
+    )  # fmt: skip
+    for kind, words in known:
+        if isinstance(error, kind):
+            return words
+    text = re.sub(r"For more information check: \S+", "", str(error))
+    reason = re.sub(r"hf_\w+|Bearer \S+", "***", " ".join(text.split())[:200])
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    if status in (401, 403):
+        return f"the server answered with status {status}: HF_TOKEN must be a token that may do it"
+    if status:
+        return f"the server answered with status {status}: {reason}"
+    # Of httpx, under whichever name the client imports it.
+    if any(cls.__name__ == "TransportError" for cls in type(error).__mro__):
+        return f"{_UNREACHABLE} ({reason})"
+    return f"{type(error).__name__}: {reason}"

@@ -2,8 +2,9 @@
 
 A bundle is a folder of three files. ``manifest.json`` lists the types that the model is made of and
 holds their parameters and fitted values; ``arrays-<hash>.npz`` holds the arrays; ``README.md``, the
-model card, is for people and is never read. Nothing is pickled. Only types that the registry lists
-or that this module names are allowed; a type is never imported just because a bundle names it.
+model card, is for people and is never read. A winner has a fourth one, ``record.json``, which
+states how it was made. Nothing is pickled. Only types that the registry lists or that this module
+names are allowed; a type is never imported just because a bundle names it.
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ __all__ = ["BundleError", "load", "save"]
 FORMAT = 2  # 1 named registered classes by their paths
 MANIFEST = "manifest.json"
 CARD = "README.md"
+RECORD = "record.json"
 ARRAY_FILE = re.compile(r"arrays-[0-9a-f]{16}\.npz")
 
 # Nesting depth: more than any pipeline needs and far below Python's recursion limit. It also stops
@@ -51,6 +53,8 @@ _DEPTH = 100
 # Limits of a manifest, so that reading one takes at most about a gigabyte and a minute: three
 # million words, for example. `save` enforces the same limits.
 LARGEST_MANIFEST = 2**27
+LARGEST_RECORD = 2**24
+MOST_BYTES = 2**33  # of the arrays, unless more are allowed
 _VALUES = 2**23
 _CONTAINERS = 2**20
 _ESTIMATORS = 2**13
@@ -125,8 +129,9 @@ def save(
     folder : path-like
         Must not exist; its parent folders are created.
     overwrite : bool, default=False
-        Replace the bundle in an existing folder. The old bundle stays valid until the new one is
-        complete, and files that do not belong to it are left alone.
+        Replace the bundle in an existing folder, with its record if it has one. The old bundle
+        stays valid until the new one is complete, and files that do not belong to it are left
+        alone.
     card : str, optional
         Text of ``README.md``, by default ``crossfit.model_card(model)``. Pass a `model_card` with
         data, measures and licence if they are known. A page that crossfit did not write is never
@@ -179,7 +184,18 @@ def save(
         {"folder": [a_path()], "overwrite": ["boolean"], "card": [str, None]},
         {"folder": folder, "overwrite": overwrite, "card": card},
     )
-    folder = Path(folder)
+    return _save(model, Path(folder), overwrite, card, None)
+
+
+def save_with_record(model: Any, folder: Path, record: Mapping[str, Any], card: str | None) -> Path:
+    """Write a model with its record to a new folder; the manifest has the hash of the record."""
+    text = json.dumps(record, indent=2, ensure_ascii=False) + "\n"
+    return _save(model, folder, False, card, text.encode(errors="replace"))
+
+
+def _save(
+    model: Any, folder: Path, overwrite: bool, card: str | None, record: bytes | None
+) -> Path:
     encoder = _Encoder()
     if not hasattr(model, "get_params") or isinstance(model, type):
         raise BundleError(f"save expects an estimator, got {_called(model)}")
@@ -192,12 +208,18 @@ def save(
         "types": encoder.types,
         "model": tree,
     }
+    if record is not None:
+        if len(record) > LARGEST_RECORD:
+            raise BundleError(f"the record of a model must not exceed {LARGEST_RECORD} bytes")
+        content["record"] = {"size": len(record), "sha256": hashlib.sha256(record).hexdigest()}
     text = model_card(model) if card is None else card
     if not os.path.lexists(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
         clear_drafts(folder)
         with room_for("the bundle", folder), draft_of(folder, Path.mkdir) as draft:
             _write(draft, content, encoder.arrays, text)
+            if record is not None:
+                (draft / RECORD).write_bytes(record)
             draft.rename(folder)
         return folder
     if not overwrite:
@@ -209,15 +231,19 @@ def save(
         raise FileExistsError(
             f"{folder / CARD} is not a model card of crossfit and is never replaced; move it first"
         )
+    recorded = lists_record(folder)
     with room_for("the bundle", folder):
         kept = _write(folder, content, encoder.arrays, None if own else text)
     for path in list(folder.iterdir()):
-        if ARRAY_FILE.fullmatch(path.name) and path.name != kept:
+        old = ARRAY_FILE.fullmatch(path.name) and path.name != kept
+        if old or (recorded and path.name == RECORD):
             path.unlink()
     return folder
 
 
-def load(folder: str | os.PathLike[str], *, max_bytes: int = 2**33, pinned: bool = False) -> Any:
+def load(
+    folder: str | os.PathLike[str], *, max_bytes: int = MOST_BYTES, pinned: bool = False
+) -> Any:
     """Read a model that was written by `save`, from a folder or from the Hugging Face Hub.
 
     Nothing in the bundle is executed or unpickled, and no module is imported just because the
@@ -285,14 +311,20 @@ def load(folder: str | os.PathLike[str], *, max_bytes: int = 2**33, pinned: bool
         from crossfit.hub import bundle_from_hub
 
         with bundle_from_hub(folder, max_bytes=max_bytes, pinned=pinned) as (inner, address):
-            model = _load(inner, max_bytes, address)
-        if address != folder:
-            warn(f"{folder} is {address} at present; load that to have the same model again")
+            model = load_named(inner, address, max_bytes)
+        note_commit(folder, address)
         return model
-    return _load(Path(folder), max_bytes, str(folder))
+    return load_named(Path(folder), str(folder), max_bytes)
 
 
-def _load(folder: Path, max_bytes: int, called: str) -> Any:
+def note_commit(given: str, address: str) -> None:
+    """Warn with the commit of an address that had none."""
+    if address != given:
+        warn(f"{given} is {address} at present; load that to have the same model again")
+
+
+def load_named(folder: Path, called: str, max_bytes: int = MOST_BYTES) -> Any:
+    """Read a model from a folder that messages refer to by another name."""
     try:
         content = _checked_manifest(_read_manifest(folder / MANIFEST))
         name, size, digest = _fields(content["arrays"], ("file", "size", "sha256"))
@@ -326,6 +358,52 @@ def _load(folder: Path, max_bytes: int, called: str) -> Any:
         raise BundleError(f"the bundle {called} is rejected: {reason}") from error
     _warn_of_other_versions(content["types"])
     return model
+
+
+def read_record(folder: Path, called: str) -> dict[str, Any]:
+    """Return the content of ``record.json``, which must have its hash in the manifest.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+        Folder of a bundle.
+    called : str
+        Name of the bundle in messages.
+
+    Returns
+    -------
+    dict
+        Empty if the bundle has no record.
+
+    Raises
+    ------
+    BundleError
+        If the record or the manifest is damaged, changed, missing, or not listed.
+    """
+    path = folder / RECORD
+    try:
+        listed = _checked_manifest(_read_manifest(folder / MANIFEST)).get("record")
+        if listed is None:
+            if os.path.lexists(path):
+                raise BundleError(
+                    f"{RECORD} is not listed in {MANIFEST}, so that it may be that "
+                    "of another model; delete it, or fit the method again"
+                )
+            return {}
+        size, digest = _fields(listed, ("size", "sha256"))
+        with _opened(path, "record") as stream:
+            actual = os.fstat(stream.fileno()).st_size
+            raw = stream.read(LARGEST_RECORD) if actual == size <= LARGEST_RECORD else b""
+        if len(raw) != size or hashlib.sha256(raw).hexdigest() != digest:
+            raise BundleError(f"{RECORD} is damaged: it does not match its hash in the manifest")
+        record = json.loads(raw)
+        if not isinstance(record, dict) or not isinstance(record.get("kinds", {}), dict):
+            raise BundleError(f"{RECORD} is damaged: it is not a record")
+    except Exception as error:
+        raise BundleError(
+            f"the bundle {called} is rejected: {_reason(error)[:_LONGEST]}"
+        ) from error
+    return record
 
 
 # ---- which types ---------------------------------------------------------------------------------
@@ -769,6 +847,14 @@ def _may_replace(folder: Path) -> bool:
     return manifest.is_file() and b'"crossfit_bundle"' in manifest.read_bytes()
 
 
+def lists_record(folder: Path) -> bool:
+    """Return True if ``record.json`` in a folder belongs to the bundle that is there."""
+    try:
+        return "record" in json.loads((folder / MANIFEST).read_bytes())
+    except (OSError, ValueError, TypeError, RecursionError):
+        return False
+
+
 def _to_disk(stream: BufferedWriter) -> None:
     stream.flush()
     os.fsync(stream.fileno())
@@ -873,7 +959,7 @@ def _checked_manifest(raw: bytes) -> dict[str, Any]:
     if raw != _signed(content):
         raise BundleError("the manifest was damaged or changed after it was written")
     names = {"crossfit_bundle", "arrays", "written_by", "types", "model"}
-    if set(content) != names:
+    if set(content) - {"record"} != names:
         raise BundleError(f"the manifest must have the entries {', '.join(sorted(names))}")
     if not isinstance(content["types"], dict) or len(content["types"]) > _ESTIMATORS:
         raise BundleError("the manifest does not list the types of the model")

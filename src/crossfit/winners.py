@@ -1,14 +1,13 @@
 """Winners: fitted pipelines in a folder, with what is known of how they were made.
 
-The folder is a bundle of `crossfit.save`, with two further files: ``record.json`` states the views
-and their kinds, the columns, the pairs, the measures with their intervals and the command that
-repeats it; ``README.md`` is the card of the model.
+The folder is a bundle of `crossfit.save`, with a further file: ``record.json`` states the views and
+their kinds, the columns, the pairs, the measures with their intervals and the command that repeats
+it. Its hash is in the manifest, so that it is uploaded, downloaded and checked as the model is.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -18,13 +17,21 @@ from typing import Any
 import numpy as np
 
 import crossfit
-from crossfit._files import clear_drafts, draft_of, room_for
-from crossfit.persistence import MANIFEST, load, save
+from crossfit._arguments import a_path, validated
+from crossfit.hub import bundle_from_hub, is_address, parsed
+from crossfit.persistence import (
+    CARD,
+    MANIFEST,
+    MOST_BYTES,
+    load_named,
+    note_commit,
+    read_record,
+    save_with_record,
+)
 from crossfit.querying import answering, view_names
 
 __all__ = ["Winner", "evaluate_winner", "read_winner", "write_winner"]
 
-RECORD = "record.json"
 #: Metrics of a winner if none are named: without labels, and with them.
 METRICS = ("mrr", "r@1", "r@5", "r@10", "medr")
 BY_LABEL = ("map@all", *METRICS[1:])
@@ -46,9 +53,11 @@ class Winner:
     folder : pathlib.Path
         Folder that it was read from.
     name : str, default="winner"
-        Name of the folder.
+        Name of the folder, or of the repository, ``user/name``.
     card : str, default=""
         Content of ``README.md``, at most 256 KiB.
+    digest : str, default=""
+        Hash of the manifest.
 
     See Also
     --------
@@ -68,6 +77,7 @@ class Winner:
     folder: Path = field(default_factory=Path)
     name: str = "winner"
     card: str = ""
+    digest: str = ""
 
     @property
     def views(self) -> tuple[str, ...]:
@@ -98,18 +108,19 @@ class Winner:
         return [view for view in self.views if self.kind(view) == kind]
 
 
-def is_winner(folder: str | os.PathLike[str]) -> bool:
-    """Return True for the folder of a bundle, with or without a record."""
-    return (Path(folder) / MANIFEST).is_file()
+def is_winner(place: str | os.PathLike[str]) -> bool:
+    """Return True for an address on the hub, and the folder of a bundle."""
+    return is_address(place) or (Path(place) / MANIFEST).is_file()
 
 
-def read_winner(folder: str | os.PathLike[str]) -> Winner:
+@validated(place=[a_path()])
+def read_winner(place: str | os.PathLike[str]) -> Winner:
     """Read a winner, or a bundle without a record.
 
     Parameters
     ----------
-    folder : path
-        The folder.
+    place : path
+        The folder, or its address on the Hugging Face Hub, ``hf://user/name@revision``.
 
     Returns
     -------
@@ -119,8 +130,10 @@ def read_winner(folder: str | os.PathLike[str]) -> Winner:
     ------
     FileNotFoundError
         If there is no bundle.
-    crossfit.BundleError, ValueError, TypeError
-        If the bundle is rejected, the record is damaged, or the model cannot search.
+    crossfit.BundleError, TypeError
+        If the bundle or its record is rejected, or the model cannot search.
+    OSError
+        If the hub cannot be reached or rejects the request.
 
     Examples
     --------
@@ -132,30 +145,38 @@ def read_winner(folder: str | os.PathLike[str]) -> Winner:
     >>> read_winner(crossfit.save(method, tempfile.mkdtemp() + "/winner")).views
     ('image', 'text')
     """
-    folder = Path(folder)
+    if isinstance(place, str) and is_address(place):
+        with bundle_from_hub(place, max_bytes=MOST_BYTES, whole=True) as (folder, address):
+            made = _read(folder, address, parsed(address)[0])
+        note_commit(place, address)
+        return replace(made, folder=Path())
+    folder = Path(place)
     if not is_winner(folder):
         raise FileNotFoundError(
             f"{str(folder)!r} is not a bundle, which crossfit fit --save and crossfit.save write"
         )
-    record: Any = {}
-    path = folder / RECORD
-    if path.is_file():
-        try:
-            record = json.loads(path.read_text(encoding="utf-8"))
-            if not isinstance(record, dict) or not isinstance(record.get("kinds", {}), dict):
-                raise ValueError("it is not a record")
-        except (ValueError, RecursionError) as error:
-            raise ValueError(f"{str(path)!r} is damaged: {error}; fit the method again") from None
-    made = Winner(load(folder), record, folder, folder.resolve().name, _card_of(folder))
+    return _read(folder, str(folder), folder.resolve().name)
+
+
+def _read(folder: Path, called: str, name: str) -> Winner:
+    record = read_record(folder, called)  # before the arrays, which may be large
+    made = Winner(
+        load_named(folder, called),
+        record,
+        folder,
+        name,
+        _card_of(folder),
+        hashlib.sha256((folder / MANIFEST).read_bytes()).hexdigest(),
+    )
     try:
         made.views  # noqa: B018
     except TypeError as error:
-        raise TypeError(f"{str(folder)!r} cannot search: {error}") from None
+        raise TypeError(f"{called} cannot search: {error}") from None
     return made
 
 
 def _card_of(folder: Path) -> str:
-    path = folder / "README.md"
+    path = folder / CARD
     if not path.is_file():
         return ""
     with path.open("rb") as file:
@@ -208,14 +229,7 @@ def write_winner(
     folder = Path(folder)
     if os.path.lexists(folder):
         raise FileExistsError(f"{str(folder)!r} exists already; choose a new folder")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    clear_drafts(folder)
-    with room_for("the winner", folder), draft_of(folder, Path.mkdir) as draft:
-        made = save(model, draft / "made", card=card)
-        text = json.dumps(record, indent=2, ensure_ascii=False)
-        (made / RECORD).write_text(text + "\n", encoding="utf-8")
-        made.rename(folder)
-    return folder
+    return save_with_record(model, folder, record, card)
 
 
 def kind_of_items(items: Any) -> str:
@@ -464,23 +478,23 @@ def _features(winner: Winner, steps: Sequence[Any], gallery: Any, view: str) -> 
     from crossfit.cache import FeatureCache
     from crossfit.views import Views
 
-    key = _key(winner, gallery, view)
     cache = FeatureCache()
-    found = cache.get_many([key]).get(key)
+    key = _key(winner, gallery, view) if winner.digest else ""
+    found = cache.get_many([key]).get(key) if key else None
     if found is not None:
         return found
     items = Views({view: gallery.items})
     for step in steps:
         items = step.transform(items)
     made = items[view]
-    if steps and isinstance(made, np.ndarray) and made.nbytes < _KEPT:
+    if key and steps and isinstance(made, np.ndarray) and made.nbytes < _KEPT:
         cache.put_many({key: made}, "galleries")
     return made
 
 
 def _key(winner: Winner, gallery: Any, view: str) -> str:
     """Return a key of the winner and of the content of a gallery, by the state of its files."""
-    total = hashlib.sha256((winner.folder / MANIFEST).read_bytes())
+    total = hashlib.sha256(winner.digest.encode())
     total.update(f"{crossfit.__version__} {view} {gallery.kind}".encode())
     for item in gallery.items:
         total.update(str(item).encode(errors="surrogatepass") + b"\0")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ __all__ = [
     "FEATURES",
     "KIND_OF",
     "TABLES",
+    "Bundle",
     "Folder",
     "built_features",
     "check_backend",
@@ -31,6 +33,7 @@ __all__ = [
     "modality_of",
     "name_values",
     "pairs_options",
+    "prepare_hub",
     "settings_of",
     "with_splits",
 ]
@@ -92,6 +95,48 @@ class Folder(click.Path):
         if not inner.is_dir():
             self.fail(f"{str(inner)!r} is not a folder", param, ctx)
         return path
+
+
+class Bundle(click.Path):
+    """A bundle: its folder, or its address on the hub, which is checked before any work.
+
+    Parameters
+    ----------
+    among : bool, default=False
+        Whether the bundle is among other words, which are left as they are. A word may have a label
+        before it, ``LABEL=hf://user/name``.
+    """
+
+    def __init__(self, among: bool = False) -> None:
+        super().__init__(exists=True, file_okay=False, path_type=Path)
+        self.among = among
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the path of a folder, and an address as it is."""
+        at = str(value).find("hf://")
+        if at == 0 or (self.among and at > 0 and str(value)[at - 1] == "="):
+            from crossfit.hub import parsed
+
+            try:
+                parsed(str(value)[at:])
+            except ValueError as error:
+                self.fail(str(error), param, ctx)
+            prepare_hub()
+            return str(value)
+        if self.among:
+            return value
+        return super().convert(value, param, ctx)
+
+
+def prepare_hub() -> None:
+    """Raise an ImportError without huggingface_hub; in a pipe, switch its bars off."""
+    from crossfit.hub import check_installed
+
+    check_installed()
+    if not sys.stderr.isatty():
+        from huggingface_hub.utils.tqdm import disable_progress_bars
+
+        disable_progress_bars()
 
 
 def console(stderr: bool = False) -> Any:

@@ -21,6 +21,7 @@ from crossfit.cli.fit import fit
 from crossfit.cli.index import index
 from crossfit.cli.list import list_
 from crossfit.cli.new import new
+from crossfit.cli.push import push
 from crossfit.cli.report import report
 from crossfit.cli.run import run
 from crossfit.cli.search import search
@@ -42,6 +43,6 @@ def cli() -> None:
 
 for command in (
     board, cache, check, cite, data, demo, diagnose, embed, evaluate, fit, index, list_, new,
-    report, run, search, serve, tune,
+    push, report, run, search, serve, tune,
 ):  # fmt: skip
     cli.add_command(command)

@@ -13,6 +13,7 @@ from crossfit._text import printable
 from crossfit.cli._shared import (
     COLUMNS,
     TABLES,
+    Bundle,
     Folder,
     check_not_foreign,
     columns_given,
@@ -33,12 +34,15 @@ Examples, one for each form of a file:
   sentence-transformers  crossfit evaluate predictions.jsonl --qrels qrels.tsv
   CSV, parquet         crossfit evaluate run.parquet --qrels qrels.csv
   fitted methods       crossfit evaluate winner/ test.csv
+  those on a hub       crossfit evaluate mine=winner/ theirs=hf://user/name@COMMIT test.csv
   both directions      crossfit evaluate cca=folder, with image2text.run, image2text.qrels ...
 """
 
 
 @click.command(epilog=_EXAMPLES)
-@click.argument("systems", nargs=-1, required=True, metavar="[LABEL=]FILE...")
+@click.argument(
+    "systems", nargs=-1, required=True, type=Bundle(among=True), metavar="[LABEL=]FILE..."
+)
 @COLUMNS
 @click.option("--qrels", type=click.Path(exists=True, dir_okay=False, path_type=Path),
               help="Judgements: TREC, CSV, TSV, JSON or parquet, with an optional column group. "
@@ -115,10 +119,11 @@ def evaluate(
     """Evaluate the output of any system, or of several on the same queries.
 
     A system is a file of ranked lists, a matrix of scores, two files of embeddings, or a folder
-    with a run per direction; or the folder of `crossfit fit --save`, followed by the pairs to
-    evaluate it on. Items are ranked by score, equal scores are ties, and nothing is
-    unpickled. The page has intervals, paired tests with Holm's correction, ranges of ranks, the
-    range of ties, chance, and notes on what is unusual in the files.
+    with a run per direction; or the folder of `crossfit fit --save` or its address on the
+    Hugging Face Hub, followed by the pairs to evaluate it on. Items are ranked by score, equal
+    scores are ties, and nothing is unpickled. The page has intervals, paired tests with Holm's
+    correction, ranges of ranks, the range of ties, chance, and notes on what is unusual in the
+    files.
     """
     from crossfit.metrics import parse_metric
     from crossfit.systems.evaluation import METRICS
@@ -132,7 +137,7 @@ def evaluate(
         write_systems,
     )
     from crossfit.systems.reports import notes_of_systems, off_by_one, report_systems
-    from crossfit.winners import BY_LABEL, is_winner, pairs_for, read_winner
+    from crossfit.winners import BY_LABEL, is_winner, pairs_for
     from crossfit.winners import METRICS as OF_PAIRS
 
     check_not_foreign([out / name for name in ("report.html", *TABLES)])
@@ -140,17 +145,19 @@ def evaluate(
     fitted = [each for each in systems if is_winner(place_of(each))]
     if fitted:
         systems, source = _with_pairs(systems, fitted, qrels, write_runs)
-        first = read_winner(place_of(fitted[0]))
-        _, pairs, revision = pairs_for(first, source, columns_given(columns))
-        defaults = OF_PAIRS if pairs.y is None else BY_LABEL
     elif columns:
         raise click.UsageError("--view is for the pairs of a fitted method")
-    shown = [parse_metric(name).name for name in metrics or defaults]
     ids = [None if path is None else read_ids(path) for path in (query_ids, item_ids)]
     opened = [
         open_system(each, similarity=similarity, query_ids=ids[0], item_ids=ids[1], dtype=dtype)
         for each in systems
     ]
+    if fitted:
+        first = opened[0].winner
+        assert first is not None
+        _, pairs, revision = pairs_for(first, source, columns_given(columns))
+        defaults = OF_PAIRS if pairs.y is None else BY_LABEL
+    shown = [parse_metric(name).name for name in metrics or defaults]
     labels = [system.label for system in opened]
     if baseline is not None and baseline not in labels:
         raise click.UsageError(f"--baseline {baseline}: use one of {', '.join(labels)}")

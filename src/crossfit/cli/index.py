@@ -10,13 +10,14 @@ from typing import Any
 
 import click
 
-from crossfit.cli._shared import WORKERS, Folder, check_backend, check_new_folder
+from crossfit.cli._shared import WORKERS, Bundle, Folder, check_backend, check_new_folder
 
 __all__ = ["index"]
 
 EXAMPLES = """\b
 Examples:
   crossfit index winner/ photos/ --out photos.index
+  crossfit index hf://user/name@COMMIT photos/ --out photos.index
   crossfit index winner/ photos.csv --out photos.index --target-recall 0.95 --queries queries.csv
   crossfit index winner/ photos/ --out photos.index --jobs 4
   crossfit index winner/ photos/ -o photos.index --backend dask --scheduler tcp://HOST:8786
@@ -30,7 +31,7 @@ _KINDS = ("auto", "exact", "hnsw", "int8", "ivf-pq")
 
 
 @click.command(epilog=EXAMPLES)
-@click.argument("winner", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("winner", type=Bundle(), metavar="WINNER")
 @click.argument("gallery", type=click.Path(exists=True))
 @click.option("-o", "--out", type=Folder(), required=True, help="New folder for the index.")
 @click.option("--view", help="View of the items; by default the only one of their kind.")
@@ -59,7 +60,7 @@ _KINDS = ("auto", "exact", "hnsw", "int8", "ivf-pq")
               help="Processes of this machine; -1 is one per processor.")  # fmt: skip
 @WORKERS
 def index(
-    winner: Path,
+    winner: Path | str,
     gallery: str,
     out: Path,
     view: str | None,
@@ -73,10 +74,11 @@ def index(
 ) -> None:
     """Embed the items of GALLERY with the model in WINNER, and build an index of them.
 
-    GALLERY is a folder of pictures or sounds, or a table; its columns can be used in filters. The
-    curve of recall and speed is written to the index as recall.json and recall.png. With several
-    processes or machines, their parts are kept next to the new folder until it is complete;
-    WINNER and the files of GALLERY must have the same paths on all machines.
+    WINNER is a folder of `crossfit fit --save`, or its address hf://user/name@revision on the
+    Hugging Face Hub. GALLERY is a folder of pictures or sounds, or a table; its columns can be used
+    in filters. The curve of recall and speed is written to the index as recall.json and recall.png.
+    With several processes or machines, their parts are kept next to the new folder until it is
+    complete; a folder WINNER and the files of GALLERY must have the same paths on all machines.
     """
     check_backend(backend, scheduler, jobs)
     if (target_recall is None) != (queries is None):
@@ -86,8 +88,15 @@ def index(
     from crossfit.galleries import read_gallery
     from crossfit.retrieval import Part, build_shards
 
-    place = winner.absolute()
-    version = max(path.stat().st_mtime_ns for path in place.rglob("*"))
+    place: Path | str
+    if isinstance(winner, Path):
+        place = winner.absolute()
+        version = max(path.stat().st_mtime_ns for path in place.rglob("*"))
+    else:
+        from crossfit.hub import pinned
+
+        # All processes read the same commit.
+        place, version = pinned(winner), 0
     model = _loaded(place, version)
     similarity = _similarity(model)
     if view is not None and view not in model.views:
@@ -145,18 +154,18 @@ def index(
 
 
 @lru_cache(maxsize=1)
-def _loaded(folder: Path, version: int) -> Any:
+def _loaded(place: Path | str, version: int) -> Any:
     """Return a winner, which each process reads once per version, the time of its last change."""
     from crossfit.serving.searcher import Searcher
 
-    return Searcher.load(folder)
+    return Searcher.load(place)
 
 
 @dataclass(frozen=True, eq=False)
 class _Encoded:
     """The vectors of items, which are computed where this is called."""
 
-    winner: Path
+    winner: Path | str
     version: int
     items: Any
     view: str
@@ -185,9 +194,10 @@ def _similarity(model: Any) -> Any:
                 "correction": similarity,
                 "directions": (query, view),
             }
-        given = model.scorer.similarity
-        if isinstance(given, str) and given in names:
-            return lambda query, view: {"metric": names[given]}
+        # `resolve` of a name; a scorer without one has that of the method before it.
+        measure = getattr(similarity, "keywords", {}).get("measure")
+        if measure in names:
+            return lambda query, view: {"metric": names[measure]}
     raise click.UsageError(
         "an index needs a model that compares vectors of a common space by cosine, dot, "
         f"correlation or l2; {model.name} does not"

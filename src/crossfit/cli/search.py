@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from crossfit._text import printable
-from crossfit.cli._shared import FEATURES
+from crossfit.cli._shared import FEATURES, Bundle
 
 __all__ = ["search"]
 
@@ -22,13 +22,14 @@ EXAMPLES = """\b
 Examples:
   crossfit search "a red heart"
   crossfit search winner/ "a dog on the beach" --gallery photos/ -k 10 --open
+  crossfit search hf://user/name@COMMIT "a dog on the beach" --gallery photos/
   crossfit search winner/ --image query.jpg --gallery captions.csv
   crossfit search winner/ --audio bark.wav --gallery titles.csv --json
 """
 
 
 @click.command(epilog=EXAMPLES)
-@click.argument("words", nargs=-1, metavar="[WINNER] [QUERY]")
+@click.argument("words", nargs=-1, type=Bundle(among=True), metavar="[WINNER] [QUERY]")
 @click.option("--image", "--picture", "picture", type=click.Path(exists=True, dir_okay=False),
               help="Picture to search with.")  # fmt: skip
 @click.option("--audio", "sound", type=click.Path(exists=True, dir_okay=False),
@@ -62,16 +63,17 @@ def search(
 ) -> None:
     """Search a gallery with a fitted method, or the emoji without one.
 
-    WINNER is the folder of `crossfit fit --save`, and QUERY a text; to search with a picture or a
-    sound, use --image or --audio instead. The features of the gallery are kept, so that the next
-    search takes a moment. Without WINNER and --gallery, emoji are found for a text, or texts for a
-    picture.
+    WINNER is the folder of `crossfit fit --save` or its address on the Hugging Face Hub, and QUERY
+    a text; to search with a picture or a sound, use --image or --audio instead. The features of the
+    gallery are kept, so that the next search takes a moment. Without WINNER and --gallery, emoji
+    are found for a text, or texts for a picture.
     """
     if gallery is None:
         only = {"--audio": sound, "--column": column, "--html": html, "--open": show or None,
                 "--query-view": query_view, "--gallery-view": gallery_view}  # fmt: skip
         given = next((name for name, value in only.items() if value is not None), None)
-        if given is not None or len(words) > 1 or (words and os.path.isdir(words[0])):
+        a_winner = bool(words) and (words[0].startswith("hf://") or os.path.isdir(words[0]))
+        if given is not None or len(words) > 1 or a_winner:
             raise click.UsageError(
                 "--gallery is needed to search with a fitted method: crossfit search WINNER QUERY "
                 "--gallery FOLDER"

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from crossfit._suggest import did_you_mean
-from crossfit.cli._shared import name_values
+from crossfit.cli._shared import Bundle, name_values
 
 __all__ = ["serve", "serve_gallery"]
 
@@ -21,12 +21,13 @@ EXAMPLES = """\b
 Examples:
   crossfit serve winner/ --gallery photos/
   crossfit serve winner/ --gallery photos.index --port 8080
+  crossfit serve hf://user/name@COMMIT --gallery photos.index
   CROSSFIT_TOKEN=secret crossfit serve winner/ --gallery photos.index --host 0.0.0.0
 """
 
 
 @click.command(epilog=EXAMPLES)
-@click.argument("bundle", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("bundle", type=Bundle(), metavar="BUNDLE")
 @click.option(
     "--gallery",
     required=True,
@@ -36,7 +37,8 @@ Examples:
 @click.option("--view", help="The view of the gallery; by default the only one of its kind.")
 @click.option(
     "--rerank",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    type=Bundle(),
+    metavar="BUNDLE",
     help="A second model, which ranks the best items of the first again.",
 )
 @click.option(
@@ -73,10 +75,10 @@ Examples:
     help="A limit of requests, such as body_bytes=20000000 or seconds=60; repeatable.",
 )
 def serve(
-    bundle: Path,
+    bundle: Path | str,
     gallery: Path,
     view: str | None,
-    rerank: Path | None,
+    rerank: Path | str | None,
     host: str,
     port: int,
     token: str | None,
@@ -85,7 +87,8 @@ def serve(
 ) -> None:
     """Serve search with the model in BUNDLE over HTTP, with a page for people.
 
-    Ctrl-C stops it.
+    BUNDLE is a folder of `crossfit fit --save`, or its address hf://user/name@revision on the
+    Hugging Face Hub. Ctrl-C stops it.
     """
     if token is not None:
         _check_token(token)
@@ -108,7 +111,13 @@ def serve(
 
 
 def serve_gallery(
-    listener: Any, bundle: Path, gallery: Path, *, limits: Any, show: bool = False, **options: Any
+    listener: Any,
+    bundle: Path | str,
+    gallery: Path,
+    *,
+    limits: Any,
+    show: bool = False,
+    **options: Any,
 ) -> None:
     """Load a model and a gallery, print the address and serve until a signal comes.
 

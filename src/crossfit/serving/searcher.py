@@ -108,12 +108,12 @@ class Searcher:
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str]) -> Searcher:
-        """Load the bundle in a folder; see `crossfit.winners.read_winner`.
+        """Load a bundle; see `crossfit.winners.read_winner`.
 
         Parameters
         ----------
         folder : path-like
-            As `crossfit.save` or ``crossfit fit --save`` wrote it.
+            As `crossfit.save` or ``crossfit fit --save`` wrote it, or its address on the hub.
 
         Raises
         ------

@@ -48,13 +48,14 @@ def build_app(
     Parameters
     ----------
     bundle : path-like
-        Folder of a fitted model, as `crossfit.save` or ``crossfit fit --save`` wrote it.
+        Folder of a fitted model, as `crossfit.save` or ``crossfit fit --save`` wrote it, or its
+        address on the Hugging Face Hub.
     gallery : path-like
         What is searched: an index, a folder of pictures or sounds, or a table.
     view : str, optional
         The view of the gallery; by default the only one of its kind.
     rerank : path-like, optional
-        Folder of a second model, which ranks the best items of the first again.
+        Likewise, a second model, which ranks the best items of the first again.
     limits : Limits, optional
         What a request may cost.
     token : str, optional

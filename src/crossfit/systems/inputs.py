@@ -12,6 +12,7 @@ import numpy as np
 
 from crossfit.datasets.columns import open_table
 from crossfit.datasets.record import Split
+from crossfit.hub import is_address
 from crossfit.metrics.directions import Direction
 from crossfit.systems.evaluation import SystemEvaluation, evaluate_matrix, evaluate_run, joined
 from crossfit.systems.files import (
@@ -92,6 +93,9 @@ def open_system(
     """Open ``PATH``, ``LABEL=PATH`` or ``LABEL=QUERIES,ITEMS`` of a command line."""
     place = place_of(argument)
     label = "" if place == argument else argument.partition("=")[0]
+    if is_address(place):
+        winner = read_winner(place)
+        return System(label or winner.name, {}, winner=winner)
     parts = [place] if os.path.exists(place) else place.split(",")
     paths = [Path(part) for part in parts]
     for path, part in zip(paths, parts, strict=True):
