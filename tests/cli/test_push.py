@@ -1,4 +1,4 @@
-"""crossfit push: what it uploads and prints, what it refuses, and what it states if it stops."""
+"""crossfit push: what it uploads and prints, errors, and what it states if it stops."""
 
 import json
 import signal

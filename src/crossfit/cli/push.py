@@ -31,8 +31,8 @@ def push(winner: Path, repository: str, private: bool, branch: str | None, messa
     """Upload the bundle in the folder WINNER to the Hugging Face Hub.
 
     WINNER is the folder of `crossfit fit --save`, `crossfit tune --save`, `crossfit run
-    --save-best` or crossfit.save. It is loaded first to check it, and nothing but its model, record
-    and card is uploaded, in one commit. The token of the account is that of the environment
+    --save-best` or crossfit.save. It is loaded first to check it, and only its model, record and
+    card are uploaded, in one commit. The token of the account is that of the environment
     variable HF_TOKEN or of a login, and HF_ENDPOINT names another server. What is printed is the
     address of this commit, which every command takes in place of the folder.
     """
