@@ -206,7 +206,10 @@ def test_an_item_opens_with_reasons_and_leads_to_similar_ones(browser, page):
     parts = [float(part.text.replace("−", "-")) for part in box.find_elements("css selector", "b")]
     assert len(parts) == 5 and parts == sorted(parts, reverse=True)
     others = box.find_element("css selector", ".sum").text.replace("−", "-").split()
-    assert sum(parts) + float(others[4]) == pytest.approx(score, abs=5e-3)
+    assert sum(parts) + float(others[-1]) == pytest.approx(score, abs=5e-3)
+    ends = box.find_elements("css selector", ".end p")
+    assert [end.text.split()[0] for end in ends] == ["towards", "away"] * 5
+    assert len(box.find_elements("css selector", ".end.towards img")) == 25
     words = [mark.text for mark in box.find_elements("css selector", "mark")]
     assert words == ["a", "red", "tile"]
     of(browser, "next").click()

@@ -280,3 +280,18 @@ def test_an_error_of_the_program_reaches_the_caller_and_the_thread_lives_on():
 def test_limits_are_positive_numbers(bad):
     with pytest.raises((ValueError, TypeError), match=next(iter(bad))):
         Limits(**bad)
+
+
+def test_a_method_that_scores_pairs_shows_which_words_count(pairs, photos):
+    model = make_pipeline(features(), Shifted()).fit(pairs)
+    service = made(model, photos)
+    found = asyncio.run(service.explain(by_text("red pink tile"), "red.png"))
+    service.close()
+    assert found["score"] is None and found["directions"] == [] and found["alike"] == []
+    texts = ["red pink tile", " pink tile", "red  tile", "red pink"]
+    views = Views(text=texts, image=[str(photos / "red.png")] * 4)
+    whole, *others = crossfit.similarity(model, views, query="text", gallery="image")[:, 0]
+    assert [each["word"] for each in found["words"]] == ["red", "pink", "tile"]
+    changes = [each["change"] for each in found["words"]]
+    np.testing.assert_allclose(changes, [whole - other for other in others], rtol=1e-5)
+    assert len(set(changes)) > 1

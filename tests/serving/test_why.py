@@ -230,3 +230,62 @@ def test_filters_of_a_column_whose_values_become_many_later():
         {"column": "late", "low": 0, "high": 99},
         {"column": "ratio", "low": 0.0, "high": 99.0},
     ]
+
+
+def of_rows(rows, texts, similarity):
+    """Return a searcher, and a gallery in memory whose items are rows of the common space."""
+    from crossfit.galleries import Gallery
+    from crossfit.serving.gallery import MemoryGallery
+    from crossfit.serving.searcher import Searcher
+    from crossfit.winners import Winner
+
+    scorer = RetrievalScorer(similarity).fit(Views(text=rows, image=rows))
+    ids = [str(at) for at in range(len(rows))]
+    searcher = Searcher(Winner(scorer))
+    return searcher, MemoryGallery(
+        searcher, "image", Gallery(list(rows), ids, {"caption": texts}, "picture")
+    )
+
+
+@pytest.mark.parametrize("similarity", ["cosine", "dot", "correlation", "l2"])
+def test_the_ends_of_a_dimension_are_its_extreme_items_and_their_words(similarity):
+    from crossfit.serving.why import Ends
+
+    rng = np.random.default_rng(3)
+    rows = rng.normal(size=(300, 6)).astype(np.float32)
+    texts = [f"the {'sea' if row[2] > 0 else 'hill'} {at % 7 * 'x'} number{at}"
+             for at, row in enumerate(rows)]  # fmt: skip
+    searcher, gallery = of_rows(rows, texts, similarity)
+    calls = []
+    search = gallery.search
+    gallery.search = lambda *given: calls.append(given) or search(*given)
+    ends = Ends(searcher, gallery)
+    found = ends.of([2, 4], 6)
+    assert ends.of([4, 2], 6) == found[::-1] and len(calls) == 1
+    unit = rows.astype(np.float64)
+    if similarity == "correlation":
+        unit = unit - unit.mean(axis=1, keepdims=True)
+    if similarity in ("cosine", "correlation"):
+        unit /= np.linalg.norm(unit, axis=1, keepdims=True)
+    for at, (positive, negative) in zip((2, 4), found):
+        order = [str(row) for row in np.argsort(-unit[:, at], kind="stable")]
+        agreed = 4 if similarity == "l2" else 5  # a point that is only far is not a direction
+        assert len(set(positive.ids) & set(order[:5])) >= agreed
+        assert len(set(negative.ids) & set(order[-5:])) >= agreed
+    (positive, negative), (other, _) = found
+    assert positive.words[0] == "sea" and negative.words[0] == "hill"
+    assert "the" not in (*positive.words, *negative.words, *other.words)
+    gallery.version += 1
+    ends.of([2], 6)
+    assert len(calls) == 2
+
+
+def test_a_distance_is_explained_by_what_it_is_made_of():
+    from crossfit.serving.why import Ends, explain
+
+    rows = np.array([[0.0, 0, 0], [3, 0, 0], [0, 0.1, 4]], np.float32)
+    searcher, gallery = of_rows(rows, ["a", "b", "c"], "l2")
+    found = explain(searcher, gallery, Ends(searcher, gallery), rows[0], "text", "2")
+    assert [each["number"] for each in found["directions"]] == [3, 2, 1]
+    assert found["score"] == pytest.approx(-np.hypot(0.1, 4))
+    assert found["alike"] == ["0", "1"]

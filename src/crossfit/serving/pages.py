@@ -48,12 +48,20 @@ class Asked(BaseModel):
     item: str = Field(description="The item that was found.")
 
 
+class End(BaseModel):
+    """One end of a dimension of the common space."""
+
+    words: list[str] = Field(description="Words of the items there, and not of the other end.")
+    items: list[Item] = Field(description="Items of the gallery that lie most in this direction.")
+
+
 class Direction(BaseModel):
     """A dimension of the common space."""
 
     number: int = Field(description="From 1.")
     part: float = Field(description="What it adds to the score.")
-    items: list[Item] = Field(description="Items of the gallery that lie most along it.")
+    towards: End = Field(description="Its end on the side of the item.")
+    away: End = Field(description="Its other end.")
 
 
 class Word(BaseModel):
@@ -134,7 +142,8 @@ def add_pages(app: FastAPI, service: Service, errors: dict[int | str, Any]) -> N
             query = Query(view, values=[value])
         found = await service.explain(query, short(service.limits, asked.item, "item"))
         for direction in found["directions"]:
-            direction["items"] = _items(direction["items"])
+            for side in ("towards", "away"):
+                direction[side]["items"] = _items(direction[side]["items"])
         return Why(**{**found, "alike": _items(found["alike"])})
 
 

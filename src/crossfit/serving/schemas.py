@@ -81,6 +81,7 @@ class About(BaseModel):
     accepts: list[str] = Field(description="Kinds of queries: text, picture, sound.")
     vectors: bool = Field(description="Whether queries may be vectors.")
     rerank: int = Field(description="Number of items that the second stage ranks, or 0.")
+    method: str = Field(description="Label of the fitted method, as far as it is recorded.")
     card: str = Field(description="The model card, in Markdown.")
 
 

@@ -26,7 +26,7 @@ from crossfit.serving.gallery import Hit, Searchable
 from crossfit.serving.limits import Limits
 from crossfit.serving.searcher import Searcher
 from crossfit.serving.uploads import decode
-from crossfit.serving.why import explain
+from crossfit.serving.why import Ends, explain
 from crossfit.views import take_rows
 
 __all__ = ["Query", "Service"]
@@ -113,6 +113,7 @@ class Service:
             self._answers, self.limits.batch, self.limits.window, lambda size: self.on_batch(size)
         )
         self._thumbnails: OrderedDict[str, bytes] = OrderedDict()
+        self._ends = Ends(searcher, gallery)
         self._look: tuple[int, dict[str, Any]] | None = None
 
     def close(self) -> None:
@@ -301,6 +302,7 @@ class Service:
             "accepts": list(self.accepts),
             "vectors": self.searcher.embeds,
             "rerank": self.searcher.depth,
+            "method": str(self.searcher.winner.record.get("method") or ""),
             "card": self.searcher.card,
         }
 
@@ -489,9 +491,11 @@ class Service:
             self._item(query.id)
             (value,) = self.gallery.items([query.id])
         with self.searcher.without_cache():
-            found = explain(self.searcher, self.gallery, value, query.view, name)
+            found = explain(self.searcher, self.gallery, self._ends, value, query.view, name)
         for direction in found["directions"]:
-            direction["items"] = self._named(direction.pop("ids"))
+            for side in ("towards", "away"):
+                end = direction[side]
+                direction[side] = {"words": end.words, "items": self._named(end.ids)}
         return {**found, "alike": self._named(found["alike"])}
 
     def _looked(self) -> dict[str, Any]:

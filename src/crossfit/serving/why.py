@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,12 +20,18 @@ from crossfit.serving.searcher import Searcher
 from crossfit.similarities import MEASURES
 from crossfit.views import Views
 
-__all__ = ["Parts", "contributions", "explain"]
+__all__ = ["End", "Ends", "Parts", "contributions", "explain"]
 
 _DIRECTIONS = 5
 _ALIKE = 5
 _WORDS = 24
 _PRODUCTS = ("cosine", "dot", "correlation")
+_DISTANCES = ("l2", "l1")
+# Items at the end of a dimension whose words are counted, and words of an end.
+_END = 24
+_NAMES = 4
+# The nearest items of a point this far out are those that lie most in its direction.
+_FAR = 100.0
 
 
 class Parts(NamedTuple):
@@ -99,8 +107,91 @@ def contributions(
     return Parts(score, parts, rest)
 
 
+class End(NamedTuple):
+    """One end of a dimension of the common space.
+
+    Parameters
+    ----------
+    ids : list of str
+        The items of the gallery that lie most in this direction.
+    words : list of str
+        Words of the texts of such items that those at the other end do not have.
+    """
+
+    ids: list[str]
+    words: list[str]
+
+
+class Ends:
+    """The ends of the dimensions of the common space, as the items of a gallery show them.
+
+    They are found when they are needed first, and kept until the gallery changes.
+
+    Parameters
+    ----------
+    searcher : Searcher
+        The model.
+    gallery : Searchable
+        What is searched.
+    """
+
+    def __init__(self, searcher: Searcher, gallery: Searchable) -> None:
+        self._gallery = gallery
+        scorer = searcher.scorer
+        embeds = isinstance(scorer, RetrievalScorer)
+        self._measure = _measure_of(scorer.similarity_) if embeds else None
+        self._version = gallery.version
+        self._known: dict[int, tuple[End, End]] = {}
+
+    def of(self, numbers: Sequence[int], n_dimensions: int) -> list[tuple[End, End]]:
+        """Return the positive and the negative end of dimensions.
+
+        Parameters
+        ----------
+        numbers : sequence of int
+            The dimensions, from 0.
+        n_dimensions : int
+            Their number in the common space.
+
+        Returns
+        -------
+        list of (End, End)
+            Without items and words if vectors are compared by a measure that has no ends.
+        """
+        if self._measure not in (*_PRODUCTS, "l2"):
+            return [(End([], []), End([], []))] * len(numbers)
+        if self._version != self._gallery.version:
+            self._version, self._known = self._gallery.version, {}
+        unknown = [at for at in numbers if at not in self._known]
+        if unknown:
+            along = np.zeros((2 * len(unknown), n_dimensions), np.float32)
+            length = _FAR if self._measure == "l2" else 1.0
+            along[np.arange(len(unknown)), unknown] = length
+            along[len(unknown) + np.arange(len(unknown)), unknown] = -length
+            found = self._gallery.search(along, self._gallery.view, _END, None)
+            ids = [[hit.id for hit in hits] for hits in found]
+            for at, positive, negative in zip(unknown, ids, ids[len(unknown) :]):
+                here, there = (self._counted(names) for names in (positive, negative))
+                self._known[at] = (
+                    End(positive[:_ALIKE], _distinctive(here, there)),
+                    End(negative[:_ALIKE], _distinctive(there, here)),
+                )
+        return [self._known[at] for at in numbers]
+
+    def _counted(self, names: list[str]) -> Counter[str]:
+        """Return in how many items each word occurs."""
+        texts = [
+            " ".join(str(entry) for entry in (row or {}).values() if isinstance(entry, str))
+            for row in self._gallery.rows(names)
+        ]
+        if self._gallery.kind == "text":
+            items = self._gallery.items(names)
+            texts = [f"{item} {text}" for item, text in zip(items, texts)]
+        return Counter(word for text in texts for word in _distinct_words(text))
+
+
 def explain(
-    searcher: Searcher, gallery: Searchable, value: Any, view: str, name: str
+    searcher: Searcher, gallery: Searchable, ends: Ends, value: Any, view: str, name: str
 ) -> dict[str, Any]:
     """Return why an item of the gallery was found.
 
@@ -110,6 +201,8 @@ def explain(
         The model.
     gallery : Searchable
         What is searched.
+    ends : Ends
+        The ends of the dimensions.
     value : object
         The query: a text, pixels, or samples of a sound with their rate.
     view : str
@@ -120,35 +213,67 @@ def explain(
     Returns
     -------
     dict
-        ``score`` and ``rest`` as in `Parts`, or None; ``directions`` that add most, each with
-        ``number``, ``part`` and ``ids``, the items of the gallery at its end; ``words`` of the
-        query with the ``change`` of the score that each makes; ``attention``, a list of ``words``
-        or ``regions`` with their ``weight`` as shares of the largest; ``alike``, the ids of the
-        items that are closest to this one.
+        ``score`` and ``rest`` as in `Parts`, or None; ``directions`` that add most to a product, or
+        to a distance, each with ``number``, ``part``, ``towards``, its end on the side of the item,
+        and ``away``, the other one; ``words`` of the query with the ``change`` of the score that
+        each makes; ``attention``, a list of ``words`` or ``regions`` with their ``weight`` as
+        shares of the largest; ``alike``, the ids of the items that are closest to this one.
     """
     found: dict[str, Any] = {
         "score": None, "rest": None, "dimensions": 0, "directions": [], "words": [],
         "attention": _attention(searcher, value, view, gallery.items([name])[0], gallery.view),
         "alike": [],
     }  # fmt: skip
-    if not searcher.embeds:
-        return found
-    query, item = _rows(searcher.features(_column([value]), view)), _rows(gallery.features([name]))
-    alike = gallery.search(item, gallery.view, _ALIKE + 1, None)[0]
-    found["alike"] = [hit.id for hit in alike if hit.id != name][:_ALIKE]
-    parts = contributions(searcher.scorer, query[0], view, item[0], gallery.view)
-    if parts is None:
-        return found
-    found |= {"score": parts.score, "rest": parts.rest, "dimensions": len(parts.parts)}
-    order = np.argsort(-parts.parts, kind="stable")[:_DIRECTIONS]
-    ends = _ends(searcher, gallery, item[0], order)
-    found["directions"] = [
-        {"number": int(at) + 1, "part": float(parts.parts[at]), "ids": ids}
-        for at, ids in zip(order, ends)
-    ]
-    if isinstance(value, str):
-        found["words"] = _words(searcher, value, view, item, gallery.view, parts.score)
+    item = _rows(gallery.features([name]))
+    if searcher.embeds:
+        alike = gallery.search(item, gallery.view, _ALIKE + 1, None)[0]
+        found["alike"] = [hit.id for hit in alike if hit.id != name][:_ALIKE]
+        query = _rows(searcher.features(_column([value]), view))
+        parts = contributions(searcher.scorer, query[0], view, item[0], gallery.view)
+        if parts is not None:
+            found |= {"score": parts.score, "rest": parts.rest, "dimensions": len(parts.parts)}
+            found["directions"] = _directions(searcher, parts, item[0], ends)
+    if isinstance(value, str) and (found["score"] is not None or view != gallery.view):
+
+        def scores(texts: list[str]) -> list[float]:
+            rows = searcher.features(_column(texts), view)
+            if found["score"] is None:
+                scored = searcher.scorer.score_items(rows, view, item, gallery.view)
+                return [float(score) for score in np.asarray(scored)[:, 0]]
+            split = [
+                contributions(searcher.scorer, row, view, item[0], gallery.view)
+                for row in _rows(rows)
+            ]
+            return [parts.score for parts in split if parts is not None]
+
+        found["words"] = _words(value, scores)
     return found
+
+
+def _directions(searcher: Searcher, parts: Parts, item: Any, ends: Ends) -> list[dict[str, Any]]:
+    """Return the dimensions that add most to a score, or to a distance."""
+    distance = _measure_of(searcher.scorer.similarity_) in _DISTANCES
+    order = np.argsort(parts.parts if distance else -parts.parts, kind="stable")[:_DIRECTIONS]
+    numbers = [int(at) for at in order]
+    return [
+        {
+            "number": at + 1,
+            "part": float(parts.parts[at]),
+            "towards": negative if item[at] < 0 else positive,
+            "away": positive if item[at] < 0 else negative,
+        }
+        for at, (positive, negative) in zip(numbers, ends.of(numbers, len(item)))
+    ]
+
+
+def _distinct_words(text: str) -> list[str]:
+    return list(dict.fromkeys(re.findall(r"[^\W\d_]{3,}", text.casefold())))
+
+
+def _distinctive(here: Counter[str], there: Counter[str]) -> list[str]:
+    """Return the words of several items here that are rare there, the most frequent first."""
+    surplus = {word: n - there[word] for word, n in here.items() if n > 1 and n >= 2 * there[word]}
+    return sorted(surplus, key=lambda word: -surplus[word])[:_NAMES]
 
 
 def _measure_of(similarity: Any) -> str | None:
@@ -169,31 +294,16 @@ def _rows(values: Any) -> NDArray[Any]:
     return np.asarray(values.toarray() if hasattr(values, "toarray") else values)
 
 
-def _ends(searcher: Searcher, gallery: Searchable, item: Any, order: Any) -> list[list[str]]:
-    """Return the items of the gallery that lie most along directions, on the side of an item."""
-    scorer: Any = searcher.scorer
-    measure = _measure_of(scorer.similarity_)
-    if measure not in _PRODUCTS:
-        return [[] for _ in order]
-    along = np.zeros((len(order), len(item)), np.float32)
-    along[np.arange(len(order)), order] = np.where(item[order] < 0, -1, 1)
-    return [[hit.id for hit in hits] for hits in gallery.search(along, gallery.view, _ALIKE, None)]
-
-
-def _words(
-    searcher: Searcher, text: str, view: str, item: Any, item_view: str, score: float
-) -> list[dict[str, Any]]:
+def _words(text: str, scores: Callable[[list[str]], list[float]]) -> list[dict[str, Any]]:
     """Return the words of a text, and by how much the score falls without each of them."""
     spans = [match.span() for match in re.finditer(r"\S+", text)]
     if not 2 <= len(spans) <= _WORDS:
         return []
     without = [f"{text[:begin]}{text[end:]}".strip() for begin, end in spans]
-    rows = _rows(searcher.features(_column(without), view))
-    changed = [contributions(searcher.scorer, row, view, item[0], item_view) for row in rows]
+    whole, *changed = scores([text, *without])
     return [
-        {"word": text[begin:end], "change": score - parts.score}
-        for (begin, end), parts in zip(spans, changed)
-        if parts is not None
+        {"word": text[begin:end], "change": whole - score}
+        for (begin, end), score in zip(spans, changed)
     ]
 
 
@@ -204,9 +314,10 @@ def _attention(
     model = searcher.model if searcher.second is None else searcher.second
     steps, last = answering(model)
     # A scorer compares what the method before it encoded.
-    *steps, last = [step for step in (*steps, last) if not isinstance(step, RetrievalScorer)]
-    if view == item_view or not hasattr(last, "explain"):
+    parts = [step for step in (*steps, last) if not isinstance(step, RetrievalScorer)]
+    if view == item_view or not parts or not hasattr(parts[-1], "explain"):
         return []
+    *steps, last = parts
     views = Views({view: _column([value]), item_view: _column([item])})
     for step in steps:
         views = step.transform(views)

@@ -432,7 +432,7 @@ function view(at) {
   $("why").setAttribute("aria-expanded", "false");
   $("because").hidden = true;
   if (!$("item").open) $("item").showModal();
-  $("item").scrollTop = 0;
+  $("item").querySelector(".body").scrollTop = 0;
 }
 
 function step(by) {
@@ -463,6 +463,12 @@ const signed = (value) => `${value < 0 ? "−" : "+"}${Math.abs(value).toFixed(3
 function strip(rows) {
   return make("ul", { class: "strip" }, ...rows.map((row) => make("li", { title: caption(row) },
     row.kind === "picture" ? named(thumbnail(row), caption(row)) : make("span", {}, caption(row)))));
+}
+
+function end(label, { words, items }) {
+  if (!items.length) return null;
+  return make("div", { class: `end ${label.split(" ")[0]}` },
+    make("p", {}, label, " ", words.length ? make("strong", {}, words.join(", ")) : "these items"), strip(items));
 }
 
 function named(node, words) {
@@ -517,15 +523,16 @@ function reasons(box, row, answer) {
       marked(words.map(([text, change]) => [text, change / most, signed(change)])));
   }
   if (answer.directions.length) {
-    const top = answer.directions[0].part;
+    const top = Math.abs(answer.directions[0].part);
     const rest = answer.score - answer.directions.reduce((sum, each) => sum + each.part, 0) - answer.rest;
+    const stage = about.rerank ? " of the first stage" : "";
     parts.push(
-      make("p", { class: "note" }, `The score ${answer.score.toFixed(3)} is a sum over ${answer.dimensions} shared directions. These add most; beside each are the items at its end.`),
+      make("p", { class: "note" }, `The score ${answer.score.toFixed(3)}${stage} is a sum over ${answer.dimensions} shared directions. These ${answer.directions.length} ${answer.directions[0].part < 0 ? "take most away" : "add most"}; each leads towards some items of the gallery and away from others.`),
       make("ol", { class: "directions" }, ...answer.directions.map((each) => make("li", {},
         make("div", { class: "line" }, make("span", {}, `direction ${each.number}`), make("b", {}, signed(each.part))),
-        meter(each.part / (top || 1)), strip(each.items)))),
-      make("p", { class: "sum" }, `the other ${answer.dimensions - answer.directions.length} together ${signed(rest)}`
-        + (Math.abs(answer.rest) > 5e-4 ? `, correction ${signed(answer.rest)}` : "")));
+        meter(Math.abs(each.part) / (top || 1)), end("towards", each.towards), end("away from", each.away)))),
+      make("p", { class: "sum" }, `The other ${answer.dimensions - answer.directions.length} together: ${signed(rest)}`
+        + (Math.abs(answer.rest) > 5e-4 ? `; correction: ${signed(answer.rest)}` : "")));
   }
   if (answer.alike.length) parts.push(make("p", { class: "note" }, "Closest to it in the gallery"), strip(answer.alike));
   if (parts.length === 1) parts.push(make("p", { class: "note" }, "This method scores pairs as a whole; it does not show its reasons."));
@@ -666,7 +673,7 @@ async function begin() {
     if (!about) return;
   }
   const files = about.accepts.filter((kind) => kind !== "text");
-  $("about").textContent = `${count(about.gallery.n)}, searched by ${about.name}`;
+  $("about").textContent = `${count(about.gallery.n)}, searched by ${about.method || about.name}`;
   $("choose").hidden = !files.length;
   $("choose").setAttribute("aria-label", `Search with a ${files.join(" or a ")}`);
   $("choose").title = $("choose").getAttribute("aria-label");
