@@ -28,6 +28,7 @@ __all__ = [
     "Trial",
     "check_parts",
     "check_space",
+    "located",
     "remaining",
     "renamed",
     "size_of",
@@ -602,6 +603,77 @@ def remaining(space: Space, fixed: Mapping[str, Any]) -> dict[str, Part]:
         else:
             left[name] = with_condition(part, when)
     return left
+
+
+def located(
+    space: Space, values: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any]] | None:
+    """Return how a study records settings, and those of them that are outside the space.
+
+    Parameters
+    ----------
+    space : mapping of str to Float, Int, Choice or Each
+        The search space.
+    values : mapping of str to object
+        A value for every parameter. One number for all keys of an `Each` is its value for each.
+
+    Returns
+    -------
+    recorded : dict of str to object
+        Values as a study records them.
+    outside : dict of str to object
+        The values that the space does not have, for instance None where it has numbers.
+
+    None is returned in place of both if a parameter has no value, or a value outside the space is
+    an estimator or another object that cannot be written to a file.
+    """
+    recorded: dict[str, Any] = {}
+    outside: dict[str, Any] = {}
+    seen: dict[str, Any] = {}
+    for name, part in space.items():
+        if not all(
+            _matches(seen.get(other, _ABSENT), wanted)
+            for other, wanted in (part.when or {}).items()
+        ):
+            continue
+        if name not in values:
+            return None
+        value = values[name]
+        if isinstance(part, Each):
+            value = value if isinstance(value, Mapping) else dict.fromkeys(part.keys, value)
+            found = {f"{name}.{key}": _recorded(part.part, one) for key, one in value.items()}
+            keys = {f"{name}.{key}" for key in part.keys}
+        else:
+            found, keys = {name: _recorded(part, value)}, {name}
+        if set(found) == keys and not any(one is _ABSENT for one in found.values()):
+            recorded |= found
+        elif _plain(value):
+            outside[name] = value
+        else:
+            return None
+        seen[name] = part._seen(value)
+    return recorded, outside
+
+
+def _recorded(part: Float | Int | Choice, value: Any) -> Any:
+    if isinstance(part, Choice):
+        alike = [
+            (type(one) is type(value), key)
+            for key, one in zip(part.recorded, part.options)
+            if _equal(one, value)
+        ]
+        return next((key for same, key in alike if same), alike[0][1] if alike else _ABSENT)
+    if isinstance(value, bool) or not part._offers(value):
+        return _ABSENT
+    return int(value) if isinstance(part, Int) else float(value)
+
+
+def _plain(value: Any) -> bool:
+    if isinstance(value, (list, tuple)):
+        return all(map(_plain, value))
+    if isinstance(value, Mapping):
+        return all(isinstance(key, str) and _plain(one) for key, one in value.items())
+    return value is None or isinstance(value, (bool, int, float, str))
 
 
 def size_of(space: Space) -> int | None:

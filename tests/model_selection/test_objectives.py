@@ -62,7 +62,13 @@ def test_refit_names_the_score_that_decides(pairs):
 def test_the_front_has_what_nothing_dominates(pairs):
     views, y = pairs
     search = OptunaSearch(
-        CCA(), SPACE, scoring=BOTH, objectives=["quality", "size"], n_trials=25, random_state=0
+        CCA(),
+        SPACE,
+        scoring=BOTH,
+        objectives=["quality", "size"],
+        n_trials=25,
+        random_state=0,
+        defaults=False,
     ).fit(views, y)
     values = [trial.values for trial in search.trials_]
     naive = {
@@ -193,7 +199,7 @@ def test_samplers_by_name_are_repeatable_and_find_a_good_setting(pairs, name):
         ).fit(views)
 
     one = search(0)
-    wanted = "BruteForce" if name == "grid" else {"cmaes": "CmaEs", "tpe": "TPE"}.get(name, name)
+    wanted = "Exhaustive" if name == "grid" else {"cmaes": "CmaEs", "tpe": "TPE"}.get(name, name)
     assert type(one.study_.sampler).__name__.lower().startswith(wanted.lower().rstrip("2"))
     assert [t.params for t in one.trials_] == [t.params for t in search(0).trials_]
     assert all(t.state is TrialState.COMPLETE for t in one.trials_)

@@ -307,7 +307,7 @@ def test_explicit_spaces_with_conditions_mappings_and_parts(pairs, storage):
     assert type(search.best_params_["map"]) in (CCA, PLS)
     assert not hasattr(search.best_params_["map"], "views_in_")  # a copy was fitted
     space = {"reg": Each(("image", "text"), Float(0.1, 1.0)), "n_components": Int(1, 3)}
-    search = OptunaSearch(CCA(), space, n_trials=3, storage=storage).fit(views)
+    search = OptunaSearch(CCA(), space, n_trials=3, storage=storage, defaults=False).fit(views)
     assert set(search.best_params_["reg"]) == {"image", "text"}
     assert search.best_estimator_.reg == search.best_params_["reg"]
 
@@ -509,7 +509,9 @@ def test_a_failed_trial_is_recorded_and_the_search_goes_on(pairs, storage):
 
 def test_all_failed_says_why(pairs):
     with pytest.raises(ValueError, match="all 3 trials failed, the first with ValueError: no such"):
-        OptunaSearch(Fragile(), {"n_components": Int(4, 4), **REG}, n_trials=3).fit(pairs[0])
+        OptunaSearch(Fragile(), {"n_components": Int(4, 4), **REG}, n_trials=3, defaults=False).fit(
+            pairs[0]
+        )
     with pytest.raises(ValueError, match="the only trial failed with ValueError: no such"):
         OptunaSearch(Fragile(), {"n_components": Int(4, 4)}, n_trials=3).fit(pairs[0])
 
@@ -970,6 +972,7 @@ def test_a_seeded_sampler_object_draws_as_in_optuna(pairs):
     oracle = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=3))
     optunas_own(views, REG, oracle, 12)
     given = {"n_trials": 12, "sampler": optuna.samplers.TPESampler(seed=3), "refit": False}
+    given["defaults"] = False
     assert drawn(OptunaSearch(CCA(), REG, **given).fit(views).trials_) == drawn(oracle.trials)
     with pytest.raises(ValueError, match="sampler object has a seed of its own; leave out random_"):
         OptunaSearch(CCA(), REG, random_state=0, **given).fit(views)
@@ -1113,6 +1116,107 @@ def test_a_search_does_not_depend_on_what_others_have_set(pairs, storage):
         (t.params, t.value, t.state) for t in calm.trials_
     ]
     assert len(folds) == 6
+
+
+# ---- the estimator's own settings --------------------------------------------------------------
+
+
+@pytest.mark.parametrize("sampler", [None, "random"])
+def test_the_winner_is_not_inferior_to_the_estimators_own_settings(pairs, storage, sampler):
+    views, _ = pairs
+    bad = {"n_components": Int(1, 1), "reg": Each(("image", "text"), Float(1e5, 1e6, log=True))}
+    given = {"n_trials": 4, "sampler": sampler, "storage": storage, "random_state": 0}
+    search = OptunaSearch(CCA(), bad, **given).fit(views)
+    cv = search.folds_
+    own = cross_val_score(CCA(), views, cv=cv, scoring=make_retrieval_scorer("mrr")).mean()
+    assert search.trials_[0].value == search.best_score_ == own
+    assert search.trials_[0].params == {} and len(search.trials_) == 4
+    assert search.trials_[0].user_attrs["defaults"] == ["n_components", "reg"]
+    assert search.best_params_ == {"n_components": None, "reg": 3.0}
+    assert search.best_estimator_.n_components is None
+    # The same search, run again, does not queue them again, and draws what it would have drawn.
+    assert len(search.fit(views).study_.trials) == 4 or storage is None
+    plain = OptunaSearch(CCA(), bad, **(given | {"storage": None}), defaults=False).fit(views)
+    assert plain.best_score_ < own and len(plain.trials_) == 4
+    if sampler == "random":
+        assert drawn(search.trials_[1:]) == drawn(plain.trials_[:-1])
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "random", "gp", "nsga2", "grid"])
+def test_own_settings_in_the_space_are_the_first_trial_of_any_sampler(pairs, sampler):
+    views, _ = pairs
+    reg = Choice(1.0, 3.0) if sampler == "grid" else Float(1.0, 3.0)
+    space = {"reg": reg, "n_components": Int(2, 4), "power": Choice(0.0, 1.0)}
+    space["reg_style"] = Choice("relative", when={"power": 1.0})
+    method = CCA(n_components=3, power=1)  # an int equal to an option is that option
+    search = OptunaSearch(method, space, sampler=sampler, n_trials=12, refit=False).fit(views)
+    first = search.trials_[0]
+    assert first.params == {"reg": 3.0, "n_components": 3, "power": 1.0, "reg_style": "relative"}
+    assert first.user_attrs["defaults"] == [] and len(search.trials_) == 12
+    assert not any("defaults" in trial.user_attrs for trial in search.trials_[1:])
+    if sampler == "grid":
+        assert len({tuple(sorted(trial.params.items())) for trial in search.trials_}) == 12
+
+
+def test_where_own_settings_are_not_tried(pairs):
+    views, _ = pairs
+    outside = {"n_components": Int(2, 4), "reg": Float(1.0, 3.0)}
+    grid = optuna.samplers.GridSampler({"n_components": [2, 3]}, seed=0)
+    estimators = Choice(CCA(1), PLS(2))
+    queued = optuna.create_study(direction="maximize")
+    queued.enqueue_trial({"n_components": 2, "reg": 2.0})
+    for estimator, space, more in [
+        (CCA(), outside, {"sampler": "gp"}),
+        (CCA(), outside, {"sampler": optuna.samplers.TPESampler(multivariate=True, seed=0)}),
+        (CCA(), {"n_components": Choice(2, 3)}, {}),
+        (CCA(2), {"n_components": Choice(2, 3)}, {"sampler": grid}),
+        (CCA(), outside, {"study": queued}),
+        (CCA(), outside, {"defaults": False}),
+        (Pipeline([("m", CCA())]), {"m": estimators}, {}),
+    ]:
+        search = OptunaSearch(estimator, space, n_trials=2, refit=False, **more).fit(views)
+        assert len(search.trials_) == 2
+        assert not any("defaults" in trial.user_attrs for trial in search.study_.trials)
+
+
+def test_an_estimator_that_cannot_be_fitted_as_it_is_costs_one_trial(pairs):
+    class Unset(CCA):
+        def _fit(self, views, y):
+            if self.n_components > 99:
+                raise RuntimeError
+            super()._fit(views, y)
+
+    search = OptunaSearch(Unset(), {"n_components": Int(2, 90)}, n_trials=4).fit(pairs[0])
+    assert states(search) == [TrialState.FAIL] + [TrialState.COMPLETE] * 3
+    assert search.trials_[0].user_attrs["reason"].startswith("TypeError")
+
+
+def test_two_programs_that_begin_a_study_try_the_own_settings_once(pairs, tmp_path):
+    views, _ = pairs
+    given = {"storage": f"sqlite:///{tmp_path / 'study.db'}", "study_name": "s", "cv": 2}
+    search = OptunaSearch(CCA(2), {"n_components": Int(2, 90)}, n_trials=3, refit=False, **given)
+    queue = OptunaSearch._queue_defaults
+
+    def twice(self, study):
+        queue(self, study)
+        queue(self, study)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(OptunaSearch, "_queue_defaults", twice)
+        search.fit(views)
+    assert states(search) == [TrialState.COMPLETE] * 3
+    assert sum("defaults" in trial.user_attrs for trial in search.trials_) == 1
+
+
+def test_a_study_with_partial_own_settings_goes_on_as_a_grid(pairs, tmp_path):
+    views, _ = pairs
+    given = {"storage": f"sqlite:///{tmp_path / 'study.db'}", "cv": 2, "refit": False}
+    space = {"n_components": Int(2, 5), "power": Choice(0.0, 1.0)}
+    first = OptunaSearch(CCA(), space, n_trials=3, **given).fit(views)
+    assert first.trials_[0].params == {"power": 1.0}
+    search = OptunaSearch(CCA(), space, n_trials=20, **given).fit(views)
+    assert states(search) == [TrialState.COMPLETE] * 9
+    assert len({tuple(sorted(trial.params.items())) for trial in search.trials_}) == 9
 
 
 # ---- stored studies ----------------------------------------------------------------------------
@@ -1484,7 +1588,7 @@ if __name__ == "__main__":
     storage, n_jobs, verbose = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
     search = OptunaSearch(
         TooMany(), {"n_components": Int(50_000, 60_000)}, n_trials=4, cv=2, storage=storage,
-        study_name="s", n_jobs=n_jobs, verbose=verbose, random_state=0,
+        study_name="s", n_jobs=n_jobs, verbose=verbose, random_state=0, defaults=False,
     )
     try:
         search.fit(views)

@@ -345,8 +345,11 @@ def _importance(study: Any) -> dict[str, float]:
     complete = [t for t in study.get_trials(deepcopy=False) if t.state.name == "COMPLETE"]
     if not 10 <= len(complete) <= 1000:
         return {}
+    # The trial with the method's own settings may be without some parameters.
+    drawn = [t.params for t in complete if not t.user_attrs.get("defaults")]
+    names = [name for name in drawn[0] if all(name in params for params in drawn)]
     try:
-        return optuna.importance.get_param_importances(study)
+        return optuna.importance.get_param_importances(study, params=names)
     except (ValueError, RuntimeError):  # all scores are equal, or no parameter was in every trial
         return {}
 

@@ -269,6 +269,8 @@ def _tasks(experiment: Experiment, method: _Method, pairs: _Pairs, store: Store)
             del tuning["refit_epochs"]  # keeps the keys of versions without this setting
         if not tuning["against"]:
             del tuning["against"]
+        if not tuning["defaults"]:
+            del tuning["defaults"]
     for seed in experiment.seeds if method.random else experiment.seeds[:1]:
         identity = {
             "dataset": pairs.identity,

@@ -67,7 +67,8 @@ class Experiment:
         How equal scores are ranked.
     tuning : mapping, optional
         ``trials``, ``folds`` or ``validation: true``, ``metric``, ``timeout`` in seconds,
-        ``sampler``, ``pruner``, ``seed``, ``storage``, ``refit_epochs``, ``against`` (costs).
+        ``sampler``, ``pruner``, ``seed``, ``storage``, ``refit_epochs``, ``against`` (costs),
+        ``defaults`` (whether the method's own settings are the first trial, by default true).
     baseline : str, optional
         Label of the method that others are compared with; the best by default.
     reduced : bool, default=False

@@ -63,6 +63,7 @@ class TuningSpec:
     storage: str | None = None
     refit_epochs: bool = False
     against: tuple[str, ...] = ()
+    defaults: bool = True
 
 
 @dataclass(frozen=True)
@@ -345,6 +346,7 @@ def read_tuning(node: Node, default: TuningSpec | None = None) -> TuningSpec | N
         node.child("storage", default.storage).optional(Node.text),
         node.child("refit_epochs", default.refit_epochs).boolean(),
         tuple(dict.fromkeys(against)),
+        node.child("defaults", default.defaults).boolean(),
     )
 
 

@@ -280,6 +280,7 @@ def _search(task: Task, store: Store, on_trial: OnTrial | None) -> dict[str, Any
         pruner=None if tuning.pruner == "none" else tuning.pruner,
         storage=_storage(task, store),
         study_name=_study_name(task),
+        defaults=tuning.defaults,
         random_state=tuning.seed,
         refit=False,
         refit_epochs=tuning.refit_epochs,

@@ -61,6 +61,7 @@ from crossfit.search_space import (
     Space,
     check_parts,
     check_space,
+    located,
     remaining,
     renamed,
     size_of,
@@ -83,6 +84,8 @@ SAMPLERS: dict[str, type[optuna.samplers.BaseSampler]] = {
 _MARK = "crossfit"
 # The attribute of a study that names a sampler without further settings.
 _EXHAUSTED = "crossfit_exhausted"
+# The attribute of the trial with the settings of the estimator: its values outside the space.
+_DEFAULTS = "defaults"
 _MARKS = {
     "data": "other data",
     "folds": "other folds",
@@ -203,6 +206,11 @@ class OptunaSearch(CheckedParameters, MetaEstimatorMixin, BaseEstimator):
     study : optuna.Study, optional
         In place of `storage` and `study_name`: a study that maximises, new, of an earlier search,
         or with trials in its queue (``study.enqueue_trial``), which come first.
+    defaults : bool
+        Whether the first trial of a new study has the settings of `estimator` itself, so that the
+        winner is not inferior to them on these folds. TPE and random search keep values that
+        are not in the space, such as ``n_components=None``; with other samplers there is such a
+        trial only if all values are in the space, and with a ``GridSampler`` there is none.
     n_jobs : int
         Number of processes that share the study.
     random_state : int, RandomState or None
@@ -246,6 +254,8 @@ class OptunaSearch(CheckedParameters, MetaEstimatorMixin, BaseEstimator):
     trials_ : list of optuna.trial.FrozenTrial
         The finished trials. ``user_attrs`` has ``fold_scores``, with several measures ``scores``
         (their means by name), or the ``reason`` of a failure and its ``traceback``.
+        That with the settings of `estimator` has ``defaults``, the names of those outside the
+        space.
     folds_ : list of (train, test), or None
         Row numbers; None if Views were held out.
     search_space_ : dict
@@ -296,6 +306,7 @@ class OptunaSearch(CheckedParameters, MetaEstimatorMixin, BaseEstimator):
         "study_name": [str, None],
         "load_if_exists": ["boolean"],
         "study": [optuna.Study, None],
+        "defaults": ["boolean"],
         "n_jobs": [integer(1)],
         "random_state": ["random_state"],
         "refit": ["boolean", str, callable],
@@ -320,6 +331,7 @@ class OptunaSearch(CheckedParameters, MetaEstimatorMixin, BaseEstimator):
         study_name: str | None = None,
         load_if_exists: bool = True,
         study: optuna.Study | None = None,
+        defaults: bool = True,
         n_jobs: int = 1,
         random_state: int | np.random.RandomState | None = None,
         refit: bool | str | Callable[[list[FrozenTrial]], FrozenTrial] = True,
@@ -341,6 +353,7 @@ class OptunaSearch(CheckedParameters, MetaEstimatorMixin, BaseEstimator):
         self.study_name = study_name
         self.load_if_exists = load_if_exists
         self.study = study
+        self.defaults = defaults
         self.n_jobs = n_jobs
         self.random_state = random_state
         self.refit = refit
@@ -427,6 +440,8 @@ class OptunaSearch(CheckedParameters, MetaEstimatorMixin, BaseEstimator):
             done = len(study.get_trials(deepcopy=False, states=_BEGUN))
             seed = draw_seed(self.random_state)
             study.sampler, study.pruner = self._sampler(study, seed, done, 0), self._pruner(study)
+            if self.defaults and not study.get_trials(deepcopy=False):
+                self._queue_defaults(study)
             try:
                 if self._left(study):
                     objective = _Objective(
@@ -551,7 +566,9 @@ class OptunaSearch(CheckedParameters, MetaEstimatorMixin, BaseEstimator):
             self.best_scores_ = dict(best.user_attrs["scores"])
         with _calm(self.verbose):
             # Copies, so that setting parameters of a part does not change options of the space.
-            self.best_params_ = _cloned(suggest(self.search_space_, FixedTrial(best.params)))
+            trial = FixedTrial(best.params)
+            drawn = _settings(self.search_space_, trial, self.estimator, best.user_attrs)
+            self.best_params_ = _cloned(drawn)
         self.best_params_ |= best.user_attrs.get("epochs", {})
 
     def _left(self, study: optuna.Study) -> bool:
@@ -730,6 +747,19 @@ class OptunaSearch(CheckedParameters, MetaEstimatorMixin, BaseEstimator):
         if isinstance(sampler, optuna.samplers.BruteForceSampler):
             return ExhaustiveSampler(sampler, self.search_space_)
         return sampler
+
+    def _queue_defaults(self, study: optuna.Study) -> None:
+        """Queue a trial with the settings of the estimator, as far as the sampler allows it."""
+        found = located(self.search_space_, self.estimator.get_params(deep=True))
+        if found is None or isinstance(study.sampler, optuna.samplers.GridSampler):
+            return
+        recorded, outside = found
+        # Other samplers model or list all parameters together, and cannot read a trial without
+        # some; so may samplers of the user.
+        own = isinstance(self.sampler, str) or (self.sampler is None and self.study is None)
+        kinds = optuna.samplers.TPESampler, optuna.samplers.RandomSampler
+        if not outside or (own and isinstance(study.sampler, kinds)):
+            study.enqueue_trial(recorded, user_attrs={_DEFAULTS: list(outside)})
 
     def _folds(
         self,
@@ -1030,18 +1060,21 @@ class _Objective:
     def __call__(self, trial: optuna.Trial) -> float | list[float]:
         try:
             return self._value(trial)
-        except optuna.exceptions.OptunaError:  # pruned, or the storage failed
+        except (optuna.exceptions.OptunaError, _SurplusError):  # or pruned, or no storage
             raise
         except Exception as error:
             trial.set_user_attr("traceback", traceback.format_exc())
-            if not isinstance(error, (*_failures(), *self.catch)):
+            # An estimator may need a parameter that only the search sets, and fail without it in
+            # any way.
+            kept = trial.user_attrs.get(_DEFAULTS)
+            if not kept and not isinstance(error, (*_failures(), *self.catch)):
                 raise
             reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
             trial.set_user_attr("reason", reason)
             raise _TrialFailedError(reason) from error
 
     def _value(self, trial: optuna.Trial) -> float | list[float]:
-        params = suggest(self.space, trial)
+        params = _settings(self.space, trial, self.estimator, trial.user_attrs)
         # Withdrawn after it was drawn: samplers that list settings could not read a trial without
         # parameters.
         if reason := self._surplus(trial):
@@ -1091,6 +1124,8 @@ class _Objective:
         if self.n_trials is not None and len(earlier) >= self.n_trials:
             return "another process has begun the last trial"
         mine = next(other for other in trials if other.number == trial.number)
+        if _DEFAULTS in mine.user_attrs and any(_DEFAULTS in t.user_attrs for t in earlier):
+            return "another process has begun the settings of the estimator"
         if isinstance(trial.study.sampler, ExhaustiveSampler) and not _is_queued(mine):
             ended = [other for other in trials if counts(other, running=False)]
             if any(other.params == mine.params for other in [*earlier, *ended]):
@@ -1120,6 +1155,15 @@ class _Objective:
     ) -> float:
         """Return the score on held-out rows, checked to be a finite number."""
         return as_score(self.measures.scorer(estimator, views, y, **more))
+
+
+def _settings(
+    space: Space, trial: BaseTrial, estimator: Any, user_attrs: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the settings of a trial, with values of the estimator where it draws none."""
+    kept = user_attrs.get(_DEFAULTS, ())
+    own = estimator.get_params(deep=True) if kept else {}
+    return suggest(space, trial, fixed={name: own[name] for name in kept})
 
 
 def _is_queued(trial: FrozenTrial) -> bool:

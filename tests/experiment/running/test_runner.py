@@ -347,6 +347,29 @@ def test_tuning_on_validation_pairs(tiny, tmp_path):
     assert "no" in run(no_validation, tmp_path / "s").cells[0].reason
 
 
+@pytest.mark.parametrize("defaults", [None, False])
+def test_the_methods_own_settings_are_the_first_trial_and_may_win(tiny, tmp_path, defaults):
+    bad = {"n_components": {"int": [1, 1]}, "reg": {"float": [1e5, 1e6], "log": True}}
+    scaler = {"name": "sklearn.preprocessing.StandardScaler"}
+    more = {} if defaults is None else {"defaults": defaults}
+    e = experiment(
+        [{"method": "cca", "label": "CCA", "tune": bad}, {"method": "cca", "label": "untuned"}],
+        features={"image": scaler, "text": scaler},
+        tuning={"trials": 3, "folds": 2, **more},
+    )
+    record = run(e, tmp_path / "s")
+    tuned, plain = record.cells
+    assert tuned.status == plain.status == "done", (tuned.problem, plain.problem)
+    assert len(tuned.trials()) == tuned.tuning["trials"] == 3
+    first = tuned.trials()[0]["params"]
+    if defaults is None:
+        assert first == {} and tuned.chosen == {"n_components": None, "reg": 3.0}
+        assert tuned.results == plain.results
+    else:
+        assert set(first) == set(tuned.chosen) == {"n_components", "reg"}
+        assert tuned.chosen["n_components"] == 1
+
+
 def test_a_search_against_costs_keeps_its_front(tiny, tmp_path):
     from crossfit.report import report_runs
     from crossfit.report.front import front_of
@@ -987,6 +1010,8 @@ def test_keys_do_not_change_by_accident(tiny, tmp_path, monkeypatch):
     for module in (planner, identity):
         monkeypatch.setattr(module, "code_of", lambda thing: "code")
     plain, tuned = plan(Experiment(**PINNED), tmp_path / "s")
+    without = {**PINNED, "tuning": {**PINNED["tuning"], "defaults": False}}
+    _, before = plan(Experiment(**without), tmp_path / "s")
     dataset = {
         "name": "tiny-data", "params": {"noise": 1.0}, "revision": "r1.0", "subset": {"train": 30},
         "splits": {"train": "train", "validation": "val", "test": "test"},
@@ -1008,8 +1033,10 @@ def test_keys_do_not_change_by_accident(tiny, tmp_path, monkeypatch):
         "protocol": {"metrics": ["map@all", "r@5"], "relevance": "label", "ties": "expected",
                      "tuning": None, "tune": None},
     }  # fmt: skip
-    assert [plain.key, tuned.key, tuned.search_key] == [
+    assert tuned.search_key != before.search_key
+    assert [plain.key, before.key, before.search_key, tuned.key] == [
         "072f96eb0bf75621061dcd30109ce29258a77690784f46473c6e6e96a8ed6fd7",
         "dd130c50e6cba93f5694646bfcdb386d5bf8e4d8e6866fa54f66a1d754915965",
         "bf239b1b3c95fd7b1287e3d6fd8bdcf18f0498d28360066213c88dfe14eec0c3",
+        "a097ca44ca61f05d969d335e7b9d3058ed8c6c593394b7482cdd09302cab22e1",
     ]
