@@ -91,7 +91,7 @@ class Items:
         return Markup(f"{found}<br/>{html.escape(printable(below))}" if below else found)
 
     def _picture(self, item: Any) -> str | None:
-        from crossfit.report.pictures import data_uri, is_picture
+        from crossfit._pictures import data_uri, is_picture
 
         if isinstance(item, Mapping):
             found = (self._picture(part) for part in item.values())

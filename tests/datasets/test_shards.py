@@ -358,7 +358,7 @@ class TestPicturesInTables:
         assert [load_rgb(path)[0, 0, 0] for path in views["image"]] == list(range(10))
 
     def test_reports_show_them(self, tmp_path):
-        from crossfit.report.pictures import data_uri, is_picture
+        from crossfit._pictures import data_uri, is_picture
 
         pyarrow = pytest.importorskip("pyarrow")
         parquet = pytest.importorskip("pyarrow.parquet")

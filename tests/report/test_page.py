@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from crossfit._pictures import lit
 from crossfit._text import printable
 from crossfit.cli.commands import cli
 from crossfit.datasets import Split
@@ -44,7 +45,6 @@ from crossfit.report.html_tables import (
 )
 from crossfit.report.leaderboard import Board, Row
 from crossfit.report.page import Part, write_page, write_text
-from crossfit.report.pictures import lit
 from crossfit.report.plots import search, sweeps
 from crossfit.report.text_tables import csv_table, latex_table, latex_text, markdown_table
 from crossfit.views import Views

@@ -189,7 +189,7 @@ def _vectors(raw: Mapping[str, Any], train: str, given: Mapping[str, Any]) -> di
 
 def _default_features(views: Any, given: Mapping[str, Any]) -> dict[str, Any]:
     """Return extractors for the pictures and texts among the views that are not given any."""
-    from crossfit.report.pictures import is_picture
+    from crossfit._pictures import is_picture
 
     found = {}
     for name in views.names:

@@ -240,7 +240,7 @@ class AttentionDisplay(Display):
 
 def _shown(pair: Any) -> tuple[Any, str, str]:
     """Return the picture of a pair, the name of the view of its text, and the text."""
-    from crossfit.report.pictures import is_picture
+    from crossfit._pictures import is_picture
 
     items = {name: pair[name][0] for name in pair.names}
     pictures = [name for name, item in items.items() if is_picture(item)]

@@ -433,9 +433,9 @@ def kind_of(item: Any) -> tuple[str, Any]:
     item : object
         An item of a view, or of the payload of a gallery.
     """
+    from crossfit._pictures import is_picture
     from crossfit.extraction import load_audio, load_rgb
     from crossfit.galleries import kind_of_file
-    from crossfit.report.pictures import is_picture
 
     if isinstance(item, Mapping):
         parts = [kind_of(part) for part in item.values()]

@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
+from crossfit._pictures import data_uri, is_picture, lit
 from crossfit.experiment.records import CellRecord
 from crossfit.extraction import grid_boxes
 from crossfit.report import plots
 from crossfit.report.format import (
     clipped,
 )
-from crossfit.report.pictures import data_uri, is_picture, lit
 
 __all__ = ["Attention", "attention_maps"]
 

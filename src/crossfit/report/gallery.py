@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 
 from crossfit._packed import is_file
+from crossfit._pictures import data_uri, is_picture
 from crossfit.experiment.records import CellRecord
 from crossfit.labels import is_unlabelled
 from crossfit.report.format import (
     clipped,
 )
-from crossfit.report.pictures import data_uri, is_picture
 
 __all__ = [
     "Found",

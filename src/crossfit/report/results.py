@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from crossfit._pictures import data_uri
 from crossfit.report.page import template, write_text
-from crossfit.report.pictures import data_uri
 
 __all__ = ["blocks", "write_results"]
 
