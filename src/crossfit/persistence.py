@@ -189,7 +189,7 @@ def save(
 
 def save_with_record(model: Any, folder: Path, record: Mapping[str, Any], card: str | None) -> Path:
     """Write a model with its record to a new folder; the manifest has the hash of the record."""
-    text = json.dumps(record, indent=2, ensure_ascii=False) + "\n"
+    text = json.dumps(record, indent=2, ensure_ascii=False, default=str) + "\n"
     return _save(model, folder, False, card, text.encode(errors="replace"))
 
 

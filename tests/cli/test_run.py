@@ -156,9 +156,12 @@ def test_own_pairs_need_no_name_in_the_file(run, folder):
 
 
 def test_the_best_method_is_kept_as_a_bundle(run, folder):
+    import yaml
+
     import crossfit
     from crossfit.datasets import load
     from crossfit.experiment import Store
+    from crossfit.winners import read_winner
 
     spec = SPEC.replace(
         "  - {method: nosuch, label: none}\n",
@@ -175,7 +178,23 @@ def test_the_best_method_is_kept_as_a_bundle(run, folder):
         f"wrote {winner.label}, the best of 2 by map@all on the test pairs, fitted on the training"
     )
     assert said in done.stdout
-    kept = crossfit.load(folder / "best")
+    found = read_winner(folder / "best")
+    kept = found.model
+    for row in found.record["measures"]:
+        stored = winner.results[row["direction"]][row["measure"]]
+        assert (row["value"], row["low"], row["high"], row["n"]) == (
+            stored["mean"], stored["low"], stored["high"], stored["n"]
+        )  # fmt: skip
+    assert len(found.record["measures"]) == 2 * len(winner.results["image2text"])
+    assert found.record["beside"].keys() == cells.keys() - {winner.label}
+    assert found.record["data"]["groups"]["train"] == 60
+    assert found.kind("image") == "picture"
+    front = yaml.safe_load(found.card.split("---")[1])
+    listed = front["model-index"][0]["results"][0]
+    assert (listed["dataset"]["type"], listed["dataset"]["split"]) == ("emoji", "test")
+    assert listed["metrics"][0]["args"]["low"] < listed["metrics"][0]["value"]
+    assert "the best of 2 methods by map@all on the same test pairs" in found.card
+    assert "crossfit run two.yaml --save-best best" in found.card
     test = load("emoji")["test"]
     assert crossfit.similarity(kept, test.views[:4]).shape == (4, 4)
     if winner.label == "tuned":

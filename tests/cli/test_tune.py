@@ -7,15 +7,21 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
+import numpy as np
 import optuna
 import pytest
+import yaml
 from click.testing import CliRunner
 from PIL import Image
+from sklearn.base import clone
 
 import crossfit
 from crossfit.cli.commands import cli
 from crossfit.datasets import load
+from crossfit.model_selection import PairKFold
+from crossfit.winners import evaluate_winner, read_winner
 
 EMOJI = [
     "--dataset", "emoji", "--validation", "val", "--features", "image=grid", "--features",
@@ -48,10 +54,79 @@ def test_a_study_is_made_kept_and_goes_on(tune, tmp_path):
     (name,) = optuna.study.get_all_study_names(storage)
     assert f"study {name!r} in sqlite:///crossfit-studies.db" in with_space.output
     assert len(optuna.load_study(study_name=name, storage=storage).trials) == 3
-    winner = crossfit.load(tmp_path / "bundle")
-    assert winner.score(load("emoji")["val"].views) > 0
+    winner = read_winner(tmp_path / "bundle")
+    assert winner.model.score(load("emoji")["val"].views) > 0
+    assert winner.kind("image") == "picture" and winner.kind("text") == "text"
+    held = load("emoji")["val"]
+    plain = evaluate_winner(winner, held, ["map@all", "r@1"]).evaluation
+    kept = {(row["direction"], row["measure"]): row for row in winner.record["measures"]}
+    for row in plain.rows():
+        found = kept[row["direction"], row["metric"]]
+        assert (found["value"], found["low"], found["high"], found["n"]) == (
+            row["value"], row["low"], row["high"], row["n_queries"]
+        )  # fmt: skip
+    assert winner.record["measured_on"] == "val" and winner.record["tuning"]["trials"] == 2
+    front = yaml.safe_load(winner.card.split("---")[1])
+    listed = front["model-index"][0]["results"][0]
+    assert listed["dataset"]["name"] == "emoji" and listed["dataset"]["split"] == "val"
+    assert (
+        listed["metrics"][0]["args"]["level"] == 0.95 and listed["metrics"][0]["args"]["n"] == 163
+    )
+    assert "the best of 2 trials" in winner.card and winner.record["command"] in winner.card
+    assert winner.record["command"].startswith("crossfit tune cca --dataset emoji")
     again = tune("cca", *EMOJI, "--trials", 3, "--save", "bundle")
     assert again.exit_code == 2 and "--save: 'bundle' exists already" in again.output
+
+
+def test_with_folds_the_measures_are_of_models_that_were_fitted_on_the_other_folds(tune, tmp_path):
+    words = [word for word in EMOJI if word not in ("--validation", "val")]
+    done = tune("cca", *words, "--trials", 1, "--set", "n_components=8", "--save", "w")
+    assert done.exit_code == 0, done.output
+    winner = read_winner("w")
+    assert winner.record["measured_on"] == "3 folds of train"
+    train = load("emoji")["train"]
+    values = {"image2text": [], "text2image": []}
+    for fit, held in PairKFold(3, shuffle=True, random_state=0).split(
+        train.views, train.y, train.views.groups
+    ):
+        model = clone(winner.model).fit(train.views[fit], train.y[fit])
+        views, y = train.views[held], train.y[held]
+        scores = crossfit.similarity(model, views, query="image", gallery="text")
+        plain = crossfit.evaluate(scores, (y, y), "map@all", names=("image", "text"), ci=None)
+        for way, parts in values.items():
+            parts.append(plain.per_query[way, "map@all"])
+    for row in winner.record["measures"]:
+        if row["measure"] == "map@all":
+            every = np.concatenate(values[row["direction"]])
+            assert row["value"] == pytest.approx(every.mean(), abs=1e-12)
+            assert row["n"] == len(every) == 1149 and row["low"] < row["value"] < row["high"]
+
+
+def test_own_pairs_and_features_of_them_are_measured_and_saved(tune, tmp_path):
+    rng = np.random.default_rng(0)
+    (tmp_path / "photos").mkdir()
+    rows = []
+    for i in range(40):
+        pixels = (rng.integers(0, 40, (12, 12, 3)) + 5 * i).astype(np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"photos/{i}.png")
+        rows.append(f"photos/{i}.png,{'light ' * (i // 8)}number {i}")
+    Path("pairs.csv").write_text("image,caption\n" + "\n".join(rows) + "\n")
+    done = CliRunner().invoke(cli, ["embed", "pairs.csv", "--image", "grid:2", "-o", "features"])
+    assert done.exit_code == 0, done.output
+    text = "text=sklearn.feature_extraction.text.TfidfVectorizer"
+    cells = {}
+    for name, words in {"a": ["--data", "pairs.csv", "--features", "image=grid:2"],
+                        "b": ["--data", "features"]}.items():  # fmt: skip
+        done = tune("cca", *words, "--features", text, "--trials", 1, "--seed", 3, "--save", name)
+        assert done.exit_code == 0, done.output
+        winner = read_winner(name)
+        assert winner.record["kinds"] == {"image": "picture", "text": "text"}
+        assert winner.record["data"]["source"] == "pairs.csv"
+        cells[name] = winner.record["measures"]
+        found = CliRunner().invoke(cli, ["search", name, "light", "--gallery", "photos", "-k", "2"])
+        assert found.exit_code == 0 and len(found.output.splitlines()) == 2, found.output
+    assert read_winner("a").record["columns"] == {"image": "image", "text": "caption"}
+    assert [row["value"] for row in cells["a"]] == [row["value"] for row in cells["b"]]
 
 
 def test_what_is_fixed_is_not_searched_and_spaces_can_be_given(tune):

@@ -14,11 +14,9 @@ from crossfit._text import printable
 from crossfit.cli._shared import (
     COLUMNS,
     EXTRACTORS,
-    KIND_OF,
     Folder,
     check_new_folder,
     features_given,
-    modality_of,
     name_values,
     pairs_options,
 )
@@ -213,86 +211,20 @@ def _write(
     params: dict[str, Any],
     out: Path,
 ) -> None:
-    from sklearn.pipeline import Pipeline
+    from crossfit.cli._winners import measures_of_cell, save_winner
 
-    import crossfit
-    from crossfit.datasets.features import is_features, manifest_of
-    from crossfit.datasets.pairs import columns_read
-    from crossfit.winners import kind_of_items, versions, write_winner
-
-    columns: Any
-    described = dict(features)
-    if is_features(pairs):
-        manifest = manifest_of(pairs)
-        columns = manifest.get("columns")
-        described = {**(manifest.get("features") or {}), **features}
-        source = manifest.get("source") or Path(pairs).name
-        if (Path(pairs) / "extractors").is_dir():
-            embedded = crossfit.load(Path(pairs) / "extractors")
-            model = Pipeline([("embedded", embedded), *model.steps])
-    else:
-        read = {key: value for key, value in options.items() if key not in ("test", "validation")}
-        columns, source = columns_read(pairs, **read), Path(pairs).name
-    views = dataset["train"].views
-    kinds = {
-        view: KIND_OF.get(str(modality_of(described.get(view))))
-        or kind_of_items(views.distinct(view)[0])
-        for view in views.names
-    }
     cell = run.cells[0]
-    command = shlex.join(["crossfit", *sys.argv[1:]])
-    record = {
-        "format": 1,
-        "method": cell.label,
-        "views": list(views.names),
-        "kinds": kinds,
-        "columns": columns,
-        "features": described,
-        "settings": {**params, **dict(cell.chosen)},
-        "tuning": dict(cell.tuning),
-        "data": {
-            "name": Path(source).stem,
-            "source": source,
-            "pairs": {name: len(split) for name, split in dataset.splits.items()},
-            "groups": {name: len(set(split.groups.tolist())) for name, split in
-                       dataset.splits.items()},
-            "revision": dataset.revision,
-        },
-        "measures": _measures(cell),
-        "beside": {other.label: _measures(other) for other in run.cells[1:] if
-                   other.status == "done"},
-        "chance": {str(way): dict(values) for way, values in cell.chance.items()},
-        "warnings": list(cell.warnings),
-        "command": command,
-        "versions": versions(),
-    }  # fmt: skip
-    write_winner(model, record, out, _card(model, record))
+    record = save_winner(
+        model, out, method=cell.label, pairs=dataset, source=pairs, options=options,
+        features=features, measures=measures_of_cell(cell),
+        settings={**params, **dict(cell.chosen)},
+        tuning=dict(cell.tuning),
+        beside={other.label: measures_of_cell(other) for other in run.cells[1:]
+                if other.status == "done"},
+        chance={str(way): dict(values) for way, values in cell.chance.items()},
+        warnings=list(cell.warnings),
+    )  # fmt: skip
     click.echo(f"wrote the method, fitted on the training pairs, to {out}")
-    text = next((view for view, kind in kinds.items() if kind == "text"), None)
+    text = next((view for view, kind in record["kinds"].items() if kind == "text"), None)
     if text is not None:
         click.echo(f'next: crossfit search {shlex.quote(str(out))} "WORDS" --gallery FOLDER')
-
-
-def _measures(cell: Any) -> list[dict[str, Any]]:
-    return [
-        {"direction": str(way), "measure": metric, "value": found["mean"], "low": found["low"],
-         "high": found["high"], "n": found["n"]}
-        for way, by_metric in cell.results.items() for metric, found in by_metric.items()
-    ]  # fmt: skip
-
-
-def _card(model: Any, record: dict[str, Any]) -> str:
-    """Return the model card."""
-    import crossfit
-
-    about = record["data"]
-    sizes = [f"{n} in {split} ({about['groups'][split]} groups)" for split, n in
-             about["pairs"].items()]  # fmt: skip
-    columns = ", ".join(f"{view}: {column}" for view, column in (record["columns"] or {}).items())
-    return crossfit.model_card(
-        model,
-        data={"name": about["name"], "file": about["source"], "pairs": ", ".join(sizes),
-              "revision": about["revision"], **({"columns": columns} if columns else {})},
-        measures=[{**row, "level": 0.95} for row in record["measures"]],
-        command=record["command"],
-    )  # fmt: skip

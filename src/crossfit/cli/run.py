@@ -125,14 +125,36 @@ def run(
 
 
 def _save_best(record: RunRecord, folder: Path, root: str | None, data: str | None) -> None:
-    import crossfit
-    from crossfit.experiment.best import best_cell, refit
+    from crossfit.cli._winners import measures_of_cell, save_winner
+    from crossfit.datasets import Dataset
+    from crossfit.experiment.best import best_cell, refit, task_of
+    from crossfit.experiment.data import load_splits
 
     cell, metric = best_cell(record), record.metrics[0]
-    crossfit.save(refit(record, cell, root=root, data=data), folder)
+    task = task_of(record, cell, root=root, data=data)
+    model = refit(record, cell, root=root, data=data)
+    loaded = load_splits(task.source, task.identity["dataset"]["revision"])
+    whole = loaded.dataset
     seed = "" if cell.note else f" with seed {cell.seed}"
     n = len({cell.label for cell in record.done})
     best = f"the best of {n} by {metric} on the test pairs, " if n > 1 else ""
+    notes = None
+    if n > 1:
+        notes = (
+            f"This is the best of {n} methods by {metric} on the same test pairs as the measures "
+            "below, which are therefore somewhat better than those on new pairs."
+        )
+    save_winner(
+        model, folder, method=cell.label,
+        pairs=Dataset(whole.card, loaded.splits, whole.target_names, whole.revision),
+        source=task.source.table, options=task.source.options, features=task.features,
+        measures=measures_of_cell(cell), notes=notes,
+        settings=dict(cell.chosen), tuning=dict(cell.tuning), seed=cell.seed,
+        beside={other.label: measures_of_cell(other) for other in record.done
+                if other.label != cell.label},
+        chance={str(way): dict(values) for way, values in cell.chance.items()},
+        warnings=list(cell.warnings),
+    )  # fmt: skip
     click.echo(printable(f"wrote {cell.label}, {best}fitted on the training pairs{seed}, to ")
                + str(folder))  # fmt: skip
 

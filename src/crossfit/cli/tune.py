@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -204,12 +205,46 @@ def tune(
         raise ValueError(f"{reason_of(error).rstrip('.')}{where}") from error
     _print(search, trials, measured)
     if out is not None:
-        import crossfit
-
-        crossfit.save(search.best_estimator_, out)
+        _save(search, out, method, loaded, data, train, validation, features, measured[0])
         click.echo(f"wrote the method with the best settings, fitted on {train}, to {out}")
     click.echo(f"study {search.study_.study_name!r} in {without_password(storage)}")
     click.echo(f"to continue: {again} --trials {2 * max(trials, len(search.trials_))}")
+
+
+def _save(
+    search: Any,
+    out: Path,
+    method: str,
+    pairs: Any,
+    source: str | None,
+    train: str,
+    validation: str | None,
+    features: Sequence[str],
+    metric: str,
+) -> None:
+    """Write the best method with its record and its card."""
+    from crossfit.cli._winners import measures_of_search, save_winner
+    from crossfit.datasets import Dataset
+    from crossfit.winners import BY_LABEL, METRICS
+
+    n = len(search.trials_)
+    scored = pairs[train if validation is None else validation]
+    usual = METRICS if scored.y is None else BY_LABEL
+    metrics = dict.fromkeys([*([] if metric in COSTS else [metric]), *usual])
+    on = validation or f"{len(search.folds_)} folds of {train}"
+    how = "" if validation else ", each fold scored by a model that was fitted on the others"
+    own = {train: pairs[train]} | ({} if validation is None else {validation: scored})
+    save_winner(
+        search.best_estimator_, out, method=method,
+        pairs=Dataset(pairs.card, own, pairs.target_names, pairs.revision),
+        source=source, options={}, features=name_values(features, "--features", chain=True),
+        measures=measures_of_search(search, scored, list(metrics)), split=on,
+        notes=f"The settings are the best of {n} trials. The measures are on the pairs that chose "
+        f"them ({on}{how}), and therefore somewhat better than those on new pairs: measure it on "
+        "test pairs by `crossfit evaluate`.",
+        settings=dict(search.best_params_),
+        tuning={"trials": n, "on": on, "metric": metric, "score": float(search.best_score_)},
+    )  # fmt: skip
 
 
 def _pipeline(

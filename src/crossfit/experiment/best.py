@@ -15,6 +15,7 @@ from crossfit.experiment.pipeline import cell_pipeline
 from crossfit.experiment.planner import plan
 from crossfit.experiment.records import CellRecord, RunRecord
 from crossfit.experiment.spec import Experiment
+from crossfit.experiment.task import Task
 from crossfit.experiment.tuning import chosen_settings
 from crossfit.metrics import parse_metric
 
@@ -47,6 +48,23 @@ def best_cell(record: RunRecord) -> CellRecord:
     return of_method[label][0]
 
 
+def task_of(
+    record: RunRecord,
+    cell: CellRecord,
+    *,
+    root: str | os.PathLike[str] | None = None,
+    data: str | os.PathLike[str] | None = None,
+) -> Task:
+    """Return the task that computes a cell; see `refit`."""
+    tasks = plan(Experiment.from_dict(record.spec), record.store, root=root, data=data)
+    task = next((task for task in tasks if task.key == cell.key), None)
+    if task is None:
+        raise ValueError(
+            f"the data or the code of {cell.label} have changed since the run; run it again"
+        )
+    return task
+
+
 def refit(
     record: RunRecord,
     cell: CellRecord,
@@ -75,12 +93,7 @@ def refit(
     ValueError
         If the experiment, its data or its code have changed since the run.
     """
-    tasks = plan(Experiment.from_dict(record.spec), record.store, root=root, data=data)
-    task = next((task for task in tasks if task.key == cell.key), None)
-    if task is None:
-        raise ValueError(
-            f"the data or the code of {cell.label} have changed since the run; run it again"
-        )
+    task = task_of(record, cell, root=root, data=data)
     transformers = build_features(task.features)
     stage = ViewTransformer(transformers) if transformers else None
     model = cell_pipeline(task, stage, task.seed, chosen_settings(task, record.store))
