@@ -132,7 +132,7 @@ def feature_cache(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory):
-    """Return a headless Chromium that records its console."""
+    """Return a headless Chromium that records its console; its microphone returns a tone."""
     webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
     binary = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chrome")
     driver = shutil.which("chromedriver")
@@ -144,12 +144,41 @@ def browser(tmp_path_factory):
     for argument in (
         "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-dev-shm-usage",
         "--disable-background-networking", f"--user-data-dir={profile}",
+        "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream",
     ):  # fmt: skip
         options.add_argument(argument)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     started = webdriver.Chrome(options, webdriver.ChromeService(driver))
     yield started
     started.quit()
+
+
+@pytest.fixture
+def opened(browser):
+    """Return ``opened(address, width=1280, scheme="light", **media)``: the browser with a page.
+
+    Widths below 500 are those of a phone; ``media`` are further features, such as
+    ``forced_colors="active"``.
+    """
+
+    def at(address, width=1280, scheme="light", **media):
+        browser.execute_cdp_cmd(
+            "Emulation.setDeviceMetricsOverride",
+            {"width": width, "height": 844 if width < 500 else 900, "deviceScaleFactor": 1,
+             "mobile": width < 500},
+        )  # fmt: skip
+        features = {"prefers-color-scheme": scheme} | {
+            name.replace("_", "-"): value for name, value in media.items()
+        }
+        browser.execute_cdp_cmd(
+            "Emulation.setEmulatedMedia",
+            {"features": [{"name": name, "value": value} for name, value in features.items()]},
+        )
+        browser.get_log("browser")
+        browser.get(address)
+        return browser
+
+    return at
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import pytest
 
 from crossfit.report.from_runs import report_runs
 
-WIDTHS = {"desktop": (1280, 900), "phone": (390, 844)}
+WIDTHS = (1280, 390)
 
 # The positions of the titles of the panels of the first plot.
 TITLES = """
@@ -21,19 +21,16 @@ def page(report_store, tmp_path_factory):
     return report_runs(["main"], report_store, tmp_path_factory.mktemp("browser")).as_uri()
 
 
-def opened(browser, page, width="desktop", scheme="light"):
-    wide, high = WIDTHS[width]
-    browser.execute_cdp_cmd(
-        "Emulation.setDeviceMetricsOverride",
-        {"width": wide, "height": high, "deviceScaleFactor": 1, "mobile": width == "phone"},
-    )
-    browser.execute_cdp_cmd(
-        "Emulation.setEmulatedMedia",
-        {"features": [{"name": "prefers-color-scheme", "value": scheme}]},
-    )
-    browser.get(page)
-    browser.execute_script("for (const d of document.querySelectorAll('details')) d.open = true")
-    return browser
+@pytest.fixture
+def opened(opened):
+    def complete(*given, **options):
+        browser = opened(*given, **options)
+        browser.execute_script(
+            "for (const d of document.querySelectorAll('details')) d.open = true"
+        )
+        return browser
+
+    return complete
 
 
 def column(browser, heading, group=0):
@@ -59,20 +56,20 @@ def values(browser, at):
 
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_nothing_overflows_and_the_console_is_silent(browser, page, width, scheme):
+def test_nothing_overflows_and_the_console_is_silent(browser, opened, page, width, scheme):
     browser.get_log("browser")
-    opened(browser, page, width, scheme)
+    opened(page, width, scheme)
     wide, inner = browser.execute_script(
         "return [document.documentElement.scrollWidth, window.innerWidth]"
     )
-    assert inner == WIDTHS[width][0]
+    assert inner == width
     assert wide <= inner
     assert [entry["message"] for entry in browser.get_log("browser")] == []
     assert browser.execute_script("return window.pwned === undefined")
 
 
-def test_the_leaderboard_fits_a_desktop(browser, page):
-    opened(browser, page)
+def test_the_leaderboard_fits_a_desktop(browser, opened, page):
+    opened(page)
     inside, room = browser.execute_script(
         """const box = document.querySelector("table.sortable").parentElement;
         return [box.scrollWidth, box.clientWidth]"""
@@ -82,24 +79,24 @@ def test_the_leaderboard_fits_a_desktop(browser, page):
 
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_every_text_can_be_read(browser, contrasts, page, width, scheme):
-    opened(browser, page, width, scheme)
+def test_every_text_can_be_read(browser, opened, contrasts, page, width, scheme):
+    opened(page, width, scheme)
     found = contrasts()
     assert len(found) > 300
     poor = [(round(ratio, 2), words) for ratio, words in found if ratio < 4.5]
     assert poor == []
 
 
-def test_light_and_dark_differ(browser, page):
+def test_light_and_dark_differ(browser, opened, page):
     grounds = set()
     for scheme in ("light", "dark"):
-        opened(browser, page, scheme=scheme)
+        opened(page, scheme=scheme)
         grounds.add(browser.execute_script("return getComputedStyle(document.body).background"))
     assert len(grounds) == 2
 
 
-def test_a_click_sorts_and_a_second_click_turns_the_order(browser, page):
-    opened(browser, page)
+def test_a_click_sorts_and_a_second_click_turns_the_order(browser, opened, page):
+    opened(page)
     button, at, head = column(browser, "R@1", 0)
     before = values(browser, at)
     assert head.get_attribute("aria-sort") is None
@@ -119,8 +116,8 @@ def test_a_click_sorts_and_a_second_click_turns_the_order(browser, page):
     )
 
 
-def test_ranks_and_times_sort_upwards_first(browser, page):
-    opened(browser, page)
+def test_ranks_and_times_sort_upwards_first(browser, opened, page):
+    opened(page)
     for heading in ("MedR", "fit", "rank"):
         button, at, head = column(browser, heading)
         button.click()
@@ -129,10 +126,10 @@ def test_ranks_and_times_sort_upwards_first(browser, page):
         assert all(a <= b for a, b in pairwise(found))
 
 
-def test_the_keyboard_sorts_too(browser, page):
+def test_the_keyboard_sorts_too(browser, opened, page):
     from selenium.webdriver.common.keys import Keys
 
-    opened(browser, page)
+    opened(page)
     _, at, head = column(browser, "R@10", 0)
     body = browser.find_element("tag name", "body")
     for _ in range(40):
@@ -152,8 +149,8 @@ def test_the_keyboard_sorts_too(browser, page):
     assert head.get_attribute("aria-sort") == "ascending"
 
 
-def test_names_sort_as_words(browser, page):
-    opened(browser, page)
+def test_names_sort_as_words(browser, opened, page):
+    opened(page)
     button, _, _ = column(browser, "method")
     button.click()
     names = browser.execute_script(
@@ -165,8 +162,8 @@ def test_names_sort_as_words(browser, page):
     assert names[-1] == "chance"
 
 
-def test_every_picture_and_plot_is_drawn(browser, page):
-    opened(browser, page)
+def test_every_picture_and_plot_is_drawn(browser, opened, page):
+    opened(page)
     broken = browser.execute_script(
         """for (const i of document.images) i.loading = "eager";
         return [...document.images].filter((i) => i.complete && !i.naturalWidth).length"""
@@ -182,9 +179,9 @@ def test_every_picture_and_plot_is_drawn(browser, page):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_on_a_phone_nothing_is_cut(browser, page, scheme):
+def test_on_a_phone_nothing_is_cut(browser, opened, page, scheme):
     """Tables scroll in their own box, and the panels of plots are below each other."""
-    opened(browser, page, "phone", scheme)
+    opened(page, 390, scheme)
     browser.execute_script("window.scrollTo(1000, 0)")
     assert browser.execute_script("return window.scrollX") == 0
     plots = browser.execute_script(
@@ -213,10 +210,10 @@ def test_on_a_phone_nothing_is_cut(browser, page, scheme):
     assert small == 0, "letters of a plot are too small to read"
 
 
-def test_a_wide_page_has_the_directions_side_by_side(browser, page):
-    opened(browser, page)
+def test_a_wide_page_has_the_directions_side_by_side(browser, opened, page):
+    opened(page)
     first = browser.execute_script(TITLES)
     assert len(first) == 2 and first[0][1] == pytest.approx(first[1][1], abs=2)
-    opened(browser, page, "phone")
+    opened(page, 390)
     stacked = browser.execute_script(TITLES)
     assert len(stacked) == 2 and stacked[0][0] == pytest.approx(stacked[1][0], abs=2)

@@ -99,13 +99,13 @@ def client(app):
 
 @pytest.fixture(scope="session")
 def start(bundle, photos):
-    """Return ``start(*words, gallery=photos)``: a context with a running service and its port."""
+    """Return ``start(*words, gallery=photos, model=bundle)``: a running service and its port."""
     pytest.importorskip("uvicorn", reason="uvicorn is of the extra serve")
 
     @contextmanager
-    def begin(*words, gallery=photos):
+    def begin(*words, gallery=photos, model=bundle):
         process = subprocess.Popen(
-            [sys.executable, "-m", "crossfit", "serve", str(bundle), "--gallery", str(gallery),
+            [sys.executable, "-m", "crossfit", "serve", str(model), "--gallery", str(gallery),
              "--port", "0", *words],
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip

@@ -1,8 +1,11 @@
-"""The search page in a real browser: typing, dropping, filters, reasons, keyboard and errors."""
+"""The search page in a real browser: pictures, sounds, texts, filters, reasons, keys, errors."""
 
+import base64
+import io
 import time
 from contextlib import contextmanager
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -11,7 +14,7 @@ pytest.importorskip("fastapi", reason="fastapi is of the extra serve")
 #: The red tiles of the gallery.
 REDS = ("red.png", "sub dir/red again.png", "file/file.png", "grün %2F ü&?#.jpg", "a..b...png")
 
-WIDTHS = {"desktop": (1280, 900), "phone": (390, 844)}
+WIDTHS = (1280, 390)
 
 
 @pytest.fixture(scope="module")
@@ -23,6 +26,11 @@ def page(request, start, index_of_tiles):
 
 @pytest.fixture(scope="module")
 def index_of_tiles(model, photos, tmp_path_factory):
+    return indexed(model, photos, tmp_path_factory.mktemp("indexed") / "tiles.index")
+
+
+def indexed(model, photos, folder):
+    """Return the folder of an index with columns."""
     import crossfit
     from crossfit.galleries import read_gallery
 
@@ -32,7 +40,6 @@ def index_of_tiles(model, photos, tmp_path_factory):
 
     gallery = read_gallery(photos)
     vectors = crossfit.encode(model, gallery.items, "image")
-    folder = tmp_path_factory.mktemp("indexed") / "tiles.index"
     with Index.create(folder, dim=vectors.shape[1], meta={"view": "image"}) as made:
         kinds = ["grey" if name.split(".")[0] in ("grey", "black", "white") else "colour"
                  for name in gallery.ids]  # fmt: skip
@@ -51,20 +58,14 @@ def wait(condition, seconds=30.0):
     pytest.fail(f"nothing within {seconds} s")
 
 
-def opened(browser, address, width="desktop", scheme="light"):
-    wide, high = WIDTHS[width]
-    browser.execute_cdp_cmd(
-        "Emulation.setDeviceMetricsOverride",
-        {"width": wide, "height": high, "deviceScaleFactor": 1, "mobile": width == "phone"},
-    )
-    browser.execute_cdp_cmd(
-        "Emulation.setEmulatedMedia",
-        {"features": [{"name": "prefers-color-scheme", "value": scheme}]},
-    )
-    browser.get_log("browser")
-    browser.get(address)
-    wait(lambda: browser.execute_script("return document.body.classList.contains('ready')"))
-    return browser
+@pytest.fixture
+def opened(opened):
+    def ready(*given, **options):
+        browser = opened(*given, **options)
+        wait(lambda: browser.execute_script("return document.body.classList.contains('ready')"))
+        return browser
+
+    return ready
 
 
 def of(browser, name):
@@ -105,8 +106,8 @@ def silent(browser):
     assert [entry["message"] for entry in browser.get_log("browser")] == []
 
 
-def test_typing_finds_and_the_address_keeps_the_query(browser, page):
-    opened(browser, page)
+def test_typing_finds_and_the_address_keeps_the_query(browser, opened, page):
+    opened(page)
     assert "Some items of the gallery" in status(browser) and len(ids(browser)) > 5
     typed(browser, "a red tile")
     first = ids(browser)
@@ -118,16 +119,16 @@ def test_typing_finds_and_the_address_keeps_the_query(browser, page):
     browser.back()
     wait(lambda: of(browser, "text").get_attribute("value") == "a red tile")
     wait(lambda: ids(browser) == first)
-    opened(browser, f"{page}?q=a+green+tile")
+    opened(f"{page}?q=a+green+tile")
     wait(lambda: "green" in ids(browser)[0])
     assert of(browser, "text").get_attribute("value") == "a green tile"
     silent(browser)
 
 
-def test_a_file_is_dropped_and_removed_again(browser, page, tmp_path):
+def test_a_file_is_dropped_and_removed_again(browser, opened, page, tmp_path):
     from crossfit.serving.limits import Limits
 
-    opened(browser, page)
+    opened(page)
     Image.new("RGB", (32, 32), (40, 60, 220)).save(tmp_path / "query.png")
     of(browser, "file").send_keys(str(tmp_path / "query.png"))
     wait(lambda: "best first" in status(browser))
@@ -164,8 +165,8 @@ def test_a_file_is_dropped_and_removed_again(browser, page, tmp_path):
     assert not of(browser, "error").is_displayed()
 
 
-def test_filters_by_columns_and_by_expression(browser, page):
-    opened(browser, page)
+def test_filters_by_columns_and_by_expression(browser, opened, page):
+    opened(page)
     typed(browser, "a red tile")
     everything = ids(browser)
     of(browser, "toggle").click()
@@ -191,8 +192,8 @@ def test_filters_by_columns_and_by_expression(browser, page):
     assert all("422" in message for message in messages)  # of the wrong expression
 
 
-def test_an_item_opens_with_reasons_and_leads_to_similar_ones(browser, page):
-    opened(browser, page)
+def test_an_item_opens_with_reasons_and_leads_to_similar_ones(browser, opened, page):
+    opened(page)
     typed(browser, "a red tile")
     first, second = ids(browser)[:2]
     browser.find_element("css selector", "#results .open").click()
@@ -222,10 +223,10 @@ def test_an_item_opens_with_reasons_and_leads_to_similar_ones(browser, page):
     silent(browser)
 
 
-def test_the_keyboard_is_enough(browser, page):
+def test_the_keyboard_is_enough(browser, opened, page):
     from selenium.webdriver.common.keys import Keys
 
-    opened(browser, page)
+    opened(page)
     body = browser.find_element("tag name", "body")
     body.send_keys("/")
     assert browser.switch_to.active_element == of(browser, "text")
@@ -251,8 +252,10 @@ def test_the_keyboard_is_enough(browser, page):
 
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_nothing_overflows_and_every_text_can_be_read(browser, contrasts, page, width, scheme):
-    opened(browser, page, width, scheme)
+def test_nothing_overflows_and_every_text_can_be_read(
+    browser, opened, contrasts, page, width, scheme
+):
+    opened(page, width, scheme)
     typed(browser, "a red tile")
     of(browser, "toggle").click()
     for state in ("results", "item"):
@@ -263,15 +266,15 @@ def test_nothing_overflows_and_every_text_can_be_read(browser, contrasts, page, 
         wide, inner = browser.execute_script(
             "return [document.documentElement.scrollWidth, window.innerWidth]"
         )
-        assert wide <= inner == WIDTHS[width][0]
+        assert wide <= inner == width
         found = contrasts()
         assert len(found) > 10
         assert [(round(r, 2), words) for r, words in found if r < 4.5] == []
     silent(browser)
 
 
-def test_controls_have_names_and_nothing_comes_from_elsewhere(browser, page):
-    opened(browser, page)
+def test_controls_have_names_and_nothing_comes_from_elsewhere(browser, opened, page):
+    opened(page)
     typed(browser, "a red tile")
     nameless = browser.execute_script(
         """return [...document.querySelectorAll("button, input, select, a, img")]
@@ -309,3 +312,212 @@ def test_a_token_is_requested_and_a_lost_service_is_named(browser, start, index_
     of(browser, "text").send_keys(" x")
     wait(lambda: of(browser, "error").text.startswith("The service cannot be reached"))
     browser.execute_script("sessionStorage.clear()")
+
+
+def brought(browser, kind, data, name, media_type):
+    """Drop or paste a file, as far as a script can."""
+    browser.execute_script(
+        """const [kind, data, name, type] = arguments;
+        const bytes = Uint8Array.from(atob(data), (c) => c.charCodeAt(0));
+        const carried = new DataTransfer();
+        carried.items.add(new File([bytes], name, {type}));
+        if (kind === "paste") document.body.dispatchEvent(
+          new ClipboardEvent("paste", {clipboardData: carried, bubbles: true, cancelable: true}));
+        else for (const step of ["dragenter", "dragover", "drop"]) document.body.dispatchEvent(
+          new DragEvent(step, {dataTransfer: carried, bubbles: true, cancelable: true}));""",
+        kind, base64.b64encode(data).decode(), name, media_type,
+    )  # fmt: skip
+
+
+def png(colour):
+    stream = io.BytesIO()
+    Image.new("RGB", (32, 32), colour).save(stream, "PNG")
+    return stream.getvalue()
+
+
+def test_a_picture_is_pasted(browser, opened, page):
+    opened(page)
+    brought(browser, "paste", png((40, 60, 220)), "image.png", "image/png")
+    wait(lambda: "best first" in status(browser))
+    assert answers(browser)[0] == "blue.png"
+    assert "image.png" in of(browser, "given").text
+    # A text that is pasted is one that is typed.
+    browser.execute_script(
+        """const carried = new DataTransfer();
+        carried.setData("text/plain", "a red tile");
+        window.kept = document.getElementById("text").dispatchEvent(new ClipboardEvent("paste",
+          {clipboardData: carried, bubbles: true, cancelable: true}));"""
+    )
+    assert browser.execute_script("return window.kept") and not of(browser, "error").text
+    silent(browser)
+
+
+def test_broken_and_empty_files_are_named_and_the_page_goes_on(browser, opened, page):
+    opened(page)
+    whole = png((220, 30, 30))
+    for data, words in (
+        (whole[: len(whole) // 2], "The picture cannot be decoded"),
+        (b"", "The file is empty"),
+        (b"%PDF-1.7", "This file is of a type that cannot be searched with"),
+    ):
+        brought(browser, "drop", data, "broken.png", "image/png")
+        wait(lambda words=words: of(browser, "error").text.startswith(words))
+        assert of(browser, "error").is_displayed() and not of(browser, "curtain").is_displayed()
+        assert ids(browser) == [] and status(browser) == ""
+    brought(browser, "drop", whole, "whole.png", "image/png")
+    wait(lambda: "best first" in status(browser))
+    assert answers(browser)[0] in REDS and not of(browser, "error").is_displayed()
+
+
+PLAYED = "return arguments[0].played.length && arguments[0].duration > 0.9"
+TONES = {"deep": 110, "middle": 440, "high": 3500}
+
+
+def tone(frequency, seed, rate=22_050):
+    """Return one second of a tone with some noise."""
+    rng = np.random.default_rng(seed)
+    at = np.arange(rate) / rate
+    wave = np.sin(2 * np.pi * (frequency * at + rng.random()))
+    return (0.4 * wave + 0.01 * rng.normal(size=rate)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def tones(start, tmp_path_factory):
+    """Return a service over a folder of sounds, and the folder."""
+    soundfile = pytest.importorskip("soundfile", reason="soundfile is of the extra audio")
+    pytest.importorskip("librosa", reason="librosa is of the extra audio")
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.pipeline import Pipeline
+
+    import crossfit
+    from crossfit import RetrievalScorer, Views, ViewTransformer
+    from crossfit.extraction import LogMel
+    from crossfit.methods import CCA
+
+    top = tmp_path_factory.mktemp("tones")
+    for folder, n in (("training", 6), ("gallery", 3)):
+        (top / folder).mkdir()
+        for word, frequency in TONES.items():
+            for at in range(n):
+                wave = tone(frequency * 1.02**at, len(folder) + at)
+                soundfile.write(top / folder / f"{word} {at}.wav", wave, 22_050)
+    files = sorted((top / "training").iterdir())
+    extractors = [("audio", LogMel(output="moments", duration=1.0)), ("text", TfidfVectorizer())]
+    model = Pipeline(
+        [("features", ViewTransformer(extractors)), ("cca", CCA(2, reg=1.0)),
+         ("scorer", RetrievalScorer())]
+    )  # fmt: skip
+    texts = [f"a {file.name.split()[0]} tone" for file in files]
+    model.fit(Views(audio=[str(file) for file in files], text=texts))
+    bundle = crossfit.save(model, top / "bundle")
+    with start(gallery=top / "gallery", model=bundle) as service:
+        yield f"http://127.0.0.1:{service.port}/", top / "gallery"
+
+
+def test_sounds_are_found_played_dropped_and_compared(browser, opened, tones):
+    page, folder = tones
+    opened(page)
+    assert "9 sounds" in of(browser, "about").text
+    assert "drop, paste or choose a sound" in of(browser, "hint").text
+    typed(browser, "a high tone")
+    assert sorted(ids(browser)[:3]) == [f"high {at}.wav" for at in range(3)]
+    players = browser.find_elements("css selector", "#results audio")
+    assert len(players) == 9
+    for player in players[:2]:
+        browser.execute_script("arguments[0].muted = true; arguments[0].play()", player)
+        wait(lambda player=player: browser.execute_script(PLAYED, player))
+    assert browser.execute_script("return arguments[0].paused", players[0])
+    data = (folder / "deep 1.wav").read_bytes()
+    brought(browser, "drop", data, "growl.wav", "audio/wav")
+    wait(lambda: "growl.wav" in of(browser, "given").text)
+    wait(lambda: "best first" in status(browser) and not busy(browser))
+    assert ids(browser)[0] == "deep 1.wav"
+    browser.find_element("css selector", "#results .open").click()
+    wait(lambda: of(browser, "media").find_elements("css selector", "audio"))
+    of(browser, "why").click()
+    wait(lambda: "Closest to it in the gallery" in of(browser, "because").text)
+    of(browser, "similar").click()
+    wait(lambda: "like=deep" in browser.current_url and not busy(browser))
+    assert sorted(answers(browser)[:2]) == ["deep 0.wav", "deep 2.wav"]
+    silent(browser)
+
+
+def test_a_sound_is_recorded(browser, opened, tones):
+    page, _ = tones
+    opened(page)
+    button = of(browser, "record")
+    button.click()
+    wait(lambda: button.get_attribute("aria-pressed") == "true")
+    assert button.get_attribute("aria-label") == "Stop recording"
+    assert "Recording for at most 10 seconds" in status(browser)
+    time.sleep(1.2)
+    button.click()
+    wait(lambda: "recording.wav" in of(browser, "given").text)
+    wait(lambda: "best first" in status(browser) and not busy(browser))
+    assert len(ids(browser)) == 9
+    assert button.get_attribute("aria-pressed") == "false"
+    assert button.get_attribute("aria-label") == "Record a sound"
+    brought(browser, "drop", b"RIFF" + bytes(60), "broken.wav", "audio/wav")
+    wait(lambda: of(browser, "error").text.startswith("This file is of a type that cannot"))
+
+
+def test_texts_are_found_by_texts_and_by_pictures(browser, opened, start, tmp_path):
+    table = tmp_path / "captions.csv"
+    words = ("red", "green", "blue", "yellow")
+    rows = [f"{word}-{n},a {word} tile number {n}" for word in words for n in range(4)]
+    table.write_text("\n".join(["id,text", *rows]) + "\n")
+    with start("--view", "text", gallery=table) as service:
+        opened(f"http://127.0.0.1:{service.port}/")
+        assert "16 texts" in of(browser, "about").text
+        typed(browser, "a green tile")
+        assert all("green" in found for found in ids(browser)[:4])
+        assert browser.find_elements("css selector", "#results img, #results audio") == []
+        brought(browser, "drop", png((40, 60, 220)), "sky.png", "image/png")
+        wait(lambda: "sky.png" in of(browser, "given").text)
+        wait(lambda: "best first" in status(browser) and not busy(browser))
+        assert all("blue" in found for found in ids(browser)[:4])
+        browser.find_element("css selector", "#results .open").click()
+        quoted = wait(lambda: browser.find_element("css selector", "#media blockquote").text)
+        assert quoted.startswith("a blue tile number")
+        of(browser, "why").click()
+        box = wait(
+            lambda: "is a sum over" in of(browser, "because").text and of(browser, "because")
+        )
+        named = [found.text for found in box.find_elements("css selector", ".end strong")]
+        assert named and all(set(found.split(", ")) <= {*words, "number"} for found in named)
+        of(browser, "similar").click()
+        wait(lambda: "like=blue" in browser.current_url and not busy(browser))
+        assert all("blue" in found for found in answers(browser)[:3])
+        silent(browser)
+
+
+def test_items_that_come_and_go_while_the_page_is_open(
+    browser, opened, start, model, photos, tmp_path
+):
+    import crossfit
+    from crossfit.retrieval import Index
+
+    folder = indexed(model, photos, tmp_path / "changing.index")
+    with start(gallery=folder) as service:
+        opened(f"http://127.0.0.1:{service.port}/")
+        typed(browser, "a pink tile")
+        assert ids(browser)[0] == "pink.png"
+        browser.find_element("css selector", "#results .open").click()
+        wait(lambda: of(browser, "item").is_displayed())
+        path = str(photos / "pink.png")
+        with Index.open(folder, "a") as index:
+            row = {"path": [path], "kind": ["colour"], "year": [99]}
+            index.add(crossfit.encode(model, [path], "image"), ["new.png"], row)
+            index.remove(["pink.png"])
+        time.sleep(1.1)  # a service looks for changes every second
+        of(browser, "why").click()
+        wait(lambda: "no item 'pink.png'" in of(browser, "because").text)
+        of(browser, "similar").click()
+        wait(lambda: "no item 'pink.png'" in of(browser, "error").text.casefold())
+        typed(browser, "pink tile")
+        assert ids(browser)[0] == "new.png" and "pink.png" not in ids(browser)
+        service.process.terminate()
+        service.process.wait()
+        of(browser, "text").send_keys("s")
+        wait(lambda: of(browser, "error").text.startswith("The service cannot be reached"))
+        assert ids(browser) == [] and not busy(browser)

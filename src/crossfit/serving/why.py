@@ -30,6 +30,7 @@ _DISTANCES = ("l2", "l1")
 # Items at the end of a dimension whose words are counted, and words of an end.
 _END = 24
 _NAMES = 4
+_NO_WORDS = ("path", "split")
 # The nearest items of a point this far out are those that lie most in its direction.
 _FAR = 100.0
 
@@ -168,7 +169,9 @@ class Ends:
             length = _FAR if self._measure == "l2" else 1.0
             along[np.arange(len(unknown)), unknown] = length
             along[len(unknown) + np.arange(len(unknown)), unknown] = -length
-            found = self._gallery.search(along, self._gallery.view, _END, None)
+            # The two ends of a small gallery have no items in common.
+            most = max(1, min(_END, len(self._gallery) // 2))
+            found = self._gallery.search(along, self._gallery.view, most, None)
             ids = [[hit.id for hit in hits] for hits in found]
             for at, positive, negative in zip(unknown, ids, ids[len(unknown) :]):
                 here, there = (self._counted(names) for names in (positive, negative))
@@ -181,7 +184,11 @@ class Ends:
     def _counted(self, names: list[str]) -> Counter[str]:
         """Return in how many items each word occurs."""
         texts = [
-            " ".join(str(entry) for entry in (row or {}).values() if isinstance(entry, str))
+            " ".join(
+                entry
+                for name, entry in (row or {}).items()
+                if isinstance(entry, str) and name not in _NO_WORDS
+            )
             for row in self._gallery.rows(names)
         ]
         if self._gallery.kind == "text":
