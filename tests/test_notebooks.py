@@ -1,9 +1,16 @@
 """Notebooks: tables of data, results and evaluations, and figures as pictures."""
 
 import base64
+import dataclasses
+import inspect
 import io
+import json
+import pickle
+import re
 import subprocess
 import sys
+from pathlib import Path
+from pydoc import locate
 from xml.etree import ElementTree
 
 import numpy as np
@@ -335,3 +342,104 @@ def test_recall_that_cannot_be_drawn_is_rejected(curves):
         with pytest.raises(error, match=message):
             plot_recall(given, **more)
     assert not panel.get_lines() and plot_recall(one, chance=chance)
+
+
+def results():
+    """Return public results that are not made above, each with the names in its table."""
+    from crossfit import diagnosis
+    from crossfit.extraction import Detections
+    from crossfit.galleries import Gallery
+    from crossfit.metrics import compare, hubness, paired_test
+    from crossfit.retrieval import Tuning
+
+    rng = np.random.default_rng(0)
+    Z = rng.normal(size=(60, 3))
+    views = Views(image=Z, text=Z[:, ::-1] + 0.1 * rng.normal(size=(60, 3)))
+    one, two = (evaluate(rng.normal(size=(30, 30)), np.eye(30), ["mrr", "r@5"]) for _ in "ab")
+    tests = compare({"a": one, "b": two}, "mrr", "forward")
+    rows = [{"settings": {"nprobe": 4}, "recall": 0.9, "low": 0.8, "per_second": 9.0}]
+    train, test = views[:40], views[40:]
+    method = CCA(2).fit(train)
+    return [
+        (hubness(rng.integers(9, size=(20, 3)), 9), "skewness"),
+        (paired_test([1, 2, 3.0], [0, 2, 1.0]), "p_value"),
+        (tests, "p_adjusted"), (tests[0], "p_adjusted"),
+        (Repeats([one, two]), "spread"),
+        (diagnosis.near_duplicates(views["image"], threshold=0.9), "cosine"),
+        (diagnosis.recoveries(train, test)[0], "n_queries"),
+        (diagnosis.hub_effect_of(method, train, test), "never"),
+        (diagnosis.learning_curve(train, test, sizes=[20]), "pairs"),
+        (diagnosis.rank_pairs(views, n_splits=2), "better_score"),
+        (diagnosis.held_out_correlations(method, test), "chance"),
+        (Tuning("ivf-pq", 10, 0.9, 50, rows, 2.0, 0), "settings"),
+        (Gallery(["a dog", "a cat"], ["0", "1"], {"year": [2001, 2002]}), "year"),
+        (Detections(np.eye(4)[:2], np.ones(2), np.arange(2), np.ones((2, 5))), "label"),
+    ]  # fmt: skip
+
+
+def test_results_are_short_lines_tables_and_data_frames():
+    pd = pytest.importorskip("pandas")
+    for found, name in results():
+        caption, (head, *rows) = table(found)
+        assert caption and name in head and rows, type(found)
+        text = repr(found)
+        assert "array(" not in text and len(text.splitlines()) <= 14, text
+        frame = found.to_frame()
+        assert isinstance(frame, pd.DataFrame) and name in frame.columns
+        if hasattr(found, "rows") and callable(found.rows) and not hasattr(found, "items"):
+            pd.testing.assert_frame_equal(frame, pd.DataFrame(found.rows()))
+
+
+def test_results_keep_what_they_were():
+    from crossfit.metrics import Hubness, compare, hubness
+
+    found = hubness([[0], [0], [1]], 4)
+    assert isinstance(found, dict) and {**found} == dict(found) and found["max"] == 2
+    assert repr(found) == "Hubness(skewness=0.4934, max=2, never=0.5)"
+    assert isinstance(found, Hubness) and json.loads(json.dumps(found)) == dict(found)
+    ev = evaluate([[0.9, 0.1], [0.4, 0.3]], np.eye(2), "mrr")
+    tests = compare({"a": ev, "b": ev}, "mrr", "forward")
+    assert isinstance(tests, list) and tests == list(tests) and len(tests) == 1
+    assert repr(tests).splitlines()[0] == "Comparisons of 2 methods"
+    assert pickle.loads(pickle.dumps(tests)) == tests
+
+
+def test_no_public_class_prints_arrays_or_long_lists():
+    """The representation that dataclasses make prints all that they hold."""
+    reference = (Path(__file__).parents[1] / "docs" / "api.md").read_text(encoding="utf-8")
+    kinds = ("NDArray", "Floats", "Codes", "ArrayLike", "list[", "Sequence", "CellRecord")
+    printed = []
+    for name in re.findall(r"^   ((?:\w+\.)*\w+)$", reference, re.MULTILINE):
+        thing = locate(f"crossfit.{name}")
+        if not dataclasses.is_dataclass(thing):
+            continue
+        made = inspect.unwrap(thing.__repr__).__code__.co_filename == "<string>"
+        fields = [f for f in dataclasses.fields(thing) if f.repr]
+        if made and any(kind in str(f.type) for f in fields for kind in kinds):
+            printed.append(name)
+    assert not printed
+
+
+def test_a_run_is_a_table_of_its_cells_and_a_cell_one_of_its_results():
+    from crossfit.experiment import CellRecord, RunRecord
+
+    figures = {"mean": 0.25, "low": 0.2, "high": 0.3, "n": 40}
+    results = {f"{a}2{b}": {"map@all": figures} for a, b in (("image", "text"), ("text", "image"))}
+    done = CellRecord(key="0" * 64, label="CCA", dataset="emoji", seed=0, status="done",
+                      results=results)  # fmt: skip
+    failed = CellRecord(key="1" * 64, label="<PLS>", dataset="emoji", seed=1, status="failed",
+                        traceback="Traceback\nValueError: too few rows")  # fmt: skip
+    run = RunRecord("mine", "Mine", {"metrics": ["map@all"]}, (done, failed), "", "", "", None)
+    assert repr(run).splitlines() == [
+        "RunRecord 'mine': 1 of 2 cells are done",
+        "  dataset  method  seed  status  map@all  problem",
+        "  emoji    CCA        0  done     0.2500",
+        "  emoji    <PLS>      1  failed           ValueError: too few rows",
+    ]
+    caption, rows = table(run)
+    assert caption == "RunRecord 'mine': 1 of 2 cells are done" and rows[2][1] == "<PLS>"
+    assert run.to_frame()["map@all"].tolist()[0] == 0.25
+    assert repr(done).splitlines()[0] == "CellRecord CCA on emoji, seed 0: done"
+    assert table(done)[1][1] == ["image2text", "map@all", "0.25", "0.2", "0.3", "40"]
+    assert repr(failed) == ("CellRecord <PLS> on emoji, seed 1: failed, ValueError: too few rows")
+    assert failed._repr_html_().startswith("<table>")

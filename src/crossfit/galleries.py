@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 
 from crossfit._arguments import one_of, shown, validated
+from crossfit._frames import frame_of
+from crossfit._html import Items, html_table, text_of
 from crossfit._packed import file_size
 from crossfit.datasets.columns import Table, header_of, open_table
 from crossfit.datasets.folders import METADATA, files_of
@@ -28,7 +30,7 @@ _SUFFIXES = {"picture": PICTURE_SUFFIXES, "sound": SOUND_SUFFIXES}
 _PLURAL = {"picture": "pictures", "sound": "sounds", "text": "texts"}
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Gallery:
     """Items to search in.
 
@@ -77,6 +79,35 @@ class Gallery:
 
     def __len__(self) -> int:
         return len(self.items)
+
+    def to_frame(self) -> Any:
+        """Return the items as a pandas DataFrame; pandas must be installed.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Columns ``id``, ``item`` and those of the gallery.
+        """
+        more = {name: part for name, part in self.columns.items() if name not in ("id", "item")}
+        return frame_of({"id": self.ids, "item": self.items, **more})
+
+    def _repr_html_(self) -> str:
+        names = [name for name in self.columns if name not in ("id", "path", "text")]
+        items = Items()
+        rows = [
+            (
+                self.ids[i],
+                items.shown(self.items[i]),
+                *(text_of(self.columns[name][i]) for name in names),
+            )
+            for i in range(min(len(self), 5))
+        ]
+        caption = f"Gallery of {len(self)} {_PLURAL[self.kind]}: {len(rows)} of {len(self)} items"
+        return html_table(caption, ("id", self.kind, *names), rows)
+
+    def __repr__(self) -> str:
+        columns = f", columns: {', '.join(self.columns)}" if self.columns else ""
+        return f"Gallery({len(self)} {_PLURAL[self.kind]}{columns})"
 
     def rows(self, at: Sequence[int]) -> list[dict[str, Any]]:
         """Return what is known of some items.

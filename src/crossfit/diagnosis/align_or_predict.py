@@ -10,6 +10,7 @@ from sklearn.base import clone
 
 from crossfit._arguments import validated
 from crossfit._random import draw_seed
+from crossfit._tabular import Tabular
 from crossfit.diagnosis.estimate import METRICS, Estimate, fitted_and_held_out, ranked
 from crossfit.metrics import Evaluation, Repeats, chance_level
 from crossfit.model_selection import PairShuffleSplit
@@ -22,8 +23,8 @@ __all__ = ["Recovery", "estimate_of", "recoveries"]
 REGS = (0.03, 0.3, 3.0, 30.0)
 
 
-@dataclass(frozen=True, eq=False)
-class Recovery:
+@dataclass(frozen=True, eq=False, repr=False)
+class Recovery(Tabular):
     """Held-out retrieval by one way to relate two views.
 
     Parameters
@@ -45,6 +46,19 @@ class Recovery:
     method: str
     settings: str
     evaluation: Evaluation
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return the rows of the evaluation.
+
+        Returns
+        -------
+        list of dict
+            Keys ``direction, metric, value, low, high, n_queries, n_excluded``.
+        """
+        return self.evaluation.rows()
+
+    def _title(self) -> str:
+        return f"Recovery by {self.name} ({self.kind}), {self.method} with {self.settings}"
 
 
 @validated(random_state=["random_state"], progress=[callable, None])

@@ -11,6 +11,7 @@ from sklearn.utils._param_validation import HasMethods
 
 from crossfit._arguments import integer, validated
 from crossfit._random import random_source
+from crossfit._tabular import Tabular
 from crossfit.diagnosis.estimate import Estimate, same_rows, two_views, unit
 from crossfit.metrics import bootstrap_interval
 from crossfit.metrics.intervals import resampled_counts, tails
@@ -148,8 +149,8 @@ def mutual_knn(X: ArrayLike, Z: ArrayLike, k: int = 10) -> Estimate:
     return Estimate(float(shares.mean()), low, high, chance=k / (n - 1))
 
 
-@dataclass(frozen=True, eq=False)
-class CanonicalCorrelations:
+@dataclass(frozen=True, eq=False, repr=False)
+class CanonicalCorrelations(Tabular):
     """Correlations of canonical components on pairs that were not fitted.
 
     Parameters
@@ -169,6 +170,22 @@ class CanonicalCorrelations:
     total: Estimate
     chance: Floats
     n: int
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return one row per component.
+
+        Returns
+        -------
+        list of dict
+            Keys ``component, correlation, chance``.
+        """
+        return [
+            {"component": i + 1, "correlation": float(value), "chance": float(chance)}
+            for i, (value, chance) in enumerate(zip(self.correlations, self.chance))
+        ]
+
+    def _title(self) -> str:
+        return f"CanonicalCorrelations of {self.n} held-out pairs, sum {self.total.value:.4f}"
 
     @property
     def n_above(self) -> int:

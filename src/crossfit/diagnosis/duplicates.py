@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -13,6 +14,7 @@ from scipy.sparse.csgraph import connected_components
 
 from crossfit import labels
 from crossfit._arguments import integer, real, validated
+from crossfit._tabular import Tabular
 from crossfit.diagnosis.estimate import matrix, unit
 
 __all__ = ["Duplicates", "joined", "near_duplicates"]
@@ -24,8 +26,8 @@ _BLOCK = 1024
 _EQUAL = 1 - 1e-5
 
 
-@dataclass(frozen=True, eq=False)
-class Duplicates:
+@dataclass(frozen=True, eq=False, repr=False)
+class Duplicates(Tabular):
     """Near-duplicates of one view.
 
     Parameters
@@ -49,6 +51,25 @@ class Duplicates:
     n_equal: int
     closest: tuple[tuple[int, int, float], ...] = ()
     across: Mapping[tuple[str, str], int] = field(default_factory=dict)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return the closest pairs.
+
+        Returns
+        -------
+        list of dict
+            Keys ``first, second, cosine``.
+        """
+        return [
+            {"first": first, "second": second, "cosine": cosine}
+            for first, second, cosine in self.closest
+        ]
+
+    def _title(self) -> str:
+        return (
+            f"Duplicates: {self.n_affected} of {len(self.clusters)} items are near-duplicates, "
+            f"{self.n_pairs} pairs with a cosine of at least {self.threshold:g}"
+        )
 
     @property
     def sizes(self) -> Codes:

@@ -10,6 +10,7 @@ import numpy as np
 from sklearn.utils._param_validation import HasMethods
 
 from crossfit._arguments import validated
+from crossfit._tabular import Tabular
 from crossfit.diagnosis.estimate import METRICS, fitted_and_held_out, ranked, unit
 from crossfit.metrics import Comparison, Direction, Evaluation, compare, hubness
 from crossfit.querying import top_k
@@ -22,8 +23,8 @@ __all__ = ["HubEffect", "hub_effect_of"]
 K = 10
 
 
-@dataclass(frozen=True, eq=False)
-class HubEffect:
+@dataclass(frozen=True, eq=False, repr=False)
+class HubEffect(Tabular):
     """Hubness and retrieval of held-out pairs, by the cosine and with a hub correction.
 
     Parameters
@@ -41,6 +42,27 @@ class HubEffect:
     cosine: Evaluation
     nnn: Evaluation
     test: Comparison
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return one row per direction and similarity.
+
+        Returns
+        -------
+        list of dict
+            Keys ``direction, similarity, skewness, max, never, mrr``.
+        """
+        return [
+            {"direction": str(direction), "similarity": name, **hubs}
+            | {metric: evaluation.mean(direction, metric) for metric in evaluation.metrics}
+            for name, found, evaluation in (
+                ("cosine", self.plain, self.cosine), ("nnn", self.corrected, self.nnn),
+            )
+            for direction, hubs in found.items()
+        ]  # fmt: skip
+
+    def _title(self) -> str:
+        test = self.test
+        return f"HubEffect: nnn - cosine {test.difference:.4f} [{test.low:.4f}, {test.high:.4f}]"
 
     @property
     def helps(self) -> bool:

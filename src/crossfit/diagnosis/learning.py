@@ -15,6 +15,7 @@ from sklearn.utils._param_validation import HasMethods
 from crossfit._arguments import integer, shown, validated
 from crossfit._arrays import as_array
 from crossfit._random import random_source
+from crossfit._tabular import Tabular
 from crossfit.diagnosis.align_or_predict import estimate_of
 from crossfit.diagnosis.estimate import METRICS, Estimate, fitted_and_held_out, ranked
 from crossfit.diagnosis.wrong_pairs import drawn_groups
@@ -28,8 +29,8 @@ __all__ = ["LearningCurve", "learning_curve"]
 SIZES = (100, 300, 1_000, 3_000, 10_000, 30_000, 100_000)
 
 
-@dataclass(frozen=True, eq=False)
-class LearningCurve:
+@dataclass(frozen=True, eq=False, repr=False)
+class LearningCurve(Tabular):
     """Held-out retrieval of a method that was fitted on growing numbers of pairs.
 
     Parameters
@@ -52,6 +53,23 @@ class LearningCurve:
     spreads: Sequence[float]
     gain: PairedTest | None
     method: Any
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return one row per number of pairs.
+
+        Returns
+        -------
+        list of dict
+            Keys ``pairs, mrr, low, high, spread``.
+        """
+        return [
+            {"pairs": int(size), "mrr": found.value, "low": found.low, "high": found.high}
+            | {"spread": float(spread)}
+            for size, found, spread in zip(self.sizes, self.estimates, self.spreads)
+        ]
+
+    def _title(self) -> str:
+        return f"LearningCurve of {type(self.method).__name__} up to {self.sizes[-1]} pairs"
 
     @property
     def per_doubling(self) -> float:

@@ -13,6 +13,7 @@ from sklearn.utils._param_validation import HasMethods
 
 from crossfit._arguments import integer, validated
 from crossfit._random import random_source
+from crossfit._tabular import Tabular
 from crossfit.diagnosis.estimate import two_views
 from crossfit.labels import group_codes
 from crossfit.model_selection import PairKFold
@@ -27,8 +28,8 @@ Floats = NDArray[np.float64]
 _BLOCK = 1024
 
 
-@dataclass(frozen=True, eq=False)
-class PairRanking:
+@dataclass(frozen=True, eq=False, repr=False)
+class PairRanking(Tabular):
     """Scores of all pairs by models that have not seen them.
 
     Parameters
@@ -48,6 +49,24 @@ class PairRanking:
     chance: Floats
     better: Codes
     better_scores: Floats
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return one row per pair, from the most to the least suspicious.
+
+        Returns
+        -------
+        list of dict
+            Keys ``row, score, better, better_score``.
+        """
+        return [
+            {"row": int(at), "score": float(self.scores[at]), "better": int(self.better[at])}
+            | {"better_score": float(self.better_scores[at])}
+            for at in self.order
+        ]
+
+    def _title(self) -> str:
+        random = f"{self.share:.1%} of which score as random ones"
+        return f"PairRanking of {len(self.scores)} pairs, {random}"
 
     @property
     def order(self) -> Codes:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crossfit import registry
+from crossfit._tabular import Tabular
 from crossfit.experiment.store_files import check_sum, damaged, read_bytes, read_json, sums_of
 from crossfit.experiment.stored_schema import HISTORY, TRIALS, wrong_arrays, wrong_attention
 from crossfit.experiment.task import Cell
@@ -25,8 +26,8 @@ if TYPE_CHECKING:
 __all__ = ["CellRecord", "RunRecord", "data_name"]
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class CellRecord(Cell):
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class CellRecord(Tabular, Cell):
     """A cell with its stored result.
 
     Parameters
@@ -81,6 +82,25 @@ class CellRecord(Cell):
     started: str = ""
     finished: str = ""
     warnings: Sequence[str] = ()
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return one row per direction and metric.
+
+        Returns
+        -------
+        list of dict
+            Keys ``direction, metric, mean, low, high, n``; no rows if the cell is not done.
+        """
+        return [
+            {"direction": direction, "metric": metric}
+            | {key: found.get(key) for key in ("mean", "low", "high", "n")}
+            for direction, metrics in self.results.items()
+            for metric, found in metrics.items()
+        ]
+
+    def _title(self) -> str:
+        about = f"{self.label} on {self.dataset}, seed {self.seed}: {self.status}"
+        return f"CellRecord {about}" + (f", {self.problem}" if self.problem else "")
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Return the stored arrays, read from disk.
@@ -194,8 +214,8 @@ class CellRecord(Cell):
         return math.nan if None in values else float(np.mean(values))
 
 
-@dataclass(frozen=True, eq=False)
-class RunRecord:
+@dataclass(frozen=True, eq=False, repr=False)
+class RunRecord(Tabular):
     """One experiment as it was run, with its cells.
 
     Parameters
@@ -242,6 +262,30 @@ class RunRecord:
         from crossfit.metrics import parse_metric
 
         return tuple(dict.fromkeys(parse_metric(m).name for m in self.spec["metrics"]))
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return one row per cell.
+
+        Returns
+        -------
+        list of dict
+            Keys ``dataset, method, seed, status``, the mean of each metric over the directions, and
+            ``problem``, why a cell has no result.
+        """
+        return [
+            {
+                "dataset": cell.dataset,
+                "method": cell.label,
+                "seed": cell.seed,
+                "status": cell.status,
+            }
+            | {metric: cell.mean(metric) for metric in self.metrics}
+            | {"problem": cell.problem}
+            for cell in self.cells
+        ]
+
+    def _title(self) -> str:
+        return f"RunRecord {self.name!r}: {len(self.done)} of {len(self.cells)} cells are done"
 
     def test_looks(self) -> dict[tuple[str, str], int]:
         """Return how often each test split of this run was evaluated on, in the whole store.

@@ -17,6 +17,8 @@ from sklearn.base import clone
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from crossfit._devices import resolve_device
+from crossfit._frames import frame_of
+from crossfit._html import html_table
 from crossfit._torch import isolated
 from crossfit.extraction.images import MAX_PIXELS, ImageExtractor
 from crossfit.extraction.regions import make_regions
@@ -71,6 +73,34 @@ class Detections(NamedTuple):
     scores: NDArray[Any]
     labels: NDArray[Any]
     vectors: NDArray[Any]
+
+    def to_frame(self) -> Any:
+        """Return the boxes as a pandas DataFrame; pandas must be installed.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Columns ``left, top, right, bottom, score`` and ``label``.
+        """
+        return frame_of(_box_rows(self))
+
+    def _repr_html_(self) -> str:
+        rows = _box_rows(self)[:20]
+        return html_table(
+            repr(self), list(rows[0]) if rows else [], [[*row.values()] for row in rows]
+        )
+
+    def __repr__(self) -> str:
+        return f"Detections({len(self.boxes)} boxes, vectors of shape {np.shape(self.vectors)})"
+
+
+def _box_rows(found: Detections) -> list[dict[str, Any]]:
+    """Return one row per box."""
+    return [
+        dict(zip(("left", "top", "right", "bottom"), map(float, box)))
+        | {"score": float(score), "label": int(label)}
+        for box, score, label in zip(found.boxes, found.scores, found.labels)
+    ]
 
 
 class Detector(ImageExtractor):

@@ -9,6 +9,7 @@ from crossfit._lazy import attach
 _HOMES = {
     "Abstention": "confidence",
     "Comparison": "significance",
+    "Comparisons": "significance",
     "Direction": "directions",
     "Evaluation": "evaluation",
     "Measure": "names",
@@ -22,6 +23,7 @@ _HOMES = {
     "compare": "significance",
     "evaluate": "evaluation",
     "holm": "significance",
+    "Hubness": "hubs",
     "hubness": "hubs",
     "interpolated_precision_recall": "curves",
     "mean_average_precision": "functions",
@@ -74,6 +76,7 @@ if TYPE_CHECKING:
     from crossfit.metrics.functions import r_precision as r_precision
     from crossfit.metrics.functions import recall_at_k as recall_at_k
     from crossfit.metrics.functions import rsum as rsum
+    from crossfit.metrics.hubs import Hubness as Hubness
     from crossfit.metrics.hubs import hubness as hubness
     from crossfit.metrics.intervals import bootstrap_interval as bootstrap_interval
     from crossfit.metrics.names import Measure as Measure
@@ -81,6 +84,7 @@ if TYPE_CHECKING:
     from crossfit.metrics.relevance_files import read_relevance as read_relevance
     from crossfit.metrics.repeats import Repeats as Repeats
     from crossfit.metrics.significance import Comparison as Comparison
+    from crossfit.metrics.significance import Comparisons as Comparisons
     from crossfit.metrics.significance import PairedTest as PairedTest
     from crossfit.metrics.significance import compare as compare
     from crossfit.metrics.significance import holm as holm

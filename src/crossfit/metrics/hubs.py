@@ -9,12 +9,42 @@ from numpy.typing import ArrayLike
 
 from crossfit._arguments import integer, validated
 from crossfit._arrays import as_array
+from crossfit._tabular import Tabular
 
 __all__ = ["hubness"]
 
 
+class Hubness(dict[str, Any], Tabular):
+    """Skewness of a gallery: a mapping with a table.
+
+    See Also
+    --------
+    hubness : Returns it.
+
+    Examples
+    --------
+    >>> Hubness(skewness=0.5, max=2, never=0.25)
+    Hubness(skewness=0.5, max=2, never=0.25)
+    """
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return the values as a row.
+
+        Returns
+        -------
+        list of dict
+        """
+        return [dict(self)]
+
+    def _title(self) -> str:
+        return "Hubness"
+
+    def __repr__(self) -> str:
+        return f"Hubness({', '.join(f'{name}={value:.4g}' for name, value in self.items())})"
+
+
 @validated(n_gallery=[integer(1, 2**32)])
-def hubness(top: ArrayLike, n_gallery: int) -> dict[str, Any]:
+def hubness(top: ArrayLike, n_gallery: int) -> Hubness:
     """Return how unevenly items of a gallery are among the first k ranks of the queries [1]_.
 
     Parameters
@@ -26,10 +56,10 @@ def hubness(top: ArrayLike, n_gallery: int) -> dict[str, Any]:
 
     Returns
     -------
-    dict
-        ``skewness`` and ``max`` of the number of queries that have an item among their first k,
-        and ``never``, the share of items with none (orphans). A skewness of 0 means that all items
-        are found equally often; above about 1 there are hubs.
+    Hubness
+        A mapping: ``skewness`` and ``max`` of the number of queries that have an item among their
+        first k, and ``never``, the share of items with none (orphans). A skewness of 0 means that
+        all items are found equally often; above about 1 there are hubs.
 
     Raises
     ------
@@ -63,8 +93,5 @@ def hubness(top: ArrayLike, n_gallery: int) -> dict[str, Any]:
     counts = np.bincount(found.ravel(), minlength=n_gallery).astype(np.float64)
     spread = counts.std()
     skewness = float(np.mean((counts - counts.mean()) ** 3) / spread**3) if spread else 0.0
-    return {
-        "skewness": skewness,
-        "max": int(counts.max()),
-        "never": float((counts == 0).mean()),
-    }
+    never = float((counts == 0).mean())
+    return Hubness(skewness=skewness, max=int(counts.max()), never=never)

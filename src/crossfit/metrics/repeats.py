@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from crossfit._tabular import Tabular
 from crossfit.metrics.directions import Direction
 from crossfit.metrics.evaluation import RESAMPLES, Evaluation
 from crossfit.metrics.intervals import bootstrap_draws, same_groups, tails
@@ -19,8 +21,8 @@ __all__ = ["Repeats"]
 Floats = NDArray[np.float64]
 
 
-@dataclass(frozen=True, eq=False)
-class Repeats:
+@dataclass(frozen=True, eq=False, repr=False)
+class Repeats(Tabular):
     """Evaluations of one method with several seeds on the same queries.
 
     Parameters
@@ -164,6 +166,35 @@ class Repeats:
             return float("nan"), float("nan")
         low, high = np.quantile(draws, tails(first.ci))
         return float(low), float(high)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return one row per direction and metric.
+
+        Returns
+        -------
+        list of dict
+            Keys ``direction, metric, mean, spread, low, high, n_seeds``, see `mean`, `spread` and
+            `interval`.
+        """
+        found = []
+        for direction in self.directions:
+            for metric in self.metrics:
+                low, high = self.interval(direction, metric)
+                found.append(
+                    {
+                        "direction": direction,
+                        "metric": metric,
+                        "mean": self.mean(direction, metric),
+                        "spread": self.spread(direction, metric),
+                        "low": low,
+                        "high": high,
+                        "n_seeds": len(self.evaluations),
+                    }
+                )
+        return found
+
+    def _title(self) -> str:
+        return f"Repeats of {len(self.evaluations)} seeds"
 
     @cached_property
     def averaged(self) -> Evaluation:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import combinations
 from numbers import Real
 from typing import Any
@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from crossfit._arguments import is_word, real, shown, validated
 from crossfit._arrays import NUMPY_DEFAULTS, in_rows
 from crossfit._random import random_source
+from crossfit._tabular import Tabular
 from crossfit.metrics.evaluation import Evaluation
 from crossfit.metrics.intervals import (
     _CHUNK,
@@ -32,7 +33,7 @@ _DRAWS = 10_000
 
 
 @dataclass(frozen=True)
-class PairedTest:
+class PairedTest(Tabular):
     """Result of a paired test.
 
     Parameters
@@ -63,6 +64,18 @@ class PairedTest:
     p_value: float
     n: int
 
+    def rows(self) -> list[dict[str, Any]]:
+        """Return the values as a row.
+
+        Returns
+        -------
+        list of dict
+        """
+        return [asdict(self)]
+
+    def _title(self) -> str:
+        return f"{type(self).__name__}, {self.n} queries"
+
 
 @dataclass(frozen=True)
 class Comparison(PairedTest):
@@ -91,6 +104,53 @@ class Comparison(PairedTest):
     first: str = ""
     second: str = ""
     p_adjusted: float = float("nan")
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return the values as a row.
+
+        Returns
+        -------
+        list of dict
+        """
+        return [{"first": self.first, "second": self.second, **asdict(self)}]
+
+
+class Comparisons(list[Comparison], Tabular):
+    """Paired tests that were made together: a list with a table.
+
+    Parameters
+    ----------
+    iterable : iterable of Comparison, default=()
+        The tests.
+
+    See Also
+    --------
+    compare : Returns it.
+
+    Examples
+    --------
+    >>> test = Comparison(0.2, 0.1, 0.3, 0.01, 50, first="cca", second="pls", p_adjusted=0.03)
+    >>> Comparisons([test])
+    Comparisons of 2 methods
+      first  second  difference  low     high    p_value  n   p_adjusted
+      cca    pls         0.2000  0.1000  0.3000   0.0100  50      0.0300
+    """
+
+    __repr__ = Tabular.__repr__
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return one row per test.
+
+        Returns
+        -------
+        list of dict
+            Keys ``first, second, difference, low, high, p_value, n, p_adjusted``.
+        """
+        return [test.rows()[0] for test in self]
+
+    def _title(self) -> str:
+        names = {name for test in self for name in (test.first, test.second)}
+        return f"Comparisons of {len(names)} methods"
 
 
 @validated(random_state=["random_state"])
@@ -372,7 +432,7 @@ def compare(
     n_resamples: int = 10_000,
     ci: float = 0.95,
     random_state: Any = 0,
-) -> list[Comparison]:
+) -> Comparisons:
     """Compare methods that were evaluated on the same queries, with Holm's correction.
 
     Parameters
@@ -403,7 +463,8 @@ def compare(
 
     Returns
     -------
-    list of Comparison
+    Comparisons
+        A list of `Comparison`
         One comparison per pair, in the order given; all of them are corrected together.
 
     Raises
@@ -485,10 +546,10 @@ def compare(
         for test, (first, second) in zip(tests, pairs, strict=True)
     ]
     adjusted = holm([test.p_value for test in tests])
-    return [
+    return Comparisons(
         replace(comparison, p_adjusted=float(p))
         for comparison, p in zip(comparisons, adjusted, strict=True)
-    ]
+    )
 
 
 def _values(

@@ -62,7 +62,7 @@ _OF_RUN = ("name", "title", "spec", "command", "created", "version")
 _QUERIES = 2**26
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class ExportedCell(CellRecord):
     """A cell that was read from a file: a `CellRecord` with its values.
 

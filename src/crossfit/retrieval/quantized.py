@@ -17,7 +17,7 @@ __all__ = ["QuantizedVectors", "quantize"]
 _SCORES = 2**24
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class QuantizedVectors:
     """Quantised vectors, made by `quantize`.
 
@@ -47,6 +47,10 @@ class QuantizedVectors:
 
     def __len__(self) -> int:
         return len(self.codes)
+
+    def __repr__(self) -> str:
+        kind = "bits" if self.start is None else str(self.codes.dtype)
+        return f"QuantizedVectors({len(self)} of {self.n_features} {kind}, {self.nbytes:,} bytes)"
 
     def decode(self, rows: Any = slice(None)) -> NDArray[np.float32]:
         """Return vectors again: with an error of half a step, or as signs of -1 and 1.

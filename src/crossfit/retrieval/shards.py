@@ -17,6 +17,7 @@ import numpy as np
 
 from crossfit._arguments import a_path, check_arguments, integer, shown
 from crossfit._files import clear_drafts, draft_of
+from crossfit._html import text_of
 from crossfit._workers import Lost, Run, cluster, processes
 from crossfit.retrieval._segments import arrow, sync_folder
 from crossfit.retrieval._table import identifiers, payload_table
@@ -25,7 +26,7 @@ from crossfit.retrieval.stored import Index
 __all__ = ["Part", "build_shards", "feature_parts"]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Part:
     """Items of an index that one process adds.
 
@@ -53,6 +54,10 @@ class Part:
     ids: Sequence[str]
     payload: Any = None
     rows: tuple[int, int] | None = None
+
+    def __repr__(self) -> str:
+        rows = "" if self.rows is None else f", rows {self.rows[0]} to {self.rows[1]}"
+        return f"Part({len(self.ids)} items, vectors: {text_of(self.vectors)}{rows})"
 
 
 def feature_parts(folder: str | os.PathLike[str], view: str, size: int = 100_000) -> list[Part]:

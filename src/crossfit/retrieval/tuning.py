@@ -6,11 +6,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from crossfit._figures import ShownFigure
+from crossfit._frames import frame_of
+from crossfit._html import html_table
 
 __all__ = ["Tuning"]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Tuning:
     """Recall and speed of an index for several settings, and the one that was chosen.
 
@@ -62,6 +64,35 @@ class Tuning:
     def to_dict(self) -> dict[str, Any]:
         """Return the values as JSON has them."""
         return dict(vars(self))
+
+    def _title(self) -> str:
+        return f"Tuning of {self.kind} with {self.n_queries} queries, target {self.target:g}"
+
+    def to_frame(self) -> Any:
+        """Return a pandas DataFrame with a row for each setting and one for the exact search.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Columns ``settings, recall, low, per_second`` and ``chosen``; pandas must be installed.
+        """
+        exact = {"settings": "exact", "recall": 1.0, "low": 1.0}
+        rows = [{**row, "settings": _named(row["settings"])} for row in self.rows]
+        rows.append({**exact, "per_second": self.exact_per_second})
+        return frame_of([{**row, "chosen": i == self.chosen} for i, row in enumerate(rows)])
+
+    def _repr_html_(self) -> str:
+        rows: list[tuple[Any, ...]] = [
+            (_named(row["settings"]), row["recall"], row["low"], row["per_second"],
+             "chosen" if i == self.chosen else "")
+            for i, row in enumerate(self.rows)
+        ]  # fmt: skip
+        rows.append(("exact", 1.0, 1.0, self.exact_per_second, ""))
+        head = ("settings", f"recall@{self.k}", "low", "queries/s", "")
+        return html_table(self._title(), head, rows)
+
+    def __repr__(self) -> str:
+        return f"{self._title()}\n{self}"
 
     def __str__(self) -> str:
         named = [
