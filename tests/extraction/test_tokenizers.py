@@ -1,5 +1,6 @@
 """Tokenizers: words of any script, texts without spaces from fit to bundle, and messages."""
 
+import inspect
 import json
 import re
 
@@ -9,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import crossfit
-from crossfit import Views, ViewTransformer, persistence
+from crossfit import Views, ViewTransformer, persistence, registry
 from crossfit.extraction import (
     Characters,
     Doc2VecFeatures,
@@ -249,3 +250,90 @@ def test_an_extractor_without_tokenizer_has_no_remedy():
 
     with pytest.warns(UserWarning, match=r"in 1 of 1 texts \(100%\)$"):
         Lengths().fit_transform(["a"])
+
+
+# ---- every extractor of texts in the registry ----------------------------------------------------
+
+#: Extractors of texts without a parameter ``tokenizer``, and the reasons.
+NOT_BY_WORDS = {
+    "acln-features": "its ACLN has the parameter, see below",
+    "characters": "it has the alphabet of its paper, and no words",
+    "minilm": "its weights belong to the tokenizer of the model",
+    "openclip": "its weights belong to the tokenizer of the model",
+    "sentence-transformers": "its weights belong to the tokenizer of the model",
+    "transformers": "its weights belong to the tokenizer of the model",
+}
+SEGMENTS = {
+    "Chinese": ("我喜欢音乐 我喜欢苹果 他喜欢音乐 他不喜欢苹果", "我 他 不 喜欢 音乐 苹果"),
+    "Thai": ("ผมชอบกินข้าว เขาชอบกินข้าว ผมชอบดนตรี เขาไม่ชอบดนตรี", "ผม เขา ไม่ ชอบ กิน ข้าว ดนตรี"),
+}
+
+
+def segmenter(words):
+    """Return a function that cuts a text into known words, the longest first."""
+    known = re.compile("|".join(sorted(words, key=len, reverse=True)))
+    return known.findall
+
+
+def of_texts():
+    """Return the names of all extractors that take strings."""
+    cards = {
+        entry.name: registry.get(entry.name, group="crossfit.extractors")
+        for entry in registry.entries("crossfit.extractors")
+    }
+    return [name for name, card in cards.items() if "strings" in card.inputs]
+
+
+def flat(features):
+    """Return features as an array, also if they are sequences."""
+    return np.asarray(getattr(features, "values", features), np.float64)
+
+
+@pytest.mark.parametrize("language", SEGMENTS)
+@pytest.mark.parametrize("name", of_texts())
+def test_every_extractor_of_texts_uses_a_segmenter(name, language):
+    card = registry.get(name, group="crossfit.extractors")
+    cls = registry.load(name, group="crossfit.extractors")
+    takes_it = "tokenizer" in inspect.signature(cls).parameters
+    if name in NOT_BY_WORDS:
+        assert not takes_it, "leave it out of NOT_BY_WORDS"
+        pytest.skip(NOT_BY_WORDS[name])
+    assert takes_it, f"{name} needs a parameter tokenizer, or a reason in NOT_BY_WORDS"
+    texts, words = (part.split() for part in SEGMENTS[language])
+    least = {"lda": {"no_below": 1, "no_above": 1.0}}.get(name, {"min_count": 1})
+    made = {
+        kind: cls(**{**card.test_params, **least, "tokenizer": kind}).fit(texts * 5)
+        for kind in (segmenter(words), "characters", "bigrams", "auto")
+    }
+    by_segments, by_characters, by_pairs, by_default = made.values()
+    assert set(words) <= set(by_segments.vocabulary_) and "喜" not in by_segments.vocabulary_
+    assert set(by_segments.vocabulary_) != set(by_default.vocabulary_)
+    assert set(by_characters.vocabulary_) != set(by_pairs.vocabulary_)
+    features = [flat(each.transform(texts)) for each in made.values()]
+    assert features[0].shape != features[3].shape or not np.allclose(features[0], features[3])
+    assert features[1].shape != features[2].shape or not np.allclose(features[1], features[2])
+    with pytest.raises(ValueError, match="tokenizer"):
+        cls(**{**card.test_params, "tokenizer": "jieba"}).fit(texts)
+    with pytest.raises(TypeError, match="tokenizer must return a list of the words"):
+        cls(**{**card.test_params, "tokenizer": len}).fit(texts)
+
+
+def test_reasons_are_of_extractors_of_texts():
+    installed = {entry.name for entry in registry.entries("crossfit.extractors")}
+    assert set(NOT_BY_WORDS) & installed <= set(of_texts())
+
+
+def test_the_acln_of_its_features_uses_a_segmenter():
+    pytest.importorskip("torch")
+    features = pytest.importorskip("crossfit_acln.features", reason="a plugin")
+    texts, words = (part.split() for part in SEGMENTS["Chinese"])
+    rng = np.random.default_rng(0)
+    views = Views(image=rng.random((20, 4, 6)).astype(np.float32), text=texts * 5)
+    y = np.arange(20) % 2
+    found = {}
+    for kind in (segmenter(words), "auto"):
+        params = {"width": 8, "max_epochs": 1, "device": "cpu", "min_count": 1, "tokenizer": kind}
+        fitted = features.ACLNFeatures(params, random_state=0).fit(views, y)
+        found[kind] = (set(fitted.acln_.vocabulary_), fitted.transform(views)["text"])
+    (own, vectors), (other, more) = found.values()
+    assert set(words) <= own and own != other and not np.allclose(vectors, more)

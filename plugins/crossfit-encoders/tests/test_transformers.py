@@ -308,3 +308,36 @@ def test_a_missing_library_names_its_extra(saved, texts, monkeypatch):
     monkeypatch.setitem(sys.modules, "transformers", None)
     with pytest.raises(ImportError, match=r"pip install crossfit-encoders\[transformers\]"):
         made(folder).fit(texts)
+
+
+def test_a_multilingual_model_cuts_chinese_and_thai_by_its_own_pieces(tmp_path, library):
+    """Texts without spaces, as models such as XLM-R, BGE-M3 and multilingual E5 take them."""
+    t, tokenizers = library("transformers"), library("tokenizers")
+    texts = ["我喜欢音乐", "ผมชอบดนตรี", "I like music", "我喜欢苹果", "ผมชอบแอปเปิล"]
+    names = ["<s>", "<pad>", "</s>", "<unk>"]
+    pieces = tokenizers.Tokenizer(tokenizers.models.Unigram())
+    pieces.pre_tokenizer = tokenizers.pre_tokenizers.Metaspace()
+    trainer = tokenizers.trainers.UnigramTrainer(
+        vocab_size=60, special_tokens=names, unk_token="<unk>", show_progress=False
+    )
+    pieces.train_from_iterator(texts * 20, trainer)
+    pieces.post_processor = tokenizers.processors.TemplateProcessing(
+        single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 2)]
+    )
+    tokenizer = t.PreTrainedTokenizerFast(
+        tokenizer_object=pieces, model_max_length=30, bos_token="<s>", eos_token="</s>",
+        cls_token="<s>", sep_token="</s>", pad_token="<pad>", unk_token="<unk>",
+    )  # fmt: skip
+    config = t.XLMRobertaConfig(
+        vocab_size=pieces.get_vocab_size(), hidden_size=16, num_hidden_layers=1,
+        num_attention_heads=2, intermediate_size=16, max_position_embeddings=40,
+    )  # fmt: skip
+    model = t.XLMRobertaModel(config).eval()
+    for part in (model, tokenizer):
+        part.save_pretrained(tmp_path / "model")
+    found = made(str(tmp_path / "model"), pooling="mean").transform(texts)
+    for row, text in zip(found, texts):
+        inputs = tokenizer(text, return_tensors="pt", return_token_type_ids=False)
+        assert inputs["input_ids"].shape[1] > 4 and 3 not in inputs["input_ids"]
+        close(row, run(model, **inputs).last_hidden_state[0].mean(0))
+    assert np.linalg.matrix_rank(found) == len(texts)
