@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +33,9 @@ from crossfit._workers import Run, cluster, processes
 from crossfit.datasets.features import FORMAT, LABELS, MANIFEST, PAIRS
 from crossfit.datasets.record import Dataset
 from crossfit.views import Ragged, n_rows
+
+if TYPE_CHECKING:
+    from crossfit.compose import ViewTransformer
 
 __all__ = ["embed"]
 
@@ -190,13 +193,31 @@ def fitted_extractors(pairs: Dataset, extractors: Mapping[str, Any]) -> Any:
     return stage
 
 
+def _of_these_pairs(stage: Any, pairs: Dataset) -> Any:
+    """Return fitted extractors after checking that they are those of the views of the pairs."""
+    from crossfit.compose import ViewTransformer
+
+    if not isinstance(stage, ViewTransformer) or not hasattr(stage, "transformers_"):
+        raise TypeError(
+            f"extractors must be a mapping or a fitted ViewTransformer, got {type(stage).__name__}"
+        )
+    views = next(iter(pairs.splits.values())).views.names
+    known = tuple(stage.transformers_)
+    if set(known) != set(views):
+        raise ValueError(
+            f"the extractors are of the views {', '.join(known)}, but the pairs have "
+            f"{', '.join(views)}"
+        )
+    return stage
+
+
 @validated(
-    pairs=[Dataset], extractors=[Mapping], folder=[a_path()], skip=["boolean"],
+    pairs=[Dataset], folder=[a_path()], skip=["boolean"],
     n_jobs=[integer(-1)], devices=[list, tuple], scheduler=[str, None],
 )  # fmt: skip
 def embed(
     pairs: Dataset,
-    extractors: Mapping[str, Any],
+    extractors: Mapping[str, Any] | ViewTransformer,
     folder: str | os.PathLike[str],
     *,
     skip: bool = False,
@@ -215,8 +236,9 @@ def embed(
     ----------
     pairs : Dataset
         The pairs, for instance of `crossfit.datasets.read_pairs`.
-    extractors : mapping of str to transformer
-        View to its extractor. Views without one are written as they are: vectors, or texts.
+    extractors : mapping of str to transformer, or ViewTransformer
+        View to its extractor. Views without one are written as they are: vectors, or texts. A
+        fitted ViewTransformer, such as ``crossfit.load(folder + "/extractors")``, is used as it is.
     folder : path
         Folder to write, which must not exist; `crossfit.datasets.read_pairs` and
         `crossfit.datasets.from_precomputed` read it.
@@ -270,7 +292,10 @@ def embed(
         raise ValueError("n_jobs must be a positive number or -1, got 0")
     if scheduler is not None and (devices or n_jobs != 1):
         raise ValueError("scheduler excludes n_jobs and devices: the cluster has its own workers")
-    stage = fitted_extractors(pairs, extractors)
+    if isinstance(extractors, Mapping):
+        stage = fitted_extractors(pairs, extractors)
+    else:
+        stage = _of_these_pairs(extractors, pairs)
     columns = columns_of(pairs)
     parts = folder.absolute().with_name(f".{folder.name}.parts")
     problems: dict[str, dict[int, str]] = {}
@@ -320,7 +345,7 @@ def embed(
         numbers = {view: _numbers(column, problems.get(view, {})) for view, column in
                    columns.items()}  # fmt: skip
         labels = _write_pairs(draft, pairs, numbers, kept)
-        if extractors:
+        if any(not isinstance(part, str) for part in stage.transformers_.values()):
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 crossfit.save(stage, draft / "extractors")

@@ -8,11 +8,12 @@ it. Its hash is in the manifest, so that it is uploaded, downloaded and checked 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -29,6 +30,9 @@ from crossfit.persistence import (
     save_with_record,
 )
 from crossfit.querying import answering, view_names
+
+if TYPE_CHECKING:
+    from crossfit.compose import ViewTransformer
 
 __all__ = ["Winner", "evaluate_winner", "read_winner", "write_winner"]
 
@@ -135,6 +139,10 @@ def read_winner(place: str | os.PathLike[str]) -> Winner:
     OSError
         If the hub cannot be reached or rejects the request.
 
+    See Also
+    --------
+    write_winner : Write one.
+
     Examples
     --------
     >>> import tempfile
@@ -145,6 +153,16 @@ def read_winner(place: str | os.PathLike[str]) -> Winner:
     >>> read_winner(crossfit.save(method, tempfile.mkdtemp() + "/winner")).views
     ('image', 'text')
     """
+    made = read_bundle(place)
+    try:
+        made.views  # noqa: B018
+    except TypeError as error:
+        raise TypeError(f"{place} cannot search: {error}") from None
+    return made
+
+
+def read_bundle(place: str | os.PathLike[str]) -> Winner:
+    """Read a bundle as `read_winner` does, also one of a model that cannot search."""
     if isinstance(place, str) and is_address(place):
         with bundle_from_hub(place, max_bytes=MOST_BYTES, whole=True) as (folder, address):
             made = _read(folder, address, parsed(address)[0])
@@ -160,7 +178,7 @@ def read_winner(place: str | os.PathLike[str]) -> Winner:
 
 def _read(folder: Path, called: str, name: str) -> Winner:
     record = read_record(folder, called)  # before the arrays, which may be large
-    made = Winner(
+    return Winner(
         load_named(folder, called),
         record,
         folder,
@@ -168,11 +186,39 @@ def _read(folder: Path, called: str, name: str) -> Winner:
         _card_of(folder),
         hashlib.sha256((folder / MANIFEST).read_bytes()).hexdigest(),
     )
-    try:
-        made.views  # noqa: B018
-    except TypeError as error:
-        raise TypeError(f"{called} cannot search: {error}") from None
-    return made
+
+
+def extractors_of(winner: Winner) -> ViewTransformer:
+    """Return the first steps of a fitted pipeline that transform its views, as one step.
+
+    Raises
+    ------
+    ValueError
+        If it has no such steps, or one that transforms several views together.
+    """
+    from sklearn.pipeline import Pipeline
+
+    from crossfit.compose import ALL_VIEWS, ViewTransformer
+
+    model = winner.model
+    steps = [step for _, step in model.steps] if isinstance(model, Pipeline) else [model]
+    chain = list(itertools.takewhile(lambda step: isinstance(step, ViewTransformer), steps))
+    if not chain or any(ALL_VIEWS in step.transformers_ for step in chain):
+        what = "transforms several views together" if chain else "has no extractors"
+        raise ValueError(f"{winner.name} {what}; name extractors in its place")
+    if len(chain) == 1:
+        return chain[0]
+    fitted: dict[str, Any] = {}
+    for view in chain[0].transformers_:
+        parts = [step.transformers_[view] for step in chain if view in step.transformers_]
+        parts = [part for part in parts if not isinstance(part, str)]
+        # A pipeline is built and not fitted: its steps are.
+        one = parts[0] if len(parts) == 1 else Pipeline([(str(i), p) for i, p in enumerate(parts)])
+        fitted[view] = one if parts else "passthrough"
+    stage = ViewTransformer(list(fitted.items()))
+    stage.transformers_ = fitted
+    stage.views_in_, stage.feature_names_in_ = chain[0].views_in_, chain[0].feature_names_in_
+    return stage
 
 
 def _card_of(folder: Path) -> str:
@@ -350,6 +396,23 @@ def pairs_for(
         If the pairs have several splits and none is called ``test``.
     """
     from crossfit.datasets import read_pairs
+
+    path = Path(source)
+    options = options_for(winner, path, columns)
+    found = read_pairs(source, **options)
+    name = "test" if "test" in found else next(iter(found.splits))
+    if name != "test" and len(found.splits) > 1:
+        raise ValueError(
+            f"{str(path)!r} has the splits {', '.join(found.splits)}: expected pairs that are not "
+            "divided, or a split 'test'"
+        )
+    return name, found[name], found.revision if len(found.splits) == 1 else None
+
+
+def options_for(
+    winner: Winner, source: str | os.PathLike[str], columns: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Return the options with which `read_pairs` reads a table as that of the fit."""
     from crossfit.datasets.columns import header_of
 
     options: dict[str, Any] = {}
@@ -362,18 +425,12 @@ def pairs_for(
         ]
         if known and (columns or {name.strip().casefold() for name in named} <= there):
             options["views"] = dict(known)
-        files = [view for view in winner.views if winner.kind(view) in ("picture", "sound")]
+        kinds = winner.record.get("kinds") or {}
+        files = [view for view, kind in kinds.items() if kind in ("picture", "sound")]
         options["paths"] = list(dict.fromkeys(["image", "audio", *files]))
     elif columns:
         raise ValueError(f"columns are those of a table, and {str(path)!r} is not one")
-    found = read_pairs(source, **options)
-    name = "test" if "test" in found else next(iter(found.splits))
-    if name != "test" and len(found.splits) > 1:
-        raise ValueError(
-            f"{str(path)!r} has the splits {', '.join(found.splits)}: expected pairs that are not "
-            "divided, or a split 'test'"
-        )
-    return name, found[name], found.revision if len(found.splits) == 1 else None
+    return options
 
 
 def gallery_for(

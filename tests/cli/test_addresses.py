@@ -19,9 +19,10 @@ import crossfit
 from crossfit import RetrievalScorer, Views, ViewTransformer
 from crossfit.cli import main
 from crossfit.cli.index import _loaded
+from crossfit.datasets import read_pairs
 from crossfit.extraction import Characters, GridFeatures
 from crossfit.methods import CCA
-from crossfit.winners import read_winner, write_winner
+from crossfit.winners import extractors_of, read_winner, write_winner
 
 # The picture is a view that is not called image, so that a search needs the record.
 KINDS = {"photo": "picture", "text": "text"}
@@ -155,7 +156,70 @@ def test_serve(here, command):
     assert one["card"] == other["card"] == Path("winner/README.md").read_text(encoding="utf-8")
 
 
+def test_embed_with_the_extractors_of_a_winner(here, capsys):
+    for place, out in (("winner", "a"), (here["winner"], "b")):
+        main_ok("embed", "pairs.csv", "--with", place, "--out", out)
+    model = read_winner("winner").model
+    a, b = read_pairs("a")["all"].views, read_pairs("b")["all"].views
+    plain = model[0].transform(read_pairs("pairs.csv", views={"photo": "photo", "text": "text"},
+                                          paths=["photo"])["all"].views)  # fmt: skip
+    for view in ("photo", "text"):
+        np.testing.assert_array_equal(a[view], plain[view])
+        np.testing.assert_array_equal(b[view], plain[view])
+    # Further items are embedded in the same way.
+    Path("more.csv").write_text("photo,text\nphotos/03.png,light\nphotos/04.png,picture 4\n")
+    write_winner(crossfit.load("b/extractors"), {"kinds": KINDS}, "of-b")
+    main_ok("embed", "more.csv", "--with", "of-b", "--out", "c")
+    np.testing.assert_array_equal(read_pairs("c")["all"].views["photo"], plain["photo"][3:5])
+
+
+def test_embed_refuses_other_extractors_and_other_views(here, capsys):
+    words = ["embed", "pairs.csv", "--with", "winner", "--out", "new"]
+    assert "--with excludes" in refused(capsys, [*words, "--text", "characters"])
+    Path("other.csv").write_text("image,caption\nphotos/01.png,a\nphotos/02.png,b\n")
+    words[1] = "other.csv"
+    message = "the extractors are of the views photo, text, but the pairs have image, text"
+    assert message in refused(capsys, words)
+    Z = np.random.default_rng(0).normal(size=(20, 3))
+    crossfit.save(CCA().fit(Views(image=Z, text=Z)), "bare")
+    words[3] = "bare"
+    assert "bare has no extractors" in refused(capsys, words)
+
+
+def test_diagnose_with_the_extractors_of_a_winner(here, capsys):
+    rng = np.random.default_rng(1)
+    rows = ["photo,text"]
+    for i in range(40):
+        blocks = rng.integers(0, 256, (4, 4, 3)).astype(np.uint8)
+        Image.fromarray(blocks.repeat(6, 0).repeat(6, 1)).save(f"photos/n{i}.png")
+        rows.append(f"photos/n{i}.png,{''.join(rng.choice(list('abcdefghij'), 12))}")
+    Path("noise.csv").write_text("\n".join(rows))
+    for place, out in (("winner", "a"), (here["winner"], "b")):
+        main_ok("diagnose", "noise.csv", "--with", place, "--out", out, "--threshold", "0.99")
+    for name in ("figures.csv", "suspects.csv", "groups.csv"):
+        assert Path("a", name).read_bytes() == Path("b", name).read_bytes()
+    assert "--with excludes --features" in refused(
+        capsys, ["diagnose", "pairs.csv", "--with", "winner", "--features", "photo=grid"]
+    )
+
+
+def test_extractors_of_features_and_of_the_fit_are_one_step(here):
+    main_ok("embed", "pairs.csv", "--features", "photo=grid:2", "--view", "photo=photo", "--view",
+            "text=text", "--out", "features")  # fmt: skip
+    main_ok("fit", "cca", "features", "--text", "characters", "--set", "n_components=2", "--save",
+            "fitted")  # fmt: skip
+    stage = extractors_of(read_winner("fitted"))
+    views = read_pairs("pairs.csv", views={"photo": "photo", "text": "text"}, paths=["photo"])
+    model = read_winner("fitted").model
+    plain = model[:2].transform(views["all"].views)
+    found = stage.transform(views["all"].views)
+    for view in ("photo", "text"):
+        np.testing.assert_array_equal(found[view], plain[view])
+
+
 COMMANDS = {
+    "embed": ["embed", "pairs.csv", "--with", "{}", "--out", "new"],
+    "diagnose": ["diagnose", "pairs.csv", "--with", "{}", "--out", "new"],
     "evaluate": ["evaluate", "{}", "pairs.csv"],
     "labelled": ["evaluate", "mine=winner", "theirs={}", "pairs.csv"],
     "search": ["search", "{}", "light", "--gallery", "photos"],
@@ -217,7 +281,7 @@ def test_without_a_connection_or_the_package(here, capsys, name, monkeypatch):
     assert "pip install 'crossfit-retrieval[hub]'" in refused(capsys, words)
 
 
-@pytest.mark.parametrize("name", ["evaluate", "search", "index", "serve"])
+@pytest.mark.parametrize("name", ["evaluate", "search", "index", "serve", "embed", "diagnose"])
 def test_the_help_has_an_example(capsys, name):
     assert "hf://user/name@COMMIT" in said_by(capsys, name, "--help")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 from collections.abc import Sequence
@@ -15,8 +16,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "COLUMNS",
-    "EXTRACTORS",
+    "EXTRACTORS_OF",
     "FEATURES",
+    "FEATURES_AND_COLUMNS",
     "KIND_OF",
     "TABLES",
     "Bundle",
@@ -28,7 +30,6 @@ __all__ = [
     "console",
     "columns_given",
     "emoji_experiment",
-    "features_given",
     "load_splits_of",
     "modality_of",
     "name_values",
@@ -65,16 +66,28 @@ def WORKERS(command: Any) -> Any:
     return _BACKEND(_SCHEDULER(command))
 
 
-def EXTRACTORS(command: Any) -> Any:
-    """Add the options that name the extractors of the views."""
+def FEATURES_AND_COLUMNS(command: Any) -> Any:
+    """Add the options that name the extractors of the views and the columns of a table.
+
+    The command is called with `features`, the extractors by view as in experiment files, and
+    `columns`, for `columns_given`.
+    """
+
+    @functools.wraps(command)
+    def called(
+        features: Sequence[str], image: str | None, text: str | None, audio: str | None, **rest: Any
+    ) -> Any:
+        return command(features=_features_given(features, image, text, audio), **rest)
+
+    made: Any = COLUMNS(called)
     for view in ("audio", "text", "image"):
-        command = click.option(f"--{view}", metavar="SPEC", help=_SHORT.format(view))(command)
+        made = click.option(f"--{view}", metavar="SPEC", help=_SHORT.format(view))(made)
     return click.option(
         "--features", multiple=True, metavar="VIEW=SPEC",
         help="Extractor of a view by name, text=minilm, with arguments, image=openclip:ViT-B-32,"
         "FILE, or several in order, text='[{name: lda, params: {n_topics: 50}}]' as in experiment "
         "files; repeatable. `crossfit list extractors` lists them.",
-    )(command)  # fmt: skip
+    )(made)  # fmt: skip
 
 
 #: File names of the tables that a report writes in addition to its page.
@@ -126,6 +139,13 @@ class Bundle(click.Path):
         if self.among:
             return value
         return super().convert(value, param, ctx)
+
+
+EXTRACTORS_OF = click.option(
+    "--with", "bundle", type=Bundle(), metavar="BUNDLE",
+    help="Folder of a winner or bundle, or its address hf://user/name@revision, whose extractors "
+    "are used as they were fitted.",
+)  # fmt: skip
 
 
 def prepare_hub() -> None:
@@ -207,10 +227,10 @@ def name_values(given: Sequence[str], option: str, chain: bool = False) -> dict[
     return tree
 
 
-def features_given(
+def _features_given(
     features: Sequence[str], image: str | None, text: str | None, audio: str | None
 ) -> dict[str, Any]:
-    """Return the extractors of `EXTRACTORS` by view, as in experiment files."""
+    """Return the extractors of options by view, as in experiment files."""
     short = {"image": image, "text": text, "audio": audio}
     given = [f"{view}={spec}" for view, spec in short.items() if spec is not None]
     for text_ in features:

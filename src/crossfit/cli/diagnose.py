@@ -14,6 +14,7 @@ import click
 from crossfit._packed import is_file
 from crossfit._text import printable
 from crossfit.cli._shared import (
+    EXTRACTORS_OF,
     Folder,
     check_not_foreign,
     emoji_experiment,
@@ -27,6 +28,7 @@ EXAMPLES = """\b
 Examples:
   crossfit diagnose emoji
   crossfit diagnose pairs.csv --features text=minilm --out diagnosis
+  crossfit diagnose pairs.csv --with hf://user/name@COMMIT
 """
 FILES = ("diagnosis.html", "figures.csv", "suspects.csv", "groups.csv")
 
@@ -42,6 +44,7 @@ FILES = ("diagnosis.html", "figures.csv", "suspects.csv", "groups.csv")
     help="Extractors of a view, applied in order, as for `crossfit tune`; repeatable.  [default: "
     "those of `crossfit demo` for pictures and texts, none for vectors]",
 )  # fmt: skip
+@EXTRACTORS_OF
 @click.option(
     "--root", type=click.Path(exists=True, file_okay=False),
     help="Folder of the data sets.  [default: CROSSFIT_DATA]",
@@ -63,6 +66,7 @@ def diagnose(
     pairs: str,
     out: Path,
     features: tuple[str, ...],
+    bundle: Path | str | None,
     root: str | None,
     split: str | None,
     splits: str | None,
@@ -79,17 +83,25 @@ def diagnose(
     near-duplicates. An earlier diagnosis in the output folder is replaced.
     """
     check_not_foreign([out / name for name in FILES])
+    if bundle is not None and features:
+        raise click.UsageError("--with excludes --features: the bundle has its own extractors")
     given = name_values(features, "--features", chain=True)
     named = [] if splits is None else _words(splits, "--splits")
     wanted = [] if chosen is None else _words(chosen, "--views")
     if chosen is not None and len(wanted) != 2:
         raise click.UsageError(f"--views must be two names such as image,text, got {chosen!r}")
+    stage, options = None, {}
+    if bundle is not None:
+        from crossfit.winners import extractors_of, options_for, read_bundle
+
+        fitted = read_bundle(bundle)
+        stage, options = extractors_of(fitted), options_for(fitted, pairs)
     if os.path.exists(pairs):
         if root is not None or split is not None:
             raise click.UsageError("--root and --split belong to data sets, not to a table")
         from crossfit.datasets import read_pairs
 
-        dataset, name = read_pairs(pairs), Path(pairs).stem
+        dataset, name = read_pairs(pairs, **options), Path(pairs).stem
     else:
         dataset, name = _data_set(pairs, root, split, named), pairs
     for each in named:
@@ -102,9 +114,12 @@ def diagnose(
         raise click.UsageError(
             f"--train: there is no split {train!r}; the splits are {', '.join(parts)}"
         )
-    fitted = train if train in parts else next(iter(parts))
+    learnt = train if train in parts else next(iter(parts))
     raw = {each: _selected(part.views, wanted) for each, part in parts.items()}
-    vectors = _vectors(raw, fitted, given)
+    if stage is None:
+        vectors = _vectors(raw, learnt, given)
+    else:
+        vectors = {each: stage.transform(views) for each, views in raw.items()}
 
     import numpy as np
 

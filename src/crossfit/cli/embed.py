@@ -13,14 +13,13 @@ import click
 
 from crossfit._text import printable
 from crossfit.cli._shared import (
-    COLUMNS,
-    EXTRACTORS,
+    EXTRACTORS_OF,
+    FEATURES_AND_COLUMNS,
     WORKERS,
     Folder,
     built_features,
     check_backend,
     check_new_folder,
-    features_given,
     pairs_options,
 )
 
@@ -34,6 +33,8 @@ Examples:
   crossfit embed pairs.csv --text minilm --out features/ --jobs 4
   crossfit embed pairs.csv --image timm:resnet50 --out f --devices cuda:0,cuda:1
   crossfit embed pairs.csv --text minilm -o f --backend dask --scheduler tcp://HOST:8786
+  crossfit embed more.csv --with features/extractors --out more/
+  crossfit embed pairs.csv --with hf://user/name@COMMIT --out features/
   crossfit fit cca features/ --save winner/
 """
 #: Seconds between two lines of progress, where there is no bar.
@@ -44,8 +45,8 @@ _NAMED = 5
 
 @click.command(epilog=EXAMPLES)
 @click.argument("pairs", type=click.Path(exists=True))
-@EXTRACTORS
-@COLUMNS
+@FEATURES_AND_COLUMNS
+@EXTRACTORS_OF
 @click.option("-o", "--out", type=Folder(), required=True, help="New folder for the features.")
 @click.option("--skip-broken", is_flag=True,
               help="Leave out pairs with a file that is missing or damaged, and name them.",
@@ -57,11 +58,9 @@ _NAMED = 5
 @WORKERS
 def embed(
     pairs: str,
-    features: tuple[str, ...],
-    image: str | None,
-    text: str | None,
-    audio: str | None,
+    features: dict[str, Any],
     columns: tuple[str, ...],
+    bundle: Path | str | None,
     out: Path,
     skip_broken: bool,
     jobs: int,
@@ -77,17 +76,28 @@ def embed(
     With several processes or machines, finished parts are kept next to the new folder.
     """
     check_backend(backend, scheduler, jobs)
+    if bundle is not None and (features or columns):
+        raise click.UsageError("--with excludes extractors and columns: the bundle has its own")
     if devices and (jobs != 1 or scheduler):
         raise click.UsageError("--devices excludes --jobs and --backend dask")
-    given = features_given(features, image, text, audio)
-    if not given:
+    if not features and bundle is None:
         raise click.UsageError(
-            "name an extractor for at least one view, such as --image efficientnet-lite0; "
-            "`crossfit list extractors` lists them"
+            "name an extractor for at least one view, such as --image efficientnet-lite0, or a "
+            "bundle that has them by --with; `crossfit list extractors` lists them"
         )
     check_new_folder(out, "--out")
-    extractors = built_features(given)
-    options = pairs_options(pairs, columns, given)
+    extractors: Any
+    if bundle is not None:
+        from crossfit.winners import extractors_of, options_for, read_bundle
+
+        fitted = read_bundle(bundle)
+        extractors, options = extractors_of(fitted), options_for(fitted, pairs)
+        features = dict(fitted.record.get("features") or {})
+        parts = [part for part in extractors.transformers_.values() if not isinstance(part, str)]
+    else:
+        extractors = built_features(features)
+        options = pairs_options(pairs, columns, features)
+        parts = list(extractors.values())
 
     from crossfit._sharding import device_names
     from crossfit.datasets import read_pairs
@@ -96,13 +106,13 @@ def embed(
     if skip_broken:
         options["invalid"] = "skip"
     dataset = read_pairs(pairs, **options)
-    uses_torch = any("device" in part.get_params() for part in extractors.values())
+    uses_torch = any("device" in part.get_params() for part in parts)
     many = jobs != 1 or scheduler is not None
     chosen = () if many else device_names(devices or "auto", uses_torch)
     show, close = _progress()
     begun = time.monotonic()
     about = {
-        "features": given, "source": Path(pairs).name, "columns": options.get("views"),
+        "features": features, "source": Path(pairs).name, "columns": options.get("views"),
         "command": shlex.join(["crossfit", *sys.argv[1:]]),
     }  # fmt: skip
     try:

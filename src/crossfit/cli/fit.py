@@ -12,11 +12,9 @@ import click
 
 from crossfit._text import printable
 from crossfit.cli._shared import (
-    COLUMNS,
-    EXTRACTORS,
+    FEATURES_AND_COLUMNS,
     Folder,
     check_new_folder,
-    features_given,
     name_values,
     pairs_options,
 )
@@ -36,8 +34,7 @@ Examples:
 @click.command(epilog=EXAMPLES)
 @click.argument("method")
 @click.argument("pairs", type=click.Path(exists=True))
-@EXTRACTORS
-@COLUMNS
+@FEATURES_AND_COLUMNS
 @click.option("--set", "settings", multiple=True, metavar="PARAM=VALUE",
               help="Set a parameter of the method; repeatable.")  # fmt: skip
 @click.option("--tune", "trials", type=click.IntRange(min=1), metavar="TRIALS",
@@ -59,10 +56,7 @@ Examples:
 def fit(
     method: str,
     pairs: str,
-    features: tuple[str, ...],
-    image: str | None,
-    text: str | None,
-    audio: str | None,
+    features: dict[str, Any],
     columns: tuple[str, ...],
     settings: tuple[str, ...],
     trials: int | None,
@@ -80,9 +74,8 @@ def fit(
     and validation pairs alone, and the saved model is fitted on the training pairs. The folder has
     the extractors, the measures with intervals, and how to repeat it.
     """
-    given = features_given(features, image, text, audio)
     check_new_folder(out, "--save")
-    options = pairs_options(pairs, columns, given)
+    options = pairs_options(pairs, columns, features)
     for role, value in (("validation", validation), ("test", test)):
         if value is not None:
             options[role] = _share(value)
@@ -92,11 +85,11 @@ def fit(
 
     dataset = read_own(pairs, options, {})
     experiment = _experiment(
-        method, pairs, dataset, given, options, params, trials, metrics, seed, _name(out)
+        method, pairs, dataset, features, options, params, trials, metrics, seed, _name(out)
     )
-    _check(dataset, given)
+    _check(dataset, features)
     model, record = _run(experiment, store)
-    _write(model, record, dataset, pairs, options, given, params, out)
+    _write(model, record, dataset, pairs, options, features, params, out)
 
 
 def _name(out: Path) -> str:

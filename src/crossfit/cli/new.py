@@ -15,11 +15,9 @@ from crossfit import registry
 from crossfit._files import draft_of, room_for
 from crossfit._text import printable
 from crossfit.cli._shared import (
-    COLUMNS,
-    EXTRACTORS,
+    FEATURES_AND_COLUMNS,
     Folder,
     built_features,
-    features_given,
     pairs_options,
 )
 
@@ -63,18 +61,14 @@ Examples:
     "--author",
     help="Copyright holder in the licence.  [default: git's user.name, else the authors of NAME]",
 )
-@EXTRACTORS
-@COLUMNS
+@FEATURES_AND_COLUMNS
 def new(
     name: str,
     pairs: str | None,
     kind: str,
     folder: Path,
     author: str | None,
-    features: tuple[str, ...],
-    image: str | None,
-    text: str | None,
-    audio: str | None,
+    features: dict[str, Any],
     columns: tuple[str, ...],
 ) -> None:
     """Write a new plugin NAME that can be installed, checked and run as it is.
@@ -83,15 +77,14 @@ def new(
     `crossfit run` runs as it is: a table, a folder or tar shards, as for `crossfit run --data`.
     The options for features and columns are for experiments, the others for plugins.
     """
-    given = features_given(features, image, text, audio)
     if name == "experiment":
         if pairs is None:
             raise click.UsageError(
                 "give the pairs of the experiment: crossfit new experiment pairs.csv > mine.yaml"
             )
-        _print_experiment(pairs, given, columns)
+        _print_experiment(pairs, features, columns)
         return
-    if pairs is not None or given or columns:
+    if pairs is not None or features or columns:
         raise click.UsageError(
             "pairs, features and columns are for experiments: crossfit new experiment PAIRS"
         )
@@ -100,14 +93,14 @@ def new(
     click.echo(f"next: pip install -e {made}; crossfit check {name}")
 
 
-def _print_experiment(pairs: str, given: dict[str, Any], columns: tuple[str, ...]) -> None:
+def _print_experiment(pairs: str, features: dict[str, Any], columns: tuple[str, ...]) -> None:
     from crossfit.datasets import read_pairs
     from crossfit.experiment.written import written_experiment
 
-    options = pairs_options(pairs, columns, given)
-    if given:
-        built_features(given)
-    text = written_experiment(pairs, read_pairs(pairs, **options), given, options)
+    options = pairs_options(pairs, columns, features)
+    if features:
+        built_features(features)
+    text = written_experiment(pairs, read_pairs(pairs, **options), features, options)
     click.echo(text, nl=False)
 
 
