@@ -1212,7 +1212,7 @@ def test_a_study_with_partial_own_settings_goes_on_as_a_grid(pairs, tmp_path):
     views, _ = pairs
     given = {"storage": f"sqlite:///{tmp_path / 'study.db'}", "cv": 2, "refit": False}
     space = {"n_components": Int(2, 5), "power": Choice(0.0, 1.0)}
-    first = OptunaSearch(CCA(), space, n_trials=3, **given).fit(views)
+    first = OptunaSearch(CCA(), space, n_trials=3, random_state=0, **given).fit(views)
     assert first.trials_[0].params == {"power": 1.0}
     search = OptunaSearch(CCA(), space, n_trials=20, **given).fit(views)
     assert states(search) == [TrialState.COMPLETE] * 9
