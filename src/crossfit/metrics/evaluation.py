@@ -33,7 +33,7 @@ from crossfit.metrics.ranking import (
     map_blocks,
     measure_queries,
 )
-from crossfit.metrics.relevance import Relevance, as_relevance
+from crossfit.metrics.relevance import MatrixRelevance, Relevance, as_relevance
 
 Floats = NDArray[np.float64]
 
@@ -487,8 +487,10 @@ def chance_values(relevance: Relevance, measures: Sequence[Measure]) -> list[Flo
     n, m = relevance.shape
     graded = relevance.graded and any(measure.row.needs_grades for measure in measures)
     parts: list[list[Floats]] = [[] for _ in measures]
-    for start in range(0, n, _QUERIES):
-        rows = relevance.rows(start, min(start + _QUERIES, n))
+    # The relevant items of a matrix are in memory anyway.
+    step = n if isinstance(relevance, MatrixRelevance) else _QUERIES
+    for start in range(0, n, step):
+        rows = relevance.rows(start, min(start + step, n))
         groups = all_tied_groups(rows, m, graded)
         for part, measure in zip(parts, measures, strict=True):
             value = measure_queries(measure, groups)

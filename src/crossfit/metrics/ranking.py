@@ -461,7 +461,8 @@ def all_tied_groups(rows: Iterable[Row], n_gallery: int, graded: bool) -> Releva
     ideal = None
     gain = relevant.astype(np.float64)
     if graded:
-        gains = [gains_of(grade) for _, grade in found if grade is not None and len(grade)]
+        every = gains_of(_join([grade for _, grade in found if grade is not None], np.float64))
+        gains = np.split(every, np.cumsum(relevant)[:-1])
         gain = np.array([g.sum() for g in gains])
         ideal = _join([np.sort(g)[::-1] for g in gains], np.float64)
     zeros = np.zeros_like(query)

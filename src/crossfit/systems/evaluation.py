@@ -245,10 +245,13 @@ def evaluate_run(
     n_items = gallery_size or known
     wanted = (*measures, *(m for m in (parse_metric("tied"),) if m not in measures))
     plain = [_unadjusted(m) for m in wanted]
+    rules = tuple(dict.fromkeys((*_RULES, ties)))
     values = {
-        rule: columns_of(ranked, judged, plain, n_items, "expected" if rule == "tied" else rule)
-        for rule in dict.fromkeys((*_RULES, ties))
+        rule: columns_of(ranked, judged, plain, n_items, rule)
+        for rule in (rules if ranked.has_ties else ("expected",))
     }
+    for rule in rules:  # without ties, the rule does not matter
+        values.setdefault(rule, [column.copy() for column in values["expected"]])
     relevance = MatrixRelevance(_widened(judged.grades, n_items))
     at_random = chance_values(relevance, plain)
     skipped = (ranked.depth == 0) & (judged.n_relevant > 0)

@@ -196,28 +196,37 @@ def _lines(path: Path) -> Iterator[str]:
 
 
 def _of_trec(path: Path, width: int, at: tuple[int, int, int], form: str) -> Triples:
+    queries: list[str] = []
+    items: list[str] = []
+    texts: list[str] = []
     try:
-        rows = [parts for line in _lines(path) if (parts := line.split())]
+        for number, line in enumerate(_lines(path), 1):
+            parts = line.split()
+            if len(parts) != width:
+                if not parts:
+                    continue
+                raise ValueError(
+                    f"{path.name}, line {number}: {len(parts)} values, but a line must be "
+                    f"“{form}”; use .csv, .tsv, .json or .parquet as the ending of other forms"
+                )
+            # Rows are not kept, since the garbage collector would visit each of a million lists.
+            queries.append(parts[at[0]])
+            items.append(parts[at[1]])
+            texts.append(parts[at[2]])
     except (UnicodeDecodeError, OSError, EOFError) as error:
         raise ValueError(f"{path.name} is not a text in UTF-8: {error}") from None
-    wrong = next((i for i, row in enumerate(rows) if len(row) != width), None)
-    if wrong is not None:
-        raise ValueError(
-            f"{path.name}, line {wrong + 1}: {len(rows[wrong])} values, but a line must be "
-            f"“{form}”; use .csv, .tsv, .json or .parquet as the ending of other forms"
-        )
-    if not rows:
+    if not texts:
         raise ValueError(f"{path.name} is empty; it must have lines “{form}”")
-    columns = list(zip(*rows, strict=True))
     try:
-        values = np.fromiter(map(float, columns[at[2]]), np.float64, len(rows))
+        values = np.fromiter(map(float, texts), np.float64, len(texts))
     except ValueError:
-        wrong = next(i for i, text in enumerate(columns[at[2]]) if not _is_number(text))
+        wrong = next(text for text in texts if not _is_number(text))
+        value = slice(at[2], at[2] + 1)
+        lines = (n for n, line in enumerate(_lines(path), 1) if line.split()[value] == [wrong])
         raise ValueError(
-            f"{path.name}, line {wrong + 1}: {columns[at[2]][wrong]!r} is not a number; a line "
-            f"must be “{form}”"
+            f"{path.name}, line {next(lines)}: {wrong!r} is not a number; a line must be “{form}”"
         ) from None
-    return Triples.from_columns(columns[at[0]], columns[at[1]], values, path.name)
+    return Triples.from_columns(queries, items, values, path.name)
 
 
 def _is_number(text: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import scipy.sparse as sp
@@ -47,6 +48,13 @@ class Judgements:
         grades.eliminate_zeros()
         grades.sort_indices()
         return cls(grades, qrels.query_ids, qrels.item_ids)
+
+    @cached_property
+    def ideal(self) -> Floats:
+        """Gains of the relevant items of each query, largest first."""
+        every = gains_of(self.grades.data)
+        rows = np.repeat(np.arange(len(self.query_ids)), self.n_relevant)
+        return every[np.lexsort((-every, rows))]
 
     @property
     def graded(self) -> bool:
@@ -105,7 +113,7 @@ class Ranked:
             kept &= ~own
         query, item = queries[run.query[kept]], items[run.item[kept]]
         value, own = run.value[kept], own[kept]
-        order = np.lexsort((-value, query))
+        order = _by_query_and_value(query, value, n)
         query, item, value, own = query[order], item[order], value[order], own[order]
         depth = np.bincount(query, minlength=n)
         first = np.cumsum(depth) - depth
@@ -135,6 +143,11 @@ class Ranked:
             itself, int((queries < 0).sum()),
         )  # fmt: skip
 
+    @cached_property
+    def has_ties(self) -> bool:
+        """True if the rule for ties matters."""
+        return bool((self.tied > 1).any())
+
     def groups(
         self, judged: Judgements, n_items: int, ties: str, graded: bool, *, hopeful: bool = False
     ) -> RelevantGroups:
@@ -153,15 +166,21 @@ class Ranked:
             query, grade = np.append(query, lost), np.append(grade, lost_grade)
             above = np.append(above, self.depth[lost] + after)
             tied = np.append(tied, np.ones_like(lost))
-        order = np.lexsort((-grade if ties == "best" else grade, above, query))
-        query, above, tied, grade = query[order], above[order], tied[order], grade[order]
+        if hopeful or (tied > 1).any():
+            order = np.lexsort((-grade if ties == "best" else grade, above, query))
+            query, above, tied, grade = query[order], above[order], tied[order], grade[order]
         gain, ideal = None, None
         if graded:
-            gain = gains_of(grade)
-            every = gains_of(judged.grades.data)
-            rows = np.repeat(np.arange(len(self.depth)), judged.n_relevant)
-            ideal = every[np.lexsort((-every, rows))]
+            gain, ideal = gains_of(grade), judged.ideal
         return joined_groups(query, above, tied, gain, judged.n_relevant, ideal, n_items, ties)
+
+
+def _by_query_and_value(query: Ints, value: Floats, n: int) -> Ints:
+    """Return the order of ``lexsort((-value, query))``; small integers are sorted faster."""
+    order = np.argsort(-value, kind="stable")
+    codes = query[order]
+    codes = codes.astype(np.uint16) if n <= 2**16 else codes
+    return order[np.argsort(codes, kind="stable")]
 
 
 def _numbers(ids: Sequence[str], known: Sequence[str]) -> Ints:

@@ -74,9 +74,10 @@ class Triples:
                 "numbers"
             )
         key = self.query * np.int64(len(self.item_ids)) + self.item
-        order = np.argsort(key, kind="stable")
-        same = np.flatnonzero(key[order][1:] == key[order][:-1])
-        if len(same):
+        found = np.sort(key)
+        if (found[1:] == found[:-1]).any():
+            order = np.argsort(key, kind="stable")
+            same = np.flatnonzero(key[order][1:] == key[order][:-1])
             raise ValueError(
                 f"{self.name}: {self._pair(int(order[same[0] + 1]))} occurs twice, as do "
                 f"{len(same)} pairs in all; each item must be ranked or judged once per query"
@@ -164,8 +165,9 @@ def codes_of(ids: Iterable[Any]) -> tuple[NDArray[np.intp], list[str]]:
 
     Identifiers are strings; integers, also as floats of a table, are written as such.
     """
-    known: dict[Any, int] = {}
-    numbers = np.fromiter((known.setdefault(each, len(known)) for each in ids), np.intp)
+    given = ids if isinstance(ids, list) else list(ids)
+    known = {each: number for number, each in enumerate(dict.fromkeys(given))}
+    numbers = np.fromiter(map(known.__getitem__, given), np.intp, len(given))
     names = [plain_id(each) for each in known]
     if len(set(names)) == len(names):
         return numbers, names
@@ -208,11 +210,14 @@ def _is_table(source: Mapping[Any, Any]) -> bool:
 
 def _of_mapping(source: Mapping[Any, Any], name: str) -> Triples:
     queries: list[Any] = []
+    counts: list[int] = []
     items: list[Any] = []
     values: list[Any] = []
     for query, found in source.items():
         own, scores = _listed(found, query, name)
-        queries += [query] * len(own)
+        if own:
+            queries.append(query)
+            counts.append(len(own))
         items += own
         values += scores
     try:
@@ -220,7 +225,9 @@ def _of_mapping(source: Mapping[Any, Any], name: str) -> Triples:
     except (TypeError, ValueError):
         wrong = next(v for v in values if not isinstance(v, Real))
         raise ValueError(f"{name}: values must be numbers, got {shown(wrong)}") from None
-    return Triples.from_columns(queries, items, numbers, name)
+    query, query_ids = codes_of(queries)
+    item, item_ids = codes_of(items)
+    return Triples(np.repeat(query, counts), item, numbers, query_ids, item_ids, name)
 
 
 def _listed(found: Any, query: Any, name: str) -> tuple[list[Any], list[Any]]:
