@@ -97,6 +97,8 @@ def test_judgements_are_read_from_all_forms(tmp_path):
 BAD = {
     "five.run": ("q Q0 a 1 0.5\n", r"five.run, line 1: 5 values, but a line must be “query Q0"),
     "word.run": ("q Q0 a 1 0.5 x\nq Q0 b 2 high x\n", "word.run, line 2: 'high' is not a number"),
+    "blank.run": ("\nq Q0 a 1 2 x\n\nq Q0 b 2 x x\n", "blank.run, line 4: 'x' is not a number"),
+    "short.run": ("\nq Q0 a 1 2 x\n\nq Q0 b 2\n", "short.run, line 4: 4 values, but a line must"),
     "empty.run": ("\n", "empty.run is empty"),
     "nan.run": ("q Q0 a 1 nan x\n", "nan.run: the value of item 'a' of query 'q' is NaN"),
     "twice.run": ("q Q0 a 1 2 x\nq Q0 a 2 1 x\n", "twice.run: item 'a' of query 'q' occurs twice"),

@@ -2,9 +2,22 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
 from crossfit.metrics import evaluate
-from crossfit.systems import Triples, evaluate_matrix, evaluate_run
+from crossfit.systems import (
+    Triples,
+    evaluate_matrix,
+    evaluate_run,
+    read_qrels,
+    read_run,
+    write_qrels,
+    write_run,
+)
+from crossfit.systems.ranked import _by_query_and_value
+from crossfit.systems.triples import codes_of
 
 ir_measures = pytest.importorskip("ir_measures", reason="ir-measures is not installed")
 
@@ -276,3 +289,99 @@ def test_a_matrix_of_pairs_needs_no_relevance():
         evaluate_matrix(scores, captions=4)
     constant = evaluate_matrix(np.zeros((4, 4)), metrics="mrr")
     assert any("same score for 4 of 4 queries" in note for note in constant.notes)
+
+
+def naive(run, qrels, query):
+    """Return AP, nDCG@5 with the grade as gain, 1/rank and R@5 of a query, by one loop."""
+    grades = {item: grade for item, grade in qrels[query].items() if grade > 0}
+    if not grades:
+        return None
+    order = sorted(run.get(query, {}).items(), key=lambda pair: -pair[1])
+    hits, precisions, gained, first = 0, 0.0, 0.0, 0.0
+    for rank, (item, _) in enumerate(order, 1):
+        if item in grades:
+            hits += 1
+            precisions += hits / rank
+            gained += grades[item] / np.log2(1 + rank) if rank <= 5 else 0.0
+            first = first or 1 / rank
+    best = sorted(grades.values(), reverse=True)[:5]
+    ideal = sum(grade / np.log2(1 + rank) for rank, grade in enumerate(best, 1))
+    return precisions / len(grades), gained / ideal, first, float(first >= 1 / 5)
+
+
+@st.composite
+def small_runs(draw):
+    """Draw runs without ties with missing, unjudged and unknown queries, in any order."""
+    items = [f"d{j}" for j in range(12)]
+    queries = draw(st.permutations([f"q{i}" for i in range(6)]))
+    run, qrels = {}, {}
+    for query in queries:
+        if draw(st.booleans()):
+            ranked = draw(st.lists(st.sampled_from(items), unique=True))
+            scores = draw(st.permutations(range(-3, len(ranked) - 3)))
+            run[query] = {item: float(s) for item, s in zip(ranked, scores)}
+        if draw(st.booleans()):
+            judged = draw(st.lists(st.sampled_from(items), unique=True, min_size=1))
+            qrels[query] = {item: draw(st.integers(-1, 3)) for item in judged}
+    return run, qrels
+
+
+@given(small_runs())
+def test_small_runs_have_the_values_of_a_naive_loop_and_of_ir_measures(case):
+    run, qrels = case
+    wanted = {query: naive(run, qrels, query) for query in qrels}
+    judged = [query for query, values in wanted.items() if values is not None]
+    measures = ["map@all", "ndcg@5", "mrr", "r@5"]
+    if not any(run.get(query) for query in judged):
+        with pytest.raises(ValueError, match=r"no query|is empty|must have at least one"):
+            evaluate_run(run, qrels, measures, ci=None)
+        return
+    for ties in ("expected", "worst", "best", "stable"):
+        found = evaluate_run(run, qrels, measures, ci=None, gain="linear", ties=ties)
+        (direction,) = found.evaluation.directions
+        for j, measure in enumerate(measures):
+            values = found.evaluation.per_query[direction, measure]
+            ours = dict(zip(found.query_ids[direction], values.tolist()))
+            assert {q for q, value in ours.items() if not np.isnan(value)} == set(judged)
+            for query in judged:
+                assert ours[query] == pytest.approx(wanted[query][j], rel=1e-12, abs=1e-12)
+    asked = ir_measures.AP, ir_measures.nDCG @ 5, ir_measures.RR, ir_measures.Success @ 5
+    relevant = {query: qrels[query] for query in judged}
+    for measure, name in zip(asked, measures):
+        theirs = ir_measures.calc_aggregate([measure], relevant, run)[measure]
+        assert found.mean(name) == pytest.approx(theirs, rel=1e-6, abs=1e-6)
+
+
+@given(small_runs(), st.booleans())
+def test_files_have_the_values_of_their_dictionaries_to_the_last_digit(
+    tmp_path_factory, case, same
+):
+    run, qrels = case
+    if same:  # many ties
+        run = {query: {i: float(s // 3) for i, s in own.items()} for query, own in run.items()}
+    if not any(run.get(q) for q, own in qrels.items() if max(own.values()) > 0):
+        return
+    folder = tmp_path_factory.mktemp("files")
+    write_run(folder / "a.run", run)
+    write_qrels(folder / "a.qrels", qrels)
+    one = evaluate_run(run, qrels)
+    other = evaluate_run(read_run(folder / "a.run"), read_qrels(folder / "a.qrels"))
+    assert one.rows() == other.rows() and one.at_most == other.at_most
+
+
+@given(
+    arrays(np.intp, st.just(40), elements=st.integers(0, 5)),
+    arrays(np.float64, st.just(40), elements=st.sampled_from([-1.0, -0.0, 0.0, 0.5, 2.0])),
+    st.sampled_from([6, 2**16, 2**16 + 1]),
+)
+def test_the_order_of_a_run_is_that_of_lexsort(query, value, n):
+    query = np.where(query == 5, n - 1, query)
+    found = _by_query_and_value(query, value, n)
+    np.testing.assert_array_equal(found, np.lexsort((-value, query)))
+
+
+@given(st.lists(st.one_of(st.integers(0, 9), st.integers(0, 9).map(str))))
+def test_identifiers_are_numbered_in_the_order_of_their_first_appearance(ids):
+    numbers, names = codes_of(iter(ids))
+    assert [names[i] for i in numbers] == [str(each) for each in ids]
+    assert names == list(dict.fromkeys(str(each) for each in ids))
