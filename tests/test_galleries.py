@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from crossfit.galleries import Gallery, kind_of_file, read_gallery
+from crossfit.galleries import Gallery, kind_of_file, names_for_others, read_gallery
 
 
 @pytest.fixture
@@ -115,3 +115,12 @@ def test_the_record_checks_its_columns():
         Gallery(["a"], np.array(["0"]))
     with pytest.raises(ValueError, match="kind must be one of"):
         Gallery(["a"], ["0"], kind="film")
+
+
+def test_names_for_others_do_not_show_where_files_are():
+    assert names_for_others(["b/a.png", "c.png"]) == ["b/a.png", "c.png"]
+    found = names_for_others(["/home/ann/photos/x/a.png", "/home/ann/photos/b.png", "c.png"])
+    assert found == ["x/a.png", "b.png", "c.png"]
+    assert names_for_others(["/home/ann/a.png"]) == ["a.png"]
+    assert names_for_others(["/home/ann/a.png", "a.png"]) == ["0", "1"]
+    assert names_for_others([]) == []

@@ -202,6 +202,34 @@ def read_gallery(
     return _of_table(_opened(path), view, kind, column)
 
 
+def names_for_others(ids: Sequence[str]) -> list[str]:
+    """Return names that do not show where files are on this machine.
+
+    Parameters
+    ----------
+    ids : sequence of str
+        Names of the items of a gallery.
+
+    Returns
+    -------
+    list of str
+        Absolute paths are replaced by those from the folder that they have in common, or all names
+        by the numbers of the rows if two would be the same; others are unchanged.
+    """
+    absolute = [name for name in ids if os.path.isabs(name)]
+    if not absolute:
+        return list(ids)
+    try:
+        common = os.path.commonpath([os.path.dirname(name) for name in absolute])
+    except ValueError:  # on several drives
+        return [str(row) for row in range(len(ids))]
+    found = [
+        Path(os.path.relpath(name, common)).as_posix() if os.path.isabs(name) else name
+        for name in ids
+    ]
+    return found if len(set(found)) == len(found) else [str(row) for row in range(len(ids))]
+
+
 def kind_of_file(path: str | os.PathLike[str]) -> str | None:
     """Return the kind that the suffix of a file stands for, or None.
 

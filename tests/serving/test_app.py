@@ -148,3 +148,27 @@ def test_pictures_are_decoded_within_limits(client):
     refused(client.post("/search", files={"file": svg}), 415)
     postscript = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n"
     refused(client.post("/search", files={"file": postscript}), 415)
+
+
+@pytest.mark.parametrize("indexed", [False, True])
+def test_filters_do_not_show_where_files_are(bundle, photos, index, indexed, tmp_path):
+    """Otherwise, comparisons would find out a path letter by letter."""
+    from starlette.testclient import TestClient
+
+    from crossfit.serving import build_app
+
+    gallery = index
+    if not indexed:
+        gallery = tmp_path / "tiles.csv"
+        rows = [f"{name},{photos / name}.png" for name in ("red", "blue")]
+        gallery.write_text("\n".join(["label,path", *rows]) + "\n")
+    client = TestClient(build_app(bundle, gallery), base_url="http://localhost")
+    for where in ("path > '/a'", "'tmp' in path", "column('path') is not None", "not path == ''"):
+        answer = client.post("/search", json={"text": "a red tile", "where": where})
+        assert answer.status_code == 422
+        sentence = answer.json()["error"]
+        assert "there is no column 'path'" in sentence and str(photos) not in sentence
+        assert "path" not in sentence.partition("there are")[2]
+    column = "year >= 0" if indexed else "label != ''"
+    found = client.post("/search", json={"text": "a red tile", "where": column}).json()
+    assert found["results"][0] and str(photos) not in str(found)

@@ -14,7 +14,8 @@ pytest.importorskip("fastapi", reason="fastapi is of the extra serve")
 #: The red tiles of the gallery.
 REDS = ("red.png", "sub dir/red again.png", "file/file.png", "grün %2F ü&?#.jpg", "a..b...png")
 
-WIDTHS = (1280, 390)
+#: A desktop, a phone, and a page at 400 % zoom.
+WIDTHS = (1280, 390, 320)
 
 
 @pytest.fixture(scope="module")
@@ -271,6 +272,73 @@ def test_nothing_overflows_and_every_text_can_be_read(
         assert len(found) > 10
         assert [(round(r, 2), words) for r, words in found if r < 4.5] == []
     silent(browser)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_fields_have_edges_that_can_be_seen(browser, opened, page, scheme):
+    """Three to one, as WCAG 2 requires of the edges of controls."""
+    opened(page, 1280, scheme)
+    of(browser, "toggle").click()
+    found = browser.execute_script(
+        """const canvas = document.createElement("canvas").getContext("2d");
+        const light = (colour) => {
+          canvas.fillStyle = colour; canvas.fillRect(0, 0, 1, 1);
+          const [r, g, b] = [...canvas.getImageData(0, 0, 1, 1).data].map((c) => c / 255)
+            .map((c) => c <= 0.03928 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4);
+          return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+        };
+        const card = getComputedStyle(document.querySelector(".bar")).backgroundColor;
+        return [...document.querySelectorAll(".bar, #filters select, #filters input")]
+          .filter((n) => n.checkVisibility())
+          .map((n) => [light(getComputedStyle(n).borderTopColor), light(card)]
+            .sort((a, b) => b - a)).map(([a, b]) => (a + 0.05) / (b + 0.05));"""
+    )
+    assert len(found) > 3 and min(found) >= 3
+
+
+def test_nothing_moves_where_people_ask_for_that(browser, opened, page):
+    moving = """document.body.classList.add("busy");
+        return [getComputedStyle(document.getElementById("results")).transitionDuration,
+          getComputedStyle(document.querySelector(".bar"), "::after").animationName]"""
+    opened(page, prefers_reduced_motion="no-preference")
+    assert browser.execute_script(moving) == ["0.15s", "wait"]
+    opened(page, prefers_reduced_motion="reduce")
+    assert browser.execute_script(moving) == ["0s", "none"]
+
+
+def test_forced_colours_keep_what_figures_show(browser, opened, page):
+    opened(page, forced_colors="active")
+    typed(browser, "a red tile")
+    bar, ground = browser.execute_script(
+        """const meter = document.querySelector(".meter");
+        return [getComputedStyle(meter.querySelector("rect")).fill,
+          getComputedStyle(meter).backgroundColor]"""
+    )
+    assert bar != ground
+    browser.find_element("css selector", "#results .open").click()
+    of(browser, "why").click()
+    wait(lambda: "is a sum over" in of(browser, "because").text)
+    lines = browser.execute_script(
+        """return [...document.querySelectorAll("#because mark")]
+          .map((n) => [n.className, getComputedStyle(n).borderBottomStyle])"""
+    )
+    assert lines and all((style == "none") == ("w0" in name.split()) for name, style in lines)
+    opened(page)
+
+
+def test_the_order_of_the_tab_key_is_that_of_the_page(browser, opened, page):
+    from selenium.webdriver.common.keys import Keys
+
+    opened(f"{page}?q=a+red+tile&where=year+%3E%3D+0")
+    reached = []
+    for _ in range(12):
+        browser.switch_to.active_element.send_keys(Keys.TAB)
+        focused = browser.switch_to.active_element
+        reached.append(focused.get_attribute("id") or focused.accessible_name)
+    first = ["Skip to the results", "home", "text", "choose", "toggle"]
+    filters = ["kind", "year, at least", "year, at most", "where", "clear"]
+    assert reached[:10] == [*first, *filters]
+    assert [name[-8:] for name in reached[10:]] == ["result 1", "result 2"]
 
 
 def test_controls_have_names_and_nothing_comes_from_elsewhere(browser, opened, page):

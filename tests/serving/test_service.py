@@ -295,3 +295,31 @@ def test_a_method_that_scores_pairs_shows_which_words_count(pairs, photos):
     changes = [each["change"] for each in found["words"]]
     np.testing.assert_allclose(changes, [whole - other for other in others], rtol=1e-5)
     assert len(set(changes)) > 1
+
+
+def test_errors_do_not_show_where_files_are(model, photos, index, tmp_path):
+    """An index outlives its files; what its second stage reports of them has their paths."""
+    import shutil
+
+    from crossfit.retrieval import Index
+    from crossfit.serving.galleries import open_gallery
+
+    with Index.open(index, "a") as writer:
+        shutil.copytree(photos, tmp_path / "moved")
+        names = writer.ids
+        rows = writer.get(names)
+        paths = [str(tmp_path / "moved" / name) for name in names]
+        writer.update(None, names, {"path": paths, "year": [row["year"] for row in rows]})
+    searcher = Searcher(Winner(model)).with_second(Winner(model), 4)
+    service = Service(searcher, open_gallery(searcher, index))
+    (good,) = asked(service, by_text("a red tile", k=2))
+    (tmp_path / "moved" / good[0][0]["id"]).unlink()
+    (lost,) = asked(service, by_text("a red tile", k=2))
+    assert lost.status == 422 and "rerank 0" in lost.sentence and str(tmp_path) not in lost.sentence
+    (first,) = asked(service, by_text("a red tile", k=2, rerank=0))
+    assert first[0][0]["id"] in names
+    # Neither the item nor the query is read again for reasons.
+    gone = good[0][0]["id"]
+    like = asyncio.run(service.explain(Query("image", id=gone), good[0][1]["id"]))
+    assert like["score"] is not None and len(like["directions"]) == 5
+    service.close()

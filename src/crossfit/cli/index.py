@@ -85,7 +85,7 @@ def index(
         raise click.UsageError("--target-recall and --queries are given together")
     check_new_folder(out, "--out")
     from crossfit._progress import progress_bar
-    from crossfit.galleries import read_gallery
+    from crossfit.galleries import names_for_others, read_gallery
     from crossfit.retrieval import Part, build_shards
 
     place: Path | str
@@ -115,12 +115,13 @@ def index(
         sample = read_gallery(queries, others[0], model.kinds.get(others[0]))
         asked = model.features(sample.items, others[0])
     columns = {name: _typed(part) for name, part in items.columns.items() if name != "id"}
+    names = names_for_others(items.ids)
     first = model.features(items.items[:1], view)
     size = max(_BLOCK, -(-len(items) // _PARTS))
     parts = [
         Part(
             _Encoded(place, version, items.items[some], view),
-            items.ids[some],
+            names[some],
             {name: part[some] for name, part in columns.items()},
         )
         for start in range(0, len(items), size)

@@ -387,7 +387,12 @@ class Index:
     @property
     def columns(self) -> dict[str, str]:
         """Return the columns of the table, by name, with their Arrow types."""
-        return {field.name: str(field.type) for field in self._snapshot.schema}
+        return {field.name: str(field.type) for field in self.schema}
+
+    @property
+    def schema(self) -> Any:
+        """Return the columns of the table as a `pyarrow.Schema`, without ``id``."""
+        return self._snapshot.schema
 
     @property
     def ids(self) -> list[str]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 
-from crossfit.galleries import read_gallery
+from crossfit.galleries import names_for_others, read_gallery
 from crossfit.retrieval import Index
 from crossfit.serving.gallery import IndexGallery, MemoryGallery, Searchable
 from crossfit.serving.searcher import Searcher
@@ -48,6 +49,7 @@ def open_gallery(
                 "kind; choose another gallery, or name the view"
             )
         (view,) = views
+    gallery = replace(gallery, ids=names_for_others(gallery.ids))
     return MemoryGallery(searcher, view, gallery)
 
 

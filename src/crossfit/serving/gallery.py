@@ -18,9 +18,12 @@ from crossfit.serving.searcher import Searcher
 from crossfit.similarities import fill_blocks
 from crossfit.views import Views, take_rows
 
-__all__ = ["Hit", "IndexGallery", "MemoryGallery", "Searchable"]
+__all__ = ["HIDDEN", "Hit", "IndexGallery", "MemoryGallery", "Searchable"]
 
 logger = logging.getLogger("crossfit.serving")
+
+HIDDEN = ("path",)
+"""Columns that show where files are on this machine: neither answers nor filters have them."""
 
 # Seconds after which changes of an index are looked for.
 _REFRESH = 1.0
@@ -164,7 +167,9 @@ class MemoryGallery:
             except ImportError:
                 return None
             columns = {"id": self._ids, **self._columns}
-            self._table = pa.table({name: _arrow(part) for name, part in columns.items()})
+            self._table = pa.table(
+                {name: _arrow(part) for name, part in columns.items() if name not in HIDDEN}
+            )
         return self._table
 
     def _kept(self, where: str) -> Any:
@@ -269,11 +274,22 @@ class IndexGallery:
     def search(self, features: Any, view: str, k: int, where: str | None) -> list[list[Hit]]:
         """Return the best k items for each query; see `Searchable`."""
         rows = features.toarray() if hasattr(features, "toarray") else features
+        if where is not None:
+            self._check(where)
         found = self._index.search(rows, k, where, corrected=view != self.view, payload=False)
         return [
             [Hit(str(name), float(score)) for name, score in zip(names, scores)]
             for names, scores in zip(found.ids, found.scores)
         ]
+
+    def _check(self, where: str) -> None:
+        """Raise a ValueError if a filter names a column that is not shown."""
+        import pyarrow as pa
+
+        from crossfit.retrieval.where import parse_filter
+
+        shown = [field for field in self._index.schema if field.name not in HIDDEN]
+        parse_filter(where, pa.schema([pa.field("id", "string"), *shown]))
 
     def rows(self, ids: Sequence[str]) -> list[dict[str, Any] | None]:
         """Return the columns of items by name; see `Searchable`."""

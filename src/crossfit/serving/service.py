@@ -22,7 +22,7 @@ from crossfit.querying import top_k
 from crossfit.serving.batching import Batcher, Room
 from crossfit.serving.errors import Refused
 from crossfit.serving.filters import filters_of
-from crossfit.serving.gallery import Hit, Searchable
+from crossfit.serving.gallery import HIDDEN, Hit, Searchable
 from crossfit.serving.limits import Limits
 from crossfit.serving.searcher import Searcher
 from crossfit.serving.uploads import decode
@@ -462,7 +462,13 @@ class Service:
         view = self.gallery.view
         with self.searcher.without_cache():
             one = self.searcher.features_of_second(_column([value]), query.view)
-        items = self.gallery.features_of_second([hit.id for hit in hits])
+        try:
+            items = self.gallery.features_of_second([hit.id for hit in hits])
+        except (OSError, ValueError) as error:  # which may show where a file is
+            logger.warning("no second stage", exc_info=error)
+            raise Refused(
+                422, "a file of the gallery cannot be read any more; search with rerank 0"
+            ) from None
         scores = self.searcher.score_second(one, query.view, items, view)
         found = top_k(scores, len(hits))
         return [
@@ -487,11 +493,15 @@ class Service:
     def _explained(self, query: Query, name: str) -> dict[str, Any]:
         self._item(name)
         (value,) = query.values or [None]
-        if query.id is not None:
-            self._item(query.id)
-            (value,) = self.gallery.items([query.id])
-        with self.searcher.without_cache():
-            found = explain(self.searcher, self.gallery, self._ends, value, query.view, name)
+        known = None if query.id is None else self._of_item(query.id)
+        try:
+            with self.searcher.without_cache():
+                found = explain(
+                    self.searcher, self.gallery, self._ends, value, query.view, name, known
+                )
+        except (OSError, ValueError) as error:  # which may show where a file is
+            logger.warning("no reasons", exc_info=error)
+            raise Refused(422, f"the reasons for {name!r} cannot be computed") from None
         for direction in found["directions"]:
             for side in ("towards", "away"):
                 end = direction[side]
@@ -569,7 +579,7 @@ def _unknown(name: str | None) -> Refused:
 
 def _payload(row: dict[str, Any]) -> dict[str, Any]:
     """Return what may be shown of an item: not where its file is on this machine."""
-    return {name: value for name, value in row.items() if name != "path"}
+    return {name: value for name, value in row.items() if name not in HIDDEN}
 
 
 def _column(values: list[Any]) -> Any:

@@ -138,7 +138,7 @@ class Ends:
 
     def __init__(self, searcher: Searcher, gallery: Searchable) -> None:
         self._gallery = gallery
-        scorer = searcher.scorer
+        scorer: Any = searcher.scorer
         embeds = isinstance(scorer, RetrievalScorer)
         self._measure = _measure_of(scorer.similarity_) if embeds else None
         self._version = gallery.version
@@ -198,7 +198,13 @@ class Ends:
 
 
 def explain(
-    searcher: Searcher, gallery: Searchable, ends: Ends, value: Any, view: str, name: str
+    searcher: Searcher,
+    gallery: Searchable,
+    ends: Ends,
+    value: Any,
+    view: str,
+    name: str,
+    features: Any = None,
 ) -> dict[str, Any]:
     """Return why an item of the gallery was found.
 
@@ -216,6 +222,8 @@ def explain(
         The view of the query.
     name : str
         Name of the item.
+    features : array of one row, optional
+        Those of the query, if they are known.
 
     Returns
     -------
@@ -235,7 +243,9 @@ def explain(
     if searcher.embeds:
         alike = gallery.search(item, gallery.view, _ALIKE + 1, None)[0]
         found["alike"] = [hit.id for hit in alike if hit.id != name][:_ALIKE]
-        query = _rows(searcher.features(_column([value]), view))
+        if features is None:
+            features = searcher.features(_column([value]), view)
+        query = _rows(features)
         parts = contributions(searcher.scorer, query[0], view, item[0], gallery.view)
         if parts is not None:
             found |= {"score": parts.score, "rest": parts.rest, "dimensions": len(parts.parts)}
@@ -259,7 +269,8 @@ def explain(
 
 def _directions(searcher: Searcher, parts: Parts, item: Any, ends: Ends) -> list[dict[str, Any]]:
     """Return the dimensions that add most to a score, or to a distance."""
-    distance = _measure_of(searcher.scorer.similarity_) in _DISTANCES
+    scorer: Any = searcher.scorer
+    distance = (_measure_of(scorer.similarity_) or "") in _DISTANCES
     order = np.argsort(parts.parts if distance else -parts.parts, kind="stable")[:_DIRECTIONS]
     numbers = [int(at) for at in order]
     return [

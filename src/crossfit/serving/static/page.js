@@ -461,14 +461,15 @@ async function because() {
 const signed = (value) => `${value < 0 ? "−" : "+"}${Math.abs(value).toFixed(3)}`;
 
 function strip(rows) {
-  return make("ul", { class: "strip" }, ...rows.map((row) => make("li", { title: caption(row) },
+  return make("ul", { class: rows[0]?.kind === "picture" ? "strip pictures" : "strip" }, ...rows.map((row) => make("li", { title: caption(row) },
     row.kind === "picture" ? named(thumbnail(row), caption(row)) : make("span", {}, caption(row)))));
 }
 
 function end(label, { words, items }) {
   if (!items.length) return null;
   return make("div", { class: `end ${label.split(" ")[0]}` },
-    make("p", {}, label, " ", words.length ? make("strong", {}, words.join(", ")) : "these items"), strip(items));
+    make("p", {}, label, " ", words.length ? make("strong", {}, words.join(", ")) : "these items"),
+    strip(items[0].kind === "text" ? items.slice(0, 3) : items));
 }
 
 function named(node, words) {
@@ -531,8 +532,10 @@ function reasons(box, row, answer) {
       make("ol", { class: "directions" }, ...answer.directions.map((each) => make("li", {},
         make("div", { class: "line" }, make("span", {}, `direction ${each.number}`), make("b", {}, signed(each.part))),
         meter(Math.abs(each.part) / (top || 1)), end("towards", each.towards), end("away from", each.away)))),
-      make("p", { class: "sum" }, `The other ${answer.dimensions - answer.directions.length} together: ${signed(rest)}`
-        + (Math.abs(answer.rest) > 5e-4 ? `; correction: ${signed(answer.rest)}` : "")));
+      make("p", { class: "sum" }, [
+        answer.dimensions > answer.directions.length ? `The other ${answer.dimensions - answer.directions.length} together: ${signed(rest)}` : "",
+        Math.abs(answer.rest) > 5e-4 ? `Correction: ${signed(answer.rest)}` : "",
+      ].filter(Boolean).join("; ")));
   }
   if (answer.alike.length) parts.push(make("p", { class: "note" }, "Closest to it in the gallery"), strip(answer.alike));
   if (parts.length === 1) parts.push(make("p", { class: "note" }, "This method scores pairs as a whole; it does not show its reasons."));
@@ -676,6 +679,8 @@ async function begin() {
   $("about").textContent = `${count(about.gallery.n)}, searched by ${about.method || about.name}`;
   $("choose").hidden = !files.length;
   $("choose").setAttribute("aria-label", `Search with a ${files.join(" or a ")}`);
+  $("choose").querySelector(".of-picture").toggleAttribute("hidden", !files.includes("picture"));
+  $("choose").querySelector(".of-sound").toggleAttribute("hidden", files.includes("picture"));
   $("choose").title = $("choose").getAttribute("aria-label");
   $("file").accept = files.map((kind) => (kind === "picture" ? "image/*" : "audio/*")).join(",");
   $("record").hidden = !files.includes("sound") || !navigator.mediaDevices || !window.MediaRecorder;
