@@ -6,8 +6,19 @@ import sys
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from crossfit._arguments import finite_array, integer, one_of, real, validated
+from crossfit import _arguments
+from crossfit._arguments import (
+    a_path,
+    finite_array,
+    integer,
+    mapping_of,
+    one_of,
+    real,
+    validated,
+)
 
 
 @validated(
@@ -92,10 +103,28 @@ def test_finite_array():
             finite_array(wrong, "x", 1)
 
 
-def test_scikit_learn_is_imported_at_the_first_call_only():
+def test_scikit_learn_is_imported_for_what_is_not_plainly_valid_only():
     code = (
         "import sys; from crossfit._arguments import integer, validated\n"
         "@validated(k=[integer(1)])\ndef f(k): return k\n"
-        "assert 'sklearn' not in sys.modules; f(1); assert 'sklearn' in sys.modules"
+        "f(1); assert 'sklearn' not in sys.modules\n"
+        "try: f(0)\nexcept ValueError: assert 'sklearn' in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@given(
+    st.one_of(
+        st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=2),
+        st.sampled_from([10**400, -(10**400), np.int64(3), np.float32(0.5), np.bool_(True)]),
+    ),
+    st.sampled_from([
+        [integer(1)], [integer(-3, 3), None], [integer()], [real(0, 1)], [real(0, None), "boolean"],
+        [real()], [real(0, 1, closed="both")], [one_of("a", "b")], ["boolean"],
+        ["random_state"], [str], [int], [bool, None], [object], ["array-like"], [a_path(), None],
+        [mapping_of(integer(1)), real(0)],
+    ]),
+)  # fmt: skip
+def test_what_is_plainly_valid_is_valid_to_scikit_learn(value, parts):
+    if _arguments._plainly(value, parts):
+        assert _arguments._satisfied(value, parts, _arguments._built(parts))

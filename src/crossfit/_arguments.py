@@ -7,6 +7,7 @@ to import declare them here, and scikit-learn is imported at the first call.
 from __future__ import annotations
 
 import inspect
+import math
 import os
 from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
@@ -41,10 +42,17 @@ Closed = Literal["left", "right", "both", "neither"]
 
 
 class _Lazy:
-    """A constraint that is built on first use, when scikit-learn is imported."""
+    """A constraint that is built on first use, when scikit-learn is imported.
 
-    def __init__(self, build: Callable[[], Any]) -> None:
+    What `accepts` returns True for needs no further check, so that the import of scikit-learn, a
+    second, is not needed for arguments that are plainly valid.
+    """
+
+    def __init__(
+        self, build: Callable[[], Any], accepts: Callable[[Any], bool] = lambda value: False
+    ) -> None:
         self.build = cache(build)
+        self.accepts = accepts
 
 
 def integer(low: int | None = None, high: int | None = None) -> _Lazy:
@@ -57,7 +65,11 @@ def integer(low: int | None = None, high: int | None = None) -> _Lazy:
         ends = (low is not None, high is not None)
         return Interval(Integral, low, high, closed=closed.get(ends, "neither"))
 
-    return _Lazy(build)
+    def accepts(value: Any) -> bool:
+        inside = type(value) is int
+        return inside and (low is None or value >= low) and (high is None or value <= high)
+
+    return _Lazy(build, accepts)
 
 
 def real(low: float | None = None, high: float | None = None, closed: Closed = "neither") -> _Lazy:
@@ -68,7 +80,11 @@ def real(low: float | None = None, high: float | None = None, closed: Closed = "
 
         return Interval(Real, low, high, closed=closed)
 
-    return _Lazy(build)
+    def accepts(value: Any) -> bool:
+        inside = type(value) in (int, float) and math.isfinite(value)
+        return inside and (low is None or value > low) and (high is None or value < high)
+
+    return _Lazy(build, accepts)
 
 
 def one_of(*options: str) -> _Lazy:
@@ -79,7 +95,7 @@ def one_of(*options: str) -> _Lazy:
 
         return StrOptions(set(options))
 
-    return _Lazy(build)
+    return _Lazy(build, lambda value: type(value) is str and value in options)
 
 
 class _Path:
@@ -97,7 +113,7 @@ class _Path:
 
 def a_path() -> _Lazy:
     """Return the constraint of paths: strings and path-like objects."""
-    return _Lazy(_Path)
+    return _Lazy(_Path, _Path().is_satisfied_by)
 
 
 class _MappingOf:
@@ -147,7 +163,7 @@ def check_arguments(who: str, constraints: dict[str, list[Any]], given: dict[str
         A ValueError and TypeError with the argument, its valid values and the value given.
     """
     for name, parts in constraints.items():
-        if name not in given or "no_validation" in parts:
+        if name not in given or "no_validation" in parts or _plainly(given[name], parts):
             continue
         built = _built(parts)
         if not _satisfied(given[name], parts, built):
@@ -175,6 +191,26 @@ def _built(parts: Iterable[Any]) -> list[Any]:
     unwrapped = (part.build() if isinstance(part, _Lazy) else part for part in parts)
     own = (_MappingOf, _Path)
     return [part if isinstance(part, own) else make_constraint(part) for part in unwrapped]
+
+
+def _plainly(value: Any, parts: Iterable[Any]) -> bool:
+    """Return True if a value is valid for a reason that needs no scikit-learn."""
+    if isinstance(value, int) and value.bit_length() > 1023:
+        return False
+    for part in parts:
+        if part is None or isinstance(part, str):
+            if value is None and part in (None, "random_state"):
+                return True
+            if type(value) is bool and part == "boolean":
+                return True
+            if type(value) is int and part == "random_state" and 0 <= value < 2**32:
+                return True
+        elif isinstance(part, _Lazy):
+            if part.accepts(value):
+                return True
+        elif type(value) is part and part is not bool:
+            return True
+    return False
 
 
 def _satisfied(value: Any, parts: Iterable[Any], built: list[Any]) -> bool:

@@ -9,9 +9,11 @@ import numpy as np
 
 def random_source(random_state: Any) -> np.random.RandomState:
     """Return a RandomState for an int, a RandomState or None; a new one for None."""
+    if random_state is None or type(random_state) is int:
+        return np.random.RandomState(random_state)
     from sklearn.utils import check_random_state
 
-    return np.random.RandomState() if random_state is None else check_random_state(random_state)
+    return check_random_state(random_state)
 
 
 def draw_seed(random_state: Any) -> int:

@@ -29,7 +29,6 @@ from crossfit.persistence import (
     read_record,
     save_with_record,
 )
-from crossfit.querying import answering, view_names
 
 if TYPE_CHECKING:
     from crossfit.compose import ViewTransformer
@@ -86,6 +85,8 @@ class Winner:
     @property
     def views(self) -> tuple[str, ...]:
         """Names of the views, in the order of the fit."""
+        from crossfit.querying import answering, view_names
+
         return view_names(answering(self.model)[1])
 
     def kind(self, view: str) -> str | None:
@@ -517,6 +518,7 @@ def search_winner(
     -------
     SearchResult
     """
+    from crossfit.querying import answering  # imports scikit-learn, which runs do not need
     from crossfit.views import Views
 
     steps, last = answering(winner.model)

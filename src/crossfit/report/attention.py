@@ -11,7 +11,6 @@ import numpy as np
 
 from crossfit._pictures import data_uri, is_picture, lit
 from crossfit.experiment.records import CellRecord
-from crossfit.extraction import grid_boxes
 from crossfit.report import plots
 from crossfit.report.format import (
     clipped,
@@ -47,6 +46,8 @@ class Attention:
 
 def attention_maps(label: str, cell: CellRecord, test: Any) -> list[Attention]:
     """Return the attention maps that a cell stored, for which pictures or words are available."""
+    from crossfit.extraction import grid_boxes  # imports scikit-learn
+
     found = []
     for stored in cell.attention():
         weights = np.atleast_2d(np.asarray(stored["weights"], np.float64))

@@ -7,7 +7,6 @@ from typing import Any
 
 from crossfit.report.format import listed
 from crossfit.report.leaderboard import Board, Row
-from crossfit.retrieval.hubs import CORRECTIONS
 
 __all__ = ["transductive"]
 
@@ -47,10 +46,16 @@ def _ranks_together(method: Mapping[str, Any], chosen: Mapping[str, Any], prefix
         name = str(given)
     # A choice among similarities that tuning made.
     name = str(chosen.get(f"{prefix}scorer__similarity", name))
-    named = {**CORRECTIONS, **{cls.__name__: cls for cls in CORRECTIONS.values()}}
-    if name in named and named[name].transductive:
+    if name != "None" and _needs_all_queries(name):
         return True
     members: Mapping[str, Any] = method.get("members") or {}
     return any(
         _ranks_together(member, chosen, f"{prefix}{key}__") for key, member in members.items()
     )
+
+
+def _needs_all_queries(similarity: str) -> bool:
+    from crossfit.retrieval.hubs import CORRECTIONS  # imports scikit-learn; runs have no similarity
+
+    named = {**CORRECTIONS, **{cls.__name__: cls for cls in CORRECTIONS.values()}}
+    return similarity in named and bool(named[similarity].transductive)
