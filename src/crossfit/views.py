@@ -384,15 +384,7 @@ class Views(_Immutable):
         present: Mapping[str, ArrayLike] | None = None,
         **named: Any,
     ) -> None:
-        if views is not None and not _is_mapping(views):
-            raise TypeError(
-                f"{type(self).__name__} expects views by name, Views(image=..., text=...) or a "
-                f"mapping, got {type(views).__name__}"
-            )
-        given = {**({} if views is None else views), **named}
-        if not given:
-            raise ValueError(f"{type(self).__name__} expects at least one view, got none")
-        _check_names(given, "views must be named by strings")
+        given = _named(type(self).__name__, ", Views(image=..., text=...)", views, named)
         masks = self._masks(present, given)
         values, sizes, index = {}, {}, {}
         for name, part in given.items():
@@ -402,18 +394,14 @@ class Views(_Immutable):
                 index[name] = _numbered(masks[name])
                 read = take_rows(read, masks[name])
             values[name] = self._read(read, name)
-        n = next(iter(sizes.values()))
-        if len(set(sizes.values())) > 1:
-            raise ValueError(f"views must have the same number of rows, got {_listed(sizes)}")
+        n = _common_size(sizes)
         for name, mask in masks.items():
             if len(mask) != n:
                 raise ValueError(
                     f"present[{name!r}] must have one entry per row ({n}), got {len(mask)}"
                 )
         if len(masks) == len(values):
-            lacking = np.flatnonzero(~np.any(list(masks.values()), axis=0))
-            if len(lacking):
-                raise ValueError(f"row {lacking[0]} lacks every view; leave it out")
+            _check_complete(masks.values())
         columns = {name: _columns_of(part) for name, part in given.items()}
         self._set(values, index, None, n, columns)
 
@@ -428,12 +416,9 @@ class Views(_Immutable):
                 f"an object of type {type(present).__name__} for {cls.__name__}; pass a view of "
                 "this name in a mapping of views"
             )
+        _check_entries(present, "present", given)
         masks = {}
         for name, part in present.items():
-            if name not in given:
-                raise ValueError(
-                    f"present has an entry for {shown(name)}, but the views are {', '.join(given)}"
-                )
             mask = as_numpy(part, f"present[{name!r}]")
             if mask.ndim != 1 or mask.dtype != bool:
                 raise ValueError(
@@ -454,8 +439,7 @@ class Views(_Immutable):
         n: int,
         columns: Mapping[str, tuple[str, ...]] = MappingProxyType({}),
     ) -> None:
-        if n == 0:
-            raise ValueError(f"views must not be empty, got 0 rows in {', '.join(values)}")
+        _common_size(dict.fromkeys(values, n))
         # Set here too, and not only for arrays given by users: pickling drops the flag.
         locked = {k: _read_only(v) if isinstance(v, np.ndarray) else v for k, v in values.items()}
         object.__setattr__(self, "_values", locked)
@@ -612,28 +596,12 @@ class Views(_Immutable):
                 "index must be a mapping of view names to the item of each row, got an object of "
                 f"type {type(index).__name__}"
             )
-        if views is not None and not _is_mapping(views):
-            raise TypeError(
-                f"{cls.__name__}.from_items expects views by name or a mapping, got "
-                f"{type(views).__name__}"
-            )
-        given = {**({} if views is None else views), **named}
-        if not given:
-            raise ValueError(f"{cls.__name__}.from_items expects at least one view, got none")
-        _check_names(given, "views must be named by strings")
-        for name in index:
-            if name not in given:
-                raise ValueError(
-                    f"index has an entry for {shown(name)}, but the views are {', '.join(given)}"
-                )
+        given = _named(f"{cls.__name__}.from_items", "", views, named)
+        _check_entries(index, "index", given)
         values = {name: cls._read(part, name) for name, part in given.items()}
         of_rows = {name: _integers(part, f"index[{name!r}]", "row") for name, part in index.items()}
         sizes = {name: n_rows(of_rows.get(name, part)) for name, part in values.items()}
-        n = next(iter(sizes.values()))
-        if len(set(sizes.values())) > 1:
-            raise ValueError(f"views must have the same number of rows, got {_listed(sizes)}")
-        if n == 0:
-            raise ValueError(f"views must not be empty, got 0 rows in {', '.join(values)}")
+        n = _common_size(sizes)
         shared: dict[str, IntArray] = {}
         for name in values:
             if name not in index:
@@ -651,9 +619,7 @@ class Views(_Immutable):
             if np.array_equal(shared[name], np.arange(n)):
                 del shared[name]  # every row has an item of its own
         if len(shared) == len(values):
-            lacking = np.flatnonzero(np.all([part < 0 for part in shared.values()], axis=0))
-            if len(lacking):
-                raise ValueError(f"row {lacking[0]} lacks every view; leave it out")
+            _check_complete(part >= 0 for part in shared.values())
         columns = {name: _columns_of(part) for name, part in given.items()}
         return cls._build(values, shared, _linked(shared.values(), n), n, columns)
 
@@ -1469,6 +1435,45 @@ def _one_hot(codes: IntArray, n_classes: int) -> sp.csr_array:
 def _is_mapping(given: Any) -> bool:
     """Return True for a mapping of names; scipy's DOK matrices map indices and do not count."""
     return isinstance(given, Mapping) and not sp.issparse(given)
+
+
+def _named(owner: str, form: str, views: Any, named: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the views that are given in a mapping and by keyword, with names checked."""
+    if views is not None and not _is_mapping(views):
+        raise TypeError(
+            f"{owner} expects views by name{form} or a mapping, got {type(views).__name__}"
+        )
+    given = {**({} if views is None else views), **named}
+    if not given:
+        raise ValueError(f"{owner} expects at least one view, got none")
+    _check_names(given, "views must be named by strings")
+    return given
+
+
+def _check_entries(entries: Mapping[str, Any], what: str, given: Mapping[str, Any]) -> None:
+    """Raise if a mapping has an entry that is not of a view."""
+    for name in entries:
+        if name not in given:
+            raise ValueError(
+                f"{what} has an entry for {shown(name)}, but the views are {', '.join(given)}"
+            )
+
+
+def _common_size(sizes: Mapping[str, int]) -> int:
+    """Return the number of rows of all views; raise if it differs or is 0."""
+    n = next(iter(sizes.values()))
+    if len(set(sizes.values())) > 1:
+        raise ValueError(f"views must have the same number of rows, got {_listed(sizes)}")
+    if n == 0:
+        raise ValueError(f"views must not be empty, got 0 rows in {', '.join(sizes)}")
+    return n
+
+
+def _check_complete(masks: Iterable[NDArray[np.bool_]]) -> None:
+    """Raise if a row has none of the views; the masks are those of the rows that have each."""
+    lacking = np.flatnonzero(~np.any(list(masks), axis=0))
+    if len(lacking):
+        raise ValueError(f"row {lacking[0]} lacks every view; leave it out")
 
 
 def _check_names(names: Iterable[Any], wanted: str) -> None:
