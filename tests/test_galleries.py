@@ -1,11 +1,16 @@
 """Galleries are read from folders, tables and lists, and bad ones are one sentence."""
 
 import csv
+import datetime
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
+from sklearn.pipeline import make_pipeline
 
+from crossfit.datasets.text_types import typed
 from crossfit.galleries import Gallery, kind_of_file, names_for_others, read_gallery
 
 
@@ -124,3 +129,105 @@ def test_names_for_others_do_not_show_where_files_are():
     assert names_for_others(["/home/ann/a.png"]) == ["a.png"]
     assert names_for_others(["/home/ann/a.png", "a.png"]) == ["0", "1"]
     assert names_for_others([]) == []
+
+
+COLUMNS = {
+    "integers": ["1", " 2010 ", "-3", ""],
+    "numbers": ["1", "2.5", "1e3", "NaN"],
+    "small": [".5", "-0.25", "1.", "0"],
+    "booleans": ["true", "False", "", "TRUE"],
+    "days": ["2010-05-01", "", "0001-01-01", "9999-12-31"],
+    "moments": ["2010-05-01", "2010-05-01 10:00", "2010-05-01T10:00:00", ""],
+    "fractions": ["2010-05-01 10:00:00.5", "", "2010-05-01 10:00:00.25", "2010-05-01 10:00:00"],
+    "zones": ["2010-05-01T10:00:00Z", "2010-05-01 10:00:00+02:00", "", "2010-05-01T10:00:00-0130"],
+    "words": ["yes", "no", "", "NA"],
+    "mixed": ["1", "x", "", "2"],
+    "not days": ["2010-13-01", "2010-01-01", "", ""],
+    "short days": ["2010-5-1", "", "", ""],
+    "underscores": ["1_000", "2", "", ""],
+    "arabic": ["١", "٢", "", ""],
+}
+
+
+def test_columns_of_csv_have_the_types_of_arrow(tmp_path):
+    pa = pytest.importorskip("pyarrow")
+    csv_of_arrow = pytest.importorskip("pyarrow.csv")
+    table = tmp_path / "typed.csv"
+    with open(table, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["text", *COLUMNS])
+        writer.writerows(zip("abcd", *COLUMNS.values()))
+    found = read_gallery(table).columns
+    expected_table = csv_of_arrow.read_csv(table)
+    for name, expected in zip(expected_table.column_names, expected_table.columns):
+        if name != "text":
+            made = pa.array(found[name])
+            if pa.types.is_timestamp(expected.type):
+                expected = expected.cast(made.type)
+            assert (name, made.type) == (name, expected.type)
+            assert made.to_pylist() == expected.to_pylist(), name
+
+
+@given(
+    st.lists(
+        st.one_of(
+            st.integers(-(2**63), 2**63 - 1).map(str),
+            st.floats(allow_nan=False, allow_infinity=False).map(repr),
+            st.booleans().map(str), st.dates().map(str), st.datetimes().map(str),
+        ),
+        min_size=1, max_size=4,
+    )
+)  # fmt: skip
+def test_what_is_read_is_what_was_written(texts):
+    found = typed(texts)
+    assert len({type(value) for value in found}) == 1
+    for text, value in zip(texts, found):
+        if isinstance(value, datetime.datetime):
+            assert value == datetime.datetime.fromisoformat(text)
+        elif isinstance(value, float):
+            assert value == float(text)
+        else:
+            assert str(value) == text
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [["007", "1"], ["0x1F"], ["12345678901234567890"], ["1.5", "9007199254740993"], ["1e999"],
+     ["inf"], ["+5"], ["00.5"], ["12:30"], ["", "NA"], ["2010-01-01T10:00Z", "2010-01-01"],
+     ["2010-02-30"], ["0001-01-01T00:00:00+05:00"], ["true", "1"]],
+)  # fmt: skip
+def test_names_and_what_would_lose_digits_stay_texts(texts):
+    assert typed(texts) == texts
+
+
+def test_numbers_in_other_tables_keep_their_types(tmp_path):
+    table = tmp_path / "t.jsonl"
+    table.write_text('{"text": "a", "code": "12", "share": 0.5}\n')
+    assert dict(read_gallery(table).columns) == {"text": ["a"], "code": ["12"], "share": [0.5]}
+
+
+def test_a_gallery_in_memory_filters_by_the_types_of_its_table(tmp_path):
+    pytest.importorskip("pyarrow")
+    pytest.importorskip("fastapi")
+    from crossfit import RetrievalScorer, Views, ViewTransformer
+    from crossfit.extraction import Characters
+    from crossfit.methods import CCA
+    from crossfit.serving.gallery import MemoryGallery
+    from crossfit.serving.searcher import Searcher
+    from crossfit.winners import Winner
+
+    table = tmp_path / "t.csv"
+    rows = [(f"text {i}", i / 4, f"2010-01-0{i + 1}") for i in range(8)]
+    with open(table, "w", newline="") as file:
+        csv.writer(file).writerows([("text", "price", "day"), *rows])
+    texts = [row[0] for row in rows]
+    features = ViewTransformer([("text", Characters())])
+    views = Views(image=np.eye(8), text=texts)
+    model = make_pipeline(features, CCA(2, reg=1.0), RetrievalScorer()).fit(views)
+    searcher = Searcher(Winner(model))
+    gallery = MemoryGallery(searcher, "text", read_gallery(table))
+    assert gallery.columns == {"text": "str", "price": "float", "day": "date"}
+    asked = searcher.features(texts[:1], "text")
+    for where, kept in (("price > 0.5 and price < 1", "3"), ("day < '2010-01-03'", "01")):
+        (hits,) = gallery.search(asked, "text", 8, where)
+        assert sorted(hit.id for hit in hits) == list(kept)

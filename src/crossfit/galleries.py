@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ from crossfit.datasets.pairs import has_shards
 from crossfit.datasets.record import shortened
 from crossfit.datasets.shards import open_shards, shards_of
 from crossfit.datasets.tables import KNOWN_AS
+from crossfit.datasets.text_types import typed
 from crossfit.extraction.formats import PICTURE_SUFFIXES, SOUND_SUFFIXES
 
 __all__ = ["Gallery", "read_gallery"]
@@ -168,7 +170,9 @@ def read_gallery(
     Gallery
         A file that several rows of a table name is one item, with the other columns of the first of
         them. The identifiers are the column ``id`` of a table if its entries differ, or the path of
-        a file relative to the folder or the table, or the number of the row.
+        a file relative to the folder or the table, or the number of the row. Columns of a CSV file
+        whose entries are all numbers, booleans, dates or moments have these types, except numbers
+        with zeros in front, such as 007.
 
     Raises
     ------
@@ -327,7 +331,7 @@ def _of_table(table: Table, view: str | None, kind: str | None, column: str | No
         names = [str(columns[given][i]) for i in kept]
         ids = names if len(set(names)) == len(names) else ids
     payload = {
-        name: [_plain(part[i]) for i in kept]
+        name: typed(part[kept].tolist()) if table.texts else [_plain(part[i]) for i in kept]
         for name, part in columns.items()
         if part.ndim == 1 and name not in (own, given)
     }
@@ -363,7 +367,8 @@ def _located(table: Table, entries: Sequence[str]) -> list[str]:
 
 
 def _plain(value: Any) -> Any:
-    """Return an entry of a table as JSON has it."""
+    """Return an entry of a table as JSON has it, or as a date or moment."""
     if isinstance(value, (np.ndarray, np.generic)):
-        return value.tolist()
-    return value if isinstance(value, (str, int, float, bool, type(None), list)) else str(value)
+        value = value.tolist()
+    kept = (str, int, float, bool, type(None), list, datetime.date)
+    return value if isinstance(value, kept) else str(value)

@@ -83,6 +83,36 @@ def test_the_index_answers_as_search_does(winner):
         np.testing.assert_allclose(found.scores, expected.scores, atol=1e-5)
 
 
+def test_filters_compare_numbers_booleans_and_dates_of_a_csv(winner):
+    _, views = winner
+    rows = []
+    for i, text in enumerate(views["text"]):
+        note = "yes" if i < 2 else ""
+        rows.append((text, 2005 + i, i / 2, note, f"{i:03}", i % 2 == 0, f"2010-01-{i + 1:02}"))
+    with open("typed.csv", "w", newline="", encoding="utf-8") as file:
+        head = ("text", "year", "price", "note", "code", "new", "day")
+        csv.writer(file).writerows([head, *rows])
+    assert call("winner", "typed.csv", "--view", "text", "--out", "typed.index").exit_code == 0
+    index = crossfit.retrieval.Index.open("typed.index")
+    assert [index.columns[name] for name in head] == [
+        "string", "int64", "double", "string", "string", "bool", "date32[day]",
+    ]  # fmt: skip
+    query = index.vectors(index.ids[:1])
+    for where, kept in (
+        ("year > 2010", range(6, 12)),
+        ("price <= 1.5", range(4)),
+        ("code == '007'", [7]),
+        ("new and note == 'yes'", [0]),
+        ("day >= '2010-01-11'", [10, 11]),
+    ):
+        found = index.search(query, 12, where)
+        assert sorted(found.ids[0].tolist(), key=int) == [str(i) for i in kept], where
+    words = ["search", "winner", "--image", "photos/03.png", "--gallery", "typed.index", "--json"]
+    asked = CliRunner().invoke(cli, words)
+    found = json.loads(asked.output)
+    assert found[0]["day"].startswith("2010-01-") and isinstance(found[0]["year"], int)
+
+
 def test_settings_are_tuned_on_queries_and_the_curve_is_written(winner, tmp_path):
     result = call(
         "winner", "captions.csv", "--view", "text", "--out", "texts.index", "--kind", "hnsw",

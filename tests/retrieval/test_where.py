@@ -164,3 +164,25 @@ def test_any_text_is_a_filter_or_a_sentence(where):
         assert "\n" not in str(error)
     else:
         assert matching(tree, TABLE).shape == (len(ROWS),)
+
+
+@pytest.mark.parametrize("unit", ["s", "ms", "us", "ns"])
+@pytest.mark.parametrize("zone", [None, "UTC"])
+def test_moments_beyond_a_column_are_one_sentence(unit, zone):
+    moments = [datetime.datetime(2010, 5, 1), None, datetime.datetime(1700, 1, 1)]
+    table = pa.table({"at": pa.array(moments, pa.timestamp(unit, zone))})
+
+    def rows(where):
+        return np.flatnonzero(matching(parse_filter(where, table.schema), table)).tolist()
+
+    assert rows("at > '1677-09-21T00:12:43.145225'") == [0, 2]
+    assert rows("at > '2262-04-11T23:47:16.854775'") == []
+    for where in ("at > '0001-01-01'", "at in ['2010-05-01', '9999-12-31']"):
+        if unit == "ns":
+            with pytest.raises(ValueError, match=r"holds moments from 1677-09-21 to 2262-04-11"):
+                rows(where)
+        else:
+            assert rows(where)[:1] == [0]
+    if zone is not None:  # year 0 in UTC
+        with pytest.raises(ValueError, match="holds moments from"):
+            rows("at > '0001-01-01T00:00:00+05:00'")

@@ -114,7 +114,7 @@ def index(
     if queries is not None:
         sample = read_gallery(queries, others[0], model.kinds.get(others[0]))
         asked = model.features(sample.items, others[0])
-    columns = {name: _typed(part) for name, part in items.columns.items() if name != "id"}
+    columns = {name: part for name, part in items.columns.items() if name != "id"}
     names = names_for_others(items.ids)
     first = model.features(items.items[:1], view)
     size = max(_BLOCK, -(-len(items) // _PARTS))
@@ -203,18 +203,3 @@ def _similarity(model: Any) -> Any:
         "an index needs a model that compares vectors of a common space by cosine, dot, "
         f"correlation or l2; {model.name} does not"
     )
-
-
-def _typed(column: list[Any]) -> list[Any]:
-    """Return a column of texts as numbers if all of them are, so that filters compare numbers."""
-    given = [entry for entry in column if entry not in (None, "")]
-    if not given or not all(isinstance(entry, str) for entry in given):
-        return column
-    for kind in (int, float):
-        try:
-            # A text such as 007 is a name.
-            if all(kind is float or str(int(entry)) == entry for entry in given):
-                return [None if entry in (None, "") else kind(entry) for entry in column]
-        except ValueError:
-            continue
-    return column

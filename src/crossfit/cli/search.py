@@ -217,7 +217,7 @@ def _digits(scores: list[float]) -> int:
 def _print_json(found: list[dict[str, Any]]) -> None:
     # JSON escapes are used if the output cannot encode the characters themselves.
     readable = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
-    click.echo(json.dumps(found, ensure_ascii=not readable, indent=2))
+    click.echo(json.dumps(found, ensure_ascii=not readable, indent=2, default=str))
 
 
 def _search_emoji(

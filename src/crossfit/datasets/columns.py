@@ -76,6 +76,8 @@ class Table:
         Folder to which paths in the table are relative.
     classes : mapping of str to sequence of str
         Names of the classes of columns with class numbers.
+    texts : bool
+        Whether all entries are texts, as those of CSV files.
     """
 
     name: str
@@ -84,6 +86,7 @@ class Table:
     stem: str = "table"
     folder: Path = field(default_factory=Path)
     classes: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    texts: bool = False
 
 
 def open_table(source: Any, sep: str | None = None, encoding: str = UTF8) -> Table:
@@ -171,7 +174,8 @@ def _joined(tables: Sequence[Table]) -> Table:
                 f"and {str(table.folder)!r}"
             )
     name = f"{first.name} and {len(tables) - 1} more"
-    return Table(name, names, read, first.stem, first.folder, first.classes)
+    texts = all(table.texts for table in tables)
+    return Table(name, names, read, first.stem, first.folder, first.classes, texts)
 
 
 def _concatenated(parts: Sequence[NDArray[Any]], name: str) -> NDArray[Any]:
@@ -208,7 +212,7 @@ def open_csv(path: Path, sep: str | None = None, encoding: str = UTF8) -> Table:
                     column.append(row[i])
         return {name: objects(column) for name, column in zip(wanted, columns)}
 
-    return Table(path.name, header, read, path.stem, path.parent)
+    return Table(path.name, header, read, path.stem, path.parent, texts=True)
 
 
 def header_of(path: Path) -> tuple[str | None, list[str]]:

@@ -40,6 +40,13 @@ _NEGATED = {"==": "!=", "!=": "==", "<": ">=", "<=": ">", ">": "<=", ">=": "<"}
 _TURNED = {"==": "==", "!=": "!=", "<": ">", "<=": ">=", ">": "<", ">=": "<="}
 _HELP = "a filter is, for instance, label == 'dog' and year > 2010"
 
+# The first and the last moment that 64-bit nanoseconds since 1970 hold, in microseconds.
+_NANOSECONDS = (
+    datetime.datetime(1677, 9, 21, 0, 12, 43, 145225),
+    datetime.datetime(2262, 4, 11, 23, 47, 16, 854775),
+)
+_MICROSECONDS = (datetime.datetime.min, datetime.datetime.max)
+
 Value = bool | int | float | str | datetime.date | datetime.datetime
 
 
@@ -310,7 +317,7 @@ def _converted(value: Any, kind: Any, name: str) -> Value:
                 if moment.tzinfo is not None:
                     raise ValueError(f"where: column {name!r} has no time zone, {value!r} has one")
                 moment = moment.replace(tzinfo=datetime.UTC)
-            return moment
+            return _in_range(moment, kind, name)
         if moment.time() != datetime.time():
             raise ValueError(f"where: column {name!r} is of dates, and {value!r} has a time")
         return moment.date()
@@ -319,6 +326,22 @@ def _converted(value: Any, kind: Any, name: str) -> Value:
     if not fits:
         raise ValueError(f"where: column {name!r} is {kind}, and {shown(value)} is not")
     return value
+
+
+def _in_range(moment: datetime.datetime, kind: Any, name: str) -> datetime.datetime:
+    """Return a moment that a column of timestamps can be compared with."""
+    first, last = _NANOSECONDS if kind.unit == "ns" else _MICROSECONDS
+    try:
+        plain = moment if moment.tzinfo is None else moment.astimezone(datetime.UTC)
+        fits = first <= plain.replace(tzinfo=None) <= last
+    except OverflowError:  # year 0 or 10000 in UTC
+        fits = False
+    if not fits:
+        raise ValueError(
+            f"where: column {name!r} is {kind}, which holds moments from {first.date()} to "
+            f"{last.date()}, and not {str(moment)!r}"
+        )
+    return moment
 
 
 def _is(kind: str, given: Any) -> bool:

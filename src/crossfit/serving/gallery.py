@@ -138,7 +138,7 @@ class MemoryGallery:
     @property
     def columns(self) -> dict[str, str]:
         """The columns that each item has, by name, with their types."""
-        return {name: type(values[0]).__name__ for name, values in self._columns.items()}
+        return {name: _kind_of(values) for name, values in self._columns.items()}
 
     def refresh(self) -> None:
         """Leave everything as it is: the gallery does not change."""
@@ -336,16 +336,16 @@ def _spread(names: list[str], n: int) -> list[str]:
     return names[:: max(len(names) // n, 1)][:n]
 
 
+def _kind_of(values: list[Any]) -> str:
+    """Return the name of the type of the first entry that is not empty."""
+    return next((type(value).__name__ for value in values if value is not None), "str")
+
+
 def _arrow(values: list[Any]) -> Any:
-    """Return a column as an Arrow array; numbers of a text file become numbers."""
+    """Return a column as an Arrow array."""
     import pyarrow as pa
 
-    for number in (int, float):
-        try:
-            return pa.array([None if value in (None, "") else number(value) for value in values])
-        except (TypeError, ValueError, OverflowError, pa.ArrowInvalid):
-            continue
     try:
         return pa.array(values)
-    except pa.ArrowInvalid:  # of several types
+    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):  # of several types
         return pa.array([None if value is None else str(value) for value in values])
