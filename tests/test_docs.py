@@ -61,3 +61,15 @@ def test_every_public_name_has_a_place_in_the_reference_and_a_docstring():
                 undocumented.append(f"{module.__name__}.{name}")
     assert not unlisted, ", ".join(unlisted)
     assert not undocumented, ", ".join(undocumented)
+
+
+def test_the_readme_links_to_what_there_is():
+    """Sphinx checks the links of the other pages; pictures are small enough to load at once."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    links = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", text)
+    assert len(links) > 10
+    for link in links:
+        assert (ROOT / link).exists(), link
+    pictures = [ROOT / link for link in links if link.endswith(".png")]
+    assert len(pictures) >= 2
+    assert all(path.stat().st_size < 300_000 for path in pictures)
