@@ -1,9 +1,10 @@
 """Features of pairs in a folder: extracted once, and read by every command and by other programs.
 
 The folder has, for each view, its features as ``<view>.npy`` and the items that they were made from
-as ``<view>.csv``, with the columns ``id`` and ``item``; ``pairs.csv`` with the numbers of the items
-of each pair, its group and its split; ``extractors/``, a bundle that embeds further items in the
-same way; and ``features.json``, which describes all of this.
+as ``<view>.csv``, with the columns ``id`` and ``item``, or both as ``<view>.parquet``;
+``pairs.csv`` with the numbers of the items of each pair, its group and its split; ``extractors/``,
+a bundle that embeds further items in the same way; and ``features.json``, which describes all of
+this.
 """
 
 from __future__ import annotations
@@ -25,12 +26,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 import crossfit
-from crossfit._arguments import a_path, integer, validated
+from crossfit._arguments import a_path, integer, one_of, validated
 from crossfit._devices import resolve_device
 from crossfit._files import clear_drafts, draft_of, reserve, room_for
 from crossfit._sharding import Part, array_of, extracted_in_parts, is_being_made, parts_of
 from crossfit._workers import Run, cluster, processes
-from crossfit.datasets.features import FORMAT, LABELS, MANIFEST, PAIRS
+from crossfit.datasets.columns import open_csv
+from crossfit.datasets.features import FORMAT, LABELS, MANIFEST, PAIRS, VECTOR
 from crossfit.datasets.record import Dataset
 from crossfit.views import Ragged, n_rows
 
@@ -43,6 +45,8 @@ __all__ = ["embed"]
 _FIRST, _MOST = 64, 2**13
 #: Seconds that a block of items should take: progress is reported after each.
 _SECONDS = 2.0
+#: Number of rows of a table that are written at a time.
+_ROW_GROUP = 4096
 
 #: Function of the view, the number of items done, and the number of all.
 Listener = Callable[[str, int, int], None]
@@ -214,6 +218,7 @@ def _of_these_pairs(stage: Any, pairs: Dataset) -> Any:
 @validated(
     pairs=[Dataset], folder=[a_path()], skip=["boolean"],
     n_jobs=[integer(-1)], devices=[list, tuple], scheduler=[str, None],
+    format=[one_of("npy", "parquet")],
 )  # fmt: skip
 def embed(
     pairs: Dataset,
@@ -226,6 +231,7 @@ def embed(
     n_jobs: int = 1,
     devices: Sequence[str] = (),
     scheduler: str | None = None,
+    format: str = "npy",
 ) -> dict[str, dict[int, str]]:
     """Extract the features of pairs, and write them to a folder.
 
@@ -256,6 +262,11 @@ def embed(
         Devices of torch: one process each, in place of `n_jobs`.
     scheduler : str, optional
         Address of a Dask scheduler, whose workers extract the parts; see ``docs/distributed.md``.
+    format : {"npy", "parquet"}, default="npy"
+        Files of the features: an array per view, which is read as a memory map, or a table per view
+        with a row per item: ``id``; ``path`` or ``text``; ``split``, ``group`` and ``label`` of
+        the first pair that has the item; and ``vector``, a list of one length, of float32 or, for
+        codes such as those of characters, of integers.
 
     Returns
     -------
@@ -268,7 +279,9 @@ def embed(
         If the folder exists.
     ValueError
         As in `fitted_extractors`; also if an item cannot be read, or features are not arrays of
-        numbers.
+        numbers, or for parquet not one vector per item.
+    ImportError
+        If `format` is parquet and pyarrow is not installed.
 
     Examples
     --------
@@ -288,6 +301,8 @@ def embed(
     if os.path.lexists(folder):
         raise FileExistsError(f"{str(folder)!r} exists already; choose a new folder")
     devices = tuple(map(resolve_device, devices))
+    if format == "parquet":
+        _parquet()
     if n_jobs == 0:
         raise ValueError("n_jobs must be a positive number or -1, got 0")
     if scheduler is not None and (devices or n_jobs != 1):
@@ -332,7 +347,7 @@ def embed(
         kept = np.ones(len(next(iter(columns.values())).index), dtype=bool)
         for view, column in columns.items():
             written, left_out = _write_view(
-                draft, view, column.items, stage.transformers_[view], rows_of
+                draft, view, column.items, stage.transformers_[view], rows_of, format == "parquet"
             )
             described[view] = written
             if left_out:
@@ -345,6 +360,13 @@ def embed(
         numbers = {view: _numbers(column, problems.get(view, {})) for view, column in
                    columns.items()}  # fmt: skip
         labels = _write_pairs(draft, pairs, numbers, kept)
+        if format == "parquet":
+            rows = _rows_of_pairs(pairs)
+            for view, column in columns.items():
+                pair_of = np.unique(column.index, return_index=True)[1]
+                good = np.delete(pair_of, list(problems.get(view, {})))
+                own = {name: [values[i] for i in good] for name, values in rows.items()}
+                described[view] |= _as_parquet(draft, described[view], own)
         if any(not isinstance(part, str) for part in stage.transformers_.values()):
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
@@ -385,6 +407,7 @@ def _write_view(
     items: Any,
     extractor: Any,
     rows_of: Callable[[str, Any, Any], Iterator[tuple[Any, dict[int, str]]]],
+    flat: bool,
 ) -> tuple[dict[str, Any], dict[int, str]]:
     """Write the features and the items of a view; return its entry in the manifest."""
     n = n_rows(items)
@@ -398,12 +421,12 @@ def _write_view(
     )  # fmt: skip
     if isinstance(extractor, str):  # passed through
         if not strings:
-            with _Array(folder / f"{name}.npy", n) as file:
+            with _Array(folder / f"{name}.npy", n, flat) as file:
                 file.add(items)
             written |= file.described()
     else:
         done = 0
-        with _Array(folder / f"{name}.npy", n) as file, _silent(extractor):
+        with _Array(folder / f"{name}.npy", n, flat) as file, _silent(extractor):
             for rows, left_out in rows_of(view, items, extractor):
                 problems |= {done + at: why for at, why in left_out.items()}
                 if rows is not None:
@@ -418,6 +441,7 @@ def _write_view(
     if strings:
         paths = [os.fspath(item) for at, item in enumerate(items) if at not in problems]
         written["items"] = f"{name}.csv"
+        written["paths"] = all(os.path.exists(path.partition("::")[0]) for path in paths)
         with open(folder / f"{name}.csv", "w", encoding="utf-8", newline="") as stream:
             lines = csv.writer(stream, lineterminator="\n")
             lines.writerow(["id", "item"])
@@ -460,8 +484,8 @@ def _ids(items: list[str]) -> list[str]:
 class _Array:
     """A file in NumPy's format, written block by block, whose size is known only at the end."""
 
-    def __init__(self, path: Path, n: int) -> None:
-        self.path, self.n = path, n
+    def __init__(self, path: Path, n: int, flat: bool = False) -> None:
+        self.path, self.n, self.flat = path, n, flat
         self.stream: IO[bytes] = path.open("wb")
         self.count = 0
         self.kind: tuple[Any, tuple[int, ...]] | None = None
@@ -474,6 +498,12 @@ class _Array:
     def add(self, rows: Any) -> None:
         """Append a block."""
         values = array_of(rows, self.path.stem)
+        if self.flat and (isinstance(rows, Ragged) or values.ndim != 2):
+            what = "several" if isinstance(rows, Ragged) else " × ".join(map(str, values.shape[1:]))
+            raise ValueError(
+                f"{self.path.stem}: parquet has one vector per item, got {what} numbers each; use "
+                "the format npy"
+            )
         if isinstance(rows, Ragged):
             self.lengths = [*(self.lengths or []), rows.lengths]
         rows = values
@@ -516,16 +546,91 @@ class _Array:
         """Return the entries of the manifest."""
         if self.kind is None:
             raise ValueError(f"{self.path.stem}: no item can be read")
-        with open(self.path, "rb") as stream:
-            digest = hashlib.file_digest(stream, "sha256").hexdigest()
-        file = {"name": self.path.name, "size": self.path.stat().st_size, "sha256": digest}
         dtype, shape = self.kind
+        file = _file_of(self.path)
         found: dict[str, Any] = {"files": [file], "dtype": str(dtype), "shape": list(shape)}
         if self.lengths is not None:
             offsets = np.concatenate([[0], np.cumsum(np.concatenate(self.lengths))])
             found["offsets"] = f"{self.path.stem}_offsets.npy"
             np.save(self.path.with_name(found["offsets"]), offsets, allow_pickle=False)
         return found
+
+
+def _parquet() -> tuple[Any, Any]:
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError as error:
+        raise ImportError(
+            "the format parquet needs pyarrow: pip install 'crossfit-retrieval[tables]'"
+        ) from error
+    return pyarrow, pyarrow.parquet
+
+
+def _rows_of_pairs(pairs: Dataset) -> dict[str, list[Any]]:
+    """Return split, group and label of each row; labels have their names, if they are known."""
+    splits = pairs.splits.items()
+    found: dict[str, list[Any]] = {
+        "split": [name for name, split in splits for _ in range(len(split))],
+        "group": [group for _, split in splits for group in split.groups.tolist()],
+    }
+    labels = [split.y for _, split in splits if split.y is not None]
+    if len(labels) == len(splits):
+        names = pairs.target_names
+
+        def label(value: Any) -> Any:
+            if np.ndim(value):
+                return [label(int(i)) for i in np.flatnonzero(value)]
+            return names[value] if names is not None and value >= 0 else int(value)
+
+        found["label"] = [label(value) for y in labels for value in y]
+    return found
+
+
+def _as_parquet(
+    folder: Path, written: Mapping[str, Any], columns: Mapping[str, list[Any]]
+) -> dict[str, Any]:
+    """Replace the files of a view by one table; return the entries of the manifest that change."""
+    pa, parquet = _parquet()
+    arrays = [folder / file["name"] for file in written["files"]]
+    name = Path(arrays[0].name if arrays else written["items"]).stem
+    target = folder / f"{name}.parquet"
+    table: dict[str, Any] = {"id": [str(i) for i in range(written["n"])]}
+    changed: dict[str, Any] = {}
+    if items := written.get("items"):
+        read = open_csv(folder / items).read(["id", "item"])
+        own = "path" if written.get("paths") else "text"
+        table = {"id": read["id"].tolist(), own: read["item"].tolist()}
+        changed = {"items": target.name, "column": own}
+        (folder / items).unlink()
+    table |= columns
+    vectors = np.load(arrays[0], mmap_mode="r", allow_pickle=False) if arrays else None
+    plain = pa.table(table)
+    schema = plain.schema
+    if vectors is not None:
+        # Codes, such as those of characters, stay integers.
+        dtype = vectors.dtype if vectors.dtype.kind in "iu" else np.dtype(np.float32)
+        kind = pa.list_(pa.from_numpy_dtype(dtype), vectors.shape[1])
+        schema = schema.append(pa.field(VECTOR, kind, nullable=False))
+    # A dictionary of different numbers would only take time.
+    with parquet.ParquetWriter(target, schema, use_dictionary=list(table)) as file:
+        for start in range(0, plain.num_rows, _ROW_GROUP):
+            part = plain.slice(start, _ROW_GROUP)
+            if vectors is not None:
+                block = np.ascontiguousarray(vectors[start : start + _ROW_GROUP], dtype)
+                lists = pa.FixedSizeListArray.from_arrays(pa.array(block.ravel()), block.shape[1])
+                part = part.append_column(schema.field(VECTOR), lists)
+            file.write_table(part.cast(schema), row_group_size=_ROW_GROUP)
+    if vectors is not None:
+        arrays[0].unlink()
+        changed |= {"files": [_file_of(target)], "dtype": str(dtype)}
+    return changed
+
+
+def _file_of(path: Path) -> dict[str, Any]:
+    with path.open("rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    return {"name": path.name, "size": path.stat().st_size, "sha256": digest}
 
 
 def _numbers(column: Column, left_out: Mapping[int, str]) -> NDArray[np.int64]:

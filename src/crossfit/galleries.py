@@ -234,6 +234,47 @@ def names_for_others(ids: Sequence[str]) -> list[str]:
     return found if len(set(found)) == len(found) else [str(row) for row in range(len(ids))]
 
 
+def gallery_of_features(
+    folder: str | os.PathLike[str], view: str, kind: str | None
+) -> tuple[Gallery, Any]:
+    """Return the items in a folder of `crossfit embed`, and their features.
+
+    Parameters
+    ----------
+    folder : path
+        The folder.
+    view : str
+        The view of the items.
+    kind : {"picture", "sound", "text"} or None
+        Their kind, if it is known.
+
+    Returns
+    -------
+    gallery : Gallery
+        With the columns of a table of the format parquet.
+    vectors : ndarray or Ragged
+        A row per item.
+    """
+    from crossfit.datasets.features import VECTOR, items_of_view, manifest_of, rows_of_view
+
+    manifest = manifest_of(folder)
+    if view not in manifest["views"]:
+        raise ValueError(
+            f"{str(folder)!r} has no view {view!r}: it has {', '.join(manifest['views'])}"
+        )
+    written = manifest["views"][view]
+    items = items_of_view(Path(folder), manifest, view)
+    if items is None:
+        raise ValueError(f"the items of {view!r} in {str(folder)!r} are neither files nor texts")
+    table = open_table(Path(folder) / Path(written["items"]).name)
+    names = [name for name in table.names if name not in ("path", "text", "item", VECTOR)]
+    columns = {name: [_plain(entry) for entry in part] for name, part in table.read(names).items()}
+    ids = [str(name) for name in columns.pop("id")]
+    own = "text" if kind == "text" else "path"
+    gallery = Gallery(items, ids, {own: items, **columns}, kind or "text")
+    return gallery, rows_of_view(Path(folder), manifest, view)
+
+
 def kind_of_file(path: str | os.PathLike[str]) -> str | None:
     """Return the kind that the suffix of a file stands for, or None.
 

@@ -317,6 +317,17 @@ def load(
     return load_named(Path(folder), str(folder), max_bytes)
 
 
+def content_of(model: Any) -> str:
+    """Return a hash of all that a bundle of a model would hold: equal models have equal ones."""
+    encoder = _Encoder()
+    tree = encoder.encode(model, _Place("model"), 0)
+    total = hashlib.sha256(_dumped({"types": encoder.types, "model": tree}))
+    for array in encoder.arrays:
+        total.update(f"{array.dtype.str} {array.shape}".encode())
+        total.update(array.tobytes())
+    return total.hexdigest()
+
+
 def note_commit(given: str, address: str) -> None:
     """Warn with the commit of an address that had none."""
     if address != given:

@@ -24,6 +24,8 @@ from crossfit.persistence import (
     CARD,
     MANIFEST,
     MOST_BYTES,
+    content_of,
+    load,
     load_named,
     note_commit,
     read_record,
@@ -197,28 +199,81 @@ def extractors_of(winner: Winner) -> ViewTransformer:
     ValueError
         If it has no such steps, or one that transforms several views together.
     """
-    from sklearn.pipeline import Pipeline
+    from crossfit.compose import ALL_VIEWS
 
-    from crossfit.compose import ALL_VIEWS, ViewTransformer
-
-    model = winner.model
-    steps = [step for _, step in model.steps] if isinstance(model, Pipeline) else [model]
-    chain = list(itertools.takewhile(lambda step: isinstance(step, ViewTransformer), steps))
+    chain, _ = _divided(winner.model)
     if not chain or any(ALL_VIEWS in step.transformers_ for step in chain):
         what = "transforms several views together" if chain else "has no extractors"
         raise ValueError(f"{winner.name} {what}; name extractors in its place")
     if len(chain) == 1:
         return chain[0]
-    fitted: dict[str, Any] = {}
-    for view in chain[0].transformers_:
-        parts = [step.transformers_[view] for step in chain if view in step.transformers_]
-        parts = [part for part in parts if not isinstance(part, str)]
-        # A pipeline is built and not fitted: its steps are.
-        one = parts[0] if len(parts) == 1 else Pipeline([(str(i), p) for i, p in enumerate(parts)])
-        fitted[view] = one if parts else "passthrough"
-    stage = ViewTransformer(list(fitted.items()))
-    stage.transformers_ = fitted
-    stage.views_in_, stage.feature_names_in_ = chain[0].views_in_, chain[0].feature_names_in_
+    return _joined({view: _parts(chain, view) for view in chain[0].transformers_}, chain[0])
+
+
+def on_features(winner: Winner, folder: str | os.PathLike[str]) -> Winner:
+    """Return a winner that takes the features in a folder in place of the items.
+
+    Raises
+    ------
+    ValueError
+        If they were made by other extractors than those of the winner.
+    """
+    from sklearn.pipeline import Pipeline
+
+    chain, rest = _divided(winner.model)
+    own = Path(folder) / "extractors"
+    made = load(own).transformers_ if own.is_dir() else {}
+    left = {view: _parts(chain, view) for view in winner.views}
+    for view, extractor in made.items():
+        if isinstance(extractor, str) or view not in left:
+            continue
+        parts, wanted = left[view], content_of(extractor)
+        starts = (n for n in range(1, len(parts) + 1) if content_of(_one(parts[:n])) == wanted)
+        n = next(starts, None)
+        if n is None:
+            raise ValueError(
+                f"the features of {view!r} in {str(folder)!r} were made by other extractors than "
+                f"those of {winner.name}; give the items themselves, or embed them again by "
+                "crossfit embed --with"
+            )
+        left[view] = parts[n:]
+    if any(left.values()):
+        rest = [("features", _joined(left, chain[0])), *rest]
+    return replace(winner, model=Pipeline(rest), digest="")  # another model than that of the folder
+
+
+def _divided(model: Any) -> tuple[list[ViewTransformer], list[tuple[str, Any]]]:
+    """Return the first steps of a pipeline that are ViewTransformers, and the others."""
+    from sklearn.pipeline import Pipeline
+
+    from crossfit.compose import ViewTransformer
+
+    steps = list(model.steps) if isinstance(model, Pipeline) else [("model", model)]
+    chain = list(itertools.takewhile(lambda step: isinstance(step[1], ViewTransformer), steps))
+    return [step for _, step in chain], steps[len(chain) :]
+
+
+def _parts(chain: Sequence[ViewTransformer], view: str) -> list[Any]:
+    """Return the transformers of a view, in their order."""
+    found = [step.transformers_.get(view, "passthrough") for step in chain]
+    return [part for part in found if not isinstance(part, str)]
+
+
+def _one(parts: list[Any]) -> Any:
+    """Return fitted transformers as one: a pipeline that is built and not fitted."""
+    from sklearn.pipeline import Pipeline
+
+    if not parts:
+        return "passthrough"
+    return parts[0] if len(parts) == 1 else Pipeline([(f"{i}", p) for i, p in enumerate(parts)])
+
+
+def _joined(parts: Mapping[str, list[Any]], first: ViewTransformer) -> ViewTransformer:
+    from crossfit.compose import ViewTransformer
+
+    stage = ViewTransformer([(view, _one(own)) for view, own in parts.items()])
+    stage.transformers_ = dict(stage.transformers)
+    stage.views_in_, stage.feature_names_in_ = first.views_in_, first.feature_names_in_
     return stage
 
 

@@ -33,6 +33,7 @@ Examples:
   crossfit embed pairs.csv --text minilm --out features/ --jobs 4
   crossfit embed pairs.csv --image timm:resnet50 --out f --devices cuda:0,cuda:1
   crossfit embed pairs.csv --text minilm -o f --backend dask --scheduler tcp://HOST:8786
+  crossfit embed pairs.csv --image grid --text minilm --out features/ --format parquet
   crossfit embed more.csv --with features/extractors --out more/
   crossfit embed pairs.csv --with hf://user/name@COMMIT --out features/
   crossfit fit cca features/ --save winner/
@@ -48,6 +49,9 @@ _NAMED = 5
 @FEATURES_AND_COLUMNS
 @EXTRACTORS_OF
 @click.option("-o", "--out", type=Folder(), required=True, help="New folder for the features.")
+@click.option("--format", "form", type=click.Choice(["npy", "parquet"]), default="npy",
+              show_default=True, help="Files of the features: arrays, or tables with a row per "
+              "item, which pandas, polars, DuckDB and datasets read.")  # fmt: skip
 @click.option("--skip-broken", is_flag=True,
               help="Leave out pairs with a file that is missing or damaged, and name them.",
               )  # fmt: skip
@@ -62,6 +66,7 @@ def embed(
     columns: tuple[str, ...],
     bundle: Path | str | None,
     out: Path,
+    form: str,
     skip_broken: bool,
     jobs: int,
     devices: str | None,
@@ -126,6 +131,7 @@ def embed(
             n_jobs=jobs,
             devices=chosen,
             scheduler=scheduler,
+            format=form,
         )
     except KeyboardInterrupt:
         close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -125,6 +126,7 @@ def evaluate(
     correction, ranges of ranks, the range of ties, chance, and notes on what is unusual in the
     files.
     """
+    from crossfit.datasets.features import is_features
     from crossfit.metrics import parse_metric
     from crossfit.systems.evaluation import METRICS
     from crossfit.systems.files import read_ids, read_qrels
@@ -137,7 +139,7 @@ def evaluate(
         write_systems,
     )
     from crossfit.systems.reports import notes_of_systems, off_by_one, report_systems
-    from crossfit.winners import BY_LABEL, is_winner, pairs_for
+    from crossfit.winners import BY_LABEL, is_winner, on_features, pairs_for
     from crossfit.winners import METRICS as OF_PAIRS
 
     check_not_foreign([out / name for name in ("report.html", *TABLES)])
@@ -153,6 +155,12 @@ def evaluate(
         for each in systems
     ]
     if fitted:
+        if is_features(source):
+            opened = [
+                replace(each, winner=on_features(each.winner, source))
+                for each in opened
+                if each.winner is not None
+            ]
         first = opened[0].winner
         assert first is not None
         _, pairs, revision = pairs_for(first, source, columns_given(columns))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -19,6 +20,7 @@ Examples:
   crossfit index winner/ photos/ --out photos.index
   crossfit index hf://user/name@COMMIT photos/ --out photos.index
   crossfit index winner/ photos.csv --out photos.index --target-recall 0.95 --queries queries.csv
+  crossfit index winner/ features/ --view image --out photos.index
   crossfit index winner/ photos/ --out photos.index --jobs 4
   crossfit index winner/ photos/ -o photos.index --backend dask --scheduler tcp://HOST:8786
   crossfit serve winner/ --gallery photos.index
@@ -75,17 +77,19 @@ def index(
     """Embed the items of GALLERY with the model in WINNER, and build an index of them.
 
     WINNER is a folder of `crossfit fit --save`, or its address hf://user/name@revision on the
-    Hugging Face Hub. GALLERY is a folder of pictures or sounds, or a table; its columns can be used
-    in filters. The curve of recall and speed is written to the index as recall.json and recall.png.
-    With several processes or machines, their parts are kept next to the new folder until it is
-    complete; a folder WINNER and the files of GALLERY must have the same paths on all machines.
+    Hugging Face Hub. GALLERY is a folder of pictures or sounds; a table, whose columns can be used
+    in filters; or a folder of `crossfit embed` with the features of the winner's extractors. The
+    curve of recall and speed is written to the index as recall.json and recall.png. With several
+    processes or machines, their parts are kept next to the new folder until it is complete; a
+    folder WINNER and the files of GALLERY must have the same paths on all machines.
     """
     check_backend(backend, scheduler, jobs)
     if (target_recall is None) != (queries is None):
         raise click.UsageError("--target-recall and --queries are given together")
     check_new_folder(out, "--out")
     from crossfit._progress import progress_bar
-    from crossfit.galleries import names_for_others, read_gallery
+    from crossfit.datasets.features import is_features
+    from crossfit.galleries import gallery_of_features, names_for_others, read_gallery
     from crossfit.retrieval import Part, build_shards
 
     place: Path | str
@@ -97,11 +101,20 @@ def index(
 
         # All processes read the same commit.
         place, version = pinned(winner), 0
-    model = _loaded(place, version)
+    embedded = os.path.abspath(gallery) if is_features(gallery) else None
+    model = _loaded(place, version, embedded)
     similarity = _similarity(model)
     if view is not None and view not in model.views:
         raise click.UsageError(f"--view: the views of {winner} are {', '.join(model.views)}")
-    items = read_gallery(gallery, view, model.kinds.get(view) if view else None)
+    if embedded is not None:
+        if view is None:
+            raise click.UsageError(
+                f"--view is required: {gallery} has features of {', '.join(model.views)}"
+            )
+        items, vectors = gallery_of_features(gallery, view, model.kinds.get(view))
+    else:
+        items = read_gallery(gallery, view, model.kinds.get(view) if view else None)
+        vectors = items.items
     if view is None:
         of_kind = [name for name in model.views if model.kinds.get(name) == items.kind]
         if len(of_kind) != 1:
@@ -113,14 +126,14 @@ def index(
     asked: Any = None
     if queries is not None:
         sample = read_gallery(queries, others[0], model.kinds.get(others[0]))
-        asked = model.features(sample.items, others[0])
+        asked = _loaded(place, version, None).features(sample.items, others[0])
     columns = {name: part for name, part in items.columns.items() if name != "id"}
     names = names_for_others(items.ids)
-    first = model.features(items.items[:1], view)
+    first = model.features(vectors[:1], view)
     size = max(_BLOCK, -(-len(items) // _PARTS))
     parts = [
         Part(
-            _Encoded(place, version, items.items[some], view),
+            _Encoded(place, version, vectors[some], view, embedded),
             names[some],
             {name: part[some] for name, part in columns.items()},
         )
@@ -154,12 +167,18 @@ def index(
         click.echo(f"{out}: {len(made):,} items, {made.kind}")
 
 
-@lru_cache(maxsize=1)
-def _loaded(place: Path | str, version: int) -> Any:
-    """Return a winner, which each process reads once per version, the time of its last change."""
-    from crossfit.serving.searcher import Searcher
+@lru_cache(maxsize=2)
+def _loaded(place: Path | str, version: int, features: str | None) -> Any:
+    """Return a winner, which each process reads once per version, the time of its last change.
 
-    return Searcher.load(place)
+    With a folder of features, it takes them in place of the items.
+    """
+    from crossfit.serving.searcher import Searcher
+    from crossfit.winners import on_features, read_winner
+
+    if features is None:
+        return Searcher.load(place)
+    return Searcher(on_features(read_winner(place), features))
 
 
 @dataclass(frozen=True, eq=False)
@@ -170,11 +189,12 @@ class _Encoded:
     version: int
     items: Any
     view: str
+    features: str | None
 
     def __call__(self) -> Any:
         import numpy as np
 
-        model = _loaded(self.winner, self.version)
+        model = _loaded(self.winner, self.version, self.features)
         blocks = range(0, len(self.items), _BLOCK)
         return np.concatenate(
             [model.features(self.items[at : at + _BLOCK], self.view) for at in blocks]

@@ -12,15 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crossfit.cards import API, DatasetCard
-from crossfit.datasets.columns import open_csv
+from crossfit.datasets.columns import open_csv, open_table
 from crossfit.datasets.record import Dataset, Split, content_hash
 from crossfit.views import Ragged, Views
 
-__all__ = ["FORMAT", "LABELS", "MANIFEST", "PAIRS", "is_features", "items_of_view", "manifest_of",
-           "read_features", "rows_of_view"]  # fmt: skip
+__all__ = ["FORMAT", "LABELS", "MANIFEST", "PAIRS", "VECTOR", "is_features", "items_of_view",
+           "manifest_of", "read_features", "rows_of_view"]  # fmt: skip
 
 MANIFEST = "features.json"
 PAIRS = "pairs.csv"
+VECTOR = "vector"  # the column of a table
 LABELS = "labels.npy"
 FORMAT = 1
 
@@ -118,6 +119,10 @@ def rows_of_view(folder: Path, manifest: Mapping[str, Any], view: str) -> Any:
     files = [str(folder / file["name"]) for file in manifest["views"][view]["files"]]
     if not files:
         return np.array(items_of_view(folder, manifest, view), dtype=object)
+    from crossfit.datasets.vectors import read_vectors
+
+    if files[0].endswith(".parquet"):
+        return read_vectors(files, VECTOR)
     try:
         parts = [np.lib.format.open_memmap(file, mode="r") for file in files]
     except ValueError as error:
@@ -133,7 +138,9 @@ def items_of_view(folder: Path, manifest: Mapping[str, Any], view: str) -> list[
     name = manifest["views"][view].get("items")
     if name is None:
         return None
-    return open_csv(folder / Path(name).name).read(["item"])["item"].tolist()
+    column = manifest["views"][view].get("column", "item")
+    found: list[str] = open_table(folder / Path(name).name).read([column])[column].tolist()
+    return found
 
 
 def _split(

@@ -18,7 +18,7 @@ from crossfit._packed import split_key
 from crossfit.cards import API, DatasetCard
 from crossfit.datasets.captions import PER_IMAGE, check_per_image, precomputed_set
 from crossfit.datasets.columns import Table, objects, open_table
-from crossfit.datasets.features import MANIFEST, is_features, read_features
+from crossfit.datasets.features import MANIFEST, VECTOR, is_features, read_features
 from crossfit.datasets.record import Dataset, Split, hash_of, read_lines, shortened
 from crossfit.datasets.tables import Roles, build, labels_of, own_card, parts_of
 from crossfit.views import Views
@@ -47,7 +47,7 @@ def write_embeddings(
     ids: Sequence[Any] | None = None,
     payload: Mapping[str, Sequence[Any]] | None = None,
     *,
-    key: str = "vector",
+    key: str = VECTOR,
 ) -> Path:
     """Write vectors with their names and further columns as a parquet file.
 
@@ -146,7 +146,7 @@ def read_vectors(
         `shape` must be given. Several files are joined in memory. ``"features.npz::image"`` names
         the array in a file as `key` does.
     key : str, optional
-        Name of the array or column; not needed if a file has one.
+        Name of the array or column; not needed if a file has one, or a table the column ``vector``.
     dtype : dtype, optional
         Type of raw numbers.
     shape : int or sequence of int, optional
@@ -305,6 +305,8 @@ def _of_safetensors(path: Path, key: str | None) -> NDArray[Any]:
 def _of_table(path: Path, key: str | None) -> NDArray[Any]:
     """Return a column of vectors."""
     table = open_table(path)
+    if key is None and VECTOR in table.names:
+        key = VECTOR
     name = _chosen(table.names, key, "columns")
     column = table.read([name])[name]
     if column.ndim > 1:

@@ -301,7 +301,7 @@ def read_matrix(
                 f"{sides[1].shape[1]} in {paths[1]}"
             )
         scores = pairwise_similarity(sides[0], sides[1], similarity)
-        return Matrix(scores, query_ids, item_ids)
+        return Matrix(scores, query_ids or _ids_in(paths[0]), item_ids or _ids_in(paths[1]))
     path = Path(paths[0])
     kind = path.suffix.lower()
     if kind == ".npz":
@@ -329,6 +329,14 @@ def read_matrix(
         found = read_vectors(path, dtype=dtype or "float32", shape=shape)
         return Matrix(found, query_ids, item_ids)
     return Matrix(read_vectors(path), query_ids, item_ids)
+
+
+def _ids_in(path: str | os.PathLike[str]) -> list[str] | None:
+    """Return the column ``id`` of a parquet file of embeddings, if it has one."""
+    if Path(path).suffix.lower() not in (".parquet", ".pq"):
+        return None
+    table = open_table(Path(path))
+    return [str(i) for i in table.read(["id"])["id"]] if "id" in table.names else None
 
 
 @validated(path=[a_path()], name=[str])
