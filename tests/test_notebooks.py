@@ -1,6 +1,7 @@
 """Notebooks: tables of data, results and evaluations, and figures as pictures."""
 
 import base64
+import copy
 import dataclasses
 import inspect
 import io
@@ -391,7 +392,7 @@ def test_results_are_short_lines_tables_and_data_frames():
 
 
 def test_results_keep_what_they_were():
-    from crossfit.metrics import Hubness, compare, hubness
+    from crossfit.metrics import Comparisons, Hubness, compare, hubness
 
     found = hubness([[0], [0], [1]], 4)
     assert isinstance(found, dict) and {**found} == dict(found) and found["max"] == 2
@@ -402,6 +403,9 @@ def test_results_keep_what_they_were():
     assert isinstance(tests, list) and tests == list(tests) and len(tests) == 1
     assert repr(tests).splitlines()[0] == "Comparisons of 2 methods"
     assert pickle.loads(pickle.dumps(tests)) == tests
+    assert pickle.loads(pickle.dumps(found)) == found == copy.deepcopy(found)
+    with pytest.raises(TypeError, match="tests must be a list of Comparison, got 3"):
+        Comparisons(3)
 
 
 def test_no_public_class_prints_arrays_or_long_lists():

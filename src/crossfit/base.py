@@ -927,7 +927,8 @@ class CrossModalEstimator(ViewsTransformerMixin, BaseEstimator):
         """
         if not is_views(views):
             raise not_views(f"{self._name()}.check_kinds", views)
-        if isinstance(names, (str, bytes)) or not isinstance(names, Collection):
+        words = isinstance(names, Collection) and not isinstance(names, (str, bytes))
+        if not words or is_tensor(names):
             raise TypeError(f"names must be a collection of names of views, got {shown(names)}")
         for role, name in self._assign_roles(views).items():
             if name in names:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from crossfit._arguments import integer, validated
+from crossfit._arguments import integer, real, validated
 from crossfit._arrays import as_array
 from crossfit._tabular import Tabular
 
@@ -16,6 +16,15 @@ __all__ = ["hubness"]
 
 class Hubness(dict[str, Any], Tabular):
     """Skewness of a gallery: a mapping with a table.
+
+    Parameters
+    ----------
+    skewness : float
+        Skewness of the number of queries that have an item among their first k.
+    max : int
+        Largest such number.
+    never : float
+        Share of the items that no query has.
 
     See Also
     --------
@@ -26,6 +35,10 @@ class Hubness(dict[str, Any], Tabular):
     >>> Hubness(skewness=0.5, max=2, never=0.25)
     Hubness(skewness=0.5, max=2, never=0.25)
     """
+
+    @validated(skewness=[real()], max=[integer(0)], never=[real()])
+    def __init__(self, *, skewness: float, max: int, never: float) -> None:
+        super().__init__(skewness=skewness, max=max, never=never)
 
     def rows(self) -> list[dict[str, Any]]:
         """Return the values as a row.

@@ -120,8 +120,13 @@ class Comparisons(list[Comparison], Tabular):
 
     Parameters
     ----------
-    iterable : iterable of Comparison, default=()
+    tests : list or tuple of Comparison, default=()
         The tests.
+
+    Raises
+    ------
+    TypeError
+        If they are not such tests.
 
     See Also
     --------
@@ -137,6 +142,12 @@ class Comparisons(list[Comparison], Tabular):
     """
 
     __repr__ = Tabular.__repr__
+
+    def __init__(self, tests: Sequence[Comparison] = ()) -> None:
+        listed = isinstance(tests, list | tuple)
+        if not listed or not all(isinstance(test, Comparison) for test in tests):
+            raise TypeError(f"tests must be a list of Comparison, got {shown(tests)}")
+        super().__init__(tests)
 
     def rows(self) -> list[dict[str, Any]]:
         """Return one row per test.
@@ -547,8 +558,10 @@ def compare(
     ]
     adjusted = holm([test.p_value for test in tests])
     return Comparisons(
-        replace(comparison, p_adjusted=float(p))
-        for comparison, p in zip(comparisons, adjusted, strict=True)
+        [
+            replace(comparison, p_adjusted=float(p))
+            for comparison, p in zip(comparisons, adjusted, strict=True)
+        ]
     )
 
 
