@@ -323,3 +323,26 @@ def test_errors_do_not_show_where_files_are(model, photos, index, tmp_path):
     like = asyncio.run(service.explain(Query("image", id=gone), good[0][1]["id"]))
     assert like["score"] is not None and len(like["directions"]) == 5
     service.close()
+
+
+def test_the_first_look_at_a_large_gallery_that_changes_is_seldom(model, photos, monkeypatch):
+    from crossfit.serving import service as module
+
+    service = made(model, photos)
+    looks = []
+
+    def slow(table):
+        looks.append(table.num_rows)
+        time.sleep(0.02)
+        return []
+
+    monkeypatch.setattr(module, "filters_of", slow)
+    for quick, expected in ((1.0, 3), (0.0, 1)):
+        monkeypatch.setattr(module, "_QUICK", quick)
+        service._look = None
+        looks.clear()
+        for _ in range(3):
+            service.gallery.version += 1
+            assert asyncio.run(service.look())["sample"]
+        assert len(looks) == expected
+    service.close()

@@ -6,11 +6,12 @@ import asyncio
 import io
 import logging
 import os
+import time
 from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -35,8 +36,10 @@ logger = logging.getLogger("crossfit.serving")
 
 _THUMBNAIL = 320  # pixels of the longer side
 _THUMBNAILS = 2000  # about 30 MB
-_LARGE = 2_000_000  # items of a gallery whose columns are read for the filters
+_LARGE = 1_000_000  # items of a gallery whose columns are read for the filters
 _SAMPLE = 24
+_PAUSE = 20  # times as long as it took
+_QUICK = 0.25  # seconds
 
 
 @dataclass
@@ -74,6 +77,15 @@ class Query:
         """Return the number of queries."""
         given = self.values if self.values is not None else self.vectors
         return 1 if given is None else len(given)
+
+
+class _Look(NamedTuple):
+    """A first look at the gallery of a version, valid until it changes and some time has passed."""
+
+    version: int
+    until: float
+    filters: list[dict[str, Any]]
+    sample: list[str]
 
 
 class Service:
@@ -114,7 +126,7 @@ class Service:
         )
         self._thumbnails: OrderedDict[str, bytes] = OrderedDict()
         self._ends = Ends(searcher, gallery)
-        self._look: tuple[int, dict[str, Any]] | None = None
+        self._look: _Look | None = None
 
     def close(self) -> None:
         """Finish what has begun, and stop the threads; a later request starts others."""
@@ -511,13 +523,18 @@ class Service:
     def _looked(self) -> dict[str, Any]:
         self.gallery.refresh()
         version = self.gallery.version
-        if self._look is None or self._look[0] != version:
+        begun = time.monotonic()
+        known = self._look
+        if known is None or (known.version != version and begun >= known.until):
             few = len(self.gallery) <= _LARGE
             table = self.gallery.table() if few else None
             filters = [] if table is None else filters_of(table)
-            self._look = (version, {"filters": filters, "sample": self.gallery.sample(_SAMPLE)})
-        found = self._look[1]
-        return {**found, "sample": self._named(found["sample"])}
+            sample = self.gallery.sample(_SAMPLE)
+            ended = time.monotonic()
+            # A large gallery to which items are added all the time takes a small share of the time.
+            until = ended + _PAUSE * max(0.0, ended - begun - _QUICK)
+            self._look = known = _Look(version, until, filters, sample)
+        return {"filters": known.filters, "sample": self._named(known.sample)}
 
     def _item(self, name: str) -> dict[str, Any]:
         self.gallery.refresh()
