@@ -369,6 +369,12 @@ def test_a_token_is_requested_and_a_lost_service_is_named(browser, start, index_
         address = f"http://127.0.0.1:{service.port}/"
         browser.get(address)
         wait(lambda: of(browser, "access").is_displayed())
+        assert "knows the token" in of(browser, "access-note").text
+        of(browser, "token").send_keys("another\n")
+        wait(lambda: "is wrong" in of(browser, "access-note").text)
+        assert of(browser, "access").is_displayed() and not of(browser, "token").get_attribute(
+            "value"
+        )
         of(browser, "token").send_keys("0123456789abcdef0123\n")
         wait(lambda: browser.execute_script("return document.body.classList.contains('ready')"))
         typed(browser, "a red tile")

@@ -102,6 +102,17 @@ def body(rng):
     return found
 
 
+def question(rng):
+    """Return the body of a request for reasons, of which any part may be wrong."""
+    names = ["red.png", "file/file.png", "grün %2F ü&?#.jpg", "a red tile"]
+    found = {rng.choice(["text", "text", "id", "what"]): rng.choice([*names, *WORDS, value(rng)])}
+    if rng.random() < 0.9:
+        found["item"] = rng.choice([*names, *names, rng.choice(WORDS), value(rng)])
+    if rng.random() < 0.1:
+        found[rng.choice(["id", "k", "where"])] = rng.choice([*names, *NUMBERS])
+    return found
+
+
 def form(rng, content):
     """Return the type and the body of an upload that may be malformed."""
     edge = rng.choice(["x", "-" * 60, "a b", "x" * 300])
@@ -109,9 +120,11 @@ def form(rng, content):
     filename = rng.choice(["a.png", "../../etc/passwd", "\x00", "a" * 5_000, "", "é.jpg"])
     head = f'Content-Disposition: form-data; name="{name}"; filename="{filename}"\r\n'
     parts = [head.encode() + b"Content-Type: image/png\r\n\r\n" + content]
-    for field in ("k", "where", "rerank", "x"):
+    for field in ("k", "where", "rerank", "x", "item"):
         if rng.random() < 0.2:
-            text = str(rng.choice([*NUMBERS, *FILTERS, *WORDS])).encode("utf-8", "surrogatepass")
+            text = str(rng.choice([*NUMBERS, *FILTERS, *WORDS, "red.png"])).encode(
+                "utf-8", "surrogatepass"
+            )
             parts.append(f'Content-Disposition: form-data; name="{field}"\r\n\r\n'.encode() + text)
     if rng.random() < 0.1:
         parts *= rng.choice([2, 200])
@@ -134,7 +147,8 @@ def regular(rng):
     """Return method, path, headers and body of a request that is valid HTTP."""
     kind = rng.random()
     if kind < 0.35:
-        text = json.dumps(body(rng)).encode()
+        path = rng.choice(["/search", "/search", "/explain"])
+        text = json.dumps(body(rng) if path == "/search" else question(rng)).encode()
         if rng.random() < 0.1:
             text = rng.choice([
                 b"[" * 100_000, b'{"text":' * 5_000, b"{", b"", b"null", b"\xff\xfe", text[:-1],
@@ -143,14 +157,14 @@ def regular(rng):
                 b'{"text": "a", "text": "b"}', b'{"vector": [' + b"1," * 400_000 + b"1]}",
                 b'{"text": "' + b"a" * 2_100_000 + b'"}',
             ])  # fmt: skip
-        return "POST", "/search", JSON, text
+        return "POST", path, JSON, text
     if kind < 0.6:
         content = rng.choice([*GOOD, bytes(rng.randrange(300)), b"%PDF-1.4", b"<svg/>", b"%!PS"])
         if rng.random() < 0.6:
             content = damaged(rng, content) if content else content
         if rng.random() < 0.02:
             content = rng.choice(BOMBS)
-        return "POST", "/search", *form(rng, content)
+        return "POST", rng.choice(["/search", "/search", "/explain"]), *form(rng, content)
     if kind < 0.85:
         name = rng.choice([*PATHS, quote(rng.choice(WORDS)[:500], safe="", errors="replace")])
         part = rng.choice(["", "/file", "/thumbnail", "/file/", "/x", "//file"])
@@ -159,7 +173,7 @@ def regular(rng):
         path = rng.choice(["/", "/search", "/about", "/metrics", "/openapi.json", "/docs",
                            "/static/", "/static/../app.py", "/static/%2e%2e/app.py", "/%2e%2e/",
                            "/search?" + "a" * 9_000, "/health", "*", "http://other/search",
-                           "/items", "/explain"])  # fmt: skip
+                           "/items", "/explain", "/gallery"])  # fmt: skip
         method = rng.choice(["GET", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "BREW", "HEAD"])
         return method, path, {}, rng.choice([None, b"x" * 1_000])
     headers = rng.choice([
@@ -224,6 +238,10 @@ def judged(status, headers, content, held, what):
     elif kind == "application/json" and content:
         found = json.loads(content)
         for rows in found.get("results", []):
+            assert {row["id"] for row in rows} <= names, what
+        if "directions" in found:
+            ends = [each[side] for each in found["directions"] for side in ("towards", "away")]
+            rows = [*found["alike"], *(row for end in ends for row in end["items"])]
             assert {row["id"] for row in rows} <= names, what
     assert b"root:" not in content, what
     assert headers.get("x-content-type-options") == "nosniff" or status == 400, what

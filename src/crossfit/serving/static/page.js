@@ -33,6 +33,8 @@ async function ask(path, options = {}) {
   if (answer.ok) return answer;
   const body = await answer.json().catch(() => ({}));
   if (answer.status === 401) {
+    $("access-note").textContent = token ? "The token is wrong; try again." : "Whoever started it knows the token.";
+    $("token").value = "";
     if (!$("access").open) $("access").showModal();
     throw new Refusal(token ? "The token is wrong." : "This service needs a token.");
   }
