@@ -36,7 +36,7 @@ def model():
 def test_the_example_of_the_page_runs(model, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     page = PAGE.read_text(encoding="utf-8")
-    section = page.partition("## Beside skops\n")[2].partition("\n## ")[0]
+    section = page.partition("## Bundles and skops\n")[2].partition("\n## ")[0]
     (block,) = re.findall(r"^```py\n(.*?)^```$", section, re.M | re.S)
     names = {"model": model}
     exec(compile(block, str(PAGE), "exec"), names)
