@@ -37,7 +37,7 @@ def test_there_are_commands():
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_command_is_understood(command, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # where a user's own pairs are
-    for folder in ("photos", "features", "winner"):
+    for folder in ("photos", "photos.index", "features", "winner"):
         (tmp_path / folder).mkdir()
     (tmp_path / "pairs.csv").touch()
     program, *arguments = shlex.split(command)
