@@ -11,7 +11,7 @@ import time
 import numpy as np
 import pytest
 
-from crossfit.retrieval import Index
+from crossfit.retrieval import Index, Tuning, _structures
 from crossfit.retrieval._segments import write_manifest
 
 faiss = pytest.importorskip("faiss")
@@ -313,6 +313,52 @@ def test_structures_meet_their_target(tmp_path, kind, metric):
         == exact.search(queries, where=few).ids.tolist()
     )
     index.check()
+
+
+def noisy(n, seed):
+    """Vectors of few dimensions with noise, whose codes of a few bytes order near ones poorly."""
+    rng = np.random.default_rng(seed)
+    mixing = np.random.default_rng(0).standard_normal((8, 32))
+    return rng.standard_normal((n, 8)) @ mixing + 2 * rng.standard_normal((n, 32))
+
+
+def test_any_target_is_met_by_more_candidates_and_lists(tmp_path, monkeypatch):
+    # As many lists as a million vectors have.
+    monkeypatch.setattr(_structures, "n_lists", lambda n: 1024)
+    with Index.create(tmp_path / "i", 32, kind="ivf-pq") as index:
+        index.add(noisy(12_000, 1), [str(i) for i in range(12_000)])
+        queries = noisy(100, 2)
+        exact = index.search(queries).ids
+        index.compact()
+        lists = faiss.downcast_index(index._snapshot.structure.index.index)
+        centres = lists.quantizer.reconstruct_n(0, 1024)
+        order = np.argsort(-queries @ centres.T, axis=1)
+        for n in (32, 256, 1024):  # the nearest lists are those that are compared
+            probed = lists.quantizer.search(queries.astype(np.float32), n)[1]
+            assert np.mean([np.isin(a[:n], b).mean() for a, b in zip(order, probed)]) > 0.999
+        for target in (0.95, 1.0):
+            tuning = index.tune(queries, target)
+            assert tuning.met and not tuning.shortfall, str(tuning)
+            row = tuning.rows[tuning.chosen]
+            fast = [one for one in tuning.rows if one["low"] >= target]
+            assert row["per_second"] == max(one["per_second"] for one in fast)
+            assert len({tuple(one["settings"].values()) for one in tuning.rows}) == len(tuning.rows)
+            found = index.search(queries).ids
+            shares = [np.isin(a, b).mean() for a, b in zip(exact, found)]
+            assert np.mean(shares) == pytest.approx(row["recall"])
+
+
+def test_a_target_that_is_not_met_has_a_sentence_on_what_was():
+    rows = [
+        {"settings": {"nprobe": 1, "refine": 10}, "recall": 0.9, "low": 0.88, "per_second": 9.0},
+        {"settings": {"nprobe": 2, "refine": 10}, "recall": 0.951, "low": 0.947, "per_second": 5.0},
+    ]
+    tuning = Tuning("ivf-pq", 10, 0.95, 100, rows, 2.0, None)
+    sentence = (
+        "no settings reach 0.95; the best, nprobe=2, refine=10, find 0.951 of the exact results, "
+        "0.947 at least"
+    )
+    assert tuning.shortfall == sentence and str(tuning).endswith("\n" + sentence)
 
 
 @pytest.mark.parametrize("combine", ["max", "sum"])

@@ -124,18 +124,21 @@ def n_lists(n_vectors: int) -> int:
     return int(2 ** np.clip(np.round(np.log2(n_vectors) / 2), 0, 16))
 
 
-def settings_of(kind: str, n_vectors: int) -> list[dict[str, int]]:
-    """Return settings of a search, from fast to thorough.
+def settings_of(kind: str, n_vectors: int) -> list[list[dict[str, int]]]:
+    """Return series of settings of a search, each from fast to thorough.
 
-    `refine` is the number of candidates per result that are compared exactly.
+    `refine` is the number of candidates per result that are compared exactly. Codes of few bytes
+    order near vectors poorly, so that more lists alone do not find them; more candidates do.
     """
     if kind == "hnsw":
-        return [{"efSearch": 2**power, "refine": 1} for power in range(4, 12)]
+        return [[{"efSearch": 2**power, "refine": 1} for power in range(4, 12)]]
     if kind == "int8":
-        return [{"refine": refine} for refine in (1, 2, 4, 8)]
+        return [[{"refine": refine} for refine in (1, 2, 4, 8)]]
     most = n_lists(n_vectors)
     probes = [2**power for power in range(17) if 2**power <= most]
-    return [{"nprobe": probe, "refine": refine} for refine in (10, 40) for probe in probes]
+    return [
+        [{"nprobe": probe, "refine": refine} for probe in probes] for refine in (10, 40, 160, 640)
+    ]
 
 
 def default_settings(kind: str, n_vectors: int) -> dict[str, int]:
@@ -183,13 +186,14 @@ def built(
     else:
         lists = n_lists(n_vectors)
         n_bytes = max(1, min(64, width // 4))
-        # The lists are found by a graph if there are many.
-        coarse = f"IVF{lists}_HNSW32" if lists >= 1024 else f"IVF{lists}"
         bits = "" if n_vectors >= 10_000 else "x4"
-        rotation = f"OPQ{n_bytes}_{4 * n_bytes},{coarse},PQ{n_bytes}{bits}"
+        # The nearest lists are found exactly: a graph of their centres misses more of them the more
+        # are asked for, so that no number of lists reached some items.
+        rotation = f"OPQ{n_bytes}_{4 * n_bytes},IVF{lists},PQ{n_bytes}{bits}"
         index = library.index_factory(width, rotation, metric)
         turn = library.downcast_VectorTransform(index.chain.at(0))
-        # faiss' own 50 and 40 rounds take minutes for a gain within the noise of the recall.
+        # faiss' own 50 and 40 rounds take minutes for a gain within the noise of the recall, which
+        # candidates that are compared exactly make up for.
         turn.niter, turn.niter_pq, turn.niter_pq_0, turn.max_train_points = 4, 2, _ROUNDS, 2**14
         library.downcast_index(index.index).pq.cp.niter = _ROUNDS
         sample = max(_PER_LIST * lists, 65_536)

@@ -52,6 +52,8 @@ Vectors = Any
 #: Metric to the similarity that prepares its rows.
 METRICS = {"cosine": "cosine", "dot": "dot", "euclidean": "l2", "correlation": "correlation"}
 KINDS = ("auto", "exact", *STRUCTURES)
+#: A series of settings gives way to the next where twice the effort finds less than this more.
+_LEAST_GAIN = 0.002
 #: Largest entry of a vector; faiss squares them in float32.
 _LARGEST = 1e15
 #: Bytes of the vectors of one segment.
@@ -664,29 +666,42 @@ class Index:
         started = time.perf_counter()
         exact, _ = self._search(snapshot, rows, k, masks, None, None)
         exact_speed = len(rows) / (time.perf_counter() - started)
-        measured: list[dict[str, Any]] = []
-        chosen: int | None = None
         self._search(snapshot, rows[:1], k, masks, None, default_settings(self.kind, 1))  # reads it
-        for settings in settings_of(self.kind, snapshot.structure.n_vectors):
+
+        def measure(settings: Mapping[str, int]) -> dict[str, Any]:
             started = time.perf_counter()
             found, _ = self._search(snapshot, rows, k, masks, None, settings)
             speed = len(rows) / (time.perf_counter() - started)
             shares = np.array([np.isin(a, b).mean() for a, b in zip(exact, found)])
             low = shares.mean() - 1.96 * shares.std() / np.sqrt(len(shares))
-            measured.append(
-                {
-                    "settings": settings,
-                    "recall": float(shares.mean()),
-                    "low": float(low),
-                    "per_second": float(speed),
-                }
-            )
-            if chosen is not None or shares.mean() == 1:  # one more, for the curve
+            return {"settings": settings, "recall": float(shares.mean()), "low": float(low),
+                    "per_second": float(speed)}  # fmt: skip
+
+        measured: list[dict[str, Any]] = []
+        every = settings_of(self.kind, snapshot.structure.n_vectors)
+        skipped = 0
+        for series in every:
+            met = [row for row in measured if row["low"] >= target_recall]
+            own: list[dict[str, Any]] = []
+            for settings in series[skipped:]:
+                # After a series that met the target, the next one can be faster with fewer lists.
+                if met and settings["nprobe"] >= met[-1]["settings"]["nprobe"]:
+                    break
+                before = own[-1]["recall"] if own else -1.0
+                own.append(measure(settings))
+                recall = own[-1]["recall"]
+                if own[-1]["low"] >= target_recall or recall == 1:
+                    break
+                if series is not every[-1] and recall - before < _LEAST_GAIN:
+                    break
+            measured += own
+            if met:
                 break
-            if low >= target_recall:
-                chosen = len(measured) - 1
-        if chosen is None and measured[-1]["low"] >= target_recall:
-            chosen = len(measured) - 1
+            # What few lists do not have, more candidates do not find.
+            most = max(row["recall"] for row in own)
+            skipped += next(at for at, row in enumerate(own) if row["recall"] >= 0.9 * most)
+        fits = [at for at, row in enumerate(measured) if row["low"] >= target_recall]
+        chosen = max(fits, key=lambda at: measured[at]["per_second"]) if fits else None
         best = max(range(len(measured)), key=lambda at: measured[at]["recall"])
         tuning = Tuning(
             self.kind, k, float(target_recall), len(rows), measured, exact_speed, chosen

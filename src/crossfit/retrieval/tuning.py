@@ -61,6 +61,17 @@ class Tuning:
         """Return whether the target is met."""
         return self.chosen is not None
 
+    @property
+    def shortfall(self) -> str:
+        """Return a sentence on what is reached if the target is not met, otherwise empty."""
+        if self.met:
+            return ""
+        row = max(self.rows, key=lambda row: row["recall"])
+        return (
+            f"no settings reach {self.target:g}; the best, {_named(row['settings'])}, find "
+            f"{row['recall']:.3f} of the exact results, {row['low']:.3f} at least"
+        )
+
     def to_dict(self) -> dict[str, Any]:
         """Return the values as JSON has them."""
         return dict(vars(self))
@@ -105,7 +116,7 @@ class Tuning:
         for at, (name, recall, low, speed) in enumerate(named):
             mark = "  chosen" if at == self.chosen else ""
             lines.append(f"{name:{width}}  {recall:9.3f}  {low:.3f}  {speed:9,.0f}{mark}")
-        return "\n".join(lines)
+        return "\n".join([*lines, *filter(None, [self.shortfall])])
 
     def figure(self) -> ShownFigure:
         """Return the curve of recall and queries per second."""
