@@ -61,6 +61,7 @@ def test_tune(tmp_path, jobs):
         tmp_path, "tune", "cca", "--dataset", "emoji", "--features", "image=grid",
         "--features", WORDS, "--space", f"features__text__truncatedsvd__{MANY}", "--trials", 1,
         "--folds", 2, "--jobs", jobs, "--study", "mine", "--storage", "sqlite:///s.db",
+        "--sampler", "grid",  # which leaves out the defaults, because the space does not have them
     )  # fmt: skip
     assert "the only trial failed with ValueError: view 'text': n_components(5000" in text
     assert ") must be <= n_features(" in text

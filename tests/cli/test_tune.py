@@ -20,7 +20,7 @@ from sklearn.base import clone
 import crossfit
 from crossfit.cli.commands import cli
 from crossfit.datasets import load
-from crossfit.model_selection import PairKFold
+from crossfit.model_selection import PairKFold, make_retrieval_scorer
 from crossfit.winners import evaluate_winner, read_winner
 
 EMOJI = [
@@ -127,6 +127,18 @@ def test_own_pairs_and_features_of_them_are_measured_and_saved(tune, tmp_path):
         assert found.exit_code == 0 and len(found.output.splitlines()) == 2, found.output
     assert read_winner("a").record["columns"] == {"image": "image", "text": "caption"}
     assert [row["value"] for row in cells["a"]] == [row["value"] for row in cells["b"]]
+
+
+def test_labels_count_only_for_measures_by_label_as_in_experiments(tune):
+    words = ["--trials", 1, "--metric", "map@all", "--metric", "r@5", "--save", "w"]
+    done = tune("cca", *EMOJI, *words)
+    assert done.exit_code == 0, done.output
+    best = re.search(r"best map@all (0\.\d{4}), r@5 (0\.\d+) with", done.output)
+    held = load("emoji")["val"]
+    model = read_winner("w").model
+    for name, y, found in zip(["map@all", "r@5"], [held.y, None], best.groups()):
+        score = make_retrieval_scorer(name)(model, held.views, y)
+        assert float(found) == pytest.approx(score, abs=5e-5)
 
 
 def test_what_is_fixed_is_not_searched_and_spaces_can_be_given(tune):

@@ -157,17 +157,18 @@ def tune(
     _check_pairs(method, pipeline, loaded[train])
 
     from crossfit.experiment.task import reason_of
+    from crossfit.experiment.tuning import Scoring
     from crossfit.model_selection import OptunaSearch
     from crossfit.model_selection.storages import without_password
 
     held_out = None if validation is None else loaded[validation]
     labelled = loaded[train].y is not None
     measured = [*(metrics or ["map@all" if labelled else "mrr"]), *against]
-    scoring: Any = measured if len(measured) > 1 else measured[0]
+    scorers: dict[str, Any] = {name: name if name in COSTS else Scoring(name) for name in measured}
     search = OptunaSearch(
         pipeline,
         searched,
-        scoring=scoring,
+        scoring=scorers if len(scorers) > 1 else scorers[measured[0]],
         objectives=[measured[0], *against] if against else None,
         cv=folds if held_out is None else (held_out.views, held_out.y),
         n_trials=trials,
@@ -332,19 +333,15 @@ def _again() -> str:
 def _print(search: Any, trials: int, names: list[str]) -> None:
     from collections import Counter
 
-    from crossfit.model_selection.scorers import RetrievalMetric
-
     states = Counter(trial.state.name.lower() for trial in search.trials_)
     named = {"complete": "complete", "pruned": "pruned", "fail": "failed"}
     words = ", ".join(f"{states[state]} {word}" for state, word in named.items() if states[state])
     click.echo(f"{len(search.trials_)} of {trials} trials: {words}")
-    scorer = search.scorer_ if not isinstance(search.scorer_, dict) else search.scorer_[names[0]]
-    metric = scorer.metric if isinstance(scorer, RetrievalMetric) else "score"
     others = "".join(
         f", {name} {_shown(value)}"
         for name, value in getattr(search, "best_scores_", {}).items() if name != names[0]
     )  # fmt: skip
-    click.echo(f"best {metric} {search.best_score_:.4f}{others} with")
+    click.echo(f"best {names[0]} {search.best_score_:.4f}{others} with")
     front = hasattr(search, "front_")
     importance = {} if front else _importance(search.study_)
     for name, value in search.best_params_.items():

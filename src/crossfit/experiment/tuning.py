@@ -33,10 +33,18 @@ from crossfit.experiment.store import Store
 from crossfit.experiment.store_files import StoreError, read_json, warn_of_damage, write_json
 from crossfit.experiment.stored_schema import SEARCH
 from crossfit.experiment.task import Skip, Task, reason_of
+from crossfit.metrics.names import parse_metric
 from crossfit.search_space import check_space, remaining, renamed
 from crossfit.views import Views
 
-__all__ = ["chosen_settings", "forget_search", "keep_search", "kept_search", "search_space"]
+__all__ = [
+    "Scoring",
+    "chosen_settings",
+    "forget_search",
+    "keep_search",
+    "kept_search",
+    "search_space",
+]
 
 
 def in_pipeline(spec: MethodSpec, name: str) -> str:
@@ -79,14 +87,33 @@ def search_space(spec: MethodSpec) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class _Scoring:
-    """A scorer that uses labels if the relevance of its metric is by label."""
+class Scoring:
+    """A scorer that uses labels if the relevance of its metric is by label.
+
+    Parameters
+    ----------
+    metric : str
+        Name of a measure.
+    relevance : {"auto", "label", "pair"}, default="auto"
+        As in an experiment; by default, that of the measure.
+    ties : str, default="expected"
+        As in `crossfit.evaluate`.
+
+    Raises
+    ------
+    ValueError
+        If there is no such measure.
+    """
 
     metric: str
-    relevance: str
-    ties: str
+    relevance: str = "auto"
+    ties: str = "expected"
+
+    def __post_init__(self) -> None:
+        parse_metric(self.metric)
 
     def __call__(self, estimator: Any, X: Views, y: Any = None) -> float:
+        """Return the score of a fitted method on Views; larger is better."""
         from crossfit.model_selection import make_retrieval_scorer
 
         labels = y if by_label(self.metric, self.relevance, y) else None
@@ -265,7 +292,7 @@ def _search(task: Task, store: Store, on_trial: OnTrial | None) -> dict[str, Any
     metric = tuning.metric or task.metrics[0]
     seed = None if task.seed is None else tuning.seed
     model = cell_pipeline(task, stage, seed)
-    score = _Scoring(metric, task.relevance, task.ties)
+    score = Scoring(metric, task.relevance, task.ties)
     search = OptunaSearch(
         model,
         checked_settings(model, task.space, f"method {task.method.label!r}: tune"),
