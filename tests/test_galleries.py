@@ -44,6 +44,14 @@ def test_a_table_has_each_picture_once_with_the_columns_of_its_first_row(picture
     ]
 
 
+def test_columns_with_the_names_of_the_items_do_not_replace_them(pictures):
+    (pictures / "t.csv").write_text("image,path,text\na.png,elsewhere,one\n")
+    found = read_gallery(pictures / "t.csv", view="image")
+    assert found.columns["path"] == [str(pictures / "a.png")] and found.columns["text"] == ["one"]
+    found = read_gallery(pictures / "t.csv", view="x", kind="text", column="path")
+    assert found.items == found.columns["text"] == ["elsewhere"]
+
+
 def test_a_table_of_texts_has_every_row(pictures):
     found = read_gallery(pictures / "captions.csv", view="text")
     assert (found.kind, found.items, found.ids) == (

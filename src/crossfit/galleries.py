@@ -376,7 +376,8 @@ def _of_table(table: Table, view: str | None, kind: str | None, column: str | No
         for name, part in columns.items()
         if part.ndim == 1 and name not in (own, given)
     }
-    return Gallery(items, ids, {"text" if kind == "text" else "path": items, **payload}, kind)
+    # Last, because the table may have another column of this name.
+    return Gallery(items, ids, {**payload, "text" if kind == "text" else "path": items}, kind)
 
 
 def _usual(kind: str | None) -> list[str]:

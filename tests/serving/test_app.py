@@ -6,7 +6,7 @@ from urllib.parse import quote
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageColor
 
 import crossfit
 from crossfit.galleries import read_gallery
@@ -65,6 +65,22 @@ def test_items_are_found_by_names_of_all_kinds(client, photos):
         assert file.headers["content-type"] in ("image/png", "image/jpeg")
         small = client.get(f"{address}/thumbnail")
         assert Image.open(io.BytesIO(small.content)).format == "JPEG"
+
+
+def test_the_thumbnail_is_that_of_the_file_as_it_is_now(client, photos):
+    path = next(path for path in photos.rglob("*.png") if path.is_file())
+    address = f"/items/{quote(path.relative_to(photos).as_posix(), safe='')}/thumbnail"
+    kept = path.read_bytes()
+    try:
+        for colour in ("red", "blue"):
+            Image.new("RGB", (40, 40), colour).save(path)
+            shown = Image.open(io.BytesIO(client.get(address).content)).convert("RGB")
+            expected = ImageColor.getrgb(colour)
+            assert np.abs(np.subtract(shown.getpixel((9, 9)), expected)).max() < 16
+        path.unlink()
+        assert client.get(address).status_code == 404
+    finally:
+        path.write_bytes(kept)
 
 
 @pytest.mark.parametrize(

@@ -475,8 +475,8 @@ def compare(
     Returns
     -------
     Comparisons
-        A list of `Comparison`
-        One comparison per pair, in the order given; all of them are corrected together.
+        A list of `Comparison`, one per pair, in the order given; all of them are corrected
+        together.
 
     Raises
     ------

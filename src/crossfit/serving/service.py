@@ -124,7 +124,7 @@ class Service:
         self._batcher: Batcher[Query] = Batcher(
             self._answers, self.limits.batch, self.limits.window, lambda size: self.on_batch(size)
         )
-        self._thumbnails: OrderedDict[str, bytes] = OrderedDict()
+        self._thumbnails: OrderedDict[tuple[str, int, int], bytes] = OrderedDict()
         self._ends = Ends(searcher, gallery)
         self._look: _Look | None = None
 
@@ -557,17 +557,20 @@ class Service:
     def _thumbnail(self, path: str) -> bytes:
         from PIL import Image
 
-        known = self._thumbnails.pop(path, None)
-        if known is None:
-            try:
+        try:
+            state = os.stat(container_of(path) or path)
+            key = path, state.st_mtime_ns, state.st_size
+            known = self._thumbnails.pop(key, None)
+            if known is None:
                 image = Image.fromarray(load_rgb(path, self.limits.picture_pixels))
-            except (OSError, ValueError):
-                raise Refused(404, "the file of this item cannot be decoded any more") from None
+        except (OSError, ValueError):
+            raise Refused(404, "the file of this item cannot be decoded any more") from None
+        if known is None:
             image.thumbnail((_THUMBNAIL, _THUMBNAIL))
             stream = io.BytesIO()
             image.save(stream, "JPEG", quality=85)
             known = stream.getvalue()
-        self._thumbnails[path] = known
+        self._thumbnails[key] = known
         if len(self._thumbnails) > _THUMBNAILS:
             self._thumbnails.popitem(last=False)
         return known
