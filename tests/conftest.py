@@ -6,7 +6,11 @@ import json
 import os
 import re
 import shutil
+import signal
+import subprocess
+import sys
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
@@ -369,3 +373,42 @@ def hub_server(monkeypatch, tmp_path):
     yield made.state
     made.shutdown()
     made.server_close()
+
+
+@pytest.fixture
+def two_workers(tmp_path_factory):
+    """Start a Dask scheduler and two workers, each in a process that runs in another folder.
+
+    Name it after the fixtures whose environment variables the workers need.
+    """
+    pytest.importorskip("distributed", reason="dask.distributed is not installed")
+    from distributed import Client
+
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    about = elsewhere / "scheduler.json"
+
+    def start(*words):
+        return subprocess.Popen(
+            [sys.executable, "-m", "dask", *words, "--host", "127.0.0.1", "--no-dashboard"],
+            cwd=elsewhere, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )  # fmt: skip
+
+    scheduler = start("scheduler", "--port", "0", "--scheduler-file", str(about))
+    workers = []
+    try:
+        deadline = time.monotonic() + 90
+        while not about.exists() or not about.read_text().endswith("}"):
+            assert time.monotonic() < deadline and scheduler.poll() is None
+            time.sleep(0.05)
+        address = json.loads(about.read_text())["address"]
+        options = ("--nthreads", "1", "--nworkers", "1", "--no-nanny")
+        workers += [start("worker", address, *options) for _ in range(2)]
+        with Client(address, set_as_default=False) as client:
+            client.wait_for_workers(2, timeout=90)
+        yield address, workers
+    finally:
+        for process in (*workers, scheduler):
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait(timeout=30)

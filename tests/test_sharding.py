@@ -1,6 +1,5 @@
 """Extraction by several processes and machines: the features of one process, after kills too."""
 
-import json
 import os
 import signal
 import subprocess
@@ -208,52 +207,16 @@ def test_a_run_that_is_killed_continues(pairs, tmp_path):
     assert [a.path != b.path for a, b in zip(wanted, again)] == [True] + [False] * 4
 
 
-def start(folder, *args):
-    return subprocess.Popen(
-        [sys.executable, "-m", "dask", *args], cwd=folder, stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL, start_new_session=True,
-    )  # fmt: skip
+def test_a_cluster_that_loses_a_worker_gives_what_one_process_gives(pairs, two_workers):
+    address, workers = two_workers
 
+    def kill(view, done, total):
+        if view == "image" and done == 10:
+            os.killpg(workers[0].pid, signal.SIGKILL)
 
-def test_a_cluster_that_loses_a_worker_gives_what_one_process_gives(pairs, tmp_path):
-    pytest.importorskip("distributed", reason="dask.distributed is not installed")
-    about = tmp_path / "scheduler.json"
-    elsewhere = tmp_path / "elsewhere"  # workers run in another folder
-    elsewhere.mkdir()
-    processes = [start(
-        elsewhere, "scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard",
-        "--scheduler-file", str(about),
-    )]  # fmt: skip
-    try:
-        deadline = time.monotonic() + 90
-        while not about.exists() or not about.read_text().endswith("}"):
-            assert time.monotonic() < deadline and processes[0].poll() is None
-            time.sleep(0.05)
-        address = json.loads(about.read_text())["address"]
-        processes += [
-            start(
-                elsewhere, "worker", address, "--nthreads", "1", "--nworkers", "1", "--no-nanny",
-                "--no-dashboard", "--host", "127.0.0.1",
-            )
-            for _ in range(2)
-        ]  # fmt: skip
-        from distributed import Client
-
-        with Client(address, set_as_default=False) as client:
-            client.wait_for_workers(2, timeout=90)
-
-        def kill(view, done, total):
-            if view == "image" and done == 10:
-                os.killpg(processes[1].pid, signal.SIGKILL)
-
-        embed(pairs, EXTRACTORS, "far", scheduler=address, listener=kill)
-        assert processes[1].wait(timeout=10) == -signal.SIGKILL
-        embed(pairs, EXTRACTORS, "near")
-        same("far", "near")
-        with pytest.raises(ValueError, match="scheduler excludes n_jobs and devices"):
-            embed(pairs, EXTRACTORS, "g", scheduler=address, n_jobs=2)
-    finally:
-        for process in processes:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait(timeout=30)
+    embed(pairs, EXTRACTORS, "far", scheduler=address, listener=kill)
+    assert workers[0].wait(timeout=10) == -signal.SIGKILL
+    embed(pairs, EXTRACTORS, "near")
+    same("far", "near")
+    with pytest.raises(ValueError, match="scheduler excludes n_jobs and devices"):
+        embed(pairs, EXTRACTORS, "g", scheduler=address, n_jobs=2)

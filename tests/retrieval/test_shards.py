@@ -1,12 +1,8 @@
 """An index built of shards, by processes that may be killed, answers as one built at once."""
 
-import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
-import time
 from itertools import pairwise
 
 import numpy as np
@@ -267,19 +263,9 @@ def test_a_killed_process(tmp_path):
     assert sorted(os.listdir(tmp_path)) == ["many", "one", "was"]
 
 
-def start(folder, *args):
-    return subprocess.Popen(
-        [sys.executable, "-m", "dask", *args], cwd=folder, stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL, start_new_session=True,
-    )  # fmt: skip
-
-
-def test_a_cluster_that_loses_a_worker(tmp_path, monkeypatch):
-    pytest.importorskip("distributed", reason="dask.distributed is not installed")
+def test_a_cluster_that_loses_a_worker(tmp_path, monkeypatch, two_workers):
     monkeypatch.chdir(tmp_path)
-    about = tmp_path / "scheduler.json"
-    elsewhere = tmp_path / "elsewhere"  # workers run in another folder
-    elsewhere.mkdir()
+    address, workers = two_workers
     expected = at_once(tmp_path / "one", parts_of())
     parts = [
         Part(part.vectors[i : i + 20], part.ids[i : i + 20], {k: v[i : i + 20] for k, v in
@@ -288,42 +274,16 @@ def test_a_cluster_that_loses_a_worker(tmp_path, monkeypatch):
     ]  # fmt: skip
     np.save("v.npy", VECTORS[:20])
     parts[0] = Part("v.npy", parts[0].ids, parts[0].payload)
-    processes = [start(
-        elsewhere, "scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard",
-        "--scheduler-file", str(about),
-    )]  # fmt: skip
-    try:
-        deadline = time.monotonic() + 90
-        while not about.exists() or not about.read_text().endswith("}"):
-            assert time.monotonic() < deadline and processes[0].poll() is None
-            time.sleep(0.05)
-        address = json.loads(about.read_text())["address"]
-        processes += [
-            start(
-                elsewhere, "worker", address, "--nthreads", "1", "--nworkers", "1", "--no-nanny",
-                "--no-dashboard", "--host", "127.0.0.1",
-            )
-            for _ in range(2)
-        ]  # fmt: skip
-        from distributed import Client
+    done = []
 
-        with Client(address, set_as_default=False) as client:
-            client.wait_for_workers(2, timeout=90)
-        done = []
+    def kill(n):
+        done.append(n)
+        if len(done) == 3:
+            os.killpg(workers[0].pid, signal.SIGKILL)
 
-        def kill(n):
-            done.append(n)
-            if len(done) == 3:
-                os.killpg(processes[1].pid, signal.SIGKILL)
-
-        with build_shards("far", parts, DIM, scheduler=address, listener=kill) as index:
-            assert processes[1].wait(timeout=10) == -signal.SIGKILL
-            assert sum(done) == N and len(done) == len(parts)
-            same(expected, index)
-        left = sorted(set(os.listdir(tmp_path)))
-        assert left == ["elsewhere", "far", "one", "scheduler.json", "v.npy"]
-    finally:
-        for process in processes:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait(timeout=30)
+    with build_shards("far", parts, DIM, scheduler=address, listener=kill) as index:
+        assert workers[0].wait(timeout=10) == -signal.SIGKILL
+        assert sum(done) == N and len(done) == len(parts)
+        same(expected, index)
+    left = sorted(set(os.listdir(tmp_path)))
+    assert left == ["far", "one", "v.npy"]

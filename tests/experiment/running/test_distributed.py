@@ -1,11 +1,7 @@
 """The same experiment on a real Dask cluster on loopback; one of its workers is killed."""
 
-import json
 import os
 import signal
-import subprocess
-import sys
-import time
 
 import pytest
 
@@ -14,46 +10,9 @@ from crossfit.experiment import Experiment, run
 pytest.importorskip("distributed", reason="dask.distributed is not installed")
 
 
-def start(tmp_path, *args):
-    return subprocess.Popen(
-        [sys.executable, "-m", "dask", *args],
-        cwd=tmp_path,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-
-
-@pytest.fixture
-def cluster(tiny, tmp_path):
-    """Start a scheduler and two workers, each in a separate process."""
-    about = tmp_path / "scheduler.json"
-    scheduler = start(
-        tmp_path, "scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard",
-        "--scheduler-file", str(about),
-    )  # fmt: skip
-    deadline = time.monotonic() + 60
-    while not about.exists() or not about.read_text().endswith("}"):
-        assert time.monotonic() < deadline and scheduler.poll() is None
-        time.sleep(0.05)
-    address = json.loads(about.read_text())["address"]
-    workers = [
-        start(
-            tmp_path, "worker", address, "--nthreads", "1", "--nworkers", "1", "--no-nanny",
-            "--no-dashboard", "--host", "127.0.0.1", "--name", name,
-        )
-        for name in ("one", "two")
-    ]  # fmt: skip
-    yield address, workers
-    for process in (*workers, scheduler):
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait(timeout=30)
-
-
 @pytest.mark.slow
-def test_a_cluster_that_loses_a_worker_gives_what_this_machine_gives(cluster, tiny, tmp_path):
-    address, workers = cluster
+def test_a_cluster_that_loses_a_worker_gives_what_this_machine_gives(tiny, two_workers, tmp_path):
+    address, workers = two_workers
     methods = [
         {"method": "tiny", "label": "A", "params": {"sleep": 0.1}},
         {"method": "tiny", "label": "T", "tune": {"power": {"float": [0.5, 2.0]}}},
