@@ -327,11 +327,11 @@ class Hub(BaseHTTPRequestHandler):
                 self.answer(404, {"error": "no entry"}, X_Error_Code=code)
                 return
             raw = files[found[3]]
+            digest = f'"{hashlib.sha256(raw).hexdigest()}"'
             raw = state["damage"](found[3], raw)
             if found[3] in state["redirects"]:
                 self.answer(302, b"", Location=state["redirects"][found[3]])
                 return
-            digest = f'"{hashlib.sha256(raw).hexdigest()}"'
             size = state["sizes"].get(found[3], len(raw))
             self.answer(200, raw, X_Repo_Commit=found[2], ETag=digest, X_Linked_Etag=digest,
                         X_Linked_Size=size, Content_Length=len(raw))  # fmt: skip

@@ -9,6 +9,8 @@ import pytest
 
 import crossfit
 from crossfit import BundleError, load, push_to_hub
+from crossfit.hub import bundle_from_hub
+from crossfit.persistence import read_record, save_with_record
 from crossfit.subspace import CCA, PLS
 
 hub = pytest.importorskip("huggingface_hub")
@@ -79,6 +81,40 @@ def test_content_that_does_not_match_its_hash_is_rejected(hub_server, file):
     with pytest.raises(BundleError, match="rejected") as caught:
         load(address)
     one_sentence(caught)
+
+
+@pytest.mark.parametrize("file", ["manifest.json", "arrays", "record.json"])
+def test_a_file_that_was_damaged_on_the_way_is_downloaded_again(hub_server, tmp_path, file):
+    folder = save_with_record(FITTED, tmp_path / "winner", {"experiment": "one"}, None)
+    address = push_to_hub(folder, "me/emoji")
+
+    def read():
+        with bundle_from_hub(address, max_bytes=10**6, whole=True) as (found, _):
+            return load(found), read_record(found, address)
+
+    sound = hub_server["damage"]
+    hub_server["damage"] = lambda name, raw: raw[::-1] if name.startswith(file) else raw
+    with pytest.raises((BundleError, OSError)):
+        read()
+    hub_server["damage"] = sound
+    model, record = read()
+    np.testing.assert_array_equal(model.similarity(X, Y), FITTED.similarity(X, Y))
+    assert record == {"experiment": "one"}
+    asked = len(hub_server["requests"])
+    read()
+    assert len(hub_server["requests"]) == asked  # a sound file is not downloaded again
+
+
+def test_a_damaged_file_in_the_cache_is_rejected_without_a_connection(hub_server, monkeypatch):
+    address = push_to_hub(FITTED, "me/emoji")
+    sound = hub_server["damage"]
+    hub_server["damage"] = lambda name, raw: raw[::-1] if name.startswith("arrays") else raw
+    with pytest.raises(BundleError, match="does not match its hash"):
+        load(address)
+    hub_server["damage"] = sound
+    monkeypatch.setattr(hub.constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(BundleError, match="does not match its hash"):
+        load(address)
 
 
 def test_a_huge_file_is_not_downloaded(hub_server):

@@ -7,7 +7,7 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,10 @@ from crossfit.persistence import (
     MANIFEST,
     RECORD,
     BundleError,
+    is_signed,
     lists_record,
     load,
+    matches,
     note_commit,
     read_record,
     save,
@@ -193,29 +195,38 @@ def bundle_from_hub(
             if not (revision and _COMMIT.fullmatch(revision)):
                 commit = _resolved(hub, name, revision, token)
 
-            def fetch(file: str, limit: int) -> Path:
-                return _fetched(hub, name, str(commit), file, limit, folder, token)
+            def fetch(file: str, limit: int, sound: Callable[[Path], bool]) -> Path:
+                return _fetched(hub, name, str(commit), file, limit, sound, folder, token)
 
-            manifest = json.loads(fetch(MANIFEST, LARGEST_MANIFEST).read_bytes())
+            manifest = json.loads(fetch(MANIFEST, LARGEST_MANIFEST, is_signed).read_bytes())
             listed = manifest.get("arrays") if isinstance(manifest, dict) else None
             arrays = listed.get("file") if isinstance(listed, dict) else None
             if not isinstance(arrays, str) or not ARRAY_FILE.fullmatch(arrays):
                 raise BundleError(f"{arrays!r} is not the name of an array file")
-            fetch(arrays, max_bytes)
+            fetch(arrays, max_bytes, lambda path: matches(path, listed))
             if whole and "record" in manifest:
-                fetch(RECORD, LARGEST_RECORD)
+                fetch(RECORD, LARGEST_RECORD, lambda path: matches(path, manifest["record"]))
             if whole:
                 with contextlib.suppress(Exception):  # a page for people, which may be missing
-                    fetch(CARD, _LARGEST_CARD)
+                    fetch(CARD, _LARGEST_CARD, lambda path: True)
         yield folder, f"hf://{name}@{commit}"
 
 
 def _fetched(
-    hub: Any, name: str, commit: str, file: str, limit: int, folder: Path, token: str | None
+    hub: Any,
+    name: str,
+    commit: str,
+    file: str,
+    limit: int,
+    sound: Callable[[Path], bool],
+    folder: Path,
+    token: str | None,
 ) -> Path:
-    """Return a file of a commit in a folder, downloaded unless it is in the cache."""
+    """Return a file of a commit in a folder, downloaded unless the cache has it undamaged."""
     held = hub.try_to_load_from_cache(name, file, revision=commit)
-    if isinstance(held, str):
+    in_cache = isinstance(held, str)
+    # Without a connection a damaged file is kept, so that the error is that of its hash.
+    if in_cache and (hub.constants.HF_HUB_OFFLINE or sound(Path(held).resolve())):
         found = Path(held)
     else:
         url = hub.hf_hub_url(name, file, revision=commit)
@@ -224,7 +235,9 @@ def _fetched(
             raise BundleError(f"the server answers with another commit for {file}")
         if about.size is None or about.size > limit:
             raise BundleError(f"{file} takes {about.size} bytes, more than the limit of {limit}")
-        found = Path(hub.hf_hub_download(name, file, revision=commit, token=token))
+        found = Path(
+            hub.hf_hub_download(name, file, revision=commit, token=token, force_download=in_cache)
+        )
     if found.stat().st_size > limit:
         raise BundleError(f"{file} takes more than the limit of {limit} bytes")
     # A copy by link: the cache holds links to blobs, which `load` would reject.

@@ -334,6 +334,23 @@ def note_commit(given: str, address: str) -> None:
         warn(f"{given} is {address} at present; load that to have the same model again")
 
 
+def is_signed(manifest: Path) -> bool:
+    """Return True if a file is a manifest with its own hash."""
+    try:
+        _checked_manifest(_read_manifest(manifest))
+    except BundleError:
+        return False
+    return True
+
+
+def matches(path: Path, listed: Any) -> bool:
+    """Return True if a file has the size and hash of its entry in a manifest."""
+    if not isinstance(listed, dict) or path.stat().st_size != listed.get("size"):
+        return False
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest() == listed.get("sha256")
+
+
 def load_named(folder: Path, called: str, max_bytes: int = MOST_BYTES) -> Any:
     """Read a model from a folder that messages refer to by another name."""
     try:
