@@ -31,9 +31,10 @@ from crossfit._devices import resolve_device
 from crossfit._files import clear_drafts, draft_of, reserve, room_for
 from crossfit._sharding import Part, array_of, extracted_in_parts, is_being_made, parts_of
 from crossfit._workers import Run, cluster, processes
-from crossfit.datasets.columns import open_csv
-from crossfit.datasets.features import FORMAT, LABELS, MANIFEST, PAIRS, VECTOR
+from crossfit.datasets.features import FORMAT, LABELS, MANIFEST, PAIRS
 from crossfit.datasets.record import Dataset
+from crossfit.datasets.text_tables import open_csv
+from crossfit.datasets.vectors import VECTOR
 from crossfit.views import Ragged, n_rows
 
 if TYPE_CHECKING:

@@ -15,8 +15,9 @@ from crossfit._arguments import one_of, shown, validated
 from crossfit._frames import frame_of
 from crossfit._html import Items, html_table, text_of
 from crossfit._packed import file_size
-from crossfit.datasets.columns import Table, header_of, open_table
+from crossfit.datasets.columns import Table
 from crossfit.datasets.folders import METADATA, files_of
+from crossfit.datasets.opening import header_of, open_table
 from crossfit.datasets.pairs import has_shards
 from crossfit.datasets.record import shortened
 from crossfit.datasets.shards import open_shards, shards_of
@@ -255,7 +256,8 @@ def gallery_of_features(
     vectors : ndarray or Ragged
         A row per item.
     """
-    from crossfit.datasets.features import VECTOR, items_of_view, manifest_of, rows_of_view
+    from crossfit.datasets.features import items_of_view, manifest_of, rows_of_view
+    from crossfit.datasets.vectors import VECTOR
 
     manifest = manifest_of(folder)
     if view not in manifest["views"]:

@@ -469,7 +469,7 @@ def options_for(
     winner: Winner, source: str | os.PathLike[str], columns: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
     """Return the options with which `read_pairs` reads a table as that of the fit."""
-    from crossfit.datasets.columns import header_of
+    from crossfit.datasets.opening import header_of
 
     options: dict[str, Any] = {}
     path = Path(source)
@@ -542,7 +542,7 @@ def gallery_for(
     known = (winner.record.get("columns") or {}).get(chosen)
     wanted = column
     if wanted is None and isinstance(known, str) and Path(source).is_file():
-        from crossfit.datasets.columns import header_of
+        from crossfit.datasets.opening import header_of
 
         there = {name.strip().casefold() for name in header_of(Path(source))[1]}
         wanted = known if known.strip().casefold() in there else None

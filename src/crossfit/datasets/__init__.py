@@ -10,9 +10,9 @@ _HOMES = {
     "available": "loading",
     "from_csv": "tables",
     "from_folder": "folders",
-    "from_precomputed": "vectors",
+    "from_precomputed": "precomputed",
     "from_table": "tables",
-    "from_webdataset": "shards",
+    "from_webdataset": "webdataset",
     "load": "loading",
     "read_pairs": "pairs",
     "read_vectors": "vectors",
@@ -47,11 +47,11 @@ if TYPE_CHECKING:
     from crossfit.datasets.loading import available as available
     from crossfit.datasets.loading import load as load
     from crossfit.datasets.pairs import read_pairs as read_pairs
+    from crossfit.datasets.precomputed import from_precomputed as from_precomputed
     from crossfit.datasets.record import Dataset as Dataset
     from crossfit.datasets.record import Split as Split
-    from crossfit.datasets.shards import from_webdataset as from_webdataset
     from crossfit.datasets.tables import from_csv as from_csv
     from crossfit.datasets.tables import from_table as from_table
-    from crossfit.datasets.vectors import from_precomputed as from_precomputed
     from crossfit.datasets.vectors import read_vectors as read_vectors
     from crossfit.datasets.vectors import write_embeddings as write_embeddings
+    from crossfit.datasets.webdataset import from_webdataset as from_webdataset

@@ -9,7 +9,6 @@ from pathlib import Path
 from crossfit._warnings import warn
 from crossfit.datasets.captions import Captioned, captioned_set, check_per_image
 from crossfit.datasets.cards import AUDIOCAPS as CARD
-from crossfit.datasets.columns import open_csv
 from crossfit.datasets.record import (
     Dataset,
     check_counts,
@@ -17,6 +16,7 @@ from crossfit.datasets.record import (
     missing_files,
     shortened,
 )
+from crossfit.datasets.text_tables import open_csv
 from crossfit.extraction.formats import SOUND_SUFFIXES
 
 #: Rows, which are captions, of each table.

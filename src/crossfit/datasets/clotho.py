@@ -7,8 +7,8 @@ from pathlib import Path
 
 from crossfit.datasets.captions import Captioned, captioned_set, check_per_image
 from crossfit.datasets.cards import CLOTHO as CARD
-from crossfit.datasets.columns import open_csv
 from crossfit.datasets.record import Dataset, choose_subsets, missing_files
+from crossfit.datasets.text_tables import open_csv
 
 #: The official name of each split.
 PARTS = {"train": "development", "val": "validation", "test": "evaluation"}

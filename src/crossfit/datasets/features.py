@@ -12,16 +12,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crossfit.cards import API, DatasetCard
-from crossfit.datasets.columns import open_csv, open_table
+from crossfit.datasets.opening import open_table
 from crossfit.datasets.record import Dataset, Split, content_hash
+from crossfit.datasets.text_tables import open_csv
+from crossfit.datasets.vectors import VECTOR, read_vectors
 from crossfit.views import Ragged, Views
 
-__all__ = ["FORMAT", "LABELS", "MANIFEST", "PAIRS", "VECTOR", "is_features", "items_of_view",
+__all__ = ["FORMAT", "LABELS", "MANIFEST", "PAIRS", "is_features", "items_of_view",
            "manifest_of", "read_features", "rows_of_view"]  # fmt: skip
 
 MANIFEST = "features.json"
 PAIRS = "pairs.csv"
-VECTOR = "vector"  # the column of a table
 LABELS = "labels.npy"
 FORMAT = 1
 
@@ -119,8 +120,6 @@ def rows_of_view(folder: Path, manifest: Mapping[str, Any], view: str) -> Any:
     files = [str(folder / file["name"]) for file in manifest["views"][view]["files"]]
     if not files:
         return np.array(items_of_view(folder, manifest, view), dtype=object)
-    from crossfit.datasets.vectors import read_vectors
-
     if files[0].endswith(".parquet"):
         return read_vectors(files, VECTOR)
     try:

@@ -13,18 +13,25 @@ from numpy.typing import NDArray
 
 from crossfit._arguments import one_of, validated
 from crossfit._warnings import warn
-from crossfit.datasets.columns import FORMS, Table, objects, open_table
-from crossfit.datasets.record import Dataset, Split, content_hash, read_lines, shortened
+from crossfit.datasets.columns import Table, objects
+from crossfit.datasets.opening import FORMS, open_table
+from crossfit.datasets.record import (
+    SPLIT_FOLDERS,
+    Dataset,
+    Split,
+    content_hash,
+    read_lines,
+    shortened,
+    split_order,
+)
 from crossfit.datasets.tables import (
     ROLES,
-    SPLIT_FOLDERS,
     Roles,
     build,
     class_labels,
     columns_of_views,
     default_views,
     own_card,
-    split_order,
     states_of,
 )
 from crossfit.extraction.formats import PICTURE_SUFFIXES, SOUND_SUFFIXES

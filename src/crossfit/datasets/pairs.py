@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from crossfit._arguments import shown, validated
-from crossfit.datasets.columns import header_of
 from crossfit.datasets.features import is_features, read_features
 from crossfit.datasets.folders import METADATA, from_folder
+from crossfit.datasets.opening import header_of
 from crossfit.datasets.record import Dataset
-from crossfit.datasets.shards import from_webdataset
 from crossfit.datasets.tables import KNOWN_AS, default_views, from_table
+from crossfit.datasets.webdataset import from_webdataset
 
 __all__ = ["columns_read", "has_shards", "read_pairs"]
 

@@ -21,6 +21,7 @@ from crossfit.views import Views
 __all__ = [
     "Dataset",
     "MissingFilesError",
+    "SPLIT_FOLDERS",
     "Split",
     "check_counts",
     "choose_subsets",
@@ -31,8 +32,12 @@ __all__ = [
     "read_text",
     "require",
     "shortened",
+    "split_order",
     "stamps",
 ]
+
+#: Names of folders that are splits instead of classes, in the order of the splits.
+SPLIT_FOLDERS = ("train", "training", "val", "valid", "validation", "dev", "test", "testing")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -391,3 +396,8 @@ def shortened(names: Iterable[str], limit: int = 3) -> str:
     listed = list(names)
     more = f" and {len(listed) - limit} more" if len(listed) > limit else ""
     return ", ".join(listed[:limit]) + more
+
+
+def split_order(name: str) -> int:
+    """Return the place of a split among others: training, validation, test, other names."""
+    return SPLIT_FOLDERS.index(name) if name in SPLIT_FOLDERS else len(SPLIT_FOLDERS)

@@ -16,14 +16,15 @@ from crossfit._arguments import one_of, shown, validated
 from crossfit._packed import container_of, file_size
 from crossfit._warnings import warn
 from crossfit.cards import API, DatasetCard
-from crossfit.datasets.columns import Table, objects, open_csv, open_table, other_separator
+from crossfit.datasets.columns import Table, objects
+from crossfit.datasets.opening import open_table
 from crossfit.datasets.record import Dataset, Split, hash_of, shortened
+from crossfit.datasets.text_tables import open_csv, other_separator
 from crossfit.extraction.weights import file_sha256
 from crossfit.views import Ragged, Views, n_rows
 
 __all__ = [
     "ROLES",
-    "SPLIT_FOLDERS",
     "Roles",
     "build",
     "class_labels",
@@ -34,7 +35,6 @@ __all__ = [
     "labels_of",
     "own_card",
     "parts_of",
-    "split_order",
     "states_of",
 ]
 
@@ -44,8 +44,6 @@ KNOWN_AS = {
     "audio": ("audio", "sound", "audio_path"),
     "text": ("text", "caption", "captions", "title", "sentence", "sentences"),
 }
-#: Names of folders that are splits instead of classes, in the order of the splits.
-SPLIT_FOLDERS = ("train", "training", "val", "valid", "validation", "dev", "test", "testing")
 #: Files of up to this size together (in bytes) are read for the revision.
 READ_AT_MOST = 2**30
 
@@ -940,11 +938,6 @@ def _views(
         lambda part, name: part.rename({own: own[len(name) + 1 :] for own in part.names}),
         *channels,
     )
-
-
-def split_order(name: str) -> int:
-    """Return the place of a split among others: training, validation, test, other names."""
-    return SPLIT_FOLDERS.index(name) if name in SPLIT_FOLDERS else len(SPLIT_FOLDERS)
 
 
 def own_card(

@@ -83,8 +83,8 @@ def feature_parts(folder: str | os.PathLike[str], view: str, size: int = 100_000
     FileNotFoundError, ValueError
         If the folder does not have such features, or they are not one vector per item.
     """
-    from crossfit.datasets.columns import open_csv
     from crossfit.datasets.features import manifest_of
+    from crossfit.datasets.text_tables import open_csv
 
     check_arguments(
         "feature_parts", {"folder": [a_path()], "view": [str], "size": [integer(1)]}, locals()

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from crossfit._arguments import a_path, validated
 from crossfit._files import whole_file
-from crossfit.datasets.columns import open_table
+from crossfit.datasets.opening import open_table
 from crossfit.datasets.vectors import read_vectors
 from crossfit.systems.triples import Triples, as_triples, of_table
 

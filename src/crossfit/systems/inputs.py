@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from crossfit.datasets.columns import open_table
+from crossfit.datasets.opening import open_table
 from crossfit.datasets.record import Split
 from crossfit.hub import is_address
 from crossfit.metrics.directions import Direction

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crossfit._arguments import shown
-from crossfit.datasets.columns import open_table
+from crossfit.datasets.opening import open_table
 
 __all__ = ["Triples", "as_triples", "codes_of"]
 
