@@ -3,13 +3,14 @@
 import base64
 import csv
 import json
+import re
 import shutil
 import subprocess
 import sys
 import zlib
 from html.parser import HTMLParser
 from pathlib import Path
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 import numpy as np
 import pytest
@@ -130,8 +131,29 @@ def test_other_protocols_have_their_own_leaderboard(results, tmp_path):
     page = write_board([results, tmp_path], tmp_path / "site")
     text = page.read_text("utf-8")
     assert "2 leaderboards of" in text
-    assert "subset train 200 instead of" in text
+    assert "train subset: 200" in text
     assert len(list(page.parent.glob("emoji*.html"))) == 2
+
+
+def test_an_option_that_was_left_out_is_its_default(results, tmp_path):
+    for path in results.glob("emoji-cca-*"):
+        target = Path(shutil.copy(path, tmp_path))
+        resigned(target, lambda found: with_key(found, params={"split": "official"}))
+    page = write_board([results, tmp_path], tmp_path / "site")
+    assert "1 leaderboard of" in page.read_text("utf-8")
+    for path in tmp_path.glob("emoji-cca-*"):
+        resigned(path, lambda found: with_key(found, params={"split": "another"}))
+    page = write_board([results, tmp_path], tmp_path / "site")
+    assert "because of its split: another." in page.read_text("utf-8")
+
+
+def test_the_seeds_of_a_method_are_in_one_row(results, tmp_path):
+    text = write_board([results], tmp_path / "site").read_text("utf-8")
+    table = text[text.index('id="results"') :]
+    held = sorted(path.name for path in (tmp_path / "site" / "results").iterdir())
+    assert sorted(re.findall(r'href="results/([^"]+)"', table)) == sorted(map(quote, held))
+    rows = table.count("<tr>") - 1
+    assert 1 < rows < len(held)
 
 
 def test_runs_of_one_name_are_told_apart(results, tmp_path):

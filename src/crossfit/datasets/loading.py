@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from crossfit import registry
 from crossfit.cards import DatasetCard
 from crossfit.datasets.record import Dataset
 
-__all__ = ["available", "load"]
+__all__ = ["available", "load", "with_defaults"]
 
 GROUP = "crossfit.datasets"
 
@@ -100,6 +100,28 @@ def options_of(loader: Callable[..., Dataset]) -> list[str] | None:
     if any(part.kind is part.VAR_KEYWORD for part in parameters):
         return None
     return [part.name for part in parameters]
+
+
+def with_defaults(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options with which a data set is loaded, with those that were left out.
+
+    Parameters
+    ----------
+    name : str
+        Name of a data set. One that is not installed has no known options.
+    options : mapping of str to object
+        Options that were given to `load`.
+    """
+    try:
+        card: DatasetCard = registry.get(name, GROUP)
+        parameters = inspect.signature(registry.load(name, GROUP)).parameters
+    except (registry.RegistryError, TypeError, ValueError):
+        return dict(options)
+    defaults = {part.name: part.default for part in list(parameters.values())[2:]}
+    known = {"split": card.splits[0], **defaults}
+    return {key: value for key, value in known.items() if value is not inspect.Parameter.empty} | (
+        dict(options)
+    )
 
 
 def folder_of(card: DatasetCard, root: str | os.PathLike[str] | None) -> Path:

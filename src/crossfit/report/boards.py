@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from crossfit.datasets.loading import with_defaults
 from crossfit.experiment.keys import canonical
 from crossfit.experiment.records import CellRecord, RunRecord
 from crossfit.experiment.store_files import StoreError
@@ -22,13 +23,10 @@ from crossfit.metrics import (
 from crossfit.metrics.confidence import CONFIDENCES
 from crossfit.metrics.directions import spellings
 from crossfit.metrics.evaluation import PerQuery
-from crossfit.report.format import (
-    metric_words,
-    short,
-)
+from crossfit.report.format import listed, metric_words, short
 from crossfit.report.leaderboard import Board, Quoted, Row
 
-__all__ = ["Group", "Method", "Methods", "board_of", "boards", "grouped"]
+__all__ = ["Group", "Method", "Methods", "board_of", "boards", "data_of", "grouped"]
 
 
 @dataclass(frozen=True)
@@ -77,9 +75,7 @@ def grouped(records: Sequence[RunRecord]) -> list[Group]:
     for record in dict.fromkeys(records):
         for cell in record.done:
             protocol = cell.cell.get("protocol", {})
-            kind = canonical(
-                [cell.cell.get("dataset"), protocol.get("relevance"), protocol.get("ties")]
-            )
+            kind = canonical([data_of(cell), protocol.get("relevance"), protocol.get("ties")])
             method = canonical({**cell.cell, "seed": None})
             kinds.setdefault(kind, {}).setdefault(method, []).append((record, cell))
     found = []
@@ -89,10 +85,21 @@ def grouped(records: Sequence[RunRecord]) -> list[Group]:
     # Runs on the same data set may differ in the subset or the relevance.
     clashes = Counter(title for title, _, _ in found)
     return [
-        (title if clashes[title] == 1 else f"{title} ({', '.join(run.name for run in runs)})",
-         methods, runs)
+        (title if clashes[title] == 1 else f"{title} ({_names(runs)})", methods, runs)
         for title, methods, runs in found
-    ]  # fmt: skip
+    ]
+
+
+def data_of(cell: CellRecord) -> dict[str, Any]:
+    """Return the data of a cell, with options that were left out: those given may be the same."""
+    about = dict(cell.cell.get("dataset") or {})
+    return about | {"params": with_defaults(about.get("name", ""), about.get("params") or {})}
+
+
+def _names(runs: Sequence[RunRecord]) -> str:
+    """Return the names of runs, or of the first two of many."""
+    names = list(dict.fromkeys(run.name for run in runs))
+    return listed(names if len(names) <= 3 else [*names[:2], f"{len(names) - 2} more"])
 
 
 def _named(methods: Mapping[str, _RunCells]) -> Methods:

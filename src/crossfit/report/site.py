@@ -17,7 +17,7 @@ from crossfit._files import draft_of, put_folder, room_for
 from crossfit.experiment.keys import canonical
 from crossfit.experiment.records import CellRecord
 from crossfit.experiment.store_files import StoreError
-from crossfit.report.boards import Group, board_of, grouped
+from crossfit.report.boards import Group, board_of, data_of, grouped
 from crossfit.report.exported import ExportedCell, ExportedRun, read_results, tested_split
 from crossfit.report.facts import facts_of, lead_of, licences_of, yaml_of
 from crossfit.report.format import counted, figure, interval_figure, listed, metric_words, short
@@ -136,32 +136,42 @@ def _write_site(
         )
     (folder / "results").mkdir()
     (folder / "experiments").mkdir()
-    rows = []
+    rows: dict[tuple[str, ...], dict[str, Any]] = {}
+    n_results = 0
     for run in runs:
         name = re.sub(r"[^\w-]+", "-", run.name)
         write_text(folder / "experiments" / f"{name}.yaml", yaml_of(run.spec))
         for cell in _cells(run.cells):
             shutil.copyfile(cell.file, folder / "results" / cell.file.name)
-            rows.append(_row(run, cell, name))
+            n_results += 1
+            row = _row(run, cell, name)
+            same = (row["dataset"], row["label"], row["experiment"], row["version"], row["command"])
+            row = rows.setdefault(same, row)
+            row["files"].append((cell.seed, f"results/{cell.file.name}"))
+            row["date"] = max(row["date"], _date(run, cell))
     html = template("board.html.j2").render(
         title=title,
         entries=entries,
-        rows=sorted(rows, key=lambda row: (row["dataset"], row["label"], row["seed"])),
-        n_results=len(rows),
+        rows=[{**rows[key], "files": sorted(rows[key]["files"])} for key in sorted(rows)],
+        n_results=n_results,
     )
     write_text(folder / _MARK, html)
     write_text(folder / "leaderboards.csv", csv_table(boards))
 
 
+def _date(run: ExportedRun, cell: ExportedCell) -> str:
+    return cell.finished[:10] or run.created[:10]
+
+
 def _row(run: ExportedRun, cell: ExportedCell, experiment: str) -> dict[str, Any]:
+    """Return what the results of a method have in common; they differ in their seeds."""
     method = cell.cell["method"]
     return {
         "label": cell.label,
         "dataset": cell.dataset,
-        "seed": cell.seed,
         "version": f"{method.get('distribution', '')} {method.get('version', '')}".strip(),
-        "date": cell.finished[:10] or run.created[:10],
-        "file": f"results/{cell.file.name}",
+        "date": _date(run, cell),
+        "files": [],
         "experiment": f"experiments/{experiment}.yaml",
         "command": run.command,
     }
@@ -235,33 +245,35 @@ def _entry(group: Group, board: Board, page: str, groups: Sequence[Group]) -> _E
 
 def _protocol(group: Group) -> dict[str, Any]:
     """Return what must be equal for results to be compared, flattened to names and values."""
-    cell = _held(group)[0].cell
-    about, protocol = cell["dataset"], cell.get("protocol") or {}
+    cell = _held(group)[0]
+    about, protocol = data_of(cell), cell.cell.get("protocol") or {}
     flat = {
+        "loader": about.get("name"),
         "revision": about.get("revision"),
         "relevance": protocol.get("relevance"),
         "ties": protocol.get("ties"),
     }
-    for kind in ("params", "subset", "splits"):
-        flat |= {f"{kind} {name}": value for name, value in (about.get(kind) or {}).items()}
+    for kind, words in (("params", "{}"), ("subset", "{} subset"), ("splits", "{} split")):
+        flat |= {words.format(name): value for name, value in (about.get(kind) or {}).items()}
     return {name: value for name, value in flat.items() if value is not None}
 
 
 def _unlike(group: Group, groups: Sequence[Group]) -> str:
-    """Return a sentence on how a protocol differs from others on the same data set."""
-    own, name = _protocol(group), tested_split(_held(group)[0])[0]
-    parts = []
-    for other in groups:
-        if other is group or tested_split(_held(other)[0])[0] != name:
+    """Return a sentence on the parts of a protocol that others on the same data set do not have."""
+    name = tested_split(_held(group)[0])[0]
+    protocols = [_protocol(each) for each in groups if tested_split(_held(each)[0])[0] == name]
+    if len(protocols) == 1:
+        return ""
+    own = _protocol(group)
+    differing = []
+    for key in sorted(set().union(*protocols)):
+        of_split = key.endswith(" subset")
+        if of_split and key.replace(" subset", " split") not in own:
             continue
-        theirs = _protocol(other)
-        differing = [
-            f"{key} {short(own.get(key))} instead of {short(theirs.get(key))}"
-            for key in sorted(own.keys() | theirs.keys())
-            if canonical(own.get(key)) != canonical(theirs.get(key))
-        ]
-        parts.append(f"{other[0]} ({', '.join(differing) or 'other loader'})")
-    return f"Not compared with {listed(parts)}." if parts else ""
+        if len({canonical(each.get(key)) for each in protocols}) > 1:
+            value = short(own[key]) if key in own else "all" if of_split else "none"
+            differing.append(f"{key}: {value}")
+    return f"Not compared with others on {name}, because of its {'; '.join(differing)}."
 
 
 def _notes(entry: _Entry, group: Group) -> list[str]:
