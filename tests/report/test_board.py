@@ -19,7 +19,7 @@ from crossfit.experiment.keys import key_of
 from crossfit.experiment.store_files import StoreError
 from crossfit.report import report_runs, write_board, write_results
 from crossfit.report.boards import boards
-from crossfit.report.exported import _exported, read_results
+from crossfit.report.exported import ExportedRun, _exported, read_results
 from crossfit.report.text_tables import csv_table
 
 
@@ -145,6 +145,19 @@ def test_an_option_that_was_left_out_is_its_default(results, tmp_path):
         resigned(path, lambda found: with_key(found, params={"split": "another"}))
     page = write_board([results, tmp_path], tmp_path / "site")
     assert "because of its split: another." in page.read_text("utf-8")
+
+
+def test_the_first_measure_is_that_of_most_runs(results):
+    run = read_results([results])[0]
+    first, second, *_ = run.metrics
+    orders = {"one": [second, first], "two": [first, second], "three": [first, second]}
+    runs = [
+        ExportedRun(**{**vars(run), "name": name, "spec": {**run.spec, "metrics": metrics}})
+        for name, metrics in orders.items()
+    ]
+    for order in (runs, runs[::-1]):
+        (board,) = boards(order)
+        assert list(board.metrics) == [first, second]
 
 
 def test_the_seeds_of_a_method_are_in_one_row(results, tmp_path):

@@ -148,6 +148,8 @@ def board_of(title: str, methods: Methods, records: Sequence[RunRecord]) -> Boar
         for metric in dict.fromkeys(metric for record in records for metric in record.metrics)
         if all(metric in cell.results[name] for cell in cells for name in directions)
     ]
+    # The first measure is that which the runs list first on average, in whatever order they come.
+    metrics.sort(key=lambda metric: sum(_place(record, metric) for record in records))
     if not directions or not metrics:
         raise StoreError(
             f"{', '.join(record.name for record in records)} have no "
@@ -185,6 +187,10 @@ def board_of(title: str, methods: Methods, records: Sequence[RunRecord]) -> Boar
     ]
     quoted = _quoted(records, known.keys(), first)
     return Board(title, rows, metrics, about, chance, baseline, planned, quoted)
+
+
+def _place(record: RunRecord, metric: str) -> int:
+    return record.metrics.index(metric) if metric in record.metrics else len(record.metrics)
 
 
 def _quoted(
