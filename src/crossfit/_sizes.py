@@ -1,4 +1,4 @@
-"""The size of a fitted method: numbers of its networks, and dimensions of its common space."""
+"""The size of a fitted method: its networks and their devices, and dimensions of its space."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from crossfit.views import Views
 
-__all__ = ["COSTS", "dimensions_of", "parameters_of"]
+__all__ = ["COSTS", "devices_of", "dimensions_of", "parameters_of"]
 
 #: What a setting may cost, by name, with the words for tables; smaller is better.
 COSTS = {"seconds": "fit, s", "dimensions": "dimensions", "parameters": "parameters"}
@@ -15,15 +15,32 @@ COSTS = {"seconds": "fit, s", "dimensions": "dimensions", "parameters": "paramet
 
 def parameters_of(model: Any) -> int | None:
     """Return the number of parameters of the networks of a model; None if it has none."""
+    networks = _networks_of(model)
+    if not networks:
+        return None
+    return sum(each.numel() for network in networks for each in network.parameters())
+
+
+def devices_of(model: Any) -> list[str]:
+    """Return the devices that hold the networks of a model: ``cpu``, or the name of a GPU."""
+    found = {each.device for network in _networks_of(model) for each in network.parameters()}
+    return sorted({_name_of(device) for device in found})
+
+
+def _networks_of(model: Any) -> list[Any]:
     parts = [model, *model.get_params(deep=True).values()]
     networks = {
         id(part): part.net_.module_
         for part in parts
         if hasattr(getattr(part, "net_", None), "module_")
     }
-    if not networks:
-        return None
-    return sum(each.numel() for network in networks.values() for each in network.parameters())
+    return list(networks.values())
+
+
+def _name_of(device: Any) -> str:
+    import torch
+
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else str(device.type)
 
 
 def dimensions_of(model: Any, views: Views) -> int | None:

@@ -18,6 +18,7 @@ from sklearn.pipeline import Pipeline
 
 from crossfit import registry
 from crossfit._code import code_of
+from crossfit._sizes import devices_of
 from crossfit._warnings import warn
 from crossfit.experiment.data import check_labels, load_splits
 from crossfit.experiment.environment import environment, peak_memory
@@ -115,7 +116,7 @@ def _claimed(task: Task, store: Store, begun: float, force: bool) -> Outcome:
         _track(task, store)
         return Outcome(task.key, "failed", time.perf_counter() - begun, reason)
     # Only now, because methods import their libraries (torch, gensim) when they are fitted.
-    about["environment"] = environment(task.identity["method"])
+    record["environment"] = environment(task.identity["method"]) | record["environment"]
     seconds = time.perf_counter() - begun
     record["timing"]["total"] = seconds
     store.write_cell(
@@ -225,6 +226,7 @@ def compute(
         "timing": clock.seconds,
         "memory": {"peak_rss_mib": peak_memory()},
         "size": size_of(model, test_views),
+        "environment": {"devices": devices_of(model)},
         "n": {
             "train": len(train),
             "test": {name: n_rows(test_views.distinct(name)[0]) for name in names},

@@ -74,7 +74,9 @@ CELL = {
     "curves": Maybe({str: {str: _CURVE}}),
     "chance": Maybe({str: _BY_NAME}),
     "relevant": Maybe({str: str}),
-    "environment": Maybe({"packages": Maybe({str: Maybe(str)}), str: object}),
+    "environment": Maybe(
+        {"packages": Maybe({str: Maybe(str)}), "devices": Maybe([str]), str: object}
+    ),
     "started": Maybe(str),
     "finished": Maybe(str),
     "warnings": Maybe([str]),

@@ -190,4 +190,6 @@ def about_environment(about: Mapping[str, Any]) -> str:
     """Return the versions and the platform of an environment, in words."""
     packages = ", ".join(f"{name} {version}" for name, version in
                          sorted((about.get("packages") or {}).items()))  # fmt: skip
-    return f"Python {about.get('python')}, {packages}; {about.get('platform')}"
+    # Networks on the processor need no mention; old cells do not have the entry.
+    devices = "".join(f", {name}" for name in about.get("devices") or () if name != "cpu")
+    return f"Python {about.get('python')}, {packages}; {about.get('platform')}{devices}"

@@ -87,6 +87,7 @@ def test_a_run_gives_what_a_few_lines_by_hand_give(tiny, tmp_path):
     assert cell.n == {"train": 60, "test": {"image": 30, "text": 30}}
     assert cell.size["dimensions"] == 4
     assert cell.environment["packages"]["tinyplug"] == "1.0"
+    assert cell.environment["devices"] == []  # it has no networks
     assert set(cell.timing) >= {"data", "features", "tune", "fit", "score", "evaluate", "total"}
 
 
