@@ -92,6 +92,19 @@ def test_chosen_settings_are_a_table(folder):
     assert "reg " in chosen and "power " in chosen
 
 
+def test_settings_of_one_label_in_two_runs_are_told_apart(record, tmp_path):
+    other = dict(SPEC["methods"][0], tune={"reg": {"choice": [5.0]}})
+    spec = {**SPEC, "name": "others", "comparisons": [], "methods": [other, SPEC["methods"][1]]}
+    second = run(Experiment(**spec), record.store)
+    report_runs([record.name, "others"], record.store, tmp_path / "report")
+    text = (tmp_path / "report" / "leaderboard.md").read_text("utf-8")
+    chosen = text[text.index("## Settings that were chosen") :].split("\n\n")[1]
+    rows = [line for line in chosen.splitlines() if line.startswith("| CCA")]
+    assert len(rows) == 2 and second.done
+    assert any("| CCA (others) |" in row and "reg 5" in row for row in rows)
+    assert any(f"| CCA ({record.name}) |" in row for row in rows)
+
+
 def test_planned_comparisons_are_corrected_for_their_number_alone(record, folder):
     (board,) = boards([record])
     rows = {row.label: row.repeats.averaged for row in board.rows}

@@ -73,16 +73,25 @@ def _differences(board: Board) -> str:
 
 def _chosen(records: Sequence[Any]) -> str:
     """Return a section with the settings that tuning chose; empty if there are none."""
-    rows = {}
-    for cell in (cell for record in records for cell in record.done if cell.chosen):
-        about = cell.tuning
-        rows[cell.dataset, cell.label] = [
-            cell.label, str(about.get("trials", "")), f"{about.get('metric')} on {about.get('on')}",
-            figure(about.get("best_value")), _words(cell.chosen),
-            figure(about.get("seconds"), 0), figure(cell.timing.get("fit"), 1),
-        ]  # fmt: skip
-    if not rows:
+    found: dict[tuple[str, str, str], list[str]] = {}
+    for record in records:
+        for cell in record.done:
+            if cell.chosen:
+                about = cell.tuning
+                found[cell.label, cell.dataset, record.name] = [
+                    str(about.get("trials", "")), f"{about.get('metric')} on {about.get('on')}",
+                    figure(about.get("best_value")), _words(cell.chosen),
+                    figure(about.get("seconds"), 0), figure(cell.timing.get("fit"), 1),
+                ]  # fmt: skip
+    if not found:
         return ""
+    rows = {}
+    for (label, dataset, run), words in found.items():
+        # The same label may stand for other settings in another run or on other data.
+        places = {key[1:] for key in found if key[0] == label and found[key] != words}
+        near = [name for at, name in enumerate((dataset, run))
+                if any(place[at] != name for place in places)]  # fmt: skip
+        rows[label, *words] = [f"{label} ({', '.join(near)})" if near else label, *words]
     head = ["method", "trials", "chosen by", "score", "settings", "search s", "fit s"]
     return f"## Settings that were chosen\n\n{_table(head, 1, list(rows.values()))}"
 
