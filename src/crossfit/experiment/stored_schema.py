@@ -188,7 +188,9 @@ def wrong_cell(found: Any) -> str:
         if not by_metric:
             return f"it.results.{direction} is empty"
     tuned = (found.get("tuning") or {}).get("metric")
-    names = {*(metric for by_metric in results.values() for metric in by_metric), tuned} - {None}
+    of_queries = (results, found.get("chance") or {})
+    names = {metric for each in of_queries for by_metric in each.values() for metric in by_metric}
+    names |= {tuned} - {None}
     if problem := _unknown(names):
         return problem
     metrics = {tuple(by_metric) for by_metric in results.values()}

@@ -74,7 +74,7 @@ def grouped(records: Sequence[RunRecord]) -> list[Group]:
     kinds: dict[str, dict[str, _RunCells]] = {}
     for record in dict.fromkeys(records):
         for cell in record.done:
-            protocol = cell.cell.get("protocol", {})
+            protocol = cell.cell.get("protocol") or {}
             kind = canonical([data_of(cell), protocol.get("relevance"), protocol.get("ties")])
             method = canonical({**cell.cell, "seed": None})
             kinds.setdefault(kind, {}).setdefault(method, []).append((record, cell))
@@ -316,7 +316,7 @@ def _evaluation(
     # Groups have the same numbers in all directions, so that these are resampled together.
     known = np.unique(np.concatenate(list(raw.values())))
     groups: dict[str, Any] = {each: np.searchsorted(known, codes) for each, codes in raw.items()}
-    ties = cell.cell.get("protocol", {}).get("ties", "expected")
+    ties = (cell.cell.get("protocol") or {}).get("ties", "expected")
     return Evaluation(PerQuery(values), tuple(directions), tuple(metrics), ties, 0.95, 0, groups)
 
 

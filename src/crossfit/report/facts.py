@@ -179,7 +179,7 @@ def _about_settings(keyed: Mapping[str, Any]) -> str:
 
 
 def _about_protocol(cell: CellRecord) -> str:
-    protocol = cell.cell.get("protocol", {})
+    protocol = cell.cell.get("protocol") or {}
     return (
         f"relevance {protocol.get('relevance')}, ties {protocol.get('ties')}; settings were chosen "
         "without the test split"

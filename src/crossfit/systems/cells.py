@@ -91,7 +91,7 @@ def cell_triples(
     source = PairSource.of_cell(cell.cell, *(None if each is None else str(each) for each in given))
     test = load_splits(source, cell.cell["dataset"].get("revision")).splits["test"]
     views = test.views
-    wanted = cell.cell.get("protocol", {}).get("relevance", "auto")
+    wanted = (cell.cell.get("protocol") or {}).get("relevance", "auto")
     kinds = {"label" if by_label(m, wanted, test.y) else "pair" for m in record.metrics}
     found: dict[Direction, tuple[Triples, dict[str, Triples], dict[str, Any]]] = {}
     one_way = answering(model)[1].one_way
