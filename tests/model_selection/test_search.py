@@ -1336,6 +1336,32 @@ def test_an_interrupted_study_goes_on(pairs, tmp_path):
     assert states(search) == [TrialState.COMPLETE] * 4 and len(search.study_.trials) == 5
 
 
+@pytest.mark.parametrize("state", [TrialState.COMPLETE, TrialState.FAIL])
+def test_a_trial_that_another_process_has_finished_is_not_an_error(
+    pairs, tmp_path, state, monkeypatch
+):
+    """Two processes that read a queue in SQLite at the same moment may take the same trial."""
+    views, _ = pairs
+    call = search_module._Objective.__call__
+    finished = []
+
+    def slower(objective, trial):
+        value = call(objective, trial)
+        if not finished:  # the other process is faster
+            finished.append(trial.number)
+            storage = optuna.storages.RDBStorage(url)
+            values = [0.5] if state == TrialState.COMPLETE else None
+            storage.set_trial_state_values(trial._trial_id, state, values)
+        return value
+
+    monkeypatch.setattr(search_module._Objective, "__call__", slower)
+    url = f"sqlite:///{tmp_path / 'study.db'}"
+    search = OptunaSearch(CCA(), REG, n_trials=3, storage=url).fit(views)
+    assert len(finished) == 1
+    assert search.study_.trials[finished[0]].state == state
+    assert states(search).count(TrialState.COMPLETE) == 3
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("url", [None, "sqlite:///{}/study.db", "journal:///{}/study.log"])
 def test_processes_share_a_study(pairs, tmp_path, url):

@@ -7,6 +7,7 @@ import copy
 import logging
 import os
 import pickle
+import re
 import sys
 import threading
 import time
@@ -1315,12 +1316,19 @@ def _work(
                                 catch=(_TrialFailedError, _SurplusError),
                                 callbacks=list(callbacks or ()),
                             )
-                    except (ValueError, optuna.exceptions.UpdateFinishedTrialError) as error:
-                        # This process was suspended for a while, so another one took it for dead
-                        # and marked its trial as failed. Optuna reports this in two ways; the
-                        # search continues.
+                    except (
+                        ValueError,
+                        AssertionError,
+                        optuna.exceptions.UpdateFinishedTrialError,
+                    ) as error:
+                        # Another process has finished the trial: it marked it as failed because
+                        # this one was suspended for a while and seemed dead, or both took it from
+                        # the queue at the same moment, which SQLite does not prevent. Optuna
+                        # reports this in three ways (the assertion is in its log of the trial);
+                        # the search continues.
                         finished = isinstance(error, optuna.exceptions.UpdateFinishedTrialError)
-                        if not finished and "Cannot tell a FAIL trial" not in str(error):
+                        told = f"{error} {error.__context__}"
+                        if not finished and not re.search("Cannot tell a (FAIL|COMPLETE)", told):
                             raise
                 elif not _heartbeats(storage):
                     break
