@@ -6,6 +6,7 @@ import pickle
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 import warnings
 
@@ -35,7 +36,8 @@ from crossfit.model_selection import (
     exhaustive,
     storages,
 )
-from crossfit.model_selection import search as search_module
+from crossfit.model_selection import _trials as trials_module
+from crossfit.model_selection import _workers as workers_module
 from crossfit.model_selection.objectives import Measures
 
 REG = {"reg": Float(1e-4, 10.0, log=True)}
@@ -698,7 +700,7 @@ def test_a_timeout_ends_the_search(pairs, monkeypatch):
     search = OptunaSearch(CCA(), REG, n_trials=None, timeout=0.5, cv=2, scoring=slow)
     search.fit(pairs[0])
     assert 1 <= len(search.trials_) <= 5
-    monkeypatch.setattr(search_module.time, "time", iter(range(10**6)).__next__)
+    monkeypatch.setattr(workers_module.time, "time", iter(range(10**6)).__next__)
     with pytest.raises(ValueError, match=r"no trial was finished within timeout=0\.5 seconds"):
         search.fit(pairs[0])
 
@@ -1342,7 +1344,7 @@ def test_a_trial_that_another_process_has_finished_is_not_an_error(
 ):
     """Two processes that read a queue in SQLite at the same moment may take the same trial."""
     views, _ = pairs
-    call = search_module._Objective.__call__
+    call = trials_module.Objective.__call__
     finished = []
 
     def slower(objective, trial):
@@ -1354,7 +1356,7 @@ def test_a_trial_that_another_process_has_finished_is_not_an_error(
             storage.set_trial_state_values(trial._trial_id, state, values)
         return value
 
-    monkeypatch.setattr(search_module._Objective, "__call__", slower)
+    monkeypatch.setattr(trials_module.Objective, "__call__", slower)
     url = f"sqlite:///{tmp_path / 'study.db'}"
     search = OptunaSearch(CCA(), REG, n_trials=3, storage=url).fit(views)
     assert len(finished) == 1
@@ -1536,17 +1538,47 @@ def test_a_trial_that_others_gave_up_does_not_end_the_search(pairs, tmp_path, pr
 def test_a_surplus_trial_is_withdrawn(pairs):
     views, _ = pairs
     study = optuna.create_study(direction="maximize")
-    folds = [
-        search_module._Fold(search_module._Part(views, None), search_module._Part(views, None))
-    ]
-    objective = search_module._Objective(
+    folds = [trials_module.Fold(trials_module.Rows(views, None), trials_module.Rows(views, None))]
+    objective = trials_module.Objective(
         CCA(), REG, Measures.read("mrr", None, True, False), folds, 1, False, False, 0
     )
     first, second = study.ask(), study.ask()
     assert objective(first)[0] > 0
-    with pytest.raises(search_module._SurplusError):
+    with pytest.raises(trials_module.SurplusError):
         objective(second)
     assert not exhaustive.counts(optuna.trial.create_trial(state=TrialState.FAIL))
+
+
+def of_one_setting(views):
+    """Return a study whose sampler lists settings, and the objective of a single one."""
+    rows, space = trials_module.Rows(views, None), {"reg": Choice(low=0.1)}
+    sampler = exhaustive.ExhaustiveSampler(optuna.samplers.BruteForceSampler(), space)
+    objective = trials_module.Objective(
+        CCA(), space, Measures.read("mrr", None, True, False), [trials_module.Fold(rows, rows)], 9,
+        False, False, 0,
+    )  # fmt: skip
+    return optuna.create_study(direction="maximize", sampler=sampler), objective
+
+
+def test_a_trial_waits_for_the_settings_of_earlier_ones(pairs):
+    """Of two processes that draw the same settings at the same time, the later one gives up."""
+    study, objective = of_one_setting(pairs[0])
+    first, second = study.ask(), study.ask()
+    later = threading.Timer(0.5, lambda: suggest(objective.space, first))
+    later.start()
+    with pytest.raises(trials_module.SurplusError, match="has begun the last settings"):
+        objective(second)
+    later.join()
+
+
+def test_a_trial_without_settings_of_a_killed_process_is_not_waited_for(pairs, monkeypatch):
+    study, objective = of_one_setting(pairs[0])
+    monkeypatch.setattr(trials_module, "_DRAWN", 0.3)
+    study.ask()
+    second = study.ask()
+    begun = time.monotonic()
+    assert objective(second)[0] > 0
+    assert 0.2 < time.monotonic() - begun < 5
 
 
 def test_who_died_before_a_sign_of_life_is_failed():
@@ -1562,11 +1594,11 @@ def test_who_died_before_a_sign_of_life_is_failed():
     drawn = {"params": {"reg": 1.0},
              "distributions": {"reg": optuna.distributions.FloatDistribution(0, 2)}}  # fmt: skip
     begun(1), begun(storages.GRACE + 1), begun(storages.GRACE + 1, **drawn)
-    assert search_module._count(study) == 3
-    search_module._fail_dead_trials(study)
+    assert workers_module.n_trials_of(study) == 3
+    workers_module.fail_dead_trials(study)
     running, failed = TrialState.RUNNING, TrialState.FAIL
     assert [trial.state for trial in study.trials] == [running, failed, running]
-    assert search_module._count(study) == 2
+    assert workers_module.n_trials_of(study) == 2
 
 
 @pytest.mark.parametrize(("n_jobs", "verbose"), [(1, 0), (1, 1), (1, 2), (2, 2)])

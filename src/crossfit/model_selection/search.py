@@ -4,26 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import logging
 import os
 import pickle
-import re
-import sys
-import threading
 import time
-import traceback
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
-from numbers import Integral, Real
-from types import MappingProxyType, ModuleType
+from collections.abc import Callable, Mapping, Sequence
+from numbers import Integral
+from types import ModuleType
 from typing import Any, ClassVar, Self
 
 import joblib
 import numpy as np
 import optuna
-import sklearn
 from numpy.typing import ArrayLike, NDArray
 from optuna.trial import BaseTrial, FixedTrial, FrozenTrial, TrialState
 from sklearn.base import BaseEstimator, MetaEstimatorMixin, clone
@@ -31,28 +22,42 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils.metadata_routing import (
     MetadataRouter,
     MethodMapping,
-    get_routing_for_object,
     process_routing,
 )
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.parallel import Parallel, delayed
-from sklearn.utils.validation import _check_method_params, check_is_fitted, has_fit_parameter
+from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 
 from crossfit import registry
 from crossfit._arguments import CheckedParameters, integer, not_views, one_of, real, shown
-from crossfit._arrays import NUMPY_DEFAULTS, is_tensor
+from crossfit._arrays import is_tensor
 from crossfit._code import code_of
 from crossfit._identities import identity_of
-from crossfit._processes import end_with
-from crossfit._progress import progress_bar
 from crossfit._random import draw_seed
 from crossfit._suggest import did_you_mean
 from crossfit._warnings import warn_of_missing_labels
 from crossfit.base import CrossModalEstimator
 from crossfit.labels import check_labels
 from crossfit.model_selection import storages
-from crossfit.model_selection.exhaustive import ExhaustiveSampler, counts, is_complete
-from crossfit.model_selection.objectives import Measures, as_score
+from crossfit.model_selection._trials import (
+    DEFAULTS,
+    Fold,
+    Objective,
+    Rows,
+    cloned,
+    routes,
+    settings_of,
+)
+from crossfit.model_selection._workers import (
+    calm,
+    check_queue,
+    level_of,
+    n_trials_of,
+    quiet,
+    work,
+)
+from crossfit.model_selection.exhaustive import ExhaustiveSampler, counts
+from crossfit.model_selection.objectives import Measures
 from crossfit.model_selection.splitters import PairKFold, check_folds
 from crossfit.querying import answering, encode, similarity
 from crossfit.search_space import (
@@ -66,7 +71,6 @@ from crossfit.search_space import (
     remaining,
     renamed,
     size_of,
-    suggest,
 )
 from crossfit.views import Views, is_views
 
@@ -83,10 +87,6 @@ SAMPLERS: dict[str, type[optuna.samplers.BaseSampler]] = {
 # The attribute of a study that holds hashes of what its results depend on, and the words for each
 # difference.
 _MARK = "crossfit"
-# The attribute of a study that names a sampler without further settings.
-_EXHAUSTED = "crossfit_exhausted"
-# The attribute of the trial with the settings of the estimator: its values outside the space.
-_DEFAULTS = "defaults"
 _MARKS = {
     "data": "other data",
     "folds": "other folds",
@@ -98,8 +98,6 @@ _MARKS = {
 }
 # Parameters that do not affect scores.
 _NEUTRAL = ("device", "memory", "n_jobs", "verbose")
-# Seconds between two checks whether other processes have finished their trials.
-_POLL = 0.2
 # States of all trials but queued ones.
 _BEGUN = tuple(state for state in TrialState if state is not TrialState.WAITING)
 
@@ -428,16 +426,16 @@ class OptunaSearch(CheckedParameters, MetaEstimatorMixin, BaseEstimator):
         # Hashing reads all the data, so only a study that outlives this fit is marked.
         lasting = self.storage is not None or self.study is not None
         mark = self._mark(views, labels, folds, of_fit, of_score) if lasting else None
-        with _quiet(self.verbose), contextlib.ExitStack() as stack:
+        with quiet(self.verbose), contextlib.ExitStack() as stack:
             if self.study is None:
                 opened = storages.open_storage(self.storage, self.n_jobs > 1)
                 storage = stack.enter_context(opened)
             else:
                 storage = self.study._storage
             stack.enter_context(storages.as_connection_errors())
-            with _calm(self.verbose):
+            with calm(self.verbose):
                 self.study_ = study = self._study(storage, mark)
-            _check_queue(study, space)
+            check_queue(study, space)
             done = len(study.get_trials(deepcopy=False, states=_BEGUN))
             seed = draw_seed(self.random_state)
             study.sampler, study.pruner = self._sampler(study, seed, done, 0), self._pruner(study)
@@ -445,7 +443,7 @@ class OptunaSearch(CheckedParameters, MetaEstimatorMixin, BaseEstimator):
                 self._queue_defaults(study)
             try:
                 if self._left(study):
-                    objective = _Objective(
+                    objective = Objective(
                         self.estimator,
                         space,
                         measures,
@@ -453,7 +451,7 @@ class OptunaSearch(CheckedParameters, MetaEstimatorMixin, BaseEstimator):
                         self.n_trials,
                         prunes=not isinstance(study.pruner, optuna.pruners.NopPruner),
                         refit_epochs=self.refit_epochs,
-                        verbose=_level(self.verbose),
+                        verbose=level_of(self.verbose),
                         catch=self.catch if isinstance(self.catch, tuple) else (self.catch,),
                     ).with_fixed_steps_done()
                     self._run(study, storage, objective, seed, done)
@@ -463,7 +461,7 @@ class OptunaSearch(CheckedParameters, MetaEstimatorMixin, BaseEstimator):
                 raise
             self._conclude(study)
         if self.refit:
-            winner = clone(self.estimator).set_params(**_cloned(self.best_params_))
+            winner = clone(self.estimator).set_params(**cloned(self.best_params_))
             self.best_estimator_ = winner.fit(views, labels, **of_fit)
         return self
 
@@ -492,7 +490,7 @@ class OptunaSearch(CheckedParameters, MetaEstimatorMixin, BaseEstimator):
             params = {"sample_weight": sample_weight, **params}
         if not params:
             return {}, {}
-        if _routes():
+        if routes():
             routed = process_routing(self, "fit", **params)
             return dict(routed.estimator.fit), dict(routed.scorer.score)
         if list(params) != ["sample_weight"]:
@@ -528,12 +526,12 @@ class OptunaSearch(CheckedParameters, MetaEstimatorMixin, BaseEstimator):
         return self.estimator._given(X, Y, y)
 
     def _run(
-        self, study: optuna.Study, storage: Any, objective: _Objective, seed: int, done: int
+        self, study: optuna.Study, storage: Any, objective: Objective, seed: int, done: int
     ) -> None:
         deadline = None if self.timeout is None else time.time() + self.timeout
         # Those of scikit-learn pass on its configuration, of which metadata routing is a part.
         Parallel(n_jobs=self.n_jobs, backend="loky" if self.n_jobs > 1 else "sequential")(
-            delayed(_work)(
+            delayed(work)(
                 storage,
                 study.study_name,
                 objective,
@@ -565,15 +563,15 @@ class OptunaSearch(CheckedParameters, MetaEstimatorMixin, BaseEstimator):
         self.best_score_ = self._measures.value_of(best)
         if self._measures.several:
             self.best_scores_ = dict(best.user_attrs["scores"])
-        with _calm(self.verbose):
+        with calm(self.verbose):
             # Copies, so that setting parameters of a part does not change options of the space.
             trial = FixedTrial(best.params)
-            drawn = _settings(self.search_space_, trial, self.estimator, best.user_attrs)
-            self.best_params_ = _cloned(drawn)
+            drawn = settings_of(self.search_space_, trial, self.estimator, best.user_attrs)
+            self.best_params_ = cloned(drawn)
         self.best_params_ |= best.user_attrs.get("epochs", {})
 
     def _left(self, study: optuna.Study) -> bool:
-        return self.n_trials is None or _count(study, running=False) < self.n_trials
+        return self.n_trials is None or n_trials_of(study, running=False) < self.n_trials
 
     def _best(self) -> FrozenTrial:
         complete = [trial for trial in self.trials_ if trial.state is TrialState.COMPLETE]
@@ -711,7 +709,7 @@ class OptunaSearch(CheckedParameters, MetaEstimatorMixin, BaseEstimator):
                 )
         # set_params raises for unknown names here, once, instead of in every trial.
         unconditional = {key: _example(part) for key, part in space.items() if part.when is None}
-        clone(self.estimator).set_params(**_cloned(unconditional))
+        clone(self.estimator).set_params(**cloned(unconditional))
         return space
 
     def _pruner(self, study: optuna.Study) -> optuna.pruners.BasePruner:
@@ -738,7 +736,7 @@ class OptunaSearch(CheckedParameters, MetaEstimatorMixin, BaseEstimator):
             # A resumed study must not draw its first settings again.
             words = [seed] if done == worker == 0 else [seed, done, worker]
             state = int(np.random.SeedSequence(words).generate_state(1)[0])
-            with _calm(False):  # BruteForceSampler still warns that it is experimental
+            with calm(False):  # BruteForceSampler still warns that it is experimental
                 quiet = {"warn_independent_sampling": False} if given in ("cmaes", "gp") else {}
                 sampler = SAMPLERS[given](seed=state, **quiet)  # type: ignore[call-arg]
         else:
@@ -760,7 +758,7 @@ class OptunaSearch(CheckedParameters, MetaEstimatorMixin, BaseEstimator):
         own = isinstance(self.sampler, str) or (self.sampler is None and self.study is None)
         kinds = optuna.samplers.TPESampler, optuna.samplers.RandomSampler
         if not outside or (own and isinstance(study.sampler, kinds)):
-            study.enqueue_trial(recorded, user_attrs={_DEFAULTS: list(outside)})
+            study.enqueue_trial(recorded, user_attrs={DEFAULTS: list(outside)})
 
     def _folds(
         self,
@@ -768,7 +766,7 @@ class OptunaSearch(CheckedParameters, MetaEstimatorMixin, BaseEstimator):
         y: NDArray[Any] | None,
         of_fit: dict[str, Any],
         of_score: dict[str, Any],
-    ) -> tuple[list[_Fold], list[tuple[NDArray[np.int64], NDArray[np.int64]]] | None]:
+    ) -> tuple[list[Fold], list[tuple[NDArray[np.int64], NDArray[np.int64]]] | None]:
         cv = self.cv
         if is_views(cv):
             cv = (cv, None)
@@ -789,7 +787,7 @@ class OptunaSearch(CheckedParameters, MetaEstimatorMixin, BaseEstimator):
                     f"cv: the scorer requests {', '.join(of_score)}, which the Views held out do "
                     "not have; give folds instead"
                 )
-            return [_Fold(_Part(views, y, more=of_fit), _Part(cv[0], labels))], None
+            return [Fold(Rows(views, y, more=of_fit), Rows(cv[0], labels))], None
         if isinstance(cv, Integral) and not isinstance(cv, bool):
             cv = PairKFold(int(cv), shuffle=True, random_state=0)
         # Strings and tensors also have a method `split`, and sparse matrices are not iterables of
@@ -805,7 +803,7 @@ class OptunaSearch(CheckedParameters, MetaEstimatorMixin, BaseEstimator):
             cv = cv.split(views, y, views.groups)
         rows = check_folds(cv, views.groups)
         folds = [
-            _Fold(_Part(views, y, train, of_fit), _Part(views, y, test, of_score))
+            Fold(Rows(views, y, train, of_fit), Rows(views, y, test, of_score))
             for train, test in rows
         ]
         return folds, rows
@@ -816,7 +814,7 @@ class OptunaSearch(CheckedParameters, MetaEstimatorMixin, BaseEstimator):
         self,
         views: Views,
         y: NDArray[Any] | None,
-        folds: list[_Fold],
+        folds: list[Fold],
         of_fit: dict[str, Any],
         of_score: dict[str, Any],
     ) -> dict[str, str | bool]:
@@ -980,279 +978,6 @@ class OptunaSearch(CheckedParameters, MetaEstimatorMixin, BaseEstimator):
         return similarity(self.best_estimator_, X, Y, query=query, gallery=gallery)
 
 
-# ---- one trial -----------------------------------------------------------------------------------
-
-
-class _TrialFailedError(Exception):
-    """Raised if a trial fails; its reason is stored and the search continues."""
-
-
-class _SurplusError(Exception):
-    """Raised if a trial was begun while another process was beginning the last one."""
-
-
-@dataclass(frozen=True)
-class _Part:
-    """Rows of Views with their labels and other arguments by row; all rows by default."""
-
-    views: Views
-    y: NDArray[Any] | None
-    rows: NDArray[np.int64] | None = None
-    more: Mapping[str, Any] = field(default_factory=dict)
-
-    def taken(self) -> tuple[Views, NDArray[Any] | None]:
-        if self.rows is None:
-            return self.views, self.y
-        return self.views[self.rows], None if self.y is None else self.y[self.rows]
-
-    def arguments(self) -> dict[str, Any]:
-        return _check_method_params(self.views, self.more, self.rows)  # type: ignore[no-any-return]
-
-
-@dataclass(frozen=True)
-class _Fold:
-    train: _Part
-    valid: _Part
-
-
-@dataclass(frozen=True)
-class _Objective:
-    """Mean score of a trial over folds, each fitted on one part and scored on the other."""
-
-    estimator: Any
-    space: Mapping[str, Any]
-    measures: Measures
-    folds: list[_Fold]
-    n_trials: int | None
-    prunes: bool
-    refit_epochs: bool
-    verbose: int
-    catch: tuple[type[Exception], ...] = ()
-
-    def with_fixed_steps_done(self) -> _Objective:
-        """Return an objective in which the leading steps without searched parameters are done.
-
-        They are run once per fold, instead of once per fold and trial.
-        """
-        if not isinstance(self.estimator, Pipeline):
-            return self
-        names = [name for name, _ in self.estimator.steps]
-        touched = [name.partition("__")[0] for name in self.space]
-        if any(name not in names for name in touched):
-            return self  # a parameter of the pipeline itself, such as memory
-        first = min(map(names.index, touched))
-        if first == 0:
-            return self
-        folds = []
-        for fold in self.folds:
-            head = clone(self.estimator[:first])
-            train, y = fold.train.taken()
-            valid, y_valid = fold.valid.taken()
-            given, of_score = fold.train.arguments(), fold.valid.arguments()
-            transformed = head.fit_transform(train, y, **_taken(head, "fit_transform", given))
-            folds.append(
-                _Fold(
-                    _Part(transformed, y, more=_taken(self.estimator[first:], "fit", given)),
-                    _Part(head.transform(valid), y_valid, more=of_score),
-                )
-            )
-        return replace(self, estimator=clone(self.estimator[first:]), folds=folds)
-
-    def __call__(self, trial: optuna.Trial) -> float | list[float]:
-        try:
-            return self._value(trial)
-        except (optuna.exceptions.OptunaError, _SurplusError):  # or pruned, or no storage
-            raise
-        except Exception as error:
-            trial.set_user_attr("traceback", traceback.format_exc())
-            # An estimator may need a parameter that only the search sets, and fail without it in
-            # any way.
-            kept = trial.user_attrs.get(_DEFAULTS)
-            if not kept and not isinstance(error, (*_failures(), *self.catch)):
-                raise
-            reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
-            trial.set_user_attr("reason", reason)
-            raise _TrialFailedError(reason) from error
-
-    def _value(self, trial: optuna.Trial) -> float | list[float]:
-        params = _settings(self.space, trial, self.estimator, trial.user_attrs)
-        # Withdrawn after it was drawn: samplers that list settings could not read a trial without
-        # parameters.
-        if reason := self._surplus(trial):
-            raise _SurplusError(reason)
-        before = _with_same_settings(trial)
-        if before is not None:
-            if before.state is TrialState.PRUNED:
-                raise optuna.TrialPruned(f"as trial {before.number} with the same settings")
-            for name in {"fold_scores", "epochs", "scores"} & set(before.user_attrs):
-                trial.set_user_attr(name, before.user_attrs[name])
-            return list(before.values)
-        scores: list[float] = []
-        others: list[dict[str, float]] = []
-        of_folds: list[_EpochScores] = []
-        for number, fold in enumerate(self.folds):
-            estimator = clone(self.estimator).set_params(**_cloned(params))
-            train, y_train = fold.train.taken()
-            valid, y_valid = fold.valid.taken()
-            epochs = _EpochScores(self, estimator, (train, y_train), (valid, y_valid))
-            epochs.trial = trial if self.prunes and number == 0 else None
-            begun = time.perf_counter()
-            with epochs.recording():
-                estimator.fit(train, y_train, **fold.train.arguments())
-            seconds, more = time.perf_counter() - begun, fold.valid.arguments()
-            scores.append(self.score(estimator, valid, y_valid, more))
-            others.append(self.measures.others(estimator, valid, y_valid, more, seconds))
-            of_folds.append(epochs)
-            mean = float(np.mean(scores))
-            if self.prunes and not of_folds[0].curve and number + 1 < len(self.folds):
-                trial.report(mean, number)
-                if trial.should_prune():
-                    trial.set_user_attr("fold_scores", scores)
-                    raise optuna.TrialPruned(f"after {number + 1} of {len(self.folds)} folds")
-        if self.refit_epochs:
-            scores = self._best_epoch(trial, of_folds)
-        trial.set_user_attr("fold_scores", scores)
-        means = {self.measures.main: float(np.mean(scores))}
-        means |= {name: float(np.mean([each[name] for each in others])) for name in others[0]}
-        if self.measures.several:
-            trial.set_user_attr("scores", {name: means[name] for name in self.measures.scorers})
-        return [means[name] for name in self.measures.objectives]
-
-    def _surplus(self, trial: optuna.Trial) -> str:
-        """Return why a trial is one too many, because of other processes; empty if it is not."""
-        trials = trial.study.get_trials(deepcopy=False)
-        earlier = [other for other in trials if other.number < trial.number and counts(other)]
-        if self.n_trials is not None and len(earlier) >= self.n_trials:
-            return "another process has begun the last trial"
-        mine = next(other for other in trials if other.number == trial.number)
-        if _DEFAULTS in mine.user_attrs and any(_DEFAULTS in t.user_attrs for t in earlier):
-            return "another process has begun the settings of the estimator"
-        if isinstance(trial.study.sampler, ExhaustiveSampler) and not _is_queued(mine):
-            ended = [other for other in trials if counts(other, running=False)]
-            if any(other.params == mine.params for other in [*earlier, *ended]):
-                return "another process has begun the last settings"
-        return ""
-
-    def _best_epoch(self, trial: optuna.Trial, of_folds: list[_EpochScores]) -> list[float]:
-        """Store the epoch whose mean score over the folds is best; return its scores."""
-        if not all(epochs.curve for epochs in of_folds):
-            raise TypeError(
-                "refit_epochs needs a method of crossfit.neural, alone or as a step of a pipeline; "
-                "the scores of its epochs were not received"
-            )
-        # A fold may have stopped early, so only epochs that all folds reached are compared.
-        shortest = min(len(epochs.curve) for epochs in of_folds)
-        curves = np.array([epochs.curve[:shortest] for epochs in of_folds])
-        best = int(np.argmax(curves.mean(axis=0)))
-        trial.set_user_attr("epochs", {of_folds[0].parameter: best + 1})
-        return [float(score) for score in curves[:, best]]
-
-    def score(
-        self,
-        estimator: Any,
-        views: Views,
-        y: NDArray[Any] | None,
-        more: Mapping[str, Any] = MappingProxyType({}),
-    ) -> float:
-        """Return the score on held-out rows, checked to be a finite number."""
-        return as_score(self.measures.scorer(estimator, views, y, **more))
-
-
-def _settings(
-    space: Space, trial: BaseTrial, estimator: Any, user_attrs: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Return the settings of a trial, with values of the estimator where it draws none."""
-    kept = user_attrs.get(_DEFAULTS, ())
-    own = estimator.get_params(deep=True) if kept else {}
-    return suggest(space, trial, fixed={name: own[name] for name in kept})
-
-
-def _is_queued(trial: FrozenTrial) -> bool:
-    return "fixed_params" in trial.system_attrs
-
-
-def _with_same_settings(trial: optuna.Trial) -> FrozenTrial | None:
-    """Return an earlier trial of the study with the same settings that was scored or pruned."""
-    ended = (TrialState.COMPLETE, TrialState.PRUNED)
-    trials = trial.study.get_trials(deepcopy=False, states=ended)
-    return next((other for other in trials if other.params == trial.params), None)
-
-
-@dataclass
-class _EpochScores:
-    """Scores of a neural method on held-out rows, one at the end of every epoch."""
-
-    objective: _Objective
-    estimator: Any
-    train: tuple[Views, NDArray[Any] | None]
-    valid: tuple[Views, NDArray[Any] | None]
-    trial: optuna.Trial | None = None
-    curve: list[float] = field(default_factory=list)
-    parameter: str = ""
-
-    @contextlib.contextmanager
-    def recording(self) -> Iterator[None]:
-        # A program with a neural method has imported this module; for other methods the import
-        # would load torch.
-        training = sys.modules.get("crossfit.neural.training")
-        if training is None or not (self.trial is not None or self.objective.refit_epochs):
-            yield
-            return
-        with training.listening(self):
-            yield
-
-    def __call__(self, fitting: Any, epoch: int, record: Mapping[str, Any]) -> None:
-        if not self.curve and not self._place(fitting):
-            return
-        self.curve.append(self._score(fitting))
-        if self.trial is None:
-            return
-        self.trial.report(self.curve[-1], epoch)
-        done = len(self.objective.folds) == 1 and epoch >= getattr(fitting, "max_epochs", np.inf)
-        if not done and self.trial.should_prune():
-            self.trial.set_user_attr("fold_scores", [self.curve[-1]])
-            raise optuna.TrialPruned(f"after epoch {epoch}")
-
-    def _place(self, fitting: Any) -> bool:
-        """Find the method in the pipeline, and transform the rows by the steps before it.
-
-        Returns False if the method is not a step of the pipeline.
-        """
-        parts = {"": self.estimator, **self.estimator.get_params(deep=True)}
-        # A pipeline with memory fits copies of its steps, which are then found by their class.
-        path = next((name for name, part in parts.items() if part is fitting), None) or next(
-            (name for name, part in parts.items() if type(part) is type(fitting)), None
-        )
-        if path is None:
-            return False
-        self.parameter = f"{path}__max_epochs" if path else "max_epochs"
-        steps, last = answering(self.estimator)
-        steps = [*steps, last]
-        at = next((i for i, step in enumerate(steps) if step is parts[path]), None)
-        if at is None:
-            return False  # inside something other than a pipeline
-        (train, y), (valid, y_valid) = self.train, self.valid
-        for step in steps[:at]:
-            train, valid = step.transform(train), step.transform(valid)
-        self.train, self.valid = (train, y), (valid, y_valid)
-        self._after = steps[at + 1 :]
-        return True
-
-    def _score(self, fitting: Any) -> float:
-        valid, y_valid = self.valid
-        if not self._after:
-            return self.objective.score(fitting, valid, y_valid)
-        # Later steps, for instance a scorer, are fitted on training rows, as in the pipeline.
-        train, y = self.train
-        after = clone(Pipeline([(str(i), step) for i, step in enumerate(self._after)]))
-        after.fit(fitting.transform(train), y)
-        whole = Pipeline([("fitting", fitting), *after.steps])
-        return self.objective.score(whole, valid, y_valid)
-
-
-# ---- the processes -------------------------------------------------------------------------------
-
-
 def _described(value: Any) -> Any:
     """Return the identity of an estimator's class and its parameters, for hashing.
 
@@ -1272,156 +997,6 @@ def _codes(estimator: Any) -> list[str]:
     return sorted({code_of(type(part)) for part in parts if hasattr(part, "get_params")})
 
 
-def _work(
-    storage: Any,
-    study_name: str,
-    objective: _Objective,
-    deadline: float | None,
-    verbose: bool | int | str,
-    sampler: optuna.samplers.BaseSampler,
-    pruner: optuna.pruners.BasePruner,
-    callbacks: Sequence[Callable[[optuna.Study, FrozenTrial], None]] | None,
-    parent: int,
-) -> None:
-    """Run trials until the study has the requested number, in this and other processes."""
-    end_with(parent)
-    wanted, done = objective.n_trials, 0
-    with _quiet(verbose), storages.as_connection_errors(lambda: done):
-        with _calm(verbose):
-            study = optuna.load_study(
-                study_name=study_name, storage=storage, sampler=sampler, pruner=pruner
-            )
-        # Each call of optimize runs one trial, but a sampler that stops must end the whole search.
-        study.stop = lambda: study.set_user_attr(  # type: ignore[method-assign]
-            _EXHAUSTED, type(sampler).__name__
-        )
-        with progress_bar(wanted or 0, "tuning", "trial", verbose) as bar:
-            while deadline is None or time.time() < deadline:
-                done = _count(study, running=False)
-                bar.update(done - bar.n)
-                if wanted is not None and done >= wanted:
-                    break
-                exhausted = _is_exhausted(study)
-                running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-                if exhausted and not running:
-                    if not _queue_lost(study, objective.space):
-                        break
-                elif not exhausted and (wanted is None or _count(study) < wanted):
-                    storages.wait_for(storage)
-                    try:
-                        with _calm(verbose):
-                            study.optimize(
-                                objective,
-                                n_trials=1,
-                                catch=(_TrialFailedError, _SurplusError),
-                                callbacks=list(callbacks or ()),
-                            )
-                    except (
-                        ValueError,
-                        AssertionError,
-                        optuna.exceptions.UpdateFinishedTrialError,
-                    ) as error:
-                        # Another process has finished the trial: it marked it as failed because
-                        # this one was suspended for a while and seemed dead, or both took it from
-                        # the queue at the same moment, which SQLite does not prevent. Optuna
-                        # reports this in three ways (the assertion is in its log of the trial);
-                        # the search continues.
-                        finished = isinstance(error, optuna.exceptions.UpdateFinishedTrialError)
-                        told = f"{error} {error.__context__}"
-                        if not finished and not re.search("Cannot tell a (FAIL|COMPLETE)", told):
-                            raise
-                elif not _heartbeats(storage):
-                    break
-                else:  # other processes run the last trials; those of killed ones are run here
-                    time.sleep(_POLL)
-                    _fail_dead_trials(study)
-
-
-def _is_exhausted(study: optuna.Study) -> bool:
-    """Return True if no trial is queued and the sampler has no further settings."""
-    if study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
-        return False
-    drawn = getattr(study.sampler, "is_exhausted", None)
-    if drawn is not None:
-        return bool(drawn(study))
-    return bool(study.user_attrs.get(_EXHAUSTED) == type(study.sampler).__name__)
-
-
-def _queue_lost(study: optuna.Study, space: Space) -> bool:
-    """Queue points of a ``GridSampler`` whose trials were killed or withdrawn; True if any.
-
-    The sampler itself does not draw a point again.
-    """
-    if not isinstance(study.sampler, optuna.samplers.GridSampler):
-        return False
-    trials = study.get_trials(deepcopy=False)
-    scored = [trial.params for trial in trials if counts(trial)]
-    lost: list[dict[str, Any]] = []
-    for trial in trials:
-        at_point = "grid_id" in trial.system_attrs and is_complete(space, trial.params)
-        if at_point and trial.params not in [*scored, *lost]:
-            lost.append(trial.params)
-            study.enqueue_trial(trial.params)
-    return bool(lost)
-
-
-def _check_queue(study: optuna.Study, space: Mapping[str, Part]) -> None:
-    """Check that queued trials set only searched parameters, to values as the study records."""
-    parts: dict[str, Any] = {}
-    for name, part in space.items():
-        if isinstance(part, Each):
-            parts |= {f"{name}.{key}": part.part for key in part.keys}
-        else:
-            parts[name] = part
-    for trial in study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
-        for name, value in trial.system_attrs.get("fixed_params", {}).items():
-            what = f"a trial in the queue of {study.study_name!r}"
-            if name not in parts:
-                raise ValueError(
-                    f"{what} sets {name!r}, which is not searched{did_you_mean(name, parts)}"
-                )
-            part = parts[name]
-            if isinstance(part, Choice):
-                if value not in part.recorded:
-                    raise ValueError(
-                        f"{what} sets {name!r} to {shown(value)}; use one of the recorded values, "
-                        f"{', '.join(map(repr, part.recorded))}"
-                    )
-            elif not isinstance(value, Real) or not np.isfinite(float(value)):
-                raise ValueError(f"{what} sets {name!r} to {shown(value)}, which is not a number")
-
-
-def _heartbeats(storage: Any) -> bool:
-    """Return True if trials of killed processes can be detected in the storage."""
-    interval = getattr(storage, "get_heartbeat_interval", None)
-    return interval is not None and interval() is not None
-
-
-def _fail_dead_trials(study: optuna.Study) -> None:
-    """Mark unfinished trials of killed processes as failed, so that others take their place."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        optuna.storages.fail_stale_trials(study)
-    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        # Optuna does not detect a process that was killed before its first heartbeat. Its trial
-        # does not have parameters yet.
-        age = datetime.now() - trial.datetime_start if trial.datetime_start else timedelta()
-        if not trial.params and age.total_seconds() > storages.GRACE:
-            with contextlib.suppress(ValueError, optuna.exceptions.UpdateFinishedTrialError):
-                study.tell(trial.number, state=TrialState.FAIL)  # unless it has finished by now
-
-
-def _count(study: optuna.Study, running: bool = True) -> int:
-    return sum(counts(trial, running) for trial in study.get_trials(deepcopy=False))
-
-
-def _failures() -> tuple[type[BaseException], ...]:
-    """Return the errors that unsuitable parameters may cause (LinAlgError is a ValueError)."""
-    torch = sys.modules.get("torch")
-    out_of_memory = () if torch is None else (torch.OutOfMemoryError,)
-    return (ValueError, ArithmeticError, MemoryError, *out_of_memory)
-
-
 def _example(part: Any) -> Any:
     """Return one value of a part of a search space."""
     if isinstance(part, Each):
@@ -1439,26 +1014,12 @@ def _check_estimator(estimator: Any) -> None:
         raise TypeError(f"estimator must be a method or a pipeline, got {shown(estimator)}")
 
 
-def _routes() -> bool:
-    """Return True if scikit-learn's metadata routing is enabled."""
-    return bool(sklearn.get_config()["enable_metadata_routing"])
-
-
 def _mapping(**callers: str) -> MethodMapping:
     """Return which method of a part each method of the search calls."""
     mapping = MethodMapping()
     for caller, callee in callers.items():
         mapping.add(caller=caller, callee=callee)
     return mapping
-
-
-def _taken(steps: Pipeline, method: str, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the arguments that reach some of the steps of a pipeline."""
-    if _routes():
-        names = get_routing_for_object(steps).consumes(method, given) if given else ()
-    else:
-        names = [name for name in given if name.partition("__")[0] in steps.named_steps]
-    return {name: given[name] for name in names}
 
 
 def _has_method(step: Any) -> bool:
@@ -1473,44 +1034,3 @@ def _method_of(estimator: Any) -> Any:
     steps, last = answering(estimator)
     methods = [step for step in [*steps, last] if getattr(step, "card", None) is not None]
     return (methods or [last])[-1]
-
-
-def _cloned(params: Mapping[str, Any]) -> dict[str, Any]:
-    """Return parameters with clones of estimators among them, since a fit would change them."""
-    return {name: clone(value, safe=False) for name, value in params.items()}
-
-
-def _level(verbose: bool | int | str) -> int:
-    return 0 if isinstance(verbose, str) else int(verbose)
-
-
-@contextlib.contextmanager
-def _quiet(verbose: bool | int | str) -> Iterator[None]:
-    """Silence Optuna's messages inside the block, or show them from ``verbose=2``."""
-    before = optuna.logging.get_verbosity()
-    # Below, not even Optuna's warnings of failed trials are shown: trials store their reasons.
-    level = optuna.logging.INFO if _level(verbose) >= 2 else optuna.logging.ERROR
-    optuna.logging.set_verbosity(level)
-    thread = threading.get_ident()
-
-    def without_traceback(record: logging.LogRecord) -> bool:
-        # Trials store their tracebacks. Studies of other threads are left as they are.
-        if record.thread == thread:
-            record.exc_info = None
-        return True
-
-    logger = logging.getLogger("optuna.study._optimize")
-    logger.addFilter(without_traceback)
-    try:
-        yield
-    finally:
-        logger.removeFilter(without_traceback)
-        optuna.logging.set_verbosity(before)
-
-
-@contextlib.contextmanager
-def _calm(verbose: bool | int | str) -> Iterator[None]:
-    """Prevent the user's warning filters and NumPy error state from raising inside the block."""
-    with warnings.catch_warnings(), np.errstate(**NUMPY_DEFAULTS):
-        warnings.simplefilter("default" if _level(verbose) >= 2 else "ignore")
-        yield
