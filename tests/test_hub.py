@@ -10,7 +10,7 @@ import pytest
 import crossfit
 from crossfit import BundleError, load, push_to_hub
 from crossfit.hub import bundle_from_hub
-from crossfit.persistence import read_record, save_with_record
+from crossfit.persistence.bundles import read_record, save_with_record
 from crossfit.subspace import CCA, PLS
 
 hub = pytest.importorskip("huggingface_hub")
@@ -54,6 +54,20 @@ def test_a_folder_replaces_the_bundle_and_its_arrays(hub_server, tmp_path):
     files = hub_server["repos"]["me/emoji"][-1][1]
     assert len(files) == 3 and "private.txt" not in files
     assert isinstance(load(address), PLS)
+
+
+def test_a_page_that_crossfit_did_not_write_is_kept(hub_server):
+    push_to_hub(FITTED, "me/emoji")
+    files = hub_server["repos"]["me/emoji"][-1][1]
+    files["README.md"] = b"# Our model\n\nHow we made it.\n"
+    with pytest.warns(UserWarning, match=r"README.md of hf://me/emoji was not written by crossfit"):
+        address = push_to_hub(PLS(2).fit(X, Y), "me/emoji")
+    files = hub_server["repos"]["me/emoji"][-1][1]
+    assert files["README.md"] == b"# Our model\n\nHow we made it.\n" and len(files) == 3
+    assert isinstance(load(address), PLS)
+    files["README.md"] = crossfit.model_card(FITTED, notes="edited").encode()
+    push_to_hub(FITTED, "me/emoji")
+    assert b"edited" not in hub_server["repos"]["me/emoji"][-1][1]["README.md"]
 
 
 def test_a_damaged_folder_is_not_uploaded(hub_server, tmp_path):

@@ -44,13 +44,14 @@ from crossfit import (
     RetrievalScorer,
     Views,
     ViewTransformer,
-    persistence,
     registry,
 )
 from crossfit.cards import MethodCard
 from crossfit.compose import ColumnsAsViews
 from crossfit.extraction import GridFeatures, LdaTopics, Tokens
 from crossfit.persistence import BundleError, load, save
+from crossfit.persistence.allowed import BUNDLED
+from crossfit.persistence.files import signed
 from crossfit.similarities import KNNPosterior, PosteriorOverPrior
 from crossfit.subspace import CCA, CM, KCCA, MACC
 from crossfit.testing.planted import planted_inputs
@@ -347,7 +348,7 @@ def test_scikit_learn_on_texts_and_labels(tmp_path):
 
 def test_every_class_of_scikit_learn_that_is_allowed_is_tried_here():
     tried = {*VECTORS, *TEXTS, *LABELS, "TfidfTransformer"}
-    allowed = {n for n, module in persistence.BUNDLED.items() if module.startswith("sklearn.")}
+    allowed = {n for n, module in BUNDLED.items() if module.startswith("sklearn.")}
     assert tried == allowed
 
 
@@ -724,7 +725,7 @@ def forge(bundle, edit=None, arrays=None):
         name = f"arrays-{digest[:16]}.npz"
         (bundle / name).write_bytes(arrays)
         content["arrays"] = {"file": name, "size": len(arrays), "sha256": digest}
-    (bundle / "manifest.json").write_bytes(persistence._signed(content))
+    (bundle / "manifest.json").write_bytes(signed(content))
     return bundle
 
 
@@ -797,7 +798,7 @@ HOSTILE = [
     "sklearn.svm:SVC",
     "sklearn.pipeline:joblib.load",
     "sklearn.decomposition._pca:PCA",
-    "crossfit.persistence:_Encoder",
+    "crossfit.persistence._encoding:Encoder",
     "crossfit.registry:resolve_target",
     "crossfit.subspace.cca:scipy.linalg.svd",
     "crossfit.compose:CCA",

@@ -17,11 +17,11 @@ from sklearn.base import BaseEstimator
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.utils._param_validation import Interval
 
-from crossfit import RetrievalScorer, persistence, registry
+from crossfit import RetrievalScorer, registry
 from crossfit._files import draft_of
 from crossfit.cards import MethodCard
 from crossfit.extraction import FisherVector, GridFeatures, Tokens
-from crossfit.persistence import BundleError, load, save
+from crossfit.persistence import BundleError, files, load, save
 from crossfit.retrieval import ApproximateIndex
 from crossfit.views import Ragged
 
@@ -45,7 +45,7 @@ def forge(bundle, edit=None, arrays=None):
         name = f"arrays-{digest[:16]}.npz"
         (bundle / name).write_bytes(arrays)
         content["arrays"] = {"file": name, "size": len(arrays), "sha256": digest}
-    (bundle / "manifest.json").write_bytes(persistence._signed(content))
+    (bundle / "manifest.json").write_bytes(files.signed(content))
     return bundle
 
 
@@ -262,7 +262,7 @@ def test_a_crowd_of_estimators_is_refused(tmp_path):
 
 
 def test_a_manifest_beyond_the_limits_is_refused_on_saving(tmp_path, monkeypatch):
-    monkeypatch.setattr(persistence, "_CONTAINERS", 1000)
+    monkeypatch.setattr(files, "_CONTAINERS", 1000)
     with pytest.raises(BundleError, match=r"the model cannot be saved: its manifest has .* lists"):
         save(holding([[]] * 1000), tmp_path / "bundle")
     assert not list(tmp_path.iterdir())

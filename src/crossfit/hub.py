@@ -13,21 +13,19 @@ from typing import Any
 
 from crossfit._arguments import validated
 from crossfit._warnings import warn
-from crossfit.persistence import (
+from crossfit.persistence import BundleError, load, save
+from crossfit.persistence.bundles import note_commit, read_record
+from crossfit.persistence.files import (
     ARRAY_FILE,
     CARD,
     LARGEST_MANIFEST,
     LARGEST_RECORD,
     MANIFEST,
     RECORD,
-    BundleError,
+    has_own_page,
     is_signed,
     lists_record,
-    load,
     matches,
-    note_commit,
-    read_record,
-    save,
 )
 
 __all__ = ["push_to_hub"]
@@ -55,7 +53,7 @@ def push_to_hub(
 
     Only the files of the bundle are uploaded: manifest, arrays, record and model card. A repository
     or branch that does not exist is created; files of an earlier bundle in it are deleted in the
-    same commit.
+    same commit. A ``README.md`` there that crossfit did not write is kept.
 
     Parameters
     ----------
@@ -90,7 +88,7 @@ def push_to_hub(
     Warns
     -----
     UserWarning
-        If it is interrupted after something has been created.
+        If it is interrupted after something has been created; and if a page is kept.
 
     See Also
     --------
@@ -148,6 +146,13 @@ def _pushed(
         api.create_branch(name, branch=branch, exist_ok=True)
         state.append(f"the branch {branch} was created")
     present = api.list_repo_files(name, revision=branch)
+    kept = False
+    if CARD in present:
+        head = api.model_info(name, revision=branch).sha
+        page = api.hf_hub_download(name, CARD, revision=head)
+        kept = has_own_page(Path(page).resolve())  # the cache holds links to blobs
+    if kept:
+        files = [path for path in files if path.name != CARD]
     added = {path.name for path in files}
     operations: list[Any] = [
         CommitOperationDelete(old)
@@ -166,6 +171,9 @@ def _pushed(
     except HfHubHTTPError:  # the server has answered
         state.pop()
         raise
+    if kept:
+        warn(f"{CARD} of hf://{name} was not written by crossfit and is kept; delete it there and "
+             "push again to have the model card")  # fmt: skip
     return str(made.oid)
 
 

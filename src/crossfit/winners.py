@@ -20,17 +20,15 @@ import numpy as np
 import crossfit
 from crossfit._arguments import a_path, validated
 from crossfit.hub import bundle_from_hub, is_address, parsed
-from crossfit.persistence import (
-    CARD,
-    MANIFEST,
-    MOST_BYTES,
+from crossfit.persistence import load
+from crossfit.persistence.bundles import (
     content_of,
-    load,
     load_named,
     note_commit,
     read_record,
     save_with_record,
 )
+from crossfit.persistence.files import CARD, MANIFEST, MOST_BYTES
 
 if TYPE_CHECKING:
     from crossfit.compose import ViewTransformer

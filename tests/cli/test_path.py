@@ -17,7 +17,7 @@ import crossfit
 from crossfit.cli import main
 from crossfit.cli.commands import cli
 from crossfit.datasets import read_pairs
-from crossfit.persistence import _signed
+from crossfit.persistence.files import signed
 from crossfit.winners import evaluate_winner, pairs_for, read_winner
 
 COLORS = ["red", "green", "blue", "yellow", "purple", "orange", "black", "white"]
@@ -320,7 +320,7 @@ def foreign_bundle(folder):
     tree = json.loads(path.read_text().replace('"cca"', '"gone"'))
     tree["types"]["gone"]["distribution"] = "crossfit-gone"
     del tree["sha256"]
-    path.write_bytes(_signed(tree))
+    path.write_bytes(signed(tree))
     (folder / "damaged/record.json").write_text("{")
 
 

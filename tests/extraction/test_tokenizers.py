@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import crossfit
-from crossfit import Views, ViewTransformer, persistence, registry
+from crossfit import BundleError, Views, ViewTransformer, registry
 from crossfit.extraction import (
     Characters,
     Doc2VecFeatures,
@@ -22,6 +22,7 @@ from crossfit.extraction import (
 from crossfit.extraction.tokenizers import TOKENIZERS, cut
 from crossfit.methods import CCA, HGLMMCCA
 from crossfit.metrics import mean_average_precision
+from crossfit.persistence.files import signed
 
 WORD = re.compile(r"\w+")
 
@@ -149,7 +150,7 @@ def test_a_bundle_of_0_1_has_words_that_are_runs_of_letters(name, tmp_path):
     content = json.loads(manifest.read_text())
     content.pop("sha256")
     del content["model"]["params"]["tokenizer"]  # which 0.1.0 did not have
-    manifest.write_bytes(persistence._signed(content))
+    manifest.write_bytes(signed(content))
     restored = crossfit.load(tmp_path / "model")
     assert restored.tokenizer == "words"
     assert restored.vocabulary_ == fitted.vocabulary_
@@ -161,7 +162,7 @@ def test_a_bundle_of_0_1_has_words_that_are_runs_of_letters(name, tmp_path):
 def test_functions_are_for_python_only(name, tmp_path):
     texts, _, _ = chinese(40)
     fitted = made(name, tokenizer=list).fit(texts)
-    with pytest.raises(persistence.BundleError, match=r"model\.tokenizer is .*list"):
+    with pytest.raises(BundleError, match=r"model\.tokenizer is .*list"):
         crossfit.save(fitted, tmp_path / "model")
     for wrong in (lambda text: text, lambda text: None, lambda text: [1]):
         with pytest.raises(TypeError, match=f"{name}: tokenizer must return a list of the words"):

@@ -19,7 +19,7 @@ from skorch.callbacks import Callback, EarlyStopping, LRScheduler
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from crossfit import BundleError, Ragged, Views, load, persistence, registry, save
+from crossfit import BundleError, Ragged, Views, load, registry, save
 from crossfit.neural import (
     NeuralEstimator,
     Standardize,
@@ -29,6 +29,7 @@ from crossfit.neural import (
     warm_up,
 )
 from crossfit.neural.training import float32_dropout, seeded
+from crossfit.persistence.files import signed
 from crossfit.testing import check_method
 
 CPU = torch.device("cpu")
@@ -761,7 +762,7 @@ def _forged(folder, edit):
     content = json.loads((folder / "manifest.json").read_bytes())
     content.pop("sha256")
     edit(content["model"])
-    (folder / "manifest.json").write_bytes(persistence._signed(content))
+    (folder / "manifest.json").write_bytes(signed(content))
     return folder
 
 

@@ -169,7 +169,7 @@ def write_gallery(folder: Path) -> None:
 
 def _record(folder: Path) -> Any:
     """Return the record of a winner, or an empty one if there is none that can be read."""
-    from crossfit.persistence import RECORD
+    from crossfit.persistence.files import RECORD
 
     try:
         found = json.loads((folder / RECORD).read_text(encoding="utf-8"))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from crossfit.persistence import BUNDLED
+from crossfit.persistence.allowed import BUNDLED
 
 __all__ = ["CLASSES", "KERNELS", "PARAMETERS", "refused_parameter"]
 
