@@ -363,6 +363,14 @@ def test_more_components_than_the_rank_allows_are_warned_of():
     assert seen[0].filename == __file__
 
 
+def test_components_that_a_ridge_leaves_within_rounding_are_not_kept():
+    Z = np.random.default_rng(0).normal(size=(50, 3))
+    X = (Z * [1, 1, 1e-4]).astype(np.float32)
+    with pytest.warns(UserWarning, match=r"=3 is more than the directions whose correlation .*; 2"):
+        assert CCA(3, reg=10.0).fit(X, X).correlations_.shape == (2,)
+    assert CCA(3, reg=1e-9).fit(X, X).correlations_.shape == (3,)
+
+
 @pytest.mark.parametrize("scale", [1e-12, 1e12])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("reg", [0.0, 0.1])

@@ -656,7 +656,7 @@ def leading_svd(C: Matrix, k: int | None = None) -> tuple[Matrix, Matrix, Matrix
     return U[:, :k], s[:k], Vt[:k].T
 
 
-def kept_components(method: Any, largest: int) -> int:
+def kept_components(method: Any, largest: int, limit: str = "the views' rank allows") -> int:
     """Return how many components a method keeps, with a warning if fewer than requested.
 
     Parameters
@@ -664,13 +664,15 @@ def kept_components(method: Any, largest: int) -> int:
     method : CrossModalEstimator
         Its ``n_components`` is the number requested; None requests `largest`.
     largest : int
-        Number of components that the ranks of the views allow.
+        Number of components that there are at most.
+    limit : str, default="the views' rank allows"
+        The reason of the limit, as the warning states it.
     """
     wanted = method.n_components
     if wanted is not None and wanted > largest:
         warn(
-            f"{type(method).__name__}: n_components={wanted} is more than the views' rank allows; "
-            f"{largest} are kept"
+            f"{type(method).__name__}: n_components={wanted} is more than {limit}; {largest} are "
+            "kept"
         )
     return largest if wanted is None else min(int(wanted), largest)
 

@@ -392,7 +392,10 @@ class CCA(Weighted):
         # A ridge makes whitening possible even for directions without variance, but these have no
         # correlation and are determined by rounding alone.
         rank = np.count_nonzero(correlations > np.sqrt(max(moments.rounding())) * correlations[0])
-        k = kept_components(self, max(1, int(rank)))
+        limit = "the views' rank allows"
+        if rank < min(w.shape[1] for w in W):
+            limit = "the directions whose correlation exceeds rounding errors"
+        k = kept_components(self, max(1, int(rank)), limit)
 
         def largest(x: str, z: str) -> float:
             if len(roles) == 2:
