@@ -30,11 +30,16 @@ __all__ = [
     "Segment",
     "Snapshot",
     "arrow",
+    "chained",
+    "cut",
+    "dead_of",
     "keys_of",
     "linked_segment",
+    "live_ids",
     "read_manifest",
     "sync_folder",
     "synced",
+    "with_columns",
     "write_dead",
     "write_manifest",
     "write_segment",
@@ -501,3 +506,68 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def chained(
+    small: list[Segment], dead: dict[str, NDArray[np.bool_]], blocks: Iterator[tuple[Array, Any]]
+) -> Iterator[tuple[Array, Any]]:
+    """Yield the rows of segments that are left, then new ones."""
+    for segment in small:
+        yield from segment.blocks(dead.get(segment.name, segment.dead))
+    yield from blocks
+
+
+def cut(blocks: Iterator[tuple[Array, Any]], most: int) -> Iterator[Iterator[tuple[Array, Any]]]:
+    """Yield runs of blocks of at most so many rows in total."""
+    waiting: list[tuple[Array, Any]] = []
+    ended = False
+
+    def run() -> Iterator[tuple[Array, Any]]:
+        nonlocal ended
+        left = most
+        while left:
+            if not waiting:
+                block = next(blocks, None)
+                if block is None:
+                    ended = True
+                    return
+                waiting.append(block)
+            vectors, table = waiting.pop()
+            if len(vectors) > left:
+                waiting.append((vectors[left:], table.slice(left)))
+                vectors, table = vectors[:left], table.slice(0, left)
+            left -= len(vectors)
+            yield vectors, table
+
+    while not ended:
+        yield run()
+
+
+def dead_of(snapshot: Snapshot, rows: NDArray[np.int64]) -> dict[str, NDArray[np.bool_]]:
+    """Return the removed rows of each segment after these have been removed too."""
+    found = {}
+    for segment, _, own in snapshot.by_segment(rows):
+        dead = np.zeros(segment.n_rows, bool) if segment.dead is None else segment.dead.copy()
+        dead[own] = True
+        found[segment.name] = dead
+    return found
+
+
+def live_ids(part: Segment) -> list[str]:
+    column = part.table.column("id")
+    if part.dead is not None:
+        column = column.filter(arrow().array(~part.dead))
+    names: list[str] = column.to_pylist()
+    return names
+
+
+def with_columns(table: Any, schema: Any) -> Any:
+    """Return a table with the columns of the whole gallery, in the types of the whole."""
+    pa = arrow()
+    for field in schema:
+        at = table.schema.get_field_index(field.name)
+        if at < 0:
+            table = table.append_column(field, pa.nulls(len(table), field.type))
+        elif table.schema.field(at).type != field.type:
+            table = table.set_column(at, field, table.column(at).cast(field.type))
+    return table

@@ -27,8 +27,20 @@ from crossfit._arrays import NUMPY_DEFAULTS, as_array, floats, in_rows
 from crossfit._files import clear_drafts, draft_of
 from crossfit.querying import SearchResult, check_k
 from crossfit.retrieval import _segments
-from crossfit.retrieval._knn import best_rows, faiss, merged
-from crossfit.retrieval._segments import BLOCK, Segment, Snapshot, arrow
+from crossfit.retrieval._knn import faiss
+from crossfit.retrieval._merging import check_alike, check_columns, check_distinct
+from crossfit.retrieval._ranking import Ranking
+from crossfit.retrieval._segments import (
+    BLOCK,
+    Segment,
+    Snapshot,
+    arrow,
+    chained,
+    cut,
+    dead_of,
+    live_ids,
+    with_columns,
+)
 from crossfit.retrieval._structures import (
     FEWEST,
     Structure,
@@ -40,7 +52,7 @@ from crossfit.retrieval._structures import (
 from crossfit.retrieval._structures import KINDS as STRUCTURES
 from crossfit.retrieval._table import identifiers, joined, payload_table
 from crossfit.retrieval.hubs import HubCorrection
-from crossfit.retrieval.tuning import Tuning
+from crossfit.retrieval.tuning import Tuning, measured_series
 from crossfit.retrieval.where import matching, parse_filter
 from crossfit.similarities import MEASURES
 
@@ -52,8 +64,6 @@ Vectors = Any
 #: Metric to the similarity that prepares its rows.
 METRICS = {"cosine": "cosine", "dot": "dot", "euclidean": "l2", "correlation": "correlation"}
 KINDS = ("auto", "exact", *STRUCTURES)
-#: A series of settings gives way to the next where twice the effort finds less than this more.
-_LEAST_GAIN = 0.002
 #: Largest entry of a vector; faiss squares them in float32.
 _LARGEST = 1e15
 #: Bytes of the vectors of one segment.
@@ -285,11 +295,11 @@ class Index:
         snapshots = [first._snapshot]
         for shard in shards[1:]:
             part = cls(shard)
-            _check_alike(first, part)
+            check_alike(first, part)
             snapshots.append(part._snapshot)
-        _check_columns(snapshots)
+        check_columns(snapshots)
         segments = [segment for snapshot in snapshots for segment in snapshot.segments]
-        _check_distinct(segments)
+        check_distinct(segments)
         path.parent.mkdir(parents=True, exist_ok=True)
         clear_drafts(path)
         with draft_of(path.absolute(), Path.mkdir) as draft:
@@ -399,7 +409,7 @@ class Index:
     @property
     def ids(self) -> list[str]:
         """Return the names of all items, in the order of the gallery."""
-        return [name for part in self._snapshot.segments for name in _live_ids(part)]
+        return [name for part in self._snapshot.segments for name in live_ids(part)]
 
     def refresh(self) -> bool:
         """See what other processes have written since the index was opened or refreshed.
@@ -474,7 +484,7 @@ class Index:
                     else table.set_column(at, field, column)
                 )
         self._add(
-            snapshot, vectors, names, table.drop_columns(["id"]), _dead_of(snapshot, rows), stored
+            snapshot, vectors, names, table.drop_columns(["id"]), dead_of(snapshot, rows), stored
         )
 
     def remove(self, ids: Sequence[str]) -> None:
@@ -494,7 +504,7 @@ class Index:
         names = identifiers(ids)
         if names:
             rows = self._located(snapshot, names)
-            self._commit(snapshot, _dead_of(snapshot, rows), None)
+            self._commit(snapshot, dead_of(snapshot, rows), None)
 
     def _add(
         self,
@@ -570,7 +580,7 @@ class Index:
             if len(waiting) == 1 and waiting[0].dead is None:
                 entries.append(waiting[0].entry)
             else:
-                for part in _cut(_chained(waiting, {}, iter(())), self._most_rows):
+                for part in cut(chained(waiting, {}, iter(())), self._most_rows):
                     made = _segments.write_segment(self.folder, f"s{number:08d}", part)
                     number += 1
                     if made is not None:
@@ -597,13 +607,13 @@ class Index:
 
     def _build(self) -> None:
         """Write the structure over all segments."""
-        snapshot, unit = self._snapshot, self._unit
+        snapshot, unit = self._snapshot, self._ranking.unit
         manifest = snapshot.manifest
         n_vectors = int(snapshot.starts[-1]) * unit
         kind = kind_for(n_vectors) if manifest["kind"] == "auto" else manifest["kind"]
         if kind == "exact" or n_vectors < FEWEST.get(kind, 1):
             return
-        width = manifest["width"] * self._n_views // unit
+        width = manifest["width"] * self._ranking.n_views // unit
         generation = manifest["generation"] + 1
 
         def take(numbers: NDArray[np.int64]) -> Array:
@@ -664,42 +674,23 @@ class Index:
             raise ValueError("tune needs at least one query")
         masks = self._masks(snapshot, None)
         started = time.perf_counter()
-        exact, _ = self._search(snapshot, rows, k, masks, None, None)
+        exact, _ = self._ranking.best(snapshot, rows, k, masks, None, None)
         exact_speed = len(rows) / (time.perf_counter() - started)
-        self._search(snapshot, rows[:1], k, masks, None, default_settings(self.kind, 1))  # reads it
+        self._ranking.best(
+            snapshot, rows[:1], k, masks, None, default_settings(self.kind, 1)
+        )  # reads it
 
         def measure(settings: Mapping[str, int]) -> dict[str, Any]:
             started = time.perf_counter()
-            found, _ = self._search(snapshot, rows, k, masks, None, settings)
+            found, _ = self._ranking.best(snapshot, rows, k, masks, None, settings)
             speed = len(rows) / (time.perf_counter() - started)
             shares = np.array([np.isin(a, b).mean() for a, b in zip(exact, found)])
             low = shares.mean() - 1.96 * shares.std() / np.sqrt(len(shares))
             return {"settings": settings, "recall": float(shares.mean()), "low": float(low),
                     "per_second": float(speed)}  # fmt: skip
 
-        measured: list[dict[str, Any]] = []
         every = settings_of(self.kind, snapshot.structure.n_vectors)
-        skipped = 0
-        for series in every:
-            met = [row for row in measured if row["low"] >= target_recall]
-            own: list[dict[str, Any]] = []
-            for settings in series[skipped:]:
-                # After a series that met the target, the next one can be faster with fewer lists.
-                if met and settings["nprobe"] >= met[-1]["settings"]["nprobe"]:
-                    break
-                before = own[-1]["recall"] if own else -1.0
-                own.append(measure(settings))
-                recall = own[-1]["recall"]
-                if own[-1]["low"] >= target_recall or recall == 1:
-                    break
-                if series is not every[-1] and recall - before < _LEAST_GAIN:
-                    break
-            measured += own
-            if met:
-                break
-            # What few lists do not have, more candidates do not find.
-            most = max(row["recall"] for row in own)
-            skipped += next(at for at, row in enumerate(own) if row["recall"] >= 0.9 * most)
+        measured = measured_series(every, measure, target_recall)
         fits = [at for at, row in enumerate(measured) if row["low"] >= target_recall]
         chosen = max(fits, key=lambda at: measured[at]["per_second"]) if fits else None
         best = max(range(len(measured)), key=lambda at: measured[at]["recall"])
@@ -776,8 +767,8 @@ class Index:
             while len(kept) > fixed and kept[-1].n_rows <= min(2 * total, most - total):
                 small.insert(0, kept.pop())
                 total += small[0].n_rows
-            source = _chained(small, dead, blocks)
-            for part in _cut(source, most):
+            source = chained(small, dead, blocks)
+            for part in cut(source, most):
                 made = _segments.write_segment(self.folder, f"s{number:08d}", part)
                 number += 1
                 if made is not None:
@@ -927,7 +918,7 @@ class Index:
         queries = self._queries(vectors, corrected)
         masks = self._masks(snapshot, where)
         settings = self._settings(snapshot, masks, where, view)
-        rows, scores = self._search(snapshot, queries, int(k), masks, view, settings)
+        rows, scores = self._ranking.best(snapshot, queries, int(k), masks, view, settings)
         return self._result(snapshot, rows, scores, payload)
 
     def _settings(
@@ -948,137 +939,6 @@ class Index:
         settings: Mapping[str, int] = snapshot.manifest["structure"]["settings"]
         return settings
 
-    def _search(
-        self,
-        snapshot: Snapshot,
-        queries: Array,
-        k: int,
-        masks: list[NDArray[np.bool_] | None],
-        view: str | None,
-        settings: Mapping[str, int] | None,
-    ) -> tuple[Array, Array]:
-        """Return the best rows of each query and their scores; exactly without settings."""
-        counts = [
-            part.n_rows if mask is None else int(np.count_nonzero(mask))
-            for part, mask in zip(snapshot.segments, masks)
-        ]
-        k = min(k, sum(counts))
-        found_rows = [np.empty((len(queries), 0), np.int64)]
-        found_scores = [np.empty((len(queries), 0), np.float32)]
-        first = 0
-        if settings is not None and k:
-            first = snapshot.manifest["structure"]["segments"]
-            covered = min(k, sum(counts[:first]))
-            scores, rows = self._search_structure(
-                snapshot, queries, covered, masks[:first], view, settings
-            )
-            if (short := (rows < 0).any(axis=1)).any():
-                some, of = self._search(snapshot, queries[short], k, masks, view, None)
-                if short.all():
-                    return some, of
-                many, better = self._search(snapshot, queries[~short], k, masks, view, settings)
-                rows = np.empty((len(queries), k), np.int64)
-                scores = np.empty((len(queries), k), np.float32)
-                rows[short], rows[~short] = some, many
-                scores[short], scores[~short] = of, better
-                return rows, scores
-            found_rows.append(rows)
-            found_scores.append(scores)
-        rest = zip(snapshot.starts, snapshot.segments, masks, counts)
-        for start, part, mask, count in list(rest)[first:]:
-            if count and k:
-                scores, rows = self._search_segment(part, queries, min(k, count), mask, view)
-                found_rows.append(rows + start)
-                found_scores.append(scores)
-        scores, rows = merged(np.hstack(found_scores), np.hstack(found_rows), k)
-        return rows, scores
-
-    def _search_structure(
-        self,
-        snapshot: Snapshot,
-        queries: Array,
-        k: int,
-        masks: list[NDArray[np.bool_] | None],
-        view: str | None,
-        settings: Mapping[str, int],
-    ) -> tuple[Array, Array]:
-        """Return scores and rows of candidates of the structure, compared exactly."""
-        unit = self._unit
-        parts = snapshot.segments[: len(masks)]
-        mask = None
-        if view is not None or any(each is not None for each in masks):
-            alive = np.concatenate(
-                [
-                    np.ones(part.n_rows, bool) if each is None else each
-                    for part, each in zip(parts, masks)
-                ]
-            )
-            mask = np.repeat(alive, unit)
-            if view is not None and unit > 1:
-                mask &= np.arange(len(mask)) % unit == self.views.index(view)
-        n_vectors = int(snapshot.starts[len(masks)]) * unit
-        most = min(k * settings["refine"] * unit, n_vectors)
-        joined = np.tile(queries, self._n_views) if unit < self._n_views else queries
-        numbers = snapshot.structure.search(joined, most, settings, mask)
-        scores = np.full(numbers.shape, -np.inf, np.float32)
-        step = max(1, 2**24 // (most * joined.shape[1]))
-        for at in range(0, len(joined), step):
-            some = slice(at, at + step)
-            known = numbers[some] >= 0
-            own = numbers[some][known]
-            vectors = snapshot.vectors(own // unit)
-            if unit > 1:
-                vectors = vectors[np.arange(len(own)), own % unit]
-            vectors = vectors.reshape(len(own), -1)
-            query = np.repeat(joined[some], known.sum(axis=1), axis=0)
-            if self.metric == "euclidean":
-                values = -np.linalg.norm(vectors.astype(np.float64) - query, axis=1)
-            else:
-                values = np.einsum("ij,ij->i", vectors, query)
-            scores[some][known] = values
-        rows = np.where(numbers < 0, -1, numbers // unit)
-        return merged(scores, rows, k) if unit == 1 else _one_each(scores, rows, k)
-
-    def _search_segment(
-        self,
-        part: Segment,
-        queries: Array,
-        k: int,
-        mask: NDArray[np.bool_] | None,
-        view: str | None,
-    ) -> tuple[Array, Array]:
-        """Return scores and rows of the best items of one segment."""
-        distance, n_views, rows = self.metric == "euclidean", self._n_views, part.vectors
-        if n_views == 1 or (self.combine == "sum" and view is None):
-            joined = np.tile(queries, n_views) if n_views > 1 else queries
-            flat = rows.reshape(len(rows), -1)
-            scores, found = best_rows(joined, flat, k, distance, mask)
-            return self._exactly(joined, flat, scores, found)
-        # The best items by their best vectors are among the owners of the best vectors.
-        flat = rows.reshape(-1, rows.shape[-1])
-        alive = np.ones(len(rows), bool) if mask is None else mask
-        if view is None:
-            wide, most = np.repeat(alive, n_views), k * n_views
-        else:
-            wide, most = np.zeros(len(flat), bool), k
-            wide[self.views.index(view) :: n_views] = alive
-        scores, found = best_rows(queries, flat, most, distance, wide)
-        scores, found = self._exactly(queries, flat, scores, found)
-        found //= n_views
-        if view is not None:
-            return scores, found
-        return _one_each(scores, found, k)
-
-    def _exactly(
-        self, queries: Array, rows: Array, scores: Array, found: Array
-    ) -> tuple[Array, Array]:
-        """Return distances that are exact also for near rows, where faiss subtracts squares."""
-        if self.metric != "euclidean":
-            return scores, found
-        for at, (query, near) in enumerate(zip(queries, found)):
-            scores[at] = -np.linalg.norm(rows[near].astype(np.float64) - query, axis=1)
-        return merged(scores, found, found.shape[1])
-
     def _masks(self, snapshot: Snapshot, where: str | None) -> list[NDArray[np.bool_] | None]:
         """Return which rows of each segment are searched, None for all of them."""
         alive = [None if part.dead is None else ~part.dead for part in snapshot.segments]
@@ -1088,7 +948,7 @@ class Index:
         tree = parse_filter(where, arrow().schema([arrow().field("id", "string"), *schema]))
         found: list[NDArray[np.bool_] | None] = []
         for part, mask in zip(snapshot.segments, alive):
-            fits = matching(tree, _with_columns(part.table, schema))
+            fits = matching(tree, with_columns(part.table, schema))
             found.append(fits if mask is None else fits & mask)
         return found
 
@@ -1109,19 +969,10 @@ class Index:
     # ---- parts -----------------------------------------------------------------------------
 
     @property
-    def _n_views(self) -> int:
-        return max(len(self.views), 1)
-
-    @property
-    def _unit(self) -> int:
-        """Return the number of vectors of an item that are compared on their own."""
-        return self._n_views if self.combine == "max" else 1
-
-    @property
     def _most_rows(self) -> int:
         """Return the number of rows of the largest segments."""
         width: int = self._snapshot.manifest["width"]
-        return max(1, _SEGMENT_BYTES // (4 * width * self._n_views))
+        return max(1, _SEGMENT_BYTES // (4 * width * self._ranking.n_views))
 
     def _set_up(self) -> None:
         manifest = self._snapshot.manifest
@@ -1129,6 +980,7 @@ class Index:
         self.metric: str = manifest["metric"]
         self.views: tuple[str, ...] = tuple(manifest["views"])
         self.combine: str = manifest["combine"]
+        self._ranking = Ranking(self.metric, self.views, self.combine)
         self.meta: dict[str, Any] = dict(manifest["meta"])
         if self.metric not in METRICS or self.combine not in ("max", "sum"):
             raise _segments.damaged(self.folder, "its metric is not known")
@@ -1261,131 +1113,6 @@ class Index:
             assert self._directions is not None
             found = self.correction.of_queries(rows, *self._directions)
         return _float32(found)
-
-
-def _one_each(scores: Array, rows: Array, k: int) -> tuple[Array, Array]:
-    """Return the k best items of results that have an item once per vector."""
-    scores, rows = merged(scores, rows, rows.shape[1])
-    first = np.zeros(rows.shape, bool)
-    for at, items in enumerate(rows):
-        first[at, np.unique(items, return_index=True)[1]] = True
-    return merged(scores, np.where(first, rows, -1), k)
-
-
-def _chained(
-    small: list[Segment], dead: dict[str, NDArray[np.bool_]], blocks: Iterator[tuple[Array, Any]]
-) -> Iterator[tuple[Array, Any]]:
-    """Yield the rows of segments that are left, then new ones."""
-    for segment in small:
-        yield from segment.blocks(dead.get(segment.name, segment.dead))
-    yield from blocks
-
-
-def _cut(blocks: Iterator[tuple[Array, Any]], most: int) -> Iterator[Iterator[tuple[Array, Any]]]:
-    """Yield runs of blocks of at most so many rows in total."""
-    waiting: list[tuple[Array, Any]] = []
-    ended = False
-
-    def run() -> Iterator[tuple[Array, Any]]:
-        nonlocal ended
-        left = most
-        while left:
-            if not waiting:
-                block = next(blocks, None)
-                if block is None:
-                    ended = True
-                    return
-                waiting.append(block)
-            vectors, table = waiting.pop()
-            if len(vectors) > left:
-                waiting.append((vectors[left:], table.slice(left)))
-                vectors, table = vectors[:left], table.slice(0, left)
-            left -= len(vectors)
-            yield vectors, table
-
-    while not ended:
-        yield run()
-
-
-def _check_alike(one: Index, other: Index) -> None:
-    """Raise a ValueError if two indexes cannot be merged."""
-    import joblib
-
-    for name in ("dim", "metric", "views", "combine", "meta", "_directions"):
-        if (here := getattr(one, name)) != (there := getattr(other, name)):
-            raise ValueError(
-                f"indexes with different {name.strip('_')} cannot be merged: {shown(here)} in "
-                f"{str(one.folder)!r} and {shown(there)} in {str(other.folder)!r}"
-            )
-    if joblib.hash(one.correction) != joblib.hash(other.correction):
-        raise ValueError(
-            f"indexes with different corrections cannot be merged: {str(one.folder)!r} and "
-            f"{str(other.folder)!r}"
-        )
-
-
-def _check_columns(snapshots: list[Snapshot]) -> None:
-    """Raise a ValueError if a column has several types."""
-    known: dict[str, tuple[Any, Path]] = {}
-    for snapshot in snapshots:
-        for field in snapshot.schema:
-            kind, folder = known.setdefault(field.name, (field.type, snapshot.folder))
-            if arrow().types.is_null(kind):
-                known[field.name] = (field.type, snapshot.folder)
-            elif kind != field.type and not arrow().types.is_null(field.type):
-                raise ValueError(
-                    f"column {field.name!r} is {kind} in {str(folder)!r} and {field.type} in "
-                    f"{str(snapshot.folder)!r}; give it one type"
-                )
-
-
-def _check_distinct(segments: list[Segment]) -> None:
-    """Raise a ValueError if two items have the same name."""
-
-    def alive(part: Segment) -> Any:
-        return slice(None) if part.dead is None else ~part.dead[part.order]
-
-    keys = np.sort(np.concatenate([np.empty(0, "<u8"), *(s.keys[alive(s)] for s in segments)]))
-    twice = np.unique(keys[1:][keys[1:] == keys[:-1]])
-    if not len(twice):
-        return
-    seen: set[str] = set()
-    for part in segments:
-        rows = part.order[alive(part)][np.isin(part.keys[alive(part)], twice)]
-        for name in part.table.column(0).take(arrow().array(rows)).to_pylist():
-            if name in seen:
-                raise ValueError(f"ids must differ, and {shown(name)} is in more than one index")
-            seen.add(name)
-
-
-def _dead_of(snapshot: Snapshot, rows: NDArray[np.int64]) -> dict[str, NDArray[np.bool_]]:
-    """Return the removed rows of each segment after these have been removed too."""
-    found = {}
-    for segment, _, own in snapshot.by_segment(rows):
-        dead = np.zeros(segment.n_rows, bool) if segment.dead is None else segment.dead.copy()
-        dead[own] = True
-        found[segment.name] = dead
-    return found
-
-
-def _live_ids(part: Segment) -> list[str]:
-    column = part.table.column("id")
-    if part.dead is not None:
-        column = column.filter(arrow().array(~part.dead))
-    names: list[str] = column.to_pylist()
-    return names
-
-
-def _with_columns(table: Any, schema: Any) -> Any:
-    """Return a table with the columns of the whole gallery, in the types of the whole."""
-    pa = arrow()
-    for field in schema:
-        at = table.schema.get_field_index(field.name)
-        if at < 0:
-            table = table.append_column(field, pa.nulls(len(table), field.type))
-        elif table.schema.field(at).type != field.type:
-            table = table.set_column(at, field, table.column(at).cast(field.type))
-    return table
 
 
 def _check_values(rows: Array, what: str) -> None:

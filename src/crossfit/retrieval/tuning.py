@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +10,10 @@ from crossfit._figures import ShownFigure
 from crossfit._frames import frame_of
 from crossfit._html import html_table
 
-__all__ = ["Tuning"]
+__all__ = ["Tuning", "measured_series"]
+
+# A series of settings gives way to the next where twice the effort finds less than this more.
+_LEAST_GAIN = 0.002
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -146,3 +150,49 @@ class Tuning:
 
 def _named(settings: dict[str, int]) -> str:
     return ", ".join(f"{name}={value}" for name, value in settings.items())
+
+
+def measured_series(
+    every: Sequence[Sequence[Mapping[str, int]]],
+    measure: Callable[[Mapping[str, int]], dict[str, Any]],
+    target: float,
+) -> list[dict[str, Any]]:
+    """Return what was measured until settings meet a target and no faster ones are left.
+
+    Parameters
+    ----------
+    every : sequence of sequence of mapping
+        Series of settings, each with more effort than the one before.
+    measure : callable
+        Returns a row of `Tuning` for settings.
+    target : float
+        Share of the exact results that the lower end of the interval must reach.
+
+    Returns
+    -------
+    list of dict
+        Rows of `Tuning`.
+    """
+    measured: list[dict[str, Any]] = []
+    skipped = 0
+    for series in every:
+        met = [row for row in measured if row["low"] >= target]
+        own: list[dict[str, Any]] = []
+        for settings in series[skipped:]:
+            # After a series that met the target, the next one can be faster with fewer lists.
+            if met and settings["nprobe"] >= met[-1]["settings"]["nprobe"]:
+                break
+            before = own[-1]["recall"] if own else -1.0
+            own.append(measure(settings))
+            recall = own[-1]["recall"]
+            if own[-1]["low"] >= target or recall == 1:
+                break
+            if series is not every[-1] and recall - before < _LEAST_GAIN:
+                break
+        measured += own
+        if met:
+            break
+        # What few lists do not have, more candidates do not find.
+        most = max(row["recall"] for row in own)
+        skipped += next(at for at, row in enumerate(own) if row["recall"] >= 0.9 * most)
+    return measured
