@@ -693,7 +693,10 @@ def test_errors_of_the_depths_are_told_from_ours(function, arguments):
 
 
 def test_ours_and_those_of_files_pass():
-    for name, argument in (("metrics.names.parse_metric", "name"), ("persistence.load", "folder")):
+    for name, argument in (
+        ("metrics.names.parse_metric", "name"),
+        ("persistence.bundles.load", "folder"),
+    ):
         assert outcome(TARGETS[name], {argument: "nothing"}) is None
         assert outcome(TARGETS[name], {argument: object()}) is None
 

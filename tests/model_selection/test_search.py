@@ -1611,7 +1611,7 @@ def test_failed_trials_print_one_sentence_and_store_their_traceback(tmp_path, n_
     assert done.returncode == 0 and "Traceback" not in printed, printed
     assert "ended: all 4 trials failed, the first with ValueError: n_components(" in printed
     # Of several processes, only the first prints its trials, and it may have run none.
-    shown = "because of the following error: _TrialFailedError('ValueError: n_com" in printed
+    shown = "because of the following error: TrialFailedError('ValueError: n_com" in printed
     assert shown is (verbose == 2) or n_jobs == 2
     trials = optuna.load_study(study_name="s", storage=storage).trials
     failed = [trial.user_attrs for trial in trials if "reason" in trial.user_attrs]
