@@ -292,7 +292,11 @@ class TestViewsInFiles:
                 r"split .* per row \(20\), got",
             ),
             ("folder", {"index": [1]}, "index is for a mapping of views to files"),
-            ("folder", {"text": "words"}, "text must be 'auto', 'vectors' or 'strings'"),
+            (
+                "folder",
+                {"text": "words"},
+                "The 'text' parameter of from_precomputed must be a str among",
+            ),
         ],
     )
     def test_bad_arguments(self, source, options, message):

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
+from crossfit._arguments import among
 from crossfit.datasets.captions import (
     KARPATHY,
     PER_IMAGE,
@@ -81,7 +82,7 @@ def load(
     ValueError
         If an option is invalid, or the counts differ.
     """
-    if features not in ("precomputed", None) or (features and split != "karpathy+restval"):
+    if not among(features, ("precomputed", None)) or (features and split != "karpathy+restval"):
         raise ValueError(
             "features of data set 'coco' must be None, or 'precomputed' with the split "
             f"'karpathy+restval', got {features!r} with {split!r}"

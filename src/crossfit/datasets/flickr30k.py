@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
+from crossfit._arguments import among
 from crossfit.datasets.captions import (
     KARPATHY,
     PER_IMAGE,
@@ -76,7 +77,7 @@ def load(
     ValueError
         If an option is invalid, or the counts differ.
     """
-    if features not in ("precomputed", None) or (features and split != "karpathy"):
+    if not among(features, ("precomputed", None)) or (features and split != "karpathy"):
         raise ValueError(
             "features of data set 'flickr30k' must be None, or 'precomputed' with the split "
             f"'karpathy', got {features!r} with {split!r}"

@@ -9,6 +9,7 @@ from typing import Literal, NoReturn
 from xml.etree import ElementTree
 from xml.parsers import expat
 
+from crossfit._arguments import among
 from crossfit.datasets.articles import (
     Illustration,
     TextOf,
@@ -81,7 +82,7 @@ def load(
     """
     check_text(text, CARD)
     choose_subsets(subsets, ("train",), CARD)
-    if language not in ("en", "de", "fr"):
+    if not among(language, ("en", "de", "fr")):
         raise ValueError(f"languages of data set {CARD.name!r} are en, de, fr, got {language!r}")
     require(root, "images", "metadata", card=CARD)
     files = sorted((root / "metadata").glob("*/*.xml"))

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from crossfit._arguments import shown, validated
+from crossfit._arguments import one_of, shown, validated
 from crossfit.cards import API, DatasetCard
 from crossfit.datasets.captions import PER_IMAGE, check_per_image, precomputed_set
 from crossfit.datasets.columns import Table, objects
@@ -29,6 +29,7 @@ __all__ = ["from_precomputed"]
     index=[str, os.PathLike, "array-like", None],
     label=[str, os.PathLike, "array-like", None],
     split=[str, os.PathLike, "array-like", None],
+    text=[one_of("auto", "vectors", "strings")],
 )
 def from_precomputed(
     source: str | os.PathLike[str] | Mapping[str, Any],
@@ -104,8 +105,6 @@ def from_precomputed(
     given = {"index": index, "label": label, "split": split}
     if unused := [name for name, value in given.items() if value is not None]:
         raise ValueError(f"{unused[0]} is for a mapping of views to files, got a folder")
-    if text not in ("auto", "vectors", "strings"):
-        raise ValueError(f"text must be 'auto', 'vectors' or 'strings', got {shown(text)}")
     folder = Path(source)
     if is_features(folder):
         return read_features(folder)

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from crossfit._arguments import among
 from crossfit.datasets.cards import WIKIPEDIA as CARD
 from crossfit.datasets.record import (
     Dataset,
@@ -70,7 +71,7 @@ def load(
     ValueError
         If an option is invalid, a file is malformed, or the counts differ.
     """
-    if features not in ("raw", None):
+    if not among(features, ("raw", None)):
         raise ValueError(
             f"features of data set 'wikipedia' must be 'raw' or None, got {features!r}"
         )
