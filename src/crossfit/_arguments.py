@@ -23,7 +23,6 @@ from crossfit._text import shown
 __all__ = [
     "CheckedParameters",
     "a_path",
-    "among",
     "check_arguments",
     "finite_array",
     "integer",
@@ -341,20 +340,3 @@ def not_views(owner: str, *given: Any) -> TypeError:
         f"{owner} expects Views, got {names}; pass Views(image=..., text=...), with the names of "
         "your modalities"
     )
-
-
-def among(value: Any, options: Collection[str | None]) -> bool:
-    """Return True if a value is one of some strings, or None.
-
-    Parameters
-    ----------
-    value : object
-        An argument; arrays and columns, whose comparison is not True or False, are none of them.
-    options : collection of str or None
-        What is accepted.
-
-    Returns
-    -------
-    bool
-    """
-    return (value is None or isinstance(value, str)) and value in options

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
-from crossfit._arguments import among
+from crossfit._arguments import is_word
 from crossfit.datasets.captions import (
     KARPATHY,
     PER_IMAGE,
@@ -82,7 +82,8 @@ def load(
     ValueError
         If an option is invalid, or the counts differ.
     """
-    if not among(features, ("precomputed", None)) or (features and split != "karpathy+restval"):
+    precomputed = is_word(features, ("precomputed",)) and split == "karpathy+restval"
+    if features is not None and not precomputed:
         raise ValueError(
             "features of data set 'coco' must be None, or 'precomputed' with the split "
             f"'karpathy+restval', got {features!r} with {split!r}"

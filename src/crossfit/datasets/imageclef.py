@@ -9,7 +9,7 @@ from typing import Literal, NoReturn
 from xml.etree import ElementTree
 from xml.parsers import expat
 
-from crossfit._arguments import among
+from crossfit._arguments import is_word
 from crossfit.datasets.articles import (
     Illustration,
     TextOf,
@@ -82,7 +82,7 @@ def load(
     """
     check_text(text, CARD)
     choose_subsets(subsets, ("train",), CARD)
-    if not among(language, ("en", "de", "fr")):
+    if not is_word(language, ("en", "de", "fr")):
         raise ValueError(f"languages of data set {CARD.name!r} are en, de, fr, got {language!r}")
     require(root, "images", "metadata", card=CARD)
     files = sorted((root / "metadata").glob("*/*.xml"))

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from crossfit._arguments import among
+from crossfit._arguments import is_word
 from crossfit.datasets.cards import NUS_WIDE_10K as CARD
 from crossfit.datasets.record import (
     Dataset,
@@ -86,7 +86,7 @@ def load(
     ValueError
         If an option is invalid, files do not match each other, or the counts differ.
     """
-    if not among(features, ("raw", None)):
+    if features is not None and not is_word(features, ("raw",)):
         raise ValueError(
             f"features of data set 'nus-wide-10k' must be 'raw' or None, got {features!r}"
         )

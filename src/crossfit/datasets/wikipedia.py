@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from crossfit._arguments import among
+from crossfit._arguments import is_word
 from crossfit.datasets.cards import WIKIPEDIA as CARD
 from crossfit.datasets.record import (
     Dataset,
@@ -71,7 +71,7 @@ def load(
     ValueError
         If an option is invalid, a file is malformed, or the counts differ.
     """
-    if not among(features, ("raw", None)):
+    if features is not None and not is_word(features, ("raw",)):
         raise ValueError(
             f"features of data set 'wikipedia' must be 'raw' or None, got {features!r}"
         )

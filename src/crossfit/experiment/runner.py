@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import crossfit
-from crossfit._arguments import among
+from crossfit._arguments import is_word
 from crossfit.experiment.backends import Work, workers
 from crossfit.experiment.plan_cache import keep_plan, kept_plan, state_of
 from crossfit.experiment.planner import plan
@@ -121,7 +121,7 @@ def run(
         )
     store = store if isinstance(store, Store) else Store(store)
     store.clear_claims()
-    if not among(backend, ("loky", "dask")):
+    if not is_word(backend, ("loky", "dask")):
         raise ValueError(f"backend must be 'loky' or 'dask', got {backend!r}")
     if backend == "dask" and not scheduler:
         raise ValueError("the backend 'dask' needs scheduler='tcp://<host>:<port>'")
