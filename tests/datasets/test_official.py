@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
-from crossfit.datasets import flickr8k, wikipedia
+from crossfit.datasets import flickr8k, load, wikipedia
 from crossfit.datasets.cards import FLICKR8K, WIKIPEDIA
 
 CLASSES = ["art", "biology", "geography"]
@@ -272,3 +272,15 @@ class TestFlickr8k:
             assert len(images) == n and len(views) == 5 * n
             np.testing.assert_array_equal(owner, np.repeat(np.arange(n), 5))
             assert all(isinstance(caption, str) for caption in views["text"])
+
+
+@pytest.mark.parametrize(
+    ("name", "option"),
+    [("imageclef-wikipedia", "language"), ("wikipedia", "features"), ("nus-wide-10k", "features"),
+     ("coco", "features"), ("flickr30k", "features")],
+)  # fmt: skip
+def test_a_column_as_an_option_is_rejected_in_one_sentence(tmp_path, name, option):
+    """A column of pandas cannot be compared with a string in a condition."""
+    column = pytest.importorskip("pandas").Series([1, None], dtype="Int64")
+    with pytest.raises(ValueError, match=f"{option}s? of data set '{name}'"):
+        load(name, root=tmp_path, **{option: column})
