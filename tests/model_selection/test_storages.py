@@ -256,3 +256,45 @@ def test_addresses_are_checked_without_opening_anything(tmp_path, monkeypatch):
             storages.check_storage(f"{scheme}:///a\0b")
     with pytest.raises(ValueError, match="got 'postgresql://me@h:x/n'"):
         storages.check_storage("postgresql://me:secret@h:x/n")
+
+
+class InterruptedCursor(sqlite3.Cursor):
+    """A cursor that is interrupted while it reads certain tables, from a moment on."""
+
+    now, of = False, ""
+    statement = ""
+
+    def execute(self, statement, *arguments):
+        self.statement = statement
+        return super().execute(statement, *arguments)
+
+    def fetchall(self):
+        if self.now and self.of in self.statement:
+            raise KeyboardInterrupt
+        return super().fetchall()
+
+
+class InterruptedConnection(sqlite3.Connection):
+    def cursor(self, factory=InterruptedCursor):
+        return super().cursor(factory)
+
+
+def interrupting(estimator, X, y=None):
+    InterruptedCursor.now = True
+    return 1.0
+
+
+# The state of one trial, read while a value is stored; all trials, read between two trials.
+@pytest.mark.parametrize("of", ["WHERE trials.trial_id =", "WHERE trials.study_id ="])
+def test_an_interrupt_in_the_database_is_not_shown_as_a_fault(
+    pairs, recording, database, monkeypatch, caplog, of
+):
+    monkeypatch.setattr(InterruptedCursor, "now", False)
+    monkeypatch.setattr(InterruptedCursor, "of", of)
+    storage = optuna.storages.RDBStorage(
+        database[1], engine_kwargs={"connect_args": {"factory": InterruptedConnection}}
+    )
+    search = OptunaSearch(recording(), REG, n_trials=3, storage=storage, scoring=interrupting)
+    with pytest.raises(KeyboardInterrupt):
+        search.fit(*pairs)
+    assert InterruptedCursor.now and not caplog.records

@@ -41,6 +41,8 @@ __all__ = [
 _EXHAUSTED = "crossfit_exhausted"
 # Seconds between two checks whether other processes have finished their trials.
 _POLL = 0.2
+# The logger of the connections of SQLite files and of servers.
+_POOL = "sqlalchemy.pool.impl.QueuePool"
 
 
 def work(
@@ -205,13 +207,20 @@ def quiet(verbose: bool | int | str) -> Iterator[None]:
             record.exc_info = None
         return True
 
-    logger = logging.getLogger("optuna.study._optimize")
+    logger, pool = logging.getLogger("optuna.study._optimize"), logging.getLogger(_POOL)
     logger.addFilter(without_traceback)
+    pool.addFilter(_without_interrupts)
     try:
         yield
     finally:
+        pool.removeFilter(_without_interrupts)
         logger.removeFilter(without_traceback)
         optuna.logging.set_verbosity(before)
+
+
+def _without_interrupts(record: logging.LogRecord) -> bool:
+    """Return False for a cursor that was not closed because Ctrl-C had closed its database."""
+    return not (record.exc_info and storages.follows_interrupt(record.exc_info[1]))
 
 
 @contextlib.contextmanager

@@ -25,6 +25,7 @@ from crossfit._warnings import warn
 __all__ = [
     "as_connection_errors",
     "check_storage",
+    "follows_interrupt",
     "open_storage",
     "reason_of_failure",
     "wait_for",
@@ -203,12 +204,17 @@ def as_connection_errors(finished: Callable[[], int] = int) -> Iterator[None]:
     ------
     ConnectionError
         In place of an error caused by a storage; other errors are not changed.
+    KeyboardInterrupt
+        In place of the error that Optuna raises if Ctrl-C comes while it writes to the storage.
     """
     try:
         yield
     except ConnectionError:
         raise
     except Exception as error:
+        if isinstance(error, UnboundLocalError) and follows_interrupt(error):
+            # Optuna, interrupted while it stores the value of a trial, continues without a state.
+            raise KeyboardInterrupt from error
         reason = reason_of_failure(error)
         if reason is None:
             raise
@@ -217,6 +223,13 @@ def as_connection_errors(finished: Callable[[], int] = int) -> Iterator[None]:
         raise ConnectionError(
             f"the storage of the study failed: {reason}{kept if n else ''}"
         ) from error
+
+
+def follows_interrupt(error: BaseException | None) -> bool:
+    """Return True for an interrupt, and for an error that was raised while one was handled."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__context__
+    return error is not None
 
 
 def wait_for(storage: Any) -> None:

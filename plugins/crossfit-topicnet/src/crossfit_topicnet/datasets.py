@@ -8,7 +8,6 @@ from typing import Literal
 
 import numpy as np
 
-from crossfit._arguments import is_word
 from crossfit.datasets import Dataset, Split, flickr8k
 from crossfit.views import Views
 from crossfit_topicnet.cards import FLICKR8K_TWO_TEXTS as CARD
@@ -50,7 +49,8 @@ def load_flickr8k(
     ValueError
         If `rank` is neither of the two.
     """
-    if not is_word(rank, ("captions", "articles")):
+    # An array is equal to neither of the two.
+    if not isinstance(rank, str) or rank not in ("captions", "articles"):
         raise ValueError(f"rank: must be 'captions' or 'articles', got {rank!r}")
     folder = root / "flickr8k" if (root / "flickr8k").is_dir() else root
     words = flickr8k.load(folder, split, subsets=subsets, strict=strict)
