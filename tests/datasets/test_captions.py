@@ -360,12 +360,12 @@ class TestPrecomputed:
         root, _ = features
         np.save(root / "train_ims.npy", np.array([{}] * 20, dtype=object), allow_pickle=True)
         with pytest.raises(
-            ValueError, match=r"train_ims\.npy' does not hold features: .*[Oo]bject"
+            ValueError, match=r"train_ims\.npy' does not hold rows of numbers: .*[Oo]bject"
         ):
             from_precomputed(root)
         for content in (b"abc", b"", b"PK\x03\x04", b"\x80\x04N."):
             (root / "train_ims.npy").write_bytes(content)
-            with pytest.raises(ValueError, match=r"train_ims\.npy' does not hold feat") as raised:
+            with pytest.raises(ValueError, match=r"train_ims\.npy' does not hold rows") as raised:
                 from_precomputed(root)
             assert "allow_pickle" not in str(raised.value)  # as NumPy advises
 
@@ -394,10 +394,10 @@ class TestPrecomputed:
             b"PK\x03\x04",
         ):
             (root / "train_ims.npy").write_bytes(damage)
-            with pytest.raises(ValueError, match=r"train_ims\.npy' does not hold features"):
+            with pytest.raises(ValueError, match=r"train_ims\.npy' does not hold rows of numbers"):
                 from_precomputed(root)
         np.save(root / "train_ims.npy", np.zeros(4))
-        with pytest.raises(ValueError, match=r"not an array \(n, d\)"):
+        with pytest.raises(ValueError, match=r"not \(n, d\)"):
             from_precomputed(root)
 
     def test_an_empty_folder(self, tmp_path):

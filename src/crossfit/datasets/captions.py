@@ -22,6 +22,7 @@ from crossfit.datasets.record import (
     shortened,
     stamps,
 )
+from crossfit.datasets.vectors import read_vectors
 from crossfit.views import Views
 
 __all__ = [
@@ -253,7 +254,7 @@ def precomputed_set(
     splits = {}
     for name, begin in files.items():
         captions = list(read_lines(root / f"{begin}_caps.txt"))
-        features = _read_array(root / f"{begin}_ims.npy")
+        features = read_vectors(root / f"{begin}_ims.npy")
         if not len(features) or not captions or len(captions) % len(features):
             raise ValueError(
                 f"{begin}_caps.txt must have the same number of lines for each picture, and "
@@ -273,20 +274,6 @@ def precomputed_set(
     texts = [root / name for name in names if name.endswith(".txt")]
     arrays = stamps(root, (name for name in names if name.endswith(".npy")), card)
     return Dataset(card, splits, revision=content_hash(str(per_image), *texts, *arrays))
-
-
-def _read_array(path: Path) -> NDArray[Any]:
-    """Return the array in a file as a memory map."""
-    try:
-        if not path.is_file():
-            raise ValueError("not a regular file")
-        # np.load would suggest unpickling if the file is not an array.
-        array = np.lib.format.open_memmap(path, mode="r")
-        if array.ndim < 2:
-            raise ValueError("not an array (n, d) or (n, R, d)")
-    except ValueError as error:
-        raise ValueError(f"{str(path)!r} does not hold features: {error}") from None
-    return array
 
 
 def _rows_repeat(features: NDArray[Any], begin: str) -> bool:

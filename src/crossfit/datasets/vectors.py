@@ -207,10 +207,10 @@ def read_vectors(
             array = np.lib.format.open_memmap(path, mode="r")
         if array.ndim < 2 or array.dtype.kind not in "biuf":
             raise ValueError(
-                f"it is of {array.dtype} and shape {array.shape}, not vectors (n, d) or (n, R, d)"
+                f"it is of {array.dtype} and shape {array.shape}, not (n, d) or (n, R, d)"
             )
     except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{str(path)!r} does not hold features: {error}") from None
+        raise ValueError(f"{str(path)!r} does not hold rows of numbers: {error}") from None
     return array
 
 
