@@ -302,7 +302,7 @@ def test_taking_rows_of_captions_keeps_pairs_items_and_groups(data):
     n_images = data.draw(st.integers(1, 6))
     index = np.array(data.draw(st.lists(st.integers(0, n_images - 1), min_size=1, max_size=12)))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("crossfit.views.warn", lambda *a, **k: None)
+        patch.setattr("crossfit.views.container.warn", lambda *a, **k: None)
         v = Views.from_captions(np.arange(n_images), [str(i) for i in range(len(index))], index)
     for _ in range(2):  # rows of rows, repetitions included
         rows = np.array(data.draw(st.lists(st.integers(0, len(v) - 1), min_size=1, max_size=10)))

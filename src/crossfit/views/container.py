@@ -1,9 +1,8 @@
-"""Views: named modalities aligned by row, and Ragged: rows of unequal length."""
+"""Views: named modalities aligned by row, and Channels: the parts of one modality."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
-from numbers import Number, Real
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NoReturn, Self
 
@@ -11,312 +10,46 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import ArrayLike, NDArray
 
-from crossfit._arrays import (
-    as_array,
-    as_numpy,
-    check_finite,
-    check_tensor,
-    checked_csr,
-    floats,
-    is_missing,
-    is_tensor,
-    listed,
-    missing_rows,
-)
+from crossfit._arrays import as_array, as_numpy, check_tensor, checked_csr, is_tensor
 from crossfit._frames import frame_of
 from crossfit._html import Items, html_table
 from crossfit._text import shown
 from crossfit._warnings import warn
 from crossfit.labels import check_labels, class_codes, group_codes, joined_labels, read_labels
+from crossfit.views._checks import (
+    check_complete,
+    check_entries,
+    check_items,
+    check_names,
+    common_size,
+    is_mapping,
+    missing_in,
+    named_views,
+)
+from crossfit.views._items import (
+    compacted,
+    integers,
+    item_index,
+    linked_rows,
+    numbers_of,
+    one_hot,
+)
+from crossfit.views._rows import (
+    IntArray,
+    as_column,
+    can_be_shown,
+    drop_ellipsis,
+    n_rows,
+    positions,
+    read_only,
+    take_rows,
+)
+from crossfit.views.ragged import Immutable, Ragged
 
-__all__ = [
-    "Channels",
-    "Ragged",
-    "Views",
-    "as_float",
-    "check_columns",
-    "as_numpy",
-    "item_weights",
-    "is_tensor",
-    "is_views",
-    "n_rows",
-    "take_rows",
-    "without_padding",
-]
-
-IntArray = NDArray[np.int64]
-
-
-class _Immutable:
-    """Objects whose attributes cannot be set after they are made."""
-
-    __slots__ = ()
-
-    def __setattr__(self, name: str, value: Any) -> NoReturn:
-        raise AttributeError(f"{type(self).__name__} is immutable: cannot set {name!r}")
-
-    def __delattr__(self, name: str) -> NoReturn:
-        raise AttributeError(f"{type(self).__name__} is immutable: cannot delete {name!r}")
-
-
-class Ragged(_Immutable):
-    """Rows of unequal length: region vectors of an image, words of a sentence.
-
-    Parameters
-    ----------
-    values : array of shape (n_elements, ...)
-        The elements of all rows, one row after the other.
-    offsets : array-like of int, shape (n_rows + 1,)
-        Row ``i`` is ``values[offsets[i]:offsets[i + 1]]``.
-    info : mapping, optional
-        Additional data. Arrays whose first axis has ``n_elements`` entries (boxes, scores) are
-        indexed together with the rows; anything else (a vocabulary) is kept unchanged.
-
-    Raises
-    ------
-    ValueError
-        If the offsets do not increase monotonically from 0 to ``len(values)``, or values are
-        masked or missing.
-    TypeError
-        If `values` is not an array-like or `info` is not a mapping.
-
-    See Also
-    --------
-    Ragged.from_list : Build one from a list of arrays.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from crossfit import Ragged
-    >>> regions = Ragged.from_list([np.zeros((2, 3)), np.ones((1, 3))])
-    >>> regions.lengths.tolist()
-    [2, 1]
-    >>> regions[1].tolist()
-    [[1.0, 1.0, 1.0]]
-    >>> dense, mask = regions.padded()
-    >>> dense.shape, mask.tolist()
-    ((2, 2, 3), [[True, True], [True, False]])
-    """
-
-    __slots__ = ("info", "offsets", "values")
-
-    values: NDArray[Any]
-    offsets: IntArray
-    info: Mapping[str, Any]
-
-    def __init__(
-        self, values: ArrayLike, offsets: ArrayLike, info: Mapping[str, Any] | None = None
-    ) -> None:
-        array = _read_only(_of_elements(values, "the values of a Ragged"))
-        bounds = as_numpy(offsets, "the offsets of a Ragged")
-        if (
-            bounds.ndim != 1
-            or len(bounds) < 1
-            or bounds.dtype.kind not in "iu"
-            or bounds[0] != 0
-            or array.ndim < 1
-            or bounds[-1] != len(array)
-            or np.any(bounds[1:] < bounds[:-1])
-        ):
-            raise ValueError(
-                "Ragged expects integer offsets that rise from 0 to the number of elements "
-                f"({len(array) if array.ndim else 'a scalar'}), got offsets of shape "
-                f"{bounds.shape} and type {bounds.dtype}"
-                + (
-                    f" from {bounds[0]} to {bounds[-1]}"
-                    if bounds.ndim == 1 and len(bounds) and bounds.dtype.kind in "iuf"
-                    else ""
-                )
-            )
-        object.__setattr__(self, "values", array)
-        object.__setattr__(self, "offsets", _read_only(bounds.astype(np.int64, copy=False)))
-        if info is not None and not isinstance(info, Mapping):
-            raise TypeError(f"info must be a mapping, got an object of type {type(info).__name__}")
-        object.__setattr__(self, "info", MappingProxyType(dict({} if info is None else info)))
-
-    @classmethod
-    def from_list(cls, rows: Sequence[ArrayLike], info: Mapping[str, Any] | None = None) -> Self:
-        """Build a Ragged from one array per row.
-
-        Parameters
-        ----------
-        rows : sequence of array-like, each of shape (R_i, ...)
-            All shapes must agree after the first axis.
-        info : mapping, optional
-            As for the class.
-
-        Returns
-        -------
-        Ragged
-
-        Raises
-        ------
-        ValueError, TypeError
-            If there are no rows, if their trailing shapes or types differ, or if elements are
-            masked or missing.
-        """
-        unordered = isinstance(rows, (str, bytes, Mapping, Set)) or getattr(rows, "ndim", 1) == 0
-        if unordered or sp.issparse(rows) or not isinstance(rows, Iterable):
-            raise TypeError(
-                "Ragged.from_list expects a sequence of rows, got an object of type "
-                f"{type(rows).__name__}"
-            )
-        arrays = [_of_elements(row, f"row {i} of a Ragged") for i, row in enumerate(rows)]
-        if not arrays:
-            raise ValueError("Ragged.from_list expects at least one row, got none")
-        shapes = {a.shape[1:] for a in arrays if a.size}
-        if any(a.ndim == 0 for a in arrays) or len(shapes) > 1:
-            raise ValueError(
-                "Ragged.from_list expects rows that agree in all axes but the first, got "
-                f"trailing shapes {sorted(shapes)}"
-            )
-        if shapes:
-            trailing = next(iter(shapes))
-            kinds = {"b" if a.dtype.kind in "biufc" else a.dtype.kind for a in arrays if a.size}
-            if len(kinds) > 1:
-                raise ValueError(
-                    "Ragged.from_list expects elements of one kind, got the types "
-                    f"{', '.join(sorted({str(a.dtype) for a in arrays if a.size}))}"
-                )
-            dtype = np.result_type(*[a for a in arrays if a.size])
-            arrays = [a if a.size else np.empty((0, *trailing), dtype) for a in arrays]
-        offsets = np.concatenate([[0], np.cumsum([len(a) for a in arrays])])
-        return cls(np.concatenate(arrays), offsets, info)
-
-    @property
-    def shape(self) -> tuple[int]:
-        """``(n_rows,)``, from which scikit-learn reads the number of samples."""
-        return (len(self),)
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Type of the elements."""
-        return self.values.dtype
-
-    @property
-    def lengths(self) -> IntArray:
-        """Number of elements of each row, shape (n_rows,)."""
-        return np.diff(self.offsets)
-
-    def __len__(self) -> int:
-        return len(self.offsets) - 1
-
-    def __getitem__(self, rows: Any) -> Any:
-        """Return one row as an array for an int, else a Ragged of the selected rows."""
-        rows = _drop_ellipsis(rows)
-        if isinstance(rows, (int, np.integer)) and not isinstance(rows, bool):
-            i = int(_positions(rows, len(self))[0])
-            return self.values[self.offsets[i] : self.offsets[i + 1]]
-        at = _positions(rows, len(self))
-        lengths = self.lengths[at]
-        offsets = np.concatenate([[0], np.cumsum(lengths)])
-        element = np.arange(offsets[-1]) + np.repeat(self.offsets[at] - offsets[:-1], lengths)
-        n = len(self.values)
-        info = {
-            key: part[element]
-            if isinstance(part, np.ndarray) and part.ndim and len(part) == n
-            else part
-            for key, part in self.info.items()
-        }
-        return type(self)(self.values[element], offsets, info)
-
-    def __iter__(self) -> Iterator[NDArray[Any]]:
-        for start, stop in zip(self.offsets[:-1], self.offsets[1:]):
-            yield self.values[start:stop]
-
-    def padded(
-        self, length: int | None = None, fill: float = 0
-    ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-        """Return a dense, padded array and the mask of real elements.
-
-        Parameters
-        ----------
-        length : int, optional
-            Length of every row; longer rows are truncated. Default: the length of the longest row.
-        fill : number, default=0
-            The value of the padding.
-
-        Returns
-        -------
-        dense : array of shape (n_rows, length, ...)
-        mask : bool array of shape (n_rows, length)
-            True for real elements, False for padding.
-
-        Raises
-        ------
-        ValueError
-            If `length` is not a non-negative integer, or the dtype of the elements cannot hold
-            `fill`.
-        """
-        lengths = self.lengths
-        whole = isinstance(length, (int, np.integer)) and not isinstance(length, bool)
-        if length is not None and not (whole and 0 <= length < 2**31):
-            raise ValueError(
-                f"length must be a whole number of at least 0 or None, got {shown(length)}"
-            )
-        if not _can_hold(self.dtype, fill):
-            raise ValueError(f"fill must be a number that {self.dtype} can hold, got {shown(fill)}")
-        width = int(lengths.max(initial=0)) if length is None else int(length)
-        mask = np.arange(width) < lengths[:, None]
-        dense = np.empty((len(self), width, *self.values.shape[1:]), dtype=self.dtype)
-        dense.fill(fill)
-        kept = np.arange(len(self.values)) - np.repeat(self.offsets[:-1], lengths) < width
-        dense[mask] = self.values[kept]
-        return dense, mask
-
-    def to_frame(self) -> Any:
-        """Return the elements as a pandas DataFrame, one per row; pandas must be installed.
-
-        Returns
-        -------
-        pandas.DataFrame
-            Columns ``row``, ``element`` (its place in the row), ``value`` (a number, or an array)
-            and one for each array of `info` with an entry per element.
-
-        Examples
-        --------
-        >>> Ragged.from_list([[5, 6], [7]]).to_frame().values.tolist()
-        [[0, 0, 5], [0, 1, 6], [1, 0, 7]]
-        """
-        n = len(self.values)
-        starts = np.repeat(self.offsets[:-1], self.lengths)
-        found: dict[str, Any] = {
-            "row": np.repeat(np.arange(len(self)), self.lengths),
-            "element": np.arange(n) - starts,
-            "value": _as_column(self.values),
-        }
-        for name, part in self.info.items():
-            if isinstance(part, np.ndarray) and part.ndim and len(part) == n:
-                found.setdefault(str(name), _as_column(part))
-        return frame_of(found)
-
-    def _repr_html_(self) -> str:
-        lengths = self.lengths
-        texts = self.values.dtype.kind in "OU"
-        items = Items()
-        rows = [
-            (
-                i,
-                int(lengths[i]),
-                items.shown(" ".join(map(str, self[i][:20])) if texts else self[i]),
-            )
-            for i in range(min(len(self), 5))
-        ]
-        caption = f"{self!r}: {len(rows)} of {len(self)} rows"
-        return html_table(caption, ("row", "elements", "values"), rows)
-
-    def __repr__(self) -> str:
-        extra = f", info: {', '.join(self.info)}" if self.info else ""
-        return (
-            f"Ragged(n={len(self)}, {len(self.values)} elements of shape "
-            f"{self.values.shape[1:]} {self.dtype}{extra})"
-        )
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.values, self.offsets, dict(self.info))
+__all__ = ["Channels", "Views", "check_columns", "is_views", "item_weights"]
 
 
-class Views(_Immutable):
+class Views(Immutable):
     """Named modalities of the same samples: row ``i`` of every view belongs to sample ``i``.
 
     A row may lack some of the views, which methods whose card has ``missing_views`` learn from;
@@ -384,24 +117,24 @@ class Views(_Immutable):
         present: Mapping[str, ArrayLike] | None = None,
         **named: Any,
     ) -> None:
-        given = _named(type(self).__name__, ", Views(image=..., text=...)", views, named)
+        given = named_views(type(self).__name__, ", Views(image=..., text=...)", views, named)
         masks = self._masks(present, given)
         values, sizes, index = {}, {}, {}
         for name, part in given.items():
             read = _as_values(part, name)
             sizes[name] = n_rows(read)
             if name in masks and len(masks[name]) == sizes[name]:
-                index[name] = _numbered(masks[name])
+                index[name] = numbers_of(masks[name])
                 read = take_rows(read, masks[name])
             values[name] = self._read(read, name)
-        n = _common_size(sizes)
+        n = common_size(sizes)
         for name, mask in masks.items():
             if len(mask) != n:
                 raise ValueError(
                     f"present[{name!r}] must have one entry per row ({n}), got {len(mask)}"
                 )
         if len(masks) == len(values):
-            _check_complete(masks.values())
+            check_complete(masks.values())
         columns = {name: _columns_of(part) for name, part in given.items()}
         self._set(values, index, None, n, columns)
 
@@ -416,7 +149,7 @@ class Views(_Immutable):
                 f"an object of type {type(present).__name__} for {cls.__name__}; pass a view of "
                 "this name in a mapping of views"
             )
-        _check_entries(present, "present", given)
+        check_entries(present, "present", given)
         masks = {}
         for name, part in present.items():
             mask = as_numpy(part, f"present[{name!r}]")
@@ -439,12 +172,12 @@ class Views(_Immutable):
         n: int,
         columns: Mapping[str, tuple[str, ...]] = MappingProxyType({}),
     ) -> None:
-        _common_size(dict.fromkeys(values, n))
+        common_size(dict.fromkeys(values, n))
         # Set here too, and not only for arrays given by users: pickling drops the flag.
-        locked = {k: _read_only(v) if isinstance(v, np.ndarray) else v for k, v in values.items()}
+        locked = {k: read_only(v) if isinstance(v, np.ndarray) else v for k, v in values.items()}
         object.__setattr__(self, "_values", locked)
-        object.__setattr__(self, "_index", {k: _read_only(v) for k, v in index.items()})
-        object.__setattr__(self, "_groups", None if groups is None else _read_only(groups))
+        object.__setattr__(self, "_index", {k: read_only(v) for k, v in index.items()})
+        object.__setattr__(self, "_groups", None if groups is None else read_only(groups))
         object.__setattr__(self, "_n", n)
         known = {name: columns[name] for name in values if columns.get(name)}
         object.__setattr__(self, "_columns", known)
@@ -454,7 +187,7 @@ class Views(_Immutable):
         """Convert the values given for a view to one of the types that views hold."""
         values = _as_values(given, name)
         # A channel may have missing rows; a view may not.
-        _check_items(values, name, may_lack=issubclass(cls, Channels))
+        check_items(values, name, may_lack=issubclass(cls, Channels))
         return values
 
     @classmethod
@@ -522,11 +255,11 @@ class Views(_Immutable):
         if not isinstance(names, (tuple, list)) or len(names) != 2:
             raise ValueError(f"names must be a pair of different strings, got {shown(names)}")
         image, text = names
-        _check_names(names, "names must be a pair of different strings")
+        check_names(names, "names must be a pair of different strings")
         items, rows = cls._read(images, image), cls._read(captions, text)
         sizes = n_rows(items), n_rows(rows)
-        groups = _item_index(image_index, "image_index", sizes, ("images", "caption"), lowest=0)
-        compact, index = _compact(items, groups)
+        groups = item_index(image_index, "image_index", sizes, ("images", "caption"), lowest=0)
+        compact, index = compacted(items, groups)
         if n_rows(compact) < n_rows(items):
             warn(
                 f"{n_rows(items) - n_rows(compact)} of {n_rows(items)} images have no caption and "
@@ -596,21 +329,21 @@ class Views(_Immutable):
                 "index must be a mapping of view names to the item of each row, got an object of "
                 f"type {type(index).__name__}"
             )
-        given = _named(f"{cls.__name__}.from_items", "", views, named)
-        _check_entries(index, "index", given)
+        given = named_views(f"{cls.__name__}.from_items", "", views, named)
+        check_entries(index, "index", given)
         values = {name: cls._read(part, name) for name, part in given.items()}
-        of_rows = {name: _integers(part, f"index[{name!r}]", "row") for name, part in index.items()}
+        of_rows = {name: integers(part, f"index[{name!r}]", "row") for name, part in index.items()}
         sizes = {name: n_rows(of_rows.get(name, part)) for name, part in values.items()}
-        n = _common_size(sizes)
+        n = common_size(sizes)
         shared: dict[str, IntArray] = {}
         for name in values:
             if name not in index:
                 continue
             n_items, what = n_rows(values[name]), f"index[{name!r}]"
-            items = _item_index(of_rows[name], what, (n_items, n), ("items", "row"), lowest=-1)
+            items = item_index(of_rows[name], what, (n_items, n), ("items", "row"), lowest=-1)
             if not np.any(items >= 0):
                 raise ValueError(f"view {name!r} is missing in every row; leave it out")
-            values[name], shared[name] = _compact(values[name], items)
+            values[name], shared[name] = compacted(values[name], items)
             if n_rows(values[name]) < n_items:
                 warn(
                     f"{n_items - n_rows(values[name])} of {n_items} items of view {name!r} belong "
@@ -619,9 +352,9 @@ class Views(_Immutable):
             if np.array_equal(shared[name], np.arange(n)):
                 del shared[name]  # every row has an item of its own
         if len(shared) == len(values):
-            _check_complete(part >= 0 for part in shared.values())
+            check_complete(part >= 0 for part in shared.values())
         columns = {name: _columns_of(part) for name, part in given.items()}
-        return cls._build(values, shared, _linked(shared.values(), n), n, columns)
+        return cls._build(values, shared, linked_rows(shared.values(), n), n, columns)
 
     @property
     def shape(self) -> tuple[int]:
@@ -679,19 +412,19 @@ class Views(_Immutable):
             lacking = np.flatnonzero(~self.present(key))
             if len(lacking):
                 raise ValueError(
-                    f"{_missing(key, lacking, self._n)}, and has no value for each row; take "
+                    f"{missing_in(key, lacking, self._n)}, and has no value for each row; take "
                     f"views.complete({key!r}), or its items with views.distinct({key!r})"
                 )
             return take_rows(values, self._index[key]) if key in self._index else values
-        key = _drop_ellipsis(key)
-        at = _positions(key, self._n)
+        key = drop_ellipsis(key)
+        at = positions(key, self._n)
         # A slice of an array is a view of the same memory: keep it if no items are shared.
         # Tensors do not support negative steps.
         rows = key if isinstance(key, slice) and (key.step or 1) > 0 else at
         values, index = {}, {}
         for name, part in self._values.items():
             if name in self._index:
-                values[name], index[name] = _compact(part, self._index[name][at])
+                values[name], index[name] = compacted(part, self._index[name][at])
             else:
                 values[name] = take_rows(part, rows)
         return self._build(values, index, self.groups[at], len(at), self._columns)
@@ -852,7 +585,7 @@ class Views(_Immutable):
             if n != n_items:
                 del index[name]
                 if not has.all():
-                    index[name] = _numbered(has)
+                    index[name] = numbers_of(has)
         return self._build(values, index, self._groups, self._n, columns)
 
     def rename(self, names: Mapping[str, str]) -> Self:
@@ -882,7 +615,7 @@ class Views(_Immutable):
         for name in names:
             self._item_values(name)
         renamed = [names.get(name, name) for name in self.names]
-        _check_names(renamed, "views must have different names")
+        check_names(renamed, "views must have different names")
         return self._build(
             {names.get(name, name): part for name, part in self._values.items()},
             {names.get(name, name): part for name, part in self._index.items()},
@@ -940,7 +673,7 @@ class Views(_Immutable):
         home = {name: view for view, names in named.items() for name in names}
         order = list(dict.fromkeys(home.get(name, name) for name in self.names))
         kept = [name for name in self.names if name not in home]
-        _check_names([*kept, *named], "views must have different names")
+        check_names([*kept, *named], "views must have different names")
         values, index = {}, {}
         for view in order:
             if view in kept:
@@ -962,7 +695,7 @@ class Views(_Immutable):
             }
             item = np.full(self._n, -1)
             item[has] = own.ravel()
-            values[view], item = _compact(Channels(channels), item)
+            values[view], item = compacted(Channels(channels), item)
             if not np.array_equal(item, np.arange(self._n)):
                 index[view] = item
         return self._build(values, index, self._groups, self._n, self._columns)
@@ -1103,8 +836,8 @@ class Views(_Immutable):
         of_query, of_gallery = self.item_labels(query, labels), self.item_labels(gallery, labels)
         if of_query.ndim == 1:
             classes, codes = class_codes(joined_labels(of_query, of_gallery))
-            one = _one_hot(codes[: len(of_query)], len(classes))
-            other = _one_hot(codes[len(of_query) :], len(classes))
+            one = one_hot(codes[: len(of_query)], len(classes))
+            other = one_hot(codes[len(of_query) :], len(classes))
         else:
             one = sp.csr_array(of_query.astype(np.int32))
             other = sp.csr_array(of_gallery.astype(np.int32))
@@ -1144,7 +877,7 @@ class Views(_Immutable):
                 own = values._as_columns(f"{prefix}{name}.")
             index = self._index.get(name)
             for column, part in own.items():
-                cells = part if isinstance(part, list) else _as_column(part)
+                cells = part if isinstance(part, list) else as_column(part)
                 if index is not None:
                     cells = [None if i < 0 else cells[i] for i in index.tolist()]
                 found[column] = cells
@@ -1198,6 +931,65 @@ def _rebuild(cls: type[Views], views: Any, columns: Any, index: Any, groups: Any
     return cls._build(dict(views), index, groups, n, dict(columns))
 
 
+def _as_values(given: Any, name: str) -> Any:
+    """Convert values given by a user to one of the types that views hold."""
+    if is_mapping(given):
+        return Channels(given)
+    if isinstance(given, Views):
+        return given if isinstance(given, Channels) else Channels(given._values)
+    if isinstance(given, Ragged):
+        return given
+    what = f"view {name!r}"
+    if is_tensor(given):
+        check_tensor(given, what)
+        if given.ndim == 0:
+            raise TypeError(f"{what} must have rows, got a single value")
+        return given
+    if sp.issparse(given):
+        return checked_csr(given, what)
+    if not isinstance(given, (list, tuple)) and not hasattr(given, "__array__"):
+        raise TypeError(
+            f"{what} must be an array, a sparse matrix, a tensor, a list, a Ragged or a mapping "
+            f"of channels, got {type(given).__name__}"
+        )
+    array = as_array(given, what, ": wrap it as Ragged.from_list(rows)")
+    if array.ndim == 0:
+        raise TypeError(f"{what} must have rows, got a single value")
+    if array.dtype.kind in "UST":
+        array = array.astype(object)
+    return read_only(array)
+
+
+def _columns_of(given: Any) -> tuple[str, ...]:
+    """Return the column names of a DataFrame; an empty tuple if they are not strings."""
+    names = () if isinstance(given, Views) else tuple(getattr(given, "columns", ()))
+    return names if all(isinstance(name, str) for name in names) else ()
+
+
+def _described(values: Any) -> str:
+    if isinstance(values, (Channels, Ragged)):
+        return repr(values)
+    kind = "csr " if sp.issparse(values) else ""
+    if isinstance(values, np.ndarray) and values.dtype == object and len(values):
+        return f"{values.shape} {type(values.flat[0]).__name__}"
+    return f"{kind}{tuple(values.shape)} {values.dtype}"
+
+
+def is_views(X: Any) -> bool:
+    """Return True if `X` is Views but not Channels, which are a single modality.
+
+    Parameters
+    ----------
+    X : object
+        Any object.
+
+    Returns
+    -------
+    bool
+    """
+    return isinstance(X, Views) and not isinstance(X, Channels)
+
+
 def check_columns(fitted: Mapping[str, tuple[str, ...]], given: Views, who: str) -> None:
     """Check that DataFrames have the columns seen during fit, in the same order.
 
@@ -1229,75 +1021,6 @@ def check_columns(fitted: Mapping[str, tuple[str, ...]], given: Views, who: str)
         raise ValueError(f"{start}; their order differs, {wanted[0]!r} was the first")
 
 
-def _columns_of(given: Any) -> tuple[str, ...]:
-    """Return the column names of a DataFrame; an empty tuple if they are not strings."""
-    names = () if isinstance(given, Views) else tuple(getattr(given, "columns", ()))
-    return names if all(isinstance(name, str) for name in names) else ()
-
-
-def is_views(X: Any) -> bool:
-    """Return True if `X` is Views but not Channels, which are a single modality.
-
-    Parameters
-    ----------
-    X : object
-        Any object.
-
-    Returns
-    -------
-    bool
-    """
-    return isinstance(X, Views) and not isinstance(X, Channels)
-
-
-def without_padding(values: Any) -> Ragged:
-    """Return sequences of vectors without the zero vectors after the last element of a row.
-
-    Parameters
-    ----------
-    values : Ragged, or array or tensor of shape (n, T, d)
-        A Ragged is returned as it is.
-
-    Returns
-    -------
-    Ragged
-        Zero vectors between other vectors are kept; a row of zeros is empty.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> without_padding(np.array([[[1.0], [2.0]], [[3.0], [0.0]]])).lengths.tolist()
-    [2, 1]
-    """
-    if isinstance(values, Ragged):
-        return values
-    held = as_array(values, "values", numbers=True)
-    if held.ndim != 3:
-        raise ValueError(
-            f"values must be sequences of vectors, of shape (n, T, d), got shape {held.shape}"
-        )
-    real = (held != 0).any(axis=2)
-    lengths = real.shape[1] - real[:, ::-1].argmax(axis=1)
-    lengths[~real.any(axis=1)] = 0
-    offsets = np.concatenate([[0], np.cumsum(lengths)])
-    return Ragged(held[np.arange(held.shape[1]) < lengths[:, None]], offsets)
-
-
-def n_rows(values: Any) -> int:
-    """Return the number of rows of the values of a view.
-
-    Parameters
-    ----------
-    values : array, sparse matrix, Ragged, Channels or Views
-        Values of a view.
-
-    Returns
-    -------
-    int
-    """
-    return int(values.shape[0])
-
-
 def item_weights(views: Views, name: str, weights: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the weights of the distinct items of a view: the sums of those of their rows.
 
@@ -1324,358 +1047,3 @@ def item_weights(views: Views, name: str, weights: NDArray[np.float64]) -> NDArr
     items, index = views.distinct(name)
     has = index >= 0
     return np.bincount(index[has], weights[has], n_rows(items)).astype(np.float64, copy=False)
-
-
-def take_rows(values: Any, rows: Any) -> Any:
-    """Return a selection of rows, as the same type as the values.
-
-    Parameters
-    ----------
-    values : array, sparse matrix, Ragged, Channels or Views
-        Values of a view.
-    rows : int array, bool array or slice
-        The rows to take.
-
-    Returns
-    -------
-    array, sparse matrix, Ragged, Channels or Views
-    """
-    if is_tensor(values) and isinstance(rows, np.ndarray):
-        rows = rows.copy()  # torch warns about read-only index arrays
-    taken = values[rows]
-    return _read_only(taken) if isinstance(taken, np.ndarray) else taken
-
-
-def as_float(values: Any, where: str) -> Any:
-    """Convert values to float32 or float64, and check that they are finite.
-
-    float32 and float64 are kept. Other numbers become float32 if none exceeds 2**24, up to which
-    float32 represents integers exactly; otherwise float64.
-
-    Parameters
-    ----------
-    values : array, CSR matrix, tensor or Ragged
-        Values of a view.
-    where : str
-        Name of the values in error messages.
-
-    Returns
-    -------
-    array, CSR matrix, tensor or Ragged
-        The same type, with dtype float32 or float64.
-
-    Raises
-    ------
-    ValueError
-        If there is NaN or infinity (the message lists rows and columns), if the values are not
-        real numbers, or if they are integers that float64 cannot hold.
-    """
-    ragged = isinstance(values, Ragged)
-    given = values.values if ragged else values
-    made = floats(given, where)
-    if given.is_floating_point() if is_tensor(given) else given.dtype.kind == "f":
-        offsets = values.offsets if ragged else None
-        check_finite(made, where, "contains NaN or infinity", offsets)
-    return Ragged(made, values.offsets, values.info) if ragged else made
-
-
-def _read_only(array: NDArray[Any]) -> NDArray[Any]:
-    seen = array.view()
-    seen.setflags(write=False)
-    return seen
-
-
-def _drop_ellipsis(key: Any) -> Any:
-    if isinstance(key, tuple) and len(key) == 2 and key[1] is Ellipsis:
-        return key[0]
-    return key
-
-
-def _positions(rows: Any, n: int) -> IntArray:
-    if isinstance(rows, slice):
-        ends = (rows.start, rows.stop, rows.step)
-        whole = all(end is None or isinstance(end, (int, np.integer)) for end in ends)
-        if not whole or rows.step == 0:
-            raise IndexError(
-                f"a slice of rows must have integer bounds and a nonzero step, got {shown(rows)}"
-            )
-        return np.arange(n)[rows]
-    if isinstance(rows, (bool, np.bool_)):
-        raise IndexError(f"rows must be an int, a slice, an integer array or a mask, got {rows}")
-    try:
-        at = np.atleast_1d(as_numpy(rows, "rows"))
-    except (TypeError, ValueError) as error:
-        raise IndexError(
-            f"rows must be an int, a slice, an integer array or a mask: {error}"
-        ) from None
-    if at.dtype == bool:
-        if at.shape != (n,):
-            raise IndexError(f"a row mask must have shape ({n},), got {at.shape}")
-        return np.flatnonzero(at)
-    if at.size == 0:
-        return np.empty(0, np.int64)
-    if at.ndim != 1 or not np.issubdtype(at.dtype, np.integer):
-        raise IndexError(
-            "rows must be an int, a slice, a 1-D integer array or a mask, got "
-            f"{type(rows).__name__} of type {at.dtype} and shape {at.shape}"
-        )
-    if at.min() < -n or at.max() >= n:
-        outside = at.max() if at.max() >= n else at.min()
-        raise IndexError(f"row {outside} is out of range for {n} rows")
-    return np.where(at < 0, at + n, at).astype(np.int64)
-
-
-def _one_hot(codes: IntArray, n_classes: int) -> sp.csr_array:
-    """Return the one-hot rows of class numbers; the row of -1 (unlabelled) is empty."""
-    known = np.flatnonzero(codes != -1)
-    ones = np.ones(len(known), np.int32)
-    return sp.csr_array((ones, (known, codes[known])), shape=(len(codes), n_classes))
-
-
-def _is_mapping(given: Any) -> bool:
-    """Return True for a mapping of names; scipy's DOK matrices map indices and do not count."""
-    return isinstance(given, Mapping) and not sp.issparse(given)
-
-
-def _named(owner: str, form: str, views: Any, named: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the views that are given in a mapping and by keyword, with names checked."""
-    if views is not None and not _is_mapping(views):
-        raise TypeError(
-            f"{owner} expects views by name{form} or a mapping, got {type(views).__name__}"
-        )
-    given = {**({} if views is None else views), **named}
-    if not given:
-        raise ValueError(f"{owner} expects at least one view, got none")
-    _check_names(given, "views must be named by strings")
-    return given
-
-
-def _check_entries(entries: Mapping[str, Any], what: str, given: Mapping[str, Any]) -> None:
-    """Raise if a mapping has an entry that is not of a view."""
-    for name in entries:
-        if name not in given:
-            raise ValueError(
-                f"{what} has an entry for {shown(name)}, but the views are {', '.join(given)}"
-            )
-
-
-def _common_size(sizes: Mapping[str, int]) -> int:
-    """Return the number of rows of all views; raise if it differs or is 0."""
-    n = next(iter(sizes.values()))
-    if len(set(sizes.values())) > 1:
-        raise ValueError(f"views must have the same number of rows, got {_listed(sizes)}")
-    if n == 0:
-        raise ValueError(f"views must not be empty, got 0 rows in {', '.join(sizes)}")
-    return n
-
-
-def _check_complete(masks: Iterable[NDArray[np.bool_]]) -> None:
-    """Raise if a row has none of the views; the masks are those of the rows that have each."""
-    lacking = np.flatnonzero(~np.any(list(masks), axis=0))
-    if len(lacking):
-        raise ValueError(f"row {lacking[0]} lacks every view; leave it out")
-
-
-def _check_names(names: Iterable[Any], wanted: str) -> None:
-    names = list(names)
-    if not all(isinstance(name, str) for name in names):
-        raise TypeError(f"{wanted}, got {', '.join(map(shown, names))}")
-    if len(set(names)) < len(names):
-        raise ValueError(f"{wanted}, got {', '.join(names)}")
-
-
-def _can_hold(dtype: np.dtype[Any], fill: Any) -> bool:
-    """Return True if an array of this dtype can represent a number."""
-    if dtype.kind == "O":
-        return True
-    if dtype.kind not in "biufc":
-        return isinstance(fill, (str, bytes)) or (isinstance(fill, int) and not fill)
-    if not isinstance(fill, (Real, np.bool_)):
-        return dtype.kind == "c" and isinstance(fill, complex)
-    number: Any = fill
-    if number != number or abs(number) == float("inf"):
-        return dtype.kind in "fc"
-    if dtype.kind in "fc":
-        return bool(abs(number) <= float(np.finfo(dtype).max))
-    low, high = (0, 1) if dtype.kind == "b" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
-    return bool(number == int(number) and low <= int(number) <= high)
-
-
-def _of_elements(given: Any, what: str) -> NDArray[Any]:
-    """Read elements of a Ragged: numbers or strings, none of them missing."""
-    if sp.issparse(given):
-        raise TypeError(f"{what} must be a dense array, got a sparse one; call toarray()")
-    array = as_array(given, what)
-    if array.dtype == object and array.ndim:
-        gone = [i for i, item in enumerate(array.ravel().tolist()) if is_missing(item)]
-        if gone:
-            raise ValueError(
-                f"{what} must not have missing elements, got {len(gone)} (the first is number "
-                f"{gone[0]})"
-            )
-    return array
-
-
-def _numbered(mask: NDArray[np.bool_]) -> IntArray:
-    """Return numbers from 0 for the rows of a mask, and -1 for the others."""
-    return np.where(mask, np.cumsum(mask) - 1, -1)
-
-
-def _missing(name: str, rows: IntArray, n: int) -> str:
-    """Return the start of a message on rows that lack a view."""
-    others = f"; then {listed(rows[1:])}" if len(rows) > 1 else ""
-    return f"view {name!r} is missing in {len(rows)} of {n} rows (row {rows[0]}{others})"
-
-
-def _integers(given: ArrayLike, what: str, unit: str) -> NDArray[Any]:
-    index = as_numpy(given, what)
-    if index.ndim != 1 or index.dtype.kind not in "iu":
-        raise ValueError(
-            f"{what} must be one integer per {unit}, got an array of shape {index.shape} and type "
-            f"{index.dtype}"
-        )
-    return index
-
-
-def _item_index(
-    given: ArrayLike, what: str, sizes: tuple[int, int], units: tuple[str, str], lowest: int
-) -> IntArray:
-    """Return the item of each row, checked to be in range, for numbers of items and of rows."""
-    (n_items, n), (items, unit) = sizes, units
-    index = _integers(given, what, unit)
-    if len(index) != n:
-        raise ValueError(
-            f"{what} must have one entry per {unit}, got {len(index)} entries for {n} {unit}s"
-        )
-    if n and (index.min() < lowest or index.max() >= n_items):
-        raise ValueError(
-            f"{what} must lie between {lowest} and {n_items - 1} for {n_items} {items}, got values "
-            f"from {index.min()} to {index.max()}"
-        )
-    return index.astype(np.int64)
-
-
-def _linked(indices: Iterable[IntArray], n: int) -> IntArray | None:
-    """Return the groups of n rows that items link, in order of appearance; None without items."""
-    rows, items, n_nodes = [], [], n
-    for index in indices:
-        has = np.flatnonzero(index >= 0)
-        rows.append(has)
-        items.append(n_nodes + index[has])
-        n_nodes += int(index.max()) + 1
-    if not rows:
-        return None
-    edges = np.concatenate(rows), np.concatenate(items)
-    graph = sp.coo_array((np.ones(len(edges[0]), bool), edges), shape=(n_nodes, n_nodes))
-    found = sp.csgraph.connected_components(graph, directed=False)[1][:n]
-    _, first, codes = np.unique(found, return_index=True, return_inverse=True)
-    return np.argsort(np.argsort(first))[codes]
-
-
-def _compact(values: Any, index: IntArray) -> tuple[Any, IntArray]:
-    """Keep only the items that `index` uses, in order of first appearance; -1 is none."""
-    if np.any(index < 0):
-        has, compact = index >= 0, np.full(len(index), -1)
-        values, compact[has] = _compact(values, index[has])
-        return values, compact
-    used, first, inverse = np.unique(index, return_index=True, return_inverse=True)
-    order = np.argsort(first, kind="stable")
-    items = used[order]
-    rank = np.empty_like(order)
-    rank[order] = np.arange(len(order))
-    if not np.array_equal(items, np.arange(n_rows(values))):
-        values = take_rows(values, items)
-    return values, rank[inverse]
-
-
-def _as_values(given: Any, name: str) -> Any:
-    """Convert values given by a user to one of the types that views hold."""
-    if _is_mapping(given):
-        return Channels(given)
-    if isinstance(given, Views):
-        return given if isinstance(given, Channels) else Channels(given._values)
-    if isinstance(given, Ragged):
-        return given
-    what = f"view {name!r}"
-    if is_tensor(given):
-        check_tensor(given, what)
-        if given.ndim == 0:
-            raise TypeError(f"{what} must have rows, got a single value")
-        return given
-    if sp.issparse(given):
-        return checked_csr(given, what)
-    if not isinstance(given, (list, tuple)) and not hasattr(given, "__array__"):
-        raise TypeError(
-            f"{what} must be an array, a sparse matrix, a tensor, a list, a Ragged or a mapping "
-            f"of channels, got {type(given).__name__}"
-        )
-    array = as_array(given, what, ": wrap it as Ragged.from_list(rows)")
-    if array.ndim == 0:
-        raise TypeError(f"{what} must have rows, got a single value")
-    if array.dtype.kind in "UST":
-        array = array.astype(object)
-    return _read_only(array)
-
-
-def _check_items(values: Any, name: str, *, may_lack: bool) -> None:
-    """Check that no row is missing, and that strings and numbers are not mixed."""
-    if not isinstance(values, np.ndarray) or values.dtype != object:
-        return
-    cells = values.ravel().tolist()
-    if set(map(type, cells)) <= {str}:
-        return
-    numbers = (Number, np.number, np.bool_)
-    strings = any(issubclass(kind, str) for kind in set(map(type, cells)))
-    number = next(
-        (i for i, cell in enumerate(cells) if isinstance(cell, numbers) and not is_missing(cell)),
-        None,
-    )
-    if strings and number is not None:
-        if values.ndim > 1:
-            return  # a table, which a transformer may be able to read
-        raise ValueError(
-            f"view {name!r} must hold strings or numbers, not both: row {number} is "
-            f"{shown(cells[number])}"
-        )
-    missing = missing_rows(values)
-    if len(missing) and not may_lack:
-        first = next(cell for cell in values[missing[:1]].ravel() if is_missing(cell))
-        others = f"; then {listed(missing[1:])}" if len(missing) > 1 else ""
-        raise ValueError(
-            f"view {name!r} is missing in {len(missing)} of {len(values)} rows (row {missing[0]} "
-            f"is {first}{others}); leave these pairs out, or mark them as rows without the view, "
-            f"present={{{name!r}: mask}}"
-        )
-
-
-def _as_column(values: Any) -> Any:
-    """Return the rows of a view as the cells of a column."""
-    if isinstance(values, np.ndarray) and values.ndim == 1:
-        return values
-    return [values[i] for i in range(n_rows(values))]
-
-
-def can_be_shown(values: Any) -> bool:
-    """Return True if the items of a view are texts, paths or pictures.
-
-    Parameters
-    ----------
-    values : array-like
-        Values of a view.
-    """
-    if not isinstance(values, np.ndarray):
-        return False
-    return values.dtype.kind in "OU" or (values.dtype == np.uint8 and values.ndim == 4)
-
-
-def _described(values: Any) -> str:
-    if isinstance(values, (Channels, Ragged)):
-        return repr(values)
-    kind = "csr " if sp.issparse(values) else ""
-    if isinstance(values, np.ndarray) and values.dtype == object and len(values):
-        return f"{values.shape} {type(values.flat[0]).__name__}"
-    return f"{kind}{tuple(values.shape)} {values.dtype}"
-
-
-def _listed(sizes: Mapping[str, int]) -> str:
-    return ", ".join(f"{name}: {n}" for name, n in sizes.items())
