@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import os
+import warnings
 from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 __all__ = ["Lost", "Run", "cluster", "processes"]
+
+# joblib replaces a process whose memory has grown, as it does when libraries load and keep buffers.
+# Its warning suggests a leak, and is of no use, since no piece is lost.
+_REPLACED = "A worker stopped while some jobs were given to the executor"
 
 
 @dataclass(frozen=True)
@@ -69,7 +74,9 @@ def processes(n_jobs: int, orphaned: Callable[[str], bool]) -> Iterator[Run]:
                     yield alone, Lost(reason)
 
     try:
-        yield run
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", _REPLACED, UserWarning)
+            yield run
     except BaseException:
         # Also after Ctrl-C: pieces that are being computed are abandoned, and their claims end.
         get_reusable_executor().shutdown(wait=True, kill_workers=True)
